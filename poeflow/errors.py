@@ -1,0 +1,115 @@
+"""Every error poeflow raises, one tree, each family with its exit code.
+
+```
+PoeflowError                        1  something failed that a retry will not fix
+├── UsageError                      2  the command line or the environment is wrong
+├── InvalidFlowError                3  a flow, template or attachment is invalid; carries problems
+├── StaleError                      4  --locked found something out of date
+├── BusyError                       7  another run holds the workspace
+├── DiskError                       8  local disk, permission or damaged state
+├── BudgetError                     9  a limit on requests, tokens or cost
+├── StepError                       1  a step's own failure: template at run time, bad answer
+├── AccountError                    5  the key is missing or unusable
+└── APIError                        1  talking to the API
+    ├── APIConnectionError          6  no connection, or it broke
+    │   └── APITimeoutError         6  one of the clocks ran out
+    ├── APIResponseError            6  the answer is not what the protocol promises
+    │   └── TruncatedStreamError    6  a stream ended early; carries what arrived
+    └── APIStatusError              1  the server said no
+        ├── BadRequestError         1  400
+        ├── AuthenticationError     5  401
+        ├── InsufficientCreditsError 5 402
+        ├── PermissionDeniedError   5  403
+        │   └── ModerationError     1  403 of type moderation_error
+        ├── NotFoundError           1  404
+        ├── RequestTimeoutError     6  408
+        ├── ConflictError           6  409
+        ├── RequestTooLargeError    1  413
+        ├── UnprocessableEntityError 1 422
+        ├── RateLimitError          6  429
+        └── InternalServerError     6  500 and above
+            └── OverloadedError     6  529
+```
+
+What a user got wrong in a file is a `Problem`, collected and shown all at once; what stops work
+is an exception here; what cannot be is an `AssertionError`.
+"""
+
+from typing import ClassVar
+
+from poeflow.problems import Problem
+
+
+class PoeflowError(Exception):
+    """The root. `message` says where and what; `hint` says what to do (may be empty)."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(PoeflowError):
+    """The command line, a library argument or the environment is wrong."""
+
+    exit_code = 2
+
+
+class InvalidFlowError(PoeflowError):
+    """One or more files are invalid; nothing was sent. `problems` holds all of them, sorted."""
+
+    exit_code = 3
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class StaleError(PoeflowError):
+    """Something is stale, edited or missing and the run was told not to ask."""
+
+    exit_code = 4
+
+
+class AccountError(PoeflowError):
+    """The key is missing or malformed."""
+
+    exit_code = 5
+
+
+class BusyError(PoeflowError):
+    """Another run holds the workspace."""
+
+    exit_code = 7
+
+
+class DiskError(PoeflowError):
+    """The local disk refused: full, read-only, no permission, damaged state."""
+
+    exit_code = 8
+
+
+class BudgetError(PoeflowError):
+    """A limit on requests, tokens or cost stopped the run."""
+
+    exit_code = 9
+
+
+class StepError(PoeflowError):
+    """A step failed for a reason of its own: its template at run time, an answer it cannot use."""
+
+
+class APIError(PoeflowError):
+    """Anything that went wrong while talking to the API.
+
+    `request_id` is the server's `x-request-id`, or None. Never holds the key.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", request_id: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.request_id = request_id

@@ -1,0 +1,82 @@
+"""Keeps the key out of every sink, and control characters out of the terminal."""
+
+import base64
+import json
+import re
+from typing import Final
+from urllib.parse import quote
+
+_KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{8,512}")
+_SERVER_SECRETS: Final = re.compile(r"Bearer\s+[\x21-\x7e]+|\bsk-[A-Za-z0-9_\-]{16,}")
+_UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]",
+)
+MASK: Final = "[key]"
+
+
+class Secret:
+    """An API key that cannot be printed by accident. `reveal()` gives the text, once, on purpose.
+
+    Surrounding white space is dropped. Raises `ValueError`, without the value, where the rest is
+    not 8 to 512 printable ASCII characters.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        text = text.strip()
+        if not _KEY_SHAPE.fullmatch(text):
+            raise ValueError("a key is 8 to 512 printable ASCII characters without spaces")
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is never pickled")
+
+
+class Scrubber:
+    """Replaces every spelling of the given secrets: raw, JSON, URL and base64 (three alignments)."""
+
+    def __init__(self, *secrets: Secret) -> None:
+        spellings = {form for secret in secrets for form in _spellings(secret.reveal())}
+        ordered = sorted(spellings, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def scrub(self, text: str) -> str:
+        return self._pattern.sub(MASK, text) if self._pattern else text
+
+    def scrub_server_text(self, text: str) -> str:
+        """Scrub text a server sent: it may echo a header or somebody else's key as well."""
+        return _SERVER_SECRETS.sub(MASK, self.scrub(text))
+
+
+def visible(text: str) -> str:
+    r"""Escape what could steer a terminal (C0 but \n and \t, C1, DEL, bidi, zero width)."""
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _spellings(key: str) -> set[str]:
+    raw = key.encode()
+    forms = {key, json.dumps(key)[1:-1], quote(key, safe=""), quote(key)}
+    for shift in range(3):
+        # Only the characters fully determined by the key: neighbours change the outer ones.
+        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        start = (shift * 8 + 5) // 6
+        usable = (len(raw) + shift) * 8 // 6
+        forms.add(encoded[start:usable])
+    return forms
