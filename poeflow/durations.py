@@ -1,0 +1,28 @@
+"""Durations as people write them: seconds, or 90s, 10m, 1h."""
+
+import re
+from typing import Final
+
+_SHAPE: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+PATTERN: Final = r"^\d+(\.\d+)?(ms|s|m|h)?$"
+
+
+def seconds(duration: float | str) -> float:
+    """Return a duration in seconds: `90` and `"90s"` are the same. Raises `ValueError`."""
+    if isinstance(duration, int | float):
+        return float(duration)
+    match = _SHAPE.fullmatch(duration.strip())
+    if match is None:
+        raise ValueError(f"{duration!r} is not a duration; write 90s, 10m or 1h")
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def spoken(duration: float) -> str:
+    """Show a duration for people: `0.4 s`, `12 s`, `3 min 05 s`."""
+    if duration < 10:
+        return f"{duration:.1f} s"
+    if duration < 60:
+        return f"{duration:.0f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes} min {rest:02d} s"
