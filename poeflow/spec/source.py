@@ -1,0 +1,275 @@
+"""YAML text becomes a tree that remembers where everything stands.
+
+Read through libyaml's event API, never composed: nesting, aliases and size are bounded before
+anything is built. Scalars follow YAML 1.2's core schema, except that digits with a leading zero
+stay text.
+"""
+
+import re
+from typing import Any, Final
+
+import yaml
+from yaml.cyaml import CParser
+
+from poeflow.digest import Json
+from poeflow.errors import InvalidFlowError
+from poeflow.problems import Place, Problem
+from poeflow.spec.scalars import core_value
+from poeflow.spec.tree import Document, Node, Style
+from poeflow.spec.yaml_hints import hint_for
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+MAX_DEPTH: Final = 64
+MAX_ALIASES: Final = 100
+MAX_ALIASED_NODES: Final = 10_000
+_FORBIDDEN: Final = re.compile("[\x00\x85\u2028\u2029]")
+_FORBIDDEN_NAMES: Final = {"\0": "a NUL byte", "\x85": "U+0085 (next line)"}
+_CORE_TAGS: Final = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!"}
+
+_STYLES: Final[dict[str, Style]] = {
+    "": "plain",
+    "'": "single",
+    '"': "double",
+    "|": "literal",
+    ">": "folded",
+}
+
+
+def parse(text: str, path: str) -> Document:
+    """Parse one YAML document. Never raises for what the text holds: see `problems`."""
+    refusal = _refusal(text, path)
+    if refusal is not None:
+        return Document(path=path, text=text, root=None, problems=(refusal,))
+    builder = _Builder(text, path)
+    try:
+        root = builder.document()
+    except _UnreadableError as stop:
+        return Document(path=path, text=text, root=None, problems=(stop.problem,))
+    except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
+        problem = _syntax_problem(error, text, path)
+        return Document(path=path, text=text, root=None, problems=(problem,))
+    return Document(path=path, text=text, root=root, problems=tuple(builder.problems))
+
+
+def decode(data: bytes, path: str) -> str | Problem:
+    """Decode a file's bytes as UTF-8, BOM dropped and line ends as LF, or say what is wrong."""
+    if len(data) > MAX_BYTES:
+        return Problem(Place(path), f"the file has {len(data):,} bytes; the limit is 4 MiB")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return Problem(Place(path), "the file is UTF-16", "save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
+        byte = data[error.start]
+        place = Place(path, line, column)
+        return Problem(place, f"byte 0x{byte:02x} is not UTF-8", "save the file as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_value(text: str) -> Json:
+    """Parse YAML that came from outside (an answer, a filter) to plain data.
+
+    Raises `InvalidFlowError` with the problems found.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise InvalidFlowError((Problem(Place("value"), "the text is over 4 MiB"),))
+    document = parse(text, "value")
+    if document.problems:
+        raise InvalidFlowError(document.problems)
+    return document.root.data if document.root is not None else None
+
+
+class _UnreadableError(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+class _Builder:
+    """Turns libyaml's events into nodes; keeps problems that do not stop the reading."""
+
+    def __init__(self, text: str, path: str) -> None:
+        self.path = path
+        self.text = text
+        self.problems: list[Problem] = []
+        self._parser = CParser(text)
+        self._anchors: dict[str, Node | None] = {}
+        self._aliases = 0
+        self._aliased_nodes = 0
+
+    def document(self) -> Node | None:
+        self._next()
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            return None
+        root = self._node(self._next(), 1)
+        self._next()
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            self._note(event, "a second document begins here", "keep one document per file")
+        return root
+
+    def _next(self) -> Any:
+        """Return libyaml's next event; PyYAML's own types leave most of its attributes out."""
+        return self._parser.get_event()
+
+    def _node(self, event: Any, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise _UnreadableError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if event.tag is not None and event.tag not in _CORE_TAGS:
+            name = str(event.tag).replace("tag:yaml.org,2002:", "!!")
+            self._note(event, f"unknown tag {name!r}", "remove it; poeflow reads plain YAML 1.2")
+        node = self._build(event, depth)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _build(self, event: Any, depth: int) -> Node:
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(event, depth)
+        if not isinstance(event, yaml.MappingStartEvent):
+            raise AssertionError(f"libyaml gave {event!r} where a value stands")
+        return self._mapping(event, depth)
+
+    def _scalar(self, event: Any) -> Node:
+        mark, style = event.start_mark, _STYLES[event.style or ""]
+        data: Json = event.value
+        if style == "plain" and event.tag is None:
+            data = core_value(event.value)
+            if isinstance(data, float) and data - data != 0:
+                self._note(event, f"{event.value} is not a number JSON can hold", "")
+                data = None
+        return Node(
+            data=data,
+            style=style,
+            line=mark.line + 1,
+            column=mark.column + 1,
+            start=mark.index,
+            end=event.end_mark.index,
+        )
+
+    def _sequence(self, start: Any, depth: int) -> Node:
+        items: list[Node] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._node(event, depth + 1))
+        return Node(
+            data=[item.data for item in items],
+            style="flow" if start.flow_style else "block",
+            line=start.start_mark.line + 1,
+            column=start.start_mark.column + 1,
+            start=start.start_mark.index,
+            end=event.end_mark.index,
+            items=tuple(items),
+            size=1 + sum(item.size for item in items),
+        )
+
+    def _mapping(self, start: Any, depth: int) -> Node:
+        keys: dict[str, Node] = {}
+        values: dict[str, Node] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._key(event, depth)
+            value = self._node(self._next(), depth + 1)
+            if key is None:
+                continue
+            name = str(key.data)
+            if name in keys:
+                line = keys[name].line
+                message = f'the key "{name}" is here twice, first in line {line}'
+                self._note(event, message, "keep one")
+                continue
+            keys[name], values[name] = key, value
+        return Node(
+            data={name: value.data for name, value in values.items()},
+            style="flow" if start.flow_style else "block",
+            line=start.start_mark.line + 1,
+            column=start.start_mark.column + 1,
+            start=start.start_mark.index,
+            end=event.end_mark.index,
+            keys=keys,
+            values=values,
+            size=1 + sum(value.size for value in values.values()),
+        )
+
+    def _key(self, event: Any, depth: int) -> Node | None:
+        """Read a mapping key; note what is not text and return None for it."""
+        key = self._node(event, depth + 1)
+        if isinstance(key.data, str):
+            if key.data == "<<" and key.style == "plain":
+                hint = "write the keys out, or use models: and defaults:"
+                self._note(event, "merge keys (<<) are not part of YAML 1.2", hint)
+                return None
+            return key
+        written = self.text[key.start : key.end].strip()
+        if isinstance(key.data, list | dict):
+            hint = (
+                "quote it, or use |" if "{{" in self.text[max(0, key.start - 1) : key.end] else ""
+            )
+            raise _UnreadableError(
+                self._problem(event, "a key must be text, not a collection", hint)
+            )
+        self._note(event, f"the key {written or 'null'} is not text", f'quote it: "{written}"')
+        return None
+
+    def _alias(self, event: Any) -> Node:
+        name = event.anchor or ""
+        target = self._anchors.get(name)
+        if target is None:
+            word = "itself" if name in self._anchors else "an unknown anchor"
+            message = f"the alias *{name} refers to {word}"
+            line = _line_text(self.text, event.start_mark.line)
+            raise _UnreadableError(self._problem(event, message, hint_for(line) or "remove it"))
+        self._aliases += 1
+        self._aliased_nodes += target.size
+        if self._aliases > MAX_ALIASES or self._aliased_nodes > MAX_ALIASED_NODES:
+            message = (
+                f"aliases expand too far; at most {MAX_ALIASES} aliases"
+                f" and {MAX_ALIASED_NODES:,} values"
+            )
+            raise _UnreadableError(self._problem(event, message))
+        return target
+
+    def _note(self, event: Any, message: str, hint: str) -> None:
+        self.problems.append(self._problem(event, message, hint))
+
+    def _problem(self, event: Any, message: str, hint: str = "") -> Problem:
+        mark = event.start_mark
+        return Problem(Place(self.path, mark.line + 1, mark.column + 1), message, hint)
+
+
+def _refusal(text: str, path: str) -> Problem | None:
+    found = _FORBIDDEN.search(text)
+    if found is None:
+        return None
+    line = text.count("\n", 0, found.start()) + 1
+    column = found.start() - text.rfind("\n", 0, found.start())
+    name = _FORBIDDEN_NAMES.get(found.group(), f"U+{ord(found.group()):04X} (a line separator)")
+    hint = 'remove it, or write it as an escape in "double quotes"'
+    return Problem(Place(path, line, column), f"{name} is in the file", hint)
+
+
+def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        if mark is None:
+            return Problem(Place(path), f"not YAML: {error.problem}")
+        place = Place(path, mark.line + 1, mark.column + 1)
+        hint = hint_for(_line_text(text, mark.line))
+        return Problem(place, f"not YAML: {error.problem}", hint)
+    position = getattr(error, "position", 0)
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    code = ord(text[position]) if position < len(text) else 0
+    message = f"the control character U+{code:04X} is not allowed"
+    return Problem(Place(path, line, column), message, "remove it")
+
+
+def _line_text(text: str, line: int) -> str:
+    lines = text.split("\n", line + 1)
+    return lines[line] if line < len(lines) else ""
