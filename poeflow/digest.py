@@ -1,11 +1,14 @@
 """Canonical JSON and the hashes made of it."""
 
 import hashlib
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+if TYPE_CHECKING:
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+else:
+    Json = Any  # msgspec reads annotations at run time and takes no recursive alias
 
 
 def canonical(value: object) -> bytes:

@@ -35,9 +35,34 @@ What a user got wrong in a file is a `Problem`, collected and shown all at once;
 is an exception here; what cannot be is an `AssertionError`.
 """
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Final
 
 from poeflow.problems import Problem
+
+EXIT_CLASSES: Final = {
+    0: "ok",
+    1: "failed",
+    2: "usage",
+    3: "invalid",
+    4: "stale",
+    5: "account",
+    6: "transient",
+    7: "busy",
+    8: "io",
+    9: "budget",
+    70: "internal",
+    130: "interrupted",
+    143: "interrupted",
+    141: "interrupted",
+}
+PRECEDENCE: Final = (130, 143, 141, 70, 8, 7, 2, 3, 5, 9, 1, 6, 4, 0)
+"""Which exit code wins where several things went wrong, most serious first."""
+
+
+def most_serious(codes: Iterable[int]) -> int:
+    """Return the exit code that wins among several; 0 for none."""
+    return min(codes, key=PRECEDENCE.index, default=0)
 
 
 class PoeflowError(Exception):

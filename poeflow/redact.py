@@ -43,7 +43,7 @@ class Secret:
 
 
 class Scrubber:
-    """Replaces every spelling of the given secrets: raw, JSON, URL and base64 (three alignments)."""
+    """Replaces every spelling of the secrets: raw, JSON, URL and base64 (three alignments)."""
 
     def __init__(self, *secrets: Secret) -> None:
         spellings = {form for secret in secrets for form in _spellings(secret.reveal())}

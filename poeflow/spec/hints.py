@@ -1,11 +1,12 @@
 """Did-you-mean: the nearest known word."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """Return the option a typing mistake away from `word`, or None."""
+    from difflib import get_close_matches
+
     known = {option.casefold(): option for option in options}
     matches = get_close_matches(word.casefold(), known, n=1, cutoff=0.6)
     return known[matches[0]] if matches else None

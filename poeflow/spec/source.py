@@ -9,7 +9,7 @@ import re
 from typing import Any, Final
 
 import yaml
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError
@@ -165,7 +165,7 @@ class _Builder:
             line=start.start_mark.line + 1,
             column=start.start_mark.column + 1,
             start=start.start_mark.index,
-            end=event.end_mark.index,
+            end=_end(event),
             items=tuple(items),
             size=1 + sum(item.size for item in items),
         )
@@ -191,7 +191,7 @@ class _Builder:
             line=start.start_mark.line + 1,
             column=start.start_mark.column + 1,
             start=start.start_mark.index,
-            end=event.end_mark.index,
+            end=_end(event),
             keys=keys,
             values=values,
             size=1 + sum(value.size for value in values.values()),
@@ -224,7 +224,8 @@ class _Builder:
             word = "itself" if name in self._anchors else "an unknown anchor"
             message = f"the alias *{name} refers to {word}"
             line = _line_text(self.text, event.start_mark.line)
-            raise _UnreadableError(self._problem(event, message, hint_for(line) or "remove it"))
+            hint = "" if name in self._anchors else hint_for(line)
+            raise _UnreadableError(self._problem(event, message, hint or "remove it"))
         self._aliases += 1
         self._aliased_nodes += target.size
         if self._aliases > MAX_ALIASES or self._aliased_nodes > MAX_ALIASED_NODES:
@@ -241,6 +242,10 @@ class _Builder:
     def _problem(self, event: Any, message: str, hint: str = "") -> Problem:
         mark = event.start_mark
         return Problem(Place(self.path, mark.line + 1, mark.column + 1), message, hint)
+
+
+def _end(event: Any) -> int:
+    return int(event.end_mark.index)
 
 
 def _refusal(text: str, path: str) -> Problem | None:

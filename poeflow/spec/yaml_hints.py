@@ -5,12 +5,12 @@ from typing import Final
 
 _QUOTE: Final = "quote it, or use |"
 _CASES: Final = (
+    (r"^ *\t", "indent with spaces, not tabs"),
     (r"^[^'\"|>]*:\s+\{\{", f"a value that begins with {{{{ is a mapping to YAML: {_QUOTE}"),
     (r"^[^'\"|>]*(:|-)\s+\{%", f"a value cannot begin with {{%: {_QUOTE}"),
     (r"^[^'\"|>]*(:|-)\s+\*", f"a value that begins with * is an alias to YAML: {_QUOTE}"),
     (r"^[^'\"|>]*(:|-)\s+[@`%]", f"a value cannot begin with this character: {_QUOTE}"),
     (r"^\s*-?\s*[\w.-]+:\s+[^'\"|>\s][^'\"]*:(\s|$)", f"the text holds a colon: {_QUOTE}"),
-    (r"\t", "indent with spaces, not tabs"),
 )
 
 

@@ -1,0 +1,62 @@
+"""A path becomes a `FlowFile`, or the problems that keep it from being one."""
+
+import msgspec
+
+from poeflow.files import FileProblem, Project
+from poeflow.problems import Place, Problem, errors_only
+from poeflow.spec.build import build
+from poeflow.spec.model import Flow
+from poeflow.spec.rules import problems_of
+from poeflow.spec.source import MAX_BYTES, decode, parse
+from poeflow.spec.tree import Document
+
+
+class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow and where it came from. `path` is canonical in the project: `//flows/notes.yaml`."""
+
+    flow: Flow
+    document: Document
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The flow's own name, else the file's stem."""
+        return self.flow.name or self.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading one file gave. `file` is None where an error stands in the way."""
+
+    document: Document
+    file: FlowFile | None
+    problems: tuple[Problem, ...]
+
+
+def load(project: Project, path: str, *, shown: str) -> Loaded:
+    """Read and check the flow at the project path `path`, called `shown` in every message."""
+    try:
+        data = project.read_bytes(path, limit=MAX_BYTES + 1)
+    except FileProblem as error:
+        return _unreadable(shown, Problem(Place(shown), error.message, error.hint))
+    text = decode(data, shown)
+    if isinstance(text, Problem):
+        return _unreadable(shown, text)
+    document = parse(text, shown)
+    if document.root is None and not document.problems:
+        empty = Problem(Place(shown), "the file is empty", "start with `poeflow init`")
+        return _unreadable(shown, empty)
+    if document.root is None:
+        return Loaded(document=document, file=None, problems=document.problems)
+    built = build(document)
+    if not isinstance(built, Flow):
+        problems = tuple(sorted({*document.problems, *built}))
+        return Loaded(document=document, file=None, problems=problems)
+    problems = tuple(sorted({*document.problems, *problems_of(built, document)}))
+    file = FlowFile(flow=built, document=document, path=path)
+    is_sound = not errors_only(document.problems)
+    return Loaded(document=document, file=file if is_sound else None, problems=problems)
+
+
+def _unreadable(shown: str, problem: Problem) -> Loaded:
+    document = Document(path=shown, text="", root=None)
+    return Loaded(document=document, file=None, problems=(problem,))

@@ -1,0 +1,97 @@
+"""What the schema cannot say about a flow: names that must exist, keys that must agree."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from poeflow.problems import Problem
+from poeflow.spec.hints import nearest, one_of
+from poeflow.spec.inputs import misfit
+from poeflow.spec.model import Flow, Step
+from poeflow.spec.resolve import model_of, settings_of
+from poeflow.spec.tree import Document, Path
+
+_PROSE_KEYS: Final = ("prompt", "system", "render", "content", "text", "if", "that", "contains")
+_TAIL: Final = re.compile(r" #[^\n]*")
+
+
+def problems_of(flow: Flow, document: Document) -> tuple[Problem, ...]:
+    """Return the problems and warnings of a flow whose shape is valid."""
+    found: list[Problem] = [*_inputs(flow, document), *_lost_tails(document)]
+    for name, step in flow.steps.items():
+        found += _step(flow, document, name, step)
+    return tuple(found)
+
+
+def _inputs(flow: Flow, document: Document) -> Iterator[Problem]:
+    for name, spec in flow.inputs.items():
+        if spec.default is msgspec.UNSET:
+            continue
+        message = misfit(spec, spec.default)
+        if message:
+            place = document.place(("inputs", name, "default"))
+            yield Problem(place, f'the default of input "{name}" {message}', "change one of them")
+
+
+def _step(flow: Flow, document: Document, name: str, step: Step) -> Iterator[Problem]:
+    path: Path = ("steps", name)
+    for index, other in enumerate(step.needs):
+        if other not in flow.steps:
+            place = document.place((*path, "needs", index))
+            yield Problem(place, f'unknown step "{other}"', one_of(other, flow.steps))
+    if step.history is not None and step.history not in flow.steps:
+        place = document.place((*path, "history"))
+        yield Problem(place, f'unknown step "{step.history}"', one_of(step.history, flow.steps))
+    if step.kind == "model":
+        yield from _model(flow, document, name)
+
+
+def _model(flow: Flow, document: Document, name: str) -> Iterator[Problem]:
+    named = model_of(flow, name)
+    if named is None:
+        hint = "add model: to the step or to defaults:"
+        yield Problem(document.key_place(("steps", name)), f'step "{name}" has no model', hint)
+        return
+    if str(named.value) not in flow.models:
+        alias = nearest(str(named.value), flow.models)
+        if alias is not None and _is_slip(str(named.value), alias):
+            message = f'unknown model alias "{named.value}"'
+            yield Problem(document.place(named.path), message, f'did you mean "{alias}"?')
+    settings = settings_of(flow, name, named=str(named.value))
+    for shared in sorted(settings.params.keys() & settings.extra_body.keys()):
+        place = document.key_place(settings.extra_body[shared].path)
+        yield Problem(place, f'"{shared}" is in params too', f'keep it in one ("{name}" gets both)')
+
+
+def _is_slip(named: str, alias: str) -> bool:
+    """Tell a misspelt alias from a bot's name: bots at Poe have a capital or a digit."""
+    return named.islower() and named.isalpha() and abs(len(named) - len(alias)) <= 1
+
+
+def _lost_tails(document: Document) -> Iterator[Problem]:
+    """Warn where a plain text lost its end: YAML reads ` #` as the start of a comment."""
+    for path in _prose(document):
+        node = document.node(path)
+        if node is None or node.style != "plain" or not isinstance(node.data, str):
+            continue
+        if _TAIL.match(document.text, node.end):
+            place = document.place(path)
+            message = f"the text after # is a comment and not part of {path[-1]}"
+            yield Problem(place, message, "quote the text", "warning")
+
+
+def _prose(document: Document) -> Iterator[Path]:
+    """Yield the paths of all texts that people write as prose."""
+    stack: list[Path] = [("steps",)]
+    while stack:
+        path = stack.pop()
+        node = document.node(path)
+        if node is None:
+            continue
+        for key in node.values:
+            (stack.append((*path, key)) if key not in _PROSE_KEYS else None)
+            if key in _PROSE_KEYS:
+                yield (*path, key)
+        stack += [(*path, index) for index in range(len(node.items))]

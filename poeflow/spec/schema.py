@@ -1,0 +1,91 @@
+"""Checks plain data against the bundled JSON Schema, and says each fault in our own words.
+
+jsonschema is imported here and only when asked: a valid flow never needs it (`spec.build`).
+Nothing is ever fetched: the registry is empty.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from poeflow.digest import Json
+from poeflow.errors import DiskError
+from poeflow.files import schemas_folder
+from poeflow.problems import Problem
+from poeflow.spec.hints import nearest
+from poeflow.spec.schema_messages import sentence
+from poeflow.spec.tree import Document, Path
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+    from jsonschema.protocols import Validator
+
+
+def bundled(name: str) -> dict[str, Any]:
+    """Return the bundled schema `name`, as in `flow.schema.json`."""
+    path = schemas_folder() / name
+    try:
+        schema: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise DiskError(f"{path}: {error}", hint="reinstall poeflow") from None
+    return schema
+
+
+def validate(document: Document, name: str) -> tuple[Problem, ...]:
+    """Return every fault of `document` against the bundled schema `name`, sorted by place."""
+    if document.root is None:
+        return ()
+    errors = _validator(name).iter_errors(document.root.data)
+    problems = {problem for error in errors for problem in _problems(document, error)}
+    return tuple(sorted(problems))
+
+
+@functools.cache
+def _validator(name: str) -> "Validator":
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    registry: Registry[Any] = Registry()
+    return Draft202012Validator(bundled(name), registry=registry)
+
+
+def _problems(document: Document, error: "ValidationError") -> Iterator[Problem]:
+    """Yield one problem for each thing a person has to mend for this error."""
+    for culprit, is_key in _culprits(error):
+        parent = document.node(culprit[:-1]) if culprit else None
+        siblings = parent.keys if parent is not None else ()
+        message, hint = sentence(error, culprit, document.written(culprit), siblings)
+        place = document.key_place(culprit) if is_key else document.place(culprit)
+        yield Problem(place, message, hint)
+
+
+def _culprits(error: "ValidationError") -> list[tuple[Path, bool]]:
+    """Return the paths an error is about; True where the key is at fault and not its value."""
+    path: Path = tuple(error.absolute_path)
+    instance: Any = error.instance
+    if "propertyNames" in error.absolute_schema_path:
+        return [((*path, str(instance)), True)]
+    match error.validator:
+        case "additionalProperties" if isinstance(instance, dict):
+            return [((*path, key), True) for key in instance if not _is_known(key, error.schema)]
+        case "anyOf" if isinstance(instance, dict) and _has_slip(instance, error):
+            return []
+        case "required" | "anyOf" | "minProperties" | "maxProperties" | "not":
+            return [(path, True)]
+        case _:
+            return [(path, False)]
+
+
+def _is_known(key: str, schema: Any) -> bool:
+    prefixes = tuple(pattern.strip("^") for pattern in schema.get("patternProperties", ()))
+    return key in schema.get("properties", ()) or (bool(prefixes) and key.startswith(prefixes))
+
+
+def _has_slip(instance: dict[str, Json], error: "ValidationError") -> bool:
+    """Whether one of the keys asked for is there, misspelt: its own problem says so."""
+    options: Any = error.validator_value
+    asked = [str(option["required"][0]) for option in options]
+    known: Any = error.schema
+    return any(nearest(key, asked) for key in instance if key not in known.get("properties", ()))
