@@ -1,0 +1,154 @@
+"""A run on a terminal: a table of the steps at work, and the streaming text of a lone one.
+
+Finished steps scroll away above as lines; the live part vanishes when the run ends.
+"""
+
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from poeflow.clock import Clock
+from poeflow.durations import spoken
+from poeflow.events import (
+    Event,
+    RetryPlanned,
+    RunFinished,
+    RunStarted,
+    StepFailed,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+    TextArrived,
+)
+from poeflow.redact import visible
+from poeflow.report.plain import line_of
+
+TAIL_CHARACTERS: Final = 20_000
+MAX_ROWS: Final = 12
+_MARKS: Final = {"ok": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
+
+
+class LiveReport:
+    """Listens to events and keeps a live table on `stream`. Use it as a context manager."""
+
+    def __init__(self, stream: TextIO, clock: Clock, *, color: bool) -> None:
+        self._console = Console(file=stream, no_color=not color, highlight=False, markup=False)
+        self._clock = clock
+        self._running: dict[str, _Row] = {}
+        self._waiting = 0
+        self._live = Live(
+            get_renderable=lambda: self,
+            console=self._console,
+            refresh_per_second=12,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running.clear()
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._waiting = len(event.steps)
+            case StepStarted():
+                self._waiting -= 1
+                self._running[event.step] = _Row(event.model or "", self._clock.monotonic())
+            case TextArrived():
+                self._running[event.step].grow(event)
+            case RetryPlanned():
+                row = self._running[event.step]
+                row.text, row.note = "", f"{event.reason}, waiting {spoken(event.wait)}"
+            case StepFinished() | StepFailed():
+                self._running.pop(event.step, None)
+            case StepSkipped():
+                self._waiting -= 1
+        self._say(event)
+
+    def _say(self, event: Event) -> None:
+        line = line_of(event)
+        if not line or isinstance(event, StepStarted | RetryPlanned):
+            return
+        mark, style = _mark(event)
+        text = Text(f"{mark} " if mark else "", style=style)
+        text.append(visible(line).replace("\n", " "), style="" if mark else "dim")
+        self._console.print(text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self._running:
+            return
+        table = Table.grid(padding=(0, 1))
+        now = self._clock.monotonic()
+        for step, row in list(self._running.items())[:MAX_ROWS]:
+            elapsed = spoken(now - row.started)
+            note = visible(row.note) or f"{row.size:,} characters" if row.size or row.note else ""
+            table.add_row(Spinner("dots"), Text(step), Text(row.model, "dim"), elapsed, note)
+        hidden = len(self._running) - MAX_ROWS
+        if hidden > 0 or self._waiting > 0:
+            table.add_row(
+                "", Text(f"{max(hidden, 0)} more running, {self._waiting} waiting", "dim")
+            )
+        if len(self._running) == 1:
+            row = next(iter(self._running.values()))
+            yield Group(table, _tail(row.text, options.max_width, options.size.height - 4))
+        else:
+            yield table
+
+
+class _Row:
+    """A step at work."""
+
+    __slots__ = ("model", "note", "size", "started", "text")
+
+    def __init__(self, model: str, started: float) -> None:
+        self.model = model
+        self.started = started
+        self.text = ""
+        self.size = 0
+        self.note = ""
+
+    def grow(self, event: TextArrived) -> None:
+        if event.kind == "reasoning":
+            self.note = "thinking"
+            return
+        self.note = ""
+        self.size += len(event.text)
+        self.text = (self.text + event.text)[-TAIL_CHARACTERS:]
+
+
+def _tail(text: str, width: int, height: int) -> Text:
+    """Return the last lines of a growing text that fit the space."""
+    lines: list[str] = []
+    for line in visible(text).split("\n")[-max(height, 1) :]:
+        lines += [line[i : i + width] for i in range(0, len(line), width)] or [""]
+    return Text("\n".join(lines[-max(height, 1) :]))
+
+
+def _mark(event: Event) -> tuple[str, str]:
+    match event:
+        case StepFinished():
+            return _MARKS["ok"]
+        case StepFailed():
+            return _MARKS["failed"]
+        case StepSkipped():
+            return _MARKS["skipped"]
+        case RunFinished(exit_code=0):
+            return "", "bold"
+        case _:
+            return "", ""
