@@ -1,0 +1,91 @@
+"""Replacing a file whole: the new content is a draft beside it until it is complete and durable."""
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from poeflow.digest import sha256_of
+
+_CHUNK: Final = 1024 * 1024
+
+
+@contextlib.contextmanager
+def draft(path: Path, *, mode: int) -> Iterator[BinaryIO]:
+    """Yield a file that becomes `path`, durable, where the block ends well; else it disappears.
+
+    The draft's name follows from the target's, so what a killed process left behind is used up by
+    the next write of the same file. Equal content leaves `path` alone. Raises `OSError`.
+    """
+    name = path.parent / f".poeflow-{sha256_of(os.fsencode(path.name))[:16]}.tmp"
+    with _locked(name) as file:
+        try:
+            yield file
+            file.flush()
+            if _is_same(file, path):
+                name.unlink()
+                return
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+            name.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                name.unlink()
+            raise
+    sync_folder(path.parent)
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Tell whether `path` is a regular file, no link, with exactly these bytes."""
+    try:
+        status = path.lstat()
+        is_alike = stat.S_ISREG(status.st_mode) and status.st_size == len(data)
+        return is_alike and path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in `folder` durable. Raises `OSError`."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked(name: Path) -> Iterator[BinaryIO]:
+    """Yield the empty file `name`, ours alone until the block ends."""
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600), "w+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file, name):
+                continue  # whoever held it before us has renamed it
+            file.truncate()
+            yield file
+            return
+
+
+def _is_at(file: BinaryIO, name: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), name.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_same(file: BinaryIO, path: Path) -> bool:
+    """Compare what was written with what is there."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size != file.tell():
+            return False
+        file.seek(0)
+        with path.open("rb") as other:
+            return all(ours == other.read(_CHUNK) for ours in iter(lambda: file.read(_CHUNK), b""))
+    except OSError:
+        return False

@@ -1,0 +1,287 @@
+"""Files of a project: paths that stay inside it, reading without surprises, writing atomically."""
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final, Self
+
+import msgspec
+
+from poeflow.descent import opened
+from poeflow.drafts import draft, holds, sync_folder
+from poeflow.errors import DiskError, PoeflowError
+from poeflow.redact import visible
+
+MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
+MAX_PATH: Final = 4096
+_SETTINGS_FILE: Final = "poeflow.toml"
+_PYPROJECT: Final = "pyproject.toml"
+_PYPROJECT_MARK: Final = re.compile(rb"^[ \t]*\[\[?[ \t]*tool[ \t]*\.[ \t]*poeflow\b", re.MULTILINE)
+_NEVER_READ: Final = frozenset({".git", ".poeflow"})
+_SIBLINGS: Final = 1000
+_DRIVE: Final = re.compile(r"[A-Za-z]:/")
+
+
+class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the place that names the file
+    """A file cannot be used: missing, a folder, outside the project, too large, not UTF-8."""
+
+    exit_code = 3
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A folder with everything a flow may read and write. `root` is resolved.
+
+    Paths in it are canonical: `//flows/notes.yaml` is `flows/notes.yaml` below the root.
+    """
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path) -> Self:
+        """Return the project `start` (a folder) is in.
+
+        The nearest folder upward with `poeflow.toml` or `[tool.poeflow]` in `pyproject.toml`, else
+        the git root, else `start` itself.
+        """
+        folder = start.resolve()
+        upward = [folder, *folder.parents]
+        for candidate in upward:
+            if (candidate / _SETTINGS_FILE).is_file() or _has_settings(candidate / _PYPROJECT):
+                return cls(candidate)
+        for candidate in upward:
+            if (candidate / ".git").exists():
+                return cls(candidate)
+        return cls(folder)
+
+    def canonical(self, path: str, *, relative_to: str) -> str:
+        """Return the canonical form of `path` as written in the file `relative_to`.
+
+        `//x` is `x` below the root, anything else is relative to the folder of `relative_to`.
+        Nothing is expanded. Raises `FileProblem` for what leaves the project.
+        """
+        if "\0" in path or not path.strip() or len(path) > MAX_PATH:
+            reason = f"empty, holds a NUL byte or is longer than {MAX_PATH} characters"
+            raise FileProblem(f"a path is {reason}", hint="name a file of the project")
+        is_from_root = path.startswith("//")
+        is_foreign = path.startswith(("/", "~")) and not is_from_root
+        if is_foreign or "\\" in path or _DRIVE.match(path):
+            hint = "write it relative to the file that names it, with / between folders"
+            raise FileProblem(f"{path}: not a path inside the project", hint=hint)
+        parts = [] if is_from_root else list(PurePosixPath(relative_to[2:]).parent.parts)
+        for part in path.split("/"):
+            if part == ".." and not parts:
+                hint = f"move the file into the project ({self.root})"
+                raise FileProblem(f"{path}: the path leaves the project", hint=hint)
+            if part == "..":
+                parts.pop()
+            elif part not in ("", "."):
+                parts.append(part)
+        return "//" + "/".join(parts)
+
+    def path_of(self, canonical: str) -> Path:
+        return self.root / canonical[2:]
+
+    def shown(self, canonical: str, folder: Path) -> str:
+        """Return the path as someone in `folder` would write it."""
+        return Path(os.path.relpath(self.path_of(canonical), folder)).as_posix()
+
+    def size_of(self, canonical: str) -> int:
+        """Return the size in bytes of a regular file we may read. Raises `FileProblem`."""
+        with self._opened(canonical) as (_, size):
+            return size
+
+    def read_bytes(self, canonical: str, *, limit: int) -> bytes:
+        """Read a regular file once. Raises `FileProblem`, also where it has more than `limit`."""
+        with self._opened(canonical) as (handle, size):
+            if size > limit:
+                message = f"{canonical} has {size:,} bytes; the limit is {limit:,}"
+                raise FileProblem(message, hint="make it smaller or split it")
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(size + 1)
+        if len(data) != size:
+            raise FileProblem(f"{canonical} changed while it was read", hint="run again")
+        return data
+
+    def read_text(self, canonical: str) -> str:
+        """Read UTF-8 text: BOM dropped, line ends as LF. Raises `FileProblem`."""
+        data = self.read_bytes(canonical, limit=MAX_TEXT_BYTES)
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            message = f"{canonical} is not UTF-8 text (line {line})"
+            raise FileProblem(message, hint="save it as UTF-8, or attach it") from None
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def real_path(self, canonical: str) -> Path:
+        """Return where a file really is, links followed.
+
+        Raises `FileProblem` where that is outside, nowhere, or in the state of git or poeflow.
+        """
+        path = self.path_of(canonical)
+        with _named(canonical):
+            try:
+                real = path.resolve()
+            except RuntimeError:  # what Python before 3.13 makes of a link that goes round
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+            if not real.is_relative_to(self.root):
+                hint = "copy the file into the project"
+                raise FileProblem(f"{canonical} is a link that leaves the project", hint=hint)
+            for part in real.relative_to(self.root).parts:
+                if part.lower() in _NEVER_READ:
+                    hint = "copy the file to another folder"
+                    raise FileProblem(f"{canonical}: nothing in {part} is ever read", hint=hint)
+            try:
+                real.stat()
+            except FileNotFoundError:
+                raise _missing(canonical, path) from None
+        return real
+
+    def write(self, canonical: str, data: bytes) -> None:
+        """Write an output whole or not at all, folders included. Raises `DiskError`.
+
+        Folders on the way must be real ones: nothing is written through a link.
+        """
+        target = self.path_of(canonical)
+        with _disk(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        folder = self.root
+        for part in target.relative_to(self.root).parts[:-1]:
+            folder /= part
+            make_folder(folder)
+        atomic_write(target, data)
+
+    @contextlib.contextmanager
+    def _opened(self, canonical: str) -> Iterator[tuple[int, int]]:
+        """Yield a descriptor of the regular file and its size."""
+        parts = self.real_path(canonical).relative_to(self.root).parts
+        with _named(canonical), opened(self.root, parts) as handle:
+            status = os.fstat(handle)
+            if stat.S_ISDIR(status.st_mode):
+                raise FileProblem(f"{canonical} is a folder", hint="name a file in it")
+            if not stat.S_ISREG(status.st_mode):
+                raise FileProblem(f"{canonical} is not a regular file", hint="copy it to one")
+            yield handle, status.st_size
+
+
+def check_output_path(canonical: str) -> None:
+    """Check that poeflow may write there. Raises `FileProblem`."""
+    parts = PurePosixPath(canonical[2:]).parts
+    if not parts:
+        raise FileProblem("the output path names no file", hint="for example out/notes.md")
+    for part in parts:
+        if part.lower() in _PROTECTED or part.lower().endswith(".lock.json"):
+            hint = "save to another path"
+            raise FileProblem(f"{canonical}: {part} is never written by poeflow", hint=hint)
+        is_reserved = part.split(".")[0].rstrip().upper() in _WINDOWS_NAMES
+        is_odd = part != part.strip() or part.endswith(".") or visible(part) != part
+        if is_reserved or is_odd or _UNSAFE.search(part) or len(os.fsencode(part)) > 255:
+            hint = "use letters, digits, dots, hyphens"
+            raise FileProblem(f'{canonical}: "{part}" is not a safe file name', hint=hint)
+
+
+_PROTECTED: Final = frozenset(
+    {".circleci", ".git", ".gitattributes", ".github", ".gitlab-ci.yml", ".gitmodules", ".poeflow"}
+    | {".husky", ".pre-commit-config.yaml", ".travis.yml", "azure-pipelines.yml", "jenkinsfile"}
+)
+_UNSAFE: Final = re.compile(r'[\x00-\x1f<>:"|?*\\]')
+_WINDOWS_NAMES: Final = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+)
+
+
+def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
+    """Replace `path` by `data`: the old file or the new one, never a part, durable on return.
+
+    A file that holds these bytes already is left alone, its time included; a link is replaced,
+    never written through. Nothing is left behind on failure. Raises `DiskError`.
+    """
+    with _disk(path):
+        if isinstance(data, bytes) and holds(path, data):
+            return
+        with draft(path, mode=mode) as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
+
+
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
+    """Make one folder, durable on return, where there is none.
+
+    Raises `DiskError`, also where a link stands in its place: nothing is written through a link.
+    """
+    with _disk(folder):
+        try:
+            folder.mkdir(mode=mode)
+        except FileExistsError:
+            if folder.is_symlink():
+                message = f"{folder} is a link; nothing is written through it"
+                raise DiskError(message, hint="replace the link by a folder") from None
+            if not folder.is_dir():
+                message = f"{folder} is a file where a folder is needed"
+                raise DiskError(message, hint="move the file away") from None
+        else:
+            sync_folder(folder.parent)
+
+
+def schemas_folder() -> Path:
+    """Return the folder of the bundled schemas: in the package, or in a checkout beside it."""
+    package = Path(__file__).parent
+    installed = package / "schemas"
+    return installed if installed.is_dir() else package.parent / "schemas"
+
+
+def _has_settings(pyproject: Path) -> bool:
+    try:
+        return _PYPROJECT_MARK.search(pyproject.read_bytes()) is not None
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _named(canonical: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        hint = "change its permissions"
+        raise FileProblem(f"{canonical} cannot be read: permission denied", hint=hint) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FileProblem(f"{canonical} cannot be read: {reason}", hint="check the path") from None
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        hint = _DISK_HINTS.get(error.errno or 0, "")
+        raise DiskError(f"{path} cannot be written: {reason}", hint=hint) from None
+
+
+_DISK_HINTS: Final = {
+    errno.EACCES: "change the folder's permissions",
+    errno.EDQUOT: "free some space and run again",
+    errno.EISDIR: "a folder has this name; save to another path",
+    errno.ENOENT: "make the folder first",
+    errno.ENOSPC: "free some space and run again",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+def _missing(canonical: str, path: Path) -> FileProblem:
+    from difflib import get_close_matches
+
+    if path.is_symlink():
+        message = f"{canonical} is a link to nothing"
+        return FileProblem(message, hint="point it at a file of the project")
+    if not path.parent.is_dir():
+        return FileProblem(f"{canonical} does not exist", hint="its folder does not exist either")
+    siblings = [entry.name for entry in itertools.islice(path.parent.iterdir(), _SIBLINGS)]
+    near = get_close_matches(path.name, siblings, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else "check the path"
+    return FileProblem(f"{canonical} does not exist", hint=hint)
