@@ -1,0 +1,148 @@
+"""Patterns over a project's files: sorted, bounded, and blind to what is never meant."""
+
+import fnmatch
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from poeflow.files import FileProblem, Project
+
+MAX_MATCHES: Final = 10_000
+MAX_VISITED: Final = 200_000
+_HIDDEN: Final = re.compile(
+    r"\..*|node_modules|__pycache__|venv|.*\.lock\.json|.*\.pem|id_[^.]*(\.pub)?",
+    re.DOTALL | re.IGNORECASE,
+)
+_ANY_FOLDERS: Final = "**"
+_ENVIRONMENT_MARK: Final = "pyvenv.cfg"
+
+Positions = frozenset[int]
+
+
+def is_pattern(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def matches(project: Project, pattern: str) -> list[str]:
+    """Return the regular files a canonical pattern (`//data/**/*.pdf`) means, sorted.
+
+    `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: dot
+    files and folders, dependencies, lock files, private keys, and links that leave the project;
+    links to folders are entered where the pattern names them. Raises `FileProblem` where too much
+    matches, or the pattern begins with a folder that is never matched.
+    """
+    parts = PurePosixPath(pattern[2:]).parts
+    named = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
+    start = "//" + "/".join(named)
+    if not parts or not project.path_of(start).is_dir():
+        return []
+    _check_not_hidden(pattern, named)
+    _check_not_hidden(pattern, project.real_path(start).relative_to(project.root).parts)
+    found: list[str] = []
+    for canonical in _files(project, start, _Shape(pattern, parts[len(named) :])):
+        if len(found) == MAX_MATCHES:
+            raise FileProblem(f"{pattern} matches over {MAX_MATCHES:,} files", hint="narrow it")
+        found.append(canonical)
+    return sorted(found)
+
+
+def _check_not_hidden(pattern: str, folders: tuple[str, ...]) -> None:
+    for folder in folders:
+        if _HIDDEN.fullmatch(folder):
+            message = f"{pattern}: patterns match nothing in {folder}"
+            raise FileProblem(message, hint="name the files one by one")
+
+
+class _Shape:
+    """A pattern as the parts it has left to match: a walk costs no more than what it visits."""
+
+    def __init__(self, pattern: str, parts: tuple[str, ...]) -> None:
+        self.text = pattern
+        self._parts: list[re.Pattern[str] | None] = []
+        for part in (*parts, "*") if parts[-1] == _ANY_FOLDERS else parts:
+            if part != _ANY_FOLDERS:
+                self._parts.append(re.compile(fnmatch.translate(part)))
+            elif not self._parts or self._parts[-1] is not None:
+                self._parts.append(None)
+
+    def start(self) -> Positions:
+        return self._with_skipped(0)
+
+    def after(self, positions: Positions, name: str) -> Positions:
+        """Return what may come next once `name` has matched at one of `positions`."""
+        found: set[int] = set()
+        for position in positions:
+            part = self._parts[position] if position < len(self._parts) else _NOTHING
+            if part is None:
+                found |= self._with_skipped(position)
+            elif part.match(name):
+                found |= self._with_skipped(position + 1)
+        return frozenset(found)
+
+    def is_complete(self, positions: Positions) -> bool:
+        return len(self._parts) in positions
+
+    def _with_skipped(self, position: int) -> Positions:
+        """`**` also stands for no folder at all."""
+        is_open = position < len(self._parts) and self._parts[position] is None
+        return frozenset({position, position + 1} if is_open else {position})
+
+
+_NOTHING: Final = re.compile(r"(?!)")
+
+
+def _files(project: Project, start: str, shape: _Shape) -> Iterator[str]:
+    stack = [(start, shape.start())]
+    visited = 0
+    while stack:
+        folder, positions = stack.pop()
+        for entry in _entries(project, folder):
+            visited += 1
+            if visited > MAX_VISITED:
+                message = f"{shape.text}: over {MAX_VISITED:,} files to look at"
+                raise FileProblem(message, hint="begin the pattern with a folder")
+            following = shape.after(positions, entry.name)
+            if not following or _HIDDEN.fullmatch(entry.name):
+                continue
+            canonical = "//" + f"{folder[2:]}/{entry.name}".lstrip("/")
+            if entry.is_dir(follow_symlinks=False):
+                stack.append((canonical, following))
+            elif shape.is_complete(following) and _is_meant(project, entry):
+                yield _nameable(canonical)
+
+
+def _entries(project: Project, folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(project.path_of(folder)) as entries:
+            found = list(itertools.islice(entries, MAX_VISITED + 1))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        hint = "change its permissions, or narrow the pattern"
+        raise FileProblem(f"{folder} cannot be searched: {reason}", hint=hint) from None
+    is_environment = any(entry.name == _ENVIRONMENT_MARK for entry in found)
+    return [] if is_environment else found
+
+
+def _is_meant(project: Project, entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a regular file, or a link to one that would itself be meant."""
+    if not entry.is_symlink():
+        return entry.is_file()
+    try:
+        real = Path(entry.path).resolve()
+    except RuntimeError:  # a link that goes round, before Python 3.13
+        return False
+    if not real.is_file() or not real.is_relative_to(project.root):
+        return False
+    return not any(_HIDDEN.fullmatch(part) for part in real.relative_to(project.root).parts)
+
+
+def _nameable(canonical: str) -> str:
+    try:
+        canonical.encode()
+    except UnicodeEncodeError:
+        shown = canonical.encode(errors="backslashreplace").decode()
+        raise FileProblem(f"{shown}: the name is not UTF-8", hint="rename it") from None
+    return canonical
