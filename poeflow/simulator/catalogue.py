@@ -1,0 +1,160 @@
+"""The bots a simulator knows, in the shape of `GET /v1/models`."""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from poeflow.digest import Json
+from poeflow.errors import UsageError
+from poeflow.files import schemas_folder
+
+BUNDLED: Final = "catalogue.json"
+PRIVATE: Final = frozenset({"app-creator", "script-bot-creator"})
+"""Bots the API documents as not available, whatever a catalogue says."""
+DEFAULT_CONTEXT: Final = 128_000
+Medium = Literal["text", "image", "video", "audio"]
+_MEDIA: Final[tuple[Medium, ...]] = ("video", "image", "audio")
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A custom parameter a bot declares; `schema` has one of the API's four forms."""
+
+    name: str
+    schema: dict[str, Json]
+    default_value: Json = None
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    input_modalities: tuple[str, ...] = ("text",)
+    output_modalities: tuple[str, ...] = ("text",)
+
+
+class Pricing(msgspec.Struct, frozen=True, kw_only=True):
+    """USD as decimal strings: by the token, `request` by the request."""
+
+    prompt: str | None = None
+    completion: str | None = None
+    request: str | None = None
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    display_name: str = ""
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    context_length: int | None = None
+
+
+class Bot(msgspec.Struct, frozen=True, kw_only=True):
+    """What the simulator reads of a catalogue entry; all else is handed on as it stands."""
+
+    id: str
+    architecture: Architecture | None = None
+    supported_features: tuple[str, ...] | None = None
+    pricing: Pricing | None = None
+    context_window: Window | None = None
+    metadata: Metadata | None = None
+    reasoning: dict[str, Json] | None = None
+    parameters: tuple[Parameter, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        return (self.metadata.display_name if self.metadata else "") or self.id
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.architecture.input_modalities if self.architecture else ("text",)
+
+    @property
+    def medium(self) -> Medium:
+        """What the bot answers with: text wherever it can."""
+        outputs = self.architecture.output_modalities if self.architecture else ("text",)
+        found = (kind for kind in _MEDIA if kind in outputs)
+        return "text" if "text" in outputs else next(found, "text")
+
+    @property
+    def takes_tools(self) -> bool:
+        return "tools" in (self.supported_features or ())
+
+    @property
+    def context(self) -> int:
+        window = self.context_window.context_length if self.context_window else None
+        return window or DEFAULT_CONTEXT
+
+    @property
+    def declared(self) -> Mapping[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters or ()}
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        """Return the price of one request in USD; 0 where the catalogue has none."""
+        if self.pricing is None:
+            return Decimal(0)
+        prompt, completion = _usd(self.pricing.prompt), _usd(self.pricing.completion)
+        tokens = prompt * prompt_tokens + completion * completion_tokens
+        return tokens + _usd(self.pricing.request)
+
+
+class _Listing(msgspec.Struct, frozen=True):
+    data: tuple[msgspec.Raw, ...]
+
+
+class Catalogue:
+    """Bots by name, upper and lower case alike; `listing` is the body of `GET /v1/models`."""
+
+    def __init__(self, listing: bytes) -> None:
+        entries = msgspec.json.decode(listing, type=_Listing).data
+        bots = [msgspec.json.decode(entry, type=Bot) for entry in entries]
+        self.listing = listing
+        self._bots = {bot.id.casefold(): bot for bot in bots}
+        self._bots |= {bot.name.casefold(): bot for bot in bots}
+
+    def bot(self, model: str) -> Bot | None:
+        """Return the bot called `model`, or None where there is none or it is private."""
+        name = model.casefold()
+        return None if name in PRIVATE else self._bots.get(name)
+
+
+def read_catalogue(path: Path | None) -> Catalogue:
+    """Read a dump of `GET /v1/models`, by default the bundled one. Raises `UsageError`."""
+    source = path if path is not None else schemas_folder() / BUNDLED
+    try:
+        return Catalogue(source.read_bytes())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{source} cannot be read: {reason}", hint="check the path") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        hint = "give the answer of GET /v1/models, saved as it is"
+        raise UsageError(f"{source} is not a catalogue: {error}", hint=hint) from None
+
+
+def fits(parameter: Parameter, value: Any) -> bool:
+    """Say whether `value` is one the parameter's schema takes."""
+    schema = parameter.schema
+    match schema.get("enum"), schema.get("type"):
+        case list(options), _:
+            return value in options and not isinstance(value, bool)
+        case _, "boolean":
+            return isinstance(value, bool)
+        case _, "string":
+            return isinstance(value, str)
+        case _, ("number" | "integer") as kind:
+            is_number = isinstance(value, int if kind == "integer" else int | float)
+            return is_number and not isinstance(value, bool) and _within(schema, value)
+        case _:
+            return True
+
+
+def _within(schema: Mapping[str, Json], value: float) -> bool:
+    least, most = schema.get("minimum"), schema.get("maximum")
+    above = not isinstance(least, int | float) or value >= least
+    return above and (not isinstance(most, int | float) or value <= most)
+
+
+def _usd(text: str | None) -> Decimal:
+    try:
+        return Decimal(text) if text else Decimal(0)
+    except InvalidOperation:
+        return Decimal(0)

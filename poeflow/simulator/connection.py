@@ -1,0 +1,205 @@
+"""One HTTP/1.1 connection: h11 reads requests from the stream and writes replies to it."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import h11
+
+from poeflow.clock import Clock
+from poeflow.simulator.wire import MAX_BODY_BYTES, Reply, Request
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+_MAX_AHEAD: Final = 1024 * 1024
+_READ: Final = 256 * 1024
+_LINGER_SECONDS: Final = 2.0
+
+
+class Host(Protocol):
+    """What answers the requests of a connection."""
+
+    def reply_to(self, request: Request) -> Reply: ...
+
+    def refusal(self, status: int, message: str) -> Reply:
+        """Return the reply to what could not be read as a request."""
+
+    def in_flight(self, request: Request) -> contextlib.AbstractContextManager[None]:
+        """Count `request` as being worked on until just before its last byte is written."""
+
+
+class Connection:
+    """Serves requests one after another until either side ends it."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: Host, clock: Clock
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._host = host
+        self._clock = clock
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    async def serve(self) -> None:
+        """Serve until the client leaves; never raises but on cancellation."""
+        try:
+            while await self._exchange():
+                self._http.start_next_cycle()
+        except asyncio.CancelledError:
+            self._writer.transport.abort()
+            raise
+        except OSError:
+            pass
+        finally:
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+
+    async def _exchange(self) -> bool:
+        """Serve one request; False where no other can follow."""
+        try:
+            request = await self._request()
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error.error_status_hint, "the request is not valid HTTP")
+            return False
+        except ValueError:
+            await self._refuse(400, "the request's address is not valid")
+            return False
+        except _TooLargeError:
+            await self._refuse(413, f"the body is over {MAX_BODY_BYTES:,} bytes")
+            return False
+        if request is None:
+            return False
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._host.in_flight(request))
+            await self._send(self._host.reply_to(request), stack)
+        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+
+    async def _request(self) -> Request | None:
+        """Read one request whole; None where the client left instead."""
+        head = await self._event()
+        if not isinstance(head, h11.Request):
+            return None
+        headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in head.headers}
+        if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
+            raise _TooLargeError
+        if self._http.they_are_waiting_for_100_continue:
+            self._writer.write(
+                _bytes(self._http, h11.InformationalResponse(status_code=100, headers=[]))
+            )
+        target = urlsplit(head.target.decode("latin-1"))
+        return Request(
+            method=head.method.decode("latin-1"),
+            path=target.path,
+            query=dict(parse_qsl(target.query)),
+            headers=headers,
+            body=await self._body(),
+        )
+
+    async def _body(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while isinstance(piece := await self._event(), h11.Data):
+            size += len(piece.data)
+            if size > MAX_BODY_BYTES:
+                raise _TooLargeError
+            parts.append(piece.data)
+        if not isinstance(piece, h11.EndOfMessage):
+            raise ConnectionResetError
+        return b"".join(parts)
+
+    async def _event(self) -> object:
+        while (found := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(_READ))
+        return found
+
+    async def _refuse(self, status: int, message: str) -> None:
+        """Answer what is not a request, and let the client read it before closing."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        reply = self._host.refusal(status, message)
+        with contextlib.ExitStack() as nothing:
+            await self._send(reply, nothing)
+        self._writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await self._reader.read(_READ):
+                    pass
+
+    async def _send(self, reply: Reply, in_flight: contextlib.ExitStack) -> None:
+        """Write a reply; `in_flight` is closed before its last byte leaves."""
+        await self._pause(reply.wait)
+        if reply.ending == "reset":
+            in_flight.close()
+            self._reset()
+        head = h11.Response(status_code=reply.status, headers=[*reply.headers])
+        pending = _bytes(self._http, head)
+        for segment in reply.segments[:-1]:
+            if segment.wait:
+                await self._write(pending)
+                await self._pause(segment.wait)
+                pending = b""
+            await self._write(pending + _bytes(self._http, h11.Data(data=segment.data)))
+            pending = b""
+        await self._finish(reply, pending, in_flight)
+
+    async def _finish(self, reply: Reply, pending: bytes, in_flight: contextlib.ExitStack) -> None:
+        if reply.segments:
+            last = reply.segments[-1]
+            if last.wait:
+                await self._write(pending)
+                await self._pause(last.wait)
+                pending = b""
+            pending += _bytes(self._http, h11.Data(data=last.data))
+        if reply.ending == "stall":
+            await self._write(pending)
+            await self._until_gone()
+        if reply.ending == "complete":
+            pending += _bytes(self._http, h11.EndOfMessage())
+        in_flight.close()
+        await self._write(pending)
+
+    async def _write(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait. Raises `ConnectionResetError` at once where the client goes away meanwhile."""
+        if seconds <= 0:
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(self._until_gone())
+                await self._clock.asleep(seconds)
+                watcher.cancel()
+        except* ConnectionError:
+            raise ConnectionResetError from None
+
+    async def _until_gone(self) -> None:
+        """Keep what the client sends ahead; raises `ConnectionResetError` when it leaves."""
+        ahead = 0
+        while data := await self._reader.read(_READ):
+            ahead += len(data)
+            if ahead > _MAX_AHEAD:
+                break
+            self._http.receive_data(data)
+        raise ConnectionResetError
+
+    def _reset(self) -> None:
+        """Break the connection with a reset and not with an orderly end."""
+        at_once = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, at_once
+        )
+        self._writer.transport.abort()
+        raise ConnectionResetError
+
+
+class _TooLargeError(Exception):
+    """The body is over the limit."""
+
+
+def _bytes(http: h11.Connection, event: h11.Event) -> bytes:
+    return http.send(event) or b""

@@ -1,0 +1,147 @@
+"""A simulator of Poe's API on a loopback socket: for tests, and for working offline."""
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from poeflow.clock import Clock, SystemClock
+from poeflow.errors import UsageError
+from poeflow.simulator.catalogue import read_catalogue
+from poeflow.simulator.received import Received
+from poeflow.simulator.refusals import Profile
+from poeflow.simulator.service import Service, Settings
+from poeflow.simulator.serving import Serving
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+class Simulator:
+    """A Poe-compatible server; nothing leaves the machine.
+
+    `with` serves from a thread of its own, `async with` from the running loop:
+
+        with Simulator(rpm=60) as sim:
+            client = PoeClient(api_key="any-key-at-all", base_url=sim.base_url)
+
+    The same request gets the same answer, streamed or not, whenever it comes.
+
+    `profile` is how strictly requests are read where their `poe-feature` header does not say.
+    `key` is the only key accepted, `key_required` asks for any. `latency` is in seconds before
+    each answer, `rpm` the cap on requests a minute. `catalogue` is a saved answer of
+    `GET /v1/models`, by default the bundled one; with `answers_unknown` bots it does not hold
+    answer as text bots instead of 404. `port` 0 takes a free one.
+
+    Raises `UsageError` for a catalogue that cannot be read; on entering, for an address that
+    cannot be taken.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only settings, each with a default
+        self,
+        *,
+        profile: Profile = "legacy",
+        key: str | None = None,
+        key_required: bool = False,
+        latency: float = 0.0,
+        rpm: int | None = None,
+        answers_unknown: bool = False,
+        catalogue: Path | None = None,
+        host: str = LOOPBACK,
+        port: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        settings = Settings(
+            profile=profile,
+            key=key,
+            key_required=key_required,
+            latency=latency,
+            rpm=rpm,
+            answers_unknown=answers_unknown,
+        )
+        self._clock = clock or SystemClock()
+        self._service = Service(settings, read_catalogue(catalogue), self._clock)
+        self._address = (host, port)
+        self._port = port
+        self._serving: Serving | None = None
+        self._thread: threading.Thread | None = None
+        self._exit: _Exit | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The API's address, as for `POE_BASE_URL`."""
+        return f"{self.origin}/v1"
+
+    @property
+    def origin(self) -> str:
+        host = f"[{self._address[0]}]" if ":" in self._address[0] else self._address[0]
+        return f"http://{host}:{self._port}"
+
+    @property
+    def requests(self) -> tuple[Received, ...]:
+        """What was received so far, oldest first; keys are masked."""
+        return self._service.log.all()
+
+    @property
+    def peak_concurrency(self) -> int:
+        """How many chat requests were in work at once, at most."""
+        return self._service.peak_concurrency
+
+    async def __aenter__(self) -> Self:
+        self._serving = Serving(self._service, self._clock)
+        self._port = await self._serving.start(*self._address)
+        self._service.origin = self.origin
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._serving is not None:
+            await self._serving.stop()
+            self._serving = None
+
+    def __enter__(self) -> Self:
+        started: Future[_Exit] = Future()
+        thread = threading.Thread(target=self._serve_apart, args=(started,), daemon=True)
+        thread.start()
+        self._exit = started.result()
+        self._thread = thread
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._exit is None or self._thread is None:
+            return
+        self._exit.loop.call_soon_threadsafe(self._exit.asked.set)
+        self._thread.join()
+        self._exit = self._thread = None
+
+    def _serve_apart(self, started: "Future[_Exit]") -> None:
+        """Serve in a loop of this thread's own until told to leave."""
+        try:
+            asyncio.run(self._serve_until_exit(started))
+        except UsageError as error:
+            started.set_exception(error)
+
+    async def _serve_until_exit(self, started: "Future[_Exit]") -> None:
+        async with self:
+            way_out = _Exit(asyncio.get_running_loop(), asyncio.Event())
+            started.set_result(way_out)
+            await way_out.asked.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Exit:
+    """How another thread ends the serving."""
+
+    loop: asyncio.AbstractEventLoop
+    asked: asyncio.Event
