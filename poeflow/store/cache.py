@@ -1,0 +1,99 @@
+"""Answers on disk, by fingerprint: written whole and durable before anything else sees them."""
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from poeflow.digest import Json, canonical, sha256_of
+from poeflow.files import atomic_write
+from poeflow.store.folders import disk_errors, make_private
+
+FORMAT: Final = 1
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stored answer. `sha256` is the hash of the canonical `answer`."""
+
+    format: int
+    fingerprint: str
+    sha256: str
+    answer: dict[str, Json]
+
+
+class _Header(msgspec.Struct, frozen=True):
+    format: int
+
+
+class Cache:
+    """Content-addressed answers below `folder`, one file each: `ab/<fingerprint>.json`.
+
+    An entry that does not hold what its hash says counts as a miss, is set aside, never deleted,
+    and told to `on_corrupt` in one sentence. So does one of another format, which stays in place.
+    """
+
+    def __init__(self, folder: Path, *, on_corrupt: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._on_corrupt = on_corrupt
+
+    def get(self, fingerprint: str) -> dict[str, Json] | None:
+        """Return the stored answer, or None. Raises `DiskError` where it cannot be read."""
+        path = self._path(fingerprint)
+        with disk_errors(path, "read"):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                return None
+        entry = _sound_entry(data, fingerprint)
+        if entry is not None:
+            return entry.answer
+        if _is_of_another_format(data):
+            self._on_corrupt(f"{path} was stored by another version of poeflow; it is not used")
+        else:
+            self._set_aside(path)
+        return None
+
+    def put(self, fingerprint: str, answer: dict[str, Json]) -> None:
+        """Store an answer; it is on disk when this returns. Raises `DiskError`."""
+        path = self._path(fingerprint)
+        make_private(self._folder)
+        make_private(path.parent)
+        entry = Entry(
+            format=FORMAT,
+            fingerprint=fingerprint,
+            sha256=sha256_of(canonical(answer)),
+            answer=answer,
+        )
+        atomic_write(path, msgspec.json.encode(entry), mode=0o600)
+
+    def _path(self, fingerprint: str) -> Path:
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise AssertionError("a fingerprint is 64 hexadecimal digits")
+        return self._folder / fingerprint[:2] / f"{fingerprint}.json"
+
+    def _set_aside(self, path: Path) -> None:
+        aside = path.with_suffix(".corrupt")
+        with contextlib.suppress(OSError):  # read-only, or another run was faster
+            path.replace(aside)
+        self._on_corrupt(f"{path} was damaged; it is kept as {aside.name} and asked again")
+
+
+def _sound_entry(data: bytes, fingerprint: str) -> Entry | None:
+    try:
+        entry = msgspec.json.decode(data, type=Entry)
+    except _UNDECODABLE:
+        return None
+    is_expected = (entry.format, entry.fingerprint) == (FORMAT, fingerprint)
+    return entry if is_expected and sha256_of(canonical(entry.answer)) == entry.sha256 else None
+
+
+def _is_of_another_format(data: bytes) -> bool:
+    try:
+        return msgspec.json.decode(data, type=_Header).format != FORMAT
+    except _UNDECODABLE:
+        return False

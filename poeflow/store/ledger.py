@@ -1,0 +1,94 @@
+"""Which bytes poeflow wrote where, so that it knows its own files from edited ones."""
+
+import errno
+import fcntl
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from poeflow.drafts import sync_folder
+from poeflow.store.folders import disk_errors, make_private
+
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """`path` is a project path, `sha256` the hash of the bytes written there."""
+
+    path: str
+    sha256: str
+
+
+class Ledger:
+    """An append-only file of JSON rows, safe with several threads and processes.
+
+    A row is committed before its file is replaced: a crash between the two never makes our own
+    file look edited. A torn line, left by a crash, is ignored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: set[Row] = set()
+        self._inode = 0
+        self._read = 0
+        self._lock = threading.Lock()
+
+    def record(self, path: str, sha256: str) -> None:
+        """Commit a row, durable when this returns. Raises `DiskError`."""
+        row = Row(path=path, sha256=sha256)
+        make_private(self._path.parent)
+        with self._lock, disk_errors(self._path, "written"):
+            handle = os.open(self._path, _APPEND, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                self._catch_up(handle)
+                is_first = os.fstat(handle).st_size == 0
+                if row not in self._rows:
+                    _append(handle, msgspec.json.encode(row) + b"\n")
+                if is_first:
+                    sync_folder(self._path.parent)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def wrote(self, path: str, sha256: str) -> bool:
+        """Tell whether poeflow ever wrote these bytes there. Raises `DiskError`."""
+        with self._lock, disk_errors(self._path, "read"):
+            try:
+                handle = os.open(self._path, _READ)
+            except FileNotFoundError:
+                return False
+            try:
+                self._catch_up(handle)
+            finally:
+                os.close(handle)
+            return Row(path=path, sha256=sha256) in self._rows
+
+    def _catch_up(self, handle: int) -> None:
+        """Take in the complete lines that were added since the last look."""
+        status = os.fstat(handle)
+        if status.st_ino != self._inode or status.st_size < self._read:
+            self._rows, self._inode, self._read = set(), status.st_ino, 0
+        os.lseek(handle, self._read, os.SEEK_SET)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._read += len(complete)
+        for line in complete.split(b"\n"):
+            try:
+                self._rows.add(msgspec.json.decode(line, type=Row))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+
+
+def _append(handle: int, line: bytes) -> None:
+    """Append a line, beginning a new one where a crash tore the last."""
+    size = os.fstat(handle).st_size
+    is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+    data = b"\n" + line if is_torn else line
+    if os.write(handle, data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
