@@ -1,0 +1,53 @@
+"""Equal values give equal bytes, and the hash is of exactly those."""
+
+import hashlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow.client.messages import ImageUrl
+from poeflow.digest import canonical, sha256_of, sha256_of_json
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ({"b": [1, 2.5], "a": None, "ä": "é\n\u2028"}, '{"a":null,"b":[1,2.5],"ä":"é\\n\u2028"}'),
+        ({"a": {"d": 1, "c": 2}}, '{"a":{"c":2,"d":1}}'),
+        (ImageUrl(url="x"), '{"url":"x"}'),
+        ((1, True), "[1,true]"),
+        ("", '""'),
+    ],
+)
+def test_canonical_bytes(value, data):
+    assert canonical(value) == data.encode()
+
+
+@given(JSON)
+def test_canonical_is_json_and_keeps_the_value(value):
+    assert json.loads(canonical(value)) == value
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_the_order_of_keys_does_not_count(value):
+    backwards = dict(reversed(value.items()))
+    assert sha256_of_json(backwards) == sha256_of_json(value)
+
+
+@given(JSON, JSON)
+def test_different_values_have_different_hashes(one, other):
+    is_same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (sha256_of_json(one) == sha256_of_json(other)) == is_same
+
+
+def test_hashes_are_sha256_in_hexadecimal():
+    assert sha256_of(b"abc") == hashlib.sha256(b"abc").hexdigest()
+    assert sha256_of_json({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()

@@ -1,0 +1,119 @@
+"""The key reaches no sink in any spelling, and nothing from outside steers the terminal."""
+
+import base64
+import copy
+import json
+import pickle
+import unicodedata
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow.redact import MASK, Scrubber, Secret, visible
+
+KEY = 'p-Zk9"/\\+%=ab~12345xyz'
+KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=20, max_size=40)
+
+
+class TestSecret:
+    def test_white_space_around_it_is_dropped(self):
+        assert Secret(f" \t{KEY}\r\n").reveal() == KEY
+
+    @pytest.mark.parametrize(
+        "text", ["", "short", "a" * 513, "has a space", "tab\tinside", "kéy-12345"]
+    )
+    def test_what_cannot_be_a_key_is_refused_without_its_text(self, text):
+        with pytest.raises(ValueError) as caught:
+            Secret(text)
+        assert str(caught.value) == "a key is 8 to 512 printable ASCII characters without spaces"
+
+    @pytest.mark.parametrize("length", [8, 512])
+    def test_the_longest_and_shortest(self, length):
+        assert len(Secret("k" * length).reveal()) == length
+
+    def test_it_is_not_printed_by_accident(self):
+        secret = Secret(KEY)
+        assert {repr(secret), str(secret), f"{secret}", f"{secret!r:>10}"} == {"Secret(...)"}
+        assert not hasattr(secret, "__dict__")
+
+    def test_it_is_never_pickled(self):
+        for save in (pickle.dumps, copy.copy, copy.deepcopy, json.dumps):
+            with pytest.raises(TypeError) as caught:
+                save(Secret(KEY))
+            assert KEY not in str(caught.value)
+
+
+class TestScrubber:
+    @pytest.mark.parametrize(
+        "spelling", [KEY, json.dumps(KEY)[1:-1], quote(KEY), quote(KEY, safe="")]
+    )
+    def test_spellings(self, spelling):
+        assert Scrubber(Secret(KEY)).scrub(f"<{spelling}>") == f"<{MASK}>"
+
+    @given(KEYS, st.binary(max_size=7), st.binary(max_size=7))
+    def test_base64_at_every_alignment(self, key, before, after):
+        text = base64.b64encode(before + key.encode() + after).decode()
+        scrubbed = Scrubber(Secret(key)).scrub(text)
+        assert MASK in scrubbed
+        kept = scrubbed.replace(MASK, "")
+        # What is left of the key is at most the characters it shares with its neighbours.
+        assert len(kept) <= len(text) - (len(key) * 8 - 10) // 6
+
+    @given(KEYS, st.text(max_size=30), st.text(max_size=30))
+    def test_the_raw_key_never_survives(self, key, before, after):
+        scrubbed = Scrubber(Secret(key)).scrub(f"{before}{key}{after}{json.dumps(key)}")
+        assert key not in scrubbed
+
+    def test_several_keys(self):
+        scrubber = Scrubber(Secret("first-key-1"), Secret("first-key-1-longer"))
+        assert scrubber.scrub("first-key-1-longer first-key-1") == f"{MASK} {MASK}"
+
+    def test_without_keys_nothing_changes(self):
+        assert Scrubber().scrub("any [key] text") == "any [key] text"
+
+    def test_other_text_is_left_alone(self):
+        text = "Bearer of news; sk-short; p-Zk9"
+        assert Scrubber(Secret(KEY)).scrub(text) == text
+
+    @pytest.mark.parametrize(
+        ("text", "scrubbed"),
+        [
+            ("Authorization: Bearer abc.def-1", f"Authorization: {MASK}"),
+            ("key sk-ABCdef0123456789_- is wrong", f"key {MASK} is wrong"),
+            (f"you sent {KEY}!", f"you sent {MASK}!"),
+            ("ask-ABCdef0123456789ABC sk-short", "ask-ABCdef0123456789ABC sk-short"),
+        ],
+    )
+    def test_what_a_server_echoes(self, text, scrubbed):
+        assert Scrubber(Secret(KEY)).scrub_server_text(text) == scrubbed
+
+
+class TestVisible:
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("plain ä 漢字 🦦\n\ttext", "plain ä 漢字 🦦\n\ttext"),
+            ("\x1b[31mred\x1b]0;title\x07", "\\x1b[31mred\\x1b]0;title\\x07"),
+            ("a\rb\x08c\x00", "a\\x0db\\x08c\\x00"),
+            ("\x7f\x85\x9b", "\\x7f\\x85\\x9b"),
+            ("a\u202eb\u2066c\u200bd\ufeff", "a\\u202eb\\u2066c\\u200bd\\ufeff"),
+            ("\u2028\u2029", "\\u2028\\u2029"),
+            ("\ud800", "\\ud800"),
+            ("\U000e0041", "\\U000e0041"),
+        ],
+    )
+    def test_table(self, text, shown):
+        assert visible(text) == shown
+
+    @given(st.text(st.characters()))
+    def test_nothing_that_steers_is_left(self, text):
+        shown = visible(text)
+        shown.encode()
+        kinds = {unicodedata.category(character) for character in shown if character not in "\n\t"}
+        assert not kinds & {"Cc", "Cs", "Zl", "Zp"}
+
+    @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
+    def test_writing_is_left_alone(self, text):
+        assert visible(text) == text
