@@ -214,17 +214,17 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     Raises `DiskError`, also where a link stands in its place: nothing is written through a link.
     """
     with _disk(folder):
-        try:
-            folder.mkdir(mode=mode)
-        except FileExistsError:
-            if folder.is_symlink():
-                message = f"{folder} is a link; nothing is written through it"
-                raise DiskError(message, hint="replace the link by a folder") from None
-            if not folder.is_dir():
-                message = f"{folder} is a file where a folder is needed"
-                raise DiskError(message, hint="move the file away") from None
-        else:
-            sync_folder(folder.parent)
+        if not folder.is_dir():
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=mode)
+                sync_folder(folder.parent)
+        kind = folder.lstat().st_mode
+    if stat.S_ISLNK(kind):
+        message = f"{folder} is a link; nothing is written through it"
+        raise DiskError(message, hint="replace the link by a folder")
+    if not stat.S_ISDIR(kind):
+        message = f"{folder} is a file where a folder is needed"
+        raise DiskError(message, hint="move the file away")
 
 
 def schemas_folder() -> Path:
