@@ -16,6 +16,7 @@ from poeflow.simulator.asked import Asked
 from poeflow.simulator.prose import pieces
 from poeflow.simulator.refusals import Profile
 from poeflow.simulator.turns import tokens_in
+from poeflow.simulator.wire import SSE_TYPE, Reply, Segment, encoded, event, in_json
 
 _CALL_ID_DIGITS: Final = 24
 
@@ -42,6 +43,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         if self.profile == "legacy":
             return self.asked.model
         return f"{self.asked.bot.id}-{datetime.fromtimestamp(self.created, UTC):%Y}-01-15"
+
+
+def delivered(envelope: Envelope) -> Reply:
+    """Return the reply that carries an answer, streamed if so asked."""
+    if not envelope.asked.is_streamed:
+        return in_json(200, completion(envelope))
+    segments = [Segment(event(encoded(chunk))) for chunk in chunks(envelope)]
+    headers = (SSE_TYPE, ("cache-control", "no-cache"))
+    return Reply(status=200, headers=headers, segments=(*segments, Segment(event(b"[DONE]"))))
 
 
 def completion(envelope: Envelope) -> dict[str, Json]:

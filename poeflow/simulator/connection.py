@@ -134,6 +134,8 @@ class Connection:
         if reply.ending == "reset":
             in_flight.close()
             self._reset()
+        if reply.ending == "silent":
+            await self._until_gone()
         head = h11.Response(status_code=reply.status, headers=[*reply.headers])
         pending = _bytes(self._http, head)
         for segment in reply.segments[:-1]:

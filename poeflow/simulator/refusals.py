@@ -5,7 +5,7 @@ from typing import Final, Literal
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.simulator.wire import JSON_TYPE, Headers, Reply, encoded, whole
+from poeflow.simulator.wire import Headers, Reply, in_json
 
 Profile = Literal["legacy", "strict"]
 
@@ -88,7 +88,6 @@ def error_body(fault: Fault, profile: Profile) -> dict[str, Json]:
 
 def refusal(fault: Fault, profile: Profile) -> Reply:
     """Return the reply that carries `fault`."""
-    headers: Headers = (JSON_TYPE,)
-    if fault.retry_after is not None:
-        headers = (*headers, ("retry-after", f"{fault.retry_after:g}"))
-    return whole(fault.status, encoded(error_body(fault, profile)), headers)
+    wait = fault.retry_after
+    headers: Headers = () if wait is None else (("retry-after", f"{wait:g}"),)
+    return in_json(fault.status, error_body(fault, profile), headers)

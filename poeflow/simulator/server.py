@@ -11,10 +11,14 @@ from typing import Final, Self
 from poeflow.clock import Clock, SystemClock
 from poeflow.errors import UsageError
 from poeflow.simulator.catalogue import read_catalogue
+from poeflow.simulator.faults import read_recipes
 from poeflow.simulator.received import Received
 from poeflow.simulator.refusals import Profile
-from poeflow.simulator.service import Service, Settings
+from poeflow.simulator.script import Script, read_script
+from poeflow.simulator.service import Service
 from poeflow.simulator.serving import Serving
+from poeflow.simulator.settings import Settings
+from poeflow.simulator.stage import Stage
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -35,8 +39,11 @@ class Simulator:
     `GET /v1/models`, by default the bundled one; with `answers_unknown` bots it does not hold
     answer as text bots instead of 404. `port` 0 takes a free one.
 
-    Raises `UsageError` for a catalogue that cannot be read; on entering, for an address that
-    cannot be taken.
+    `script` is a file of rules that say what is answered, `faults` what goes wrong without one,
+    such as "429x2" (see `poeflow.simulator.faults`).
+
+    Raises `UsageError` for a catalogue, script or recipe that cannot be read, `InvalidFlowError`
+    with every mistake in a script; on entering, `UsageError` for an address that cannot be taken.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only settings, each with a default
@@ -48,6 +55,8 @@ class Simulator:
         latency: float = 0.0,
         rpm: int | None = None,
         answers_unknown: bool = False,
+        faults: str = "",
+        script: Path | None = None,
         catalogue: Path | None = None,
         host: str = LOOPBACK,
         port: int = 0,
@@ -60,9 +69,11 @@ class Simulator:
             latency=latency,
             rpm=rpm,
             answers_unknown=answers_unknown,
+            recipes=read_recipes(faults),
         )
         self._clock = clock or SystemClock()
-        self._service = Service(settings, read_catalogue(catalogue), self._clock)
+        played = read_script(script) if script is not None else Script()
+        self._service = Service(settings, read_catalogue(catalogue), Stage(played), self._clock)
         self._address = (host, port)
         self._port = port
         self._serving: Serving | None = None

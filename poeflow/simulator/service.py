@@ -1,4 +1,7 @@
-"""The API itself: which request gets which reply. It knows nothing of sockets."""
+"""The API as a whole: which request goes where, and what every reply carries.
+
+It knows nothing of sockets; what a chat request is answered is decided in `chat`.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -8,27 +11,14 @@ import msgspec
 
 from poeflow.clock import Clock
 from poeflow.digest import Json, sha256_of
-from poeflow.simulator.account import Account
-from poeflow.simulator.answers import simulated
-from poeflow.simulator.asked import read_asked
-from poeflow.simulator.catalogue import PRIVATE, Bot, Catalogue
-from poeflow.simulator.completions import Envelope, chunks, completion
+from poeflow.simulator.catalogue import Catalogue
+from poeflow.simulator.chat import Chat
 from poeflow.simulator.media import made
-from poeflow.simulator.quota import Quota
 from poeflow.simulator.received import Log
 from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
-from poeflow.simulator.wire import (
-    JSON_TYPE,
-    SSE_TYPE,
-    Headers,
-    Reply,
-    Request,
-    Segment,
-    decoded,
-    encoded,
-    event,
-    whole,
-)
+from poeflow.simulator.settings import Settings
+from poeflow.simulator.stage import Stage
+from poeflow.simulator.wire import Headers, Reply, Request, decoded, in_json, whole
 
 CHAT: Final = "/v1/chat/completions"
 MEDIA: Final = "/base/"
@@ -36,33 +26,19 @@ _FEATURE: Final = "chat-completions-"
 _PROFILES: Final[Mapping[str, Profile]] = {"legacy": "legacy", "strict": "strict"}
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a simulator behaves. `key` is the only one accepted; None with `key_required`: any.
-
-    `latency` is in seconds before every chat reply, `rpm` the cap on chat requests a minute. With
-    `answers_unknown` a bot the catalogue does not know answers as a text bot, and is no 404.
-    """
-
-    profile: Profile = "legacy"
-    key: str | None = None
-    key_required: bool = False
-    latency: float = 0.0
-    rpm: int | None = None
-    answers_unknown: bool = False
-
-
 class Service:
     """Answers requests. `origin` is where it can be reached, for the addresses of media."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, stage: Stage, clock: Clock
+    ) -> None:
         self.origin = ""
         self.log = Log()
         self.peak_concurrency = 0
         self._settings = settings
         self._catalogue = catalogue
-        self._clock = clock
-        self._quota = Quota(settings.rpm, clock)
-        self._account = Account()
+        self._stage = stage
+        self._chat = Chat(settings, catalogue, stage, clock)
         self._working = 0
         self._replied = 0
 
@@ -70,7 +46,7 @@ class Service:
         """Return the reply to a request; never raises for what a client sent."""
         profile = self._profile(request)
         try:
-            body = _json(request)
+            body = decoded(request.body) if request.body else None
         except ValueError:
             body = None
         self.log.add(request, body)
@@ -109,7 +85,7 @@ class Service:
 
     def _route(self, request: Request) -> Callable[[Request, Json, Profile], Reply]:
         routes = {
-            CHAT: ("POST", self._chat),
+            CHAT: ("POST", self._completion),
             "/v1/models": ("GET", self._models),
             "/usage/current_balance": ("GET", self._balance),
             "/usage/points_history": ("GET", self._history),
@@ -123,49 +99,24 @@ class Service:
             raise RefusedError(405, f"{path} is only there for {method}")
         return handler
 
-    def _chat(self, request: Request, body: Json, profile: Profile) -> Reply:
+    def _completion(self, request: Request, body: Json, profile: Profile) -> Reply:
         self._check_key(request)
-        fault = self._quota.take()
-        if fault is not None:
-            return refusal(fault, profile)
-        if not isinstance(body, dict):
-            raise RefusedError(400, "The body is not a JSON object")
-        bot = self._bot(body)
-        if self._account.is_empty:
-            raise RefusedError(402, "")
-        asked = read_asked(body, bot, profile)
-        answer = simulated(asked, self.origin)
-        now = self._clock.now()
-        self._account.charge(bot, asked.prompt_tokens, answer.tokens, now)
-        envelope = Envelope(asked=asked, answer=answer, profile=profile, created=int(now))
-        reply = _streamed(envelope) if asked.is_streamed else _unstreamed(envelope)
-        return msgspec.structs.replace(reply, wait=self._settings.latency)
-
-    def _bot(self, body: Mapping[str, Json]) -> Bot:
-        model = body.get("model")
-        if not isinstance(model, str) or not model:
-            raise RefusedError(400, "'model' is missing", code="missing_parameter", param="model")
-        bot = self._catalogue.bot(model)
-        if bot is None and self._settings.answers_unknown and model.casefold() not in PRIVATE:
-            bot = Bot(id=model.lower(), supported_features=("tools",))
-        if bot is None:
-            why = "is not available" if model.casefold() in PRIVATE else "does not exist"
-            raise RefusedError(404, f"The model `{model[:200]}` {why}")
-        return bot
+        return self._chat.reply(body, profile, self.origin)
 
     def _models(self, _request: Request, _body: Json, _profile: Profile) -> Reply:
-        return whole(200, self._catalogue.listing, (JSON_TYPE,))
+        return in_json(200, msgspec.Raw(self._catalogue.listing))
 
     def _balance(self, request: Request, _body: Json, _profile: Profile) -> Reply:
         self._check_key(request)
-        return whole(200, encoded(self._account.balance()), (JSON_TYPE,))
+        return in_json(200, self._chat.account.balance())
 
     def _history(self, request: Request, _body: Json, _profile: Profile) -> Reply:
         self._check_key(request)
-        return whole(200, encoded(self._account.page(request.query)), (JSON_TYPE,))
+        return in_json(200, self._chat.account.page(request.query))
 
     def _media(self, request: Request, _body: Json, _profile: Profile) -> Reply:
-        media = made(request.path, request.query)
+        name = request.path.rpartition("/")[2]
+        media = self._stage.media(name) or made(request.path, request.query)
         if media is None:
             raise RefusedError(404, f"There is nothing at {request.path[:200]}")
         return whole(200, media.data, (("content-type", media.media_type),))
@@ -188,20 +139,6 @@ class Service:
             ("openai-version", "2020-10-01"),
             ("openai-processing-ms", str(round(reply.wait * 1000))),
             ("access-control-allow-origin", "*"),
-            *self._quota.headers(),
+            *self._chat.quota.headers(),
         )
         return msgspec.structs.replace(reply, headers=headers)
-
-
-def _json(request: Request) -> Json:
-    return decoded(request.body) if request.body else None
-
-
-def _unstreamed(envelope: Envelope) -> Reply:
-    return whole(200, encoded(completion(envelope)), (JSON_TYPE,))
-
-
-def _streamed(envelope: Envelope) -> Reply:
-    segments = [Segment(event(encoded(chunk))) for chunk in chunks(envelope)]
-    headers = (SSE_TYPE, ("cache-control", "no-cache"))
-    return Reply(status=200, headers=headers, segments=(*segments, Segment(event(b"[DONE]"))))

@@ -13,7 +13,7 @@ from poeflow.digest import Json
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 Headers = tuple[tuple[str, str], ...]
-Ending = Literal["complete", "cut", "stall", "reset"]
+Ending = Literal["complete", "cut", "stall", "silent", "reset"]
 JSON_TYPE: Final = ("content-type", "application/json; charset=utf-8")
 SSE_TYPE: Final = ("content-type", "text/event-stream; charset=utf-8")
 
@@ -38,8 +38,9 @@ class Segment(msgspec.Struct, frozen=True):
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A reply as a plan: `wait` seconds, the head, the segments, and how it ends.
 
-    `cut` closes the connection where the segments end, `stall` holds it open and says no more,
-    `reset` breaks it before the first byte. Without a content-length the body goes in chunks.
+    `cut` closes the connection where the segments end, `stall` holds it open and says no more.
+    `silent` holds it open and `reset` breaks it before the first byte. Without a content-length
+    the body goes in chunks.
     """
 
     status: int
@@ -53,6 +54,11 @@ def whole(status: int, body: bytes, headers: Headers) -> Reply:
     """Return a reply with a body of known length."""
     length = ("content-length", str(len(body)))
     return Reply(status=status, headers=(*headers, length), segments=(Segment(body),))
+
+
+def in_json(status: int, value: object, headers: Headers = ()) -> Reply:
+    """Return a reply whose body is `value` in JSON."""
+    return whole(status, encoded(value), (JSON_TYPE, *headers))
 
 
 def event(data: bytes) -> bytes:

@@ -1,0 +1,208 @@
+"""Things that go wrong on purpose: recipes, and what each does to a reply that was fine.
+
+A recipe is `KIND[=VALUE][xTIMES][/EVERY]`, several stand behind commas: `429x2` refuses each
+request twice before it answers, `cut=200/10` breaks off every tenth answer after 200 bytes.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from poeflow.errors import UsageError
+from poeflow.simulator.refusals import Fault, Profile, error_body, refusal
+from poeflow.simulator.wire import (
+    JSON_TYPE,
+    SSE_TYPE,
+    Ending,
+    Reply,
+    Segment,
+    encoded,
+    event,
+    whole,
+)
+from poeflow.spec.hints import did_you_mean
+
+KINDS: Final = {
+    "empty": "an answer without text, all of it given as reasoning",
+    "cut": "the body ends after VALUE bytes (half of it)",
+    "error-event": "an error of status VALUE (500) inside a good answer",
+    "html": "a web page with status VALUE (200) in place of JSON",
+    "malformed": "JSON that breaks off in the middle",
+    "no-done": "a stream without its closing [DONE]",
+    "no-finish": "a stream that ends quietly before finish_reason and [DONE]",
+    "ping": "comments VALUE (1) seconds apart, and no answer",
+    "reset": "the connection is reset before a byte",
+    "slow": "VALUE (0.1) seconds between the pieces of the answer",
+    "stall": "nothing more after VALUE bytes of the body; without VALUE not even a head",
+}
+"""What each recipe does; besides these, any status from 400 to 599, VALUE its Retry-After."""
+REDIRECT: Final = 302
+_SHAPE: Final = re.compile(r"([a-z-]+|\d{3})(?:=(\d+(?:\.\d+)?))?(?:x(\d+))?(?:/(\d+))?")
+_ASKS_TO_WAIT: Final = (429, 503)
+_PIECES: Final = 8
+_PINGS: Final = 1_000
+_MAX_KNOWN: Final = 100_000
+_PAGE: Final = b"<!doctype html>\n<title>Just a moment...</title>\n<h1>Checking your browser</h1>\n"
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that goes wrong: `times` for each different request, at every `every`th of them."""
+
+    kind: str
+    value: float | None = None
+    times: int | None = None
+    every: int = 1
+
+
+def read_recipes(text: str) -> tuple[Recipe, ...]:
+    """Read recipes behind commas. Raises `UsageError`."""
+    return tuple(_recipe(part.strip()) for part in text.split(",") if part.strip())
+
+
+class Faults:
+    """Decides which request meets which recipe: the first that applies."""
+
+    def __init__(self, recipes: tuple[Recipe, ...]) -> None:
+        self._recipes = recipes
+        self._asked = [0] * len(recipes)
+        self._met: list[dict[str, int]] = [{} for _ in recipes]
+
+    def next(self, seed: str) -> Recipe | None:
+        """Return what goes wrong with the request `seed` this time."""
+        return next((self._recipes[index] for index in self._hits(seed)), None)
+
+    def _hits(self, seed: str) -> Iterator[int]:
+        for index, recipe in enumerate(self._recipes):
+            self._asked[index] += 1
+            met = self._met[index]
+            is_due = self._asked[index] % recipe.every == 0
+            if not is_due or (recipe.times is not None and met.get(seed, 0) >= recipe.times):
+                continue
+            met[seed] = met.get(seed, 0) + 1
+            if len(met) > _MAX_KNOWN:
+                met.pop(next(iter(met)))
+            yield index
+
+
+def spoiled(reply: Reply, recipe: Recipe, profile: Profile) -> Reply:
+    """Return what becomes of a good reply."""
+    is_streamed = SSE_TYPE in reply.headers
+    match recipe.kind:
+        case "cut":
+            return _shortened(reply, recipe.value, ending="cut")
+        case "stall" if recipe.value is None:
+            return msgspec.structs.replace(reply, segments=(), ending="silent")
+        case "stall":
+            return _shortened(reply, recipe.value, ending="stall")
+        case "reset":
+            return msgspec.structs.replace(reply, segments=(), ending="reset")
+        case "malformed":
+            return _malformed(reply, is_streamed=is_streamed)
+        case "error-event":
+            return _error_inside(reply, recipe, profile, is_streamed=is_streamed)
+        case "html":
+            page = whole(int(recipe.value or 200), _PAGE, (("content-type", "text/html"),))
+            return msgspec.structs.replace(page, wait=reply.wait)
+        case "no-done" if is_streamed:
+            return msgspec.structs.replace(reply, segments=reply.segments[:-1])
+        case "no-finish" if is_streamed:
+            kept = (part for part in reply.segments[:-1] if not _is_last_word(part))
+            return msgspec.structs.replace(reply, segments=tuple(kept))
+        case "slow":
+            return _slowed(reply, recipe.value or 0.1, is_streamed=is_streamed)
+        case "ping":
+            comments = tuple(Segment(b": ping\n\n", recipe.value or 1.0) for _ in range(_PINGS))
+            return Reply(status=200, headers=(SSE_TYPE,), segments=comments, ending="cut")
+        case status if status.isdecimal():
+            return msgspec.structs.replace(_refused(recipe, profile), wait=reply.wait)
+        case _:
+            return reply
+
+
+def _recipe(text: str) -> Recipe:
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        hint = "write KIND[=VALUE][xTIMES][/EVERY], for example 429x2 or cut=200"
+        raise UsageError(f'"{text}" is not a fault recipe', hint=hint)
+    kind, value, times, every = match.groups()
+    is_status = kind.isdecimal() and (400 <= int(kind) <= 599 or int(kind) == REDIRECT)
+    if kind not in KINDS and not is_status:
+        hint = did_you_mean(kind, KINDS) or f"known: a status from 400, {', '.join(KINDS)}"
+        raise UsageError(f'unknown fault "{kind}"', hint=hint)
+    if kind in ("html", "error-event") and value is not None and not _is_status(value):
+        raise UsageError(f'"{text}": {value} is no status', hint="write 200, or 400 to 599")
+    if every is not None and int(every) < 1:
+        raise UsageError(f'"{text}": every 0th request is none', hint="write /1 or more")
+    return Recipe(
+        kind=kind,
+        value=float(value) if value else None,
+        times=int(times) if times else None,
+        every=int(every or 1),
+    )
+
+
+def _is_status(value: str) -> bool:
+    return value == "200" or (value.isdecimal() and 400 <= int(value) <= 599)
+
+
+def _refused(recipe: Recipe, profile: Profile) -> Reply:
+    status = int(recipe.kind)
+    wait = recipe.value
+    if wait is None and status in _ASKS_TO_WAIT:
+        wait = 1.0
+    reply = refusal(Fault(status=status, retry_after=wait), profile)
+    if status != REDIRECT:
+        return reply
+    elsewhere = ("location", "https://example.com/v1/chat/completions")
+    return msgspec.structs.replace(reply, headers=(*reply.headers, elsewhere))
+
+
+def _shortened(reply: Reply, value: float | None, *, ending: Ending) -> Reply:
+    size = sum(len(segment.data) for segment in reply.segments)
+    left = size // 2 if value is None else min(int(value), max(size - 1, 0))
+    kept: list[Segment] = []
+    for segment in reply.segments:
+        if left <= 0:
+            break
+        kept.append(Segment(segment.data[:left], segment.wait))
+        left -= len(segment.data)
+    return msgspec.structs.replace(reply, segments=tuple(kept), ending=ending)
+
+
+def _malformed(reply: Reply, *, is_streamed: bool) -> Reply:
+    if not is_streamed:
+        data = b"".join(segment.data for segment in reply.segments)
+        broken = whole(reply.status, data[: len(data) // 2], (JSON_TYPE,))
+        return msgspec.structs.replace(broken, wait=reply.wait)
+    at = len(reply.segments) // 2
+    data = reply.segments[at].data
+    bad = Segment(data[: len(data) // 2].rstrip() + b"\n\n")
+    parts = (*reply.segments[:at], bad, *reply.segments[at + 1 :])
+    return msgspec.structs.replace(reply, segments=parts)
+
+
+def _error_inside(reply: Reply, recipe: Recipe, profile: Profile, *, is_streamed: bool) -> Reply:
+    body = encoded(error_body(Fault(status=int(recipe.value or 500)), profile))
+    if not is_streamed:
+        return msgspec.structs.replace(whole(200, body, (JSON_TYPE,)), wait=reply.wait)
+    before = reply.segments[: len(reply.segments) // 2]
+    return msgspec.structs.replace(reply, segments=(*before, Segment(event(body))))
+
+
+def _slowed(reply: Reply, wait: float, *, is_streamed: bool) -> Reply:
+    if is_streamed:
+        parts = tuple(Segment(segment.data, wait) for segment in reply.segments)
+        return msgspec.structs.replace(reply, segments=parts)
+    data = b"".join(segment.data for segment in reply.segments)
+    step = max(1, -(-len(data) // _PIECES))
+    starts = range(0, len(data), step)
+    parts = tuple(Segment(data[start : start + step], wait) for start in starts)
+    return msgspec.structs.replace(reply, segments=parts)
+
+
+def _is_last_word(segment: Segment) -> bool:
+    """Say whether an event carries the finish reason, or the usage that comes behind it."""
+    is_open = b'"finish_reason":null' in segment.data
+    return not is_open

@@ -1,0 +1,138 @@
+"""Makes the rules of a script ready to play: patterns, templates, recipes and files."""
+
+from typing import Any, Final
+
+import msgspec
+from jinja2 import TemplateSyntaxError
+
+from poeflow.digest import sha256_of
+from poeflow.durations import seconds
+from poeflow.errors import UsageError
+from poeflow.files import FileProblem, Project
+from poeflow.problems import Problem
+from poeflow.simulator.faults import Recipe, read_recipes
+from poeflow.simulator.media import Media
+from poeflow.simulator.rules import MediaFile, Rule
+from poeflow.spec.tree import Document
+from poeflow.templates.environment import Environment
+from poeflow.templates.faults import syntax_problem
+from poeflow.templates.origin import Origin
+from poeflow.templates.reader import ProjectReader
+
+MAX_MEDIA_BYTES: Final = 50 * 1024 * 1024
+_CONTENTS: Final = ("text", "template", "json", "media", "error")
+_TYPES: Final = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+    "webm": "video/webm",
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+    "ogg": "audio/ogg",
+}
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule with what was made of its texts; `origin` is where its template stands."""
+
+    rule: Rule
+    pattern: Any
+    recipes: tuple[Recipe, ...]
+    delay: float
+    origin: Origin
+    media: Media | None
+
+    @property
+    def media_hash(self) -> str:
+        return sha256_of(self.media.data) if self.media is not None else ""
+
+
+class Preparation:
+    """Makes rules ready to play; keeps what is wrong with them."""
+
+    def __init__(self, project: Project, document: Document, canonical: str) -> None:
+        self._project = project
+        self._document = document
+        self._path = canonical
+        self.environment = Environment(ProjectReader(project, project.root))
+        self.problems: list[Problem] = []
+
+    def rule(self, index: int, rule: Rule) -> Prepared:
+        self._check_contents(index, rule)
+        return Prepared(
+            rule=rule,
+            pattern=self._pattern(index, rule.match.regex),
+            recipes=self._recipes(index, rule.fault),
+            delay=seconds(rule.delay),
+            origin=self._template(index, rule),
+            media=self._media(index, rule),
+        )
+
+    def _check_contents(self, index: int, rule: Rule) -> None:
+        node = self._document.node(("rules", index, "answer"))
+        given = [key for key in node.keys if key in _CONTENTS] if node is not None else []
+        if len(given) > 1:
+            message = f'"{given[1]}" cannot stand beside "{given[0]}"'
+            self._note(index, ("answer", given[1]), message, f"remove {given[0]}: or {given[1]}:")
+        if rule.answer is not None and rule.answer.tool_calls and "error" in given:
+            hint = "remove error: or tool_calls:"
+            self._note(index, ("answer", "error"), '"error" cannot stand beside tool calls', hint)
+
+    def _pattern(self, index: int, regex: str | None) -> Any:
+        if regex is None:
+            return None
+        import re2
+
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            return re2.compile(regex, options=options)
+        except re2.error as error:
+            reason = error.args[0]
+            told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+            hint = "write it in RE2 syntax: no look-around, no back references"
+            self._note(index, ("match", "regex"), f"the pattern is not valid: {told}", hint)
+            return None
+
+    def _recipes(self, index: int, text: str) -> tuple[Recipe, ...]:
+        try:
+            return read_recipes(text)
+        except UsageError as error:
+            self._note(index, ("fault",), error.message, error.hint)
+            return ()
+
+    def _template(self, index: int, rule: Rule) -> Origin:
+        path = ("rules", index, "answer", "template")
+        origin = Origin(path=self._path, locate=self._document.locator(path))
+        text = rule.answer.template if rule.answer is not None else None
+        if text is not None:
+            try:
+                self.environment.template(text, origin)
+            except TemplateSyntaxError as error:
+                self.problems.append(syntax_problem(error, text, origin))
+        return origin
+
+    def _media(self, index: int, rule: Rule) -> Media | None:
+        media = rule.answer.media if rule.answer is not None else None
+        if not isinstance(media, MediaFile):
+            return None
+        path = ("answer", "media", "file")
+        media_type = _TYPES.get(media.file.rpartition(".")[2].lower())
+        if media_type is None:
+            message = f"{media.file} is no picture, film or sound"
+            self._note(index, path, message, f"known: {', '.join(_TYPES)}")
+            return None
+        try:
+            canonical = self._project.canonical(media.file, relative_to=self._path)
+            data = self._project.read_bytes(canonical, limit=MAX_MEDIA_BYTES)
+        except FileProblem as error:
+            self._note(index, path, error.message, error.hint)
+            return None
+        return Media(media_type=media_type, data=data)
+
+    def _note(self, index: int, path: tuple[str, ...], message: str, hint: str) -> None:
+        place = self._document.place(("rules", index, *path))
+        self.problems.append(Problem(place, message, hint))
