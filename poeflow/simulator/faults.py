@@ -25,8 +25,8 @@ from poeflow.simulator.wire import (
 from poeflow.spec.hints import did_you_mean
 
 KINDS: Final = {
-    "empty": "an answer without text, all of it given as reasoning",
     "cut": "the body ends after VALUE bytes (half of it)",
+    "empty": "an answer without text, all of it given as reasoning",
     "error-event": "an error of status VALUE (500) inside a good answer",
     "html": "a web page with status VALUE (200) in place of JSON",
     "malformed": "JSON that breaks off in the middle",
