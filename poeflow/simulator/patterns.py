@@ -107,6 +107,8 @@ class _Reader:
     def _escaped(self, name: str) -> str:
         if name in "xu":
             digits = "".join(self._next() for _ in range(2 if name == "x" else 4))
+            if not set(digits) <= set(string.hexdigits):
+                raise PatternError(f"\\{name}{digits} is not understood")
             return chr(int(digits, 16))
         if name.isalnum() and name not in _ESCAPES:
             raise PatternError(f"\\{name} is not understood")

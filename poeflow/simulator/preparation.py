@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 import msgspec
-from jinja2 import TemplateSyntaxError
 
 from poeflow.digest import sha256_of
 from poeflow.durations import seconds
@@ -13,11 +12,8 @@ from poeflow.problems import Problem
 from poeflow.simulator.faults import Recipe, read_recipes
 from poeflow.simulator.media import Media
 from poeflow.simulator.rules import MediaFile, Rule
-from poeflow.spec.tree import Document
-from poeflow.templates.environment import Environment
-from poeflow.templates.faults import syntax_problem
-from poeflow.templates.origin import Origin
-from poeflow.templates.reader import ProjectReader
+from poeflow.simulator.wording import Wording
+from poeflow.spec.tree import Document, Path
 
 MAX_MEDIA_BYTES: Final = 50 * 1024 * 1024
 _CONTENTS: Final = ("text", "template", "json", "media", "error")
@@ -36,18 +32,22 @@ _TYPES: Final = {
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule with what was made of its texts; `origin` is where its template stands."""
+    """A rule with what was made of its texts."""
 
     rule: Rule
     pattern: Any
     recipes: tuple[Recipe, ...]
     delay: float
-    origin: Origin
     media: Media | None
 
     @property
     def media_hash(self) -> str:
         return sha256_of(self.media.data) if self.media is not None else ""
+
+
+def template_path(index: int) -> Path:
+    """Return where in its script the template of a rule stands."""
+    return ("rules", index, "answer", "template")
 
 
 class Preparation:
@@ -57,17 +57,17 @@ class Preparation:
         self._project = project
         self._document = document
         self._path = canonical
-        self.environment = Environment(ProjectReader(project, project.root))
+        self.wording = Wording(project, document, canonical)
         self.problems: list[Problem] = []
 
     def rule(self, index: int, rule: Rule) -> Prepared:
         self._check_contents(index, rule)
+        self._check_template(index, rule)
         return Prepared(
             rule=rule,
             pattern=self._pattern(index, rule.match.regex),
             recipes=self._recipes(index, rule.fault),
             delay=seconds(rule.delay),
-            origin=self._template(index, rule),
             media=self._media(index, rule),
         )
 
@@ -104,16 +104,11 @@ class Preparation:
             self._note(index, ("fault",), error.message, error.hint)
             return ()
 
-    def _template(self, index: int, rule: Rule) -> Origin:
-        path = ("rules", index, "answer", "template")
-        origin = Origin(path=self._path, locate=self._document.locator(path))
+    def _check_template(self, index: int, rule: Rule) -> None:
         text = rule.answer.template if rule.answer is not None else None
-        if text is not None:
-            try:
-                self.environment.template(text, origin)
-            except TemplateSyntaxError as error:
-                self.problems.append(syntax_problem(error, text, origin))
-        return origin
+        problem = self.wording.problem(text, template_path(index)) if text is not None else None
+        if problem is not None:
+            self.problems.append(problem)
 
     def _media(self, index: int, rule: Rule) -> Media | None:
         media = rule.answer.media if rule.answer is not None else None

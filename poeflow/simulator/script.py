@@ -14,10 +14,10 @@ from poeflow.files import FileProblem, Project
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.simulator.preparation import Preparation, Prepared
 from poeflow.simulator.rules import Rules
+from poeflow.simulator.wording import Wording
 from poeflow.spec.schema import validate
 from poeflow.spec.source import MAX_BYTES, decode, parse
 from poeflow.spec.tree import Document
-from poeflow.templates.environment import Environment
 
 SCHEMA: Final = "simulator-script.schema.json"
 
@@ -27,7 +27,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 
     rules: tuple[Prepared, ...] = ()
     refuses_others: bool = False
-    environment: Environment | None = None
+    wording: Wording | None = None
 
 
 def read_script(path: Path) -> Script:
@@ -53,7 +53,7 @@ def read_script(path: Path) -> Script:
     return Script(
         rules=prepared,
         refuses_others=rules.otherwise == "refuse",
-        environment=preparation.environment,
+        wording=preparation.wording,
     )
 
 

@@ -10,12 +10,12 @@ from poeflow.simulator.answers import Answer, ToolCall, arguments_for, media_ans
 from poeflow.simulator.asked import Asked
 from poeflow.simulator.faults import Faults, Recipe
 from poeflow.simulator.media import Kind, Media, told
-from poeflow.simulator.preparation import Prepared
+from poeflow.simulator.preparation import Prepared, template_path
 from poeflow.simulator.refusals import Fault, RefusedError
 from poeflow.simulator.rules import AnswerSpec, Call, ErrorSpec, MediaFile
 from poeflow.simulator.script import Script
 from poeflow.simulator.wire import encoded
-from poeflow.templates.render import TemplateError, render
+from poeflow.templates.render import TemplateError
 
 _KINDS: Final[Mapping[str, Kind]] = {"image": "image", "video": "video", "audio": "audio"}
 
@@ -61,19 +61,17 @@ class Stage:
             return Cue(recipe=recipe, delay=prepared.delay)
         if spec.error is not None:
             return Cue(error=_fault(spec.error), recipe=recipe, delay=prepared.delay)
-        answer = self._answer(prepared, spec, asked, origin, self._met[index])
+        answer = self._answer(index, spec, asked, origin)
         return Cue(answer=answer, recipe=recipe, delay=prepared.delay)
 
-    def _answer(
-        self, prepared: Prepared, spec: AnswerSpec, asked: Asked, origin: str, nth: int
-    ) -> Answer | None:
+    def _answer(self, index: int, spec: AnswerSpec, asked: Asked, origin: str) -> Answer | None:
         calls = tuple(_call(call, asked) for call in spec.tool_calls)
         usual = "tool_calls" if calls else "stop"
         is_media = spec.media is not None
         if spec.media is not None:
-            text = _media_text(prepared, spec.media, asked, origin)
+            text = _media_text(self._script.rules[index], spec.media, asked, origin)
         elif spec.template is not None:
-            text = self._rendered(prepared, spec.template, asked, nth)
+            text = self._rendered(index, spec.template, asked)
         elif spec.json is not msgspec.UNSET:
             text = encoded(spec.json).decode()
         else:
@@ -86,12 +84,13 @@ class Stage:
             is_media=is_media,
         )
 
-    def _rendered(self, prepared: Prepared, template: str, asked: Asked, nth: int) -> str:
-        environment = self._script.environment
-        if environment is None:
-            raise AssertionError("a script with rules has an environment")
+    def _rendered(self, index: int, template: str, asked: Asked) -> str:
+        wording = self._script.wording
+        if wording is None:
+            raise AssertionError("a script with rules has its wording")
+        values = _values(asked, self._met[index])
         try:
-            return render(environment, template, prepared.origin, _values(asked, nth))
+            return wording.rendered(template, template_path(index), values)
         except TemplateError as error:
             raise RefusedError(400, f"The script's template failed: {error}") from None
 

@@ -44,7 +44,7 @@ _FORMATS: Final[Mapping[str, Callable[[Dice], str]]] = {
     "uri-reference": lambda dice: f"/{_word(dice)}/{dice.hex(6)}",
     "uuid": _uuid,
     "json-pointer": lambda dice: f"/{_word(dice)}/{dice.roll(9)}",
-    "regex": lambda dice: f"^{_word(dice)}$",
+    "regex": lambda dice: f"^{_word(dice)}-{dice.hex(4)}$",
 }
 
 

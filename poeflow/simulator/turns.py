@@ -60,9 +60,9 @@ def _check_order(role: str, message: dict[str, Json], unanswered: set[str]) -> N
     """Check that tool calls and their results belong together."""
     if role == "tool":
         call = message.get("tool_call_id")
-        if call not in unanswered:
+        if not isinstance(call, str) or call not in unanswered:
             raise _refused("A message of role 'tool' must answer a 'tool_call_id' asked for before")
-        unanswered.discard(str(call))
+        unanswered.discard(call)
     elif unanswered:
         raise _unanswered(unanswered)
 

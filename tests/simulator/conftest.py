@@ -1,0 +1,19 @@
+"""A simulator on a real socket, and a service without one."""
+
+from collections.abc import Iterator
+
+import pytest
+from simulator_desk import Desk
+
+from poeflow.simulator.server import Simulator
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator

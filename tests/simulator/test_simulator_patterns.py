@@ -1,0 +1,56 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow.simulator.dice import Dice
+from poeflow.simulator.patterns import PatternError, text_matching
+
+PATTERNS = [
+    "",
+    "abc",
+    "^a|b$",
+    "^[A-Z]{3}-[0-9]{2,4}$",
+    "^(?:red|green|blue)(, (?:red|green|blue))*$",
+    r"^\d{4}-\d\d-\d\d$",
+    r"^\w+\s\S+$",
+    r"^[^a-z]{5}$",
+    r"^[\w.+-]+@[a-z]+\.[a-z]{2,}$",
+    r"^(?P<name>x)(?<other>y)?$",
+    r"^\x41é\t\.\{\}$",
+    "^[]a]+$",
+    "^[a-]+[-z]$",
+    "^a{2}b{0,3}$",
+    r"^.*?end$",
+    r"\bword\b",
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_made_texts_match(pattern):
+    for seed in range(20):
+        text = text_matching(pattern, Dice(str(seed)))
+        assert re.search(pattern.replace("(?<", "(?P<"), text), (pattern, text)
+
+
+def test_other_seeds_make_other_texts():
+    made = {text_matching("^[a-z]{12}$", Dice(str(seed))) for seed in range(20)}
+    assert len(made) == 20
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(", "a)", "[a", "*a", r"\p{L}", "(?=a)", "(?!a)", "(?i)a", r"\1", "a{9,2}", "\\", "(?<!a)"],
+)
+def test_what_is_not_understood_is_told(pattern):
+    with pytest.raises(PatternError):
+        text_matching(pattern, Dice("seed"))
+
+
+@given(st.text("ab0()[]{}|*+?\\^$.-,:<>P=!xuwd", max_size=20))
+def test_any_text_as_a_pattern_matches_or_is_told(pattern):
+    try:
+        text_matching(pattern, Dice("seed"))
+    except PatternError:
+        return
