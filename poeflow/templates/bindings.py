@@ -1,0 +1,86 @@
+"""The names a template binds itself, and which of them come from a step."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from jinja2 import nodes
+
+from poeflow.templates.scope import Scope
+
+_MUTABLE: Final = "namespace"
+
+
+class Bindings:
+    """A stack of scopes.
+
+    What macros, imports and namespaces give counts as coming from a step, because it may.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._stack: list[dict[str, bool]] = [{}]
+
+    @property
+    def exported(self) -> frozenset[str]:
+        return frozenset(name for name in self._stack[0] if not name.startswith("_"))
+
+    def enter(self) -> None:
+        self._stack.append({})
+
+    def leave(self) -> None:
+        self._stack.pop()
+
+    def bind(self, target: nodes.Node | str, *, is_derived: bool) -> None:
+        self._stack[-1].update(dict.fromkeys(names_in(target), is_derived))
+
+    def assign(self, target: nodes.Node, value: nodes.Node) -> None:
+        """Bind what `set` sets."""
+        is_namespace = any(
+            isinstance(call.node, nodes.Name) and call.node.name == _MUTABLE
+            for call in _with_below(value)
+            if isinstance(call, nodes.Call)
+        )
+        self.bind(target, is_derived=is_namespace or self.comes_from_step(value))
+
+    def knows(self, name: str) -> bool:
+        return any(name in names for names in self._stack)
+
+    def names(self) -> set[str]:
+        return set().union(*self._stack)
+
+    def comes_from_step(self, node: nodes.Node) -> bool:
+        """Whether a value may come from a step, directly or through a name."""
+        return any(
+            self._is_derived(part.name)
+            for part in _with_below(node)
+            if isinstance(part, nodes.Name)
+        )
+
+    def scope_of_include(self) -> Scope:
+        """Return what a file included here, with context, sees."""
+        names = self.names()
+        derived = {name for name in names if self._is_derived(name)}
+        return Scope(
+            inputs=self._scope.inputs,
+            steps=self._scope.steps,
+            extra=self._scope.extra | names,
+            derived=(self._scope.derived - names) | derived,
+            is_isolated=self._scope.is_isolated,
+        )
+
+    def _is_derived(self, name: str) -> bool:
+        for names in reversed(self._stack):
+            if name in names:
+                return names[name]
+        return name == "steps" or name in self._scope.derived
+
+
+def names_in(target: nodes.Node | str) -> set[str]:
+    """Return the names a target binds."""
+    if isinstance(target, str):
+        return {target}
+    return {node.name for node in _with_below(target) if isinstance(node, nodes.Name)}
+
+
+def _with_below(node: nodes.Node) -> Iterable[nodes.Node]:
+    return (node, *node.find_all(nodes.Node))

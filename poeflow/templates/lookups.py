@@ -1,0 +1,199 @@
+"""Whether the names a template uses exist, and what to write where they do not."""
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from jinja2 import nodes
+
+from poeflow.problems import Problem
+from poeflow.spec.hints import did_you_mean, nearest, one_of
+from poeflow.templates.bindings import Bindings
+from poeflow.templates.environment import GLOBALS, Environment
+from poeflow.templates.origin import Origin
+from poeflow.templates.scope import STEP_ATTRIBUTES, Reference, Scope
+
+METHODS: Final = ("items", "keys", "values", "get")
+_ENVIRONMENT: Final = ("env", "environ", "secrets", "os")
+_STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
+_ELSEWHERE: Final = {
+    "upcase": "upper",
+    "downcase": "lower",
+    "to_json": "tojson",
+    "json": "tojson",
+    "from_json": "fromjson",
+    "to_yaml": "toyaml",
+    "from_yaml": "fromyaml",
+    "slugify": "slug",
+    "size": "length",
+    "len": "length",
+    "strip": "trim",
+    "str": "string",
+}
+"""What other template languages call our filters."""
+_DROPPED: Final = {
+    "attr": "write value.name",
+    "center": "it can make texts without bound",
+    "format": "join texts with ~",
+    "pprint": "write | tojson",
+    "random": "a run must be repeatable",
+    "safe": "nothing is escaped, so nothing needs it",
+    "escape": "nothing is escaped in prompts",
+    "e": "nothing is escaped in prompts",
+}
+"""Filters of Jinja that flows do without, and why or what instead."""
+_JAVASCRIPT: Final = {"null": "none", "nil": "none", "undefined": "none", "None_": "none"}
+
+Lookup = nodes.Getattr | nodes.Getitem
+
+
+class Lookups:
+    """Looks names up in a scope; collects references and problems."""
+
+    def __init__(
+        self, environment: Environment, origin: Origin, scope: Scope, bindings: Bindings
+    ) -> None:
+        self.references: list[Reference] = []
+        self.problems: list[Problem] = []
+        self._environment = environment
+        self._origin = origin
+        self._scope = scope
+        self._bindings = bindings
+
+    def note(self, offset: int, message: str, hint: str) -> None:
+        self.problems.append(Problem(self._origin.locate(offset), message, hint))
+
+    def name(self, node: nodes.Name) -> None:
+        if self._bindings.knows(node.name) or node.name in GLOBALS:
+            return
+        if self._is_root(node, "inputs"):
+            for name in sorted(self._scope.inputs):
+                self._refer("input", name, node.lineno - 1)
+        elif self._is_root(node, "steps"):
+            self.note(node.lineno - 1, "steps needs the id of a step", "write steps.ID.text")
+        elif node.name not in self._scope.extra:
+            message, hint = self._unknown(node.name)
+            self.note(node.lineno - 1, message, hint)
+
+    def function(self, node: nodes.Name) -> None:
+        """Look up a name that is called."""
+        name = node.name
+        if self._bindings.knows(name) or name in GLOBALS or name in self._scope.extra:
+            return
+        hint = did_you_mean(name, {*GLOBALS, *self._bindings.names()})
+        if name in _STATUS_FUNCTIONS:
+            hint = "test steps.ID.status"
+        elif name in self._environment.filters:
+            hint = f"it is a filter: write value | {name}"
+        known = ", ".join(sorted(GLOBALS))
+        self.note(node.lineno - 1, f'unknown function "{name}"', hint or f"known: {known}")
+
+    def attribute(self, node: Lookup) -> bool:
+        """Look up `inputs.x`, `steps.x` or `steps.x.text`. Return whether it was one of them."""
+        owner, name = node.node, attribute_name(node)
+        if self._is_root(owner, "inputs") and name is not None:
+            self._check("input", name, _name_offset(node))
+            return True
+        if self._is_root(owner, "steps"):
+            self._step(node, name, attribute=None)
+            return True
+        if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
+            is_named = isinstance(node, nodes.Getattr) and name in STEP_ATTRIBUTES
+            self._step(owner, attribute_name(owner), attribute=name if is_named else None)
+            if isinstance(node, nodes.Getattr) and name not in STEP_ATTRIBUTES:
+                hint = one_of(node.attr, STEP_ATTRIBUTES)
+                self.note(_name_offset(node), f'a step has no "{node.attr}"', hint)
+            return True
+        return False
+
+    def printed(self, node: nodes.Expr) -> None:
+        """Look at an expression that becomes text."""
+        if isinstance(node, Lookup) and self._is_root(node.node, "steps"):
+            name = attribute_name(node)
+            self.note(node.lineno - 1, "a step is not a text", f"write steps.{name}.text")
+        elif self._is_root(node, "inputs"):
+            self.note(node.lineno - 1, "inputs is not a text", "write inputs.NAME")
+
+    def filter(self, node: nodes.Filter) -> None:
+        known = [name for name in self._environment.filters if name.isidentifier()]
+        self._check_filter(node.name, known, node.lineno - 1)
+        argument = node.args[0] if node.args else None
+        if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
+            if node.name == "map":
+                self._check_filter(argument.value, known, argument.lineno - 1)
+            elif node.name in ("select", "reject"):
+                self._check_test(argument.value, argument.lineno - 1)
+
+    def test(self, node: nodes.Test) -> None:
+        self._check_test(node.name, node.lineno - 1)
+
+    def _check_filter(self, name: str, known: Iterable[str], offset: int) -> None:
+        if name in self._environment.filters:
+            return
+        hint = _DROPPED.get(name) or one_of(_ELSEWHERE.get(name, name), known)
+        if name in _ELSEWHERE:
+            hint = f'did you mean "{_ELSEWHERE[name]}"?'
+        self.note(offset, f'unknown filter "{name}"', hint)
+
+    def _check_test(self, name: str, offset: int) -> None:
+        if name not in self._environment.tests:
+            known = [test for test in self._environment.tests if test.isidentifier()]
+            self.note(offset, f'unknown test "{name}"', one_of(name, known))
+
+    def _step(self, node: Lookup, name: str | None, *, attribute: str | None) -> None:
+        if name is None:
+            self.note(node.lineno - 1, "a step must be named literally", "write steps.ID")
+            return
+        self._check("step", name, _name_offset(node), attribute)
+
+    def _check(
+        self, kind: Literal["input", "step"], name: str, offset: int, attribute: str | None = None
+    ) -> None:
+        known = self._scope.inputs if kind == "input" else self._scope.steps
+        if name in known:
+            self._refer(kind, name, offset, attribute)
+            return
+        hint = "use | items" if name in METHODS else one_of(name, known)
+        self.note(offset, f'unknown {kind} "{name}"', hint)
+
+    def _refer(
+        self, kind: Literal["input", "step"], name: str, offset: int, attribute: str | None = None
+    ) -> None:
+        place = self._origin.locate(offset)
+        self.references.append(Reference(kind=kind, name=name, place=place, attribute=attribute))
+
+    def _is_root(self, node: nodes.Node, name: str) -> bool:
+        is_name = isinstance(node, nodes.Name) and node.name == name
+        return is_name and not self._bindings.knows(name) and not self._scope.is_isolated
+
+    def _unknown(self, name: str) -> tuple[str, str]:
+        message = f'unknown variable "{name}"'
+        if self._scope.is_isolated and name in ("inputs", "steps", "flow"):
+            hint = 'pass it to the macro, or write "import ... with context"'
+            return f'"{name}" is not known in a file imported without context', hint
+        if name in self._scope.inputs:
+            return message, f"write inputs.{name}"
+        if name in self._scope.steps:
+            return message, f"write steps.{name}.text"
+        if name in _ENVIRONMENT:
+            return message, "flows read no environment; declare an input and pass --input"
+        if name in _JAVASCRIPT:
+            return message, f"write {_JAVASCRIPT[name]}"
+        roots = () if self._scope.is_isolated else ("inputs", "steps", *self._scope.extra)
+        hint = did_you_mean(name, {*roots, *GLOBALS, *self._bindings.names()})
+        near = nearest(name, self._scope.inputs)
+        if not hint and near:
+            hint = f'did you mean "inputs.{near}"?'
+        return message, hint or "known: " + ", ".join(sorted({*roots, *self._bindings.names()}))
+
+
+def attribute_name(node: Lookup) -> str | None:
+    """Return the name after the dot or in literal brackets, None where it is computed."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    value = node.arg.value if isinstance(node.arg, nodes.Const) else None
+    return value if isinstance(value, str) else None
+
+
+def _name_offset(node: Lookup) -> int:
+    """Return the offset of the name itself: Jinja marks the dot or the bracket before it."""
+    return node.lineno if isinstance(node, nodes.Getattr) else node.arg.lineno - 1

@@ -1,0 +1,131 @@
+"""Changes a parsed template so that nothing in it escapes the budget, and refuses what would."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from jinja2 import TemplateSyntaxError, nodes
+from jinja2.visitor import NodeTransformer
+
+COUNTED: Final = " counted"
+CONCAT: Final = " concat"
+STEPPED: Final = " stepped"
+WALKED: Final = " walked"
+KEPT: Final = " kept"
+SEGMENT: Final = " segment"
+"""Filter names no template can write: they hold a space."""
+
+MAX_DEPTH: Final = 60
+MAX_ELIFS: Final = 100
+MAX_LOOPS: Final = 10
+_MAY_FAIL: Final = (
+    *(nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.AssignBlock),
+    *(nodes.NSRef, nodes.Import, nodes.FromImport),
+)
+_REFUSED: Final = {
+    nodes.EvalContextModifier: "autoescape is not available in flows",
+    nodes.Extends: "extends is not available in flows; use include or import",
+    nodes.Block: "block is not available in flows; use include or a macro",
+}
+
+
+def rewrite(template: nodes.Template, *, is_path: bool = False) -> nodes.Template:
+    """Put every loop, new value and piece of text under the budget.
+
+    In a path each expression must give one safe segment. Raises `TemplateSyntaxError` for what
+    flows do not take.
+    """
+    check_shape(template, is_path=is_path)
+    rewritten = _Rewriter(is_path=is_path).visit(template)
+    if not isinstance(rewritten, nodes.Template):
+        raise AssertionError("a template stays a template")
+    return rewritten
+
+
+def check_shape(template: nodes.Template, *, is_path: bool = False) -> None:
+    """Refuse what flows do not take, and what the compiler would fall over."""
+    for node, depth, loops in _all_nodes(template):
+        reason = refusal(node, depth)
+        if loops > MAX_LOOPS:
+            reason = f"loops are nested over {MAX_LOOPS} deep; use a macro"
+        if is_path and isinstance(node, nodes.Include | nodes.Import | nodes.FromImport):
+            reason = "a path cannot include or import"
+        if reason:
+            raise TemplateSyntaxError(reason, node.lineno)
+
+
+def refusal(node: nodes.Node, depth: int = 0) -> str:
+    """Return why flows do not take `node`, or the empty string."""
+    if depth > MAX_DEPTH:
+        return f"the template is nested over {MAX_DEPTH} deep; split it with set or include"
+    if isinstance(node, nodes.For) and node.recursive:
+        return "recursive loops are not available in flows; use a macro"
+    if isinstance(node, nodes.Include) and isinstance(node.template, nodes.List | nodes.Tuple):
+        return "include takes one path; add ignore missing where the file may be absent"
+    if isinstance(node, nodes.Name) and node.name == "loop" and node.ctx == "store":
+        return "loop is what a for gives; choose another name"
+    if isinstance(node, nodes.Tuple) and any(isinstance(n, nodes.Slice) for n in node.items):
+        return "a slice takes one range"
+    if isinstance(node, nodes.If) and len(node.elif_) > MAX_ELIFS:
+        return f"an if has over {MAX_ELIFS} branches; look the value up in a mapping"
+    return next((why for kind, why in _REFUSED.items() if isinstance(node, kind)), "")
+
+
+def compiles_surely(template: nodes.Template) -> bool:
+    """Whether a template that passes `check_shape` has nothing the compiler could refuse."""
+    for node, _, _ in _all_nodes(template):
+        if isinstance(node, _MAY_FAIL):
+            return False
+        if isinstance(node, nodes.Call | nodes.Filter | nodes.Test) and len(node.kwargs) > 1:
+            return False  # a name may be given twice
+    return True
+
+
+def _all_nodes(template: nodes.Template) -> Iterator[tuple[nodes.Node, int, int]]:
+    """Yield every node with its depth and the loops around it.
+
+    Without recursion: the depth is not known to be small.
+    """
+    waiting: list[tuple[nodes.Node, int, int]] = [(template, 0, 0)]
+    while waiting:
+        node, depth, loops = waiting.pop()
+        yield node, depth, loops
+        loops += isinstance(node, nodes.For)
+        waiting += [(child, depth + 1, loops) for child in node.iter_child_nodes()]
+
+
+class _Rewriter(NodeTransformer):
+    def __init__(self, *, is_path: bool) -> None:
+        self._is_path = is_path
+
+    def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
+        node = super().generic_visit(node, *args, **kwargs)
+        match node:
+            case nodes.For():
+                node.iter = _filter(node.iter, COUNTED)
+            case nodes.Include() | nodes.Import() | nodes.FromImport():
+                node.template = _filter(node.template, STEPPED)
+            case nodes.Output():
+                node.nodes = [self._printed(part) for part in node.nodes]
+            case nodes.Compare():
+                node.expr = _filter(node.expr, WALKED)
+                for operand in node.ops:
+                    operand.expr = _filter(operand.expr, WALKED)
+            case nodes.Concat():
+                return _filter(nodes.List(node.nodes, lineno=node.lineno), CONCAT)
+            case nodes.Dict() | nodes.List() | nodes.Tuple(ctx="load"):
+                return _filter(node, KEPT)
+            case nodes.Getitem():
+                return _filter(node, KEPT) if isinstance(node.arg, nodes.Slice) else node
+        return node
+
+    def _printed(self, node: nodes.Expr) -> nodes.Expr:
+        """Have texts as they stand counted, and expressions in a path checked."""
+        if isinstance(node, nodes.TemplateData):
+            return nodes.Const(node.data, lineno=node.lineno)
+        return _filter(node, SEGMENT) if self._is_path else node
+
+
+def _filter(node: nodes.Node, name: str) -> nodes.Expr:
+    if isinstance(node, nodes.Const) and name in (WALKED, STEPPED):
+        return node
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
