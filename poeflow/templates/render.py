@@ -1,0 +1,166 @@
+"""Templates become text or values, once; what values hold is never a template."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from jinja2 import Template, TemplateNotFound, TemplateSyntaxError
+from jinja2 import TemplateError as JinjaError
+
+from poeflow.digest import Json
+from poeflow.errors import StepError
+from poeflow.files import FileProblem
+from poeflow.problems import Place
+from poeflow.templates.budget import Budget, bounded
+from poeflow.templates.environment import VALUE, Environment, Mode, only_expression
+from poeflow.templates.faults import no_else, syntax_problem
+from poeflow.templates.origin import Origin
+from poeflow.templates.texts import encodable, plain
+
+Values = Mapping[str, Json]
+
+_FAULTS: Final = (
+    JinjaError,
+    FileProblem,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    NameError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+)
+"""What a template can bring about."""
+
+
+class TemplateError(StepError):
+    """A template failed at run time, at `place`."""
+
+    def __init__(self, place: Place, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{place}: {message}", hint=hint)
+        self.place = place
+
+
+def render(environment: Environment, text: str, origin: Origin, values: Values) -> str:
+    """Render `text` with `values`. Raises `TemplateError`."""
+    return _rendered(environment, text, origin, values, mode="text")
+
+
+def render_path(environment: Environment, text: str, origin: Origin, values: Values) -> str:
+    """Render a path: what each expression gives must be one safe segment. Raises as `render`."""
+    return _rendered(environment, text, origin, values, mode="path")
+
+
+def render_value(environment: Environment, text: str, origin: Origin, values: Values) -> Json:
+    """Render `text`; where it is exactly one `{{ expression }}` its value keeps its type."""
+    stripped, moved = without_margin(text, origin)
+    try:
+        is_expression = only_expression(environment.parsed(stripped, moved)) is not None
+    except _FAULTS as error:
+        raise _fault(environment, stripped, moved, None, error) from None
+    if is_expression:
+        return _evaluated(environment, stripped, moved, values)
+    return render(environment, text, origin, values)
+
+
+def evaluate(environment: Environment, expression: str, origin: Origin, values: Values) -> Json:
+    """Return the value of a bare expression; `{{ x }}` is taken for `x`. Raises `TemplateError`."""
+    text, moved = as_template(expression, origin)
+    return _evaluated(environment, text, moved, values)
+
+
+def as_template(expression: str, origin: Origin) -> tuple[str, Origin]:
+    """Return a bare expression as a template, with the origin that leads back to it."""
+    text, moved = without_margin(expression, origin)
+    if text.startswith("{{") and text.endswith("}}"):
+        return text, moved
+    return f"{{{{ {text} }}}}", moved.moved(-len("{{ "), len(text))
+
+
+def without_margin(text: str, origin: Origin) -> tuple[str, Origin]:
+    """Return `text` without the white space around it, and where it then stands."""
+    return text.strip(), origin.moved(len(text) - len(text.lstrip()), len(text.rstrip()))
+
+
+def _rendered(
+    environment: Environment, text: str, origin: Origin, values: Values, *, mode: Mode
+) -> str:
+    environment.budget = Budget()
+    template = None
+    try:
+        template = environment.template(text, origin, mode)
+        rendered = encodable(template.render(dict(values)))
+        bounded(len(rendered) if rendered.isascii() else len(rendered.encode()))
+    except _FAULTS as error:
+        raise _fault(environment, text, origin, template, error) from None
+    return rendered
+
+
+def _evaluated(environment: Environment, text: str, origin: Origin, values: Values) -> Json:
+    environment.budget = Budget()
+    template = None
+    try:
+        template = environment.template(text, origin, "value")
+        context = template.new_context(dict(values))
+        for _ in template.root_render_func(context):
+            raise AssertionError("an assignment prints nothing")
+        value: Json = plain(context.vars[VALUE])
+    except _FAULTS as error:
+        raise _fault(environment, text, origin, template, error) from None
+    return value
+
+
+def _fault(
+    environment: Environment,
+    text: str,
+    origin: Origin,
+    root: Template | None,
+    error: BaseException,
+) -> TemplateError:
+    """Say where a rendering failed, by the offsets that stand for line numbers.
+
+    `root` is the template of `text`, None where that could not be compiled.
+    """
+    if isinstance(error, TemplateSyntaxError):
+        if root is not None:
+            text, origin = _file(environment, error.name or origin.path)
+        problem = syntax_problem(error, text, origin)
+        return TemplateError(problem.place, problem.message, hint=problem.hint)
+    offset, found = 1, origin
+    trace = error.__traceback__
+    while trace is not None:
+        template: Any = trace.tb_frame.f_globals.get("__jinja_template__")
+        if isinstance(template, Template):
+            offset = template.get_corresponding_lineno(trace.tb_lineno)
+            found = origin if template is root else _file(environment, template.name or "")[1]
+        trace = trace.tb_next
+    return TemplateError(found.locate(max(offset - 1, 0)), _sentence(error))
+
+
+def _file(environment: Environment, path: str) -> tuple[str, Origin]:
+    """Return the text of an included file, which the reader has given before, and its origin."""
+    path, text = environment.reader.source(path, relative_to="//")
+    return text, Origin.for_file(path, text, shown=environment.reader.shown(path))
+
+
+def _sentence(error: BaseException) -> str:
+    match error:
+        case RecursionError():
+            return "the template calls itself without end, or is nested too deep"
+        case SyntaxError() | MemoryError():
+            return "the template is too large or nested too deep"
+        case FileProblem():
+            return str(error)
+        case TemplateNotFound():
+            return error.message or f"there is no file {error}"
+        case OverflowError():
+            return "a number or a range is too large"
+        case KeyError() | JinjaError():
+            text = str(error.args[0] if error.args else error)
+        case _:
+            text = str(error) or type(error).__name__
+    text = no_else(text)
+    text = re.sub(r"^'(\w+)' is undefined$", r'"\1" is not there', text)
+    return text[:1].lower() + text[1:]
