@@ -1,0 +1,134 @@
+"""Every text in a flow that is a template, with where it stands and what it may see."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from poeflow.spec.load import FlowFile
+from poeflow.spec.tree import Path
+from poeflow.templates.origin import Origin
+from poeflow.templates.reader import Reader
+
+Use = Literal["text", "expression", "path", "value"]
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A template: `path` is its place in the flow file, `step` the step it belongs to.
+
+    `file` is set where the text stands in a file of its own, as written there; `raw` where that
+    file is no template. `early` marks what must be known before any answer: its values come from
+    inputs only.
+    """
+
+    path: Path
+    step: str | None
+    use: Use
+    text: str = ""
+    file: str | None = None
+    raw: bool = False
+    early: bool = False
+
+
+def sites_of(file: FlowFile) -> Iterator[Site]:
+    """Yield the sites of a flow: shared settings first, then steps and outputs."""
+    for key in ("system", "model", "params", "extra_body"):
+        yield from _shared(file, ("defaults", key))
+    for name in file.flow.models:
+        for key in ("model", "params", "extra_body"):
+            yield from _shared(file, ("models", name, key))
+    for name in file.flow.steps:
+        yield from step_sites(file, name)
+    for name in file.flow.outputs:
+        yield from _values(file, ("outputs", name), None)
+
+
+def text_of(reader: Reader, file: FlowFile, site: Site) -> tuple[str, Origin]:
+    """Return a site's text and where its characters stand. Raises `FileProblem`."""
+    if site.file is None:
+        return site.text, Origin(path=file.path, locate=file.document.locator(site.path))
+    path, text = reader.source(site.file, relative_to=file.path)
+    return text, Origin.for_file(path, text, shown=reader.shown(path))
+
+
+def _shared(file: FlowFile, path: Path) -> Iterator[Site]:
+    """Yield sites outside any step: they serve many, so they cannot wait for one."""
+    found = _prose(file, path, None) if path[-1] == "system" else _values(file, path, None)
+    for site in found:
+        yield msgspec.structs.replace(site, early=True)
+
+
+def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
+    """Yield the sites of one step."""
+    node = file.document.node(("steps", step))
+    path: Path = ("steps", step)
+    for key in node.keys if node is not None else ():
+        match key:
+            case "prompt" | "system" | "render":
+                yield from _prose(file, (*path, key), step)
+            case "messages":
+                yield from _messages(file, (*path, key), step)
+            case "attachments":
+                yield from _attachments(file, (*path, key), step)
+            case "params" | "extra_body":
+                yield from _values(file, (*path, key), step)
+            case "model":
+                yield from _text(file, (*path, key), step, "text", early=True)
+            case "output":
+                yield from _text(file, (*path, key, "save"), step, "path")
+
+
+def _text(
+    file: FlowFile, path: Path, step: str | None, use: Use, *, early: bool = False
+) -> Iterator[Site]:
+    node = file.document.node(path)
+    if node is not None and isinstance(node.data, str):
+        yield Site(path=path, step=step, use=use, text=node.data, early=early)
+
+
+def _prose(file: FlowFile, path: Path, step: str | None) -> Iterator[Site]:
+    node = file.document.node(path)
+    if node is not None and isinstance(node.data, dict):
+        name, raw = node.data.get("file"), node.data.get("raw") is True
+        yield Site(path=(*path, "file"), step=step, use="text", file=str(name), raw=raw)
+    else:
+        yield from _text(file, path, step, "text")
+
+
+def _messages(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+    node = file.document.node(path)
+    for index, _ in enumerate(node.items if node is not None else ()):
+        content = (*path, index, "content")
+        parts = file.document.node(content)
+        if parts is None or not parts.items:
+            yield from _prose(file, content, step)
+            continue
+        for position in range(len(parts.items)):
+            yield from _text(file, (*content, position, "text"), step, "text")
+            yield from _attachment(file, (*content, position, "attach"), step)
+
+
+def _attachments(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+    node = file.document.node(path)
+    for index in range(len(node.items) if node is not None else 0):
+        yield from _attachment(file, (*path, index), step)
+
+
+def _attachment(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+    yield from _text(file, path, step, "text", early=True)
+    for key in ("path", "url"):
+        yield from _text(file, (*path, key), step, "text", early=True)
+    yield from _text(file, (*path, "name"), step, "text")
+
+
+def _values(file: FlowFile, path: Path, step: str | None) -> Iterator[Site]:
+    """Yield every string that holds a template below a free value."""
+    node = file.document.node(path)
+    if node is None:
+        return
+    if isinstance(node.data, str) and "{" in node.data:
+        yield Site(path=path, step=step, use="value", text=node.data)
+    for key in node.values:
+        yield from _values(file, (*path, key), step)
+    for index in range(len(node.items)):
+        yield from _values(file, (*path, index), step)
