@@ -1,0 +1,289 @@
+import asyncio
+import socket
+import threading
+from typing import Self
+
+import httpx
+import msgspec
+import pytest
+from simulator_desk import StoppedClock
+
+from poeflow.errors import UsageError
+from poeflow.simulator.server import Simulator
+from poeflow.simulator.wire import MAX_BODY_BYTES
+
+ASKED = {"model": "grok-4", "messages": [{"role": "user", "content": "hi"}]}
+BODY = msgspec.json.encode(ASKED)
+
+
+def raw(method: str = "POST", path: str = "/v1/chat/completions", body: bytes = BODY) -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: sim\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+class Line:
+    """A raw connection to a simulator."""
+
+    def __init__(self, sim: Simulator) -> None:
+        port = int(sim.origin.rpartition(":")[2])
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def read_to_end(self) -> bytes:
+        parts = []
+        while data := self.socket.recv(65536):
+            parts.append(data)
+        return b"".join(parts)
+
+    def read_until(self, mark: bytes) -> bytes:
+        got = b""
+        while mark not in got:
+            data = self.socket.recv(65536)
+            assert data, got
+            got += data
+        return got
+
+
+def test_one_connection_serves_many_requests(sim):
+    with Line(sim) as line:
+        for _ in range(3):
+            line.send(raw())
+            assert line.read_until(b'"total_tokens"').startswith(b"HTTP/1.1 200")
+    assert [request.json for request in sim.requests] == [ASKED] * 3
+
+
+def test_requests_sent_ahead_are_answered_in_order(sim):
+    with Line(sim) as line:
+        line.send(raw() + raw("GET", "/nothing", b"") + raw("GET", "/v1/models", b""))
+        line.socket.shutdown(socket.SHUT_WR)
+        got = line.read_to_end()
+    lines = [part for part in got.split(b"\r\n") if b"HTTP/1.1 " in part]
+    assert [part.partition(b"HTTP/1.1 ")[2][:3] for part in lines] == [b"200", b"404", b"200"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"hello\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET //[ HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000, b"431"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", b"400"),
+        (
+            f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode(),
+            b"413",
+        ),
+    ],
+    ids=["garbage", "tls", "no host", "address", "head", "chunk", "length", "too large"],
+)
+def test_what_is_no_request_is_refused_in_json(sim, data, status):
+    with Line(sim) as line:
+        line.send(data)
+        line.socket.shutdown(socket.SHUT_WR)
+        got = line.read_to_end()
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert msgspec.json.decode(body)["error"]["message"]
+    with Line(sim) as line:
+        line.send(raw())
+        assert line.read_until(b"\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_announced_with_expect_is_asked_for(sim):
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n"
+    with Line(sim) as line:
+        line.send(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        assert line.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 100")
+        line.send(BODY)
+        assert line.read_until(b"\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body(sim):
+    with Line(sim) as line:
+        line.send(raw()[:-5])
+    with Line(sim) as line:
+        line.send(raw())
+        assert line.read_until(b"\r\n").startswith(b"HTTP/1.1 200")
+    assert len(sim.requests) == 1
+
+
+def test_keys_are_masked_in_the_log(sim):
+    headers = {"authorization": "Bearer canary-key-0815", "poe-feature": "x"}
+    httpx.post(f"{sim.base_url}/chat/completions?a=b", json=ASKED, headers=headers)
+    httpx.get(f"{sim.base_url}/models", headers={"authorization": "canary-key-0815"})
+    first, second = sim.requests
+    assert "canary" not in repr(sim.requests)
+    assert (first.method, first.path, first.query) == ("POST", "/v1/chat/completions", {"a": "b"})
+    assert first.headers["authorization"] == "Bearer [key]"
+    assert first.headers["poe-feature"] == "x"
+    assert (first.json, second.json) == (ASKED, None)
+
+
+def test_a_cut_body_ends_early_and_in_order():
+    with Simulator(faults="cut=100") as sim, Line(sim) as line:
+        line.send(raw())
+        head, _, body = line.read_to_end().partition(b"\r\n\r\n")
+    assert len(body) == 100
+    length = next(part for part in head.split(b"\r\n") if part.startswith(b"content-length"))
+    assert int(length.partition(b":")[2]) > 100
+
+
+def test_a_cut_stream_has_no_last_chunk():
+    asked = msgspec.json.encode(ASKED | {"stream": True})
+    with Simulator(faults="cut=100") as sim, Line(sim) as line:
+        line.send(raw(body=asked))
+        got = line.read_to_end()
+    assert b"transfer-encoding: chunked" in got.lower()
+    assert not got.endswith(b"0\r\n\r\n")
+
+
+def test_a_reset_comes_before_a_byte():
+    with Simulator(faults="reset") as sim, Line(sim) as line:
+        line.send(raw())
+        with pytest.raises(ConnectionResetError):
+            line.socket.recv(1)
+
+
+@pytest.mark.parametrize(("recipe", "size"), [("stall", 0), ("stall=0", 0), ("stall=40", 40)])
+def test_a_stall_holds_the_connection_open(recipe, size):
+    with Simulator(faults=recipe) as sim, Line(sim) as line:
+        line.send(raw())
+        if recipe != "stall":
+            got = line.read_until(b"\r\n\r\n").partition(b"\r\n\r\n")[2]
+            while len(got) < size:
+                got += line.socket.recv(65536)
+            assert len(got) == size
+        line.socket.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            line.socket.recv(1)
+        other = httpx.get(f"{sim.base_url}/models")
+    assert other.status_code == 200
+
+
+async def test_waiting_is_asked_of_the_clock():
+    clock = StoppedClock()
+    async with (
+        Simulator(latency=3.0, faults="slow=0.5", clock=clock) as sim,
+        httpx.AsyncClient() as client,
+    ):
+        reply = await client.post(f"{sim.base_url}/chat/completions", json=ASKED)
+    assert reply.headers["openai-processing-ms"] == "3000"
+    assert clock.waits == [3.0] + [0.5] * 8
+
+
+async def test_peak_concurrency_is_what_was_in_work_at_once():
+    async with Simulator(latency=0.1) as sim:
+        limit = asyncio.Semaphore(7)
+        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client:
+
+            async def ask(number: int) -> int:
+                async with limit:
+                    body = ASKED | {"user": str(number)}
+                    reply = await client.post(f"{sim.base_url}/chat/completions", json=body)
+                    return reply.status_code
+
+            codes = await asyncio.gather(*(ask(number) for number in range(40)))
+            await client.get(f"{sim.base_url}/models")
+    assert codes == [200] * 40
+    assert sim.peak_concurrency == 7
+
+
+async def test_one_after_the_other_never_counts_as_two():
+    async with Simulator() as sim:
+        for number in range(100):
+            async with httpx.AsyncClient() as client:
+                body = ASKED | {"user": str(number), "stream": number % 2 == 0}
+                await client.post(f"{sim.base_url}/chat/completions", json=body)
+    assert sim.peak_concurrency == 1
+
+
+async def test_clients_that_give_up_free_their_place():
+    async with Simulator(faults="stall") as sim:
+        url = f"{sim.base_url}/chat/completions"
+        for _ in range(20):
+            async with httpx.AsyncClient(timeout=0.05) as client:
+                with pytest.raises(httpx.ReadTimeout):
+                    await client.post(url, json=ASKED)
+    assert sim.peak_concurrency <= 2
+
+
+async def test_leaving_ends_what_is_open_and_leaves_no_task_behind():
+    before = asyncio.all_tasks()
+    async with Simulator(faults="stall=10") as sim:
+        port = int(sim.origin.rpartition(":")[2])
+        lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        for _, writer in lines:
+            writer.write(raw())
+        await lines[0][0].readuntil(b"\r\n\r\n")
+    for reader, writer in lines:
+        assert await rest_of(reader) is not None
+        writer.close()
+    assert asyncio.all_tasks() == before
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port))
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """Read to the end, whether it comes in order or as a reset."""
+    try:
+        return await reader.read(-1)
+    except ConnectionResetError:
+        return b""
+
+
+def test_leaving_ends_the_thread():
+    before = threading.active_count()
+    with Simulator(faults="stall") as sim, Line(sim) as line:
+        assert threading.active_count() == before + 1
+        line.send(raw())
+    assert threading.active_count() == before
+
+
+def test_it_can_be_entered_again():
+    simulator = Simulator()
+    for _ in range(2):
+        with simulator as sim:
+            assert httpx.get(f"{sim.base_url}/models").status_code == 200
+    assert len(simulator.requests) == 2
+
+
+def test_a_port_that_is_taken_is_told(sim):
+    port = int(sim.origin.rpartition(":")[2])
+    with pytest.raises(UsageError) as caught, Simulator(port=port):
+        raise AssertionError("entered")
+    assert str(caught.value) == (
+        f"cannot listen on 127.0.0.1 port {port}: address already in use; "
+        "choose another port, or 0 for a free one"
+    )
+
+
+async def test_a_port_that_is_taken_is_told_in_a_loop_as_well(sim):
+    port = int(sim.origin.rpartition(":")[2])
+    with pytest.raises(UsageError):
+        async with Simulator(port=port):
+            raise AssertionError("entered")
+
+
+def test_addresses_of_the_sixth_version():
+    with Simulator(host="::1") as sim:
+        assert sim.origin.startswith("http://[::1]:")
+        assert httpx.get(f"{sim.base_url}/models").status_code == 200
+
+
+def test_a_large_body_is_taken(sim):
+    url = "data:application/octet-stream;base64," + "A" * 20_000_000
+    part = {"type": "file", "file": {"filename": "big.bin", "file_data": url}}
+    body = {"model": "grok-4", "messages": [{"role": "user", "content": [part]}]}
+    reply = httpx.post(f"{sim.base_url}/chat/completions", json=body, timeout=60)
+    text = reply.json()["choices"][0]["message"]["content"]
+    assert "Received with it: big.bin (application/octet-stream)." in text
