@@ -30,7 +30,7 @@ class Cue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage:
-    """A script being played: counts how often each rule was met."""
+    """A script being played: counts how often each rule's conditions were met."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -44,17 +44,18 @@ class Stage:
 
     def cue(self, asked: Asked, origin: str) -> Cue:
         """Return what the first rule that matches says. Raises `RefusedError`."""
-        for index, prepared in enumerate(self._script.rules):
-            if not _meets(prepared, asked):
-                continue
+        met = [index for index, rule in enumerate(self._script.rules) if _meets(rule, asked)]
+        for index in met:
             self._met[index] += 1
-            if prepared.rule.match.nth in (None, self._met[index]):
-                return self._played(index, prepared, asked, origin)
+        for index in met:
+            if self._script.rules[index].rule.match.nth in (None, self._met[index]):
+                return self._played(index, asked, origin)
         if self._script.refuses_others:
             raise RefusedError(400, "No rule of the script matches the request")
         return Cue()
 
-    def _played(self, index: int, prepared: Prepared, asked: Asked, origin: str) -> Cue:
+    def _played(self, index: int, asked: Asked, origin: str) -> Cue:
+        prepared = self._script.rules[index]
         spec = prepared.rule.answer
         recipe = self._faults[index].next(asked.seed)
         if spec is None:

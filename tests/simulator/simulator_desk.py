@@ -37,9 +37,9 @@ class StoppedClock:
 class Desk:
     """A service, asked directly."""
 
-    def __init__(self, clock: Any = None, **settings: Any) -> None:
-        used = clock or SystemClock()
-        self.service = Service(Settings(**settings), read_catalogue(None), Stage(Script()), used)
+    def __init__(self, clock: Any = None, script: Script | None = None, **settings: Any) -> None:
+        stage, used = Stage(script or Script()), clock or SystemClock()
+        self.service = Service(Settings(**settings), read_catalogue(None), stage, used)
         self.service.origin = "http://sim"
 
     def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
