@@ -24,6 +24,7 @@ from poeflow.simulator.refusals import Profile, RefusedError
 from poeflow.simulator.turns import Turn, read_turns
 from poeflow.simulator.wire import encoded
 
+_MEDIA: Final = ("image", "video", "audio")
 _UNTOLD: Final = ("stream", "stream_options")
 """Fields that change how an answer travels and not what it says."""
 
@@ -87,6 +88,8 @@ def read_asked(body: Body, bot: Bot, profile: Profile) -> Asked:
         is_streamed=body.get("stream") is True,
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
+    if is_strict:
+        _check_modalities(asked)
     if asked.prompt_tokens > bot.context:
         message = f"The prompt has {asked.prompt_tokens} tokens; the context holds {bot.context}"
         raise RefusedError(413, message)
@@ -124,6 +127,15 @@ def _does_not_fit(name: str, bot: Bot) -> str:
         known = ", ".join(map(str, options))
         return f"Unsupported value of '{name}'. Supported values are: {known}"
     return f"'{name}' does not fit {encoded(schema).decode()}"
+
+
+def _check_modalities(asked: Asked) -> None:
+    """Refuse pictures, films and sounds the bot does not declare to take."""
+    for item in (item for turn in asked.turns for item in turn.attachments):
+        if item.medium in _MEDIA and item.medium not in asked.bot.inputs:
+            message = f"Model {asked.bot.id} does not support {item.medium} input"
+            code = "unsupported_feature_for_model"
+            raise RefusedError(400, message, code=code, param="messages")
 
 
 def _check_tools(bot: Bot, tools: tuple[Tool, ...]) -> None:

@@ -15,6 +15,7 @@ from poeflow.simulator.wire import MAX_BODY_BYTES, Reply, Request
 MAX_HEAD_BYTES: Final = 64 * 1024
 _MAX_AHEAD: Final = 1024 * 1024
 _READ: Final = 256 * 1024
+_WRITE: Final = 16 * 1024
 _LINGER_SECONDS: Final = 2.0
 
 
@@ -40,6 +41,7 @@ class Connection:
         self._writer = writer
         self._host = host
         self._clock = clock
+        self._pending = bytearray()
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def serve(self) -> None:
@@ -137,34 +139,23 @@ class Connection:
         if reply.ending == "silent":
             await self._until_gone()
         head = h11.Response(status_code=reply.status, headers=[*reply.headers])
-        pending = _bytes(self._http, head)
-        for segment in reply.segments[:-1]:
-            if segment.wait:
-                await self._write(pending)
+        self._pending += _bytes(self._http, head)
+        for index, segment in enumerate(reply.segments):
+            if segment.wait or (index and len(self._pending) > _WRITE):
+                await self._flush()
                 await self._pause(segment.wait)
-                pending = b""
-            await self._write(pending + _bytes(self._http, h11.Data(data=segment.data)))
-            pending = b""
-        await self._finish(reply, pending, in_flight)
-
-    async def _finish(self, reply: Reply, pending: bytes, in_flight: contextlib.ExitStack) -> None:
-        if reply.segments:
-            last = reply.segments[-1]
-            if last.wait:
-                await self._write(pending)
-                await self._pause(last.wait)
-                pending = b""
-            pending += _bytes(self._http, h11.Data(data=last.data))
+            self._pending += _bytes(self._http, h11.Data(data=segment.data))
         if reply.ending == "stall":
-            await self._write(pending)
+            await self._flush()
             await self._until_gone()
         if reply.ending == "complete":
-            pending += _bytes(self._http, h11.EndOfMessage())
+            self._pending += _bytes(self._http, h11.EndOfMessage())
         in_flight.close()
-        await self._write(pending)
+        await self._flush()
 
-    async def _write(self, data: bytes) -> None:
-        self._writer.write(data)
+    async def _flush(self) -> None:
+        self._writer.write(bytes(self._pending))
+        self._pending.clear()
         await self._writer.drain()
 
     async def _pause(self, seconds: float) -> None:

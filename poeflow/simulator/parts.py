@@ -23,6 +23,11 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     tokens: int
 
+    @property
+    def medium(self) -> str:
+        """The first half of the media type; addresses of pictures have none, and are pictures."""
+        return self.media_type.partition("/")[0] or "image"
+
     def __str__(self) -> str:
         return f"{self.name} ({self.media_type})" if self.media_type else self.name
 

@@ -207,6 +207,23 @@ def test_strict_takes_what_the_bot_declares(desk, fields):
     assert desk.ask(strict=True, **fields).status == 200
 
 
+@pytest.mark.parametrize(
+    ("model", "media_type", "status"),
+    [
+        ("DeepSeek-V3.2", "image/png", 400),
+        ("Claude-Sonnet-4.5", "image/png", 200),
+        ("Claude-Sonnet-4.5", "video/mp4", 400),
+        ("Gemini-2.5-Pro", "audio/mp3", 200),
+        ("DeepSeek-V3.2", "application/pdf", 200),
+    ],
+)
+def test_strict_refuses_media_the_bot_does_not_take(desk, model, media_type, status):
+    file = {"filename": "f", "file_data": f"data:{media_type};base64,QQ=="}
+    asked = says([{"type": "file", "file": file}]) | {"model": model}
+    assert desk.ask(strict=True, **asked).status == status
+    assert desk.ask(**asked).status == 200
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b'{"a":NaN}', b"[" * 100_000])
 def test_bodies_that_are_no_object(desk, body):
     reply = desk.send("POST", "/v1/chat/completions", body)
