@@ -10,7 +10,7 @@ from poeflow.digest import Json
 from poeflow.simulator.dice import Dice
 from poeflow.simulator.numbers import simulated_number
 from poeflow.simulator.patterns import PatternError
-from poeflow.simulator.schemas import Schema, SchemaError, flattened, inferred_type, merged
+from poeflow.simulator.schemas import Flattener, Schema, SchemaError, inferred_type, merged
 from poeflow.simulator.strings import simulated_string
 from poeflow.simulator.wire import encoded
 
@@ -19,6 +19,8 @@ _FULL_DEPTH: Final = 4
 _MAX_DEPTH: Final = 40
 _MAX_VALUES: Final = 20_000
 _MAX_ITEMS: Final = 1_000
+_CHARACTERS_A_VALUE: Final = 100
+"""How many characters count as one value against the limit."""
 _USUAL_ITEMS: Final = 2
 _UNIQUE_TRIES: Final = 20
 
@@ -42,7 +44,7 @@ class _Maker:
     """Makes values for one schema, in bounded number and depth."""
 
     def __init__(self, root: Json, dice: Dice) -> None:
-        self._root = root
+        self._flattener = Flattener(root)
         self._dice = dice
         self._made = 0
 
@@ -50,16 +52,14 @@ class _Maker:
         self._made += 1
         if depth > _MAX_DEPTH or self._made > _MAX_VALUES:
             raise NoInstanceError("no value fits the schema: it has no end")
-        flat = flattened(schema, self._root)
+        flat = self._flattener.flat(schema)
         if flat is None:
             raise NoInstanceError("no value fits the schema: it is false")
         for key in ("anyOf", "oneOf"):
             options = flat.get(key)
             if isinstance(options, list) and options:
                 return self._either(flat, key, options, name, depth)
-        if "const" in flat:
-            return flat["const"]
-        allowed = flat.get("enum")
+        allowed = [flat["const"]] if "const" in flat else flat.get("enum")
         if isinstance(allowed, list):
             return self._listed(allowed, flat)
         return self._typed(flat, name, depth)
@@ -77,7 +77,10 @@ class _Maker:
         raise failure or NoInstanceError("no value fits the schema")
 
     def _listed(self, allowed: list[Json], flat: Schema) -> Json:
+        enum = flat.get("enum")
         fitting = [value for value in allowed if _has_type(value, flat.get("type"))]
+        if isinstance(enum, list):
+            fitting = [value for value in fitting if value in enum]
         if not fitting:
             raise NoInstanceError("no value fits the schema: nothing in its enum")
         return self._dice.choice(fitting)
@@ -98,7 +101,9 @@ class _Maker:
                     raise NoInstanceError("no value fits the schema: an empty range")
                 return number
             case _:
-                return simulated_string(flat, name, self._dice)
+                text = simulated_string(flat, name, self._dice)
+                self._made += len(text) // _CHARACTERS_A_VALUE
+                return text
 
     def _object(self, flat: Schema, depth: int) -> Json:
         properties = flat.get("properties")

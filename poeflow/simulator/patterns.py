@@ -12,6 +12,8 @@ from poeflow.simulator.dice import Dice
 MAX_EXTRA: Final = 3
 """How many more than the least an open repetition gives, at most."""
 _MAX_TEXT: Final = 10_000
+_MAX_COST: Final = 200_000
+"""Pieces and characters, counted at every level of nesting."""
 _CLASSES: Final = {
     "d": string.digits,
     "w": string.ascii_letters + string.digits + "_",
@@ -44,6 +46,7 @@ class _Reader:
     def __init__(self, pattern: str, dice: Dice) -> None:
         self._pattern = pattern
         self._at = 0
+        self._cost = 0
         self._dice = dice
 
     @property
@@ -64,7 +67,7 @@ class _Reader:
         makers: list[_Maker] = []
         while not self.at_end and self._pattern[self._at] not in "|)":
             makers.append(self._repeated(self._atom()))
-        return lambda: "".join(make() for make in makers)
+        return lambda: "".join(self._counted(make) for make in makers)
 
     def _atom(self) -> _Maker:
         character = self._next()
@@ -148,7 +151,20 @@ class _Reader:
         spread = min(spread, MAX_EXTRA)
         if spread < 0 or least > _MAX_TEXT:
             raise PatternError(f"a repetition of {self._pattern!r} is not understood")
-        return lambda: "".join(make() for _ in range(least + self._dice.roll(spread + 1)))
+
+        def repeat() -> str:
+            count = least + self._dice.roll(spread + 1)
+            return "".join(self._counted(make) for _ in range(count))
+
+        return repeat
+
+    def _counted(self, make: _Maker) -> str:
+        """Make one more piece, within what a pattern may cost."""
+        text = make()
+        self._cost += 1 + len(text)
+        if self._cost > _MAX_COST:
+            raise PatternError(f"texts for {self._pattern[:80]!r} are too long")
+        return text
 
     def _bounds(self) -> tuple[int, int | None]:
         if self._skip("*"):

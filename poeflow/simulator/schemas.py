@@ -1,13 +1,15 @@
 """JSON Schemas taken apart: local references followed, `allOf` laid over each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote
 
 from poeflow.digest import Json
 
 Schema = Mapping[str, Json]
-_MAX_REFERENCES: Final = 50
+_MAX_TAKEN: Final = 50_000
+_MAX_OPTIONS: Final = 64
 _LARGEST: Final = frozenset(
     {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
 )
@@ -39,22 +41,41 @@ def looks_like_schema(value: Json) -> bool:
     return has_type or has_options or any(name in value for name in ("$schema", "$ref", "$defs"))
 
 
-def flattened(schema: Json, root: Json) -> Schema | None:
-    """Return `schema` without `$ref`, `allOf` and `if`; None for the schema `false`."""
-    for _ in range(_MAX_REFERENCES):
+class Flattener:
+    """Takes the schemas below `root` apart, in bounded work."""
+
+    def __init__(self, root: Json) -> None:
+        self._root = root
+        self._taken = 0
+
+    def flat(self, schema: Json) -> Schema | None:
+        """Return `schema` without `$ref`, `allOf` and `if`; None for the schema `false`.
+
+        Raises `SchemaError` for references that lead nowhere or round in circles.
+        """
+        self._taken += 1
+        if self._taken > _MAX_TAKEN:
+            raise SchemaError("its references have no end")
         if schema is False:
             return None
         if not isinstance(schema, dict):
             return {}
-        reference = schema.get("$ref")
+        taken = ("$ref", "allOf", "if", "then", "else")
+        whole: Json = {key: part for key, part in schema.items() if key not in taken}
+        for part in self._parts(schema):
+            flat = self.flat(part)
+            whole = False if flat is None else merged(whole, dict(flat))
+        return whole if isinstance(whole, dict) else None
+
+    def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
+        """Yield what has to be met as well; `if` is taken as met."""
+        reference, listed = schema.get("$ref"), schema.get("allOf")
         if isinstance(reference, str):
-            rest = {key: part for key, part in schema.items() if key != "$ref"}
-            schema = merged(rest, _target(reference, root)) if rest else _target(reference, root)
-        elif "allOf" in schema or "if" in schema:
-            schema = _conjoined(schema)
-        else:
-            return schema
-    raise SchemaError("its references go round in circles")
+            yield _target(reference, self._root)
+        yield from listed if isinstance(listed, list) else ()
+        if "if" in schema:
+            yield schema["if"]
+            yield schema.get("then", True)
 
 
 def merged(one: Json, other: Json) -> Json:
@@ -63,6 +84,8 @@ def merged(one: Json, other: Json) -> Json:
         return False
     if not isinstance(one, dict) or not isinstance(other, dict):
         return one if isinstance(one, dict) else other
+    if "const" in one and "const" in other and one["const"] != other["const"]:
+        return False
     both = dict(one)
     for key, value in other.items():
         both[key] = _both(key, both[key], value) if key in both else value
@@ -78,18 +101,6 @@ def inferred_type(schema: Schema) -> str:
         return kind
     found = (name for name, keys in _TYPE_HINTS.items() if any(key in schema for key in keys))
     return next(found, "string")
-
-
-def _conjoined(schema: dict[str, Json]) -> Json:
-    """Lay `allOf`, and `if` with `then`, over the rest of the schema."""
-    parts = schema.get("allOf")
-    taken = ("allOf", "if", "then", "else")
-    whole: Json = {key: part for key, part in schema.items() if key not in taken}
-    for part in parts if isinstance(parts, list) else ():
-        whole = merged(whole, part)
-    if "if" in schema:
-        whole = merged(whole, merged(schema["if"], schema.get("then", True)))
-    return whole
 
 
 def _target(reference: str, root: Json) -> Json:
@@ -119,7 +130,8 @@ def _both(key: str, one: Json, other: Json) -> Json:
         case list(), list() if key == "required":
             return [*one, *(name for name in other if name not in one)]
         case list(), list() if key in ("anyOf", "oneOf"):
-            return [merged(mine, theirs) for mine in one for theirs in other][:64]
+            both = (merged(mine, theirs) for mine in one for theirs in other)
+            return list(islice(both, _MAX_OPTIONS))
         case list(), list() if key in ("enum", "type"):
             return [item for item in one if item in other]
         case _, _ if key == "type":

@@ -72,6 +72,13 @@ SCHEMAS: list[Any] = [
         ]
     },
     {"allOf": [{"enum": [1, 2, 3]}, {"enum": [3, 4]}]},
+    {
+        "allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}],
+        "$defs": {
+            "a": {"allOf": [{"type": "object", "required": ["x"]}]},
+            "b": {"allOf": [{"required": ["y"], "properties": {"x": {"const": 1}}}]},
+        },
+    },
     {"allOf": [{"type": "number"}, {"type": "integer"}], "minimum": 3.5, "maximum": 4.5},
     {
         "type": "object",
@@ -114,12 +121,23 @@ def test_free_text_is_named_after_its_property_and_differs_by_seed():
     assert one != other
 
 
+DOUBLING: dict[str, Any] = {
+    f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)
+} | {"a40": {"type": "integer"}}
+
+
 @pytest.mark.parametrize(
     "schema",
     [
         False,
         {"$ref": "#/nowhere"},
         {"$ref": "#"},
+        {"$ref": "#/$defs/a0", "$defs": DOUBLING},
+        {"type": "array", "minItems": 1000, "items": {"type": "string", "minLength": 90_000}},
+        {"type": "array", "minItems": 900, "items": {"type": "array", "minItems": 900}},
+        {"type": "string", "pattern": "^((((){9999}){9999}){9999})$"},
+        {"type": "string", "pattern": "^((a{9999}){9999}){9999}$"},
+        {"allOf": [{"anyOf": [{"const": n} for n in range(300)]}] * 8, "type": "null"},
         {"$ref": "https://example.com/schema"},
         {"type": "integer", "minimum": 5, "maximum": 4},
         {"enum": []},
@@ -134,8 +152,10 @@ def test_free_text_is_named_after_its_property_and_differs_by_seed():
             "required": list("abcdefgh"),
             "additionalProperties": {"$ref": "#"},
         },
+        {"allOf": [{"const": 1}, {"const": 2}]},
+        {"const": 3, "enum": [1, 2]},
     ],
-    ids=str,
+    ids=lambda schema: str(schema)[:50],
 )
 def test_what_no_value_fits_is_told_in_bounded_time(schema):
     with pytest.raises(NoInstanceError):
