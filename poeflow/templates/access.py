@@ -35,6 +35,8 @@ def attribute(value: Any, name: str) -> Any:
     match value:
         case Mapping():
             return item(value, name)
+        case Undefined():
+            return value.attribute  # raises its error
         case str() if name in _STRING_METHODS:
             found = getattr(value, name)
         case list() if name in _LIST_METHODS:
@@ -119,5 +121,4 @@ _KINDS: Final = {
     LoopContext: "loop",
     TemplateModule: "the imported file",
     Namespace: "the namespace",
-    Undefined: "an undefined value",
 }

@@ -4,36 +4,28 @@
 """
 
 import sys
-from collections.abc import Callable
 from typing import Any, Final, Literal, NoReturn
 
-from jinja2 import (
-    StrictUndefined,
-    Template,
-    TemplateNotFound,
-    TemplateSyntaxError,
-    nodes,
-    pass_context,
-)
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
 from jinja2.parser import Parser
-from jinja2.runtime import Context, Undefined
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from poeflow.files import FileProblem
 from poeflow.templates import access, rewrite
-from poeflow.templates.budget import Budget, bounded
+from poeflow.templates.budget import Budget
+from poeflow.templates.counting import finalizer
 from poeflow.templates.filters import counted_filters, counted_tests
 from poeflow.templates.lexer import OffsetLexer
-from poeflow.templates.loader import Loader
+from poeflow.templates.loader import Loader, file_functions
 from poeflow.templates.operators import check_operands
 from poeflow.templates.origin import Origin
 from poeflow.templates.reader import Reader
-from poeflow.templates.scope import Checked, Scope
-from poeflow.templates.texts import text_of
 
 Mode = Literal["text", "path", "value"]
 VALUE: Final = "the_value_of_this_expression"
 """The variable in which a template compiled for its value leaves it."""
+_COMPILING: Final = 5
+"""The work of compiling one character of an included file."""
 GLOBALS: Final = frozenset({"range", "dict", "namespace", "read", "glob"})
 
 
@@ -43,25 +35,25 @@ class Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
     def __init__(self, reader: Reader) -> None:
+        self._files = Loader(reader)
         super().__init__(
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
             autoescape=False,
             optimized=False,
-            finalize=self._finalize(),
-            loader=Loader(reader),
+            finalize=finalizer(lambda: self.budget),
+            loader=self._files,
             cache_size=400,
         )
         self.reader = reader
         self.budget = Budget()
-        self.checked: dict[tuple[str, Scope], Checked] = {}
         self._compiled: dict[tuple[Mode, str, str], Template] = {}
         self._offset_lexer: OffsetLexer | None = None
-        self.filters = counted_filters(lambda: self.budget) | self._inner_filters()
+        self.filters = counted_filters(lambda: self.budget)
         self.tests = counted_tests(lambda: self.budget)
         known = {name: self.globals[name] for name in ("range", "dict", "namespace")}
-        self.globals = known | {"read": self._read(), "glob": self._glob()}
+        self.globals = known | file_functions(reader)
 
     @property
     def lexer(self) -> OffsetLexer:
@@ -81,6 +73,12 @@ class Environment(ImmutableSandboxedEnvironment):
         """Parse `text` as written. Raises `jinja2.TemplateSyntaxError`."""
         return Parser(self, text, origin.path).parse()
 
+    def is_expression(self, text: str, origin: Origin) -> bool:
+        """Whether `text` is exactly one `{{ expression }}`. Raises as `template`."""
+        if ("value", origin.path, text) in self._compiled:
+            return True
+        return only_expression(self.parsed(text, origin)) is not None
+
     def compiled(
         self, text: str, parsed: nodes.Template, origin: Origin, mode: Mode = "text"
     ) -> Template:
@@ -98,6 +96,7 @@ class Environment(ImmutableSandboxedEnvironment):
         return template
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        self.budget.work(len(source) * _COMPILING)
         return rewrite.rewrite(Parser(self, source, name, filename).parse())
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
@@ -108,17 +107,20 @@ class Environment(ImmutableSandboxedEnvironment):
         raise error
 
     def join_path(self, template: str, parent: str) -> str:
-        try:
-            return self.reader.source(text_of(template), relative_to=parent)[0]
-        except FileProblem as error:
-            raise TemplateNotFound(template, str(error)) from None
+        return self._files.canonical(template, relative_to=parent)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Look a name up: on mappings always the key, elsewhere the few safe methods."""
-        return self._found(access.attribute, obj, attribute)
+        try:
+            return access.attribute(obj, attribute)
+        except LookupError as error:
+            return self.undefined(str(error.args[0]), obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        return self._found(access.item, obj, argument)
+        try:
+            return access.item(obj, argument)
+        except LookupError as error:
+            return self.undefined(str(error.args[0]), obj, str(argument))
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         is_new = access.check_call(obj, args, self.budget)
@@ -130,70 +132,6 @@ class Environment(ImmutableSandboxedEnvironment):
         check_operands(operator, left, right, self.budget)
         return self.budget.kept(super().call_binop(context, operator, left, right))
 
-    def _found(self, look: Callable[[Any, Any], Any], obj: Any, name: Any) -> Any:
-        if isinstance(obj, Undefined):
-            return obj.attribute  # raises its error
-        try:
-            return look(obj, name)
-        except LookupError as error:
-            return self.undefined(str(error.args[0]), obj, str(name))
-
-    def _inner_filters(self) -> dict[str, Any]:
-        """Return what `rewrite` puts around loops, new values and operands."""
-
-        def walked(value: Any) -> Any:
-            self.budget.walk(value)
-            return value
-
-        def kept(value: Any) -> Any:
-            return self.budget.kept(value)
-
-        def stepped(value: Any) -> Any:
-            self.budget.step()
-            return value
-
-        return {
-            rewrite.COUNTED: self._counted,
-            rewrite.CONCAT: self._concat,
-            rewrite.KEPT: kept,
-            rewrite.SEGMENT: _segment,
-            rewrite.STEPPED: stepped,
-            rewrite.WALKED: walked,
-        }
-
-    def _counted(self, items: Any) -> Any:
-        if isinstance(items, dict | str | list | tuple | range):
-            self.budget.step(len(items))
-        elif not isinstance(items, Undefined):
-            raise TypeError(f"a loop needs a list or a mapping, not {items!r}"[:100])
-        return items
-
-    def _concat(self, parts: list[Any]) -> str:
-        texts = [text_of(part) for part in parts]
-        bounded(sum(map(len, texts)))
-        return self.budget.made("".join(texts))
-
-    def _finalize(self) -> Callable[..., str]:
-        @pass_context
-        def finalize(_context: Context, value: Any) -> str:
-            return self.budget.made(text_of(value))
-
-        return finalize
-
-    def _read(self) -> Callable[..., str]:
-        @pass_context
-        def read(context: Context, path: str) -> str:
-            return self.reader.source(str(path), relative_to=context.name or "//")[1]
-
-        return read
-
-    def _glob(self) -> Callable[..., list[str]]:
-        @pass_context
-        def glob(context: Context, pattern: str) -> list[str]:
-            return self.reader.glob(str(pattern), relative_to=context.name or "//")
-
-        return glob
-
 
 def only_expression(parsed: nodes.Template) -> nodes.Expr | None:
     """Return the expression of a text that is exactly one `{{ expression }}`, else None."""
@@ -202,11 +140,3 @@ def only_expression(parsed: nodes.Template) -> nodes.Expr | None:
         return None
     expression = body.nodes[0]
     return None if isinstance(expression, nodes.TemplateData) else expression
-
-
-def _segment(value: Any) -> str:
-    """Return what an expression adds to a path. Raises `ValueError` unless it is one segment."""
-    text = text_of(value)
-    if not text or text.startswith(".") or any(character in text for character in "/\\\0\n"):
-        raise ValueError(f'"{text[:80]}" is not one safe part of a path; use | slug')
-    return text

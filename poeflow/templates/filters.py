@@ -9,6 +9,7 @@ from jinja2.tests import TESTS
 
 from poeflow.templates import data_filters, text_filters
 from poeflow.templates.budget import Budget, OverBudgetError
+from poeflow.templates.counting import inner_filters
 from poeflow.templates.texts import text_of
 
 Table = dict[str, Any]
@@ -82,7 +83,7 @@ def counted_filters(budget: Callable[[], Budget]) -> Table:
     def trim(text: str, chars: str | None = None) -> str:
         return text_filters.trim(budget(), text, chars)
 
-    return ours | jinja | {"trim": _counted(trim, _TEXT, budget)}
+    return inner_filters(budget) | ours | jinja | {"trim": _counted(trim, _TEXT, budget)}
 
 
 def counted_tests(budget: Callable[[], Budget]) -> Table:
