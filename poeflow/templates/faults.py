@@ -18,11 +18,22 @@ _CHARACTERS: Final = {
     "?": ("? is no operator here", 'write "a if condition else b"'),
     "$": ("$ has no meaning here", "write names without it"),
 }
-_EXPECTED: Final = {
-    "end of print statement": "close it with }}",
-    "end of statement block": "close it with %}",
-}
 _RAW: Final = "to show braces as they are, write {% raw %} ... {% endraw %}"
+_MISSING: Final = (
+    "Expected an expression, got 'end of print statement'",
+    "unexpected 'end of print statement'",
+)
+_HINTS: Final = {
+    "got ':'": _RAW,
+    "expected token 'end of print statement'": "close it with }}",
+    "expected 'end of print statement'": "close it with }}",
+    "expected token 'end of statement block'": "close it with %}",
+    "unexpected '}'": "close it with }}",
+    "unexpected char": _RAW,
+    "Missing end of comment": _RAW,
+    "Missing end of raw": "add {% endraw %}",
+    "Tag name expected": _RAW,
+}
 
 
 def habits(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
@@ -68,8 +79,8 @@ def _words(message: str, text: str, offset: int) -> tuple[str, str]:
         return "|| is no operator here", 'write "or"'
     if "got '='" in message:
         return "= does not compare", 'write "=="'
-    if message.startswith("unexpected char"):
-        return message, _RAW
+    if message.startswith(_MISSING):
+        return "an expression is missing here", _RAW
     missing = re.match(r"No (filter|test) named '(.*)'", message)
     if missing:
         return f'unknown {missing[1]} "{missing[2]}"', ""
@@ -79,11 +90,11 @@ def _words(message: str, text: str, offset: int) -> tuple[str, str]:
     ended = re.match(r"Unexpected end of template.*following tags: (.*?)\. The innermost", message)
     if ended:
         return f"the template ends where {ended[1]} is needed", "close what is open"
-    return message, next((hint for part, hint in _EXPECTED.items() if part in message), "")
+    return message, next((hint for part, hint in _HINTS.items() if part in message), "")
 
 
 def _tag_hint(tag: str) -> str:
     if tag.startswith("end"):
         return "nothing of that kind is open here"
     tags = "if, for, set, macro, call, with, filter, include, import, from, raw"
-    return f"known: {tags}"
+    return f"known: {tags}; {_RAW}"

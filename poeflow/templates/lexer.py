@@ -31,12 +31,12 @@ class OffsetLexer(Lexer):
     ) -> Iterator[tuple[int, str, str]]:
         text = newline_re.sub("\n", source)
         offsets = _Offsets(source)
-        position = depth = 0
+        position = depth = last = 0
         try:
             tokens = super().tokeniter(text, name, filename, state)
             for count, (_line, token, value) in enumerate(tokens):
                 # White space Jinja strips lies between tokens, so the next one may stand further.
-                position = max(text.find(value, position), position)
+                last = position = max(text.find(value, position), position)
                 if token == "operator":  # noqa: S105 - a kind of token, no secret
                     depth += (value in "([{") - (value in ")]}")
                 _check(token, value, count, depth)
@@ -44,7 +44,8 @@ class OffsetLexer(Lexer):
                 position += len(value)
         except TemplateSyntaxError as error:
             message = _POSITION.sub("", error.message or "")
-            place = offsets.original(position) + 1
+            start = last if message.startswith("Missing end") else position
+            place = offsets.original(start) + 1
             raise TemplateSyntaxError(message, place, name, filename) from None
 
 

@@ -110,6 +110,9 @@ class Lookups:
         if isinstance(node, Lookup) and self._is_root(node.node, "steps"):
             name = attribute_name(node)
             self.note(node.lineno - 1, "a step is not a text", f"write steps.{name}.text")
+        elif isinstance(node, nodes.Dict | nodes.List | nodes.Tuple):
+            hint = "add | tojson; to show braces as they are, write {% raw %} ... {% endraw %}"
+            self.note(node.lineno - 1, "this is a value, not a text", hint)
         elif self._is_root(node, "inputs"):
             self.note(node.lineno - 1, "inputs is not a text", "write inputs.NAME")
 

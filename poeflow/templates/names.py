@@ -21,6 +21,9 @@ from poeflow.templates.walk import FileUse, Walker
 
 MAX_INCLUDES: Final = 20
 """How deep files may include each other."""
+MAX_INCLUDED: Final = 1024 * 1024
+"""How many characters the files a template includes may have; a file counts as 2,000 or more."""
+_LEAST: Final = 2_000
 _NOT_ONE: Final = "this must be one expression"
 _BARE: Final = "write it bare: steps.draft.status == 'ok'"
 
@@ -35,21 +38,36 @@ def check_template(
     if "{" not in text:
         return Checked()
     mode: Mode = "path" if is_path else "text"
-    return _Checker(environment, (origin.path,)).check(text, origin, scope, mode)
+    return _Checker(environment, (origin.path,), _Findings()).check(text, origin, scope, mode)
 
 
 def check_expression(environment: Environment, text: str, origin: Origin, scope: Scope) -> Checked:
     """Check a bare expression, as in `if`; `{{ x }}` is taken for `x`."""
     template, moved = as_template(text, origin)
-    return _Checker(environment, (origin.path,)).check(template, moved, scope, mode="value")
+    return _Checker(environment, (origin.path,), _Findings()).check(
+        template, moved, scope, mode="value"
+    )
+
+
+class _Findings:
+    """What was found in the files of one template, and how much text they may still have."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, Scope], Checked] = {}
+        self._left = MAX_INCLUDED
+
+    def covers(self, text: str) -> bool:
+        self._left -= max(len(text), _LEAST)
+        return self._left >= 0
 
 
 class _Checker:
     """Checks one file; `way` are the files on the way to it, the last is its own."""
 
-    def __init__(self, environment: Environment, way: tuple[str, ...]) -> None:
+    def __init__(self, environment: Environment, way: tuple[str, ...], findings: _Findings) -> None:
         self._environment = environment
         self._way = way
+        self._findings = findings
 
     def check(self, text: str, origin: Origin, scope: Scope, mode: Mode = "text") -> Checked:
         warnings = tuple(habits(text, origin, self._environment.lexer))
@@ -106,11 +124,15 @@ class _Checker:
 
     def _template(self, path: str, text: str, scope: Scope) -> Checked:
         """Check a file once for each set of names it sees."""
-        known = self._environment.checked.get((path, scope))
+        known = self._findings.known.get((path, scope))
         if known is None:
             origin = Origin.for_file(path, text, shown=self._environment.reader.shown(path))
-            known = _Checker(self._environment, (*self._way, path)).check(text, origin, scope)
-            self._environment.checked[path, scope] = known
+            if not self._findings.covers(text):
+                message = "too many files are included on the way here"
+                return Checked(problems=(Problem(origin.locate(0), message, "include fewer"),))
+            checker = _Checker(self._environment, (*self._way, path), self._findings)
+            known = checker.check(text, origin, scope)
+            self._findings.known[path, scope] = known
         return known
 
     def _loop_problem(self, path: str, place: Place) -> Problem:

@@ -12,7 +12,7 @@ from poeflow.errors import StepError
 from poeflow.files import FileProblem
 from poeflow.problems import Place
 from poeflow.templates.budget import Budget, bounded
-from poeflow.templates.environment import VALUE, Environment, Mode, only_expression
+from poeflow.templates.environment import VALUE, Environment, Mode
 from poeflow.templates.faults import no_else, syntax_problem
 from poeflow.templates.origin import Origin
 from poeflow.templates.texts import encodable, plain
@@ -57,7 +57,7 @@ def render_value(environment: Environment, text: str, origin: Origin, values: Va
     """Render `text`; where it is exactly one `{{ expression }}` its value keeps its type."""
     stripped, moved = without_margin(text, origin)
     try:
-        is_expression = only_expression(environment.parsed(stripped, moved)) is not None
+        is_expression = environment.is_expression(stripped, moved)
     except _FAULTS as error:
         raise _fault(environment, stripped, moved, None, error) from None
     if is_expression:
