@@ -1,0 +1,199 @@
+"""The filters of our own, and the bounds on Jinja's."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow.templates.budget import Budget
+from poeflow.templates.data_filters import fromjson, fromyaml, slug, tocsv, tojson, toyaml
+from poeflow.templates.filters import counted_filters
+from poeflow.templates.render import TemplateError
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+def test_filters_are_these():
+    assert sorted(name for name in counted_filters(Budget) if name.isidentifier()) == [
+        *("abs", "batch", "capitalize", "count", "d", "default", "dictsort", "filesizeformat"),
+        *("first", "float", "fromjson", "fromyaml", "groupby", "indent", "int", "items", "join"),
+        *("last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr"),
+        *("replace", "reverse", "round", "select", "selectattr", "slice", "slug", "sort"),
+        *("string", "sum", "title", "tocsv", "tojson", "toyaml", "trim", "truncate", "unique"),
+        *("upper", "urlencode", "wordcount", "wordwrap"),
+    ]
+
+
+@given(JSON)
+def test_json_comes_back(value):
+    assert fromjson(tojson(value)) == value
+    assert json.loads(tojson(value, 2)) == value
+
+
+@given(JSON)
+def test_yaml_is_read_by_others_as_it_was(value):
+    text = toyaml(value)
+    assert yaml.load(text, Loader=yaml.CSafeLoader) == value
+
+
+def test_yaml_writes_shared_values_again():
+    shared = [1]
+    assert toyaml({"b": shared, "a": shared}) == "b:\n- 1\na:\n- 1"
+
+
+def test_fromyaml_reads_the_core_schema():
+    assert fromyaml("a: no\nb: 012\nc: [1, true, null]") == {
+        "a": "no",
+        "b": "012",
+        "c": [1, True, None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "text", "message"),
+    [
+        (fromjson, "{", "fromjson: Input data was truncated"),
+        (fromjson, "NaN", "fromjson: JSON is malformed"),
+        (fromyaml, "a: !!python/object:os.system x", "fromyaml: value:1:4"),
+        (fromyaml, "x" * 300_000, "fromyaml takes at most 262,144 characters"),
+        (fromyaml, "[" * 1000, "fromyaml: value:1:"),
+    ],
+)
+def test_unreadable_text_is_said(function, text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        function(text)
+
+
+def test_csv_has_a_header_of_all_keys():
+    rows = [{"a": 1, "b": "x,y"}, {"b": None, "c": [1, "é"], "a": True}]
+    assert tocsv(rows) == 'a,b,c\n1,"x,y",\ntrue,,"[1, ""é""]"'
+
+
+def test_csv_takes_lists():
+    assert tocsv([["a", 1.5], ['say "hi"', None]]) == 'a,1.5\n"say ""hi""",'
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        *(("=1+1", "'=1+1"), ("@SUM(A1)", "'@SUM(A1)"), ("+cmd|' /C'!A0", "'+cmd|' /C'!A0")),
+        *(("-x", "'-x"), ("\t=1", "'\t=1"), ("-5", "-5"), ("+1.5e3", "+1.5e3"), (-5, "-5")),
+    ],
+)
+def test_csv_disarms_formulas(cell, written):
+    assert list(csv.reader(io.StringIO(tocsv([[cell]])))) == [[written]]
+
+
+@pytest.mark.parametrize("rows", ["text", 5, [1], [{"a": 1}, [2]]])
+def test_csv_takes_nothing_else(rows):
+    with pytest.raises(TypeError, match="tocsv takes a list"):
+        tocsv(rows)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *(("notes", "notes"), ("v1.2_x-Y", "v1.2_x-Y"), (7, "7"), ("a b", "a-b-c8687a")),
+        *(("Crème brûlée", "Creme-brulee-13bbe5"), ("日本", "x-3ad3b7"), ("", "x-e3b0c4")),
+        *(("../etc/passwd", "etc-passwd-be37f5"), (".git", "git-f3f1c4"), ("con", "x-con-da6a1f")),
+        *(("aux.md", "x-aux.md-07b6bd"),),
+    ],
+)
+def test_slug_examples(value, expected):
+    assert re.sub("[0-9a-f]{6}$", "", slug(value)) == re.sub("[0-9a-f]{6}$", "", expected)
+
+
+@given(st.text())
+def test_slug_is_one_safe_segment(text):
+    made = slug(text)
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}", made)
+    assert not re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", made)
+    assert slug(made) == made
+
+
+@given(st.text(), st.text())
+def test_slug_keeps_two_values_apart(one, other):
+    assert (slug(one) == slug(other)) == (one == other)
+
+
+@pytest.mark.parametrize("value", [None, True, ["a"]])
+def test_slug_takes_text_and_numbers(value):
+    with pytest.raises(TypeError, match="slug takes"):
+        slug(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ 'a\nb'|indent(2) }}", "a\n  b"),
+        ("{{ 'a\nb'|indent('> ', true) }}", "> a\n> b"),
+        ("{{ 'the quick brown fox'|truncate(13) }}", "the quick..."),
+        ("{{ 'the quick brown fox'|truncate(12, true, '!') }}", "the quick b!"),
+        ("{{ 'the quick brown fox'|wordwrap(10) }}", "the quick\nbrown fox"),
+        ('{{ "it\'s two-fold"|wordcount }}', "4"),
+        ("{{ 'aaa'|replace('a', 'b', 2) }} {{ 12|replace(1, 3) }}", "bba 32"),
+        ("{{ [1, 'b']|join }} {{ inputs.rows|join('/', attribute='name') }}", "1b Ada/Bo"),
+        ("{{ range(5)|batch(2, 0)|list|tojson }}", "[[0, 1], [2, 3], [4, 0]]"),
+        ("{{ range(5)|slice(2)|list|tojson }}", "[[0, 1, 2], [3, 4]]"),
+        ("{{ 2.567|round(1) }} {{ 42|round }} {{ 1.2|round(0, 'ceil')|int }}", "2.6 42 2"),
+        ("{{ '12'|int + 'x'|int(5) + '1.5'|float }}", "18.5"),
+        ("{{ inputs.rows|sum('age') + [1, 2]|sum }}", "46"),
+        ("{{ ' a '|trim }}{{ 'xax'|trim('x') }}", "aa"),
+        ("{{ [3, 1, 2]|sort|map('string')|join }} {{ [1, 1]|unique|list|length }}", "123 1"),
+        ("{{ inputs.rows|map(attribute='age')|max }}", "36"),
+        ("{{ {'b': 1, 'a': 2}|dictsort|tojson }}", '[["a", 2], ["b", 1]]'),
+        ("{{ 'a b&c'|urlencode }} {{ 1234567|filesizeformat }}", "a%20b%26c 1.2 MB"),
+        ("{{ 'hello wORLD'|title }} {{ 'AB'|capitalize }} {{ 'ab'|reverse }}", "Hello World Ab ba"),
+        ("{{ 5|string ~ 'x' }} {{ none|default('d', true) }}", "5x d"),
+        ("{{ inputs.rows|tojson|fromjson|length }} {{ '- 1'|fromyaml|first }}", "2 1"),
+    ],
+)
+def test_filter_does_what_it_says(house, text, expected):
+    assert house.problems(text) == []
+    assert house.render(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ none|upper }}", "none has no text of its own"),
+        ("{{ inputs.rows|trim }}", "a list has no text of its own"),
+        ("{{ true|string }}", "true has no text of its own"),
+        ("{{ ['a']|sum }}", "sum adds numbers only"),
+        ("{{ [[1]]|sum(start=[]) }}", "sum adds numbers only"),
+        ("{{ 'x'|indent(99999999) }}", "the argument 99999999 is over 1,000"),
+        ("{{ 'x'|wordwrap(1) }}", "wordwrap needs a width of 8 or more"),
+        ("{{ 'abc'|truncate(1) }}", "truncate: expected length >= 3, got 1"),
+        ("{{ [1]|batch(0) }}", "the number of parts must be 1 to 100,000"),
+        ("{{ [1]|slice(100001)|list }}", "the number of parts must be 1 to 100,000"),
+        ("{{ 1.5|round(301) }}", "the argument 301 is over 300"),
+        ("{{ [1]|tojson(99) }}", "the argument 99 is over 16"),
+        ("{{ {'a': range}|tojson }}", "a function is not text"),
+        ("{{ '{'|fromjson }}", "fromjson: Input data was truncated"),
+    ],
+)
+def test_filter_refuses(house, text, message):
+    with pytest.raises(TemplateError, match=re.escape(message)):
+        house.render(text)
+
+
+def test_long_text_may_be_truncated(house):
+    doubled = "{% for i in range(16) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}"
+    text = "{% set ns = namespace(t='word ') %}" + doubled + "{{ ns.t | truncate(4000) | length }}"
+    assert house.render(text) == "3997"
