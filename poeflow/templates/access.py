@@ -1,6 +1,7 @@
 """What `a.b`, `a[b]` and `a.b()` may reach: keys of mappings, items of lists, a few methods."""
 
 from collections.abc import Mapping
+from itertools import islice
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ _LOOP_ATTRIBUTES: Final = frozenset(
 )
 _SPLITTERS: Final = frozenset({"rsplit", "split", "splitlines"})
 _MAPPING_METHODS: Final = frozenset({"get", "items", "keys", "values"})
+_CHANGING: Final = frozenset({"append", "extend", "insert"})
 _MISSING: Final = object()
 
 
@@ -50,7 +52,8 @@ def attribute(value: Any, name: str) -> Any:
         case Namespace() if not name.startswith("_"):
             found = getattr(value, name, _MISSING)
     if found is _MISSING:
-        raise LookupError(f'{_KINDS.get(type(value), "this value")} has no "{name}"')
+        hint = "; lists do not change: write a + [b]" if name in _CHANGING else ""
+        raise LookupError(f'{_KINDS.get(type(value), "this value")} has no "{name[:80]}"{hint}')
     return found
 
 
@@ -59,14 +62,17 @@ def item(value: Any, key: Any) -> Any:
     if isinstance(value, Mapping):
         if isinstance(key, str | int) and key in value:
             return value[key]
-        known = ", ".join(map(str, list(value)[:12])) or "nothing"
-        hint = "; use | items" if key in _MAPPING_METHODS else ""
-        raise LookupError(f'there is no "{key}" here, only {known}{hint}')
+        # Short, because a template may ask for what is not there a million times.
+        known = ", ".join(str(name)[:80] for name in islice(value, 12)) or "nothing"
+        hint = "; use | items" if isinstance(key, str) and key in _MAPPING_METHODS else ""
+        raise LookupError(f'there is no "{_short(key)}" here, only {known}{hint}')
     if isinstance(value, str | list | tuple | range) and isinstance(key, int):
         if -len(value) <= key < len(value):
             return value[key]
         raise LookupError(f"there is no item {key}, only {len(value)} items")
-    return attribute(value, str(key))
+    if not isinstance(key, str):
+        raise LookupError(f'there is no "{_short(key)}" here')
+    return attribute(value, key)
 
 
 def check_call(function: Any, arguments: tuple[Any, ...], budget: Budget) -> bool:
@@ -94,6 +100,10 @@ def replaced_size(text: str, old: str, new: str) -> int:
 def check_scan(text: str, needle: str, budget: Budget) -> None:
     """Count a search whose time grows with the product of both lengths."""
     budget.work(len(text) * len(needle) // 100)
+
+
+def _short(key: object) -> str:
+    return key[:80] if isinstance(key, str) else f"{key}" if isinstance(key, int) else "that key"
 
 
 def _check_text_method(name: str, text: str, arguments: tuple[Any, ...], budget: Budget) -> None:

@@ -14,9 +14,10 @@ import yaml
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError
 from poeflow.spec.source import parse_value
-from poeflow.templates.budget import OverBudgetError, bounded_argument
+from poeflow.templates.budget import OverBudgetError, bounded, bounded_argument
 from poeflow.templates.texts import plain
 
+MAX_CELLS: Final = 500_000
 MAX_YAML: Final = 256 * 1024
 _SLUG_LENGTH: Final = 80
 _UNSAFE_IN_SLUG: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -28,7 +29,9 @@ _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORE
 def tojson(value: object, indent: int | None = None) -> str:
     """Encode as JSON, keys in their order; `indent` spaces a level where given."""
     bounded_argument(indent, 16)
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    data = plain(value)
+    bounded(_margins(data, 1) * (indent or 0))
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def fromjson(text: str) -> Json:
@@ -65,6 +68,8 @@ def tocsv(rows: object) -> str:
     if not isinstance(table, list):
         raise TypeError("tocsv takes a list of mappings or of lists")
     header = list(dict.fromkeys(key for row in table if isinstance(row, dict) for key in row))
+    if len(header) * len(table) > MAX_CELLS:
+        raise OverBudgetError(f"the table would have over {MAX_CELLS:,} cells")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     if header:
@@ -103,6 +108,14 @@ class _Dumper(yaml.CSafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _margins(value: Json, depth: int) -> int:
+    """Return how many levels of indent all lines together have."""
+    if not isinstance(value, list | dict):
+        return 0
+    parts = value.values() if isinstance(value, dict) else value
+    return (len(value) + 1) * depth + sum(_margins(part, depth + 1) for part in parts)
 
 
 def _cell(value: Json) -> Json:

@@ -120,10 +120,10 @@ class Environment(ImmutableSandboxedEnvironment):
         try:
             return access.item(obj, argument)
         except LookupError as error:
-            return self.undefined(str(error.args[0]), obj, str(argument))
+            return self.undefined(str(error.args[0]), obj)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        is_new = access.check_call(obj, args, self.budget)
+        is_new = access.check_call(obj, (*args, *kwargs.values()), self.budget)
         result = super().call(context, obj, *args, **kwargs)
         return self.budget.kept(result) if is_new else result
 

@@ -1,6 +1,6 @@
 """The filters and tests of flow templates: an allow-list of Jinja's and our own, all counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Final
 
 import msgspec
@@ -19,16 +19,18 @@ class _Rule(msgspec.Struct, frozen=True):
     """How a filter is counted.
 
     `times` is how often it goes through its values; `takes_text` whether the first is made text;
-    `is_wide` whether that text may have over half a million characters.
+    `is_wide` whether that text may have over half a million characters; `has_attribute` whether it
+    takes a dotted name to look up in every item.
     """
 
     times: int = 1
     takes_text: bool = False
     is_wide: bool = False
+    has_attribute: bool = False
 
 
-_ITEMS: Final = _Rule()
-_SORTING: Final = _Rule(times=5)
+_ITEMS: Final = _Rule(has_attribute=True)
+_SORTING: Final = _Rule(times=5, has_attribute=True)
 _TEXT: Final = _Rule(takes_text=True, is_wide=True)
 _SHORT_TEXT: Final = _Rule(times=5, takes_text=True)
 _ANY: Final = _Rule(is_wide=True)
@@ -68,6 +70,7 @@ _TEST_NAMES: Final = (
     *("mapping", "ne", "none", "number", "odd", "sameas", "sequence", "string", "true"),
     *("undefined", "upper", "==", "!=", "<", "<=", ">", ">="),
 )
+_LOOKUP: Final = 5
 _MAX_TEXT: Final = 500_000
 
 
@@ -103,7 +106,10 @@ def _counted(function: Any, rule: _Rule, budget: Callable[[], Budget]) -> Callab
         if rule.takes_text:
             values[before] = text_of(values[before])
         _check_width(values[before], rule)
-        current.walk(*values[before:], *named.values(), times=rule.times)
+        others = (*values[before + 1 :], *named.values())
+        current.walk(values[before], *others, times=rule.times)
+        if rule.has_attribute:
+            current.work(_lookups(values[before], others))
         result = function(*values, **named)
         if any(result is value for value in values):
             return result
@@ -112,6 +118,12 @@ def _counted(function: Any, rule: _Rule, budget: Callable[[], Budget]) -> Callab
     if mark is not None:
         vars(filtered)["jinja_pass_arg"] = mark
     return filtered
+
+
+def _lookups(items: object, others: tuple[Any, ...]) -> int:
+    """Return the work of looking dotted names up in every item."""
+    dots = sum(part.count(".") for part in others if isinstance(part, str))
+    return dots * len(items) * _LOOKUP if isinstance(items, Sized) and dots else 0
 
 
 def _check_width(value: object, rule: _Rule) -> None:

@@ -142,7 +142,7 @@ BOMBS = {
         ),
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     ],
-    "in values": [
+    "in lists": [
         repeated("ns.x + ns.x", start="['a']"),
         repeated("[ns.x, ns.x]", start="['a']") + "{{ ns.x|tojson }}",
         repeated("{'a': ns.x, 'b': ns.x}", start="1") + "{{ ns.x|toyaml }}",
@@ -152,12 +152,24 @@ BOMBS = {
         "{% set x = range(100000)|list %}" + each("{% if x == x|list %}{% endif %}"),
         "{% set x = range(100000)|list %}" + each("{% if -1 in x %}{% endif %}"),
         "{% set x = range(100000)|list %}" + each("{{ x|sum }}"),
+    ],
+    "in texts": [
         long_text(doublings=60),
         repeated("ns.x.replace('a', 'aaaaaaaa')", start="'a'"),
         long_text() + each("{% set ns.l = [ns.l|d([]), ns.x ~ i] %}", 1_000),
         long_text("😀") + each("{% set ns.l = ns.x[1:] ~ i %}{{ ns.l }}", 99),
         long_text() + "{{ ns.x.rsplit('b' ~ ns.x[:2000000]) }}",
+        long_text(doublings=21) + "{{ ns.x.rsplit(sep='b' ~ ns.x[:2000000]) }}",
         long_text() + "{{ ns.x.strip(ns.x) }}",
+        long_text(".0") + "{{ [range(9)|list]|map(attribute='0' ~ ns.x)|list }}" + each("{{ 1 }}"),
+        long_text(".0", 12) + each("{{ 'aaaaaaaa'|map(attribute='0' ~ ns.x)|list|length }}"),
+        long_text() + each("{{ {}[ns.x] is defined and 0 }}{{ [1][[ns.x]]|d('') }}"),
+        repeated("[ns.x]", start="range(90000)|list", times=90) + "{{ ns.x|tojson(16) }}",
+        (
+            "{% set ns = namespace(x=[]) %}"
+            + each("{% set ns.x = ns.x + [{'k' ~ i: 1}] %}", 900)
+            + "{{ ns.x|tocsv }}"
+        ),
         long_text() + "{{ ns.x|trim(ns.x) }}",
         long_text() + "{{ ns.x|list|length }}",
         long_text() + "{{ ns.x|wordwrap(8) }}",
