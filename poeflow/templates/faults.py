@@ -42,17 +42,17 @@ def habits(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
         return
     before = ""
     try:
-        for position, token, value in lexer.tokeniter(text, None):
-            if token == "variable_begin" and before.endswith("$"):  # noqa: S105 - a kind of token
+        for position, kind, value in lexer.tokeniter(text, None):
+            if kind == "variable_begin" and before.endswith("$"):
                 place = origin.locate(position - 2)
                 hint = "write {{ ... }} alone, or {{ '$' }} before it where you mean the sign"
                 yield Problem(place, "the $ before {{ stays in the text", hint, "warning")
-            if token == "comment" and "\n" in value:  # noqa: S105 - a kind of token
+            if kind == "comment" and "\n" in value:
                 place = origin.locate(position - 3)
                 message = "a {# comment #} over several lines is left out of the text"
                 hint = "check that nothing you need is in it"
                 yield Problem(place, message, hint, "warning")
-            before = value if token == "data" else ""  # noqa: S105 - a kind of token
+            before = value if kind == "data" else ""
     except TemplateSyntaxError:
         return
 

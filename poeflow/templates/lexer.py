@@ -34,13 +34,13 @@ class OffsetLexer(Lexer):
         position = depth = last = 0
         try:
             tokens = super().tokeniter(text, name, filename, state)
-            for count, (_line, token, value) in enumerate(tokens):
+            for count, (_line, kind, value) in enumerate(tokens):
                 # White space Jinja strips lies between tokens, so the next one may stand further.
                 last = position = max(text.find(value, position), position)
-                if token == "operator":  # noqa: S105 - a kind of token, no secret
+                if kind == "operator":
                     depth += (value in "([{") - (value in ")]}")
-                _check(token, value, count, depth)
-                yield offsets.original(position) + 1, token, value
+                _check(kind, value, count, depth)
+                yield offsets.original(position) + 1, kind, value
                 position += len(value)
         except TemplateSyntaxError as error:
             message = _POSITION.sub("", error.message or "")
@@ -60,13 +60,13 @@ class _Offsets:
         return offset + bisect_left(self._shortened, offset)
 
 
-def _check(token: str, value: str, count: int, depth: int) -> None:
+def _check(kind: str, value: str, count: int, depth: int) -> None:
     """Refuse what would make the parser or the compiler fall over."""
     if count == MAX_TOKENS:
         raise TemplateSyntaxError(f"the template has over {MAX_TOKENS:,} words", 1)
     if depth > MAX_BRACKETS:
         raise TemplateSyntaxError(f"brackets are nested over {MAX_BRACKETS} deep", 1)
-    if token in ("integer", "float") and len(value) > MAX_DIGITS:
+    if kind in ("integer", "float") and len(value) > MAX_DIGITS:
         raise TemplateSyntaxError(f"a number has over {MAX_DIGITS} digits", 1)
-    if token == "float" and math.isinf(float(value.replace("_", ""))):  # noqa: S105 - see above
+    if kind == "float" and math.isinf(float(value.replace("_", ""))):
         raise TemplateSyntaxError(f"the number {value} is too large", 1)
