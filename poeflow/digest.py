@@ -1,6 +1,7 @@
-"""Canonical JSON and the hashes made of it."""
+"""JSON in and out, its canonical form, and the hashes made of it."""
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -10,10 +11,34 @@ if TYPE_CHECKING:
 else:
     Json = Any  # msgspec reads annotations at run time and takes no recursive alias
 
+_UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError)
+
 
 def canonical(value: object) -> bytes:
     """Encode as JSON with sorted keys and no spaces, so that equal values give equal bytes."""
-    return msgspec.json.encode(value, order="sorted")
+    try:
+        return msgspec.json.encode(value, order="sorted")
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell only as an escape
+        plain = msgspec.to_builtins(value)
+        return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+
+
+def encode_json(value: object) -> bytes:
+    """Encode as JSON, keys in their own order, lone surrogates escaped."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
+
+
+def decode_json(data: bytes) -> Json:
+    """Decode JSON from outside. Lone surrogates survive. Raises `ValueError`."""
+    decoded: Json
+    try:
+        decoded = msgspec.json.decode(data)
+    except _UNUSUAL:
+        decoded = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
+    return decoded
 
 
 def sha256_of(data: bytes) -> str:
@@ -22,3 +47,7 @@ def sha256_of(data: bytes) -> str:
 
 def sha256_of_json(value: object) -> str:
     return sha256_of(canonical(value))
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -38,6 +38,7 @@ is an exception here; what cannot be is an `AssertionError`.
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
+from poeflow.digest import Json
 from poeflow.problems import Problem
 
 EXIT_CLASSES: Final = {
@@ -138,3 +139,135 @@ class APIError(PoeflowError):
     def __init__(self, message: str, *, hint: str = "", request_id: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.request_id = request_id
+
+class APIConnectionError(APIError):
+    """No connection, or it broke. `was_sent` tells whether the whole request had gone out."""
+
+    exit_code = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        request_id: str | None = None,
+        was_sent: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, request_id=request_id)
+        self.was_sent = was_sent
+
+
+class APITimeoutError(APIConnectionError):
+    """One of the clocks ran out; the message says which."""
+
+
+class APIResponseError(APIError):
+    """The answer is not what the protocol promises: broken JSON, a web page, a broken stream."""
+
+    exit_code = 6
+
+
+class TruncatedStreamError(APIResponseError):
+    """A stream ended before the answer did. `completion` holds what arrived."""
+
+    def __init__(self, completion: object, *, request_id: str | None = None) -> None:
+        super().__init__("the stream ended before the answer was complete", request_id=request_id)
+        self.completion = completion
+
+
+class APIStatusError(APIError):
+    """The server said no.
+
+    `status_code` is the HTTP status (or the one an error inside a stream stands for), `code` and
+    `type` what the body names, `body` the parsed body or None, `retry_after` the seconds the
+    server asks to wait, `may_retry` False where it asks not to try again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        hint: str = "",
+        request_id: str | None = None,
+        code: str | int | None = None,
+        type: str | None = None,  # noqa: A002 the name the API gives it
+        body: Json = None,
+        retry_after: float | None = None,
+        may_retry: bool = True,
+    ) -> None:
+        super().__init__(message, hint=hint, request_id=request_id)
+        self.status_code = status_code
+        self.code = code
+        self.type = type
+        self.body = body
+        self.retry_after = retry_after
+        self.may_retry = may_retry
+
+
+class BadRequestError(APIStatusError):
+    """400: the request is wrong."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: the key is wrong, expired or was withdrawn."""
+
+    exit_code = 5
+
+
+class InsufficientCreditsError(APIStatusError):
+    """402: the account has no points left."""
+
+    exit_code = 5
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: this key may not do that."""
+
+    exit_code = 5
+
+
+class ModerationError(PermissionDeniedError):
+    """403 of type `moderation_error`: the content was refused."""
+
+    exit_code = 1
+
+
+class NotFoundError(APIStatusError):
+    """404: no such model or address."""
+
+
+class RequestTimeoutError(APIStatusError):
+    """408: the model did not start in time."""
+
+    exit_code = 6
+
+
+class ConflictError(APIStatusError):
+    """409: try again."""
+
+    exit_code = 6
+
+
+class RequestTooLargeError(APIStatusError):
+    """413: more tokens than the model takes."""
+
+
+class UnprocessableEntityError(APIStatusError):
+    """422: the request cannot be worked on."""
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests; nothing was billed."""
+
+    exit_code = 6
+
+
+class InternalServerError(APIStatusError):
+    """500 and above: the server or the model's provider failed."""
+
+    exit_code = 6
+
+
+class OverloadedError(InternalServerError):
+    """529: too much traffic."""

@@ -3,7 +3,9 @@
 A repository never moves the key: base URL and key are read here, from the mapping handed in.
 """
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -47,3 +49,43 @@ def base_url_from(environ: Mapping[str, str]) -> str | None:
             hint="give scheme, host, port and path only",
         )
     return text.rstrip("/")
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return the environment this process was given; what else reads it is handed a mapping."""
+    return os.environ
+
+
+def proxy_from(environ: Mapping[str, str], url: str) -> str | None:
+    """Return the proxy `HTTPS_PROXY` sets for `url`, or None: loopback and `NO_PROXY` go direct.
+
+    Raises `UsageError`, without the address (it may hold a password), where it is none.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https" or host == "localhost" or _is_excepted(environ, host):
+        return None
+    proxy = (environ.get("HTTPS_PROXY") or environ.get("https_proxy") or "").strip()
+    if not proxy:
+        return None
+    if urlsplit(proxy).scheme not in ("http", "https") or not urlsplit(proxy).hostname:
+        raise UsageError(
+            "HTTPS_PROXY is not a web address", hint="it looks like http://proxy.example:3128"
+        )
+    return proxy
+
+
+def check_certificates(environ: Mapping[str, str]) -> None:
+    """Raise `UsageError` where `SSL_CERT_FILE` names no file: OpenSSL would not say so."""
+    named = environ.get("SSL_CERT_FILE", "")
+    if named and not Path(named).is_file():
+        raise UsageError("SSL_CERT_FILE names no file", hint="unset it, or name a PEM file")
+
+
+def _is_excepted(environ: Mapping[str, str], host: str) -> bool:
+    listed = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+    for entry in listed.split(","):
+        name = entry.strip().partition(":")[0].lstrip(".").lower()
+        if name and (name in ("*", host) or host.endswith(f".{name}")):
+            return True
+    return False

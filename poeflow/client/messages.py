@@ -3,6 +3,7 @@
 Shapes follow Poe's OpenAI-compatible chat completions API.
 """
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from poeflow.digest import Json
 RESERVED: Final = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "tools", "tool_choice"}
 )
-"""Names `extra_body` may not hold: each has a field of its own, and `model` would replace the bot."""
+"""Names `extra_body` may not hold: each is a field, and `model` would replace the bot."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -64,8 +65,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, exact. `params` are the documented completion parameters, `extra_body` the
-    bot's own; both are merged into the top level of the body, and no name is in both."""
+    """One request, exact.
+
+    `params` are the documented completion parameters, `extra_body` the bot's own; both are merged
+    into the top level of the body, and no name is in both.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -73,11 +77,29 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     extra_body: dict[str, Json] = {}
     stream: bool = False
 
-    def body(self) -> dict[str, object]:
-        """The JSON body; `DataUrl` values are still unencoded."""
-        body: dict[str, object] = {"model": self.model, "messages": self.messages}
+    def body(self, spell: Callable[[DataUrl], str]) -> dict[str, object]:
+        """Return the JSON body, with what `spell` gives in place of every `DataUrl`."""
+        body: dict[str, object] = {"model": self.model}
+        body["messages"] = [_spelled(message, spell) for message in self.messages]
         body |= self.params
         body |= self.extra_body
         if self.stream:
             body["stream"] = True
         return body
+
+
+def _spelled(message: Message, spell: Callable[[DataUrl], str]) -> Message:
+    if not isinstance(message.content, tuple):
+        return message
+    parts = tuple(_spelled_part(part, spell) for part in message.content)
+    return msgspec.structs.replace(message, content=parts)
+
+
+def _spelled_part(part: Part, spell: Callable[[DataUrl], str]) -> Part:
+    match part:
+        case ImagePart(image_url=ImageUrl(url=DataUrl() as data) as image):
+            return ImagePart(image_url=msgspec.structs.replace(image, url=spell(data)))
+        case FilePart(file=FileData(filename=name, file_data=DataUrl() as data)):
+            return FilePart(file=FileData(filename=name, file_data=spell(data)))
+        case _:
+            return part

@@ -1,0 +1,122 @@
+"""What the neighbouring endpoints answer: models, balance, and what was spent."""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+
+from poeflow.client.answers import View
+from poeflow.digest import Json
+from poeflow.errors import APIResponseError
+
+
+class Model(View):
+    """A bot as `/v1/models` lists it; everything else it says is in `raw`."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        return self._text("id") or ""
+
+    @property
+    def owned_by(self) -> str | None:
+        return self._text("owned_by")
+
+    @property
+    def description(self) -> str | None:
+        return self._text("description")
+
+    @property
+    def created(self) -> int | None:
+        """Milliseconds since 1970, unlike an answer's `created`."""
+        return self._count("created")
+
+
+class Balance(View):
+    """What is left on the account."""
+
+    __slots__ = ()
+
+    @property
+    def current_point_balance(self) -> int:
+        return self._count("current_point_balance") or 0
+
+
+class PointsEntry(View):
+    """One thing points were spent on. No request id leads here: match by bot and time."""
+
+    __slots__ = ()
+
+    @property
+    def query_id(self) -> str:
+        return self._text("query_id") or ""
+
+    @property
+    def bot_name(self) -> str | None:
+        return self._text("bot_name") or self._text("app_name")
+
+    @property
+    def creation_time(self) -> int | None:
+        """Microseconds since 1970."""
+        return self._count("creation_time")
+
+    @property
+    def cost_points(self) -> int:
+        """Points; may be 0 for a moment before the final cost lands."""
+        return self._count("cost_points") or 0
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        try:
+            return Decimal(self._text("cost_usd") or "")
+        except InvalidOperation:
+            return None
+
+
+class PointsPage(View):
+    """One page of the points history, newest first."""
+
+    __slots__ = ()
+
+    @property
+    def data(self) -> list[PointsEntry]:
+        found = self.raw.get("data")
+        listed = found if isinstance(found, list) else []
+        return [PointsEntry(item) for item in listed if isinstance(item, dict)]
+
+    @property
+    def has_more(self) -> bool:
+        return self.raw.get("has_more") is True
+
+    @property
+    def next_after(self) -> str | None:
+        """What `starting_after` takes to get the next page, or None at the end."""
+        entries = self.data
+        return entries[-1].query_id or None if self.has_more and entries else None
+
+
+def models_from(document: Json) -> tuple[Model, ...]:
+    found = _mapping(document).get("data")
+    if not isinstance(found, list):
+        raise APIResponseError("the list of models has another shape than documented")
+    return tuple(Model(item) for item in found if isinstance(item, dict))
+
+
+def balance_from(document: Json) -> Balance:
+    return Balance(_mapping(document))
+
+
+def points_from(document: Json) -> PointsPage:
+    return PointsPage(_mapping(document))
+
+
+def points_query(limit: int, starting_after: str | None) -> dict[str, str]:
+    query = {"limit": str(limit)}
+    if starting_after is not None:
+        query["starting_after"] = starting_after
+    return query
+
+
+def _mapping(document: Json) -> Mapping[str, Json]:
+    if not isinstance(document, dict):
+        raise APIResponseError("the answer has another shape than documented")
+    return document

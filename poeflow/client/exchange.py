@@ -1,0 +1,205 @@
+"""One body of client logic: a call becomes commands for whoever does the I/O.
+
+A generator yields `Send`, `Read` and `Wait`; `sync` and `aio` only drive it and throw in what
+went wrong. Retries, pacing, clocks and the reading of answers are decided here.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from poeflow.client.answers import Completion, CompletionChunk
+from poeflow.client.attempt import Attempt
+from poeflow.client.commands import Call, Conduct, Exchange, Read, Wait
+from poeflow.client.failures import status_error
+from poeflow.client.progress import Delta, Retrying
+from poeflow.client.stream import ChunkReader, Unpacking, whole_completion
+from poeflow.client.wire import Head
+from poeflow.digest import Json, decode_json
+from poeflow.durations import spoken
+from poeflow.errors import (
+    APIError,
+    APIResponseError,
+    APIStatusError,
+    RateLimitError,
+)
+
+T = TypeVar("T")
+_ERROR_BODY: Final = 1024 * 1024
+_DRAIN: Final = 0.5
+
+
+def completed(call: Call, conduct: Conduct) -> Exchange[Completion]:
+    """Ask until there is a whole answer. Streams are folded and may be asked for again."""
+    return (yield from _attempts(call, conduct, _completion))
+
+
+def opened(call: Call, conduct: Conduct) -> "Exchange[Opened]":
+    """Ask until the first chunk of a stream is there; from then on nothing is tried again."""
+    return (yield from _attempts(call, conduct, _first_chunk))
+
+
+def fetched(call: Call, conduct: Conduct) -> Exchange[Json]:
+    """Ask until there is a JSON document."""
+    return (yield from _attempts(call, conduct, _document))
+
+
+class Opened:
+    """A stream under way. `chunks` are those read and not yet handed out."""
+
+    def __init__(self, attempt: Attempt, head: Head) -> None:
+        self.chunks: deque[CompletionChunk] = deque()
+        self._attempt = attempt
+        self.request_id = head.headers.get("x-request-id")
+        scrubber = attempt.conduct.scrubber
+        encoding = head.headers.get("content-encoding", "")
+        self._is_stream = "text/event-stream" in head.headers.get("content-type", "")
+        self._encoding = encoding
+        self._reader = ChunkReader(encoding=encoding, request_id=self.request_id, scrubber=scrubber)
+        self._whole: Completion | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self._whole is not None or self._reader.is_done
+
+    def completion(self) -> Completion:
+        """Return what has arrived so far as one completion."""
+        return self._whole or self._reader.completion()
+
+    def more(self) -> Exchange[None]:
+        """Read until there is another chunk, or the stream is finished."""
+        if not self._is_stream:
+            yield from self._read_whole()
+            return
+        while not self.chunks and not self.is_finished:
+            data = yield from self._attempt.read()
+            if not data:
+                self._reader.end()
+                return
+            self.chunks.extend(self._reader.feed(data))
+            if self.chunks:
+                self._attempt.progressed()
+        if self._reader.is_done:
+            yield from _drain()
+
+    def _read_whole(self) -> Exchange[None]:
+        """Take the answer of a server that does not stream, as one chunk."""
+        content = yield from _content(self._attempt, self._encoding)
+        scrubber = self._attempt.conduct.scrubber
+        whole = whole_completion(content, request_id=self.request_id, scrubber=scrubber)
+        choices: list[Json] = [
+            {"index": c.index, "delta": dict(c.message.raw), "finish_reason": c.finish_reason}
+            for c in whole.choices
+        ]
+        self._whole = whole
+        self.chunks.append(CompletionChunk({**whole.raw, "choices": choices}))
+
+
+def _attempts(
+    call: Call, conduct: Conduct, consume: Callable[[Attempt, Head], Exchange[T]]
+) -> Exchange[T]:
+    """Send until a response was consumed, or the failure is one that stays."""
+    began = conduct.clock.monotonic()
+    number = 1
+    while True:
+        while wait := conduct.pace.wait(conduct.clock.monotonic()):
+            yield Wait(wait)
+        attempt = Attempt(call, conduct)
+        try:
+            head = yield from attempt.send()
+            now, longest = conduct.clock.monotonic(), conduct.policy.max_wait
+            conduct.pace.learn(head.headers, now, longest=longest)
+            if head.status != 200:
+                yield from _refuse(attempt, head)
+            return (yield from consume(attempt, head))
+        except APIError as error:
+            elapsed = conduct.clock.monotonic() - began
+            again = conduct.policy.wait_after(
+                error, attempt=number, elapsed=elapsed, is_media=call.is_media
+            )
+            if again is None:
+                _say_when(error, conduct.policy.max_wait)
+                raise
+            if isinstance(error, RateLimitError):
+                conduct.pace.pause(conduct.clock.monotonic() + again)
+            if call.on_progress is not None:
+                call.on_progress(Retrying(error, again, number))
+        yield Wait(again)
+        number += 1
+
+
+def _completion(attempt: Attempt, head: Head) -> Exchange[Completion]:
+    if not attempt.call.streams:
+        content = yield from _content(attempt, head.headers.get("content-encoding", ""))
+        request_id = head.headers.get("x-request-id")
+        scrubber = attempt.conduct.scrubber
+        return whole_completion(content, request_id=request_id, scrubber=scrubber)
+    stream = Opened(attempt, head)
+    while not stream.is_finished:
+        yield from stream.more()
+        _tell(attempt.call, stream.chunks)
+        stream.chunks.clear()
+    return stream.completion()
+
+
+def _first_chunk(attempt: Attempt, head: Head) -> Exchange[Opened]:
+    stream = Opened(attempt, head)
+    yield from stream.more()
+    return stream
+
+
+def _document(attempt: Attempt, head: Head) -> Exchange[Json]:
+    content = yield from _content(attempt, head.headers.get("content-encoding", ""))
+    try:
+        return decode_json(content)
+    except ValueError:
+        request_id = head.headers.get("x-request-id")
+        message = "the server answered with something that is not JSON"
+        raise APIResponseError(message, request_id=request_id) from None
+
+
+def _refuse(attempt: Attempt, head: Head) -> Exchange[None]:
+    content = b""
+    try:
+        unpacking = Unpacking(head.headers.get("content-encoding", ""), limit=_ERROR_BODY)
+        while data := (yield from attempt.read()):
+            content += unpacking.feed(data)
+    except APIError:
+        pass  # the status says enough, whatever became of the body
+    now = attempt.conduct.clock.now()
+    scrubber = attempt.conduct.scrubber
+    raise status_error(head.status, head.headers, content, scrubber=scrubber, now=now)
+
+
+def _content(attempt: Attempt, encoding: str) -> Exchange[bytes]:
+    unpacking = Unpacking(encoding)
+    pieces: list[bytes] = []
+    while data := (yield from attempt.read()):
+        pieces.append(unpacking.feed(data))
+    return b"".join(pieces)
+
+
+def _drain() -> Exchange[None]:
+    """Read what follows the last event, so that the connection can serve again."""
+    try:
+        for _ in range(4):
+            if not (yield Read(_DRAIN)):
+                return
+    except (APIError, TimeoutError):
+        return
+
+
+def _tell(call: Call, chunks: deque[CompletionChunk]) -> None:
+    if call.on_progress is None:
+        return
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices[:1]]
+    text = "".join(delta.content or "" for delta in deltas)
+    reasoning = "".join(delta.reasoning or "" for delta in deltas)
+    if text or reasoning:
+        call.on_progress(Delta(text, reasoning))
+
+
+def _say_when(error: APIError, longest: float) -> None:
+    asked = error.retry_after if isinstance(error, APIStatusError) else None
+    if asked is not None and asked > longest:
+        error.hint = f"the server asks to come back in {spoken(asked)}"

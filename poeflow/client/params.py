@@ -1,0 +1,127 @@
+"""What a caller may ask of chat completions, checked before anything is sent.
+
+Names and ranges are those of Poe's chat completions page; the bot's own parameters go into
+`extra_body` and from there to the top level of the request.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, Required, TypedDict
+
+from poeflow.client.messages import RESERVED
+from poeflow.errors import UsageError
+
+_ROLES: Final = ("system", "user", "assistant", "tool")
+_RANGES: Final = {"temperature": (0, 2), "top_p": (0, 1), "top_logprobs": (0, 20)}
+_COUNTS: Final = ("max_tokens", "max_completion_tokens")
+_MAX_STOPS: Final = 4
+_OURS: Final = frozenset({"extra_body", "extra_headers", "extra_query", "timeout", "media"})
+
+
+class StreamOptions(TypedDict, total=False):
+    """`include_usage` asks for a last chunk with the tokens used."""
+
+    include_usage: bool
+
+
+class AskParams(TypedDict, total=False):
+    """Keyword arguments of `create`. Values that are None are left out of the request.
+
+    `model` is a bot's name, upper or lower case. `messages` are mappings with `role` and
+    `content`. `n` must be 1. `stop` holds up to four texts. `timeout` is in seconds, for each
+    attempt. `media=True` marks an image, video or audio bot: a longer timeout, and the request is
+    not sent again where it may have been billed.
+    """
+
+    model: Required[str]
+    messages: Required[Iterable[Mapping[str, object]]]
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    stop: str | list[str] | None
+    n: Literal[1] | None
+    tools: Iterable[Mapping[str, object]] | None
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None
+    stream_options: StreamOptions | None
+    reasoning_effort: str | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    response_format: Mapping[str, object] | None
+    extra_body: Mapping[str, object] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, str] | None
+    timeout: float | None
+    media: bool
+
+
+def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
+    """Return the request's body. Raises `UsageError`, naming the parameter that is wrong."""
+    given = {name: value for name, value in params.items() if value is not None}
+    unknown = sorted(given.keys() - AskParams.__annotations__.keys())
+    if unknown:
+        raise UsageError(f"{unknown[0]} is no parameter of create", hint="pass it in extra_body")
+    body = {name: value for name, value in given.items() if name not in _OURS}
+    body["model"] = _model(given.get("model"))
+    body["messages"] = _messages(given.get("messages"))
+    if "tools" in body:
+        body["tools"] = _listed("tools", body["tools"])
+    _check(body)
+    if body.pop("n", 1) != 1:
+        raise UsageError("n must be 1", hint="ask several times for several answers")
+    extra = given.get("extra_body", {})
+    if not isinstance(extra, Mapping):
+        raise UsageError(
+            "extra_body must be a mapping", hint="for example {'thinking_budget': 1024}"
+        )
+    for name in extra:
+        if name in RESERVED or name in body:
+            raise UsageError(f"extra_body may not hold {name}", hint=f"pass {name}= itself")
+    body |= extra
+    if stream:
+        body["stream"] = True
+    return body
+
+
+def _model(model: object) -> str:
+    if not isinstance(model, str) or not model.strip():
+        raise UsageError("model must be a bot's name", hint="for example Claude-Sonnet-4.5")
+    return model
+
+
+def _messages(messages: object) -> list[object]:
+    listed = _listed("messages", messages)
+    if not listed:
+        raise UsageError("messages must hold at least one message")
+    for index, message in enumerate(listed):
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role not in _ROLES:
+            hint = "developer is not a role here: use system" if role == "developer" else ""
+            told = f"messages[{index}].role must be one of {', '.join(_ROLES)}"
+            raise UsageError(told, hint=hint)
+    return listed
+
+
+def _listed(name: str, value: object) -> list[object]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise UsageError(f"{name} must be a list")
+    return list(value)
+
+
+def _check(body: Mapping[str, object]) -> None:
+    for name, (least, most) in _RANGES.items():
+        value = body.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{name} must be a number")
+        if not least <= value <= most:
+            raise UsageError(f"{name} must be between {least} and {most}")
+    for name in _COUNTS:
+        value = body.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} must be a whole number of at least 1")
+    stop = body.get("stop", "")
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+        raise UsageError("stop must be a text or a list of texts")
+    if len(stops) > _MAX_STOPS:
+        raise UsageError(f"stop must hold at most {_MAX_STOPS} texts")

@@ -1,0 +1,108 @@
+"""The synchronous end of an exchange: a line for its commands, a stream of chunks."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from poeflow.client.answers import Completion, CompletionChunk
+from poeflow.client.commands import Command, Read, Reply, Send, Wait
+from poeflow.client.driving import drive
+from poeflow.client.exchange import Opened
+from poeflow.client.transport import Response, Transport
+from poeflow.clock import Clock
+
+
+class Line:
+    """Performs the commands of one exchange, on one response at a time."""
+
+    def __init__(self, carrier: Transport, clock: Clock) -> None:
+        self._carrier = carrier
+        self._clock = clock
+        self._response: Response | None = None
+
+    def perform(self, command: Command) -> Reply:
+        match command:
+            case Read(timeout=timeout):
+                if self._response is None:
+                    raise AssertionError("nothing was sent")
+                return self._response.read(timeout)
+            case Send():
+                self.close()
+                self._response = self._carrier.send(
+                    command.request, connect=command.connect, total=command.total, head=command.head
+                )
+                return self._response.head
+            case Wait(seconds=seconds):
+                self.close()
+                self._clock.sleep(seconds)
+                return None
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.abort()
+            self._response = None
+
+
+class Stream:
+    """The chunks of an answer as they arrive; iterate over it once.
+
+    `text()` gives only the text, `final()` the whole answer put together. Leave it early with
+    `close()` or a `with` statement. Raises `TruncatedStreamError` where it ends too soon.
+    """
+
+    def __init__(self, stream: Opened, line: Line, slots: AbstractContextManager[object]) -> None:
+        self._stream = stream
+        self._line = line
+        self._slots: AbstractContextManager[object] | None = slots
+
+    @property
+    def request_id(self) -> str | None:
+        return self._stream.request_id
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> CompletionChunk:
+        chunks = self._stream.chunks
+        if not chunks and self._slots is not None and not self._stream.is_finished:
+            try:
+                drive(self._stream.more(), self._line.perform)
+            except BaseException:
+                self.close()
+                raise
+        if chunks:
+            return chunks.popleft()
+        self.close()
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def text(self) -> Iterator[str]:
+        """Yield the text as it arrives, without empty pieces."""
+        for chunk in self:
+            for choice in chunk.choices[:1]:
+                if choice.delta.content:
+                    yield choice.delta.content
+
+    def final(self) -> Completion:
+        """Read to the end and return the whole answer."""
+        for _ in self:
+            pass
+        return self._stream.completion()
+
+    def close(self) -> None:
+        """Give the connection up. Does nothing the second time."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            self._line.close()
+            slots.__exit__(None, None, None)
