@@ -15,7 +15,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     at: float
 
 
-class RunStarted(_Event, tag="run_started"):
+class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     """`flow` is the flow's name; `steps` the instance ids in order; `simulated` marks offline."""
 
     flow: str
@@ -23,14 +23,14 @@ class RunStarted(_Event, tag="run_started"):
     simulated: bool
 
 
-class StepStarted(_Event, tag="step_started"):
+class StepStarted(_Event, frozen=True, kw_only=True, tag="step_started"):
     """`model` is None for a render step."""
 
     step: str
     model: str | None
 
 
-class TextArrived(_Event, tag="text_arrived"):
+class TextArrived(_Event, frozen=True, kw_only=True, tag="text_arrived"):
     """A piece of a streaming answer; `kind` tells the answer from the reasoning."""
 
     step: str
@@ -38,7 +38,7 @@ class TextArrived(_Event, tag="text_arrived"):
     kind: Literal["text", "reasoning"] = "text"
 
 
-class RetryPlanned(_Event, tag="retry_planned"):
+class RetryPlanned(_Event, frozen=True, kw_only=True, tag="retry_planned"):
     """An attempt failed and another will follow after `wait` seconds. Drop the tail shown."""
 
     step: str
@@ -47,15 +47,15 @@ class RetryPlanned(_Event, tag="retry_planned"):
     reason: str
 
 
-class FileWritten(_Event, tag="file_written"):
-    """`path` is a project path; `size` in bytes."""
+class FileWritten(_Event, frozen=True, kw_only=True, tag="file_written"):
+    """`path` is relative to the project's root; `size` in bytes."""
 
     step: str
     path: str
     size: int
 
 
-class StepFinished(_Event, tag="step_finished"):
+class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
     """`source` says where the text came from; tokens are as reported, None where unknown."""
 
     step: str
@@ -66,7 +66,7 @@ class StepFinished(_Event, tag="step_finished"):
     completion_tokens: int | None = None
 
 
-class StepFailed(_Event, tag="step_failed"):
+class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     """`error_class` is the exit class of RELIABILITY: failed, account, transient, ..."""
 
     step: str
@@ -75,17 +75,17 @@ class StepFailed(_Event, tag="step_failed"):
     seconds: float
 
 
-class StepSkipped(_Event, tag="step_skipped"):
+class StepSkipped(_Event, frozen=True, kw_only=True, tag="step_skipped"):
     step: str
     reason: str
 
 
-class Warned(_Event, tag="warned"):
+class Warned(_Event, frozen=True, kw_only=True, tag="warned"):
     step: str | None
     message: str
 
 
-class RunFinished(_Event, tag="run_finished"):
+class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     """`outputs` are the flow's results by name, simulated or not as the run was."""
 
     exit_code: int

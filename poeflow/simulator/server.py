@@ -46,7 +46,7 @@ class Simulator:
     with every mistake in a script; on entering, `UsageError` for an address that cannot be taken.
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only settings, each with a default
+    def __init__(
         self,
         *,
         profile: Profile = "legacy",

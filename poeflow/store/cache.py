@@ -2,18 +2,18 @@
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, canonical, sha256_of
+from poeflow.digest import Json, canonical, decode_json, encode_json, sha256_of
 from poeflow.files import atomic_write
 from poeflow.store.folders import disk_errors, make_private
 
 FORMAT: Final = 1
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNDECODABLE: Final = (ValueError, RecursionError)
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -58,7 +58,7 @@ class Cache:
             self._set_aside(path)
         return None
 
-    def put(self, fingerprint: str, answer: dict[str, Json]) -> None:
+    def put(self, fingerprint: str, answer: Mapping[str, Json]) -> None:
         """Store an answer; it is on disk when this returns. Raises `DiskError`."""
         path = self._path(fingerprint)
         make_private(self._folder)
@@ -67,9 +67,9 @@ class Cache:
             format=FORMAT,
             fingerprint=fingerprint,
             sha256=sha256_of(canonical(answer)),
-            answer=answer,
+            answer=dict(answer),
         )
-        atomic_write(path, msgspec.json.encode(entry), mode=0o600)
+        atomic_write(path, encode_json(entry), mode=0o600)
 
     def _path(self, fingerprint: str) -> Path:
         if not _FINGERPRINT.fullmatch(fingerprint):
@@ -85,7 +85,7 @@ class Cache:
 
 def _sound_entry(data: bytes, fingerprint: str) -> Entry | None:
     try:
-        entry = msgspec.json.decode(data, type=Entry)
+        entry = msgspec.convert(decode_json(data), Entry)
     except _UNDECODABLE:
         return None
     is_expected = (entry.format, entry.fingerprint) == (FORMAT, fingerprint)
@@ -94,6 +94,6 @@ def _sound_entry(data: bytes, fingerprint: str) -> Entry | None:
 
 def _is_of_another_format(data: bytes) -> bool:
     try:
-        return msgspec.json.decode(data, type=_Header).format != FORMAT
+        return msgspec.convert(decode_json(data), _Header).format != FORMAT
     except _UNDECODABLE:
         return False

@@ -30,12 +30,16 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Workspace:
-    """The state of `project`. Offline everything, outputs too, lies below `.poeflow/offline/`."""
+    """The state of `project`.
+
+    Offline nothing real is touched: outputs go to `.poeflow/offline/`, at the same paths as in the
+    project, and what is remembered of simulated answers to `.poeflow/simulated/`.
+    """
 
     def __init__(self, project: Project, *, offline: bool) -> None:
         self._project = project
         self._state = project.root / STATE
-        self._folder = self._state / "offline" if offline else self._state
+        self._folder = self._state / "simulated" if offline else self._state
         self._offline = offline
 
     def prepare(self) -> None:
@@ -55,12 +59,17 @@ class Workspace:
     def answers(self, *, on_corrupt: Callable[[str], None]) -> Cache:
         return Cache(self._folder / "cache", on_corrupt=on_corrupt)
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether any answer was ever stored."""
+        return (self._folder / "cache").is_dir()
+
     def ledger(self) -> Ledger:
         return Ledger(self._folder / "ledger.jsonl")
 
     def outputs(self) -> Project:
         """Return the tree output files go to."""
-        return Project(self._folder) if self._offline else self._project
+        return Project(self._state / "offline") if self._offline else self._project
 
     @contextlib.contextmanager
     def hold(self, *, wait: float = WAIT, clock: Clock = _SYSTEM_CLOCK) -> Iterator[None]:

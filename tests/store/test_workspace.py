@@ -101,12 +101,13 @@ def test_offline_is_apart(project):
         ".poeflow",
         ".poeflow/.gitignore",
         ".poeflow/offline",
-        ".poeflow/offline/cache",
-        f".poeflow/offline/cache/{A[:2]}",
-        f".poeflow/offline/cache/{A[:2]}/{A}.json",
-        ".poeflow/offline/ledger.jsonl",
         ".poeflow/offline/out",
         ".poeflow/offline/out/a.md",
+        ".poeflow/simulated",
+        ".poeflow/simulated/cache",
+        f".poeflow/simulated/cache/{A[:2]}",
+        f".poeflow/simulated/cache/{A[:2]}/{A}.json",
+        ".poeflow/simulated/ledger.jsonl",
     ]
     real = Workspace(project, offline=False)
     assert real.answers(on_corrupt=print).get(A) is None
@@ -122,7 +123,7 @@ def test_an_own_gitignore_is_kept_and_an_open_folder_is_closed(project):
     assert state.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("name", [".poeflow", ".poeflow/offline"])
+@pytest.mark.parametrize("name", [".poeflow", ".poeflow/simulated"])
 def test_state_that_is_a_link_is_refused(project, tmp_path_factory, name):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     path = project.root / name

@@ -1,0 +1,58 @@
+"""`poeflow check`: find every mistake in flows, without running them."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from poeflow.api import checkup
+from poeflow.cli.targets import targets
+from poeflow.problems import Problem, errors_only
+from poeflow.report.problems import listing
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
+@click.pass_context
+def check(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bool) -> None:
+    """Find every mistake in flows, without running them.
+
+    Needs no key and no network, runs no code and renders nothing: safe on flows from strangers.
+    Without a path, all flows below the current folder are checked.
+    """
+    flows = targets(paths or ["."])
+    problems: list[Problem] = []
+    sources: dict[str, str] = {}
+    for target in flows:
+        result = checkup(target.project, target.path, target.shown)
+        problems += result.problems
+        sources[target.shown] = result.loaded.document.text
+    failing = tuple(problems) if strict else errors_only(tuple(problems))
+    if output == "json":
+        click.echo(msgspec.json.encode(problems).decode("ascii", "backslashreplace"))
+    else:
+        show(problems, sources)
+        faults = f"{len(failing)} problem{'s' * (len(failing) != 1)} in "
+        noun = f"{len(flows)} flow{'s' * (len(flows) != 1)}"
+        click.echo(f"{faults if failing else ''}{noun}{'' if failing else ' ok'}", err=True)
+    ctx.exit(3 if failing else 0)
+
+
+def show(problems: list[Problem], sources: dict[str, str]) -> None:
+    """Write problems to stderr: with the source line and a caret on a terminal."""
+    for problem in problems:
+        if problem.place.path not in sources:
+            sources[problem.place.path] = _text(Path(problem.place.path))
+    text = listing(problems, sources, with_carets=sys.stderr.isatty())
+    if text:
+        click.echo(text, err=True)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,65 @@
+"""`poeflow init`: write a first flow to start from."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from poeflow.errors import UsageError
+from poeflow.files import atomic_write, schemas_folder
+
+FLOW: Final = """\
+# yaml-language-server: $schema=flow.schema.json
+poeflow: 1
+description: {name}
+
+inputs:
+  topic:
+    type: string
+    default: sea otters
+
+steps:
+  facts:
+    model: Claude-Sonnet-4.5
+    prompt: |
+      Name three surprising facts about {{{{ inputs.topic }}}}.
+
+  page:
+    model: Claude-Sonnet-4.5
+    prompt: |
+      Turn these facts into a short page for children.
+
+      {{{{ steps.facts.text }}}}
+    output: {{save: out/{name}.md}}
+
+outputs:
+  page: "{{{{ steps.page.text }}}}"
+"""
+IGNORED: Final = ".poeflow/\n"
+
+
+@click.command()
+@click.argument("path", default="flow.yaml", type=click.Path(path_type=Path, dir_okay=False))
+def init(path: Path) -> None:
+    """Write a first flow to PATH (flow.yaml), with its JSON Schema beside it for the editor.
+
+    Nothing that exists is overwritten.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{path}: a flow is a YAML file", hint=f"try {path}.yaml")
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="name another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _schema_beside(path)
+    ignore = path.parent / ".gitignore"
+    if not ignore.exists():
+        atomic_write(ignore, IGNORED.encode())
+    atomic_write(path, FLOW.format(name=path.stem).encode())
+    click.echo(f"wrote {path}")
+    click.echo(f"try: poeflow run {path} --offline", err=True)
+
+
+def _schema_beside(path: Path) -> None:
+    target = path.parent / "flow.schema.json"
+    if not target.exists():
+        atomic_write(target, (schemas_folder() / "flow.schema.json").read_bytes())

@@ -1,0 +1,162 @@
+"""`poeflow run`: run flows, results on stdout, progress on stderr."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal, TypedDict, Unpack
+
+import click
+
+from poeflow.api import Checkup, RunOptions, checkup, run_checked
+from poeflow.cli.commands.check import show
+from poeflow.cli.interrupts import run_until_done
+from poeflow.cli.targets import target_of
+from poeflow.cli.values import environment, input_texts
+from poeflow.clock import SystemClock
+from poeflow.digest import Json, encode_json
+from poeflow.engine.run import Outcome
+from poeflow.errors import most_serious
+from poeflow.events import Listener
+from poeflow.problems import errors_only
+from poeflow.redact import visible
+from poeflow.report.jsonl import JsonLines
+from poeflow.report.plain import PlainReport
+
+EPILOG: Final = """\b
+Examples:
+  poeflow run flows/notes.yaml --offline
+  poeflow run flows/notes.yaml --input topic=otters --input text=@notes.md
+  poeflow run flows/*.yaml --output jsonl > events.jsonl
+"""
+Output = Literal["text", "json", "jsonl"]
+
+
+class _Options(TypedDict):
+    inputs: tuple[str, ...]
+    inputs_file: Path | None
+    offline: bool
+    output: Output
+    concurrency: int | None
+    keep_going: bool
+    refresh: bool
+    env_file: Path | None
+    wait: float
+
+
+@click.command(epilog=EPILOG)
+@click.argument(
+    "flows", nargs=-1, required=True, metavar="FLOW...", type=click.Path(path_type=Path)
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set an input; @FILE takes a file's text, @- standard input.",
+)
+@click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@click.option("--offline", is_flag=True, help="Ask a local stand-in; nothing is sent or spent.")
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json", "jsonl"]),
+    default="text",
+    show_default=True,
+    help="text: one result as it is, several as JSON; jsonl: every event.",
+)
+@click.option("--concurrency", type=click.IntRange(1, 1000), help="Requests in flight, at most.")
+@click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it.")
+@click.option("--refresh", is_flag=True, help="Ask again where an answer is stored.")
+@click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for another run to end.",
+)
+@click.pass_context
+def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[_Options]) -> None:
+    """Run flows: what was answered before is taken from the cache, the rest is asked.
+
+    Results go to stdout, everything else to stderr. The key is read from POE_API_KEY.
+    """
+    found = [target_of(path) for path in flows]
+    checkups = [checkup(target.project, target.path, target.shown) for target in found]
+    for target, checked in zip(found, checkups, strict=True):
+        show(list(checked.problems), {target.shown: checked.loaded.document.text})
+    if any(errors_only(checked.problems) for checked in checkups):
+        ctx.exit(3)
+    texts = input_texts(options["inputs"])
+    outcomes: dict[str, Outcome] = {}
+    for target, checked in zip(found, checkups, strict=True):
+        outcomes[target.shown] = _run_one(checked, texts, options)
+    if options["output"] != "jsonl":
+        _print(outcomes, options["output"])
+    ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
+
+
+def _run_one(checked: Checkup, texts: dict[str, str], options: _Options) -> Outcome:
+    with _listener(options["output"]) as listen:
+        return run_until_done(
+            run_checked(
+                checked,
+                RunOptions(
+                    texts=texts,
+                    inputs_file=options["inputs_file"],
+                    offline=options["offline"],
+                    keep_going=options["keep_going"],
+                    refresh=options["refresh"],
+                    concurrency=options["concurrency"],
+                    wait=options["wait"],
+                    environ=environment(os.environ, options["env_file"]),
+                    listen=listen,
+                ),
+            )
+        )
+
+
+@contextlib.contextmanager
+def _listener(output: Output) -> Iterator[Listener]:
+    """Yield what shows the run: live on a terminal that can, else as lines."""
+    if output == "jsonl":
+        yield JsonLines(sys.stdout)
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
+        from poeflow.report.live import LiveReport
+
+        color = not os.environ.get("NO_COLOR")
+        with LiveReport(sys.stderr, SystemClock(), color=color) as report:
+            yield report
+    else:
+        yield PlainReport(sys.stderr)
+
+
+def _print(outcomes: dict[str, Outcome], output: Output) -> None:
+    """Write the results of the flows that succeeded, in order."""
+    finished = {name: made.outputs for name, made in outcomes.items() if made.exit_code == 0}
+    for name, outputs in finished.items():
+        values = list(outputs.values())
+        if output == "text" and len(values) == 1:
+            _write(_text(values[0]))
+        elif len(outcomes) == 1 or output == "text":
+            _write(_text(outputs))
+        else:
+            _write(encode_json({name: outputs}).decode())
+
+
+def _text(value: Json | dict[str, Json]) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _write(text: str) -> None:
+    """Write a result: as it is into a pipe or file, made harmless on a terminal."""
+    shown = visible(text) if sys.stdout.isatty() else text
+    data = (shown.rstrip("\n") + "\n").encode("utf-8", "replace")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

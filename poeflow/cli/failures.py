@@ -1,0 +1,109 @@
+"""The one place where errors become exit codes, and a bug becomes a report file."""
+
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Final
+
+import click
+
+from poeflow import __version__
+from poeflow.errors import AccountError, InvalidFlowError, PoeflowError
+from poeflow.redact import Scrubber, Secret, visible
+from poeflow.settings import api_key_from
+
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+DISK: Final = 8
+BUG: Final = 70
+
+
+def exit_code_of(command: click.Command) -> int:
+    """Run `command` with the process's arguments and return its exit code; never raises."""
+    try:
+        code = command.main(standalone_mode=False)
+        _flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        _usage(error)
+        return error.exit_code
+    except PoeflowError as error:
+        _say(_sentence(error))
+        return error.exit_code
+    except BrokenPipeError:
+        _close_stdout()
+        return BROKEN_PIPE
+    except OSError as error:
+        _close_stdout()
+        _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return DISK
+    except Exception:  # noqa: BLE001 - the one broad handler: a bug becomes a report, not a trace
+        _say(_bug_report())
+        return BUG
+    return code if isinstance(code, int) else 0
+
+
+def _sentence(error: PoeflowError) -> str:
+    if isinstance(error, InvalidFlowError):
+        return str(error)
+    return f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else "")
+
+
+def _usage(error: click.ClickException) -> None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"\n  see `{context.command_path} --help`" if context else ""
+    message = error.format_message()
+    _say(f"error: {message[:1].lower()}{message[1:]}{'' if ';' in message else hint}")
+
+
+def _bug_report() -> str:
+    """Write the scrubbed traceback to a file and return the line that says so."""
+    text = f"poeflow {__version__}, Python {sys.version}\n\n{traceback.format_exc()}"
+    scrubbed = Scrubber(*_secrets()).scrub_server_text(text)
+    error = sys.exc_info()[1]
+    try:
+        handle, name = tempfile.mkstemp(prefix="poeflow-bug-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(scrubbed)
+    except OSError:
+        return (
+            f"error: this is a bug in poeflow ({type(error).__name__}); no report could be written"
+        )
+    return (
+        f"error: this is a bug in poeflow ({type(error).__name__})\n"
+        f"  please report it with the file {Path(name)}"
+    )
+
+
+def _secrets() -> tuple[Secret, ...]:
+    try:
+        key = api_key_from(os.environ)
+    except AccountError:
+        return ()
+    return (key,) if key else ()
+
+
+def _say(text: str) -> None:
+    scrubbed = Scrubber(*_secrets()).scrub(text)
+    try:
+        sys.stderr.write("\n".join(visible(line) for line in scrubbed.split("\n")) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        return
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+
+
+def _close_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not fail again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

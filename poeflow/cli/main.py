@@ -1,0 +1,78 @@
+"""The command line's front door: finds the command, imports only that one, ends with its code."""
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from poeflow import __version__
+from poeflow.cli.failures import exit_code_of
+from poeflow.spec.hints import did_you_mean
+
+COMMANDS: Final = {
+    "check": "Find every mistake in flows, without running them.",
+    "init": "Write a first flow to start from.",
+    "run": "Run flows.",
+    "schema": "Print the JSON Schema of flow files.",
+    "simulate": "Serve a local stand-in for Poe.",
+}
+EPILOG: Final = """\b
+Exit codes:
+  0 ok            5 account: key or points
+  1 failed        6 transient: run again
+  2 usage         7 busy: another run holds the workspace
+  3 invalid flow  8 disk
+  4 stale         9 budget
+  70 a bug in poeflow    130/143/141 interrupted
+"""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and help line, and imports one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"poeflow.cli.commands.{cmd_name}")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise AssertionError(f"{cmd_name} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], COMMANDS) or "see `poeflow --help`"
+            ctx.fail(f'no such command "{args[0]}"; {hint}')
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="poeflow", message="%(prog)s %(version)s")
+def poeflow() -> None:
+    """Make for prompts: run declarative YAML flows against Poe's chat completions API."""
+
+
+def main() -> None:
+    """Run the command line and exit. Registered as the `poeflow` script."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"poeflow {__version__}\n")
+        return
+    sys.exit(exit_code_of(poeflow))
+
+
+if __name__ == "__main__":
+    main()

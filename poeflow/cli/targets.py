@@ -1,0 +1,94 @@
+"""From what was typed (files, folders, globs) to the flows that are meant."""
+
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from poeflow.errors import UsageError
+from poeflow.files import Project
+from poeflow.spec.hints import did_you_mean
+
+_SUFFIXES: Final = (".yaml", ".yml")
+_FIRST_BYTES: Final = 65_536
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow file: its project, its canonical path there, and the path as the user knows it."""
+
+    project: Project
+    path: str
+    shown: str
+
+
+def targets(arguments: Iterable[str]) -> list[Target]:
+    """Return the flows named by files, folders and globs, each once, in order.
+
+    In a folder every YAML file with a top-level `poeflow` key is a flow. Raises `UsageError`
+    where an argument names nothing.
+    """
+    found: dict[Path, Target] = {}
+    for argument in arguments:
+        for path in _files(argument):
+            target = _target(path)
+            found.setdefault(path.resolve(), target)
+    return list(found.values())
+
+
+def target_of(path: Path) -> Target:
+    """Return the one flow at `path`. Raises `UsageError` where there is none."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name a flow file in it")
+    if not path.exists():
+        raise UsageError(f"{path}: no such file", hint=_siblings(path))
+    return _target(path)
+
+
+def _target(path: Path) -> Target:
+    resolved = path.resolve()
+    project = Project.find(resolved.parent)
+    canonical = "//" + resolved.relative_to(project.root).as_posix()
+    return Target(project=project, path=canonical, shown=path.as_posix())
+
+
+def _files(argument: str) -> Iterator[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        flows = sorted(_flows_below(path))
+        if not flows:
+            hint = "a flow is a YAML file with the key poeflow: 1"
+            raise UsageError(f"{argument}: no flow in this folder", hint=hint)
+        yield from flows
+    elif path.exists():
+        yield path
+    elif glob.has_magic(argument):
+        named = glob.glob(argument, recursive=True)  # noqa: PTH207 - takes absolute patterns too
+        matches = sorted(Path(match) for match in named)
+        flows = [match for match in matches if match.suffix in _SUFFIXES and match.is_file()]
+        if not flows:
+            raise UsageError(f"{argument}: nothing matches", hint="check the pattern")
+        yield from flows
+    else:
+        raise UsageError(f"{argument}: no such file", hint=_siblings(path))
+
+
+def _flows_below(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        is_hidden = any(part.startswith(".") for part in inside)
+        if path.suffix in _SUFFIXES and not is_hidden and path.is_file() and _is_flow(path):
+            yield path
+
+
+def _is_flow(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(_FIRST_BYTES).removeprefix(b"\xef\xbb\xbf")
+    return any(line.startswith(b"poeflow:") for line in start.splitlines())
+
+
+def _siblings(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
+    return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))

@@ -1,0 +1,58 @@
+"""What a command line brings: inputs as pairs, and the key from a file."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from poeflow.errors import UsageError
+from poeflow.settings import BASE_URL_VARIABLE, KEY_VARIABLE
+
+
+def input_texts(pairs: Iterable[str]) -> dict[str, str]:
+    """Read `NAME=VALUE` pairs; `@path` takes a file's text, `@-` standard input's, `@@` is an @.
+
+    Raises `UsageError`.
+    """
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--input {pair!r} is not NAME=VALUE", hint="for example topic=otters")
+        texts[name] = _content(value)
+    return texts
+
+
+def environment(base: Mapping[str, str], env_file: Path | None) -> Mapping[str, str]:
+    """Return the environment with the key that `env_file` holds; nothing else is taken of it.
+
+    Raises `UsageError`, also where the file tries to say where the key goes.
+    """
+    if env_file is None:
+        return base
+    from dotenv import dotenv_values
+
+    if not env_file.is_file():
+        raise UsageError(f"{env_file}: no such file", hint=f"it holds {KEY_VARIABLE}=...")
+    values = dotenv_values(env_file, interpolate=False)
+    if BASE_URL_VARIABLE in values:
+        raise UsageError(
+            f"{env_file} sets {BASE_URL_VARIABLE}", hint="set it in the environment itself"
+        )
+    return {**base, KEY_VARIABLE: values.get(KEY_VARIABLE) or base.get(KEY_VARIABLE, "")}
+
+
+def _content(value: str) -> str:
+    if value.startswith("@@") or not value.startswith("@"):
+        return value.removeprefix("@")
+    if value == "@-":
+        return sys.stdin.read()
+    path = Path(value[1:])
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", hint="use an input of type file") from None
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise UsageError(
+            f"{path}: {reason}", hint="write @@ for a value that begins with @"
+        ) from None

@@ -1,0 +1,23 @@
+"""A request's identity: the hash of exactly what would be sent, and of nothing else."""
+
+from typing import Final
+
+from poeflow.client.messages import ChatRequest, DataUrl
+from poeflow.digest import sha256_of, sha256_of_json
+
+VERSION: Final = 1
+_NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
+
+
+def fingerprint(request: ChatRequest, *, provider: str) -> str:
+    """Return the sha256 of the canonical request.
+
+    `provider` is its name, or its origin where the base URL was overridden. Attachments count by
+    media type and bytes; whether the answer streams does not count.
+    """
+    body = {k: v for k, v in request.body(_by_hash).items() if k not in _NOT_IDENTITY}
+    return sha256_of_json({"version": VERSION, "provider": provider, "body": body})
+
+
+def _by_hash(url: DataUrl) -> str:
+    return f"data:{url.media_type};sha256,{sha256_of(url.data)}"

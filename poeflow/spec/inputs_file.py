@@ -1,0 +1,45 @@
+"""Files of inputs: a YAML or JSON mapping from names to values."""
+
+from typing import Final
+
+from poeflow.digest import Json
+from poeflow.errors import InvalidFlowError
+from poeflow.files import FileProblem, Project
+from poeflow.problems import Place, Problem, errors_only
+from poeflow.spec.source import MAX_BYTES, decode, parse
+
+SUFFIX: Final = ".inputs.yaml"
+
+
+def beside(flow: str) -> str:
+    """Return the project path of the file that brings inputs to `flow` by itself."""
+    return flow.rsplit(".", 1)[0] + SUFFIX
+
+
+def read(project: Project, path: str, *, shown: str) -> dict[str, Json] | None:
+    """Return the inputs in the file at the project path `path`, None where there is none.
+
+    Raises `InvalidFlowError` with every problem found.
+    """
+    if not project.path_of(path).exists():
+        return None
+    try:
+        data = project.read_bytes(path, limit=MAX_BYTES + 1)
+    except FileProblem as error:
+        raise InvalidFlowError((Problem(Place(shown), error.message, error.hint),)) from None
+    return values_of(data, shown=shown)
+
+
+def values_of(data: bytes, *, shown: str) -> dict[str, Json]:
+    """Return the inputs that the bytes of a file hold. Raises `InvalidFlowError`."""
+    text = decode(data, shown)
+    if isinstance(text, Problem):
+        raise InvalidFlowError((text,))
+    document = parse(text, shown)
+    if errors_only(document.problems):
+        raise InvalidFlowError(errors_only(document.problems))
+    values = document.root.data if document.root is not None else {}
+    if not isinstance(values, dict):
+        hint = "write one NAME: VALUE a line"
+        raise InvalidFlowError((Problem(Place(shown), "the file must be a mapping", hint),))
+    return values
