@@ -4,7 +4,8 @@ import msgspec
 
 from poeflow.files import FileProblem, Project
 from poeflow.problems import Place, Problem, errors_only
-from poeflow.spec.build import build
+from poeflow.spec.build import SCHEMA, build
+from poeflow.spec.mend import mended
 from poeflow.spec.model import Flow
 from poeflow.spec.rules import problems_of
 from poeflow.spec.source import MAX_BYTES, decode, parse
@@ -25,11 +26,16 @@ class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What reading one file gave. `file` is None where an error stands in the way."""
+    """What reading one file gave.
+
+    `file` is None where an error stands in the way; then `draft` may be the same flow with its
+    faults left out, good for finding more of them and for nothing else.
+    """
 
     document: Document
     file: FlowFile | None
     problems: tuple[Problem, ...]
+    draft: FlowFile | None = None
 
 
 def load(project: Project, path: str, *, shown: str) -> Loaded:
@@ -49,12 +55,23 @@ def load(project: Project, path: str, *, shown: str) -> Loaded:
         return Loaded(document=document, file=None, problems=document.problems)
     built = build(document)
     if not isinstance(built, Flow):
-        problems = tuple(sorted({*document.problems, *built}))
-        return Loaded(document=document, file=None, problems=problems)
+        return _with_draft(document, built, path)
     problems = tuple(sorted({*document.problems, *problems_of(built, document)}))
     file = FlowFile(flow=built, document=document, path=path)
-    is_sound = not errors_only(document.problems)
-    return Loaded(document=document, file=file if is_sound else None, problems=problems)
+    if errors_only(document.problems):
+        return Loaded(document=document, file=None, problems=problems, draft=file)
+    return Loaded(document=document, file=file, problems=problems)
+
+
+def _with_draft(document: Document, faults: tuple[Problem, ...], path: str) -> Loaded:
+    problems = {*document.problems, *faults}
+    mended_document = mended(document, SCHEMA)
+    flow = build(mended_document) if mended_document is not None else None
+    draft = None
+    if isinstance(flow, Flow) and mended_document is not None:
+        problems |= set(problems_of(flow, mended_document))
+        draft = FlowFile(flow=flow, document=mended_document, path=path)
+    return Loaded(document=document, file=None, problems=tuple(sorted(problems)), draft=draft)
 
 
 def _unreadable(shown: str, problem: Problem) -> Loaded:

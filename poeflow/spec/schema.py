@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """A place that keeps a document from being valid.
+
+    `is_name` tells that the key itself is not allowed there; `rename` is what it was probably
+    meant to be.
+    """
+
+    path: Path
+    is_name: bool = False
+    rename: str = ""
+
+
 def bundled(name: str) -> dict[str, Any]:
     """Return the bundled schema `name`, as in `flow.schema.json`."""
     path = schemas_folder() / name
@@ -42,6 +54,14 @@ def validate(document: Document, name: str) -> tuple[Problem, ...]:
     return tuple(sorted(problems))
 
 
+def faults(document: Document, name: str) -> list[Fault]:
+    """Return the places of all faults against the bundled schema `name`, for mending."""
+    if document.root is None:
+        return []
+    errors = _validator(name).iter_errors(document.root.data)
+    return [fault for error in errors for fault in _faults(error)]
+
+
 @functools.cache
 def _validator(name: str) -> "Validator":
     from jsonschema import Draft202012Validator
@@ -59,6 +79,16 @@ def _problems(document: Document, error: "ValidationError") -> Iterator[Problem]
         message, hint = sentence(error, culprit, document.written(culprit), siblings)
         place = document.key_place(culprit) if is_key else document.place(culprit)
         yield Problem(place, message, hint)
+
+
+def _faults(error: "ValidationError") -> Iterator[Fault]:
+    schema: Any = error.schema
+    is_name = error.validator == "additionalProperties" or (
+        "propertyNames" in error.absolute_schema_path
+    )
+    for path, _ in _culprits(error):
+        known = schema.get("properties", ()) if error.validator == "additionalProperties" else ()
+        yield Fault(path, is_name, (path and nearest(str(path[-1]), known)) or "")
 
 
 def _culprits(error: "ValidationError") -> list[tuple[Path, bool]]:
