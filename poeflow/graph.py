@@ -5,7 +5,11 @@ from collections.abc import Iterable, Mapping
 
 
 class CycleError(ValueError):
-    """The edges go round. `path` begins and ends with the same node, each needing the next."""
+    """The edges go round.
+
+    `path` begins and ends with the same node, the first of them in the mapping; each needs the
+    next.
+    """
 
     def __init__(self, path: tuple[str, ...]) -> None:
         super().__init__(" -> ".join(path))
@@ -21,7 +25,10 @@ def ordered(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     try:
         return tuple(graphlib.TopologicalSorter(known).static_order())
     except graphlib.CycleError as error:
-        raise CycleError(tuple(reversed(error.args[1]))) from None
+        ring = tuple(reversed(error.args[1][1:]))
+    positions = {node: position for position, node in enumerate(ring)}
+    first = next(positions[node] for node in edges if node in positions)
+    raise CycleError((*ring[first:], *ring[: first + 1]))
 
 
 def dependants(edges: Mapping[str, Iterable[str]], node: str) -> frozenset[str]:

@@ -3,25 +3,26 @@
 Templates are compiled and never rendered; files named literally are looked at; nothing is sent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
-from poeflow.attachments.find import AttachmentSource, find
+from poeflow.check.attachments import attached
+from poeflow.check.inputs import given
+from poeflow.check.saves import Reads, saves
+from poeflow.check.texts import Finding, findings
 from poeflow.check.unsupported import unsupported
-from poeflow.files import FileProblem, Project, check_output_path
+from poeflow.check.uses import step_uses, unused
+from poeflow.files import Project
 from poeflow.graph import CycleError, ordered
-from poeflow.problems import Problem
+from poeflow.problems import Place, Problem, errors_only
 from poeflow.spec.load import FlowFile
-from poeflow.spec.model import Attachment
-from poeflow.spec.tree import Path
 from poeflow.templates.environment import Environment
-from poeflow.templates.names import check_template
-from poeflow.templates.scope import Checked as CheckedTemplate
-from poeflow.templates.scope import Reference, Scope
-from poeflow.templates.sites import Site, sites_of, text_of
 
 Edges = dict[str, tuple[str, ...]]
+_CYCLES: Final = 20
+_SHOWN: Final = 8
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,121 +39,73 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(project: Project, file: FlowFile, environment: Environment) -> Checked:
-    """Check one flow whose shape is valid."""
-    problems: list[Problem] = list(unsupported(file))
-    needs = {name: dict.fromkeys(step.needs) for name, step in file.flow.steps.items()}
-    for site in sites_of(file):
-        checked = _check_site(file, site, environment)
-        problems += checked.problems
-        for reference in checked.references:
-            if reference.kind != "step":
-                continue
-            if site.early:
-                problems.append(_too_early(reference))
-            elif site.step is not None:
-                needs[site.step][reference.name] = None
-    edges = {name: tuple(n for n in found if n in needs) for name, found in needs.items()}
-    order, cycle = _order(file, edges)
-    problems += [*cycle, *_attachments(project, file), *_inputs(project, file)]
-    problems += _saves(project, file)
+    """Check one flow whose shape is valid.
+
+    `problems` are sorted by place; those of template files stand at their places in these files.
+    """
+    found = tuple(findings(project, file, environment))
+    files = attached(project, file)
+    inputs = given(project, file, environment.reader)
+    reads = Reads(
+        files=files.files | inputs.files | {path for f in found for path in f.files},
+        globs=files.globs | {pattern for f in found for pattern in f.globs},
+    )
+    uses = _uses(file, found)
+    order, cycles = _order(uses)
+    problems = [
+        *unsupported(file),
+        *(problem for f in found for problem in f.problems),
+        *step_uses(file, (reference for f in found for reference in f.references)),
+        *files.problems,
+        *inputs.problems,
+        *saves(project, file, reads),
+        *cycles,
+    ]
+    if not errors_only(tuple(problems)) and not file.is_draft:
+        problems += unused(file, found)
+    edges = {name: tuple(s for s in uses if s in used) for name, used in uses.items()}
     return Checked(file=file, edges=edges, order=order, problems=tuple(sorted(set(problems))))
 
 
-def _check_site(file: FlowFile, site: Site, environment: Environment) -> CheckedTemplate:
-    try:
-        text, origin = text_of(environment.reader, file, site)
-    except FileProblem as error:
-        place = file.document.place(site.path)
-        return CheckedTemplate(problems=(Problem(place, error.message, error.hint),))
-    if site.raw:
-        return CheckedTemplate()
-    flow = file.flow
-    scope = Scope(inputs=frozenset(flow.inputs), steps=frozenset(flow.steps))
-    return check_template(environment, text, origin, scope)
+Uses = dict[str, dict[str, Place]]
+"""For each step the steps it needs, with the first place that says so."""
 
 
-def _too_early(reference: Reference) -> Problem:
-    message = f"this must be known before any step runs; steps.{reference.name} is not"
-    return Problem(reference.place, message, "use a literal or an input")
-
-
-def _order(file: FlowFile, edges: Edges) -> tuple[tuple[str, ...], list[Problem]]:
-    try:
-        return ordered(edges), []
-    except CycleError as error:
-        place = file.document.key_place(("steps", error.path[0]))
-        hint = "remove one of these uses"
-        return (), [Problem(place, f"steps need each other: {error}", hint)]
-
-
-def _attachments(project: Project, file: FlowFile) -> Iterator[Problem]:
-    """Look for every attachment named literally."""
-    for path, entry in literal_attachments(file):
-        source = AttachmentSource(path=entry) if isinstance(entry, str) else _source(entry)
-        try:
-            find(project, source, relative_to=file.path)
-        except FileProblem as error:
-            yield Problem(file.document.place(path), error.message, error.hint)
-
-
-def literal_attachments(file: FlowFile) -> Iterator[tuple[Path, str | Attachment]]:
-    """Yield the attachments whose paths hold no template, with their places."""
+def _uses(file: FlowFile, found: Iterable[Finding]) -> Uses:
+    uses: Uses = {name: {} for name in file.flow.steps}
     for name, step in file.flow.steps.items():
-        listed: list[tuple[Path, str | Attachment]] = [
-            (("steps", name, "attachments", index), entry)
-            for index, entry in enumerate(step.attachments)
-        ]
-        for index, message in enumerate(step.messages or ()):
-            parts = message.content if isinstance(message.content, list) else []
-            for position, part in enumerate(parts):
-                if part.attach is not None:
-                    trail = ("steps", name, "messages", index, "content", position, "attach")
-                    listed.append((trail, part.attach))
-        for path, entry in listed:
-            written = entry if isinstance(entry, str) else f"{entry.path}{entry.url}{entry.from_}"
-            if "{{" not in written and not (isinstance(entry, Attachment) and entry.from_):
-                yield path, entry
-
-
-def _source(entry: Attachment) -> AttachmentSource:
-    return AttachmentSource(
-        path=entry.path,
-        url=entry.url,
-        as_=entry.as_,
-        name=entry.name,
-        media_type=entry.media_type,
-    )
-
-
-def _inputs(project: Project, file: FlowFile) -> Iterator[Problem]:
-    """Look for the files that inputs have as their defaults."""
-    for name, spec in file.flow.inputs.items():
-        if spec.type != "file" or not isinstance(spec.default, str):
+        for index, need in enumerate(step.needs):
+            if need in uses:
+                place = file.document.place(("steps", name, "needs", index))
+                uses[name].setdefault(need, place)
+    for finding in found:
+        if finding.site.step is None or finding.site.early:
             continue
+        for reference in finding.references:
+            if reference.kind == "step":
+                uses[finding.site.step].setdefault(reference.name, reference.place)
+    return uses
+
+
+def _order(uses: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], list[Problem]]:
+    """Return the order of the steps, or none and a problem for each way round."""
+    problems: list[Problem] = []
+    left = dict(uses)
+    while len(problems) < _CYCLES:
         try:
-            project.real_path(project.canonical(spec.default, relative_to=file.path))
-        except FileProblem as error:
-            place = file.document.place(("inputs", name, "default"))
-            yield Problem(place, error.message, error.hint)
+            order = ordered(left)
+        except CycleError as error:
+            first, second = error.path[:2]
+            problems.append(_round(error, uses[first][second]))
+            left = {name: used for name, used in left.items() if name not in error.path}
+        else:
+            return (() if problems else order), problems
+    return (), problems
 
 
-def _saves(project: Project, file: FlowFile) -> Iterator[Problem]:
-    """Check output paths written literally: inside, allowed, and each claimed once."""
-    claims: dict[str, str] = {}
-    for name, step in file.flow.steps.items():
-        save = step.output.save
-        if save is None or "{{" in save:
-            continue
-        place = file.document.place(("steps", name, "output", "save"))
-        try:
-            target = project.canonical(save, relative_to=file.path)
-            check_output_path(target)
-        except FileProblem as error:
-            yield Problem(place, error.message, error.hint)
-            continue
-        if target == file.path:
-            yield Problem(place, f"{save} is the flow itself", "save to another file")
-        owner = claims.setdefault(target.casefold(), name)
-        if owner != name:
-            message = f"{save} is written by step {owner} too"
-            yield Problem(place, message, "give each step a path of its own")
+def _round(error: CycleError, place: Place) -> Problem:
+    step = error.path[0]
+    if len(error.path) == 2:
+        return Problem(place, f'step "{step}" needs itself', "name another step")
+    way = " -> ".join([*error.path[:_SHOWN], *(["..."] if len(error.path) > _SHOWN else [])])
+    return Problem(place, f"steps need each other: {way}", "remove one of these uses")

@@ -2,11 +2,14 @@
 
 from typing import Final
 
+import msgspec
+
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError
 from poeflow.files import FileProblem, Project
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.spec.source import MAX_BYTES, decode, parse
+from poeflow.spec.tree import Document
 
 SUFFIX: Final = ".inputs.yaml"
 
@@ -32,14 +35,23 @@ def read(project: Project, path: str, *, shown: str) -> dict[str, Json] | None:
 
 def values_of(data: bytes, *, shown: str) -> dict[str, Json]:
     """Return the inputs that the bytes of a file hold. Raises `InvalidFlowError`."""
-    text = decode(data, shown)
-    if isinstance(text, Problem):
-        raise InvalidFlowError((text,))
-    document = parse(text, shown)
+    document = parsed(data, shown=shown)
     if errors_only(document.problems):
         raise InvalidFlowError(errors_only(document.problems))
     values = document.root.data if document.root is not None else {}
     if not isinstance(values, dict):
-        hint = "write one NAME: VALUE a line"
-        raise InvalidFlowError((Problem(Place(shown), "the file must be a mapping", hint),))
+        raise AssertionError("what is no mapping is a problem")
     return values
+
+
+def parsed(data: bytes, *, shown: str) -> Document:
+    """Return a file of inputs with its places; its root is a mapping, or None where it is empty."""
+    text = decode(data, shown)
+    if isinstance(text, Problem):
+        return Document(path=shown, text="", root=None, problems=(text,))
+    document = parse(text, shown)
+    if document.root is None or isinstance(document.root.data, dict):
+        return document
+    place = document.place(())
+    problem = Problem(place, "the file must be a mapping", "write one NAME: VALUE a line")
+    return msgspec.structs.replace(document, root=None, problems=(*document.problems, problem))

@@ -13,11 +13,15 @@ from poeflow.spec.tree import Document
 
 
 class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow and where it came from. `path` is canonical in the project: `//flows/notes.yaml`."""
+    """A flow and where it came from. `path` is canonical in the project: `//flows/notes.yaml`.
+
+    `is_draft` marks one with its faults left out.
+    """
 
     flow: Flow
     document: Document
     path: str
+    is_draft: bool = False
 
     @property
     def name(self) -> str:
@@ -57,8 +61,9 @@ def load(project: Project, path: str, *, shown: str) -> Loaded:
     if not isinstance(built, Flow):
         return _with_draft(document, built, path)
     problems = tuple(sorted({*document.problems, *problems_of(built, document)}))
-    file = FlowFile(flow=built, document=document, path=path)
-    if errors_only(document.problems):
+    is_draft = bool(errors_only(document.problems))
+    file = FlowFile(flow=built, document=document, path=path, is_draft=is_draft)
+    if is_draft:
         return Loaded(document=document, file=None, problems=problems, draft=file)
     return Loaded(document=document, file=file, problems=problems)
 
@@ -70,7 +75,7 @@ def _with_draft(document: Document, faults: tuple[Problem, ...], path: str) -> L
     draft = None
     if isinstance(flow, Flow) and mended_document is not None:
         problems |= set(problems_of(flow, mended_document))
-        draft = FlowFile(flow=flow, document=mended_document, path=path)
+        draft = FlowFile(flow=flow, document=mended_document, path=path, is_draft=True)
     return Loaded(document=document, file=None, problems=tuple(sorted(problems)), draft=draft)
 
 

@@ -1,0 +1,146 @@
+"""Where a flow writes: allowed paths, each claimed once, and none that the flow also reads."""
+
+import fnmatch
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+import msgspec
+
+from poeflow.files import FileProblem, Project, check_output_path
+from poeflow.problems import Place, Problem
+from poeflow.spec.load import FlowFile
+from poeflow.spec.model import Step
+
+_EXPRESSION: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_OWN_PATH: Final = "give each step a path of its own"
+
+
+class Reads(msgspec.Struct, frozen=True, kw_only=True):
+    """What a flow reads: canonical files and canonical patterns."""
+
+    files: frozenset[str]
+    globs: frozenset[str]
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """A path that a step writes, as far as it is known; `is_literal` where that is all of it."""
+
+    step: str
+    place: Place
+    save: str
+    target: str
+    is_literal: bool
+
+
+def saves(project: Project, file: FlowFile, reads: Reads) -> Iterator[Problem]:
+    """Check the output path of every step."""
+    claims: list[_Claim] = []
+    for name, step in file.flow.steps.items():
+        place = file.document.place(("steps", name, "output", "save"))
+        try:
+            claims += _claims(project, file, name, step)
+        except FileProblem as error:
+            yield Problem(place, error.message, error.hint)
+    for claim in claims:
+        if claim.is_literal:
+            yield from _on_disk(project, claim)
+            yield from _read_too(file, claim, reads)
+    yield from _shared(claims)
+
+
+def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[_Claim]:
+    """Yield the claim of a step that saves. Raises `FileProblem` where it may not write there."""
+    save = step.output.save
+    if save is None or "{%" in save or "{#" in save:
+        return
+    known = _EXPRESSION.sub("x", save)
+    if known.endswith("/"):
+        raise FileProblem(f"{save} names a folder", hint=f"for example {save}{name}.md")
+    check_output_path(project.canonical(known, relative_to=file.path))
+    yield _Claim(
+        step=name,
+        place=file.document.place(("steps", name, "output", "save")),
+        save=save,
+        target=project.canonical(_marked(save), relative_to=file.path),
+        is_literal="{{" not in save,
+    )
+
+
+def _marked(save: str) -> str:
+    """Return a path with its expressions as marks: the same one the same mark, no slash in any."""
+    return _EXPRESSION.sub(lambda found: f"{{{found[1].strip()}}}".replace("/", "\x1f"), save)
+
+
+def _on_disk(project: Project, claim: _Claim) -> Iterator[Problem]:
+    """Look at what stands at a path and on the way to it: nothing is written through a link."""
+    target = PurePosixPath(claim.target[2:])
+    for parent in list(target.parents)[-2::-1]:
+        folder = project.root / parent
+        if folder.is_symlink():
+            message = f"{parent} is a link; nothing is written through it"
+            yield Problem(claim.place, message, "replace the link by a folder")
+            return
+        if folder.exists() and not folder.is_dir():
+            message = f"{parent} is a file where a folder is needed"
+            yield Problem(claim.place, message, "save to another path")
+            return
+    path = project.root / target
+    if path.is_dir() and not path.is_symlink():
+        hint = f"for example {claim.save}/{claim.step}.md"
+        yield Problem(claim.place, f"{claim.save} is a folder", hint)
+
+
+def _read_too(file: FlowFile, claim: _Claim, reads: Reads) -> Iterator[Problem]:
+    if claim.target == file.path:
+        yield Problem(claim.place, f"{claim.save} is the flow itself", "save to another file")
+        return
+    hint = f"use steps.{claim.step}.text there, or save to another path"
+    if claim.target in reads.files:
+        message = f"{claim.save} is also read by this flow, before it is written"
+        yield Problem(claim.place, message, hint)
+    for pattern in sorted(reads.globs):
+        if _covers(pattern, claim.target):
+            message = f"{claim.save} also matches {pattern}, which this flow reads"
+            yield Problem(claim.place, message, hint)
+
+
+def _covers(pattern: str, path: str) -> bool:
+    """Tell whether a canonical pattern matches a canonical path; `**` stands for any folders."""
+    parts = pattern[2:].split("/")
+    open_at = {0} | ({1} if parts[0] == "**" else set())
+    for name in path[2:].split("/"):
+        following: set[int] = set()
+        for position in open_at:
+            part = parts[position] if position < len(parts) else None
+            if part == "**":
+                following.add(position)
+            elif part is not None and fnmatch.fnmatchcase(name, part):
+                following.add(position + 1)
+        skipped = {p + 1 for p in following if p < len(parts) and parts[p] == "**"}
+        open_at = following | skipped
+    return len(parts) in open_at
+
+
+def _shared(claims: list[_Claim]) -> Iterator[Problem]:
+    """Yield a problem for each path that two steps write, or that is a file and a folder."""
+    owners: dict[str, _Claim] = {}
+    for claim in claims:
+        key = _key(claim.target)
+        owner = owners.setdefault(key, claim)
+        if owner is not claim:
+            message = f"{claim.save} is written by step {owner.step} too"
+            yield Problem(claim.place, message, _OWN_PATH)
+    for claim in claims:
+        for parent in PurePosixPath(_key(claim.target)[2:]).parents:
+            file = owners.get(f"//{parent}")
+            if file is not None:
+                message = f"{file.save} is a folder here and a file in step {file.step}"
+                yield Problem(claim.place, message, _OWN_PATH)
+
+
+def _key(target: str) -> str:
+    """Return a path as a file system that ignores case, or spells letters its way, sees it."""
+    return unicodedata.normalize("NFC", target).casefold()

@@ -1,0 +1,65 @@
+"""How steps, inputs and aliases are used: what a step cannot give, and what nobody asks for."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from poeflow.check.texts import Finding
+from poeflow.problems import Problem
+from poeflow.spec.load import FlowFile
+from poeflow.spec.model import Flow, Step
+from poeflow.spec.resolve import model_of
+from poeflow.templates.scope import Reference
+
+_OF_ANSWERS: Final = ("media", "model", "reasoning", "tool_calls", "usage")
+
+
+def step_uses(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:
+    """Yield a problem for each use of something its step never has."""
+    for reference in references:
+        step = file.flow.steps.get(reference.name) if reference.kind == "step" else None
+        if step is not None and reference.attribute is not None:
+            message, hint = _lacking(reference.name, step, reference.attribute)
+            if message:
+                yield Problem(reference.place, message, hint)
+
+
+def _lacking(name: str, step: Step, attribute: str) -> tuple[str, str]:
+    """Return why a step has nothing to give as `attribute`, and what to do; else two blanks."""
+    use_text = f"write steps.{name}.text"
+    output = step.output
+    is_fan_out = step.for_each is not None or step.matrix is not None
+    if attribute == "data" and output.format in (None, "text") and output.schema is None:
+        hint = f"add output: {{format: json}} to it, or {use_text}"
+        return f'step "{name}" has no data: it gives plain text', hint
+    if attribute == "all" and not is_fan_out:
+        return f'step "{name}" runs once, so it has no list of results', use_text
+    if attribute == "outputs" and step.kind != "flow":
+        return f'step "{name}" is no flow, so it has no outputs', use_text
+    if attribute in _OF_ANSWERS and step.kind == "render":
+        return f'step "{name}" asks no model, so it has no {attribute}', use_text
+    if attribute == "media":
+        return '"media" is not supported yet', use_text
+    return "", ""
+
+
+def unused(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield a warning for each input and alias that nothing in a sound flow uses."""
+    used = {r.name for f in findings for r in f.references if r.kind == "input"}
+    for name in file.flow.inputs:
+        if name not in used:
+            place = file.document.key_place(("inputs", name))
+            hint = f"write {{{{ inputs.{name} }}}} where you want it, or remove it"
+            yield Problem(place, f'the input "{name}" is never used', hint, "warning")
+    named = _named_models(file.flow)
+    for name in file.flow.models:
+        if named is not None and name not in named:
+            place = file.document.key_place(("models", name))
+            hint = f"write model: {name} in a step, or remove it"
+            yield Problem(place, f'the model alias "{name}" is never used', hint, "warning")
+
+
+def _named_models(flow: Flow) -> set[str] | None:
+    """Return what steps name as their models; None where a template decides."""
+    given = [model_of(flow, name) for name, step in flow.steps.items() if step.kind == "model"]
+    named = {str(model.value) for model in given if model is not None}
+    return None if any("{" in name for name in named) else named
