@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from typing import Final
 
 from poeflow.client.answers import View
 from poeflow.digest import Json
-from poeflow.errors import APIResponseError
+from poeflow.errors import APIResponseError, UsageError
+
+_LONGEST_PAGE: Final = 100
 
 
 class Model(View):
@@ -110,6 +113,8 @@ def points_from(document: Json) -> PointsPage:
 
 
 def points_query(limit: int, starting_after: str | None) -> dict[str, str]:
+    if not 1 <= limit <= _LONGEST_PAGE:
+        raise UsageError(f"limit must be between 1 and {_LONGEST_PAGE}")
     query = {"limit": str(limit)}
     if starting_after is not None:
         query["starting_after"] = starting_after

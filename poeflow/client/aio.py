@@ -46,8 +46,8 @@ class AsyncPoeClient:
     `transport` is one of httpx's or any object with `send` and `aclose`. Plain http beyond
     loopback needs `allow_insecure=True`.
 
-    Close it, or use it in an `async with` statement.Raises `AccountError` without
-    a key and `UsageError` where an argument is wrong.
+    Close it, or use it in an `async with` statement. Raises `AccountError` without a key
+    and `UsageError` where an argument is wrong.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class AsyncPoeClient:
             clock=clock,
             attempts=attempts,
             timeout=timeout,
+            concurrency=concurrency,
             requests_per_minute=requests_per_minute,
             validation=validation,
         )

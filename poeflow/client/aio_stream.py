@@ -67,7 +67,7 @@ class AsyncStream:
 
     async def __anext__(self) -> CompletionChunk:
         chunks = self._stream.chunks
-        if not chunks and self._slots is not None and not self._stream.is_finished:
+        if not chunks and self._slots is not None:
             try:
                 await adrive(self._stream.more(), self._line.perform)
             except BaseException:

@@ -26,13 +26,14 @@ class Attempt:
         request, timeouts = self.call.request, self.conduct.timeouts
         connect = min(timeouts.connect, self._total)
         head = min(self._step, self._total)
+        began = self.conduct.clock.monotonic()
         try:
             reply = yield Send(request=request, connect=connect, total=self._total, head=head)
         except TimeoutError:
             self._fail()
         if not isinstance(reply, Head):
             raise AssertionError("sending gives a head")
-        self._step_ends = self.conduct.clock.monotonic() + self._step
+        self._step_ends = self._step + (began if reply.sent_at is None else reply.sent_at)
         return reply
 
     def read(self) -> Exchange[bytes]:

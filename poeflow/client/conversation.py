@@ -1,7 +1,7 @@
 """One request and its response on one connection, without I/O: what to write, when to receive."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
 from poeflow.client.direct import connection_error, cut_short
@@ -16,13 +16,21 @@ READ_SIZE: Final = 256 * 1024
 class LostError(Exception):
     """A connection ended before one byte of the response came."""
 
+    def __init__(self, *, was_sent: bool) -> None:
+        super().__init__()
+        self.was_sent = was_sent
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Send all of `data` within `timeout` seconds."""
+    """Send all of `data` within `timeout` seconds; what arrives meanwhile may be given back.
+
+    `is_last` where nothing follows, so that there is no need to look.
+    """
 
     data: bytes
     timeout: float
+    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Conversation:
         self._clock = clock
         self._talk = Talk(request)
         self._first = b""
+        self._was_sent = False
 
     @property
     def is_complete(self) -> bool:
@@ -54,68 +63,79 @@ class Conversation:
 
     @property
     def may_reuse(self) -> bool:
-        return self._talk.may_reuse
+        return self._was_sent and self._talk.may_reuse
 
-    def begin(self, *, total: float, head: float) -> Steps[Head]:
-        """Send the request and return the response's head. Raises also `LostError`."""
-        failure = yield from self._write(total)
-        ends = self._clock.monotonic() + head
+    def begin(self, *, ends: float, head: float) -> Steps[Head]:
+        """Send the request and return the response's head, all before the moment `ends`.
+
+        `head` is how many seconds the head may take once the request is out. Raises also
+        `LostError`.
+        """
+        data = yield from self._write(ends)
+        sent_at = self._clock.monotonic()
+        ends = min(ends, sent_at + head)
         has_begun = False
         while True:
-            try:
-                data = yield Receive(ends - self._clock.monotonic())
-            except TimeoutError:
-                raise
-            except OSError as error:
-                if not has_begun:
-                    raise LostError from error
-                raise connection_error(error, self._request.origin, was_sent=True) from None
+            if not data:
+                data = yield from self._receive(ends, has_begun=has_begun)
             found = self._talk.receive_head(data)
             if found is not None:
                 self._first = self._talk.first_body()
-                return found
+                return replace(found, sent_at=sent_at)
             if not data and not has_begun:
-                raise LostError from failure
+                raise LostError(was_sent=self._was_sent)
             if not data:
                 raise cut_short(self._request.origin)
             has_begun = True
+            data = b""
 
     def more(self, timeout: float) -> Steps[bytes]:
         """Return the next bytes of the body, b"" at its end."""
         if self._first:
             first, self._first = self._first, b""
             return first
+        ends = self._clock.monotonic() + timeout
         while not self._talk.is_complete:
-            try:
-                data = yield Receive(timeout)
-            except TimeoutError:
-                raise
-            except OSError as error:
-                raise connection_error(error, self._request.origin, was_sent=True) from None
+            data = yield from self._receive(ends, has_begun=True)
             if not data and not self._talk.end():
                 raise cut_short(self._request.origin)
             if data and (body := self._talk.receive_body(data)):
                 return body
         return b""
 
-    def _write(self, total: float) -> Steps[OSError | None]:
-        """Send it all; where the server hangs up early its answer may still be there."""
-        ends = self._clock.monotonic() + total
+    def _receive(self, ends: float, *, has_begun: bool) -> Steps[bytes]:
+        try:
+            return (yield Receive(ends - self._clock.monotonic()))
+        except TimeoutError:
+            raise
+        except OSError as error:
+            if not has_begun:
+                raise LostError(was_sent=self._was_sent) from error
+            raise connection_error(error, self._request.origin, was_sent=True) from None
+
+    def _write(self, ends: float) -> Steps[bytes]:
+        """Send it all, and return what the server answered before it had everything.
+
+        It may hang up early: its answer may still be there.
+        """
         waiting = self._head_bytes()
         try:
             for piece in self._request.body.pieces():
                 if len(waiting) + len(piece) <= READ_SIZE:
                     waiting += piece
                     continue
-                yield Write(waiting, ends - self._clock.monotonic())
+                early = yield Write(waiting, ends - self._clock.monotonic(), is_last=False)
+                if early:
+                    return early
                 waiting = piece
-            yield Write(waiting, ends - self._clock.monotonic())
+            early = yield Write(waiting, ends - self._clock.monotonic(), is_last=True)
         except TimeoutError:
             message = "the request could not be sent in time"
             raise APITimeoutError(message, hint="raise the timeout, or attach less") from None
-        except OSError as error:
-            return error
-        return None
+        except OSError:
+            return b""
+        self._was_sent = True
+        return early
 
     def _head_bytes(self) -> bytes:
         try:

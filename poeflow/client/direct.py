@@ -65,6 +65,12 @@ def _has_folder() -> bool:
     return ssl.get_default_verify_paths().capath is not None
 
 
+def lost(origin: Origin, *, was_sent: bool) -> APIConnectionError:
+    """Return the error of a new connection that ended before an answer began."""
+    message = f"the connection to {origin} ended before an answer came"
+    return APIConnectionError(message, hint="try again", was_sent=was_sent)
+
+
 class Kept(Protocol):
     """A connection as the shelf sees it."""
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final
 
 from poeflow.client.conversation import Conversation, LostError, Receive, Write
-from poeflow.client.direct import Shelf, connection_error, cut_short, tls_context
+from poeflow.client.direct import Shelf, connection_error, lost, tls_context
 from poeflow.client.driving import adrive
 from poeflow.client.wire import Head, Origin, WireRequest
 from poeflow.clock import Clock
@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         if self._size > _HIGH_WATER and self._transport is not None:
             self._transport.pause_reading()
         self._wake(self._waiter)
+        self._wake(self._drained)  # an answer before the request is out ends the writing
 
     def eof_received(self) -> None:
         self._has_ended = True
@@ -76,13 +77,16 @@ class Connection(asyncio.Protocol):
             if isinstance(command, Receive):
                 return await self._read()
             await self._write(command.data)
-            return b""
+            if command.is_last:
+                return b""
+            await asyncio.sleep(0)  # let the loop see an answer that comes early
+            return self._taken() if self._pieces else b""
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             raise self._lost if isinstance(self._lost, OSError) else BrokenPipeError
         self._transport.write(data)
-        if self._drained is not None:
+        if self._drained is not None and not self._pieces:
             await self._drained
 
     async def _read(self) -> bytes:
@@ -135,17 +139,18 @@ class AsyncDirectTransport:
         Raises `APIConnectionError`, `APITimeoutError` where connecting or sending took too long,
         and `TimeoutError` where the response did.
         """
+        ends = self._clock.monotonic() + total
         idle = self._shelf.take(request.origin)
         if idle is not None:
             try:
-                return await self._begin(idle, request, total=total, head=head)
+                return await self._begin(idle, request, ends=ends, head=head)
             except LostError:
                 pass  # it was closed while idle; the server has seen nothing of this request
         fresh = await self._open(request.origin, connect)
         try:
-            return await self._begin(fresh, request, total=total, head=head)
-        except LostError:
-            raise cut_short(request.origin) from None
+            return await self._begin(fresh, request, ends=ends, head=head)
+        except LostError as error:
+            raise lost(request.origin, was_sent=error.was_sent) from None
 
     async def aclose(self) -> None:
         """Close idle connections and let the event loop see them go."""
@@ -169,11 +174,11 @@ class AsyncDirectTransport:
         return connection
 
     async def _begin(
-        self, connection: Connection, request: WireRequest, *, total: float, head: float
+        self, connection: Connection, request: WireRequest, *, ends: float, head: float
     ) -> "AsyncDirectResponse":
         conversation = Conversation(request, self._clock)
         try:
-            found = await adrive(conversation.begin(total=total, head=head), connection.perform)
+            found = await adrive(conversation.begin(ends=ends, head=head), connection.perform)
         except BaseException:
             connection.close()
             raise

@@ -6,7 +6,7 @@ import ssl
 from functools import cached_property
 
 from poeflow.client.conversation import READ_SIZE, Conversation, LostError, Receive, Write
-from poeflow.client.direct import Shelf, connection_error, cut_short, tls_context
+from poeflow.client.direct import Shelf, connection_error, lost, tls_context
 from poeflow.client.driving import drive
 from poeflow.client.wire import Head, Origin, WireRequest
 from poeflow.clock import Clock
@@ -22,8 +22,11 @@ class Connection:
     @property
     def is_usable(self) -> bool:
         """Whether nothing came while it was idle: what comes then is its end."""
-        readable, _, _ = select.select([self._socket], [], [], 0)
-        return not readable
+        if not hasattr(select, "poll"):  # Windows, where select has no limit on descriptors
+            return not select.select([self._socket], [], [], 0)[0]
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
     def perform(self, command: Write | Receive) -> bytes:
         if command.timeout <= 0:
@@ -32,7 +35,9 @@ class Connection:
         if isinstance(command, Receive):
             return self._socket.recv(READ_SIZE)
         self._socket.sendall(command.data)
-        return b""
+        if command.is_last or self.is_usable:
+            return b""
+        return self._socket.recv(READ_SIZE)
 
     def close(self) -> None:
         self._socket.close()
@@ -57,17 +62,18 @@ class DirectTransport:
         Raises `APIConnectionError`, `APITimeoutError` where connecting or sending took too long,
         and `TimeoutError` where the response did.
         """
+        ends = self._clock.monotonic() + total
         idle = self._shelf.take(request.origin)
         if idle is not None:
             try:
-                return self._begin(idle, request, total=total, head=head)
+                return self._begin(idle, request, ends=ends, head=head)
             except LostError:
                 pass  # it was closed while idle; the server has seen nothing of this request
         fresh = self._open(request.origin, connect)
         try:
-            return self._begin(fresh, request, total=total, head=head)
-        except LostError:
-            raise cut_short(request.origin) from None
+            return self._begin(fresh, request, ends=ends, head=head)
+        except LostError as error:
+            raise lost(request.origin, was_sent=error.was_sent) from None
 
     def close(self) -> None:
         self._shelf.close()
@@ -86,11 +92,11 @@ class DirectTransport:
         return Connection(opened)
 
     def _begin(
-        self, connection: Connection, request: WireRequest, *, total: float, head: float
+        self, connection: Connection, request: WireRequest, *, ends: float, head: float
     ) -> "DirectResponse":
         conversation = Conversation(request, self._clock)
         try:
-            found = drive(conversation.begin(total=total, head=head), connection.perform)
+            found = drive(conversation.begin(ends=ends, head=head), connection.perform)
         except BaseException:
             connection.close()
             raise

@@ -11,22 +11,26 @@ from typing import Final, TypeVar
 from poeflow.client.answers import Completion, CompletionChunk
 from poeflow.client.attempt import Attempt
 from poeflow.client.commands import Call, Conduct, Exchange, Read, Wait
-from poeflow.client.failures import status_error
+from poeflow.client.failures import UNREADABLE, request_id_of, status_error
 from poeflow.client.progress import Delta, Retrying
 from poeflow.client.stream import ChunkReader, Unpacking, whole_completion
 from poeflow.client.wire import Head
 from poeflow.digest import Json, decode_json
 from poeflow.durations import spoken
 from poeflow.errors import (
+    APIConnectionError,
     APIError,
     APIResponseError,
     APIStatusError,
+    APITimeoutError,
     RateLimitError,
+    TruncatedStreamError,
 )
 
 T = TypeVar("T")
 _ERROR_BODY: Final = 1024 * 1024
 _DRAIN: Final = 0.5
+_FAR_AWAY: Final = 7 * 86_400.0
 
 
 def completed(call: Call, conduct: Conduct) -> Exchange[Completion]:
@@ -50,8 +54,8 @@ class Opened:
     def __init__(self, attempt: Attempt, head: Head) -> None:
         self.chunks: deque[CompletionChunk] = deque()
         self._attempt = attempt
-        self.request_id = head.headers.get("x-request-id")
         scrubber = attempt.conduct.scrubber
+        self.request_id = request_id_of(head.headers, scrubber)
         encoding = head.headers.get("content-encoding", "")
         self._is_stream = "text/event-stream" in head.headers.get("content-type", "")
         self._encoding = encoding
@@ -67,20 +71,32 @@ class Opened:
         return self._whole or self._reader.completion()
 
     def more(self) -> Exchange[None]:
-        """Read until there is another chunk, or the stream is finished."""
-        if not self._is_stream:
-            yield from self._read_whole()
-            return
+        """Read until there is another chunk, or all is read."""
+        if not self.is_finished:
+            yield from self._read_chunks() if self._is_stream else self._read_whole()
+        if self.is_finished and not self.chunks:
+            yield from _drain()
+
+    def _read_chunks(self) -> Exchange[None]:
         while not self.chunks and not self.is_finished:
-            data = yield from self._attempt.read()
+            data = yield from self._next()
             if not data:
                 self._reader.end()
                 return
             self.chunks.extend(self._reader.feed(data))
             if self.chunks:
                 self._attempt.progressed()
-        if self._reader.is_done:
-            yield from _drain()
+
+    def _next(self) -> Exchange[bytes]:
+        """Read on. A connection that breaks after the answer's end is its end."""
+        try:
+            return (yield from self._attempt.read())
+        except APIConnectionError as error:
+            if self._reader.has_answer:
+                return b""
+            if isinstance(error, APITimeoutError) or not self._reader.has_begun:
+                raise
+            raise TruncatedStreamError(self.completion(), request_id=self.request_id) from error
 
     def _read_whole(self) -> Exchange[None]:
         """Take the answer of a server that does not stream, as one chunk."""
@@ -117,11 +133,10 @@ def _attempts(
             again = conduct.policy.wait_after(
                 error, attempt=number, elapsed=elapsed, is_media=call.is_media
             )
+            _pause(conduct, error, again)
             if again is None:
                 _say_when(error, conduct.policy.max_wait)
                 raise
-            if isinstance(error, RateLimitError):
-                conduct.pace.pause(conduct.clock.monotonic() + again)
             if call.on_progress is not None:
                 call.on_progress(Retrying(error, again, number))
         yield Wait(again)
@@ -131,14 +146,15 @@ def _attempts(
 def _completion(attempt: Attempt, head: Head) -> Exchange[Completion]:
     if not attempt.call.streams:
         content = yield from _content(attempt, head.headers.get("content-encoding", ""))
-        request_id = head.headers.get("x-request-id")
         scrubber = attempt.conduct.scrubber
+        request_id = request_id_of(head.headers, scrubber)
         return whole_completion(content, request_id=request_id, scrubber=scrubber)
     stream = Opened(attempt, head)
-    while not stream.is_finished:
-        yield from stream.more()
+    yield from stream.more()
+    while stream.chunks:
         _tell(attempt.call, stream.chunks)
         stream.chunks.clear()
+        yield from stream.more()
     return stream.completion()
 
 
@@ -152,8 +168,8 @@ def _document(attempt: Attempt, head: Head) -> Exchange[Json]:
     content = yield from _content(attempt, head.headers.get("content-encoding", ""))
     try:
         return decode_json(content)
-    except ValueError:
-        request_id = head.headers.get("x-request-id")
+    except UNREADABLE:
+        request_id = request_id_of(head.headers, attempt.conduct.scrubber)
         message = "the server answered with something that is not JSON"
         raise APIResponseError(message, request_id=request_id) from None
 
@@ -199,7 +215,16 @@ def _tell(call: Call, chunks: deque[CompletionChunk]) -> None:
         call.on_progress(Delta(text, reasoning))
 
 
+def _pause(conduct: Conduct, error: APIError, again: float | None) -> None:
+    """Hold every call of this origin back where it said that it is too much."""
+    if isinstance(error, RateLimitError):
+        wait = again if again is not None else error.retry_after or 0.0
+        if wait <= conduct.policy.max_wait:
+            conduct.pace.pause(conduct.clock.monotonic() + wait)
+
+
 def _say_when(error: APIError, longest: float) -> None:
     asked = error.retry_after if isinstance(error, APIStatusError) else None
     if asked is not None and asked > longest:
-        error.hint = f"the server asks to come back in {spoken(asked)}"
+        when = f"in {spoken(asked)}" if asked < _FAR_AWAY else "much later"
+        error.hint = f"the server asks to come back {when}"

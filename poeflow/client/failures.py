@@ -7,11 +7,12 @@ before the key and control characters are taken out.
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from poeflow import errors
-from poeflow.digest import Json, decode_json
+from poeflow.digest import Json, decode_json, encode_json
 from poeflow.redact import Scrubber, visible
 
 BY_STATUS: Final[Mapping[int, type[errors.APIStatusError]]] = {
@@ -54,6 +55,15 @@ _HINTS: Final[Mapping[int, str]] = {
     413: "shorten the prompt or attach less",
     529: "the service is busy; try again later",
 }
+_STATUS_OF_CODE: Final[Mapping[str, int]] = {
+    "invalid_api_key": 401,
+    "insufficient_points": 402,
+    "rate_limit_exceeded": 429,
+    "internal_error": 500,
+}
+UNREADABLE: Final = (ValueError, RecursionError)
+"""What decoding JSON from outside raises; nesting without end is one of its tricks."""
+
 _LONGEST: Final = 400
 _SPACE: Final = re.compile(r"\s+")
 
@@ -62,17 +72,14 @@ def status_error(
     status: int, headers: Mapping[str, str], content: bytes, *, scrubber: Scrubber, now: float
 ) -> errors.APIStatusError:
     """Return the error a refused request stands for. `now` is seconds since 1970 (for dates)."""
-    try:
-        body = decode_json(content) if content.strip() else None
-    except ValueError:
-        body = None
+    body = _body(content, scrubber)
     told = _told(body)
     text = told.get("message") or told.get("text")
     if not isinstance(text, str) or not text.strip():
         text = _without_body(status, content)
     error = _error(status, told, text, scrubber)
     error.body = body
-    error.request_id = headers.get("x-request-id")
+    error.request_id = request_id_of(headers, scrubber)
     error.retry_after = retry_after(headers, now=now)
     error.may_retry = headers.get("x-should-retry", "").lower() != "false"
     return error
@@ -82,14 +89,15 @@ def error_inside(
     event: Json, *, request_id: str | None, scrubber: Scrubber
 ) -> errors.APIStatusError | errors.APIResponseError:
     """Return the error that came inside an answer of status 200, by its code or type."""
+    event = _body(encode_json(event), scrubber)
     told = _told(event)
     text = told.get("message") or told.get("text")
     if not isinstance(text, str) or not text.strip():
         text = "the server reported an error without a message"
     status = told.get("code")
     if not isinstance(status, int) or not 400 <= status <= 599:
-        kind = told.get("type")
-        status = STATUS_OF_TYPE.get(kind, 0) if isinstance(kind, str) else 0
+        named, kind = str(told.get("code")), str(told.get("type"))
+        status = _STATUS_OF_CODE.get(named) or STATUS_OF_TYPE.get(kind, 0)
     if not status:
         status = 500 if told.get("allow_retry", True) is not False else 400
     error = _error(status, told, text, scrubber)
@@ -114,15 +122,31 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     if not written:
         return None
     try:
-        return _sensible(parsedate_to_datetime(written).timestamp() - now)
+        moment = parsedate_to_datetime(written)
+        return _sensible(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
 def shown(text: str, scrubber: Scrubber) -> str:
     """Return a server's text in one short line, without keys and control characters."""
-    line = _SPACE.sub(" ", visible(scrubber.scrub_server_text(text[: 10 * _LONGEST]))).strip()
+    line = visible(_SPACE.sub(" ", scrubber.scrub_server_text(text)).strip()[: 2 * _LONGEST])
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def request_id_of(headers: Mapping[str, str], scrubber: Scrubber) -> str | None:
+    """Return the server's `x-request-id`, or None."""
+    written = headers.get("x-request-id")
+    return shown(written, scrubber) if written else None
+
+
+def _body(content: bytes, scrubber: Scrubber) -> Json:
+    """Return the JSON of a body without the key, None where it is not JSON."""
+    try:
+        plain = encode_json(decode_json(content)).decode()  # the key has one spelling in it now
+        return decode_json(scrubber.scrub(plain).encode())
+    except UNREADABLE:
+        return None
 
 
 def _error(
@@ -157,10 +181,10 @@ def _told(body: Json) -> Mapping[str, Json]:
 
 
 def _without_body(status: int, content: bytes) -> str:
-    if content.lstrip()[:1] == b"<":
-        return "the server answered with a web page"
     if 300 <= status <= 399:
         return "the server redirects elsewhere, which is never followed; check the base URL"
+    if content.lstrip()[:1] == b"<":
+        return "the server answered with a web page"
     return "the server gave no reason"
 
 

@@ -1,21 +1,21 @@
 """What a client is set up with, and how its calls are made of it."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, Literal
 from urllib.parse import urlencode, urlsplit
 
 from poeflow.client.commands import Call, Conduct, Timeouts
 from poeflow.client.limits import Pace
 from poeflow.client.messages import ChatRequest
-from poeflow.client.params import AskParams, body_of
+from poeflow.client.params import AskParams, encoded
 from poeflow.client.progress import Progress
 from poeflow.client.retry import DEFAULT_ATTEMPTS, Policy
 from poeflow.client.wire import Body, WireRequest, chat_body, origin_of
 from poeflow.clock import Clock
-from poeflow.digest import encode_json
 from poeflow.errors import AccountError, UsageError
-from poeflow.redact import Scrubber, Secret
+from poeflow.redact import Scrubber, Secret, visible
 from poeflow.settings import (
     DEFAULT_BASE_URL,
     KEY_PAGE,
@@ -26,6 +26,13 @@ from poeflow.settings import (
 )
 
 CHAT: Final = "/chat/completions"
+_LONGEST_TIMEOUT: Final = 86_400
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_OUR_HEADERS: Final = frozenset(
+    {"authorization", "connection", "content-length", "expect", "host", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
 Validation = Literal["strict", "legacy"]
 
 
@@ -73,7 +80,7 @@ class Options:
 
     def call_of(self, params: AskParams, *, stream: bool) -> Call:
         """Return the call of `create`'s arguments. Raises `UsageError`."""
-        body = encode_json(body_of(params, stream=stream))
+        body = encoded(params, stream=stream)
         timeout = params.get("timeout")
         return Call(
             request=self._post(
@@ -109,7 +116,7 @@ class Options:
         if self.validation is not None:
             headers["poe-feature"] = f"chat-completions-{self.validation}"
         for name, value in {**self.headers, **given}.items():
-            headers[name.lower()] = value
+            headers[_header_name(name, value)] = value
         if self.key is not None:
             headers["authorization"] = f"Bearer {self.key.reveal()}"
         return tuple(headers.items())
@@ -123,6 +130,7 @@ def options_from(
     clock: Clock,
     attempts: int = DEFAULT_ATTEMPTS,
     timeout: float | Timeouts | None = None,
+    concurrency: int | None = None,
     requests_per_minute: int | None = None,
     validation: Validation | None = None,
 ) -> Options:
@@ -139,8 +147,9 @@ def options_from(
         raise AccountError(
             "there is no API key", hint=f"set {KEY_VARIABLE}; keys are at {KEY_PAGE}"
         )
-    if requests_per_minute is not None:
-        _at_least_one("requests_per_minute", requests_per_minute)
+    for name, limit in (("concurrency", concurrency), ("requests_per_minute", requests_per_minute)):
+        if limit is not None:
+            _at_least_one(name, limit)
     conduct = Conduct(
         clock=clock,
         scrubber=Scrubber(key),
@@ -172,6 +181,17 @@ def checked_url(url: str, *, allow_insecure: bool) -> str:
     return url.rstrip("/")
 
 
+def _header_name(name: str, value: str) -> str:
+    """Return the name in lower case. Raises `UsageError`: a line break would begin a new one."""
+    lower = name.lower()
+    if lower in _OUR_HEADERS:
+        raise UsageError(f"the header {lower} is set by the client")
+    if not _HEADER_NAME.fullmatch(lower) or not _HEADER_VALUE.fullmatch(value):
+        shown = visible(name)
+        raise UsageError(f"the header {shown} holds what HTTP does not allow", hint="use ASCII")
+    return lower
+
+
 def _key(given: str | Secret) -> Secret:
     if isinstance(given, Secret):
         return given
@@ -183,13 +203,15 @@ def _key(given: str | Secret) -> Secret:
 
 def _timeouts(given: float | Timeouts, otherwise: Timeouts) -> Timeouts:
     if isinstance(given, Timeouts):
+        for clock in fields(given):
+            _positive(f"timeout.{clock.name}", getattr(given, clock.name))
         return given
     return replace(otherwise, total=_positive("timeout", given), media=given)
 
 
 def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise UsageError(f"{name} must be a number of seconds above 0")
+    if not 0 < value <= _LONGEST_TIMEOUT:
+        raise UsageError(f"{name} must be seconds, above 0 and at most {_LONGEST_TIMEOUT}")
     return float(value)
 
 

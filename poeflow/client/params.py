@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal, Required, TypedDict
 
 from poeflow.client.messages import RESERVED
+from poeflow.digest import encode_json
 from poeflow.errors import UsageError
 
 _ROLES: Final = ("system", "user", "assistant", "tool")
@@ -55,6 +56,18 @@ class AskParams(TypedDict, total=False):
     media: bool
 
 
+def encoded(params: AskParams, *, stream: bool) -> bytes:
+    """Return the request's body as JSON. Raises `UsageError`, naming what is wrong."""
+    body = body_of(params, stream=stream)
+    try:
+        return encode_json(body)
+    except (TypeError, ValueError, RecursionError):
+        wrong = next((name for name, value in body.items() if not _is_json(value)), "the request")
+        raise UsageError(
+            f"{wrong} holds something that JSON cannot", hint="use texts, numbers, lists, mappings"
+        ) from None
+
+
 def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
     """Return the request's body. Raises `UsageError`, naming the parameter that is wrong."""
     given = {name: value for name, value in params.items() if value is not None}
@@ -75,12 +88,22 @@ def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
             "extra_body must be a mapping", hint="for example {'thinking_budget': 1024}"
         )
     for name in extra:
+        if not isinstance(name, str):
+            raise UsageError("extra_body must have texts as names")
         if name in RESERVED or name in body:
             raise UsageError(f"extra_body may not hold {name}", hint=f"pass {name}= itself")
     body |= extra
     if stream:
         body["stream"] = True
     return body
+
+
+def _is_json(value: object) -> bool:
+    try:
+        encode_json(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _model(model: object) -> str:

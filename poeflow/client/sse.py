@@ -55,6 +55,8 @@ class Decoder:
             self._keep(lines[0])
             lines[0] = bytes(self._rest)
             self._rest.clear()
+        if len(data) > self._max_line:
+            self._limit(max(map(len, lines)))
         last = lines.pop()
         events = self._events(lines)
         self._keep(last)

@@ -1,20 +1,19 @@
-"""An event stream becomes chunks, and chunks become one completion, without I/O."""
+"""A response's body becomes chunks or one completion, without I/O."""
 
 import zlib
 from collections.abc import Mapping
 from typing import Final
 
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.failures import error_inside
+from poeflow.client.failures import UNREADABLE, error_inside
+from poeflow.client.folding import Folder
 from poeflow.client.sse import Decoder, ServerEvent
 from poeflow.digest import Json, decode_json
 from poeflow.errors import APIResponseError, TruncatedStreamError
 from poeflow.redact import Scrubber
 
 MAX_BODY: Final = 64 * 1024 * 1024
-MAX_TEXT: Final = 32 * 1024 * 1024
 _STEP: Final = 1024 * 1024
-_WHOLE_KEYS: Final = frozenset({"role", "content", "reasoning", "reasoning_content", "tool_calls"})
 
 
 class Unpacking:
@@ -35,9 +34,9 @@ class Unpacking:
     def feed(self, data: bytes) -> bytes:
         if self._packed is None:
             return self._counted(data)
-        pieces = []
+        pieces = [b""]
         try:
-            while data:
+            while data or len(pieces[-1]) == _STEP:  # a full step may have left some inside zlib
                 pieces.append(self._counted(self._packed.decompress(data, _STEP)))
                 data = self._packed.unconsumed_tail
         except zlib.error:
@@ -49,135 +48,6 @@ class Unpacking:
         if self._size > self._limit:
             raise APIResponseError(f"the answer is larger than {self._limit} bytes")
         return data
-
-
-class Folder:
-    """Puts chunks together into the completion they are pieces of."""
-
-    def __init__(self, *, request_id: str | None = None) -> None:
-        self._request_id = request_id
-        self._head: dict[str, Json] = {}
-        self._choices: dict[int, _FoldedChoice] = {}
-        self._size = 0
-
-    def add(self, raw: Mapping[str, Json]) -> None:
-        """Take one chunk in. Raises `APIResponseError` where the text grows past its limit."""
-        for key, value in raw.items():
-            if key not in ("choices", "object") and value is not None:
-                self._head[key] = value
-        choices = raw.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                index = choice.get("index")
-                folded = self._choices.setdefault(
-                    index if isinstance(index, int) else 0, _FoldedChoice()
-                )
-                self._size += folded.add(choice)
-        if self._size > MAX_TEXT:
-            raise APIResponseError(f"the answer's text is longer than {MAX_TEXT} characters")
-
-    @property
-    def has_finish_reason(self) -> bool:
-        return any(choice.finish_reason for choice in self._choices.values())
-
-    def completion(self) -> Completion:
-        """Return what has arrived so far, in the shape of an unstreamed answer."""
-        raw: dict[str, Json] = {"object": "chat.completion", **self._head}
-        raw["choices"] = [
-            {"index": index, "message": choice.message(), "finish_reason": choice.finish_reason}
-            for index, choice in sorted(self._choices.items())
-        ]
-        return Completion(raw, request_id=self._request_id)
-
-
-class _FoldedChoice:
-    def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self._role = "assistant"
-        self._content: list[str] = []
-        self._reasoning: list[str] = []
-        self._tool_calls: dict[int, dict[str, Json]] = {}
-        self._extra: dict[str, Json] = {}
-
-    def add(self, choice: Mapping[str, Json]) -> int:
-        """Take a piece in and return how much text it held."""
-        delta = choice.get("delta")
-        size = self._add_delta(delta) if isinstance(delta, dict) else 0
-        reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason:
-            self.finish_reason = reason
-        return size
-
-    def _add_delta(self, delta: Mapping[str, Json]) -> int:
-        size = 0
-        for key, into in (("content", self._content), ("reasoning", self._reasoning)):
-            piece = delta.get(key)
-            if key == "reasoning":
-                piece = delta.get("reasoning_content") or piece
-            if isinstance(piece, str) and piece:
-                into.append(piece)
-                size += len(piece)
-        if len(delta) > 1:
-            size += self._add_rest(delta)
-        elif "tool_calls" in delta:
-            size += self._add_calls(delta["tool_calls"])
-        return size
-
-    def _add_rest(self, delta: Mapping[str, Json]) -> int:
-        role = delta.get("role")
-        if isinstance(role, str) and role:
-            self._role = role
-        for key, value in delta.items():
-            if key not in _WHOLE_KEYS and value is not None:
-                self._extra[key] = value
-        return self._add_calls(delta.get("tool_calls"))
-
-    def _add_calls(self, pieces: Json) -> int:
-        size = 0
-        for position, piece in enumerate(pieces if isinstance(pieces, list) else ()):
-            if isinstance(piece, dict):
-                index = piece.get("index")
-                key = index if isinstance(index, int) else self._index_of(piece, position)
-                size += _merge_call(self._tool_calls.setdefault(key, {}), piece)
-        return size
-
-    def _index_of(self, piece: Mapping[str, Json], position: int) -> int:
-        """Place a fragment without an index: with its id, else with the last call."""
-        for index, call in self._tool_calls.items():
-            if piece.get("id") and call.get("id") == piece["id"]:
-                return index
-        return len(self._tool_calls) if piece.get("id") else max(self._tool_calls, default=position)
-
-    def message(self) -> dict[str, Json]:
-        message: dict[str, Json] = {"role": self._role, "content": "".join(self._content)}
-        if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
-        if self._tool_calls:
-            message["tool_calls"] = [call for _, call in sorted(self._tool_calls.items())]
-        return {**message, **self._extra}
-
-
-def _object_in(call: dict[str, Json], key: str) -> dict[str, Json]:
-    found = call.get(key)
-    if not isinstance(found, dict):
-        found = call[key] = {"name": "", "arguments": ""}
-    return found
-
-
-def _merge_call(call: dict[str, Json], piece: Mapping[str, Json]) -> int:
-    size = 0
-    for key, value in piece.items():
-        if key == "function" and isinstance(value, dict):
-            function = _object_in(call, "function")
-            for name, text in value.items():
-                if name == "arguments" and isinstance(text, str):
-                    function[name] = f"{function.get(name) or ''}{text}"
-                    size += len(text)
-                elif text:
-                    function[name] = text
-        elif key != "index" and value is not None:
-            call[key] = value
-    return size
 
 
 class ChunkReader:
@@ -211,9 +81,18 @@ class ChunkReader:
 
     def end(self) -> None:
         """Say that no more bytes will come."""
-        if not self.is_done and not self._folder.has_finish_reason:
+        if not self.is_done and not self.has_answer:
             raise TruncatedStreamError(self.completion(), request_id=self._request_id)
         self.is_done = True
+
+    @property
+    def has_begun(self) -> bool:
+        return not self._folder.is_empty
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether a finish reason came: what may follow is only `usage` and `[DONE]`."""
+        return self._folder.has_finish_reason
 
     def completion(self) -> Completion:
         return self._folder.completion()
@@ -223,7 +102,7 @@ class ChunkReader:
             return None
         try:
             raw = decode_json(event.data)
-        except ValueError:
+        except UNREADABLE:
             raw = None
         if event.event == "error" or (isinstance(raw, dict) and raw.get("error")):
             told: Json = (
@@ -243,7 +122,7 @@ def whole_completion(content: bytes, *, request_id: str | None, scrubber: Scrubb
     """Return an unstreamed answer. Raises `APIResponseError` or the error it holds."""
     try:
         raw = decode_json(content)
-    except ValueError:
+    except UNREADABLE:
         told = "a web page" if content.lstrip()[:1] == b"<" else "something that is not JSON"
         raise APIResponseError(
             f"the server answered with {told}", hint="check the base URL", request_id=request_id

@@ -68,6 +68,7 @@ class PoeClient:
             clock=clock,
             attempts=attempts,
             timeout=timeout,
+            concurrency=concurrency,
             requests_per_minute=requests_per_minute,
             validation=validation,
         )

@@ -65,7 +65,7 @@ class Stream:
 
     def __next__(self) -> CompletionChunk:
         chunks = self._stream.chunks
-        if not chunks and self._slots is not None and not self._stream.is_finished:
+        if not chunks and self._slots is not None:
             try:
                 drive(self._stream.more(), self._line.perform)
             except BaseException:

@@ -5,7 +5,7 @@ The only module that imports httpx.
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from poeflow.client.direct import tls_context
 from poeflow.client.direct_aio import AsyncDirectTransport
@@ -16,6 +16,9 @@ from poeflow.errors import APIConnectionError, APITimeoutError
 
 if TYPE_CHECKING:
     import httpx
+
+
+_KEPT: Final = 20
 
 
 class Response(Protocol):
@@ -69,7 +72,9 @@ def transport_for(given: "Injected | None", *, proxy: str | None, clock: Clock) 
     if given is None:
         import httpx
 
-        return _HttpxTransport(httpx.HTTPTransport(proxy=proxy, verify=tls_context()))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT)
+        inner = httpx.HTTPTransport(proxy=proxy, verify=tls_context(), limits=limits)
+        return _HttpxTransport(inner)
     if hasattr(given, "handle_request"):
         return _HttpxTransport(cast("httpx.BaseTransport", given))
     return given
@@ -84,7 +89,9 @@ def async_transport_for(
     if given is None:
         import httpx
 
-        return _AsyncHttpxTransport(httpx.AsyncHTTPTransport(proxy=proxy, verify=tls_context()))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT)
+        inner = httpx.AsyncHTTPTransport(proxy=proxy, verify=tls_context(), limits=limits)
+        return _AsyncHttpxTransport(inner)
     if hasattr(given, "handle_async_request"):
         return _AsyncHttpxTransport(cast("httpx.AsyncBaseTransport", given))
     return given

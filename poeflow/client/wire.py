@@ -8,6 +8,7 @@ import base64
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -44,7 +45,10 @@ class Origin:
 
     @property
     def is_loopback(self) -> bool:
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:  # a name, perhaps one like 127.example.com
+            return False
 
 
 def origin_of(url: str) -> Origin:
@@ -88,11 +92,15 @@ class WireRequest:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A response's status and headers, names in lower case."""
+    """A response's status and headers, names in lower case.
+
+    `sent_at` is the monotonic moment at which the request had gone out, where that is known.
+    """
 
     status: int
     headers: Mapping[str, str]
     http_version: str = "1.1"
+    sent_at: float | None = None
 
 
 def chat_body(request: ChatRequest) -> Body:
@@ -133,7 +141,7 @@ class Talk:
         try:
             event = h11.Request(method=request.method, target=request.target, headers=headers)
             return self._h11.send(event) or b""
-        except h11.LocalProtocolError:
+        except (h11.LocalProtocolError, UnicodeEncodeError):
             raise ValueError("a header or the address holds what HTTP does not allow") from None
 
     def receive_head(self, data: bytes) -> Head | None:
@@ -183,7 +191,8 @@ class Talk:
         head = self._head
         if head is None or self._body is None or not self._body.is_reusable:
             return False
-        return head.http_version == "1.1" and head.headers.get("connection", "").lower() != "close"
+        tokens = head.headers.get("connection", "").lower().replace(",", " ").split()
+        return head.http_version == "1.1" and "close" not in tokens
 
 
 class _Framing:
