@@ -97,13 +97,14 @@ def checkup(project: Project, path: str, shown: str) -> Checkup:
     loaded = load(project, path, shown=shown)
     environment = Environment(ProjectReader(project, Path.cwd()))
     problems, checked = loaded.problems, None
-    if loaded.file is not None:
-        checked = check_file(project, loaded.file, environment)
+    looked_at = loaded.file or loaded.draft
+    if looked_at is not None:
+        checked = check_file(project, looked_at, environment)
         problems = tuple(sorted({*problems, *checked.problems}))
     return Checkup(
         project=project,
         loaded=loaded,
-        checked=checked,
+        checked=checked if loaded.file is not None else None,
         problems=problems,
         environment=environment,
     )

@@ -73,23 +73,27 @@ def _shapes(root: Node) -> list[tuple[str, Node]]:
     shapes: list[tuple[str, Node]] = []
     for step in steps.values.values() if steps is not None else ():
         shapes.append(("step", step))
-        shapes += [("attachment", node) for node in _list(step, "attachments") if node.keys]
+        shapes += [("attachment", n) for n in _list(step, "attachments") if _is_mapping(n)]
         shapes += [("expectation", node) for node in _list(step, "expect")]
         shapes += [("extra_body", node) for key, node in step.values.items() if key == "extra_body"]
         loop = step.values.get("for_each")
-        if loop is not None and isinstance(loop.data, dict):
+        if loop is not None and _is_mapping(loop):
             shapes.append(("loop", loop))
         for message in _list(step, "messages"):
             for part in _list(message, "content"):
                 shapes.append(("part", part))
                 attach = part.values.get("attach")
-                if attach is not None and attach.keys:
+                if attach is not None and _is_mapping(attach):
                     shapes.append(("attachment", attach))
     models = root.values.get("models")
     owners = list(models.values.values()) if models is not None else []
     owners += [node for key, node in root.values.items() if key == "defaults"]
     shapes += [("extra_body", o.values["extra_body"]) for o in owners if "extra_body" in o.values]
     return shapes
+
+
+def _is_mapping(node: Node) -> bool:
+    return isinstance(node.data, dict)
 
 
 def _list(node: Node, key: str) -> tuple[Node, ...]:

@@ -5,6 +5,7 @@ import msgspec
 from poeflow.files import FileProblem, Project
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.spec.build import SCHEMA, build
+from poeflow.spec.enough import enough
 from poeflow.spec.mend import mended
 from poeflow.spec.model import Flow
 from poeflow.spec.rules import problems_of
@@ -56,11 +57,11 @@ def load(project: Project, path: str, *, shown: str) -> Loaded:
         empty = Problem(Place(shown), "the file is empty", "start with `poeflow init`")
         return _unreadable(shown, empty)
     if document.root is None:
-        return Loaded(document=document, file=None, problems=document.problems)
+        return Loaded(document=document, file=None, problems=enough(document.problems))
     built = build(document)
     if not isinstance(built, Flow):
         return _with_draft(document, built, path)
-    problems = tuple(sorted({*document.problems, *problems_of(built, document)}))
+    problems = enough((*document.problems, *problems_of(built, document)))
     is_draft = bool(errors_only(document.problems))
     file = FlowFile(flow=built, document=document, path=path, is_draft=is_draft)
     if is_draft:
@@ -76,7 +77,7 @@ def _with_draft(document: Document, faults: tuple[Problem, ...], path: str) -> L
     if isinstance(flow, Flow) and mended_document is not None:
         problems |= set(problems_of(flow, mended_document))
         draft = FlowFile(flow=flow, document=mended_document, path=path, is_draft=True)
-    return Loaded(document=document, file=None, problems=tuple(sorted(problems)), draft=draft)
+    return Loaded(document=document, file=None, problems=enough(problems), draft=draft)
 
 
 def _unreadable(shown: str, problem: Problem) -> Loaded:

@@ -13,6 +13,8 @@ from poeflow.spec.schema import Fault, faults
 from poeflow.spec.tree import Document, Node, Path
 
 _ROUNDS: Final = 6
+_MAX_NODES: Final = 20_000
+_MAX_FAULTS: Final = 100
 _STAND_INS: Final[dict[str, Json]] = {
     "steps": {"render": ""},
     "models": {"model": "any"},
@@ -22,11 +24,18 @@ _STAND_INS: Final[dict[str, Json]] = {
 
 
 def mended(document: Document, schema: str) -> Document | None:
-    """Return `document` as `schema` takes it, every node at its own place; None where hopeless."""
+    """Return `document` as `schema` takes it, every node at its own place.
+
+    None where that would take too long, or too little would be left.
+    """
+    if document.root is None or document.root.size > _MAX_NODES:
+        return None
     for _ in range(_ROUNDS):
         found = faults(document, schema)
         if not found:
             return document
+        if len(found) > _MAX_FAULTS:
+            return None
         root = _mended_root(document, found)
         if root is None:
             return None

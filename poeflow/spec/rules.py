@@ -6,12 +6,13 @@ from typing import Final
 
 import msgspec
 
-from poeflow.problems import Problem
+from poeflow.problems import Place, Problem
+from poeflow.spec.enough import enough
 from poeflow.spec.hints import nearest, one_of
 from poeflow.spec.inputs import misfit
 from poeflow.spec.model import Flow, Step
 from poeflow.spec.resolve import model_of, settings_of
-from poeflow.spec.tree import Document, Path
+from poeflow.spec.tree import Document, Node, Path
 
 _PROSE_KEYS: Final = ("prompt", "system", "render", "content", "text", "if", "that", "contains")
 _TAIL: Final = re.compile(r" #[^\n]*")
@@ -19,10 +20,24 @@ _TAIL: Final = re.compile(r" #[^\n]*")
 
 def problems_of(flow: Flow, document: Document) -> tuple[Problem, ...]:
     """Return the problems and warnings of a flow whose shape is valid."""
-    found: list[Problem] = [*_inputs(flow, document), *_lost_tails(document)]
+    return enough(_all(flow, document))
+
+
+def _all(flow: Flow, document: Document) -> Iterator[Problem]:
+    yield from _inputs(flow, document)
+    yield from _models(flow, document)
     for name, step in flow.steps.items():
-        found += _step(flow, document, name, step)
-    return tuple(found)
+        yield from _step(flow, document, name, step)
+    yield from _lost_tails(document)
+
+
+def _models(flow: Flow, document: Document) -> Iterator[Problem]:
+    """Aliases do not chain: what one names is asked at Poe."""
+    for name, alias in flow.models.items():
+        if alias.model in flow.models and alias.model != name:
+            place = document.place(("models", name, "model"))
+            hint = f'write the bot itself: "{flow.models[alias.model].model}"'
+            yield Problem(place, f'"{alias.model}" is an alias, not a bot', hint)
 
 
 def _inputs(flow: Flow, document: Document) -> Iterator[Problem]:
@@ -72,26 +87,22 @@ def _is_slip(named: str, alias: str) -> bool:
 
 def _lost_tails(document: Document) -> Iterator[Problem]:
     """Warn where a plain text lost its end: YAML reads ` #` as the start of a comment."""
-    for path in _prose(document):
-        node = document.node(path)
-        if node is None or node.style != "plain" or not isinstance(node.data, str):
+    for key, node in _prose(document):
+        if node.style != "plain" or not isinstance(node.data, str):
             continue
         if _TAIL.match(document.text, node.end):
-            place = document.place(path)
-            message = f"the text after # is a comment and not part of {path[-1]}"
+            place = Place(document.path, node.line, node.column)
+            message = f"the text after # is a comment and not part of {key}"
             yield Problem(place, message, "quote the text", "warning")
 
 
-def _prose(document: Document) -> Iterator[Path]:
-    """Yield the paths of all texts that people write as prose."""
-    stack: list[Path] = [("steps",)]
+def _prose(document: Document) -> Iterator[tuple[str, Node]]:
+    """Yield all texts that people write as prose, by their keys, in order."""
+    stack = [node for node in [document.node(("steps",))] if node is not None]
     while stack:
-        path = stack.pop()
-        node = document.node(path)
-        if node is None:
-            continue
-        for key in node.values:
-            (stack.append((*path, key)) if key not in _PROSE_KEYS else None)
+        node = stack.pop()
+        for key, value in node.values.items():
             if key in _PROSE_KEYS:
-                yield (*path, key)
-        stack += [(*path, index) for index in range(len(node.items))]
+                yield key, value
+        below = [value for key, value in node.values.items() if key not in _PROSE_KEYS]
+        stack += reversed([*below, *node.items])

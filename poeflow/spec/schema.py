@@ -6,6 +6,7 @@ Nothing is ever fetched: the registry is empty.
 
 import functools
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from poeflow.digest import Json
 from poeflow.errors import DiskError
 from poeflow.files import schemas_folder
 from poeflow.problems import Problem
+from poeflow.spec.enough import MAX_PROBLEMS, enough
 from poeflow.spec.hints import nearest
 from poeflow.spec.schema_messages import sentence
 from poeflow.spec.tree import Document, Path
@@ -46,20 +48,19 @@ def bundled(name: str) -> dict[str, Any]:
 
 
 def validate(document: Document, name: str) -> tuple[Problem, ...]:
-    """Return every fault of `document` against the bundled schema `name`, sorted by place."""
+    """Return the faults of `document` against the bundled schema `name`, sorted by place."""
     if document.root is None:
         return ()
     errors = _validator(name).iter_errors(document.root.data)
-    problems = {problem for error in errors for problem in _problems(document, error)}
-    return tuple(sorted(problems))
+    return enough(problem for error in errors for problem in _problems(document, error))
 
 
 def faults(document: Document, name: str) -> list[Fault]:
-    """Return the places of all faults against the bundled schema `name`, for mending."""
+    """Return the places of the first faults against the bundled schema `name`, for mending."""
     if document.root is None:
         return []
     errors = _validator(name).iter_errors(document.root.data)
-    return [fault for error in errors for fault in _faults(error)]
+    return list(islice((fault for error in errors for fault in _faults(error)), MAX_PROBLEMS))
 
 
 @functools.cache
