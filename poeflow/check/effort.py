@@ -8,7 +8,6 @@ MAX_CODE: Final = 512 * 1024
 """How many characters of template code the texts of one flow may have, includes counted."""
 MAX_PATTERNS: Final = 200
 """How many different patterns over files one flow may have."""
-_LEAST: Final = 20
 _OPENING: Final = re.compile(r"\{[{%#]")
 _CLOSING: Final = re.compile(r"[}%#]\}")
 _INCLUDES: Final = re.compile(r"\{%[-+]?\s*(include|import|from)\b")
@@ -23,7 +22,7 @@ class Effort:
 
     def covers(self, text: str, included: Iterable[str] = ()) -> bool:
         """Count a template and the texts it may have included; tell whether it was enough."""
-        self._left -= _LEAST + _code(text)
+        self._left -= _code(text)
         if _INCLUDES.search(text):
             self._left -= sum(map(_code, included))
         return self._left >= 0

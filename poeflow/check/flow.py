@@ -17,6 +17,7 @@ from poeflow.check.uses import step_uses, unused
 from poeflow.files import Project
 from poeflow.graph import CycleError, ordered
 from poeflow.problems import Place, Problem, errors_only
+from poeflow.spec.enough import enough
 from poeflow.spec.load import FlowFile
 from poeflow.templates.environment import Environment
 
@@ -63,8 +64,9 @@ def check(project: Project, file: FlowFile, environment: Environment) -> Checked
     ]
     if not errors_only(tuple(problems)) and not file.is_draft:
         problems += unused(file, found)
-    edges = {name: tuple(s for s in uses if s in used) for name, used in uses.items()}
-    return Checked(file=file, edges=edges, order=order, problems=tuple(sorted(set(problems))))
+    position = {name: index for index, name in enumerate(uses)}
+    edges = {name: tuple(sorted(used, key=position.__getitem__)) for name, used in uses.items()}
+    return Checked(file=file, edges=edges, order=order, problems=enough(problems))
 
 
 Uses = dict[str, dict[str, Place]]

@@ -8,6 +8,7 @@ import msgspec
 from poeflow.check.effort import MAX_CODE, MAX_PATTERNS, Effort
 from poeflow.files import FileProblem, Project
 from poeflow.problems import Problem
+from poeflow.spec.enough import MAX_PROBLEMS
 from poeflow.spec.load import FlowFile
 from poeflow.spec.model import Step
 from poeflow.templates.environment import Environment
@@ -36,12 +37,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def findings(project: Project, file: FlowFile, environment: Environment) -> Iterator[Finding]:
-    """Yield the finding of every template, until the effort one flow may take is spent."""
+    """Yield the finding of every template, until there are problems or effort enough."""
     texts = _Texts(project, file, environment)
+    problems = 0
     for site in sites_of(file):
         finding = texts.finding(site)
         yield finding
-        if texts.is_spent:
+        problems += len(finding.problems)
+        if texts.is_spent or problems > MAX_PROBLEMS:
             return
 
 
