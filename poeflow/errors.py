@@ -140,6 +140,7 @@ class APIError(PoeflowError):
         super().__init__(message, hint=hint)
         self.request_id = request_id
 
+
 class APIConnectionError(APIError):
     """No connection, or it broke. `was_sent` tells whether the whole request had gone out."""
 
