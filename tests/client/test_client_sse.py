@@ -1,5 +1,6 @@
 """Server-sent events, whatever their line ends and however the network cuts them."""
 
+import itertools
 import time
 
 import pytest
@@ -59,7 +60,7 @@ def test_any_framing_cut_anywhere_gives_the_events_of_the_standard(stream, data)
     body, expected = stream
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=6)))
     edges = [0, *cuts, len(body)]
-    pieces = [body[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    pieces = [body[start:stop] for start, stop in itertools.pairwise(edges)]
     assert decoded(body) == expected
     assert decoded(*pieces) == expected
     assert decoded(*(body[at : at + 1] for at in range(len(body)))) == expected
@@ -100,8 +101,12 @@ def test_an_event_name_does_not_outlive_its_event():
 
 @pytest.mark.parametrize(
     "body",
-    [b"data: " + b"x" * 95 + b"\n", b": " + b"x" * 99 + b"\n", b"x" * 101]
-    + [b"data: " + b"x" * 60 + b"\ndata: " + b"x" * 60 + b"\n"],
+    [
+        b"data: " + b"x" * 95 + b"\n",
+        b": " + b"x" * 99 + b"\n",
+        b"x" * 101,
+        b"data: " + b"x" * 60 + b"\ndata: " + b"x" * 60 + b"\n",
+    ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_line_or_event_over_the_limit_is_refused(body, size):

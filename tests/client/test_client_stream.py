@@ -1,0 +1,224 @@
+"""Bodies become chunks and one completion, whatever was left out, cut or packed."""
+
+import gzip
+import tracemalloc
+import zlib
+
+import msgspec
+import pytest
+from client_desk import DONE, KEY, event, piece
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow import errors
+from poeflow.client.stream import ChunkReader, Unpacking, whole_completion
+from poeflow.redact import Scrubber, Secret
+
+SCRUBBER = Scrubber(Secret(KEY))
+
+
+def read(*parts: bytes, encoding: str = "") -> ChunkReader:
+    reader = ChunkReader(encoding=encoding, request_id="req-1", scrubber=SCRUBBER)
+    for part in parts:
+        reader.feed(part)
+    reader.end()
+    return reader
+
+
+def test_chunks_are_put_together_like_an_unstreamed_answer():
+    usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+    reader = read(
+        event(piece("", role="assistant")),
+        event(piece("Hel")) + event(piece("lo")),
+        event({**piece(finish="stop"), "model": "grok-4"}),
+        event({"id": "c1", "choices": [], "usage": usage, "provider": "x"}) + DONE,
+    )
+    assert reader.is_done
+    assert reader.completion().raw == {
+        "object": "chat.completion",
+        "id": "c1",
+        "model": "grok-4",
+        "usage": usage,
+        "provider": "x",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello"},
+                "finish_reason": "stop",
+            }
+        ],
+    }
+    assert reader.completion().request_id == "req-1"
+
+
+@given(st.lists(st.integers(1, 400), max_size=20))
+def test_any_cut_of_the_stream_gives_the_same_answer(cuts):
+    body = event(piece("Grüße \u2028 ", reasoning="hm")) + event(piece("☃", finish="stop")) + DONE
+    parts, rest = [], body
+    for cut in cuts:
+        parts.append(rest[:cut])
+        rest = rest[cut:]
+    whole, cut = read(body), read(*parts, rest)
+    assert cut.completion() == whole.completion()
+    assert whole.completion().text == "Grüße \u2028 ☃"
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {},
+        {"choices": None},
+        {"choices": [None, 3, {}]},
+        {"choices": [{"delta": None}]},
+        {"choices": [{"delta": {"content": None, "tool_calls": None, "role": None}}]},
+        {"choices": [{"delta": {"content": 3, "tool_calls": [None, {"function": None}]}}]},
+        {"usage": None, "choices": [{"index": None, "delta": {}, "finish_reason": 0}]},
+    ],
+)
+def test_null_missing_and_mistyped_values_are_taken_as_absent(chunk):
+    reader = read(event(chunk), event(piece("ok", finish="stop")), DONE)
+    assert reader.completion().text == "ok"
+
+
+def test_done_without_a_finish_reason_is_flagged():
+    assert read(event(piece("Hello")), DONE).completion().flag == "no_finish"
+
+
+def test_a_finish_reason_without_done_is_complete():
+    assert read(event(piece("Hello", finish="stop"))).completion().flag is None
+
+
+@pytest.mark.parametrize("parts", [[], [b": ping\n\n"], [b"data: {"], [event(piece("Hel"))]])
+def test_a_stream_without_an_end_is_truncated_and_carries_what_arrived(parts):
+    with pytest.raises(errors.TruncatedStreamError) as caught:
+        read(*parts)
+    assert caught.value.request_id == "req-1"
+    assert caught.value.completion.text == ("Hel" if parts == [event(piece("Hel"))] else "")
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ({"error": {"message": "slow down", "code": 429}}, errors.RateLimitError),
+        ({"error": {"message": "no", "type": "moderation_error"}}, errors.ModerationError),
+        ({"error": {"message": "no", "code": "insufficient_points"}}, None),
+        ({"error": "it broke"}, errors.InternalServerError),
+        ({"error": {"type": "overloaded_error"}}, errors.OverloadedError),
+    ],
+)
+def test_an_error_key_in_a_stream_is_the_error_it_names(told, error):
+    error = error or errors.InsufficientCreditsError
+    with pytest.raises(error) as caught:
+        read(event(piece("Hel")), event(told))
+    assert type(caught.value) is error
+    assert caught.value.body == told
+    assert caught.value.request_id == "req-1"
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "may_retry"),
+    [
+        (b'{"text": "no", "allow_retry": false}', errors.BadRequestError, False),
+        (b'{"text": "no", "allow_retry": true}', errors.InternalServerError, True),
+        (b"it broke", errors.InternalServerError, True),
+    ],
+)
+def test_an_error_event_is_an_error(data, error, may_retry):
+    with pytest.raises(error) as caught:
+        read(b"event: error\ndata: " + data + b"\n\n")
+    assert type(caught.value) is error
+    assert caught.value.may_retry is may_retry
+    assert str(caught.value).startswith(("no", "it broke"))
+
+
+@pytest.mark.parametrize("data", [b"Hello", b"[1]", b"<html>", b"[" * 100_000])
+def test_what_is_no_chunk_is_an_error(data):
+    with pytest.raises(errors.APIResponseError, match="no chunk"):
+        read(b"data: " + data + b"\n\n")
+
+
+def test_a_finish_reason_error_is_an_error_streamed_or_not():
+    with pytest.raises(errors.APIResponseError, match="ended with an error"):
+        read(event(piece("x", finish="error")))
+    whole = {"choices": [{"message": {"content": "x"}, "finish_reason": "error"}]}
+    with pytest.raises(errors.APIResponseError, match="ended with an error"):
+        whole_completion(msgspec.json.encode(whole), request_id=None, scrubber=SCRUBBER)
+
+
+def test_lone_surrogates_survive():
+    reader = read(b'data: {"choices":[{"delta":{"content":"a\\ud800b"}}]}\n\n' + DONE)
+    assert reader.completion().text == "a\ud800b"
+
+
+def test_pings_and_empty_events_are_nothing():
+    reader = read(b"event: ping\ndata: {}\n\ndata:\n\ndata:  \n\n" + event(piece("a")) + DONE)
+    assert reader.completion().text == "a"
+
+
+def test_nothing_after_done_is_read():
+    reader = read(
+        event(piece("a", finish="stop")) + DONE + event(piece("b")) + b"data: rubbish\n\n"
+    )
+    assert reader.feed(event(piece("c"))) == []
+    assert reader.completion().text == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html>busy</html>", "the server answered with a web page"),
+        (b"  <!doctype html>", "the server answered with a web page"),
+        (b"Hello", "something that is not JSON"),
+        (b"", "something that is not JSON"),
+        (b"[" * 100_000, "something that is not JSON"),
+        (b"{}", "the answer has no choices"),
+        (b'{"choices": []}', "the answer has no choices"),
+        (b'{"choices": null}', "the answer has no choices"),
+        (b"[]", "the answer has no choices"),
+    ],
+)
+def test_a_body_that_is_no_answer_is_an_error(content, message):
+    with pytest.raises(errors.APIResponseError, match=message) as caught:
+        whole_completion(content, request_id="req-1", scrubber=SCRUBBER)
+    assert caught.value.request_id == "req-1"
+
+
+def test_an_error_key_in_a_whole_answer_is_an_error():
+    content = msgspec.json.encode({"error": {"message": f"{KEY} is wrong", "code": 401}})
+    with pytest.raises(errors.AuthenticationError) as caught:
+        whole_completion(content, request_id="req-1", scrubber=SCRUBBER)
+    assert KEY not in str(caught.value) + repr(caught.value.body)
+
+
+@given(st.binary(max_size=300), st.integers(1, 9), st.integers(1, 64))
+def test_packed_bodies_are_unpacked_whatever_the_cut(data, repeat, size):
+    for pack in (gzip.compress, zlib.compress):
+        packed = pack(data * repeat)
+        unpacking = Unpacking("gzip")
+        pieces = (packed[at : at + size] for at in range(0, len(packed), size))
+        assert b"".join(map(unpacking.feed, pieces)) == data * repeat
+
+
+@pytest.mark.parametrize("extra", [0, 1, 100, 258, 1000])
+def test_nothing_stays_behind_in_the_decompressor(extra):
+    data = b"a" * (1024 * 1024 + extra)
+    assert Unpacking("gzip").feed(gzip.compress(data)) == data
+
+
+def test_a_bomb_is_stopped_early():
+    bomb = gzip.compress(bytes(300 * 1024 * 1024), 1)
+    tracemalloc.start()
+    with pytest.raises(errors.APIResponseError, match="larger than 67108864 bytes"):
+        Unpacking("gzip").feed(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80 * 1024 * 1024
+
+
+def test_other_encodings_and_broken_ones_are_refused():
+    with pytest.raises(errors.APIResponseError, match="packed with br"):
+        Unpacking("br")
+    with pytest.raises(errors.APIResponseError, match="compression is broken"):
+        Unpacking("gzip").feed(b"no gzip at all")
+    with pytest.raises(errors.APIResponseError, match="larger than 10 bytes"):
+        Unpacking("", limit=10).feed(b"x" * 11)
