@@ -4,8 +4,11 @@ Names and ranges are those of Poe's chat completions page; the bot's own paramet
 `extra_body` and from there to the top level of the request.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, Required, TypedDict
+
+import msgspec
 
 from poeflow.client.messages import RESERVED
 from poeflow.digest import encode_json
@@ -59,13 +62,14 @@ class AskParams(TypedDict, total=False):
 def encoded(params: AskParams, *, stream: bool) -> bytes:
     """Return the request's body as JSON. Raises `UsageError`, naming what is wrong."""
     body = body_of(params, stream=stream)
+    for name in params.get("extra_body") or {}:
+        _check_json(name, body[name])
     try:
         return encode_json(body)
     except (TypeError, ValueError, RecursionError):
-        wrong = next((name for name, value in body.items() if not _is_json(value)), "the request")
-        raise UsageError(
-            f"{wrong} holds something that JSON cannot", hint="use texts, numbers, lists, mappings"
-        ) from None
+        for name, value in body.items():
+            _check_json(name, value)
+        raise AssertionError("some value is not JSON") from None
 
 
 def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
@@ -98,12 +102,13 @@ def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
     return body
 
 
-def _is_json(value: object) -> bool:
+def _check_json(name: str, value: object) -> None:
+    """Raise `UsageError` for what JSON cannot spell; NaN would become null without a word."""
     try:
-        encode_json(value)
+        json.dumps(msgspec.to_builtins(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+        hint = "use texts, finite numbers, lists and mappings"
+        raise UsageError(f"{name} holds something that JSON cannot", hint=hint) from None
 
 
 def _model(model: object) -> str:

@@ -1,0 +1,280 @@
+"""What a caller may ask for, checked before anything is sent."""
+
+import math
+
+import msgspec
+import pytest
+from client_desk import ASKED, KEY
+
+from poeflow.client.account import points_query
+from poeflow.client.messages import RESERVED
+from poeflow.client.options import checked_url, options_from
+from poeflow.client.params import AskParams, encoded
+from poeflow.client.wire import origin_of
+from poeflow.clock import SystemClock
+from poeflow.errors import AccountError, UsageError
+from poeflow.redact import Secret
+
+
+def body(*, stream: bool = False, **params) -> dict:
+    return msgspec.json.decode(encoded({**ASKED, **params}, stream=stream))
+
+
+def options(**settings):
+    given = {"api_key": KEY, "base_url": None, "allow_insecure": False, "clock": SystemClock()}
+    return options_from(**(given | settings))
+
+
+def headers(found, **params) -> dict:
+    call = found.call_of({**ASKED, **params}, stream=False)
+    return dict(call.request.headers)
+
+
+def test_the_body_holds_what_was_given_and_nothing_else():
+    given = {
+        "max_tokens": 9,
+        "max_completion_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 1,
+        "stop": ["a", "b"],
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+        "stream_options": {"include_usage": True},
+        "reasoning_effort": "high",
+        "logprobs": True,
+        "top_logprobs": 3,
+        "response_format": {"type": "json_object"},
+    }
+    assert body(**given) == ASKED | given
+    assert body(stream=True) == ASKED | {"stream": True}
+    assert body(n=1, timeout=3, media=True, extra_headers={}, extra_query={}) == ASKED
+    assert set(given) | {"model", "messages", "n"} == set(AskParams.__annotations__) - {
+        "extra_body",
+        "extra_headers",
+        "extra_query",
+        "timeout",
+        "media",
+    }
+
+
+def test_none_is_left_out():
+    assert body(**dict.fromkeys(set(AskParams.__annotations__) - {"model", "messages"})) == ASKED
+
+
+def test_extra_body_is_merged_into_the_top_level():
+    extra = {"thinking_budget": 1024, "nested": {"a": [None]}}
+    assert body(extra_body=extra) == ASKED | extra
+
+
+def test_any_iterable_of_messages_and_tools_will_do():
+    assert body(messages=iter(ASKED["messages"]), tools=iter([{}])) == ASKED | {"tools": [{}]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"temperature": 0},
+        {"temperature": 2},
+        {"temperature": 2.0},
+        {"top_p": 0.0},
+        {"top_p": 1},
+        {"max_tokens": 1},
+        {"top_logprobs": 20},
+        {"stop": "x"},
+        {"stop": list("abcd")},
+        {"stop": []},
+    ],
+)
+def test_the_ends_of_a_range_belong_to_it(given):
+    assert body(**given) == ASKED | given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"temperature": -0.1}, "temperature must be between 0 and 2"),
+        ({"temperature": 2.01}, "temperature must be between 0 and 2"),
+        ({"temperature": math.nan}, "temperature must be between 0 and 2"),
+        ({"temperature": "1"}, "temperature must be a number"),
+        ({"temperature": True}, "temperature must be a number"),
+        ({"top_p": 1.5}, "top_p must be between 0 and 1"),
+        ({"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
+        ({"max_tokens": 1.5}, "max_tokens must be a whole number of at least 1"),
+        ({"max_completion_tokens": True}, "max_completion_tokens must be a whole number"),
+        ({"stop": list("abcde")}, "stop must hold at most 4 texts"),
+        ({"stop": [1]}, "stop must be a text or a list of texts"),
+        ({"stop": 3}, "stop must be a text or a list of texts"),
+        ({"n": 2}, "n must be 1"),
+        ({"n": 0}, "n must be 1"),
+        ({"model": ""}, "model must be a bot's name"),
+        ({"model": None}, "model must be a bot's name"),
+        ({"model": 3}, "model must be a bot's name"),
+        ({"messages": []}, "messages must hold at least one message"),
+        ({"messages": None}, "messages must be a list"),
+        ({"messages": "Hi"}, "messages must be a list"),
+        ({"messages": {"role": "user"}}, "messages must be a list"),
+        ({"messages": ["Hi"]}, r"messages\[0\].role must be one of system, user,"),
+        ({"messages": [{"role": "developer"}]}, r"messages\[0\].role must be one of"),
+        ({"messages": [*ASKED["messages"], {}]}, r"messages\[1\].role must be one of"),
+        ({"tools": "f"}, "tools must be a list"),
+        ({"seed": 3}, "seed is no parameter of create"),
+        ({"extra_body": [1]}, "extra_body must be a mapping"),
+        ({"extra_body": {3: 1}}, "extra_body must have texts as names"),
+        ({"extra_body": {"a": object()}}, "a holds something that JSON cannot"),
+        ({"extra_body": {"a": {"b": [math.nan]}}}, "a holds something that JSON cannot"),
+        ({"extra_body": {"a": math.inf}}, "a holds something that JSON cannot"),
+        ({"messages": [{"role": "user", "content": object()}]}, "messages holds something"),
+        ({"temperature": 1, "extra_body": {"temperature": 1}}, "extra_body may not hold temp"),
+        *(
+            ({"extra_body": {name: 1}}, f"extra_body may not hold {name}")
+            for name in sorted(RESERVED)
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(given, message):
+    with pytest.raises(UsageError, match=message):
+        body(**given)
+
+
+def test_something_that_holds_itself_is_refused():
+    around: list = []
+    around.append(around)
+    with pytest.raises(UsageError, match="a holds something that JSON cannot"):
+        body(extra_body={"a": around})
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, 86_401])
+def test_timeouts_are_seconds(timeout):
+    with pytest.raises(UsageError, match="timeout must be seconds"):
+        options().call_of({**ASKED, "timeout": timeout}, stream=False)
+    with pytest.raises(UsageError, match="timeout must be seconds"):
+        options(timeout=timeout)
+    with pytest.raises(UsageError, match="timeout must be seconds"):
+        options().with_(timeout=timeout)
+
+
+@pytest.mark.parametrize("name", ["attempts", "concurrency", "requests_per_minute"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_counts_are_at_least_one(name, value):
+    with pytest.raises(UsageError, match=f"{name} must be a whole number of at least 1"):
+        options(**{name: value})
+
+
+@pytest.mark.parametrize("limit", [0, 101])
+def test_a_page_of_the_history_has_1_to_100_entries(limit):
+    with pytest.raises(UsageError, match="limit must be between 1 and 100"):
+        points_query(limit, None)
+
+
+def test_headers_are_the_callers_except_for_ours():
+    found = options(validation="strict").with_(headers={"X-One": "1", "x-two": "2"})
+    assert headers(found, extra_headers={"X-Two": "3", "User-Agent": "mine"}) == {
+        "content-type": "application/json",
+        "accept-encoding": "gzip, deflate",
+        "user-agent": "mine",
+        "poe-feature": "chat-completions-strict",
+        "x-one": "1",
+        "x-two": "3",
+        "authorization": f"Bearer {KEY}",
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"x-a": "1\r\nx-b: 2"},
+        {"x-a": "1\nx-b: 2"},
+        {"x-a\r\nx-b": "1"},
+        {"x-a": "\x00"},
+        {"x a": "1"},
+        {"": "1"},
+        {"x-a": "é"},
+        {"é": "1"},
+        {"Authorization": "Bearer other"},
+        {"Host": "elsewhere.example"},
+        {"Content-Length": "0"},
+        {"Transfer-Encoding": "chunked"},
+    ],
+)
+def test_a_header_that_would_change_the_request_is_refused(given):
+    with pytest.raises(UsageError, match="the header"):
+        headers(options(), extra_headers=given)
+
+
+def test_query_and_path_are_encoded():
+    found = options(base_url="https://poe.example:8443/base/v1/")
+    call = found.call_of({**ASKED, "extra_query": {"a b": "c&d\r\n"}}, stream=False)
+    assert call.request.target == "/base/v1/chat/completions?a+b=c%26d%0D%0A"
+    assert str(call.request.origin) == "https://poe.example:8443"
+    assert found.get("/usage/x", {}, at_origin=True).request.target == "/usage/x"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.poe.com/v1",
+        "http://127.0.0.1:8000",
+        "http://127.9.9.9",
+        "http://localhost:1/v1",
+        "http://[::1]:1",
+    ],
+)
+def test_https_and_loopback_are_taken(url):
+    assert checked_url(url + "/", allow_insecure=False) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.poe.com/v1",
+        "http://127.example.com",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "http://10.0.0.1",
+        "http://0.0.0.0",
+    ],
+)
+def test_plain_http_elsewhere_must_be_asked_for(url):
+    with pytest.raises(UsageError, match="is not encrypted"):
+        checked_url(url, allow_insecure=False)
+    assert checked_url(url, allow_insecure=True) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.poe.com",
+        "ftp://poe.com",
+        "https://",
+        "https://a:b@poe.com",
+        "https://poe.com?a=b",
+        "https://poe.com#a",
+        "https://poe.com:99999",
+        "https://[::1",
+        "file:///etc/passwd",
+    ],
+)
+def test_other_addresses_are_refused(url):
+    with pytest.raises(UsageError, match="base_url"):
+        checked_url(url, allow_insecure=True)
+
+
+def test_an_origin_is_scheme_host_and_port():
+    assert origin_of("HTTPS://API.Poe.com/v1") == origin_of("https://api.poe.com:443/x")
+    assert str(origin_of("http://[::1]:80/x")) == "http://[::1]"
+
+
+@pytest.mark.parametrize("key", ["short", "with space inside", "line\nbreak-123", "clé-0123456789"])
+def test_a_key_that_cannot_be_one_is_refused_without_showing_it(key):
+    with pytest.raises(AccountError) as caught:
+        options(api_key=key)
+    assert key not in str(caught.value)
+
+
+def test_options_never_show_the_key():
+    found = options(api_key=Secret(KEY))
+    call = found.call_of({**ASKED}, stream=True)
+    assert KEY not in f"{found!r}{call!r}{call.request!r}"
