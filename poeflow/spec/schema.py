@@ -65,11 +65,18 @@ def faults(document: Document, name: str) -> list[Fault]:
 
 @functools.cache
 def _validator(name: str) -> "Validator":
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, validators
     from referencing import Registry
 
+    checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    strict = validators.extend(Draft202012Validator, type_checker=checker)
     registry: Registry[Any] = Registry()
-    return Draft202012Validator(bundled(name), registry=registry)
+    return strict(bundled(name), registry=registry)
+
+
+def _is_integer(_checker: object, value: object) -> bool:
+    """JSON Schema takes 1.0 for an integer; the model does not, and people mean something else."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _problems(document: Document, error: "ValidationError") -> Iterator[Problem]:
