@@ -3,9 +3,7 @@
 The public names are imported when they are first used, so that `import poeflow` costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
-
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost the most here
 if TYPE_CHECKING:
     from poeflow.api import RunOptions as RunOptions
     from poeflow.api import arun as arun
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {
+_HOMES = {
     "poeflow.api": "RunOptions arun check run",
     "poeflow.client.aio": "AsyncPoeClient",
     "poeflow.client.answers": "Completion CompletionChunk",
@@ -53,7 +51,7 @@ _HOMES: Final = {
     ),
     "poeflow.simulator.server": "Simulator",
 }
-_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = sorted([*_HOME_OF, "__version__"])  # noqa: PLE0605 - derived from the table above
 
@@ -62,6 +60,8 @@ def __getattr__(name: str) -> object:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'poeflow' has no attribute {name!r}")
+    from importlib import import_module
+
     found: object = getattr(import_module(home), name)
     globals()[name] = found
     return found

@@ -23,7 +23,7 @@ BUG: Final = 70
 def exit_code_of(command: click.Command) -> int:
     """Run `command` with the process's arguments and return its exit code; never raises."""
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(prog_name="poeflow", standalone_mode=False)
         _flush()
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -37,11 +37,12 @@ def exit_code_of(command: click.Command) -> int:
         _say(_sentence(error))
         return error.exit_code
     except BrokenPipeError:
-        _close_stdout()
+        close_stdout()
         return BROKEN_PIPE
     except OSError as error:
-        _close_stdout()
-        _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        close_stdout()
+        reason = (error.strerror or "the disk refused").lower()
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{reason}")
         return DISK
     except Exception:  # noqa: BLE001 - the one broad handler: a bug becomes a report, not a trace
         _say(_bug_report())
@@ -102,7 +103,7 @@ def _flush() -> None:
     sys.stdout.flush()
 
 
-def _close_stdout() -> None:
+def close_stdout() -> None:
     """Point stdout at nothing, so that the interpreter's last flush does not fail again."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

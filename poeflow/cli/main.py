@@ -7,11 +7,12 @@ from typing import Final
 import click
 
 from poeflow import __version__
-from poeflow.cli.failures import exit_code_of
+from poeflow.cli.failures import BROKEN_PIPE, close_stdout, exit_code_of
 from poeflow.spec.hints import did_you_mean
 
 COMMANDS: Final = {
     "check": "Find every mistake in flows, without running them.",
+    "completion": "Print the script that makes a shell complete poeflow.",
     "init": "Write a first flow to start from.",
     "run": "Run flows.",
     "schema": "Print the JSON Schema of flow files.",
@@ -43,6 +44,13 @@ class LazyGroup(click.Group):
             raise AssertionError(f"{cmd_name} is not a command")
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would make it a failure
+            close_stdout()
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
@@ -67,10 +75,7 @@ def poeflow() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit. Registered as the `poeflow` script."""
-    if sys.argv[1:] == ["--version"]:
-        sys.stdout.write(f"poeflow {__version__}\n")
-        return
+    """Run the command line and exit with its code."""
     sys.exit(exit_code_of(poeflow))
 
 

@@ -1,0 +1,146 @@
+"""The other commands: check, init, schema, version, help, completion, and a bug's report."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+BAD = """\
+poeflow: 1
+steps:
+  draft:
+    model: GPT-5.2
+    prompt: Write about {{ inputs.topic }}.
+  page:
+    render: "{{ steps.draff.text }}"
+"""
+
+
+def test_check_finds_everything_at_its_place_without_a_key(desk):
+    desk.write("flows/bad.yaml", BAD)
+    done = desk.run("check", "flows")
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        'flows/bad.yaml:5:35: unknown input "topic"; there are none',
+        'flows/bad.yaml:7:23: unknown step "draff"; did you mean "draft"?',
+        "2 problems in 1 flow",
+    ]
+    assert done.stdout == ""
+
+
+def test_check_as_json_is_for_tools(desk):
+    desk.write("bad.yaml", BAD)
+    done = desk.run("check", "bad.yaml", "--output", "json")
+    first = json.loads(done.stdout)[0]
+    assert first["place"] == {"path": "bad.yaml", "line": 5, "column": 35}
+    assert first["message"] == 'unknown input "topic"'
+
+
+def test_check_takes_globs_and_says_what_is_sound(desk):
+    flow = "poeflow: 1\nsteps:\n  a: {render: hi}\n"
+    desk.write("one.yaml", flow)
+    desk.write("two.yaml", flow)
+    desk.write("data.yaml", "rows: []\n")
+    done = desk.run("check", "*o*.yaml")
+    assert (done.returncode, done.stderr) == (0, "2 flows ok\n")
+    assert desk.run("check").stderr == "2 flows ok\n"
+
+
+def test_strict_makes_warnings_errors(desk):
+    desk.write("a.yaml", "poeflow: 1\nsteps:\n  a:\n    model: GPT-5.2\n    prompt: hi # there\n")
+    assert desk.run("check", "a.yaml").returncode == 0
+    assert desk.run("check", "a.yaml", "--strict").returncode == 3
+
+
+def test_init_writes_a_flow_that_is_sound_and_runs(desk):
+    done = desk.run("init", "first.yaml")
+    assert (done.returncode, done.stdout) == (0, "wrote first.yaml\n")
+    assert desk.files() == [".gitignore", "first.yaml", "flow.schema.json", "poeflow.toml"]
+    assert desk.run("check", "first.yaml").stderr == "1 flow ok\n"
+    assert desk.run("run", "first.yaml", "--offline").returncode == 0
+
+
+def test_init_overwrites_nothing(desk):
+    desk.write("first.yaml", "mine")
+    done = desk.run("init", "first.yaml")
+    assert done.returncode == 2
+    assert (desk.folder / "first.yaml").read_text() == "mine"
+
+
+def test_schema_prints_the_contract(desk):
+    schema = json.loads(desk.run("schema").stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rum",), 'error: no such command "rum"; did you mean "run"?'),
+        (("run",), "error: missing argument 'FLOW...'."),
+        (("run", "nope.yaml"), "error: nope.yaml: no such file"),
+        (("run", "."), "error: . is a folder"),
+        (
+            ("run", "a.yaml", "--ofline"),
+            "error: no such option '--ofline'. Did you mean '--offline'?",
+        ),
+        (("check", "*.nothing"), "error: *.nothing: nothing matches"),
+    ],
+)
+def test_a_usage_error_says_what_and_ends_with_2(desk, arguments, message):
+    desk.write("a.yaml", "poeflow: 1\nsteps:\n  a: {render: hi}\n")
+    done = desk.run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith(message)
+    assert done.stdout == ""
+
+
+def test_version(desk):
+    assert desk.run("--version").stdout == "poeflow 0.1.0\n"
+
+
+def test_version_imports_next_to_nothing():
+    code = (
+        "import sys; sys.argv = ['poeflow', '--version'];"
+        "from poeflow.cli.start import main; main();"
+        "print(sorted({m.partition('.')[0] for m in sys.modules}"
+        " & {'click', 'yaml', 'jinja2', 'msgspec', 'httpx', 'asyncio', 'rich', 'jsonschema'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "poeflow 0.1.0\n[]\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(desk, shell):
+    done = desk.run("completion", shell)
+    assert done.returncode == 0
+    assert "_POEFLOW_COMPLETE" in done.stdout
+
+
+def test_a_bug_is_reported_as_one_with_a_scrubbed_file(desk):
+    key = "canary-key-0123456789"
+    desk.environ |= {"POE_API_KEY": key, "TMPDIR": str(desk.folder)}
+    code = (
+        "import os, sys, click\n"
+        "from poeflow.cli.failures import exit_code_of\n"
+        "@click.command()\n"
+        "def broken():\n"
+        "    raise ZeroDivisionError(os.environ['POE_API_KEY'])\n"
+        "sys.argv = ['poeflow']\n"
+        "sys.exit(exit_code_of(broken))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=desk.folder,
+        env=desk.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 70
+    assert "this is a bug in poeflow (ZeroDivisionError)" in done.stderr
+    assert "Traceback" not in done.stderr
+    (report,) = desk.folder.glob("poeflow-bug-*.txt")
+    text = report.read_text()
+    assert "ZeroDivisionError: [key]" in text
+    assert key not in text + done.stderr
