@@ -1,0 +1,134 @@
+"""Every block of the README does what it says."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poeflow.simulator.server import Simulator
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SET_UP = [text for kind, text in BLOCKS if kind == "sh" and "-m venv" in text]
+SHELL = [text for kind, text in BLOCKS if kind == "sh" and "-m venv" not in text]
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+FLOWS = [text for kind, text in BLOCKS if kind == "yaml"]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder like a clone, with the API's place taken by a simulator."""
+    shutil.copytree(ROOT / "flows", tmp_path / "flows")
+    (tmp_path / "poeflow.toml").touch()
+    with Simulator() as simulator:
+        environ = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "POE_API_KEY": "some-key-12345",
+            "POE_BASE_URL": simulator.base_url,
+        }
+        yield tmp_path, environ
+
+
+def test_every_kind_of_block_is_tried():
+    assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python"}
+    assert (len(SET_UP), len(SHELL), len(PYTHON), len(FLOWS)) == (2, 4, 3, 1)
+
+
+@pytest.mark.parametrize("block", SHELL)
+def test_shell_blocks_run(checkout, block):
+    folder, environ = checkout
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_blocks_run(checkout, block):
+    folder, environ = checkout
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", FLOWS)
+def test_flows_in_it_run(checkout, block):
+    folder, environ = checkout
+    (folder / "flows/shown.yaml").write_text(block)
+    done = subprocess.run(
+        [sys.executable, "-m", "poeflow.cli.main", "run", "flows/shown.yaml", "--offline"],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_mistakes_it_shows_are_told_like_that(checkout):
+    folder, environ = checkout
+    run = [sys.executable, "-m", "poeflow.cli.main"]
+    subprocess.run([*run, "init", "hello.yaml"], cwd=folder, env=environ, check=True)
+    path = folder / "hello.yaml"
+    text = path.read_text()
+    path.write_text(
+        text.replace("{ inputs.topic", "{ inputs.topc").replace("steps.facts", "steps.fact")
+    )
+    done = subprocess.run(
+        [*run, "check", "hello.yaml"],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (shown,) = [text for kind, text in BLOCKS if kind == "text"]
+    assert done.stderr.splitlines()[:-1] == shown.splitlines()
+
+
+def test_ci_runs_the_command_for_contributors():
+    _, contribute = SET_UP
+    for page in (".github/CONTRIBUTING.md", ".ci/run"):
+        assert contribute.strip() in (ROOT / page).read_text()
+
+
+def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
+    folder, environ = checkout
+    flows = sorted(path.name for path in (folder / "flows").glob("*.yaml"))
+    assert flows == [
+        "attachments.yaml",
+        "code-review.yaml",
+        "custom-parameters.yaml",
+        "product-pages.yaml",
+        "quickstart.yaml",
+        "release-notes.yaml",
+    ]
+    arguments = ["run", "--offline", *(f"flows/{name}" for name in flows)]
+    done = subprocess.run(
+        [sys.executable, "-m", "poeflow.cli.main", *arguments],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
