@@ -62,7 +62,7 @@ def check(project: Project, file: FlowFile, environment: Environment) -> Checked
         *saves(project, file, reads),
         *cycles,
     ]
-    if not errors_only(tuple(problems)) and not file.is_draft:
+    if file.is_sound and not errors_only(tuple(problems)):
         problems += unused(file, found)
     position = {name: index for index, name in enumerate(uses)}
     edges = {name: tuple(sorted(used, key=position.__getitem__)) for name, used in uses.items()}

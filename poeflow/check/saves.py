@@ -101,10 +101,11 @@ def _read_too(file: FlowFile, claim: _Claim, reads: Reads) -> Iterator[Problem]:
     if claim.target in reads.files:
         message = f"{claim.save} is also read by this flow, before it is written"
         yield Problem(claim.place, message, hint)
-    for pattern in sorted(reads.globs):
-        if _covers(pattern, claim.target):
-            message = f"{claim.save} also matches {pattern}, which this flow reads"
-            yield Problem(claim.place, message, hint)
+        return
+    pattern = next((p for p in sorted(reads.globs) if _covers(p, claim.target)), None)
+    if pattern is not None:
+        message = f"{claim.save} also matches {pattern}, which this flow reads"
+        yield Problem(claim.place, message, hint)
 
 
 def _covers(pattern: str, path: str) -> bool:

@@ -16,13 +16,13 @@ from poeflow.spec.tree import Document
 class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     """A flow and where it came from. `path` is canonical in the project: `//flows/notes.yaml`.
 
-    `is_draft` marks one with its faults left out.
+    `is_sound` tells that loading found no error in it, and left nothing out.
     """
 
     flow: Flow
     document: Document
     path: str
-    is_draft: bool = False
+    is_sound: bool = True
 
     @property
     def name(self) -> str:
@@ -62,9 +62,9 @@ def load(project: Project, path: str, *, shown: str) -> Loaded:
     if not isinstance(built, Flow):
         return _with_draft(document, built, path)
     problems = enough((*document.problems, *problems_of(built, document)))
-    is_draft = bool(errors_only(document.problems))
-    file = FlowFile(flow=built, document=document, path=path, is_draft=is_draft)
-    if is_draft:
+    is_sound = not errors_only(problems)
+    file = FlowFile(flow=built, document=document, path=path, is_sound=is_sound)
+    if errors_only(document.problems):
         return Loaded(document=document, file=None, problems=problems, draft=file)
     return Loaded(document=document, file=file, problems=problems)
 
@@ -76,7 +76,7 @@ def _with_draft(document: Document, faults: tuple[Problem, ...], path: str) -> L
     draft = None
     if isinstance(flow, Flow) and mended_document is not None:
         problems |= set(problems_of(flow, mended_document))
-        draft = FlowFile(flow=flow, document=mended_document, path=path, is_draft=True)
+        draft = FlowFile(flow=flow, document=mended_document, path=path, is_sound=False)
     return Loaded(document=document, file=None, problems=enough(problems), draft=draft)
 
 

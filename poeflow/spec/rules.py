@@ -98,11 +98,11 @@ def _lost_tails(document: Document) -> Iterator[Problem]:
 
 def _prose(document: Document) -> Iterator[tuple[str, Node]]:
     """Yield all texts that people write as prose, by their keys, in order."""
-    stack = [node for node in [document.node(("steps",))] if node is not None]
+    roots = [document.node((key,)) for key in ("steps", "defaults")]
+    stack = [node for node in roots if node is not None]
     while stack:
         node = stack.pop()
         for key, value in node.values.items():
             if key in _PROSE_KEYS:
                 yield key, value
-        below = [value for key, value in node.values.items() if key not in _PROSE_KEYS]
-        stack += reversed([*below, *node.items])
+        stack += reversed([*node.values.values(), *node.items])

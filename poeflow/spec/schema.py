@@ -5,7 +5,7 @@ Nothing is ever fetched: the registry is empty.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +66,12 @@ def faults(document: Document, name: str) -> list[Fault]:
 @functools.cache
 def _validator(name: str) -> "Validator":
     from jsonschema import Draft202012Validator, validators
+    from jsonschema.protocols import Validator
     from referencing import Registry
 
     checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-    strict = validators.extend(Draft202012Validator, type_checker=checker)
+    extended: Callable[..., type[Validator]] = validators.extend
+    strict = extended(Draft202012Validator, type_checker=checker)
     registry: Registry[Any] = Registry()
     return strict(bundled(name), registry=registry)
 
@@ -106,6 +108,8 @@ def _culprits(error: "ValidationError") -> list[tuple[Path, bool]]:
     if "propertyNames" in error.absolute_schema_path:
         return [((*path, str(instance)), True)]
     match error.validator:
+        case "const" if not isinstance(instance, int):
+            return []  # its type is a problem of its own
         case "additionalProperties" if isinstance(instance, dict):
             return [((*path, key), True) for key in instance if not _is_known(key, error.schema)]
         case "anyOf" if isinstance(instance, dict) and _has_slip(instance, error):

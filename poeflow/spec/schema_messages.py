@@ -1,9 +1,12 @@
 """Turns a schema error into a sentence a person can act on: what is wrong, and what to do."""
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from poeflow.spec.hints import did_you_mean, nearest, one_of
+from poeflow.spec.elsewhere import where_it_goes
+from poeflow.spec.hints import did_you_mean
+from poeflow.spec.scalars import core_value
 from poeflow.spec.tree import Path
 
 if TYPE_CHECKING:
@@ -19,22 +22,13 @@ _TYPES: Final = {
     "null": "nothing",
 }
 _RIVALS: Final = ("render", "use", "messages", "path", "url", "text", "in")
-_STEP_ID: Final = "^[a-z_][a-z0-9_]*$"
-_KEYS_ELSEWHERE: Final = {
-    "temperature": "temperature goes under params:",
-    "max_tokens": "max_tokens goes under params:",
-    "top_p": "top_p goes under params:",
-    "stop": "stop goes under params:",
-    "save": "save goes under output:",
-    "schema": "schema goes under output:",
-    "format": "format goes under output:",
-    "thinking_budget": "thinking_budget goes under extra_body:",
-    "reasoning_effort": "reasoning_effort goes under params: or extra_body:",
-    "env": "flows read no environment; declare an input and pass --input",
-    "depends_on": 'did you mean "needs"?',
-    "foreach": 'did you mean "for_each"?',
-    "text": 'did you mean "prompt"?',
+_NAMES: Final = {
+    "^[a-z_][a-z0-9_]*$": "use small letters, digits and _, beginning with a letter",
+    "^[A-Za-z][A-Za-z0-9_-]*$": "use letters, digits, _ and -, beginning with a letter",
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$": "use letters, digits, ., _ and -",
 }
+_IN_PARAMS: Final = ("n", "stream_options")
+_OTHER_WORDS: Final = {"developer": "write system; Poe knows no developer role"}
 
 
 def sentence(
@@ -51,17 +45,21 @@ def sentence(
         case "not":
             return _forbidden(culprit, siblings)
         case "additionalProperties":
-            return f'unknown key "{culprit[-1]}"', _where_it_goes(str(culprit[-1]), schema)
+            return f'unknown key "{culprit[-1]}"', where_it_goes(
+                str(culprit[-1]), schema.get("properties", ())
+            )
         case "required":
             instance: Any = error.instance
             missing = next(key for key in value if key not in instance)
             where = f" in {name}" if culprit else ""
             return f'the key "{missing}" is missing{where}', _describe(schema, missing)
         case "type":
-            return _wrong_type(name, value, error.instance, written)
+            message, hint = _wrong_type(name, value, error.instance, written)
+            return message, hint or _better_type(error, culprit, written)
         case "enum":
             options = [str(option) for option in value]
-            hint = did_you_mean(str(error.instance), options)
+            said = str(error.instance)
+            hint = _OTHER_WORDS.get(said) or did_you_mean(said, options)
             return f"{_shown(written)} is not one of {', '.join(options)}", hint
         case "const":
             return f"{name} must be {value}", f"write {name}: {value}"
@@ -84,15 +82,6 @@ def _name(culprit: Path) -> str:
     return f'step "{culprit[-1]}"' if culprit[-2:-1] == ("steps",) else culprit[-1]
 
 
-def _where_it_goes(key: str, schema: Any) -> str:
-    """Return where an unknown key belongs, or the known key it resembles."""
-    known = list(schema.get("properties", {}))
-    elsewhere = nearest(key, _KEYS_ELSEWHERE)
-    if elsewhere is not None and elsewhere not in known and not did_you_mean(key, known):
-        return _KEYS_ELSEWHERE[elsewhere]
-    return one_of(key, known)
-
-
 def _shown(written: str) -> str:
     text = " ".join(written.split())
     return text if len(text) <= 60 else text[:57] + "..."
@@ -108,7 +97,10 @@ def _forbidden(culprit: Path, siblings: Iterable[str]) -> tuple[str, str]:
     """Say why a key whose schema is `false` cannot stand here."""
     name = str(culprit[-1])
     if culprit[-2:-1] == ("extra_body",):
-        return f'extra_body may not hold "{name}"', "it has a key of its own in the step"
+        hint = (
+            f"{name} goes under params:" if name in _IN_PARAMS else f"{name} is a key of the step"
+        )
+        return f'extra_body may not hold "{name}"', hint
     rival = next((key for key in _RIVALS if key in siblings and key != name), None)
     if rival is None:
         return f'"{name}" goes with "use"', f"remove {name}:, or add use:"
@@ -126,19 +118,31 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
         return f"{name} must be {wanted}, not {_shown(written)}", f'quote it: "{_shown(written)}"'
     if "array" in allowed and isinstance(instance, str):
         return f"{name} must be {wanted}, not text", f"write [{_shown(written)}]"
-    if isinstance(instance, str):
-        return f"{name} must be {wanted}, not {_shown(written)}", ""
     kind = "a list" if isinstance(instance, list) else "a mapping"
     shown = kind if isinstance(instance, list | dict) else _shown(written)
     return f"{name} must be {wanted}, not {shown}", ""
 
 
+def _better_type(error: "ValidationError", culprit: Path, written: str) -> str:
+    """Return what was probably meant by a value of the wrong type."""
+    instance: Any = error.instance
+    if culprit == ("steps",) and isinstance(instance, list):
+        return "write each step as a key: its id, a colon, and what it does"
+    if not isinstance(instance, str):
+        return _example(error)
+    if written[:1] in "\"'" and not isinstance(core_value(instance), str):
+        return f"remove the quotes: {instance}"
+    if re.match(r"[a-z_]+:\S", instance) and error.validator_value == "object":
+        return "put a space behind the colon"
+    if culprit == ("defaults",) or culprit[:1] == ("models",):
+        return f"write {{model: {_shown(written)}}}"
+    return _example(error)
+
+
 def _wrong_shape(error: "ValidationError", name: str, written: str) -> tuple[str, str]:
     match error.validator_value:
-        case pattern if pattern == _STEP_ID:
-            name = str(error.instance)
-            hint = "use small letters, digits and _, beginning with a letter"
-            return f'"{name}" is not a valid name', hint
+        case pattern if pattern in _NAMES:
+            return f'"{error.instance}" is not a valid name', _NAMES[str(pattern)]
         case r"\{\{":
             kind = error.schema["type"] if isinstance(error.schema, dict) else ["number"]
             wanted = _TYPES[kind[0]]
@@ -181,4 +185,6 @@ def _yaml(value: Any) -> str:
     """Show a small value as a person would write it in YAML."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(part)}" for key, part in value.items()) + "}"
-    return "[" + ", ".join(map(_yaml, value)) + "]" if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

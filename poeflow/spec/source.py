@@ -8,6 +8,7 @@ stay text.
 import re
 from typing import Any, Final
 
+import msgspec
 import yaml
 from yaml._yaml import CParser
 
@@ -16,7 +17,7 @@ from poeflow.errors import InvalidFlowError
 from poeflow.problems import Place, Problem
 from poeflow.spec.scalars import core_value
 from poeflow.spec.tree import Document, Node, Style
-from poeflow.spec.yaml_hints import hint_for
+from poeflow.spec.yaml_problems import QUOTE, alias_hint, syntax_problem
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -44,10 +45,11 @@ def parse(text: str, path: str) -> Document:
     try:
         root = builder.document()
     except _UnreadableError as stop:
-        return Document(path=path, text=text, root=None, problems=(stop.problem,))
+        problems = (*builder.problems, stop.problem)
+        return Document(path=path, text=text, root=None, problems=problems)
     except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
-        problem = _syntax_problem(error, text, path)
-        return Document(path=path, text=text, root=None, problems=(problem,))
+        problems = (*builder.problems, syntax_problem(error, text, path))
+        return Document(path=path, text=text, root=None, problems=problems)
     return Document(path=path, text=text, root=root, problems=tuple(builder.problems))
 
 
@@ -208,24 +210,27 @@ class _Builder:
             return key
         written = self.text[key.start : key.end].strip()
         if isinstance(key.data, list | dict):
-            hint = (
-                "quote it, or use |" if "{{" in self.text[max(0, key.start - 1) : key.end] else ""
-            )
-            raise _UnreadableError(
-                self._problem(event, "a key must be text, not a collection", hint)
-            )
+            raise _UnreadableError(self._collection_as_key(event))
         self._note(event, f"the key {written or 'null'} is not text", f'quote it: "{written}"')
         return None
+
+    def _collection_as_key(self, event: Any) -> Problem:
+        start = event.start_mark.index
+        if self.text[start - 1 : start + 1] != "{{":
+            return self._problem(event, "a key must be text, not a collection")
+        problem = self._problem(event, "a value that begins with {{ is a mapping to YAML", QUOTE)
+        line, column = problem.place.line, problem.place.column - 1
+        return msgspec.structs.replace(problem, place=Place(self.path, line, column))
 
     def _alias(self, event: Any) -> Node:
         name = event.anchor or ""
         target = self._anchors.get(name)
         if target is None:
-            word = "itself" if name in self._anchors else "an unknown anchor"
-            message = f"the alias *{name} refers to {word}"
-            line = _line_text(self.text, event.start_mark.line)
-            hint = "" if name in self._anchors else hint_for(line)
-            raise _UnreadableError(self._problem(event, message, hint or "remove it"))
+            if name in self._anchors:
+                message = f"the alias *{name} refers to itself"
+                raise _UnreadableError(self._problem(event, message, "remove it"))
+            message = f"there is no anchor &{name} above this alias"
+            raise _UnreadableError(self._problem(event, message, alias_hint(name)))
         self._aliases += 1
         self._aliased_nodes += target.size
         if self._aliases > MAX_ALIASES or self._aliased_nodes > MAX_ALIASED_NODES:
@@ -257,24 +262,3 @@ def _refusal(text: str, path: str) -> Problem | None:
     name = _FORBIDDEN_NAMES.get(found.group(), f"U+{ord(found.group()):04X} (a line separator)")
     hint = 'remove it, or write it as an escape in "double quotes"'
     return Problem(Place(path, line, column), f"{name} is in the file", hint)
-
-
-def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        if mark is None:
-            return Problem(Place(path), f"not YAML: {error.problem}")
-        place = Place(path, mark.line + 1, mark.column + 1)
-        hint = hint_for(_line_text(text, mark.line))
-        return Problem(place, f"not YAML: {error.problem}", hint)
-    position = getattr(error, "position", 0)
-    line = text.count("\n", 0, position) + 1
-    column = position - text.rfind("\n", 0, position)
-    code = ord(text[position]) if position < len(text) else 0
-    message = f"the control character U+{code:04X} is not allowed"
-    return Problem(Place(path, line, column), message, "remove it")
-
-
-def _line_text(text: str, line: int) -> str:
-    lines = text.split("\n", line + 1)
-    return lines[line] if line < len(lines) else ""

@@ -105,14 +105,29 @@ def wide() -> dict[str, Json]:
 
 
 _WORDS = st.sampled_from(
-    ["", "x", "{{ x }}", "{% x %}", "prompt", "file", "path", "url", "https://x", "1", "90s", "json"]
+    [
+        "",
+        "x",
+        "{{ x }}",
+        "{% x %}",
+        "prompt",
+        "file",
+        "path",
+        "url",
+        "https://x",
+        "1",
+        "90s",
+        "json",
+    ]
 )
 _NUMBERS = st.one_of(
     st.integers(-3, 25), st.integers(), st.floats(allow_nan=False, allow_infinity=False)
 )
 _SCALARS = st.one_of(_WORDS, _NUMBERS, st.booleans(), st.none(), st.just(1.0))
 VALUES = st.recursive(
-    _SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(_WORDS, v, max_size=3), max_leaves=5
+    _SCALARS,
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(_WORDS, v, max_size=3),
+    max_leaves=5,
 )
 
 
