@@ -9,7 +9,9 @@ from poeflow.digest import Json
 from poeflow.errors import StepError
 from poeflow.spec.model import Output
 
-_FENCE: Final = re.compile(r"\s*```[A-Za-z0-9_-]*\n(.*?)\n?```\s*", re.DOTALL)
+_FENCE: Final = re.compile(r"\s*```[^\n`]*\n(.*?)\n?```\s*", re.DOTALL)
+_BYTE: Final = re.compile(r" \(byte (\d+)\)$")
+_SHOWN: Final = 60
 MAX_TEXT: Final = 32 * 1024 * 1024
 
 
@@ -21,18 +23,34 @@ def data_of(output: Output, text: str) -> Json:
     """
     if output.format != "json":
         return None
+    if len(text) > MAX_TEXT:
+        raise StepError("the answer is too long to read as JSON", hint="ask for less")
+    text = text.removeprefix("\ufeff")
     fenced = _FENCE.fullmatch(text)
     body = fenced[1] if fenced else text
-    if len(body) > MAX_TEXT:
-        raise StepError("the answer is too long to read as JSON", hint="ask for less")
     try:
-        data: Json = msgspec.json.decode(body.encode("utf-8", "surrogatepass"))
-    except (msgspec.DecodeError, RecursionError) as error:
-        beginning = " ".join(body.split())[:60]
-        hint = f'it begins "{beginning}"; ask for JSON only in the prompt'
-        raise StepError(f"the answer is not JSON: {_lower(str(error))}", hint=hint) from None
+        data: Json = msgspec.json.decode(body.encode())
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        beginning = " ".join(body[: 2 * _SHOWN].split())[:_SHOWN]
+        begins = f'it begins "{beginning}"' if beginning else "it is empty"
+        hint = f"{begins}; ask for JSON only in the prompt"
+        raise StepError(f"the answer is not JSON: {_reason(error, body)}", hint=hint) from None
     return data
 
 
-def _lower(text: str) -> str:
+def _reason(error: Exception, body: str) -> str:
+    """Say why and where, in lines and columns instead of msgspec's bytes."""
+    match error:
+        case RecursionError():
+            return "it is nested too deep"
+        case UnicodeEncodeError():
+            return "it holds half a character"
+        case _:
+            text = str(error).removeprefix("JSON is malformed: ")
+    text = text.replace("Input data was truncated", "it ends too early")
+    at = _BYTE.search(text)
+    if at is not None:
+        before = body.encode()[: int(at[1])].decode(errors="ignore")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        text = f"{text[: at.start()]} in line {line}, column {column}"
     return text[:1].lower() + text[1:]
