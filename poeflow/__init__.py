@@ -5,7 +5,6 @@ The public names are imported when they are first used, so that `import poeflow`
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost the most here
 if TYPE_CHECKING:
-    from poeflow.api import RunOptions as RunOptions
     from poeflow.api import arun as arun
     from poeflow.api import check as check
     from poeflow.api import run as run
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
     from poeflow.errors import TruncatedStreamError as TruncatedStreamError
     from poeflow.errors import UsageError as UsageError
     from poeflow.simulator.server import Simulator as Simulator
+    from poeflow.wiring import RunOptions as RunOptions
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "poeflow.api": "RunOptions arun check run",
+    "poeflow.api": "arun check run",
     "poeflow.client.aio": "AsyncPoeClient",
     "poeflow.client.answers": "Completion CompletionChunk",
     "poeflow.client.commands": "Timeouts",
@@ -50,6 +50,7 @@ _HOMES = {
         " RateLimitError TruncatedStreamError UsageError"
     ),
     "poeflow.simulator.server": "Simulator",
+    "poeflow.wiring": "RunOptions",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.commands import Command, Read, Reply, Send, Wait
+from poeflow.client.commands import Command, Exchange, Read, Reply, Send, Wait
 from poeflow.client.driving import adrive
 from poeflow.client.exchange import Opened
 from poeflow.client.transport import AsyncResponse, AsyncTransport
 from poeflow.clock import Clock
+
+T = TypeVar("T")
 
 
 class Line:
@@ -108,3 +110,39 @@ class AsyncStream:
         if slots is not None:
             self._line.close()
             await slots.__aexit__(None, None, None)
+
+
+class Lines:
+    """Hands out lines: as many at once as a client may have."""
+
+    def __init__(
+        self, carrier: AsyncTransport, clock: Clock, slots: AbstractAsyncContextManager[object]
+    ) -> None:
+        self._carrier = carrier
+        self._clock = clock
+        self._slots = slots
+
+    async def perform(self, exchange: Exchange[T]) -> T:
+        """Drive an exchange to its end."""
+        async with self._slots:
+            line = Line(self._carrier, self._clock)
+            try:
+                return await adrive(exchange, line.perform)
+            finally:
+                line.close()
+
+    async def open(self, exchange: Exchange[Opened]) -> AsyncStream:
+        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
+        await self._slots.__aenter__()
+        line = Line(self._carrier, self._clock)
+        try:
+            found = await adrive(exchange, line.perform)
+        except BaseException:
+            line.close()
+            await self._slots.__aexit__(None, None, None)
+            raise
+        return AsyncStream(found, line, self._slots)
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        await self._carrier.aclose()

@@ -78,14 +78,14 @@ class Conversation:
         while True:
             if not data:
                 data = yield from self._receive(ends, has_begun=has_begun)
-            found = self._talk.receive_head(data)
-            if found is not None:
-                self._first = self._talk.first_body()
-                return replace(found, sent_at=sent_at)
             if not data and not has_begun:
                 raise LostError(was_sent=self._was_sent)
             if not data:
                 raise cut_short(self._request.origin)
+            found = self._talk.receive_head(data)
+            if found is not None:
+                self._first = self._talk.first_body()
+                return replace(found, sent_at=sent_at)
             has_begun = True
             data = b""
 

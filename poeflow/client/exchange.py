@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from poeflow import errors
 from poeflow.client.answers import Completion, CompletionChunk
 from poeflow.client.attempt import Attempt
 from poeflow.client.commands import Call, Conduct, Exchange, Read, Wait
@@ -17,15 +18,6 @@ from poeflow.client.stream import ChunkReader, Unpacking, whole_completion
 from poeflow.client.wire import Head
 from poeflow.digest import Json, decode_json
 from poeflow.durations import spoken
-from poeflow.errors import (
-    APIConnectionError,
-    APIError,
-    APIResponseError,
-    APIStatusError,
-    APITimeoutError,
-    RateLimitError,
-    TruncatedStreamError,
-)
 
 T = TypeVar("T")
 _ERROR_BODY: Final = 1024 * 1024
@@ -91,12 +83,14 @@ class Opened:
         """Read on. A connection that breaks after the answer's end is its end."""
         try:
             return (yield from self._attempt.read())
-        except APIConnectionError as error:
+        except errors.APIConnectionError as error:
             if self._reader.has_answer:
                 return b""
-            if isinstance(error, APITimeoutError) or not self._reader.has_begun:
+            if isinstance(error, errors.APITimeoutError) or not self._reader.has_begun:
                 raise
-            raise TruncatedStreamError(self.completion(), request_id=self.request_id) from error
+            raise errors.TruncatedStreamError(
+                self.completion(), request_id=self.request_id
+            ) from error
 
     def _read_whole(self) -> Exchange[None]:
         """Take the answer of a server that does not stream, as one chunk."""
@@ -128,7 +122,7 @@ def _attempts(
             if head.status != 200:
                 yield from _refuse(attempt, head)
             return (yield from consume(attempt, head))
-        except APIError as error:
+        except errors.APIError as error:
             elapsed = conduct.clock.monotonic() - began
             again = conduct.policy.wait_after(
                 error, attempt=number, elapsed=elapsed, is_media=call.is_media
@@ -171,7 +165,7 @@ def _document(attempt: Attempt, head: Head) -> Exchange[Json]:
     except UNREADABLE:
         request_id = request_id_of(head.headers, attempt.conduct.scrubber)
         message = "the server answered with something that is not JSON"
-        raise APIResponseError(message, request_id=request_id) from None
+        raise errors.APIResponseError(message, request_id=request_id) from None
 
 
 def _refuse(attempt: Attempt, head: Head) -> Exchange[None]:
@@ -180,7 +174,7 @@ def _refuse(attempt: Attempt, head: Head) -> Exchange[None]:
         unpacking = Unpacking(head.headers.get("content-encoding", ""), limit=_ERROR_BODY)
         while data := (yield from attempt.read()):
             content += unpacking.feed(data)
-    except APIError:
+    except errors.APIError:
         pass  # the status says enough, whatever became of the body
     now = attempt.conduct.clock.now()
     scrubber = attempt.conduct.scrubber
@@ -201,7 +195,7 @@ def _drain() -> Exchange[None]:
         for _ in range(4):
             if not (yield Read(_DRAIN)):
                 return
-    except (APIError, TimeoutError):
+    except (errors.APIError, TimeoutError):
         return
 
 
@@ -215,16 +209,16 @@ def _tell(call: Call, chunks: deque[CompletionChunk]) -> None:
         call.on_progress(Delta(text, reasoning))
 
 
-def _pause(conduct: Conduct, error: APIError, again: float | None) -> None:
+def _pause(conduct: Conduct, error: errors.APIError, again: float | None) -> None:
     """Hold every call of this origin back where it said that it is too much."""
-    if isinstance(error, RateLimitError):
+    if isinstance(error, errors.RateLimitError):
         wait = again if again is not None else error.retry_after or 0.0
         if wait <= conduct.policy.max_wait:
             conduct.pace.pause(conduct.clock.monotonic() + wait)
 
 
-def _say_when(error: APIError, longest: float) -> None:
-    asked = error.retry_after if isinstance(error, APIStatusError) else None
+def _say_when(error: errors.APIError, longest: float) -> None:
+    asked = error.retry_after if isinstance(error, errors.APIStatusError) else None
     if asked is not None and asked > longest:
         when = f"in {spoken(asked)}" if asked < _FAR_AWAY else "much later"
         error.hint = f"the server asks to come back {when}"

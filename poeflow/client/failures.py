@@ -75,8 +75,10 @@ def status_error(
     body = _body(content, scrubber)
     told = _told(body)
     text = told.get("message") or told.get("text")
+    if 300 <= status <= 399:
+        text = "the server redirects elsewhere, which is never followed; check the base URL"
     if not isinstance(text, str) or not text.strip():
-        text = _without_body(status, content)
+        text = _without_body(content)
     error = _error(status, told, text, scrubber)
     error.body = body
     error.request_id = request_id_of(headers, scrubber)
@@ -180,9 +182,7 @@ def _told(body: Json) -> Mapping[str, Json]:
     return body
 
 
-def _without_body(status: int, content: bytes) -> str:
-    if 300 <= status <= 399:
-        return "the server redirects elsewhere, which is never followed; check the base URL"
+def _without_body(content: bytes) -> str:
     if content.lstrip()[:1] == b"<":
         return "the server answered with a web page"
     return "the server gave no reason"

@@ -7,23 +7,12 @@ from typing import Final, Literal
 from urllib.parse import urlencode, urlsplit
 
 from poeflow.client.commands import Call, Conduct, Timeouts
-from poeflow.client.limits import Pace
 from poeflow.client.messages import ChatRequest
 from poeflow.client.params import AskParams, encoded
 from poeflow.client.progress import Progress
-from poeflow.client.retry import DEFAULT_ATTEMPTS, Policy
 from poeflow.client.wire import Body, WireRequest, chat_body, origin_of
-from poeflow.clock import Clock
-from poeflow.errors import AccountError, UsageError
-from poeflow.redact import Scrubber, Secret, visible
-from poeflow.settings import (
-    DEFAULT_BASE_URL,
-    KEY_PAGE,
-    KEY_VARIABLE,
-    api_key_from,
-    base_url_from,
-    process_environment,
-)
+from poeflow.errors import UsageError
+from poeflow.redact import Secret, visible
 
 CHAT: Final = "/chat/completions"
 _LONGEST_TIMEOUT: Final = 86_400
@@ -38,13 +27,14 @@ Validation = Literal["strict", "legacy"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """A client's settings. `key` None means requests go out without one (a local server)."""
+    """A client's settings. `proxy` is the address of the proxy in front of it, or None."""
 
-    key: Secret | None
+    key: Secret
     base_url: str
     conduct: Conduct
     validation: Validation | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = field(default=None, repr=False)
 
     def with_(
         self,
@@ -57,9 +47,9 @@ class Options:
         """Return the same options but for what is given."""
         policy, timeouts = self.conduct.policy, self.conduct.timeouts
         if attempts is not None:
-            policy = replace(policy, attempts=_at_least_one("attempts", attempts))
+            policy = replace(policy, attempts=at_least_one("attempts", attempts))
         if timeout is not None:
-            timeouts = _timeouts(timeout, timeouts)
+            timeouts = timeouts_from(timeout, timeouts)
         return replace(
             self,
             conduct=replace(self.conduct, policy=policy, timeouts=timeouts),
@@ -117,68 +107,8 @@ class Options:
             headers["poe-feature"] = f"chat-completions-{self.validation}"
         for name, value in {**self.headers, **given}.items():
             headers[_header_name(name, value)] = value
-        if self.key is not None:
-            headers["authorization"] = f"Bearer {self.key.reveal()}"
+        headers["authorization"] = f"Bearer {self.key.reveal()}"
         return tuple(headers.items())
-
-
-def options_from(
-    *,
-    api_key: str | Secret | None,
-    base_url: str | None,
-    allow_insecure: bool,
-    clock: Clock,
-    attempts: int = DEFAULT_ATTEMPTS,
-    timeout: float | Timeouts | None = None,
-    concurrency: int | None = None,
-    requests_per_minute: int | None = None,
-    validation: Validation | None = None,
-) -> Options:
-    """Return a client's options; key and base URL fall back to the environment.
-
-    Raises `AccountError` without a key, `UsageError` where an argument is wrong.
-    """
-    environ = process_environment()
-    url = checked_url(
-        base_url or base_url_from(environ) or DEFAULT_BASE_URL, allow_insecure=allow_insecure
-    )
-    key = _key(api_key) if api_key is not None else api_key_from(environ)
-    if key is None:
-        raise AccountError(
-            "there is no API key", hint=f"set {KEY_VARIABLE}; keys are at {KEY_PAGE}"
-        )
-    for name, limit in (("concurrency", concurrency), ("requests_per_minute", requests_per_minute)):
-        if limit is not None:
-            _at_least_one(name, limit)
-    conduct = Conduct(
-        clock=clock,
-        scrubber=Scrubber(key),
-        pace=Pace(per_minute=requests_per_minute),
-        policy=Policy(attempts=_at_least_one("attempts", attempts)),
-        timeouts=_timeouts(timeout, Timeouts()) if timeout is not None else Timeouts(),
-    )
-    return Options(key=key, base_url=url, conduct=conduct, validation=validation)
-
-
-def checked_url(url: str, *, allow_insecure: bool) -> str:
-    """Return a base URL without its last slash.
-
-    Raises `UsageError`, also for plain http: it would show the key to everyone on the way.
-    """
-    try:
-        parts, origin = urlsplit(url), origin_of(url)
-    except ValueError:
-        raise UsageError("base_url is not a web address") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError("base_url is not a web address", hint=f"it looks like {DEFAULT_BASE_URL}")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise UsageError("base_url may hold no user name, query or fragment")
-    if parts.scheme == "http" and not origin.is_loopback and not allow_insecure:
-        raise UsageError(
-            f"base_url {origin} is not encrypted",
-            hint="use https, or pass allow_insecure=True where the network is yours",
-        )
-    return url.rstrip("/")
 
 
 def _header_name(name: str, value: str) -> str:
@@ -192,16 +122,11 @@ def _header_name(name: str, value: str) -> str:
     return lower
 
 
-def _key(given: str | Secret) -> Secret:
-    if isinstance(given, Secret):
-        return given
-    try:
-        return Secret(given)
-    except ValueError as error:
-        raise AccountError(f"api_key: {error}", hint=f"keys are at {KEY_PAGE}") from None
+def _query(query: Mapping[str, str]) -> str:
+    return f"?{urlencode(query)}" if query else ""
 
 
-def _timeouts(given: float | Timeouts, otherwise: Timeouts) -> Timeouts:
+def timeouts_from(given: float | Timeouts, otherwise: Timeouts) -> Timeouts:
     if isinstance(given, Timeouts):
         for clock in fields(given):
             _positive(f"timeout.{clock.name}", getattr(given, clock.name))
@@ -215,11 +140,7 @@ def _positive(name: str, value: float) -> float:
     return float(value)
 
 
-def _at_least_one(name: str, value: int) -> int:
+def at_least_one(name: str, value: int) -> int:
     if value < 1:
         raise UsageError(f"{name} must be a whole number of at least 1")
     return value
-
-
-def _query(query: Mapping[str, str]) -> str:
-    return f"?{urlencode(query)}" if query else ""

@@ -2,34 +2,21 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack, overload
+from contextlib import nullcontext
+from typing import Self
 
-from poeflow.client.account import (
-    Balance,
-    Model,
-    PointsPage,
-    balance_from,
-    models_from,
-    points_from,
-    points_query,
-)
 from poeflow.client.answers import Completion
-from poeflow.client.commands import Exchange, Timeouts
-from poeflow.client.driving import drive
-from poeflow.client.exchange import Opened, completed, fetched, opened
+from poeflow.client.commands import Timeouts
+from poeflow.client.exchange import completed
 from poeflow.client.messages import ChatRequest
-from poeflow.client.options import Options, Validation, options_from
-from poeflow.client.params import AskParams
+from poeflow.client.options import Options, Validation
 from poeflow.client.progress import Progress
-from poeflow.client.sync_stream import Line, Stream
-from poeflow.client.transport import Injected, Transport, transport_for
+from poeflow.client.setup import options_from
+from poeflow.client.sync_resources import Chat, Models, Usage
+from poeflow.client.sync_stream import Lines
+from poeflow.client.transport import Injected, transport_for
 from poeflow.clock import Clock, SystemClock
 from poeflow.redact import Secret
-from poeflow.settings import check_certificates, process_environment, proxy_from
-
-T = TypeVar("T")
 
 
 class PoeClient:
@@ -72,22 +59,16 @@ class PoeClient:
             requests_per_minute=requests_per_minute,
             validation=validation,
         )
-        environ = process_environment()
-        check_certificates(environ)
-        proxy = proxy_from(environ, options.base_url)
-        carrier = transport_for(transport, proxy=proxy, clock=clock)
+        carrier = transport_for(transport, proxy=options.proxy, clock=clock)
         slots = threading.BoundedSemaphore(concurrency) if concurrency else nullcontext()
-        self._set_up(options, carrier, slots)
+        self._set_up(options, Lines(carrier, clock, slots))
 
-    def _set_up(
-        self, options: Options, carrier: Transport, slots: AbstractContextManager[object]
-    ) -> None:
+    def _set_up(self, options: Options, lines: Lines) -> None:
         self._options = options
-        self._carrier = carrier
-        self._slots = slots
-        self.chat = _Chat(self)
-        self.models = _Models(self)
-        self.usage = _Usage(self)
+        self._lines = lines
+        self.chat = Chat(options, lines)
+        self.models = Models(options, lines)
+        self.usage = Usage(options, lines)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._options.base_url!r})"
@@ -95,17 +76,12 @@ class PoeClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close idle connections; requests under way finish."""
-        self._carrier.close()
+        self._lines.close()
 
     def with_options(
         self,
@@ -120,7 +96,7 @@ class PoeClient:
             attempts=attempts, timeout=timeout, validation=validation, headers=headers
         )
         client = object.__new__(type(self))
-        client._set_up(changed, self._carrier, self._slots)
+        client._set_up(changed, self._lines)
         return client
 
     def ask(
@@ -139,95 +115,4 @@ class PoeClient:
         """
         options = self._options.with_(attempts=attempts, timeout=timeout)
         call = options.call(request, on_progress=on_progress, media=media)
-        return self.perform(completed(call, options.conduct))
-
-    def perform(self, exchange: Exchange[T]) -> T:
-        """Drive an exchange to its end."""
-        with self._slots:
-            line = Line(self._carrier, self._options.conduct.clock)
-            try:
-                return drive(exchange, line.perform)
-            finally:
-                line.close()
-
-    def open(self, exchange: Exchange[Opened]) -> Stream:
-        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
-        self._slots.__enter__()
-        line = Line(self._carrier, self._options.conduct.clock)
-        try:
-            found = drive(exchange, line.perform)
-        except BaseException:
-            line.close()
-            self._slots.__exit__(None, None, None)
-            raise
-        return Stream(found, line, self._slots)
-
-    @property
-    def options(self) -> Options:
-        return self._options
-
-
-class _Chat:
-    def __init__(self, client: PoeClient) -> None:
-        self.completions = _Completions(client)
-
-
-class _Completions:
-    def __init__(self, client: PoeClient) -> None:
-        self._client = client
-
-    @overload
-    def create(
-        self, *, stream: Literal[False] | None = None, **params: Unpack[AskParams]
-    ) -> Completion: ...
-
-    @overload
-    def create(self, *, stream: Literal[True], **params: Unpack[AskParams]) -> Stream: ...
-
-    @overload
-    def create(
-        self, *, stream: bool | None, **params: Unpack[AskParams]
-    ) -> Completion | Stream: ...
-
-    def create(
-        self, *, stream: bool | None = None, **params: Unpack[AskParams]
-    ) -> Completion | Stream:
-        """Ask a bot: the whole answer, or with `stream=True` its chunks as they arrive.
-
-        The parameters are those of `AskParams`. Raises `UsageError` before anything is sent where
-        one is wrong, then an `APIError`. A stream is not asked for again once it gave a chunk.
-        """
-        options = self._client.options
-        call = options.call_of(params, stream=bool(stream))
-        if stream:
-            return self._client.open(opened(call, options.conduct))
-        return self._client.perform(completed(call, options.conduct))
-
-
-class _Models:
-    def __init__(self, client: PoeClient) -> None:
-        self._client = client
-
-    def list(self) -> tuple[Model, ...]:
-        """Return every public bot."""
-        options = self._client.options
-        call = options.get("/models", {})
-        return models_from(self._client.perform(fetched(call, options.conduct)))
-
-
-class _Usage:
-    def __init__(self, client: PoeClient) -> None:
-        self._client = client
-
-    def current_balance(self) -> Balance:
-        """Return what is left on the account; a cheap way to test a key."""
-        options = self._client.options
-        call = options.get("/usage/current_balance", {}, at_origin=True)
-        return balance_from(self._client.perform(fetched(call, options.conduct)))
-
-    def points_history(self, *, limit: int = 20, starting_after: str | None = None) -> PointsPage:
-        """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
-        options = self._client.options
-        query = points_query(limit, starting_after)
-        call = options.get("/usage/points_history", query, at_origin=True)
-        return points_from(self._client.perform(fetched(call, options.conduct)))
+        return self._lines.perform(completed(call, options.conduct))

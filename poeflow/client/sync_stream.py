@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.commands import Command, Read, Reply, Send, Wait
+from poeflow.client.commands import Command, Exchange, Read, Reply, Send, Wait
 from poeflow.client.driving import drive
 from poeflow.client.exchange import Opened
 from poeflow.client.transport import Response, Transport
 from poeflow.clock import Clock
+
+T = TypeVar("T")
 
 
 class Line:
@@ -106,3 +108,39 @@ class Stream:
         if slots is not None:
             self._line.close()
             slots.__exit__(None, None, None)
+
+
+class Lines:
+    """Hands out lines: as many at once as a client may have."""
+
+    def __init__(
+        self, carrier: Transport, clock: Clock, slots: AbstractContextManager[object]
+    ) -> None:
+        self._carrier = carrier
+        self._clock = clock
+        self._slots = slots
+
+    def perform(self, exchange: Exchange[T]) -> T:
+        """Drive an exchange to its end."""
+        with self._slots:
+            line = Line(self._carrier, self._clock)
+            try:
+                return drive(exchange, line.perform)
+            finally:
+                line.close()
+
+    def open(self, exchange: Exchange[Opened]) -> Stream:
+        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
+        self._slots.__enter__()
+        line = Line(self._carrier, self._clock)
+        try:
+            found = drive(exchange, line.perform)
+        except BaseException:
+            line.close()
+            self._slots.__exit__(None, None, None)
+            raise
+        return Stream(found, line, self._slots)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._carrier.close()

@@ -145,7 +145,7 @@ class Talk:
             raise ValueError("a header or the address holds what HTTP does not allow") from None
 
     def receive_head(self, data: bytes) -> Head | None:
-        """Take bytes (b"" at the end) and return the head once it is whole.
+        """Take bytes and return the head once it is whole.
 
         Raises `APIResponseError` for what is not HTTP.
         """

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.clock import Clock
+from poeflow.errors import AccountError
 from poeflow.events import Listener
 from poeflow.files import Project
 from poeflow.redact import Secret
+from poeflow.settings import KEY_PAGE, KEY_VARIABLE
 from poeflow.store.cache import Cache
 from poeflow.store.ledger import Ledger
 
@@ -31,3 +33,11 @@ class Means:
     simulated: bool
     key: Secret | None = None
     refresh: bool = False
+
+
+def no_key(reason: str) -> AccountError:
+    """Return the error of a run that would have to ask and has no key."""
+    return AccountError(
+        f"there is no API key in {KEY_VARIABLE}, and {reason}",
+        hint=f"get a key at {KEY_PAGE}, or try it with --offline",
+    )

@@ -4,24 +4,22 @@ import asyncio
 import unicodedata
 from collections.abc import Callable
 
-import msgspec
-
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest
-from poeflow.client.progress import Delta, Progress, Retrying
+from poeflow.client.progress import Progress
 from poeflow.digest import sha256_of
 from poeflow.engine.fingerprint import fingerprint
-from poeflow.engine.means import Means
+from poeflow.engine.means import Means, no_key
 from poeflow.engine.plan import Plan
 from poeflow.engine.request import Composer
 from poeflow.engine.result import Source, StepResult
+from poeflow.engine.telling import told
 from poeflow.engine.texts import Texts, Values
-from poeflow.errors import AccountError, StepError
-from poeflow.events import FileWritten, RetryPlanned, StepStarted, TextArrived, Warned
+from poeflow.errors import StepError
+from poeflow.events import FileWritten, StepStarted, Warned
 from poeflow.files import check_output_path
 from poeflow.outputs.parse import data_of
 from poeflow.outputs.write import file_bytes
-from poeflow.settings import KEY_PAGE, KEY_VARIABLE
 from poeflow.spec.model import Output
 
 _FLAGS = {
@@ -30,14 +28,6 @@ _FLAGS = {
     "no_finish": ("the answer has no finish reason", "ask again, or accept: [no_finish]"),
     "content_filter": ("the answer was stopped by a content filter", "change the prompt"),
 }
-
-
-def no_key(reason: str) -> AccountError:
-    """Return the error of a run that would have to ask and has no key."""
-    return AccountError(
-        f"there is no API key in {KEY_VARIABLE}, and {reason}",
-        hint=f"get a key at {KEY_PAGE}, or try it with --offline",
-    )
 
 
 class StepRunner:
@@ -117,22 +107,8 @@ class StepRunner:
         return completion
 
     def _tell(self, step: str, progress: Progress) -> None:
-        match progress:
-            case Delta(text=text, reasoning=reasoning):
-                for piece, kind in ((reasoning, "reasoning"), (text, "text")):
-                    if piece:
-                        arrived = TextArrived(at=self._elapsed(), step=step, text=piece)
-                        self._means.listen(msgspec.structs.replace(arrived, kind=kind))
-            case Retrying(error=error, wait=wait, attempt=attempt):
-                self._means.listen(
-                    RetryPlanned(
-                        at=self._elapsed(),
-                        step=step,
-                        attempt=attempt,
-                        wait=wait,
-                        reason=error.message,
-                    )
-                )
+        for event in told(progress, step, self._elapsed()):
+            self._means.listen(event)
 
     async def _save(self, step: str, result: StepResult, values: Values) -> None:
         """Write the step's file: claimed once, recorded in the ledger, then replaced whole."""

@@ -8,8 +8,8 @@ from client_desk import ASKED, KEY
 
 from poeflow.client.account import points_query
 from poeflow.client.messages import RESERVED
-from poeflow.client.options import checked_url, options_from
 from poeflow.client.params import AskParams, encoded
+from poeflow.client.setup import checked_url, options_from
 from poeflow.client.wire import origin_of
 from poeflow.clock import SystemClock
 from poeflow.errors import AccountError, UsageError

@@ -7,7 +7,7 @@ from poeflow.client.aio_stream import AsyncStream
 from poeflow.client.sync_stream import Stream
 
 
-def sync(client: PoeClient, flag: bool) -> None:  # noqa: FBT001 the point is an unknown bool
+def sync(client: PoeClient, flag: bool) -> None:
     create = client.chat.completions.create
     assert_type(create(model="a", messages=[]), Completion)
     assert_type(create(model="a", messages=[], stream=False), Completion)
@@ -18,7 +18,7 @@ def sync(client: PoeClient, flag: bool) -> None:  # noqa: FBT001 the point is an
         assert_type(chunk.choices[0].delta.content, str | None)
 
 
-async def asynchronous(client: AsyncPoeClient, flag: bool) -> None:  # noqa: FBT001 as above
+async def asynchronous(client: AsyncPoeClient, flag: bool) -> None:
     create = client.chat.completions.create
     assert_type(await create(model="a", messages=[]), Completion)
     assert_type(await create(model="a", messages=[], stream=False), Completion)

@@ -1,29 +1,21 @@
 """`poeflow run`: run flows, results on stdout, progress on stderr."""
 
-import contextlib
-import json
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 import click
 
-from poeflow.api import Checkup, RunOptions, checkup, run_checked
+from poeflow.api import Checkup, checkup, run_checked
 from poeflow.cli.commands.check import show
 from poeflow.cli.interrupts import run_until_done
+from poeflow.cli.results import Output, listener, print_results
 from poeflow.cli.targets import target_of
 from poeflow.cli.values import environment, input_texts
-from poeflow.clock import SystemClock
-from poeflow.digest import Json, encode_json
 from poeflow.engine.run import Outcome
 from poeflow.errors import most_serious
-from poeflow.events import Listener
 from poeflow.problems import errors_only
-from poeflow.redact import visible
-from poeflow.report.jsonl import JsonLines
-from poeflow.report.plain import PlainReport
+from poeflow.wiring import RunOptions
 
 EPILOG: Final = """\b
 Examples:
@@ -31,7 +23,6 @@ Examples:
   poeflow run flows/notes.yaml --input topic=otters --input text=@notes.md
   poeflow run flows/*.yaml --output jsonl > events.jsonl
 """
-Output = Literal["text", "json", "jsonl"]
 
 
 class _Options(TypedDict):
@@ -95,12 +86,12 @@ def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[_Optio
     for target, checked in zip(found, checkups, strict=True):
         outcomes[target.shown] = _run_one(checked, texts, options)
     if options["output"] != "jsonl":
-        _print(outcomes, options["output"])
+        print_results(outcomes, options["output"])
     ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
 
 
 def _run_one(checked: Checkup, texts: dict[str, str], options: _Options) -> Outcome:
-    with _listener(options["output"]) as listen:
+    with listener(options["output"]) as listen:
         return run_until_done(
             run_checked(
                 checked,
@@ -117,46 +108,3 @@ def _run_one(checked: Checkup, texts: dict[str, str], options: _Options) -> Outc
                 ),
             )
         )
-
-
-@contextlib.contextmanager
-def _listener(output: Output) -> Iterator[Listener]:
-    """Yield what shows the run: live on a terminal that can, else as lines."""
-    if output == "jsonl":
-        yield JsonLines(sys.stdout)
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
-        from poeflow.report.live import LiveReport
-
-        color = not os.environ.get("NO_COLOR")
-        with LiveReport(sys.stderr, SystemClock(), color=color) as report:
-            yield report
-    else:
-        yield PlainReport(sys.stderr)
-
-
-def _print(outcomes: dict[str, Outcome], output: Output) -> None:
-    """Write the results of the flows that succeeded, in order."""
-    finished = {name: made.outputs for name, made in outcomes.items() if made.exit_code == 0}
-    for name, outputs in finished.items():
-        values = list(outputs.values())
-        if output == "text" and len(values) == 1:
-            _write(_text(values[0]))
-        elif len(outcomes) == 1 or output == "text":
-            _write(_text(outputs))
-        else:
-            _write(encode_json({name: outputs}).decode())
-
-
-def _text(value: Json | dict[str, Json]) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-def _write(text: str) -> None:
-    """Write a result: as it is into a pipe or file, made harmless on a terminal."""
-    shown = visible(text) if sys.stdout.isatty() else text
-    data = (shown.rstrip("\n") + "\n").encode("utf-8", "replace")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()

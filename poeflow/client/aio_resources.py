@@ -1,0 +1,99 @@
+"""What the asynchronous client offers, by the names of the OpenAI SDK: chat, models, usage."""
+
+from typing import Literal, Unpack, overload
+
+from poeflow.client.account import (
+    Balance,
+    Model,
+    PointsPage,
+    balance_from,
+    models_from,
+    points_from,
+    points_query,
+)
+from poeflow.client.aio_stream import AsyncStream, Lines
+from poeflow.client.answers import Completion
+from poeflow.client.exchange import completed, fetched, opened
+from poeflow.client.options import Options
+from poeflow.client.params import AskParams
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self.completions = Completions(options, lines)
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    @overload
+    async def create(
+        self, *, stream: Literal[False] | None = None, **params: Unpack[AskParams]
+    ) -> Completion: ...
+
+    @overload
+    async def create(
+        self, *, stream: Literal[True], **params: Unpack[AskParams]
+    ) -> AsyncStream: ...
+
+    @overload
+    async def create(
+        self, *, stream: bool | None, **params: Unpack[AskParams]
+    ) -> Completion | AsyncStream: ...
+
+    async def create(
+        self, *, stream: bool | None = None, **params: Unpack[AskParams]
+    ) -> Completion | AsyncStream:
+        """Ask a bot: the whole answer, or with `stream=True` its chunks as they arrive.
+
+        The parameters are those of `AskParams`. Raises `UsageError` before anything is sent where
+        one is wrong, then an `APIError`. A stream is not asked for again once it gave a chunk.
+        """
+        options = self._options
+        call = options.call_of(params, stream=bool(stream))
+        if stream:
+            return await self._lines.open(opened(call, options.conduct))
+        return await self._lines.perform(completed(call, options.conduct))
+
+
+class Models:
+    """`client.models`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    async def list(self) -> tuple[Model, ...]:
+        """Return every public bot."""
+        options = self._options
+        call = options.get("/models", {})
+        return models_from(await self._lines.perform(fetched(call, options.conduct)))
+
+
+class Usage:
+    """`client.usage`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    async def current_balance(self) -> Balance:
+        """Return what is left on the account; a cheap way to test a key."""
+        options = self._options
+        call = options.get("/usage/current_balance", {}, at_origin=True)
+        return balance_from(await self._lines.perform(fetched(call, options.conduct)))
+
+    async def points_history(
+        self, *, limit: int = 20, starting_after: str | None = None
+    ) -> PointsPage:
+        """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
+        options = self._options
+        query = points_query(limit, starting_after)
+        call = options.get("/usage/points_history", query, at_origin=True)
+        return points_from(await self._lines.perform(fetched(call, options.conduct)))

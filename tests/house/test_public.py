@@ -1,0 +1,104 @@
+"""The public face: names, errors with their exit codes, help texts."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import poeflow
+from poeflow import errors
+from poeflow.cli.main import COMMANDS
+
+HELP = Path(__file__).parent / "help.txt"
+
+
+def test_the_public_names():
+    assert poeflow.__all__ == sorted(
+        [
+            "APIConnectionError",
+            "APIError",
+            "APIResponseError",
+            "APIStatusError",
+            "APITimeoutError",
+            "AsyncPoeClient",
+            "AuthenticationError",
+            "BadRequestError",
+            "Completion",
+            "CompletionChunk",
+            "InsufficientCreditsError",
+            "InternalServerError",
+            "InvalidFlowError",
+            "ModerationError",
+            "NotFoundError",
+            "Outcome",
+            "PermissionDeniedError",
+            "PoeClient",
+            "PoeflowError",
+            "RateLimitError",
+            "RunOptions",
+            "Simulator",
+            "Timeouts",
+            "TruncatedStreamError",
+            "UsageError",
+            "__version__",
+            "arun",
+            "check",
+            "run",
+        ]
+    )
+    for name in poeflow.__all__:
+        assert getattr(poeflow, name) is not None
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = "import sys, poeflow; print([m for m in sys.modules if m.startswith('poeflow')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['poeflow']\n"
+
+
+def drawn() -> dict[str, tuple[str, int]]:
+    """Return the tree drawn in the docstring: each error's parent and exit code."""
+    found: dict[str, tuple[str, int]] = {}
+    trail: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"([│├└─ ]*)(\w+Error) +(\d+)", line)
+        if match:
+            depth = len(match[1])
+            trail = [entry for entry in trail if entry[0] < depth]
+            found[match[2]] = (trail[-1][1] if trail else "Exception", int(match[3]))
+            trail.append((depth, match[2]))
+    return found
+
+
+def test_the_error_tree_is_as_drawn():
+    classes = {
+        name: (found.__mro__[1].__name__, found.exit_code)
+        for name, found in vars(errors).items()
+        if isinstance(found, type) and issubclass(found, errors.PoeflowError)
+    }
+    assert drawn() == classes
+    assert {code for _, code in classes.values()} <= set(errors.EXIT_CLASSES)
+
+
+def test_exit_codes_have_one_order():
+    assert sorted(errors.PRECEDENCE) == sorted(errors.EXIT_CLASSES)
+    assert errors.most_serious([]) == 0
+    assert errors.most_serious([4, 6, 1, 9, 5, 3, 2, 7, 8, 70, 130]) == 130
+    assert errors.most_serious([4, 6, 1]) == 1
+
+
+def test_help_is_as_in_the_golden_file(request):
+    texts = []
+    for arguments in ([], *([name] for name in COMMANDS)):
+        done = subprocess.run(
+            [sys.executable, "-m", "poeflow.cli.main", *arguments, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"COLUMNS": "80", "PATH": ""},
+        )
+        texts.append(f"$ poeflow {' '.join([*arguments, '--help'])}\n{done.stdout}")
+    text = "\n".join(texts)
+    if request.config.getoption("--rewrite-cases"):
+        HELP.write_text(text)
+    assert text == HELP.read_text()
