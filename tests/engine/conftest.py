@@ -1,0 +1,54 @@
+"""A project with one flow, run in process against a simulator on a real socket."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from poeflow.api import checkup, run_checked
+from poeflow.engine.run import Outcome
+from poeflow.events import Event
+from poeflow.files import Project
+from poeflow.simulator.server import Simulator
+from poeflow.wiring import RunOptions
+
+
+@dataclass
+class Bench:
+    folder: Path
+    simulator: Simulator
+    events: list[Event] = field(default_factory=list)
+
+    def write(self, name: str, text: str | bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+
+    def run(self, flow: str, **options) -> Outcome:
+        """Write `flow` as a.yaml and run it; events of the run are kept."""
+        self.write("a.yaml", flow)
+        self.events.clear()
+        environ = {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": self.simulator.base_url}
+        given = {"environ": environ, "folder": self.folder, "listen": self.events.append}
+        found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
+        return asyncio.run(run_checked(found, RunOptions(**(given | options))))
+
+    def prompts(self) -> list[str]:
+        """Return the last message of every request that came in."""
+        return [request.json["messages"][-1]["content"] for request in self.simulator.requests]
+
+    def kinds(self) -> list[tuple[str, str | None]]:
+        """Return what happened to which step, without the text that arrived."""
+        told = [
+            (type(event).__name__, getattr(event, "step", None))
+            for event in self.events
+            if type(event).__name__ != "TextArrived"
+        ]
+        return told[1:-1]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    with Simulator() as simulator:
+        yield Bench(tmp_path, simulator)

@@ -1,0 +1,311 @@
+"""A plan becomes a run: order, failures, stored answers, files and what is told of them."""
+
+import stat
+
+import pytest
+
+from poeflow.errors import (
+    AccountError,
+    BadRequestError,
+    InvalidFlowError,
+    StepError,
+    UsageError,
+)
+from poeflow.events import FileWritten, RetryPlanned, StepFinished, TextArrived, Warned
+from poeflow.simulator.server import Simulator
+
+CHAIN = """\
+poeflow: 1
+steps:
+  last: {model: GPT-5.2, prompt: "last after {{ (steps.middle.text | length > 0) | tojson }}"}
+  middle: {model: GPT-5.2, prompt: "middle after {{ (steps.first.text | length > 0) | tojson }}"}
+  first: {model: GPT-5.2, prompt: first}
+"""
+DIAMOND = """\
+poeflow: 1
+limits: {concurrency: 8}
+steps:
+  top: {model: GPT-5.2, prompt: top}
+  left: {model: GPT-5.2, prompt: left, needs: [top]}
+  right: {model: GPT-5.2, prompt: right, needs: [top]}
+  bottom: {model: GPT-5.2, prompt: bottom, needs: [left, right]}
+"""
+
+
+def test_steps_run_after_what_they_need(bench):
+    outcome = bench.run(CHAIN)
+    assert outcome.exit_code == 0
+    assert bench.prompts() == ["first", "middle after true", "last after true"]
+    assert list(outcome.outputs) == ["last"]
+
+
+def test_independent_steps_run_at_the_same_time_up_to_the_limit(bench):
+    with Simulator(latency=0.2) as simulator:
+        bench.simulator = simulator
+        bench.run(DIAMOND)
+        assert simulator.peak_concurrency == 2
+        bench.run(DIAMOND, refresh=True, concurrency=1)
+        assert len(simulator.requests) == 8
+        assert (bench.prompts()[0], bench.prompts()[3]) == ("top", "bottom")
+
+
+def test_a_failure_skips_dependants_and_starts_nothing_new(bench, tmp_path):
+    script = tmp_path / "script.yaml"
+    script.write_text('simulator: 1\nrules:\n- {match: {text: left}, fault: "400"}\n')
+    with Simulator(script=script) as simulator:
+        bench.simulator = simulator
+        outcome = bench.run(DIAMOND, concurrency=1)
+    assert outcome.exit_code == 1
+    assert isinstance(outcome.failures["left"], BadRequestError)
+    assert outcome.skipped == {"right": "left failed", "bottom": "left failed"}
+    assert outcome.outputs == {}
+
+
+def test_keep_going_runs_what_does_not_depend_on_the_failure(bench, tmp_path):
+    script = tmp_path / "script.yaml"
+    script.write_text('simulator: 1\nrules:\n- {match: {text: left}, fault: "400"}\n')
+    with Simulator(script=script) as simulator:
+        bench.simulator = simulator
+        outcome = bench.run(DIAMOND, concurrency=1, keep_going=True)
+    assert sorted(outcome.results) == ["right", "top"]
+    assert outcome.skipped == {"bottom": "left failed"}
+
+
+def test_the_same_request_is_answered_from_the_cache_and_says_so(bench):
+    first = bench.run(CHAIN)
+    second = bench.run(CHAIN)
+    assert second.outputs == first.outputs
+    assert len(bench.simulator.requests) == 3
+    sources = {e.step: e.source for e in bench.events if isinstance(e, StepFinished)}
+    assert sources == {"first": "cached", "middle": "cached", "last": "cached"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "asked"),
+    [
+        ("prompt: hi", "prompt: hi # a comment", 0),
+        ("prompt: hi", "prompt: |\n      hi", 0),
+        ("prompt: hi", "prompt: hi\n    timeout: 5m", 0),
+        ("prompt: hi", "prompt: hi\n    stream: false", 0),
+        ("prompt: hi", "prompt: hi\n    retry: {attempts: 2}", 0),
+        ("prompt: hi", "prompt: ho", 1),
+        ("prompt: hi", "prompt: hi\n    params: {temperature: 0}", 1),
+        ("prompt: hi", "prompt: hi\n    extra_body: {thinking_budget: 1}", 1),
+        ("prompt: hi", "prompt: hi\n    system: be short", 1),
+        ("GPT-5.2", "GPT-5.4", 1),
+    ],
+)
+def test_what_changes_the_request_asks_again_and_nothing_else_does(bench, before, after, asked):
+    flow = "poeflow: 1\nsteps:\n  a:\n    model: GPT-5.2\n    prompt: hi\n"
+    bench.run(flow)
+    bench.run(flow.replace(before, after))
+    assert len(bench.simulator.requests) == 1 + asked
+
+
+def test_an_attachments_bytes_count_and_its_name_on_disk_does_not(bench):
+    flow = (
+        "poeflow: 1\nsteps:\n  a:\n    model: GPT-5.2\n    prompt: hi\n"
+        "    attachments: [{path: note.txt, name: note.txt}]\n"
+    )
+    bench.write("note.txt", "one")
+    bench.run(flow)
+    bench.write("other.txt", "one")
+    bench.run(flow.replace("path: note.txt", "path: other.txt"))
+    assert len(bench.simulator.requests) == 1
+    bench.write("note.txt", "two")
+    bench.run(flow)
+    assert len(bench.simulator.requests) == 2
+
+
+def test_an_answer_is_on_disk_before_the_step_is_told_to_be_done(bench):
+    folder = bench.folder / ".poeflow/cache"
+    seen = []
+
+    def listen(event):
+        if isinstance(event, StepFinished):
+            seen.append(len(list(folder.rglob("*.json"))))
+
+    bench.run(CHAIN, listen=listen)
+    assert seen == [1, 2, 3]
+
+
+def test_a_cut_answer_fails_the_step_is_kept_and_replaces_nothing(bench, tmp_path):
+    flow = (
+        "poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi, params: {max_tokens: 1},"
+        " output: {save: a.md}}\n"
+    )
+    bench.write("a.md", "old\n")
+    outcome = bench.run(flow)
+    assert isinstance(outcome.failures["a"], StepError)
+    assert str(outcome.failures["a"]).startswith("the answer was cut at the token limit; raise")
+    assert (bench.folder / "a.md").read_text() == "old\n"
+    assert len(list((bench.folder / ".poeflow/cache").rglob("*.json"))) == 1
+    accepted = bench.run(flow.replace("save: a.md", "save: a.md, accept: [length]"))
+    assert accepted.exit_code == 0
+    assert accepted.results["a"].source == "cached"
+    assert (bench.folder / "a.md").read_text() != "old\n"
+
+
+def test_json_becomes_data_and_bad_json_a_failure_that_shows_it(bench, tmp_path):
+    flow = (
+        "poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: list, output: {format: json}}\n"
+        "  b: {render: \"{{ steps.a.data.rows | join('+') }}\"}\n"
+    )
+    script = tmp_path / "script.yaml"
+    script.write_text(
+        "simulator: 1\nrules:\n"
+        '- {match: {text: list, nth: 1}, answer: {text: "```json\\n{\\"rows\\": [1, 2]}\\n```"}}\n'
+        "- {match: {text: list}, answer: {text: Here you go}}\n"
+    )
+    with Simulator(script=script) as simulator:
+        bench.simulator = simulator
+        assert bench.run(flow).outputs == {"b": "1+2"}
+        outcome = bench.run(flow, refresh=True)
+    assert "is not JSON" in str(outcome.failures["a"])
+    assert "Here you go" in str(outcome.failures["a"])
+
+
+def test_files_are_written_whole_private_state_apart(bench):
+    flow = 'poeflow: 1\nsteps:\n  a: {render: "one\\r\\ntwo", output: {save: out/a.txt}}\n'
+    bench.run(flow)
+    assert (bench.folder / "out/a.txt").read_bytes() == b"one\ntwo\n"
+    assert [e for e in bench.events if isinstance(e, FileWritten)] == [
+        FileWritten(at=bench.events[-3].at, step="a", path="out/a.txt", size=8)
+    ]
+    assert stat.S_IMODE((bench.folder / ".poeflow").stat().st_mode) == 0o700
+
+
+def test_two_steps_never_write_one_file(bench):
+    flow = (
+        "poeflow: 1\ninputs: {name: {type: string, default: same}}\nsteps:\n"
+        '  a: {render: one, output: {save: "{{ inputs.name }}.txt"}}\n'
+        "  b: {render: two, output: {save: same.txt}, needs: [a]}\n"
+    )
+    outcome = bench.run(flow)
+    assert "was written by step a already" in str(outcome.failures["b"])
+    assert (bench.folder / "same.txt").read_text() == "one\n"
+
+
+def test_a_value_in_a_path_stays_one_safe_segment(bench):
+    flow = (
+        "poeflow: 1\ninputs: {name: {type: string}}\nsteps:\n"
+        '  a: {render: one, output: {save: "out/{{ inputs.name }}.txt"}}\n'
+    )
+    outcome = bench.run(flow, inputs={"name": "../../etc/x"})
+    assert outcome.exit_code == 1
+    assert not (bench.folder.parent / "etc").exists()
+
+
+def test_the_text_of_a_lone_step_is_told_as_it_comes(bench):
+    outcome = bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n")
+    pieces = [event.text for event in bench.events if isinstance(event, TextArrived)]
+    assert "".join(pieces) == outcome.results["a"].text
+
+
+def test_a_retry_is_told_with_its_reason(bench):
+    with Simulator(faults="500x1") as simulator:
+        bench.simulator = simulator
+        outcome = bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n")
+    assert outcome.exit_code == 0
+    (retry,) = [event for event in bench.events if isinstance(event, RetryPlanned)]
+    assert (retry.step, retry.attempt) == ("a", 1)
+    assert "(500)" in retry.reason
+
+
+def test_attachments_reach_the_request_after_the_text(bench):
+    bench.write("note.txt", "hello")
+    bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: read, attachments: [note.txt]}\n")
+    assert bench.simulator.requests[0].json["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "read"},
+                {
+                    "type": "file",
+                    "file": {
+                        "filename": "note.txt",
+                        "file_data": "data:text/plain;base64,aGVsbG8=",
+                    },
+                },
+            ],
+        }
+    ]
+
+
+def test_a_file_that_is_not_what_it_is_named_is_warned_of(bench):
+    bench.write("note.png", "%PDF-1.4 not a picture")
+    bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: read, attachments: [note.png]}\n")
+    (warning,) = [event for event in bench.events if isinstance(event, Warned)]
+    assert warning.step == "a"
+    assert "note.png" in warning.message
+
+
+def test_a_missing_attachment_named_by_an_input_is_a_problem_before_any_call(bench):
+    flow = (
+        "poeflow: 1\ninputs: {doc: {type: string, default: gone.pdf}}\nsteps:\n"
+        "  first: {model: GPT-5.2, prompt: hi}\n"
+        '  a: {model: GPT-5.2, prompt: hi, attachments: ["{{ inputs.doc }}"]}\n'
+    )
+    with pytest.raises(InvalidFlowError, match=r"a.yaml:5:\d+: .*gone.pdf does not exist"):
+        bench.run(flow)
+    assert bench.simulator.requests == ()
+
+
+def test_params_and_extra_body_are_merged_into_the_request(bench):
+    bench.run(
+        "poeflow: 1\ninputs: {budget: {type: integer, default: 7}}\n"
+        "models: {w: {model: GPT-5.2, params: {temperature: 0.5, max_tokens: 9}}}\n"
+        "defaults: {params: {top_p: 0.1, temperature: 1}}\nsteps:\n"
+        "  a:\n    model: w\n    prompt: hi\n    params: {max_tokens: 900}\n"
+        '    extra_body: {thinking_budget: "{{ inputs.budget }}"}\n'
+    )
+    body = bench.simulator.requests[0].json
+    assert {key: body[key] for key in body if key not in ("messages", "stream")} == {
+        "model": "GPT-5.2",
+        "temperature": 0.5,
+        "top_p": 0.1,
+        "max_tokens": 900,
+        "thinking_budget": 7,
+    }
+
+
+def test_a_parameter_out_of_range_after_rendering_is_not_sent(bench):
+    outcome = bench.run(
+        "poeflow: 1\ninputs: {t: {type: number, default: 5}}\nsteps:\n"
+        '  a: {model: GPT-5.2, prompt: hi, params: {temperature: "{{ inputs.t }}"}}\n'
+    )
+    assert "temperature" in str(outcome.failures["a"])
+    assert bench.simulator.requests == ()
+
+
+def test_without_key_or_stored_answers_nothing_starts(bench):
+    with pytest.raises(AccountError, match="POE_API_KEY"):
+        bench.run(CHAIN, environ={})
+    assert bench.events == []
+
+
+def test_a_render_only_flow_needs_no_key(bench):
+    outcome = bench.run("poeflow: 1\nsteps:\n  a: {render: hi}\n", environ={})
+    assert outcome.outputs == {"a": "hi"}
+
+
+def test_declared_outputs_keep_their_types(bench):
+    outcome = bench.run(
+        "poeflow: 1\ninputs: {n: {type: integer, default: 3}}\nsteps:\n  a: {render: hi}\n"
+        'outputs: {n: "{{ inputs.n }}", text: "{{ steps.a.text }}!"}\n'
+    )
+    assert outcome.outputs == {"n": 3, "text": "hi!"}
+
+
+def test_an_unknown_input_is_a_usage_error(bench):
+    with pytest.raises(UsageError, match="unknown input"):
+        bench.run("poeflow: 1\nsteps:\n  a: {render: hi}\n", inputs={"x": 1})
+
+
+def test_a_damaged_stored_answer_is_asked_again_with_a_warning(bench):
+    bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n")
+    (entry,) = (bench.folder / ".poeflow/cache").rglob("*.json")
+    entry.write_bytes(entry.read_bytes().replace(b"simulated", b"tampered!"))
+    outcome = bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n")
+    assert outcome.results["a"].source == "asked"
+    assert any("was damaged" in e.message for e in bench.events if isinstance(e, Warned))
