@@ -4,11 +4,12 @@ A cancelled request closes its connection and leaves nothing behind.
 """
 
 import asyncio
+import contextlib
 import ssl
 from functools import cached_property
 from typing import Final
 
-from poeflow.client.conversation import Conversation, LostError, Receive, Write
+from poeflow.client.conversation import READ_SIZE, Conversation, LostError, Receive, Write
 from poeflow.client.direct import Shelf, connection_error, lost, tls_context
 from poeflow.client.driving import adrive
 from poeflow.client.wire import Head, Origin, WireRequest
@@ -51,8 +52,23 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._has_ended = True
         self._lost = exc
+        if exc is not None:
+            self._rescue()
         self._wake(self._waiter)
         self._wake(self._drained)
+
+    def _rescue(self) -> None:
+        """Take what the server said before it hung up while we were still sending.
+
+        asyncio gives a connection up where a write fails and reads no more, an early 413 included.
+        """
+        if self._transport is None or self._transport.get_extra_info("ssl_object") is not None:
+            return
+        with contextlib.suppress(OSError), self._transport.get_extra_info("socket").dup() as left:
+            left.setblocking(False)
+            data = left.recv(READ_SIZE)
+            if data:
+                self._pieces.append(data)
 
     def pause_writing(self) -> None:
         self._drained = self.loop.create_future()

@@ -1,9 +1,10 @@
 """The synchronous transport: our own HTTP/1.1 on sockets, connections handed out in O(1)."""
 
-import select
+import selectors
 import socket
 import ssl
 from functools import cached_property
+from typing import Final
 
 from poeflow.client.conversation import READ_SIZE, Conversation, LostError, Receive, Write
 from poeflow.client.direct import Shelf, connection_error, lost, tls_context
@@ -12,21 +13,25 @@ from poeflow.client.wire import Head, Origin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APITimeoutError
 
+_LARGE: Final = 64 * 1024
+READ_OR_WRITE: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
+_Selector: Final[type[selectors.BaseSelector]] = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
+"""`poll` has no limit on descriptors; Windows has none of it and no such limit."""
+
 
 class Connection:
     """One open socket."""
 
-    def __init__(self, opened: socket.socket) -> None:
+    def __init__(self, opened: socket.socket, clock: Clock) -> None:
         self._socket = opened
+        self._clock = clock
 
     @property
     def is_usable(self) -> bool:
         """Whether nothing came while it was idle: what comes then is its end."""
-        if not hasattr(select, "poll"):  # Windows, where select has no limit on descriptors
-            return not select.select([self._socket], [], [], 0)[0]
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return not self._ready(selectors.EVENT_READ, 0)
 
     def perform(self, command: Write | Receive) -> bytes:
         if command.timeout <= 0:
@@ -34,10 +39,30 @@ class Connection:
         self._socket.settimeout(command.timeout)
         if isinstance(command, Receive):
             return self._socket.recv(READ_SIZE)
-        self._socket.sendall(command.data)
-        if command.is_last or self.is_usable:
+        if len(command.data) < _LARGE or isinstance(self._socket, ssl.SSLSocket):
+            self._socket.sendall(command.data)
             return b""
-        return self._socket.recv(READ_SIZE)
+        return self._write(command.data, self._clock.monotonic() + command.timeout)
+
+    def _write(self, data: bytes, ends: float) -> bytes:
+        """Send, and give back what the server answers before it has it all."""
+        rest = memoryview(data)
+        while rest:
+            ready = self._ready(READ_OR_WRITE, ends - self._clock.monotonic())
+            if not ready:
+                raise TimeoutError
+            if ready & selectors.EVENT_READ:
+                early = self._socket.recv(READ_SIZE)
+                if not early:
+                    raise BrokenPipeError
+                return early
+            rest = rest[self._socket.send(rest) :]
+        return b""
+
+    def _ready(self, events: int, timeout: float) -> int:
+        with _Selector() as selector:
+            selector.register(self._socket, events)
+            return sum(ready for _, ready in selector.select(timeout))
 
     def close(self) -> None:
         self._socket.close()
@@ -89,7 +114,7 @@ class DirectTransport:
             raise APITimeoutError(message, hint="check the network") from None
         except OSError as error:
             raise connection_error(error, origin) from None
-        return Connection(opened)
+        return Connection(opened, self._clock)
 
     def _begin(
         self, connection: Connection, request: WireRequest, *, ends: float, head: float

@@ -89,8 +89,12 @@ class ScriptedServer:
         self.connections = 0
         self.open_connections = 0
         self.early = False
+        self.answered = 0
+        self.peak = 0
+        self._busy = 0
+        self._released = threading.Event()
         self._scripts: list[tuple[Action, ...]] = []
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._tls = tls
         self._stopped = threading.Event()
         self._accepted: list[socket.socket] = []
@@ -99,6 +103,25 @@ class ScriptedServer:
 
     def play(self, *scripts: bytes | tuple[Action, ...]) -> None:
         self._scripts += [s if isinstance(s, tuple) else (s,) for s in scripts]
+
+    def hold(self) -> None:
+        """Read and send nothing until `release()`."""
+        self._released.wait(30)
+
+    def release(self) -> None:
+        self._released.set()
+
+    def meet(self, count: int) -> Callable[[], object]:
+        """Return what waits until `count` requests are here at the same time."""
+        barrier = threading.Barrier(count, timeout=30)
+        return barrier.wait
+
+    def wait_for(self, is_so: Callable[[], bool]) -> bool:
+        """Wait for what the server's threads bring about. Raises `TimeoutError` after 20 s."""
+        with self._changed:
+            if not self._changed.wait_for(is_so, 20):
+                raise TimeoutError
+        return True
 
     @property
     def port(self) -> int:
@@ -114,7 +137,11 @@ class ScriptedServer:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        for opened in [self._listener, *self._accepted]:
+        self.release()
+        socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the accepting thread
+        self._threads[0].join(10)
+        self._listener.close()
+        for opened in self._accepted:
             with contextlib.suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
             opened.close()
@@ -128,18 +155,17 @@ class ScriptedServer:
         thread.start()
 
     def _accept(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                opened, _ = self._listener.accept()
-            except OSError:
+        while True:
+            opened, _ = self._listener.accept()
+            if self._stopped.is_set():
+                opened.close()
                 return
             self._accepted.append(opened)
             self.connections += 1
             self._spawn(self._serve, opened, self.connections)
 
     def _serve(self, opened: socket.socket, number: int) -> None:
-        with self._lock:
-            self.open_connections += 1
+        self._count(open_connections=1)
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             stack.callback(opened.close)
             if self._tls is not None:
@@ -147,21 +173,36 @@ class ScriptedServer:
             file = stack.enter_context(opened.makefile("rb"))
             while self._answer(opened, file, number):
                 pass
-        with self._lock:
-            self.open_connections -= 1
+        self._count(open_connections=-1)
 
     def _answer(self, opened: socket.socket, file: Any, number: int) -> bool:
-        lines = list(iter(file.readline, b"\r\n"))
-        if not lines or not lines[-1]:
-            return False
+        lines = []
+        while (line := file.readline()) != b"\r\n":
+            if not line:
+                return False
+            lines.append(line)
         head = b"".join(lines).decode()
         sizes = [line for line in lines if line.lower().startswith(b"content-length:")]
         size = int(sizes[0].partition(b":")[2]) if sizes else 0
         body = b"" if self.early else file.read(size)
-        with self._lock:
+        with self._changed:
             self.requests.append(Received(number, head, body))
             script = self._scripts.pop(0) if self._scripts else (reply(),)
-        return all(self._act(opened, file, action) for action in script)
+            self._busy += 1
+            self.peak = max(self.peak, self._busy)
+            self._changed.notify_all()
+        *actions, last = script
+        goes_on = all(self._act(opened, file, action) for action in actions)
+        self._count(_busy=-1)
+        goes_on = goes_on and self._act(opened, file, last)
+        self._count(answered=1)
+        return goes_on
+
+    def _count(self, **steps: int) -> None:
+        with self._changed:
+            for name, step in steps.items():
+                setattr(self, name, getattr(self, name) + step)
+            self._changed.notify_all()
 
     def _act(self, opened: socket.socket, file: Any, action: Action) -> bool:
         match action:
@@ -220,14 +261,19 @@ class Driver:
             return call(self.client)
         return self._runner.run(_awaited(call, self.client))
 
-    def together(self, count: int, **params: Any) -> list[Any]:
-        """Ask `count` times at once; a failure is among the results."""
+    def together(self, count: int, *, read: bool = False, **params: Any) -> list[Any]:
+        """Ask `count` times at once, with `read` to the end of each stream."""
         asked = {**ASKED, **params}
         if self.is_async:
-            return self._runner.run(_gathered(self.client, count, asked))
+            return self._runner.run(_gathered(self.client, count, asked, read=read))
+
+        def ask() -> Any:
+            found = self.client.chat.completions.create(**asked)
+            return found.final() if read else found
+
         with ThreadPoolExecutor(count) as pool:
-            jobs = [pool.submit(self.client.chat.completions.create, **asked) for _ in range(count)]
-        return [job.exception() or job.result() for job in jobs]
+            jobs = [pool.submit(ask) for _ in range(count)]
+        return [job.result() for job in jobs]
 
     def chunks(self, stream: Any) -> Iterator[Any]:
         """Iterate over a stream of either kind."""
@@ -250,9 +296,12 @@ async def _awaited(call: Callable[[Any], Any], client: Any) -> Any:
     return await found if asyncio.iscoroutine(found) else found
 
 
-async def _gathered(client: Any, count: int, asked: dict[str, Any]) -> list[Any]:
-    calls = (client.chat.completions.create(**asked) for _ in range(count))
-    return await asyncio.gather(*calls, return_exceptions=True)
+async def _gathered(client: Any, count: int, asked: dict[str, Any], *, read: bool) -> list[Any]:
+    async def ask() -> Any:
+        found = await client.chat.completions.create(**asked)
+        return await found.final() if read else found
+
+    return await asyncio.gather(*(ask() for _ in range(count)))
 
 
 async def _next(stream: Any) -> Any:

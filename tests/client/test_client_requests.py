@@ -1,0 +1,238 @@
+"""How often a request is sent and what comes of it, over real connections, sync and async alike."""
+
+import pytest
+from client_desk import (
+    ASKED,
+    CLOSE,
+    DONE,
+    END,
+    KEY,
+    RESET,
+    STREAM,
+    FakeClock,
+    ScriptedServer,
+    chunk,
+    event,
+    piece,
+    reply,
+    streamed,
+)
+
+from poeflow import errors
+from poeflow.client.messages import ChatRequest, Message
+from poeflow.client.progress import Delta, Retrying
+
+ONCE = [301, 302, 400, 401, 402, 403, 404, 413, 418, 422]
+AGAIN = [408, 409, 429, 500, 502, 503, 504, 529]
+REQUEST = ChatRequest(model="Grok-4", messages=(Message(role="user", content="Hi"),), stream=True)
+
+
+def test_an_answer_comes_back_and_the_request_is_what_was_asked(connect, server):
+    server.play(reply(x_request_id="req-1"))
+    answer = connect(server).create(temperature=0.5, extra_body={"thinking_budget": 9})
+    assert (answer.text, answer.request_id) == ("Hello", "req-1")
+    [request] = server.requests
+    assert request.json == {**ASKED, "temperature": 0.5, "thinking_budget": 9}
+    assert request.head.startswith("POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:")
+    assert f"\r\nauthorization: Bearer {KEY}\r\n" in request.head
+    assert request.head.count(KEY) == 1
+
+
+def test_a_stream_gives_its_chunks_and_then_its_connection_back(connect, server):
+    server.play(streamed("Hel", "lo"), streamed("again"))
+    driver = connect(server)
+    stream = driver.create(stream=True)
+    assert [c.choices[0].delta.content for c in driver.chunks(stream)] == ["Hel", "lo", None]
+    assert driver.do(lambda _: stream.final()).text == "Hello"
+    again = driver.create(stream=True)
+    assert driver.do(lambda _: again.final()).text == "again"
+    assert [request.connection for request in server.requests] == [1, 1]
+    assert server.requests[0].json == {**ASKED, "stream": True}
+
+
+def test_the_text_of_a_stream(connect, server):
+    server.play(streamed("Hel", "", "lo"))
+    driver = connect(server)
+    stream = driver.create(stream=True)
+    assert list(driver.chunks(stream.text())) == ["Hel", "lo"]
+
+
+def test_a_server_that_does_not_stream_gives_one_chunk(connect, server):
+    driver = connect(server)
+    [only] = driver.chunks(driver.create(stream=True))
+    assert (only.choices[0].delta.content, only.choices[0].finish_reason) == ("Hello", "stop")
+
+
+@pytest.mark.parametrize("status", ONCE)
+def test_what_a_retry_cannot_fix_is_sent_once(connect, server, status):
+    server.play(reply(status, location="http://127.0.0.1:9/"))
+    with pytest.raises(errors.APIStatusError) as caught:
+        connect(server, clock=FakeClock()).create()
+    assert caught.value.status_code == status
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", AGAIN)
+def test_what_a_retry_can_fix_is_sent_up_to_four_times(connect, server, status, stream):
+    clock = FakeClock()
+    server.play(*[reply(status)] * 9)
+    driver = connect(server, clock=clock)
+    with pytest.raises(errors.APIStatusError) as caught:
+        driver.create(stream=stream)
+    assert caught.value.status_code == status
+    assert len(server.requests) == 4
+    assert all(wait <= most for wait, most in zip(clock.waits, [0.5, 1, 2], strict=True))
+
+
+def test_a_failure_and_then_an_answer_is_an_answer(connect, server):
+    server.play(reply(500), reply(429, retry_after="7"), (RESET,), (b"HTTP/1.1 2", CLOSE), reply())
+    clock = FakeClock()
+    assert connect(server, clock=clock, attempts=5).create().text == "Hello"
+    assert len(server.requests) == 5
+    assert clock.waits[1] == 7.0
+
+
+@pytest.mark.parametrize("settings", [{"attempts": 1}, {"attempts": 2}])
+def test_attempts_count_all_sends(connect, server, settings):
+    server.play(*[reply(500)] * 9)
+    with pytest.raises(errors.InternalServerError):
+        connect(server, clock=FakeClock(), **settings).create()
+    assert len(server.requests) == settings["attempts"]
+
+
+def test_x_should_retry_false_is_obeyed(connect, server):
+    server.play(reply(500, x_should_retry="false"))
+    with pytest.raises(errors.InternalServerError):
+        connect(server, clock=FakeClock()).create()
+    assert len(server.requests) == 1
+
+
+def test_too_long_a_wait_fails_at_once_and_says_when_to_come_back(connect, server):
+    clock = FakeClock()
+    server.play(reply(429, retry_after="300"), reply(503, retry_after="1e200"))
+    driver = connect(server, clock=clock)
+    with pytest.raises(errors.RateLimitError) as caught:
+        driver.create()
+    assert caught.value.hint == "the server asks to come back in 5 min 00 s"
+    with pytest.raises(errors.InternalServerError) as caught:
+        driver.create()
+    assert caught.value.hint == "the server asks to come back much later"
+    assert (len(server.requests), clock.waits) == (2, [])
+
+
+def test_a_429_holds_back_the_other_calls_of_the_client(connect, server):
+    clock = FakeClock()
+    server.play(reply(429, retry_after="30"))
+    driver = connect(server, clock=clock, attempts=1)
+    with pytest.raises(errors.RateLimitError):
+        driver.create()
+    assert driver.create().text == "Hello"
+    other = driver.client.with_options(attempts=2)
+    assert driver.do(lambda _: other.chat.completions.create(**ASKED)).text == "Hello"
+    assert clock.waits == [30.0]
+
+
+def test_an_origin_without_requests_left_is_left_alone(connect, server):
+    clock = FakeClock()
+    server.play(reply(x_ratelimit_remaining_requests="0", x_ratelimit_reset_requests="12"))
+    driver = connect(server, clock=clock)
+    driver.create()
+    assert clock.waits == []
+    driver.create()
+    assert clock.waits == [12.0]
+
+
+def test_requests_per_minute_are_kept(connect, server):
+    clock = FakeClock()
+    driver = connect(server, clock=clock, requests_per_minute=2)
+    for _ in range(5):
+        driver.create()
+    assert clock.waits == [60.0, 60.0]
+
+
+BROKEN_STREAMS = [
+    (STREAM + chunk(event(piece("Hel"))) + END,),
+    (STREAM + chunk(event(piece("Hel"))), CLOSE),
+    (STREAM + chunk(event(piece("Hel"))), RESET),
+    (b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + event(piece("Hel")), CLOSE),
+]
+
+
+@pytest.mark.parametrize("script", BROKEN_STREAMS)
+def test_a_truncated_stream_carries_what_arrived_and_is_not_asked_for_again(
+    connect, server, script
+):
+    server.play(script)
+    driver = connect(server, clock=FakeClock())
+    chunks = driver.chunks(driver.create(stream=True))
+    assert next(chunks).choices[0].delta.content == "Hel"
+    with pytest.raises(errors.TruncatedStreamError) as caught:
+        next(chunks)
+    assert caught.value.completion.text == "Hel"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("script", BROKEN_STREAMS)
+def test_ask_begins_a_broken_stream_again_and_says_so(connect, server, script):
+    heard: list = []
+    server.play(script, streamed("Hello"))
+    driver = connect(server, clock=FakeClock())
+    answer = driver.do(lambda client: client.ask(REQUEST, on_progress=heard.append))
+    assert answer.text == "Hello"
+    assert [type(fact) for fact in heard] == [Delta, Retrying, Delta]
+    assert (heard[0].text, heard[1].attempt, heard[2].text) == ("Hel", 1, "Hello")
+    assert isinstance(heard[1].error, errors.TruncatedStreamError)
+
+
+@pytest.mark.parametrize(
+    "script", [(STREAM, CLOSE), (STREAM + END,), (STREAM + chunk(b": hi\n\n"), RESET), (CLOSE,)]
+)
+def test_a_stream_that_breaks_before_its_first_chunk_is_asked_for_again(connect, server, script):
+    server.play(script, streamed("Hello"))
+    driver = connect(server, clock=FakeClock())
+    stream = driver.create(stream=True)
+    assert driver.do(lambda _: stream.final()).text == "Hello"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("ending", [(CLOSE,), (RESET,), (chunk(b"data: x"), CLOSE)])
+def test_a_connection_that_breaks_after_the_finish_reason_is_the_end(connect, server, ending):
+    body = chunk(event(piece("Hello"))) + chunk(event(piece(finish="stop")))
+    server.play((STREAM + body, *ending))
+    answer = connect(server).do(lambda client: client.ask(REQUEST))
+    assert (answer.text, answer.flag) == ("Hello", None)
+    assert len(server.requests) == 1
+
+
+def test_an_error_in_a_stream_is_raised_after_the_chunks_before_it(connect, server):
+    told = {"error": {"message": "no more points", "code": 402}}
+    server.play((STREAM + chunk(event(piece("Hel"))), chunk(event(told)) + chunk(DONE) + END))
+    driver = connect(server)
+    heard = []
+    with pytest.raises(errors.InsufficientCreditsError):
+        heard.extend(driver.chunks(driver.create(stream=True)))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"<html>busy</html>", errors.APIResponseError),
+        (b'{"error": {"code": 401, "message": "bad key"}}', errors.AuthenticationError),
+        (b"[" * 100_000, errors.APIResponseError),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_inside_a_200_is_an_error(connect, server, body, error, stream):
+    server.play(*[reply(200, body)] * 4)
+    with pytest.raises(error):
+        connect(server, clock=FakeClock()).create(stream=stream)
+
+
+def test_a_redirect_is_an_error_and_the_key_goes_nowhere(connect, server):
+    with ScriptedServer() as elsewhere:
+        server.play(reply(307, location=f"{elsewhere.base_url}/chat/completions"))
+        with pytest.raises(errors.APIStatusError, match="redirects elsewhere"):
+            connect(server).create()
+        assert (len(server.requests), elsewhere.connections) == (1, 0)
