@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.durations import seconds
 from poeflow.problems import Place, Problem
 from poeflow.spec.enough import enough
 from poeflow.spec.hints import nearest, one_of
@@ -26,6 +27,7 @@ def problems_of(flow: Flow, document: Document) -> tuple[Problem, ...]:
 def _all(flow: Flow, document: Document) -> Iterator[Problem]:
     yield from _inputs(flow, document)
     yield from _models(flow, document)
+    yield from _timeouts(flow, document)
     for name, step in flow.steps.items():
         yield from _step(flow, document, name, step)
     yield from _lost_tails(document)
@@ -48,6 +50,16 @@ def _inputs(flow: Flow, document: Document) -> Iterator[Problem]:
         if message:
             place = document.place(("inputs", name, "default"))
             yield Problem(place, f'the default of input "{name}" {message}', "change one of them")
+
+
+def _timeouts(flow: Flow, document: Document) -> Iterator[Problem]:
+    """The schema sees that a number is above 0, but not that `0s` is not."""
+    written: list[tuple[Path, float | str | None]] = [(("defaults",), flow.defaults.timeout)]
+    written += [(("steps", name), step.timeout) for name, step in flow.steps.items()]
+    for owner, timeout in written:
+        if isinstance(timeout, str) and not seconds(timeout):
+            place = document.place((*owner, "timeout"))
+            yield Problem(place, f"timeout: {timeout} is not above 0", "give a positive duration")
 
 
 def _step(flow: Flow, document: Document, name: str, step: Step) -> Iterator[Problem]:

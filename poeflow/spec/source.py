@@ -22,9 +22,15 @@ from poeflow.spec.yaml_problems import QUOTE, alias_hint, syntax_problem
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_ALIASES: Final = 100
+_SHOWN: Final = 40
 MAX_ALIASED_NODES: Final = 10_000
-_FORBIDDEN: Final = re.compile("[\x00\x85\u2028\u2029]")
-_FORBIDDEN_NAMES: Final = {"\0": "a NUL byte", "\x85": "U+0085 (next line)"}
+_FORBIDDEN: Final = re.compile("[\x00\x85\u2028\u2029\ud800-\udfff]")
+_FORBIDDEN_NAMES: Final = {
+    "\0": "a NUL byte",
+    "\x85": "U+0085 (next line)",
+    "\u2028": "U+2028 (a line separator)",
+    "\u2029": "U+2029 (a paragraph separator)",
+}
 _CORE_TAGS: Final = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!"}
 
 _STYLES: Final[dict[str, Style]] = {
@@ -146,7 +152,8 @@ class _Builder:
         if style == "plain" and event.tag is None:
             data = core_value(event.value)
             if isinstance(data, float) and data - data != 0:
-                self._note(event, f"{event.value} is not a number JSON can hold", "")
+                shown = event.value if len(event.value) < _SHOWN else f"{event.value[:_SHOWN]}..."
+                self._note(event, f"{shown} is not a number JSON can hold", "quote it")
                 data = None
         return Node(
             data=data,
@@ -259,6 +266,6 @@ def _refusal(text: str, path: str) -> Problem | None:
         return None
     line = text.count("\n", 0, found.start()) + 1
     column = found.start() - text.rfind("\n", 0, found.start())
-    name = _FORBIDDEN_NAMES.get(found.group(), f"U+{ord(found.group()):04X} (a line separator)")
+    name = _FORBIDDEN_NAMES.get(found.group(), f"U+{ord(found.group()):04X} (half a character)")
     hint = 'remove it, or write it as an escape in "double quotes"'
     return Problem(Place(path, line, column), f"{name} is in the file", hint)

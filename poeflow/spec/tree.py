@@ -33,7 +33,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def child(self, step: str | int) -> "Node | None":
         if isinstance(step, str):
             return self.values.get(step)
-        return self.items[step] if step < len(self.items) else None
+        return self.items[step] if 0 <= step < len(self.items) else None
 
 
 Path = tuple[str | int, ...]

@@ -36,8 +36,10 @@ class _Spot:
     """A place in a text, from 1, with what stands before it in its line."""
 
     def __init__(self, text: str, mark: yaml.Mark) -> None:
-        self.line = mark.line + 1
-        self.column = mark.column + 1
+        lines = text.count("\n") + 1
+        is_past_the_end = mark.line >= lines
+        self.line = lines if is_past_the_end else mark.line + 1
+        self.column = len(text) - text.rfind("\n") if is_past_the_end else mark.column + 1
         self.character = text[mark.index : mark.index + 1]
         self.after = text[mark.index : mark.index + _LONGEST].split("\n", 1)[0]
         start = max(text.rfind("\n", 0, mark.index) + 1, mark.index - _LONGEST)
@@ -76,6 +78,8 @@ def _words(
             return spot, f"the escape {spot.after[:2]} is unknown", hint
         case "did not find expected '-' indicator":
             return spot, "this is no item of the list above it", "begin it with -, or indent it"
+        case "did not find expected node content" if not spot.character:
+            return spot, "the file ends where a value is needed", "close what is open"
         case "did not find expected node content":
             return spot, f"a value is missing before {spot.character}", QUOTE
         case other if "tab character" in other:
@@ -110,7 +114,9 @@ def _colon(spot: _Spot) -> tuple[str, str]:
     return "the text holds a colon", QUOTE
 
 
-def _unreadable_character(text: str, path: str, position: int) -> Problem:
+def _unreadable_character(text: str, path: str, offset: int) -> Problem:
+    """Say which character libyaml refused; it counts in bytes."""
+    position = len(text.encode()[:offset].decode(errors="ignore"))
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
     code = ord(text[position]) if position < len(text) else 0
