@@ -1,0 +1,182 @@
+"""What a run looks like: plain lines, JSON Lines, the live table, and problems with carets."""
+
+import io
+import json
+
+import pytest
+
+from poeflow import events
+from poeflow.problems import Place, Problem
+from poeflow.report.jsonl import JsonLines
+from poeflow.report.live import LiveReport
+from poeflow.report.plain import PlainReport
+from poeflow.report.problems import listing
+
+RUN = (
+    events.RunStarted(at=0, flow="notes", steps=("draft", "page", "late"), simulated=True),
+    events.StepStarted(at=0.1, step="draft", model="GPT-5.2"),
+    events.RetryPlanned(at=0.2, step="draft", attempt=1, wait=4, reason="too many (429)"),
+    events.TextArrived(at=4.3, step="draft", text="Otters "),
+    events.TextArrived(at=4.4, step="draft", text="hm", kind="reasoning"),
+    events.Warned(at=4.5, step="draft", message="note.png is not a picture"),
+    events.StepFinished(
+        at=5, step="draft", source="asked", simulated=True, seconds=4.9, completion_tokens=12
+    ),
+    events.StepStarted(at=5, step="page", model=None),
+    events.FileWritten(at=5, step="page", path="out/page.md", size=7),
+    events.StepFinished(at=5, step="page", source="rendered", simulated=True, seconds=0),
+    events.StepFailed(at=6, step="late", message="no", error_class="failed", seconds=1),
+    events.StepSkipped(at=6, step="last", reason="late failed"),
+    events.RunFinished(
+        at=65,
+        exit_code=1,
+        asked=1,
+        cached=0,
+        rendered=1,
+        failed=1,
+        skipped=1,
+        seconds=65,
+        simulated=True,
+        outputs={},
+    ),
+)
+
+
+class FakeClock:
+    def monotonic(self) -> float:
+        return 0.0
+
+    def now(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError
+
+    async def asleep(self, seconds: float) -> None:
+        raise AssertionError
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_lines_tell_the_whole_run():
+    stream = io.StringIO()
+    for event in RUN:
+        PlainReport(stream)(event)
+    assert stream.getvalue().splitlines() == [
+        "notes: simulated run, nothing is sent to Poe",
+        "draft: asking GPT-5.2",
+        "draft: too many (429), waiting 4.0 s",
+        "draft: warning: note.png is not a picture",
+        "draft: answered in 4.9 s, 12 tokens, simulated",
+        "page: wrote out/page.md",
+        "page: rendered",
+        "late: failed after 1.0 s: no",
+        "last: skipped, late failed",
+        "1 asked, 1 rendered, 1 failed, 1 skipped in 1 min 05 s (simulated)",
+    ]
+
+
+def test_json_lines_hold_every_event_whole():
+    stream = io.StringIO()
+    for event in RUN:
+        JsonLines(stream)(event)
+    records = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [record["event"] for record in records] == [
+        "run_started",
+        "step_started",
+        "retry_planned",
+        "text_arrived",
+        "text_arrived",
+        "warned",
+        "step_finished",
+        "step_started",
+        "file_written",
+        "step_finished",
+        "step_failed",
+        "step_skipped",
+        "run_finished",
+    ]
+    assert records[3] == {
+        "event": "text_arrived",
+        "at": 4.3,
+        "step": "draft",
+        "text": "Otters ",
+        "kind": "text",
+    }
+
+
+HOSTILE = "a\x1b]0;owned\x07b\rc\u202ed\ufeffe\x9bf"
+VISIBLE = r"a\x1b]0;owned\x07b\x0dc\u202ed\ufeffe\x9bf"
+
+
+@pytest.mark.parametrize("report", ["plain", "live"])
+def test_nothing_from_outside_steers_the_terminal(report):
+    stream = Terminal()
+    event = events.StepFailed(
+        at=1, step="draft", message=HOSTILE, error_class="failed", seconds=0.5
+    )
+    if report == "plain":
+        PlainReport(stream)(event)
+    else:
+        with LiveReport(stream, FakeClock(), color=False) as live:
+            live(events.RunStarted(at=0, flow="f", steps=("draft",), simulated=False))
+            live(events.StepStarted(at=0, step="draft", model="GPT-5.2"))
+            live(events.TextArrived(at=0, step="draft", text=HOSTILE))
+            live(event)
+    told = stream.getvalue()
+    assert VISIBLE in told.replace("\n", "")
+    assert "\x1b]0" not in told
+    assert not {"\x07", "\u202e", "\ufeff", "\x9b"} & set(told)
+
+
+def test_json_lines_are_ascii_whatever_a_model_says():
+    stream = io.StringIO()
+    JsonLines(stream)(events.TextArrived(at=0, step="a", text=HOSTILE + "\u2028ß"))
+    assert stream.getvalue().isascii()
+    assert stream.getvalue().count("\n") == 1
+    assert json.loads(stream.getvalue())["text"] == HOSTILE + "\u2028ß"
+
+
+def test_the_live_report_leaves_one_line_a_step_and_the_summary():
+    stream = Terminal()
+    with LiveReport(stream, FakeClock(), color=False) as live:
+        for event in RUN[:10]:
+            live(event)
+        live(RUN[12])
+    told = stream.getvalue()
+    for line in (
+        "✓ draft: answered in 4.9 s, 12 tokens, simulated",
+        "✓ page: rendered",
+        "1 asked, 1 rendered, 1 failed, 1 skipped in 1 min 05 s (simulated)",
+    ):
+        assert line in told
+
+
+PROBLEM = Problem(Place("a.yaml", 2, 5), 'unknown key "promt"', 'did you mean "prompt"?')
+
+
+def test_a_problem_is_one_line_with_place_and_hint():
+    told = listing([PROBLEM], {}, with_carets=False)
+    assert told == 'a.yaml:2:5: unknown key "promt"; did you mean "prompt"?'
+
+
+def test_on_a_terminal_the_line_is_shown_with_a_caret():
+    told = listing([PROBLEM], {"a.yaml": "steps:\n\t a: promt\n"}, with_carets=True)
+    assert told.splitlines() == [
+        'a.yaml:2:5: unknown key "promt"; did you mean "prompt"?',
+        "      a: promt",
+        "        ^",
+    ]
+
+
+def test_a_hostile_source_line_is_shown_harmless_with_the_caret_in_place():
+    problem = Problem(Place("a.yaml", 1, 4), "no", "")
+    told = listing([problem], {"a.yaml": "a\x1b[b"}, with_carets=True)
+    assert told.splitlines() == ["a.yaml:1:4: no", r"    a\x1b[b", "          ^"]
+
+
+def test_a_problem_without_its_source_is_still_told():
+    assert listing([PROBLEM], {}, with_carets=True).startswith("a.yaml:2:5: unknown key")
