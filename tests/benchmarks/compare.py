@@ -1,0 +1,78 @@
+"""Measures poeflow's client beside its peers, side by side in one run, and prints ratios.
+
+`python tests/benchmarks/compare.py [--rows flood,stream] [--peers aiohttp,openai,httpx]
+[--rounds 3] [--server URL]`: see README.md.
+"""
+
+import argparse
+import contextlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TITLES = {
+    "burst": "500 prompts, 50 at a time, 50 ms server, whole process",
+    "flood": "5,000 prompts, 200 at a time, 20 ms server, client alone",
+    "stream": "one stream of 20,000 chunks",
+    "attach": "20 MB attachment, with the peak of memory",
+}
+
+
+@contextlib.contextmanager
+def served(url: str | None) -> Iterator[str]:
+    if url is not None:
+        yield url
+        return
+    command = [sys.executable, str(HERE / "bench_server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        yield server.stdout.readline().strip()
+        server.terminate()
+
+
+def once(row: str, peer: str, url: str) -> tuple[float, float]:
+    """Return seconds and megabytes of one run in a process of its own."""
+    command = [sys.executable, str(HERE / "bench_client.py"), row, peer, url]
+    began = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    elapsed = time.perf_counter() - began
+    seconds, megabytes = map(float, done.stdout.split())
+    return (elapsed if row == "burst" else seconds), megabytes
+
+
+def told(row: str, peer: str, runs: list[tuple[float, float]], ours: float) -> str:
+    seconds = statistics.median(seconds for seconds, _ in runs)
+    line = f"  {peer:<8} {seconds:8.3f} s   poeflow takes {ours / seconds:5.2f} x"
+    if row == "stream":
+        line += f"   {20_000 / seconds:9,.0f} chunks/s"
+    if row == "attach":
+        line += f"   {max(megabytes for _, megabytes in runs):6.0f} MB"
+    return line
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked.add_argument("--rows", default=",".join(TITLES))
+    asked.add_argument("--peers", default="aiohttp,openai,httpx")
+    asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--server", help="a server that takes the x-fake header")
+    given = asked.parse_args()
+    peers = ["poeflow", *filter(None, given.peers.split(","))]
+    with served(given.server) as url:
+        for row in given.rows.split(","):
+            runs: dict[str, list[tuple[float, float]]] = {peer: [] for peer in peers}
+            for _ in range(given.rounds):
+                for peer in peers:
+                    runs[peer].append(once(row, peer, url))
+            ours = statistics.median(seconds for seconds, _ in runs["poeflow"])
+            sys.stdout.write(f"{TITLES[row]}\n")
+            for peer in peers:
+                sys.stdout.write(f"{told(row, peer, runs[peer], ours)}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
