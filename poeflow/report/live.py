@@ -100,10 +100,10 @@ class LiveReport:
             note = visible(row.note) or f"{row.size:,} characters" if row.size or row.note else ""
             table.add_row(Spinner("dots"), Text(step), Text(row.model, "dim"), elapsed, note)
         hidden = len(self._running) - MAX_ROWS
-        if hidden > 0 or self._waiting > 0:
-            table.add_row(
-                "", Text(f"{max(hidden, 0)} more running, {self._waiting} waiting", "dim")
-            )
+        counts = ((hidden, "more running"), (self._waiting, "waiting"))
+        rest = ", ".join(f"{count} {what}" for count, what in counts if count > 0)
+        if rest:
+            table.add_row("", Text(rest, "dim"))
         if len(self._running) == 1:
             row = next(iter(self._running.values()))
             yield Group(table, _tail(row.text, options.max_width, options.size.height - 4))
