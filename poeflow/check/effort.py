@@ -8,6 +8,7 @@ MAX_CODE: Final = 512 * 1024
 """How many characters of template code the texts of one flow may have, includes counted."""
 MAX_PATTERNS: Final = 200
 """How many different patterns over files one flow may have."""
+_BRACES: Final = 4
 _OPENING: Final = re.compile(r"\{[{%#]")
 _CLOSING: Final = re.compile(r"[}%#]\}")
 _INCLUDES: Final = re.compile(r"\{%[-+]?\s*(include|import|from)\b")
@@ -33,9 +34,10 @@ class Effort:
 
 
 def _code(text: str) -> int:
-    """Return how many characters of `text` stand in braces."""
-    total = 0
-    for piece in _OPENING.split(text)[1:]:
+    """Return how many characters of `text` stand in braces, the braces included."""
+    pieces = _OPENING.split(text)[1:]
+    total = _BRACES * len(pieces)
+    for piece in pieces:
         end = _CLOSING.search(piece)
         total += end.start() if end else len(piece)
     return total

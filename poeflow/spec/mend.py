@@ -16,8 +16,8 @@ _ROUNDS: Final = 6
 _MAX_NODES: Final = 20_000
 _MAX_FAULTS: Final = 100
 _STAND_INS: Final[dict[str, Json]] = {
-    "steps": {"render": ""},
-    "models": {"model": "any"},
+    "steps": {"prompt": "-", "model": "Any-Bot", "output": {"format": "json"}},
+    "models": {"model": "Any-Bot"},
     "inputs": {"type": "string"},
 }
 """What takes the place of a whole entry that cannot be kept: its name stays known."""

@@ -98,7 +98,10 @@ def _is_slip(named: str, alias: str) -> bool:
 
 
 def _lost_tails(document: Document) -> Iterator[Problem]:
-    """Warn where a plain text lost its end: YAML reads ` #` as the start of a comment."""
+    """Warn where a plain text lost its end: YAML reads ` #` as the start of a comment.
+
+    Two spaces before it are how people write a comment that they mean.
+    """
     for key, node in _prose(document):
         if node.style != "plain" or not isinstance(node.data, str):
             continue
