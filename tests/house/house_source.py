@@ -1,0 +1,112 @@
+"""The package as its own tests read it: every module's text, tree and imports, nothing imported."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+FRONT = "front"
+GROUND = "ground"
+LEVELS = {
+    GROUND: 0,
+    "spec": 1, "client": 1, "store": 1,
+    "templates": 2, "attachments": 2,
+    "simulator": 3, "outputs": 3,
+    "check": 4, "report": 4,
+    "engine": 5,
+    "wiring": 6,
+    "api": 7,
+    "cli": 8,
+    FRONT: 9,
+}  # fmt: skip
+"""The rooms, and how high each is: `ground` is every other module at the top, `front` the package
+itself. A room named here is a folder or a module."""
+MAY_IMPORT = {
+    GROUND: set(),
+    "spec": set(),
+    "client": set(),
+    "store": set(),
+    "templates": {"spec"},
+    "attachments": {"spec", "client.messages"},
+    "simulator": {"spec", "templates", "client.messages"},
+    "outputs": {"spec", "templates", "client.messages"},
+    "check": {"spec", "templates", "attachments", "outputs"},
+    "report": {"store"},
+    "engine": {"spec", "client", "store", "templates", "attachments", "outputs", "check"},
+    "wiring": {"client", "store", "engine", "simulator"},
+    "api": {
+        "spec", "client", "store", "templates", "attachments", "simulator", "outputs", "check",
+        "engine", "wiring",
+    },
+    "cli": {room for room in LEVELS if LEVELS[room] < LEVELS["cli"]} - {GROUND},
+    FRONT: {"client", "simulator", "engine", "wiring", "api"},
+}  # fmt: skip
+"""What each room may import besides the ground and itself."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module that another imports; `is_late` where that happens inside a function."""
+
+    name: str
+    is_late: bool
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def is_ours(self) -> bool:
+        return self.top == "poeflow"
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of the package: its dotted name and its text."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def room(self) -> str:
+        parts = self.name.split(".")
+        if len(parts) == 1:
+            return FRONT
+        return parts[1] if parts[1] in LEVELS else GROUND
+
+    @cached_property
+    def functions(self) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef, ...]:
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+        return tuple(node for node in ast.walk(self.tree) if isinstance(node, kinds))
+
+    def imports(self, known: frozenset[str]) -> Iterator[Import]:
+        """Yield what is imported; `known` tells `from a import module` from `from a import name`.
+
+        A relative import is yielded as it is written, with its dots.
+        """
+        inside = {id(inner) for function in self.functions for inner in ast.walk(function)}
+        for node in ast.walk(self.tree):
+            is_late = id(node) in inside
+            if isinstance(node, ast.Import):
+                yield from (Import(alias.name, is_late) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                home = "." * node.level + (node.module or "")
+                for alias in node.names:
+                    whole = f"{home}.{alias.name}"
+                    yield Import(whole if whole in known else home, is_late)
+
+
+def package() -> tuple[Module, ...]:
+    """Return every module of poeflow, sorted by name."""
+    found = []
+    for path in sorted((ROOT / "poeflow").rglob("*.py")):
+        dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found.append(Module(dotted.removesuffix(".__init__"), path.read_text("utf-8")))
+    return tuple(found)

@@ -1,0 +1,94 @@
+"""Which imports break the house, as sentences: the rules of layers, third parties and lateness."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from house_source import FRONT, GROUND, MAY_IMPORT, Import, Module
+
+THIRD_PARTY = {
+    "spec": {"yaml", "jsonschema", "referencing"},
+    "client": {"httpx", "h11", "certifi"},
+    "templates": {"jinja2", "yaml"},
+    "simulator": {"h11", "re2", "jinja2"},
+    "report": {"rich"},
+    "cli": {"click", "dotenv"},
+}
+"""What each room may use besides the standard library and msgspec."""
+LATE = {
+    "certifi": "reads a file, needed only for https",
+    "difflib": "needed only where a name was mistyped",
+    "dotenv": "needed only for --env-file",
+    "httpx": "0.2 s, needed only where a transport is injected",
+    "importlib": "finds the lazy public names of the package",
+    "jsonschema": "0.1 s, needed only where the typed decode failed",
+    "re2": "a C++ library, needed only where a schema has a pattern",
+    "referencing": "comes with jsonschema",
+}
+"""What may be imported where it is used, and why."""
+OURS_LATE = {
+    ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
+    ("poeflow.cli.start", "poeflow.cli.main"),
+    ("poeflow.cli.results", "poeflow.report.live"),  # rich is only for a terminal
+    ("poeflow.wiring", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
+}
+IMPORTLIB = {"poeflow", "poeflow.cli.main"}
+"""Who may import by a computed name: the lazy public names, and the lazy commands."""
+
+
+def faults(modules: Iterable[Module]) -> list[str]:
+    """Return a sentence for every import that breaks a rule of its own module's room."""
+    those = tuple(modules)
+    known = frozenset(module.name for module in those)
+    return sorted(
+        {
+            f"{module.name}: {sentence}"
+            for module in those
+            for found in module.imports(known)
+            for sentence in _about(module, found)
+        }
+    )
+
+
+def _about(module: Module, found: Import) -> Iterator[str]:
+    if found.name.startswith("."):
+        yield f"imports {found.name} by a relative name"
+    elif found.is_ours:
+        yield from _about_ours(module, found)
+    elif found.top in sys.stdlib_module_names:
+        if found.top == "importlib" and module.name not in IMPORTLIB:
+            yield "imports by a computed name"
+    else:
+        if found.top not in THIRD_PARTY.get(module.room, set()) | {"msgspec"}:
+            yield f"may not use {found.top}"
+        if found.top == "httpx" and module.name != "poeflow.client.transport":
+            yield "uses httpx, which is the transport's"
+    if found.is_late and not found.is_ours and found.top not in LATE:
+        yield f"imports {found.name} late"
+
+
+def _about_ours(module: Module, found: Import) -> Iterator[str]:
+    there = Module(found.name, "").room
+    within = found.name.removeprefix("poeflow.")
+    if there == FRONT:
+        if module.room != "cli":
+            yield "imports the package itself"
+    elif there not in (module.room, GROUND):
+        rules = MAY_IMPORT[module.room]
+        if not any(within == rule or within.startswith(f"{rule}.") for rule in rules):
+            yield f"may not import {found.name}"
+    if found.is_late and (module.name, found.name) not in OURS_LATE and module.room != FRONT:
+        yield f"imports {found.name} late"
+
+
+def in_cycles(modules: Iterable[Module]) -> set[str]:
+    """Return the modules that import one another in a round, or import one that does."""
+    those = tuple(modules)
+    known = frozenset(module.name for module in those)
+    needs = {
+        module.name: {found.name for found in module.imports(known)} & known - {"poeflow"}
+        for module in those
+        if module.name != "poeflow"
+    }
+    while leaves := {name for name, needed in needs.items() if not needed}:
+        needs = {name: needed - leaves for name, needed in needs.items() if name not in leaves}
+    return set(needs)
