@@ -101,6 +101,7 @@ class _Builder:
         self.path = path
         self.text = text
         self.problems: list[Problem] = []
+        self._last_line = text.count("\n")
         self._parser = CParser(text)
         self._anchors: dict[str, Node | None] = {}
         self._aliases = 0
@@ -148,6 +149,7 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Node:
         mark, style = event.start_mark, _STYLES[event.style or ""]
+        place = self._place(mark)
         data: Json = event.value
         if style == "plain" and event.tag is None:
             data = core_value(event.value)
@@ -158,8 +160,8 @@ class _Builder:
         return Node(
             data=data,
             style=style,
-            line=mark.line + 1,
-            column=mark.column + 1,
+            line=place.line,
+            column=place.column,
             start=mark.index,
             end=event.end_mark.index,
         )
@@ -252,8 +254,14 @@ class _Builder:
         self.problems.append(self._problem(event, message, hint))
 
     def _problem(self, event: Any, message: str, hint: str = "") -> Problem:
-        mark = event.start_mark
-        return Problem(Place(self.path, mark.line + 1, mark.column + 1), message, hint)
+        return Problem(self._place(event.start_mark), message, hint)
+
+    def _place(self, mark: Any) -> Place:
+        """Return a mark's place; libyaml puts the end of a text into a line of its own."""
+        if mark.line > self._last_line:
+            column = len(self.text) - self.text.rfind("\n")
+            return Place(self.path, self._last_line + 1, column)
+        return Place(self.path, mark.line + 1, mark.column + 1)
 
 
 def _end(event: Any) -> int:
