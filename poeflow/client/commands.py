@@ -4,10 +4,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from poeflow.client.heads import Head
 from poeflow.client.limits import Pace
 from poeflow.client.progress import Progress
 from poeflow.client.retry import Policy
-from poeflow.client.wire import Head, WireRequest
+from poeflow.client.wire import WireRequest
 from poeflow.clock import Clock
 from poeflow.redact import Scrubber
 

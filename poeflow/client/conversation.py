@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
 from poeflow.client.direct import connection_error, cut_short
-from poeflow.client.wire import Head, Talk, WireRequest
+from poeflow.client.heads import Head
+from poeflow.client.wire import Talk, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APITimeoutError, UsageError
 

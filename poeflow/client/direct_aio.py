@@ -12,7 +12,8 @@ from typing import Final
 from poeflow.client.conversation import READ_SIZE, Conversation, LostError, Receive, Write
 from poeflow.client.direct import Shelf, connection_error, lost, tls_context
 from poeflow.client.driving import adrive
-from poeflow.client.wire import Head, Origin, WireRequest
+from poeflow.client.heads import Head
+from poeflow.client.wire import Origin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APITimeoutError
 
@@ -87,29 +88,26 @@ class Connection(asyncio.Protocol):
         """Raises `TimeoutError`, or `OSError` where the connection broke."""
         if command.timeout <= 0:
             raise TimeoutError
-        if isinstance(command, Receive) and self._pieces:
-            return self._taken()
-        async with asyncio.timeout(command.timeout):
-            if isinstance(command, Receive):
-                return await self._read()
-            await self._write(command.data)
-            if command.is_last:
-                return b""
-            await asyncio.sleep(0)  # let the loop see an answer that comes early
-            return self._taken() if self._pieces else b""
+        if isinstance(command, Receive):
+            return self._taken() if self._pieces else await self._read(command.timeout)
+        await self._write(command.data, command.timeout)
+        if command.is_last:
+            return b""
+        await asyncio.sleep(0)  # let the loop see an answer that comes early
+        return self._taken() if self._pieces else b""
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, timeout: float) -> None:
         if self._transport is None or self._transport.is_closing():
             raise self._lost if isinstance(self._lost, OSError) else BrokenPipeError
         self._transport.write(data)
         if self._drained is not None and not self._pieces:
-            await self._drained
+            await self._wait(self._drained, timeout)
 
-    async def _read(self) -> bytes:
+    async def _read(self, timeout: float) -> bytes:
         if not self._has_ended:
             self._waiter = self.loop.create_future()
             try:
-                await self._waiter
+                await self._wait(self._waiter, timeout)
             finally:
                 self._waiter = None
         if self._pieces:
@@ -117,6 +115,14 @@ class Connection(asyncio.Protocol):
         if isinstance(self._lost, OSError):
             raise self._lost
         return b""
+
+    async def _wait(self, waiter: asyncio.Future[None], timeout: float) -> None:
+        """Wait to be woken; `asyncio.timeout` would take twice as long, for every request."""
+        alarm = self.loop.call_later(timeout, self._expire, waiter)
+        try:
+            await waiter
+        finally:
+            alarm.cancel()
 
     def _taken(self) -> bytes:
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -129,6 +135,11 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None and not self.loop.is_closed():
             self._transport.abort()
+
+    @staticmethod
+    def _expire(waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_exception(TimeoutError())
 
     @staticmethod
     def _wake(waiter: asyncio.Future[None] | None) -> None:

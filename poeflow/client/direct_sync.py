@@ -9,7 +9,8 @@ from typing import Final
 from poeflow.client.conversation import READ_SIZE, Conversation, LostError, Receive, Write
 from poeflow.client.direct import Shelf, connection_error, lost, tls_context
 from poeflow.client.driving import drive
-from poeflow.client.wire import Head, Origin, WireRequest
+from poeflow.client.heads import Head
+from poeflow.client.wire import Origin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APITimeoutError
 

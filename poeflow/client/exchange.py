@@ -13,9 +13,9 @@ from poeflow.client.answers import Completion, CompletionChunk
 from poeflow.client.attempt import Attempt
 from poeflow.client.commands import Call, Conduct, Exchange, Read, Wait
 from poeflow.client.failures import UNREADABLE, request_id_of, status_error
+from poeflow.client.heads import Head
 from poeflow.client.progress import Delta, Retrying
 from poeflow.client.stream import ChunkReader, Unpacking, whole_completion
-from poeflow.client.wire import Head
 from poeflow.digest import Json, decode_json
 from poeflow.durations import spoken
 

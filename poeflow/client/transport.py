@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 from poeflow.client.direct import tls_context
 from poeflow.client.direct_aio import AsyncDirectTransport
 from poeflow.client.direct_sync import DirectTransport
-from poeflow.client.wire import Head, Origin, WireRequest
+from poeflow.client.heads import Head
+from poeflow.client.wire import Origin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APIConnectionError, APITimeoutError
 

@@ -1,25 +1,24 @@
-"""HTTP/1.1 without I/O: a request becomes bytes, bytes become a head and a body.
-
-Heads are h11's work; bodies are cut here, because a stream of many small chunks is where the
-time goes.
-"""
+"""HTTP/1.1 without I/O: a request becomes bytes, bytes become a head and a body."""
 
 import base64
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-import h11
-
+from poeflow.client.framing import Framing, framing_of
+from poeflow.client.heads import Head, HeadReader
 from poeflow.client.messages import ChatRequest, DataUrl
 from poeflow.digest import encode_json
-from poeflow.errors import APIResponseError
 
-MAX_HEAD: Final = 64 * 1024
 _STEP: Final = 3 * 64 * 1024
+_HEAD: Final = re.compile(
+    r"[A-Z]+ [\x21-\x7e]+ HTTP/1\.1\r\n"
+    r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*\r\n)+\r\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +89,6 @@ class WireRequest:
     body: Body = Body()
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A response's status and headers, names in lower case.
-
-    `sent_at` is the monotonic moment at which the request had gone out, where that is known.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    http_version: str = "1.1"
-    sent_at: float | None = None
-
-
 def chat_body(request: ChatRequest) -> Body:
     """Encode a request, keeping attachments apart until they are sent."""
     holes: list[DataUrl] = []
@@ -127,49 +113,36 @@ class Talk:
     """One request and its response on a connection that is already open."""
 
     def __init__(self, request: WireRequest) -> None:
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._reader = HeadReader()
         self._request = request
-        self._body: _Framing | None = None
+        self._body: Framing | None = None
         self._head: Head | None = None
 
     def head_bytes(self) -> bytes:
         """Return the request's head. Raises `ValueError` where a header holds a line break."""
         request = self._request
-        headers = [("host", request.origin.authority), *request.headers]
+        lines = [f"{request.method} {request.target} HTTP/1.1", f"host: {request.origin.authority}"]
+        lines += [f"{name}: {value}" for name, value in request.headers]
         if request.method != "GET":
-            headers.append(("content-length", str(request.body.length)))
-        try:
-            event = h11.Request(method=request.method, target=request.target, headers=headers)
-            return self._h11.send(event) or b""
-        except (h11.LocalProtocolError, UnicodeEncodeError):
-            raise ValueError("a header or the address holds what HTTP does not allow") from None
+            lines.append(f"content-length: {request.body.length}")
+        head = "\r\n".join(lines) + "\r\n\r\n"
+        if not _HEAD.fullmatch(head) or len(lines) != head.count("\n") - 1:
+            raise ValueError("a header or the address holds what HTTP does not allow")
+        return head.encode("ascii")
 
     def receive_head(self, data: bytes) -> Head | None:
         """Take bytes and return the head once it is whole.
 
         Raises `APIResponseError` for what is not HTTP.
         """
-        try:
-            self._h11.receive_data(data)
-            event = self._h11.next_event()
-            while isinstance(event, h11.InformationalResponse):
-                event = self._h11.next_event()
-        except h11.RemoteProtocolError:
-            raise APIResponseError(
-                "the server does not speak HTTP", hint="check the base URL"
-            ) from None
-        if not isinstance(event, h11.Response):
-            return None
-        headers: dict[str, str] = {}
-        for name, value in event.headers:
-            headers.setdefault(name.decode("ascii"), value.decode("latin-1"))
-        self._head = Head(event.status_code, headers, event.http_version.decode())
-        self._body = _framing(self._head)
+        self._head = self._reader.feed(data)
+        if self._head is not None:
+            self._body = framing_of(self._head.status, self._head.headers)
         return self._head
 
     def first_body(self) -> bytes:
         """Return the body bytes that came together with the head."""
-        return self.receive_body(self._h11.trailing_data[0])
+        return self.receive_body(self._reader.rest)
 
     def receive_body(self, data: bytes) -> bytes:
         """Take bytes off the wire and return those of the body among them."""
@@ -193,98 +166,3 @@ class Talk:
             return False
         tokens = head.headers.get("connection", "").lower().replace(",", " ").split()
         return head.http_version == "1.1" and "close" not in tokens
-
-
-class _Framing:
-    """A body that ends where the connection does."""
-
-    is_complete = False
-    is_reusable = False
-
-    def feed(self, data: bytes) -> bytes:
-        return data
-
-    def end(self) -> bool:
-        self.is_complete = True
-        return True
-
-
-class _Counted(_Framing):
-    """A body of a known number of bytes."""
-
-    def __init__(self, length: int) -> None:
-        self._left = length
-        self.is_complete = self.is_reusable = length == 0
-
-    def feed(self, data: bytes) -> bytes:
-        taken = data[: self._left] if len(data) > self._left else data
-        self._left -= len(taken)
-        if self._left == 0:
-            self.is_complete = True
-            self.is_reusable = len(taken) == len(data)
-        return taken
-
-    def end(self) -> bool:
-        return self.is_complete
-
-
-class _Chunked(_Framing):
-    """A chunked body (RFC 9112, section 7.1); extensions and trailers are dropped."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._left = 0
-        self._in_trailers = False
-
-    def feed(self, data: bytes) -> bytes:
-        if self._rest:
-            data = self._rest + data
-        pieces: list[bytes] = []
-        at, size = 0, len(data)
-        while at < size and not self.is_complete:
-            if self._left > 2:
-                stop = min(at + self._left - 2, size)
-                pieces.append(data[at:stop])
-                self._left -= stop - at
-                at = stop
-            elif self._left:
-                if size - at < self._left:
-                    break
-                if data[at : at + 2] != b"\r\n":
-                    raise APIResponseError("the answer's chunks are broken")
-                at, self._left = at + 2, 0
-            else:
-                line_end = data.find(b"\r\n", at, at + MAX_HEAD)
-                if line_end < 0:
-                    if size - at >= MAX_HEAD:
-                        raise APIResponseError("the answer's chunks are broken")
-                    break
-                self._begin(data[at:line_end])
-                at = line_end + 2
-        self._rest = data[at:]
-        self.is_reusable = self.is_complete and not self._rest
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _begin(self, line: bytes) -> None:
-        """Start the chunk that `line` announces, or end with the empty line after the last."""
-        if self._in_trailers:
-            self.is_complete = not line
-            return
-        digits = line.partition(b";")[0].strip()
-        if not digits or len(digits) > 12 or digits.strip(b"0123456789abcdefABCDEF"):
-            raise APIResponseError("the answer's chunks are broken")
-        length = int(digits, 16)
-        self._in_trailers = length == 0
-        self._left = length + 2 if length else 0
-
-    def end(self) -> bool:
-        return self.is_complete
-
-
-def _framing(head: Head) -> _Framing:
-    if head.status in (204, 304):
-        return _Counted(0)
-    if head.headers.get("transfer-encoding", "").lower() == "chunked":
-        return _Chunked()
-    length = head.headers.get("content-length", "")
-    return _Counted(int(length)) if length.isascii() and length.isdigit() else _Framing()

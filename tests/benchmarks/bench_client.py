@@ -1,6 +1,7 @@
 """One piece of work by one client in a process of its own: `bench_client.py ROW PEER URL`.
 
-Prints the seconds it took without imports, and the peak of memory above that before it, in MB.
+Prints the seconds it took without imports, those of them the processor worked for it, and the peak
+of memory above that before it, in MB.
 """
 
 import asyncio
@@ -164,10 +165,11 @@ async def measured(row: str, peer: str, url: str) -> None:
     work = ROWS[row]
 
     async def run(ask: Callable[[], Awaitable[None]]) -> None:
-        before, began = peak(), time.perf_counter()
+        before, began, worked = peak(), time.perf_counter(), time.process_time()
         count = 1 if row == "stream" else work["count"]
         await in_parallel(ask, count, work["width"])
-        sys.stdout.write(f"{time.perf_counter() - began} {peak() - before}\n")
+        elapsed, busy = time.perf_counter() - began, time.process_time() - worked
+        sys.stdout.write(f"{elapsed} {busy} {peak() - before}\n")
 
     await globals()[f"with_{peer}"](row, url, work["fake"], run)
 

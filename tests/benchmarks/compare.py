@@ -6,12 +6,14 @@
 
 import argparse
 import contextlib
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 TITLES = {
@@ -20,6 +22,14 @@ TITLES = {
     "stream": "one stream of 20,000 chunks",
     "attach": "20 MB attachment, with the peak of memory",
 }
+
+
+class Run(NamedTuple):
+    """What one run took; `busy` is processor time."""
+
+    seconds: float
+    busy: float
+    megabytes: float
 
 
 @contextlib.contextmanager
@@ -33,24 +43,34 @@ def served(url: str | None) -> Iterator[str]:
         server.terminate()
 
 
-def once(row: str, peer: str, url: str) -> tuple[float, float]:
-    """Return seconds and megabytes of one run in a process of its own."""
+def once(row: str, peer: str, url: str) -> Run:
+    """Measure one run in a process of its own."""
     command = [sys.executable, str(HERE / "bench_client.py"), row, peer, url]
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), children()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    elapsed = time.perf_counter() - began
-    seconds, megabytes = map(float, done.stdout.split())
-    return (elapsed if row == "burst" else seconds), megabytes
+    whole = time.perf_counter() - began, children() - worked
+    seconds, busy, megabytes = map(float, done.stdout.split())
+    return Run(*(whole if row == "burst" else (seconds, busy)), megabytes)
 
 
-def told(row: str, peer: str, runs: list[tuple[float, float]], ours: float) -> str:
-    seconds = statistics.median(seconds for seconds, _ in runs)
-    line = f"  {peer:<8} {seconds:8.3f} s   poeflow takes {ours / seconds:5.2f} x"
+def children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def told(row: str, peer: str, runs: list[Run], ours: list[Run]) -> str:
+    (seconds, busy), (our_seconds, our_busy) = map(middle, (runs, ours))
+    line = f"  {peer:<8} {seconds:8.3f} s {our_seconds / seconds:6.2f} x"
+    line += f"   cpu {busy:8.3f} s {our_busy / busy:6.2f} x"
     if row == "stream":
         line += f"   {20_000 / seconds:9,.0f} chunks/s"
     if row == "attach":
-        line += f"   {max(megabytes for _, megabytes in runs):6.0f} MB"
+        line += f"   {max(run.megabytes for run in runs):6.0f} MB"
     return line
+
+
+def middle(runs: list[Run]) -> tuple[float, float]:
+    return statistics.median(r.seconds for r in runs), statistics.median(r.busy for r in runs)
 
 
 def main() -> None:
@@ -63,14 +83,13 @@ def main() -> None:
     peers = ["poeflow", *filter(None, given.peers.split(","))]
     with served(given.server) as url:
         for row in given.rows.split(","):
-            runs: dict[str, list[tuple[float, float]]] = {peer: [] for peer in peers}
+            runs: dict[str, list[Run]] = {peer: [] for peer in peers}
             for _ in range(given.rounds):
                 for peer in peers:
                     runs[peer].append(once(row, peer, url))
-            ours = statistics.median(seconds for seconds, _ in runs["poeflow"])
             sys.stdout.write(f"{TITLES[row]}\n")
             for peer in peers:
-                sys.stdout.write(f"{told(row, peer, runs[peer], ours)}\n")
+                sys.stdout.write(f"{told(row, peer, runs[peer], runs['poeflow'])}\n")
             sys.stdout.flush()
 
 
