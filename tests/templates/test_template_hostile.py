@@ -191,13 +191,13 @@ from conftest import House
 house = House(Path(sys.argv[1]), {})
 from poeflow.templates.render import TemplateError
 for text in json.load(sys.stdin):
-    began = time.perf_counter()
+    began = time.process_time()
     problems = house.check(text).problems
     try:
         outcome = "rendered " + house.render(text)[:50]
     except TemplateError as error:
         outcome = "refused"
-    print(json.dumps([text[:80], outcome, time.perf_counter() - began < 8]))
+    print(json.dumps([text[:80], outcome, time.process_time() - began < 8]))
 """
 
 
