@@ -13,6 +13,7 @@ import h11
 from poeflow.errors import APIResponseError
 
 MAX_HEAD: Final = 64 * 1024
+_LONGEST_LENGTH: Final = 20
 _PLAIN: Final = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\x20-\x7e]*)?\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
@@ -51,6 +52,8 @@ class HeadReader:
             self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
             self._h11.send(_ASKED)
         try:
+            if len(data) >= MAX_HEAD and data.find(b"\r\n\r\n", 0, MAX_HEAD) < 0:
+                raise h11.RemoteProtocolError("the head is too long")
             self._h11.receive_data(data)
             event = self._h11.next_event()
             while isinstance(event, h11.InformationalResponse):
@@ -83,8 +86,11 @@ def _plain_head(data: bytes) -> tuple[Head, int] | None:
         if name in headers and name in ("content-length", "transfer-encoding"):
             return None
         headers.setdefault(name, value.strip(" \t"))
-    if "transfer-encoding" in headers or not headers.get("content-length", "0").isdigit():
-        is_chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        if not is_chunked or "content-length" in headers:
-            return None
+    length = headers.get("content-length", "0")
+    is_sound = length.isdigit() and len(length) <= _LONGEST_LENGTH
+    if "transfer-encoding" in headers:
+        is_chunked = headers["transfer-encoding"].lower() == "chunked"
+        is_sound = is_chunked and "content-length" not in headers
+    if not is_sound:
+        return None
     return (Head(int(match[1]), headers), match.end())
