@@ -51,17 +51,15 @@ class HeadReader:
                 return head
             self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
             self._h11.send(_ASKED)
+        if len(data) >= MAX_HEAD and data.find(b"\r\n\r\n", 0, MAX_HEAD) < 0:
+            raise _no_http()
         try:
-            if len(data) >= MAX_HEAD and data.find(b"\r\n\r\n", 0, MAX_HEAD) < 0:
-                raise h11.RemoteProtocolError("the head is too long")
             self._h11.receive_data(data)
             event = self._h11.next_event()
             while isinstance(event, h11.InformationalResponse):
                 event = self._h11.next_event()
         except h11.RemoteProtocolError:
-            raise APIResponseError(
-                "the server does not speak HTTP", hint="check the base URL"
-            ) from None
+            raise _no_http() from None
         if not isinstance(event, h11.Response):
             return None
         self.rest = self._h11.trailing_data[0]
@@ -69,6 +67,10 @@ class HeadReader:
         for name, value in event.headers:
             headers.setdefault(name.decode("ascii"), value.decode("latin-1"))
         return Head(event.status_code, headers, event.http_version.decode())
+
+
+def _no_http() -> APIResponseError:
+    return APIResponseError("the server does not speak HTTP", hint="check the base URL")
 
 
 def _plain_head(data: bytes) -> tuple[Head, int] | None:

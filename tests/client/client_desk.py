@@ -14,6 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from poeflow.client.aio import AsyncPoeClient
+from poeflow.client.messages import ChatRequest, DataUrl, FileData, FilePart, Message
 from poeflow.client.sync import PoeClient
 
 KEY = "canary-key-0123456789"
@@ -62,6 +63,13 @@ def streamed(*texts: str) -> bytes:
     """A whole stream, in chunked framing."""
     events = [event(piece(text)) for text in texts] + [event(piece(finish="stop")), DONE]
     return STREAM + b"".join(map(chunk, events)) + END
+
+
+def large(size: int) -> ChatRequest:
+    """A request with an attachment of so many bytes."""
+    url = DataUrl(media_type="application/pdf", data=bytes(size))
+    part = FilePart(file=FileData(filename="a.pdf", file_data=url))
+    return ChatRequest(model="Grok-4", messages=(Message(role="user", content=(part,)),))
 
 
 @dataclass(frozen=True)

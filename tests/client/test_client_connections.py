@@ -14,23 +14,17 @@ from client_desk import (
     FakeClock,
     chunk,
     event,
+    large,
     piece,
     reply,
     streamed,
 )
 
 from poeflow import errors
-from poeflow.client.messages import ChatRequest, DataUrl, FileData, FilePart, Message
 
 
 def numbers(server) -> list[int]:
     return [request.connection for request in server.requests]
-
-
-def large(size: int) -> ChatRequest:
-    url = DataUrl(media_type="application/pdf", data=bytes(size))
-    part = FilePart(file=FileData(filename="a.pdf", file_data=url))
-    return ChatRequest(model="Grok-4", messages=(Message(role="user", content=(part,)),))
 
 
 def test_one_connection_serves_one_request_after_the_other(connect, server):
