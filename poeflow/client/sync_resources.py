@@ -1,5 +1,6 @@
 """What the synchronous client offers, by the names of the OpenAI SDK: chat, models, usage."""
 
+from pathlib import Path
 from typing import Literal, Unpack, overload
 
 from poeflow.client.account import (
@@ -13,9 +14,11 @@ from poeflow.client.account import (
 )
 from poeflow.client.answers import Completion
 from poeflow.client.exchange import completed, fetched, opened
+from poeflow.client.kept_models import keep, kept
 from poeflow.client.options import Options
 from poeflow.client.params import AskParams
 from poeflow.client.sync_stream import Lines, Stream
+from poeflow.digest import Json
 
 
 class Chat:
@@ -67,11 +70,24 @@ class Models:
         self._options = options
         self._lines = lines
 
-    def list(self) -> tuple[Model, ...]:
-        """Return every public bot."""
-        options = self._options
-        call = options.get("/models", {})
-        return models_from(self._lines.perform(fetched(call, options.conduct)))
+    def list(
+        self, *, max_age: float | None = None, folder: Path | None = None
+    ) -> tuple[Model, ...]:
+        """Return every public bot.
+
+        With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
+        or the user's cache folder.
+        """
+        options, clock = self._options, self._options.conduct.clock
+        document: Json = None
+        if max_age is not None:
+            document = kept(options.base_url, folder, max_age=max_age, now=clock.now())
+        if document is None:
+            call = options.get("/models", {})
+            document = self._lines.perform(fetched(call, options.conduct))
+            if max_age is not None:
+                keep(options.base_url, folder, document, now=clock.now())
+        return models_from(document)
 
 
 class Usage:

@@ -7,7 +7,7 @@ from house_source import FRONT, GROUND, MAY_IMPORT, Import, Module
 
 THIRD_PARTY = {
     "spec": {"yaml", "jsonschema", "referencing"},
-    "client": {"httpx", "h11", "certifi"},
+    "client": {"httpx", "h11", "certifi", "platformdirs"},
     "templates": {"jinja2", "yaml"},
     "simulator": {"h11", "re2", "jinja2"},
     "report": {"rich"},
@@ -21,6 +21,7 @@ LATE = {
     "httpx": "0.2 s, needed only where a transport is injected",
     "importlib": "finds the lazy public names of the package",
     "jsonschema": "0.1 s, needed only where the typed decode failed",
+    "platformdirs": "needed only where a list of models is kept",
     "re2": "a C++ library, needed only where a schema has a pattern",
     "referencing": "comes with jsonschema",
 }
