@@ -1,10 +1,9 @@
 """Keeps the key out of every sink, and control characters out of the terminal."""
 
 import base64
-import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Final
-from urllib.parse import quote
 
 _KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{8,512}")
 _SERVER_SECRETS: Final = re.compile(r"Bearer\s+[\x21-\x7e]+|\bsk-[A-Za-z0-9_\-]{16,}")
@@ -12,6 +11,13 @@ _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]",
 )
+_HTML_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    '"': ("quot", "QUOT"),
+    "&": ("amp", "AMP"),
+    "'": ("apos",),
+    "<": ("lt", "LT"),
+    ">": ("gt", "GT"),
+}
 MASK: Final = "[key]"
 
 
@@ -43,12 +49,14 @@ class Secret:
 
 
 class Scrubber:
-    """Replaces every spelling of the secrets: raw, JSON, URL and base64 (three alignments)."""
+    """Replaces the secrets, however they are spelled: raw, escaped in JSON, a URL or HTML any
+    number of times over, or within something in base64, its URL-safe kind included.
+    """
 
     def __init__(self, *secrets: Secret) -> None:
-        spellings = {form for secret in secrets for form in _spellings(secret.reveal())}
-        ordered = sorted(spellings, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        keys = sorted({secret.reveal() for secret in secrets}, key=len, reverse=True)
+        spellings = [spelling for key in keys for spelling in _spellings(key)]
+        self._pattern = re.compile("|".join(spellings)) if spellings else None
 
     def scrub(self, text: str) -> str:
         return self._pattern.sub(MASK, text) if self._pattern else text
@@ -70,13 +78,33 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _spellings(key: str) -> set[str]:
+def _spellings(key: str) -> Iterator[str]:
+    """Yield patterns that match `key` in plain sight and within base64."""
+    yield "".join(map(_escaped, key))
     raw = key.encode()
-    forms = {key, json.dumps(key)[1:-1], quote(key, safe=""), quote(key)}
     for shift in range(3):
         # Only the characters fully determined by the key: neighbours change the outer ones.
         encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
         start = (shift * 8 + 5) // 6
         usable = (len(raw) + shift) * 8 // 6
-        forms.add(encoded[start:usable])
-    return forms
+        yield "".join(map(_escaped_base64, encoded[start:usable]))
+
+
+def _escaped(character: str) -> str:
+    """Return a pattern for the ways a character of a key is written; letters have but one."""
+    if character.isalnum():
+        return character
+    code = f"{ord(character):02x}"
+    names = "|".join(sorted(f"{name};" for name in _HTML_NAMES.get(character, ())))
+    forms = [
+        r"\\+" if character == "\\" else rf"\\*{re.escape(character)}",
+        rf"%(?:25)*(?i:{code})",
+        rf"\\+(?:u00|x)(?i:{code})",
+        rf"&(?:amp;)*(?:\#0*{ord(character)};|\#[xX]0*(?i:{code});{'|' + names if names else ''})",
+    ]
+    return f"(?:{'|'.join(reversed(forms))})"
+
+
+def _escaped_base64(character: str) -> str:
+    both = {"+": "+-", "/": "/_"}.get(character, "")
+    return f"(?:{'|'.join(map(_escaped, both))})" if both else character
