@@ -49,8 +49,10 @@ class Secret:
 
 
 class Scrubber:
-    """Replaces the secrets, however they are spelled: raw, escaped in JSON, a URL or HTML any
-    number of times over, or within something in base64, its URL-safe kind included.
+    """Replaces the secrets, however they are spelled.
+
+    Raw, escaped in JSON, a URL or HTML any number of times over, or within something in base64,
+    its URL-safe kind included.
     """
 
     def __init__(self, *secrets: Secret) -> None:
