@@ -112,6 +112,11 @@ class ScriptedServer:
     def play(self, *scripts: bytes | tuple[Action, ...]) -> None:
         self._scripts += [s if isinstance(s, tuple) else (s,) for s in scripts]
 
+    def forget(self) -> None:
+        """Drop what was not played."""
+        with self._changed:
+            self._scripts.clear()
+
     def hold(self) -> None:
         """Read and send nothing until `release()`."""
         self._released.wait(30)

@@ -1,7 +1,7 @@
 """The quick reader of heads says what h11 says, or leaves it to h11."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poeflow.client.heads import Head, HeadReader
@@ -45,7 +45,6 @@ def read(data: bytes, size: int) -> tuple[Head, bytes] | str | None:
     return None
 
 
-@settings(deadline=None)
 @given(STARTS, st.lists(st.tuples(NAMES, VALUES), max_size=4), st.sampled_from([b"", b"abc\r\n"]))
 @example("HTTP/1.1 200 OK", [("Content-Length", "5"), ("Transfer-Encoding", "chunked")], b"")
 @example("HTTP/1.1 200 OK", [("Content-Length", "5"), ("content-length", "6")], b"")

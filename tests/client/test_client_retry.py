@@ -4,7 +4,7 @@ import math
 
 import pytest
 from client_desk import FakeClock
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow import errors
@@ -57,7 +57,6 @@ def test_waits_double_up_to_a_ceiling_and_attempts_end():
     assert [wait(refused(500), attempt=number) for number in (3, 4)] == [2.0, None]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3), st.randoms())
 def test_jitter_is_full(attempt, dice):
     found = wait(refused(500), attempt=attempt, policy=Policy(spread=dice.uniform))
@@ -69,7 +68,6 @@ def test_what_the_server_asks_for_replaces_our_own_wait():
     assert wait(refused(503, retry_after=120.0)) == 120.0
 
 
-@settings(deadline=None)
 @given(st.floats(min_value=120.0, exclude_min=True, allow_nan=False))
 def test_no_wait_is_longer_than_the_longest(asked):
     assert wait(refused(429, retry_after=asked)) is None
@@ -91,7 +89,6 @@ def test_requests_per_minute_are_a_sliding_window():
     assert sent == [0, 1, 2, 60, 61, 62, 120, 121]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 30), max_size=40), st.integers(1, 5))
 def test_no_minute_ever_holds_more_than_the_limit(gaps, per_minute):
     now, pace, sent = 0.0, Pace(per_minute=per_minute), []

@@ -4,7 +4,7 @@ import itertools
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.client.sse import Decoder, ServerEvent
@@ -55,7 +55,6 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[ServerEvent]]:
     return body, by_the_standard(lines)
 
 
-@settings(deadline=None)
 @given(streams(), st.data())
 def test_any_framing_cut_anywhere_gives_the_events_of_the_standard(stream, data):
     body, expected = stream

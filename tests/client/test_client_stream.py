@@ -7,7 +7,7 @@ import zlib
 import msgspec
 import pytest
 from client_desk import DONE, KEY, event, piece
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow import errors
@@ -51,7 +51,6 @@ def test_chunks_are_put_together_like_an_unstreamed_answer():
     assert reader.completion().request_id == "req-1"
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), max_size=20))
 def test_any_cut_of_the_stream_gives_the_same_answer(cuts):
     body = event(piece("Grüße \u2028 ", reasoning="hm")) + event(piece("☃", finish="stop")) + DONE
@@ -191,7 +190,6 @@ def test_an_error_key_in_a_whole_answer_is_an_error():
     assert KEY not in str(caught.value) + repr(caught.value.body)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 9), st.integers(1, 64))
 def test_packed_bodies_are_unpacked_whatever_the_cut(data, repeat, size):
     for pack in (gzip.compress, zlib.compress):

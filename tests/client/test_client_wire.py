@@ -6,7 +6,7 @@ import tracemalloc
 import msgspec
 import pytest
 from client_desk import reply, whole
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.client.messages import (
@@ -45,7 +45,6 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.integers(1, 60), st.booleans())
 def test_a_chunked_body_is_the_same_whatever_the_cut(pieces, size, with_extras):
     extension, trailer = (b"; a=b", b"x-t: 1\r\n") if with_extras else (b"", b"")
@@ -54,7 +53,6 @@ def test_a_chunked_body_is_the_same_whatever_the_cut(pieces, size, with_extras):
     assert (found, talk.is_complete, talk.may_reuse) == (b"".join(pieces), True, True)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100), st.integers(1, 60))
 def test_a_body_of_known_length_is_the_same_whatever_the_cut(body, size):
     head = OK + b"Content-Length: %d\r\n\r\n" % len(body)
@@ -62,7 +60,6 @@ def test_a_body_of_known_length_is_the_same_whatever_the_cut(body, size):
     assert (found, talk.is_complete, talk.may_reuse) == (body, True, True)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100), st.integers(1, 60))
 def test_a_body_without_length_ends_with_the_connection(body, size):
     found, talk = received(*cut(OK + b"\r\n" + body, size))
@@ -219,7 +216,6 @@ def test_attachments_in_segments_are_the_bytes_of_the_one_string_body():
     }
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=50))
 def test_a_data_url_knows_its_length(data):
     assert len(DataUrl(media_type="text/plain", data=data)) == len(
