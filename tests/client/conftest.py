@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from client_desk import KEY, Driver, ScriptedServer
+from client_desk import KEY, Driver
+from client_server import ScriptedServer
 
 
 @pytest.fixture

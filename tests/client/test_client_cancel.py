@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from client_desk import ASKED, HOLD, KEY, STREAM, chunk, event, piece, reply, streamed
+from client_desk import ASKED, KEY, STREAM, chunk, event, piece, reply, streamed
+from client_server import HOLD
 
 from poeflow.client.aio import AsyncPoeClient
 

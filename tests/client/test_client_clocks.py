@@ -4,18 +4,8 @@ import socket
 import threading
 
 import pytest
-from client_desk import (
-    END,
-    HOLD,
-    STREAM,
-    FakeClock,
-    chunk,
-    event,
-    large,
-    piece,
-    reply,
-    streamed,
-)
+from client_desk import END, STREAM, FakeClock, chunk, event, large, piece, reply, streamed
+from client_server import HOLD
 
 from poeflow import errors
 from poeflow.client.commands import Timeouts

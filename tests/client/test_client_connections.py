@@ -5,11 +5,8 @@ import threading
 import pytest
 from client_desk import (
     ASKED,
-    CLOSE,
     END,
-    HOLD,
     KEY,
-    RESET,
     STREAM,
     FakeClock,
     chunk,
@@ -19,6 +16,7 @@ from client_desk import (
     reply,
     streamed,
 )
+from client_server import CLOSE, HOLD, RESET
 
 from poeflow import errors
 

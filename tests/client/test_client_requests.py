@@ -3,20 +3,18 @@
 import pytest
 from client_desk import (
     ASKED,
-    CLOSE,
     DONE,
     END,
     KEY,
-    RESET,
     STREAM,
     FakeClock,
-    ScriptedServer,
     chunk,
     event,
     piece,
     reply,
     streamed,
 )
+from client_server import CLOSE, RESET, ScriptedServer
 
 from poeflow import errors
 from poeflow.client.messages import ChatRequest, Message
