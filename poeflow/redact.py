@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 _KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{8,512}")
@@ -11,13 +11,9 @@ _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]",
 )
-_HTML_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    '"': ("quot", "QUOT"),
-    "&": ("amp", "AMP"),
-    "'": ("apos",),
-    "<": ("lt", "LT"),
-    ">": ("gt", "GT"),
-}
+_RUNS: Final = re.compile(r"\\+|[^A-Za-z0-9]")
+_HTML_NAMES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
+_EITHER_ALPHABET: Final = str.maketrans({"+": "(?:[+-]|%2[bB])", "/": r"(?:\\{0,8}+/|_|%2[fF])"})
 MASK: Final = "[key]"
 
 
@@ -49,10 +45,10 @@ class Secret:
 
 
 class Scrubber:
-    """Replaces the secrets, however they are spelled.
+    """Replaces the secrets however they are spelled: raw, escaped, in base64 of either alphabet.
 
-    Raw, escaped in JSON, a URL or HTML any number of times over, or within something in base64,
-    its URL-safe kind included.
+    Escapes are those of JSON, Python, URLs and HTML, some of the characters or all of them, once
+    or a few times over. Base64 is found at its three alignments, so also within longer data.
     """
 
     def __init__(self, *secrets: Secret) -> None:
@@ -81,32 +77,29 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _spellings(key: str) -> Iterator[str]:
-    """Yield patterns that match `key` in plain sight and within base64."""
-    yield "".join(map(_escaped, key))
+    """Yield patterns that match `key` in plain sight and within base64.
+
+    Repeats are bounded, and those of backslashes possessive: hostile text takes linear time.
+    """
+    yield _RUNS.sub(lambda run: _escaped(run.group()), key)
     raw = key.encode()
     for shift in range(3):
         # Only the characters fully determined by the key: neighbours change the outer ones.
         encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
         start = (shift * 8 + 5) // 6
         usable = (len(raw) + shift) * 8 // 6
-        yield "".join(map(_escaped_base64, encoded[start:usable]))
+        yield encoded[start:usable].translate(_EITHER_ALPHABET)
 
 
-def _escaped(character: str) -> str:
-    """Return a pattern for the ways a character of a key is written; letters have but one."""
-    if character.isalnum():
-        return character
+def _escaped(run: str) -> str:
+    """Return a pattern for the ways to write one character of a key, or a run of backslashes."""
+    count, character = len(run), run[0]
     code = f"{ord(character):02x}"
-    names = "|".join(sorted(f"{name};" for name in _HTML_NAMES.get(character, ())))
-    forms = [
-        r"\\+" if character == "\\" else rf"\\*{re.escape(character)}",
-        rf"%(?:25)*(?i:{code})",
-        rf"\\+(?:u00|x)(?i:{code})",
-        rf"&(?:amp;)*(?:\#0*{ord(character)};|\#[xX]0*(?i:{code});{'|' + names if names else ''})",
-    ]
-    return f"(?:{'|'.join(reversed(forms))})"
-
-
-def _escaped_base64(character: str) -> str:
-    both = {"+": "+-", "/": "/_"}.get(character, "")
-    return f"(?:{'|'.join(map(_escaped, both))})" if both else character
+    name = f"|(?i:{_HTML_NAMES[character]});" if character in _HTML_NAMES else ""
+    entity = rf"\#0{{0,6}}{ord(character)};|\#[xX]0{{0,6}}(?i:{code});{name}"
+    coded = (
+        rf"\\{{0,8}}+(?:u00|x)(?i:{code})|%(?:25){{0,4}}(?i:{code})|&(?:amp;){{0,4}}(?:{entity})"
+    )
+    if character == "\\":
+        return rf"(?:{coded}|\\{{1,{count * 8}}}+){{1,{count}}}+"
+    return rf"(?:{coded}|\\{{0,8}}+{re.escape(character)})"

@@ -2,19 +2,48 @@
 
 import base64
 import copy
+import html
 import json
 import pickle
 import unicodedata
-from urllib.parse import quote
+from functools import partial
+from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poeflow.redact import MASK, Scrubber, Secret, visible
 
 KEY = 'p-Zk9"/\\+%=ab~12345xyz'
 KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=20, max_size=40)
+CHARACTERS = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
+
+
+def in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def as_units(text: str) -> str:
+    """Escape every character as JSON may."""
+    return "".join(f"\\u{ord(character):04X}" for character in text)
+
+
+SPELLINGS = [
+    str,
+    in_json,
+    lambda text: in_json(in_json(text)),
+    lambda text: in_json(text).replace("/", "\\/"),
+    lambda text: repr(text)[1:-1],
+    quote,
+    partial(quote, safe=""),
+    lambda text: quote(text, safe="").lower() if text.lower() == text else quote(text),
+    lambda text: quote(quote(text, safe=""), safe=""),
+    html.escape,
+    lambda text: html.escape(html.escape(text)),
+    lambda text: "".join(c if c.isalnum() else f"&#{ord(c)};" for c in text),
+    lambda text: "".join(c if c.isalnum() else as_units(c) for c in text),
+]
 
 
 class TestSecret:
@@ -46,25 +75,44 @@ class TestSecret:
 
 
 class TestScrubber:
-    @pytest.mark.parametrize(
-        "spelling", [KEY, json.dumps(KEY)[1:-1], quote(KEY), quote(KEY, safe="")]
-    )
-    def test_spellings(self, spelling):
-        assert Scrubber(Secret(KEY)).scrub(f"<{spelling}>") == f"<{MASK}>"
+    @pytest.mark.parametrize("spell", SPELLINGS)
+    @given(KEYS)
+    @example(KEY)
+    @example("%25%25key%2525")
+    @example("&amp;key&#38;&lt;")
+    @example('\\\\u0022\\\\x22\\\\"\\\\')
+    def test_spellings(self, spell, key):
+        assert Scrubber(Secret(key)).scrub(f"< {spell(key)} >") == f"< {MASK} >"
 
+    @given(st.lists(st.tuples(CHARACTERS, st.sampled_from(SPELLINGS)), min_size=8, max_size=40))
+    def test_spellings_that_escape_some_characters_only(self, written):
+        key = "".join(character for character, _ in written)
+        text = "".join(spell(character) for character, spell in written)
+        assert Scrubber(Secret(key)).scrub(f"< {text} >") == f"< {MASK} >"
+
+    @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+    @pytest.mark.parametrize("wrap", [str, partial(quote, safe="")])
     @given(KEYS, st.binary(max_size=7), st.binary(max_size=7))
-    def test_base64_at_every_alignment(self, key, before, after):
-        text = base64.b64encode(before + key.encode() + after).decode()
+    def test_base64_at_every_alignment(self, encode, wrap, key, before, after):
+        text = wrap(encode(before + key.encode() + after).decode().rstrip("="))
         scrubbed = Scrubber(Secret(key)).scrub(text)
         assert MASK in scrubbed
-        kept = scrubbed.replace(MASK, "")
+        kept = unquote(scrubbed.replace(MASK, ""))
         # What is left of the key is at most the characters it shares with its neighbours.
-        assert len(kept) <= len(text) - (len(key) * 8 - 10) // 6
+        assert len(kept) <= len(unquote(text)) - (len(key) * 8 - 10) // 6
 
     @given(KEYS, st.text(max_size=30), st.text(max_size=30))
     def test_the_raw_key_never_survives(self, key, before, after):
         scrubbed = Scrubber(Secret(key)).scrub(f"{before}{key}{after}{json.dumps(key)}")
         assert key not in scrubbed
+
+    @pytest.mark.timeout(10)
+    @pytest.mark.parametrize("piece", ["\\", '\\"', "%25", "%%25", "&amp;", "&#0", "&", "-"])
+    @pytest.mark.parametrize(
+        "key", ["\\" * 9 + "x", '\\"' * 9 + "x", "%25" * 9 + "x", "&" * 9 + "x", "-" * 9 + "x"]
+    )
+    def test_hostile_text_takes_linear_time(self, key, piece):
+        assert Scrubber(Secret(key)).scrub(piece * 50_000) == piece * 50_000
 
     def test_several_keys(self):
         scrubber = Scrubber(Secret("first-key-1"), Secret("first-key-1-longer"))
