@@ -6,7 +6,7 @@ Finished steps scroll away above as lines; the live part vanishes when the run e
 from types import TracebackType
 from typing import Final, Self, TextIO
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -27,8 +27,8 @@ from poeflow.events import (
 )
 from poeflow.redact import visible
 from poeflow.report.plain import line_of
+from poeflow.report.row import Row
 
-TAIL_CHARACTERS: Final = 20_000
 MAX_ROWS: Final = 12
 _MARKS: Final = {"ok": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 
@@ -39,7 +39,7 @@ class LiveReport:
     def __init__(self, stream: TextIO, clock: Clock, *, color: bool) -> None:
         self._console = Console(file=stream, no_color=not color, highlight=False, markup=False)
         self._clock = clock
-        self._running: dict[str, _Row] = {}
+        self._running: dict[str, Row] = {}
         self._waiting = 0
         self._live = Live(
             get_renderable=lambda: self,
@@ -69,12 +69,11 @@ class LiveReport:
                 self._waiting = len(event.steps)
             case StepStarted():
                 self._waiting -= 1
-                self._running[event.step] = _Row(event.model or "", self._clock.monotonic())
+                self._running[event.step] = Row(event.model or "", self._clock.monotonic())
             case TextArrived():
                 self._running[event.step].grow(event)
             case RetryPlanned():
-                row = self._running[event.step]
-                row.text, row.note = "", f"{event.reason}, waiting {spoken(event.wait)}"
+                self._running[event.step].start_over(event)
             case StepFinished() | StepFailed():
                 self._running.pop(event.step, None)
             case StepSkipped():
@@ -96,48 +95,19 @@ class LiveReport:
         table = Table.grid(padding=(0, 1))
         now = self._clock.monotonic()
         for step, row in list(self._running.items())[:MAX_ROWS]:
-            elapsed = spoken(now - row.started)
-            note = visible(row.note) or f"{row.size:,} characters" if row.size or row.note else ""
-            table.add_row(Spinner("dots"), Text(step), Text(row.model, "dim"), elapsed, note)
+            elapsed, note = Text(spoken(now - row.started)), Text(row.note())
+            table.add_row(
+                Spinner("dots"), Text(visible(step)), Text(row.model, "dim"), elapsed, note
+            )
         hidden = len(self._running) - MAX_ROWS
         counts = ((hidden, "more running"), (self._waiting, "waiting"))
         rest = ", ".join(f"{count} {what}" for count, what in counts if count > 0)
+        yield table
         if rest:
-            table.add_row("", Text(rest, "dim"))
+            yield Text(f"  {rest}", "dim")
         if len(self._running) == 1:
             row = next(iter(self._running.values()))
-            yield Group(table, _tail(row.text, options.max_width, options.size.height - 4))
-        else:
-            yield table
-
-
-class _Row:
-    """A step at work."""
-
-    __slots__ = ("model", "note", "size", "started", "text")
-
-    def __init__(self, model: str, started: float) -> None:
-        self.model = model
-        self.started = started
-        self.text = ""
-        self.size = 0
-        self.note = ""
-
-    def grow(self, event: TextArrived) -> None:
-        if event.kind == "reasoning":
-            self.note = "thinking"
-            return
-        self.note = ""
-        self.size += len(event.text)
-        self.text = (self.text + event.text)[-TAIL_CHARACTERS:]
-
-
-def _tail(text: str, width: int, height: int) -> Text:
-    """Return the last lines of a growing text that fit the space."""
-    lines: list[str] = []
-    for line in visible(text).split("\n")[-max(height, 1) :]:
-        lines += [line[i : i + width] for i in range(0, len(line), width)] or [""]
-    return Text("\n".join(lines[-max(height, 1) :]))
+            yield Text(row.tail(options.max_width, options.size.height - 4))
 
 
 def _mark(event: Event) -> tuple[str, str]:

@@ -1,0 +1,51 @@
+"""Events of every kind, made up."""
+
+from typing import get_args, get_type_hints
+
+from hypothesis import strategies as st
+
+from poeflow import events
+from poeflow.digest import Json
+
+KINDS = get_args(events.Event)
+TEXTS = st.text(st.characters(), max_size=30)
+JSON: st.SearchStrategy[Json] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = {
+    "at": st.floats(0, 1e6),
+    "seconds": st.floats(0, 1e6),
+    "wait": st.floats(0, 1e6),
+    "outputs": st.dictionaries(TEXTS, JSON, max_size=3),
+}
+"""Values of fields that are not simply anything of their type."""
+OUTSIDE = {
+    events.FileWritten: "path",
+    events.RetryPlanned: "reason",
+    events.StepFailed: "message",
+    events.StepSkipped: "reason",
+    events.TextArrived: "text",
+    events.Warned: "message",
+}
+"""The kinds that tell something from outside, and the field in which they do."""
+
+
+def every_event() -> st.SearchStrategy[events.Event]:
+    return st.one_of([st.builds(kind, **_fields(kind)) for kind in KINDS])
+
+
+def telling(kind: type, text: str) -> events.Event:
+    """Return an event of `kind` about the step `draft` that tells `text`."""
+    rest = {
+        events.FileWritten: {"size": 1},
+        events.RetryPlanned: {"attempt": 1, "wait": 2.0},
+        events.StepFailed: {"error_class": "failed", "seconds": 1.0},
+    }
+    return kind(at=1.0, step="draft", **{OUTSIDE[kind]: text}, **rest.get(kind, {}))
+
+
+def _fields(kind: type) -> dict[str, st.SearchStrategy[object]]:
+    hints = get_type_hints(kind)
+    return {name: FIELDS.get(name, st.from_type(hints[name])) for name in kind.__struct_fields__}
