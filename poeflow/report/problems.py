@@ -1,11 +1,13 @@
 """Problems as people read them: one line each, and on a terminal the source line with a caret."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from poeflow.problems import Problem
 from poeflow.redact import visible
 
-MAX_LINE = 160
+MAX_LINE: Final = 160
 
 
 def one_line(problem: Problem) -> str:
@@ -18,11 +20,11 @@ def with_source(problem: Problem, text: str | None) -> str:
     lines = text.split("\n") if text else []
     if not 0 < problem.place.line <= len(lines):
         return head
-    source = lines[problem.place.line - 1]
+    source = lines[problem.place.line - 1].removesuffix("\r")
     start = max(0, problem.place.column - MAX_LINE // 2)
     shown = visible(source[start : start + MAX_LINE].replace("\t", " "))
     before = visible(source[start : problem.place.column - 1].replace("\t", " "))
-    return f"{head}\n    {shown}\n    {' ' * len(before)}^"
+    return f"{head}\n    {shown}\n    {' ' * _cells(before)}^"
 
 
 def listing(problems: Iterable[Problem], sources: Mapping[str, str], *, with_carets: bool) -> str:
@@ -30,3 +32,9 @@ def listing(problems: Iterable[Problem], sources: Mapping[str, str], *, with_car
     if not with_carets:
         return "\n".join(one_line(problem) for problem in problems)
     return "\n".join(with_source(problem, sources.get(problem.place.path)) for problem in problems)
+
+
+def _cells(text: str) -> int:
+    """Return how many cells of a terminal `text` takes: Chinese and emoji two, accents none."""
+    narrow = sum(unicodedata.category(character) not in ("Mn", "Me") for character in text)
+    return narrow + sum(unicodedata.east_asian_width(character) in "WF" for character in text)
