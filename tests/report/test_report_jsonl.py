@@ -1,0 +1,86 @@
+"""JSON Lines hold each event whole, whatever it says; without the key where that is asked."""
+
+import io
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from run_events import KINDS, OUTSIDE, every_event, telling
+
+from poeflow import events
+from poeflow.redact import MASK, Scrubber, Secret
+from poeflow.report.jsonl import JsonLines
+from poeflow.report.plain import PlainReport
+from poeflow.report.scrubbed import scrubbed
+
+KEY = "canary-key-0123456789"
+
+
+def written(*happened: events.Event) -> str:
+    stream = io.StringIO()
+    for event in happened:
+        JsonLines(stream)(event)
+    return stream.getvalue()
+
+
+@given(every_event())
+def test_every_event_comes_back_as_it_was(event):
+    line = written(event)
+    assert msgspec.convert(json.loads(line), events.Event) == event
+    assert line.isascii()
+    assert line.count("\n") == 1
+
+
+def test_a_line_is_written_out_at_once():
+    class Pipe(io.StringIO):
+        flushed = 0
+
+        def flush(self) -> None:
+            self.flushed = self.tell()
+
+    pipe = Pipe()
+    JsonLines(pipe)(events.TextArrived(at=0, step="a", text="x"))
+    assert pipe.flushed == pipe.tell() > 0
+
+
+def test_what_json_cannot_hold_is_an_error_and_no_broken_line():
+    stream = io.StringIO()
+    with pytest.raises(ValueError):
+        JsonLines(stream)(events.TextArrived(at=float("nan"), step="a", text="x"))
+    assert stream.getvalue() == ""
+
+
+class TestScrubbed:
+    @pytest.mark.parametrize("kind", OUTSIDE, ids=lambda kind: kind.__name__)
+    @pytest.mark.parametrize("report", [JsonLines, PlainReport])
+    def test_no_report_tells_the_key(self, kind, report):
+        stream = io.StringIO()
+        scrubbed(report(stream), Scrubber(Secret(KEY)))(telling(kind, f"you sent {KEY}!"))
+        assert KEY not in stream.getvalue()
+        if not (report is PlainReport and kind is events.TextArrived):  # plain shows no answers
+            assert f"you sent {MASK}!" in stream.getvalue()
+
+    def test_results_are_masked_at_every_depth(self):
+        heard: list[events.Event] = []
+        finished = {
+            "at": 1.0, "exit_code": 0, "asked": 1, "cached": 0, "rendered": 0, "failed": 0,
+            "skipped": 0, "seconds": 1.0, "simulated": False,
+        }  # fmt: skip
+        listen = scrubbed(heard.append, Scrubber(Secret(KEY)))
+        listen(events.RunFinished(**finished, outputs={"a": {KEY: [1, None, f"<{KEY}>"]}}))
+        masked = {"a": {MASK: [1, None, f"<{MASK}>"]}}
+        assert heard == [events.RunFinished(**finished, outputs=masked)]
+
+    @given(every_event())
+    def test_what_holds_no_key_is_handed_on_as_it_is(self, event):
+        heard: list[events.Event] = []
+        scrubbed(heard.append, Scrubber(Secret(KEY)))(event)
+        assert heard[0] is event
+
+
+def test_the_kinds_told_apart_here_are_all_there_are():
+    assert {kind.__struct_config__.tag for kind in KINDS} == {
+        "file_written", "retry_planned", "run_finished", "run_started", "step_failed",
+        "step_finished", "step_skipped", "step_started", "text_arrived", "warned",
+    }  # fmt: skip
