@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +67,7 @@ def _usage(error: click.ClickException) -> None:
 def _bug_report() -> str:
     """Write the scrubbed traceback to a file and return the line that says so."""
     text = f"poeflow {__version__}, Python {sys.version}\n\n{traceback.format_exc()}"
-    scrubbed = Scrubber(*_secrets()).scrub_server_text(text)
+    scrubbed = Scrubber(*secrets_in(os.environ)).scrub_server_text(text)
     error = sys.exc_info()[1]
     try:
         handle, name = tempfile.mkstemp(prefix="poeflow-bug-", suffix=".txt")
@@ -82,16 +83,17 @@ def _bug_report() -> str:
     )
 
 
-def _secrets() -> tuple[Secret, ...]:
+def secrets_in(environ: Mapping[str, str]) -> tuple[Secret, ...]:
+    """Return what must be shown nowhere: the key, where there is a usable one."""
     try:
-        key = api_key_from(os.environ)
+        key = api_key_from(environ)
     except AccountError:
         return ()
     return (key,) if key else ()
 
 
 def _say(text: str) -> None:
-    scrubbed = Scrubber(*_secrets()).scrub(text)
+    scrubbed = Scrubber(*secrets_in(os.environ)).scrub(text)
     try:
         sys.stderr.write("\n".join(visible(line) for line in scrubbed.split("\n")) + "\n")
         sys.stderr.flush()

@@ -8,6 +8,7 @@ import click
 
 from poeflow.api import Checkup, checkup, run_checked
 from poeflow.cli.commands.check import show
+from poeflow.cli.failures import secrets_in
 from poeflow.cli.interrupts import run_until_done
 from poeflow.cli.results import Output, listener, print_results
 from poeflow.cli.targets import target_of
@@ -15,6 +16,8 @@ from poeflow.cli.values import environment, input_texts
 from poeflow.engine.run import Outcome
 from poeflow.errors import most_serious
 from poeflow.problems import errors_only
+from poeflow.redact import Scrubber
+from poeflow.report.scrubbed import scrubbed
 from poeflow.wiring import RunOptions
 
 EPILOG: Final = """\b
@@ -91,6 +94,7 @@ def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[_Optio
 
 
 def _run_one(checked: Checkup, texts: dict[str, str], options: _Options) -> Outcome:
+    environ = environment(os.environ, options["env_file"])
     with listener(options["output"]) as listen:
         return run_until_done(
             run_checked(
@@ -103,8 +107,8 @@ def _run_one(checked: Checkup, texts: dict[str, str], options: _Options) -> Outc
                     refresh=options["refresh"],
                     concurrency=options["concurrency"],
                     wait=options["wait"],
-                    environ=environment(os.environ, options["env_file"]),
-                    listen=listen,
+                    environ=environ,
+                    listen=scrubbed(listen, Scrubber(*secrets_in(environ))),
                 ),
             )
         )
