@@ -1,0 +1,97 @@
+"""A file is opened step by step: no link below the folder is ever followed."""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from poeflow.descent import opened
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "root/a/b").mkdir(parents=True)
+    (tmp_path / "root/a/b/file.txt").write_text("inside")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file.txt").write_text("outside")
+    return tmp_path
+
+
+def content(root, *parts):
+    with opened(root, parts) as handle:
+        return os.read(handle, 100).decode()
+
+
+def open_below(folder) -> list[Path]:
+    """Return what is open at or below `folder` in this process."""
+    targets = []
+    for handle in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            targets.append(handle.readlink())
+    return [target for target in targets if target.is_relative_to(folder)]
+
+
+def test_leads_to_the_file(folder):
+    assert content(folder / "root", "a", "b", "file.txt") == "inside"
+
+
+def test_leads_to_a_folder_and_to_the_root_itself(folder):
+    for parts in ((), ("a",)):
+        with opened(folder / "root", parts) as handle:
+            assert stat.S_ISDIR(os.fstat(handle).st_mode)
+
+
+def test_the_root_may_be_a_link(folder):
+    (folder / "link").symlink_to(folder / "root")
+    assert content(folder / "link", "a", "b", "file.txt") == "inside"
+
+
+@pytest.mark.parametrize("target", ["../outside", "a"])
+def test_a_link_on_the_way_is_not_followed(folder, target):
+    (folder / "root/way").symlink_to(target)
+    with pytest.raises(NotADirectoryError):
+        content(folder / "root", "way", "file.txt")
+
+
+@pytest.mark.parametrize("target", ["../outside/file.txt", "a/b/file.txt", "nowhere"])
+def test_a_link_at_the_end_is_not_followed(folder, target):
+    (folder / "root/end").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"):
+        content(folder / "root", "end")
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_without_a_writer_is_not_waited_for(folder):
+    os.mkfifo(folder / "root/pipe")
+    with opened(folder / "root", ("pipe",)) as handle:
+        assert stat.S_ISFIFO(os.fstat(handle).st_mode)
+
+
+def test_what_is_not_there_is_an_error(folder):
+    for root, parts in ((folder / "gone", ()), (folder / "root", ("gone",))):
+        with pytest.raises(FileNotFoundError):
+            content(root, *parts)
+    with pytest.raises(NotADirectoryError):
+        content(folder / "root", "a", "b", "file.txt", "below")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_nothing_stays_open_and_nothing_is_inherited(folder):
+    with opened(folder / "root", ("a", "b", "file.txt")) as handle:
+        assert not os.get_inheritable(handle)
+        assert open_below(folder) == [folder / "root/a/b/file.txt"]
+    for parts in (("gone",), ("a", "gone"), ("a", "b", "file.txt", "below")):
+        with contextlib.suppress(OSError):
+            content(folder / "root", *parts)
+    with contextlib.suppress(KeyError), opened(folder / "root", ("a",)):
+        raise KeyError
+    assert open_below(folder) == []
+
+
+def test_a_folder_renamed_meanwhile_changes_nothing(folder):
+    with opened(folder / "root", ("a", "b", "file.txt")) as handle:
+        (folder / "root/a").rename(folder / "root/moved")
+        (folder / "root/a").symlink_to("../outside")
+        assert os.read(handle, 100) == b"inside"

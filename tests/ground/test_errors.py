@@ -1,0 +1,54 @@
+"""Which failure decides how a process ends, and what an error says."""
+
+import itertools
+
+import pytest
+
+from poeflow import errors
+from poeflow.errors import EXIT_CLASSES, PRECEDENCE, most_serious
+from poeflow.problems import Place, Problem
+
+RULED = [{130, 143}, {70}, {8}, {7}, {2}, {3}, {5}, {9}, {1}, {6}, {4}, {0}]
+"""RULINGS 12, most serious first; an interruption is one however it came."""
+
+
+@pytest.mark.parametrize(("worse", "better"), list(itertools.combinations(RULED, 2)))
+def test_the_more_serious_wins_in_any_order(worse, better):
+    for one, other in itertools.product(worse, better):
+        assert most_serious([one, other]) == most_serious([other, one]) == one
+
+
+def test_of_nothing_is_success():
+    assert most_serious(iter(())) == 0
+
+
+def test_a_code_that_is_none_is_a_bug():
+    with pytest.raises(ValueError):
+        most_serious([1, 99])
+
+
+def test_every_code_has_a_class_and_a_place():
+    assert sorted(PRECEDENCE) == sorted(EXIT_CLASSES)
+    assert len(set(PRECEDENCE)) == len(PRECEDENCE)
+
+
+def test_an_error_says_what_and_what_to_do():
+    assert str(errors.UsageError("no such flow")) == "no such flow"
+    told = errors.UsageError("no such flow", hint="see `poeflow check`")
+    assert (told.message, told.hint) == ("no such flow", "see `poeflow check`")
+    assert str(told) == "no such flow; see `poeflow check`"
+
+
+def test_an_invalid_flow_tells_all_its_problems():
+    problems = (Problem(Place("a.yaml"), "one", "do"), Problem(Place("a.yaml", 2, 3), "two"))
+    error = errors.InvalidFlowError(problems)
+    assert str(error) == "a.yaml:1:1: one; do\na.yaml:2:3: two"
+    assert error.problems == problems
+
+
+def test_a_status_error_keeps_what_the_server_said():
+    error = errors.RateLimitError(
+        "slow down", status_code=429, request_id="r-1", code="c", type="t", retry_after=2.5
+    )
+    assert (error.status_code, error.request_id, error.code, error.type) == (429, "r-1", "c", "t")
+    assert (error.retry_after, error.may_retry, error.exit_code) == (2.5, True, 6)
