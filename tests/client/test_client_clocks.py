@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from client_desk import END, STREAM, FakeClock, chunk, event, large, piece, reply, streamed
@@ -38,8 +39,8 @@ class Response:
 class Carrier:
     """A transport without a network; what it was asked for is in `asked`."""
 
-    def __init__(self, clock: FakeClock, *scripts: list, head: Head = SSE) -> None:
-        self._clock, self._head = clock, head
+    def __init__(self, clock: FakeClock, *scripts: list, head_after: float = 0.0) -> None:
+        self._clock, self._head_after = clock, head_after
         self._scripts = [list(script) for script in scripts]
         self.asked: list[dict] = []
 
@@ -48,7 +49,9 @@ class Carrier:
         script = self._scripts.pop(0)
         if isinstance(script[0], Exception):
             raise script[0]
-        return Response(self._head, script, self._clock)
+        head = replace(SSE, sent_at=self._clock.time)
+        self._clock.time += self._head_after
+        return Response(head, script, self._clock)
 
     def close(self) -> None:
         pass
@@ -72,10 +75,12 @@ class AsyncCarrier(Carrier):
 def carry(connect):
     """Make a client over a scripted transport; return both."""
 
-    def make(*scripts, **settings):
+    def make(*scripts, head_after=0.0, **settings):
         clock = FakeClock()
         probe = connect(clock=clock)
-        carrier = (AsyncCarrier if probe.is_async else Carrier)(clock, *scripts)
+        carrier = (AsyncCarrier if probe.is_async else Carrier)(
+            clock, *scripts, head_after=head_after
+        )
         return connect(clock=clock, transport=carrier, **{"attempts": 1, **settings}), carrier
 
     return make
@@ -102,6 +107,12 @@ def test_each_clock_of_a_stream_has_its_own_message(carry, script, message):
         list(driver.chunks(driver.create(stream=True)))
     assert caught.value.message == message
     assert caught.value.was_sent
+
+
+def test_the_first_event_is_awaited_from_the_moment_of_sending(carry):
+    assert carry([19.0, HELLO], head_after=100.0)[0].create(stream=True)
+    with pytest.raises(errors.APITimeoutError, match="no answer began within 2 min 00 s"):
+        carry([21.0, HELLO], head_after=100.0)[0].create(stream=True)
 
 
 def test_an_unstreamed_answer_has_only_a_total(carry):
@@ -193,7 +204,8 @@ def test_comments_are_no_progress_on_a_real_connection(connect, server):
 
 def test_bytes_that_are_no_body_do_not_stretch_a_clock(connect, server):
     stop = threading.Event()
-    server.play((STREAM + b"5;x=", *[lambda: stop.wait(0.05), b"y"] * 60, HOLD))
+    rest = b"\r\n" + streamed("a").removeprefix(STREAM)
+    server.play((STREAM + b"5;x=", *[lambda: stop.wait(0.05), b"y"] * 20, rest))
     driver = connect(server, attempts=1, timeout=Timeouts(first=SOON))
     with pytest.raises(errors.APITimeoutError, match="no answer began within"):
         driver.create(stream=True)
