@@ -34,9 +34,9 @@ class Unpacking:
     def feed(self, data: bytes) -> bytes:
         if self._packed is None:
             return self._counted(data)
-        pieces = []
+        pieces = [b""]
         try:
-            while data:
+            while data or len(pieces[-1]) == _STEP:  # a full step may have left some inside zlib
                 pieces.append(self._counted(self._packed.decompress(data, _STEP)))
                 data = self._packed.unconsumed_tail
         except zlib.error:
