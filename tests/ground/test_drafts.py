@@ -90,11 +90,11 @@ def test_equal_content_leaves_the_file_alone(tmp_path):
 
 
 def test_equal_content_behind_a_link_replaces_the_link(tmp_path):
-    (tmp_path / "elsewhere").write_bytes(b"same")
-    (tmp_path / "a").symlink_to("elsewhere")
+    (tmp_path / "four").write_bytes(b"same")
+    (tmp_path / "a").symlink_to("four")  # as long as the content
     write(tmp_path / "a", b"same")
     assert not (tmp_path / "a").is_symlink()
-    assert (tmp_path / "elsewhere").read_bytes() == b"same"
+    assert (tmp_path / "four").read_bytes() == b"same"
 
 
 def test_a_folder_in_its_place_is_an_error_and_leaves_no_draft(tmp_path):
