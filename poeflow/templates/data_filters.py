@@ -45,7 +45,7 @@ def fromjson(text: str) -> Json:
 
 def toyaml(value: object) -> str:
     """Encode as YAML, keys in their order."""
-    return yaml.dump(plain(value), Dumper=_Dumper, allow_unicode=True, sort_keys=False).rstrip()
+    return yaml.dump(plain(value), Dumper=_Dumper, allow_unicode=True, sort_keys=False).rstrip("\n")
 
 
 def fromyaml(text: str) -> Json:

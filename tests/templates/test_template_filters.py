@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poeflow.templates.budget import Budget
@@ -46,6 +46,7 @@ def test_json_comes_back(value):
     assert json.loads(tojson(value, 2)) == value
 
 
+@example("\xa0")
 @given(JSON)
 def test_yaml_is_read_by_others_as_it_was(value):
     text = toyaml(value)
