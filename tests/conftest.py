@@ -1,5 +1,7 @@
 """Options of the whole suite."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -7,6 +9,11 @@ settings.register_profile(  # a loaded machine is slow, not wrong
     "poeflow", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("poeflow")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts in the background with Ctrl-C ignored, and our processes would
+    # inherit that: the tests that press it need what a person at a terminal has.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
