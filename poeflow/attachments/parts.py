@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 from poeflow.attachments.find import MAX_FILE_BYTES, Found
-from poeflow.attachments.media_types import media_type_of, mismatch, normal
 from poeflow.attachments.secrets import secret_in
 from poeflow.client.messages import DataUrl, FileData, FilePart, ImagePart, ImageUrl, Part
 from poeflow.digest import sha256_of
 from poeflow.files import FileProblem, Project
+from poeflow.media_types import media_type_of, mismatch, normal
 from poeflow.redact import Secret
 
 _UNSAFE_IN_NAMES: Final = re.compile(

@@ -26,6 +26,7 @@ _FTYP: Final = {
     b"M4A ": "audio/mp4",
     b"M4B ": "audio/mp4",
     b"avif": "image/avif",
+    b"avis": "image/avif",
     b"heic": "image/heic",
     b"heix": "image/heic",
     b"mif1": "image/heic",
@@ -94,6 +95,7 @@ _OTHER_NAMES: Final = {
 UNKNOWN: Final = "application/octet-stream"
 TEXT: Final = "text/plain"
 _PIECE: Final = 1024 * 1024
+_EBML_HEAD: Final = 64
 
 
 def media_type_of(name: str, data: bytes) -> str:
@@ -138,7 +140,7 @@ def _by_content(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return _FTYP.get(data[8:12], "video/mp4")
     if data[:4] == b"\x1aE\xdf\xa3":
-        return "video/webm"
+        return "video/x-matroska" if b"matroska" in data[:_EBML_HEAD] else "video/webm"
     return "audio/mp3" if _is_mpeg_audio(data) else UNKNOWN
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.attachments.media_types import media_type_of, mismatch, normal
+from poeflow.media_types import media_type_of, mismatch, normal
 
 FTYP = b"\0\0\0\x20ftyp"
 ASSETS = Path(__file__).parents[2] / "flows" / "assets"
@@ -43,8 +43,11 @@ WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
         ("x", FTYP + b"M4A \0\0", "audio/mp4"),
         ("x.m4a", FTYP + b"isom\0\0", "audio/mp4"),
         ("x", FTYP + b"avif\0\0", "image/avif"),
+        ("x", FTYP + b"avis\0\0", "image/avif"),
         ("x", FTYP + b"heic\0\0", "image/heic"),
         ("x", b"\x1aE\xdf\xa3\x9f\x42", "video/webm"),
+        ("x", b"\x1aE\xdf\xa3\x93\x42\x82\x88matroska", "video/x-matroska"),
+        ("x.webm", b"\x1aE\xdf\xa3\x8f\x42\x82\x84webm", "video/webm"),
         ("x.mkv", b"\x1aE\xdf\xa3\x9f\x42", "video/x-matroska"),
         ("x.DOCX", b"PK\x03\x04\x14\0", WORD),
         ("x.zip", b"PK\x03\x04\x14\0", "application/zip"),
