@@ -1,0 +1,216 @@
+"""What is told about a bot: its modalities, features, prices and own parameters.
+
+What is missing, null or of another shape counts as not told, and is never taken for a no.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Final, Literal, Self
+
+import msgspec
+
+from poeflow.digest import Json, encode_json
+
+_MAX_PRICE: Final = Decimal(1_000_000)
+
+Kind = Literal["enum", "boolean", "string", "number", "any"]
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a bot's own parameters, which go under `extra_body`.
+
+    `values` are those of an enum, always texts; `minimum` and `maximum` bound a number. The kind
+    is `any` where it is told in a way not known here.
+    """
+
+    name: str
+    kind: Kind
+    values: tuple[str, ...] = ()
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    default: bool | int | float | str | None = None
+    description: str = ""
+
+    @classmethod
+    def parse(cls, raw: Json) -> Self | None:
+        """Return the parameter, or None where the entry has no name."""
+        entry = _mapping(raw)
+        schema = _mapping(entry.get("schema"))
+        name, default, values = entry.get("name"), entry.get("default_value"), schema.get("enum")
+        if not isinstance(name, str) or not name:
+            return None
+        return cls(
+            name=name,
+            kind=_KINDS.get(_text(schema.get("type")), "any") if values is None else _enum(values),
+            values=_texts(values) or (),
+            minimum=_number(schema.get("minimum")),
+            maximum=_number(schema.get("maximum")),
+            default=default if isinstance(default, bool | int | float | str) else None,
+            description=_text(entry.get("description")),
+        )
+
+    def as_declared(self, value: Json) -> Json:
+        """Return `value` as the bot's list of values spells it: 8 as `"8"`, 1 as `"1.0"`.
+
+        All values of enums are texts, and YAML's are not. Anything else is returned as it is.
+        """
+        if not isinstance(value, bool | int | float):
+            return value
+        spelled = encode_json(value).decode()
+        if spelled in self.values:
+            return spelled
+        if isinstance(value, bool):
+            return value
+        number = _decimal(spelled)
+        equal = (each for each in self.values if number is not None and _decimal(each) == number)
+        return next(equal, value)
+
+
+class Pricing(msgspec.Struct, frozen=True, kw_only=True):
+    """Prices in USD: `prompt`, `completion` and `cached` for each token, `request` for each send.
+
+    None is not told, which is not free. That `request` is in USD is read off its magnitudes.
+    """
+
+    prompt: Decimal | None = None
+    completion: Decimal | None = None
+    request: Decimal | None = None
+    cached: Decimal | None = None
+
+    @classmethod
+    def parse(cls, raw: Json) -> Self:
+        entry = _mapping(raw)
+        return cls(
+            prompt=_price(entry.get("prompt")),
+            completion=_price(entry.get("completion")),
+            request=_price(entry.get("request")),
+            cached=_price(entry.get("input_cache_read")),
+        )
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
+        """Return the estimated USD of one request, or None where a price is not known.
+
+        Tokens are as the server reports them, often an estimate, and nothing is taken off for
+        cached ones: an estimate, never a bill.
+        """
+        if self.prompt is None and self.completion is None:
+            return self.request
+        if self.prompt is None or self.completion is None:
+            return None
+        tokens = self.prompt * prompt_tokens + self.completion * completion_tokens
+        return tokens + (self.request or 0)
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens a bot takes in all, and gives at most; None where that is not told."""
+
+    length: int | None = None
+    max_output: int | None = None
+
+
+class Bot(msgspec.Struct, frozen=True, kw_only=True):
+    """One bot. `name` is how people write it, `id` the same in lower case.
+
+    None is not told; an empty tuple says that there are none.
+    """
+
+    id: str
+    name: str
+    description: str = ""
+    owner: str = ""
+    input_modalities: tuple[str, ...] | None = None
+    output_modalities: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    endpoints: tuple[str, ...] | None = None
+    pricing: Pricing = Pricing()
+    context: Context = Context()
+    parameters: tuple[Parameter, ...] | None = None
+
+    @classmethod
+    def parse(cls, raw: Json) -> Self | None:
+        """Return the bot, or None where the entry has no name."""
+        entry = _mapping(raw)
+        bot_id = _text(entry.get("id"))
+        architecture = _mapping(entry.get("architecture"))
+        window = _mapping(entry.get("context_window"))
+        if not bot_id:
+            return None
+        return cls(
+            id=bot_id,
+            name=_text(_mapping(entry.get("metadata")).get("display_name")) or bot_id,
+            description=_text(entry.get("description")),
+            owner=_text(entry.get("owned_by")),
+            input_modalities=_texts(architecture.get("input_modalities")),
+            output_modalities=_texts(architecture.get("output_modalities")),
+            features=_texts(entry.get("supported_features")),
+            endpoints=_texts(entry.get("supported_endpoints")),
+            pricing=Pricing.parse(entry.get("pricing")),
+            context=Context(
+                length=_count(window.get("context_length")) or _count(entry.get("context_length")),
+                max_output=_count(window.get("max_output_tokens")),
+            ),
+            parameters=_parameters(entry.get("parameters")),
+        )
+
+    def parameter(self, name: str) -> Parameter | None:
+        return next((each for each in self.parameters or () if each.name == name), None)
+
+
+def as_declared(bot: Bot, name: str, value: Json) -> Json:
+    """Return the value of the parameter `name` as `bot` spells it: 8 as `"8"` where it says so."""
+    parameter = bot.parameter(name)
+    return value if parameter is None else parameter.as_declared(value)
+
+
+_KINDS: Final[dict[str, Kind]] = {
+    "boolean": "boolean",
+    "integer": "number",
+    "number": "number",
+    "string": "string",
+}
+
+
+def _enum(values: Json) -> Kind:
+    is_known = isinstance(values, list) and all(isinstance(value, str) for value in values)
+    return "enum" if values and is_known else "any"
+
+
+def _parameters(raw: Json) -> tuple[Parameter, ...] | None:
+    if not isinstance(raw, list):
+        return None
+    return tuple(found for each in raw if (found := Parameter.parse(each)) is not None)
+
+
+def _mapping(raw: Json) -> Mapping[str, Json]:
+    return raw if isinstance(raw, dict) else {}
+
+
+def _text(raw: Json) -> str:
+    return raw if isinstance(raw, str) else ""
+
+
+def _texts(raw: Json) -> tuple[str, ...] | None:
+    """Return the texts of a list, None where it is no list."""
+    return tuple(each for each in raw if isinstance(each, str)) if isinstance(raw, list) else None
+
+
+def _number(raw: Json) -> int | float | None:
+    return raw if isinstance(raw, int | float) and not isinstance(raw, bool) else None
+
+
+def _count(raw: Json) -> int | None:
+    return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw > 0 else None
+
+
+def _price(raw: Json) -> Decimal | None:
+    """Return a price: a decimal text, or a number. None where it is neither, or absurd."""
+    found = _decimal(raw) if isinstance(raw, str) else _decimal(str(_number(raw)))
+    return found if found is not None and 0 <= found < _MAX_PRICE else None
+
+
+def _decimal(text: str) -> Decimal | None:
+    try:
+        found = Decimal(text)
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() else None

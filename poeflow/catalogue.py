@@ -1,0 +1,97 @@
+"""The catalogue of bots: the list `GET /v1/models` gives, and the copy of it a project keeps.
+
+What follows from it for a flow is for `check` to say.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Final, Self
+
+import msgspec
+
+from poeflow.bots import Bot
+from poeflow.descent import opened
+from poeflow.digest import Json, decode_json, encode_json
+from poeflow.files import Project, atomic_write
+
+CATALOGUE: Final = "//.poeflow/models.json"
+"""Where a project keeps the list: a dump of `GET /v1/models`, which may be committed."""
+USD_PER_POINT: Final = Decimal("0.00003")
+"""Derived, no official rate: 8,369 prompt tokens at 0.85 USD a million were 238 points."""
+_MAX_BYTES: Final = 16 * 1024 * 1024
+_LONGEST_NAME: Final = 100
+_ENOUGH: Final = 0.6
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """All bots, by name in lower case."""
+
+    named: dict[str, Bot]
+
+    @classmethod
+    def parse(cls, document: Json) -> Self:
+        """Read a dump of `GET /v1/models`, also as a bare list; what is no bot is left out."""
+        data = document.get("data") if isinstance(document, dict) else document
+        entries = data if isinstance(data, list) else []
+        bots = [bot for entry in entries if (bot := Bot.parse(entry)) is not None]
+        named: dict[str, Bot] = {}
+        for bot in bots:
+            named.setdefault(bot.id.casefold(), bot)
+        for bot in bots:
+            named.setdefault(bot.name.casefold(), bot)
+        return cls(named)
+
+    @property
+    def bots(self) -> tuple[Bot, ...]:
+        """Every bot once, sorted by name."""
+        unique = {id(bot): bot for bot in self.named.values()}.values()
+        return tuple(sorted(unique, key=lambda bot: (bot.name.casefold(), bot.id)))
+
+    def find(self, name: str) -> Bot | None:
+        """Return the bot with this id or display name; case does not matter, as for the API."""
+        return self.named.get(name.casefold())
+
+    def nearest(self, name: str) -> Bot | None:
+        """Return the bot a typing mistake away, or behind a provider's prefix (`openai/o3`)."""
+        from difflib import get_close_matches
+
+        bare = name.rpartition("/")[2].casefold()
+        if len(bare) > _LONGEST_NAME:
+            return None
+        matches = [bare] if bare in self.named else None
+        matches = matches or get_close_matches(bare, self.named, n=1, cutoff=_ENOUGH)
+        return self.named[matches[0]] if matches else None
+
+
+def kept(project: Project) -> tuple[Catalogue | None, str]:
+    """Return the catalogue the project keeps, or None and why it cannot be read.
+
+    Where there is none, there is nothing to say either.
+    """
+    parts = tuple(CATALOGUE[2:].split("/"))
+    try:
+        with opened(project.root, parts) as handle:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+                return None, f"{CATALOGUE} is no list of models"
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                catalogue = Catalogue.parse(decode_json(file.read(_MAX_BYTES)))
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
+    except OSError as error:
+        return None, f"{CATALOGUE} cannot be read: {(error.strerror or str(error)).lower()}"
+    except (ValueError, RecursionError):
+        return None, f"{CATALOGUE} is damaged"
+    return (catalogue, "") if catalogue.named else (None, f"{CATALOGUE} lists no bot")
+
+
+def keep(project: Project, entries: Iterable[Mapping[str, Json]]) -> None:
+    """Keep the entries of `GET /v1/models`, by id and a line a value, so that a diff can be read.
+
+    The state folder must be there. Raises `DiskError`.
+    """
+    listed = sorted(entries, key=lambda entry: str(entry.get("id")))
+    document = encode_json({"object": "list", "data": [dict(entry) for entry in listed]})
+    atomic_write(project.path_of(CATALOGUE), msgspec.json.format(document, indent=1) + b"\n")
