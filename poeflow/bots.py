@@ -5,13 +5,14 @@ What is missing, null or of another shape counts as not told, and is never taken
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, assert_never
 
 import msgspec
 
 from poeflow.digest import Json, encode_json
 
 _MAX_PRICE: Final = Decimal(1_000_000)
+_SHOWN: Final = 12
 
 Kind = Literal["enum", "boolean", "string", "number", "any"]
 
@@ -48,6 +49,24 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
             default=default if isinstance(default, bool | int | float | str) else None,
             description=_text(entry.get("description")),
         )
+
+    @property
+    def accepts(self) -> str:
+        """Say what it takes: `4, 6, 8`, `0 to 31999`, `true or false`, `a text`."""
+        match self.kind:
+            case "enum":
+                more = ", ..." if len(self.values) > _SHOWN else ""
+                return ", ".join(self.values[:_SHOWN]) + more
+            case "boolean":
+                return "true or false"
+            case "number":
+                return _bounds(self.minimum, self.maximum)
+            case "string":
+                return "a text"
+            case "any":
+                return "any value"
+            case _:
+                assert_never(self.kind)
 
     def as_declared(self, value: Json) -> Json:
         """Return `value` as the bot's list of values spells it: 8 as `"8"`, 1 as `"1.0"`.
@@ -168,6 +187,14 @@ _KINDS: Final[dict[str, Kind]] = {
     "number": "number",
     "string": "string",
 }
+
+
+def _bounds(minimum: float | None, maximum: float | None) -> str:
+    if minimum is not None and maximum is not None:
+        return f"{minimum} to {maximum}"
+    if minimum is not None:
+        return f"a number from {minimum}"
+    return "a number" if maximum is None else f"a number up to {maximum}"
 
 
 def _enum(values: Json) -> Kind:
