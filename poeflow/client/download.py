@@ -4,7 +4,7 @@ Nothing is written here; what a file is and how it is named is told by `outputs`
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,10 @@ MAX_REDIRECTS: Final = 3
 _ATTEMPTS: Final = 3
 
 
+def _without_proxy(_url: str) -> None:
+    """Find no proxy before any address."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What may be fetched, from where.
@@ -30,13 +34,15 @@ class Rules:
     `hosts` are exact names, or `*.name` for every name below it, with `:port` where that is not
     443. `limit` is in bytes a file, `timeout` in seconds an attempt. `loopback` are origins such
     as `http://127.0.0.1:8123`, the simulator's or the configured API's, which may serve media
-    too; those beyond this machine are ignored.
+    too; those beyond this machine are ignored. `proxy_of` gives the proxy that stands before an
+    address, None where there is none.
     """
 
     hosts: Collection[str] = MEDIA_HOSTS
     limit: int = 50 * MIB
     timeout: float = 60.0
     loopback: Collection[str] = frozenset()
+    proxy_of: Callable[[str], str | None] = _without_proxy
 
 
 def wanted(urls: Iterable[str], rules: Rules) -> tuple[str, ...]:
@@ -68,8 +74,9 @@ async def download(
     """Fetch a file that an answer names.
 
     A host's name is resolved once, every address it leads to must be public, and the connection
-    is made to one of those. Redirects are checked in the same way. What a retry can fix is tried
-    three times.
+    is made to one of those; behind a proxy, which finds hosts by itself, the name alone counts.
+    Redirects are checked in the same way. What a retry can fix is tried three times. A `network`
+    that several downloads share reads the trusted certificates once.
 
     Raises `StepError` where the file may not be fetched, is gone, too large, or a document
     instead of media; `APIConnectionError`, `APITimeoutError`, `APIResponseError` and the
@@ -129,7 +136,10 @@ class _Fetch:
         """Return the file at an address, or the address it redirects to."""
         target = target_of(url, hosts=self._rules.hosts, loopback=self._rules.loopback)
         limit = self._rules.limit
-        async with answered(target, network=self._network, clock=self._clock) as response:
+        proxy = self._rules.proxy_of(str(target.origin))
+        async with answered(
+            target, network=self._network, proxy=proxy, clock=self._clock
+        ) as response:
             elsewhere = redirection_of(response.head, url, target.place)
             if elsewhere is not None:
                 return elsewhere

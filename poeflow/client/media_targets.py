@@ -85,6 +85,8 @@ def target_of(url: str, *, hosts: Collection[str], loopback: Collection[str]) ->
         message = f"{target.place} is not fetched: {origin.authority} is not among the media hosts"
         hint = f'where you trust it, add "{origin.authority}" to media_hosts in your own'
         raise StepError(message, hint=f"{hint} configuration")
+    if _is_address(origin.host):
+        checked((origin.host,), target)
     return target
 
 
@@ -113,6 +115,14 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address) and (ip.scope_id is not None or ip not in _UNICAST):
         return False
     return not any(ip in block for block in _SPECIAL if block.version == ip.version)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(address: str) -> bool:

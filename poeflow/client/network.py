@@ -1,6 +1,6 @@
 """One GET over a connection of its own, made to an IP address that was checked before.
 
-A host's name is resolved once: nobody can point it elsewhere between the check and the connection.
+A host's name is resolved once, so nobody can point it elsewhere between check and connection.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from poeflow.client.direct import Shelf, connection_error, lost, tls_context
 from poeflow.client.direct_aio import AsyncDirectResponse, Connection
 from poeflow.client.driving import adrive
 from poeflow.client.media_targets import Target, checked
+from poeflow.client.transport import AsyncResponse, async_transport_for
 from poeflow.client.wire import Origin, WireRequest
 from poeflow.clock import Clock
 
@@ -68,16 +69,29 @@ class Internet:
 
 @contextlib.asynccontextmanager
 async def answered(
-    target: Target, *, network: Network, clock: Clock
-) -> AsyncIterator[AsyncDirectResponse]:
+    target: Target, *, network: Network, proxy: str | None, clock: Clock
+) -> AsyncIterator[AsyncResponse]:
     """Ask for a target, without a key or cookies; the response's body is unread.
 
-    Raises `StepError` where the host's name leads where it should not, `APIConnectionError` and
-    `APIResponseError`. The caller bounds the time.
+    A `proxy` finds the host by itself, so only its name was checked; what is on this machine is
+    never asked for through one. Raises `StepError` where the host's name leads where it should
+    not, `APIConnectionError` and `APIResponseError`. The caller bounds the time.
     """
     request = WireRequest(
         origin=target.origin, target=target.target, method="GET", headers=_HEADERS
     )
+    if proxy is None or target.is_loopback:
+        asked = _directly(request, target, network=network, clock=clock)
+    else:
+        asked = _through(request, proxy, clock)
+    async with asked as response:
+        yield response
+
+
+@contextlib.asynccontextmanager
+async def _directly(
+    request: WireRequest, target: Target, *, network: Network, clock: Clock
+) -> AsyncIterator[AsyncResponse]:
     conversation = Conversation(request, clock)
     shelf: Shelf[Connection] = Shelf(clock.monotonic)
     shelf.close()  # nothing is kept: the next file may come from anywhere
@@ -90,6 +104,15 @@ async def answered(
         raise lost(target.origin, was_sent=error.was_sent) from None
     finally:
         connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _through(request: WireRequest, proxy: str, clock: Clock) -> AsyncIterator[AsyncResponse]:
+    transport = async_transport_for(None, proxy=proxy, clock=clock)
+    try:
+        yield await transport.send(request, connect=_CONNECT, total=AGES, head=AGES)
+    finally:
+        await transport.aclose()
 
 
 async def _connected(target: Target, network: Network) -> Connection:

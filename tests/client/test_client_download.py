@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from client_desk import END, FakeClock, chunk, reply
-from client_server import CLOSE, HOLD, RESET, ScriptedServer
+from client_server import CLOSE, HOLD, RESET, ConnectProxy, ScriptedServer
 
 from poeflow import errors
 from poeflow.client.aio import AsyncPoeClient
@@ -395,3 +395,52 @@ def test_a_certificate_of_another_name_is_refused(secure):
     with pytest.raises(errors.APIConnectionError, match="is not trusted"):
         fetched(secure, url="https://b.poecdn.net/x", network=network)
     assert secure.requests == []
+
+
+def test_a_proxy_is_used_and_finds_the_host_by_itself(secure):
+    secure.play(reply(200, PNG))
+    network = Detour(secure)
+    asked: list[str] = []
+    with ConnectProxy(secure.port) as proxy:
+
+        def proxy_of(url: str) -> str:
+            asked.append(url)
+            return proxy.url
+
+        assert fetched(secure, network=network, proxy_of=proxy_of) == PNG
+        assert proxy.seen.startswith(f"CONNECT {HOST}:443 HTTP/1.1\r\n".encode())
+        assert b"secret" not in proxy.seen
+    assert asked == [f"https://{HOST}"]
+    assert (network.resolved, secure.called) == ([], [HOST])
+    head = secure.requests[0].head.lower()
+    assert f"host: {HOST}\r\n" in head
+    assert "authorization" not in head
+
+
+def test_what_comes_through_a_proxy_is_bounded_as_well(secure):
+    secure.play((CHUNKED + chunk(bytes(600)) * 2, HOLD))
+    with ConnectProxy(secure.port) as proxy:
+        message = refused(secure, proxy_of=lambda _: proxy.url, limit=1_000)
+    assert message.startswith(f"{PLACE} is larger than")
+
+
+def test_a_proxy_that_refuses_is_an_error_of_the_network(secure):
+    with (
+        ConnectProxy(secure.port, status="403 Forbidden") as proxy,
+        pytest.raises(errors.APIConnectionError, match=f"the proxy in front of https://{HOST}"),
+    ):
+        fetched(secure, proxy_of=lambda _: proxy.url)
+
+
+def test_an_address_behind_a_proxy_is_still_checked(server):
+    rules = {"hosts": ("127.0.0.1", "10.0.0.1"), "proxy_of": lambda _: "http://127.0.0.1:9"}
+    for host in rules["hosts"]:
+        message = refused(server, url=f"https://{host}/x", **rules)
+        assert "leads to a private network" in message
+
+
+def test_this_machine_is_never_asked_through_a_proxy(server):
+    server.play(reply(200, PNG))
+    origin = f"http://127.0.0.1:{server.port}"
+    rules = {"loopback": {origin}, "proxy_of": lambda _: "http://127.0.0.1:9"}
+    assert fetched(server, url=f"{origin}/x", network=Internet(), **rules) == PNG

@@ -8,7 +8,14 @@ from poeflow.client.media_targets import Target, checked, is_public, place_of, t
 from poeflow.client.wire import Origin
 from poeflow.errors import StepError
 
-HOSTS = ("*.poecdn.net", "cdn.example", "*.cdn.example:8443", "192.0.2.7", "[2001:db8::1]:99")
+HOSTS = (
+    "*.poecdn.net",
+    "cdn.example",
+    "*.cdn.example:8443",
+    "1.1.1.7",
+    "[2606:4700::1]:99",
+    "10.0.0.1",
+)
 LOOPBACK = ("http://127.0.0.1:8123", "http://localhost:80", "https://api.poe.com")
 
 
@@ -29,8 +36,8 @@ def read(url: str) -> Target:
         ("https://cdn.example?a=b", "https://cdn.example", "/?a=b"),
         ("https://cdn.example#b", "https://cdn.example", "/"),
         ("https://a.b.cdn.example:8443/(x)[1]~'*", "https://a.b.cdn.example:8443", "/(x)[1]~'*"),
-        ("https://192.0.2.7/x", "https://192.0.2.7", "/x"),
-        ("https://[2001:DB8::1]:99/x", "https://[2001:db8::1]:99", "/x"),
+        ("https://1.1.1.7/x", "https://1.1.1.7", "/x"),
+        ("https://[2606:4700::1]:99/X", "https://[2606:4700::1]:99", "/X"),
     ],
 )
 def test_named_hosts_may_be_asked(url, origin, target):
@@ -60,7 +67,7 @@ NOT_LISTED = [
     "https://api.poe.com/x",
     "https://localhost/x",
     "https://127.0.0.1:8123/x",
-    "https://192.0.2.8/x",
+    "https://1.1.1.8/x",
     "https://2130706433/x",
     "https://0x7f.1/x",
 ]
@@ -104,6 +111,11 @@ NOT_ADDRESSES = [
 def test_other_hosts_are_not_asked(url):
     with pytest.raises(StepError, match=r"is not among the media hosts.*media_hosts in your own"):
         read(url)
+
+
+def test_a_private_address_is_not_asked_even_where_it_is_named():
+    with pytest.raises(StepError, match=r"10\.0\.0\.1/x is not fetched: .* a private network"):
+        read("https://10.0.0.1/x")
 
 
 @pytest.mark.parametrize("url", NO_HTTPS)
