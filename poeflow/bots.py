@@ -37,8 +37,8 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         """Return the parameter, or None where the entry has no name."""
         entry = _mapping(raw)
         schema = _mapping(entry.get("schema"))
-        name, default, values = entry.get("name"), entry.get("default_value"), schema.get("enum")
-        if not isinstance(name, str) or not name:
+        name, values = _text(entry.get("name")), schema.get("enum")
+        if not name:
             return None
         return cls(
             name=name,
@@ -46,7 +46,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
             values=_texts(values) or (),
             minimum=_number(schema.get("minimum")),
             maximum=_number(schema.get("maximum")),
-            default=default if isinstance(default, bool | int | float | str) else None,
+            default=_default(entry.get("default_value")),
             description=_text(entry.get("description")),
         )
 
@@ -213,12 +213,19 @@ def _mapping(raw: Json) -> Mapping[str, Json]:
 
 
 def _text(raw: Json) -> str:
-    return raw if isinstance(raw, str) else ""
+    """Return a text, empty where it is none; half characters, which no file takes, as `?`."""
+    return raw.encode("utf-8", "replace").decode() if isinstance(raw, str) else ""
 
 
 def _texts(raw: Json) -> tuple[str, ...] | None:
     """Return the texts of a list, None where it is no list."""
-    return tuple(each for each in raw if isinstance(each, str)) if isinstance(raw, list) else None
+    if not isinstance(raw, list):
+        return None
+    return tuple(_text(each) for each in raw if isinstance(each, str))
+
+
+def _default(raw: Json) -> bool | int | float | str | None:
+    return _text(raw) if isinstance(raw, str) else raw if isinstance(raw, bool) else _number(raw)
 
 
 def _number(raw: Json) -> int | float | None:

@@ -8,24 +8,16 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Final
 
-import msgspec
-
 from poeflow.bots import Bot, Parameter
 from poeflow.catalogue import Catalogue, kept
+from poeflow.check.asks import Ask, asks_of_poe
 from poeflow.digest import Json, encode_json
 from poeflow.files import Project
 from poeflow.problems import Place, Problem
 from poeflow.spec.hints import did_you_mean, one_of
 from poeflow.spec.load import FlowFile
-from poeflow.spec.model import Attachment, Flow, Params, Step
-from poeflow.spec.resolve import (
-    POE,
-    Settings,
-    fallback_settings,
-    judge_settings,
-    model_of,
-    settings_of,
-)
+from poeflow.spec.model import Attachment, Params, Step
+from poeflow.spec.resolve import Settings
 from poeflow.spec.tree import Path
 
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
@@ -54,23 +46,12 @@ _TAKEN_AS: Final = {"pdf": frozenset({"pdf", "file", "image"})}
 """What a bot may take a file as: no bot lists PDF, and those that see pictures read it."""
 
 
-class _Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One model a flow may ask: with what, and where its name stands.
-
-    `step` is the step whose attachments and tools it is sent, None for a judge.
-    """
-
-    settings: Settings
-    at: Path
-    step: str | None = None
-
-
 def bot_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
     """Yield a warning for all that a bot of Poe is not known for, each once.
 
     Steps whose model is only known in a run are left out, as are other providers.
     """
-    asks = [ask for ask in _asks(file.flow) if _is_known(ask.settings)]
+    asks = tuple(asks_of_poe(file.flow))
     if not asks:
         return
     catalogue, fault = kept(project)
@@ -86,48 +67,7 @@ def bot_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
         yield from new
 
 
-def _asks(flow: Flow) -> Iterator[_Ask]:
-    """Yield every model that is named: by a step, as its fallback or judge, or as an alias."""
-    unnamed = dict.fromkeys(flow.models)
-    last: Settings | None = None
-    for name, step in flow.steps.items():
-        if step.kind != "model":
-            continue
-        given = model_of(flow, name)
-        named = None if given is None else str(given.value)
-        last = settings_of(flow, name, named=named)
-        if given is not None:
-            yield _Ask(settings=last, at=given.path, step=name)
-        for index, other in enumerate(last.fallback):
-            path = _fallback_path(step, name, named or "", index)
-            yield _Ask(settings=fallback_settings(flow, name, other), at=path, step=name)
-        for index, judge in _judges(step):
-            path = ("steps", name, "expect", index, "judge", "model")
-            yield _Ask(settings=judge_settings(flow, judge, last), at=path)
-        for used in (named or "", *last.fallback):
-            unnamed.pop(used, None)
-    if last is not None:
-        for alias in unnamed:
-            yield _Ask(settings=judge_settings(flow, alias, last), at=("models", alias, "model"))
-
-
-def _fallback_path(step: Step, name: str, named: str, index: int) -> Path:
-    owner: Path = ("models", named) if step.fallback is None else ("steps", name)
-    return (*owner, "fallback", index)
-
-
-def _judges(step: Step) -> Iterator[tuple[int, str]]:
-    for index, expectation in enumerate(step.expect):
-        if expectation.judge is not None and expectation.judge.model is not None:
-            yield index, expectation.judge.model
-
-
-def _is_known(settings: Settings) -> bool:
-    is_literal = settings.model is not None and not _TEMPLATE.search(settings.model)
-    return is_literal and settings.provider == POE
-
-
-def _about(file: FlowFile, catalogue: Catalogue, ask: _Ask) -> Iterator[Problem]:
+def _about(file: FlowFile, catalogue: Catalogue, ask: Ask) -> Iterator[Problem]:
     settings = ask.settings
     name = settings.model or ""
     bot = catalogue.find(name)
