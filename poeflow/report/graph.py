@@ -1,0 +1,99 @@
+"""A flow's steps and what they need of each other, drawn in Mermaid or DOT.
+
+Every label is escaped so that no text of a flow is read as part of the drawing.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from poeflow.redact import visible
+
+Kind = Literal["model", "render", "flow"]
+_MERMAID: Final[dict[Kind, tuple[str, str]]] = {
+    "model": ("(", ")"),
+    "render": ("[/", "/]"),
+    "flow": ("[[", "]]"),
+}
+_DOT: Final[dict[Kind, str]] = {
+    "model": 'shape=box, style="rounded"',
+    "render": "shape=parallelogram",
+    "flow": "shape=box, peripheries=2",
+}
+_PLAIN: Final = frozenset(" .,_-/")
+_LONGEST: Final = 60
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One box: a step's name, and lines that say what it asks and how often.
+
+    `name` is a step's id, so letters, digits and `_`. `needs` are the names of the steps before it.
+    """
+
+    name: str
+    kind: Kind
+    lines: tuple[str, ...] = ()
+    is_fan_out: bool = False
+    needs: tuple[str, ...] = ()
+
+
+def mermaid(steps: tuple[Step, ...]) -> str:
+    """Return a Mermaid flowchart, as GitHub shows it: boxes in order, then arrows in order.
+
+    Steps that run many times have a thick border.
+    """
+    lines = ["flowchart TD"]
+    for step in steps:
+        opening, closing = _MERMAID[step.kind]
+        label = "<br/>".join(_for_mermaid(line) for line in _label(step))
+        lines.append(f'  s_{step.name}{opening}"{label}"{closing}')
+    lines += [f"  s_{need} --> s_{name}" for need, name in _arrows(steps)]
+    wide = [f"s_{step.name}" for step in steps if step.is_fan_out]
+    if wide:
+        lines += ["  classDef many stroke-width:3px", f"  class {','.join(wide)} many"]
+    return "\n".join(lines) + "\n"
+
+
+def dot(name: str, steps: tuple[Step, ...]) -> str:
+    """Return the same as a DOT graph called `name`, for Graphviz."""
+    lines = [f"digraph {_for_dot(name)} {{", '  node [fontname="Helvetica"];']
+    for step in steps:
+        label = _for_dot("\n".join(_label(step)))
+        wide = ", penwidth=3" * step.is_fan_out
+        lines.append(f'  "{step.name}" [label={label}, {_DOT[step.kind]}{wide}];')
+    lines += [f'  "{need}" -> "{name}";' for need, name in _arrows(steps)]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _label(step: Step) -> Iterator[str]:
+    for line in (step.name, *step.lines):
+        flat = visible(" ".join(line.split()))
+        yield flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 3]}..."
+
+
+def _arrows(steps: tuple[Step, ...]) -> Iterator[tuple[str, str]]:
+    for step in steps:
+        for need in step.needs:
+            yield need, step.name
+
+
+def _for_mermaid(text: str) -> str:
+    """Spell all but letters, digits and a few signs as entities.
+
+    Mermaid looks for quotes, directives (`%%{`), Markdown and styles wherever they stand.
+    """
+    return "".join(
+        character if character.isalnum() or character in _PLAIN else f"#{ord(character)};"
+        for character in text
+    )
+
+
+def _for_dot(text: str) -> str:
+    r"""Quote a text; backslashes (of which `\N` is one) and entities stay what they are."""
+    for sign, escaped in _DOT_ESCAPES.items():
+        text = text.replace(sign, escaped)
+    return f'"{text}"'
+
+
+_DOT_ESCAPES: Final[Mapping[str, str]] = {"&": "&amp;", "\\": "\\\\", '"': '\\"', "\n": "\\n"}
