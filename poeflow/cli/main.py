@@ -13,7 +13,9 @@ from poeflow.spec.hints import did_you_mean
 COMMANDS: Final = {
     "check": "Find every mistake in flows, without running them.",
     "completion": "Print the script that makes a shell complete poeflow.",
+    "graph": "Draw a flow as Mermaid or DOT.",
     "init": "Write a first flow to start from.",
+    "models": "List the bots, or show one with its parameters.",
     "run": "Run flows.",
     "schema": "Print the JSON Schema of flow files.",
     "simulate": "Serve a local stand-in for Poe.",

@@ -1,0 +1,149 @@
+"""`poeflow models`: list the bots of the server, or show one, and keep the list for `check`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Final, Literal, TypedDict, Unpack
+
+import click
+import msgspec
+
+from poeflow.bots import Bot
+from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
+from poeflow.cli.values import environment
+from poeflow.client.sync import PoeClient
+from poeflow.errors import APIResponseError, DiskError, UsageError
+from poeflow.files import Project
+from poeflow.report.models import one, table
+from poeflow.settings import api_key_from
+from poeflow.spec.hints import one_of
+from poeflow.store.workspace import Workspace
+
+EPILOG: Final = """\b
+Examples:
+  poeflow models --takes image --search claude
+  poeflow models Veo-3.1
+  git add --force .poeflow/models.json    # check the same everywhere, CI included
+
+Prices are those the server lists, in USD: for a million tokens in and out, or for a request. What
+it does not tell is "-", which is not free.
+"""
+_DAY: Final = 24 * 60 * 60.0
+_TIMEOUT: Final = 60.0
+
+
+class _Options(TypedDict):
+    search: str
+    takes: str
+    gives: str
+    output: Literal["text", "json"]
+    refresh: bool
+    offline: bool
+    env_file: Path | None
+
+
+@click.command(epilog=EPILOG)
+@click.argument("name", required=False)
+@click.option(
+    "--search",
+    metavar="TEXT",
+    default="",
+    help="Only those with all words in name, owner or description.",
+)
+@click.option(
+    "--takes", metavar="KIND", default="", help="Only those that take text, image, audio or video."
+)
+@click.option(
+    "--gives", metavar="KIND", default="", help="Only those that give text, image, audio or video."
+)
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--refresh", is_flag=True, help="Fetch the list even where it is not a day old.")
+@click.option("--offline", is_flag=True, help="Use the list the project keeps; send nothing.")
+@click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
+def models(name: str | None, **options: Unpack[_Options]) -> None:
+    """List the bots, or show the one called NAME with its parameters, ready to paste.
+
+    The list is kept in .poeflow/models.json of the project, where `check` reads it: it then warns
+    of bots, parameters, values and attachments that do not fit. It is fetched once a day.
+    """
+    if options["refresh"] and options["offline"]:
+        raise UsageError("--refresh and --offline exclude each other", hint="use one of them")
+    if name is not None and (options["search"] or options["takes"] or options["gives"]):
+        raise UsageError("NAME and filters exclude each other", hint="leave NAME out to filter")
+    project = Project.find(Path.cwd())
+    catalogue = _kept(project) if options["offline"] else _fetched(project, options)
+    if name is not None:
+        bot = _found(catalogue, name)
+        click.echo(_json(bot) if options["output"] == "json" else one(bot).encode(), nl=False)
+        return
+    _check_kind(catalogue, "takes", options["takes"])
+    _check_kind(catalogue, "gives", options["gives"])
+    bots = [bot for bot in catalogue.bots if _fits(bot, options)]
+    if options["output"] == "json":
+        click.echo(_json(bots), nl=False)
+        return
+    if bots:
+        click.echo(table(bots).encode(), nl=False)
+    count = f"{len(bots)} of {len(catalogue.bots)} bots"
+    click.echo(f"{count}; poeflow models NAME shows one", err=True)
+
+
+def _kept(project: Project) -> Catalogue:
+    catalogue, fault = kept(project)
+    if catalogue is None:
+        message = fault or f"there is no {CATALOGUE}"
+        raise UsageError(message, hint="fetch it once without --offline")
+    return catalogue
+
+
+def _fetched(project: Project, options: _Options) -> Catalogue:
+    """Return the server's list, at most a day old, and keep it in the project."""
+    key = api_key_from(environment(os.environ, options["env_file"]))
+    with PoeClient(api_key=key, timeout=_TIMEOUT) as client:
+        listed = client.models.list(max_age=0.0 if options["refresh"] else _DAY)
+    entries = [dict(model.raw) for model in listed]
+    catalogue = Catalogue.parse(list(entries))
+    if not catalogue.named:
+        raise APIResponseError("the server lists no bot")
+    try:
+        Workspace(project, offline=False).prepare()
+        keep(project, entries)
+    except DiskError as error:
+        click.echo(f"warning: the list is not kept for check: {error}", err=True)
+    return catalogue
+
+
+def _found(catalogue: Catalogue, name: str) -> Bot:
+    bot = catalogue.find(name)
+    if bot is None:
+        near = catalogue.nearest(name)
+        hint = f'did you mean "{near.name}"?' if near else "poeflow models --search finds by words"
+        raise UsageError(f'no bot is called "{name}"', hint=hint)
+    return bot
+
+
+def _check_kind(catalogue: Catalogue, verb: Literal["takes", "gives"], kind: str) -> None:
+    """Raise `UsageError` where no bot takes, or gives, what was asked for: it is a slip."""
+    known = {kind for bot in catalogue.bots for kind in _kinds(bot, verb)}
+    if kind and kind not in known:
+        raise UsageError(f'no bot {verb} "{kind}"', hint=one_of(kind, known))
+
+
+def _kinds(bot: Bot, verb: Literal["takes", "gives"]) -> tuple[str, ...]:
+    return (bot.input_modalities if verb == "takes" else bot.output_modalities) or ()
+
+
+def _fits(bot: Bot, options: _Options) -> bool:
+    entry = f"{bot.name} {bot.id} {bot.owner} {bot.description}".casefold()
+    return (
+        all(word in entry for word in options["search"].casefold().split())
+        and (not options["takes"] or options["takes"] in _kinds(bot, "takes"))
+        and (not options["gives"] or options["gives"] in _kinds(bot, "gives"))
+    )
+
+
+def _json(shown: Bot | list[Bot]) -> bytes:
+    """Encode as JSON, with escapes for what could steer a terminal."""
+    text = msgspec.json.Encoder(decimal_format="number").encode(shown).decode()
+    safe = (c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return ("".join(safe) + "\n").encode()
