@@ -12,6 +12,7 @@ import msgspec
 from poeflow.digest import Json, encode_json
 
 _MAX_PRICE: Final = Decimal(1_000_000)
+_MAX_VALUES: Final = 1000
 _SHOWN: Final = 12
 
 Kind = Literal["enum", "boolean", "string", "number", "any"]
@@ -43,7 +44,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             name=name,
             kind=_KINDS.get(_text(schema.get("type")), "any") if values is None else _enum(values),
-            values=_texts(values) or (),
+            values=(_texts(values) or ())[:_MAX_VALUES],
             minimum=_number(schema.get("minimum")),
             maximum=_number(schema.get("maximum")),
             default=_default(entry.get("default_value")),
@@ -198,8 +199,10 @@ def _bounds(minimum: float | None, maximum: float | None) -> str:
 
 
 def _enum(values: Json) -> Kind:
-    is_known = isinstance(values, list) and all(isinstance(value, str) for value in values)
-    return "enum" if values and is_known else "any"
+    """Return the kind of a list of values: texts, and not too many to look at."""
+    if not isinstance(values, list) or not 0 < len(values) <= _MAX_VALUES:
+        return "any"
+    return "enum" if all(isinstance(value, str) for value in values) else "any"
 
 
 def _parameters(raw: Json) -> tuple[Parameter, ...] | None:

@@ -10,7 +10,6 @@ from poeflow.spec.model import Flow, Step
 from poeflow.spec.resolve import (
     POE,
     Settings,
-    fallback_settings,
     judge_settings,
     model_of,
     settings_of,
@@ -30,20 +29,19 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     at: Path
     step: str | None = None
 
+    @property
+    def is_known_of_poe(self) -> bool:
+        """Whether it asks a bot of Poe, whose name is known before a run."""
+        model = self.settings.model
+        is_literal = model is not None and not _TEMPLATE.search(model)
+        return is_literal and self.settings.provider == POE
 
-def asks_of_poe(flow: Flow) -> Iterator[Ask]:
-    """Yield every bot of Poe that a flow names, in order of the file, aliases without use last.
 
-    Left out are other providers, and models that are only known in a run.
+def asks(flow: Flow) -> Iterator[Ask]:
+    """Yield every model that is named: by a step, as its fallback or judge, or as an alias.
+
+    In order of the file, aliases that no step names last. One name may come many times.
     """
-    for ask in _asks(flow):
-        model = ask.settings.model
-        if model is not None and not _TEMPLATE.search(model) and ask.settings.provider == POE:
-            yield ask
-
-
-def _asks(flow: Flow) -> Iterator[Ask]:
-    """Yield every model that is named: by a step, as its fallback or judge, or as an alias."""
     unnamed = dict.fromkeys(flow.models)
     last: Settings | None = None
     for name, step in flow.steps.items():
@@ -54,9 +52,10 @@ def _asks(flow: Flow) -> Iterator[Ask]:
         last = settings_of(flow, name, named=named)
         if given is not None:
             yield Ask(settings=last, at=given.path, step=name)
+        owner: Path = ("models", named or "") if step.fallback is None else ("steps", name)
         for index, other in enumerate(last.fallback):
-            path = _fallback_path(step, name, named or "", index)
-            yield Ask(settings=fallback_settings(flow, name, other), at=path, step=name)
+            settings = judge_settings(flow, other, last)  # a fallback, too, has what is its own
+            yield Ask(settings=settings, at=(*owner, "fallback", index), step=name)
         for index, judge in _judges(step):
             path = ("steps", name, "expect", index, "judge", "model")
             yield Ask(settings=judge_settings(flow, judge, last), at=path)
@@ -65,11 +64,6 @@ def _asks(flow: Flow) -> Iterator[Ask]:
     if last is not None:
         for alias in unnamed:
             yield Ask(settings=judge_settings(flow, alias, last), at=("models", alias, "model"))
-
-
-def _fallback_path(step: Step, name: str, named: str, index: int) -> Path:
-    owner: Path = ("models", named) if step.fallback is None else ("steps", name)
-    return (*owner, "fallback", index)
 
 
 def _judges(step: Step) -> Iterator[tuple[int, str]]:

@@ -5,15 +5,17 @@ The catalogue may be old, and it is not always right; where there is none nothin
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
 
 from poeflow.bots import Bot, Parameter
 from poeflow.catalogue import Catalogue, kept
-from poeflow.check.asks import Ask, asks_of_poe
+from poeflow.check.asks import Ask, asks
 from poeflow.digest import Json, encode_json
 from poeflow.files import Project
 from poeflow.problems import Place, Problem
+from poeflow.spec.enough import MAX_PROBLEMS
 from poeflow.spec.hints import did_you_mean, one_of
 from poeflow.spec.load import FlowFile
 from poeflow.spec.model import Attachment, Params, Step
@@ -35,6 +37,8 @@ _FAMILIES: Final = (
 _DOCUMENTED: Final = frozenset(Params.__struct_encode_fields__) - {"reasoning_effort"}
 """Parameters of the API itself, that any bot takes wherever they are written."""
 _LONGEST: Final = 40
+_MAX_EFFORT: Final = 100_000
+"""How many things of one flow are looked at: a stranger's flow is checked in seconds."""
 _SUFFIXES: Final = {
     "image": (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"),
     "audio": (".wav", ".mp3", ".m4a", ".ogg", ".flac"),
@@ -51,50 +55,83 @@ def bot_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
 
     Steps whose model is only known in a run are left out, as are other providers.
     """
-    asks = tuple(asks_of_poe(file.flow))
-    if not asks:
+    if not any(ask.is_known_of_poe for ask in islice(asks(file.flow), _MAX_EFFORT)):
         return
     catalogue, fault = kept(project)
     if fault:
         hint = "fetch it again: poeflow models --refresh"
         yield _warning(Place(file.document.path), f"{fault}; bots are not checked", hint)
-    if catalogue is None:
-        return
-    told: set[Problem] = set()
-    for ask in asks:
-        new = [problem for problem in _about(file, catalogue, ask) if problem not in told]
-        told.update(new)
-        yield from new
+    if catalogue is not None:
+        yield from islice(_Look(file, catalogue).problems(), MAX_PROBLEMS + 1)
 
 
-def _about(file: FlowFile, catalogue: Catalogue, ask: Ask) -> Iterator[Problem]:
-    settings = ask.settings
-    name = settings.model or ""
-    bot = catalogue.find(name)
-    if bot is None:
-        if file.is_sound:  # else the name may be a misspelt alias, and that was told
-            is_alias = settings.named in file.flow.models
-            path = ("models", settings.named, "model") if is_alias else ask.at
-            near = catalogue.nearest(name)
-            hint = f'did you mean "{near.name}"?' if near else "list them: poeflow models --refresh"
-            yield _warning(file.document.place(path), f'unknown bot "{name}"', hint)
-        return
-    yield from _parameters(file, bot, settings)
-    if ask.step is not None:
-        yield from _attachments(file, bot, ask.step)
-        yield from _abilities(file, bot, ask.step)
+class _Look:
+    """Looks at everything one flow asks, at each thing once for each bot, and not for ever."""
 
+    def __init__(self, file: FlowFile, catalogue: Catalogue) -> None:
+        self._file = file
+        self._catalogue = catalogue
+        self._seen: set[tuple[str, Path]] = set()
+        self._left = _MAX_EFFORT
 
-def _parameters(file: FlowFile, bot: Bot, settings: Settings) -> Iterator[Problem]:
-    for name, given in (*settings.params.items(), *settings.extra_body.items()):
-        parameter = bot.parameter(name)
-        if parameter is not None:
-            found = _misfit(bot, parameter, given.value)
-            if found:
-                yield _warning(file.document.place(given.path), *found)
-        elif name in settings.extra_body and name not in _DOCUMENTED and bot.parameters is not None:
-            message = f'{bot.name} has no parameter "{name}"'
-            yield _warning(file.document.key_place(given.path), message, _instead(bot, name))
+    def problems(self) -> Iterator[Problem]:
+        for ask in asks(self._file.flow):
+            if self._left < 0:
+                place = self._file.document.place(ask.at)
+                message = "the flow asks so much that from here on bots are not checked"
+                yield _warning(place, message, "split the flow")
+                return
+            self._left -= 1
+            if ask.is_known_of_poe:
+                yield from self._about(ask)
+
+    def _about(self, ask: Ask) -> Iterator[Problem]:
+        name = ask.settings.model or ""
+        bot = self._catalogue.find(name)
+        if bot is None:
+            if self._file.is_sound:  # else it may be a misspelt alias, and that was told
+                yield from self._unknown(name, ask)
+            return
+        yield from self._parameters(bot, ask.settings)
+        if ask.step is not None and self._is_new(bot, ("steps", ask.step)):
+            step = self._file.flow.steps[ask.step]
+            self._left -= len(step.attachments) + len(step.messages or ())
+            yield from _attachments(self._file, bot, ask.step)
+            yield from _abilities(self._file, bot, ask.step)
+
+    def _unknown(self, name: str, ask: Ask) -> Iterator[Problem]:
+        named = ask.settings.named
+        path = ("models", named, "model") if named in self._file.flow.models else ask.at
+        if (name, path) in self._seen:
+            return
+        self._seen.add((name, path))
+        near = self._catalogue.nearest(name)
+        hint = f'did you mean "{near.name}"?' if near else "list them: poeflow models --refresh"
+        yield _warning(self._file.document.place(path), f'unknown bot "{name}"', hint)
+
+    def _parameters(self, bot: Bot, settings: Settings) -> Iterator[Problem]:
+        document = self._file.document
+        for name, given in (*settings.params.items(), *settings.extra_body.items()):
+            self._left -= 1
+            if not self._is_new(bot, given.path) or bot.parameters is None:
+                continue
+            parameter = bot.parameter(name)
+            self._left -= len(bot.parameters) // 10
+            if parameter is not None:
+                self._left -= len(parameter.values) // 10
+                found = _misfit(bot, parameter, given.value)
+                if found:
+                    yield _warning(document.place(given.path), *found)
+            elif name in settings.extra_body and name not in _DOCUMENTED:
+                message = f'{bot.name} has no parameter "{name}"'
+                yield _warning(document.key_place(given.path), message, _instead(bot, name))
+
+    def _is_new(self, bot: Bot, path: Path) -> bool:
+        """Tell whether this bot is met at `path` for the first time, and remember it."""
+        if (bot.id, path) in self._seen:
+            return False
+        self._seen.add((bot.id, path))
+        return True
 
 
 def _instead(bot: Bot, name: str) -> str:

@@ -341,3 +341,17 @@ def test_tools_and_media_need_a_bot_that_has_them(folder):
 def test_a_misspelt_alias_is_told_once(folder):
     flow = HEAD.format("writr", "") + "models: {writer: {model: Writer-4}}\n"
     assert folder.warnings(flow) == []
+
+
+def test_a_flow_that_asks_without_an_end_is_not_looked_at_for_ever(folder):
+    models = f"models: {{a: {{model: Plain-3, fallback: [{', '.join(['Plain-3'] * 400)}]}}}}\n"
+    steps = "".join(f"  s{n}: {{model: a, prompt: x}}\n" for n in range(300))
+    (told,) = folder.warnings(f"poeflow: 1\n{models}steps:\n{steps}")
+    assert told.endswith(
+        ": the flow asks so much that from here on bots are not checked; split the flow"
+    )
+
+
+def test_a_flow_full_of_unknown_bots_is_told_as_much_as_anyone_reads(folder):
+    steps = "".join(f"  s{n}: {{model: Plain-{n}0, prompt: x}}\n" for n in range(2000))
+    assert len(folder.warnings(f"poeflow: 1\nsteps:\n{steps}")) == 201

@@ -94,7 +94,7 @@ def test_what_is_not_told_is_not_a_no():
     )
 
 
-@given(st.fixed_dictionaries(dict.fromkeys(ENTRY, JSON)) | JSON, st.text(max_size=12))
+@given(JSON | st.dictionaries(st.sampled_from(sorted(ENTRY)), JSON), st.text(max_size=12))
 def test_whatever_comes_is_read(entry, name):
     catalogue = Catalogue.parse({"data": [entry, ENTRY]})
     assert catalogue.find("veo-9") is not None
@@ -133,6 +133,48 @@ def test_a_bot_is_found_by_id_and_by_name_in_any_case():
 def test_the_nearest_bot_is_the_one_that_was_meant(typed, meant):
     found = catalogue_of("claude-sonnet-4.5", "claude-sonnet-4.6", "gpt-5.2").nearest(typed)
     assert (found and found.id) == meant
+
+
+def test_among_too_many_names_none_is_near():
+    assert catalogue_of(*(f"bot-{n}" for n in range(2000))).nearest("bot-x") is not None
+    assert catalogue_of(*(f"bot-{n}" for n in range(2001))).nearest("bot-x") is None
+
+
+def test_a_list_of_too_many_values_or_of_other_than_texts_is_any_value():
+    def kind_of(values):
+        parameter = Parameter.parse({"name": "x", "schema": {"enum": values}})
+        return parameter and parameter.kind
+
+    assert kind_of([str(n) for n in range(1000)]) == "enum"
+    assert kind_of([str(n) for n in range(1001)]) == "any"
+    assert kind_of(["4", 8]) == "any"
+    assert kind_of([]) == "any"
+
+
+def test_half_a_character_is_replaced():
+    (bot,) = Catalogue.parse([{"id": "x\ud83d", "supported_features": ["\udc00"]}]).bots
+    assert (bot.id, bot.features) == ("x?", ("?",))
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"enum": [str(n) for n in range(13)]}, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ..."),
+        ({"enum": ["a", "b"]}, "a, b"),
+        ({"type": "boolean"}, "true or false"),
+        ({"type": "string"}, "a text"),
+        ({"type": "number", "minimum": 0, "maximum": 1.5}, "0 to 1.5"),
+        ({"type": "integer", "minimum": 1}, "a number from 1"),
+        ({"type": "number", "maximum": 9}, "a number up to 9"),
+        ({"type": "number"}, "a number"),
+        ({"type": ["number"]}, "any value"),
+        (None, "any value"),
+    ],
+)
+def test_a_parameter_says_what_it_takes(schema, said):
+    parameter = Parameter.parse({"name": "x", "schema": schema})
+    assert parameter is not None
+    assert parameter.accepts == said
 
 
 @pytest.mark.parametrize(
