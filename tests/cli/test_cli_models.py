@@ -137,3 +137,14 @@ def test_a_list_that_cannot_be_kept_is_shown_all_the_same(online):
     done = online.run("models", "--gives", "video")
     assert (done.returncode, done.stdout) == (0, VIDEOS)
     assert done.stderr.startswith("warning: the list is not kept for check: ")
+
+
+def test_without_a_key_nothing_is_sent_and_with_one_it_stays_out_of_the_list(online, simulator):
+    online.run("models")
+    key = online.environ.pop("POE_API_KEY")
+    kept = [online.folder / name for name in online.files() if name.endswith(".json")]
+    assert len(kept) == 2
+    assert not any(key in path.read_text() for path in kept)
+    done = online.run("models", "--refresh")
+    assert (done.returncode, done.stdout, len(simulator.requests)) == (5, "", 1)
+    assert done.stderr.startswith("error: there is no API key\n")
