@@ -7,12 +7,16 @@ TYPE_CHECKING = False  # type checkers take it for true; importing typing would 
 if TYPE_CHECKING:
     from poeflow.api import arun as arun
     from poeflow.api import check as check
+    from poeflow.api import load as load
+    from poeflow.api import plan as plan
     from poeflow.api import run as run
     from poeflow.client.aio import AsyncPoeClient as AsyncPoeClient
     from poeflow.client.answers import Completion as Completion
     from poeflow.client.answers import CompletionChunk as CompletionChunk
     from poeflow.client.commands import Timeouts as Timeouts
     from poeflow.client.sync import PoeClient as PoeClient
+    from poeflow.engine.plan import Plan as Plan
+    from poeflow.engine.result import StepResult as StepResult
     from poeflow.engine.run import Outcome as Outcome
     from poeflow.errors import APIConnectionError as APIConnectionError
     from poeflow.errors import APIError as APIError
@@ -31,17 +35,23 @@ if TYPE_CHECKING:
     from poeflow.errors import RateLimitError as RateLimitError
     from poeflow.errors import TruncatedStreamError as TruncatedStreamError
     from poeflow.errors import UsageError as UsageError
+    from poeflow.events import Event as Event
+    from poeflow.problems import Problem as Problem
     from poeflow.simulator.server import Simulator as Simulator
-    from poeflow.wiring import RunOptions as RunOptions
+    from poeflow.spec.load import FlowFile as FlowFile
+    from poeflow.spec.model import Limits as Limits
+    from poeflow.wiring.options import RunOptions as RunOptions
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "poeflow.api": "arun check run",
+    "poeflow.api": "arun check load plan run",
     "poeflow.client.aio": "AsyncPoeClient",
     "poeflow.client.answers": "Completion CompletionChunk",
     "poeflow.client.commands": "Timeouts",
     "poeflow.client.sync": "PoeClient",
+    "poeflow.engine.plan": "Plan",
+    "poeflow.engine.result": "StepResult",
     "poeflow.engine.run": "Outcome",
     "poeflow.errors": (
         "APIConnectionError APIError APIResponseError APIStatusError APITimeoutError"
@@ -49,8 +59,12 @@ _HOMES = {
         " InvalidFlowError ModerationError NotFoundError PermissionDeniedError PoeflowError"
         " RateLimitError TruncatedStreamError UsageError"
     ),
+    "poeflow.events": "Event",
+    "poeflow.problems": "Problem",
     "poeflow.simulator.server": "Simulator",
-    "poeflow.wiring": "RunOptions",
+    "poeflow.spec.load": "FlowFile",
+    "poeflow.spec.model": "Limits",
+    "poeflow.wiring.options": "RunOptions",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

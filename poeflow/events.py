@@ -23,6 +23,13 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     simulated: bool
 
 
+class StepExpanded(_Event, frozen=True, kw_only=True, tag="step_expanded"):
+    """A step turned out to run `instances` times."""
+
+    step: str
+    instances: int
+
+
 class StepStarted(_Event, frozen=True, kw_only=True, tag="step_started"):
     """`model` is None for a render step."""
 
@@ -47,6 +54,31 @@ class RetryPlanned(_Event, frozen=True, kw_only=True, tag="retry_planned"):
     reason: str
 
 
+class FellBack(_Event, frozen=True, kw_only=True, tag="fell_back"):
+    """The model that was asked failed for good, for `reason`; `model` is asked in its place."""
+
+    step: str
+    model: str
+    reason: str
+
+
+class ToolCalled(_Event, frozen=True, kw_only=True, tag="tool_called"):
+    """A Python function of the flow ran; `is_error` where the model was told of an error."""
+
+    step: str
+    tool: str
+    is_error: bool
+
+
+class Expected(_Event, frozen=True, kw_only=True, tag="expected"):
+    """An answer is not what the step expects; `message` has the value found."""
+
+    step: str
+    kind: str
+    level: Literal["error", "warn"]
+    message: str
+
+
 class FileWritten(_Event, frozen=True, kw_only=True, tag="file_written"):
     """`path` is relative to the project's root; `size` in bytes."""
 
@@ -56,23 +88,31 @@ class FileWritten(_Event, frozen=True, kw_only=True, tag="file_written"):
 
 
 class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
-    """`source` says where the text came from; tokens are as reported, None where unknown."""
+    """`source` says where the text came from; tokens are as reported, None where unknown.
+
+    `answered_by` names the model that stood in for the step's own.
+    """
 
     step: str
-    source: Literal["asked", "cached", "rendered"]
+    source: Literal["asked", "cached", "rendered", "ran"]
     simulated: bool
     seconds: float
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    answered_by: str | None = None
 
 
 class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
-    """`error_class` is the exit class of RELIABILITY: failed, account, transient, ..."""
+    """`error_class` is the exit class of RELIABILITY: failed, account, transient, ...
+
+    `is_tolerated` marks a step that says `continue_on_error`.
+    """
 
     step: str
     message: str
     error_class: str
     seconds: float
+    is_tolerated: bool = False
 
 
 class StepSkipped(_Event, frozen=True, kw_only=True, tag="step_skipped"):
@@ -86,7 +126,11 @@ class Warned(_Event, frozen=True, kw_only=True, tag="warned"):
 
 
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
-    """`outputs` are the flow's results by name, simulated or not as the run was."""
+    """`outputs` are the flow's results by name, simulated or not as the run was.
+
+    `requests` counts sends, `tokens` those that were reported; `cost_usd` is estimated by the
+    prices of the catalogue, None where one is unknown.
+    """
 
     exit_code: int
     asked: int
@@ -97,13 +141,20 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     seconds: float
     simulated: bool
     outputs: dict[str, Json]
+    requests: int = 0
+    tokens: int = 0
+    cost_usd: float | None = None
 
 
 Event: TypeAlias = (
     RunStarted
+    | StepExpanded
     | StepStarted
     | TextArrived
     | RetryPlanned
+    | FellBack
+    | ToolCalled
+    | Expected
     | FileWritten
     | StepFinished
     | StepFailed

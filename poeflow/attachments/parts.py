@@ -34,12 +34,12 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
 
-def load(project: Project, found: Found, *, forbidden: Secret | None) -> Loaded:
+def load(project: Project, found: Found, *, forbidden: tuple[Secret, ...]) -> Loaded:
     """Read a found attachment, or hand an address on as it is.
 
     Pictures become `image_url` parts, everything else and what is attached `as: file` a `file`
     part. Raises `FileProblem` where the file cannot be read any more, is empty, or holds a
-    secret: a private key, an access token, or the API key `forbidden`.
+    secret: a private key, an access token, or a key in `forbidden`.
     """
     if found.path is None:
         url = found.url or ""
@@ -60,7 +60,7 @@ def load(project: Project, found: Found, *, forbidden: Secret | None) -> Loaded:
     )
 
 
-def _check(path: str, data: bytes, media_type: str, forbidden: Secret | None) -> None:
+def _check(path: str, data: bytes, media_type: str, forbidden: tuple[Secret, ...]) -> None:
     if not data:
         raise FileProblem(f"{path} is empty", hint="fill it, or do not attach it")
     secret = secret_in(data, media_type, forbidden)

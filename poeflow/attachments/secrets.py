@@ -16,12 +16,12 @@ _PATTERNS: Final = (
 _COMPRESSED: Final = ("image/", "audio/", "video/")
 
 
-def secret_in(data: bytes, media_type: str, forbidden: Secret | None) -> str:
-    """Return what secret `data` holds in words, empty for none. `forbidden` is the API key.
+def secret_in(data: bytes, media_type: str, forbidden: tuple[Secret, ...]) -> str:
+    """Return what secret `data` holds in words, empty for none. `forbidden` are API keys.
 
     Pictures, sound and film are looked through for the API key only: they hold no text.
     """
-    if forbidden is not None and forbidden.reveal().encode() in data:
+    if any(key.reveal().encode() in data for key in forbidden):
         return "your API key"
     if media_type.startswith(_COMPRESSED):
         return ""

@@ -12,6 +12,7 @@ import msgspec
 from poeflow.files import FileProblem, Project, check_output_path
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
+from poeflow.spec.loops import is_fan_out
 from poeflow.spec.model import Step
 
 _EXPRESSION: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
@@ -48,6 +49,10 @@ def saves(project: Project, file: FlowFile, reads: Reads) -> Iterator[Problem]:
         if claim.is_literal:
             yield from _on_disk(project, claim)
             yield from _read_too(file, claim, reads)
+        if claim.is_literal and is_fan_out(file.flow.steps[claim.step]):
+            hint = "put {{ key | slug }} into it"
+            message = f"every instance of step {claim.step} would write {claim.save}"
+            yield Problem(claim.place, message, hint)
     yield from _shared(claims)
 
 

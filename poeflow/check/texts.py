@@ -6,11 +6,12 @@ from typing import Final
 import msgspec
 
 from poeflow.check.effort import MAX_CODE, MAX_PATTERNS, Effort
+from poeflow.check.loops import Names, instance_names
 from poeflow.files import FileProblem, Project
 from poeflow.problems import Problem
 from poeflow.spec.enough import MAX_PROBLEMS
 from poeflow.spec.load import FlowFile
-from poeflow.spec.model import Step
+from poeflow.spec.loops import is_fan_out
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.origin import Origin
@@ -18,15 +19,15 @@ from poeflow.templates.scope import Checked, Reference, Scope
 from poeflow.templates.sites import Site, sites_of, text_of
 
 _ALWAYS: Final = frozenset({"flow"})
-_IN_FOR_EACH: Final = frozenset({"item", "key", "loop", "source"})
-_IN_MATRIX: Final = frozenset({"key", "loop", "matrix"})
+_OF_ANSWER: Final = frozenset({"output"})
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What one template uses and what is wrong with it.
 
     `files` are canonical: its own, where it has one, and those it names literally; `globs` are
-    canonical patterns.
+    canonical patterns. `varies` tells that it uses a name that differs from instance to instance,
+    `is_late` that it uses a step or something that comes from one.
     """
 
     site: Site
@@ -34,11 +35,25 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    is_late: bool = False
+
+    @property
+    def varies(self) -> bool:
+        return any(r.kind == "name" and r.name != "flow" for r in self.references)
 
 
-def findings(project: Project, file: FlowFile, environment: Environment) -> Iterator[Finding]:
-    """Yield the finding of every template, until there are problems or effort enough."""
-    texts = _Texts(project, file, environment)
+def findings(
+    project: Project,
+    file: FlowFile,
+    environment: Environment,
+    *,
+    derived_inputs: frozenset[str] = frozenset(),
+) -> Iterator[Finding]:
+    """Yield the finding of every template, until there are problems or effort enough.
+
+    `derived_inputs` are those that a step of another flow decides.
+    """
+    texts = _Texts(project, file, environment, derived_inputs)
     problems = 0
     for site in sites_of(file):
         finding = texts.finding(site)
@@ -51,14 +66,27 @@ def findings(project: Project, file: FlowFile, environment: Environment) -> Iter
 class _Texts:
     """Checks the templates of one flow, a file that several steps share only once."""
 
-    def __init__(self, project: Project, file: FlowFile, environment: Environment) -> None:
+    def __init__(
+        self,
+        project: Project,
+        file: FlowFile,
+        environment: Environment,
+        derived_inputs: frozenset[str],
+    ) -> None:
         self.is_spent = False
         self._project = project
         self._file = file
         self._environment = environment
         self._effort = Effort()
-        self._scope = Scope(inputs=frozenset(file.flow.inputs), steps=frozenset(file.flow.steps))
-        self._known: dict[tuple[str, frozenset[str]], Checked] = {}
+        steps = file.flow.steps
+        self._scope = Scope(
+            inputs=frozenset(file.flow.inputs),
+            steps=frozenset(steps),
+            fan_outs=frozenset(name for name, step in steps.items() if is_fan_out(step)),
+            derived_inputs=derived_inputs,
+        )
+        self._names = {name: instance_names(file.flow, name, derived_inputs) for name in steps}
+        self._known: dict[tuple[str, Names], Checked] = {}
 
     def finding(self, site: Site) -> Finding:
         try:
@@ -76,15 +104,32 @@ class _Texts:
             references=checked.references,
             files=(*own, *checked.files),
             globs=globs,
-            problems=(*checked.problems, *_too_early(site, checked), *self._spent(site, globs)),
+            problems=(
+                *checked.problems,
+                *(_too_early(site, checked, self._derived(site)) if site.early else ()),
+                *self._spent(site, globs),
+            ),
+            is_late=any(_late(checked, self._derived(site))),
         )
 
+    def _derived(self, site: Site) -> frozenset[str]:
+        """Return the inputs and names that a site sees and that come from a step."""
+        return self._scope.derived_inputs | self._names_at(site).derived
+
+    def _names_at(self, site: Site) -> Names:
+        if site.step is None or site.stage in ("shared", "step"):
+            return Names(_ALWAYS, frozenset())
+        known, derived = self._names[site.step]
+        if site.stage == "answer":
+            return Names(known | _ALWAYS | _OF_ANSWER, derived | _OF_ANSWER)
+        return Names(known | _ALWAYS, derived)
+
     def _checked(self, site: Site, text: str, origin: Origin) -> Checked:
-        extra = _names_in(self._file.flow.steps[site.step]) if site.step is not None else _ALWAYS
-        known = self._known.get((origin.path, extra)) if site.file is not None else None
+        names = self._names_at(site)
+        known = self._known.get((origin.path, names)) if site.file is not None else None
         if known is not None:
             return known
-        scope = msgspec.structs.replace(self._scope, extra=extra)
+        scope = msgspec.structs.replace(self._scope, extra=names.known, derived=names.derived)
         if site.use == "expression":
             checked = check_expression(self._environment, text, origin, scope)
         else:
@@ -93,7 +138,7 @@ class _Texts:
         included = (self._environment.reader.source(f, relative_to="//")[1] for f in checked.files)
         self.is_spent = not self._effort.covers(text, included)
         if site.file is not None:
-            self._known[origin.path, extra] = checked
+            self._known[origin.path, names] = checked
         return checked
 
     def _canonical(self, globs: tuple[str, ...], text: str, origin: Origin) -> Iterator[str]:
@@ -113,22 +158,18 @@ class _Texts:
             yield Problem(place, message, "use fewer, wider ones")
 
 
-def _names_in(step: Step) -> frozenset[str]:
-    """Return the names that only some templates see."""
-    for_each = _IN_FOR_EACH if step.for_each is not None else frozenset()
-    matrix = _IN_MATRIX if step.matrix is not None else frozenset()
-    return _ALWAYS | for_each | matrix
-
-
-def _too_early(site: Site, checked: Checked) -> Iterator[Problem]:
-    """Yield a problem for each step a text uses that must be known before any step runs."""
-    if not site.early:
-        return
+def _too_early(site: Site, checked: Checked, derived: frozenset[str]) -> Iterator[Problem]:
+    """Yield a problem for each use of a step where all must be known before any step runs."""
     hint = "use a literal or an input" if site.step else "move it into a step, or use an input"
-    for reference in _steps_in(checked.references):
-        message = f"this must be known before any step runs; steps.{reference.name} is not"
+    roots = {"step": "steps.", "input": "inputs.", "name": ""}
+    for reference in _late(checked, derived):
+        used = f"{roots[reference.kind]}{reference.name}"
+        message = f"this must be known before any step runs; {used} is not"
         yield Problem(reference.place, message, hint)
 
 
-def _steps_in(references: tuple[Reference, ...]) -> Iterator[Reference]:
-    return (reference for reference in references if reference.kind == "step")
+def _late(checked: Checked, derived: frozenset[str]) -> Iterator[Reference]:
+    """Yield each use of a step, or of what comes from one."""
+    for reference in checked.references:
+        if reference.kind == "step" or reference.name in derived:
+            yield reference

@@ -60,13 +60,17 @@ Exchange: TypeAlias = Generator[Command, Reply, T]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is asked, and how. `total` replaces the total clock; `on_progress` hears of it all."""
+    """What is asked, and how. `total` replaces the total clock; `on_progress` hears of it all.
+
+    `permit` is called before every send; what it raises ends the call with nothing sent.
+    """
 
     request: WireRequest
     streams: bool = False
     is_media: bool = False
     total: float | None = None
     on_progress: Callable[[Progress], None] | None = None
+    permit: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

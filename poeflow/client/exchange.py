@@ -115,6 +115,8 @@ def _attempts(
         while wait := conduct.pace.wait(conduct.clock.monotonic()):
             yield Wait(wait)
         attempt = Attempt(call, conduct)
+        if call.permit is not None:
+            call.permit()
         try:
             head = yield from attempt.send()
             now, longest = conduct.clock.monotonic(), conduct.policy.max_wait

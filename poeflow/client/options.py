@@ -58,7 +58,12 @@ class Options:
         )
 
     def call(
-        self, request: ChatRequest, *, on_progress: Callable[[Progress], None] | None, media: bool
+        self,
+        request: ChatRequest,
+        *,
+        on_progress: Callable[[Progress], None] | None,
+        media: bool,
+        permit: Callable[[], None] | None,
     ) -> Call:
         """Return the call of a whole request."""
         return Call(
@@ -66,6 +71,7 @@ class Options:
             streams=request.stream,
             is_media=media,
             on_progress=on_progress,
+            permit=permit,
         )
 
     def call_of(self, params: AskParams, *, stream: bool) -> Call:

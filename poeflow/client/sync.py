@@ -107,12 +107,14 @@ class PoeClient:
         attempts: int | None = None,
         timeout: float | None = None,
         media: bool = False,
+        permit: Callable[[], None] | None = None,
     ) -> Completion:
         """Send a whole request and return its whole answer.
 
         A streamed answer is put together here, and asked for again where the stream breaks:
-        `on_progress` hears the pieces, and `Retrying` when those so far no longer count.
+        `on_progress` hears the pieces, and `Retrying` when those so far no longer count. `permit`
+        is called before every send, retries included; what it raises ends the call.
         """
         options = self._options.with_(attempts=attempts, timeout=timeout)
-        call = options.call(request, on_progress=on_progress, media=media)
+        call = options.call(request, on_progress=on_progress, media=media, permit=permit)
         return self._lines.perform(completed(call, options.conduct))

@@ -9,14 +9,18 @@ VERSION: Final = 1
 _NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
 
 
-def fingerprint(request: ChatRequest, *, provider: str) -> str:
+def fingerprint(request: ChatRequest, *, provider: str, sample: int = 0) -> str:
     """Return the sha256 of the canonical request.
 
     `provider` is its name, or its origin where the base URL was overridden. Attachments count by
-    media type and bytes; whether the answer streams does not count.
+    media type and bytes; whether the answer streams does not count. The first of several samples
+    is the request itself.
     """
     body = {k: v for k, v in request.body(_by_hash).items() if k not in _NOT_IDENTITY}
-    return sha256_of_json({"version": VERSION, "provider": provider, "body": body})
+    whole: dict[str, object] = {"version": VERSION, "provider": provider, "body": body}
+    if sample:
+        whole["sample"] = sample
+    return sha256_of_json(whole)
 
 
 def _by_hash(url: DataUrl) -> str:

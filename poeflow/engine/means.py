@@ -1,42 +1,80 @@
 """What a run works with: everything outside the flow, handed in once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from poeflow.catalogue import Catalogue
 from poeflow.client.aio import AsyncPoeClient
+from poeflow.client.download import Rules
 from poeflow.clock import Clock
+from poeflow.digest import Json
+from poeflow.engine.budget import Budget
 from poeflow.errors import AccountError
 from poeflow.events import Listener
 from poeflow.files import Project
 from poeflow.redact import Secret
 from poeflow.settings import KEY_PAGE, KEY_VARIABLE
+from poeflow.spec.resolve import POE
 from poeflow.store.cache import Cache
 from poeflow.store.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A server that answers.
+
+    `client` is None where there is no key: then only what is stored can be used. `origin` is its
+    name, or its address where the user's environment moved it; `variable` the one its key is read
+    from. `takes_schemas` tells that it heeds `response_format`.
+    """
+
+    client: AsyncPoeClient | None
+    origin: str
+    variable: str = KEY_VARIABLE
+    takes_schemas: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """`outputs` is the tree output files go to: the project, or the offline copy of it.
 
-    `provider` is the API's name, or its origin where the base URL was overridden; `key` is known
-    only to keep it out of attachments. `client` is None where there is no key: then only what is
-    stored can be used. `simulated` marks every answer; `refresh` asks even where one is stored.
+    `providers` are those the flow names, by name. `keys` are known only to keep them out of
+    attachments. `catalogue` is the project's kept list of bots. `simulated` marks every answer;
+    `refresh` asks even where one is stored.
     """
 
     project: Project
     outputs: Project
-    client: AsyncPoeClient | None
+    providers: Mapping[str, Provider]
     answers: Cache
     ledger: Ledger
+    budget: Budget
     clock: Clock
     listen: Listener
-    provider: str
     simulated: bool
-    key: Secret | None = None
+    downloads: Rules
+    keys: tuple[Secret, ...] = ()
+    catalogue: Catalogue | None = None
     refresh: bool = False
 
+    def declared(self, model: str, parameters: dict[str, Json]) -> dict[str, Json]:
+        """Return a bot's own parameters as the catalogue spells their values: 8 as `"8"`."""
+        bot = self.catalogue.find(model) if self.catalogue is not None else None
+        known = {one.name: one for one in (bot.parameters if bot is not None else None) or ()}
+        return {
+            name: known[name].as_declared(value) if name in known else value
+            for name, value in parameters.items()
+        }
 
-def no_key(reason: str) -> AccountError:
-    """Return the error of a run that would have to ask and has no key."""
+    def provider(self, name: str) -> Provider:
+        return self.providers[name]
+
+
+def no_key(reason: str, name: str, provider: Provider) -> AccountError:
+    """Return the error of a run that would have to ask `name` and has no key for it."""
+    if name != POE:
+        hint = f"set {provider.variable}, the key of provider {name}"
+        return AccountError(f"there is no API key in {provider.variable}, and {reason}", hint=hint)
     return AccountError(
         f"there is no API key in {KEY_VARIABLE}, and {reason}",
         hint=f"get a key at {KEY_PAGE}, or try it with --offline",

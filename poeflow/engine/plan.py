@@ -1,89 +1,149 @@
-"""What a run will do, known before anything is sent: order, settings and files of every step."""
+"""What a run will do, as far as it is known before anything is sent: order, instances, files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from poeflow.attachments.find import AttachmentSource, Found, check_total, find
-from poeflow.check.flow import Checked
+from poeflow.check.checked import Checked
 from poeflow.digest import Json
-from poeflow.engine.texts import Texts, Values, as_text
+from poeflow.engine.fan_out import FanOut
+from poeflow.engine.instances import Instance
+from poeflow.engine.prepare import Prepared, Preparer
+from poeflow.engine.texts import Texts, Values
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.files import Project
 from poeflow.problems import Problem
+from poeflow.spec.enough import enough
+from poeflow.spec.inputs import gather
 from poeflow.spec.load import FlowFile
-from poeflow.spec.model import Attachment
-from poeflow.spec.resolve import DEFAULT_CONCURRENCY, Settings, model_of, settings_of
+from poeflow.spec.loops import chained_to
+from poeflow.spec.resolve import DEFAULT_CONCURRENCY
 from poeflow.spec.tree import Path
+
+MakeTexts = Callable[[FlowFile], Texts]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A checked flow with its inputs.
 
-    `edges` maps each step to what it needs, `attached` the place of each list of attachments to
-    the files found for it.
+    `prepared` are the instances of each step that are known before any step has run; a step that
+    is not in it is unknown until those it needs have run. `children` are the plans of used flows,
+    by the step, where their inputs are known.
     """
 
-    file: FlowFile
+    checked: Checked
+    texts: Texts
+    fan_out: FanOut
+    preparer: Preparer
     inputs: Mapping[str, Json]
-    order: tuple[str, ...]
-    edges: Mapping[str, tuple[str, ...]]
-    settings: Mapping[str, Settings]
-    attached: Mapping[Path, tuple[Found, ...]]
+    prepared: Mapping[str, tuple[Prepared, ...]]
     concurrency: int
+    children: Mapping[str, "Plan"] = {}
 
     @property
-    def asks(self) -> bool:
-        """Whether any step asks a model."""
-        return bool(self.settings)
+    def file(self) -> FlowFile:
+        return self.checked.file
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        return self.checked.order
+
+    @property
+    def edges(self) -> Mapping[str, tuple[str, ...]]:
+        return self.checked.edges
+
+    def models(self) -> frozenset[str]:
+        """Return the models that are known to be asked, those that stand in left out."""
+        own = {
+            one.settings.model
+            for instances in self.prepared.values()
+            for one in instances
+            if one.settings is not None and one.settings.model is not None
+        }
+        return frozenset(own).union(*(child.models() for child in self.children.values()))
 
     def early_values(self) -> dict[str, Json]:
         """Return what templates see before any step has run."""
-        flow = self.file.flow
-        about: dict[str, Json] = {"name": self.file.name, "description": flow.description}
+        about: dict[str, Json] = {
+            "name": self.file.name,
+            "description": self.file.flow.description,
+        }
         return {"inputs": dict(self.inputs), "flow": about}
 
 
-def make_plan(
-    project: Project,
-    checked: Checked,
-    inputs: Mapping[str, Json],
-    texts: Texts,
-    *,
-    concurrency: int | None = None,
-) -> Plan:
-    """Resolve models and find attachments; the smaller of two limits on concurrency wins.
+class Planner:
+    """Makes plans of flows and of those they use. `make_texts` gives the texts of a flow."""
 
-    Raises `InvalidFlowError` with every problem found.
-    """
-    file = checked.file
-    plan = Plan(
-        file=file,
-        inputs=inputs,
-        order=checked.order,
-        edges=checked.edges,
-        settings={},
-        attached={},
-        concurrency=_concurrency(file, concurrency),
-    )
-    values = plan.early_values()
-    problems: list[Problem] = []
-    settings: dict[str, Settings] = {}
-    attached: dict[Path, tuple[Found, ...]] = {}
-    for name, step in file.flow.steps.items():
-        if step.kind != "model":
-            continue
-        try:
-            settings[name] = _settings(file, name, texts, values)
-        except PoeflowError as error:
-            problems.append(_problem(file, ("steps", name, "model"), error))
-        for path, sources in _attachment_lists(file, name):
-            found, faults = _find(project, file, texts, values, (path, sources))
-            attached[path] = found
-            problems += faults
-    if problems:
-        raise InvalidFlowError(tuple(sorted(problems)))
-    return msgspec.structs.replace(plan, settings=settings, attached=attached)
+    def __init__(self, project: Project, make_texts: MakeTexts) -> None:
+        self._project = project
+        self._make_texts = make_texts
+
+    def plan(
+        self, checked: Checked, inputs: Mapping[str, Json], *, concurrency: int | None = None
+    ) -> Plan:
+        """Find instances, models and attachments; the smaller of two limits on concurrency wins.
+
+        Raises `InvalidFlowError` with every problem found.
+        """
+        texts = self._make_texts(checked.file)
+        plan = Plan(
+            checked=checked,
+            texts=texts,
+            fan_out=FanOut(self._project, checked.file, texts),
+            preparer=Preparer(self._project, checked, texts),
+            inputs=inputs,
+            prepared={},
+            concurrency=_concurrency(checked.file, concurrency),
+        )
+        problems: list[Problem] = []
+        children = dict(self._children(plan, problems))
+        prepared = dict(_prepared(plan, problems))
+        if problems:
+            raise InvalidFlowError(enough(problems))
+        return msgspec.structs.replace(plan, prepared=prepared, children=children)
+
+    def _children(self, plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, Plan]]:
+        """Plan the used flows whose inputs are known, to find now what is wrong with them."""
+        for name, child in plan.checked.children.items():
+            step = plan.file.flow.steps[name]
+            own: Path = ("steps", name, "with")
+            late = plan.checked.late | plan.checked.varying
+            if any(path[: len(own)] == own for path in late):
+                continue
+            try:
+                values = plan.early_values()
+                given = plan.texts.value(own, dict(step.with_ or {}), values)
+                yield name, self.plan(child, self.arguments(plan, name, given))
+            except InvalidFlowError as error:
+                problems += error.problems
+            except PoeflowError as error:
+                problems.append(plan.preparer.problem(own, error))
+
+    def arguments(self, plan: Plan, name: str, given: Json) -> dict[str, Json]:
+        """Return the inputs of the flow that the step `name` uses. Raises `InvalidFlowError`."""
+        child = plan.checked.children[name].file
+        values = given if isinstance(given, dict) else {}
+        inputs, faults = gather(child.flow, self._anchored(plan, name, values), {})
+        if faults:
+            place = plan.file.document.place(("steps", name, "with"))
+            raise InvalidFlowError(
+                tuple(Problem(place, fault.message, fault.hint) for fault in faults)
+            )
+        return inputs
+
+    def _anchored(self, plan: Plan, name: str, values: Mapping[str, Json]) -> dict[str, Json]:
+        """Return what is passed to a flow, with paths as the project knows them.
+
+        A path stands in the file that passes it, a default in the flow that is used.
+        """
+        child = plan.checked.children[name].file
+        anchored = dict(values)
+        for key, spec in child.flow.inputs.items():
+            value = values.get(key, spec.default)
+            if spec.type == "file" and isinstance(value, str):
+                relative_to = plan.file.path if key in values else child.path
+                anchored[key] = self._project.canonical(value, relative_to=relative_to)
+        return anchored
 
 
 def _concurrency(file: FlowFile, asked: int | None) -> int:
@@ -91,71 +151,57 @@ def _concurrency(file: FlowFile, asked: int | None) -> int:
     return min(limits, default=DEFAULT_CONCURRENCY)
 
 
-def _settings(file: FlowFile, step: str, texts: Texts, values: Values) -> Settings:
-    model = model_of(file.flow, step)
-    if model is None:
-        raise AssertionError("check finds steps without a model")
-    named = as_text(texts.value(model.path, model.value, values), "model")
-    settings = settings_of(file.flow, step, named=named)
-    rendered = texts.value(("models", named, "model"), settings.model, values)
-    return msgspec.structs.replace(settings, model=as_text(rendered, "model"))
-
-
-def _attachment_lists(
-    file: FlowFile, step: str
-) -> Iterator[tuple[Path, list[tuple[Path, str | Attachment]]]]:
-    """Yield every list of attachments of a step: its own, and one for each attached part."""
-    spec = file.flow.steps[step]
-    own: Path = ("steps", step, "attachments")
-    if spec.attachments:
-        yield own, [((*own, index), entry) for index, entry in enumerate(spec.attachments)]
-    for index, message in enumerate(spec.messages or ()):
-        parts = message.content if isinstance(message.content, list) else []
-        for position, part in enumerate(parts):
-            if part.attach is not None:
-                path = ("steps", step, "messages", index, "content", position, "attach")
-                yield path, [(path, part.attach)]
-
-
-def _find(
-    project: Project,
-    file: FlowFile,
-    texts: Texts,
-    values: Values,
-    listed: tuple[Path, list[tuple[Path, str | Attachment]]],
-) -> tuple[tuple[Found, ...], list[Problem]]:
-    found: list[Found] = []
-    problems: list[Problem] = []
-    for path, entry in listed[1]:
+def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[Prepared, ...]]]:
+    """Yield the instances of every step that are known now."""
+    known: dict[str, tuple[Instance, ...]] = {}
+    values = plan.early_values()
+    for step in plan.order:
+        source = chained_to(plan.file.flow, step)
         try:
-            source = _source(texts, path, entry, values)
-            found += find(project, source, relative_to=file.path)
+            if source is not None and source in known:
+                known[step] = plan.fan_out.chained(step, known[source])
+            elif source is None and not _waits(plan.checked, step):
+                known[step] = plan.fan_out.instances(step, values)
+            else:
+                continue
         except PoeflowError as error:
-            problems.append(_problem(file, path, error))
-    try:
-        check_total(tuple(found))
-    except PoeflowError as error:
-        problems.append(_problem(file, listed[0], error))
-    return tuple(found), problems
+            problems.append(plan.preparer.problem(("steps", step, "for_each"), error))
+            continue
+        found: list[Prepared] = []
+        for instance in known[step]:
+            own = {**values, **instance.names}
+            prepared, faults = prepare(plan, instance, own)
+            found.append(prepared)
+            problems += faults
+        yield step, tuple(found)
 
 
-def _source(texts: Texts, path: Path, entry: str | Attachment, values: Values) -> AttachmentSource:
-    if isinstance(entry, str):
-        return AttachmentSource(path=as_text(texts.value(path, entry, values), "path"))
+def prepare(plan: Plan, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
+    """Return an instance ready to run, or to be skipped where its `if` is known and false."""
+    condition: Path = ("steps", instance.step, "if")
+    if condition not in plan.checked.late:
+        try:
+            skip = reason_to_skip(plan, instance.step, values)
+        except PoeflowError as error:
+            return Prepared(instance=instance), [plan.preparer.problem(condition, error)]
+        if skip:
+            return Prepared(instance=instance, skip=skip), []
+    return plan.preparer.prepare(instance, values)
 
-    def rendered(key: str, written: str | None) -> str | None:
-        if written is None:
-            return None
-        return as_text(texts.value((*path, key), written, values), key)
 
-    return AttachmentSource(
-        path=rendered("path", entry.path),
-        url=rendered("url", entry.url),
-        as_=entry.as_,
-        name=rendered("name", entry.name),
-        media_type=entry.media_type,
+def reason_to_skip(plan: Plan, step: str, values: Values) -> str:
+    """Return why the step's `if` skips it, empty where it does not. Raises `TemplateError`."""
+    written = plan.file.flow.steps[step].if_
+    if written is None or written is True:
+        return ""
+    if written is False:
+        return "if: false"
+    holds = plan.texts.expression(("steps", step, "if"), values)
+    return "" if holds else f"{written.strip()} does not hold"
+
+
+def _waits(checked: Checked, step: str) -> bool:
+    """Whether what a step runs over comes from another step."""
+    return any(
+        path[:2] == ("steps", step) and path[2] in ("for_each", "matrix") for path in checked.late
     )
-
-
-def _problem(file: FlowFile, path: Path, error: PoeflowError) -> Problem:
-    return Problem(file.document.place(path), error.message, error.hint)

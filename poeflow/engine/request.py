@@ -1,21 +1,26 @@
-"""A step and its values become one exact request."""
+"""An instance and its values become one exact request."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from poeflow.attachments.find import Found
-from poeflow.attachments.parts import load
-from poeflow.client.messages import ChatRequest, Message, Part, TextPart
+from poeflow.client.messages import ChatRequest, Message, Part
 from poeflow.digest import Json
+from poeflow.engine.attached import Files
+from poeflow.engine.examples import Examples
+from poeflow.engine.last_turn import add_parts, add_text
+from poeflow.engine.params import check_params, completed
 from poeflow.engine.plan import Plan
-from poeflow.engine.texts import Texts, Values, as_text
-from poeflow.errors import StepError
-from poeflow.files import Project
-from poeflow.redact import Secret
-from poeflow.spec.model import MessagePart, Params, Step
+from poeflow.engine.prepare import Prepared
+from poeflow.engine.schemas import Schemas
+from poeflow.engine.texts import Values, as_text
+from poeflow.outputs.instruction import instruction
+from poeflow.spec.model import MessageSpec, Step
 from poeflow.spec.resolve import Given, Settings
 from poeflow.spec.tree import Path
+
+Declared = Callable[[str, dict[str, Json]], dict[str, Json]]
+"""Returns the parameters of a bot as the bot declares them."""
 
 
 class Composed(msgspec.Struct, frozen=True):
@@ -26,26 +31,45 @@ class Composed(msgspec.Struct, frozen=True):
 
 
 class Composer:
-    """Composes the requests of one run's steps. `forbidden` is the key no attachment may hold."""
+    """Composes the requests of one flow. `declared` spells a bot's own parameters as it does."""
 
     def __init__(
-        self, plan: Plan, project: Project, texts: Texts, forbidden: Secret | None
+        self, plan: Plan, schemas: Schemas, files: Files, examples: Examples, declared: Declared
     ) -> None:
         self._plan = plan
-        self._project = project
-        self._texts = texts
-        self._forbidden = forbidden
+        self._texts = plan.texts
+        self._schemas = schemas
+        self._files = files
+        self._examples = examples
+        self._declared = declared
 
-    def compose(self, step: str, values: Values) -> Composed:
-        """Return the request of `step`. Raises `StepError` or `FileProblem`."""
-        settings = self._plan.settings[step]
+    def compose(
+        self,
+        prepared: Prepared,
+        settings: Settings,
+        values: Values,
+        *,
+        before: tuple[Message, ...] = (),
+        takes_schemas: bool = False,
+    ) -> Composed:
+        """Return the request of an instance. Raises `StepError` or `FileProblem`.
+
+        `before` is the conversation it goes on with; `takes_schemas` tells that the provider heeds
+        `response_format`.
+        """
+        step = prepared.instance.step
+        spec = self._plan.file.flow.steps[step]
         params = self._rendered(settings.params, values)
-        extra_body = self._rendered(settings.extra_body, values)
-        _check_params(step, params)
+        model = as_text(settings.model, "model")
+        extra_body = self._declared(model, self._rendered(settings.extra_body, values))
+        check_params(step, params)
+        if takes_schemas:
+            params = {**self._schemas.response_format(step), **params}
+        params = completed(params, spec, streams=settings.stream)
         warnings: list[str] = []
         request = ChatRequest(
-            model=as_text(settings.model, "model"),
-            messages=self._messages(step, settings, values, warnings),
+            model=model,
+            messages=(*before, *self._messages(prepared, settings, values, warnings)),
             params=params,
             extra_body=extra_body,
             stream=settings.stream,
@@ -56,8 +80,9 @@ class Composer:
         return {name: self._texts.value(g.path, g.value, values) for name, g in given.items()}
 
     def _messages(
-        self, step: str, settings: Settings, values: Values, warnings: list[str]
+        self, prepared: Prepared, settings: Settings, values: Values, warnings: list[str]
     ) -> tuple[Message, ...]:
+        step = prepared.instance.step
         spec = self._plan.file.flow.steps[step]
         messages: list[Message] = []
         if settings.system is not None and not _has_system(spec):
@@ -67,59 +92,78 @@ class Composer:
             content = self._texts.prose(("steps", step, "prompt"), values)
             messages.append(Message(role="user", content=content))
         for index, message in enumerate(spec.messages or ()):
-            path: Path = ("steps", step, "messages", index, "content")
-            if isinstance(message.content, list):
-                parts = self._parts(path, message.content, values, warnings)
-                messages.append(Message(role=message.role, content=parts))
+            path: Path = ("steps", step, "messages", index)
+            if message.few_shot is not None:
+                messages += self._example_turns((*path, "few_shot"), message, values)
             else:
-                text = self._texts.prose(path, values)
-                messages.append(Message(role=message.role, content=text))
-        return self._attached(step, messages, warnings)
-
-    def _parts(
-        self, path: Path, parts: list[MessagePart], values: Values, warnings: list[str]
-    ) -> tuple[Part, ...]:
-        found: list[Part] = []
-        for index, part in enumerate(parts):
-            if part.text is not None:
-                text = self._texts.prose((*path, index, "text"), values)
-                found.append(TextPart(text=text))
-            else:
-                found += self._files(self._plan.attached[(*path, index, "attach")], warnings)
-        return tuple(found)
-
-    def _attached(
-        self, step: str, messages: list[Message], warnings: list[str]
-    ) -> tuple[Message, ...]:
-        """Put the step's attachments behind the text of the last user message."""
-        files = self._files(self._plan.attached.get(("steps", step, "attachments"), ()), warnings)
-        if not files:
-            return tuple(messages)
-        index = max((i for i, m in enumerate(messages) if m.role == "user"), default=None)
-        if index is None:
-            raise StepError("attachments need a user message", hint="add one to messages:")
-        content = messages[index].content
-        parts = (TextPart(text=content),) if isinstance(content, str) else tuple(content or ())
-        messages[index] = msgspec.structs.replace(messages[index], content=(*parts, *files))
+                messages.append(self._message(path, message, prepared, values, warnings))
+        self._ask_for_shape(step, messages)
+        self._attach(prepared, messages, values, warnings)
         return tuple(messages)
 
-    def _files(self, found: tuple[Found, ...], warnings: list[str]) -> tuple[Part, ...]:
-        loaded = [load(self._project, item, forbidden=self._forbidden) for item in found]
-        warnings += [item.warning for item in loaded if item.warning]
-        return tuple(item.part for item in loaded)
+    def _message(
+        self,
+        path: Path,
+        message: MessageSpec,
+        prepared: Prepared,
+        values: Values,
+        warnings: list[str],
+    ) -> Message:
+        content: str | tuple[Part, ...] | None = None
+        if isinstance(message.content, list):
+            content = tuple(
+                self._files.parts(path, message.content, prepared.attached, values, warnings)
+            )
+        elif message.content is not None:
+            content = self._texts.prose((*path, "content"), values)
+        calls = [
+            {
+                key: self._texts.value((*path, "tool_calls", index, key), value, values)
+                for key, value in call.items()
+            }
+            for index, call in enumerate(message.tool_calls or ())
+        ]
+
+        def rendered(key: str, written: str | None) -> str | None:
+            if written is None:
+                return None
+            return as_text(self._texts.value((*path, key), written, values), key)
+
+        if message.role is None:
+            raise AssertionError("a message without examples has a role")
+        return Message(
+            role=message.role,
+            content=content,
+            name=rendered("name", message.name),
+            tool_calls=tuple(calls) or None,
+            tool_call_id=rendered("tool_call_id", message.tool_call_id),
+        )
+
+    def _example_turns(self, path: Path, message: MessageSpec, values: Values) -> Iterator[Message]:
+        for user, assistant in self._examples.pairs(path, message, values):
+            yield Message(role="user", content=user)
+            yield Message(role="assistant", content=assistant)
+
+    def _ask_for_shape(self, step: str, messages: list[Message]) -> None:
+        """Add to the last user message what the answer must look like."""
+        spec = self._plan.file.flow.steps[step]
+        told = instruction(spec.output, self._schemas.written(step))
+        if told:
+            add_text(messages, told)
+
+    def _attach(
+        self, prepared: Prepared, messages: list[Message], values: Values, warnings: list[str]
+    ) -> None:
+        """Put the step's attachments behind the text of the last user message."""
+        step = prepared.instance.step
+        own: Path = ("steps", step, "attachments")
+        files = list(self._files.found(prepared.attached.get(own, ()), warnings))
+        for index, entry in enumerate(self._plan.file.flow.steps[step].attachments):
+            files += self._files.drawn((*own, index), entry, values, warnings)
+        if files:
+            add_parts(messages, files)
 
 
 def _has_system(step: Step) -> bool:
-    return any(message.role == "system" for message in step.messages or ())
-
-
-def _check_params(step: str, params: dict[str, Json]) -> None:
-    """Check rendered parameters again: the schema saw only that they were templates."""
-    try:
-        msgspec.convert(params, Params)
-    except msgspec.ValidationError as error:
-        reason = str(error).replace("`", "").replace("$.", "params.")
-        raise StepError(f"step {step}: {reason[:1].lower()}{reason[1:]}") from None
-    for name, value in params.items():
-        if isinstance(value, str) and "{{" in value:
-            raise StepError(f"step {step}: params.{name} rendered to a template", hint="check it")
+    has_own = any(message.role == "system" for message in step.messages or ())
+    return has_own or step.history is not None

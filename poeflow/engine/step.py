@@ -1,131 +1,182 @@
-"""One step: render, look for a stored answer, else ask, keep the answer, then use it."""
+"""One instance of a step: render, ask, judge, and keep what came of it."""
 
 import asyncio
-import unicodedata
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 
-from poeflow.client.answers import Completion
-from poeflow.client.messages import ChatRequest
-from poeflow.client.progress import Progress
-from poeflow.digest import sha256_of
-from poeflow.engine.fingerprint import fingerprint
-from poeflow.engine.means import Means, no_key
+import msgspec
+
+from poeflow.engine.asking import Asked
+from poeflow.engine.composers import composer_of
+from poeflow.engine.course import Course
+from poeflow.engine.expecting import Expecting
+from poeflow.engine.job import Job, text_of
+from poeflow.engine.judging import Judging
 from poeflow.engine.plan import Plan
-from poeflow.engine.request import Composer
-from poeflow.engine.result import Source, StepResult
-from poeflow.engine.telling import told
-from poeflow.engine.texts import Texts, Values
+from poeflow.engine.result import StepResult, is_failing, refuse_failing
+from poeflow.engine.schemas import Schemas
+from poeflow.engine.turns import Dialogue, Rules, converse
+from poeflow.engine.within import within
 from poeflow.errors import StepError
-from poeflow.events import FileWritten, StepStarted, Warned
-from poeflow.files import check_output_path
-from poeflow.outputs.parse import data_of
-from poeflow.outputs.write import file_bytes
-from poeflow.spec.model import Output
-
-_FLAGS = {
-    "length": ("the answer was cut at the token limit", "raise max_tokens, or accept: [length]"),
-    "empty": ("the answer is empty", "ask again, or accept: [empty]"),
-    "no_finish": ("the answer has no finish reason", "ask again, or accept: [no_finish]"),
-    "content_filter": ("the answer was stopped by a content filter", "change the prompt"),
-}
+from poeflow.outputs.expect import Verdict
+from poeflow.outputs.parse import read
+from poeflow.spec.resolve import Settings, samples_of
 
 
 class StepRunner:
-    """Runs the steps of one plan. `elapsed` gives the seconds since the run began."""
+    """Runs the instances of one plan."""
 
-    def __init__(
-        self, plan: Plan, means: Means, texts: Texts, *, elapsed: Callable[[], float]
-    ) -> None:
+    def __init__(self, plan: Plan, course: Course) -> None:
+        means = course.means
         self._plan = plan
+        self._course = course
         self._means = means
-        self._texts = texts
-        self._elapsed = elapsed
-        self._composer = Composer(plan, means.project, texts, means.key)
-        self._claims: dict[str, str] = {}
+        self._schemas = Schemas(means.project, plan.file)
+        self._composer = composer_of(plan, self._schemas, means)
+        steps = plan.file.flow.steps.values()
+        self._continued = frozenset(step.history for step in steps if step.history is not None)
 
-    async def run(self, step: str, values: Values) -> StepResult:
-        """Run `step` and write its file. Raises any `PoeflowError`."""
-        spec = self._plan.file.flow.steps[step]
+    async def run(self, job: Job) -> StepResult:
+        """Run an instance and write its files. Raises any `PoeflowError`."""
+        spec = self._plan.file.flow.steps[job.step]
         if spec.kind == "render":
-            self._means.listen(StepStarted(at=self._elapsed(), step=step, model=None))
-            text = self._texts.prose(("steps", step, "render"), values)
-            result = StepResult(text=text, source="rendered", data=data_of(spec.output, text))
+            async with self._slot(job):
+                result = self._rendered(job)
+        elif samples_of(spec).count > 1:
+            result = await self._sampled(job)
         else:
-            result = await self._answered(step, spec.output, values)
+            async with self._slot(job):
+                result = await self._in_time(job)
+                refuse_failing([result])
+        result = msgspec.structs.replace(result, key=job.prepared.instance.key)
         if spec.output.save is not None:
-            await self._save(step, result, values)
+            path = self._plan.texts.path(("steps", job.step, "output", "save"), job.values)
+            saver = self._course.saver
+            await saver.text(job.name, path, result.text, relative_to=self._plan.file.path)
         return result
 
-    async def _answered(self, step: str, output: Output, values: Values) -> StepResult:
-        composed = self._composer.compose(step, values)
-        request = composed.request
-        identity = fingerprint(request, provider=self._means.provider)
-        self._means.listen(StepStarted(at=self._elapsed(), step=step, model=request.model))
-        for warning in composed.warnings:
-            self._means.listen(Warned(at=self._elapsed(), step=step, message=warning))
-        source: Source = "cached"
-        completion = self._stored(step, identity, output)
-        if completion is None:
-            source = "asked"
-            completion = await self._ask(step, request, identity)
-        flag = completion.flag
-        if flag is not None and flag not in output.accept:
-            message, hint = _FLAGS[flag]
-            raise StepError(message, hint=hint)
+    def _slot(self, job: Job) -> contextlib.AbstractAsyncContextManager[None]:
+        return self._course.slot(
+            job.name,
+            is_cleaning_up=bool(self._plan.checked.tested[job.step]),
+            is_tolerated=self._plan.file.flow.steps[job.step].continue_on_error,
+        )
+
+    def _rendered(self, job: Job) -> StepResult:
+        spec = self._plan.file.flow.steps[job.step]
+        self._course.teller(job.name).started(None)
+        text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
+        reading = read(spec.output, text, self._schemas.compiled(job.step))
+        if reading.faults:
+            raise StepError("; ".join(reading.faults), hint="check the template")
         return StepResult(
-            text=completion.text,
-            source=source,
-            data=data_of(output, completion.text),
-            completion=completion,
-            fingerprint=identity,
+            text=reading.text, source="rendered", data=reading.data, value=reading.value
         )
 
-    def _stored(self, step: str, identity: str, output: Output) -> Completion | None:
-        """Return a stored answer that is complete, or flagged in a way the step accepts."""
-        if self._means.refresh or not self._plan.settings[step].cache:
-            return None
-        stored = self._means.answers.get(identity)
-        if stored is None:
-            return None
-        completion = Completion(stored)
-        is_hit = completion.flag is None or completion.flag in output.accept
-        return completion if is_hit else None
+    async def _sampled(self, job: Job) -> StepResult:
+        """Ask as often as the step says; enough of the answers must pass what it expects."""
+        samples = samples_of(self._plan.file.flow.steps[job.step])
+        jobs = [
+            msgspec.structs.replace(
+                job,
+                name=f"{job.name}#{number + 1}",
+                values={**job.values, "sample": number + 1},
+                sample=number,
+            )
+            for number in range(samples.count)
+        ]
+        found = await asyncio.gather(*map(self._one_sample, jobs), return_exceptions=True)
+        results: list[StepResult] = []
+        for result in found:
+            if isinstance(result, BaseException):
+                raise result
+            results.append(result)
+        passed = [result for result in results if not is_failing(result)]
+        if len(passed) < samples.pass_rate * samples.count:
+            refuse_failing(results, wanted=samples.pass_rate)
+        return msgspec.structs.replace((passed or results)[0], samples=tuple(results))
 
-    async def _ask(self, step: str, request: ChatRequest, identity: str) -> Completion:
-        """Ask, and have the answer on disk before anyone sees it."""
-        client, settings = self._means.client, self._plan.settings[step]
-        if client is None:
-            raise no_key("this step was never answered before")
-        completion = await client.ask(
-            request,
-            on_progress=lambda progress: self._tell(step, progress),
-            attempts=settings.attempts,
-            timeout=settings.timeout,
+    async def _one_sample(self, job: Job) -> StepResult:
+        async with self._slot(job):
+            return await self._in_time(job)
+
+    async def _in_time(self, job: Job) -> StepResult:
+        return await within(job.settings.step_timeout, self._answered(job))
+
+    async def _answered(self, job: Job) -> StepResult:
+        spec = self._plan.file.flow.steps[job.step]
+        teller = self._course.teller(job.name)
+        about = (self._plan.texts, self._plan.file.flow, job.step, job.values)
+        rules = Rules(
+            output=spec.output,
+            schema=self._schemas.compiled(job.step),
+            expecting=Expecting(*about),
+            toolbox=self._course.toolboxes.of(self._plan.file.path, job.step),
+            on_tool=teller.tool_called,
         )
-        storing = asyncio.to_thread(self._means.answers.put, identity, completion.raw)
-        await asyncio.shield(asyncio.ensure_future(storing))
-        return completion
+        asked = self._asked(job, job.settings)
+        teller.started(asked.request.model)
+        dialogue = await converse(self._course.asker, asked, rules, others=self._others(job))
+        verdicts = list(dialogue.verdicts)
+        if spec.expect and not any(verdict.is_failure for verdict in verdicts):
+            verdicts += await Judging(*about).verdicts(
+                self._course.asker,
+                job.settings,
+                name=job.name,
+                question=text_of(asked.request.messages[-1]),
+                reading=dialogue.reading,
+            )
+        teller.judged(verdicts)
+        media = await self._media(job, dialogue)
+        return self._result(job.step, dialogue, tuple(verdicts), media)
 
-    def _tell(self, step: str, progress: Progress) -> None:
-        for event in told(progress, step, self._elapsed()):
-            self._means.listen(event)
+    def _asked(self, job: Job, settings: Settings) -> Asked:
+        composed = self._composer.compose(
+            job.prepared,
+            settings,
+            job.values,
+            before=job.before,
+            takes_schemas=self._means.provider(settings.provider).takes_schemas,
+        )
+        self._course.teller(job.name).warned(composed.warnings)
+        return Asked(
+            step=job.name,
+            request=composed.request,
+            settings=settings,
+            output=self._plan.file.flow.steps[job.step].output,
+            sample=job.sample,
+        )
 
-    async def _save(self, step: str, result: StepResult, values: Values) -> None:
-        """Write the step's file: claimed once, recorded in the ledger, then replaced whole."""
-        written = self._texts.path(("steps", step, "output", "save"), values)
-        target = self._means.project.canonical(written, relative_to=self._plan.file.path)
-        check_output_path(target)
-        claim = unicodedata.normalize("NFC", target).casefold()
-        owner = self._claims.setdefault(claim, step)
-        if owner != step:
-            hint = "give each step a path of its own"
-            raise StepError(f"{target} was written by step {owner} already", hint=hint)
-        data = file_bytes(result.text)
-        await asyncio.to_thread(self._replace, target, data)
-        path = self._means.outputs.shown(target, self._means.project.root)
-        event = FileWritten(at=self._elapsed(), step=step, path=path, size=len(data))
-        self._means.listen(event)
+    def _others(self, job: Job) -> Iterator[Asked]:
+        """Yield the same request to the models that stand in, composed only when they are asked."""
+        for other in self._plan.preparer.fallbacks(job.step, job.settings, job.values):
+            yield self._asked(job, other)
 
-    def _replace(self, target: str, data: bytes) -> None:
-        self._means.ledger.record(target, sha256_of(data))
-        self._means.outputs.write(target, data)
+    async def _media(self, job: Job, dialogue: Dialogue) -> tuple[str, ...]:
+        if self._plan.file.flow.steps[job.step].output.media is None:
+            return ()
+        folder = self._plan.texts.path(("steps", job.step, "output", "media"), job.values)
+        text = dialogue.last.completion.text
+        saver = self._course.saver
+        return await saver.media(job.name, folder, text, relative_to=self._plan.file.path)
+
+    def _result(
+        self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: tuple[str, ...]
+    ) -> StepResult:
+        completion, reading = dialogue.last.completion, dialogue.reading
+        usage = completion.usage
+        return StepResult(
+            text=reading.text,
+            source=dialogue.last.source,
+            data=reading.data,
+            value=reading.value,
+            media=media,
+            reasoning=completion.reasoning or "",
+            tool_calls=tuple(call.raw for call in completion.tool_calls),
+            usage=None if usage is None else usage.raw,
+            model=completion.model,
+            verdicts=verdicts,
+            fingerprint=dialogue.first.fingerprint,
+            answered_by=dialogue.first.answered_by,
+            conversation=dialogue.messages if step in self._continued else (),
+        )

@@ -1,7 +1,19 @@
-"""What the client tells of an answer under way becomes events."""
+"""What happens to an instance becomes events: what the client tells, and what the engine does."""
+
+from collections.abc import Callable, Iterable
 
 from poeflow.client.progress import Delta, Progress
-from poeflow.events import Event, RetryPlanned, TextArrived
+from poeflow.events import (
+    Event,
+    Expected,
+    Listener,
+    RetryPlanned,
+    StepStarted,
+    TextArrived,
+    ToolCalled,
+    Warned,
+)
+from poeflow.outputs.expect import Verdict
 
 
 def told(progress: Progress, step: str, at: float) -> tuple[Event, ...]:
@@ -21,3 +33,36 @@ def told(progress: Progress, step: str, at: float) -> tuple[Event, ...]:
             reason=progress.error.message,
         ),
     )
+
+
+class Teller:
+    """Tells `listen` of one instance, called `name`. `elapsed` gives the run's seconds."""
+
+    def __init__(self, listen: Listener, elapsed: Callable[[], float], name: str) -> None:
+        self._listen = listen
+        self._elapsed = elapsed
+        self._name = name
+
+    def started(self, model: str | None) -> None:
+        self._listen(StepStarted(at=self._elapsed(), step=self._name, model=model))
+
+    def warned(self, messages: Iterable[str]) -> None:
+        for message in messages:
+            self._listen(Warned(at=self._elapsed(), step=self._name, message=message))
+
+    def tool_called(self, tool: str, *, is_error: bool) -> None:
+        self._listen(ToolCalled(at=self._elapsed(), step=self._name, tool=tool, is_error=is_error))
+
+    def judged(self, verdicts: Iterable[Verdict]) -> None:
+        """Tell of what is not as expected."""
+        for verdict in verdicts:
+            if not verdict.passed:
+                self._listen(
+                    Expected(
+                        at=self._elapsed(),
+                        step=self._name,
+                        kind=verdict.kind,
+                        level=verdict.level,
+                        message=verdict.message,
+                    )
+                )

@@ -9,7 +9,7 @@ from poeflow.spec.tree import Path
 from poeflow.templates.environment import Environment
 from poeflow.templates.origin import Origin
 from poeflow.templates.reader import Reader
-from poeflow.templates.render import render, render_path, render_value
+from poeflow.templates.render import evaluate, render, render_path, render_value
 from poeflow.templates.sites import Site, sites_of, text_of
 
 Values = Mapping[str, Json]
@@ -41,6 +41,11 @@ class Texts:
             return written
         text, origin = self._text(site)
         return render_value(self._environment, text, origin, values)
+
+    def expression(self, path: Path, values: Values) -> Json:
+        """Return the value of the bare expression at `path`. Raises `TemplateError`."""
+        text, origin = self._text(self._sites[path])
+        return evaluate(self._environment, text, origin, values)
 
     def path(self, path: Path, values: Values) -> str:
         """Render a file's path: what each expression gives is one safe segment of it."""

@@ -1,56 +1,167 @@
-"""An answer's text becomes data, as `output.format` asks."""
+"""An answer's text becomes what its step's `output` asks for, or sentences saying why it cannot.
 
-import re
+The sentences go back to the model where a step repairs, so they tell what to do better.
+"""
+
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import StepError
+from poeflow.outputs import documents
+from poeflow.outputs.choices import chosen
+from poeflow.outputs.fences import blocks, labelled
+from poeflow.outputs.schemas import Schema
+from poeflow.outputs.shown import one_line, quoted
+from poeflow.outputs.tables import NotCsvError, table
+from poeflow.spec import source
 from poeflow.spec.model import Output
 
-_FENCE: Final = re.compile(r"\s*```[^\n`]*\n(.*?)\n?```\s*", re.DOTALL)
-_BYTE: Final = re.compile(r" \(byte (\d+)\)$")
-_SHOWN: Final = 60
-MAX_TEXT: Final = 32 * 1024 * 1024
+_LABELS: Final = {"json": ("json", "json5", "jsonc"), "yaml": ("yaml", "yml"), "csv": ("csv",)}
+_MAX_FAULTS: Final = 3
+_MAX_OPTIONS: Final = 20
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer holds.
+
+    `text` is the answer, or its fenced block where `extract` asks for that. `data` is there for
+    the formats json, yaml and csv, and with a schema; `value` for `one_of`, as it is declared.
+    An answer with `faults` cannot be used.
+    """
+
+    text: str
+    data: Json = None
+    value: str | None = None
+    faults: tuple[str, ...] = ()
+
+
+class _UnreadableError(Exception):
+    """The text is not of its format. `faults` say why."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__(*faults)
+        self.faults = faults
+
+
+def read(output: Output, text: str, schema: Schema | None) -> Reading:
+    """Read an answer as `output` asks. Never raises for what the text holds: see `faults`.
+
+    A schema without a format means JSON. Data without a fence is fine where `extract` asks for
+    one; an empty answer has no faults where `accept` takes it.
+    """
+    if not text.strip() and "empty" in output.accept:
+        return Reading(text=text)
+    form = output.format or ("text" if schema is None else "json")
+    try:
+        if output.extract == "fenced":
+            text = _block(text, form)
+        data = _data(form, text, schema)
+        value = _value(output.one_of, text) if output.one_of is not None else None
+    except _UnreadableError as error:
+        return Reading(text=text, faults=error.faults)
+    faults = () if schema is None else schema.faults(data)
+    return Reading(text=text, data=data, value=value, faults=faults)
 
 
 def data_of(output: Output, text: str) -> Json:
-    """Return the data an answer holds, None where the format is plain text.
+    """Return the data an answer holds, None where the format is plain text. Raises `StepError`."""
+    reading = read(output, text, None)
+    if reading.faults:
+        raise StepError("; ".join(reading.faults), hint="ask for the format in the prompt")
+    return reading.data
 
-    An answer that is nothing but one fenced block is read as the block's content. Raises
-    `StepError` saying where the text stops being JSON.
-    """
-    if output.format != "json":
-        return None
-    if len(text) > MAX_TEXT:
-        raise StepError("the answer is too long to read as JSON", hint="ask for less")
-    text = text.removeprefix("\ufeff")
-    fenced = _FENCE.fullmatch(text)
-    body = fenced[1] if fenced else text
+
+def json_in(text: str, schema: Schema | None = None) -> Json:
+    """Return the one JSON document in a text. Raises `StepError`."""
     try:
-        data: Json = msgspec.json.decode(body.encode())
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        beginning = " ".join(body[: 2 * _SHOWN].split())[:_SHOWN]
-        begins = f'it begins "{beginning}"' if beginning else "it is empty"
-        hint = f"{begins}; ask for JSON only in the prompt"
-        raise StepError(f"the answer is not JSON: {_reason(error, body)}", hint=hint) from None
+        return _json(text, schema)
+    except _UnreadableError as error:
+        raise StepError("; ".join(error.faults), hint="ask for JSON only in the prompt") from None
+
+
+def _data(form: str, text: str, schema: Schema | None) -> Json:
+    match form:
+        case "json":
+            return _json(text, schema)
+        case "yaml":
+            return _yaml(text)
+        case "csv":
+            return _csv(text)
+        case _:
+            return None
+
+
+def _json(text: str, schema: Schema | None) -> Json:
+    try:
+        return documents.found(text, lambda data: schema is None or not schema.faults(data))
+    except documents.NotJsonError as error:
+        raise _UnreadableError(f"the answer is not JSON: {error}") from None
+    except documents.UnusableError as error:
+        raise _UnreadableError(f"the answer's JSON cannot be used: {error}") from None
+
+
+def _yaml(text: str) -> Json:
+    """Read the whole text, and where that is no structure its fenced block."""
+    try:
+        return _yaml_document(text)
+    except _UnreadableError:
+        block = _only_block(text, "yaml")
+        if block is None:
+            raise
+    return _yaml_document(block)
+
+
+def _yaml_document(text: str) -> Json:
+    if len(text.encode("utf-8", "replace")) > source.MAX_BYTES:
+        raise _UnreadableError("the answer is not YAML: it is over 4 MiB")
+    document = source.parse(text, "answer")
+    if document.problems:
+        told = [
+            f"line {problem.place.line}, column {problem.place.column}: {problem.message}"
+            for problem in document.problems[:_MAX_FAULTS]
+        ]
+        raise _UnreadableError(*(f"the answer is not YAML: {one_line(each, 200)}" for each in told))
+    data = None if document.root is None else document.root.data
+    if data is None or isinstance(data, str):
+        kind = f"the plain text {quoted(data)}" if data else "empty"
+        raise _UnreadableError(f"the answer is {kind}, and no YAML mapping or list")
+    try:
+        documents.refuse_unusable(data)
+    except documents.UnusableError as error:
+        raise _UnreadableError(f"the answer's YAML cannot be used: {error}") from None
     return data
 
 
-def _reason(error: Exception, body: str) -> str:
-    """Say why and where, in lines and columns instead of msgspec's bytes."""
-    match error:
-        case RecursionError():
-            return "it is nested too deep"
-        case UnicodeEncodeError():
-            return "it holds half a character"
-        case _:
-            text = str(error).removeprefix("JSON is malformed: ")
-    text = text.replace("Input data was truncated", "it ends too early")
-    at = _BYTE.search(text)
-    if at is not None:
-        before = body.encode()[: int(at[1])].decode(errors="ignore")
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        text = f"{text[: at.start()]} in line {line}, column {column}"
-    return text[:1].lower() + text[1:]
+def _csv(text: str) -> Json:
+    block = _only_block(text, "csv")
+    try:
+        return table(text if block is None else block)
+    except NotCsvError as error:
+        raise _UnreadableError(f"the answer is not CSV: {error}") from None
+
+
+def _block(text: str, form: str) -> str:
+    """Return the content of the fenced block. Data may stand without a fence, text may not."""
+    block = _only_block(text, form)
+    if block is None and form == "text":
+        raise _UnreadableError("the answer has no fenced block")
+    return text if block is None else block
+
+
+def _only_block(text: str, form: str) -> str | None:
+    """Return what the one fenced block holds, None where there is no block."""
+    contents = {block.content for block in labelled(blocks(text), *_LABELS.get(form, ()))}
+    if len(contents) > 1:
+        raise _UnreadableError(f"the answer has {len(contents)} fenced blocks, and one is wanted")
+    return next(iter(contents), None)
+
+
+def _value(options: Sequence[str], text: str) -> str:
+    value = chosen(text, options)
+    if value is None:
+        listed = ", ".join(quoted(option) for option in options[:_MAX_OPTIONS])
+        raise _UnreadableError(f"the answer is none of {listed}: {quoted(text)}")
+    return value

@@ -3,7 +3,6 @@
 Finished steps scroll away above as lines; the live part vanishes when the run ends.
 """
 
-from types import TracebackType
 from typing import Final, Self, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -17,8 +16,8 @@ from poeflow.durations import spoken
 from poeflow.events import (
     Event,
     RetryPlanned,
-    RunFinished,
     RunStarted,
+    StepExpanded,
     StepFailed,
     StepFinished,
     StepSkipped,
@@ -26,11 +25,11 @@ from poeflow.events import (
     TextArrived,
 )
 from poeflow.redact import visible
+from poeflow.report.marks import mark_of
 from poeflow.report.plain import line_of
 from poeflow.report.row import Row
 
 MAX_ROWS: Final = 12
-_MARKS: Final = {"ok": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 
 
 class LiveReport:
@@ -54,12 +53,7 @@ class LiveReport:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._running.clear()
         self._live.stop()
 
@@ -67,12 +61,14 @@ class LiveReport:
         match event:
             case RunStarted():
                 self._waiting = len(event.steps)
+            case StepExpanded():
+                self._waiting += event.instances - 1
             case StepStarted():
                 self._waiting -= 1
                 self._running[event.step] = Row(event.model or "", self._clock.monotonic())
-            case TextArrived():
+            case TextArrived() if event.step in self._running:
                 self._running[event.step].grow(event)
-            case RetryPlanned():
+            case RetryPlanned() if event.step in self._running:
                 self._running[event.step].start_over(event)
             case StepFinished() | StepFailed():
                 self._running.pop(event.step, None)
@@ -84,7 +80,7 @@ class LiveReport:
         line = line_of(event)
         if not line or isinstance(event, StepStarted | RetryPlanned):
             return
-        mark, style = _mark(event)
+        mark, style = mark_of(event)
         text = Text(f"{mark} " if mark else "", style=style)
         text.append(visible(line).replace("\n", " "), style="" if mark else "dim")
         self._console.print(text)
@@ -108,17 +104,3 @@ class LiveReport:
         if len(self._running) == 1:
             row = next(iter(self._running.values()))
             yield Text(row.tail(options.max_width, options.size.height - 4))
-
-
-def _mark(event: Event) -> tuple[str, str]:
-    match event:
-        case StepFinished():
-            return _MARKS["ok"]
-        case StepFailed():
-            return _MARKS["failed"]
-        case StepSkipped():
-            return _MARKS["skipped"]
-        case RunFinished(exit_code=0):
-            return "", "bold"
-        case _:
-            return "", ""

@@ -5,14 +5,18 @@ from typing import TextIO
 from poeflow.durations import spoken
 from poeflow.events import (
     Event,
+    Expected,
+    FellBack,
     FileWritten,
     RetryPlanned,
     RunFinished,
     RunStarted,
+    StepExpanded,
     StepFailed,
     StepFinished,
     StepSkipped,
     StepStarted,
+    ToolCalled,
     Warned,
 )
 from poeflow.redact import visible
@@ -40,12 +44,22 @@ def line_of(event: Event) -> str:
             return f"{event.step}: asking {event.model}"
         case RetryPlanned():
             return f"{event.step}: {event.reason}, waiting {spoken(event.wait)}"
+        case FellBack():
+            return f"{event.step}: {event.reason}; asking {event.model} in its place"
+        case ToolCalled():
+            return f"{event.step}: ran {event.tool}{', which failed' if event.is_error else ''}"
+        case Expected():
+            level = "warning: " if event.level == "warn" else ""
+            return f"{event.step}: {level}{event.message}"
+        case StepExpanded():
+            return f"{event.step}: {event.instances} to do"
         case FileWritten():
             return f"{event.step}: wrote {event.path}"
         case StepFinished():
             return f"{event.step}: {finished(event)}"
         case StepFailed():
-            return f"{event.step}: failed after {spoken(event.seconds)}: {event.message}"
+            how = "failed, and the run goes on," if event.is_tolerated else "failed"
+            return f"{event.step}: {how} after {spoken(event.seconds)}: {event.message}"
         case StepSkipped():
             return f"{event.step}: skipped, {event.reason}"
         case Warned():
@@ -58,13 +72,15 @@ def line_of(event: Event) -> str:
 
 def finished(event: StepFinished) -> str:
     """Say how a step's text came to be: `answered in 2.1 s, 34 tokens, simulated`."""
-    words = {"asked": "answered", "cached": "from the cache", "rendered": "rendered"}
+    words = {"asked": "answered", "cached": "from the cache", "rendered": "rendered", "ran": "ran"}
     parts = [words[event.source]]
     if event.source == "asked":
         parts[0] += f" in {spoken(event.seconds)}"
         if event.completion_tokens is not None:
             parts.append(f"{event.completion_tokens} tokens")
-    if event.simulated and event.source != "rendered":
+    if event.answered_by is not None:
+        parts.append(f"by {event.answered_by}")
+    if event.simulated and event.source in ("asked", "cached"):
         parts.append("simulated")
     return ", ".join(parts)
 
@@ -78,8 +94,7 @@ def summary(event: RunFinished) -> str:
         "failed": event.failed,
         "skipped": event.skipped,
     }
-    said = (
-        ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to do"
-    )
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     mark = " (simulated)" if event.simulated else ""
-    return f"{said or 'nothing to do'} in {spoken(event.seconds)}{mark}"
+    cost = f", about {event.cost_usd:.4f} USD" if event.cost_usd and not event.simulated else ""
+    return f"{said or 'nothing to do'} in {spoken(event.seconds)}{mark}{cost}"

@@ -1,5 +1,6 @@
 """A document becomes a `Flow`: by one fast typed decode, and by the schema where that fails."""
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -80,6 +81,7 @@ def _shapes(root: Node) -> list[tuple[str, Node]]:
         if loop is not None and _is_mapping(loop):
             shapes.append(("loop", loop))
         for message in _list(step, "messages"):
+            shapes.append(("message", message))
             for part in _list(message, "content"):
                 shapes.append(("part", part))
                 attach = part.values.get("attach")
@@ -106,7 +108,12 @@ def _is_sound(shape: str, node: Node) -> bool:
     match shape:
         case "step":
             rivals = all(not (keys & barred) for key, barred in _NOT_BESIDE.items() if key in keys)
-            return rivals and bool(keys & set(_KINDS)) and ("with" not in keys or "use" in keys)
+            is_one_loop = not keys >= {"for_each", "matrix"}
+            has_kind = bool(keys & set(_KINDS)) and ("with" not in keys or "use" in keys)
+            return rivals and is_one_loop and has_kind
+        case "message":
+            role = node.values.get("role")
+            return _is_sound_message(keys, role.data if role is not None else None)
         case "attachment":
             return len(keys & {"path", "url", "from"}) == 1
         case "expectation":
@@ -119,3 +126,17 @@ def _is_sound(shape: str, node: Node) -> bool:
             return len(keys & {"in", "file"}) == 1
         case other:
             raise AssertionError(other)
+
+
+def _is_sound_message(keys: AbstractSet[str], role: Json) -> bool:
+    if "few_shot" in keys:
+        return len(keys) == 1
+    match role:
+        case None:
+            return False
+        case "tool":
+            return keys >= {"content", "tool_call_id"} and "tool_calls" not in keys
+        case "assistant":
+            return bool(keys & {"content", "tool_calls"}) and "tool_call_id" not in keys
+        case _:
+            return "content" in keys and not keys & {"tool_calls", "tool_call_id"}

@@ -81,6 +81,13 @@ class Retry(_Shape, frozen=True):
     attempts: Annotated[int, Meta(ge=1, le=20)] = 4
 
 
+class Timeout(_Shape, frozen=True):
+    """`attempt` is for one send, `step` for all a step does: retries, repairs, rounds of tools."""
+
+    attempt: Duration | None = None
+    step: Duration | None = None
+
+
 class ModelAlias(_Shape, frozen=True):
     model: Text
     provider: Name | None = None
@@ -95,7 +102,7 @@ class Defaults(_Shape, frozen=True):
     params: Params = Params()
     extra_body: ExtraBody = {}
     system: Prose | None = None
-    timeout: Duration | None = None
+    timeout: Duration | Timeout | None = None
     retry: Retry | None = None
     stream: bool | None = None
     cache: bool | None = None
@@ -128,9 +135,22 @@ class MessagePart(_Shape, frozen=True):
     attach: Text | Attachment | None = None
 
 
+class Example(_Shape, frozen=True):
+    """What a user might say and what the answer should be. Plain texts, no templates."""
+
+    user: Text
+    assistant: Text
+
+
 class MessageSpec(_Shape, frozen=True):
-    role: Literal["system", "user", "assistant", "tool"]
-    content: Text | list[MessagePart] | TextFile
+    """One turn, or with `few_shot` a list of examples, each a `user` and an `assistant` text."""
+
+    role: Literal["system", "user", "assistant", "tool"] | None = None
+    content: Text | list[MessagePart] | TextFile | None = None
+    name: Text | None = None
+    tool_calls: Annotated[list[dict[str, Json]], Meta(min_length=1)] | None = None
+    tool_call_id: Text | None = None
+    few_shot: Text | list[Example] | TextFile | None = None
 
 
 class Tool(_Shape, frozen=True):
@@ -187,6 +207,13 @@ class Matrix(_Shape, frozen=True):
     exclude: list[dict[str, Json]] = []
 
 
+class Samples(_Shape, frozen=True):
+    """Ask `count` times; `pass_rate` is the least share of answers that must pass `expect`."""
+
+    count: Annotated[int, Meta(ge=1, le=1000)]
+    pass_rate: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
 class Step(_Shape, frozen=True):
     """One step. Exactly one of `prompt`, `messages`, `render` and `use` is set."""
 
@@ -196,7 +223,7 @@ class Step(_Shape, frozen=True):
     for_each: Text | list[Json] | Loop | None = None
     matrix: Matrix | None = None
     continue_on_error: bool = False
-    timeout: Duration | None = None
+    timeout: Duration | Timeout | None = None
     retry: Retry | None = None
     cache: bool | None = None
 
@@ -219,7 +246,7 @@ class Step(_Shape, frozen=True):
     tools_mode: Literal["run", "return"] | None = None
     parallel_tool_calls: bool | None = None
     stream: bool | None = None
-    samples: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    samples: Annotated[int, Meta(ge=1, le=1000)] | Samples | None = None
     output: Output = Output()
     expect: list[Expectation] = []
 

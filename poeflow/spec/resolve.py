@@ -7,9 +7,11 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.durations import seconds
-from poeflow.spec.model import Flow, Params
+from poeflow.spec.model import Flow, Judge, Params, Samples, Step, Timeout
 from poeflow.spec.tree import Path
 
+POE: Final = "poe"
+"""The provider that needs no name."""
 DEFAULT_ATTEMPTS: Final = 4
 DEFAULT_CONCURRENCY: Final = 8
 
@@ -22,19 +24,25 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one model step. `timeout` is in seconds, None for the client's own.
+    """The settings of one model step. Times are in seconds, None for the client's own.
 
-    `system` is the place of the system message, None where there is none.
+    `named` is the model as the step names it: an alias or a bot. `timeout` is for one attempt,
+    `step_timeout` for all the step does. `system` is the place of the system message, None where
+    there is none. `fallback` names models to ask, in order, where this one fails for good.
     """
 
+    named: str
     model: str | None
+    provider: str
     params: dict[str, Given]
     extra_body: dict[str, Given]
     system: Path | None
     timeout: float | None
+    step_timeout: float | None
     attempts: int
     stream: bool
     cache: bool
+    fallback: tuple[str, ...] = ()
 
 
 def model_of(flow: Flow, step: str) -> Given | None:
@@ -51,17 +59,94 @@ def settings_of(flow: Flow, step: str, *, named: str | None) -> Settings:
     own, defaults = flow.steps[step], flow.defaults
     alias = flow.models.get(named) if named is not None else None
     retry = own.retry or defaults.retry
-    timeout = own.timeout if own.timeout is not None else defaults.timeout
+    timeout = timeout_of(own.timeout, defaults.timeout)
+    provider = own.provider or (alias.provider if alias else None) or defaults.provider
+    fallback = own.fallback if own.fallback is not None else (alias.fallback if alias else [])
+    is_media = own.output.media is not None
     return Settings(
+        named=named or "",
         model=alias.model if alias else named,
+        provider=provider or POE,
         params=dict(_layers(flow, step, named, "params")),
         extra_body=dict(_layers(flow, step, named, "extra_body")),
         system=_system(flow, step),
-        timeout=None if timeout is None else seconds(timeout),
+        timeout=_seconds(timeout.attempt),
+        step_timeout=_seconds(timeout.step),
         attempts=retry.attempts if retry else DEFAULT_ATTEMPTS,
-        stream=_first(own.stream, defaults.stream, otherwise=True),
+        stream=_first(own.stream, defaults.stream, otherwise=not is_media),
         cache=_first(own.cache, defaults.cache, otherwise=True),
+        fallback=tuple(fallback),
     )
+
+
+def fallback_settings(flow: Flow, step: str, named: str) -> Settings:
+    """Return the settings for asking `named` in place of the step's own model.
+
+    It has the step's params, which any model takes, and none that were meant for the other bot:
+    neither the other alias's nor the step's extra_body. It has no fallback of its own.
+    """
+    own = flow.steps[step]
+    stripped = msgspec.structs.replace(own, extra_body={}, provider=None, fallback=[])
+    changed = msgspec.structs.replace(flow, steps={**flow.steps, step: stripped})
+    return settings_of(changed, step, named=named)
+
+
+def judge_settings(flow: Flow, named: str, asking: Settings) -> Settings:
+    """Return the settings of a judge: its alias's, and of the step it judges for only the care.
+
+    What was meant for the answer, such as a temperature or a limit on tokens, is not the judge's.
+    """
+    alias = flow.models.get(named)
+    layers: dict[str, dict[str, Given]] = {"params": {}, "extra_body": {}}
+    if alias is not None:
+        own: dict[str, dict[str, Json]] = {
+            "params": given(alias.params),
+            "extra_body": alias.extra_body,
+        }
+        for key, values in own.items():
+            path: Path = ("models", named, key)
+            layers[key] = {name: Given(value, (*path, name)) for name, value in values.items()}
+    return msgspec.structs.replace(
+        asking,
+        named=named,
+        model=alias.model if alias else named,
+        provider=(alias.provider if alias else None) or flow.defaults.provider or POE,
+        params=layers["params"],
+        extra_body=layers["extra_body"],
+        fallback=(),
+    )
+
+
+def providers_of(flow: Flow) -> frozenset[str]:
+    """Return the names of every server a flow may ask; none where it asks no model."""
+    asking = [step for step in flow.steps.values() if step.kind == "model"]
+    if not asking:
+        return frozenset()
+    default = flow.defaults.provider or POE
+    own = {step.provider or default for step in asking}
+    return frozenset(own | {alias.provider for alias in flow.models.values() if alias.provider})
+
+
+def timeout_of(*written: float | str | Timeout | None) -> Timeout:
+    """Return the first of each time that is given."""
+    found = [t if isinstance(t, Timeout) else Timeout(attempt=t) for t in written]
+    attempt = next((t.attempt for t in found if t.attempt is not None), None)
+    step = next((t.step for t in found if t.step is not None), None)
+    return Timeout(attempt=attempt, step=step)
+
+
+def _seconds(written: float | str | None) -> float | None:
+    return None if written is None else seconds(written)
+
+
+def samples_of(step: Step) -> Samples:
+    """Return how often a step asks, and how many of the answers must pass."""
+    written = step.samples
+    return written if isinstance(written, Samples) else Samples(count=written or 1)
+
+
+def judges_of(step: Step) -> tuple[Judge, ...]:
+    return tuple(e.judge for e in step.expect if e.judge is not None)
 
 
 def _layers(flow: Flow, step: str, named: str | None, key: str) -> Iterator[tuple[str, Given]]:

@@ -11,7 +11,7 @@ from poeflow.problems import Place, Problem
 from poeflow.spec.enough import enough
 from poeflow.spec.hints import nearest, one_of
 from poeflow.spec.inputs import misfit
-from poeflow.spec.model import Flow, Step
+from poeflow.spec.model import Defaults, Flow, Step, Timeout
 from poeflow.spec.resolve import model_of, settings_of
 from poeflow.spec.tree import Document, Node, Path
 
@@ -54,11 +54,18 @@ def _inputs(flow: Flow, document: Document) -> Iterator[Problem]:
 
 def _timeouts(flow: Flow, document: Document) -> Iterator[Problem]:
     """The schema sees that a number is above 0, but not that `0s` is not."""
-    written: list[tuple[Path, float | str | None]] = [(("defaults",), flow.defaults.timeout)]
-    written += [(("steps", name), step.timeout) for name, step in flow.steps.items()]
-    for owner, timeout in written:
+    owners: list[tuple[Path, Defaults | Step]] = [(("defaults",), flow.defaults)]
+    owners += [(("steps", name), step) for name, step in flow.steps.items()]
+    written: list[tuple[Path, object]] = []
+    for path, owner in owners:
+        if isinstance(owner.timeout, Timeout):
+            written.append(((*path, "timeout", "attempt"), owner.timeout.attempt))
+            written.append(((*path, "timeout", "step"), owner.timeout.step))
+        else:
+            written.append(((*path, "timeout"), owner.timeout))
+    for path, timeout in written:
         if isinstance(timeout, str) and not seconds(timeout):
-            place = document.place((*owner, "timeout"))
+            place = document.place(path)
             yield Problem(place, f"timeout: {timeout} is not above 0", "give a positive duration")
 
 

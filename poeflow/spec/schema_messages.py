@@ -101,6 +101,9 @@ def _forbidden(culprit: Path, siblings: Iterable[str]) -> tuple[str, str]:
             f"{name} goes under params:" if name in _IN_PARAMS else f"{name} is a key of the step"
         )
         return f'extra_body may not hold "{name}"', hint
+    siblings = frozenset(siblings)
+    if name == "matrix" and "for_each" in siblings:
+        return "a step runs over items or over a matrix", "remove for_each: or matrix:"
     rival = next((key for key in _RIVALS if key in siblings and key != name), None)
     if rival is None:
         return f'"{name}" goes with "use"', f"remove {name}:, or add use:"

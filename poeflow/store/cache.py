@@ -18,12 +18,16 @@ _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A stored answer. `sha256` is the hash of the canonical `answer`."""
+    """A stored answer. `sha256` is the hash of the canonical `answer`.
+
+    `answered_by` names the model that stood in for the one that was asked, if any.
+    """
 
     format: int
     fingerprint: str
     sha256: str
     answer: dict[str, Json]
+    answered_by: str | None = None
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -43,6 +47,11 @@ class Cache:
 
     def get(self, fingerprint: str) -> dict[str, Json] | None:
         """Return the stored answer, or None. Raises `DiskError` where it cannot be read."""
+        entry = self.entry(fingerprint)
+        return None if entry is None else entry.answer
+
+    def entry(self, fingerprint: str) -> Entry | None:
+        """Return the stored answer with who gave it, or None. Raises as `get`."""
         path = self._path(fingerprint)
         with disk_errors(path, "read"):
             try:
@@ -51,14 +60,16 @@ class Cache:
                 return None
         entry = _sound_entry(data, fingerprint)
         if entry is not None:
-            return entry.answer
+            return entry
         if _is_of_another_format(data):
             self._on_corrupt(f"{path} was stored by another version of poeflow; it is not used")
         else:
             self._set_aside(path)
         return None
 
-    def put(self, fingerprint: str, answer: Mapping[str, Json]) -> None:
+    def put(
+        self, fingerprint: str, answer: Mapping[str, Json], *, answered_by: str | None = None
+    ) -> None:
         """Store an answer; it is on disk when this returns. Raises `DiskError`."""
         path = self._path(fingerprint)
         make_private(self._folder)
@@ -68,8 +79,36 @@ class Cache:
             fingerprint=fingerprint,
             sha256=sha256_of(canonical(answer)),
             answer=dict(answer),
+            answered_by=answered_by,
         )
         atomic_write(path, encode_json(entry), mode=0o600)
+
+    def media(self, url: str) -> bytes | None:
+        """Return the file that was fetched from `url`, or None. Raises as `get`."""
+        pointer = self._media_path(sha256_of(url.encode()))
+        with disk_errors(pointer, "read"):
+            try:
+                digest = pointer.read_text("ascii").strip()
+                data = self._media_path(digest, of="files").read_bytes()
+            except (FileNotFoundError, UnicodeDecodeError):
+                return None
+        if sha256_of(data) == digest:
+            return data
+        self._on_corrupt(f"{pointer} was damaged; the file is fetched again")
+        return None
+
+    def put_media(self, url: str, data: bytes) -> None:
+        """Keep a fetched file by the hash of its bytes. Raises `DiskError`."""
+        digest = sha256_of(data)
+        named = self._media_path(digest, of="files")
+        pointer = self._media_path(sha256_of(url.encode()))
+        for folder in (self._folder, self._folder / "media", named.parent, pointer.parent):
+            make_private(folder)
+        atomic_write(named, data, mode=0o600)
+        atomic_write(pointer, digest.encode() + b"\n", mode=0o600)
+
+    def _media_path(self, digest: str, *, of: str = "urls") -> Path:
+        return self._folder / "media" / of / digest
 
     def _path(self, fingerprint: str) -> Path:
         if not _FINGERPRINT.fullmatch(fingerprint):

@@ -47,8 +47,9 @@ class Ledger:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 self._catch_up(handle)
                 is_first = os.fstat(handle).st_size == 0
-                if row not in self._rows:
-                    _append(handle, msgspec.json.encode(row) + b"\n")
+                if row in self._rows:
+                    return  # whoever wrote it made it durable
+                _append(handle, msgspec.json.encode(row) + b"\n")
                 if is_first:
                     sync_folder(self._path.parent)
                 os.fsync(handle)

@@ -10,6 +10,7 @@ from jinja2.runtime import LoopContext, Macro, Undefined
 from jinja2.utils import Namespace
 
 from poeflow.templates.budget import MAX_ITEMS, Budget, OverBudgetError, bounded
+from poeflow.templates.instances import Instances
 
 _STRING_METHODS: Final = frozenset(
     {
@@ -35,6 +36,8 @@ def attribute(value: Any, name: str) -> Any:
     """Return what a template may see as `value.name`. Raises `LookupError` saying why not."""
     found = _MISSING
     match value:
+        case Instances():
+            return value.attribute(name)
         case Mapping():
             return item(value, name)
         case Undefined():
@@ -59,6 +62,8 @@ def attribute(value: Any, name: str) -> Any:
 
 def item(value: Any, key: Any) -> Any:
     """Return what a template may see as `value[key]`. Raises `LookupError` saying why not."""
+    if isinstance(value, Instances):
+        return value.instance(key)
     if isinstance(value, Mapping):
         if isinstance(key, str | int) and key in value:
             return value[key]

@@ -50,11 +50,23 @@ class Bindings:
 
     def comes_from_step(self, node: nodes.Node) -> bool:
         """Whether a value may come from a step, directly or through a name."""
-        return any(
-            self._is_derived(part.name)
-            for part in _with_below(node)
-            if isinstance(part, nodes.Name)
-        )
+        parts = tuple(_with_below(node))
+        if any(isinstance(part, nodes.Name) and self._is_derived(part.name) for part in parts):
+            return True
+        return bool(self._scope.derived_inputs) and self._uses_derived_input(parts)
+
+    def _uses_derived_input(self, parts: Iterable[nodes.Node]) -> bool:
+        """Whether an input a step decided is used, or one whose name is not told."""
+        known = 0
+        for part in parts:
+            if isinstance(part, nodes.Name) and part.name == "inputs":
+                known -= 1
+            elif isinstance(part, nodes.Getattr | nodes.Getitem) and _is_inputs(part.node):
+                name = _literal_name(part)
+                if name is None or name in self._scope.derived_inputs:
+                    return not self.knows("inputs")
+                known += 1
+        return known < 0 and not self.knows("inputs")
 
     def scope_of_include(self) -> Scope:
         """Return what a file included here, with context, sees."""
@@ -64,7 +76,9 @@ class Bindings:
             inputs=self._scope.inputs,
             steps=self._scope.steps,
             extra=self._scope.extra | names,
+            fan_outs=self._scope.fan_outs,
             derived=(self._scope.derived - names) | derived,
+            derived_inputs=self._scope.derived_inputs,
             is_isolated=self._scope.is_isolated,
         )
 
@@ -80,6 +94,17 @@ def names_in(target: nodes.Node | str) -> set[str]:
     if isinstance(target, str):
         return {target}
     return {node.name for node in _with_below(target) if isinstance(node, nodes.Name)}
+
+
+def _is_inputs(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == "inputs"
+
+
+def _literal_name(node: nodes.Getattr | nodes.Getitem) -> str | None:
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    value = node.arg.value if isinstance(node.arg, nodes.Const) else None
+    return value if isinstance(value, str) else None
 
 
 def _with_below(node: nodes.Node) -> Iterable[nodes.Node]:

@@ -70,7 +70,9 @@ class Lookups:
                 self._refer("input", name, node.lineno - 1)
         elif self._is_root(node, "steps"):
             self.note(node.lineno - 1, "steps needs the id of a step", "write steps.ID.text")
-        elif node.name not in self._scope.extra:
+        elif node.name in self._scope.extra:
+            self._refer("name", node.name, node.lineno - 1)
+        else:
             message, hint = self._unknown(node.name)
             self.note(node.lineno - 1, message, hint)
 
@@ -96,20 +98,42 @@ class Lookups:
         if self._is_root(owner, "steps"):
             self._step(node, name, attribute=None)
             return True
+        if isinstance(node, nodes.Getattr) and self._is_instance(owner):
+            self._check_attribute(node, STEP_ATTRIBUTES)
+            return False
         if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
+            if attribute_name(owner) in self._scope.fan_outs and isinstance(node, nodes.Getitem):
+                self._step(owner, attribute_name(owner), attribute=None)
+                return True
             is_named = isinstance(node, nodes.Getattr) and name in STEP_ATTRIBUTES
             self._step(owner, attribute_name(owner), attribute=name if is_named else None)
-            if isinstance(node, nodes.Getattr) and name not in STEP_ATTRIBUTES:
-                hint = one_of(node.attr, STEP_ATTRIBUTES)
-                self.note(_name_offset(node), f'a step has no "{node.attr}"', hint)
+            if isinstance(node, nodes.Getattr):
+                self._check_attribute(node, STEP_ATTRIBUTES)
             return True
         return False
+
+    def _is_instance(self, node: nodes.Node) -> bool:
+        """Tell whether a node is `steps.ID[...]` where that step runs once for each item."""
+        if not isinstance(node, nodes.Getitem) or not isinstance(node.node, Lookup):
+            return False
+        is_of_step = self._is_root(node.node.node, "steps")
+        return is_of_step and attribute_name(node.node) in self._scope.fan_outs
+
+    def _check_attribute(self, node: nodes.Getattr, known: Iterable[str]) -> None:
+        if node.attr not in known:
+            self.note(_name_offset(node), f'a step has no "{node.attr}"', one_of(node.attr, known))
 
     def printed(self, node: nodes.Expr) -> None:
         """Look at an expression that becomes text."""
         if isinstance(node, Lookup) and self._is_root(node.node, "steps"):
-            name = attribute_name(node)
-            self.note(node.lineno - 1, "a step is not a text", f"write steps.{name}.text")
+            name = attribute_name(node) or "ID"
+            is_fan_out = name in self._scope.fan_outs
+            hint = (
+                f"write steps.{name}.all, or one by its key"
+                if is_fan_out
+                else (f"write steps.{name}.text")
+            )
+            self.note(node.lineno - 1, "a step is not a text", hint)
         elif isinstance(node, nodes.Dict | nodes.List | nodes.Tuple):
             hint = "add | tojson; to show braces as they are, write {% raw %} ... {% endraw %}"
             self.note(node.lineno - 1, "this is a value, not a text", hint)
@@ -159,7 +183,11 @@ class Lookups:
         self.note(offset, f'unknown {kind} "{name}"', hint)
 
     def _refer(
-        self, kind: Literal["input", "step"], name: str, offset: int, attribute: str | None = None
+        self,
+        kind: Literal["input", "step", "name"],
+        name: str,
+        offset: int,
+        attribute: str | None = None,
     ) -> None:
         place = self._origin.locate(offset)
         self.references.append(Reference(kind=kind, name=name, place=place, attribute=attribute))

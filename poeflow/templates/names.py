@@ -76,9 +76,13 @@ class _Checker:
         walker = Walker(text, bindings, lookups)
         try:
             parsed = self._environment.parsed(text, origin)
-            if mode == "value" and only_expression(parsed) is None:
-                return Checked(problems=(Problem(origin.locate(0), _NOT_ONE, _BARE),))
-            walker.walk(parsed)
+            if mode == "value":
+                expression = only_expression(parsed)
+                if expression is None:
+                    return Checked(problems=(Problem(origin.locate(0), _NOT_ONE, _BARE),))
+                walker.walk_expression(expression)
+            else:
+                walker.walk(parsed)
             if not lookups.problems:
                 self._compile(text, parsed, origin, mode)
         except TemplateSyntaxError as error:

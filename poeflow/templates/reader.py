@@ -1,5 +1,7 @@
 """How templates reach files: through the project's rules, and only those files."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +22,14 @@ class Reader(Protocol):
         """Return what the user calls the canonical path `path`."""
 
 
+class Reads:
+    """What was read while it was recorded: texts by canonical path, lists of paths by pattern."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.globs: dict[str, list[str]] = {}
+
+
 class ProjectReader:
     """Reads each text of a project once: what was checked is what is rendered.
 
@@ -30,16 +40,29 @@ class ProjectReader:
         self._project = project
         self._folder = folder
         self._texts: dict[str, str] = {}
+        self._reads = Reads()
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[Reads]:
+        """Note what is read while the block lasts. Blocks do not overlap: rendering never waits."""
+        outer, self._reads = self._reads, Reads()
+        try:
+            yield self._reads
+        finally:
+            self._reads = outer
 
     def source(self, path: str, *, relative_to: str) -> tuple[str, str]:
         canonical = self._project.canonical(path, relative_to=relative_to)
         text = self._texts.get(canonical)
         if text is None:
             text = self._texts[canonical] = self._project.read_text(canonical)
+        self._reads.texts[canonical] = text
         return canonical, text
 
     def glob(self, pattern: str, *, relative_to: str) -> list[str]:
-        return matches(self._project, self._project.canonical(pattern, relative_to=relative_to))
+        canonical = self._project.canonical(pattern, relative_to=relative_to)
+        found = self._reads.globs[canonical] = matches(self._project, canonical)
+        return found
 
     def shown(self, path: str) -> str:
         return self._project.shown(path, self._folder)

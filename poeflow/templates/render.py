@@ -36,11 +36,12 @@ _FAULTS: Final = (
 
 
 class TemplateError(StepError):
-    """A template failed at run time, at `place`."""
+    """A template failed at run time, at `place`; `reason` is the message without it."""
 
     def __init__(self, place: Place, message: str, *, hint: str = "") -> None:
         super().__init__(f"{place}: {message}", hint=hint)
         self.place = place
+        self.reason = message
 
 
 def render(environment: Environment, text: str, origin: Origin, values: Values) -> str:

@@ -9,32 +9,37 @@ from poeflow.problems import Place, Problem
 STEP_ATTRIBUTES: Final = frozenset(
     {
         *("text", "data", "media", "reasoning", "tool_calls", "usage", "model", "outputs"),
-        *("status", "all"),
+        *("status", "all", "value", "key", "error"),
     }
 )
+FAN_OUT_ATTRIBUTES: Final = frozenset({"all", "status"})
+"""What a step that runs once for each item has besides its instances, `steps.ID["key"]`."""
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """The names a template may use: inputs, steps, and `extra` ones with free attributes.
 
-    `derived` are those of `extra` that come from a step, such as `item` over a step's data: no
-    path may be built from them. `is_isolated` marks a file imported without context.
+    `fan_outs` are those of `steps` that run once for each item. `derived` are those of `extra`
+    that come from a step, such as `item` over a step's data, `derived_inputs` those of `inputs`:
+    no path may be built from them. `is_isolated` marks a file imported without context.
     """
 
     inputs: frozenset[str]
     steps: frozenset[str]
     extra: frozenset[str] = frozenset({"flow"})
+    fan_outs: frozenset[str] = frozenset()
     derived: frozenset[str] = frozenset()
+    derived_inputs: frozenset[str] = frozenset()
     is_isolated: bool = False
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """A use of an input or a step, at its place.
+    """A use of an input, a step, or another name such as `item`, at its place.
 
     `attribute` is the one used of a step (`text`), None where it is an input or all of a step.
     """
 
-    kind: Literal["input", "step"]
+    kind: Literal["input", "step", "name"]
     name: str
     place: Place
     attribute: str | None = None

@@ -11,6 +11,7 @@ from poeflow.templates.origin import Origin
 from poeflow.templates.reader import Reader
 
 Use = Literal["text", "expression", "path", "value"]
+Stage = Literal["shared", "step", "instance", "answer"]
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,7 +19,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
     `file` is set where the text stands in a file of its own, as written there; `raw` where that
     file is no template. `early` marks what must be known before any answer: its values come from
-    inputs only.
+    inputs and items only. `stage` tells what it sees: settings shared by steps no more than inputs,
+    a step's loop the other steps, an instance its item too, a check of the answer also `output`.
     """
 
     path: Path
@@ -28,6 +30,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     file: str | None = None
     raw: bool = False
     early: bool = False
+    stage: Stage = "instance"
 
 
 def sites_of(file: FlowFile) -> Iterator[Site]:
@@ -55,7 +58,7 @@ def _shared(file: FlowFile, path: Path) -> Iterator[Site]:
     """Yield sites outside any step: they serve many, so they cannot wait for one."""
     found = _prose(file, path, None) if path[-1] == "system" else _values(file, path, None)
     for site in found:
-        yield msgspec.structs.replace(site, early=True)
+        yield msgspec.structs.replace(site, early=True, stage="shared")
 
 
 def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
@@ -72,10 +75,56 @@ def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
                 yield from _attachments(file, (*path, key), step)
             case "params" | "extra_body":
                 yield from _values(file, (*path, key), step)
-            case "model":
+            case "model" | "use":
                 yield from _text(file, (*path, key), step, "text", early=True)
+            case "with":
+                yield from _values(file, (*path, key), step)
             case "output":
                 yield from _text(file, (*path, key, "save"), step, "path")
+                yield from _text(file, (*path, key, "media"), step, "path")
+            case "if":
+                yield from _text(file, (*path, key), step, "expression")
+            case "for_each" | "matrix":
+                yield from _loop(file, (*path, key), step)
+            case "expect":
+                yield from _expectations(file, (*path, key), step)
+
+
+def _loop(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+    """Yield what a step runs over; the key of an item is the only text that sees the item."""
+    for source in ((), ("in",)) if path[-1] == "for_each" else ():
+        yield from _items_of(file, (*path, *source), step)
+    axes = file.document.node((*path, "axes"))
+    for name in axes.values if axes is not None else ():
+        yield from _items_of(file, (*path, "axes", name), step)
+    for key in ("include", "exclude"):
+        for site in _values(file, (*path, key), step):
+            yield msgspec.structs.replace(site, stage="step")
+    yield from _text(file, (*path, "key"), step, "expression")
+
+
+def _items_of(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+    """Yield the sites of a list, an expression that gives one, or the name of a file with one."""
+    node = file.document.node(path)
+    is_list = node is not None and bool(node.items)
+    found = _values(file, path, step) if is_list else _text(file, path, step, "expression")
+    named = _text(file, (*path, "file"), step, "text", early=True)
+    for site in (*found, *named):
+        yield msgspec.structs.replace(site, stage="step")
+
+
+def _expectations(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+    node = file.document.node(path)
+    for index in range(len(node.items) if node is not None else 0):
+        own = (*path, index)
+        found = [
+            *_text(file, (*own, "that"), step, "expression"),
+            *_prose(file, (*own, "judge", "rubric"), step),
+            *_text(file, (*own, "judge", "model"), step, "text", early=True),
+        ]
+        for key in ("contains", "not_contains", "equals", "matches"):
+            found += _values(file, (*own, key), step)
+        yield from (msgspec.structs.replace(site, stage="answer") for site in found)
 
 
 def _text(
@@ -98,6 +147,12 @@ def _prose(file: FlowFile, path: Path, step: str | None) -> Iterator[Site]:
 def _messages(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
     node = file.document.node(path)
     for index, _ in enumerate(node.items if node is not None else ()):
+        few_shot = (*path, index, "few_shot")
+        yield from _text(file, few_shot, step, "expression")
+        yield from _text(file, (*few_shot, "file"), step, "text", early=True)
+        yield from _values(file, (*path, index, "tool_calls"), step)
+        for key in ("name", "tool_call_id"):
+            yield from _text(file, (*path, index, key), step, "text")
         content = (*path, index, "content")
         parts = file.document.node(content)
         if parts is None or not parts.items:
@@ -119,6 +174,7 @@ def _attachment(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
     for key in ("path", "url"):
         yield from _text(file, (*path, key), step, "text", early=True)
     yield from _text(file, (*path, "name"), step, "text")
+    yield from _text(file, (*path, "from"), step, "expression")
 
 
 def _values(file: FlowFile, path: Path, step: str | None) -> Iterator[Site]:

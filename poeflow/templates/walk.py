@@ -47,6 +47,10 @@ class Walker:
     def walk(self, template: nodes.Template) -> None:
         self._visit_all(template.body)
 
+    def walk_expression(self, expression: nodes.Expr) -> None:
+        """Walk an expression whose value is used, and never printed."""
+        self._visit(expression)
+
     @property
     def files(self) -> list[FileUse]:
         """What the template names, each import with the members used of it."""

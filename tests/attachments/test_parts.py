@@ -18,7 +18,7 @@ def project(tmp_path):
     return Project(tmp_path.resolve())
 
 
-def loaded(project, path, data, *, forbidden=None, **source):
+def loaded(project, path, data, *, forbidden=(), **source):
     project.path_of(f"//{path}").write_bytes(data)
     wanted = AttachmentSource(path=f"//{path}", **source)
     (found,) = find(project, wanted, relative_to="//flow.yaml")
@@ -97,7 +97,7 @@ def test_names_are_made_harmless(project):
 def test_a_linked_image(project):
     url = "https://example.org/a.png"
     found = Found(url=url, as_="image")
-    assert load(project, found, forbidden=Secret("k" * 20)) == Loaded(
+    assert load(project, found, forbidden=(Secret("k" * 20),)) == Loaded(
         part=ImagePart(image_url=ImageUrl(url=url)), name=url
     )
 
@@ -105,7 +105,7 @@ def test_a_linked_image(project):
 def test_a_file_emptied_meanwhile(project):
     project.path_of("//a.txt").touch()
     with pytest.raises(FileProblem, match=r"^//a\.txt is empty;"):
-        load(project, Found(path="//a.txt", size=3), forbidden=None)
+        load(project, Found(path="//a.txt", size=3), forbidden=())
 
 
 GITHUB = "ghp_" + "a1B2" * 9
@@ -131,15 +131,15 @@ PRIVATE = "-----BEGIN {}PRIVATE KEY{}-----"
 def test_secrets_stay_at_home(project, text, what, name):
     begin = {"a.txt": b"", "a.pdf": b"%PDF-1.4\n", "a.bin": b"\0\xff"}[name]
     data = begin + text.encode()
-    assert problem(project, name, data, forbidden=Secret("sesame-12345")) == (
+    assert problem(project, name, data, forbidden=(Secret("sesame-12345"),)) == (
         f"//{name} holds {what}; remove it, or do not attach the file"
     )
 
 
 def test_a_picture_is_looked_through_for_the_key_only(project):
-    assert loaded(project, "a.png", PNG + GITHUB.encode(), forbidden=None).size == len(PNG) + 40
+    assert loaded(project, "a.png", PNG + GITHUB.encode(), forbidden=()).size == len(PNG) + 40
     assert "holds your API key" in problem(
-        project, "a.png", PNG + b"sesame-12345", forbidden=Secret("sesame-12345")
+        project, "a.png", PNG + b"sesame-12345", forbidden=(Secret("sesame-12345"),)
     )
 
 
@@ -147,14 +147,14 @@ def test_a_picture_is_looked_through_for_the_key_only(project):
     "text", [GITHUB[:-1], GITHUB + "x", "AKIA" + "A" * 15, "AKIA" + "A" * 17, "PUBLIC KEY-----"]
 )
 def test_what_only_resembles_a_secret_is_sent(project, text):
-    assert loaded(project, "a.txt", text.encode(), forbidden=Secret("sesame-12345")).size == len(
+    assert loaded(project, "a.txt", text.encode(), forbidden=(Secret("sesame-12345"),)).size == len(
         text
     )
 
 
 def test_the_key_is_in_no_message(project):
     assert "sesame" not in problem(
-        project, "a.txt", b"sesame-12345", forbidden=Secret("sesame-12345")
+        project, "a.txt", b"sesame-12345", forbidden=(Secret("sesame-12345"),)
     )
 
 

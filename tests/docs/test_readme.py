@@ -37,7 +37,7 @@ def checkout(tmp_path):
 
 def test_every_kind_of_block_is_tried():
     assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python"}
-    assert (len(SET_UP), len(SHELL), len(PYTHON), len(FLOWS)) == (2, 4, 3, 1)
+    assert (len(SET_UP), len(SHELL), len(PYTHON), len(FLOWS)) == (2, 4, 4, 1)
 
 
 @pytest.mark.parametrize("block", SHELL)
@@ -115,13 +115,23 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
     flows = sorted(path.name for path in (folder / "flows").glob("*.yaml"))
     assert flows == [
         "attachments.yaml",
+        "budget.yaml",
         "code-review.yaml",
+        "compare-models.yaml",
         "custom-parameters.yaml",
+        "digest.yaml",
+        "expectations.yaml",
+        "interview.yaml",
+        "media.yaml",
         "product-pages.yaml",
         "quickstart.yaml",
         "release-notes.yaml",
+        "structured.yaml",
+        "tools.yaml",
+        "translations.yaml",
+        "triage.yaml",
     ]
-    arguments = ["run", "--offline", *(f"flows/{name}" for name in flows)]
+    arguments = ["run", "--offline", "--allow-tools", *(f"flows/{name}" for name in flows)]
     done = subprocess.run(
         [sys.executable, "-m", "poeflow.cli.main", *arguments],
         cwd=folder,

@@ -1,17 +1,20 @@
 """A project with one flow, run in process against a simulator on a real socket."""
 
 import asyncio
+import contextlib
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from poeflow.api import checkup, run_checked
 from poeflow.engine.run import Outcome
 from poeflow.events import Event
 from poeflow.files import Project
 from poeflow.simulator.server import Simulator
-from poeflow.wiring import RunOptions
+from poeflow.wiring.checkup import checkup
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.running import run_checked
 
 
 @dataclass
@@ -52,3 +55,16 @@ class Bench:
 def bench(tmp_path):
     with Simulator() as simulator:
         yield Bench(tmp_path, simulator)
+
+
+@pytest.fixture
+def scripted(bench, tmp_path):
+    """Return a function that has the simulator follow rules from then on."""
+    with contextlib.ExitStack() as stack:
+
+        def follow(rules: str, **options) -> None:
+            script = tmp_path / "rules.yaml"
+            script.write_text("simulator: 1\nrules:\n" + textwrap.dedent(rules))
+            bench.simulator = stack.enter_context(Simulator(script=script, **options))
+
+        yield follow

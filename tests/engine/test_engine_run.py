@@ -182,7 +182,7 @@ def test_two_steps_never_write_one_file(bench):
         "  b: {render: two, output: {save: same.txt}, needs: [a]}\n"
     )
     outcome = bench.run(flow)
-    assert "was written by step a already" in str(outcome.failures["b"])
+    assert "was written by a already" in str(outcome.failures["b"])
     assert (bench.folder / "same.txt").read_text() == "one\n"
 
 
@@ -266,6 +266,7 @@ def test_params_and_extra_body_are_merged_into_the_request(bench):
         "top_p": 0.1,
         "max_tokens": 900,
         "thinking_budget": 7,
+        "stream_options": {"include_usage": True},
     }
 
 

@@ -36,13 +36,10 @@ MAY_IMPORT = {
     "check": {"spec", "templates", "attachments", "outputs"},
     "report": {"store"},
     "engine": {"spec", "client", "store", "templates", "attachments", "outputs", "check"},
-    "wiring": {"client", "store", "engine", "simulator"},
-    "api": {
-        "spec", "client", "store", "templates", "attachments", "simulator", "outputs", "check",
-        "engine", "wiring",
-    },
+    "wiring": {"spec", "client", "store", "templates", "simulator", "check", "engine"},
+    "api": {"spec", "engine", "wiring"},
     "cli": {room for room in LEVELS if LEVELS[room] < LEVELS["cli"]} - {GROUND},
-    FRONT: {"client", "simulator", "engine", "wiring", "api"},
+    FRONT: {"spec", "client", "simulator", "engine", "wiring", "api"},
 }  # fmt: skip
 """What each room may import besides the ground and itself."""
 

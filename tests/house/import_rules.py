@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from house_source import FRONT, GROUND, MAY_IMPORT, Import, Module
 
 THIRD_PARTY = {
-    "spec": {"yaml", "jsonschema", "referencing"},
+    "spec": {"yaml", "jsonschema", "referencing", "re2", "duckdb"},
+    "outputs": {"jsonschema", "referencing", "pyjson5"},
     "client": {"httpx", "h11", "certifi", "platformdirs"},
     "templates": {"jinja2", "yaml"},
     "simulator": {"h11", "re2", "jinja2"},
@@ -17,11 +18,13 @@ THIRD_PARTY = {
 LATE = {
     "certifi": "reads a file, needed only for https",
     "difflib": "needed only where a name was mistyped",
+    "duckdb": "an extra, needed only for parquet",
     "dotenv": "needed only for --env-file",
     "httpx": "0.2 s, needed only where a transport is injected",
     "importlib": "finds the lazy public names of the package",
-    "jsonschema": "0.1 s, needed only where the typed decode failed",
+    "jsonschema": "0.1 s, needed only where the typed decode failed or an answer has a schema",
     "platformdirs": "needed only where a list of models is kept",
+    "pyjson5": "0.02 s, needed only where an answer is nearly JSON",
     "re2": "a C++ library, needed only where a schema has a pattern",
     "referencing": "comes with jsonschema",
 }
@@ -30,10 +33,10 @@ OURS_LATE = {
     ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
     ("poeflow.cli.start", "poeflow.cli.main"),
     ("poeflow.cli.results", "poeflow.report.live"),  # rich is only for a terminal
-    ("poeflow.wiring", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
+    ("poeflow.wiring.providers", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
 }
-IMPORTLIB = {"poeflow", "poeflow.cli.main"}
-"""Who may import by a computed name: the lazy public names, and the lazy commands."""
+IMPORTLIB = {"poeflow", "poeflow.cli.main", "poeflow.engine.tool_modules"}
+"""Who may import by a computed name: the lazy public names, the lazy commands, users' tools."""
 
 
 def faults(modules: Iterable[Module]) -> list[str]:

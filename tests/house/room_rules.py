@@ -11,6 +11,9 @@ FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager", "core", "mis
 SUPPRESSION = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma|mypy:|ruff:)")
 COMPLETE = re.compile(r"#\s*(?:noqa: ?[A-Z]+\d+(?:, ?[A-Z]+\d+)*|type: ?ignore\[[a-z, -]+\])(.*)")
 
+CATCHING_ALL = {"poeflow.cli.failures", "poeflow.engine.tools"}
+"""Where every exception is caught: a bug becomes a report, a user's tool tells the model."""
+
 
 def faults(module: Module) -> list[str]:
     """Return a sentence for every rule the module breaks."""
@@ -89,7 +92,7 @@ def _excepts(module: Module) -> Iterator[str]:
             is_passed_on = False
         else:
             continue
-        if "Exception" in names and module.name != "poeflow.cli.failures":
+        if "Exception" in names and module.name not in CATCHING_ALL:
             yield "catches Exception"
         if names & {"", "BaseException"} and not is_passed_on:
             yield "swallows BaseException"

@@ -80,7 +80,7 @@ def test_a_forbidden_import_is_found(name, text, fault):
         ("poeflow.client.transport", "def f():\n import httpx"),
         ("poeflow.attachments.a", "from poeflow.client.messages import Part"),
         ("poeflow.cli.a", "from poeflow import __version__\nimport poeflow.report.plain"),
-        ("poeflow.wiring", "def f():\n from poeflow.simulator.server import Simulator"),
+        ("poeflow.wiring.providers", "def f():\n from poeflow.simulator.server import Simulator"),
     ],
 )
 def test_what_is_allowed_is_no_fault(name, text):

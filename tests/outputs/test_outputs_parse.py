@@ -1,85 +1,235 @@
-"""An answer becomes data, or a sentence saying where it stops being JSON."""
+"""An answer's text becomes what its step asks for, or sentences saying why it cannot."""
 
 import json
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.errors import StepError
-from poeflow.outputs.parse import MAX_TEXT, data_of
+from poeflow.outputs.parse import Reading, data_of, json_in, read
+from poeflow.outputs.schemas import compile_schema
 from poeflow.spec.model import Output
 
 JSON = Output(format="json")
-ASK = "ask for JSON only in the prompt"
+YAML = Output(format="yaml")
+CSV = Output(format="csv")
+FENCED = Output(extract="fenced")
+COUNT = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+
+
+def test_a_text_is_itself():
+    text = " As it *is*.\n"
+    assert read(Output(), text, None) == Reading(text=text)
+
+
+def test_a_schema_means_json():
+    schema = compile_schema(COUNT)
+    text = 'Here: {"n": 1}'
+    assert read(Output(schema=COUNT), text, schema) == Reading(text=text, data={"n": 1})
+
+
+def test_data_that_does_not_fit_is_there_with_its_faults():
+    schema = compile_schema(COUNT)
+    assert read(JSON, '{"n": "x"}', schema) == Reading(
+        text='{"n": "x"}', data={"n": "x"}, faults=('n: "x" is not a whole number',)
+    )
+
+
+def test_of_several_documents_the_one_that_fits_is_meant():
+    schema = compile_schema(COUNT)
+    text = 'See [1]. Not {"m": 2} but {"n": 3}.'
+    assert read(JSON, text, schema).data == {"n": 3}
+    assert read(JSON, text, None).faults == (
+        "the answer's JSON cannot be used: there are several different documents, and one is"
+        " wanted",
+    )
+
+
+def test_an_empty_answer_is_fine_where_it_is_accepted():
+    assert read(Output(format="json", accept=["empty"]), " \n", None) == Reading(text=" \n")
+    assert read(JSON, " \n", None).faults == ("the answer is not JSON: it is empty",)
+
+
+# fenced blocks
+
+
+@pytest.mark.parametrize(
+    ("text", "block"),
+    [
+        ("Sure:\n```python\nprint(1)\n```\nDone.", "print(1)"),
+        ("~~~\na\n```\nb\n~~~~", "a\n```\nb"),
+        ("````md\n```\nx\n```\n````", "```\nx\n```"),
+        ("- item\n  ```\n  a\n    b\n  ```", "a\n  b"),
+        ("```\r\na\r\nb\r\n```", "a\nb"),
+        ("```\nnever closed", "never closed"),
+        ("```\n```", ""),
+        ("```\nx\n```\nagain:\n```\nx\n```", "x"),
+    ],
+)
+def test_the_fenced_block_is_taken_out(text, block):
+    assert read(FENCED, text, None) == Reading(text=block)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("no fence, only ```code``` here", "the answer has no fenced block"),
+        ("```\na\n```\n```\nb\n```", "the answer has 2 fenced blocks, and one is wanted"),
+    ],
+)
+def test_no_block_and_several_are_faults(text, fault):
+    assert read(FENCED, text, None) == Reading(text=text, faults=(fault,))
+
+
+def test_the_block_of_the_format_is_meant():
+    output = Output(format="json", extract="fenced")
+    text = "```sh\nrun\n```\n```json\n[1]\n```"
+    assert read(output, text, None) == Reading(text="[1]", data=[1])
+    assert read(output, "[1]", None) == Reading(text="[1]", data=[1])
+
+
+# one of
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("bug", "bug"),
+        ("  BUG\n", "bug"),
+        ("**Bug**.", "bug"),
+        ('"bug."', "bug"),
+        ("`feature`", "Feature"),
+        ("```\nbug\n```", "bug"),
+        ("“new Idea”!", "new idea"),
+        ("C++", "C++"),
+        ("**C++.**", "C++"),
+        ("STRASSE", "Straße"),
+        ("cafe\u0301", "café"),
+    ],
+)
+def test_the_option_is_given_as_declared(text, value):
+    options = ["bug", "Feature", "new idea", "C++", "Straße", "café"]
+    assert read(Output(one_of=options), text, None) == Reading(text=text, value=value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bugs", "bug or feature", "It is a bug", "*bug", "b" * 99_999]
+)
+def test_an_answer_that_is_no_option_is_a_fault(text):
+    [fault] = read(Output(one_of=["bug", "feature"]), text, None).faults
+    assert fault.startswith('the answer is none of "bug", "feature": "')
+    assert len(fault) < 140
+
+
+# YAML
 
 
 @pytest.mark.parametrize(
     ("text", "data"),
     [
-        ('{"a": 1}', {"a": 1}),
-        ("  [1, 2]\n", [1, 2]),
-        ('```json\n{"a": 1}\n```', {"a": 1}),
-        ('\n```JSON5 \r\n{"a": 1}\r\n```\n\n', {"a": 1}),
-        ("```\n[]```", []),
-        ('```json\n{"a": "```"}\n```', {"a": "```"}),
-        ('\ufeff{"a": "é☃"}', {"a": "é☃"}),
-        ("123456789012345678901234567890", 123456789012345678901234567890),
-        ('"\\u00e9"', "é"),
+        ("a: 1\nb: [x, true]", {"a": 1, "b": ["x", True]}),
+        ("- no\n- 012", ["no", "012"]),
+        ("Here you are:\n```yaml\na: 1\n```\nBye!", {"a": 1}),
+        ("Both:\n```sh\nls\n```\n```yml\na: 1\n```", {"a": 1}),
+        ("7", 7),
     ],
 )
-def test_json_is_read_with_or_without_a_fence_around_it(text, data):
-    assert data_of(JSON, text) == data
-
-
-@pytest.mark.parametrize("output", [Output(), Output(format="text")])
-def test_plain_text_is_no_data(output):
-    assert data_of(output, '{"a": 1}') is None
+def test_yaml_is_read_bare_and_in_a_fence(text, data):
+    assert read(YAML, text, None) == Reading(text=text, data=data)
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "hint"),
+    ("text", "fault"),
     [
-        ("", "it ends too early", f"it is empty; {ASK}"),
-        ('{"a":', "it ends too early", f'it begins "{{"a":"; {ASK}'),
+        ("", "the answer is empty, and no YAML mapping or list"),
+        ("Sorry.", 'the answer is the plain text "Sorry.", and no YAML mapping or list'),
         (
-            'Sure! {"a": 1}',
-            "invalid character in line 1, column 1",
-            f'it begins "Sure! {{"a": 1}}"; {ASK}',
+            "a: 1\na: 2",
+            'the answer is not YAML: line 2, column 1: the key "a" is here twice, first in line 1',
         ),
-        (
-            '{"é": 1,\n "b": x}',
-            "invalid character in line 2, column 7",
-            f'it begins "{{"é": 1, "b": x}}"; {ASK}',
-        ),
-        ("[NaN]", "invalid character in line 1, column 2", f'it begins "[NaN]"; {ASK}'),
-        ('"\ud800"', "it holds half a character", f'it begins ""\ud800""; {ASK}'),
-        ("[" * 100_000, "it is nested too deep", f'it begins "{"[" * 60}"; {ASK}'),
-        ("1e999", "number out of range", f'it begins "1e999"; {ASK}'),
+        ("x" * (4 * 1024 * 1024 + 1), "the answer is not YAML: it is over 4 MiB"),
+        (f"- {'9' * 400}", "the answer's YAML cannot be used: a number has too many digits"),
     ],
 )
-def test_what_is_not_json_is_told_with_its_place(text, message, hint):
-    with pytest.raises(StepError) as caught:
-        data_of(JSON, text)
-    assert (caught.value.message, caught.value.hint) == (f"the answer is not JSON: {message}", hint)
+def test_what_is_no_yaml_is_told(text, fault):
+    assert read(YAML, text, None).faults == (fault,)
 
 
-def test_a_text_too_long_is_not_even_tried():
-    with pytest.raises(StepError, match="too long to read as JSON"):
-        data_of(JSON, " " * (MAX_TEXT + 1))
+def test_an_alias_bomb_is_no_yaml():
+    lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]" for n in range(1, 9)]
+    [fault] = read(YAML, "\n".join(lines), None).faults
+    assert fault.startswith("the answer is not YAML: line 5, column ")
+    assert "aliases expand too far" in fault
 
 
-@given(st.text() | st.from_regex(r"(```|[\[\]{}\",:0-9a \n])*", fullmatch=True))
-def test_any_text_gives_data_or_a_step_error(text):
+# CSV
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("a,b\n1,x\n2,y\n", [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]),
+        ('a,b\r\n"1, ""one""","x\ny"\r\n', [{"a": '1, "one"', "b": "x\ny"}]),
+        ("Here:\n```csv\na\n1\n```", [{"a": "1"}]),
+        ("\ufeffa,b\n\n1,\n", [{"a": "1", "b": ""}]),
+        ("a,b", []),
+    ],
+)
+def test_csv_is_a_list_of_objects(text, data):
+    assert read(CSV, text, None) == Reading(text=text, data=data)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is empty"),
+        ("a,b\n1,2\n3\n", "row 2 (line 3) has 1 value, not 2"),
+        ('a,b\n"1\n\n",2\n3,4,5', "row 2 (line 5) has 3 values, not 2"),
+        ("a,,c\n", "column 2 of the header has no name"),
+        ("a,b,a\n", 'the header has the column "a" twice'),
+        ('a\n"x', "the row that begins in line 2 cannot be read: unexpected end of data"),
+        ('a\n"x"y', "the row that begins in line 2 cannot be read: ',' expected after '\"'"),
+    ],
+)
+def test_what_is_no_table_is_told(text, why):
+    assert read(CSV, text, None).faults == (f"the answer is not CSV: {why}",)
+
+
+# all formats
+
+
+HOSTILE = st.text() | st.from_regex(r"(```|[\[\]{}\",:'/*\\&!|>0-9a \n-])*", fullmatch=True)
+
+
+@given(
+    HOSTILE,
+    st.sampled_from(["text", "json", "yaml", "csv"]),
+    st.sampled_from([None, "fenced"]),
+    st.sampled_from([None, ["a", "b"]]),
+    st.booleans(),
+)
+def test_no_answer_raises(text, form, extract, options, has_schema):
+    output = Output(format=form, extract=extract, one_of=options)
+    reading = read(output, text, compile_schema({"type": "array"}) if has_schema else None)
+    assert json.loads(json.dumps(reading.data, allow_nan=False)) == reading.data
+
+
+@given(HOSTILE)
+def test_asking_for_a_document_raises_a_step_error_or_nothing(text):
     try:
-        data = data_of(JSON, text)
-    except StepError:
-        return
-    assert msgspec.json.decode(msgspec.json.encode(data)) == data
+        data = json_in(text)
+    except StepError as error:
+        assert error.message.startswith("the answer")
+        assert error.hint == "ask for JSON only in the prompt"
+    else:
+        assert data_of(JSON, text) == data
 
 
-@given(st.recursive(st.none() | st.booleans() | st.text(), st.lists))
-def test_what_json_writes_is_read_back(data):
-    text = json.dumps(data, indent=1)
-    assert data_of(JSON, text) == data_of(JSON, f"```json\n{text}\n```") == data
+def test_data_alone_raises_for_what_is_no_data():
+    assert data_of(Output(), "x") is None
+    with pytest.raises(StepError) as caught:
+        data_of(JSON, "x")
+    assert str(caught.value) == (
+        "the answer is not JSON: there is no JSON document in it; ask for the format in the prompt"
+    )

@@ -22,6 +22,8 @@ FIELDS = {
 }
 """Values of fields that are not simply anything of their type."""
 OUTSIDE = {
+    events.Expected: "message",
+    events.FellBack: "reason",
     events.FileWritten: "path",
     events.RetryPlanned: "reason",
     events.StepFailed: "message",
@@ -39,6 +41,8 @@ def every_event() -> st.SearchStrategy[events.Event]:
 def telling(kind: type, text: str) -> events.Event:
     """Return an event of `kind` about the step `draft` that tells `text`."""
     rest = {
+        events.Expected: {"kind": "contains", "level": "error"},
+        events.FellBack: {"model": "Grok-4"},
         events.FileWritten: {"size": 1},
         events.RetryPlanned: {"attempt": 1, "wait": 2.0},
         events.StepFailed: {"error_class": "failed", "seconds": 1.0},

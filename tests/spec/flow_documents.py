@@ -67,7 +67,7 @@ steps:
     tools_mode: run
     parallel_tool_calls: true
     stream: false
-    samples: 2
+    samples: {count: 2, pass_rate: 0.5}
     output:
       {format: json, schema: {}, one_of: [a], repair: 1, extract: fenced, accept: [length],
        save: x, media: y, tracked: false}
@@ -83,11 +83,17 @@ steps:
       - {judge: {rubric: a, model: w, threshold: 0.5}}
       - {judge: {rubric: {file: a}}}
   talk:
+    timeout: {attempt: 5, step: 1m}
     matrix: {axes: {a: [1], b: e, c: {file: x}}, include: [{a: 1}], exclude: [{a: 2}]}
     messages:
       - {role: user, content: [{text: a}, {attach: b}, {attach: {path: c}}]}
       - {role: assistant, content: {file: x}}
-      - {role: tool, content: x}
+      - {role: assistant, name: n, tool_calls: [{id: c}]}
+      - {role: tool, content: x, tool_call_id: c}
+      - {few_shot: [{user: a, assistant: b}]}
+      - {few_shot: inputs.x}
+      - {few_shot: {file: x.yaml}}
+  more: {prompt: x, samples: 2}
   render: {render: x, for_each: e}
   rows: {render: {file: x}, for_each: {file: rows.csv}}
   other: {use: other.yaml, with: {a: [1]}, for_each: [1]}

@@ -47,7 +47,9 @@ def test_alias_over_defaults(flow):
     named = model_of(flow, "plain")
     assert named == Given("w", ("defaults", "model"))
     assert settings_of(flow, "plain", named="w") == Settings(
+        named="w",
         model="Bot",
+        provider="poe",
         params={
             "temperature": Given(0.2, ("models", "w", "params", "temperature")),
             "top_p": Given(0.2, ("models", "w", "params", "top_p")),
@@ -60,6 +62,7 @@ def test_alias_over_defaults(flow):
         },
         system=("defaults", "system"),
         timeout=60.0,
+        step_timeout=None,
         attempts=2,
         stream=False,
         cache=False,
@@ -69,7 +72,9 @@ def test_alias_over_defaults(flow):
 def test_the_step_over_both(flow):
     own: tuple[str, ...] = ("steps", "own")
     assert settings_of(flow, "own", named="w") == Settings(
+        named="w",
         model="Bot",
+        provider="poe",
         params={
             "temperature": Given(0.3, (*own, "params", "temperature")),
             "top_p": Given(0.2, ("models", "w", "params", "top_p")),
@@ -82,6 +87,7 @@ def test_the_step_over_both(flow):
         },
         system=(*own, "system"),
         timeout=5.0,
+        step_timeout=None,
         attempts=7,
         stream=True,
         cache=True,
@@ -103,11 +109,14 @@ def test_where_nothing_is_said():
     flow = msgspec.convert({"poeflow": 1, "steps": {"a": {"prompt": "hi"}}}, Flow)
     assert model_of(flow, "a") is None
     assert settings_of(flow, "a", named=None) == Settings(
+        named="",
         model=None,
+        provider="poe",
         params={},
         extra_body={},
         system=None,
         timeout=None,
+        step_timeout=None,
         attempts=4,
         stream=True,
         cache=True,

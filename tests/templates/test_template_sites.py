@@ -51,6 +51,7 @@ def test_every_template_is_found(project):
             use="text",
             text="Be {{ inputs.tone }}.",
             early=True,
+            stage="shared",
         ),
         Site(
             path=("models", "writer", "model"),
@@ -58,6 +59,7 @@ def test_every_template_is_found(project):
             use="value",
             text="{{ inputs.topic }}",
             early=True,
+            stage="shared",
         ),
         Site(
             path=("models", "writer", "params", "temperature"),
@@ -65,6 +67,7 @@ def test_every_template_is_found(project):
             use="value",
             text="{{ 1 }}",
             early=True,
+            stage="shared",
         ),
         Site(
             path=(*step, "prompt"),

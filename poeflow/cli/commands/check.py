@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from poeflow.api import checkup
 from poeflow.cli.targets import targets
 from poeflow.problems import Problem, errors_only
 from poeflow.report.problems import listing
+from poeflow.wiring.checkup import checkup
 
 
 @click.command()

@@ -1,24 +1,25 @@
 """`poeflow run`: run flows, results on stdout, progress on stderr."""
 
-import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Final, Unpack
 
 import click
 
-from poeflow.api import Checkup, checkup, run_checked
 from poeflow.cli.commands.check import show
 from poeflow.cli.failures import secrets_in
 from poeflow.cli.interrupts import run_until_done
 from poeflow.cli.results import Output, listener, print_results
+from poeflow.cli.run_options import Chosen, run_options
 from poeflow.cli.targets import target_of
-from poeflow.cli.values import environment, input_texts
 from poeflow.engine.run import Outcome
 from poeflow.errors import most_serious
 from poeflow.problems import errors_only
 from poeflow.redact import Scrubber
 from poeflow.report.scrubbed import scrubbed
-from poeflow.wiring import RunOptions
+from poeflow.wiring.checkup import Checkup, checkup
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.running import run_checked
 
 EPILOG: Final = """\b
 Examples:
@@ -26,18 +27,6 @@ Examples:
   poeflow run flows/notes.yaml --input topic=otters --input text=@notes.md
   poeflow run flows/*.yaml --output jsonl > events.jsonl
 """
-
-
-class _Options(TypedDict):
-    inputs: tuple[str, ...]
-    inputs_file: Path | None
-    offline: bool
-    output: Output
-    concurrency: int | None
-    keep_going: bool
-    refresh: bool
-    env_file: Path | None
-    wait: float
 
 
 @click.command(epilog=EPILOG)
@@ -62,6 +51,13 @@ class _Options(TypedDict):
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), help="Requests in flight, at most.")
 @click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it.")
+@click.option("--fail-fast", is_flag=True, help="After a failure, do not finish what is asked.")
+@click.option("--max-requests", type=click.IntRange(0), help="Requests sent, at most.")
+@click.option("--max-tokens", type=click.IntRange(0), help="Reported tokens, at most.")
+@click.option("--max-cost-usd", type=click.FloatRange(0), help="Estimated cost, at most.")
+@click.option("--max-points", type=click.IntRange(0), help="Estimated points, at most.")
+@click.option("--allow-unpriced", is_flag=True, help="Ask models whose price is not known.")
+@click.option("--allow-tools", is_flag=True, help="Let the flow's Python functions run.")
 @click.option("--refresh", is_flag=True, help="Ask again where an answer is stored.")
 @click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
 @click.option(
@@ -73,7 +69,7 @@ class _Options(TypedDict):
     help="How long to wait for another run to end.",
 )
 @click.pass_context
-def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[_Options]) -> None:
+def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[Chosen]) -> None:
     """Run flows: what was answered before is taken from the cache, the rest is asked.
 
     Results go to stdout, everything else to stderr. The key is read from POE_API_KEY.
@@ -84,31 +80,16 @@ def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[_Optio
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
     if any(errors_only(checked.problems) for checked in checkups):
         ctx.exit(3)
-    texts = input_texts(options["inputs"])
+    given = run_options(checkups, options)
     outcomes: dict[str, Outcome] = {}
     for target, checked in zip(found, checkups, strict=True):
-        outcomes[target.shown] = _run_one(checked, texts, options)
+        outcomes[target.shown] = _run_one(checked, given, options["output"])
     if options["output"] != "jsonl":
         print_results(outcomes, options["output"])
     ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
 
 
-def _run_one(checked: Checkup, texts: dict[str, str], options: _Options) -> Outcome:
-    environ = environment(os.environ, options["env_file"])
-    with listener(options["output"]) as listen:
-        return run_until_done(
-            run_checked(
-                checked,
-                RunOptions(
-                    texts=texts,
-                    inputs_file=options["inputs_file"],
-                    offline=options["offline"],
-                    keep_going=options["keep_going"],
-                    refresh=options["refresh"],
-                    concurrency=options["concurrency"],
-                    wait=options["wait"],
-                    environ=environ,
-                    listen=scrubbed(listen, Scrubber(*secrets_in(environ))),
-                ),
-            )
-        )
+def _run_one(checked: Checkup, given: RunOptions, output: Output) -> Outcome:
+    with listener(output) as listen:
+        heard = scrubbed(listen, Scrubber(*secrets_in(given.environ)))
+        return run_until_done(run_checked(checked, replace(given, listen=heard)))

@@ -1,0 +1,117 @@
+"""What steps need of each other: edges and their order, read off the templates' findings."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from poeflow.check.checked import Uses
+from poeflow.check.texts import Finding
+from poeflow.graph import CycleError, ordered
+from poeflow.problems import Place, Problem
+from poeflow.spec.load import FlowFile
+from poeflow.spec.loops import chained_to
+from poeflow.spec.tree import Path
+
+Needs = dict[str, dict[str, Place]]
+"""For each step the steps it needs, with the first place that says so."""
+_CYCLES: Final = 20
+_SHOWN: Final = 8
+_INCLUDES_BY_VALUE: Final = re.compile(r"\{%[-+]?\s*(?:include|import|from)\s+(?!['\"])")
+
+
+def uses_of(file: FlowFile, found: Iterable[Finding]) -> dict[str, Uses]:
+    """Return what the texts of each step use; settings that all share count for each."""
+    own: dict[str | None, list[Finding]] = defaultdict(list)
+    for finding in found:
+        if finding.site.path[0] != "outputs":
+            own[finding.site.step].append(finding)
+    return {step: _uses(file, own[step] + own[None]) for step in file.flow.steps}
+
+
+def _uses(file: FlowFile, found: list[Finding]) -> Uses:
+    """Join what findings use. A text that includes a file by a value may use any input."""
+    references = [reference for finding in found for reference in finding.references]
+    inputs = {r.name for r in references if r.kind == "input"}
+    if any(_INCLUDES_BY_VALUE.search(finding.site.text) for finding in found):
+        inputs = set(file.flow.inputs)
+    return Uses(
+        inputs=frozenset(inputs),
+        steps=frozenset((r.name, r.attribute) for r in references if r.kind == "step"),
+        names=frozenset(r.name for r in references if r.kind == "name"),
+    )
+
+
+def chains(file: FlowFile, found: Iterable[Finding]) -> dict[str, str]:
+    """Return the steps that run over the instances of another and need no more of it than that."""
+    sources = {name: chained_to(file.flow, name) for name in file.flow.steps}
+    wide = {
+        finding.site.step
+        for finding in found
+        for reference in finding.references
+        if finding.site.step is not None
+        and finding.site.path[2] != "for_each"
+        and reference.kind == "step"
+        and reference.name == sources[finding.site.step]
+    }
+    return {
+        name: source
+        for name, source in sources.items()
+        if source is not None and name not in wide and source not in file.flow.steps[name].needs
+    }
+
+
+def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]]:
+    """Return for each step the steps whose status its `if` looks at."""
+    looked_at: dict[str, frozenset[str]] = dict.fromkeys(file.flow.steps, frozenset())
+    for finding in found:
+        step = finding.site.step
+        if step is not None and finding.site.path == ("steps", step, "if"):
+            statuses = (r for r in finding.references if r.attribute == "status")
+            looked_at[step] = frozenset(reference.name for reference in statuses)
+    return looked_at
+
+
+def needs_of(file: FlowFile, found: Iterable[Finding]) -> Needs:
+    uses: Needs = {name: {} for name in file.flow.steps}
+    for name, step in file.flow.steps.items():
+        named: list[tuple[Path, str]] = [
+            (("needs", index), need) for index, need in enumerate(step.needs)
+        ]
+        if step.history is not None:
+            named.append((("history",), step.history))
+        for key, need in named:
+            if need in uses:
+                place = file.document.place(("steps", name, *key))
+                uses[name].setdefault(need, place)
+    for finding in found:
+        if finding.site.step is None or finding.site.early:
+            continue
+        for reference in finding.references:
+            if reference.kind == "step":
+                uses[finding.site.step].setdefault(reference.name, reference.place)
+    return uses
+
+
+def order_of(uses: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], list[Problem]]:
+    """Return the order of the steps, or none and a problem for each way round."""
+    problems: list[Problem] = []
+    left = dict(uses)
+    while len(problems) < _CYCLES:
+        try:
+            order = ordered(left)
+        except CycleError as error:
+            first, second = error.path[:2]
+            problems.append(_round(error, uses[first][second]))
+            left = {name: used for name, used in left.items() if name not in error.path}
+        else:
+            return (() if problems else order), problems
+    return (), problems
+
+
+def _round(error: CycleError, place: Place) -> Problem:
+    step = error.path[0]
+    if len(error.path) == 2:
+        return Problem(place, f'step "{step}" needs itself', "name another step")
+    way = " -> ".join([*error.path[:_SHOWN], *(["..."] if len(error.path) > _SHOWN else [])])
+    return Problem(place, f"steps need each other: {way}", "remove one of these uses")

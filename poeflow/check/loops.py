@@ -1,0 +1,150 @@
+"""What steps run over, as far as it is known without running: their names, items and keys."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from poeflow.digest import Json
+from poeflow.files import FileProblem, Project
+from poeflow.problems import Problem
+from poeflow.spec.load import FlowFile
+from poeflow.spec.loops import chained_to, is_fan_out, key_text, names_of
+from poeflow.spec.model import Flow, Loop, Matrix, Step, TextFile
+from poeflow.spec.rows import ROW_SUFFIXES
+from poeflow.spec.tree import Path
+
+_TABLES: Final = (".csv", ".tsv", ".parquet")
+_STEPS: Final = re.compile(r"\bsteps\b")
+_INPUTS: Final = re.compile(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
+_TEMPLATE: Final = re.compile(r"\{[{%#]")
+_KEY: Final = "add key: with an expression that names each, for example item.id"
+
+
+class Names(NamedTuple):
+    """The names an instance's templates see, and those of them that come from a step."""
+
+    known: frozenset[str]
+    derived: frozenset[str]
+
+
+def instance_names(flow: Flow, name: str, derived_inputs: frozenset[str]) -> Names:
+    """Return the names that the templates of the step `name` see besides inputs and steps."""
+    known = names_of(flow, name)
+    origin, seen = name, {name}
+    while (following := chained_to(flow, origin)) is not None and following not in seen:
+        seen.add(following)
+        origin = following
+    texts = tuple(_loop_texts(flow.steps[origin]))
+    if any(_comes_from_step(text, derived_inputs) for text in texts):
+        return Names(known, known - {"sample"})
+    return Names(known, known & {"source"})
+
+
+def loops(project: Project, file: FlowFile) -> Iterator[Problem]:
+    """Yield what is wrong with the items and keys of every step that runs over something."""
+    for name, step in file.flow.steps.items():
+        if not is_fan_out(step):
+            continue
+        yield from _for_each(project, file, name, step)
+        if step.matrix is not None:
+            yield from _matrix(project, file, name, step.matrix)
+
+
+def _loop_texts(step: Step) -> Iterator[str]:
+    """Yield every text that decides what a step runs over."""
+    loop = step.for_each
+    stack: list[Json | TextFile] = [loop.in_ if isinstance(loop, Loop) else loop]
+    if step.matrix is not None:
+        stack += [*step.matrix.axes.values(), *step.matrix.include, *step.matrix.exclude]
+    while stack:
+        found = stack.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, list):
+            stack += found
+        elif isinstance(found, dict):
+            stack += found.values()
+
+
+def _comes_from_step(text: str, derived_inputs: frozenset[str]) -> bool:
+    if _STEPS.search(text):
+        return True
+    used = {found[1] or found[2] for found in _INPUTS.finditer(text)}
+    return bool(derived_inputs) and any(n is None or n in derived_inputs for n in used)
+
+
+def _for_each(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    loop = step.for_each
+    path: Path = ("steps", name, "for_each")
+    has_key = isinstance(loop, Loop) and loop.key is not None
+    if isinstance(loop, Loop):
+        if loop.file is not None:
+            yield from _file(project, file, (*path, "file"), loop.file)
+            if not has_key and loop.file.endswith(_TABLES):
+                place = file.document.place((*path, "file"))
+                yield Problem(place, "the rows of a table need keys", _KEY)
+        loop, path = loop.in_, (*path, "in")
+    if isinstance(loop, str) and loop.strip().endswith(ROW_SUFFIXES) and "/" in loop:
+        hint = f"write for_each: {{file: {loop.strip()}}}"
+        yield Problem(file.document.place(path), "this is read as an expression", hint)
+    if isinstance(loop, list) and not has_key:
+        yield from _items(file, path, loop)
+
+
+def _items(file: FlowFile, path: Path, items: list[Json]) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, item in enumerate(items):
+        place = file.document.place((*path, index))
+        if isinstance(item, list | dict):
+            hint = "write for_each: {in: [...], key: item.id}"
+            yield Problem(place, "an item that is no text or number needs a key", hint)
+        elif isinstance(item, str) and _TEMPLATE.search(item):
+            continue
+        elif seen.setdefault(key_text(item), index) != index:
+            message = f'two items have the key "{key_text(item)}"'
+            yield Problem(place, message, "remove one of them")
+
+
+def _matrix(project: Project, file: FlowFile, name: str, matrix: Matrix) -> Iterator[Problem]:
+    path: Path = ("steps", name, "matrix")
+    for axis, values in matrix.axes.items():
+        own: Path = (*path, "axes", axis)
+        if isinstance(values, TextFile):
+            yield from _file(project, file, (*own, "file"), values.file)
+        elif isinstance(values, list):
+            yield from _axis(file, own, values)
+    for index, pairs in enumerate(matrix.exclude):
+        yield from _unknown_axes(file, (*path, "exclude", index), pairs, matrix)
+
+
+def _axis(file: FlowFile, path: Path, values: list[Json]) -> Iterator[Problem]:
+    if not values:
+        place = file.document.place(path)
+        yield Problem(place, f'the axis "{path[-1]}" has no value', "give it one")
+    for key, count in Counter(map(key_text, values)).items():
+        if count > 1:
+            place = file.document.place(path)
+            yield Problem(place, f'"{key}" is in the axis twice', "remove one of them")
+
+
+def _unknown_axes(
+    file: FlowFile, path: Path, pairs: Mapping[str, Json], matrix: Matrix
+) -> Iterator[Problem]:
+    for axis in pairs:
+        if axis not in matrix.axes:
+            place = file.document.key_place((*path, axis))
+            yield Problem(place, f'there is no axis "{axis}"', f"axes: {', '.join(matrix.axes)}")
+
+
+def _file(project: Project, file: FlowFile, path: Path, written: str) -> Iterator[Problem]:
+    if _TEMPLATE.search(written):
+        return
+    place = file.document.place(path)
+    if not written.endswith(ROW_SUFFIXES):
+        yield Problem(place, f"{written} is no table", f"use one of {', '.join(ROW_SUFFIXES)}")
+        return
+    try:
+        project.size_of(project.canonical(written, relative_to=file.path))
+    except FileProblem as error:
+        yield Problem(place, error.message, error.hint)

@@ -1,0 +1,38 @@
+"""What is wrong with one flow, from every side it is looked at."""
+
+from collections.abc import Iterator, Sequence
+
+from poeflow.check.agreement import disagreements
+from poeflow.check.attachments import attached
+from poeflow.check.bots import bot_problems
+from poeflow.check.inputs import given
+from poeflow.check.loops import loops
+from poeflow.check.saves import Reads, saves
+from poeflow.check.schemas import schemas
+from poeflow.check.texts import Finding
+from poeflow.check.uses import step_uses
+from poeflow.files import Project
+from poeflow.problems import Problem
+from poeflow.spec.load import FlowFile
+from poeflow.templates.reader import Reader
+
+
+def problems_of(
+    project: Project, file: FlowFile, reader: Reader, found: Sequence[Finding]
+) -> Iterator[Problem]:
+    """Yield what is wrong with a flow by itself. `found` are the findings of its templates."""
+    files, inputs = attached(project, file), given(project, file, reader)
+    reads = Reads(
+        files=files.files | inputs.files | {path for f in found for path in f.files},
+        globs=files.globs | {pattern for f in found for pattern in f.globs},
+    )
+    for finding in found:
+        yield from finding.problems
+        yield from step_uses(file, finding.references)
+    yield from loops(project, file)
+    yield from disagreements(file)
+    yield from schemas(project, file)
+    yield from bot_problems(project, file)
+    yield from files.problems
+    yield from inputs.problems
+    yield from saves(project, file, reads)

@@ -1,0 +1,55 @@
+"""The schemas and patterns a flow holds, inline or in files: whether they are any."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from poeflow.digest import Json
+from poeflow.files import FileProblem, Project
+from poeflow.outputs.expect import expectation_faults
+from poeflow.outputs.schemas import schema_faults
+from poeflow.problems import Place, Problem
+from poeflow.spec.load import FlowFile
+from poeflow.spec.tree import Path
+from poeflow.templates.data_files import named_file, schema_in
+
+_HINT: Final = "mend the schema"
+
+
+def schemas(project: Project, file: FlowFile) -> Iterator[Problem]:
+    """Yield what is wrong with every schema and pattern of a flow."""
+    for name, step in file.flow.steps.items():
+        path: Path = ("steps", name)
+        if step.output.schema is not None:
+            yield from _output(project, file, (*path, "output", "schema"), step.output.schema)
+        for index, expectation in enumerate(step.expect):
+            own = (*path, "expect", index)
+            yield from _told(file, own, expectation_faults(expectation))
+        for index, tool in enumerate(step.tools or ()):
+            if tool.parameters:
+                own = (*path, "tools", index, "parameters")
+                yield from _told(file, own, schema_faults(tool.parameters))
+
+
+def _output(
+    project: Project, file: FlowFile, path: Path, written: Mapping[str, Json]
+) -> Iterator[Problem]:
+    named = named_file(written)
+    if named is None:
+        yield from _told(file, path, schema_faults(written))
+        return
+    place = file.document.place((*path, "file"))
+    try:
+        found = schema_in(project, written, file.path)
+    except FileProblem as error:
+        yield Problem(place, error.message, error.hint)
+        return
+    for inner, message in schema_faults(found):
+        where = ".".join(map(str, inner))
+        told = f"{where}: {message}" if where else message
+        yield Problem(Place(place.path, place.line, place.column), f"{named}: {told}", _HINT)
+
+
+def _told(file: FlowFile, path: Path, faults: Iterable[tuple[Path, str]]) -> Iterator[Problem]:
+    for inner, message in faults:
+        text, _, hint = message.partition("; ")
+        yield Problem(file.document.place((*path, *inner)), text, hint or _HINT)

@@ -1,0 +1,148 @@
+"""What an instance asks with, known before anything is sent: its settings and its files."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from poeflow.attachments.find import AttachmentSource, Found, check_total, find
+from poeflow.check.checked import Checked
+from poeflow.engine.instances import Instance
+from poeflow.engine.texts import Texts, Values, as_text
+from poeflow.errors import PoeflowError
+from poeflow.files import Project
+from poeflow.problems import Problem
+from poeflow.spec.model import Attachment
+from poeflow.spec.resolve import Settings, fallback_settings, model_of, settings_of
+from poeflow.spec.tree import Path
+from poeflow.templates.render import TemplateError
+
+Attached = Mapping[Path, tuple[Found, ...]]
+Written = tuple[Path, str | Attachment]
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance ready to run.
+
+    `settings` are None where no model is asked. `attached` maps the place of each list of
+    attachments to the files found for it. `skip` says why it does not run, empty where it does.
+    """
+
+    instance: Instance
+    settings: Settings | None = None
+    attached: Attached = {}
+    skip: str = ""
+
+
+class Preparer:
+    """Prepares the instances of one flow; what does not differ between them is found once."""
+
+    def __init__(self, project: Project, checked: Checked, texts: Texts) -> None:
+        self._project = project
+        self._checked = checked
+        self._file = checked.file
+        self._texts = texts
+        self._settings: dict[tuple[str, str], Settings] = {}
+        self._found: dict[Path, tuple[Found, ...]] = {}
+
+    def prepare(self, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
+        """Return an instance ready to run, and what keeps it from that."""
+        step = instance.step
+        if self._file.flow.steps[step].kind != "model":
+            return Prepared(instance=instance), []
+        problems: list[Problem] = []
+        settings: Settings | None = None
+        try:
+            settings = self._settings_of(step, values)
+        except PoeflowError as error:
+            problems.append(self.problem(("steps", step, "model"), error))
+        attached: dict[Path, tuple[Found, ...]] = {}
+        for path, entries in self._attachment_lists(step):
+            found, faults = self._search(path, entries, values)
+            attached[path] = found
+            problems += faults
+        return Prepared(instance=instance, settings=settings, attached=attached), problems
+
+    def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
+        """Yield the settings of the models to ask where the step's own fails."""
+        for named in settings.fallback:
+            yield self._rendered(fallback_settings(self._file.flow, step, named), named, values)
+
+    def problem(self, path: Path, error: PoeflowError) -> Problem:
+        """Return an error as a problem of the flow file; a template's stands at its own place."""
+        if isinstance(error, TemplateError):
+            return Problem(error.place, error.reason, error.hint)
+        return Problem(self._file.document.place(path), error.message, error.hint)
+
+    def _settings_of(self, step: str, values: Values) -> Settings:
+        model = model_of(self._file.flow, step)
+        if model is None:
+            raise AssertionError("check finds steps without a model")
+        named = as_text(self._texts.value(model.path, model.value, values), "model")
+        known = self._settings.get((step, named))
+        if known is None:
+            known = settings_of(self._file.flow, step, named=named)
+            known = self._settings[step, named] = self._rendered(known, named, values)
+        return known
+
+    def _rendered(self, settings: Settings, named: str, values: Values) -> Settings:
+        rendered = self._texts.value(("models", named, "model"), settings.model, values)
+        return msgspec.structs.replace(settings, model=as_text(rendered, "model"))
+
+    def _attachment_lists(self, step: str) -> Iterator[tuple[Path, list[Written]]]:
+        """Yield every list of attachments of a step: its own, and one for each attached part."""
+        spec = self._file.flow.steps[step]
+        own: Path = ("steps", step, "attachments")
+        if spec.attachments:
+            yield own, [((*own, index), entry) for index, entry in enumerate(spec.attachments)]
+        for index, message in enumerate(spec.messages or ()):
+            parts = message.content if isinstance(message.content, list) else []
+            for position, part in enumerate(parts):
+                if part.attach is not None:
+                    path = ("steps", step, "messages", index, "content", position, "attach")
+                    yield path, [(path, part.attach)]
+
+    def _search(
+        self, path: Path, entries: list[Written], values: Values
+    ) -> tuple[tuple[Found, ...], list[Problem]]:
+        found: list[Found] = []
+        problems: list[Problem] = []
+        for own, entry in entries:
+            try:
+                found += self._files(own, entry, values)
+            except PoeflowError as error:
+                problems.append(self.problem(own, error))
+        try:
+            check_total(tuple(found))
+        except PoeflowError as error:
+            problems.append(self.problem(path, error))
+        return tuple(found), problems
+
+    def _files(self, path: Path, entry: str | Attachment, values: Values) -> tuple[Found, ...]:
+        """Return the files an entry means; those an earlier step drew are known when it has run."""
+        if isinstance(entry, Attachment) and entry.from_ is not None:
+            return ()
+        known = self._found.get(path)
+        if known is not None:
+            return known
+        found = find(self._project, self._source(path, entry, values), relative_to=self._file.path)
+        keys = (path, *((*path, key) for key in ("path", "url", "name")))
+        if not self._checked.varying.intersection(keys):
+            self._found[path] = found
+        return found
+
+    def _source(self, path: Path, entry: str | Attachment, values: Values) -> AttachmentSource:
+        if isinstance(entry, str):
+            return AttachmentSource(path=as_text(self._texts.value(path, entry, values), "path"))
+
+        def rendered(key: str, written: str | None) -> str | None:
+            if written is None:
+                return None
+            return as_text(self._texts.value((*path, key), written, values), key)
+
+        return AttachmentSource(
+            path=rendered("path", entry.path),
+            url=rendered("url", entry.url),
+            as_=entry.as_,
+            name=rendered("name", entry.name),
+            media_type=entry.media_type,
+        )

@@ -1,0 +1,247 @@
+"""Tools: Python functions of the project that a model may call, run only with the user's word.
+
+Every fault of a call becomes an answer for the model, never an exception. What a function prints
+goes to where poeflow prints its results: it should write to standard error.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from poeflow.client.answers import ToolCall
+from poeflow.client.messages import Message
+from poeflow.clock import Clock, SystemClock
+from poeflow.digest import Json, encode_json
+from poeflow.engine.threads import in_thread
+from poeflow.engine.tool_modules import error_text, function_of, importable
+from poeflow.errors import StepError, UsageError
+from poeflow.outputs.schemas import Schema, compile_schema
+from poeflow.spec.model import Tool
+
+MAX_ROUNDS: Final = 10
+"""How often a model may call before it must answer."""
+MAX_CALLS: Final = 64
+"""How many calls of one turn are run."""
+MAX_PARALLEL: Final = 8
+MAX_RESULT: Final = 1024 * 1024
+TIMEOUT: Final = 30.0
+_OPEN: Final = {"additionalProperties", "unevaluatedProperties"}
+
+
+class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that was answered: `arguments` as the model wrote them, `result` as it is told."""
+
+    name: str
+    arguments: str
+    result: str
+    is_error: bool
+    seconds: float
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers to one turn's calls, in their order, and what ran."""
+
+    messages: tuple[Message, ...]
+    uses: tuple[ToolUse, ...]
+
+
+def definitions(tools: Sequence[Tool]) -> list[Json]:
+    """Return the request's `tools`: what the model is told of them."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": _parameters(tool),
+            },
+        }
+        for tool in tools
+    ]
+
+
+def with_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """Return the calls, those without an id or with that of an earlier one under a new one.
+
+    The API asks for one answer to every id, so the model's turn must be repeated with these.
+    """
+    taken = {call.id for call in calls}
+    seen: set[str] = set()
+    found = []
+    for number, call in enumerate(calls, 1):
+        name = call.id or ""
+        if not name or name in seen:
+            name = f"call_{number}"
+            while name in taken or name in seen:
+                name += "_"
+        seen.add(name)
+        found.append(call if name == call.id else ToolCall({**call.raw, "id": name}))
+    return tuple(found)
+
+
+class _RefusedError(Exception):
+    """Why a call has no result, in a sentence for the model."""
+
+
+class _Function(msgspec.Struct, frozen=True):
+    call: Callable[..., Any]
+    schema: Schema
+
+
+class Toolbox:
+    """The functions of one step."""
+
+    def __init__(self, functions: Mapping[str, _Function], *, timeout: float, clock: Clock) -> None:
+        self._functions = functions
+        self._timeout = timeout
+        self._clock = clock
+
+    @classmethod
+    def load(
+        cls,
+        tools: Sequence[Tool],
+        *,
+        folder: Path,
+        timeout: float = TIMEOUT,
+        clock: Clock | None = None,
+    ) -> "Toolbox":
+        """Import the function of every tool, modules from `folder`, the project's root.
+
+        This runs code of the project: call it only with the user's permission. A call may take
+        `timeout` seconds. Raises `UsageError` where a function cannot be had.
+        """
+        with importable(folder):
+            functions = {tool.name: _Function(function_of(tool), _schema(tool)) for tool in tools}
+        return cls(functions, timeout=timeout, clock=clock or SystemClock())
+
+    async def answer(self, calls: Sequence[ToolCall]) -> Answered:
+        """Run the functions a model asks for, side by side; plain ones in threads.
+
+        Arguments must be those that the tool's JSON Schema names. The calls go by the ids that
+        `with_ids` gives them.
+        """
+        identified = with_ids(calls)
+        gate = asyncio.Semaphore(MAX_PARALLEL)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._use(call, index, gate))
+                for index, call in enumerate(identified)
+            ]
+        uses = tuple(task.result() for task in tasks)
+        return Answered(
+            messages=tuple(
+                Message(role="tool", content=use.result, tool_call_id=call.id)
+                for call, use in zip(identified, uses, strict=True)
+            ),
+            uses=uses,
+        )
+
+    async def _use(self, call: ToolCall, index: int, gate: asyncio.Semaphore) -> ToolUse:
+        async with gate:
+            start = self._clock.monotonic()
+            try:
+                result, is_error = await self._result(call, index), False
+            except _RefusedError as refusal:
+                result, is_error = encode_json({"error": str(refusal)}).decode(), True
+            return ToolUse(
+                name=call.function.name,
+                arguments=call.function.arguments,
+                result=result,
+                is_error=is_error,
+                seconds=self._clock.monotonic() - start,
+            )
+
+    async def _result(self, call: ToolCall, index: int) -> str:
+        """Run a call and return its result as text. Raises `_RefusedError`."""
+        if index >= MAX_CALLS:
+            raise _RefusedError(f"only {MAX_CALLS} calls of one turn are run")
+        name = call.function.name
+        function = self._functions.get(name)
+        if function is None:
+            known = ", ".join(self._functions)
+            raise _RefusedError(f'there is no tool "{name}"; there are: {known}')
+        arguments = _arguments(call, function.schema)
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with limit:
+                return _text(await _called(function.call, arguments))
+        except _RefusedError:
+            raise
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            raise _RefusedError(f"{name} failed: {error_text(error)}") from None
+        except Exception as error:  # noqa: BLE001 - a tool's own failure is told to the model
+            if limit.expired():
+                raise _RefusedError(f"{name} took longer than {self._timeout:g} s") from None
+            raise _RefusedError(f"{name} failed: {error_text(error)}") from None
+
+
+async def _called(function: Callable[..., Any], arguments: Mapping[str, Json]) -> object:
+    """Return what a function gives, awaited where that can be."""
+    call = partial(function, **arguments)
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose calls are coroutines
+    )
+    found = call() if is_async else await in_thread(call)
+    return await found if inspect.isawaitable(found) else found
+
+
+def _is_cancelled() -> bool:
+    """Whether it is we who are cancelled, and not something inside a tool."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _parameters(tool: Tool) -> dict[str, Json]:
+    if not tool.parameters:
+        return {"type": "object", "properties": {}}
+    return {"type": "object", **tool.parameters}
+
+
+def _schema(tool: Tool) -> Schema:
+    """Return the schema of a tool's arguments: where it leaves open which, those it names.
+
+    A model must not reach a parameter of the function that the flow does not offer it.
+    """
+    written = _parameters(tool)
+    try:
+        return compile_schema(
+            written if _OPEN & written.keys() else {**written, "unevaluatedProperties": False}
+        )
+    except StepError as error:
+        message = f'tool "{tool.name}": its parameters: {error.message}'
+        raise UsageError(message, hint=error.hint) from None
+
+
+def _arguments(call: ToolCall, schema: Schema) -> dict[str, Json]:
+    try:
+        found = msgspec.json.decode(call.function.arguments or "{}")
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise _RefusedError(f"the arguments are not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise _RefusedError("the arguments are not a JSON object")
+    faults = schema.faults(found)
+    if faults:
+        raise _RefusedError(f"the arguments do not fit: {'; '.join(faults)}")
+    return found
+
+
+def _text(result: object) -> str:
+    """Return a result as text: a text itself, else JSON, cut where it is too long."""
+    if isinstance(result, str):
+        data = result.encode("utf-8", "replace")
+    else:
+        try:
+            data = encode_json(result)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise _RefusedError(f"the result cannot be written as JSON: {error}") from None
+    if len(data) <= MAX_RESULT:
+        return data.decode()
+    kept = data[:MAX_RESULT].decode("utf-8", "ignore")
+    return f"{kept}\n[cut: these are the first {MAX_RESULT:,} of {len(data):,} bytes]"

@@ -1,0 +1,80 @@
+"""Values of an answer as messages show them: on one line, cut, with nothing invisible in them."""
+
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from poeflow.digest import Json
+from poeflow.redact import visible
+
+MAX_SHOWN: Final = 80
+_DOTS: Final = "…"
+
+
+def shown(value: Json, limit: int = MAX_SHOWN) -> str:
+    """Return a value as JSON of at most `limit` characters."""
+    pieces, length = [], 0
+    for piece in _pieces(value, limit):
+        pieces.append(piece)
+        length += len(piece)
+        if length > limit:
+            break
+    return cut(visible("".join(pieces)), limit)
+
+
+def quoted(text: str, limit: int = MAX_SHOWN) -> str:
+    """Return a text in quotes, line breaks as spaces, at most `limit` characters of it."""
+    return f'"{one_line(text, limit)}"'
+
+
+def one_line(text: str, limit: int = MAX_SHOWN) -> str:
+    """Return the beginning of a text on one line."""
+    beginning = text[: 4 * limit]
+    told = visible(" ".join(beginning.split()))
+    return cut(told if len(beginning) == len(text) else f"{told}{_DOTS}", limit)
+
+
+def cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + _DOTS
+
+
+def path_text(path: Iterable[str | int]) -> str:
+    """Return a path of keys and indexes as `bullets[2].name`, empty for the whole document."""
+    told = ""
+    for step in path:
+        if isinstance(step, int):
+            told += f"[{step}]"
+        elif step.isidentifier():
+            told += f".{step}" if told else step
+        else:
+            told += f"[{shown(step)}]"
+    return cut(visible(told), 2 * MAX_SHOWN)
+
+
+def counted(number: int, what: str) -> str:
+    """Return `1 item`, `2 items`, `4,312 characters`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _pieces(value: Json, limit: int) -> Iterable[str]:
+    """Yield a value's JSON in pieces; a text is cut before it is spelled."""
+    match value:
+        case str():
+            yield json.dumps(value[: limit + 1], ensure_ascii=False)
+        case list():
+            yield "["
+            for index, item in enumerate(value):
+                yield ", " if index else ""
+                yield from _pieces(item, limit)
+            yield "]"
+        case dict():
+            yield "{"
+            for index, (key, item) in enumerate(value.items()):
+                yield ", " if index else ""
+                yield f"{json.dumps(key[:limit], ensure_ascii=False)}: "
+                yield from _pieces(item, limit)
+            yield "}"
+        case int() if not isinstance(value, bool) and value.bit_length() > 4 * limit:
+            yield "a very long number"
+        case _:
+            yield json.dumps(value)

@@ -1,0 +1,47 @@
+"""The user's configuration, and the budget that follows from all limits there are."""
+
+from poeflow.bots import Pricing
+from poeflow.catalogue import kept
+from poeflow.engine.budget import Budget, Prices, bounds
+from poeflow.files import Project
+from poeflow.spec.model import Limits
+from poeflow.user_config import UserConfig, config_path, read_config
+from poeflow.wiring.options import RunOptions
+
+
+def user_config(project: Project, options: RunOptions) -> UserConfig:
+    """Return the user's configuration: as given, else as their own file has it."""
+    if options.config is not None:
+        return options.config
+    return read_config(config_path(options.environ), project_root=project.root)
+
+
+def shared_budget(project: Project, options: RunOptions) -> Budget:
+    """Return the budget of a command: the caller's limits, the user's own, and CI's default."""
+    config = user_config(project, options)
+    own = Limits(
+        max_requests=config.max_requests,
+        max_tokens=config.max_tokens,
+        max_cost_usd=config.max_cost_usd,
+        max_points=config.max_points,
+    )
+    is_ci = bool(options.environ.get("CI")) and not options.offline
+    limits = {"the command line": options.limits, "your configuration": own}
+    return Budget(bounds(limits, is_ci=is_ci), _prices(project))
+
+
+def budget_of(project: Project, limits: Limits, shared: Budget) -> Budget:
+    """Return the budget of one flow with these limits, within the command's."""
+    within = bounds({"limits of the flow": limits}, is_ci=False)
+    return Budget(within, _prices(project), shared=shared)
+
+
+def _prices(project: Project) -> Prices:
+    """Return the prices that the project's kept catalogue knows."""
+    catalogue = kept(project)[0]
+
+    def price(model: str) -> Pricing | None:
+        bot = catalogue.find(model) if catalogue is not None else None
+        return bot.pricing if bot is not None else None
+
+    return price

@@ -1,0 +1,42 @@
+"""A flow loaded and checked, with what it was checked in."""
+
+from pathlib import Path
+
+import msgspec
+
+from poeflow.check.checked import Checked
+from poeflow.check.flow import check as check_file
+from poeflow.files import Project
+from poeflow.problems import Problem
+from poeflow.spec.load import Loaded
+from poeflow.spec.load import load as load_file
+from poeflow.templates.environment import Environment
+from poeflow.templates.reader import ProjectReader
+
+
+class Checkup(msgspec.Struct, frozen=True, kw_only=True):
+    """What checking a flow found. `checked` is None where its shape is invalid."""
+
+    project: Project
+    loaded: Loaded
+    checked: Checked | None
+    problems: tuple[Problem, ...]
+    environment: Environment
+
+
+def checkup(project: Project, path: str, shown: str) -> Checkup:
+    """Load and check one flow. `path` is its project path, `shown` what messages call it."""
+    loaded = load_file(project, path, shown=shown)
+    environment = Environment(ProjectReader(project, Path.cwd()))
+    problems, checked = loaded.problems, None
+    looked_at = loaded.file or loaded.draft
+    if looked_at is not None:
+        checked = check_file(project, looked_at, environment)
+        problems = tuple(sorted({*problems, *checked.problems}))
+    return Checkup(
+        project=project,
+        loaded=loaded,
+        checked=checked if loaded.file is not None else None,
+        problems=problems,
+        environment=environment,
+    )

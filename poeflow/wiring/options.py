@@ -1,0 +1,47 @@
+"""How to run a flow: what a caller may choose."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from poeflow.clock import Clock, SystemClock
+from poeflow.digest import Json
+from poeflow.engine.budget import Budget
+from poeflow.events import Listener
+from poeflow.settings import process_environment
+from poeflow.spec.model import Limits
+from poeflow.user_config import UserConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to run a flow.
+
+    `inputs` are typed values, `texts` those of a command line (they win and are read as the
+    input's type asks), `inputs_file` a YAML or JSON file of values. Paths are relative to that
+    file, else to `folder`. `refresh` asks again where an answer is stored; `offline` asks a
+    simulator; `wait` is how many seconds to wait for another run to end. After a failure nothing
+    new is started; `keep_going` runs what does not need it, `fail_fast` does not even finish.
+    `allow_tools` lets the flow's own Python functions run. `limits` are the caller's own, of
+    which the smallest counts; `budget` is one that several runs share. `config` is the user's
+    configuration, None for the file they keep it in.
+    """
+
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    inputs_file: Path | None = None
+    folder: Path = field(default_factory=Path.cwd)
+    offline: bool = False
+    keep_going: bool = False
+    fail_fast: bool = False
+    refresh: bool = False
+    allow_tools: bool = False
+    allow_unpriced: bool = False
+    concurrency: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    budget: Budget | None = None
+    wait: float = 10.0
+    config: UserConfig | None = None
+    environ: Mapping[str, str] = field(default_factory=process_environment)
+    listen: Listener | None = None
+    clock: Clock = field(default_factory=SystemClock)

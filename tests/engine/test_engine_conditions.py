@@ -1,0 +1,174 @@
+"""Steps that do not run, why, and what that means for those that need them."""
+
+import pytest
+
+from poeflow.errors import BadRequestError, InvalidFlowError
+from poeflow.events import StepFailed, StepSkipped
+
+HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
+
+
+def test_an_if_over_inputs_skips_before_its_attachments_are_looked_for(bench):
+    flow = HEAD + (
+        "inputs: {file: {default: none.txt}, wanted: {type: boolean, default: false}}\nsteps:\n"
+        "  read: {if: inputs.wanted, prompt: read, attachments: ['{{ inputs.file }}']}\n"
+        "  rest: {prompt: 'status {{ steps.read.status }}'}\n"
+    )
+    outcome = bench.run(flow)
+    assert outcome.skipped == {"read": "inputs.wanted does not hold"}
+    assert bench.prompts() == ["status skipped"]
+    assert outcome.exit_code == 0
+    assert [e.reason for e in bench.events if isinstance(e, StepSkipped)] == [
+        "inputs.wanted does not hold"
+    ]
+    with pytest.raises(InvalidFlowError, match=r"none\.txt does not exist"):
+        bench.run(flow, inputs={"wanted": True})
+
+
+def test_an_if_over_an_answer_decides_once_that_is_there(bench, scripted):
+    scripted("- {match: {text: sort}, answer: {text: bug}}\n")
+    outcome = bench.run(
+        HEAD
+        + """\
+steps:
+  sort: {prompt: sort it}
+  bug: {if: steps.sort.text == 'bug', prompt: answer the bug}
+  idea: {if: "{{ steps.sort.text == 'idea' }}", prompt: answer the idea}
+  off: {if: false, prompt: never}
+outputs:
+  bug: "{{ steps.bug.status }}"
+  idea: "{{ steps.idea.text }}"
+"""
+    )
+    assert sorted(bench.prompts()) == ["answer the bug", "sort it"]
+    assert outcome.skipped == {
+        "idea": "{{ steps.sort.text == 'idea' }} does not hold",
+        "off": "if: false",
+    }
+    assert outcome.outputs == {"bug": "ok", "idea": None}
+
+
+def test_each_item_has_its_own_if_and_all_leaves_out_the_skipped(bench):
+    outcome = bench.run(
+        HEAD
+        + """\
+steps:
+  say: {for_each: [a, b, c], if: item != 'b', render: "{{ item }}"}
+  list: {render: "{{ steps.say.all | map(attribute='text') | join }} {{ steps.say['b'].status }}"}
+"""
+    )
+    assert outcome.outputs == {"list": "ac skipped"}
+    assert outcome.skipped == {"say[b]": "item != 'b' does not hold"}
+
+
+def test_a_whole_fan_out_is_skipped_before_its_list_is_asked_for(bench):
+    outcome = bench.run(
+        HEAD
+        + """\
+inputs: {go: {type: boolean, default: false}}
+steps:
+  find: {if: inputs.go, prompt: find, output: {format: json}}
+  say: {if: steps.find.status == 'ok', for_each: steps.find.data, prompt: "{{ item }}"}
+  count: {render: "{{ steps.say.all | length }} {{ steps.say.status }}"}
+"""
+    )
+    assert outcome.outputs == {"count": "0 skipped"}
+    assert outcome.exit_code == 0
+
+
+FAILING = """\
+steps:
+  draft: {prompt: draft}
+  polish: {prompt: "polish {{ steps.draft.text }}"}
+  tell:
+    if: steps.draft.status == 'failed' or steps.polish.status == 'skipped'
+    render: |
+      draft {{ steps.draft.status }}: {{ steps.draft.error }}; polish {{ steps.polish.status }}
+    output: {save: told.txt}
+"""
+
+
+def test_a_step_whose_if_looks_at_a_status_runs_after_a_failure(bench, scripted, tmp_path):
+    scripted('- {match: {text: draft}, fault: "400"}\n')
+    outcome = bench.run(HEAD + FAILING)
+    assert isinstance(outcome.failures["draft"], BadRequestError)
+    assert outcome.skipped == {"polish": "draft failed"}
+    assert (tmp_path / "told.txt").read_text().startswith("draft failed: ")
+    assert (tmp_path / "told.txt").read_text().endswith("; polish skipped\n")
+    assert outcome.exit_code == 1
+
+
+def test_such_a_step_is_skipped_where_nothing_failed(bench):
+    outcome = bench.run(HEAD + FAILING)
+    assert list(outcome.skipped) == ["tell"]
+    assert outcome.exit_code == 0
+
+
+def test_continue_on_error_tolerates_a_failure(bench, scripted):
+    scripted('- {match: {text: draft}, fault: "400"}\n')
+    outcome = bench.run(
+        HEAD
+        + """\
+steps:
+  draft: {prompt: draft, continue_on_error: true}
+  after: {render: "draft {{ steps.draft.status }}"}
+"""
+    )
+    assert outcome.exit_code == 0
+    assert outcome.outputs == {"after": "draft failed"}
+    assert list(outcome.tolerated) == ["draft"]
+    assert not outcome.failures
+    assert [e.is_tolerated for e in bench.events if isinstance(e, StepFailed)] == [True]
+
+
+def test_other_items_go_on_where_a_failure_is_tolerated(bench, scripted):
+    scripted('- {match: {text: say b}, fault: "400"}\n')
+    outcome = bench.run(
+        HEAD
+        + """\
+steps:
+  say: {for_each: [a, b, c], prompt: "say {{ item }}", continue_on_error: true}
+  count:
+    render: "{% for one in steps.say.all %}{{ one.key }} {{ one.status }};{% endfor %}"
+"""
+    )
+    assert outcome.outputs == {"count": "a ok;b failed;c ok;"}
+    assert outcome.exit_code == 0
+
+
+def test_fail_fast_does_not_wait_for_what_is_under_way(bench, scripted):
+    scripted(
+        """\
+        - {match: {text: slow}, delay: 30, answer: {text: late}}
+        - {match: {text: bad}, fault: "400"}
+        """
+    )
+    outcome = bench.run(
+        HEAD + "steps:\n  slow: {prompt: slow}\n  bad: {prompt: bad}\n", fail_fast=True
+    )
+    assert outcome.exit_code == 1
+    assert outcome.skipped == {"slow": "bad failed"}
+
+
+def test_what_is_under_way_finishes_otherwise(bench, scripted):
+    scripted(
+        """\
+        - {match: {text: slow}, delay: 0.3, answer: {text: late}}
+        - {match: {text: bad}, fault: "400"}
+        """
+    )
+    outcome = bench.run(HEAD + "steps:\n  slow: {prompt: slow}\n  bad: {prompt: bad}\n")
+    assert outcome.results["slow"].text == "late"
+    assert list(outcome.failures) == ["bad"]
+
+
+def test_a_failure_all_would_share_stops_even_what_keeps_going(bench, scripted):
+    scripted('- {match: {text: ask}, fault: "402"}\n')
+    outcome = bench.run(
+        HEAD + 'steps:\n  say: {for_each: [a, b, c], prompt: "ask {{ item }}"}\n',
+        keep_going=True,
+        concurrency=1,
+    )
+    assert len(bench.simulator.requests) == 1
+    assert outcome.exit_code == 5
+    assert outcome.skipped == {"say[b]": "say[a] failed", "say[c]": "say[a] failed"}

@@ -1,0 +1,59 @@
+"""What bots draw: asked for whole, fetched into a folder, kept, and handed on."""
+
+import base64
+
+from poeflow.events import FileWritten
+
+HEAD = "poeflow: 1\nsteps:\n"
+DRAW = "  draw: {model: GPT-Image-1, prompt: an otter, output: {media: out/pictures}}\n"
+
+
+def test_a_picture_is_fetched_into_the_folder_and_named_by_its_content(bench, tmp_path):
+    outcome = bench.run(HEAD + DRAW)
+    (path,) = outcome.results["draw"].media
+    assert path.startswith("//out/pictures/")
+    file = tmp_path / path[2:]
+    assert file.suffix == ".png"
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert [e.path for e in bench.events if isinstance(e, FileWritten)] == [path[2:]]
+    assert "stream" not in bench.simulator.requests[0].json
+
+
+def test_it_comes_back_from_the_cache_when_it_is_deleted(bench, tmp_path):
+    outcome = bench.run(HEAD + DRAW)
+    file = tmp_path / outcome.results["draw"].media[0][2:]
+    data = file.read_bytes()
+    file.unlink()
+    asked = len(bench.simulator.requests)
+    bench.run(HEAD + DRAW)
+    assert file.read_bytes() == data
+    assert len(bench.simulator.requests) == asked
+
+
+def test_what_was_drawn_is_attached_to_a_later_prompt(bench, tmp_path):
+    outcome = bench.run(
+        HEAD
+        + DRAW
+        + "  see: {model: GPT-5.2, prompt: describe, attachments: [{from: steps.draw.media}]}\n"
+    )
+    data = (tmp_path / outcome.results["draw"].media[0][2:]).read_bytes()
+    chats = [request for request in bench.simulator.requests if request.json]
+    parts = chats[-1].json["messages"][-1]["content"]
+    assert parts[0] == {"type": "text", "text": "describe"}
+    url = parts[1]["image_url"]["url"]
+    assert base64.b64decode(url.partition(",")[2]) == data
+
+
+def test_an_answer_without_media_fails_and_shows_what_came(bench, scripted):
+    scripted("- {match: {text: otter}, answer: {text: I cannot draw otters.}}\n")
+    outcome = bench.run(HEAD + DRAW)
+    assert str(outcome.failures["draw"]) == (
+        'the answer has no media: "I cannot draw otters."; ask for a picture'
+    )
+
+
+def test_media_from_elsewhere_is_not_fetched(bench, scripted):
+    scripted("- {match: {text: otter}, answer: {text: 'https://evil.example/x.png'}}\n")
+    outcome = bench.run(HEAD + DRAW)
+    assert "evil.example" in str(outcome.failures["draw"])
+    assert "media_hosts" in str(outcome.failures["draw"])

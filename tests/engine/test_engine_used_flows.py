@@ -1,0 +1,113 @@
+"""A flow as a step of another: its inputs, its outputs, its failures, its files."""
+
+import pytest
+
+from poeflow.errors import InvalidFlowError
+
+CHILD = """\
+poeflow: 1
+inputs: {text: {}, times: {type: integer, default: 1}}
+defaults: {model: Claude-Sonnet-4.5}
+steps:
+  draft: {prompt: "draft {{ inputs.text }} x{{ inputs.times }}"}
+outputs: {short: "{{ steps.draft.text }}", twice: "{{ inputs.times * 2 }}"}
+"""
+
+
+def test_its_outputs_are_the_steps_and_its_own_defaults_apply(bench, scripted):
+    scripted("- {match: {text: draft cats x3}, answer: {text: about cats}}\n")
+    bench.write("parts/child.yaml", CHILD)
+    outcome = bench.run(
+        """\
+poeflow: 1
+steps:
+  topic: {render: cats}
+  about: {use: parts/child.yaml, with: {text: "{{ steps.topic.text }}", times: 3}}
+outputs: {is: "{{ steps.about.outputs.short }} {{ steps.about.outputs.twice }}"}
+"""
+    )
+    assert outcome.outputs == {"is": "about cats 6"}
+    assert [request.json["model"] for request in bench.simulator.requests] == ["Claude-Sonnet-4.5"]
+    assert list(outcome.results) == ["topic", "about/draft", "about"]
+
+
+def test_it_runs_once_for_each_item(bench):
+    bench.write("child.yaml", CHILD)
+    outcome = bench.run(
+        """\
+poeflow: 1
+steps:
+  about: {for_each: [cats, dogs], use: child.yaml, with: {text: "{{ item }}"}}
+"""
+    )
+    assert sorted(bench.prompts()) == ["draft cats x1", "draft dogs x1"]
+    assert {"about[cats]/draft", "about[dogs]/draft"} < set(outcome.results)
+    assert sorted(outcome.outputs["about"]) == ["cats", "dogs"]
+
+
+def test_its_failure_is_the_steps(bench, scripted):
+    scripted('- {match: {text: draft}, fault: "400"}\n')
+    bench.write("child.yaml", CHILD)
+    outcome = bench.run(
+        """\
+poeflow: 1
+steps:
+  about: {use: child.yaml, with: {text: x}}
+  after: {render: "{{ steps.about.outputs.short }}"}
+"""
+    )
+    assert list(outcome.failures) == ["about/draft"]
+    assert outcome.skipped == {"after": "about failed"}
+    assert outcome.exit_code == 1
+
+
+def test_a_value_that_does_not_fit_its_input_fails_the_step_that_passes_it(bench):
+    bench.write("child.yaml", CHILD)
+    outcome = bench.run(
+        """\
+poeflow: 1
+steps:
+  many: {render: lots}
+  about: {use: child.yaml, with: {text: x, times: "{{ steps.many.text }}"}}
+"""
+    )
+    assert str(outcome.failures["about"]) == (
+        "a.yaml:4:34: the input \"times\" must be an integer, not 'lots'"
+    )
+
+
+def test_what_is_known_before_is_told_before(bench):
+    bench.write(
+        "child.yaml",
+        "poeflow: 1\ninputs: {n: {}}\nsteps:\n"
+        "  a: {prompt: x, model: M, attachments: ['{{ inputs.n }}']}\n",
+    )
+    with pytest.raises(InvalidFlowError, match=r"child\.yaml:4:42: //none\.txt does not exist"):
+        bench.run("poeflow: 1\nsteps:\n  about: {use: child.yaml, with: {n: none.txt}}\n")
+
+
+def test_a_path_is_that_of_the_file_that_writes_it(bench):
+    bench.write("parts/default.md", "the default")
+    bench.write("given.md", "what was given")
+    bench.write(
+        "parts/child.yaml",
+        "poeflow: 1\ninputs: {f: {type: file, default: default.md}}\n"
+        "steps: {show: {render: '{{ read(inputs.f) }}'}}\n",
+    )
+    outcome = bench.run(
+        """\
+poeflow: 1
+steps:
+  one: {use: parts/child.yaml}
+  two: {use: parts/child.yaml, with: {f: given.md}}
+"""
+    )
+    assert outcome.outputs == {"one": {"show": "the default"}, "two": {"show": "what was given"}}
+
+
+def test_two_uses_never_write_one_file(bench):
+    bench.write("child.yaml", "poeflow: 1\nsteps: {a: {render: x, output: {save: same.md}}}\n")
+    outcome = bench.run(
+        "poeflow: 1\nsteps:\n  one: {use: child.yaml}\n  two: {use: child.yaml, needs: [one]}\n"
+    )
+    assert str(outcome.failures["two/a"]).startswith("//same.md was written by one/a already")
