@@ -1,0 +1,51 @@
+"""What can be said of a tool without importing what it runs."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from poeflow.digest import Json
+from poeflow.outputs.schemas import schema_faults
+from poeflow.outputs.shown import quoted
+from poeflow.spec.model import Tool
+from poeflow.spec.tree import Path
+
+MAX_NAME: Final = 64
+"""How long a function's name may be: https://platform.openai.com/docs/api-reference/chat."""
+_PARTS: Final = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
+_OPEN: Final = {"additionalProperties", "unevaluatedProperties", "patternProperties"}
+_KEYWORDS: Final = _PARTS | _OPEN | {"type", "properties", "required", "$defs", "description"}
+
+
+def tool_faults(tool: Tool) -> tuple[tuple[Path, str], ...]:
+    """Return what is wrong with a tool: (path of keys inside it, sentence) pairs.
+
+    A name that the API refuses, and parameters that are no JSON Schema of an object.
+    """
+    return tuple(_faults(tool))
+
+
+def _faults(tool: Tool) -> Iterator[tuple[Path, str]]:
+    if len(tool.name) > MAX_NAME:
+        yield ("name",), f"the name has {len(tool.name)} characters; at most {MAX_NAME} are taken"
+    faults = schema_faults(tool.parameters) if tool.parameters else ()
+    for path, sentence in faults or _of_object(tool.parameters):
+        yield ("parameters", *path), sentence
+
+
+def _of_object(parameters: dict[str, Json]) -> Iterator[tuple[Path, str]]:
+    """Yield why a valid schema is none of the arguments of a function."""
+    kind = parameters.get("type", "object")
+    if kind != "object":
+        yield ("type",), "arguments are an object; write type: object"
+        return
+    if parameters and not parameters.keys() & _KEYWORDS:
+        yield (), "it says nothing of arguments; put their names under properties:"
+        return
+    properties, required = parameters.get("properties"), parameters.get("required")
+    declared = properties if isinstance(properties, dict) else {}
+    if parameters.keys() & (_PARTS | _OPEN) or not isinstance(required, list):
+        return
+    for index, name in enumerate(required):
+        if name not in declared:
+            sentence = f"{quoted(str(name))} is required and not offered; add it to properties:"
+            yield ("required", index), sentence

@@ -1,0 +1,72 @@
+"""What is said of a tool before anything of it is imported."""
+
+import pytest
+
+from poeflow.check.tools import tool_faults
+from poeflow.spec.model import Tool
+
+CITY = {"city": {"type": "string"}}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"type": "object"},
+        {"properties": CITY},
+        {"type": "object", "properties": CITY, "required": ["city"]},
+        {"$ref": "#/$defs/place", "$defs": {"place": {"properties": CITY}}, "required": ["city"]},
+        {"allOf": [{"properties": CITY}], "required": ["city"]},
+        {"type": "object", "additionalProperties": True, "required": ["city"]},
+        {"patternProperties": {"^c": {}}, "required": ["city"]},
+    ],
+)
+def test_an_object_of_arguments_is_right(parameters):
+    assert tool_faults(Tool(name="a" * 64, parameters=parameters, run="no.such:thing")) == ()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "path", "sentence"),
+    [
+        (
+            CITY,
+            ("parameters",),
+            "it says nothing of arguments; put their names under properties:",
+        ),
+        (
+            {"type": "array", "items": {}},
+            ("parameters", "type"),
+            "arguments are an object; write type: object",
+        ),
+        (
+            {"type": ["object", "null"]},
+            ("parameters", "type"),
+            "arguments are an object; write type: object",
+        ),
+        (
+            {"properties": CITY, "required": ["city", "town"]},
+            ("parameters", "required", 1),
+            '"town" is required and not offered; add it to properties:',
+        ),
+        (
+            {"required": ["city"]},
+            ("parameters", "required", 0),
+            '"city" is required and not offered; add it to properties:',
+        ),
+    ],
+)
+def test_what_is_no_object_of_arguments_is_told(parameters, path, sentence):
+    assert tool_faults(Tool(name="get", parameters=parameters)) == ((path, sentence),)
+
+
+def test_what_is_no_schema_is_told_where_it_stands():
+    parameters = {"properties": {"city": {"type": "text"}}, "required": ["town"]}
+    [(path, sentence)] = tool_faults(Tool(name="get", parameters=parameters))
+    assert path == ("parameters", "properties", "city", "type")
+    assert "text" in sentence
+
+
+def test_a_name_has_at_most_64_characters():
+    assert tool_faults(Tool(name="a" * 65)) == (
+        (("name",), "the name has 65 characters; at most 64 are taken"),
+    )
