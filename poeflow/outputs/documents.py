@@ -86,7 +86,7 @@ def found(text: str, fits: Callable[[Json], bool]) -> Json:
     those = blocks(text)
     marked = [block for block in those if block.label in _JSON_LABELS]
     documents = _in_blocks(marked or those, is_marked=bool(marked))
-    return _only(documents or list(_in_prose(text)), fits, reason)
+    return _only(documents or _in_prose(text), fits, reason)
 
 
 def refuse_unusable(data: Json) -> int:
@@ -139,17 +139,17 @@ def _in_prose(text: str) -> Iterator[Json]:
     opening = _OPENING.search(text)
     while opening is not None:
         at = opening.start()
-        try:
-            data, end = _decoded(text, at)
-        except NotJsonError:
-            aside = _IN_PROSE.match(text, at)
-            if aside is None:
-                yield tolerant(_part(text, at))
-                return
+        aside = _IN_PROSE.match(text, at)
+        if aside is not None:
             end = aside.end()
             with contextlib.suppress(NotJsonError):
-                yield tolerant(aside[0])
+                yield _either(aside[0])
         else:
+            try:
+                data, end = _decoded(text, at)
+            except NotJsonError:
+                yield tolerant(_part(text, at))
+                return
             yield data
         opening = _OPENING.search(text, end)
 

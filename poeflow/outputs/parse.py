@@ -66,14 +66,6 @@ def read(output: Output, text: str, schema: Schema | None) -> Reading:
     return Reading(text=text, data=data, value=value, faults=faults)
 
 
-def data_of(output: Output, text: str) -> Json:
-    """Return the data an answer holds, None where the format is plain text. Raises `StepError`."""
-    reading = read(output, text, None)
-    if reading.faults:
-        raise StepError("; ".join(reading.faults), hint="ask for the format in the prompt")
-    return reading.data
-
-
 def json_in(text: str, schema: Schema | None = None) -> Json:
     """Return the one JSON document in a text. Raises `StepError`."""
     try:
