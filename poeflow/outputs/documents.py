@@ -20,6 +20,7 @@ MAX_DEPTH: Final = 64
 _MAX_BITS: Final = 1024
 """A longer integer is beyond every float; strict readers elsewhere refuse it as well."""
 _MAX_DOCUMENTS: Final = 20
+_MAX_TRIES: Final = 1_000
 _TOO_DEEP: Final = f"it is nested deeper than {MAX_DEPTH} levels"
 _TOO_LONG: Final = "a number has too many digits"
 _JSON_LABELS: Final = ("json", "json5", "jsonc")
@@ -136,9 +137,11 @@ def _in_blocks(those: Iterable[Block], *, is_marked: bool) -> list[Json]:
 
 def _in_prose(text: str) -> Iterator[Json]:
     """Yield the objects and lists that stand among words, never one out of another's inside."""
-    opening = _OPENING.search(text)
+    opening, tries = _OPENING.search(text), 0
     while opening is not None:
-        at = opening.start()
+        at, tries = opening.start(), tries + 1
+        if tries > _MAX_TRIES:
+            raise UnusableError("there are too many brackets among its words")
         aside = _IN_PROSE.match(text, at)
         if aside is not None:
             end = aside.end()

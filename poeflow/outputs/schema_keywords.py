@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 Errors = Iterator["ValidationError"]
 Keyword = Callable[[Any, Any, Any, Any], Errors | None]
-MAX_EFFORT: Final = 1_000_000
+MAX_EFFORT: Final = 300_000
+"""Ten times what the longest answers of today's models need; two seconds or so."""
 _CHARACTERS_A_STEP: Final = 100
 
 
@@ -23,7 +24,7 @@ class TooMuchWorkError(Exception):
 
 
 class Effort:
-    """What one check may still cost: a step for each keyword, more for long messages."""
+    """What one check may still cost: a step for each keyword and error, more for long messages."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -46,7 +47,7 @@ def _counted(keyword: Keyword, effort: Effort) -> Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Errors:
         effort.spend(1)
         for error in keyword(validator, value, instance, schema) or ():
-            effort.spend(len(error.message) // _CHARACTERS_A_STEP)
+            effort.spend(1 + len(error.message) // _CHARACTERS_A_STEP)
             yield error
 
     return check
@@ -78,13 +79,20 @@ def _pattern(_validator: Any, pattern: Any, instance: Any, _schema: Any) -> Erro
         yield _error(f"{shown(instance)} does not match the pattern {one_line(pattern)}")
 
 
+def _properties(validator: Any, known: Any, instance: Any, _schema: Any) -> Errors:
+    if isinstance(instance, dict):
+        for key, subschema in known.items():
+            if key in instance:
+                yield from _value(validator, subschema, key, instance[key])
+
+
 def _pattern_properties(validator: Any, patterns: Any, instance: Any, _schema: Any) -> Errors:
     if isinstance(instance, dict):
         for pattern, subschema in patterns.items():
             matcher = compiled(pattern)
             for key, value in instance.items():
                 if matcher.is_in(key):
-                    yield from validator.descend(value, subschema, path=key, schema_path=pattern)
+                    yield from _value(validator, subschema, key, value)
 
 
 def _additional_properties(validator: Any, rest: Any, instance: Any, schema: Any) -> Errors:
@@ -102,12 +110,15 @@ def _unevaluated_properties(validator: Any, rest: Any, instance: Any, schema: An
 
 def _others(validator: Any, rest: Any, instance: Any, known: set[str | int]) -> Errors:
     for key, value in instance.items():
-        if key in known:
-            continue
-        if rest is False:
-            yield _error(f"the key {quoted(key)} is not allowed")
-        else:
-            yield from validator.descend(value, rest, path=key)
+        if key not in known:
+            yield from _value(validator, rest, key, value)
+
+
+def _value(validator: Any, schema: Any, key: str, value: Any) -> Errors:
+    if schema is False:
+        yield _error(f"the key {quoted(key)} is not allowed")
+    else:
+        yield from validator.descend(value, schema, path=key)
 
 
 def _unevaluated_items(validator: Any, rest: Any, instance: Any, schema: Any) -> Errors:
@@ -141,6 +152,7 @@ OURS: Final[Mapping[str, Keyword]] = {
     "required": _required,
     "dependentRequired": _dependent_required,
     "pattern": _pattern,
+    "properties": _properties,
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,
     "unevaluatedProperties": _unevaluated_properties,

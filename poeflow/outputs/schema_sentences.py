@@ -109,7 +109,7 @@ def _branch(error: "ValidationError") -> "ValidationError | None":
         return None
     deepest = max(len(each.relative_path) for each in context)
     those = [each for each in context if len(each.relative_path) == deepest]
-    forms = {each.relative_schema_path[0] for each in those}
+    forms = {next(iter(each.relative_schema_path), None) for each in those}
     return those[0] if len(forms) == 1 else None
 
 

@@ -75,6 +75,7 @@ def test_a_document_in_a_fence_is_read(text, data):
         ("It is {'a': 1}, as {asked}.", {"a": 1}),
         ('{"a": 1} is {"a":1}.', {"a": 1}),
         ("Words, then [] and nothing.", []),
+        ("[a] " * 999 + "[1]", [1]),
     ],
 )
 def test_a_document_among_words_is_read(text, data):
@@ -131,6 +132,7 @@ RANGE = "NaN, Infinity and numbers beyond 1.8e308 are not JSON"
             f"it has {MAX_TEXT + 1:,} characters, at most {MAX_TEXT:,} are read",
         ),
         ('{"a": 1}\n{"a": 2}', "there are several different documents, and one is wanted"),
+        ("[a] " * 1_001, "there are too many brackets among its words"),
         ("[1] and [2]", "there are several different documents, and one is wanted"),
     ],
 )
