@@ -147,7 +147,7 @@ def _json_schema(expectation: Expectation, reading: Reading) -> Finding:
     try:
         data = json_in(reading.text, schema) if reading.data is None else reading.data
     except StepError as error:
-        return expected, error.message
+        return expected, f"that {error.message}"
     faults = schema.faults(data)
     more = len(faults) - _MAX_FAULTS
     told = "; ".join(faults[:_MAX_FAULTS]) + (f"; and {more} more" if more > 0 else "")

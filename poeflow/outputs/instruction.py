@@ -21,11 +21,11 @@ def instruction(output: Output, schema: Mapping[str, Json] | None) -> str:
         return ""
     form = {"yaml": "YAML document", "csv": "CSV table with a header row"}
     document = form.get(output.format or "", "JSON document")
-    what = "its rows, as objects," if output.format == "csv" else "it"
+    what = "Its rows, as objects," if output.format == "csv" else "It"
     where = "in a fenced code block" if output.extract == "fenced" else "without a code fence"
     return (
         f"Answer with one {document} only, {where} and with no words around it."
-        f" By this JSON Schema {what} must be valid:\n{_marked(schema)}"
+        f" {what} must be valid by this JSON Schema:\n{_marked(schema)}"
     )
 
 
