@@ -1,6 +1,6 @@
 """Makes the rules of a script ready to play: patterns, templates, recipes and files."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from poeflow.simulator.faults import Recipe, read_recipes
 from poeflow.simulator.media import Media
 from poeflow.simulator.rules import MediaFile, Rule
 from poeflow.simulator.wording import Wording
+from poeflow.spec.patterns import HINT, Pattern, PatternError, compiled
 from poeflow.spec.tree import Document, Path
 
 MAX_MEDIA_BYTES: Final = 50 * 1024 * 1024
@@ -35,7 +36,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A rule with what was made of its texts."""
 
     rule: Rule
-    pattern: Any
+    pattern: Pattern | None
     recipes: tuple[Recipe, ...]
     delay: float
     media: Media | None
@@ -81,20 +82,11 @@ class Preparation:
             hint = "remove error: or tool_calls:"
             self._note(index, ("answer", "error"), '"error" cannot stand beside tool calls', hint)
 
-    def _pattern(self, index: int, regex: str | None) -> Any:
-        if regex is None:
-            return None
-        import re2
-
-        options = re2.Options()
-        options.log_errors = False
+    def _pattern(self, index: int, regex: str | None) -> Pattern | None:
         try:
-            return re2.compile(regex, options=options)
-        except re2.error as error:
-            reason = error.args[0]
-            told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-            hint = "write it in RE2 syntax: no look-around, no back references"
-            self._note(index, ("match", "regex"), f"the pattern is not valid: {told}", hint)
+            return compiled(regex) if regex is not None else None
+        except PatternError as error:
+            self._note(index, ("match", "regex"), str(error), HINT)
             return None
 
     def _recipes(self, index: int, text: str) -> tuple[Recipe, ...]:

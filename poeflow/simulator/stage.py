@@ -110,8 +110,7 @@ def _meets(prepared: Prepared, asked: Asked) -> bool:
         return False
     if match.system is not None and match.system not in _system(asked):
         return False
-    readable = asked.prompt.encode("utf-8", "replace").decode()
-    return prepared.pattern is None or prepared.pattern.search(readable) is not None
+    return prepared.pattern is None or prepared.pattern.is_in(asked.prompt)
 
 
 def _system(asked: Asked) -> str:

@@ -10,7 +10,7 @@ THIRD_PARTY = {
     "outputs": {"jsonschema", "referencing", "pyjson5"},
     "client": {"httpx", "h11", "certifi", "platformdirs"},
     "templates": {"jinja2", "yaml"},
-    "simulator": {"h11", "re2", "jinja2"},
+    "simulator": {"h11", "jinja2"},
     "report": {"rich"},
     "cli": {"click", "dotenv"},
 }
@@ -25,7 +25,7 @@ LATE = {
     "jsonschema": "0.1 s, needed only where the typed decode failed or an answer has a schema",
     "platformdirs": "needed only where a list of models is kept",
     "pyjson5": "0.02 s, needed only where an answer is nearly JSON",
-    "re2": "a C++ library, needed only where a schema has a pattern",
+    "re2": "a C++ library, needed only where there is a pattern",
     "referencing": "comes with jsonschema",
 }
 """What may be imported where it is used, and why."""
