@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from poeflow.api import load as load
     from poeflow.api import plan as plan
     from poeflow.api import run as run
+    from poeflow.api import status as status
     from poeflow.client.aio import AsyncPoeClient as AsyncPoeClient
     from poeflow.client.answers import Completion as Completion
     from poeflow.client.answers import CompletionChunk as CompletionChunk
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from poeflow.errors import TruncatedStreamError as TruncatedStreamError
     from poeflow.errors import UsageError as UsageError
     from poeflow.events import Event as Event
+    from poeflow.facts import Fact as Fact
     from poeflow.problems import Problem as Problem
     from poeflow.simulator.server import Simulator as Simulator
     from poeflow.spec.load import FlowFile as FlowFile
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "poeflow.api": "arun check load plan run",
+    "poeflow.api": "arun check load plan run status",
     "poeflow.client.aio": "AsyncPoeClient",
     "poeflow.client.answers": "Completion CompletionChunk",
     "poeflow.client.commands": "Timeouts",
@@ -60,6 +62,7 @@ _HOMES = {
         " RateLimitError TruncatedStreamError UsageError"
     ),
     "poeflow.events": "Event",
+    "poeflow.facts": "Fact",
     "poeflow.problems": "Problem",
     "poeflow.simulator.server": "Simulator",
     "poeflow.spec.load": "FlowFile",

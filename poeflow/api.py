@@ -1,4 +1,4 @@
-"""The front door: load, check, plan and run flows from Python."""
+"""The front door: load, check, plan, look at and run flows from Python."""
 
 import asyncio
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from poeflow.engine.plan import Plan
 from poeflow.engine.run import Outcome
 from poeflow.errors import InvalidFlowError
+from poeflow.facts import Fact
 from poeflow.files import Project
 from poeflow.problems import Problem, errors_only
 from poeflow.spec.load import FlowFile
@@ -13,6 +14,7 @@ from poeflow.spec.load import load as load_file
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.running import planned, run_checked
+from poeflow.wiring.surveying import facts_of
 
 
 def load(path: str | Path) -> FlowFile:
@@ -44,6 +46,16 @@ def plan(path: str | Path, options: RunOptions | None = None) -> Plan:
     `InvalidFlowError` or `UsageError`.
     """
     return planned(checkup(*_located(path)), options or RunOptions())[0]
+
+
+def status(path: str | Path, options: RunOptions | None = None) -> tuple[Fact, ...]:
+    """Return how every instance of the flow at `path` stands, with all reasons.
+
+    An instance is fresh, new, stale, missing, edited, skipped, or unknown until another has run.
+    Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
+    or `StaleError` where the lock cannot be used.
+    """
+    return facts_of(checkup(*_located(path)), options or RunOptions())
 
 
 def run(path: str | Path, *, offline: bool = False, **options: object) -> Outcome:

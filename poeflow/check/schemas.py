@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from poeflow.check.tools import tool_faults
 from poeflow.digest import Json
 from poeflow.files import FileProblem, Project
 from poeflow.outputs.expect import expectation_faults
@@ -25,9 +26,7 @@ def schemas(project: Project, file: FlowFile) -> Iterator[Problem]:
             own = (*path, "expect", index)
             yield from _told(file, own, expectation_faults(expectation))
         for index, tool in enumerate(step.tools or ()):
-            if tool.parameters:
-                own = (*path, "tools", index, "parameters")
-                yield from _told(file, own, schema_faults(tool.parameters))
+            yield from _told(file, (*path, "tools", index), tool_faults(tool))
 
 
 def _output(

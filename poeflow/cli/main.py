@@ -11,11 +11,14 @@ from poeflow.cli.failures import BROKEN_PIPE, close_stdout, exit_code_of
 from poeflow.spec.hints import did_you_mean
 
 COMMANDS: Final = {
+    "accept": "Keep output files that were edited by hand.",
+    "cache": "Look into the store of answers, and make it smaller.",
     "check": "Find every mistake in flows, without running them.",
     "completion": "Print the script that makes a shell complete poeflow.",
     "graph": "Draw a flow as Mermaid or DOT.",
     "init": "Write a first flow to start from.",
     "models": "List the bots, or show one with its parameters.",
+    "plan": "Say what a run would do and why, and send nothing.",
     "run": "Run flows.",
     "schema": "Print the JSON Schema of flow files.",
     "simulate": "Serve a local stand-in for Poe.",

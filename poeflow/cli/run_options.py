@@ -25,6 +25,8 @@ class Chosen(TypedDict):
     keep_going: bool
     fail_fast: bool
     refresh: bool
+    force: bool
+    locked: bool
     allow_tools: bool
     allow_unpriced: bool
     max_requests: int | None
@@ -50,6 +52,7 @@ def run_options(checkups: Sequence[Checkup], options: Chosen) -> RunOptions:
         keep_going=options["keep_going"],
         fail_fast=options["fail_fast"],
         refresh=options["refresh"],
+        force=options["force"],
         allow_tools=options["allow_tools"],
         allow_unpriced=options["allow_unpriced"],
         concurrency=options["concurrency"],

@@ -10,7 +10,8 @@ from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest
 from poeflow.client.progress import Progress
-from poeflow.engine.fingerprint import fingerprint
+from poeflow.digest import Json, sha256_of_json
+from poeflow.engine.fingerprint import identity
 from poeflow.engine.means import Means, no_key
 from poeflow.engine.result import Source
 from poeflow.engine.telling import told
@@ -44,8 +45,8 @@ FLAGS: Final = {
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request with what decides how it is answered.
 
-    `step` is the instance it is for, `sample` counts the answers to one request from 0. `accept`
-    are the flags an answer may have.
+    `step` is the instance it is for, `sample` counts the answers to one request from 0. `known` is
+    the fingerprint of a request that the lock has as answered: it is not asked again.
     """
 
     step: str
@@ -53,6 +54,28 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     output: Output = Output()
     sample: int = 0
+    known: str | None = None
+
+
+class UnaskedError(errors.PoeflowError):
+    """Nothing was sent, and that is no failure."""
+
+
+class NotStoredError(UnaskedError):
+    """A request would have to be sent, and nothing is sent now."""
+
+    def __init__(self, asked: Asked, identity: str) -> None:
+        super().__init__(f"{asked.step} must be asked")
+        self.asked = asked
+        self.identity = identity
+
+
+class KnownError(UnaskedError):
+    """A request was answered by the last run, as the lock says, and the answer is not here."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__("the answer is not here")
+        self.identity = identity
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,17 +101,21 @@ class Asker:
         `others` are asked in turn where the first fails in a way another model may not. The same
         request twice at the same time is asked once.
         """
-        identity = self._identity(asked)
-        under_way = self._asking.get(identity)
+        fingerprint = self._identity(asked)
+        under_way = self._asking.get(fingerprint)
         if under_way is not None:
             answer = await asyncio.shield(under_way)
             return msgspec.structs.replace(answer, source="cached")
-        stored = self._stored(asked, identity)
+        stored = self._stored(asked, fingerprint)
         if stored is not None:
             return stored
-        future = self._asking[identity] = asyncio.get_running_loop().create_future()
+        if fingerprint == asked.known:
+            raise KnownError(fingerprint)
+        if not self._means.asks:
+            raise NotStoredError(asked, fingerprint)
+        future = self._asking[fingerprint] = asyncio.get_running_loop().create_future()
         try:
-            answer = await self._ask(asked, identity, others)
+            answer = await self._ask(asked, fingerprint, others)
         except BaseException as error:
             if future.cancelled() or isinstance(error, asyncio.CancelledError):
                 future.cancel()
@@ -100,21 +127,52 @@ class Asker:
             future.set_result(answer)
             return answer
         finally:
-            del self._asking[identity]
+            del self._asking[fingerprint]
+
+    def ended(self, asked: Asked) -> Answer | None:
+        """Return the last answer of the conversation a request began before, None where it did not.
+
+        Then neither tools nor repairs are needed again.
+        """
+        if self._means.refresh or not asked.settings.cache:
+            return None
+        first = self._identity(asked)
+        entry = self._means.answers.end(first)
+        if entry is None:
+            return None
+        completion = Completion(entry.answer)
+        if not is_accepted(completion, asked.output):
+            return None
+        return Answer(
+            completion=completion,
+            source="cached",
+            fingerprint=first,
+            answered_by=entry.answered_by,
+        )
+
+    async def keep_end(self, first: Answer, last: Answer) -> None:
+        """Keep how a conversation ended that took more than one request."""
+        if first.fingerprint != last.fingerprint:
+            link = self._means.answers.link
+            await asyncio.to_thread(link, first.fingerprint, last.fingerprint)
 
     def takes_schemas(self, provider: str) -> bool:
         """Whether a provider heeds `response_format`."""
         return self._means.provider(provider).takes_schemas
 
     def _identity(self, asked: Asked) -> str:
-        provider = self._means.provider(asked.settings.provider)
-        return fingerprint(asked.request, provider=provider.origin, sample=asked.sample)
+        return sha256_of_json(self.whole(asked))
 
-    def _stored(self, asked: Asked, identity: str) -> Answer | None:
+    def whole(self, asked: Asked) -> dict[str, Json]:
+        """Return what makes a request the one it is, attachments as hashes."""
+        provider = self._means.provider(asked.settings.provider)
+        return identity(asked.request, provider=provider.origin, sample=asked.sample)
+
+    def _stored(self, asked: Asked, fingerprint: str) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
         if self._means.refresh or not asked.settings.cache:
             return None
-        stored = self._means.answers.entry(identity)
+        stored = self._means.answers.entry(fingerprint)
         if stored is None:
             return None
         completion = Completion(stored.answer)
@@ -123,11 +181,11 @@ class Asker:
         return Answer(
             completion=completion,
             source="cached",
-            fingerprint=identity,
+            fingerprint=fingerprint,
             answered_by=stored.answered_by,
         )
 
-    async def _ask(self, asked: Asked, identity: str, others: Iterable[Asked]) -> Answer:
+    async def _ask(self, asked: Asked, fingerprint: str, others: Iterable[Asked]) -> Answer:
         answered_by: str | None = None
         try:
             completion = await self._send(asked)
@@ -138,14 +196,19 @@ class Asker:
             if standing_in is None:
                 raise
             completion, answered_by = standing_in
+        whole = self.whole(asked)
         storing = asyncio.to_thread(
-            self._means.answers.put, identity, completion.raw, answered_by=answered_by
+            self._means.answers.put,
+            fingerprint,
+            completion.raw,
+            answered_by=answered_by,
+            request=whole,
         )
         await asyncio.shield(asyncio.ensure_future(storing))
         return Answer(
             completion=completion,
             source="asked",
-            fingerprint=identity,
+            fingerprint=fingerprint,
             answered_by=answered_by,
         )
 

@@ -11,8 +11,9 @@ from typing import Final
 
 import msgspec
 
-from poeflow.engine.asking import Asker
+from poeflow.engine.asking import Asker, UnaskedError
 from poeflow.engine.means import Means
+from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Planner
 from poeflow.engine.result import Source, StepResult
 from poeflow.engine.saving import Saver
@@ -20,6 +21,7 @@ from poeflow.engine.telling import Teller
 from poeflow.engine.toolboxes import Toolboxes
 from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.events import StepFailed, StepFinished, StepSkipped
+from poeflow.facts import Fact
 
 SHARED: Final = frozenset({5, 8, 9})
 """Exit codes of failures that every step would meet: account, disk, budget."""
@@ -45,12 +47,15 @@ class Course:
         planner: Planner,
         toolboxes: Toolboxes,
         *,
+        memory: Memory,
         concurrency: int,
         persistence: Persistence,
     ) -> None:
         self.means = means
         self.planner = planner
         self.toolboxes = toolboxes
+        self.memory = memory
+        self.facts: dict[str, Fact] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self.asker = Asker(means, elapsed=self.elapsed)
         self.saver = Saver(means, elapsed=self.elapsed)
@@ -99,6 +104,8 @@ class Course:
                 raise NotStartedError(reason)
             try:
                 yield
+            except UnaskedError:
+                raise
             except PoeflowError as error:
                 if not is_tolerated:
                     self._stop(name, error)

@@ -2,15 +2,22 @@
 
 from typing import Final
 
+import msgspec
+
 from poeflow.client.messages import ChatRequest, DataUrl
-from poeflow.digest import sha256_of, sha256_of_json
+from poeflow.digest import Json, sha256_of, sha256_of_json
 
 VERSION: Final = 1
 _NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
 
 
 def fingerprint(request: ChatRequest, *, provider: str, sample: int = 0) -> str:
-    """Return the sha256 of the canonical request.
+    """Return the sha256 of the canonical identity of a request."""
+    return sha256_of_json(identity(request, provider=provider, sample=sample))
+
+
+def identity(request: ChatRequest, *, provider: str, sample: int = 0) -> dict[str, Json]:
+    """Return what makes a request the one it is, as plain data.
 
     `provider` is its name, or its origin where the base URL was overridden. Attachments count by
     media type and bytes; whether the answer streams does not count. The first of several samples
@@ -20,7 +27,8 @@ def fingerprint(request: ChatRequest, *, provider: str, sample: int = 0) -> str:
     whole: dict[str, object] = {"version": VERSION, "provider": provider, "body": body}
     if sample:
         whole["sample"] = sample
-    return sha256_of_json(whole)
+    plain: dict[str, Json] = msgspec.to_builtins(whole)
+    return plain
 
 
 def _by_hash(url: DataUrl) -> str:

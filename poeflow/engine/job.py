@@ -4,14 +4,19 @@ import msgspec
 
 from poeflow.client.messages import Message, TextPart
 from poeflow.engine.prepare import Prepared
+from poeflow.engine.recipe import read_parts
 from poeflow.engine.texts import Values
 from poeflow.spec.resolve import Settings
+from poeflow.store.lockfile import Block
+from poeflow.templates.reader import Reads
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """An instance at work: `name` is what events call it, `before` the conversation it continues.
 
-    `sample` counts the answers to one request from 0.
+    `sample` counts the answers to one request from 0. `locked` is what the lock has of it;
+    `is_wanted` asks for the answer even where that says that it is known. `reads` takes up what its
+    templates read.
     """
 
     prepared: Prepared
@@ -19,6 +24,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     values: Values
     before: tuple[Message, ...] = ()
     sample: int = 0
+    locked: Block | None = None
+    is_wanted: bool = False
+    reads: Reads = msgspec.field(default_factory=Reads)
+
+    @property
+    def read_parts(self) -> dict[str, str]:
+        """What its templates have read, with hashes."""
+        return read_parts(self.reads)
+
+    @property
+    def known(self) -> str | None:
+        """The fingerprint of a request that need not be sent, as far as the lock knows."""
+        is_asked = self.is_wanted or self.locked is None
+        return None if is_asked or self.locked is None else self.locked.request
 
     @property
     def step(self) -> str:

@@ -9,6 +9,7 @@ from poeflow.client.download import Rules
 from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.engine.budget import Budget
+from poeflow.engine.output_files import OutputFiles
 from poeflow.errors import AccountError
 from poeflow.events import Listener
 from poeflow.files import Project
@@ -40,7 +41,8 @@ class Means:
 
     `providers` are those the flow names, by name. `keys` are known only to keep them out of
     attachments. `catalogue` is the project's kept list of bots. `simulated` marks every answer;
-    `refresh` asks even where one is stored.
+    `refresh` asks even where one is stored; without `asks` nothing is sent or written. `force`
+    replaces files that were edited.
     """
 
     project: Project
@@ -48,6 +50,7 @@ class Means:
     providers: Mapping[str, Provider]
     answers: Cache
     ledger: Ledger
+    files: OutputFiles
     budget: Budget
     clock: Clock
     listen: Listener
@@ -56,6 +59,8 @@ class Means:
     keys: tuple[Secret, ...] = ()
     catalogue: Catalogue | None = None
     refresh: bool = False
+    asks: bool = True
+    force: bool = False
 
     def declared(self, model: str, parameters: dict[str, Json]) -> dict[str, Json]:
         """Return a bot's own parameters as the catalogue spells their values: 8 as `"8"`."""

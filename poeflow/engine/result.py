@@ -21,6 +21,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     paths of the files it drew, `outputs` those of a flow that was used, `samples` every answer
     where several were asked for. `fingerprint` is None for a render step, `answered_by` the model
     that stood in for the step's own, `conversation` what was said where another step goes on.
+    `reads` are the files and patterns its templates read, with their hashes, `files` those it
+    wrote, by project path.
     """
 
     text: str
@@ -39,6 +41,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str | None = None
     answered_by: str | None = None
     conversation: tuple[Message, ...] = ()
+    reads: Mapping[str, str] = {}
+    files: Mapping[str, str] = {}
 
     @property
     def prompt_tokens(self) -> int | None:

@@ -9,11 +9,13 @@ from poeflow.engine.budget import Spent
 from poeflow.engine.course import Course, Persistence
 from poeflow.engine.flow_run import FlowRun
 from poeflow.engine.means import Means
+from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.result import StepResult
 from poeflow.engine.toolboxes import Toolboxes
 from poeflow.errors import PoeflowError, most_serious
 from poeflow.events import RunFinished, RunStarted
+from poeflow.facts import Fact
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,7 @@ async def run_plan(
     planner: Planner,
     means: Means,
     toolboxes: Toolboxes,
+    memory: Memory,
     *,
     persistence: Persistence,
 ) -> Outcome:
@@ -46,7 +49,12 @@ async def run_plan(
     new is started unless `persistence` says so; what is under way is paid for and finishes.
     """
     course = Course(
-        means, planner, toolboxes, concurrency=plan.concurrency, persistence=persistence
+        means,
+        planner,
+        toolboxes,
+        memory=memory,
+        concurrency=plan.concurrency,
+        persistence=persistence,
     )
     means.listen(
         RunStarted(at=0.0, flow=plan.file.name, steps=plan.order, simulated=means.simulated)
@@ -59,11 +67,40 @@ async def run_plan(
     outputs: dict[str, Json] = {}
     if not any(state.blocks for state in flow.states.values()):
         try:
-            outputs = flow.outputs()
+            outputs = await flow.outputs()
         except PoeflowError as error:
             began = course.elapsed()
             course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
     return _finished(course, outputs)
+
+
+async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> tuple[Fact, ...]:
+    """Return how every instance stands, in order; nothing is sent, run or written.
+
+    `means` are those of a run that does not ask.
+    """
+    course = Course(
+        means,
+        planner,
+        Toolboxes({}),
+        memory=memory,
+        concurrency=plan.concurrency,
+        persistence=Persistence(keep_going=True),
+    )
+    try:
+        await FlowRun(plan, course).run()
+    except* PoeflowError as errors:
+        raise errors.exceptions[0] from None
+    gone = sorted(memory.names - course.facts.keys())
+    blocked = {fact.id for fact in course.facts.values() if fact.state == "unknown"}
+    return (
+        *course.facts.values(),
+        *(
+            Fact(id=name, state="stale", reasons=("it is not in the flow any more",))
+            for name in gone
+            if not any(name.startswith((f"{one}[", f"{one}/")) for one in blocked)
+        ),
+    )
 
 
 def _finished(course: Course, outputs: dict[str, Json]) -> Outcome:

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from poeflow.client.download import download, wanted
 from poeflow.client.network import Internet
 from poeflow.digest import sha256_of
+from poeflow.engine.asking import UnaskedError
 from poeflow.engine.means import Means
+from poeflow.engine.output_files import Standing, text_digest
 from poeflow.errors import StepError
-from poeflow.events import FileWritten
+from poeflow.events import FileWritten, Warned
 from poeflow.files import check_output_path
 from poeflow.outputs.media import file_name, urls_in
 from poeflow.outputs.write import file_bytes
+from poeflow.store.lockfile import Block
 
 
 class Saver:
@@ -25,12 +28,18 @@ class Saver:
         self._means = means
         self._elapsed = elapsed
         self._claims: dict[str, str] = {}
+        self.standing: dict[str, Standing] = {}
         self._internet = Internet()
 
-    async def text(self, instance: str, path: str, text: str, *, relative_to: str) -> None:
+    async def text(
+        self, instance: str, path: str, text: str, *, relative_to: str, locked: Block | None
+    ) -> dict[str, str]:
         """Write the text of `instance` to `path`, written in the file `relative_to`.
 
-        Raises `FileProblem`, `DiskError`, or `StepError` where another instance wrote there.
+        Returns the file's hash by its project path. A file that was edited stays as it is where
+        the text is that of the last run, whose block is `locked`. Raises `FileProblem`,
+        `DiskError`, or `StepError` where another instance wrote there or somebody edited the file
+        and the text is another.
         """
         target = self._means.project.canonical(path, relative_to=relative_to)
         check_output_path(target)
@@ -39,12 +48,31 @@ class Saver:
         if owner != instance:
             hint = "give each a path of its own, with {{ key | slug }} in it"
             raise StepError(f"{target} was written by {owner} already", hint=hint)
-        await self._write(instance, target, file_bytes(text))
+        data = file_bytes(text)
+        digest = text_digest(data)
+        kept = self._kept(instance, target, text, locked)
+        if kept is not None:
+            return {target: kept}
+        await self._write(instance, target, data, digest)
+        return {target: digest}
+
+    def _kept(self, instance: str, target: str, text: str, locked: Block | None) -> str | None:
+        """Return the hash the lock has of a file that stays as it is, else None."""
+        own = locked.outputs.get(target) if locked is not None else None
+        if own is None or locked is None or self._means.force:
+            return None
+        if locked.text != sha256_of(text.encode("utf-8", "replace")):
+            return None
+        found = self.standing[target] = self._means.files.look(target, own)
+        if found == "edited":
+            message = f"{target} was edited; it is kept (see `poeflow accept`)"
+            self._means.listen(Warned(at=self._elapsed(), step=instance, message=message))
+        return own if found in ("same", "edited") else None
 
     async def media(
         self, instance: str, folder: str, text: str, *, relative_to: str
-    ) -> tuple[str, ...]:
-        """Fetch the files an answer links to into `folder`; return their project paths.
+    ) -> dict[str, str]:
+        """Fetch the files an answer links to into `folder`; return their hashes by project path.
 
         Raises `StepError` where there is none, or one is not what it should be.
         """
@@ -52,33 +80,46 @@ class Saver:
         if not urls:
             beginning = " ".join(text[:200].split())[:80]
             raise StepError(f'the answer has no media: "{beginning}"', hint="ask for a picture")
-        paths: list[str] = []
+        written: dict[str, str] = {}
         for url in urls:
             data = await self._fetched(url)
             name = f"{folder.rstrip('/')}/{file_name(data)}"
             target = self._means.project.canonical(name, relative_to=relative_to)
             check_output_path(target)
-            await self._write(instance, target, data)
-            paths.append(target)
-        return tuple(dict.fromkeys(paths))
+            written[target] = sha256_of(data)
+            await self._write(instance, target, data, written[target])
+        return written
 
     async def _fetched(self, url: str) -> bytes:
         """Return what an address holds: kept from before, or fetched and kept."""
         kept = await asyncio.to_thread(self._means.answers.media, url)
         if kept is not None:
             return kept
+        if not self._means.asks:
+            raise UnaskedError("a file it drew is not here", hint="run the flow")
         data = await download(
             url, self._means.downloads, clock=self._means.clock, network=self._internet
         )
         await asyncio.to_thread(self._means.answers.put_media, url, data)
         return data
 
-    async def _write(self, instance: str, target: str, data: bytes) -> None:
-        await asyncio.to_thread(self._replace, target, data)
+    async def _write(self, instance: str, target: str, data: bytes, digest: str) -> None:
+        """Write a file that is not so already."""
+        if not await asyncio.to_thread(self._replaced, target, data, digest):
+            return
         path = self._means.outputs.shown(target, self._means.project.root)
         event = FileWritten(at=self._elapsed(), step=instance, path=path, size=len(data))
         self._means.listen(event)
 
-    def _replace(self, target: str, data: bytes) -> None:
-        self._means.ledger.record(target, sha256_of(data))
+    def _replaced(self, target: str, data: bytes, digest: str) -> bool:
+        """Replace a file whose bytes are others; tell whether it was."""
+        found = self._means.files.look(target, digest)
+        self.standing[target] = found
+        if found == "same" or not self._means.asks:
+            return False
+        if found == "edited" and not self._means.force:
+            hint = "keep it with `poeflow accept`, or replace it with --force"
+            raise StepError(f"{target} was edited since poeflow wrote it", hint=hint)
+        self._means.ledger.record(target, digest)
         self._means.outputs.write(target, data)
+        return True

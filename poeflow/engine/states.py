@@ -5,8 +5,10 @@ from collections.abc import Iterable
 import msgspec
 
 from poeflow.client.messages import Message
-from poeflow.digest import Json
+from poeflow.digest import Json, sha256_of_json
+from poeflow.engine.locking import digest_of
 from poeflow.engine.result import Status, StepResult, nothing
+from poeflow.store.lockfile import Block
 from poeflow.templates.instances import Instances
 
 
@@ -15,6 +17,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     `blocks` tells that what needs it does not run: it failed and that was not to be tolerated, or
     it was not run because of such a failure. One that its own `if` skipped blocks nothing.
+    `block` is what the lock keeps of it. An absent one is current by the lock, and its answer is
+    not here; a pending one would have to be asked, and nothing is asked now.
     """
 
     name: str
@@ -23,6 +27,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     blocks: bool = False
     result: StepResult | None = None
     error: str | None = None
+    block: Block | None = None
+    is_absent: bool = False
+    is_pending: bool = False
 
     def values(self) -> dict[str, Json]:
         """Return what templates see of it."""
@@ -44,11 +51,26 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True):
     value: Json
 
     @property
+    def is_absent(self) -> bool:
+        """Whether the answer of any instance is not here."""
+        return any(state.is_absent for state in self.instances)
+
+    def digest(self, attribute: str | None) -> str | None:
+        """Return the hash of what another step sees of this one, None where it is not known."""
+        found = [
+            None if state.block is None else [state.key, digest_of(state.block, attribute)]
+            for state in self.instances
+        ]
+        return None if None in found else sha256_of_json(found)
+
+    @property
     def blocked_by(self) -> str:
         """Return why what needs the step does not run, empty where it does."""
         if not self.blocks:
             return ""
         culprit = next(state for state in self.instances if state.blocks)
+        if culprit.is_pending:
+            return f"unknown until {culprit.name} has run"
         return f"{culprit.name} {'failed' if culprit.status == 'failed' else 'was skipped'}"
 
 

@@ -48,12 +48,19 @@ class StepRunner:
             async with self._slot(job):
                 result = await self._in_time(job)
                 refuse_failing([result])
-        result = msgspec.structs.replace(result, key=job.prepared.instance.key)
+        files = dict(result.files)
         if spec.output.save is not None:
             path = self._plan.texts.path(("steps", job.step, "output", "save"), job.values)
             saver = self._course.saver
-            await saver.text(job.name, path, result.text, relative_to=self._plan.file.path)
-        return result
+            files |= await saver.text(
+                job.name,
+                path,
+                result.text,
+                relative_to=self._plan.file.path,
+                locked=job.locked,
+            )
+        key = job.prepared.instance.key
+        return msgspec.structs.replace(result, key=key, files=files, reads=job.read_parts)
 
     def _slot(self, job: Job) -> contextlib.AbstractAsyncContextManager[None]:
         return self._course.slot(
@@ -65,7 +72,8 @@ class StepRunner:
     def _rendered(self, job: Job) -> StepResult:
         spec = self._plan.file.flow.steps[job.step]
         self._course.teller(job.name).started(None)
-        text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
+        with self._plan.texts.reader.recording(job.reads):
+            text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
         reading = read(spec.output, text, self._schemas.compiled(job.step))
         if reading.faults:
             raise StepError("; ".join(reading.faults), hint="check the template")
@@ -112,6 +120,7 @@ class StepRunner:
             schema=self._schemas.compiled(job.step),
             expecting=Expecting(*about),
             toolbox=self._course.toolboxes.of(self._plan.file.path, job.step),
+            is_continued=job.step in self._continued,
             on_tool=teller.tool_called,
         )
         asked = self._asked(job, job.settings)
@@ -131,13 +140,15 @@ class StepRunner:
         return self._result(job.step, dialogue, tuple(verdicts), media)
 
     def _asked(self, job: Job, settings: Settings) -> Asked:
-        composed = self._composer.compose(
-            job.prepared,
-            settings,
-            job.values,
-            before=job.before,
-            takes_schemas=self._means.provider(settings.provider).takes_schemas,
-        )
+        takes_schemas = self._means.provider(settings.provider).takes_schemas
+        with self._plan.texts.reader.recording(job.reads):
+            composed = self._composer.compose(
+                job.prepared,
+                settings,
+                job.values,
+                before=job.before,
+                takes_schemas=takes_schemas,
+            )
         self._course.teller(job.name).warned(composed.warnings)
         return Asked(
             step=job.name,
@@ -145,6 +156,7 @@ class StepRunner:
             settings=settings,
             output=self._plan.file.flow.steps[job.step].output,
             sample=job.sample,
+            known=job.known if job.sample == 0 and settings is job.settings else None,
         )
 
     def _others(self, job: Job) -> Iterator[Asked]:
@@ -152,16 +164,16 @@ class StepRunner:
         for other in self._plan.preparer.fallbacks(job.step, job.settings, job.values):
             yield self._asked(job, other)
 
-    async def _media(self, job: Job, dialogue: Dialogue) -> tuple[str, ...]:
+    async def _media(self, job: Job, dialogue: Dialogue) -> dict[str, str]:
         if self._plan.file.flow.steps[job.step].output.media is None:
-            return ()
+            return {}
         folder = self._plan.texts.path(("steps", job.step, "output", "media"), job.values)
         text = dialogue.last.completion.text
         saver = self._course.saver
         return await saver.media(job.name, folder, text, relative_to=self._plan.file.path)
 
     def _result(
-        self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: tuple[str, ...]
+        self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: dict[str, str]
     ) -> StepResult:
         completion, reading = dialogue.last.completion, dialogue.reading
         usage = completion.usage
@@ -170,7 +182,8 @@ class StepRunner:
             source=dialogue.last.source,
             data=reading.data,
             value=reading.value,
-            media=media,
+            media=tuple(media),
+            files=media,
             reasoning=completion.reasoning or "",
             tool_calls=tuple(call.raw for call in completion.tool_calls),
             usage=None if usage is None else usage.raw,

@@ -24,6 +24,10 @@ class Texts:
         self._environment = environment
         self._sites = {site.path: site for site in sites_of(file)}
 
+    @property
+    def reader(self) -> Reader:
+        return self._reader
+
     def prose(self, path: Path, values: Values) -> str:
         """Render the text at `path`, or the file it names. Raises `TemplateError`."""
         site = self._sites.get((*path, "file")) or self._sites[path]

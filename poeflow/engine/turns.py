@@ -14,7 +14,7 @@ from poeflow.client.messages import ChatRequest, Message
 from poeflow.digest import Json
 from poeflow.engine.asking import Answer, Asked, Asker, refuse_flagged
 from poeflow.engine.expecting import Expecting
-from poeflow.engine.tools import MAX_ROUNDS, Toolbox
+from poeflow.engine.tools import MAX_ROUNDS, Toolbox, with_ids
 from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict
 from poeflow.outputs.parse import Reading, read
@@ -47,12 +47,16 @@ class ToolListener(Protocol):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer must be. `toolbox` is None where calls are the result."""
+    """What an answer must be. `toolbox` is None where calls are the result.
+
+    `is_continued` tells that another step goes on with the whole conversation.
+    """
 
     output: Output
     schema: Schema | None
     expecting: Expecting
     toolbox: Toolbox | None
+    is_continued: bool
     on_tool: ToolListener
 
 
@@ -64,6 +68,11 @@ async def converse(
     Raises `StepError` for an answer that cannot be read, and whatever asking raises. An answer
     that can be read and fails an expectation is returned with its verdicts.
     """
+    ended = None if rules.is_continued else asker.ended(asked)
+    if ended is not None:
+        dialogue = _read(asked, ended, ended, rules)
+        if not dialogue.reading.faults and not _failures(dialogue.verdicts):
+            return dialogue
     first: Answer | None = None
     repairs, rounds = rules.output.repair or 0, 0
     while True:
@@ -77,29 +86,36 @@ async def converse(
             asked = await _with_results(asked, answer.completion, rules)
             continue
         refuse_flagged(answer.completion, rules.output)
-        reading = read(rules.output, answer.completion.text, rules.schema)
-        verdicts = () if reading.faults else rules.expecting.verdicts(reading)
-        faults = reading.faults or _failures(verdicts)
+        dialogue = _read(asked, first, answer, rules)
+        faults = dialogue.reading.faults or _failures(dialogue.verdicts)
         if not faults or not repairs:
             break
         repairs -= 1
         again = Message(role="user", content=correction(rules.output, faults))
         asked = _continued(asked, (said(answer.completion), again))
-    if reading.faults:
+    if dialogue.reading.faults:
         text = answer.completion.text
-        raise StepError(_unusable(reading.faults, text), hint=_hint(rules.output))
+        raise StepError(_unusable(dialogue.reading.faults, text), hint=_hint(rules.output))
+    if not faults:
+        await asker.keep_end(first, answer)
+    return dialogue
+
+
+def _read(asked: Asked, first: Answer, last: Answer, rules: Rules) -> Dialogue:
+    """Return what an answer holds, judged."""
+    reading = read(rules.output, last.completion.text, rules.schema)
     return Dialogue(
         first=first,
-        last=answer,
+        last=last,
         reading=reading,
-        verdicts=verdicts,
-        messages=(*asked.request.messages, said(answer.completion)),
+        verdicts=() if reading.faults else rules.expecting.verdicts(reading),
+        messages=(*asked.request.messages, said(last.completion)),
     )
 
 
 def said(completion: Completion) -> Message:
     """Return the model's turn as the next request repeats it, every key of its calls kept."""
-    calls = tuple(dict(call.raw) for call in completion.tool_calls)
+    calls = tuple(dict(call.raw) for call in with_ids(completion.tool_calls))
     return Message(role="assistant", content=completion.text or None, tool_calls=calls or None)
 
 

@@ -20,7 +20,8 @@ _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stored answer. `sha256` is the hash of the canonical `answer`.
 
-    `answered_by` names the model that stood in for the one that was asked, if any.
+    `answered_by` names the model that stood in for the one that was asked, if any. `request` is
+    what the fingerprint is the hash of, attachments as hashes.
     """
 
     format: int
@@ -28,6 +29,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sha256: str
     answer: dict[str, Json]
     answered_by: str | None = None
+    request: dict[str, Json] | None = None
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -68,7 +70,12 @@ class Cache:
         return None
 
     def put(
-        self, fingerprint: str, answer: Mapping[str, Json], *, answered_by: str | None = None
+        self,
+        fingerprint: str,
+        answer: Mapping[str, Json],
+        *,
+        answered_by: str | None = None,
+        request: Mapping[str, Json] | None = None,
     ) -> None:
         """Store an answer; it is on disk when this returns. Raises `DiskError`."""
         path = self._path(fingerprint)
@@ -80,8 +87,26 @@ class Cache:
             sha256=sha256_of(canonical(answer)),
             answer=dict(answer),
             answered_by=answered_by,
+            request=None if request is None else dict(request),
         )
         atomic_write(path, encode_json(entry), mode=0o600)
+
+    def link(self, first: str, last: str) -> None:
+        """Keep that the conversation begun with the request `first` ended with the one `last`."""
+        path = self._folder / "ends" / first
+        for folder in (self._folder, path.parent):
+            make_private(folder)
+        atomic_write(path, last.encode() + b"\n", mode=0o600)
+
+    def end(self, first: str) -> Entry | None:
+        """Return how the conversation begun with the request `first` ended, or None."""
+        path = self._folder / "ends" / first
+        with disk_errors(path, "read"):
+            try:
+                last = path.read_text("ascii").strip()
+            except (FileNotFoundError, UnicodeDecodeError):
+                return None
+        return self.entry(last) if _FINGERPRINT.fullmatch(last) else None
 
     def media(self, url: str) -> bytes | None:
         """Return the file that was fetched from `url`, or None. Raises as `get`."""

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -58,6 +59,10 @@ class Workspace:
 
     def answers(self, *, on_corrupt: Callable[[str], None]) -> Cache:
         return Cache(self._folder / "cache", on_corrupt=on_corrupt)
+
+    @property
+    def cache_folder(self) -> Path:
+        return self._folder / "cache"
 
     @property
     def has_answers(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,9 @@ class Reader(Protocol):
 
     def shown(self, path: str) -> str:
         """Return what the user calls the canonical path `path`."""
+
+    def recording(self, reads: "Reads") -> AbstractContextManager[None]:
+        """Note what is read while the block lasts."""
 
 
 class Reads:
@@ -43,11 +47,11 @@ class ProjectReader:
         self._reads = Reads()
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator[Reads]:
+    def recording(self, reads: Reads) -> Iterator[None]:
         """Note what is read while the block lasts. Blocks do not overlap: rendering never waits."""
-        outer, self._reads = self._reads, Reads()
+        outer, self._reads = self._reads, reads
         try:
-            yield self._reads
+            yield
         finally:
             self._reads = outer
 

@@ -11,7 +11,8 @@ from poeflow.problems import errors_only
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.budgets import budget_of, shared_budget, user_config
 from poeflow.wiring.checkup import Checkup
-from poeflow.wiring.means import means_of
+from poeflow.wiring.locks import inputs_hash, lock_of, memory_of
+from poeflow.wiring.means import means_of, unheard
 from poeflow.wiring.options import RunOptions
 
 
@@ -44,13 +45,20 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         budget.check_priced(made.models(), allow_unpriced=is_free)
     workspace = Workspace(found.project, offline=options.offline)
     with workspace.hold(wait=options.wait):
+        lock = lock_of(workspace, made, options)
+        memory = memory_of(lock, options.listen or unheard)
         async with means_of(
-            found.project, workspace, checked, options=options, budget=budget, config=config
+            found.project,
+            workspace,
+            checked,
+            options=options,
+            budget=budget,
+            config=config,
+            memory=memory,
+            asks=True,
         ) as means:
-            return await run_plan(
-                made,
-                planner,
-                means,
-                boxes,
-                persistence=Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast),
-            )
+            persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
+            outcome = await run_plan(made, planner, means, boxes, memory, persistence=persistence)
+        if lock is not None:
+            lock.write(memory.lock(inputs_hash(made)))
+        return outcome

@@ -51,6 +51,7 @@ def test_the_wheel_brings_its_schemas_and_types(program):
     assert sorted(path.name for path in (package / "schemas").iterdir()) == [
         "catalogue.json",
         "flow.schema.json",
+        "lock.schema.json",
         "simulator-script.schema.json",
     ]
     assert (package / "py.typed").exists()

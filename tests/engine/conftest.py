@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
+import subprocess
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +18,7 @@ from poeflow.simulator.server import Simulator
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.running import run_checked
+from poeflow.wiring.surveying import facts_of, lock_faults
 
 
 @dataclass
@@ -36,6 +40,24 @@ class Bench:
         given = {"environ": environ, "folder": self.folder, "listen": self.events.append}
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
         return asyncio.run(run_checked(found, RunOptions(**(given | options))))
+
+    def facts(self, flow: str, **options) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Write `flow` as a.yaml and return how its instances stand, with the reasons."""
+        self.write("a.yaml", flow)
+        given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
+        found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
+        facts = facts_of(found, RunOptions(**(given | options)))
+        return {fact.id: (fact.state, fact.reasons) for fact in facts}
+
+    def locked(self, **options) -> list[str]:
+        """Return why a.yaml is not proven current."""
+        given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
+        found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
+        return lock_faults(found, RunOptions(**(given | options)))
+
+    def forget_answers(self) -> None:
+        """Leave what a clean clone has: no cache and no ledger."""
+        shutil.rmtree(self.folder / ".poeflow")
 
     def prompts(self) -> list[str]:
         """Return the last message of every request that came in."""
@@ -68,3 +90,23 @@ def scripted(bench, tmp_path):
             bench.simulator = stack.enter_context(Simulator(script=script, **options))
 
         yield follow
+
+
+@pytest.fixture
+def git(bench):
+    """Return a function that runs git in the project, a repository without anybody's settings."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(bench.folder),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@example.com",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@example.com",
+    }
+
+    def run(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=bench.folder, env=environ, check=True)
+
+    run("init", "-q", "-b", "main")
+    return run

@@ -26,6 +26,7 @@ def test_the_public_names():
             "Completion",
             "CompletionChunk",
             "Event",
+            "Fact",
             "FlowFile",
             "InsufficientCreditsError",
             "InternalServerError",
@@ -52,6 +53,7 @@ def test_the_public_names():
             "load",
             "plan",
             "run",
+            "status",
         ]
     )
     for name in poeflow.__all__:

@@ -61,6 +61,7 @@ def test_what_lies_on_disk(tmp_path):
         "sha256": sha256_of(b'{"a":2,"b":1}'),
         "answer": {"b": 1, "a": 2},
         "answered_by": None,
+        "request": None,
     }
     modes = [stat.S_IMODE(p.stat().st_mode) for p in (path, path.parent, tmp_path / "cache")]
     assert modes == [0o600, 0o700, 0o700]

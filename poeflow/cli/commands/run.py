@@ -9,6 +9,7 @@ import click
 from poeflow.cli.commands.check import show
 from poeflow.cli.failures import secrets_in
 from poeflow.cli.interrupts import run_until_done
+from poeflow.cli.proving import prove
 from poeflow.cli.results import Output, listener, print_results
 from poeflow.cli.run_options import Chosen, run_options
 from poeflow.cli.targets import target_of
@@ -59,6 +60,8 @@ Examples:
 @click.option("--allow-unpriced", is_flag=True, help="Ask models whose price is not known.")
 @click.option("--allow-tools", is_flag=True, help="Let the flow's Python functions run.")
 @click.option("--refresh", is_flag=True, help="Ask again where an answer is stored.")
+@click.option("--force", is_flag=True, help="Replace output files that were edited.")
+@click.option("--locked", is_flag=True, help="Send nothing; fail if anything is not current.")
 @click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
 @click.option(
     "--wait",
@@ -81,6 +84,8 @@ def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[Chosen
     if any(errors_only(checked.problems) for checked in checkups):
         ctx.exit(3)
     given = run_options(checkups, options)
+    if options["locked"]:
+        ctx.exit(prove(found, checkups, given))
     outcomes: dict[str, Outcome] = {}
     for target, checked in zip(found, checkups, strict=True):
         outcomes[target.shown] = _run_one(checked, given, options["output"])

@@ -1,0 +1,76 @@
+"""`poeflow cache`: why a stored answer is used or not, and making the store smaller."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from poeflow.cli.targets import target_of
+from poeflow.durations import seconds
+from poeflow.errors import UsageError
+from poeflow.files import Project
+from poeflow.redact import visible
+from poeflow.report.explain import explained
+from poeflow.spec.hints import one_of
+from poeflow.store.pruning import prune_cache
+from poeflow.store.workspace import Workspace
+from poeflow.wiring.checkup import checkup
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.surveying import facts_of, stored_requests
+
+
+@click.group()
+def cache() -> None:
+    """Look into the store of answers, and make it smaller."""
+
+
+@cache.command()
+@click.argument("flow", type=click.Path(path_type=Path))
+@click.argument("instance", metavar="STEP[@KEY]")
+def explain(flow: Path, instance: str) -> None:
+    """Say why an instance's stored answer is used or not.
+
+    What it would send now is compared with what the last run sent.
+    """
+    target = target_of(flow)
+    found = checkup(target.project, target.path, target.shown)
+    options = RunOptions(environ=os.environ)
+    facts = {fact.id: fact for fact in facts_of(found, options)}
+    step, _, key = instance.partition("@")
+    name = f"{step}[{key}]" if key else step
+    if name not in facts:
+        raise UsageError(f'there is no instance "{instance}"', hint=one_of(name, facts))
+    fact = facts[name]
+    before = stored_requests(found, options).get(name)
+    text = explained(fact, before)
+    click.echo(visible(text) if sys.stdout.isatty() else text)
+
+
+@cache.command()
+@click.option("--older", metavar="DURATION", help="Drop what was stored longer ago: 30d, 12h.")
+@click.option("--max-size", metavar="MB", type=click.FloatRange(0), help="Keep the newest, to MB.")
+@click.option("--unreferenced", is_flag=True, help="Drop what no lock of the project mentions.")
+def prune(older: str | None, max_size: float | None, *, unreferenced: bool) -> None:
+    """Drop stored answers; a run asks again for what it then misses."""
+    if older is None and max_size is None and not unreferenced:
+        raise UsageError("nothing to prune by", hint="give --older, --max-size or --unreferenced")
+    project = Project.find(Path.cwd())
+    workspace = Workspace(project, offline=False)
+    with workspace.hold():
+        count, size = prune_cache(
+            workspace.cache_folder,
+            older=None if older is None else _seconds(older),
+            max_bytes=None if max_size is None else int(max_size * 1_000_000),
+            locks=project.root.rglob("*.lock.json") if unreferenced else None,
+        )
+    click.echo(f"dropped {count} entries, {size / 1_000_000:.1f} MB", err=True)
+
+
+def _seconds(written: str) -> float:
+    if written.endswith("d") and written[:-1].isdigit():
+        return int(written[:-1]) * 86_400
+    try:
+        return seconds(written)
+    except ValueError:
+        raise UsageError(f"{written} is no duration", hint="for example 30d or 12h") from None

@@ -1,0 +1,79 @@
+"""`poeflow plan`: what a run would do, instance by instance, and why."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from poeflow.catalogue import kept
+from poeflow.cli.commands.check import show
+from poeflow.cli.targets import target_of
+from poeflow.cli.values import input_texts
+from poeflow.errors import UsageError
+from poeflow.facts import Fact
+from poeflow.problems import errors_only
+from poeflow.report.plan import as_json, lines, summary
+from poeflow.spec.hints import one_of
+from poeflow.wiring.checkup import checkup
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.surveying import facts_of
+
+
+@click.command()
+@click.argument("flow", type=click.Path(path_type=Path))
+@click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="Set an input.")
+@click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@click.option("--offline", is_flag=True, help="Plan a simulated run.")
+@click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
+@click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance as JSON.")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    /,
+    flow: Path,
+    *,
+    inputs: tuple[str, ...],
+    inputs_file: Path | None,
+    render: str | None,
+    output: str,
+    offline: bool,
+    all_: bool,
+) -> None:
+    """Say what a run would do and why, without network, key or code.
+
+    Every instance is fresh, new, stale, missing, edited, skipped, or unknown until another has run.
+    """
+    target = target_of(flow)
+    found = checkup(target.project, target.path, target.shown)
+    show(list(found.problems), {target.shown: found.loaded.document.text})
+    if errors_only(found.problems):
+        ctx.exit(3)
+    options = RunOptions(
+        texts=input_texts(inputs), inputs_file=inputs_file, offline=offline, environ=os.environ
+    )
+    facts = facts_of(found, options)
+    if render is not None:
+        click.echo(as_json([_named(facts, render)]))
+    elif output == "json":
+        click.echo(as_json(facts))
+    else:
+        for line in lines(facts, all_=all_):
+            click.echo(line)
+        catalogue = kept(target.project)[0]
+        bots = catalogue.named if catalogue is not None else {}
+        told = summary(facts, lambda model: getattr(bots.get(model.casefold()), "pricing", None))
+        sys.stdout.flush()
+        click.echo(told, err=True)
+
+
+def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
+    """Return the fact of one instance. Raises `UsageError`."""
+    step, _, key = wanted.partition("@")
+    name = f"{step}[{key}]" if key else step
+    found = next((fact for fact in facts if fact.id == name), None)
+    if found is None:
+        hint = one_of(name, [fact.id for fact in facts])
+        raise UsageError(f'there is no instance "{wanted}"', hint=hint)
+    return found

@@ -1,0 +1,143 @@
+"""The instances of one flow, run or found to be current, and fetched where a step needs them."""
+
+import asyncio
+from typing import Protocol
+
+from poeflow.client.messages import Message
+from poeflow.engine.asking import KnownError, NotStoredError
+from poeflow.engine.flow_state import Current, FlowState
+from poeflow.engine.instances import Instance
+from poeflow.engine.job import Job
+from poeflow.engine.prepare import Prepared
+from poeflow.engine.result import StepResult
+from poeflow.engine.states import State
+from poeflow.engine.step import StepRunner
+from poeflow.engine.texts import Values
+from poeflow.engine.units import Unit, instance_of, prepared_unit
+from poeflow.store.lockfile import Block
+
+
+class Use(Protocol):
+    """How to run the flow that an instance uses."""
+
+    async def __call__(
+        self, instance: Instance, values: Values, *, is_wanted: bool
+    ) -> StepResult: ...
+
+
+class InstanceRunner:
+    """Runs the instances of a flow. `use` runs those that use another."""
+
+    def __init__(self, flow: FlowState, use: Use) -> None:
+        self._flow = flow
+        self._use = use
+        self._steps = StepRunner(flow.plan, flow.course)
+
+    async def attempt(
+        self, unit: Unit, values: Values, upstream: State | None, began: float
+    ) -> State:
+        """Run an instance, or find that it need not be."""
+        instance = instance_of(unit)
+        name = self._flow.name(instance.id)
+        own = {**values, **instance.names}
+        if upstream is not None:
+            own["source"] = upstream.values()
+        prepared = prepared_unit(self._flow, unit, own)
+        if prepared.skip:
+            block = self._flow.freshness.skipped(prepared, upstream)
+            self._flow.facts.skipped(name, prepared, block)
+            return self._flow.skipped(name, instance.key, prepared.skip, blocks=False, block=block)
+        locked = self._flow.freshness.block(instance)
+        try:
+            result = await self.worked(prepared, own, upstream)
+        except KnownError:
+            state = await self._known(prepared, own, upstream, locked)
+            if state is not None:
+                return state
+            result = await self.worked(prepared, own, upstream, is_wanted=True)
+        except NotStoredError as error:
+            self._flow.facts.pending(name, prepared, upstream, error)
+            return State(name=name, key=instance.key, status="failed", blocks=True, is_pending=True)
+        if result is None:
+            stop = self._flow.course.reason_to_stop() or "another step failed"
+            return self._flow.skipped(name, instance.key, stop, blocks=True)
+        return self.succeeded(name, prepared, upstream, result, began)
+
+    async def _known(
+        self, prepared: Prepared, values: Values, upstream: State | None, locked: Block | None
+    ) -> State | None:
+        """Return the state of an instance that the last run answered, and whose answer is not here.
+
+        None where a file it wrote is gone too: then it is asked again.
+        """
+        if locked is None or not self._flow.freshness.has_files(locked):
+            return None
+        name = self._flow.name(prepared.instance.id)
+        recipe = self._flow.freshness.recipe(prepared, upstream)
+        if recipe is not None and not self._flow.course.means.refresh:
+            self._flow.again[name] = (prepared, values, upstream)
+            return self._flow.current(name, Current(prepared, locked))
+        return None
+
+    async def worked(
+        self,
+        prepared: Prepared,
+        values: Values,
+        upstream: State | None,
+        *,
+        is_wanted: bool = False,
+    ) -> StepResult | None:
+        """Do an instance's work. `is_wanted` asks for its result even where it is current."""
+        return await self._flow.course.work(
+            lambda: asyncio.ensure_future(
+                self._result(prepared, values, upstream, is_wanted=is_wanted)
+            )
+        )
+
+    def succeeded(
+        self,
+        name: str,
+        prepared: Prepared,
+        upstream: State | None,
+        result: StepResult,
+        began: float,
+    ) -> State:
+        self._flow.course.succeed(name, result, began=began)
+        recipe = self._flow.freshness.recipe(prepared, upstream)
+        block = None
+        if recipe is not None:
+            block = self._flow.freshness.blocks_of(result, recipe, prepared.instance.step)
+            self._flow.course.memory.keep(name, block)
+        self._flow.facts.ok(name, prepared, upstream, result, block)
+        return State(name=name, key=prepared.instance.key, status="ok", result=result, block=block)
+
+    async def _result(
+        self,
+        prepared: Prepared,
+        values: Values,
+        upstream: State | None,
+        *,
+        is_wanted: bool,
+    ) -> StepResult:
+        step = prepared.instance.step
+        spec = self._flow.plan.file.flow.steps[step]
+        if spec.kind == "flow":
+            return await self._use(prepared.instance, values, is_wanted=is_wanted)
+        before: tuple[Message, ...] = ()
+        if spec.history is not None:
+            is_chained = (
+                upstream is not None and spec.history == self._flow.plan.checked.chains[step]
+            )
+            states = (upstream,) if is_chained else self._flow.states[spec.history].instances
+            before = next((s.conversation for s in states if s is not None), ())
+        name = self._flow.name(prepared.instance.id)
+        return await self._steps.run(
+            Job(
+                prepared=prepared,
+                name=name,
+                values=values,
+                before=before,
+                locked=self._flow.freshness.block(prepared.instance),
+                is_wanted=is_wanted or self._flow.course.means.refresh,
+            )
+        )

@@ -1,0 +1,72 @@
+"""What instances came to, as the lock keeps it: blocks of hashes."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from poeflow.digest import Json, sha256_of, sha256_of_json
+from poeflow.engine.recipe import Recipe
+from poeflow.engine.result import StepResult
+from poeflow.store.lockfile import Block
+
+_EXTRAS: Final = ("reasoning", "usage")
+_NOT_RESULT: Final = frozenset({*_EXTRAS, "all", "error", "key"})
+_COUNTS: Final = ("prompt_tokens", "completion_tokens")
+
+
+def block_of(result: StepResult, recipe: Recipe, *, is_tracked: bool) -> Block:
+    """Return the block of an instance that has a result."""
+    values = result.values()
+    seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
+    return Block(
+        status="ok",
+        recipe=recipe.hash,
+        parts=recipe.short,
+        request=result.fingerprint,
+        result=sha256_of_json(seen),
+        extras=sha256_of_json([values[name] for name in _EXTRAS]),
+        text=sha256_of(result.text.encode("utf-8", "replace")),
+        outputs=dict(result.files),
+        untracked=not is_tracked and bool(result.files),
+        usage=_counts(result.usage),
+        answered_by=result.answered_by,
+        warnings=[verdict.kind for verdict in result.verdicts if not verdict.passed],
+    )
+
+
+def skipped_block(recipe: Recipe) -> Block:
+    """Return the block of an instance that its own `if` skipped."""
+    return Block(status="skipped", recipe=recipe.hash, parts=recipe.short)
+
+
+def digest_of(block: Block, attribute: str | None) -> str:
+    """Return the hash of what another step sees of an instance as `attribute`."""
+    match attribute:
+        case "status":
+            return sha256_of_json(block.status)
+        case "reasoning" | "usage":
+            return block.extras or ""
+        case "conversation":
+            return sha256_of_json([block.request, block.text])
+        case None | "all":
+            return sha256_of_json([block.status, block.result, block.extras])
+        case _:
+            return block.result or sha256_of_json(block.status)
+
+
+def reads_in(block: Block) -> tuple[str, ...]:
+    """Return the parts of a block that name what its templates read."""
+    return tuple(name for name in block.parts if name.startswith(("file ", "glob ")))
+
+
+def differences(recipe: Recipe, block: Block) -> tuple[str, ...]:
+    """Return what changed since a block was made, in words."""
+    now, then = recipe.short, block.parts
+    reasons = [f"{name} changed" for name in now if name in then and now[name] != then[name]]
+    reasons += [f"{name} is new" for name in now if name not in then]
+    reasons += [f"{name} is gone" for name in then if name not in now]
+    return tuple(sorted(reasons))
+
+
+def _counts(usage: Mapping[str, Json] | None) -> dict[str, int]:
+    found = {name: (usage or {}).get(name) for name in _COUNTS}
+    return {name: value for name, value in found.items() if isinstance(value, int)}

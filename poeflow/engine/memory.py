@@ -1,0 +1,54 @@
+"""What the last real run made, by the lock, and what this one makes of it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from poeflow.store.lockfile import Block, Lock
+
+_KEY: Final = re.compile(r"\[(.*)\]", re.DOTALL)
+
+
+class Memory:
+    """Blocks by the instance's name: those of `lock`, None where there was none, and new ones."""
+
+    def __init__(self, lock: Lock | None) -> None:
+        self._old = dict(lock.instances) if lock is not None else {}
+        self._new: dict[str, Block] = {}
+
+    def block(self, name: str) -> Block | None:
+        """Return what the last run made of an instance."""
+        return self._old.get(name)
+
+    def keys(self, step: str) -> Iterator[str]:
+        """Yield the keys the step's instances had."""
+        for name in self._old:
+            found = _KEY.fullmatch(name.removeprefix(step)) if name.startswith(step) else None
+            if found is not None and f"{step}[{found[1]}]" == name:
+                yield found[1]
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """The hashes of all files the last run wrote, by project path."""
+        return {
+            path: digest for block in self._old.values() for path, digest in block.outputs.items()
+        }
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all instances the last run had."""
+        return frozenset(self._old)
+
+    def keep(self, name: str, block: Block) -> None:
+        """Take what an instance came to into the next lock."""
+        self._new[name] = block
+
+    def retain(self, name: str) -> None:
+        """Keep what the last run made of an instance or step that came to nothing in this one."""
+        for old, block in self._old.items():
+            if old == name or old.startswith((f"{name}[", f"{name}/")):
+                self._new.setdefault(old, block)
+
+    def lock(self, inputs: str) -> Lock:
+        """Return the next lock. `inputs` is the hash of what the run was given."""
+        return Lock(inputs=inputs, instances=dict(self._new))

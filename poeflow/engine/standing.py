@@ -1,0 +1,117 @@
+"""What is noted of each instance for whoever asks how it stands: its state, and all reasons."""
+
+from collections.abc import Iterable, Sequence
+
+from poeflow.engine.asking import NotStoredError
+from poeflow.engine.course import Course
+from poeflow.engine.freshness import Freshness
+from poeflow.engine.prepare import Prepared
+from poeflow.engine.result import StepResult
+from poeflow.engine.states import State
+from poeflow.errors import PoeflowError
+from poeflow.facts import Fact, Standing
+from poeflow.store.lockfile import Block
+
+
+class Facts:
+    """Notes the facts of one flow's instances in the course of the run."""
+
+    def __init__(self, course: Course, freshness: Freshness) -> None:
+        self._course = course
+        self._freshness = freshness
+
+    def ok(
+        self,
+        name: str,
+        prepared: Prepared,
+        upstream: State | None,
+        result: StepResult,
+        block: Block | None,
+    ) -> None:
+        """Note an instance whose result is at hand."""
+        locked = self._freshness.block(prepared.instance)
+        looks = [self._course.saver.standing.get(path) for path in result.files]
+        state: Standing = "fresh"
+        reasons: tuple[str, ...] = ()
+        if locked is None:
+            state, reasons = "new", ("the lock does not have it",)
+        elif block is None or (locked.request, locked.result, locked.outputs) != (
+            block.request,
+            block.result,
+            block.outputs,
+        ):
+            state = "stale"
+            reasons = self._freshness.reasons(prepared, upstream) or ("its result is another",)
+        elif "edited" in looks:
+            state, reasons = "edited", _files(result, looks, "edited", "was edited")
+        elif "missing" in looks or "old" in looks:
+            state = "missing"
+            reasons = _files(result, looks, "missing", "is missing")
+            reasons += _files(result, looks, "old", "is an older one")
+        if state in ("new", "stale") and result.source == "cached":
+            reasons += ("its answer is in the cache",)
+        self._note(name, state, reasons, model=result.model)
+
+    def current(self, name: str, block: Block) -> None:
+        """Note an instance that the lock alone proves."""
+        self._note(name, "fresh" if block.status == "ok" else "skipped", ())
+
+    def skipped(self, name: str, prepared: Prepared, block: Block | None) -> None:
+        """Note an instance that its own `if` skips."""
+        locked = self._freshness.block(prepared.instance)
+        is_same = locked is not None and locked.status == "skipped"
+        if is_same and block is not None:
+            self._note(name, "skipped", ())
+        else:
+            self._note(name, "stale" if locked is not None else "new", (prepared.skip,))
+
+    def pending(
+        self, name: str, prepared: Prepared, upstream: State | None, error: NotStoredError
+    ) -> None:
+        """Note an instance that would have to be asked."""
+        locked = self._freshness.block(prepared.instance)
+        reasons = self._freshness.reasons(prepared, upstream)
+        if locked is None:
+            state: Standing = "new"
+            reasons = ("the lock does not have it",)
+        else:
+            state, reasons = "stale", reasons or ("its request is another",)
+        asked = error.asked
+        fact = Fact(
+            id=name,
+            state=state,
+            reasons=reasons,
+            calls=1,
+            model=asked.request.model,
+            request=self._course.asker.whole(asked),
+        )
+        self._course.facts[name] = fact
+
+    def blocked(self, name: str, reason: str, prepared: Iterable[Prepared] = ()) -> None:
+        """Note what waits for another instance: one, or all `prepared` ones of a step."""
+        for one in prepared:
+            block = self._freshness.block(one.instance)
+            own = self._freshness.reasons(one, None) if block else ("the lock does not have it",)
+            self._note(self._freshness.name(one.instance), "unknown", (reason, *own))
+        if not prepared:
+            self._note(name, "unknown", (reason,))
+
+    def failed(self, name: str, error: PoeflowError) -> None:
+        """Note an instance that cannot be what it should: its answer fails, a file was edited."""
+        is_edited = "was edited since" in error.message
+        self._note(name, "edited" if is_edited else "stale", (error.message,))
+
+    def _note(
+        self, name: str, state: Standing, reasons: tuple[str, ...], *, model: str | None = None
+    ) -> None:
+        self._course.facts[name] = Fact(id=name, state=state, reasons=reasons, model=model)
+
+
+def _files(
+    result: StepResult, looks: Sequence[str | None], wanted: str, told: str
+) -> tuple[str, ...]:
+    return tuple(
+        f"{path[2:]} {told}"
+        for path, look in zip(result.files, looks, strict=True)
+        if look == wanted
+    )

@@ -1,0 +1,85 @@
+"""The instances of a step as they become known: by the plan, by the lock, or by other steps."""
+
+from poeflow.engine.flow_state import Current, FlowState
+from poeflow.engine.instances import Instance
+from poeflow.engine.plan import Plan, prepare, reason_to_skip
+from poeflow.engine.prepare import Prepared
+from poeflow.engine.texts import Values
+from poeflow.errors import StepError
+from poeflow.spec.loops import is_fan_out
+
+Unit = Instance | Prepared | Current
+
+
+def found_units(flow: FlowState, step: str, source: str | None, values: Values) -> tuple[Unit, ...]:
+    """Return a step's instances: as planned, else as what it needs has made them known."""
+    if step in flow.plan.prepared:
+        return flow.plan.prepared[step]
+    condition = ("steps", step, "if")
+    if condition not in flow.plan.checked.varying:
+        skip = reason_to_skip(flow.plan, step, values)
+        if skip:
+            return (Prepared(instance=Instance(step=step), skip=skip),)
+    if source is not None:
+        sources = (instance_of(unit) for unit in flow.units.get(source, ()))
+        return flow.plan.fan_out.chained(step, sources)
+    return flow.plan.fan_out.instances(step, values)
+
+
+def current_units(flow: FlowState, step: str) -> tuple[Unit, ...] | None:
+    """Return a step's instances where the lock proves all of them, without any text."""
+    if flow.plan.file.flow.steps[step].kind == "flow":
+        return None
+    units = flow.plan.prepared.get(step)
+    if units is None:
+        is_loop = is_fan_out(flow.plan.file.flow.steps[step])
+        units = flow.freshness.locked_units(step) if is_loop else _alone(flow.plan, step)
+    found: list[Current] = []
+    for prepared in units or ():
+        block = flow.freshness.current(prepared, None)
+        if block is None:
+            return None
+        found.append(Current(prepared, block))
+    return tuple(found) if found else None
+
+
+def prepared_unit(flow: FlowState, unit: Unit, values: Values) -> Prepared:
+    """Return an instance ready to run, its `if` decided. Raises `StepError`."""
+    instance = instance_of(unit)
+    if ("steps", instance.step, "if") in flow.plan.checked.late:
+        skip = reason_to_skip(flow.plan, instance.step, values)
+        if skip:
+            return Prepared(instance=instance, skip=skip)
+    if isinstance(unit, Prepared):
+        return unit
+    prepared, problems = prepare(flow.plan, instance, values)
+    if problems:
+        raise StepError(str(problems[0]))
+    return prepared
+
+
+def instance_of(unit: Unit) -> Instance:
+    match unit:
+        case Current():
+            return unit.prepared.instance
+        case Prepared():
+            return unit.instance
+        case _:
+            return unit
+
+
+def early(unit: Unit) -> Prepared:
+    """Return an instance as far as it is known without texts."""
+    match unit:
+        case Current():
+            return unit.prepared
+        case Prepared():
+            return unit
+        case _:
+            return Prepared(instance=unit)
+
+
+def _alone(plan: Plan, step: str) -> tuple[Prepared, ...] | None:
+    """Return the one instance of a step that runs once."""
+    prepared, problems = prepare(plan, Instance(step=step), plan.early_values())
+    return None if problems else (prepared,)

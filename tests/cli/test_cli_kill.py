@@ -1,0 +1,76 @@
+"""kill -9 at any moment: running again finishes the work and pays for nothing twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from poeflow.simulator.server import Simulator
+
+STEPS = 40
+KILLS = 6
+CONCURRENCY = 4
+
+
+def flow() -> str:
+    chain = "\n".join(
+        f'  s{n}: {{prompt: "step {n} {{{{ steps.s{n - 1}.text | length }}}}",'
+        f" output: {{save: out/{n}.md}}}}"
+        for n in range(1, STEPS)
+    )
+    return (
+        "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
+        "  s0: {prompt: begin, output: {save: out/0.md}}\n"
+        f"{chain}\n"
+        f"  all: {{for_each: '{{{{ range({STEPS}) | list }}}}', prompt: 'item {{{{ item }}}}',"
+        " output: {save: 'out/i{{ key }}.md'}}\n"
+    )
+
+
+@pytest.mark.slow
+def test_no_answered_step_is_asked_twice_and_no_file_is_torn(tmp_path):
+    (tmp_path / "a.yaml").write_text(flow())
+    command = [sys.executable, "-m", "poeflow.cli.main", "run", "a.yaml"]
+    dice = random.Random(7)
+    with Simulator(latency=0.01) as simulator:
+        environ = {
+            **os.environ,
+            "POE_API_KEY": "some-key-12345",
+            "POE_BASE_URL": simulator.base_url,
+        }
+        environ.pop("CI", None)
+        for _ in range(KILLS):
+            process = subprocess.Popen(
+                [*command, "--concurrency", str(CONCURRENCY)],
+                cwd=tmp_path,
+                env=environ,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                process.wait(timeout=dice.uniform(0.4, 1.2))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        asked = [request.json["messages"][-1]["content"] for request in simulator.requests]
+    assert len(set(asked)) == 2 * STEPS
+    assert len(asked) <= 2 * STEPS + KILLS * CONCURRENCY, "more than what was in flight"
+    assert len(list((tmp_path / "out").iterdir())) == 2 * STEPS
+    assert json.loads((tmp_path / "a.lock.json").read_text())["poeflow_lock"] == 1
+    proven = subprocess.run(
+        [*command, "--locked"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (proven.returncode, proven.stderr) == (0, "a.yaml: current\n")

@@ -1,0 +1,67 @@
+"""`plan`, `run --locked`, `accept` and `cache` as they are used on the command line."""
+
+import json
+
+FLOW = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  draft: {prompt: draft it, output: {save: out.md}}
+  polish: {prompt: "polish {{ steps.draft.text }}"}
+"""
+
+
+def test_a_plan_says_what_would_be_sent_and_why(online):
+    online.write("a.yaml", FLOW)
+    planned = online.run("plan", "a.yaml")
+    assert planned.returncode == 0
+    assert planned.stdout == (
+        "draft   new      the lock does not have it\n"
+        "polish  unknown  unknown until draft has run; the lock does not have it\n"
+    )
+    assert planned.stderr.startswith("1 new, 1 unknown: 1 call or more, about ")
+    assert not (online.folder / ".poeflow").exists()
+
+
+def test_a_request_can_be_looked_at_before_it_is_sent(online):
+    online.write("a.yaml", FLOW)
+    (fact,) = json.loads(online.run("plan", "a.yaml", "--render", "draft").stdout)
+    assert fact["request"]["body"]["messages"] == [{"role": "user", "content": "draft it"}]
+    missing = online.run("plan", "a.yaml", "--render", "drafft")
+    assert missing.returncode == 2
+    assert 'did you mean "draft"?' in missing.stderr
+
+
+def test_a_run_proves_and_accepts(online):
+    online.write("a.yaml", FLOW)
+    assert online.run("run", "a.yaml", "--locked").returncode == 4
+    assert online.run("run", "a.yaml").returncode == 0
+    del online.environ["POE_API_KEY"]
+    proven = online.run("run", "a.yaml", "--locked")
+    assert (proven.returncode, proven.stderr) == (0, "a.yaml: current\n")
+    online.write("out.md", "my words\n")
+    edited = online.run("run", "a.yaml", "--locked")
+    assert (edited.returncode, edited.stderr) == (
+        4,
+        "a.yaml: draft: edited: out.md was edited\n",
+    )
+    assert online.run("accept", "a.yaml").stderr == "accepted out.md\n"
+    assert online.run("run", "a.yaml", "--locked").returncode == 0
+    assert online.run("accept", "a.yaml").stderr == "nothing was edited\n"
+
+
+def test_the_cache_explains_and_is_pruned(online):
+    online.write("a.yaml", FLOW)
+    online.run("run", "a.yaml")
+    assert online.run("cache", "explain", "a.yaml", "draft").stdout == (
+        "draft: fresh\n  its stored answer is used\n"
+    )
+    online.write("a.yaml", FLOW.replace("draft it", "draft this"))
+    told = online.run("cache", "explain", "a.yaml", "draft").stdout
+    assert told.startswith("draft: stale\n  prompt changed\n")
+    assert '-        "content": "draft it",' in told.replace("          ", "        ")
+    online.run("run", "a.yaml")
+    assert online.run("cache", "prune", "--unreferenced").stderr.startswith("dropped 2 entries")
+    assert online.run("run", "a.yaml", "--max-requests", "0").returncode == 0
+    assert online.run("cache", "prune").returncode == 2
+    assert online.run("cache", "prune", "--older", "0s").stderr.startswith("dropped 2 entries")

@@ -1,0 +1,303 @@
+"""The lock proves what is current: with the cache, without it, and never by guessing."""
+
+import json
+
+import jsonschema
+import pytest
+
+from poeflow.errors import StaleError
+from poeflow.files import schemas_folder
+from poeflow.spec.model import Limits
+
+FLOW = """\
+poeflow: 1
+inputs: {words: {type: array, default: [cat, dog]}, tone: {default: dry}}
+defaults: {model: GPT-5.2, params: {temperature: 0.5}}
+steps:
+  find: {prompt: "find {{ read('data.md') }} {{ inputs.tone }}"}
+  say:
+    for_each: inputs.words
+    prompt: "say {{ item }} after {{ steps.find.text }}"
+    output: {save: "out/{{ key }}.md"}
+  more: {for_each: steps.say, prompt: "more on {{ source.text }}"}
+  page:
+    render: "{{ steps.more.all | map(attribute='text') | join(' ') }}"
+    output: {save: out/page.md}
+outputs: {page: "{{ steps.page.text }}"}
+"""
+ALL = ["find", "more[cat]", "more[dog]", "page", "say[cat]", "say[dog]"]
+
+
+@pytest.fixture
+def ran(bench):
+    bench.write("data.md", "data")
+    assert bench.run(FLOW).exit_code == 0
+    return bench
+
+
+def states(facts) -> dict[str, str]:
+    return {name: state for name, (state, _) in facts.items()}
+
+
+def test_after_a_run_everything_is_fresh_and_proven(ran):
+    assert states(ran.facts(FLOW)) == dict.fromkeys(ALL, "fresh")
+    assert ran.locked() == []
+
+
+def test_a_clean_clone_proves_it_without_any_answer(ran):
+    asked = len(ran.simulator.requests)
+    ran.forget_answers()
+    assert states(ran.facts(FLOW)) == dict.fromkeys(ALL, "fresh")
+    assert ran.locked() == []
+    assert len(ran.simulator.requests) == asked
+    assert not (ran.folder / ".poeflow").exists(), "nothing is written"
+
+
+def test_running_again_sends_nothing_and_leaves_lock_and_files_alone(ran):
+    files = [ran.folder / "a.lock.json", *(ran.folder / "out").iterdir()]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+    asked = len(ran.simulator.requests)
+    ran.run(FLOW)
+    assert len(ran.simulator.requests) == asked
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files} == before
+
+
+def test_the_lock_fits_its_schema_and_holds_no_text(ran):
+    text = (ran.folder / "a.lock.json").read_text()
+    schema = json.loads((schemas_folder() / "lock.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    assert list(json.loads(text)["instances"]) == sorted(ALL)
+    assert "simulated" not in text
+    assert "some-key" not in text
+
+
+@pytest.mark.parametrize("with_cache", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        ("say {{ item }} after", "tell {{ item }} after", {"say[cat]": "prompt changed"}),
+        ("temperature: 0.5", "temperature: 0.6", {"find": "params.temperature changed"}),
+        ("model: GPT-5.2", "model: Grok-4", {"find": "model changed"}),
+        ("default: dry", "default: warm", {"find": "input tone changed"}),
+        ("default: [cat, dog]", "default: [cat, cow]", {"say[cow]": "the lock does not have it"}),
+        ("join(' ')", "join('-')", {"page": "render changed"}),
+    ],
+)
+def test_a_change_makes_stale_what_it_touches_and_says_why(ran, with_cache, old, new, wanted):
+    if not with_cache:
+        ran.forget_answers()
+    facts = ran.facts(FLOW.replace(old, new))
+    ((name, reason),) = wanted.items()
+    assert reason in facts[name][1]
+    assert facts[name][0] in ("new", "stale", *([] if with_cache else ["unknown"]))
+    untouched = {"find"} - {name} if name != "find" else set()
+    assert {facts[one][0] for one in untouched} <= {"fresh"}
+
+
+@pytest.mark.parametrize("with_cache", [True, False])
+def test_a_file_that_a_template_read_counts(ran, with_cache):
+    if not with_cache:
+        ran.forget_answers()
+    ran.write("data.md", "other data")
+    facts = ran.facts(FLOW)
+    assert facts["find"] == ("stale", ("file //data.md changed",))
+    assert facts["say[cat]"][0] == "unknown"
+    assert facts["say[cat]"][1][0] == "unknown until find has run"
+    assert any("find: stale" in fault for fault in ran.locked())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("find: {prompt", "# a comment\n  find: {description: other, prompt"),
+        ("find: {prompt", "find: {timeout: 9s, retry: {attempts: 2}, stream: false, prompt"),
+        ("{temperature: 0.5}", '{"temperature": 0.5}'),
+        ("say {{ item }} after", "say {{ item }}{# why #} after"),
+    ],
+)
+def test_what_changes_no_request_changes_nothing(ran, old, new):
+    facts = ran.facts(FLOW.replace(old, new))
+    assert states(facts) == dict.fromkeys(ALL, "fresh")
+
+
+def test_a_file_with_another_name_and_the_same_text_sends_the_same(ran):
+    ran.write("renamed.md", "data")
+    changed = FLOW.replace("data.md", "renamed.md")
+    assert states(ran.facts(changed)) == dict.fromkeys(ALL, "fresh")
+
+
+def test_the_same_answer_to_a_changed_question_leaves_the_rest_fresh(bench, scripted):
+    scripted("- {match: {text: find}, answer: {text: it}}\n")
+    bench.write("data.md", "data")
+    bench.run(FLOW)
+    changed = FLOW.replace('prompt: "find', 'prompt: "find out')
+    outcome = bench.run(changed)
+    asked = {name for name, result in outcome.results.items() if result.source == "asked"}
+    assert asked == {"find"}
+
+
+def test_a_deleted_file_comes_back_without_a_call(ran):
+    asked = len(ran.simulator.requests)
+    before = (ran.folder / "out/cat.md").read_bytes()
+    (ran.folder / "out/cat.md").unlink()
+    assert ran.facts(FLOW)["say[cat]"] == ("missing", ("out/cat.md is missing",))
+    ran.run(FLOW)
+    assert (ran.folder / "out/cat.md").read_bytes() == before
+    assert len(ran.simulator.requests) == asked
+
+
+def test_an_edited_file_is_kept_and_told_of(ran):
+    (ran.folder / "out/cat.md").write_text("my own words\n")
+    assert ran.facts(FLOW)["say[cat]"] == ("edited", ("out/cat.md was edited",))
+    assert ran.locked() == ["say[cat]: edited: out/cat.md was edited"]
+    assert ran.run(FLOW).exit_code == 0
+    assert (ran.folder / "out/cat.md").read_text() == "my own words\n"
+
+
+def test_an_edited_file_is_not_replaced_by_another_answer(ran):
+    (ran.folder / "out/cat.md").write_text("my own words\n")
+    changed = FLOW.replace("say {{ item }} after", "tell {{ item }} after")
+    outcome = ran.run(changed)
+    assert str(outcome.failures["say[cat]"]) == (
+        "//out/cat.md was edited since poeflow wrote it; "
+        "keep it with `poeflow accept`, or replace it with --force"
+    )
+    assert (ran.folder / "out/cat.md").read_text() == "my own words\n"
+    assert ran.run(changed, force=True).exit_code == 0
+    assert (ran.folder / "out/cat.md").read_text() != "my own words\n"
+
+
+@pytest.mark.parametrize("change", [lambda t: t.replace("\n", "\r\n"), lambda t: t + "\n \n"])
+def test_what_a_formatter_does_is_no_edit(ran, change):
+    path = ran.folder / "out/cat.md"
+    path.write_bytes(change(path.read_text()).encode())
+    assert ran.locked() == []
+
+
+def test_a_step_that_is_gone_leaves_the_lock(ran):
+    shorter = FLOW.replace(FLOW[FLOW.index("  more:") : FLOW.index("  page:")], "").replace(
+        "steps.more.all", "steps.say.all"
+    )
+    assert ran.facts(shorter)["more[cat]"] == ("stale", ("it is not in the flow any more",))
+    ran.run(shorter)
+    lock = json.loads((ran.folder / "a.lock.json").read_text())
+    assert list(lock["instances"]) == ["find", "page", "say[cat]", "say[dog]"]
+
+
+def test_a_failed_step_keeps_what_the_lock_had_of_it(ran, scripted):
+    before = json.loads((ran.folder / "a.lock.json").read_text())["instances"]
+    scripted('- {match: {text: tell}, fault: "400"}\n')
+    ran.run(FLOW.replace("say {{ item }} after", "tell {{ item }} after"))
+    after = json.loads((ran.folder / "a.lock.json").read_text())["instances"]
+    assert {name: after[name] for name in ALL if name != "find"} == {
+        name: before[name] for name in ALL if name != "find"
+    }
+
+
+def test_a_merge_that_was_not_resolved_is_by_a_run_without_paying(ran):
+    path = ran.folder / "a.lock.json"
+    good = path.read_bytes()
+    path.write_bytes(b"<<<<<<< HEAD\n" + good + b"=======\n>>>>>>> other\n")
+    assert "holds the marks of a merge" in ran.locked()[0]
+    asked = len(ran.simulator.requests)
+    ran.run(FLOW)
+    assert path.read_bytes() == good
+    assert len(ran.simulator.requests) == asked
+
+
+APART = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  alpha: {prompt: alpha}
+
+  # between
+
+  beta: {prompt: beta}
+"""
+
+
+def test_two_branches_that_touched_different_steps_merge(bench, git):
+    bench.run(APART)
+    git("add", "a.yaml", "a.lock.json")
+    git("commit", "-qm", "base")
+    git("checkout", "-qb", "one")
+    bench.run(APART.replace("prompt: alpha", "prompt: alpha one"))
+    git("commit", "-qam", "one")
+    git("checkout", "-q", "main")
+    bench.run(APART.replace("prompt: beta", "prompt: beta two"))
+    git("commit", "-qam", "two")
+    git("merge", "-q", "-m", "merged", "one")
+    assert bench.locked() == []
+
+
+def test_other_inputs_are_not_those_of_the_lock(ran):
+    ran.write("a.inputs.yaml", "tone: warm\n")
+    assert ran.locked()[0] == "the inputs are not those of the lock"
+
+
+def test_inputs_by_hand_write_no_lock_and_a_file_of_them_its_own(ran):
+    before = (ran.folder / "a.lock.json").read_bytes()
+    ran.run(FLOW, inputs={"tone": "warm"})
+    assert (ran.folder / "a.lock.json").read_bytes() == before
+    ran.write("sets/warm.yaml", "tone: warm\n")
+    ran.run(FLOW, inputs_file=ran.folder / "sets/warm.yaml")
+    assert (ran.folder / "a.warm.lock.json").exists()
+    assert ran.locked(inputs_file=ran.folder / "sets/warm.yaml") == []
+
+
+def test_a_simulated_run_proves_nothing(bench):
+    bench.write("data.md", "data")
+    bench.run(FLOW, offline=True)
+    assert not (bench.folder / "a.lock.json").exists()
+    assert bench.locked() == ["a.lock.json does not exist; run the flow and commit it"]
+    assert bench.locked(offline=True) == []
+
+
+def test_an_answer_that_is_not_here_is_asked_again_only_where_it_is_needed(ran):
+    ran.forget_answers()
+    asked = len(ran.simulator.requests)
+    ran.run(FLOW.replace("join(' ')", "join('-')"))
+    sent = ran.prompts()[asked:]
+    assert sorted(text.split()[0] for text in sent) == ["more", "more"]
+
+
+def test_a_skipped_step_is_locked_as_skipped(bench):
+    flow = (
+        "poeflow: 1\ninputs: {go: {type: boolean, default: false}}\n"
+        "steps: {a: {if: inputs.go, render: x}, b: {render: y}}\n"
+    )
+    bench.run(flow)
+    assert states(bench.facts(flow)) == {"a": "skipped", "b": "fresh"}
+    assert bench.locked() == []
+    changed = flow.replace("default: false", "default: true")
+    assert bench.facts(changed)["a"][0] == "stale"
+
+
+def test_a_used_flow_is_proven_with_its_own_instances(bench):
+    bench.write(
+        "child.yaml",
+        "poeflow: 1\ninputs: {t: {}}\ndefaults: {model: GPT-5.2}\n"
+        'steps: {draft: {prompt: "draft {{ inputs.t }}"}}\n',
+    )
+    flow = (
+        'poeflow: 1\nsteps: {about: {for_each: [a, b], use: child.yaml, with: {t: "{{ item }}"}}}\n'
+    )
+    bench.run(flow)
+    bench.forget_answers()
+    assert set(states(bench.facts(flow)).values()) == {"fresh"}
+    assert bench.locked() == []
+    text = (bench.folder / "child.yaml").read_text().replace("draft {{", "redraft {{")
+    bench.write("child.yaml", text)
+    assert bench.facts(flow)["about[a]/draft"] == ("stale", ("prompt changed",))
+
+
+def test_a_lock_of_another_version_is_told_of(ran):
+    (ran.folder / "a.lock.json").write_text('{"poeflow_lock": 9}')
+    with pytest.raises(StaleError, match="is no lock this version reads"):
+        ran.facts(FLOW)
+    assert "is no lock this version reads" in ran.locked()[0]
+
+
+def test_a_budget_of_nothing_is_enough_for_what_is_current(ran):
+    assert ran.run(FLOW, limits=Limits(max_requests=0)).exit_code == 0
