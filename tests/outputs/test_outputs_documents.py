@@ -71,7 +71,7 @@ def test_a_document_in_a_fence_is_read(text, data):
     [
         ('Sure! {"a": 1} Hope that helps.', {"a": 1}),
         ('As [noted] in {this}: {"a": ["}"]}\n', {"a": ["}"]}),
-        ("Here: {a: 1, 'b': [2,],} ok", {"a": 1, "b": [2]}),
+        ("Here: {a: 1, 'b': [2,],}ok", {"a": 1, "b": [2]}),
         ("It is {'a': 1}, as {asked}.", {"a": 1}),
         ('{"a": 1} is {"a":1}.', {"a": 1}),
         ("Words, then [] and nothing.", []),
@@ -92,6 +92,7 @@ def test_a_document_among_words_is_read(text, data):
         ('{"a":', "what begins in line 1, column 1 does not end"),
         ('{"é": 1,\n "b": x}', '"x" in line 2, column 7 is not expected'),
         ('{"m": {"x": 1}, "i": [1 2]}', '"2" in line 1, column 25 is not expected'),
+        ("\n[1 2]", '"2" in line 2, column 4 is not expected'),
         ('Here:\n\n {"a": 1 "b": {"c": 2}}', '"\\"" in line 3, column 10 is not expected'),
         ('```json\n{"a" 1}\n```', 'in the fenced block, "1" in line 1, column 6 is not expected'),
         ('"a\nb"', "what begins in line 1, column 1 does not end"),
