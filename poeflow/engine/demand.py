@@ -39,10 +39,12 @@ class Demand:
         if isinstance(unit, Current):
             return self._flow.current(name, unit)
         try:
-            if upstream is not None and upstream.is_absent:
+            is_absent = upstream is not None and upstream.is_absent
+            if is_absent or self._is_proof_enough(step, unit):
                 current = self._flow.freshness.current(early(unit), upstream)
                 if current is not None:
                     return self._flow.current(name, Current(early(unit), current))
+            if upstream is not None and is_absent:
                 upstream = await self.fetched(source or "", upstream)
             return await self._runner.attempt(unit, values, upstream, began)
         except NotStartedError as error:
@@ -51,6 +53,11 @@ class Demand:
             return self._flow.unknown(name, instance.key, error)
         except PoeflowError as error:
             return self._flow.failed(step, name, instance.key, error, began)
+
+    def _is_proof_enough(self, step: str, unit: Unit) -> bool:
+        """Whether nobody wants the answer: then the lock's word is enough, where it has one."""
+        is_own = self._flow.plan.file.flow.steps[step].kind != "flow"
+        return is_own and isinstance(unit, Prepared) and not self._flow.course.means.asks
 
     async def fetch(self, steps: Iterable[str]) -> None:
         """Ask again for answers that are current and not here, because a step needs them."""
@@ -65,22 +72,21 @@ class Demand:
             self._flow.states[step] = step_state(instances, is_fan_out=fans_out)
 
     async def fetched(self, step: str, state: State) -> State:
-        """Return an absent instance with its result. Raises `StepError`."""
-        if (
-            not self._flow.course.means.asks
-            and self._flow.freshness.kept_result(step, state) is None
-        ):
-            message = f"the answer of {state.name} is not here"
-            raise UnknownError(message, hint="run the flow, or commit the cache")
+        """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""
         kept = self._flow.freshness.kept_result(step, state)
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)
-        prepared, values, upstream = self._flow.again.get(state.name) or await self._again(
-            step, state
-        )
-        result = await self._runner.worked(prepared, values, upstream, is_wanted=True)
+        again = self._flow.again.get(state.name) or await self._again(step, state)
+        prepared, values, upstream = again
+        try:
+            result = await self._runner.worked(prepared, values, upstream, is_wanted=True)
+        except UnaskedError:
+            message = f"the answer of {state.name} is not here"
+            raise UnknownError(message, hint="run the flow, or commit the cache") from None
         if result is None:
             raise StepError(f"{state.name} was not run")
+        if not self._flow.course.means.asks:
+            return msgspec.structs.replace(state, result=result, is_absent=False)
         began = self._flow.course.elapsed()
         return self._runner.succeeded(state.name, prepared, upstream, result, began)
 

@@ -46,11 +46,15 @@ class TemplateError(StepError):
 
 def render(environment: Environment, text: str, origin: Origin, values: Values) -> str:
     """Render `text` with `values`. Raises `TemplateError`."""
+    if "{" not in text:
+        return encodable(_as_jinja_leaves_it(text))
     return _rendered(environment, text, origin, values, mode="text")
 
 
 def render_path(environment: Environment, text: str, origin: Origin, values: Values) -> str:
     """Render a path: what each expression gives must be one safe segment. Raises as `render`."""
+    if "{" not in text:
+        return encodable(_as_jinja_leaves_it(text))
     return _rendered(environment, text, origin, values, mode="path")
 
 
@@ -83,6 +87,11 @@ def as_template(expression: str, origin: Origin) -> tuple[str, Origin]:
 def without_margin(text: str, origin: Origin) -> tuple[str, Origin]:
     """Return `text` without the white space around it, and where it then stands."""
     return text.strip(), origin.moved(len(text) - len(text.lstrip()), len(text.rstrip()))
+
+
+def _as_jinja_leaves_it(text: str) -> str:
+    """Return a text without templates as Jinja does: with LF, less one newline at its end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
 
 
 def _rendered(
