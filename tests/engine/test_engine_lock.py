@@ -301,3 +301,12 @@ def test_a_lock_of_another_version_is_told_of(ran):
 
 def test_a_budget_of_nothing_is_enough_for_what_is_current(ran):
     assert ran.run(FLOW, limits=Limits(max_requests=0)).exit_code == 0
+
+
+def test_an_ignored_file_may_be_missing(bench):
+    flow = "poeflow: 1\nsteps: {a: {render: x, output: {save: a.md, tracked: false}}}\n"
+    bench.run(flow)
+    (bench.folder / "a.md").unlink()
+    assert bench.locked() == []
+    bench.write("a.md", "edited")
+    assert bench.locked() == ["a: edited: a.md was edited"]
