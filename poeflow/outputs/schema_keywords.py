@@ -53,10 +53,10 @@ def _counted(keyword: Keyword, effort: Effort) -> Keyword:
     return check
 
 
-def _error(message: str) -> "ValidationError":
+def _error(message: str, *path: int) -> "ValidationError":
     from jsonschema import ValidationError
 
-    return ValidationError(message)
+    return ValidationError(message, path=path)
 
 
 def _required(_validator: Any, names: Any, instance: Any, _schema: Any) -> Errors:
@@ -126,7 +126,11 @@ def _unevaluated_items(validator: Any, rest: Any, instance: Any, schema: Any) ->
         others = {k: v for k, v in schema.items() if k != "unevaluatedItems"}
         known = evaluated(validator, instance, others)
         for index, item in enumerate(instance):
-            if index not in known:
+            if index in known:
+                continue
+            if rest is False:
+                yield _error(f"{shown(item)} is not allowed here", index)
+            else:
                 yield from validator.descend(item, rest, path=index)
 
 

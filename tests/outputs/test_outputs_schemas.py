@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from poeflow.errors import StepError
 from poeflow.outputs.schemas import compile_schema, schema_faults
 
+C_MISSING = 'the key "c" is missing, "a" needs it'
 OF_ITS = "of its items are what the list must contain"
 EITHER = "2 is not 1; or 2 is less than 5"
 FORMS = "of the forms it may have"
@@ -45,6 +46,7 @@ def faults(schema, data):
         ({"pattern": "^a"}, "b", '"b" does not match the pattern ^a'),
         ({"required": ["a"]}, {}, 'the key "a" is missing'),
         ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, 'the key "b" is missing, "a" needs it'),
+        ({"dependentRequired": {"a": ["b", "c"]}}, {"a": 1, "b": 1}, C_MISSING),
         ({"additionalProperties": False}, {"a": 1}, 'the key "a" is not allowed'),
         ({"additionalProperties": {"type": "null"}}, {"a": 1}, "a: 1 is not null"),
         ({"patternProperties": {"^a": {"type": "null"}}}, {"ab": 1, "b": 1}, "ab: 1 is not null"),
@@ -185,6 +187,46 @@ def test_data_fits_as_by_the_standard_keywords(schema, referred, data):
     assert (faults(whole, data) == []) is stock.is_valid(data)
 
 
+REST = {"unevaluatedProperties": False}
+TAIL = {"unevaluatedItems": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "keys"),
+    [
+        ({**REST, "properties": {"a": {}}}, {"a": 1, "b": 1}, ["b"]),
+        ({**REST, "patternProperties": {"^a": {}}}, {"ab": 1, "b": 1}, ["b"]),
+        ({**REST, "additionalProperties": {}}, {"a": 1}, []),
+        ({**REST, "allOf": [{"unevaluatedProperties": {}}]}, {"a": 1}, []),
+        ({**REST, "allOf": [{"properties": {"a": {}}}, True]}, {"a": 1, "b": 1}, ["b"]),
+        ({**REST, "anyOf": [{"properties": {"a": {"const": 2}}}, True]}, {"a": 1}, ["a"]),
+        ({**REST, "oneOf": [{"required": ["b"]}, {"properties": {"a": {}}}]}, {"a": 1}, []),
+        ({**REST, "if": {"properties": {"a": {}}}}, {"a": 1, "b": 1}, ["b"]),
+        ({**REST, "if": {}, "then": {"properties": {"a": {}}}}, {"a": 1, "b": 1}, ["b"]),
+        ({**REST, "if": False, "else": {"properties": {"a": {}}}}, {"a": 1, "b": 1}, ["b"]),
+        ({**REST, "if": False, "then": {"properties": {"a": {}}}}, {"a": 1}, ["a"]),
+        ({**REST, "dependentSchemas": {"a": {"properties": {"a": {}}}}}, {"a": 1, "b": 1}, ["b"]),
+        ({**REST, "dependentSchemas": {"b": {"properties": {"a": {}}}}}, {"a": 1}, ["a"]),
+        ({**REST, "$ref": "#/$defs/a", "$defs": {"a": {"properties": {"a": {}}}}}, {"a": 1}, []),
+        ({**REST, "items": {}}, {"a": 1}, ["a"]),
+        ({**TAIL, "items": {}}, [1], []),
+        ({**TAIL, "allOf": [{"unevaluatedItems": {}}]}, [1], []),
+        ({**TAIL, "prefixItems": [{}]}, [1, 2], [1]),
+        ({**TAIL, "contains": {"const": 2}}, [1, 2], [0]),
+        ({**TAIL, "anyOf": [{"prefixItems": [{}]}, {"prefixItems": [{}, {}]}]}, [1, 2], []),
+        ({**TAIL, "properties": {"a": {}}, "dependentSchemas": {"a": {}}}, [5], [0]),
+    ],
+)
+def test_what_no_keyword_speaks_of_is_unevaluated(schema, data, keys):
+    told = [
+        f'the key "{key}" is not allowed'
+        if isinstance(key, str)
+        else f"[{key}]: {data[key]} is not allowed here"
+        for key in keys
+    ]
+    assert faults(schema, data) == told
+
+
 # hostile schemas and answers
 
 LONG_KEY = {"a" * 100_000 + "b": 1}
@@ -257,7 +299,7 @@ TYPES = '"array", "boolean", "integer", "null", "number", "object", "string"'
         ({"$ref": "#/x", "x": {"pattern": "("}}, ("x", "pattern"), OPEN),
         ({"patternProperties": {"(": {}}}, ("patternProperties", "("), OPEN),
         ({"$schema": OLD}, ("$schema",), f'"{OLD}" is not read; write {DIALECT}, or remove it'),
-        ({"not": {"$schema": DIALECT}}, ("not", "$schema"), ONLY_TOP),
+        ({"not": {"$schema": DIALECT, "pattern": "("}}, ("not", "$schema"), ONLY_TOP),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_schema_is_told_with_its_place(schema, path, message):
