@@ -37,6 +37,15 @@ def targets(arguments: Iterable[str]) -> list[Target]:
     return list(found.values())
 
 
+def selected(argument: str) -> tuple[Path, str]:
+    """Return the flow and the step of `FLOW[:STEP[@KEY]]`; the step is empty for all."""
+    path = Path(argument)
+    if path.exists() or ":" not in argument:
+        return path, ""
+    flow, _, step = argument.rpartition(":")
+    return (Path(flow), step) if Path(flow).exists() else (path, "")
+
+
 def target_of(path: Path) -> Target:
     """Return the one flow at `path`. Raises `UsageError` where there is none."""
     if path.is_dir():

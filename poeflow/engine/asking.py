@@ -134,7 +134,7 @@ class Asker:
 
         Then neither tools nor repairs are needed again.
         """
-        if self._means.refresh or not asked.settings.cache:
+        if self._means.refresh.covers(asked.step) or not asked.settings.cache:
             return None
         first = self._identity(asked)
         entry = self._means.answers.end(first)
@@ -170,7 +170,7 @@ class Asker:
 
     def _stored(self, asked: Asked, fingerprint: str) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
-        if self._means.refresh or not asked.settings.cache:
+        if self._means.refresh.covers(asked.step) or not asked.settings.cache:
             return None
         stored = self._means.answers.entry(fingerprint)
         if stored is None:

@@ -74,7 +74,7 @@ class InstanceRunner:
             return None
         name = self._flow.name(prepared.instance.id)
         recipe = self._flow.freshness.recipe(prepared, upstream)
-        if recipe is not None and not self._flow.course.means.refresh:
+        if recipe is not None and not self._flow.course.means.refresh.covers(name):
             self._flow.again[name] = (prepared, values, upstream)
             return self._flow.current(name, Current(prepared, locked))
         return None
@@ -138,6 +138,6 @@ class InstanceRunner:
                 values=values,
                 before=before,
                 locked=self._flow.freshness.block(prepared.instance),
-                is_wanted=is_wanted or self._flow.course.means.refresh,
+                is_wanted=is_wanted or self._flow.course.means.refresh.covers(name),
             )
         )

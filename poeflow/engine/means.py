@@ -1,7 +1,7 @@
 """What a run works with: everything outside the flow, handed in once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from poeflow.catalogue import Catalogue
 from poeflow.client.aio import AsyncPoeClient
@@ -10,6 +10,7 @@ from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.engine.budget import Budget
 from poeflow.engine.output_files import OutputFiles
+from poeflow.engine.selection import Refresh
 from poeflow.errors import AccountError
 from poeflow.events import Listener
 from poeflow.files import Project
@@ -41,8 +42,8 @@ class Means:
 
     `providers` are those the flow names, by name. `keys` are known only to keep them out of
     attachments. `catalogue` is the project's kept list of bots. `simulated` marks every answer;
-    `refresh` asks even where one is stored; without `asks` nothing is sent or written. `force`
-    replaces files that were edited.
+    `refresh` tells which are asked even where an answer is stored; without `asks` nothing is sent
+    or written. `force` replaces files that were edited.
     """
 
     project: Project
@@ -58,7 +59,7 @@ class Means:
     downloads: Rules
     keys: tuple[Secret, ...] = ()
     catalogue: Catalogue | None = None
-    refresh: bool = False
+    refresh: Refresh = field(default_factory=Refresh)
     asks: bool = True
     force: bool = False
 

@@ -11,6 +11,7 @@ from poeflow.engine.budget import Budget
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.output_files import OutputFiles
+from poeflow.engine.selection import Refresh
 from poeflow.events import Event, Warned
 from poeflow.files import Project
 from poeflow.settings import proxy_from
@@ -58,7 +59,10 @@ async def means_of(
             downloads=_downloads(found, options, config),
             keys=tuple(found.keys),
             catalogue=kept(project)[0],
-            refresh=options.refresh,
+            refresh=Refresh(
+                everything=options.refresh and not options.steps,
+                selected=frozenset(options.steps) if options.refresh else frozenset(),
+            ),
             asks=asks,
             force=options.force,
         )

@@ -77,7 +77,7 @@ def test_schema_prints_the_contract(desk):
     ("arguments", "message"),
     [
         (("rum",), 'error: no such command "rum"; did you mean "run"?'),
-        (("run",), "error: missing argument 'FLOW...'."),
+        (("run",), "error: missing argument 'FLOW[:STEP[@KEY]]...'."),
         (("run", "nope.yaml"), "error: nope.yaml: no such file"),
         (("run", "."), "error: . is a folder"),
         (

@@ -65,3 +65,20 @@ def test_the_cache_explains_and_is_pruned(online):
     assert online.run("run", "a.yaml", "--max-requests", "0").returncode == 0
     assert online.run("cache", "prune").returncode == 2
     assert online.run("cache", "prune", "--older", "0s").stderr.startswith("dropped 2 entries")
+
+
+def test_one_step_is_asked_again_by_its_name(online, simulator):
+    online.write("a.yaml", FLOW)
+    online.run("run", "a.yaml")
+    assert len(simulator.requests) == 2
+    assert online.run("run", "a.yaml:polish", "--refresh").returncode == 0
+    assert [r.json["messages"][0]["content"][:6] for r in simulator.requests][2:] == ["polish"]
+    unclear = online.run("run", "a.yaml:polish")
+    assert (unclear.returncode, len(simulator.requests)) == (2, 3)
+    assert "steps are named for --refresh" in unclear.stderr
+
+
+def test_problems_as_json_are_json_whatever_they_hold(online):
+    online.write("ä.yaml", "poeflow: 1\nstepß: {}\n")
+    (first, *_) = json.loads(online.run("check", "ä.yaml", "--output", "json").stdout)
+    assert "stepß" in first["message"] or "steps" in first["message"]

@@ -1,5 +1,6 @@
 """`poeflow check`: find every mistake in flows, without running them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def check(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bo
         sources[target.shown] = result.loaded.document.text
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
-        click.echo(msgspec.json.encode(problems).decode("ascii", "backslashreplace"))
+        click.echo(json.dumps(msgspec.to_builtins(problems)))
     else:
         show(problems, sources)
         faults = f"{len(failing)} problem{'s' * (len(failing) != 1)} in "

@@ -7,20 +7,16 @@ from typing import Final, Unpack
 import click
 
 from poeflow.cli.commands.check import show
-from poeflow.cli.failures import secrets_in
-from poeflow.cli.interrupts import run_until_done
+from poeflow.cli.one_run import run_one
 from poeflow.cli.proving import prove
-from poeflow.cli.results import Output, listener, print_results
+from poeflow.cli.results import print_results
 from poeflow.cli.run_options import Chosen, run_options
-from poeflow.cli.targets import target_of
+from poeflow.cli.targets import selected, target_of
 from poeflow.engine.run import Outcome
-from poeflow.errors import most_serious
+from poeflow.engine.selection import instance_id
+from poeflow.errors import UsageError, most_serious
 from poeflow.problems import errors_only
-from poeflow.redact import Scrubber
-from poeflow.report.scrubbed import scrubbed
-from poeflow.wiring.checkup import Checkup, checkup
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.running import run_checked
+from poeflow.wiring.checkup import checkup
 
 EPILOG: Final = """\b
 Examples:
@@ -31,9 +27,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument(
-    "flows", nargs=-1, required=True, metavar="FLOW...", type=click.Path(path_type=Path)
-)
+@click.argument("flows", nargs=-1, required=True, metavar="FLOW[:STEP[@KEY]]...")
 @click.option(
     "--input",
     "inputs",
@@ -59,7 +53,9 @@ Examples:
 @click.option("--max-points", type=click.IntRange(0), help="Estimated points, at most.")
 @click.option("--allow-unpriced", is_flag=True, help="Ask models whose price is not known.")
 @click.option("--allow-tools", is_flag=True, help="Let the flow's Python functions run.")
-@click.option("--refresh", is_flag=True, help="Ask again where an answer is stored.")
+@click.option(
+    "--refresh", is_flag=True, help="Ask again where an answer is stored: all, or the steps named."
+)
 @click.option("--force", is_flag=True, help="Replace output files that were edited.")
 @click.option("--locked", is_flag=True, help="Send nothing; fail if anything is not current.")
 @click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
@@ -72,12 +68,15 @@ Examples:
     help="How long to wait for another run to end.",
 )
 @click.pass_context
-def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[Chosen]) -> None:
+def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]) -> None:
     """Run flows: what was answered before is taken from the cache, the rest is asked.
 
     Results go to stdout, everything else to stderr. The key is read from POE_API_KEY.
     """
-    found = [target_of(path) for path in flows]
+    chosen = [selected(argument) for argument in flows]
+    if any(step for _, step in chosen) and not options["refresh"]:
+        raise UsageError("steps are named for --refresh", hint="add --refresh, or leave them away")
+    found = [target_of(path) for path, _ in chosen]
     checkups = [checkup(target.project, target.path, target.shown) for target in found]
     for target, checked in zip(found, checkups, strict=True):
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
@@ -87,14 +86,9 @@ def run(ctx: click.Context, /, flows: tuple[Path, ...], **options: Unpack[Chosen
     if options["locked"]:
         ctx.exit(prove(found, checkups, given))
     outcomes: dict[str, Outcome] = {}
-    for target, checked in zip(found, checkups, strict=True):
-        outcomes[target.shown] = _run_one(checked, given, options["output"])
+    for target, checked, (_, step) in zip(found, checkups, chosen, strict=True):
+        own = replace(given, steps=(instance_id(step),) if step else ())
+        outcomes[target.shown] = run_one(checked, own, options["output"])
     if options["output"] != "jsonl":
         print_results(outcomes, options["output"])
     ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
-
-
-def _run_one(checked: Checkup, given: RunOptions, output: Output) -> Outcome:
-    with listener(output) as listen:
-        heard = scrubbed(listen, Scrubber(*secrets_in(given.environ)))
-        return run_until_done(run_checked(checked, replace(given, listen=heard)))

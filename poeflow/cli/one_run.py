@@ -1,0 +1,20 @@
+"""One flow run from the command line, shown while it goes on."""
+
+from dataclasses import replace
+
+from poeflow.cli.failures import secrets_in
+from poeflow.cli.interrupts import run_until_done
+from poeflow.cli.results import Output, listener
+from poeflow.engine.run import Outcome
+from poeflow.redact import Scrubber
+from poeflow.report.scrubbed import scrubbed
+from poeflow.wiring.checkup import Checkup
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.running import run_checked
+
+
+def run_one(checked: Checkup, given: RunOptions, output: Output) -> Outcome:
+    """Run a flow to its end; nothing that is shown holds a secret."""
+    with listener(output) as listen:
+        heard = scrubbed(listen, Scrubber(*secrets_in(given.environ)))
+        return run_until_done(run_checked(checked, replace(given, listen=heard)))
