@@ -1,0 +1,54 @@
+"""What changed between two texts, word by word, lines first so that long texts stay quick."""
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import groupby
+from typing import Final, Literal
+
+import msgspec
+
+Kind = Literal["same", "removed", "added"]
+MAX_WORDS: Final = 4000
+"""Above this many words in a changed stretch whole lines are compared: difflib is quadratic."""
+_WORDS: Final = re.compile(r"\n|[^\S\n]+|\w+|[^\w\s]")
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A stretch of text. The `same` and `removed` pieces joined are the old text exactly."""
+
+    kind: Kind
+    text: str
+
+
+def word_diff(old: str, new: str) -> tuple[Piece, ...]:
+    """Return the pieces of both texts in order, neighbours of one kind joined.
+
+    `same` and `removed` together give `old`, `same` and `added` give `new`.
+    """
+    pieces = _lines(old.splitlines(keepends=True), new.splitlines(keepends=True))
+    joined = groupby((piece for piece in pieces if piece.text), key=lambda piece: piece.kind)
+    return tuple(Piece(kind, "".join(piece.text for piece in run)) for kind, run in joined)
+
+
+def _lines(old: Sequence[str], new: Sequence[str]) -> Iterator[Piece]:
+    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        before, after = "".join(old[a:b]), "".join(new[c:d])
+        if tag == "replace":
+            yield from _words(before, after)
+        elif tag == "equal":
+            yield Piece("same", before)
+        else:
+            yield from (Piece("removed", before), Piece("added", after))
+
+
+def _words(before: str, after: str) -> Iterator[Piece]:
+    old, new = _WORDS.findall(before), _WORDS.findall(after)
+    if len(old) + len(new) > MAX_WORDS:
+        yield from (Piece("removed", before), Piece("added", after))
+        return
+    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            yield Piece("same", "".join(old[a:b]))
+        else:
+            yield from (Piece("removed", "".join(old[a:b])), Piece("added", "".join(new[c:d])))
