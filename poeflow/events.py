@@ -37,6 +37,16 @@ class StepStarted(_Event, frozen=True, kw_only=True, tag="step_started"):
     model: str | None
 
 
+class RequestSent(_Event, frozen=True, kw_only=True, tag="request_sent"):
+    """`model` is asked for an answer that is not stored.
+
+    A repair, a round of tools or a judge is a request of its own.
+    """
+
+    step: str
+    model: str
+
+
 class TextArrived(_Event, frozen=True, kw_only=True, tag="text_arrived"):
     """A piece of a streaming answer; `kind` tells the answer from the reasoning."""
 
@@ -150,6 +160,7 @@ Event: TypeAlias = (
     RunStarted
     | StepExpanded
     | StepStarted
+    | RequestSent
     | TextArrived
     | RetryPlanned
     | FellBack

@@ -15,7 +15,7 @@ from poeflow.engine.fingerprint import identity
 from poeflow.engine.means import Means, no_key
 from poeflow.engine.result import Source
 from poeflow.engine.telling import told
-from poeflow.events import FellBack
+from poeflow.events import FellBack, RequestSent
 from poeflow.spec.model import Output
 from poeflow.spec.resolve import Settings
 
@@ -232,6 +232,8 @@ class Asker:
         provider = self._means.provider(settings.provider)
         if provider.client is None:
             raise no_key("this step was never answered before", settings.provider, provider)
+        sent = RequestSent(at=self._elapsed(), step=asked.step, model=asked.request.model)
+        self._means.listen(sent)
         completion = await provider.client.ask(
             asked.request,
             on_progress=lambda progress: self._tell(asked.step, progress),

@@ -15,6 +15,7 @@ from poeflow.clock import Clock
 from poeflow.durations import spoken
 from poeflow.events import (
     Event,
+    RequestSent,
     RetryPlanned,
     RunStarted,
     StepExpanded,
@@ -78,7 +79,7 @@ class LiveReport:
 
     def _say(self, event: Event) -> None:
         line = line_of(event)
-        if not line or isinstance(event, StepStarted | RetryPlanned):
+        if not line or isinstance(event, RequestSent | RetryPlanned):
             return
         mark, style = mark_of(event)
         text = Text(f"{mark} " if mark else "", style=style)

@@ -8,6 +8,7 @@ from poeflow.events import (
     Expected,
     FellBack,
     FileWritten,
+    RequestSent,
     RetryPlanned,
     RunFinished,
     RunStarted,
@@ -15,7 +16,6 @@ from poeflow.events import (
     StepFailed,
     StepFinished,
     StepSkipped,
-    StepStarted,
     ToolCalled,
     Warned,
 )
@@ -40,7 +40,7 @@ def line_of(event: Event) -> str:
     match event:
         case RunStarted(simulated=True):
             return f"{event.flow}: simulated run, nothing is sent to Poe"
-        case StepStarted(model=str()):
+        case RequestSent():
             return f"{event.step}: asking {event.model}"
         case RetryPlanned():
             return f"{event.step}: {event.reason}, waiting {spoken(event.wait)}"

@@ -157,6 +157,7 @@ def test_jsonl_tells_every_event(online):
     assert kinds == [
         "run_started",
         "step_started",
+        "request_sent",
         "step_finished",
         "step_started",
         "file_written",

@@ -15,6 +15,7 @@ from poeflow.report.problems import listing
 RUN = (
     events.RunStarted(at=0, flow="notes", steps=("draft", "page", "late"), simulated=True),
     events.StepStarted(at=0.1, step="draft", model="GPT-5.2"),
+    events.RequestSent(at=0.1, step="draft", model="GPT-5.2"),
     events.RetryPlanned(at=0.2, step="draft", attempt=1, wait=4, reason="too many (429)"),
     events.TextArrived(at=4.3, step="draft", text="Otters "),
     events.TextArrived(at=4.4, step="draft", text="hm", kind="reasoning"),
@@ -87,6 +88,7 @@ def test_json_lines_hold_every_event_whole():
     assert [record["event"] for record in records] == [
         "run_started",
         "step_started",
+        "request_sent",
         "retry_planned",
         "text_arrived",
         "text_arrived",
@@ -99,7 +101,7 @@ def test_json_lines_hold_every_event_whole():
         "step_skipped",
         "run_finished",
     ]
-    assert records[3] == {
+    assert records[4] == {
         "event": "text_arrived",
         "at": 4.3,
         "step": "draft",
@@ -143,9 +145,9 @@ def test_json_lines_are_ascii_whatever_a_model_says():
 def test_the_live_report_leaves_one_line_a_step_and_the_summary():
     stream = Terminal()
     with LiveReport(stream, FakeClock(), color=False) as live:
-        for event in RUN[:10]:
+        for event in RUN[:11]:
             live(event)
-        live(RUN[12])
+        live(RUN[13])
     told = stream.getvalue()
     for line in (
         "✓ draft: answered in 4.9 s, 12 tokens, simulated",
