@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.engine.selection import instance_id
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.spec.hints import did_you_mean
@@ -37,7 +38,16 @@ def targets(arguments: Iterable[str]) -> list[Target]:
     return list(found.values())
 
 
-def selected(argument: str) -> tuple[Path, str]:
+def selections(arguments: Iterable[str]) -> dict[Path, tuple[str, ...]]:
+    """Return the flows of `FLOW[:STEP[@KEY]]`, each with the ids it is named with."""
+    found: dict[Path, tuple[str, ...]] = {}
+    for argument in arguments:
+        flow, step = _selected(argument)
+        found[flow] = (*found.get(flow, ()), *([instance_id(step)] if step else ()))
+    return found
+
+
+def _selected(argument: str) -> tuple[Path, str]:
     """Return the flow and the step of `FLOW[:STEP[@KEY]]`; the step is empty for all."""
     path = Path(argument)
     if path.exists() or ":" not in argument:

@@ -46,7 +46,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request with what decides how it is answered.
 
     `step` is the instance it is for, `sample` counts the answers to one request from 0. `known` is
-    the fingerprint of a request that the lock has as answered: it is not asked again.
+    the fingerprint of a request that the lock has as answered: it is not asked again. One that is
+    not to be asked has a stored answer or none.
     """
 
     step: str
@@ -55,6 +56,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     output: Output = Output()
     sample: int = 0
     known: str | None = None
+    is_asked: bool = True
 
 
 class UnaskedError(errors.PoeflowError):
@@ -111,7 +113,7 @@ class Asker:
             return stored
         if fingerprint == asked.known:
             raise KnownError(fingerprint)
-        if not self._means.asks:
+        if not (self._means.asks and asked.is_asked):
             raise NotStoredError(asked, fingerprint)
         future = self._asking[fingerprint] = asyncio.get_running_loop().create_future()
         try:
@@ -134,7 +136,7 @@ class Asker:
 
         Then neither tools nor repairs are needed again.
         """
-        if self._means.refresh.covers(asked.step) or not asked.settings.cache:
+        if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
         first = self._identity(asked)
         entry = self._means.answers.end(first)
@@ -170,7 +172,7 @@ class Asker:
 
     def _stored(self, asked: Asked, fingerprint: str) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
-        if self._means.refresh.covers(asked.step) or not asked.settings.cache:
+        if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
         stored = self._means.answers.entry(fingerprint)
         if stored is None:

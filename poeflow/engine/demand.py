@@ -30,12 +30,13 @@ class Demand:
         """Run an instance, or find it current. `source` is the step it runs over, if any."""
         instance = instance_of(unit)
         name, began = self._flow.name(instance.id), self._flow.course.elapsed()
+        if not self._flow.covers(instance, index):
+            return self._flow.left_out(name, instance.key)
         upstream: State | None = None
         if source is not None and instance.key is not None:
             upstream = await asyncio.shield(self._flow.ended[source][index])
             if upstream.status != "ok":
-                reason = f"{upstream.name} {_happened(upstream)}"
-                return self._flow.skipped(name, instance.key, reason, blocks=upstream.blocks)
+                return self._flow.blocked(step, name, instance.key, upstream, began)
         if isinstance(unit, Current):
             return self._flow.current(name, unit)
         try:
@@ -73,19 +74,23 @@ class Demand:
 
     async def fetched(self, step: str, state: State) -> State:
         """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""
-        kept = self._flow.freshness.kept_result(step, state)
+        kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
+        if state.is_left_out and self._flow.course.means.asks:
+            self._flow.course.teller(state.name).warned(["its last result is used as it is"])
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)
         again = self._flow.again.get(state.name) or await self._again(step, state)
         prepared, values, upstream = again
         try:
-            result = await self._runner.worked(prepared, values, upstream, is_wanted=True)
+            result = await self._runner.worked(
+                prepared, values, upstream, is_wanted=True, is_left_out=state.is_left_out
+            )
         except UnaskedError:
             message = f"the answer of {state.name} is not here"
             raise UnknownError(message, hint="run the flow, or commit the cache") from None
         if result is None:
             raise StepError(f"{state.name} was not run")
-        if not self._flow.course.means.asks:
+        if state.is_left_out or not self._flow.course.means.asks:
             return msgspec.structs.replace(state, result=result, is_absent=False)
         began = self._flow.course.elapsed()
         return self._runner.succeeded(state.name, prepared, upstream, result, began)
@@ -110,7 +115,3 @@ class Demand:
                 own["source"] = upstream.values()
             return prepared_unit(self._flow, unit, own), own, upstream
         raise StepError(f"{state.name} is not there any more")
-
-
-def _happened(state: State) -> str:
-    return "failed" if state.status == "failed" else "was skipped"

@@ -32,6 +32,13 @@ def outputs_of(flow: FlowState) -> dict[str, Json]:
     return {step: shown for step, shown in results.items() if shown is not None}
 
 
+def part_of_outputs(flow: FlowState) -> dict[str, Json]:
+    """Return the results of the last steps that have any, where a run is about a part of a flow."""
+    ended = [step for step in flow.plan.order if _shown(flow.states[step])]
+    needed = {need for step in ended for need in flow.plan.edges[step]}
+    return {step: _shown(flow.states[step]) for step in ended if step not in needed}
+
+
 def _last_steps(flow: FlowState) -> list[str]:
     """Return the steps nothing depends on."""
     needed = {need for needs in flow.plan.edges.values() for need in needs}

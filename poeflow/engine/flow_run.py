@@ -4,7 +4,7 @@ import asyncio
 
 from poeflow.digest import Json
 from poeflow.engine.asking import KnownError, UnaskedError
-from poeflow.engine.course import Course
+from poeflow.engine.course import Course, NotStartedError
 from poeflow.engine.demand import Demand
 from poeflow.engine.flow_outputs import outputs_of, wanted
 from poeflow.engine.flow_state import FlowState, UnknownError, UsedFlowError
@@ -12,19 +12,19 @@ from poeflow.engine.instance_run import InstanceRunner
 from poeflow.engine.instances import Instance
 from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult
-from poeflow.engine.states import State, StepState, step_state
+from poeflow.engine.states import State
 from poeflow.engine.texts import Values
-from poeflow.engine.units import Unit, current_units, found_units
+from poeflow.engine.units import Unit, current_units, expand, found_units, left_out
 from poeflow.errors import PoeflowError
-from poeflow.events import StepExpanded
-from poeflow.spec.loops import is_fan_out
 
 
 class FlowRun:
     """Runs a flow. `prefix` stands before the ids of its instances: empty for the outermost."""
 
-    def __init__(self, plan: Plan, course: Course, *, prefix: str = "") -> None:
-        self._flow = FlowState(plan, course, prefix=prefix)
+    def __init__(
+        self, plan: Plan, course: Course, *, prefix: str = "", is_left_out: bool = False
+    ) -> None:
+        self._flow = FlowState(plan, course, prefix=prefix, is_left_out=is_left_out)
         self._demand = Demand(self._flow, InstanceRunner(self._flow, self._used_flow))
         self._done = {step: asyncio.Event() for step in plan.order}
         self._expanded = {step: asyncio.Event() for step in plan.order}
@@ -45,9 +45,9 @@ class FlowRun:
         return outputs_of(self._flow)
 
     @property
-    def states(self) -> dict[str, StepState]:
-        """How each step ended, once the flow has run."""
-        return self._flow.states
+    def known(self) -> FlowState:
+        """What is known of the flow by now."""
+        return self._flow
 
     async def _step(self, step: str) -> None:
         source = self._flow.plan.checked.chains.get(step)
@@ -56,9 +56,15 @@ class FlowRun:
         states: list[State] = []
         began = self._flow.course.elapsed()
         try:
-            reason = self._blocked_by(step, source)
-            if reason:
-                states = [self._flow.skipped(self._flow.name(step), None, reason, blocks=True)]
+            culprit = self._culprit(step, source)
+            is_cleaning_up = bool(self._flow.plan.checked.tested[step])
+            stop = self._flow.course.reason_to_stop(is_cleaning_up=is_cleaning_up)
+            if not self._flow.touches(step):
+                states = left_out(self._flow, step)
+            elif culprit is not None:
+                states = [self._flow.blocked(step, self._flow.name(step), None, culprit, began)]
+            elif stop:
+                states = [self._flow.skipped(self._flow.name(step), None, stop, blocks=True)]
             elif source is not None and source not in self._flow.ended:
                 reason = f"{self._flow.name(source)} was skipped"
                 states = [self._flow.skipped(self._flow.name(step), None, reason, blocks=False)]
@@ -69,11 +75,7 @@ class FlowRun:
         except PoeflowError as error:
             states = [self._flow.failed(step, self._flow.name(step), None, error, began)]
         finally:
-            fans_out = is_fan_out(self._flow.plan.file.flow.steps[step]) and not (
-                len(states) == 1 and states[0].key is None
-            )
-            if states or fans_out:
-                self._flow.states[step] = step_state(states, is_fan_out=fans_out)
+            self._flow.settle(step, states)
             self._expanded[step].set()
             self._done[step].set()
 
@@ -88,15 +90,8 @@ class FlowRun:
             await self._demand.fetch(needs)
             values = self._flow.values(needs)
             units = found_units(self._flow, step, source, values)
-        loop = asyncio.get_running_loop()
-        self._flow.ended[step] = [loop.create_future() for _ in units]
-        self._flow.units[step] = units
+        expand(self._flow, step, units)
         self._expanded[step].set()
-        if is_fan_out(self._flow.plan.file.flow.steps[step]):
-            event = StepExpanded(
-                at=self._flow.course.elapsed(), step=self._flow.name(step), instances=len(units)
-            )
-            self._flow.course.means.listen(event)
         waiting = iter(enumerate(units))
 
         async def work() -> None:
@@ -110,7 +105,7 @@ class FlowRun:
         return [ended.result() for ended in self._flow.ended[step]]
 
     async def _used_flow(
-        self, instance: Instance, values: Values, *, is_wanted: bool
+        self, instance: Instance, values: Values, *, is_wanted: bool, is_left_out: bool
     ) -> StepResult:
         """Run the flow a step uses, as part of this run."""
         step = instance.step
@@ -121,20 +116,28 @@ class FlowRun:
         plan = planner.plan(
             self._flow.plan.checked.children[step], inputs, concurrency=self._flow.plan.concurrency
         )
-        child = FlowRun(plan, self._flow.course, prefix=f"{self._flow.name(instance.id)}/")
+        child = FlowRun(
+            plan,
+            self._flow.course,
+            prefix=f"{self._flow.name(instance.id)}/",
+            is_left_out=is_left_out,
+        )
         await child.run()
-        blocking = [state.blocked_by for state in child.states.values() if state.blocks]
-        if any(one.is_pending for state in child.states.values() for one in state.instances):
+        states = child.known.states.values()
+        blocking = [state.blocked_by for state in states if state.blocks]
+        if any(one.is_pending for state in states for one in state.instances):
             raise UnknownError(blocking[0])
+        if any(state.culprit.is_left_out for state in states if state.culprit is not None):
+            raise NotStartedError(blocking[0])
         if blocking:
             raise UsedFlowError(f"in the flow it uses, {blocking[0]}")
-        if not is_wanted and any(state.is_absent for state in child.states.values()):
+        if not is_wanted and any(state.is_absent for state in states):
             raise KnownError("")
         outputs = await child.outputs()
         return StepResult(text="", source="ran", key=instance.key, outputs=outputs)
 
-    def _blocked_by(self, step: str, source: str | None) -> str:
-        """Return why a step does not run; one whose `if` looks at a step's status runs."""
+    def _culprit(self, step: str, source: str | None) -> State | None:
+        """Return what keeps a step from running; one whose `if` looks at a step's status runs."""
         tested = self._flow.plan.checked.tested[step]
         for need in self._flow.plan.edges[step]:
             state = self._flow.states.get(need)
@@ -142,6 +145,6 @@ class FlowRun:
                 continue
             if need in tested and not any(one.is_pending for one in state.instances):
                 continue
-            if state.blocked_by:
-                return state.blocked_by
-        return self._flow.course.reason_to_stop(is_cleaning_up=bool(tested))
+            if state.culprit is not None:
+                return state.culprit
+        return None

@@ -9,12 +9,14 @@ from poeflow.engine.asking import UnaskedError
 from poeflow.engine.course import Course
 from poeflow.engine.freshness import Freshness
 from poeflow.engine.instances import Instance
+from poeflow.engine.kept import KeptResults
 from poeflow.engine.plan import Plan
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.standing import Facts
-from poeflow.engine.states import State, StepState
+from poeflow.engine.states import State, StepState, step_state
 from poeflow.engine.texts import Values
-from poeflow.errors import PoeflowError, StepError
+from poeflow.errors import PoeflowError, StepError, UsageError
+from poeflow.spec.loops import is_fan_out
 from poeflow.store.lockfile import Block
 
 
@@ -37,10 +39,13 @@ class FlowState:
     """What is known of a flow's steps by now.
 
     `prefix` stands before the ids of its instances. `units` are the instances of each step,
-    `ended` how they ended, `again` what an instance is run with whose answer is not here.
+    `ended` how they ended, `again` what an instance is run with whose answer is not here. The run
+    is about none of them where the flow as a whole `is_left_out`.
     """
 
-    def __init__(self, plan: Plan, course: Course, *, prefix: str) -> None:
+    def __init__(
+        self, plan: Plan, course: Course, *, prefix: str, is_left_out: bool = False
+    ) -> None:
         self.plan = plan
         self.course = course
         self.units: dict[str, tuple[Instance | Prepared | Current, ...]] = {}
@@ -48,16 +53,51 @@ class FlowState:
         self.ended: dict[str, list[asyncio.Future[State]]] = {}
         self.states: dict[str, StepState] = {}
         self._prefix = prefix
+        self._is_left_out = is_left_out
+        self.kept = KeptResults(plan, course.means)
         self.freshness = Freshness(plan, course, self.states, name=self.name)
         self.facts = Facts(course, self.freshness)
 
     def name(self, instance: str) -> str:
         return f"{self._prefix}{instance}"
 
+    def settle(self, step: str, states: list[State]) -> None:
+        """Note how a step ended, from how its instances did."""
+        is_alone = len(states) == 1 and states[0].key is None
+        fans_out = is_fan_out(self.plan.file.flow.steps[step]) and not is_alone
+        if states or fans_out:
+            self.states[step] = step_state(states, is_fan_out=fans_out)
+
     def values(self, steps: Iterable[str]) -> dict[str, Json]:
         values = self.plan.early_values()
         values["steps"] = {step: self.states[step].value for step in steps}
         return values
+
+    def covers(self, instance: Instance, index: int) -> bool:
+        """Whether the run is about an instance, the `index`th of its step."""
+        name = self.name(instance.id)
+        is_meant = self.course.means.selection.covers(name, instance.key, index)
+        return is_meant and not self._is_left_out
+
+    def touches(self, step: str) -> bool:
+        """Whether the run is about any instance of a step."""
+        return not self._is_left_out and self.course.means.selection.touches(self.name(step))
+
+    def left_out(self, name: str, key: str | None) -> State:
+        """Return the state of an instance the run is not about: as the last run left it."""
+        block = self.course.memory.block(name)
+        self.course.memory.retain(name)
+        if block is None:
+            return State(name=name, key=key, status="skipped", blocks=True, is_left_out=True)
+        is_ok = block.status == "ok"
+        return State(
+            name=name,
+            key=key,
+            status=block.status,
+            block=block,
+            is_absent=is_ok,
+            is_left_out=True,
+        )
 
     def _planned(self, name: str, key: str | None) -> tuple[Prepared, ...]:
         """Return the instances of a step that `name` is as a whole, as far as they are known."""
@@ -105,6 +145,14 @@ class FlowState:
             block=block,
             is_pending=is_pending,
         )
+
+    def blocked(self, step: str, name: str, key: str | None, culprit: State, began: float) -> State:
+        """Return the state of an instance that needs one which blocks it."""
+        if culprit.is_left_out and self.course.means.selection.named:
+            hint = "run it first, or everything up to this step with --until"
+            error = UsageError(culprit.blocks_because, hint=hint)
+            return self.failed(step, name, key, error, began)
+        return self.skipped(name, key, culprit.blocks_because, blocks=culprit.blocks)
 
     def failed(
         self, step: str, name: str, key: str | None, error: PoeflowError, began: float

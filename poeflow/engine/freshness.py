@@ -85,29 +85,6 @@ class Freshness:
         recipe = self.recipe(prepared, upstream)
         return None if recipe is None else skipped_block(recipe)
 
-    def kept_result(self, step: str, state: State) -> StepResult | None:
-        """Return the result of an absent instance out of the file it wrote, where that holds it.
-
-        Only where the text is all there is: what else an answer had is in the cache alone.
-        """
-        block, output = state.block, self._plan.file.flow.steps[step].output
-        is_plain = output.format in (None, "text") and not (output.schema or output.one_of)
-        is_continued = any(one.history == step for one in self._plan.file.flow.steps.values())
-        if block is None or block.text is None or not is_plain or is_continued:
-            return None
-        for path in block.outputs:
-            text = self._course.means.files.text(path, block.text)
-            if text is not None:
-                return StepResult(
-                    text=text,
-                    source="cached",
-                    key=state.key,
-                    fingerprint=block.request,
-                    answered_by=block.answered_by,
-                    files=block.outputs,
-                )
-        return None
-
     def reasons(self, prepared: Prepared, upstream: State | None) -> tuple[str, ...]:
         """Return what changed since the last run, all of it."""
         block, recipe = self.block(prepared.instance), self.recipe(prepared, upstream)

@@ -21,7 +21,7 @@ class Use(Protocol):
     """How to run the flow that an instance uses."""
 
     async def __call__(
-        self, instance: Instance, values: Values, *, is_wanted: bool
+        self, instance: Instance, values: Values, *, is_wanted: bool, is_left_out: bool
     ) -> StepResult: ...
 
 
@@ -74,7 +74,7 @@ class InstanceRunner:
             return None
         name = self._flow.name(prepared.instance.id)
         recipe = self._flow.freshness.recipe(prepared, upstream)
-        if recipe is not None and not self._flow.course.means.refresh.covers(name):
+        if recipe is not None and not self._flow.course.means.selection.asks_again(name):
             self._flow.again[name] = (prepared, values, upstream)
             return self._flow.current(name, Current(prepared, locked))
         return None
@@ -86,11 +86,17 @@ class InstanceRunner:
         upstream: State | None,
         *,
         is_wanted: bool = False,
+        is_left_out: bool = False,
     ) -> StepResult | None:
-        """Do an instance's work. `is_wanted` asks for its result even where it is current."""
+        """Do an instance's work. `is_wanted` asks for its result even where it is current.
+
+        One left out gives its result and is neither asked nor written.
+        """
         return await self._flow.course.work(
             lambda: asyncio.ensure_future(
-                self._result(prepared, values, upstream, is_wanted=is_wanted)
+                self._result(
+                    prepared, values, upstream, is_wanted=is_wanted, is_left_out=is_left_out
+                )
             )
         )
 
@@ -118,11 +124,14 @@ class InstanceRunner:
         upstream: State | None,
         *,
         is_wanted: bool,
+        is_left_out: bool,
     ) -> StepResult:
         step = prepared.instance.step
         spec = self._flow.plan.file.flow.steps[step]
         if spec.kind == "flow":
-            return await self._use(prepared.instance, values, is_wanted=is_wanted)
+            return await self._use(
+                prepared.instance, values, is_wanted=is_wanted, is_left_out=is_left_out
+            )
         before: tuple[Message, ...] = ()
         if spec.history is not None:
             is_chained = (
@@ -138,6 +147,7 @@ class InstanceRunner:
                 values=values,
                 before=before,
                 locked=self._flow.freshness.block(prepared.instance),
-                is_wanted=is_wanted or self._flow.course.means.refresh.covers(name),
+                is_left_out=is_left_out,
+                is_wanted=is_wanted or self._flow.course.means.selection.asks_again(name),
             )
         )

@@ -15,7 +15,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """An instance at work: `name` is what events call it, `before` the conversation it continues.
 
     `sample` counts the answers to one request from 0. `locked` is what the lock has of it;
-    `is_wanted` asks for the answer even where that says that it is known. `reads` takes up what its
+    `is_wanted` asks for the answer even where that says that it is known; one left out is not
+    asked, and writes nothing. `reads` takes up what its
     templates read.
     """
 
@@ -26,6 +27,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     sample: int = 0
     locked: Block | None = None
     is_wanted: bool = False
+    is_left_out: bool = False
     reads: Reads = msgspec.field(default_factory=Reads)
 
     @property

@@ -10,7 +10,7 @@ from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.engine.budget import Budget
 from poeflow.engine.output_files import OutputFiles
-from poeflow.engine.selection import Refresh
+from poeflow.engine.selection import Selection
 from poeflow.errors import AccountError
 from poeflow.events import Listener
 from poeflow.files import Project
@@ -42,8 +42,8 @@ class Means:
 
     `providers` are those the flow names, by name. `keys` are known only to keep them out of
     attachments. `catalogue` is the project's kept list of bots. `simulated` marks every answer;
-    `refresh` tells which are asked even where an answer is stored; without `asks` nothing is sent
-    or written. `force` replaces files that were edited.
+    `selection` tells which instances the run is about; without `asks` nothing is sent or written.
+    `force` replaces files that were edited.
     """
 
     project: Project
@@ -59,7 +59,7 @@ class Means:
     downloads: Rules
     keys: tuple[Secret, ...] = ()
     catalogue: Catalogue | None = None
-    refresh: Refresh = field(default_factory=Refresh)
+    selection: Selection = field(default_factory=Selection)
     asks: bool = True
     force: bool = False
 

@@ -7,6 +7,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.engine.budget import Spent
 from poeflow.engine.course import Course, Persistence
+from poeflow.engine.flow_outputs import part_of_outputs
 from poeflow.engine.flow_run import FlowRun
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
@@ -57,21 +58,35 @@ async def run_plan(
         persistence=persistence,
     )
     means.listen(
-        RunStarted(at=0.0, flow=plan.file.name, steps=plan.order, simulated=means.simulated)
+        RunStarted(
+            at=0.0,
+            flow=plan.file.name,
+            steps=tuple(step for step in plan.order if means.selection.touches(step)),
+            simulated=means.simulated,
+        )
     )
     flow = FlowRun(plan, course)
     try:
         await flow.run()
     except* PoeflowError as errors:
         raise errors.exceptions[0] from None
-    outputs: dict[str, Json] = {}
-    if not any(state.blocks for state in flow.states.values()):
-        try:
-            outputs = await flow.outputs()
-        except PoeflowError as error:
-            began = course.elapsed()
-            course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
-    return _finished(course, outputs)
+    return _finished(course, await _outputs(flow, course))
+
+
+async def _outputs(flow: FlowRun, course: Course) -> dict[str, Json]:
+    """Return the flow's results, or those of the part that was run; none where they failed."""
+    selection = course.means.selection
+    is_blocked = any(state.blocks for state in flow.known.states.values())
+    if selection.named or (is_blocked and not selection.is_whole):
+        return part_of_outputs(flow.known)
+    if is_blocked:
+        return {}
+    try:
+        return await flow.outputs()
+    except PoeflowError as error:
+        began = course.elapsed()
+        course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
+        return {}
 
 
 async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> tuple[Fact, ...]:

@@ -1,30 +1,88 @@
-"""Which instances of a flow a user means: a step, or one of its instances."""
+"""Which instances of a flow a user means: a step, one of its instances, or some of each step."""
 
 import re
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from typing import Final
 
 import msgspec
 
+from poeflow.engine.plan import Plan
+from poeflow.errors import UsageError
+from poeflow.spec.hints import one_of
+
 _ENDS: Final = re.compile(r"[\[#/]")
 
 
-class Refresh(msgspec.Struct, frozen=True, kw_only=True):
-    """Which instances are asked again where an answer is stored: all, or those selected.
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which instances a run is about; the others are taken as the last run left them.
 
-    `selected` are steps and ids of instances; what is below one of them is meant too.
+    `named` are steps and ids of instances, what is below one of them included; empty means all.
+    Of a step with many instances `first` takes so many, and `key` those it matches, as in a shell.
+    Where an answer is stored, those among `again` are asked again: all where `is_all_again`.
     """
 
-    everything: bool = False
-    selected: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
+    first: int | None = None
+    key: str | None = None
+    again: frozenset[str] = frozenset()
+    is_all_again: bool = False
 
-    def covers(self, name: str) -> bool:
-        """Whether the instance called `name` is asked again."""
-        if self.everything or name in self.selected:
+    def covers(self, name: str, key: str | None = None, index: int = 0) -> bool:
+        """Whether the run is about the instance called `name`, the `index`th of its step."""
+        if key is None or not self.touches(name):
+            return self.touches(name)
+        is_early = self.first is None or index < self.first
+        return is_early and (self.key is None or fnmatchcase(key, self.key))
+
+    def touches(self, name: str) -> bool:
+        """Whether any that are named are part of a step or an instance, or it is of them."""
+        if not self.named or is_among(name, self.named):
             return True
-        return any(name[: found.start()] in self.selected for found in _ENDS.finditer(name))
+        return any(one.startswith((f"{name}[", f"{name}/")) for one in self.named)
+
+    def asks_again(self, name: str) -> bool:
+        """Whether the instance called `name` is asked even where an answer is stored."""
+        return self.is_all_again or is_among(name, self.again)
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.named and self.first is None and self.key is None
+
+
+def is_among(name: str, selected: Collection[str]) -> bool:
+    """Whether an instance, or what it is part of, is one of those selected."""
+    return name in selected or any(
+        name[: found.start()] in selected for found in _ENDS.finditer(name)
+    )
 
 
 def instance_id(step: str) -> str:
     """Return the id of what the command line calls `STEP@KEY`."""
     name, separator, key = step.partition("@")
     return f"{name}[{key}]" if separator else name
+
+
+def check_steps(plan: Plan, selected: Collection[str]) -> None:
+    """Raise `UsageError` where one of those selected is not in the flow."""
+    for one in selected:
+        step = _ENDS.split(one, maxsplit=1)[0]
+        if step not in plan.order:
+            message = f'there is no step "{step}" in {plan.file.name}'
+            raise UsageError(message, hint=one_of(step, plan.order))
+
+
+def up_to(plan: Plan, selected: Collection[str]) -> frozenset[str]:
+    """Return those selected with all they need; what runs over a step needs its own key of it."""
+    found = set(selected)
+    waiting = list(selected)
+    while waiting:
+        one = waiting.pop()
+        step = _ENDS.split(one, maxsplit=1)[0]
+        for need in plan.edges[step]:
+            is_source = plan.checked.chains.get(step) == need
+            key = one.removeprefix(step) if is_source and one.startswith(f"{step}[") else ""
+            if f"{need}{key}" not in found:
+                found.add(f"{need}{key}")
+                waiting.append(f"{need}{key}")
+    return frozenset(found)

@@ -18,7 +18,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     `blocks` tells that what needs it does not run: it failed and that was not to be tolerated, or
     it was not run because of such a failure. One that its own `if` skipped blocks nothing.
     `block` is what the lock keeps of it. An absent one is current by the lock, and its answer is
-    not here; a pending one would have to be asked, and nothing is asked now.
+    not here; a pending one would have to be asked, and nothing is asked now. One left out is not
+    what the run is about: it is as the last run left it.
     """
 
     name: str
@@ -30,12 +31,22 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     block: Block | None = None
     is_absent: bool = False
     is_pending: bool = False
+    is_left_out: bool = False
 
     def values(self) -> dict[str, Json]:
         """Return what templates see of it."""
         if self.result is not None:
             return self.result.values()
         return nothing(self.status, key=self.key, error=self.error)
+
+    @property
+    def blocks_because(self) -> str:
+        """What is told of those that need it and do not run."""
+        if self.is_pending:
+            return f"unknown until {self.name} has run"
+        if self.is_left_out:
+            return f"{self.name} was left out, and has no result"
+        return f"{self.name} {'failed' if self.status == 'failed' else 'was skipped'}"
 
     @property
     def conversation(self) -> tuple[Message, ...]:
@@ -64,14 +75,15 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True):
         return None if None in found else sha256_of_json(found)
 
     @property
+    def culprit(self) -> State | None:
+        """The instance that keeps what needs the step from running, if one does."""
+        return next((state for state in self.instances if state.blocks), None)
+
+    @property
     def blocked_by(self) -> str:
-        """Return why what needs the step does not run, empty where it does."""
-        if not self.blocks:
-            return ""
-        culprit = next(state for state in self.instances if state.blocks)
-        if culprit.is_pending:
-            return f"unknown until {culprit.name} has run"
-        return f"{culprit.name} {'failed' if culprit.status == 'failed' else 'was skipped'}"
+        """Why what needs the step does not run, empty where it does."""
+        culprit = self.culprit
+        return "" if culprit is None else culprit.blocks_because
 
 
 def step_state(states: Iterable[State], *, is_fan_out: bool) -> StepState:

@@ -49,7 +49,7 @@ class StepRunner:
                 result = await self._in_time(job)
                 refuse_failing([result])
         files = dict(result.files)
-        if spec.output.save is not None:
+        if spec.output.save is not None and not job.is_left_out:
             path = self._plan.texts.path(("steps", job.step, "output", "save"), job.values)
             saver = self._course.saver
             files |= await saver.text(
@@ -156,6 +156,7 @@ class StepRunner:
             settings=settings,
             output=self._plan.file.flow.steps[job.step].output,
             sample=job.sample,
+            is_asked=not job.is_left_out,
             known=job.known if job.sample == 0 and settings is job.settings else None,
         )
 

@@ -1,11 +1,15 @@
 """The instances of a step as they become known: by the plan, by the lock, or by other steps."""
 
+import asyncio
+
 from poeflow.engine.flow_state import Current, FlowState
 from poeflow.engine.instances import Instance
 from poeflow.engine.plan import Plan, prepare, reason_to_skip
 from poeflow.engine.prepare import Prepared
+from poeflow.engine.states import State
 from poeflow.engine.texts import Values
 from poeflow.errors import StepError
+from poeflow.events import StepExpanded
 from poeflow.spec.loops import is_fan_out
 
 Unit = Instance | Prepared | Current
@@ -41,6 +45,32 @@ def current_units(flow: FlowState, step: str) -> tuple[Unit, ...] | None:
             return None
         found.append(Current(prepared, block))
     return tuple(found) if found else None
+
+
+def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
+    """Make a step's instances known to those that run over them, and tell how many run."""
+    loop = asyncio.get_running_loop()
+    flow.ended[step] = [loop.create_future() for _ in units]
+    flow.units[step] = units
+    if is_fan_out(flow.plan.file.flow.steps[step]) and flow.touches(step):
+        count = sum(flow.covers(instance_of(unit), index) for index, unit in enumerate(units))
+        at = flow.course.elapsed()
+        flow.course.means.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
+
+
+def left_out(flow: FlowState, step: str) -> list[State]:
+    """Return the instances of a step the run is not about, as the last run left them."""
+    keys = flow.course.memory.keys(flow.name(step))
+    late = tuple(Instance(step=step, key=key) for key in keys)
+    units: tuple[Unit, ...] = flow.plan.prepared.get(step) or late
+    if not units:
+        return [flow.left_out(flow.name(step), None)]
+    expand(flow, step, units)
+    instances = map(instance_of, units)
+    states = [flow.left_out(flow.name(one.id), one.key) for one in instances]
+    for future, state in zip(flow.ended[step], states, strict=True):
+        future.set_result(state)
+    return states
 
 
 def prepared_unit(flow: FlowState, unit: Unit, values: Values) -> Prepared:

@@ -11,7 +11,7 @@ from poeflow.engine.budget import Budget
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.output_files import OutputFiles
-from poeflow.engine.selection import Refresh
+from poeflow.engine.selection import Selection
 from poeflow.events import Event, Warned
 from poeflow.files import Project
 from poeflow.settings import proxy_from
@@ -32,6 +32,7 @@ async def means_of(
     config: UserConfig,
     memory: Memory,
     asks: bool,
+    selection: Selection,
 ) -> AsyncIterator[Means]:
     """Yield what a run of `checked` works with. Raises `AccountError` or `UsageError`.
 
@@ -59,10 +60,7 @@ async def means_of(
             downloads=_downloads(found, options, config),
             keys=tuple(found.keys),
             catalogue=kept(project)[0],
-            refresh=Refresh(
-                everything=options.refresh and not options.steps,
-                selected=frozenset(options.steps) if options.refresh else frozenset(),
-            ),
+            selection=selection,
             asks=asks,
             force=options.force,
         )

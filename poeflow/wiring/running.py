@@ -4,6 +4,7 @@ from poeflow.engine.course import Persistence
 from poeflow.engine.inputs import Given, inputs_of
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.run import Outcome, run_plan
+from poeflow.engine.selection import Selection, check_steps, up_to
 from poeflow.engine.texts import Texts
 from poeflow.engine.toolboxes import toolboxes
 from poeflow.errors import InvalidFlowError
@@ -35,6 +36,7 @@ def planned(found: Checkup, options: RunOptions) -> tuple[Plan, Planner]:
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     """Run a flow that was checked. Raises as `run` does."""
     made, planner = planned(found, options)
+    selection = selection_of(made, options)
     checked, config = made.checked, user_config(found.project, options)
     is_allowed = options.allow_tools or config.allow_tools
     boxes = toolboxes(found.project, checked, is_allowed=is_allowed)
@@ -56,9 +58,24 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             config=config,
             memory=memory,
             asks=True,
+            selection=selection,
         ) as means:
             persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
             outcome = await run_plan(made, planner, means, boxes, memory, persistence=persistence)
         if lock is not None:
             lock.write(memory.lock(inputs_hash(made)))
         return outcome
+
+
+def selection_of(plan: Plan, options: RunOptions) -> Selection:
+    """Return which instances a run is about. Raises `UsageError` where one is not in the flow."""
+    check_steps(plan, options.steps)
+    steps = frozenset(options.steps)
+    named = up_to(plan, steps) if options.until else steps if options.only else frozenset()
+    return Selection(
+        named=named,
+        first=options.first,
+        key=options.key,
+        again=steps if options.refresh else frozenset(),
+        is_all_again=options.refresh and not steps,
+    )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from poeflow.digest import Json
 from poeflow.engine.memory import Memory
 from poeflow.engine.run import survey
+from poeflow.engine.selection import Selection
 from poeflow.errors import StaleError
 from poeflow.facts import Fact
 from poeflow.store.workspace import Workspace
@@ -77,5 +78,6 @@ async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...
         config=config,
         memory=memory,
         asks=False,
+        selection=Selection(),
     ) as means:
         return await survey(made, planner, means, memory)

@@ -75,7 +75,25 @@ def test_one_step_is_asked_again_by_its_name(online, simulator):
     assert [r.json["messages"][0]["content"][:6] for r in simulator.requests][2:] == ["polish"]
     unclear = online.run("run", "a.yaml:polish")
     assert (unclear.returncode, len(simulator.requests)) == (2, 3)
-    assert "steps are named for --refresh" in unclear.stderr
+    assert "add --only, --until or --refresh" in unclear.stderr
+
+
+def test_a_part_of_a_flow_is_run_by_its_name(online, simulator):
+    online.write("a.yaml", FLOW)
+    for words, told in (
+        (("a.yaml:polish", "--only"), "draft was left out, and has no result"),
+        (("a.yaml", "--only"), "for example flow.yaml:draft --only"),
+        (("a.yaml:draft", "--only", "--until"), "--only and --until are two things"),
+        (("a.yaml:daft", "--until"), 'did you mean "draft"?'),
+    ):
+        done = online.run("run", *words)
+        assert (done.returncode, told in done.stderr) == (2, True)
+    assert len(simulator.requests) == 0
+    done = online.run("run", "a.yaml:draft", "--until")
+    assert (done.returncode, len(simulator.requests)) == (0, 1)
+    assert done.stdout.strip()
+    assert online.run("run", "a.yaml:polish", "--only").returncode == 0
+    assert len(simulator.requests) == 2
 
 
 def test_problems_as_json_are_json_whatever_they_hold(online):

@@ -10,11 +10,10 @@ from poeflow.cli.commands.check import show
 from poeflow.cli.one_run import run_one
 from poeflow.cli.proving import prove
 from poeflow.cli.results import print_results
-from poeflow.cli.run_options import Chosen, run_options
-from poeflow.cli.targets import selected, target_of
+from poeflow.cli.run_options import Chosen, check_selection, run_options
+from poeflow.cli.targets import selections, target_of
 from poeflow.engine.run import Outcome
-from poeflow.engine.selection import instance_id
-from poeflow.errors import UsageError, most_serious
+from poeflow.errors import most_serious
 from poeflow.problems import errors_only
 from poeflow.wiring.checkup import checkup
 
@@ -23,6 +22,8 @@ Examples:
   poeflow run flows/notes.yaml --offline
   poeflow run flows/notes.yaml --input topic=otters --input text=@notes.md
   poeflow run flows/*.yaml --output jsonl > events.jsonl
+  poeflow run flows/notes.yaml:summarize --refresh
+  poeflow run flows/notes.yaml:translate@German --only
 """
 
 
@@ -56,6 +57,10 @@ Examples:
 @click.option(
     "--refresh", is_flag=True, help="Ask again where an answer is stored: all, or the steps named."
 )
+@click.option("--only", is_flag=True, help="Run the steps named, on what the others gave before.")
+@click.option("--until", is_flag=True, help="Run the steps named and all they need.")
+@click.option("--first", type=click.IntRange(1), metavar="N", help="Of each loop, the first N.")
+@click.option("--key", metavar="GLOB", help="Of each loop, the instances whose key matches.")
 @click.option("--force", is_flag=True, help="Replace output files that were edited.")
 @click.option("--locked", is_flag=True, help="Send nothing; fail if anything is not current.")
 @click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
@@ -73,10 +78,9 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
 
     Results go to stdout, everything else to stderr. The key is read from POE_API_KEY.
     """
-    chosen = [selected(argument) for argument in flows]
-    if any(step for _, step in chosen) and not options["refresh"]:
-        raise UsageError("steps are named for --refresh", hint="add --refresh, or leave them away")
-    found = [target_of(path) for path, _ in chosen]
+    chosen = selections(flows)
+    check_selection(chosen, options)
+    found = [target_of(path) for path in chosen]
     checkups = [checkup(target.project, target.path, target.shown) for target in found]
     for target, checked in zip(found, checkups, strict=True):
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
@@ -86,8 +90,8 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
     if options["locked"]:
         ctx.exit(prove(found, checkups, given))
     outcomes: dict[str, Outcome] = {}
-    for target, checked, (_, step) in zip(found, checkups, chosen, strict=True):
-        own = replace(given, steps=(instance_id(step),) if step else ())
+    for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
+        own = replace(given, steps=steps)
         outcomes[target.shown] = run_one(checked, own, options["output"])
     if options["output"] != "jsonl":
         print_results(outcomes, options["output"])
