@@ -8,16 +8,12 @@ import msgspec
 
 from poeflow import errors
 from poeflow.client.answers import Completion
-from poeflow.client.messages import ChatRequest
-from poeflow.client.progress import Progress
 from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.fingerprint import identity
-from poeflow.engine.means import Means, no_key
+from poeflow.engine.means import Means
 from poeflow.engine.result import Source
-from poeflow.engine.telling import told
-from poeflow.events import FellBack, RequestSent
+from poeflow.engine.sending import Asked, Sender
+from poeflow.events import FellBack
 from poeflow.spec.model import Output
-from poeflow.spec.resolve import Settings
 
 FALLS_BACK: Final = (
     errors.APIConnectionError,
@@ -40,23 +36,6 @@ FLAGS: Final = {
     "no_finish": ("the answer has no finish reason", "ask again, or accept: [no_finish]"),
     "content_filter": ("the answer was stopped by a content filter", "change the prompt"),
 }
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with what decides how it is answered.
-
-    `step` is the instance it is for, `sample` counts the answers to one request from 0. `known` is
-    the fingerprint of a request that the lock has as answered: it is not asked again. One that is
-    not to be asked has a stored answer or none.
-    """
-
-    step: str
-    request: ChatRequest
-    settings: Settings
-    output: Output = Output()
-    sample: int = 0
-    known: str | None = None
-    is_asked: bool = True
 
 
 class UnaskedError(errors.PoeflowError):
@@ -86,6 +65,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     completion: Completion
     source: Source
     fingerprint: str
+    request: dict[str, Json]
     answered_by: str | None = None
 
 
@@ -95,6 +75,7 @@ class Asker:
     def __init__(self, means: Means, *, elapsed: Callable[[], float]) -> None:
         self._means = means
         self._elapsed = elapsed
+        self._sender = Sender(means, elapsed=elapsed)
         self._asking: dict[str, asyncio.Future[Answer]] = {}
 
     async def answer(self, asked: Asked, others: Iterable[Asked] = ()) -> Answer:
@@ -103,12 +84,13 @@ class Asker:
         `others` are asked in turn where the first fails in a way another model may not. The same
         request twice at the same time is asked once.
         """
-        fingerprint = self._identity(asked)
+        whole = self._sender.whole(asked)
+        fingerprint = sha256_of_json(whole)
         under_way = self._asking.get(fingerprint)
         if under_way is not None:
             answer = await asyncio.shield(under_way)
             return msgspec.structs.replace(answer, source="cached")
-        stored = self._stored(asked, fingerprint)
+        stored = self._stored(asked, fingerprint, whole)
         if stored is not None:
             return stored
         if fingerprint == asked.known:
@@ -117,7 +99,7 @@ class Asker:
             raise NotStoredError(asked, fingerprint)
         future = self._asking[fingerprint] = asyncio.get_running_loop().create_future()
         try:
-            answer = await self._ask(asked, fingerprint, others)
+            answer = await self._ask(asked, fingerprint, whole, others)
         except BaseException as error:
             if future.cancelled() or isinstance(error, asyncio.CancelledError):
                 future.cancel()
@@ -138,7 +120,8 @@ class Asker:
         """
         if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
-        first = self._identity(asked)
+        whole = self._sender.whole(asked)
+        first = sha256_of_json(whole)
         entry = self._means.answers.end(first)
         if entry is None:
             return None
@@ -149,6 +132,7 @@ class Asker:
             completion=completion,
             source="cached",
             fingerprint=first,
+            request=whole,
             answered_by=entry.answered_by,
         )
 
@@ -158,19 +142,15 @@ class Asker:
             link = self._means.answers.link
             await asyncio.to_thread(link, first.fingerprint, last.fingerprint)
 
+    def whole(self, asked: Asked) -> dict[str, Json]:
+        """Return what makes a request the one it is, attachments as hashes."""
+        return self._sender.whole(asked)
+
     def takes_schemas(self, provider: str) -> bool:
         """Whether a provider heeds `response_format`."""
         return self._means.provider(provider).takes_schemas
 
-    def _identity(self, asked: Asked) -> str:
-        return sha256_of_json(self.whole(asked))
-
-    def whole(self, asked: Asked) -> dict[str, Json]:
-        """Return what makes a request the one it is, attachments as hashes."""
-        provider = self._means.provider(asked.settings.provider)
-        return identity(asked.request, provider=provider.origin, sample=asked.sample)
-
-    def _stored(self, asked: Asked, fingerprint: str) -> Answer | None:
+    def _stored(self, asked: Asked, fingerprint: str, whole: dict[str, Json]) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
         if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
@@ -184,13 +164,20 @@ class Asker:
             completion=completion,
             source="cached",
             fingerprint=fingerprint,
+            request=whole,
             answered_by=stored.answered_by,
         )
 
-    async def _ask(self, asked: Asked, fingerprint: str, others: Iterable[Asked]) -> Answer:
+    async def _ask(
+        self,
+        asked: Asked,
+        fingerprint: str,
+        whole: dict[str, Json],
+        others: Iterable[Asked],
+    ) -> Answer:
         answered_by: str | None = None
         try:
-            completion = await self._send(asked)
+            completion = await self._sender.send(asked)
         except FALLS_BACK as error:
             if isinstance(error, STAYS):
                 raise
@@ -198,7 +185,6 @@ class Asker:
             if standing_in is None:
                 raise
             completion, answered_by = standing_in
-        whole = self.whole(asked)
         storing = asyncio.to_thread(
             self._means.answers.put,
             fingerprint,
@@ -211,6 +197,7 @@ class Asker:
             completion=completion,
             source="asked",
             fingerprint=fingerprint,
+            request=whole,
             answered_by=answered_by,
         )
 
@@ -224,37 +211,10 @@ class Asker:
                 FellBack(at=self._elapsed(), step=asked.step, model=named, reason=error.message)
             )
             try:
-                return await self._send(other), named
+                return await self._sender.send(other), named
             except FALLS_BACK as again:
                 error = again
         return None
-
-    async def _send(self, asked: Asked) -> Completion:
-        settings = asked.settings
-        provider = self._means.provider(settings.provider)
-        if provider.client is None:
-            raise no_key("this step was never answered before", settings.provider, provider)
-        sent = RequestSent(at=self._elapsed(), step=asked.step, model=asked.request.model)
-        self._means.listen(sent)
-        completion = await provider.client.ask(
-            asked.request,
-            on_progress=lambda progress: self._tell(asked.step, progress),
-            attempts=settings.attempts,
-            timeout=settings.timeout,
-            media=asked.output.media is not None,
-            permit=self._means.budget.permit,
-        )
-        usage = completion.usage
-        self._means.budget.spent(
-            asked.request.model,
-            usage.prompt_tokens if usage else None,
-            usage.completion_tokens if usage else None,
-        )
-        return completion
-
-    def _tell(self, step: str, progress: Progress) -> None:
-        for event in told(progress, step, self._elapsed()):
-            self._means.listen(event)
 
 
 def is_accepted(completion: Completion, output: Output) -> bool:

@@ -15,6 +15,7 @@ from poeflow.engine.asking import Asker, UnaskedError
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Planner
+from poeflow.engine.recording import failed, skipped, succeeded
 from poeflow.engine.result import Source, StepResult
 from poeflow.engine.saving import Saver
 from poeflow.engine.telling import Teller
@@ -129,12 +130,14 @@ class Course:
 
     def succeed(self, name: str, result: StepResult, *, began: float) -> None:
         self.results[name] = result
+        seconds = self.elapsed() - began
+        self.means.recorder.instance(succeeded(name, result, began=began, seconds=seconds))
         event = StepFinished(
             at=self.elapsed(),
             step=name,
             source=result.source,
             simulated=self.means.simulated,
-            seconds=self.elapsed() - began,
+            seconds=seconds,
             prompt_tokens=result.prompt_tokens,
             completion_tokens=result.completion_tokens,
             answered_by=result.answered_by,
@@ -150,18 +153,21 @@ class Course:
         elif not is_told:
             self.failures[name] = error
             self._stop(name, error)
+        seconds = self.elapsed() - began
+        self.means.recorder.instance(failed(name, error, began=began, seconds=seconds))
         event = StepFailed(
             at=self.elapsed(),
             step=name,
             message=str(error),
             error_class=EXIT_CLASSES[error.exit_code],
-            seconds=self.elapsed() - began,
+            seconds=seconds,
             is_tolerated=is_tolerated,
         )
         self.means.listen(event)
 
     def skip(self, name: str, reason: str) -> None:
         self.skipped[name] = reason
+        self.means.recorder.instance(skipped(name, reason, at=self.elapsed()))
         self.means.listen(StepSkipped(at=self.elapsed(), step=name, reason=reason))
 
     def count(self, source: Source) -> int:

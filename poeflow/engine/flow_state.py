@@ -12,6 +12,7 @@ from poeflow.engine.instances import Instance
 from poeflow.engine.kept import KeptResults
 from poeflow.engine.plan import Plan
 from poeflow.engine.prepare import Prepared
+from poeflow.engine.recording import current as recorded
 from poeflow.engine.standing import Facts
 from poeflow.engine.states import State, StepState, step_state
 from poeflow.engine.texts import Values
@@ -112,6 +113,9 @@ class FlowState:
         """Return the state of an instance that is current by the lock alone."""
         self.course.memory.keep(name, unit.block)
         self.facts.current(name, unit.block)
+        self.course.means.recorder.instance(
+            recorded(name, unit.block.request, at=self.course.elapsed())
+        )
         is_ok = unit.block.status == "ok"
         return State(
             name=name,

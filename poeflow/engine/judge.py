@@ -5,7 +5,8 @@ from typing import Final
 import msgspec
 
 from poeflow.client.messages import Message
-from poeflow.engine.asking import Asked, Asker, refuse_flagged
+from poeflow.engine.asking import Asker, refuse_flagged
+from poeflow.engine.sending import Asked
 from poeflow.errors import StepError
 from poeflow.outputs.judge import VERDICT_SCHEMA, Judged, judged
 from poeflow.outputs.repair import correction

@@ -2,9 +2,10 @@
 
 from poeflow.client.messages import ChatRequest
 from poeflow.digest import Json
-from poeflow.engine.asking import Asked, Asker
+from poeflow.engine.asking import Asker
 from poeflow.engine.expecting import answer_values
 from poeflow.engine.judge import verdict_of
+from poeflow.engine.sending import Asked
 from poeflow.engine.texts import Texts, Values, as_text
 from poeflow.outputs.expect import Verdict
 from poeflow.outputs.judge import VERDICT_SCHEMA, judge_messages, judge_verdict

@@ -74,6 +74,7 @@ class KeptResults:
             usage=None if completion.usage is None else completion.usage.raw,
             model=completion.model,
             fingerprint=block.request,
+            request=entry.request,
             answered_by=block.answered_by,
             files=block.outputs,
         )

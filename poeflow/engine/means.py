@@ -14,6 +14,7 @@ from poeflow.engine.selection import Selection
 from poeflow.errors import AccountError
 from poeflow.events import Listener
 from poeflow.files import Project
+from poeflow.records import Recorder
 from poeflow.redact import Secret
 from poeflow.settings import KEY_PAGE, KEY_VARIABLE
 from poeflow.spec.resolve import POE
@@ -40,10 +41,10 @@ class Provider:
 class Means:
     """`outputs` is the tree output files go to: the project, or the offline copy of it.
 
-    `providers` are those the flow names, by name. `keys` are known only to keep them out of
-    attachments. `catalogue` is the project's kept list of bots. `simulated` marks every answer;
-    `selection` tells which instances the run is about; without `asks` nothing is sent or written.
-    `force` replaces files that were edited.
+    `providers` are those the flow names, by name. `recorder` keeps the history. `keys` are known
+    only to keep them out of attachments. `catalogue` is the project's kept list of bots.
+    `simulated` marks every answer; `selection` tells which instances the run is about; without
+    `asks` nothing is sent or written. `force` replaces files that were edited.
     """
 
     project: Project
@@ -55,6 +56,7 @@ class Means:
     budget: Budget
     clock: Clock
     listen: Listener
+    recorder: Recorder
     simulated: bool
     downloads: Rules
     keys: tuple[Secret, ...] = ()

@@ -20,7 +20,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     `data` is the answer as its format reads it, `value` the one of `one_of`. `media` are project
     paths of the files it drew, `outputs` those of a flow that was used, `samples` every answer
     where several were asked for. `fingerprint` is None for a render step, `answered_by` the model
-    that stood in for the step's own, `conversation` what was said where another step goes on.
+    that stood in for the step's own, `request` what was sent first, `conversation` what was said
+    where another step goes on.
     `reads` are the files and patterns its templates read, with their hashes, `files` those it
     wrote, by project path.
     """
@@ -39,6 +40,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple["StepResult", ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     fingerprint: str | None = None
+    request: Mapping[str, Json] | None = None
     answered_by: str | None = None
     conversation: tuple[Message, ...] = ()
     reads: Mapping[str, str] = {}
@@ -67,6 +69,14 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
             "outputs": dict(self.outputs),
             "all": [sample.values() for sample in self.samples],
         }
+
+
+class UnexpectedError(StepError):
+    """An answer is not what its step expects. `result` has it, with the verdicts."""
+
+    def __init__(self, message: str, *, hint: str, result: StepResult) -> None:
+        super().__init__(message, hint=hint)
+        self.result = result
 
 
 def nothing(status: Status, *, key: str | None = None, error: str | None = None) -> dict[str, Json]:
@@ -100,7 +110,7 @@ def is_failing(result: StepResult) -> bool:
 
 
 def refuse_failing(results: Sequence[StepResult], *, wanted: float = 1.0) -> None:
-    """Raise `StepError` where an answer is not what its step expects, with the first that is not.
+    """Raise `UnexpectedError`, with the first, where an answer is not what its step expects.
 
     `wanted` is the share of several answers that must be.
     """
@@ -112,4 +122,5 @@ def refuse_failing(results: Sequence[StepResult], *, wanted: float = 1.0) -> Non
     if len(results) > 1:
         passed = len(results) - len(failing)
         message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {told[0]}"
-    raise StepError(message, hint="ask again with --refresh, or change the prompt or expect:")
+    hint = "ask again with --refresh, or change the prompt or expect:"
+    raise UnexpectedError(message, hint=hint, result=failing[0])

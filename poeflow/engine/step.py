@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from poeflow.engine.asking import Asked
 from poeflow.engine.composers import composer_of
 from poeflow.engine.course import Course
 from poeflow.engine.expecting import Expecting
@@ -15,6 +14,7 @@ from poeflow.engine.judging import Judging
 from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult, is_failing, refuse_failing
 from poeflow.engine.schemas import Schemas
+from poeflow.engine.sending import Asked
 from poeflow.engine.turns import Dialogue, Rules, converse
 from poeflow.engine.within import within
 from poeflow.errors import StepError
@@ -191,6 +191,7 @@ class StepRunner:
             model=completion.model,
             verdicts=verdicts,
             fingerprint=dialogue.first.fingerprint,
+            request=dialogue.first.request,
             answered_by=dialogue.first.answered_by,
             conversation=dialogue.messages if step in self._continued else (),
         )

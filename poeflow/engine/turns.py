@@ -12,8 +12,9 @@ import msgspec
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest, Message
 from poeflow.digest import Json
-from poeflow.engine.asking import Answer, Asked, Asker, refuse_flagged
+from poeflow.engine.asking import Answer, Asker, refuse_flagged
 from poeflow.engine.expecting import Expecting
+from poeflow.engine.sending import Asked
 from poeflow.engine.tools import MAX_ROUNDS, Toolbox, with_ids
 from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict

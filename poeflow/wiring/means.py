@@ -14,6 +14,7 @@ from poeflow.engine.output_files import OutputFiles
 from poeflow.engine.selection import Selection
 from poeflow.events import Event, Warned
 from poeflow.files import Project
+from poeflow.records import Recorder
 from poeflow.settings import proxy_from
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig
@@ -33,6 +34,7 @@ async def means_of(
     memory: Memory,
     asks: bool,
     selection: Selection,
+    recorder: Recorder,
 ) -> AsyncIterator[Means]:
     """Yield what a run of `checked` works with. Raises `AccountError` or `UsageError`.
 
@@ -56,6 +58,7 @@ async def means_of(
             budget=budget,
             clock=options.clock,
             listen=listen,
+            recorder=recorder,
             simulated=options.offline,
             downloads=_downloads(found, options, config),
             keys=tuple(found.keys),

@@ -3,8 +3,8 @@
 from poeflow.engine.course import Persistence
 from poeflow.engine.inputs import Given, inputs_of
 from poeflow.engine.plan import Plan, Planner
+from poeflow.engine.recording import Unrecorded
 from poeflow.engine.run import Outcome, run_plan
-from poeflow.engine.selection import Selection, check_steps, up_to
 from poeflow.engine.texts import Texts
 from poeflow.engine.toolboxes import toolboxes
 from poeflow.errors import InvalidFlowError
@@ -15,6 +15,7 @@ from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, lock_of, memory_of
 from poeflow.wiring.means import means_of, unheard
 from poeflow.wiring.options import RunOptions
+from poeflow.wiring.selecting import selection_of
 
 
 def planned(found: Checkup, options: RunOptions) -> tuple[Plan, Planner]:
@@ -59,23 +60,10 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             memory=memory,
             asks=True,
             selection=selection,
+            recorder=Unrecorded(),
         ) as means:
             persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
             outcome = await run_plan(made, planner, means, boxes, memory, persistence=persistence)
         if lock is not None:
             lock.write(memory.lock(inputs_hash(made)))
         return outcome
-
-
-def selection_of(plan: Plan, options: RunOptions) -> Selection:
-    """Return which instances a run is about. Raises `UsageError` where one is not in the flow."""
-    check_steps(plan, options.steps)
-    steps = frozenset(options.steps)
-    named = up_to(plan, steps) if options.until else steps if options.only else frozenset()
-    return Selection(
-        named=named,
-        first=options.first,
-        key=options.key,
-        again=steps if options.refresh else frozenset(),
-        is_all_again=options.refresh and not steps,
-    )

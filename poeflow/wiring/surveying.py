@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from poeflow.digest import Json
 from poeflow.engine.memory import Memory
+from poeflow.engine.recording import Unrecorded
 from poeflow.engine.run import survey
 from poeflow.engine.selection import Selection
 from poeflow.errors import StaleError
@@ -79,5 +80,6 @@ async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...
         memory=memory,
         asks=False,
         selection=Selection(),
+        recorder=Unrecorded(),
     ) as means:
         return await survey(made, planner, means, memory)

@@ -1,0 +1,110 @@
+"""What happens to instances and requests becomes records for the history."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from poeflow.client.answers import Completion
+from poeflow.digest import Json
+from poeflow.engine.result import StepResult, UnexpectedError
+from poeflow.errors import EXIT_CLASSES, PoeflowError
+from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd
+
+_KEY: Final = re.compile(r"\[[^\]]*\]$|#\d+$", re.DOTALL)
+
+
+class Unrecorded:
+    """A recorder that keeps nothing."""
+
+    async def requested(self, record: RequestRecord) -> int:
+        return 0
+
+    def answered(self, number: int, record: AnswerRecord) -> None:
+        pass
+
+    def instance(self, record: InstanceRecord) -> None:
+        pass
+
+    def ended(self, record: RunEnd) -> None:
+        pass
+
+
+def succeeded(name: str, result: StepResult, *, began: float, seconds: float) -> InstanceRecord:
+    """Return the record of an instance that has a result."""
+    return msgspec.structs.replace(
+        _with(result, InstanceRecord(id=name, step=step_of(name), status="ok")),
+        source=result.source,
+        began=began,
+        seconds=seconds,
+    )
+
+
+def failed(name: str, error: PoeflowError, *, began: float, seconds: float) -> InstanceRecord:
+    """Return the record of an instance that failed; an answer that was not as expected is kept."""
+    record = InstanceRecord(
+        id=name,
+        step=step_of(name),
+        status="failed",
+        reason=str(error),
+        error_class=EXIT_CLASSES[error.exit_code],
+        began=began,
+        seconds=seconds,
+    )
+    return _with(error.result, record) if isinstance(error, UnexpectedError) else record
+
+
+def skipped(name: str, reason: str, *, at: float) -> InstanceRecord:
+    return InstanceRecord(id=name, step=step_of(name), status="skipped", reason=reason, began=at)
+
+
+def current(name: str, fingerprint: str | None, *, at: float) -> InstanceRecord:
+    """Return the record of an instance that the lock alone proves: nothing was done for it."""
+    return InstanceRecord(
+        id=name, step=step_of(name), status="ok", fingerprint=fingerprint, began=at
+    )
+
+
+def answered(completion: Completion, *, ended: float, retries: list[str]) -> AnswerRecord:
+    usage = completion.usage
+    return AnswerRecord(
+        ended=ended,
+        answer=dict(completion.raw),
+        retries=tuple(retries),
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+    )
+
+
+def refused(error: PoeflowError, *, ended: float, retries: list[str]) -> AnswerRecord:
+    return AnswerRecord(
+        ended=ended,
+        error=str(error),
+        error_class=EXIT_CLASSES[error.exit_code],
+        retries=tuple(retries),
+    )
+
+
+def step_of(name: str) -> str:
+    """Return the step an instance is of, with those it is used by: `a/b` of `a/b[key]`."""
+    return _KEY.sub("", name)
+
+
+def _with(result: StepResult, record: InstanceRecord) -> InstanceRecord:
+    verdicts: list[dict[str, Json]] = msgspec.to_builtins(result.verdicts)
+    return msgspec.structs.replace(
+        record,
+        key=result.key,
+        model=result.model,
+        answered_by=result.answered_by,
+        fingerprint=result.fingerprint,
+        request=None if result.request is None else dict(result.request),
+        text=result.text,
+        reasoning=result.reasoning,
+        data=result.data,
+        files=dict(result.files),
+        media=result.media,
+        verdicts=tuple(verdicts),
+        prompt_tokens=result.prompt_tokens,
+        completion_tokens=result.completion_tokens,
+    )

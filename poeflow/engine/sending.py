@@ -1,0 +1,101 @@
+"""One request, sent to one model: within the budget, told to listeners and kept in the history."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from poeflow import errors
+from poeflow.client.answers import Completion
+from poeflow.client.messages import ChatRequest
+from poeflow.client.progress import Progress, Retrying
+from poeflow.digest import Json, sha256_of_json
+from poeflow.engine.fingerprint import identity
+from poeflow.engine.means import Means, no_key
+from poeflow.engine.recording import answered, refused
+from poeflow.engine.telling import told
+from poeflow.events import RequestSent
+from poeflow.records import RequestRecord
+from poeflow.spec.model import Output
+from poeflow.spec.resolve import Settings
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request with what decides how it is answered.
+
+    `step` is the instance it is for, `sample` counts the answers to one request from 0. `known` is
+    the fingerprint of a request that the lock has as answered: it is not asked again. One that is
+    not to be asked has a stored answer or none.
+    """
+
+    step: str
+    request: ChatRequest
+    settings: Settings
+    output: Output = Output()
+    sample: int = 0
+    known: str | None = None
+    is_asked: bool = True
+
+
+class Sender:
+    """Sends the requests of one run. `elapsed` gives the seconds since it began."""
+
+    def __init__(self, means: Means, *, elapsed: Callable[[], float]) -> None:
+        self._means = means
+        self._elapsed = elapsed
+
+    def whole(self, asked: Asked) -> dict[str, Json]:
+        """Return what makes a request the one it is, attachments as hashes."""
+        provider = self._means.provider(asked.settings.provider)
+        return identity(asked.request, provider=provider.origin, sample=asked.sample)
+
+    async def send(self, asked: Asked) -> Completion:
+        """Return the answer of the model asked. Raises any `PoeflowError`."""
+        settings = asked.settings
+        provider = self._means.provider(settings.provider)
+        if provider.client is None:
+            raise no_key("this step was never answered before", settings.provider, provider)
+        sent = RequestSent(at=self._elapsed(), step=asked.step, model=asked.request.model)
+        self._means.listen(sent)
+        retries: list[str] = []
+        number = await self._record(asked)
+        try:
+            completion = await provider.client.ask(
+                asked.request,
+                on_progress=lambda progress: self._tell(asked.step, progress, retries),
+                attempts=settings.attempts,
+                timeout=settings.timeout,
+                media=asked.output.media is not None,
+                permit=self._means.budget.permit,
+            )
+        except errors.PoeflowError as error:
+            ended = refused(error, ended=self._elapsed(), retries=retries)
+            self._means.recorder.answered(number, ended)
+            raise
+        ended = answered(completion, ended=self._elapsed(), retries=retries)
+        self._means.recorder.answered(number, ended)
+        usage = completion.usage
+        self._means.budget.spent(
+            asked.request.model,
+            usage.prompt_tokens if usage else None,
+            usage.completion_tokens if usage else None,
+        )
+        return completion
+
+    async def _record(self, asked: Asked) -> int:
+        """Keep a request in the history before it is sent: it may be billed from now on."""
+        whole = self.whole(asked)
+        record = RequestRecord(
+            instance=asked.step,
+            fingerprint=sha256_of_json(whole),
+            provider=asked.settings.provider,
+            model=asked.request.model,
+            began=self._elapsed(),
+            request=whole,
+        )
+        return await self._means.recorder.requested(record)
+
+    def _tell(self, step: str, progress: Progress, retries: list[str]) -> None:
+        if isinstance(progress, Retrying):
+            retries.append(progress.error.message)
+        for event in told(progress, step, self._elapsed()):
+            self._means.listen(event)
