@@ -1,5 +1,6 @@
 """How instances stand: what a plan says of each, and why."""
 
+import re
 from typing import Literal
 
 import msgspec
@@ -25,6 +26,25 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Json] | None = None
 
     @property
+    def outer_step(self) -> str:
+        """The step of the flow itself that the instance is of, or is used by."""
+        return re.split(r"[\[#/]", self.id, maxsplit=1)[0]
+
+    @property
     def is_current(self) -> bool:
         """Whether a run would change nothing."""
         return self.state in ("fresh", "skipped")
+
+
+def step_of(instance: str) -> str:
+    """Return the step an instance is of, with those it is used by: `a/b` of `a/b[key]#2`.
+
+    A key may hold anything: the first bracket after the last step's name opens it.
+    """
+    at = instance.find("[")
+    if at < 0:
+        return instance.partition("#")[0]
+    closed = instance.rfind("]/")
+    if closed > at:
+        return instance[: closed + 2] + step_of(instance[closed + 2 :])
+    return instance[:at]

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "run": "Run flows.",
     "schema": "Print the JSON Schema of flow files.",
     "simulate": "Serve a local stand-in for Poe.",
+    "status": "Say of every step whether it is current.",
 }
 EPILOG: Final = """\b
 Exit codes:

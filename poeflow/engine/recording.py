@@ -1,17 +1,13 @@
 """What happens to instances and requests becomes records for the history."""
 
-import re
-from typing import Final
-
 import msgspec
 
 from poeflow.client.answers import Completion
 from poeflow.digest import Json
 from poeflow.engine.result import StepResult, UnexpectedError
 from poeflow.errors import EXIT_CLASSES, PoeflowError
+from poeflow.facts import step_of
 from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd
-
-_KEY: Final = re.compile(r"\[[^\]]*\]$|#\d+$", re.DOTALL)
 
 
 class Unrecorded:
@@ -83,11 +79,6 @@ def refused(error: PoeflowError, *, ended: float, retries: list[str]) -> AnswerR
         error_class=EXIT_CLASSES[error.exit_code],
         retries=tuple(retries),
     )
-
-
-def step_of(name: str) -> str:
-    """Return the step an instance is of, with those it is used by: `a/b` of `a/b[key]`."""
-    return _KEY.sub("", name)
 
 
 def _with(result: StepResult, record: InstanceRecord) -> InstanceRecord:

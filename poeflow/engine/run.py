@@ -90,7 +90,7 @@ async def _outputs(flow: FlowRun, course: Course) -> dict[str, Json]:
 
 
 async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> tuple[Fact, ...]:
-    """Return how every instance stands, in order; nothing is sent, run or written.
+    """Return how every instance stands, in the order of the file; nothing is sent or written.
 
     `means` are those of a run that does not ask.
     """
@@ -108,8 +108,9 @@ async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> 
         raise errors.exceptions[0] from None
     gone = sorted(memory.names - course.facts.keys())
     blocked = {fact.id for fact in course.facts.values() if fact.state == "unknown"}
+    position = {step: index for index, step in enumerate(plan.file.flow.steps)}
     return (
-        *course.facts.values(),
+        *sorted(course.facts.values(), key=lambda fact: position[fact.outer_step]),
         *(
             Fact(id=name, state="stale", reasons=("it is not in the flow any more",))
             for name in gone

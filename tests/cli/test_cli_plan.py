@@ -100,3 +100,25 @@ def test_problems_as_json_are_json_whatever_they_hold(online):
     online.write("ä.yaml", "poeflow: 1\nstepß: {}\n")
     (first, *_) = json.loads(online.run("check", "ä.yaml", "--output", "json").stdout)
     assert "stepß" in first["message"] or "steps" in first["message"]
+
+
+def test_the_status_of_flows_is_a_line_a_step(online, simulator):
+    online.write("a.yaml", FLOW + "  each: {for_each: [x, y], render: '{{ item }}'}\n")
+    online.write("b/b.yaml", FLOW)
+    assert online.run("run", "a.yaml").returncode == 0
+    online.write("a.yaml", FLOW + "  each: {for_each: [x, y, z], render: '{{ item }}!'}\n")
+    done = online.run("status")
+    assert (done.returncode, done.stderr, len(simulator.requests)) == (0, "", 2)
+    assert done.stdout.splitlines() == [
+        "a.yaml",
+        "  draft   fresh",
+        "  polish  fresh",
+        "  each    2 stale, 1 new: render changed; the lock does not have it",
+        "b/b.yaml",
+        "  draft   new: the lock does not have it",
+        "  polish  unknown: unknown until draft has run; the lock does not have it",
+    ]
+    facts = json.loads(online.run("status", "a.yaml", "--output", "json").stdout)
+    assert [fact["state"] for fact in facts["a.yaml"]][:2] == ["fresh", "fresh"]
+    online.write("b/b.yaml", "poeflow: 1\n")
+    assert online.run("status", "b").returncode == 3

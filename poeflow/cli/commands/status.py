@@ -1,0 +1,56 @@
+"""`poeflow status`: how flows stand, a line a step."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from poeflow.cli.commands.check import show
+from poeflow.cli.targets import targets
+from poeflow.digest import encode_json
+from poeflow.facts import Fact
+from poeflow.problems import errors_only
+from poeflow.report.status import lines
+from poeflow.wiring.checkup import checkup
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.surveying import facts_of
+
+
+@click.command()
+@click.argument("flows", nargs=-1, metavar="FLOW...")
+@click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@click.option("--offline", is_flag=True, help="Look at the simulated runs.")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def status(
+    ctx: click.Context,
+    /,
+    flows: tuple[str, ...],
+    *,
+    inputs_file: Path | None,
+    offline: bool,
+    output: Literal["text", "json"],
+) -> None:
+    """Say of every step whether it is current, and why not. Nothing is sent or written.
+
+    Files, folders and globs are fine; without any, the flows below this folder.
+    """
+    options = RunOptions(inputs_file=inputs_file, offline=offline, environ=os.environ)
+    found: dict[str, tuple[Fact, ...]] = {}
+    is_invalid = False
+    for target in targets(flows or (".",)):
+        checked = checkup(target.project, target.path, target.shown)
+        faults = errors_only(checked.problems)
+        if faults:
+            show(list(faults), {target.shown: checked.loaded.document.text})
+            is_invalid = True
+            continue
+        found[target.shown] = facts_of(checked, options)
+    if output == "json":
+        click.echo(encode_json({name: list(facts) for name, facts in found.items()}).decode())
+    else:
+        for line in lines(found):
+            click.echo(line)
+    if is_invalid:
+        ctx.exit(3)

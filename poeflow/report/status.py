@@ -1,0 +1,34 @@
+"""How flows stand, a line a step: the states of its instances, and why."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from poeflow.facts import Fact, Standing, step_of
+from poeflow.redact import visible
+
+MAX_REASONS: Final = 3
+
+
+def lines(flows: Mapping[str, Sequence[Fact]]) -> Iterator[str]:
+    """Yield the name of each flow and a line for each of its steps, in order."""
+    for flow, facts in flows.items():
+        yield visible(flow)
+        steps: dict[str, list[Fact]] = {}
+        for fact in facts:
+            steps.setdefault(step_of(fact.id), []).append(fact)
+        width = max(map(len, steps), default=0)
+        for step, of in steps.items():
+            yield visible(f"  {step:<{width}}  {_told(of)}")
+
+
+def _told(facts: Sequence[Fact]) -> str:
+    """Say how the instances of a step stand: `2 stale, 1 fresh: prompt changed`."""
+    counts: Counter[Standing] = Counter(fact.state for fact in facts)
+    is_alone = len(facts) == 1
+    states = ", ".join(
+        state if is_alone else f"{count} {state}" for state, count in counts.most_common()
+    )
+    reasons = list(dict.fromkeys(reason for fact in facts for reason in fact.reasons))
+    more = f"; and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
+    return f"{states}: {'; '.join(reasons[:MAX_REASONS])}{more}" if reasons else states
