@@ -104,7 +104,7 @@ def test_problems_as_json_are_json_whatever_they_hold(online):
 
 def test_the_status_of_flows_is_a_line_a_step(online, simulator):
     online.write("a.yaml", FLOW + "  each: {for_each: [x, y], render: '{{ item }}'}\n")
-    online.write("b/b.yaml", FLOW)
+    online.write("b/b.yaml", FLOW.replace("draft it", "write it"))
     assert online.run("run", "a.yaml").returncode == 0
     online.write("a.yaml", FLOW + "  each: {for_each: [x, y, z], render: '{{ item }}!'}\n")
     done = online.run("status")
