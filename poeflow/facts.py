@@ -14,14 +14,16 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """How one instance stands.
 
     `reasons` are all there are. `calls` is how many requests a run would send for it at least,
-    `model` whom it would ask, `request` what it would send, attachments as hashes; None where that
-    is not known before another step has run.
+    `most_calls` with every repair, tool round and judge, failed attempts left out. `model` is whom
+    it would ask, `request` what it would send, attachments as hashes; None where that is not known
+    before another step has run.
     """
 
     id: str
     state: Standing
     reasons: tuple[str, ...] = ()
     calls: int = 0
+    most_calls: int | None = 0
     model: str | None = None
     request: dict[str, Json] | None = None
 

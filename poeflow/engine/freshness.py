@@ -11,6 +11,7 @@ from poeflow.engine.prepare import Prepared
 from poeflow.engine.recipe import Recipe, Recipes
 from poeflow.engine.result import StepResult
 from poeflow.engine.states import State, StepState
+from poeflow.spec.model import Step
 from poeflow.store.lockfile import Block
 
 
@@ -32,6 +33,10 @@ class Freshness:
         given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
         origins = {key: one.origin for key, one in course.means.providers.items()}
         self._recipes = Recipes(plan, course.means.project, given=given, origins=origins)
+
+    def step(self, prepared: Prepared) -> Step:
+        """Return the step an instance is of."""
+        return self._plan.file.flow.steps[prepared.instance.step]
 
     def name(self, instance: Instance) -> str:
         """Return what an instance is called in the lock."""

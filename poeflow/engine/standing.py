@@ -8,8 +8,11 @@ from poeflow.engine.freshness import Freshness
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.result import StepResult
 from poeflow.engine.states import State
+from poeflow.engine.tools import MAX_ROUNDS
 from poeflow.errors import PoeflowError
 from poeflow.facts import Fact, Standing
+from poeflow.spec.model import Step
+from poeflow.spec.resolve import judges_of, samples_of
 from poeflow.store.lockfile import Block
 
 
@@ -81,7 +84,8 @@ class Facts:
             id=name,
             state=state,
             reasons=reasons,
-            calls=1,
+            calls=samples_of(self._freshness.step(prepared)).count,
+            most_calls=most_calls(self._freshness.step(prepared)),
             model=asked.request.model,
             request=self._course.asker.whole(asked),
         )
@@ -105,6 +109,14 @@ class Facts:
         self, name: str, state: Standing, reasons: tuple[str, ...], *, model: str | None = None
     ) -> None:
         self._course.facts[name] = Fact(id=name, state=state, reasons=reasons, model=model)
+
+
+def most_calls(step: Step) -> int:
+    """Return how many requests one instance sends at most, failed attempts left out."""
+    returns = step.tools_mode == "return"
+    rounds = MAX_ROUNDS if step.tools and not returns else 0
+    turns = 1 + (step.output.repair or 0) + rounds
+    return samples_of(step).count * (turns + len(judges_of(step)))
 
 
 def _files(

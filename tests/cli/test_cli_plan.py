@@ -19,7 +19,7 @@ def test_a_plan_says_what_would_be_sent_and_why(online):
         "draft   new      the lock does not have it\n"
         "polish  unknown  unknown until draft has run; the lock does not have it\n"
     )
-    assert planned.stderr.startswith("1 new, 1 unknown: 1 call or more, about ")
+    assert planned.stderr.startswith("1 new, 1 unknown: 1 or more calls, about ")
     assert not (online.folder / ".poeflow").exists()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from poeflow.engine.run import Outcome
 from poeflow.events import Event
+from poeflow.facts import Fact
 from poeflow.files import Project
 from poeflow.simulator.server import Simulator
 from poeflow.wiring.checkup import checkup
@@ -43,11 +44,14 @@ class Bench:
 
     def facts(self, flow: str, **options) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Write `flow` as a.yaml and return how its instances stand, with the reasons."""
+        return {f.id: (f.state, f.reasons) for f in self.standing(flow, **options)}
+
+    def standing(self, flow: str, **options) -> tuple[Fact, ...]:
+        """Write `flow` as a.yaml and return all that is known of its instances."""
         self.write("a.yaml", flow)
         given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
-        facts = facts_of(found, RunOptions(**(given | options)))
-        return {fact.id: (fact.state, fact.reasons) for fact in facts}
+        return facts_of(found, RunOptions(**(given | options)))
 
     def locked(self, **options) -> list[str]:
         """Return why a.yaml is not proven current."""

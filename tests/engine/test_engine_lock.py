@@ -310,3 +310,20 @@ def test_an_ignored_file_may_be_missing(bench):
     assert bench.locked() == []
     bench.write("a.md", "edited")
     assert bench.locked() == ["a: edited: a.md was edited"]
+
+
+def test_the_most_calls_count_samples_repairs_and_judges(bench):
+    flow = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  plain: {prompt: one}
+  much:
+    prompt: two
+    samples: 3
+    output: {one_of: [a, b], repair: 2}
+    expect: [{judge: {rubric: good}}]
+"""
+    facts = {fact.id: fact for fact in bench.standing(flow)}
+    assert (facts["plain"].calls, facts["plain"].most_calls) == (1, 1)
+    assert (facts["much"].calls, facts["much"].most_calls) == (3, 12)
