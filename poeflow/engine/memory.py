@@ -49,6 +49,15 @@ class Memory:
             if old == name or old.startswith((f"{name}[", f"{name}/")):
                 self._new.setdefault(old, block)
 
+    @property
+    def count(self) -> int:
+        """How many instances this run has made something of by now."""
+        return len(self._new)
+
     def lock(self, inputs: str) -> Lock:
         """Return the next lock. `inputs` is the hash of what the run was given."""
         return Lock(inputs=inputs, instances=dict(self._new))
+
+    def lock_so_far(self, inputs: str) -> Lock:
+        """Return the lock in the middle of a run: what it has not come to yet is as it was."""
+        return Lock(inputs=inputs, instances={**self._old, **self._new})

@@ -54,6 +54,7 @@ class Sender:
         provider = self._means.provider(settings.provider)
         if provider.client is None:
             raise no_key("this step was never answered before", settings.provider, provider)
+        self._means.answers.check_space()
         sent = RequestSent(at=self._elapsed(), step=asked.step, model=asked.request.model)
         self._means.listen(sent)
         retries: list[str] = []

@@ -1,6 +1,7 @@
 """Answers on disk, by fingerprint: written whole and durable before anything else sees them."""
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json, canonical, decode_json, encode_json, sha256_of
+from poeflow.errors import DiskError
 from poeflow.files import atomic_write
 from poeflow.store.folders import disk_errors, make_private
 
 FORMAT: Final = 1
+RESERVE: Final = 1024 * 1024
+"""Bytes that must be free before a request is sent: room for the answers that are under way."""
 _UNDECODABLE: Final = (ValueError, RecursionError)
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -46,6 +50,18 @@ class Cache:
     def __init__(self, folder: Path, *, on_corrupt: Callable[[str], None]) -> None:
         self._folder = folder
         self._on_corrupt = on_corrupt
+
+    def check_space(self) -> None:
+        """Raise `DiskError` where the disk may not hold what is about to be answered.
+
+        A disk without blocks to count, as some network folders are, is taken to have space.
+        """
+        folder = next(one for one in (self._folder, *self._folder.parents) if one.exists())
+        with disk_errors(folder, "looked at"):
+            disk = os.statvfs(folder)
+        if disk.f_blocks and disk.f_bavail * disk.f_frsize < RESERVE:
+            message = f"{folder}: less than {RESERVE // 1024:,} KiB are free"
+            raise DiskError(message, hint="free some space and run again; no answer was lost")
 
     def get(self, fingerprint: str) -> dict[str, Json] | None:
         """Return the stored answer, or None. Raises `DiskError` where it cannot be read."""

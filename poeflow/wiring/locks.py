@@ -1,15 +1,22 @@
 """Which lock belongs to a run: by the flow, and by the file of inputs it was given."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
+from typing import Final
 
+from poeflow.clock import Clock
 from poeflow.digest import sha256_of_json
 from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan
-from poeflow.errors import StaleError
+from poeflow.errors import DiskError, StaleError
 from poeflow.events import Listener, Warned
 from poeflow.store.lockfile import LockFile
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.options import RunOptions
+
+PAUSE: Final = 2.0
 
 
 def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile | None:
@@ -32,6 +39,43 @@ def memory_of(lock: LockFile | None, listen: Listener) -> Memory:
     except StaleError as error:
         listen(Warned(at=0.0, step=None, message=str(error)))
         return Memory(None)
+
+
+@contextlib.asynccontextmanager
+async def kept_up(
+    lock: LockFile | None, memory: Memory, inputs: str, clock: Clock
+) -> AsyncIterator[None]:
+    """Write a lock while a run goes on, at most every two seconds, and whole when it has ended.
+
+    `inputs` is the hash of what the run was given. A run that is cut short leaves what it made so
+    far beside what the last one made. Raises `DiskError`.
+    """
+    if lock is None:
+        yield
+        return
+    writing = asyncio.create_task(_write_so_far(lock, memory, inputs, clock))
+    try:
+        yield
+    finally:
+        writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError, DiskError):
+            await writing
+    lock.write(memory.lock(inputs))
+
+
+async def _write_so_far(lock: LockFile, memory: Memory, inputs: str, clock: Clock) -> None:
+    written = 0
+    while True:
+        await clock.asleep(PAUSE)
+        if memory.count != written:
+            written = memory.count
+            so_far = memory.lock_so_far(inputs)
+            write = asyncio.ensure_future(asyncio.to_thread(lock.write, so_far))
+            try:
+                await asyncio.shield(write)
+            except asyncio.CancelledError:
+                await write  # or it would replace the whole lock by this one
+                raise
 
 
 def inputs_hash(plan: Plan) -> str:

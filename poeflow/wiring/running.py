@@ -12,7 +12,7 @@ from poeflow.problems import errors_only
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.budgets import budget_of, shared_budget, user_config
 from poeflow.wiring.checkup import Checkup
-from poeflow.wiring.locks import inputs_hash, lock_of, memory_of
+from poeflow.wiring.locks import inputs_hash, kept_up, lock_of, memory_of
 from poeflow.wiring.means import means_of, unheard
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.selecting import selection_of
@@ -63,7 +63,5 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             recorder=Unrecorded(),
         ) as means:
             persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
-            outcome = await run_plan(made, planner, means, boxes, memory, persistence=persistence)
-        if lock is not None:
-            lock.write(memory.lock(inputs_hash(made)))
-        return outcome
+            async with kept_up(lock, memory, inputs_hash(made), options.clock):
+                return await run_plan(made, planner, means, boxes, memory, persistence=persistence)
