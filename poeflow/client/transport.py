@@ -111,7 +111,7 @@ class _HttpxTransport:
             request.method,
             f"{request.origin}{request.target}",
             headers=_headers(request),
-            content=request.body.pieces(),
+            content=request.body.pieces() if request.body.segments else None,
             extensions={"timeout": _timeouts(connect, total, head)},
         )
         try:
@@ -160,7 +160,7 @@ class _AsyncHttpxTransport:
             request.method,
             f"{request.origin}{request.target}",
             headers=_headers(request),
-            content=pieces(),
+            content=pieces() if request.body.segments else None,
             extensions={"timeout": _timeouts(connect, total, head)},
         )
         try:

@@ -152,6 +152,17 @@ def mocked(connect, handler, **settings):
     return connect(transport=transport, base_url="https://poe.example/v1", **settings)
 
 
+def test_a_request_without_a_body_says_nothing_of_one(connect):
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"object": "list", "data": []})
+
+    mocked(connect, handler).do(lambda client: client.models.list())
+    assert {"transfer-encoding", "content-length"}.isdisjoint(asked[0].headers)
+
+
 def test_an_httpx_transport_may_be_injected(connect):
     asked: list[httpx.Request] = []
 
