@@ -2,8 +2,10 @@
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
+
+import msgspec
 
 _KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{8,512}")
 _SERVER_SECRETS: Final = re.compile(r"Bearer\s+[\x21-\x7e]+|\bsk-[A-Za-z0-9_\-]{16,}")
@@ -62,6 +64,26 @@ class Scrubber:
     def scrub_server_text(self, text: str) -> str:
         """Scrub text a server sent: it may echo a header or somebody else's key as well."""
         return _SERVER_SECRETS.sub(MASK, self.scrub(text))
+
+
+def masked(value: object, scrubber: Scrubber) -> object:
+    """Return plain data, or the fields of a struct, with the secrets in every text masked.
+
+    What holds no secret is returned as it is.
+    """
+    match value:
+        case str():
+            return scrubber.scrub(value)
+        case msgspec.Struct():
+            fields = {name: getattr(value, name) for name in value.__struct_fields__}
+            changed = {name: masked(field, scrubber) for name, field in fields.items()}
+            return msgspec.structs.replace(value, **changed) if changed != fields else value
+        case Mapping():
+            return {masked(key, scrubber): masked(one, scrubber) for key, one in value.items()}
+        case list() | tuple():
+            return type(value)(masked(one, scrubber) for one in value)
+        case _:
+            return value
 
 
 def visible(text: str) -> str:

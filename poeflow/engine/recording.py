@@ -1,5 +1,7 @@
 """What happens to instances and requests becomes records for the history."""
 
+from typing import TypeVar, cast
+
 import msgspec
 
 from poeflow.client.answers import Completion
@@ -7,7 +9,10 @@ from poeflow.digest import Json
 from poeflow.engine.result import StepResult, UnexpectedError
 from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.facts import step_of
-from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd
+from poeflow.records import AnswerRecord, InstanceRecord, Recorder, RequestRecord, RunEnd
+from poeflow.redact import Scrubber, masked
+
+RecordT = TypeVar("RecordT", RequestRecord, AnswerRecord, InstanceRecord, RunEnd)
 
 
 class Unrecorded:
@@ -24,6 +29,29 @@ class Unrecorded:
 
     def ended(self, record: RunEnd) -> None:
         pass
+
+
+class Scrubbed:
+    """A recorder that masks secrets in what it is told, then tells `recorder`."""
+
+    def __init__(self, recorder: Recorder, scrubber: Scrubber) -> None:
+        self._recorder = recorder
+        self._scrubber = scrubber
+
+    async def requested(self, record: RequestRecord) -> int:
+        return await self._recorder.requested(self._safe(record))
+
+    def answered(self, number: int, record: AnswerRecord) -> None:
+        self._recorder.answered(number, self._safe(record))
+
+    def instance(self, record: InstanceRecord) -> None:
+        self._recorder.instance(self._safe(record))
+
+    def ended(self, record: RunEnd) -> None:
+        self._recorder.ended(self._safe(record))
+
+    def _safe(self, record: RecordT) -> RecordT:
+        return cast("RecordT", masked(record, self._scrubber))
 
 
 def succeeded(name: str, result: StepResult, *, began: float, seconds: float) -> InstanceRecord:

@@ -1,11 +1,9 @@
 """Events without the key in them: what stands between a run and whatever shows or writes it."""
 
-from collections.abc import Mapping
-
-import msgspec
+from typing import cast
 
 from poeflow.events import Event, Listener
-from poeflow.redact import Scrubber
+from poeflow.redact import Scrubber, masked
 
 
 def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
@@ -16,18 +14,7 @@ def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
     """
 
     def hear(event: Event) -> None:
-        fields = {name: getattr(event, name) for name in event.__struct_fields__}
-        masked = {name: _masked(value, scrubber) for name, value in fields.items()}
-        listen(msgspec.structs.replace(event, **masked) if masked != fields else event)
+        safe = masked(event, scrubber)
+        listen(cast("Event", safe))
 
     return hear
-
-
-def _masked(value: object, scrubber: Scrubber) -> object:
-    if isinstance(value, str):
-        return scrubber.scrub(value)
-    if isinstance(value, Mapping):
-        return {_masked(key, scrubber): _masked(inner, scrubber) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_masked(inner, scrubber) for inner in value)
-    return value

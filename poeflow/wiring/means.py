@@ -11,10 +11,12 @@ from poeflow.engine.budget import Budget
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.output_files import OutputFiles
+from poeflow.engine.recording import Scrubbed
 from poeflow.engine.selection import Selection
 from poeflow.events import Event, Warned
 from poeflow.files import Project
 from poeflow.records import Recorder
+from poeflow.redact import Scrubber
 from poeflow.settings import proxy_from
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig
@@ -58,7 +60,7 @@ async def means_of(
             budget=budget,
             clock=options.clock,
             listen=listen,
-            recorder=recorder,
+            recorder=Scrubbed(recorder, Scrubber(*found.keys)) if found.keys else recorder,
             simulated=options.offline,
             downloads=_downloads(found, options, config),
             keys=tuple(found.keys),
