@@ -15,7 +15,7 @@ import msgspec
 from poeflow.descent import opened
 from poeflow.drafts import draft, holds, sync_folder
 from poeflow.errors import DiskError, PoeflowError
-from poeflow.redact import visible
+from poeflow.read_log import ReadLog
 
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 MAX_PATH: Final = 4096
@@ -36,10 +36,12 @@ class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the pla
 class Project(msgspec.Struct, frozen=True):
     """A folder with everything a flow may read and write. `root` is resolved.
 
-    Paths in it are canonical: `//flows/notes.yaml` is `flows/notes.yaml` below the root.
+    Paths in it are canonical: `//flows/notes.yaml` is `flows/notes.yaml` below the root. Where
+    there is a `log`, what is read and written is noted in it.
     """
 
     root: Path
+    log: ReadLog | None = None
 
     @classmethod
     def find(cls, start: Path) -> Self:
@@ -90,22 +92,28 @@ class Project(msgspec.Struct, frozen=True):
         """Return the path as someone in `folder` would write it."""
         return Path(os.path.relpath(self.path_of(canonical), folder)).as_posix()
 
+    def has(self, canonical: str) -> bool:
+        """Tell whether anything is there that a flow may mean."""
+        self._look(canonical)
+        return self.path_of(canonical).exists()
+
     def size_of(self, canonical: str) -> int:
         """Return the size in bytes of a regular file we may read. Raises `FileProblem`."""
-        with self._opened(canonical) as (_, size):
-            return size
+        self._look(canonical)
+        with self._opened(canonical) as (_, status):
+            return status.st_size
 
     def read_bytes(self, canonical: str, *, limit: int) -> bytes:
         """Read a regular file once. Raises `FileProblem`, also where it has more than `limit`."""
-        with self._opened(canonical) as (handle, size):
-            if size > limit:
-                message = f"{canonical} has {size:,} bytes; the limit is {limit:,}"
-                raise FileProblem(message, hint="make it smaller or split it")
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                data = file.read(size + 1)
-        if len(data) != size:
-            raise FileProblem(f"{canonical} changed while it was read", hint="run again")
+        self._look(canonical)
+        data, status = self._content(canonical, limit)
+        if self.log is not None:
+            self.log.read(self.path_of(canonical), status, data)
         return data
+
+    def peek(self, canonical: str, *, limit: int) -> bytes:
+        """Read a file to see how it stands: one poeflow wrote, which nothing depends on."""
+        return self._content(canonical, limit)[0]
 
     def read_text(self, canonical: str) -> str:
         """Read UTF-8 text: BOM dropped, line ends as LF. Raises `FileProblem`."""
@@ -154,11 +162,29 @@ class Project(msgspec.Struct, frozen=True):
         for part in target.relative_to(self.root).parts[:-1]:
             folder /= part
             make_folder(folder)
+        if self.log is not None:
+            self.log.write(target, data)
         atomic_write(target, data)
 
+    def _look(self, canonical: str) -> None:
+        if self.log is not None:
+            self.log.look(self.path_of(canonical))
+
+    def _content(self, canonical: str, limit: int) -> tuple[bytes, os.stat_result]:
+        with self._opened(canonical) as (handle, status):
+            size = status.st_size
+            if size > limit:
+                message = f"{canonical} has {size:,} bytes; the limit is {limit:,}"
+                raise FileProblem(message, hint="make it smaller or split it")
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(size + 1)
+        if len(data) != size:
+            raise FileProblem(f"{canonical} changed while it was read", hint="run again")
+        return data, status
+
     @contextlib.contextmanager
-    def _opened(self, canonical: str) -> Iterator[tuple[int, int]]:
-        """Yield a descriptor of the regular file and its size."""
+    def _opened(self, canonical: str) -> Iterator[tuple[int, os.stat_result]]:
+        """Yield a descriptor of the regular file and what the system says of it."""
         parts = self.real_path(canonical).relative_to(self.root).parts
         with _named(canonical), opened(self.root, parts) as handle:
             status = os.fstat(handle)
@@ -166,33 +192,7 @@ class Project(msgspec.Struct, frozen=True):
                 raise FileProblem(f"{canonical} is a folder", hint="name a file in it")
             if not stat.S_ISREG(status.st_mode):
                 raise FileProblem(f"{canonical} is not a regular file", hint="copy it to one")
-            yield handle, status.st_size
-
-
-def check_output_path(canonical: str) -> None:
-    """Check that poeflow may write there. Raises `FileProblem`."""
-    parts = PurePosixPath(canonical[2:]).parts
-    if not parts:
-        raise FileProblem("the output path names no file", hint="for example out/notes.md")
-    for part in parts:
-        if part.lower() in _PROTECTED or part.lower().endswith(".lock.json"):
-            hint = "save to another path"
-            raise FileProblem(f"{canonical}: {part} is never written by poeflow", hint=hint)
-        is_reserved = part.split(".")[0].rstrip().upper() in _WINDOWS_NAMES
-        is_odd = part != part.strip() or part.endswith(".") or visible(part) != part
-        if is_reserved or is_odd or _UNSAFE.search(part) or len(os.fsencode(part)) > 255:
-            hint = "use letters, digits, dots, hyphens"
-            raise FileProblem(f'{canonical}: "{part}" is not a safe file name', hint=hint)
-
-
-_PROTECTED: Final = frozenset(
-    {".circleci", ".git", ".gitattributes", ".github", ".gitlab-ci.yml", ".gitmodules", ".poeflow"}
-    | {".husky", ".pre-commit-config.yaml", ".travis.yml", "azure-pipelines.yml", "jenkinsfile"}
-)
-_UNSAFE: Final = re.compile(r'[\x00-\x1f<>:"|?*\\]')
-_WINDOWS_NAMES: Final = frozenset(
-    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
-)
+            yield handle, status
 
 
 def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:

@@ -37,7 +37,9 @@ def matches(project: Project, pattern: str) -> list[str]:
     parts = PurePosixPath(pattern[2:]).parts
     named = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
     start = "//" + "/".join(named)
+    _note(project, pattern, start, None)
     if not parts or not project.path_of(start).is_dir():
+        _note(project, pattern, start, ())
         return []
     _check_not_hidden(pattern, named)
     _check_not_hidden(pattern, project.real_path(start).relative_to(project.root).parts)
@@ -46,7 +48,15 @@ def matches(project: Project, pattern: str) -> list[str]:
         if len(found) == MAX_MATCHES:
             raise FileProblem(f"{pattern} matches over {MAX_MATCHES:,} files", hint="narrow it")
         found.append(canonical)
-    return sorted(found)
+    found.sort()
+    _note(project, pattern, start, tuple(found))
+    return found
+
+
+def _note(project: Project, pattern: str, start: str, found: tuple[str, ...] | None) -> None:
+    if project.log is not None:
+        project.log.folders.add(project.path_of(start))
+        project.log.patterns[pattern] = found
 
 
 def _check_not_hidden(pattern: str, folders: tuple[str, ...]) -> None:
@@ -115,6 +125,8 @@ def _files(project: Project, start: str, shape: _Shape) -> Iterator[str]:
 
 
 def _entries(project: Project, folder: str) -> list[os.DirEntry[str]]:
+    if project.log is not None:
+        project.log.folders.add(project.path_of(folder))
     try:
         with os.scandir(project.path_of(folder)) as entries:
             found = list(itertools.islice(entries, MAX_VISITED + 1))

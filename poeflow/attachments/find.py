@@ -46,7 +46,7 @@ def find(project: Project, source: AttachmentSource, *, relative_to: str) -> tup
     if source.path is None:
         raise AssertionError("the schema asks for a path or a url")
     canonical = project.canonical(source.path, relative_to=relative_to)
-    if not is_pattern(canonical) or project.path_of(canonical).exists():
+    if not is_pattern(canonical) or project.has(canonical):
         return (_file(project, canonical, source),)
     paths = matches(project, canonical)
     if not paths:
@@ -94,7 +94,7 @@ def _is_plain_https(url: str) -> bool:
 
 
 def _file(project: Project, canonical: str, source: AttachmentSource) -> Found:
-    if project.path_of(canonical).is_dir():
+    if project.has(canonical) and project.path_of(canonical).is_dir():
         hint = f"attach its files with {(source.path or '').rstrip('/')}/*"
         raise FileProblem(f"{canonical} is a folder", hint=hint)
     size = project.size_of(canonical)

@@ -38,7 +38,7 @@ def _defaults(project: Project, file: FlowFile, files: set[str]) -> Iterator[Pro
 def _beside(project: Project, file: FlowFile, reader: Reader, files: set[str]) -> Iterator[Problem]:
     path = inputs_file.beside(file.path)
     shown = reader.shown(path)
-    if not project.path_of(path).exists():
+    if not project.has(path):
         return
     files.add(path)
     try:

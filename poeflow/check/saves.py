@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from poeflow.files import FileProblem, Project, check_output_path
+from poeflow.files import FileProblem, Project
+from poeflow.output_paths import check_output_path
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import is_fan_out

@@ -28,7 +28,7 @@ class OutputFiles:
         if not self._outputs.path_of(target).exists():
             return "missing"
         try:
-            data = self._outputs.read_bytes(target, limit=MAX_BYTES)
+            data = self._outputs.peek(target, limit=MAX_BYTES)
         except FileProblem:
             return "edited"
         hashes = {sha256_of(data), text_digest(data)}
@@ -41,7 +41,7 @@ class OutputFiles:
     def text(self, target: str, text_hash: str) -> str | None:
         """Return the text a file holds, where it is the one with that hash, else None."""
         try:
-            whole = self._outputs.read_bytes(target, limit=MAX_BYTES).decode()
+            whole = self._outputs.peek(target, limit=MAX_BYTES).decode()
         except (FileProblem, UnicodeDecodeError):
             return None
         for text in (whole, whole.removesuffix("\n")):

@@ -15,7 +15,7 @@ from poeflow.engine.means import Means
 from poeflow.engine.output_files import Standing, text_digest
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
-from poeflow.files import check_output_path
+from poeflow.output_paths import check_output_path
 from poeflow.outputs.media import file_name, urls_in
 from poeflow.outputs.write import file_bytes
 from poeflow.store.lockfile import Block

@@ -24,7 +24,7 @@ def read(project: Project, path: str, *, shown: str) -> dict[str, Json] | None:
 
     Raises `InvalidFlowError` with every problem found.
     """
-    if not project.path_of(path).exists():
+    if not project.has(path):
         return None
     try:
         data = project.read_bytes(path, limit=MAX_BYTES + 1)

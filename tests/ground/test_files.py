@@ -17,7 +17,6 @@ from poeflow.files import (
     FileProblem,
     Project,
     atomic_write,
-    check_output_path,
     make_folder,
     schemas_folder,
 )
@@ -259,61 +258,6 @@ class TestShown:
         assert project.shown("//flows/a.yaml", project.root) == "flows/a.yaml"
         assert project.shown("//flows/a.yaml", project.root / "flows") == "a.yaml"
         assert project.shown("//a.yaml", project.root / "flows") == "../a.yaml"
-
-
-class TestOutputPath:
-    @pytest.mark.parametrize("path", ["//out/notes.md", "//o.u-t/ü ber.md", "//console.md"])
-    def test_ordinary(self, path):
-        check_output_path(path)
-
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "//.git/hooks/pre-commit",
-            "//.GitHub/workflows/x.yml",
-            "//.gitlab-ci.yml",
-            "//a/.git/x",
-            "//.circleci/config.yml",
-            "//.pre-commit-config.yaml",
-            "//.poeflow/x",
-            "//a.lock.json",
-            "//flows/A.LOCK.JSON",
-            "//.gitattributes",
-        ],
-    )
-    def test_protected(self, path):
-        assert "is never written by poeflow; save to another path" in problem_of(
-            check_output_path, path
-        )
-
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "//a/CON",
-            "//nul.md",
-            "//com1.txt",
-            "//con .md",
-            "//x.",
-            "//x ",
-            "// x",
-            "//a:b",
-            "//a\nb",
-            "//a\x7fb",
-            "//a\u202eb",
-            "//.g\u200cit/x",
-            "//" + "ü" * 128,
-            '//a"b',
-            "//a\\b",
-            "//a?",
-        ],
-    )
-    def test_unsafe(self, path):
-        assert "is not a safe file name" in problem_of(check_output_path, path)
-
-    def test_empty(self):
-        assert problem_of(check_output_path, "//") == (
-            "the output path names no file; for example out/notes.md"
-        )
 
 
 class TestWrite:

@@ -1,0 +1,71 @@
+"""What was read of a project and written to it, noted on the way by `Project` and `globs`."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from poeflow.digest import sha256_of
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """What the file system says of a file. The content may differ where two stamps do."""
+
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """How a path was found: without `stamp` where nothing was there, `digest` where it was read.
+
+    An empty digest is that of a file that changed while it was looked at.
+    """
+
+    stamp: Stamp | None = None
+    digest: str | None = None
+
+
+class ReadLog:
+    """Collects what is read: `files` by path as found, and what `patterns` matched, by themselves.
+
+    A pattern that cannot be searched has None. `folders` are those looked into on the way,
+    `written` the hashes of what poeflow itself wrote.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[Path, Sight] = {}
+        self.patterns: dict[str, tuple[str, ...] | None] = {}
+        self.folders: set[Path] = set()
+        self.written: dict[Path, str] = {}
+
+    def look(self, path: Path) -> None:
+        """Note that `path` was looked for, whether or not it is there."""
+        if path not in self.files:
+            self.files[path] = Sight(stamp_at(path))
+
+    def read(self, path: Path, status: os.stat_result, data: bytes) -> None:
+        """Note what a file held. `status` is from before it was read."""
+        new, old = Sight(stamp_of(status), sha256_of(data)), self.files.get(path)
+        is_own = new.digest == self.written.get(path)
+        if old is None or is_own or (old.digest is None and old.stamp == new.stamp):
+            self.files[path] = new
+        elif old.digest != new.digest:
+            self.files[path] = Sight(new.stamp, "")
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Note what is about to be written."""
+        self.written[path] = sha256_of(data)
+
+
+def stamp_at(path: Path) -> Stamp | None:
+    """Return the stamp of what is at `path`, links followed; None where nothing is."""
+    try:
+        return stamp_of(path.stat())
+    except (OSError, ValueError):
+        return None
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
