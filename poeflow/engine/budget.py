@@ -85,14 +85,18 @@ class Budget:
 
     def permit(self) -> None:
         """Reserve one send. Raises `BudgetError` where a limit is reached."""
+        self.check()
+        if self._shared is not None:
+            self._shared.permit()
+        self._requests += 1
+
+    def check(self) -> None:
+        """Raise `BudgetError` where a limit of its own is reached."""
         points = self._cost / USD_PER_POINT
         self._check(self._bounds.requests, self._requests, "requests", "max_requests")
         self._check(self._bounds.tokens, self._tokens, "tokens", "max_tokens")
         self._check(self._bounds.cost_usd, self._cost, "USD (estimated)", "max_cost_usd")
         self._check(self._bounds.points, points, "points (estimated)", "max_points")
-        if self._shared is not None:
-            self._shared.permit()
-        self._requests += 1
 
     def spent(self, model: str, prompt_tokens: int | None, completion_tokens: int | None) -> None:
         """Add what an answer used, as reported."""

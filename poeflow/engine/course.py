@@ -85,8 +85,12 @@ class Course:
     def reason_to_stop(self, *, is_cleaning_up: bool = False) -> str:
         """Return why nothing new is started, empty where it is.
 
-        A step that is there for the case of failure runs all the same.
+        A step that is there for the case of failure runs all the same, but not where the caller
+        asked to stop.
         """
+        asked = self.means.stop()
+        if asked:
+            return asked
         if not self._stopped_by or (is_cleaning_up and not self._is_hopeless):
             return ""
         return self._stopped_by if self._is_hopeless or not self.persists else ""

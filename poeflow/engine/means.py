@@ -1,6 +1,6 @@
 """What a run works with: everything outside the flow, handed in once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from poeflow.catalogue import Catalogue
@@ -20,6 +20,11 @@ from poeflow.settings import KEY_PAGE, KEY_VARIABLE
 from poeflow.spec.resolve import POE
 from poeflow.store.cache import Cache
 from poeflow.store.ledger import Ledger
+
+
+def goes_on() -> str:
+    """Give no reason to stop."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +49,8 @@ class Means:
     `providers` are those the flow names, by name. `recorder` keeps the history. `keys` are known
     only to keep them out of attachments. `catalogue` is the project's kept list of bots.
     `simulated` marks every answer; `selection` tells which instances the run is about; without
-    `asks` nothing is sent or written. `force` replaces files that were edited.
+    `asks` nothing is sent or written. `force` replaces files that were edited. `stop` gives a
+    reason from when on nothing new is started, else an empty text.
     """
 
     project: Project
@@ -64,6 +70,7 @@ class Means:
     selection: Selection = field(default_factory=Selection)
     asks: bool = True
     force: bool = False
+    stop: Callable[[], str] = goes_on
 
     def declared(self, model: str, parameters: dict[str, Json]) -> dict[str, Json]:
         """Return a bot's own parameters as the catalogue spells their values: 8 as `"8"`."""

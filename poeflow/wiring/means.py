@@ -68,6 +68,7 @@ async def means_of(
             selection=selection,
             asks=asks,
             force=options.force,
+            stop=options.stop,
         )
 
 

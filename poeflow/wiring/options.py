@@ -1,12 +1,13 @@
 """How to run a flow: what a caller may choose."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import Json
 from poeflow.engine.budget import Budget
+from poeflow.engine.means import goes_on
 from poeflow.events import Listener
 from poeflow.settings import process_environment
 from poeflow.spec.model import Limits
@@ -26,8 +27,9 @@ class RunOptions:
     runs so many, and `key` those it matches, as in a shell. After a failure nothing new is started;
     `keep_going` runs what does not need it, `fail_fast` does not even finish. `allow_tools` lets
     the flow's own Python functions run. `limits` are the caller's own, of which the smallest
-    counts; `budget` is one that several runs share. `config` is the user's configuration, None for
-    the file they keep it in.
+    counts; `budget` is one that several runs share. `stop` is asked before anything new is
+    started, and gives the reason not to, else an empty text. `config` is the user's configuration,
+    None for the file they keep it in.
     """
 
     inputs: Mapping[str, Json] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class RunOptions:
     concurrency: int | None = None
     limits: Limits = field(default_factory=Limits)
     budget: Budget | None = None
+    stop: Callable[[], str] = goes_on
     wait: float = 10.0
     config: UserConfig | None = None
     environ: Mapping[str, str] = field(default_factory=process_environment)

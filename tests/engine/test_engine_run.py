@@ -71,6 +71,17 @@ def test_keep_going_runs_what_does_not_depend_on_the_failure(bench, tmp_path):
     assert outcome.skipped == {"bottom": "left failed"}
 
 
+def test_a_run_asked_to_stop_finishes_what_is_under_way_and_starts_nothing_new(bench):
+    reasons = ("", "", "the files changed")
+    outcome = bench.run(CHAIN, stop=lambda: reasons[len(bench.prompts())])
+    assert bench.prompts() == ["first", "middle after true"]
+    assert list(outcome.results) == ["first", "middle"]
+    assert outcome.skipped == {"last": "the files changed"}
+    assert (outcome.exit_code, outcome.outputs) == (0, {})
+    bench.run(CHAIN)
+    assert bench.prompts() == ["first", "middle after true", "last after true"]
+
+
 def test_the_same_request_is_answered_from_the_cache_and_says_so(bench):
     first = bench.run(CHAIN)
     second = bench.run(CHAIN)
