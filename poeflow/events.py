@@ -56,12 +56,16 @@ class TextArrived(_Event, frozen=True, kw_only=True, tag="text_arrived"):
 
 
 class RetryPlanned(_Event, frozen=True, kw_only=True, tag="retry_planned"):
-    """An attempt failed and another will follow after `wait` seconds. Drop the tail shown."""
+    """An attempt failed and another will follow after `wait` seconds. Drop the tail shown.
+
+    `status` is the HTTP status the server gave, None where it gave none.
+    """
 
     step: str
     attempt: int
     wait: float
     reason: str
+    status: int | None = None
 
 
 class FellBack(_Event, frozen=True, kw_only=True, tag="fell_back"):
@@ -115,7 +119,8 @@ class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
 class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     """`error_class` is the exit class of RELIABILITY: failed, account, transient, ...
 
-    `is_tolerated` marks a step that says `continue_on_error`.
+    `is_tolerated` marks a step that says `continue_on_error`, `is_told` one that uses a flow in
+    which a step failed, which has been told and counted.
     """
 
     step: str
@@ -123,6 +128,7 @@ class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     error_class: str
     seconds: float
     is_tolerated: bool = False
+    is_told: bool = False
 
 
 class StepSkipped(_Event, frozen=True, kw_only=True, tag="step_skipped"):

@@ -166,6 +166,7 @@ class Course:
             error_class=EXIT_CLASSES[error.exit_code],
             seconds=seconds,
             is_tolerated=is_tolerated,
+            is_told=is_told,
         )
         self.means.listen(event)
 

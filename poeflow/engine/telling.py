@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from poeflow.client.progress import Delta, Progress
+from poeflow.errors import APIStatusError
 from poeflow.events import (
     Event,
     Expected,
@@ -24,13 +25,15 @@ def told(progress: Progress, step: str, at: float) -> tuple[Event, ...]:
             TextArrived(at=at, step=step, text=progress.text),
         ]
         return tuple(piece for piece in pieces if piece.text)
+    error = progress.error
     return (
         RetryPlanned(
             at=at,
             step=step,
             attempt=progress.attempt,
             wait=progress.wait,
-            reason=progress.error.message,
+            reason=error.message,
+            status=error.status_code if isinstance(error, APIStatusError) else None,
         ),
     )
 
