@@ -56,7 +56,8 @@ def line_of(event: Event) -> str:
         case FileWritten():
             return f"{event.step}: wrote {event.path}"
         case StepFinished():
-            return f"{event.step}: {finished(event)}"
+            is_made_up = event.simulated and event.source in ("asked", "cached")
+            return f"{event.step}: {finished(event)}{', simulated' if is_made_up else ''}"
         case StepFailed():
             how = "failed, and the run goes on," if event.is_tolerated else "failed"
             return f"{event.step}: {how} after {spoken(event.seconds)}: {event.message}"
@@ -71,17 +72,16 @@ def line_of(event: Event) -> str:
 
 
 def finished(event: StepFinished) -> str:
-    """Say how a step's text came to be: `answered in 2.1 s, 34 tokens, simulated`."""
+    """Say how a step's text came to be: `answered in 2.1 s, 34 tokens`."""
     words = {"asked": "answered", "cached": "from the cache", "rendered": "rendered", "ran": "ran"}
     parts = [words[event.source]]
     if event.source == "asked":
         parts[0] += f" in {spoken(event.seconds)}"
-        if event.completion_tokens is not None:
-            parts.append(f"{event.completion_tokens} tokens")
+        tokens = (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+        if tokens:
+            parts.append(f"{tokens:,} tokens")
     if event.answered_by is not None:
         parts.append(f"by {event.answered_by}")
-    if event.simulated and event.source in ("asked", "cached"):
-        parts.append("simulated")
     return ", ".join(parts)
 
 
@@ -96,5 +96,12 @@ def summary(event: RunFinished) -> str:
     }
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     mark = " (simulated)" if event.simulated else ""
-    cost = f", about {event.cost_usd:.4f} USD" if event.cost_usd and not event.simulated else ""
-    return f"{said or 'nothing to do'} in {spoken(event.seconds)}{mark}{cost}"
+    spent = [
+        f"{event.requests:,} {'request' if event.requests == 1 else 'requests'}"
+        if event.requests
+        else "",
+        f"{event.tokens:,} tokens" if event.tokens else "",
+        f"about {event.cost_usd:.4f} USD" if event.cost_usd and not event.simulated else "",
+    ]
+    told = "".join(f", {part}" for part in spent if part)
+    return f"{said or 'nothing to do'} in {spoken(event.seconds)}{mark}{told}"

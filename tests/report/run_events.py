@@ -53,3 +53,22 @@ def telling(kind: type, text: str) -> events.Event:
 def _fields(kind: type) -> dict[str, st.SearchStrategy[object]]:
     hints = get_type_hints(kind)
     return {name: FIELDS.get(name, st.from_type(hints[name])) for name in kind.__struct_fields__}
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError
+
+    async def asleep(self, seconds: float) -> None:
+        raise AssertionError

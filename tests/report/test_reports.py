@@ -1,14 +1,11 @@
-"""What a run looks like: plain lines, JSON Lines, the live table, and problems with carets."""
+"""What a run looks like: plain lines, JSON Lines, and problems with carets."""
 
 import io
 import json
 
-import pytest
-
 from poeflow import events
 from poeflow.problems import Place, Problem
 from poeflow.report.jsonl import JsonLines
-from poeflow.report.live import LiveReport
 from poeflow.report.plain import PlainReport
 from poeflow.report.problems import listing
 
@@ -41,25 +38,6 @@ RUN = (
         outputs={},
     ),
 )
-
-
-class FakeClock:
-    def monotonic(self) -> float:
-        return 0.0
-
-    def now(self) -> float:
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        raise AssertionError
-
-    async def asleep(self, seconds: float) -> None:
-        raise AssertionError
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_plain_lines_tell_the_whole_run():
@@ -114,24 +92,13 @@ HOSTILE = "a\x1b]0;owned\x07b\rc\u202ed\ufeffe\x9bf"
 VISIBLE = r"a\x1b]0;owned\x07b\x0dc\u202ed\ufeffe\x9bf"
 
 
-@pytest.mark.parametrize("report", ["plain", "live"])
-def test_nothing_from_outside_steers_the_terminal(report):
-    stream = Terminal()
+def test_nothing_from_outside_steers_a_log():
+    stream = io.StringIO()
     event = events.StepFailed(
         at=1, step="draft", message=HOSTILE, error_class="failed", seconds=0.5
     )
-    if report == "plain":
-        PlainReport(stream)(event)
-    else:
-        with LiveReport(stream, FakeClock(), color=False) as live:
-            live(events.RunStarted(at=0, flow="f", steps=("draft",), simulated=False))
-            live(events.StepStarted(at=0, step="draft", model="GPT-5.2"))
-            live(events.TextArrived(at=0, step="draft", text=HOSTILE))
-            live(event)
-    told = stream.getvalue()
-    assert VISIBLE in told.replace("\n", "")
-    assert "\x1b]0" not in told
-    assert not {"\x07", "\u202e", "\ufeff", "\x9b"} & set(told)
+    PlainReport(stream)(event)
+    assert stream.getvalue() == f"draft: failed after 0.5 s: {VISIBLE}\n"
 
 
 def test_json_lines_are_ascii_whatever_a_model_says():
@@ -140,21 +107,6 @@ def test_json_lines_are_ascii_whatever_a_model_says():
     assert stream.getvalue().isascii()
     assert stream.getvalue().count("\n") == 1
     assert json.loads(stream.getvalue())["text"] == HOSTILE + "\u2028ß"
-
-
-def test_the_live_report_leaves_one_line_a_step_and_the_summary():
-    stream = Terminal()
-    with LiveReport(stream, FakeClock(), color=False) as live:
-        for event in RUN[:11]:
-            live(event)
-        live(RUN[13])
-    told = stream.getvalue()
-    for line in (
-        "✓ draft: answered in 4.9 s, 12 tokens, simulated",
-        "✓ page: rendered",
-        "1 asked, 1 rendered, 1 failed, 1 skipped in 1 min 05 s (simulated)",
-    ):
-        assert line in told
 
 
 PROBLEM = Problem(Place("a.yaml", 2, 5), 'unknown key "promt"', 'did you mean "prompt"?')

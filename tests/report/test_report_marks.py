@@ -1,0 +1,40 @@
+"""Marks are such as the stream can show; text is one harmless line of it."""
+
+import io
+
+import pytest
+
+from poeflow.report.marks import ASCII, UNICODE, marks_for
+
+
+@pytest.mark.parametrize(
+    ("encoding", "done"),
+    [("utf-8", "✓"), ("UTF-8", "✓"), ("ascii", "*"), ("cp437", "*"), ("cp1252", "*")],
+)
+def test_marks_are_those_the_stream_can_show(encoding, done):
+    marks = marks_for(io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert marks.done == done
+    assert marks.encoding == encoding.lower()
+    every = (marks.done, marks.failed, marks.waiting, marks.bar, marks.groove, marks.wall)
+    assert [len(mark.encode(encoding)) > 0 for mark in every] == [True] * 6
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("grün\tund\nrot", "gr\\xfcn und rot"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("🦦", "\\U0001f9a6"),
+        ("\ud83e\udda6", "\\U0001f9a6"),
+    ],
+)
+def test_text_is_shown_in_what_there_is(text, shown):
+    assert ASCII.shown(text) == shown
+
+
+def test_text_is_shown_as_it_is_where_it_can_be():
+    assert UNICODE.shown("grün 🦦 \ud83e\udda6\ud83e") == "grün 🦦 🦦\\ud83e"
+
+
+def test_the_spinner_turns():
+    assert [ASCII.spin(now / 10) for now in range(5)] == ["|", "/", "-", "\\", "|"]
