@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from poeflow.simulator.server import Simulator as Simulator
     from poeflow.spec.load import FlowFile as FlowFile
     from poeflow.spec.model import Limits as Limits
+    from poeflow.version import __version__ as __version__
     from poeflow.wiring.options import RunOptions as RunOptions
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "poeflow.api": "arun check load plan run status",
@@ -67,11 +66,12 @@ _HOMES = {
     "poeflow.simulator.server": "Simulator",
     "poeflow.spec.load": "FlowFile",
     "poeflow.spec.model": "Limits",
+    "poeflow.version": "__version__",
     "poeflow.wiring.options": "RunOptions",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted([*_HOME_OF, "__version__"])  # noqa: PLE0605 - derived from the table above
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - derived from the table above
 
 
 def __getattr__(name: str) -> object:
