@@ -1,5 +1,6 @@
 """Lines of a terminal as pieces of text with a style each: measured in cells, cut and wrapped."""
 
+import re
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -9,7 +10,7 @@ Piece: TypeAlias = tuple[str, str]
 """A text that is harmless and on one line, and its style."""
 Line: TypeAlias = tuple[Piece, ...]
 
-EMPTY: Final[Line] = ()
+_WORD: Final = re.compile(r" *[^ ]+| +\Z")
 
 
 def cells(line: Line) -> int:
@@ -60,12 +61,12 @@ def chopped(text: str, width: int) -> list[str]:
 def wrapped(text: str, width: int) -> Iterator[str]:
     """Yield `text` in lines of at most `width` cells, broken between words where it can be."""
     line = ""
-    for word in text.split(" "):
-        if line and cell_len(line) + 1 + cell_len(word) <= width:
-            line = f"{line} {word}"
+    for word in _WORD.findall(text):
+        if cell_len(line) + cell_len(word) <= width:
+            line += word
             continue
         if line:
             yield line
-        *full, line = chopped(word, width)
+        *full, line = chopped(word.lstrip(" ") if line else word, width)
         yield from full
     yield line

@@ -1,14 +1,15 @@
 """An instance at work, as the live report keeps it: what it waits for, and what has arrived."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from poeflow.durations import spoken
 from poeflow.events import RetryPlanned, TextArrived
 from poeflow.redact import visible
-from poeflow.report.lines import chopped
+from poeflow.report.lines import wrapped
 from poeflow.report.marks import paired
 
-TAIL_CHARACTERS: Final = 8_000
+TAIL_CHARACTERS: Final = 4_000
 MAX_LABEL: Final = 200
 
 
@@ -70,28 +71,28 @@ class Row:
 
     def words(self, count: int) -> str:
         """Return the newest text on one line: about `count` characters, harmless."""
-        return " ".join(visible(self._newest(count)).split())
-
-    def tail(self, width: int, height: int) -> list[str]:
-        """Return the last lines of the text that fit: at most `height`, of at most `width` cells.
-
-        Lines are cut, not wrapped at words: a growing text would jump.
-        """
-        text = visible(self._newest(width * height)).replace("\t", "    ").rstrip("\n")
-        lines: list[str] = []
-        for line in text.split("\n")[-max(height, 1) :]:
-            lines += chopped(line, width)
-        return lines[-max(height, 1) :]
-
-    def _newest(self, count: int) -> str:
-        """Return at least `count` of the newest characters, where there are so many.
-
-        Pieces are joined before anything is escaped: what a stream cut in two is seen as one.
-        """
         found: list[str] = []
         for piece in reversed(self._pieces):
             if count <= 0:
                 break
             found.append(piece[-TAIL_CHARACTERS:])
             count -= len(piece)
-        return paired("".join(reversed(found))).replace("\r\n", "\n")
+        return " ".join(_harmless(found[::-1]).split())
+
+    def tail(self, width: int, height: int) -> list[str]:
+        """Return the last lines of the text that fit: at most `height`, of at most `width` cells.
+
+        Lines are wrapped from where the text kept begins, so that they stand still as it grows.
+        """
+        text = _harmless(self._pieces).rstrip("\n").replace("\t", "    ")
+        paragraphs = text.split("\n")[-max(height, 1) :]
+        lines = [line for paragraph in paragraphs for line in wrapped(paragraph, max(width, 2))]
+        return lines[-max(height, 1) :]
+
+
+def _harmless(pieces: Iterable[str]) -> str:
+    """Return a text with its control characters escaped, but line breaks and tabs.
+
+    Pieces are joined first: what a stream cut in two is seen as one.
+    """
+    return visible(paired("".join(pieces)).replace("\r\n", "\n"))
