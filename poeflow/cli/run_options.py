@@ -1,10 +1,12 @@
 """What a command line says of how to run, for all commands that run flows."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, ParamSpec, TypedDict, TypeVar
+
+import click
 
 from poeflow.cli.results import Output
 from poeflow.cli.values import environment, input_texts
@@ -14,40 +16,92 @@ from poeflow.wiring.budgets import shared_budget
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-class Chosen(TypedDict):
-    """The options as click hands them over."""
+
+class Shared(TypedDict):
+    """The options of every command that runs flows, as click hands them over."""
 
     inputs: tuple[str, ...]
     inputs_file: Path | None
     offline: bool
-    output: Output
     concurrency: int | None
     keep_going: bool
     fail_fast: bool
-    refresh: bool
     only: bool
     until: bool
     first: int | None
     key: str | None
     force: bool
-    locked: bool
     allow_tools: bool
     allow_unpriced: bool
     max_requests: int | None
     max_tokens: int | None
     max_cost_usd: float | None
     max_points: int | None
+
+
+class Chosen(Shared):
+    """Those of `poeflow run`."""
+
+    output: Output
+    junit: Path | None
+    refresh: bool
+    locked: bool
     env_file: Path | None
     wait: float
 
 
-def check_selection(chosen: Mapping[Path, Sequence[str]], options: Chosen) -> None:
+def shared_options(command: Callable[P, T]) -> Callable[P, T]:
+    """Give a command the options of `Shared`, in this order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set an input; @FILE takes a file's text, @- standard input.",
+    ),
+    click.option(
+        "--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs."
+    ),
+    click.option("--offline", is_flag=True, help="Ask a local stand-in; nothing is sent or spent."),
+    click.option(
+        "--concurrency", type=click.IntRange(1, 1000), help="Requests in flight, at most."
+    ),
+    click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it."),
+    click.option("--fail-fast", is_flag=True, help="After a failure, do not finish what is asked."),
+    click.option("--max-requests", type=click.IntRange(0), help="Requests sent, at most."),
+    click.option("--max-tokens", type=click.IntRange(0), help="Reported tokens, at most."),
+    click.option("--max-cost-usd", type=click.FloatRange(0), help="Estimated cost, at most."),
+    click.option("--max-points", type=click.IntRange(0), help="Estimated points, at most."),
+    click.option("--allow-unpriced", is_flag=True, help="Ask models whose price is not known."),
+    click.option("--allow-tools", is_flag=True, help="Let the flow's Python functions run."),
+    click.option(
+        "--only", is_flag=True, help="Run the steps named, on what the others gave before."
+    ),
+    click.option("--until", is_flag=True, help="Run the steps named and all they need."),
+    click.option("--first", type=click.IntRange(1), metavar="N", help="Of each loop, the first N."),
+    click.option("--key", metavar="GLOB", help="Of each loop, the instances whose key matches."),
+    click.option("--force", is_flag=True, help="Replace output files that were edited."),
+)
+
+
+def check_selection(
+    chosen: Mapping[Path, Sequence[str]], options: Shared, *, refreshes: bool
+) -> None:
     """Raise `UsageError` where steps are named for nothing, or nothing is named for an option."""
-    wanting = [name for name in ("only", "until") if options[name]]
+    asked = {"only": options["only"], "until": options["until"]}
+    wanting = [name for name, is_asked in asked.items() if is_asked]
     if len(wanting) > 1:
         raise UsageError("--only and --until are two things", hint="give one of them")
-    if any(chosen.values()) and not (wanting or options["refresh"]):
+    if any(chosen.values()) and not (wanting or refreshes):
         hint = "add --only, --until or --refresh"
         raise UsageError("steps are named, and not what to do with them", hint=hint)
     if wanting and not all(chosen.values()):
@@ -57,19 +111,29 @@ def check_selection(chosen: Mapping[Path, Sequence[str]], options: Chosen) -> No
 
 def run_options(checkups: Sequence[Checkup], options: Chosen) -> RunOptions:
     """Return how to run all flows of a command: with one budget, which they share."""
+    given = replace(
+        shared_run_options(options),
+        refresh=options["refresh"],
+        wait=options["wait"],
+        environ=environment(os.environ, options["env_file"]),
+    )
+    return replace(given, budget=shared_budget(checkups[0].project, given))
+
+
+def shared_run_options(options: Shared) -> RunOptions:
+    """Return how to run flows, as far as the options of all commands say so."""
     limits = Limits(
         max_requests=options["max_requests"],
         max_tokens=options["max_tokens"],
         max_cost_usd=options["max_cost_usd"],
         max_points=options["max_points"],
     )
-    given = RunOptions(
+    return RunOptions(
         texts=input_texts(options["inputs"]),
         inputs_file=options["inputs_file"],
         offline=options["offline"],
         keep_going=options["keep_going"],
         fail_fast=options["fail_fast"],
-        refresh=options["refresh"],
         only=options["only"],
         until=options["until"],
         first=options["first"],
@@ -79,7 +143,5 @@ def run_options(checkups: Sequence[Checkup], options: Chosen) -> RunOptions:
         allow_unpriced=options["allow_unpriced"],
         concurrency=options["concurrency"],
         limits=limits,
-        wait=options["wait"],
-        environ=environment(os.environ, options["env_file"]),
+        environ=os.environ,
     )
-    return replace(given, budget=shared_budget(checkups[0].project, given))

@@ -1,19 +1,22 @@
 """`poeflow run`: run flows, results on stdout, progress on stderr."""
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Unpack
 
 import click
 
+from poeflow.cli.ci import CiReports
 from poeflow.cli.commands.check import show
 from poeflow.cli.one_run import run_one
 from poeflow.cli.proving import prove
 from poeflow.cli.results import print_results
-from poeflow.cli.run_options import Chosen, check_selection, run_options
+from poeflow.cli.run_options import Chosen, check_selection, run_options, shared_options
 from poeflow.cli.targets import selections, target_of
 from poeflow.engine.run import Outcome
-from poeflow.errors import most_serious
+from poeflow.errors import InvalidFlowError, most_serious
 from poeflow.problems import errors_only
 from poeflow.wiring.checkup import checkup
 
@@ -29,39 +32,19 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("flows", nargs=-1, required=True, metavar="FLOW[:STEP[@KEY]]...")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Set an input; @FILE takes a file's text, @- standard input.",
-)
-@click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
-@click.option("--offline", is_flag=True, help="Ask a local stand-in; nothing is sent or spent.")
+@shared_options
 @click.option(
     "--output",
-    type=click.Choice(["text", "json", "jsonl"]),
+    type=click.Choice(["text", "json", "jsonl", "github"]),
     default="text",
     show_default=True,
-    help="text: one result as it is, several as JSON; jsonl: every event.",
+    help="text: one result as it is, several as JSON; jsonl: every event; github: text, with "
+    "annotations and a job summary.",
 )
-@click.option("--concurrency", type=click.IntRange(1, 1000), help="Requests in flight, at most.")
-@click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it.")
-@click.option("--fail-fast", is_flag=True, help="After a failure, do not finish what is asked.")
-@click.option("--max-requests", type=click.IntRange(0), help="Requests sent, at most.")
-@click.option("--max-tokens", type=click.IntRange(0), help="Reported tokens, at most.")
-@click.option("--max-cost-usd", type=click.FloatRange(0), help="Estimated cost, at most.")
-@click.option("--max-points", type=click.IntRange(0), help="Estimated points, at most.")
-@click.option("--allow-unpriced", is_flag=True, help="Ask models whose price is not known.")
-@click.option("--allow-tools", is_flag=True, help="Let the flow's Python functions run.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a report.")
 @click.option(
     "--refresh", is_flag=True, help="Ask again where an answer is stored: all, or the steps named."
 )
-@click.option("--only", is_flag=True, help="Run the steps named, on what the others gave before.")
-@click.option("--until", is_flag=True, help="Run the steps named and all they need.")
-@click.option("--first", type=click.IntRange(1), metavar="N", help="Of each loop, the first N.")
-@click.option("--key", metavar="GLOB", help="Of each loop, the instances whose key matches.")
-@click.option("--force", is_flag=True, help="Replace output files that were edited.")
 @click.option("--locked", is_flag=True, help="Send nothing; fail if anything is not current.")
 @click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
 @click.option(
@@ -80,19 +63,27 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
     """
     chosen = selections(flows)
     check_selection(chosen, options)
+    with CiReports(options["output"], options["junit"], os.environ) as ci:
+        ctx.exit(_run(chosen, options, ci))
+
+
+def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -> int:
+    """Run the chosen flows and return the exit code."""
     found = [target_of(path) for path in chosen]
     checkups = [checkup(target.project, target.path, target.shown) for target in found]
     for target, checked in zip(found, checkups, strict=True):
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
+        ci.tell(checked)
     if any(errors_only(checked.problems) for checked in checkups):
-        ctx.exit(3)
+        return InvalidFlowError.exit_code
     given = run_options(checkups, options)
     if options["locked"]:
-        ctx.exit(prove(found, checkups, given))
+        return prove(found, checkups, given)
     outcomes: dict[str, Outcome] = {}
     for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
-        own = replace(given, steps=steps)
-        outcomes[target.shown] = run_one(checked, own, options["output"])
+        own = replace(given, steps=tuple(steps))
+        also = ci.listeners(checked)
+        outcomes[target.shown] = run_one(checked, own, options["output"], also=also)
     if options["output"] != "jsonl":
         print_results(outcomes, options["output"])
-    ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
+    return most_serious(outcome.exit_code for outcome in outcomes.values())
