@@ -6,6 +6,7 @@ from poeflow.cli.failures import secrets_in
 from poeflow.cli.interrupts import run_until_done
 from poeflow.cli.results import Output, listener
 from poeflow.engine.run import Outcome
+from poeflow.events import Event, Listener
 from poeflow.redact import Scrubber
 from poeflow.report.scrubbed import scrubbed
 from poeflow.wiring.checkup import Checkup
@@ -13,8 +14,15 @@ from poeflow.wiring.options import RunOptions
 from poeflow.wiring.running import run_checked
 
 
-def run_one(checked: Checkup, given: RunOptions, output: Output) -> Outcome:
-    """Run a flow to its end; nothing that is shown holds a secret."""
-    with listener(output) as listen:
+def run_one(
+    checked: Checkup, given: RunOptions, output: Output, *, also: tuple[Listener, ...] = ()
+) -> Outcome:
+    """Run a flow to its end, `also` heard by others; nothing that is shown holds a secret."""
+    with listener(output) as shown:
+
+        def listen(event: Event) -> None:
+            for hear in (shown, *also):
+                hear(event)
+
         heard = scrubbed(listen, Scrubber(*secrets_in(given.environ)))
         return run_until_done(run_checked(checked, replace(given, listen=heard)))

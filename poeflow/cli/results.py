@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import secrets
+import stat
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, TextIO
 
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
@@ -14,8 +16,9 @@ from poeflow.events import Listener
 from poeflow.redact import visible
 from poeflow.report.jsonl import JsonLines
 from poeflow.report.plain import PlainReport
+from poeflow.report.workflow import fenced
 
-Output = Literal["text", "json", "jsonl"]
+Output = Literal["text", "json", "jsonl", "github"]
 
 
 @contextlib.contextmanager
@@ -23,7 +26,7 @@ def listener(output: Output) -> Iterator[Listener]:
     """Yield what shows the run: live on a terminal that can, else as lines."""
     if output == "jsonl":
         yield JsonLines(sys.stdout)
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
+    elif output != "github" and is_lively(sys.stderr):
         from poeflow.report.live import LiveReport
 
         color = not os.environ.get("NO_COLOR")
@@ -33,23 +36,48 @@ def listener(output: Output) -> Iterator[Listener]:
         yield PlainReport(sys.stderr)
 
 
+def is_lively(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that can draw, and somebody is there to look at it."""
+    is_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not is_ci
+
+
 def print_results(outcomes: Mapping[str, Outcome], output: Output) -> None:
     """Write the results of the flows that succeeded, in order."""
     finished = {name: made.outputs for name, made in outcomes.items() if made.exit_code == 0}
     for name, outputs in finished.items():
         values = list(outputs.values())
-        if output == "text" and len(values) == 1:
+        is_text = output in ("text", "github")
+        if is_text and len(values) == 1:
             _write(_text(values[0]))
-        elif len(outcomes) == 1 or output == "text":
+        elif len(outcomes) == 1 or is_text:
             _write(_text(outputs))
         else:
-            _write(encode_json({name: outputs}).decode())
+            _write(_inert(encode_json({name: outputs}).decode()))
 
 
 def _text(value: Json | dict[str, Json]) -> str:
     if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, indent=2)
+        return _fenced(value)
+    return _inert(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _fenced(text: str) -> str:
+    """Keep GitHub's runner from reading commands in a text that is printed into its log.
+
+    Only a text that holds some is fenced, and never in a file: results are read by programs.
+    """
+    is_log = bool(os.environ.get("GITHUB_ACTIONS")) and not _is_file(sys.stdout)
+    return fenced(text, secrets.token_hex(16)) if is_log else text
+
+
+def _inert(text: str) -> str:
+    """Write the one command that can stand within a line as JSON writes it elsewhere."""
+    return text.replace("##[", "#\\u0023[")
+
+
+def _is_file(stream: TextIO) -> bool:
+    return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
 
 
 def _write(text: str) -> None:

@@ -20,6 +20,7 @@ from poeflow.events import (
     Warned,
 )
 from poeflow.redact import visible
+from poeflow.report.workflow import inert
 
 
 class PlainReport:
@@ -31,7 +32,7 @@ class PlainReport:
     def __call__(self, event: Event) -> None:
         line = line_of(event)
         if line:
-            self._stream.write(visible(line).replace("\n", " ") + "\n")
+            self._stream.write(inert(visible(line).replace("\n", " ")) + "\n")
             self._stream.flush()
 
 

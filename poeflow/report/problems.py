@@ -6,12 +6,13 @@ from typing import Final
 
 from poeflow.problems import Problem
 from poeflow.redact import visible
+from poeflow.report.workflow import inert
 
 MAX_LINE: Final = 160
 
 
 def one_line(problem: Problem) -> str:
-    return visible(str(problem)).replace("\n", " ")
+    return inert(visible(str(problem)).replace("\n", " "))
 
 
 def with_source(problem: Problem, text: str | None) -> str:

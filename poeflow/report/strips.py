@@ -66,7 +66,7 @@ def step_line(branch: Branch, frame: Frame, names: int, *, is_brief: bool = Fals
     elif branch.state == "running":
         rest = _progress(branch, frame)
     else:
-        rest = ((marks.shown(_said(branch)), "red" if branch.state == "failed" else ""),)
+        rest = ((marks.shown(outcome(branch)), "red" if branch.state == "failed" else ""),)
     return cropped((*head, (" ", ""), *rest), frame.width, marks.more)
 
 
@@ -122,7 +122,7 @@ def _progress(branch: Branch, frame: Frame) -> Line:
     )
 
 
-def _said(branch: Branch) -> str:
+def outcome(branch: Branch) -> str:
     """Say how a step ended."""
     if branch.state == "stopped":
         done = "" if branch.total is None else f", {branch.ended:,} of {branch.total:,} done"

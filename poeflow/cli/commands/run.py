@@ -62,7 +62,7 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
     Results go to stdout, everything else to stderr. The key is read from POE_API_KEY.
     """
     chosen = selections(flows)
-    check_selection(chosen, options)
+    check_selection(chosen, options, refreshes=options["refresh"])
     with CiReports(options["output"], options["junit"], os.environ) as ci:
         ctx.exit(_run(chosen, options, ci))
 

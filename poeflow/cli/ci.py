@@ -1,0 +1,91 @@
+"""What CI systems get from a run besides its log: annotations, a job summary, a JUnit file."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from poeflow.cli.results import Output
+from poeflow.errors import UsageError
+from poeflow.events import Listener
+from poeflow.files import atomic_write
+from poeflow.problems import Place
+from poeflow.report.github import GitHubReport, of_problem
+from poeflow.report.junit import Suite, document
+from poeflow.wiring.checkup import Checkup
+
+SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
+ROOT_VARIABLE: Final = "GITHUB_WORKSPACE"
+MAX_SUMMARY: Final = 900_000
+"""Bytes of all summaries of a command: GitHub takes 1 MiB from a step of a job."""
+
+
+class CiReports:
+    """Collects what is reported of all flows of a command; the files are written at its exit.
+
+    Raises `UsageError` where the JUnit file's folder is not there: before anything is spent.
+    """
+
+    def __init__(self, output: Output, junit: Path | None, environ: Mapping[str, str]) -> None:
+        if junit is not None and not junit.absolute().parent.is_dir():
+            hint = f"make the folder {junit.parent}"
+            raise UsageError(f"--junit {junit}: its folder does not exist", hint=hint)
+        self._is_for_github = output == "github"
+        self._junit = junit
+        self._root = environ.get(ROOT_VARIABLE, "")
+        self._summary = environ.get(SUMMARY_VARIABLE, "")
+        self._suites: dict[str, Suite] = {}
+        self._pages: list[GitHubReport] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Write the files, also of a run that was interrupted. Raises `DiskError`, `OSError`."""
+        if self._junit is not None:
+            atomic_write(self._junit, document(self._suites.values()))
+        if self._pages and self._summary:
+            text = "\n".join(page.job_summary() for page in self._pages)
+            data = text.encode("utf-8", "replace")[:MAX_SUMMARY].decode("utf-8", "ignore")
+            with Path(self._summary).open("a", encoding="utf-8") as file:
+                file.write(f"{data}\n")
+
+    def listeners(self, checked: Checkup) -> tuple[Listener, ...]:
+        """Return who else hears the run of a flow."""
+        found: list[Listener] = []
+        if self._junit is not None:
+            found.append(self._suite(checked))
+        if self._is_for_github:
+            page = GitHubReport(sys.stderr, lambda step: self._place_of(checked, step))
+            self._pages.append(page)
+            found.append(page)
+        return tuple(found)
+
+    def tell(self, checked: Checkup) -> None:
+        """Report what is wrong in a flow."""
+        for problem in checked.problems:
+            if problem.level == "error":
+                self._suite(checked).add(problem)
+            if self._is_for_github:
+                place = self._from_root(problem.place)
+                found = msgspec.structs.replace(problem, place=place)
+                sys.stderr.write(of_problem(found) + "\n")
+        sys.stderr.flush()
+
+    def _suite(self, checked: Checkup) -> Suite:
+        name = checked.loaded.document.path
+        return self._suites.setdefault(name, Suite(name))
+
+    def _place_of(self, checked: Checkup, step: str) -> Place | None:
+        """Return where the step of a flow is written that `step` is, or is used by."""
+        outer = step.partition("/")[0]
+        return self._from_root(checked.loaded.document.key_place(("steps", outer)))
+
+    def _from_root(self, place: Place) -> Place:
+        """Return a place as GitHub names files: from the root of the checkout."""
+        path = Path.cwd() / place.path
+        root = Path(self._root or ".").absolute()
+        shown = path.relative_to(root) if path.is_relative_to(root) else path
+        return Place(shown.as_posix(), place.line, place.column)

@@ -1,0 +1,108 @@
+"""Runs as a JUnit file, for the test views of CI systems: a suite a flow, a case an instance."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
+from poeflow.problems import Problem
+from poeflow.report.xml import attributes, content
+
+_FAILURES: Final = frozenset({"failed", "stale", "invalid"})
+"""Error classes that are failures; others are errors: not the flow's, but of what it ran on."""
+
+_STEP: Final = re.compile(r"[\[#/]")
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance: `kind` is empty where all is well, `type` the class of an error."""
+
+    name: str
+    kind: str = ""
+    type: str = ""
+    message: str = ""
+    seconds: float = 0.0
+
+
+class Suite:
+    """The cases of one flow, collected as it runs. It is a listener."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cases: dict[str, Case] = {}
+        self.seconds = 0.0
+        self._steps: tuple[str, ...] = ()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._steps = event.steps
+            case StepFinished():
+                self.cases[event.step] = Case(name=event.step, seconds=event.seconds)
+            case StepFailed(is_told=False):
+                self._failed(event)
+            case StepSkipped():
+                self.cases[event.step] = Case(name=event.step, kind="skipped", message=event.reason)
+            case RunFinished():
+                self.seconds = event.seconds
+                self._add_current()
+            case _:
+                pass
+
+    def add(self, problem: Problem) -> None:
+        """Note what keeps the flow from running."""
+        place = str(problem.place)
+        self.cases[place] = Case(name=place, kind="error", type="invalid", message=str(problem))
+
+    def xml(self) -> str:
+        """Return the suite as an element."""
+        kinds = [case.kind for case in self.cases.values()]
+        counts = {
+            "tests": str(len(kinds)),
+            "failures": str(kinds.count("failure")),
+            "errors": str(kinds.count("error")),
+            "skipped": str(kinds.count("skipped")),
+            "time": f"{self.seconds:.3f}",
+        }
+        cases = "".join(map(self._case, self.cases.values()))
+        return f"<testsuite{attributes(name=self.name, **counts)}>\n{cases}</testsuite>\n"
+
+    def _add_current(self) -> None:
+        """Add the steps of which nothing was heard: they are as the last run left them."""
+        heard = {_STEP.split(name, maxsplit=1)[0] for name in self.cases}
+        for step in self._steps:
+            if step not in heard:
+                self.cases[step] = Case(name=step)
+
+    def _failed(self, event: StepFailed) -> None:
+        kind, message = "error", event.message
+        if event.is_tolerated:
+            kind, message = "skipped", f"failed, and the run went on: {message}"
+        elif event.error_class in _FAILURES:
+            kind = "failure"
+        self.cases[event.step] = Case(
+            name=event.step,
+            kind=kind,
+            type=event.error_class,
+            message=message,
+            seconds=event.seconds,
+        )
+
+    def _case(self, case: Case) -> str:
+        told = attributes(name=case.name, classname=self.name, time=f"{case.seconds:.3f}")
+        if not case.kind:
+            return f"<testcase{told}/>\n"
+        if case.kind == "skipped":
+            return f"<testcase{told}><skipped{attributes(message=case.message)}/></testcase>\n"
+        inner = attributes(message=case.message, type=case.type)
+        text = content(case.message)
+        return f"<testcase{told}><{case.kind}{inner}>{text}</{case.kind}></testcase>\n"
+
+
+def document(suites: Iterable[Suite]) -> bytes:
+    """Return all suites as one file."""
+    inner = "".join(suite.xml() for suite in suites)
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n{inner}</testsuites>\n'
+    return text.encode()
