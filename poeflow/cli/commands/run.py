@@ -37,11 +37,13 @@ Examples:
     "--output",
     type=click.Choice(["text", "json", "jsonl", "github"]),
     default="text",
-    show_default=True,
-    help="text: one result as it is, several as JSON; jsonl: every event; github: text, with "
-    "annotations and a job summary.",
+    metavar="FORMAT",
+    help="text (default): one result as it is, several as JSON; json; jsonl: every event; "
+    "github: text, with annotations and a job summary.",
 )
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a report.")
+@click.option(
+    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a JUnit report."
+)
 @click.option(
     "--refresh", is_flag=True, help="Ask again where an answer is stored: all, or the steps named."
 )
