@@ -1,8 +1,12 @@
-"""`poeflow` on a real terminal: a live table while steps run, one line for each when done."""
+"""`poeflow` on a real terminal: a live tree while steps run, which stays when they are done.
+
+What a person would see is asserted: what the program writes is played on an emulated terminal.
+"""
 
 import re
 
 import pexpect
+import pyte
 import pytest
 
 from poeflow.simulator.server import Simulator
@@ -15,72 +19,190 @@ steps:
   right: {model: Claude-Sonnet-4.5, prompt: right}
   last: {render: "done {{ steps.left.text | length }}", needs: [left, right]}
 """
+WIDE = """\
+poeflow: 1
+name: wide
+steps:
+  each: {for_each: "range(60) | list", model: Claude-Sonnet-4.5, prompt: "say {{ item }}"}
+  last: {render: "done {{ steps.each.all | length }}"}
+"""
+
+
+class Session:
+    """A command on a pseudo-terminal, and what is on its screen."""
+
+    def __init__(self, desk, *arguments: str, width: int = 80, height: int = 24, **environ: str):
+        env = {**desk.env(), "TERM": "xterm-256color", **environ}
+        if "CI" not in environ:
+            del env["CI"]
+        command, *rest = desk.command(*arguments)
+        self._emulated = pyte.Screen(width, height)
+        self._stream = pyte.Stream(self._emulated)
+        self.child = pexpect.spawn(
+            command, rest, cwd=desk.folder, env=env, dimensions=(height, width), encoding="utf-8"
+        )
+        self.written = ""
+
+    @property
+    def lines(self) -> list[str]:
+        rows = [row.rstrip() for row in self._emulated.display]
+        while rows and not rows[-1]:
+            rows.pop()
+        return [re.sub("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "*", row) for row in rows]
+
+    def until(self, pattern: str) -> list[str]:
+        """Return the screen as soon as a line of it matches. Fails where that never happens."""
+        while not any(re.search(pattern, line) for line in self.lines):
+            self._read()
+        return self.lines
+
+    def end(self) -> list[str]:
+        """Return the screen when the command is done."""
+        while True:
+            try:
+                self._read()
+            except pexpect.EOF:
+                break
+        self.child.close()
+        return self.lines
+
+    def _read(self) -> None:
+        text = self.child.read_nonblocking(65_536, timeout=20)
+        self.written += text
+        self._stream.feed(text)
+
+    def resize(self, width: int, height: int) -> None:
+        self._emulated.resize(height, width)
+        self.child.setwinsize(height, width)
 
 
 @pytest.fixture
-def terminal(desk):
-    """Start a command on a pseudo-terminal of 80 by 24; more environment may be given."""
-
-    def start(*arguments: str, **environ: str) -> pexpect.spawn:
-        command, *rest = desk.command(*arguments)
-        env = {**desk.env(), "TERM": "xterm-256color", **environ}
-        env.pop("CI")
-        return pexpect.spawn(
-            command, rest, cwd=desk.folder, env=env, dimensions=(24, 80), encoding="utf-8"
-        )
-
-    return start
-
-
-def test_running_steps_are_shown_live_and_finished_ones_stay(desk, terminal):
-    desk.write("a.yaml", FLOW)
+def slow(desk):
+    """The desk, before a server that takes half a second for each answer."""
     with Simulator(latency=0.5) as simulator:
         desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
-        child = terminal("run", "a.yaml")
-        child.expect(r"1 waiting", timeout=20)
-        child.expect("2 asked, 1 rendered in", timeout=20)
-        child.expect(pexpect.EOF, timeout=20)
-        child.close()
-    assert child.exitstatus == 0
-    assert re.search(r"done \d+", child.before)
+        yield desk
 
 
-def test_without_colour_no_colour_is_used(desk, terminal):
+def test_steps_are_drawn_while_they_run_and_stay(slow):
+    slow.write("a.yaml", FLOW)
+    session = Session(slow, "run", "a.yaml")
+    working = session.until("2 at work, 1 waiting")
+    assert working[0] == "pages"
+    assert re.fullmatch(r"\* left  0\.\d s   Claude-Sonnet-4\.5", working[1])
+    assert working[3] == "· last"
+    left, right, last, said, result = session.end()[1:]
+    assert session.child.exitstatus == 0
+    assert re.fullmatch(r"✓ left  answered in 0\.\d s, \d+ tokens", left)
+    assert re.fullmatch(r"✓ right answered in 0\.\d s, \d+ tokens", right)
+    assert last == "✓ last  rendered"
+    assert re.fullmatch(r"2 asked, 1 rendered in [01]\.\d s, 2 requests, \d+ tokens.*", said)
+    assert re.fullmatch(r"done \d+", result)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 10), (30, 5), (200, 50)])
+def test_a_loop_fits_the_terminal(slow, width, height):
+    slow.write("a.yaml", WIDE)
+    session = Session(slow, "run", "a.yaml", "--concurrency", "30", width=width, height=height)
+    working = session.until(r"30/60")
+    assert working[-1].split(",")[1] == " 30 at work"
+    shown = sum(bool(re.match(r"  \* \d+ ", line)) for line in working)
+    assert shown == {10: 5, 5: 1, 50: 23}[height]
+    assert f"  … {30 - shown} more at work" in working
+    said = session.end()
+    assert said[-1] == "done 60"
+    assert any(line.startswith("✓ each 60 answered in ") for line in said)
+
+
+def test_a_terminal_that_is_resized_is_drawn_anew(slow):
+    slow.write("a.yaml", WIDE)
+    session = Session(slow, "run", "a.yaml", "--concurrency", "4", width=80, height=24)
+    session.until(r"━\S+ 4/60")
+    session.resize(100, 12)
+    lines = session.until(r"━\S+ (8|12)/60")
+    assert [line.split()[0] for line in lines] == [
+        "wide",
+        "*",
+        "*",
+        "*",
+        "*",
+        "*",
+        "·",
+        lines[-1].split()[0],
+    ]
+    session.child.sendintr()
+    session.end()
+
+
+def test_a_retry_counts_down(desk):
     desk.write("a.yaml", FLOW)
-    child = terminal("run", "a.yaml", "--offline", NO_COLOR="1")
-    child.expect(pexpect.EOF, timeout=20)
-    assert "✓" in child.before
-    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", child.before)
+    with Simulator(faults="429=3x1") as simulator:
+        desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
+        session = Session(desk, "run", "a.yaml")
+        session.until(r"429, waiting 2\.\d s")
+        session.until(r"429, waiting 1\.\d s")
+        session.child.sendintr()
+        session.end()
 
 
-def test_a_dumb_terminal_gets_lines(desk, terminal):
+def test_without_colour_no_colour_is_used(desk):
     desk.write("a.yaml", FLOW)
-    child = terminal("run", "a.yaml", "--offline", TERM="dumb")
-    child.expect(pexpect.EOF, timeout=20)
-    assert "left: asking Claude-Sonnet-4.5\r\n" in child.before
-    assert "\x1b" not in child.before
+    session = Session(desk, "run", "a.yaml", "--offline", NO_COLOR="1")
+    assert session.end()[1].startswith("✓ left")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", session.written)
 
 
-def test_problems_come_with_their_line_and_a_caret(desk, terminal):
+def test_without_unicode_none_is_used(desk):
+    desk.write("a.yaml", WIDE.replace("range(60) | list", "['grün', 'rot']"))
+    session = Session(desk, "run", "a.yaml", "--offline", PYTHONIOENCODING="ascii:backslashreplace")
+    lines = session.end()
+    assert lines[1].startswith("* each 2 answered")
+    assert session.written.isascii()
+
+
+@pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"CI": "true"}])
+def test_lines_where_nothing_can_be_drawn(desk, environ):
+    desk.write("a.yaml", FLOW)
+    session = Session(desk, "run", "a.yaml", "--offline", **environ)
+    assert "left: asking Claude-Sonnet-4.5" in session.end()
+    assert "\x1b" not in session.written
+
+
+def test_what_a_model_says_does_not_steer_the_terminal(desk):
+    desk.write("a.yaml", "poeflow: 1\nsteps: {a: {model: GPT-5.2, prompt: hi}}\n")
+    told = r"one \u001b]0;owned\u0007\u001b]52;c;eA==\u0007 \u001b[2J\u009b31m \rover\u202egnp.exe"
+    rule = f'{{answer: {{text: "{told}"}}, fault: slow=0.2}}'
+    script = desk.write("script.yaml", f"simulator: 1\nrules: [{rule}]\n")
+    with Simulator(script=script) as simulator:
+        desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
+        session = Session(desk, "run", "a.yaml")
+        session.until(r"│ one \\x1b\]0;owned\\x07")
+        session.end()
+    shown = r"one \x1b]0;owned\x07\x1b]52;c;eA==\x07 \x1b[2J\x9b31m \x0dover\u202egnp.exe"
+    assert shown in "".join(session.lines[-2:])
+    assert not re.search("\x1b\\]|\x07|\x1b\\[2J|\x9b|\u202e", session.written)
+    assert session.child.exitstatus == 0
+
+
+def test_ctrl_c_says_how_far_it_came_and_gives_the_cursor_back(desk):
+    desk.write("a.yaml", FLOW)
+    with Simulator(latency=30) as simulator:
+        desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
+        session = Session(desk, "run", "a.yaml")
+        session.until("2 at work, 1 waiting")
+        session.child.sendintr()
+        lines = [line for line in session.end() if line]
+    assert session.child.exitstatus == 130
+    assert re.fullmatch(r"! left  stopped after \d\.\d s", lines[1])
+    assert lines[3:] == ["· last  not started", "interrupted"]
+    assert session.written.rfind("\x1b[?25h") > session.written.rfind("\x1b[?25l")
+    assert "Traceback" not in session.written
+
+
+def test_problems_come_with_their_line_and_a_caret(desk):
     desk.write("a.yaml", "poeflow: 1\nsteps:\n  a: {rendr: hi}\n")
-    child = terminal("check", "a.yaml")
-    child.expect(pexpect.EOF, timeout=20)
-    assert child.before.splitlines()[:3] == [
+    assert Session(desk, "check", "a.yaml").end()[:3] == [
         'a.yaml:3:7: unknown key "rendr"; did you mean "render"?',
         "      a: {rendr: hi}",
         "          ^",
     ]
-
-
-def test_ctrl_c_ends_a_live_run_with_130_and_the_cursor_back(desk, terminal):
-    desk.write("a.yaml", FLOW)
-    with Simulator(latency=30) as simulator:
-        desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
-        child = terminal("run", "a.yaml")
-        child.expect("1 waiting", timeout=20)
-        child.sendintr()
-        child.expect("interrupted", timeout=5)
-        child.expect(pexpect.EOF, timeout=5)
-        child.close()
-    assert child.exitstatus == 130
-    assert "Traceback" not in child.before
