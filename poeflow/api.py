@@ -13,7 +13,8 @@ from poeflow.spec.load import FlowFile
 from poeflow.spec.load import load as load_file
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
-from poeflow.wiring.running import planned, run_checked
+from poeflow.wiring.planning import planned
+from poeflow.wiring.running import run_checked
 from poeflow.wiring.surveying import facts_of
 
 

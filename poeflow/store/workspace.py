@@ -69,6 +69,11 @@ class Workspace:
         """Whether any answer was ever stored."""
         return (self._folder / "cache").is_dir()
 
+    @property
+    def history_path(self) -> Path:
+        """Where runs are kept: one file for real and simulated ones, which are marked."""
+        return self._state / "history.db"
+
     def ledger(self) -> Ledger:
         return Ledger(self._folder / "ledger.jsonl")
 

@@ -11,12 +11,10 @@ from poeflow.engine.budget import Budget
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.output_files import OutputFiles
-from poeflow.engine.recording import Scrubbed
 from poeflow.engine.selection import Selection
 from poeflow.events import Event, Warned
 from poeflow.files import Project
 from poeflow.records import Recorder
-from poeflow.redact import Scrubber
 from poeflow.settings import proxy_from
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig
@@ -45,22 +43,19 @@ async def means_of(
     listen = options.listen or unheard
     async with contextlib.AsyncExitStack() as stack:
         found = Connections(checked, options, config)
-        if asks:
-            await found.open(stack, has_answers=workspace.has_answers)
-        else:
-            found.name()
+        await _reach(found, stack if asks else None, workspace)
         ledger, outputs = workspace.ledger(), workspace.outputs()
         yield Means(
             project=project,
             outputs=outputs,
             providers=found.providers,
-            answers=workspace.answers(on_corrupt=_warner(listen)),
+            answers=workspace.answers(on_corrupt=warner(options)),
             ledger=ledger,
             files=OutputFiles(outputs, ledger, memory.outputs),
             budget=budget,
             clock=options.clock,
             listen=listen,
-            recorder=Scrubbed(recorder, Scrubber(*found.keys)) if found.keys else recorder,
+            recorder=recorder,
             simulated=options.offline,
             downloads=_downloads(found, options, config),
             keys=tuple(found.keys),
@@ -70,6 +65,16 @@ async def means_of(
             force=options.force,
             stop=options.stop,
         )
+
+
+async def _reach(
+    found: Connections, stack: contextlib.AsyncExitStack | None, workspace: Workspace
+) -> None:
+    """Connect to every server, or only name them where there is nothing to close them in."""
+    if stack is None:
+        found.name()
+    else:
+        await found.open(stack, has_answers=workspace.has_answers)
 
 
 def _downloads(found: Connections, options: RunOptions, config: UserConfig) -> Rules:
@@ -85,5 +90,7 @@ def unheard(_event: Event) -> None:
     """Listen to nothing."""
 
 
-def _warner(listen: Callable[[Event], None]) -> Callable[[str], None]:
+def warner(options: RunOptions) -> Callable[[str], None]:
+    """Return what tells listeners of what is amiss and stops nothing."""
+    listen = options.listen or unheard
     return lambda message: listen(Warned(at=0.0, step=None, message=message))

@@ -1,37 +1,19 @@
-"""From a checked flow to its plan, and from there to how a run of it ended."""
+"""From a checked flow to how a run of it ended."""
+
+import contextlib
 
 from poeflow.engine.course import Persistence
-from poeflow.engine.inputs import Given, inputs_of
-from poeflow.engine.plan import Plan, Planner
-from poeflow.engine.recording import Unrecorded
 from poeflow.engine.run import Outcome, run_plan
-from poeflow.engine.texts import Texts
 from poeflow.engine.toolboxes import toolboxes
-from poeflow.errors import InvalidFlowError
-from poeflow.problems import errors_only
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.budgets import budget_of, shared_budget, user_config
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, kept_up, lock_of, memory_of
 from poeflow.wiring.means import means_of, unheard
 from poeflow.wiring.options import RunOptions
+from poeflow.wiring.planning import planned
+from poeflow.wiring.recording import recording
 from poeflow.wiring.selecting import selection_of
-
-
-def planned(found: Checkup, options: RunOptions) -> tuple[Plan, Planner]:
-    """Plan a flow that was checked. Raises `InvalidFlowError` or `UsageError`."""
-    if found.checked is None or errors_only(found.problems):
-        raise InvalidFlowError(errors_only(found.problems))
-    given = Given(
-        inputs=options.inputs,
-        texts=options.texts,
-        inputs_file=options.inputs_file,
-        folder=options.folder,
-    )
-    inputs = inputs_of(found.project, found.checked.file, given)
-    reader = found.environment.reader
-    planner = Planner(found.project, lambda file: Texts(file, reader, found.environment))
-    return planner.plan(found.checked, inputs, concurrency=options.concurrency), planner
 
 
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
@@ -47,10 +29,13 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         is_free = options.allow_unpriced or config.allow_unpriced
         budget.check_priced(made.models(), allow_unpriced=is_free)
     workspace = Workspace(found.project, offline=options.offline)
-    with workspace.hold(wait=options.wait):
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(workspace.hold(wait=options.wait))
         lock = lock_of(workspace, made, options)
         memory = memory_of(lock, options.listen or unheard)
-        async with means_of(
+        kept = recording(found.project, workspace, made, options, config)
+        history = await stack.enter_async_context(kept)
+        given = means_of(
             found.project,
             workspace,
             checked,
@@ -60,8 +45,11 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             memory=memory,
             asks=True,
             selection=selection,
-            recorder=Unrecorded(),
-        ) as means:
-            persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
-            async with kept_up(lock, memory, inputs_hash(made), options.clock):
-                return await run_plan(made, planner, means, boxes, memory, persistence=persistence)
+            recorder=history.recorder,
+        )
+        means = await stack.enter_async_context(given)
+        persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
+        async with kept_up(lock, memory, inputs_hash(made), options.clock):
+            outcome = await run_plan(made, planner, means, boxes, memory, persistence=persistence)
+        history.finish(outcome)
+        return outcome

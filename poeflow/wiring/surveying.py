@@ -16,7 +16,7 @@ from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, lock_of
 from poeflow.wiring.means import means_of
 from poeflow.wiring.options import RunOptions
-from poeflow.wiring.running import planned
+from poeflow.wiring.planning import planned
 
 
 def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:

@@ -1,0 +1,110 @@
+"""What a run leaves in the history: itself, its instances, and every request that was sent."""
+
+import os
+
+import pytest
+
+from poeflow.records import RequestRow, RunFilter
+from poeflow.store.history import History
+
+FLOW = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+inputs: {topic: {default: otters}}
+steps:
+  draft: {prompt: "on {{ inputs.topic }}", output: {save: out.md}}
+  page: {render: "<{{ steps.draft.text }}>"}
+"""
+
+
+@pytest.fixture
+def history(bench):
+    return History(bench.folder / ".poeflow" / "history.db", told=pytest.fail)
+
+
+def only(rows: tuple[RequestRow, ...]) -> RequestRow:
+    (row,) = rows
+    return row
+
+
+def test_a_run_with_its_instances_and_requests(bench, history):
+    outcome = bench.run(FLOW)
+    (run,) = history.runs(RunFilter())
+    assert (run.record.flow, run.record.name, run.record.simulated) == ("//a.yaml", "a", False)
+    assert run.record.inputs == {"topic": "otters"}
+    assert run.record.steps == {"draft": (), "page": ("draft",)}
+    assert run.record.commit is None
+    assert run.end is not None
+    assert (run.end.exit_code, run.end.asked, run.end.rendered, run.end.requests) == (0, 1, 1, 1)
+    assert run.end.outputs == outcome.outputs
+    draft, page = history.instances(run.id)
+    assert (draft.id, draft.step, draft.status, draft.source) == ("draft", "draft", "ok", "asked")
+    assert draft.text == outcome.results["draft"].text
+    assert draft.request is not None
+    assert draft.request["body"]["messages"] == [{"role": "user", "content": "on otters"}]
+    assert list(draft.files) == ["//out.md"]
+    assert (page.source, page.request) == ("rendered", None)
+    row = only(history.requests(run.id, "draft"))
+    assert (row.record.model, row.record.provider) == ("GPT-5.2", "poe")
+    assert row.record.fingerprint == draft.fingerprint
+    assert row.answer is not None
+    assert row.answer.answer["choices"][0]["message"]["content"] == draft.text
+    assert row.answer.completion_tokens == draft.completion_tokens
+
+
+def test_a_run_out_of_the_cache_sent_nothing_and_still_tells_what_it_holds(bench, history):
+    bench.run(FLOW)
+    bench.run(FLOW)
+    again, first = history.runs(RunFilter())
+    assert history.requests(again.id) == ()
+    before, after = (history.instances(run.id)[0] for run in (first, again))
+    assert (after.source, after.text, after.request) == ("cached", before.text, before.request)
+
+
+def test_a_refused_request_keeps_its_error(bench, history, scripted):
+    scripted('- {match: {text: otters}, fault: "400"}')
+    assert bench.run(FLOW).exit_code == 1
+    (run,) = history.runs(RunFilter(state="failed"))
+    draft, page = history.instances(run.id)
+    assert (draft.status, page.status, page.reason) == ("failed", "skipped", "draft failed")
+    row = only(history.requests(run.id))
+    assert row.answer is not None
+    assert (row.answer.answer, row.answer.error_class) == (None, "failed")
+    assert draft.reason == row.answer.error
+
+
+def test_an_answer_that_is_not_as_expected_is_kept_with_the_verdict(bench, history):
+    flow = FLOW.replace("output: {save: out.md}", "expect: [{contains: zebra}]")
+    bench.run(flow)
+    (run,) = history.runs(RunFilter())
+    draft = history.instances(run.id)[0]
+    assert (draft.status, draft.source) == ("failed", None)
+    assert draft.text
+    assert [verdict["kind"] for verdict in draft.verdicts] == ["contains"]
+
+
+def test_the_commit_is_kept(bench, history, git):
+    bench.write("a.yaml", FLOW)
+    bench.write(".gitignore", ".poeflow/\nout.md\n*.lock.json\n")
+    git("init", "-q")
+    git("add", "a.yaml", ".gitignore")
+    git("commit", "-q", "-m", "one")
+    environ = {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": bench.simulator.base_url}
+    environ["PATH"] = os.environ["PATH"]
+    bench.run(FLOW, environ=environ)
+    bench.run(FLOW + "  more: {render: more}\n", environ=environ)
+    dirty, clean = (run.record for run in history.runs(RunFilter()))
+    assert (clean.is_dirty, dirty.is_dirty) == (False, True)
+    assert clean.commit == dirty.commit
+    assert len(clean.commit or "") == 40
+
+
+def test_no_secret_reaches_the_history(bench, history):
+    key = "some-key-12345"
+    bench.run(FLOW, inputs={"topic": f"the key {key}"})
+    (run,) = history.runs(RunFilter())
+    draft = history.instances(run.id)[0]
+    assert "the key [key]" in str(draft.request)
+    files = [p for p in (bench.folder / ".poeflow").iterdir() if p.name.startswith("history")]
+    assert files
+    assert all(key.encode() not in path.read_bytes() for path in files)
