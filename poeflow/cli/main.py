@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "schema": "Print the JSON Schema of flow files.",
     "simulate": "Serve a local stand-in for Poe.",
     "status": "Say of every step whether it is current.",
+    "watch": "Run flows, and again what a change makes stale.",
 }
 EPILOG: Final = """\b
 Exit codes:

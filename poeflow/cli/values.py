@@ -22,6 +22,28 @@ def input_texts(pairs: Iterable[str]) -> dict[str, str]:
     return texts
 
 
+def input_files(pairs: Iterable[str]) -> tuple[Path, ...]:
+    """Return the files that `NAME=@path` pairs take their texts from."""
+    values = (pair.partition("=")[2] for pair in pairs)
+    return tuple(
+        Path(value[1:]).absolute()
+        for value in values
+        if value.startswith("@") and not value.startswith("@@") and value != "@-"
+    )
+
+
+def without_stdin(pairs: Iterable[str]) -> tuple[str, ...]:
+    """Return the pairs with the text that `@-` stands for, so that they can be read twice."""
+    return tuple(
+        f"{pair[:-2]}{_as_value(sys.stdin.read())}" if pair.partition("=")[2] == "@-" else pair
+        for pair in pairs
+    )
+
+
+def _as_value(text: str) -> str:
+    return f"@{text}" if text.startswith("@") else text
+
+
 def environment(base: Mapping[str, str], env_file: Path | None) -> Mapping[str, str]:
     """Return the environment with the key that `env_file` holds; nothing else is taken of it.
 

@@ -18,7 +18,7 @@ LEVELS = {
     "check": 4, "report": 4,
     "engine": 5,
     "wiring": 6,
-    "api": 7,
+    "api": 7, "watch": 7,
     "cli": 8,
     FRONT: 9,
 }  # fmt: skip
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "engine": {"spec", "client", "store", "templates", "attachments", "outputs", "check"},
     "wiring": {"spec", "client", "store", "templates", "simulator", "check", "engine"},
     "api": {"spec", "engine", "wiring"},
+    "watch": {"spec", "engine", "wiring"},
     "cli": {room for room in LEVELS if LEVELS[room] < LEVELS["cli"]} - {GROUND},
     FRONT: {"spec", "client", "simulator", "engine", "wiring", "api"},
 }  # fmt: skip

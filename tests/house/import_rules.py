@@ -12,6 +12,7 @@ THIRD_PARTY = {
     "templates": {"jinja2", "yaml"},
     "simulator": {"h11", "jinja2"},
     "report": {"rich"},
+    "watch": {"watchfiles"},
     "cli": {"click", "dotenv"},
 }
 """What each room may use besides the standard library and msgspec."""

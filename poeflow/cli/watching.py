@@ -1,0 +1,62 @@
+"""A watch session from the command line: its flows, its limits, its keys."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from poeflow.cli.failures import secrets_in
+from poeflow.cli.keys import wishes
+from poeflow.cli.run_options import Shared, check_selection, shared_run_options
+from poeflow.cli.targets import Target, selections, target_of
+from poeflow.cli.values import input_files, without_stdin
+from poeflow.cli.watch_screen import WatchScreen
+from poeflow.clock import SystemClock
+from poeflow.redact import Scrubber
+from poeflow.watch.changes import Inbox
+from poeflow.watch.flow import WatchedFlow
+from poeflow.watch.loop import Session
+from poeflow.watch.work import Work
+from poeflow.wiring.budgets import shared_budget
+
+REQUESTS: Final = 200
+"""How many requests a session sends where nobody said how many."""
+
+
+async def session(arguments: Sequence[str], options: Shared) -> None:
+    """Watch the flows named until the user quits. Raises `UsageError` or `AccountError`."""
+    given = _limited(options)
+    chosen = selections(arguments)
+    check_selection(chosen, given, refreshes=False)
+    files = input_files(given["inputs"])
+    if given["inputs_file"] is not None:
+        files = (*files, given["inputs_file"].absolute())
+    targets = [target_of(path) for path in chosen]
+    watched = [
+        WatchedFlow(one.project.root, one.path, shown=one.shown, steps=steps, outside=files)
+        for one, steps in zip(targets, chosen.values(), strict=True)
+    ]
+    clock = SystemClock()
+    screen = WatchScreen(Scrubber(*secrets_in(os.environ)))
+    budget = shared_budget(targets[0].project, shared_run_options(given))
+    work = Work(lambda: shared_run_options(given), budget=budget, screen=screen, clock=clock)
+    async with contextlib.AsyncExitStack() as stack:
+        inbox = await stack.enter_async_context(Inbox(on_fault=screen.unwatched))
+        has_keys = stack.enter_context(wishes(inbox.put))
+        screen.say(_greeting(targets, given["max_requests"], has_keys=has_keys))
+        await Session(watched, work, source=inbox, screen=screen, clock=clock).serve()
+
+
+def _limited(options: Shared) -> Shared:
+    """Return the options with what a session has that others have not."""
+    limit = options["max_requests"]
+    if limit is None and not options["offline"]:
+        limit = REQUESTS
+    return {**options, "max_requests": limit, "inputs": without_stdin(options["inputs"])}
+
+
+def _greeting(targets: list[Target], limit: int | None, *, has_keys: bool) -> str:
+    told = f"watching {', '.join(one.shown for one in targets)}"
+    if limit is not None:
+        told += f", {limit:,} requests at most"
+    return f"{told}; r run again, f ask all again, p pause, q quit" if has_keys else told

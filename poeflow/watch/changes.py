@@ -1,0 +1,174 @@
+"""What a session reacts to: what happens in watched folders, keys, and the end of a run."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final, Literal, Protocol, Self, TypeAlias
+
+import msgspec
+from watchfiles import awatch
+
+from poeflow.clock import Clock
+
+STEP: Final = 0.01
+QUIET: Final = 0.05 - STEP
+"""Seconds without another event, besides the step in which the watcher saw none itself."""
+LONGEST: Final = 2.0
+"""Seconds after which a burst that does not end is looked into all the same."""
+SWEEP: Final = 1.0
+"""Seconds between two looks at everything, for what no event told of."""
+PATIENCE: Final = 10.0
+"""Seconds to wait at most for git to end what it does to a project."""
+
+Wish = Literal["rerun", "refresh", "pause", "quit"]
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """Something happened to these paths."""
+
+    paths: frozenset[Path]
+
+
+class Wished(msgspec.Struct, frozen=True):
+    """The user pressed a key."""
+
+    wish: Wish
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The run that was going on has ended."""
+
+
+Item: TypeAlias = Touched | Wished | Ended
+
+
+class Source(Protocol):
+    """Where a session's items come from."""
+
+    def put(self, item: Item) -> None:
+        """Add an item behind all others."""
+
+    async def next(self, within: float) -> Item | None:
+        """Return the next item, None where there is none within so many seconds."""
+
+    def arm(self, folders: frozenset[Path]) -> None:
+        """Watch these folders, and no others, from now on."""
+
+
+class Inbox:
+    """Items in the order of their arrival, those of the file system among them.
+
+    Use it as a context manager. `on_fault` is told where folders cannot be watched.
+    """
+
+    def __init__(self, *, on_fault: Callable[[str], None]) -> None:
+        self._on_fault = on_fault
+        self._items: asyncio.Queue[Item] = asyncio.Queue()
+        self._group = asyncio.TaskGroup()
+        self._stop = asyncio.Event()
+        self._armed: dict[Path, int] = {}
+        self._faults: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._stop.set()
+        await self._group.__aexit__(None, None, None)
+
+    def put(self, item: Item) -> None:
+        self._items.put_nowait(item)
+
+    async def next(self, within: float) -> Item | None:
+        """Return the next item, None where there is none within so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                item = await self._items.get()
+        except TimeoutError:
+            return None
+        if isinstance(item, Touched) and not item.paths.isdisjoint(self._armed):
+            self._armed = {}  # a folder itself: it may be another one by the same name now
+        return item
+
+    def arm(self, folders: frozenset[Path]) -> None:
+        """Watch these folders, and no others, from now on. Those that are so already stay so."""
+        wanted = {folder: _inode(folder) for folder in folders}
+        if wanted == self._armed:
+            return
+        self._armed = wanted
+        self._stop.set()
+        self._stop = asyncio.Event()
+        self._group.create_task(self._follow(folders, self._stop))
+
+    async def _follow(self, folders: Collection[Path], stop: asyncio.Event) -> None:
+        """Put what happens in `folders` into the inbox until `stop` is set."""
+        step = round(STEP * 1000)
+        try:
+            async for batch in awatch(
+                *folders,
+                watch_filter=None,
+                debounce=2 * step,
+                step=step,
+                stop_event=stop,
+                recursive=False,
+                ignore_permission_denied=True,
+            ):
+                self.put(Touched(frozenset(Path(path) for _, path in batch)))
+        except OSError as error:  # gone meanwhile, or more than the system watches
+            fault = str(error)
+            if fault not in self._faults and all(folder.is_dir() for folder in folders):
+                self._on_fault(fault)
+            self._faults.add(fault)
+
+
+def _inode(folder: Path) -> int:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return 0
+
+
+class Settling:
+    """Gathers what is touched until it has been quiet for a while.
+
+    While one of `held` exists, as git's lock does while it changes branches, it is not quiet.
+    """
+
+    def __init__(self, clock: Clock, *, held: Collection[Path] = ()) -> None:
+        self._clock = clock
+        self._held = held
+        self._paths: set[Path] = set()
+        self._first = 0.0
+        self._last = 0.0
+
+    def touch(self, paths: Collection[Path]) -> None:
+        if not paths:
+            return
+        now = self._clock.monotonic()
+        if not self._paths:
+            self._first = now
+        self._last = now
+        self._paths.update(paths)
+
+    @property
+    def due_in(self) -> float | None:
+        """The seconds until what was touched may be looked at, None where nothing was."""
+        if not self._paths:
+            return None
+        now = self._clock.monotonic()
+        due = min(self._last + QUIET, self._first + LONGEST)
+        if due <= now < self._first + PATIENCE and any(one.exists() for one in self._held):
+            return QUIET
+        return max(0.0, due - now)
+
+    def take(self) -> frozenset[Path]:
+        """Return what was touched, and forget it."""
+        paths = frozenset(self._paths)
+        self._paths.clear()
+        return paths
+
+
+def git_locks(root: Path) -> list[Path]:
+    """Return the files that exist while git changes what is in the folder `root`."""
+    return [one / ".git" / "index.lock" for one in (root, *root.parents) if (one / ".git").is_dir()]
