@@ -1,16 +1,17 @@
 """What stays on the screen when a run has ended: its whole tree, what went wrong, and the sum."""
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Literal
 
 from poeflow.report.branch import Note
-from poeflow.report.lines import Line, wrapped
+from poeflow.report.lines import Line, cells, wrapped
 from poeflow.report.plain import summary
 from poeflow.report.strips import Frame, header, name_width, step_line
 from poeflow.report.tree import Tree
 
 MAX_TOLD: Final = 20
 """How many failures, and how many warnings, are told in full."""
+Word = Literal["failed", "warning"]
 FAR: Final = 8
 """So many lines above the sum, a failure is out of sight and told once more."""
 
@@ -28,38 +29,37 @@ def closing(tree: Tree, frame: Frame) -> Iterator[Line]:
         yield header(tree, frame)
     for branch in steps:
         yield step_line(branch, frame, names)
-    yield from _notes(tree.warnings, "warning", "yellow", frame)
+    yield from _notes(tree.warnings, "warning", tree.totals["warnings"], frame)
     failures = tree.failures
     if len(steps) >= FAR or not all(_is_in_sight(tree, note, names, frame) for note in failures):
-        yield from _notes(failures, "failed", "red", frame)
+        yield from _notes(failures, "failed", tree.totals["failed"], frame)
     if tree.finished is not None:
-        yield ((marks.shown(summary(tree.finished)), "bold"),)
+        yield from (
+            ((line, "bold"),)
+            for line in wrapped(marks.shown(summary(tree.finished)), max(frame.width, 8))
+        )
 
 
 def _is_in_sight(tree: Tree, note: Note, names: int, frame: Frame) -> bool:
     """Whether the line of a step says all that there is to say of a failure."""
     branch = tree.branches.get(note.step)
-    return branch is not None and names + len(branch.said) + 3 <= frame.width
+    return branch is not None and names + cells(((branch.said, ""),)) + 3 <= frame.width
 
 
-def _notes(notes: list[Note], word: str, style: str, frame: Frame) -> Iterator[Line]:
-    """Yield notes in full: who, what, and what to do, wrapped."""
+def _notes(notes: list[Note], word: Word, total: int, frame: Frame) -> Iterator[Line]:
+    """Yield notes in full: who, what, and what to do, wrapped. `total` is how many there are."""
+    mark, style = frame.marks.of("failed" if word == "failed" else "tolerated")
     told: dict[str, list[str]] = {}
     for note in notes:
         told.setdefault(note.message, []).append(note.step)
     for message, steps in list(told.items())[:MAX_TOLD]:
-        yield from _note(f"{_who(steps)}: {word}: {message}", word, style, frame)
-    left = sum(len(steps) for steps in list(told.values())[MAX_TOLD:])
-    if left:
-        yield ((f"  {left:,} more {'warnings' if word == 'warning' else word}", style),)
-
-
-def _note(text: str, word: str, style: str, frame: Frame) -> Iterable[Line]:
-    marks = frame.marks
-    mark, _ = marks.of("failed" if word == "failed" else "tolerated")
-    first, *rest = wrapped(marks.shown(text), max(frame.width - 2, 8))
-    yield ((f"{mark} ", style), (first, ""))
-    yield from (((f"  {line}", ""),) for line in rest)
+        text = frame.marks.shown(f"{_who(steps)}: {word}: {message}")
+        first, *rest = wrapped(text, max(frame.width - 2, 8))
+        yield ((f"{mark} ", style), (first, ""))
+        yield from (((f"  {line}", ""),) for line in rest)
+        total -= len(steps)
+    if total:
+        yield ((f"  {total:,} more {'warnings' if word == 'warning' else word}", style),)
 
 
 def _who(steps: list[str]) -> str:

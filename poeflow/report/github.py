@@ -70,8 +70,8 @@ class GitHubReport:
         for branch in tree.roots():
             name = f"{'&nbsp;&nbsp;' * branch.depth}{escaped(branch.name)}"
             yield f"| {UNICODE.of(branch.state)[0]} | {name} | {escaped(outcome(branch))} |"
-        yield from _listed("Failures", tree.failures)
-        yield from _listed("Warnings", tree.warnings)
+        yield from _listed("Failures", tree.failures, tree.totals["failed"])
+        yield from _listed("Warnings", tree.warnings, tree.totals["warnings"])
         for output, value in (finished.outputs if finished is not None else {}).items():
             yield f"\n**{escaped(output)}**\n\n{fenced(_text(value))}"
 
@@ -95,13 +95,13 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-def _listed(head: str, notes: list[Note]) -> Iterator[str]:
+def _listed(head: str, notes: list[Note], total: int) -> Iterator[str]:
     if notes:
         yield f"\n**{head}**\n"
     for note in notes[:MAX_NOTES]:
         yield f"- {escaped(note.step or 'run')}: {escaped(note.message)}"
-    if len(notes) > MAX_NOTES:
-        yield f"- and {len(notes) - MAX_NOTES:,} more"
+    if total > MAX_NOTES:
+        yield f"- and {total - MAX_NOTES:,} more"
 
 
 def _text(value: Json) -> str:

@@ -66,7 +66,7 @@ class Tree:
                 for branch in self.branches.values():
                     branch.close("current", now)
             case Warned(step=None):
-                self._note(self.warnings, Note("", event.message))
+                self._warn("", event.message)
             case _:
                 self._hear_of_step(event, now)
 
@@ -87,9 +87,11 @@ class Tree:
                 branch.fail(event, part, now)
                 if event.is_told:
                     return
-                self.totals["failed"] += not event.is_tolerated
-                notes = self.warnings if event.is_tolerated else self.failures
-                self._note(notes, Note(event.step, event.message))
+                if event.is_tolerated:
+                    self._warn(event.step, event.message)
+                else:
+                    self.totals["failed"] += 1
+                    self._keep(self.failures, Note(event.step, event.message))
             case StepSkipped():
                 branch, part = self._end(event.step, now)
                 branch.skip(event, part, now)
@@ -169,9 +171,10 @@ class Tree:
         return branch
 
     def _warn(self, step: str, message: str) -> None:
-        self._note(self.warnings, Note(step, message))
+        self.totals["warnings"] += 1
+        self._keep(self.warnings, Note(step, message))
 
-    def _note(self, notes: list[Note], note: Note) -> None:
+    def _keep(self, notes: list[Note], note: Note) -> None:
         if len(notes) < MAX_NOTES:
             notes.append(note)
 

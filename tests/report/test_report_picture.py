@@ -275,6 +275,10 @@ class TestFailuresAtTheEnd:
         assert lines[-1] == "  16 more failed"
         assert len(lines) == 23
 
+    def test_there_may_be_very_many(self):
+        tree = run(expanded("draft", 900), *(failed(f"draft[{n}]", f"not {n}") for n in range(900)))
+        assert kept(tree)[-1] == "  880 more failed"
+
     def test_one_that_has_scrolled_away_is_told_once_more(self):
         steps = tuple(f"s{n}" for n in range(20))
         lines = kept(run(failed("s0"), *map(done, steps[1:]), steps=steps))
