@@ -1,6 +1,6 @@
 """A run as plain lines on stderr: for logs, pipes and terminals that cannot do more."""
 
-from typing import TextIO
+from typing import Final, TextIO
 
 from poeflow.durations import spoken
 from poeflow.events import (
@@ -22,18 +22,38 @@ from poeflow.events import (
 from poeflow.redact import visible
 from poeflow.report.workflow import inert
 
+FAR: Final = 40
+"""After so many lines failures are told once more at the end, the first of them in full."""
+MAX_AGAIN: Final = 20
+
 
 class PlainReport:
     """Writes one line for each event that matters to a reader of a log."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lines = 0
+        self._failed = 0
+        self._failures: list[str] = []
 
     def __call__(self, event: Event) -> None:
         line = line_of(event)
+        if isinstance(event, StepFailed) and not (event.is_told or event.is_tolerated):
+            self._failed += 1
+            if len(self._failures) < MAX_AGAIN:
+                self._failures.append(f"failed: {event.step}: {event.message}")
+        if isinstance(event, RunFinished) and self._failed and self._lines > FAR:
+            self._write(*self._failures)
+            if self._failed > MAX_AGAIN:
+                self._write(f"failed: {self._failed - MAX_AGAIN:,} more")
         if line:
+            self._write(line)
+
+    def _write(self, *lines: str) -> None:
+        self._lines += len(lines)
+        for line in lines:
             self._stream.write(inert(visible(line).replace("\n", " ")) + "\n")
-            self._stream.flush()
+        self._stream.flush()
 
 
 def line_of(event: Event) -> str:

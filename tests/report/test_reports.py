@@ -3,6 +3,8 @@
 import io
 import json
 
+import pytest
+
 from poeflow import events
 from poeflow.problems import Place, Problem
 from poeflow.report.jsonl import JsonLines
@@ -56,6 +58,25 @@ def test_plain_lines_tell_the_whole_run():
         "last: skipped, late failed",
         "1 asked, 1 rendered, 1 failed, 1 skipped in 1 min 05 s (simulated)",
     ]
+
+
+@pytest.mark.parametrize(("failed", "told"), [(3, 3), (25, 21)])
+def test_in_a_long_log_failures_are_told_once_more_at_its_end(failed, told):
+    stream = io.StringIO()
+    report = PlainReport(stream)
+    for number in range(failed):
+        report(
+            events.StepFailed(
+                at=1, step=f"a[{number}]", message="no; do", error_class="failed", seconds=1
+            )
+        )
+    for _ in range(41):
+        report(events.StepFinished(at=1, step="b", source="cached", simulated=False, seconds=0))
+    report(RUN[-1])
+    lines = stream.getvalue().splitlines()[failed + 41 : -1]
+    assert len(lines) == told
+    assert lines[0] == "failed: a[0]: no; do"
+    assert lines[-1] == ("failed: 5 more" if failed > 20 else "failed: a[2]: no; do")
 
 
 def test_json_lines_hold_every_event_whole():
