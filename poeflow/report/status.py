@@ -14,15 +14,21 @@ def lines(flows: Mapping[str, Sequence[Fact]]) -> Iterator[str]:
     """Yield the name of each flow and a line for each of its steps, in order."""
     for flow, facts in flows.items():
         yield visible(flow)
-        steps: dict[str, list[Fact]] = {}
-        for fact in facts:
-            steps.setdefault(step_of(fact.id), []).append(fact)
+        steps = steps_of(facts)
         width = max(map(len, steps), default=0)
         for step, of in steps.items():
-            yield visible(f"  {step:<{width}}  {_told(of)}")
+            yield visible(f"  {step:<{width}}  {told(of)}")
 
 
-def _told(facts: Sequence[Fact]) -> str:
+def steps_of(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
+    """Return instances by their steps, in order."""
+    steps: dict[str, list[Fact]] = {}
+    for fact in facts:
+        steps.setdefault(step_of(fact.id), []).append(fact)
+    return steps
+
+
+def told(facts: Sequence[Fact]) -> str:
     """Say how the instances of a step stand: `2 stale, 1 fresh: prompt changed`."""
     counts: Counter[Standing] = Counter(fact.state for fact in facts)
     is_alone = len(facts) == 1

@@ -8,12 +8,17 @@ import click
 
 from poeflow.catalogue import kept
 from poeflow.cli.commands.check import show
-from poeflow.cli.targets import target_of
+from poeflow.cli.painting import is_terminal, paint, width_of
+from poeflow.cli.targets import Target, target_of
 from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
+from poeflow.estimates import Prices
 from poeflow.facts import Fact
 from poeflow.problems import errors_only
+from poeflow.report.lines import wrapped
+from poeflow.report.marks import marks_for
 from poeflow.report.plan import as_json, lines, summary
+from poeflow.report.sheet import plan_sheet
 from poeflow.spec.hints import one_of
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
@@ -59,13 +64,29 @@ def plan(
     elif output == "json":
         click.echo(as_json(facts))
     else:
+        _show(facts, summary(facts, _prices(target)), all_=all_)
+
+
+def _show(facts: tuple[Fact, ...], told: str, *, all_: bool) -> None:
+    """Write a plan: for the eye on a terminal, a line an instance elsewhere."""
+    marks = marks_for(sys.stdout)
+    if is_terminal():
+        sheet = plan_sheet(facts, all_=all_, marks=marks, width=width_of(sys.stdout))
+        paint(sheet, sys.stdout)
+    else:
         for line in lines(facts, all_=all_):
-            click.echo(line)
-        catalogue = kept(target.project)[0]
-        bots = catalogue.named if catalogue is not None else {}
-        told = summary(facts, lambda model: getattr(bots.get(model.casefold()), "pricing", None))
-        sys.stdout.flush()
-        click.echo(told, err=True)
+            click.echo(marks.shown(line))
+    sys.stdout.flush()
+    said = marks_for(sys.stderr).shown(told)
+    rows = wrapped(said, width_of(sys.stderr)) if sys.stderr.isatty() else [said]
+    paint((((row, "bold"),) for row in rows), sys.stderr)
+
+
+def _prices(target: Target) -> Prices:
+    """Return the prices of the kept catalogue."""
+    catalogue = kept(target.project)[0]
+    bots = catalogue.named if catalogue is not None else {}
+    return lambda model: getattr(bots.get(model.casefold()), "pricing", None)
 
 
 def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:

@@ -1,16 +1,20 @@
 """`poeflow status`: how flows stand, a line a step."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.painting import is_terminal, paint, width_of
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
 from poeflow.facts import Fact
 from poeflow.problems import errors_only
+from poeflow.report.marks import marks_for
+from poeflow.report.sheet import status_sheet
 from poeflow.report.status import lines
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
@@ -50,7 +54,16 @@ def status(
     if output == "json":
         click.echo(encode_json({name: list(facts) for name, facts in found.items()}).decode())
     else:
-        for line in lines(found):
-            click.echo(line)
+        _show(found)
     if is_invalid:
         ctx.exit(3)
+
+
+def _show(flows: dict[str, tuple[Fact, ...]]) -> None:
+    """Write how flows stand: for the eye on a terminal, as plain lines elsewhere."""
+    marks = marks_for(sys.stdout)
+    if is_terminal():
+        paint(status_sheet(flows, marks=marks, width=width_of(sys.stdout)), sys.stdout)
+    else:
+        for line in lines(flows):
+            click.echo(marks.shown(line))
