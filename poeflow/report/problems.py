@@ -1,11 +1,13 @@
 """Problems as people read them: one line each, and on a terminal the source line with a caret."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from poeflow.problems import Problem
 from poeflow.redact import visible
+from poeflow.report.lines import Line
+from poeflow.report.marks import Marks
 from poeflow.report.workflow import inert
 
 MAX_LINE: Final = 160
@@ -28,11 +30,19 @@ def with_source(problem: Problem, text: str | None) -> str:
     return f"{head}\n    {shown}\n    {' ' * _cells(before)}^"
 
 
-def listing(problems: Iterable[Problem], sources: Mapping[str, str], *, with_carets: bool) -> str:
-    """Return all problems, in order. `sources` holds file texts by shown path."""
-    if not with_carets:
-        return "\n".join(one_line(problem) for problem in problems)
-    return "\n".join(with_source(problem, sources.get(problem.place.path)) for problem in problems)
+def listing(problems: Iterable[Problem]) -> str:
+    """Return all problems, in order, a line each."""
+    return "\n".join(one_line(problem) for problem in problems)
+
+
+def in_color(problem: Problem, text: str | None, marks: Marks) -> Iterator[Line]:
+    """Yield the lines of a problem as a terminal shows them: place and caret stand out."""
+    head, *rest = with_source(problem, text).split("\n")
+    place = inert(visible(str(problem.place)))
+    style = "yellow" if problem.level == "warning" else "red"
+    yield ((marks.shown(place), "bold"), (marks.shown(head.removeprefix(place)), ""))
+    for index, line in enumerate(rest):
+        yield ((marks.shown(line), style if index == len(rest) - 1 else "dim"),)
 
 
 def _cells(text: str) -> int:

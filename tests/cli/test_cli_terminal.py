@@ -200,8 +200,28 @@ def test_ctrl_c_says_how_far_it_came_and_gives_the_cursor_back(desk):
 
 def test_problems_come_with_their_line_and_a_caret(desk):
     desk.write("a.yaml", "poeflow: 1\nsteps:\n  a: {rendr: hi}\n")
-    assert Session(desk, "check", "a.yaml").end()[:3] == [
+    assert Session(desk, "check", "a.yaml").end()[:4] == [
         'a.yaml:3:7: unknown key "rendr"; did you mean "render"?',
         "      a: {rendr: hi}",
         "          ^",
+        "✗ 1 problem in 1 flow",
     ]
+
+
+def test_a_plan_is_a_sheet_and_in_a_pipe_a_line_an_instance(desk):
+    desk.write("a.yaml", WIDE)
+    session = Session(desk, "plan", "a.yaml", width=60)
+    *lines, said, rest = session.end()
+    assert lines == [
+        "+ each[0]  new     Claude-Sonnet-4.5",
+        "    the lock does not have it",
+        "  … 59 more like it",
+        "? last     unknown",
+        "    unknown until each[0] has run; the lock does not have",
+        "    it",
+    ]
+    assert f"{said} {rest}".startswith("60 new, 1 unknown: 60 ")
+    assert "\x1b[32m" in session.written
+    lines = desk.run("plan", "a.yaml").stdout.splitlines()
+    assert len(lines) == 61
+    assert lines[0] == "each[0]   new      the lock does not have it"

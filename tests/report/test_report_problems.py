@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from poeflow.problems import Place, Problem
-from poeflow.report.problems import MAX_LINE, listing, with_source
+from poeflow.report.marks import ASCII, UNICODE
+from poeflow.report.problems import MAX_LINE, in_color, listing, with_source
 
 
 def told(line: int, column: int, text: str) -> list[str]:
@@ -62,13 +63,19 @@ def test_all_problems_are_told_in_the_order_given_each_with_its_own_source():
         Problem(Place("b.yaml", 1, 1), "one", "do this"),
         Problem(Place("a.yaml", 1, 1), "two\nlines", level="warning"),
     ]
-    assert listing(problems, {"a.yaml": "x", "b.yaml": "y"}, with_carets=True).split("\n") == [
+    assert listing(problems).split("\n") == [
         "b.yaml:1:1: one; do this",
-        "    y",
-        "    ^",
         "a.yaml:1:1: warning: two lines",
-        "    x",
-        "    ^",
     ]
-    assert listing(problems, {}, with_carets=False).count("\n") == 1
-    assert listing([], {}, with_carets=True) == ""
+    assert listing([]) == ""
+
+
+def test_on_a_terminal_the_place_and_the_caret_stand_out():
+    problem = Problem(Place("a.yaml", 2, 4), 'unknown key "é"', "", level="warning")
+    assert list(in_color(problem, "x\na: é", UNICODE)) == [
+        (("a.yaml:2:4", "bold"), (': warning: unknown key "é"', "")),
+        (("    a: é", "dim"),),
+        (("       ^", "yellow"),),
+    ]
+    error = Problem(Place("a.yaml", 9, 1), "no")
+    assert list(in_color(error, "x", ASCII)) == [(("a.yaml:9:1", "bold"), (": no", ""))]

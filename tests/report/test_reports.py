@@ -9,7 +9,7 @@ from poeflow import events
 from poeflow.problems import Place, Problem
 from poeflow.report.jsonl import JsonLines
 from poeflow.report.plain import PlainReport
-from poeflow.report.problems import listing
+from poeflow.report.problems import listing, with_source
 
 RUN = (
     events.RunStarted(at=0, flow="notes", steps=("draft", "page", "late"), simulated=True),
@@ -134,12 +134,12 @@ PROBLEM = Problem(Place("a.yaml", 2, 5), 'unknown key "promt"', 'did you mean "p
 
 
 def test_a_problem_is_one_line_with_place_and_hint():
-    told = listing([PROBLEM], {}, with_carets=False)
+    told = listing([PROBLEM])
     assert told == 'a.yaml:2:5: unknown key "promt"; did you mean "prompt"?'
 
 
 def test_on_a_terminal_the_line_is_shown_with_a_caret():
-    told = listing([PROBLEM], {"a.yaml": "steps:\n\t a: promt\n"}, with_carets=True)
+    told = with_source(PROBLEM, "steps:\n\t a: promt\n")
     assert told.splitlines() == [
         'a.yaml:2:5: unknown key "promt"; did you mean "prompt"?',
         "      a: promt",
@@ -149,9 +149,9 @@ def test_on_a_terminal_the_line_is_shown_with_a_caret():
 
 def test_a_hostile_source_line_is_shown_harmless_with_the_caret_in_place():
     problem = Problem(Place("a.yaml", 1, 4), "no", "")
-    told = listing([problem], {"a.yaml": "a\x1b[b"}, with_carets=True)
+    told = with_source(problem, "a\x1b[b")
     assert told.splitlines() == ["a.yaml:1:4: no", r"    a\x1b[b", "          ^"]
 
 
 def test_a_problem_without_its_source_is_still_told():
-    assert listing([PROBLEM], {}, with_carets=True).startswith("a.yaml:2:5: unknown key")
+    assert with_source(PROBLEM, None).startswith("a.yaml:2:5: unknown key")

@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
+from poeflow.cli.painting import paint
 from poeflow.cli.targets import targets
 from poeflow.problems import Problem, errors_only
-from poeflow.report.problems import listing
+from poeflow.report.marks import marks_for
+from poeflow.report.problems import in_color, listing
 from poeflow.wiring.checkup import checkup
 
 
@@ -36,9 +38,8 @@ def check(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bo
         click.echo(json.dumps(msgspec.to_builtins(problems)))
     else:
         show(problems, sources)
-        faults = f"{len(failing)} problem{'s' * (len(failing) != 1)} in "
-        noun = f"{len(flows)} flow{'s' * (len(flows) != 1)}"
-        click.echo(f"{faults if failing else ''}{noun}{'' if failing else ' ok'}", err=True)
+        style = "red" if failing else "green"
+        paint([((_sum(len(flows), len(failing)), style),)], sys.stderr)
     ctx.exit(3 if failing else 0)
 
 
@@ -47,9 +48,22 @@ def show(problems: list[Problem], sources: dict[str, str]) -> None:
     for problem in problems:
         if problem.place.path not in sources:
             sources[problem.place.path] = _text(Path(problem.place.path))
-    text = listing(problems, sources, with_carets=sys.stderr.isatty())
-    if text:
-        click.echo(text, err=True)
+    if sys.stderr.isatty():
+        marks = marks_for(sys.stderr)
+        for problem in problems:
+            paint(in_color(problem, sources[problem.place.path], marks), sys.stderr)
+    elif problems:
+        click.echo(listing(problems), err=True)
+
+
+def _sum(flows: int, failing: int) -> str:
+    """Say how many flows were checked, and with what result."""
+    told = f"{flows} flow{'s' * (flows != 1)}"
+    said = f"{failing} problem{'s' * (failing != 1)} in {told}" if failing else f"{told} ok"
+    if not sys.stderr.isatty():
+        return said
+    mark, _ = marks_for(sys.stderr).of("failed" if failing else "done")
+    return f"{mark} {said}"
 
 
 def _text(path: Path) -> str:
