@@ -13,6 +13,7 @@ import click
 from poeflow import __version__
 from poeflow.errors import AccountError, InvalidFlowError, PoeflowError
 from poeflow.redact import Scrubber, Secret, visible
+from poeflow.report.workflow import inert
 from poeflow.settings import api_key_from
 
 INTERRUPTED: Final = 130
@@ -95,7 +96,7 @@ def secrets_in(environ: Mapping[str, str]) -> tuple[Secret, ...]:
 def _say(text: str) -> None:
     scrubbed = Scrubber(*secrets_in(os.environ)).scrub(text)
     try:
-        sys.stderr.write("\n".join(visible(line) for line in scrubbed.split("\n")) + "\n")
+        sys.stderr.write("\n".join(inert(visible(line)) for line in scrubbed.split("\n")) + "\n")
         sys.stderr.flush()
     except OSError:
         return

@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 import click
 
-from poeflow.report.lines import Line, plain
+from poeflow.report.lines import Line, plain, wrapped
+from poeflow.report.marks import Marks, marks_for
+from poeflow.report.workflow import inert
 
 
 def paint(lines: Iterable[Line], stream: TextIO) -> None:
@@ -18,17 +20,30 @@ def paint(lines: Iterable[Line], stream: TextIO) -> None:
         click.echo(text, file=stream)
 
 
-def width_of(stream: TextIO) -> int:
+def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[str]) -> None:
+    """Write to stdout what there is to look up: for the eye on a terminal, elsewhere as `lines`."""
+    marks = marks_for(sys.stdout)
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        paint(sheet(marks, _width_of(sys.stdout)), sys.stdout)
+    else:
+        for line in lines:
+            click.echo(inert(marks.shown(line)))
+    sys.stdout.flush()
+
+
+def conclude(text: str) -> None:
+    """Write to stderr what it all comes to."""
+    said = marks_for(sys.stderr).shown(text)
+    rows = wrapped(said, _width_of(sys.stderr)) if sys.stderr.isatty() else [said]
+    paint((((row, "bold"),) for row in rows), sys.stderr)
+
+
+def _width_of(stream: TextIO) -> int:
     """Return how many cells a line on the terminal behind `stream` may have."""
     try:
         return max(os.get_terminal_size(stream.fileno()).columns - 1, 1)
     except (OSError, ValueError):
         return 79
-
-
-def is_terminal() -> bool:
-    """Whether stdout is for the eye."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _styled(text: str, style: str) -> str:

@@ -5,6 +5,7 @@ import click
 from poeflow.cli.targets import Target
 from poeflow.errors import StaleError
 from poeflow.redact import visible
+from poeflow.report.workflow import inert
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import lock_faults
@@ -16,9 +17,9 @@ def prove(found: list[Target], checkups: list[Checkup], given: RunOptions) -> in
     for target, checked in zip(found, checkups, strict=True):
         faults = lock_faults(checked, given)
         for fault in faults:
-            click.echo(visible(f"{target.shown}: {fault}"), err=True)
+            click.echo(inert(visible(f"{target.shown}: {fault}")), err=True)
         if faults:
             code = StaleError.exit_code
         else:
-            click.echo(f"{target.shown}: current", err=True)
+            click.echo(inert(visible(f"{target.shown}: current")), err=True)
     return code

@@ -16,7 +16,7 @@ from poeflow.events import Listener
 from poeflow.redact import visible
 from poeflow.report.jsonl import JsonLines
 from poeflow.report.plain import PlainReport
-from poeflow.report.workflow import fenced
+from poeflow.report.workflow import fenced, inert_json
 
 Output = Literal["text", "json", "jsonl", "github"]
 
@@ -53,13 +53,13 @@ def print_results(outcomes: Mapping[str, Outcome], output: Output) -> None:
         elif len(outcomes) == 1 or is_text:
             _write(_text(outputs))
         else:
-            _write(_inert(encode_json({name: outputs}).decode()))
+            _write(inert_json(encode_json({name: outputs}).decode()))
 
 
 def _text(value: Json | dict[str, Json]) -> str:
     if isinstance(value, str):
         return _fenced(value)
-    return _inert(json.dumps(value, ensure_ascii=False, indent=2))
+    return inert_json(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def _fenced(text: str) -> str:
@@ -69,11 +69,6 @@ def _fenced(text: str) -> str:
     """
     is_log = bool(os.environ.get("GITHUB_ACTIONS")) and not _is_file(sys.stdout)
     return fenced(text, secrets.token_hex(16)) if is_log else text
-
-
-def _inert(text: str) -> str:
-    """Write the one command that can stand within a line as JSON writes it elsewhere."""
-    return text.replace("##[", "#\\u0023[")
 
 
 def _is_file(stream: TextIO) -> bool:

@@ -53,7 +53,7 @@ def _notes(notes: list[Note], word: Word, total: int, frame: Frame) -> Iterator[
     for note in notes:
         told.setdefault(note.message, []).append(note.step)
     for message, steps in list(told.items())[:MAX_TOLD]:
-        text = frame.marks.shown(f"{_who(steps)}: {word}: {message}")
+        text = frame.marks.shown(f"{_who(steps)}{word}: {message}")
         first, *rest = wrapped(text, max(frame.width - 2, 8))
         yield ((f"{mark} ", style), (first, ""))
         yield from (((f"  {line}", ""),) for line in rest)
@@ -63,7 +63,7 @@ def _notes(notes: list[Note], word: Word, total: int, frame: Frame) -> Iterator[
 
 
 def _who(steps: list[str]) -> str:
-    """Name the instances of which the same is told."""
-    named = ", ".join(step or "run" for step in steps[:3])
+    """Name the instances of which the same is told; nobody where it is told of the run."""
+    named = ", ".join(step for step in steps[:3] if step)
     more = len(steps) - 3
-    return f"{named} and {more:,} more" if more > 0 else named
+    return f"{named}{f' and {more:,} more' if more > 0 else ''}: " if named else ""

@@ -6,6 +6,7 @@ from typing import TextIO
 import msgspec
 
 from poeflow.events import Event
+from poeflow.report.workflow import inert_json
 
 
 class JsonLines:
@@ -16,5 +17,6 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         record = msgspec.to_builtins(event)
-        self._stream.write(json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n")
+        line = json.dumps(record, ensure_ascii=True, allow_nan=False)
+        self._stream.write(inert_json(line) + "\n")
         self._stream.flush()

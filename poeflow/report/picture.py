@@ -5,6 +5,7 @@ Steps at work come first, then what has just ended and what is next; the rest is
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final, Literal
 
@@ -15,8 +16,8 @@ from poeflow.report.row import Row
 from poeflow.report.strips import Frame, alone, header, name_width, row_line, step_line
 from poeflow.report.tree import Tree
 
-WITH_HEAD: Final = 8
-"""From this many rows on the flow's name stands above."""
+WITH_HEAD: Final = 6
+"""From this many rows on for the steps, the flow's name stands above."""
 MAX_ROWS: Final = 24
 """How many instances at work have a line."""
 MAX_TAIL: Final = 12
@@ -31,8 +32,16 @@ def picture(tree: Tree, frame: Frame) -> list[Line]:
     foot = _foot(tree, frame)
     if frame.height < 2:
         return [foot]
+    if tree.remark and frame.height >= WITH_HEAD + 2:
+        said = cropped(((frame.marks.shown(tree.remark), "yellow"),), frame.width, frame.marks.more)
+        return [*_steps(tree, replace(frame, height=frame.height - 2)), said, foot]
+    return [*_steps(tree, replace(frame, height=frame.height - 1)), foot]
+
+
+def _steps(tree: Tree, frame: Frame) -> list[Line]:
+    """Return the lines of the steps, and above them what runs."""
     lines = [header(tree, frame)] if frame.height >= WITH_HEAD else []
-    shown, left = _chosen(tuple(tree.roots()), frame.height - len(lines) - 1)
+    shown, left = _chosen(tuple(tree.roots()), frame.height - len(lines))
     if left["ended"]:
         lines.append(_counted(frame, "done", f"{left['ended']:,} done"))
     after = [
@@ -40,13 +49,13 @@ def picture(tree: Tree, frame: Frame) -> list[Line]:
         for rank, state, word in _AFTER
         if left[rank]
     ]
-    room = frame.height - len(lines) - len(shown) - len(after) - 1
+    room = frame.height - len(lines) - len(shown) - len(after)
     names = name_width(shown, frame.width)
     below = _below(shown, room, frame)
     for branch in shown:
         is_brief = branch in below and alone(branch) is not None
         lines += [step_line(branch, frame, names, is_brief=is_brief), *below.get(branch, ())]
-    return [*lines, *after, foot]
+    return [*lines, *after]
 
 
 _AFTER: Final[tuple[tuple[_Rank, Literal["running", "failed", "waiting"], str], ...]] = (

@@ -37,7 +37,10 @@ MAX_NOTES: Final = 500
 
 
 class Tree:
-    """Hears the events of a run. `branches` are its steps in order, outermost first."""
+    """Hears the events of a run. `branches` are its steps in order, outermost first.
+
+    `remark` is what was last told of the run as a whole.
+    """
 
     def __init__(self) -> None:
         self.flow = ""
@@ -46,6 +49,7 @@ class Tree:
         self.branches: dict[str, Branch] = {}
         self.rows: dict[str, Row] = {}
         self.finished: RunFinished | None = None
+        self.remark = ""
         self.failures: list[Note] = []
         self.warnings: list[Note] = []
         self.totals: Counter[str] = Counter()
@@ -66,6 +70,7 @@ class Tree:
                 for branch in self.branches.values():
                     branch.close("current", now)
             case Warned(step=None):
+                self.remark = event.message
                 self._warn("", event.message)
             case _:
                 self._hear_of_step(event, now)

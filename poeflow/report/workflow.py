@@ -21,6 +21,11 @@ def inert(text: str) -> str:
     return _COMMAND.sub(lambda found: f"{found[1] or ''}\\x{ord(found[0][-1]):02x}", text)
 
 
+def inert_json(document: str) -> str:
+    """Return a JSON document that means the same and holds no command."""
+    return document.replace("##[", "#\\u0023[")
+
+
 def fenced(text: str, token: str) -> str:
     """Return `text` as it is, with commands switched off around it where it holds any.
 

@@ -314,3 +314,13 @@ def test_whatever_happens_is_drawn_within_the_terminal(happened, width, height):
     assert max(map(cell_len, lines)) <= width
     tree.end(3.0)
     assert not CONTROL.search("".join([*lines, *kept(tree, width=width)]))
+
+
+def test_what_is_told_of_the_run_stands_above_the_foot():
+    tree = run(begun("draft"), events.Warned(at=1, step=None, message="paused; p goes on"))
+    assert shown(tree, height=8) == [
+        "notes", "* draft 2.0 s   GPT-5.2", "paused; p goes on", "2.0 s, 1 at work",
+    ]  # fmt: skip
+    assert len(shown(tree, height=5)) == 2
+    tree.end(2.0)
+    assert kept(tree)[-1] == "! warning: paused; p goes on"

@@ -1,6 +1,7 @@
 """Nothing from outside is a command to GitHub's runner; ours are well-formed."""
 
 import io
+import json
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from run_events import OUTSIDE, telling
 from poeflow.problems import Place, Problem
 from poeflow.report.plain import PlainReport
 from poeflow.report.problems import one_line
-from poeflow.report.workflow import annotation, fenced, inert
+from poeflow.report.workflow import annotation, fenced, inert, inert_json
 
 LINES = st.lists(st.sampled_from(["::", "##[", "#", "[", ":", "error", "]", "\n", "\r", " ", "x"]))
 
@@ -84,3 +85,10 @@ def test_an_annotation_is_one_line(message, title, path):
     assert len(re.split(r"[\r\n]", told)) == 1
     head = told[2:].split("::", 1)[0]
     assert all(len(pair.split("=", 1)) == 2 for pair in head[len("error ") :].split(","))
+
+
+@given(st.lists(LINES.map("".join)))
+def test_json_means_the_same_without_commands(texts):
+    document = inert_json(json.dumps(texts))
+    assert json.loads(document) == texts
+    assert commands(document) == []

@@ -12,6 +12,7 @@ from poeflow.cli.targets import targets
 from poeflow.problems import Problem, errors_only
 from poeflow.report.marks import marks_for
 from poeflow.report.problems import in_color, listing
+from poeflow.report.workflow import inert_json
 from poeflow.wiring.checkup import checkup
 
 
@@ -35,7 +36,7 @@ def check(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bo
         sources[target.shown] = result.loaded.document.text
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
-        click.echo(json.dumps(msgspec.to_builtins(problems)))
+        click.echo(inert_json(json.dumps(msgspec.to_builtins(problems))))
     else:
         show(problems, sources)
         style = "red" if failing else "green"

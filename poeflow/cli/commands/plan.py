@@ -1,24 +1,22 @@
 """`poeflow plan`: what a run would do, instance by instance, and why."""
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
 from poeflow.catalogue import kept
 from poeflow.cli.commands.check import show
-from poeflow.cli.painting import is_terminal, paint, width_of
+from poeflow.cli.painting import conclude, show_sheet
 from poeflow.cli.targets import Target, target_of
 from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
 from poeflow.estimates import Prices
 from poeflow.facts import Fact
 from poeflow.problems import errors_only
-from poeflow.report.lines import wrapped
-from poeflow.report.marks import marks_for
 from poeflow.report.plan import as_json, lines, summary
 from poeflow.report.sheet import plan_sheet
+from poeflow.report.workflow import inert_json
 from poeflow.spec.hints import one_of
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
@@ -60,26 +58,15 @@ def plan(
     )
     facts = facts_of(found, options)
     if render is not None:
-        click.echo(as_json([_named(facts, render)]))
+        click.echo(inert_json(as_json([_named(facts, render)])))
     elif output == "json":
-        click.echo(as_json(facts))
+        click.echo(inert_json(as_json(facts)))
     else:
-        _show(facts, summary(facts, _prices(target)), all_=all_)
-
-
-def _show(facts: tuple[Fact, ...], told: str, *, all_: bool) -> None:
-    """Write a plan: for the eye on a terminal, a line an instance elsewhere."""
-    marks = marks_for(sys.stdout)
-    if is_terminal():
-        sheet = plan_sheet(facts, all_=all_, marks=marks, width=width_of(sys.stdout))
-        paint(sheet, sys.stdout)
-    else:
-        for line in lines(facts, all_=all_):
-            click.echo(marks.shown(line))
-    sys.stdout.flush()
-    said = marks_for(sys.stderr).shown(told)
-    rows = wrapped(said, width_of(sys.stderr)) if sys.stderr.isatty() else [said]
-    paint((((row, "bold"),) for row in rows), sys.stderr)
+        show_sheet(
+            lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
+            lines(facts, all_=all_),
+        )
+        conclude(summary(facts, _prices(target)))
 
 
 def _prices(target: Target) -> Prices:

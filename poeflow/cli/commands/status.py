@@ -1,21 +1,20 @@
 """`poeflow status`: how flows stand, a line a step."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from poeflow.cli.commands.check import show
-from poeflow.cli.painting import is_terminal, paint, width_of
+from poeflow.cli.painting import show_sheet
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
 from poeflow.facts import Fact
 from poeflow.problems import errors_only
-from poeflow.report.marks import marks_for
 from poeflow.report.sheet import status_sheet
 from poeflow.report.status import lines
+from poeflow.report.workflow import inert_json
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of
@@ -52,18 +51,9 @@ def status(
             continue
         found[target.shown] = facts_of(checked, options)
     if output == "json":
-        click.echo(encode_json({name: list(facts) for name, facts in found.items()}).decode())
+        told = encode_json({name: list(facts) for name, facts in found.items()}).decode()
+        click.echo(inert_json(told))
     else:
-        _show(found)
+        show_sheet(lambda marks, width: status_sheet(found, marks=marks, width=width), lines(found))
     if is_invalid:
         ctx.exit(3)
-
-
-def _show(flows: dict[str, tuple[Fact, ...]]) -> None:
-    """Write how flows stand: for the eye on a terminal, as plain lines elsewhere."""
-    marks = marks_for(sys.stdout)
-    if is_terminal():
-        paint(status_sheet(flows, marks=marks, width=width_of(sys.stdout)), sys.stdout)
-    else:
-        for line in lines(flows):
-            click.echo(marks.shown(line))
