@@ -3,28 +3,24 @@
 Readers open the file for themselves, so that looking never waits for a run that writes.
 """
 
-import contextlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 import msgspec
 
-from poeflow.digest import Json, decode_json
-from poeflow.errors import DiskError
-from poeflow.records import (
-    AnswerRecord,
-    InstanceRecord,
-    RequestRecord,
-    RequestRow,
-    RunEnd,
-    RunFilter,
-    RunRecord,
-    RunRow,
+from poeflow.records import InstanceRecord, RequestRow, RunFilter, RunRecord, RunRow
+from poeflow.store.history_file import JOURNAL, Journal, is_written, reading
+from poeflow.store.history_pruning import prune
+from poeflow.store.history_rows import (
+    INSTANCES,
+    REQUESTS,
+    instance_row,
+    request_row,
+    run_row,
 )
-from poeflow.store.history_file import open_for_writing, reading
+from poeflow.store.history_search import condition, plain
 from poeflow.store.history_writer import RunWriter
 
 _FITTING: Final = """
@@ -38,33 +34,25 @@ WHERE (:flow IS NULL OR flow = :flow)
        WHEN exit_code IN (130, 141, 143) THEN 'cancelled'
        ELSE 'failed' END)
 """
-_SEARCHED: Final = " AND id IN (SELECT run FROM texts WHERE texts MATCH :words)"
-_LOOKED_THROUGH: Final = " AND id IN (SELECT run FROM texts WHERE instr(lower(text), :words))"
 _NEWEST: Final = " ORDER BY id DESC LIMIT :limit"
-_OLD: Final = """
-DELETE FROM runs WHERE started < :before OR (:keep IS NOT NULL AND id NOT IN
-    (SELECT id FROM runs ORDER BY id DESC LIMIT coalesce(:keep, 0)))
-"""
-_UNUSED: Final = (
-    "DELETE FROM texts WHERE run NOT IN (SELECT id FROM runs)",
-    """DELETE FROM bodies WHERE NOT EXISTS (SELECT 1 FROM instances
-    WHERE instances.fingerprint = bodies.fingerprint) AND NOT EXISTS (SELECT 1
-    FROM requests WHERE requests.fingerprint = bodies.fingerprint)""",
-)
-_COUNTS: Final = """
-SELECT coalesce((SELECT max(id) FROM runs), 0) + coalesce((SELECT max(id) FROM instances), 0)
-     + coalesce((SELECT max(id) FROM requests), 0) + (SELECT count(exit_code) FROM runs)
-     + (SELECT count(*) FROM requests WHERE answer IS NOT NULL)
-"""
-Record = TypeVar("Record")
 
 
 class History:
-    """The history at `path`; a `Records`. What goes wrong in keeping it goes to `told`."""
+    """The history at `path`; a `Records`. What goes wrong in keeping it goes to `told`.
 
-    def __init__(self, path: Path, *, told: Callable[[str], None]) -> None:
+    `journal` is how SQLite keeps what is committed; the default suits its version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        told: Callable[[str], None],
+        journal: Journal = JOURNAL,
+    ) -> None:
         self._path = path
         self._told = told
+        self._journal: Journal = journal
         self._writers: list[RunWriter] = []
 
     def __enter__(self) -> Self:
@@ -90,129 +78,83 @@ class History:
 
     def begin(self, record: RunRecord) -> RunWriter:
         """Return the recorder of a run that begins. Nothing it does ever stops the run."""
-        writer = RunWriter(self._path, record, self._told)
+        writer = RunWriter(self._path, record, self._told, journal=self._journal)
         self._writers.append(writer)
         return writer
 
     def runs(self, wanted: RunFilter) -> tuple[RunRow, ...]:
         """Return the runs that fit, the newest first. Raises `DiskError`."""
         values: dict[str, object] = msgspec.structs.asdict(wanted)
+        values["flow"] = None if wanted.flow is None else plain(wanted.flow)
         with reading(self._path) as connection:
             if connection is None:
                 return ()
-            search, words = _search(connection, wanted.text or "")
-            sql = _FITTING + search + _NEWEST
-            return tuple(map(_run_row, connection.execute(sql, {**values, "words": words})))
+            sql = _FITTING
+            if wanted.text and not wanted.text.isspace():
+                found = condition(connection, wanted.text)
+                sql += f" AND {found.sql}"
+                values |= found.values
+            return tuple(map(run_row, connection.execute(sql + _NEWEST, values)))
 
     def run(self, number: int) -> RunRow | None:
         """Return one run, None where there is none with this number. Raises `DiskError`."""
+        sql = "SELECT id, record, ending FROM runs WHERE id = ?"
         with reading(self._path) as connection:
             if connection is None:
                 return None
-            sql = "SELECT id, record, ending FROM runs WHERE id = ?"
-            found = connection.execute(sql, (number,)).fetchone()
-            return None if found is None else _run_row(found)
+            found = connection.execute(sql, (min(number, 2**63 - 1),)).fetchone()
+            return None if found is None else run_row(found)
 
     def instances(self, run: int) -> tuple[InstanceRecord, ...]:
         """Return the instances of a run, in the order they ended. Raises `DiskError`."""
-        sql = """SELECT instances.record, bodies.body FROM instances
-            LEFT JOIN bodies USING (fingerprint) WHERE run = ? ORDER BY instances.id"""
+        sql = f"{INSTANCES} WHERE run = ? ORDER BY instances.id"
         with reading(self._path) as connection:
             rows = connection.execute(sql, (run,)) if connection is not None else ()
-            return tuple(
-                msgspec.structs.replace(_decoded(record, InstanceRecord), request=_body(body))
-                for record, body in rows
-            )
+            return tuple(map(instance_row, rows))
+
+    def made(self, fingerprint: str) -> InstanceRecord | None:
+        """Return the newest instance that has this request's result. Raises `DiskError`.
+
+        A run keeps no result of what its lock alone proves to be current: an earlier one has it.
+        """
+        sql = f"""{INSTANCES} WHERE fingerprint = ? AND result IS NOT NULL
+            ORDER BY instances.id DESC LIMIT 1"""
+        with reading(self._path) as connection:
+            if connection is None:
+                return None
+            found = connection.execute(sql, (plain(fingerprint),)).fetchone()
+            return None if found is None else instance_row(found)
 
     def requests(self, run: int, instance: str | None = None) -> tuple[RequestRow, ...]:
         """Return the requests sent in a run, in order. Raises `DiskError`."""
-        sql = """SELECT requests.id, requests.record, bodies.body, requests.answer FROM requests
-            LEFT JOIN bodies USING (fingerprint)
-            WHERE run = ? AND (? IS NULL OR instance = ?) ORDER BY requests.id"""
+        sql = f"{REQUESTS} WHERE run = ? AND (? IS NULL OR instance = ?) ORDER BY requests.id"
+        name = None if instance is None else plain(instance)
         with reading(self._path) as connection:
-            if connection is None:
-                return ()
-            return tuple(
-                RequestRow(
-                    id=number,
-                    record=msgspec.structs.replace(
-                        _decoded(record, RequestRecord), request=_body(body) or {}
-                    ),
-                    answer=None if answer is None else _decoded(answer, AnswerRecord),
-                )
-                for number, record, body, answer in connection.execute(
-                    sql, (run, instance, instance)
-                )
-            )
+            rows = connection.execute(sql, (run, name, name)) if connection is not None else ()
+            return tuple(map(request_row, rows))
 
     def changes(self) -> int:
         """Return a number that is another one whenever something was added."""
         with reading(self._path) as connection:
             if connection is None:
                 return 0
-            (count,) = connection.execute(_COUNTS).fetchone()
-            return int(count)
+            (number,) = connection.execute("SELECT number FROM changes").fetchone()
+            return int(number)
+
+    def running(self) -> int | None:
+        """Return the number of the run that is at work now, in whichever process.
+
+        Every other run without an end was killed.
+        """
+        newest = self.runs(RunFilter(state="unfinished", limit=1))
+        return newest[0].id if newest and is_written(self._path) else None
 
     def prune(self, *, before: float | None = None, keep: int | None = None) -> int:
-        """Forget runs begun before a time in Unix seconds, and all but the newest `keep`.
+        """Forget runs begun before a time in Unix seconds, but never the newest `keep`.
 
-        Returns how many they were. Nobody may be writing. Raises `DiskError`.
+        With one of them alone the other says nothing. Returns how many they were; one that is at
+        work stays. Raises `DiskError`.
         """
         if not self.exists:
             return 0
-        connection = open_for_writing(self._path, self._told)
-        if connection is None:
-            raise DiskError("the history was not made smaller", hint="see the warning above")
-        with contextlib.closing(connection):
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                gone = connection.execute(_OLD, {"before": before or 0.0, "keep": keep}).rowcount
-                for sql in _UNUSED:
-                    connection.execute(sql)
-                if _is_indexed(connection):  # its words stay in the index until it is merged
-                    connection.execute("INSERT INTO texts (texts) VALUES ('optimize')")
-                connection.execute("COMMIT")
-                connection.execute("VACUUM")
-            except sqlite3.Error as error:
-                raise DiskError(f"the history was not made smaller: {error}") from None
-        return gone
-
-
-def _search(connection: sqlite3.Connection, text: str) -> tuple[str, str]:
-    """Return what more is asked of a run with all words of `text`, and how they are given."""
-    words = text.replace("\0", " ").encode("utf-8", "replace").decode().split()
-    if not words:
-        return "", ""
-    if not _is_indexed(connection):
-        return _LOOKED_THROUGH, " ".join(words).lower()
-    return _SEARCHED, " ".join('"' + word.replace('"', '""') + '"' for word in words)
-
-
-def _is_indexed(connection: sqlite3.Connection) -> bool:
-    """Whether the file was begun by an SQLite that knows full-text search."""
-    sql = "SELECT 1 FROM sqlite_master WHERE name = 'texts' AND sql LIKE '%fts5%'"
-    return connection.execute(sql).fetchone() is not None
-
-
-def _run_row(row: tuple[int, str, str | None]) -> RunRow:
-    number, record, ending = row
-    return RunRow(
-        id=number,
-        record=_decoded(record, RunRecord),
-        end=None if ending is None else _decoded(ending, RunEnd),
-    )
-
-
-def _decoded(data: str, kind: type[Record]) -> Record:
-    """Return a record; a text with half a surrogate pair is beyond the fast decoder."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        return msgspec.convert(decode_json(data.encode()), kind)
-
-
-def _body(data: str | None) -> dict[str, Json] | None:
-    found = None if data is None else decode_json(data.encode())
-    return found if isinstance(found, dict) else None
+        return prune(self._path, self._told, self._journal, before=before, keep=keep)

@@ -1,50 +1,64 @@
 """The file of the history: opened, brought up to date, and set aside where it is damaged."""
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
-from poeflow.errors import DiskError
-from poeflow.store.folders import make_private
+import msgspec
 
+from poeflow.errors import DiskError
+from poeflow.store.folders import disk_errors, make_private
+
+Journal = Literal["wal", "delete"]
 MIGRATIONS: Final = (Path(__file__).with_name("schema.sql"),)
 """What makes an older file a newer one, in order; `user_version` counts those that were run."""
 WAIT: Final = 5.0
 """Seconds to wait for another process that writes."""
-_SAFE_WAL: Final = (3, 51, 3)
-"""From here on a write-ahead log survives a reset at a bad time: https://sqlite.org/wal.html."""
-_FTS: Final = "CREATE VIRTUAL TABLE texts USING fts5(text, run UNINDEXED)"
-_PLAIN: Final = "CREATE TABLE texts (text TEXT NOT NULL, run INTEGER NOT NULL)"
-_OURS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+FIXED_WAL: Final = (3, 51, 3)
+"""Before it a log that is reset at a bad time loses what was committed:
+https://sqlite.org/wal.html#walresetbug."""
+JOURNAL: Final[Journal] = "wal" if sqlite3.sqlite_version_info >= FIXED_WAL else "delete"
+"""How what is committed survives a kill and a power cut, as this SQLite can."""
+_SYNCHRONOUS: Final = {"wal": "NORMAL", "delete": "FULL"}
+_TO_RECOVER: Final = {
+    sqlite3.SQLITE_READONLY_ROLLBACK,
+    sqlite3.SQLITE_READONLY_RECOVERY,
+    sqlite3.SQLITE_READONLY_CANTINIT,
+}
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class NewerError(Exception):
-    """The file was written by a later version of poeflow."""
+@contextlib.contextmanager
+def writing(
+    path: Path, told: Callable[[str], None], *, journal: Journal
+) -> Iterator[sqlite3.Connection]:
+    """Yield a connection that writes; while the block lasts the file is marked as written to.
 
-
-def open_for_writing(path: Path, told: Callable[[str], None]) -> sqlite3.Connection | None:
-    """Return a connection that writes, None where there can be none; why is told in a sentence.
-
-    A damaged file is set aside, never deleted, and a fresh one begun.
+    A damaged file is set aside, never deleted, and a fresh one begun: that is `told`. Raises
+    `DiskError`, also where damage shows later, `OSError` and `sqlite3.Error`.
     """
-    try:
+    make_private(path.parent)
+    with _marked(path) as mark:
         try:
-            return _opened(path)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
-            aside = set_aside(path)
+            connection = _opened(path, journal)
+        except sqlite3.DatabaseError as error:
+            aside = _set_aside(path, mark, error)
             told(f"the history was damaged; it is kept as {aside.name}, and a new one begun")
-            return _opened(path)
-    except NewerError:
-        told("the history was written by a newer version of poeflow; this run is not kept in it")
-    except (sqlite3.Error, OSError, DiskError) as error:
-        told(f"the history cannot be written, and this run is not kept: {error}")
-    return None
+            connection = _opened(path, journal)
+            fcntl.flock(mark, fcntl.LOCK_SH)
+        try:
+            with contextlib.closing(connection):
+                yield connection
+        except sqlite3.DatabaseError as error:
+            aside = _set_aside(path, mark, error)
+            message = f"the history was damaged; it is kept as {aside.name}"
+            raise DiskError(message, hint="the next run begins a new one") from None
 
 
 @contextlib.contextmanager
@@ -54,19 +68,56 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
         yield None
         return
     try:
-        address = f"file:{quote(str(path))}?mode=ro"
-        connection = sqlite3.connect(address, uri=True, timeout=WAIT, isolation_level=None)
-        with contextlib.closing(connection):
-            if _version(connection) > len(MIGRATIONS):
-                raise DiskError("the history was written by a newer version", hint="update poeflow")
-            yield connection if _version(connection) else None
-    except sqlite3.Error as error:
+        with contextlib.closing(_readable(path)) as connection:
+            yield connection if _known_version(connection) else None
+    except (sqlite3.Error, msgspec.ValidationError) as error:
         hint = "the next run sets a damaged one aside"
         raise DiskError(f"the history cannot be read: {error}", hint=hint) from None
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file and its journals; return its new name."""
+def is_written(path: Path) -> bool:
+    """Whether some process, perhaps this one, writes a run at the moment."""
+    try:
+        handle = os.open(_mark_of(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not _is_alone(handle)
+    finally:
+        os.close(handle)
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+@contextlib.contextmanager
+def _marked(path: Path) -> Iterator[int]:
+    with disk_errors(_mark_of(path), "opened"):
+        handle = os.open(_mark_of(path), _CREATE, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _is_alone(mark: int) -> bool:
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _set_aside(path: Path, mark: int, error: sqlite3.DatabaseError) -> Path:
+    """Rename a damaged file and its journals; return its new name.
+
+    Raises `error` where it says nothing of damage, or where others have the file open.
+    """
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF not in _DAMAGE or not _is_alone(mark):
+        raise error
     number = 1
     while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
         number += 1
@@ -77,32 +128,72 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    make_private(path.parent)
-    os.close(os.open(path, _OURS, 0o600))
-    connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
+def _opened(path: Path, journal: Journal) -> sqlite3.Connection:
+    with disk_errors(path, "opened"):
+        os.close(os.open(path, _CREATE, 0o600))
+    connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
     try:
-        is_safe = sqlite3.sqlite_version_info >= _SAFE_WAL
-        connection.execute(f"PRAGMA journal_mode = {'WAL' if is_safe else 'DELETE'}")
-        connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_safe else 'FULL'}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        version = _known_version(connection)
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[journal]}")
+        if version < len(MIGRATIONS):
+            _migrate(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _readable(path: Path) -> sqlite3.Connection:
+    """Open a file for reading; what a killed process left half written is rolled back first."""
+    connection = _connected(path, "ro")
+    try:
+        _version(connection)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode not in _TO_RECOVER:
+            raise
+        with contextlib.closing(_connected(path, "rw")) as recovering:
+            _version(recovering)
+        connection = _connected(path, "ro")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connected(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    address = f"file:{quote(os.fsencode(path))}?mode={mode}"
+    connection = sqlite3.connect(address, uri=True, timeout=WAIT, isolation_level=None)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
 def _migrate(connection: sqlite3.Connection) -> None:
-    version = _version(connection)
-    if version > len(MIGRATIONS):
-        raise NewerError
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        texts = f"{_FTS if _has_fts(connection) else _PLAIN};" if number == 1 else ""
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {script.read_text('utf-8')} {texts}"
-            f" PRAGMA user_version = {number}; COMMIT;"
-        )
+    """Bring a file up to date, whole or not at all, however many do it at the same time."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        for script in MIGRATIONS[version:]:
+            for statement in _statements(script.read_text("utf-8")):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script; `executescript` would end the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -110,6 +201,9 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _has_fts(connection: sqlite3.Connection) -> bool:
-    found = connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone()
-    return found is not None
+def _known_version(connection: sqlite3.Connection) -> int:
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        message = "the history was written by a newer version of poeflow"
+        raise DiskError(message, hint="update poeflow to keep and see runs in it")
+    return version

@@ -5,164 +5,164 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
-import msgspec
-
-from poeflow.digest import Json, encode_json
+from poeflow.errors import DiskError
 from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd, RunRecord
-from poeflow.store.history_file import open_for_writing, set_aside
+from poeflow.store.history_file import Journal, writing
+from poeflow.store.history_rows import Writer
+from poeflow.store.history_search import add_index
 
 GROUP: Final = 0.01
-"""Seconds in which records come together into one transaction."""
-_Write = Callable[[sqlite3.Connection], int]
-_Job = tuple[_Write, Callable[[int], None]]
+"""Seconds in which records that nobody waits for come together into one transaction."""
+_FAULTS: Final = (sqlite3.Error, DiskError, OSError, ValueError, RecursionError)
+_COUNT: Final = "UPDATE changes SET number = number + 1"
+
+
+@dataclass(slots=True)
+class _Job:
+    """Something to write. `number` is what that gave once it was done, `kept` who waits for it."""
+
+    write: Callable[[Writer], int]
+    kept: asyncio.Future[int] | None = None
+    number: int = 0
 
 
 class RunWriter:
-    """Writes one run; a `Recorder`. What goes wrong is told once, and then nothing is kept."""
+    """Writes one run; a `Recorder`.
 
-    def __init__(self, path: Path, record: RunRecord, told: Callable[[str], None]) -> None:
+    What goes wrong is told once, to whoever calls next, and from then on nothing is kept.
+    """
+
+    def __init__(
+        self, path: Path, record: RunRecord, told: Callable[[str], None], *, journal: Journal
+    ) -> None:
         self._path = path
         self._told = told
-        self._run = 0
+        self._journal: Journal = journal
+        self._messages: deque[str] = deque()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._connection = open_for_writing(path, told)
+        self._jobs.put(_Job(lambda writer: writer.begin(record)))
+        self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="history", daemon=True)
         self._thread.start()
-        self._later(lambda connection: self._begin(connection, record))
 
     async def requested(self, record: RequestRecord) -> int:
-        """Keep a request before it is sent: on disk when this returns. Gives its number."""
-        loop = asyncio.get_running_loop()
-        kept: asyncio.Future[int] = loop.create_future()
+        """Keep a request before it is sent: on disk when this returns. Gives its number.
 
-        def resolve(number: int) -> None:
-            if not kept.cancelled():
-                kept.set_result(number)
-
-        def tell(number: int) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(resolve, number)
-
-        self._jobs.put((lambda connection: self._request(connection, record), tell))
-        return await kept
+        One that is cancelled meanwhile is not sent, and forgotten. Without history it is 0.
+        """
+        if self._is_closed:
+            return 0
+        kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        job = _Job(lambda writer: writer.request(record), kept)
+        self._jobs.put(job)
+        try:
+            return await kept
+        except asyncio.CancelledError:
+            self._jobs.put(_Job(lambda writer: writer.withdraw(job.number)))
+            raise
+        finally:
+            self._tell()
 
     def answered(self, number: int, record: AnswerRecord) -> None:
         """Keep what became of a request."""
         if number:
-            data = encode_json(record).decode()
-            sql = "UPDATE requests SET answer = ? WHERE id = ?"
-            self._later(lambda connection: connection.execute(sql, (data, number)).rowcount)
+            self._later(lambda writer: writer.answer(number, record))
 
     def instance(self, record: InstanceRecord) -> None:
         """Keep how an instance ended."""
-        self._later(lambda connection: self._instance(connection, record))
+        self._later(lambda writer: writer.instance(record))
 
     def ended(self, record: RunEnd) -> None:
         """Keep how the run ended; everything is on disk when this returns."""
-        data = encode_json(record).decode()
-        sql = "UPDATE runs SET exit_code = ?, ending = ? WHERE id = ?"
-        self._later(
-            lambda connection: connection.execute(sql, (record.exit_code, data, self._run)).rowcount
-        )
+        self._later(lambda writer: writer.end(record))
         self.close()
 
     def close(self) -> None:
         """Write what is left and end; may be called again."""
+        self._is_closed = True
         self._jobs.put(None)
         self._thread.join()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._tell()
 
-    def _later(self, write: _Write) -> None:
-        self._jobs.put((write, lambda _number: None))
+    def _later(self, write: Callable[[Writer], int]) -> None:
+        self._jobs.put(_Job(write))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell what went wrong, in the thread of whoever runs: listeners are not for many."""
+        while self._messages:
+            self._told(self._messages.popleft())
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            group, is_last = [job], False
-            until = monotonic() + GROUP
-            while not is_last:
+        groups = self._groups()
+        group: list[_Job] = []
+        try:
+            with writing(self._path, self._messages.append, journal=self._journal) as connection:
+                writer = Writer(connection, has_index=add_index(connection))
+                for group in groups:
+                    _commit(connection, writer, group)
+                    _resolve(group)
+        except _FAULTS as error:
+            self._messages.append(f"this run is not kept in the history: {error}")
+        finally:  # whatever happened: nobody may wait for ever
+            for left in chain([group], groups):
+                _resolve(left, is_kept=False)
+
+    def _groups(self) -> Iterator[list[_Job]]:
+        """Yield what is written at once: what is there if somebody waits, else what comes soon."""
+        is_over = False
+        while not is_over:
+            group: list[_Job] = []
+            wait: float | None = None
+            until = 0.0
+            is_awaited = False
+            while wait is None or wait >= 0:
                 try:
-                    more = self._jobs.get(timeout=max(0.0, until - monotonic()))
+                    job = self._jobs.get(timeout=wait)
                 except queue.Empty:
                     break
-                is_last = more is None
-                group += [more] if more is not None else []
-            for (_, tell), number in zip(group, self._committed(group), strict=True):
-                tell(number)
-            if is_last:
-                return
-
-    def _committed(self, group: list[_Job]) -> list[int]:
-        """Write a group as one transaction; return what each job gave, zeros where it failed."""
-        connection = self._connection
-        if connection is None:
-            return [0] * len(group)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            numbers = [write(connection) for write, _ in group]
-            connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            self._give_up(connection, error)
-            return [0] * len(group)
-        return numbers
-
-    def _give_up(self, connection: sqlite3.Connection, error: Exception) -> None:
-        self._connection = None
-        connection.close()
-        is_damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(
-            error, sqlite3.OperationalError | sqlite3.IntegrityError
-        )
-        kept = f"; it is kept as {set_aside(self._path).name}" if is_damaged else ""
-        self._told(f"the history cannot be written any more, and the run goes on: {error}{kept}")
-
-    def _begin(self, connection: sqlite3.Connection, record: RunRecord) -> int:
-        sql = "INSERT INTO runs (flow, started, simulated, record) VALUES (?, ?, ?, ?)"
-        data = encode_json(record).decode()
-        added = connection.execute(sql, (record.flow, record.started, record.simulated, data))
-        self._run = added.lastrowid or 0
-        return self._run
-
-    def _request(self, connection: sqlite3.Connection, record: RequestRecord) -> int:
-        _keep_body(connection, record.fingerprint, record.request)
-        data = encode_json(msgspec.structs.replace(record, request={})).decode()
-        sql = "INSERT INTO requests (run, instance, fingerprint, record) VALUES (?, ?, ?, ?)"
-        values = (self._run, record.instance, record.fingerprint, data)
-        return connection.execute(sql, values).lastrowid or 0
-
-    def _instance(self, connection: sqlite3.Connection, record: InstanceRecord) -> int:
-        if record.fingerprint is not None and record.request is not None:
-            _keep_body(connection, record.fingerprint, record.request)
-        data = encode_json(msgspec.structs.replace(record, request=None)).decode()
-        sql = "INSERT INTO instances (run, fingerprint, record) VALUES (?, ?, ?)"
-        added = connection.execute(sql, (self._run, record.fingerprint, data))
-        words = "\n".join(_words(record)).encode("utf-8", "replace").decode()
-        if words:
-            sql = "INSERT INTO texts (text, run) VALUES (?, ?)"
-            connection.execute(sql, (words, self._run))
-        return added.lastrowid or 0
+                if job is None:
+                    is_over = True
+                    break
+                group.append(job)
+                until = until or monotonic() + GROUP
+                is_awaited = is_awaited or job.kept is not None
+                left = until - monotonic()
+                wait = min(left, 0) if is_awaited else left
+            if group:
+                yield group
 
 
-def _keep_body(connection: sqlite3.Connection, fingerprint: str, body: dict[str, Json]) -> None:
-    sql = "INSERT OR IGNORE INTO bodies (fingerprint, body) VALUES (?, ?)"
-    connection.execute(sql, (fingerprint, encode_json(body).decode()))
+def _commit(connection: sqlite3.Connection, writer: Writer, group: list[_Job]) -> None:
+    """Write a group as one transaction; it is on disk when this returns."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for job in group:
+            job.number = job.write(writer)
+        connection.execute(_COUNT)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
-def _words(record: InstanceRecord) -> Iterable[str]:
-    """Yield what is found by its words: what was said to a model, and what it said."""
-    body = (record.request or {}).get("body")
-    messages = body.get("messages") if isinstance(body, dict) else None
-    for message in messages if isinstance(messages, list) else []:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            yield content
-        for part in content if isinstance(content, list) else []:
-            text = part.get("text") if isinstance(part, dict) else None
-            if isinstance(text, str):
-                yield text
-    yield from (text for text in (record.text, record.reasoning) if text)
+def _resolve(group: list[_Job], *, is_kept: bool = True) -> None:
+    for job in group:
+        if job.kept is not None:
+            number = job.number if is_kept else 0
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                job.kept.get_loop().call_soon_threadsafe(_set, job.kept, number)
+
+
+def _set(kept: asyncio.Future[int], number: int) -> None:
+    if not kept.done():
+        kept.set_result(number)

@@ -1,39 +1,47 @@
 -- The history of runs, version 1. Records are JSON, as poeflow/records.py has them.
 
 CREATE TABLE runs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- a number never comes twice
     flow TEXT NOT NULL,
-    started REAL NOT NULL,       -- Unix seconds
+    started REAL NOT NULL,                  -- Unix seconds
     simulated INTEGER NOT NULL,
     record TEXT NOT NULL,
-    exit_code INTEGER,           -- NULL while it is at work, and for ever where it was killed
+    exit_code INTEGER,                      -- NULL while it is at work, and for ever where killed
     ending TEXT
 );
 CREATE INDEX runs_of_a_flow ON runs (flow, id);
 
--- Each request once, whoever sent it and however often; attachments are hashes.
-CREATE TABLE bodies (
-    fingerprint TEXT PRIMARY KEY,
+-- What is long is kept once, however many runs came to it; attachments are hashes.
+CREATE TABLE contents (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL,                     -- 'request', 'completion' or 'result'
     body TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE instances (
     id INTEGER PRIMARY KEY,
-    run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    run INTEGER NOT NULL REFERENCES runs (id),
+    name TEXT NOT NULL,
     fingerprint TEXT,
-    record TEXT NOT NULL         -- the request is in bodies
+    request INTEGER REFERENCES contents (id),
+    result INTEGER REFERENCES contents (id),
+    record TEXT NOT NULL
 );
 CREATE INDEX instances_of_a_run ON instances (run);
-CREATE INDEX instances_of_a_body ON instances (fingerprint);
+CREATE INDEX instances_with_a_result ON instances (fingerprint) WHERE result IS NOT NULL;
 
 CREATE TABLE requests (
     id INTEGER PRIMARY KEY,
-    run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    run INTEGER NOT NULL REFERENCES runs (id),
     instance TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    record TEXT NOT NULL,        -- the request is in bodies
-    answer TEXT                  -- NULL: the outcome is unknown, it may have been billed
+    request INTEGER NOT NULL REFERENCES contents (id),
+    completion INTEGER REFERENCES contents (id),
+    record TEXT NOT NULL,
+    ending TEXT                             -- NULL: the outcome is unknown, it may have been billed
 );
 CREATE INDEX requests_of_a_run ON requests (run, instance);
-CREATE INDEX requests_of_a_body ON requests (fingerprint);
-CREATE INDEX requests_answered ON requests (id) WHERE answer IS NOT NULL;
+
+-- Counts transactions, so that whoever looks sees that something was added.
+CREATE TABLE changes (number INTEGER NOT NULL);
+INSERT INTO changes (number) VALUES (0);

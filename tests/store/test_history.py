@@ -197,7 +197,10 @@ def test_the_file_of_a_newer_version_is_left_alone(tmp_path):
         with pytest.raises(DiskError, match="newer version"):
             history.runs(RunFilter())
     assert told == [
-        "the history was written by a newer version of poeflow; this run is not kept in it"
+        (
+            "this run is not kept in the history: the history was written by a newer version of "
+            "poeflow; update poeflow to keep and see runs in it"
+        ),
     ]
     assert path.read_bytes() == before
 
@@ -211,7 +214,7 @@ def test_a_folder_that_is_a_file_stops_no_run(tmp_path):
         recorder.instance(DRAFT)
         recorder.ended(END)
     assert len(told) == 1
-    assert told[0].startswith("the history cannot be written, and this run is not kept: ")
+    assert told[0].startswith("this run is not kept in the history: ")
 
 
 def test_a_table_that_is_gone_is_told_once_and_the_run_goes_on(history, tmp_path):
@@ -226,6 +229,4 @@ def test_a_table_that_is_gone_is_told_once_and_the_run_goes_on(history, tmp_path
         recorder.instance(DRAFT)
         recorder.instance(DRAFT)
         recorder.ended(END)
-    assert told == [
-        "the history cannot be written any more, and the run goes on: no such table: instances"
-    ]
+    assert told == ["this run is not kept in the history: no such table: instances"]
