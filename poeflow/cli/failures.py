@@ -24,6 +24,7 @@ BUG: Final = 70
 
 def exit_code_of(command: click.Command) -> int:
     """Run `command` with the process's arguments and return its exit code; never raises."""
+    _open_closed_streams()
     try:
         code = command.main(prog_name="poeflow", standalone_mode=False)
         _flush()
@@ -104,6 +105,17 @@ def _say(text: str) -> None:
 
 def _flush() -> None:
     sys.stdout.flush()
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started without stdout or stderr one that leads nowhere.
+
+    The next file to be opened would else take its number, and get what is written there.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(null, "w", encoding="utf-8"))
 
 
 def close_stdout() -> None:

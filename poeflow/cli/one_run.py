@@ -8,6 +8,7 @@ from poeflow.cli.results import Output, listener
 from poeflow.engine.run import Outcome
 from poeflow.events import Event, Listener
 from poeflow.redact import Scrubber
+from poeflow.report.lasting import Lasting
 from poeflow.report.scrubbed import scrubbed
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
@@ -18,11 +19,15 @@ def run_one(
     checked: Checkup, given: RunOptions, output: Output, *, also: tuple[Listener, ...] = ()
 ) -> Outcome:
     """Run a flow to its end, `also` heard by others; nothing that is shown holds a secret."""
+    others = [Lasting(hear) for hear in also]
     with listener(output) as shown:
 
         def listen(event: Event) -> None:
-            for hear in (shown, *also):
+            for hear in (shown, *others):
                 hear(event)
 
+        def stop() -> str:
+            return given.stop() or (shown.reason_to_stop() if output == "jsonl" else "")
+
         heard = scrubbed(listen, Scrubber(*secrets_in(given.environ)))
-        return run_until_done(run_checked(checked, replace(given, listen=heard)))
+        return run_until_done(run_checked(checked, replace(given, listen=heard, stop=stop)))

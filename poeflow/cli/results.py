@@ -12,9 +12,9 @@ from typing import Literal, TextIO
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
 from poeflow.engine.run import Outcome
-from poeflow.events import Listener
 from poeflow.redact import visible
 from poeflow.report.jsonl import JsonLines
+from poeflow.report.lasting import Lasting
 from poeflow.report.plain import PlainReport
 from poeflow.report.workflow import fenced, inert_json
 
@@ -22,18 +22,25 @@ Output = Literal["text", "json", "jsonl", "github"]
 
 
 @contextlib.contextmanager
-def listener(output: Output) -> Iterator[Listener]:
-    """Yield what shows the run: live on a terminal that can, else as lines."""
+def listener(output: Output) -> Iterator[Lasting]:
+    """Yield what shows the run: live on a terminal that can, else as lines.
+
+    A log that breaks off is no failure. Events on stdout that nobody reads are: `OSError` is raised
+    when the run is over.
+    """
     if output == "jsonl":
-        yield JsonLines(sys.stdout)
+        events = Lasting(JsonLines(sys.stdout))
+        yield events
+        if events.error is not None:
+            raise events.error
     elif output != "github" and is_lively(sys.stderr):
         from poeflow.report.live import LiveReport
 
         color = not os.environ.get("NO_COLOR")
         with LiveReport(sys.stderr, SystemClock(), color=color) as report:
-            yield report
+            yield Lasting(report)
     else:
-        yield PlainReport(sys.stderr)
+        yield Lasting(PlainReport(sys.stderr))
 
 
 def is_lively(stream: TextIO) -> bool:

@@ -1,0 +1,74 @@
+"""Broken pipes, full disks and closed streams are ordinary: the run goes on, its work is kept."""
+
+import subprocess
+
+import pytest
+
+FLOW = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  first: {prompt: first}
+  second: {prompt: "then {{ steps.first.text }}"}
+  third: {prompt: "then {{ steps.second.text }}", output: {save: out.md}}
+"""
+
+
+@pytest.fixture
+def shell(online):
+    """Run a line of shell in the project, `poeflow` being the program."""
+    online.write("a.yaml", FLOW)
+
+    def run(line: str) -> subprocess.CompletedProcess[str]:
+        program = " ".join(online.command())
+        return subprocess.run(
+            ["bash", "-c", f'set -o pipefail; poeflow() {{ {program} "$@"; }}; {line}'],
+            cwd=online.folder,
+            env=online.env(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "poeflow run a.yaml 2>/dev/full >result",
+        "poeflow run a.yaml 2>&- >result",
+        "{ poeflow run a.yaml 2>&1 >result; echo $? >code; } | true; exit $(cat code)",
+        "poeflow run a.yaml --output github 2>/dev/full >result",
+    ],
+)
+def test_a_log_that_cannot_be_written_fails_no_run(shell, online, simulator, line):
+    done = shell(line)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert len(simulator.requests) == 3
+    result = (online.folder / "result").read_text()
+    assert result == (online.folder / "out.md").read_text()
+
+
+def test_a_result_that_cannot_be_written_is_said_and_the_work_is_kept(shell, online, simulator):
+    done = shell("poeflow run a.yaml >/dev/full")
+    assert done.returncode == 8
+    assert done.stderr.splitlines()[-1] == "error: no space left on device"
+    assert (online.folder / "out.md").exists()
+    assert online.run("run", "a.yaml").returncode == 0
+    assert len(simulator.requests) == 3
+
+
+def test_a_reader_that_has_enough_ends_the_run_quietly(shell, online, simulator):
+    done = shell("poeflow run a.yaml --output jsonl | head -n 1")
+    assert (done.returncode, done.stderr) == (141, "")
+    assert done.stdout.startswith('{"event": "run_started"')
+    assert len(simulator.requests) < 3, "nothing new is started for nobody"
+    assert online.run("run", "a.yaml").returncode == 0
+    assert len(simulator.requests) == 3, "what was paid for is kept"
+
+
+def test_a_process_without_streams_runs(shell, online):
+    assert shell("poeflow run a.yaml >&- 2>&-").returncode == 0
+    assert (online.folder / "out.md").exists()
