@@ -142,7 +142,7 @@ def _told(branch: Branch) -> str:
     parts = []
     if branch.tokens and not branch.said:
         parts.append(f"{branch.tokens:,} tokens")
-    if branch.retries:
+    if branch.retries and branch.state != "running":
         parts.append("1 retry" if branch.retries == 1 else f"{branch.retries:,} retries")
     if branch.files and branch.state != "running":
         parts.append(f"wrote {branch.path if branch.files == 1 else f'{branch.files:,} files'}")
