@@ -28,14 +28,14 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Json] | None = None
 
     @property
-    def outer_step(self) -> str:
-        """The step of the flow itself that the instance is of, or is used by."""
-        return re.split(r"[\[#/]", self.id, maxsplit=1)[0]
-
-    @property
     def is_current(self) -> bool:
         """Whether a run would change nothing."""
         return self.state in ("fresh", "skipped")
+
+
+def outer_step(instance: str) -> str:
+    """Return the step of the flow itself that an instance is of, or is used by."""
+    return re.split(r"[\[#/]", instance, maxsplit=1)[0]
 
 
 def step_of(instance: str) -> str:

@@ -14,17 +14,22 @@ from poeflow.report.workflow import inert
 
 def paint(lines: Iterable[Line], stream: TextIO) -> None:
     """Write `lines` to `stream`: stdout or stderr."""
-    is_colored = stream.isatty() and not os.environ.get("NO_COLOR")
+    shows = is_colored(stream)
     for line in lines:
-        text = "".join(_styled(*piece) for piece in line) if is_colored else plain(line)
+        text = "".join(_styled(*piece) for piece in line) if shows else plain(line)
         click.echo(text, file=stream)
+
+
+def is_colored(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal whose user wants colours."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[str]) -> None:
     """Write to stdout what there is to look up: for the eye on a terminal, elsewhere as `lines`."""
     marks = marks_for(sys.stdout)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        paint(sheet(marks, _width_of(sys.stdout)), sys.stdout)
+        paint(sheet(marks, width_of(sys.stdout)), sys.stdout)
     else:
         for line in lines:
             click.echo(inert(marks.shown(line)))
@@ -34,11 +39,11 @@ def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[st
 def conclude(text: str) -> None:
     """Write to stderr what it all comes to."""
     said = marks_for(sys.stderr).shown(text)
-    rows = wrapped(said, _width_of(sys.stderr)) if sys.stderr.isatty() else [said]
+    rows = wrapped(said, width_of(sys.stderr)) if sys.stderr.isatty() else [said]
     paint((((row, "bold"),) for row in rows), sys.stderr)
 
 
-def _width_of(stream: TextIO) -> int:
+def width_of(stream: TextIO) -> int:
     """Return how many cells a line on the terminal behind `stream` may have."""
     try:
         return max(os.get_terminal_size(stream.fileno()).columns - 1, 1)
@@ -48,5 +53,11 @@ def _width_of(stream: TextIO) -> int:
 
 def _styled(text: str, style: str) -> str:
     words = set(style.split())
-    color = next(iter(words - {"bold", "dim"}), None)
-    return click.style(text, fg=color, bold="bold" in words or None, dim="dim" in words or None)
+    color = next(iter(words - {"bold", "dim", "strike"}), None)
+    return click.style(
+        text,
+        fg=color,
+        bold="bold" in words or None,
+        dim="dim" in words or None,
+        strikethrough="strike" in words or None,
+    )

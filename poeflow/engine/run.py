@@ -16,7 +16,7 @@ from poeflow.engine.result import StepResult
 from poeflow.engine.toolboxes import Toolboxes
 from poeflow.errors import PoeflowError, most_serious
 from poeflow.events import RunFinished, RunStarted
-from poeflow.facts import Fact
+from poeflow.facts import Fact, outer_step
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> 
     blocked = {fact.id for fact in course.facts.values() if fact.state == "unknown"}
     position = {step: index for index, step in enumerate(plan.file.flow.steps)}
     return (
-        *sorted(course.facts.values(), key=lambda fact: position[fact.outer_step]),
+        *sorted(course.facts.values(), key=lambda fact: position[outer_step(fact.id)]),
         *(
             Fact(id=name, state="stale", reasons=("it is not in the flow any more",))
             for name in gone

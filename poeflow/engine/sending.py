@@ -55,10 +55,10 @@ class Sender:
         if provider.client is None:
             raise no_key("this step was never answered before", settings.provider, provider)
         self._means.answers.check_space()
-        sent = RequestSent(at=self._elapsed(), step=asked.step, model=asked.request.model)
-        self._means.listen(sent)
         retries: list[str] = []
         number = await self._record(asked)
+        sent = RequestSent(at=self._elapsed(), step=asked.step, model=asked.request.model)
+        self._means.listen(sent)
         try:
             completion = await provider.client.ask(
                 asked.request,

@@ -9,13 +9,13 @@ from poeflow.bots import Bot, Parameter
 from poeflow.catalogue import USD_PER_POINT
 from poeflow.digest import encode_json
 from poeflow.redact import visible
+from poeflow.report.tables import aligned
 
 _HEAD: Final = (
     "name", "takes -> gives", "context", "$/M in", "$/M out", "$/request", "parameters"
 )  # fmt: skip
 _LEFT: Final = 2
 """So many columns hold words, the others numbers."""
-_GAP: Final = "  "
 _UNKNOWN: Final = "-"
 _MILLION: Final = 1_000_000
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
@@ -28,8 +28,7 @@ _LONGEST: Final = 100
 def table(bots: Iterable[Bot]) -> str:
     """Return one line for each bot below a head, columns aligned; what is not told is `-`."""
     rows = [_HEAD, *(_row(bot) for bot in bots)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(f"{_line(row, widths)}\n" for row in rows)
+    return "".join(f"{line}\n" for line in aligned(rows, words=_LEFT))
 
 
 def one(bot: Bot) -> str:
@@ -43,12 +42,6 @@ def one(bot: Bot) -> str:
     lines = [f"# {name:<{width}}  {_flat(text)}" for name, text in facts]
     lines.append(f"model: {_scalar(bot.name)}")
     return "\n".join([*lines, *_extra_body(bot.parameters or ())]) + "\n"
-
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    words = (cell.ljust(width) for cell, width in zip(row[:_LEFT], widths, strict=False))
-    numbers = (cell.rjust(width) for cell, width in zip(row[_LEFT:], widths[_LEFT:], strict=True))
-    return _GAP.join([*words, *numbers])
 
 
 def _row(bot: Bot) -> tuple[str, ...]:

@@ -1,15 +1,14 @@
 """`poeflow models`: list the bots of the server, or show one, and keep the list for `check`."""
 
-import json
 import os
 from pathlib import Path
 from typing import Final, Literal, TypedDict, Unpack
 
 import click
-import msgspec
 
 from poeflow.bots import Bot
 from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
+from poeflow.cli.printing import print_json
 from poeflow.cli.values import environment
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
@@ -74,13 +73,16 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
     catalogue = _kept(project) if options["offline"] else _fetched(project, options)
     if name is not None:
         bot = _found(catalogue, name)
-        click.echo(_json(bot) if options["output"] == "json" else one(bot).encode(), nl=False)
+        if options["output"] == "json":
+            print_json(bot)
+        else:
+            click.echo(one(bot).encode(), nl=False)
         return
     _check_kind(catalogue, "takes", options["takes"])
     _check_kind(catalogue, "gives", options["gives"])
     bots = [bot for bot in catalogue.bots if _fits(bot, options)]
     if options["output"] == "json":
-        click.echo(_json(bots), nl=False)
+        print_json(bots)
         return
     if bots:
         click.echo(table(bots).encode(), nl=False)
@@ -140,10 +142,3 @@ def _fits(bot: Bot, options: _Options) -> bool:
         and (not options["takes"] or options["takes"] in _kinds(bot, "takes"))
         and (not options["gives"] or options["gives"] in _kinds(bot, "gives"))
     )
-
-
-def _json(shown: Bot | list[Bot]) -> bytes:
-    """Encode as JSON, with escapes for what could steer a terminal."""
-    text = msgspec.json.Encoder(decimal_format="number").encode(shown).decode()
-    safe = (c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-    return ("".join(safe) + "\n").encode()

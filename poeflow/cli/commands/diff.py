@@ -1,0 +1,53 @@
+"""`poeflow diff`: what changed between two runs, word by word."""
+
+import sys
+
+import click
+
+from poeflow.cli.painting import is_colored, width_of
+from poeflow.cli.past import Place, before, history_here, place_of
+from poeflow.cli.printing import print_json, print_lines
+from poeflow.records import InstanceRecord
+from poeflow.report.changes import change_lines, changed
+from poeflow.report.history import in_order
+from poeflow.report.marks import marks_for
+from poeflow.store.history import History
+
+
+@click.command()
+@click.argument("a", metavar="[A]", required=False)
+@click.argument("b", metavar="[B]", required=False)
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def diff(a: str | None, b: str | None, *, output: str) -> None:
+    """Say what changed between two runs: prompts, parameters and answers.
+
+    A and B are RUN[/STEP[@KEY]], as for `poeflow show`. Without B, A is compared with the run of
+    its flow before it; without both, the last run is.
+    """
+    history = history_here()
+    new = place_of(history, b or a or "last")
+    old = place_of(history, a) if a and b else _before(history, new)
+    found = list(changed(_instances(history, old), _instances(history, new)))
+    if output == "json":
+        print_json({"old": old.run.id, "new": new.run.id, "changed": found})
+        return
+    size = width_of(sys.stdout) if sys.stdout.isatty() else sys.maxsize
+    lines = change_lines(
+        found, width=size, is_colored=is_colored(sys.stdout), marks=marks_for(sys.stdout)
+    )
+    print_lines(lines)
+    if not found:
+        click.echo(f"runs {old.run.id} and {new.run.id} do not differ", err=True)
+
+
+def _before(history: History, new: Place) -> Place:
+    row = before(history, new.run)
+    named = None if new.instance is None else new.instance.id
+    found = [one for one in history.instances(row.id) if one.id == named]
+    return Place(run=row, instance=found[0] if found else None)
+
+
+def _instances(history: History, place: Place) -> tuple[InstanceRecord, ...]:
+    if place.instance is None:
+        return tuple(in_order(place.run, history.instances(place.run.id)))
+    return (place.instance,)

@@ -1,0 +1,77 @@
+"""`poeflow history`: the runs of a project, looked through, searched and pruned."""
+
+import time
+from pathlib import Path
+
+import click
+
+from poeflow.cli.past import history_here
+from poeflow.cli.printing import print_json, print_lines
+from poeflow.cli.targets import target_of
+from poeflow.durations import seconds
+from poeflow.errors import UsageError
+from poeflow.files import Project
+from poeflow.records import RunFilter
+from poeflow.report.history import table
+from poeflow.store.history import History
+from poeflow.store.workspace import Workspace
+
+
+@click.command()
+@click.argument("flow", required=False, type=click.Path(path_type=Path))
+@click.option("--since", metavar="DURATION", help="Only runs of the last 12h, 7d, ...")
+@click.option("--failed", is_flag=True, help="Only runs that failed.")
+@click.option("--search", metavar="TEXT", help="Only runs with these words in prompts or answers.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--prune", metavar="DURATION", help="Forget runs that are older, and list none.")
+@click.option("--keep", type=click.IntRange(0), help="Forget all but so many runs, and list none.")
+def history(
+    flow: Path | None,
+    *,
+    since: str | None,
+    failed: bool,
+    search: str | None,
+    limit: int,
+    output: str,
+    prune: str | None,
+    keep: int | None,
+) -> None:
+    """List the runs of this project, or of FLOW, the newest first.
+
+    `poeflow show RUN` looks at one, `poeflow diff` at what changed between two.
+    """
+    kept = history_here()
+    if prune is not None or keep is not None:
+        _forget(kept, prune, keep)
+        return
+    wanted = RunFilter(
+        flow=None if flow is None else target_of(flow).path,
+        since=None if since is None else time.time() - _seconds(since, "--since"),
+        state="failed" if failed else None,
+        text=search,
+        limit=limit,
+    )
+    rows = kept.runs(wanted)
+    if output == "json":
+        print_json(rows)
+    elif rows:
+        print_lines(table(rows))
+    else:
+        click.echo("no run fits", err=True)
+
+
+def _forget(kept: History, prune: str | None, keep: int | None) -> None:
+    project = Project.find(Path.cwd())
+    before = None if prune is None else time.time() - _seconds(prune, "--prune")
+    with Workspace(project, offline=False).hold():
+        gone = kept.prune(before=before, keep=keep)
+    click.echo(f"forgot {gone:,} run{'' if gone == 1 else 's'}", err=True)
+
+
+def _seconds(written: str, option: str) -> float:
+    days, is_days = written[:-1], written.endswith("d")
+    try:
+        return float(days) * 86_400 if is_days else seconds(written)
+    except ValueError:
+        raise UsageError(f"{option} {written}: no duration", hint="for example 12h or 7d") from None

@@ -1,0 +1,82 @@
+"""Which run of the history a command line means: `12`, `last`, `last~1`, with `/STEP[@KEY]`."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from poeflow.engine.selection import instance_id
+from poeflow.errors import UsageError
+from poeflow.files import Project
+from poeflow.records import InstanceRecord, RunFilter, RunRow
+from poeflow.spec.hints import one_of
+from poeflow.store.history import History
+from poeflow.store.workspace import Workspace
+
+_LAST: Final = re.compile(r"last(?:~([0-9]{1,6}))?")
+_SOME: Final = 1000
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A run, and an instance of it where one is named."""
+
+    run: RunRow
+    instance: InstanceRecord | None = None
+
+
+def history_here() -> History:
+    """Return the history of the project around the working folder. Raises `UsageError`."""
+    project = Project.find(Path.cwd())
+    history = History(Workspace(project, offline=False).history_path, told=_warn)
+    if not history.exists:
+        hint = "run a flow first"
+        raise UsageError(f"there is no history in {project.root}", hint=hint)
+    return history
+
+
+def place_of(history: History, written: str) -> Place:
+    """Return what `RUN[/STEP[@KEY]]` means. Raises `UsageError`."""
+    number, _, step = written.partition("/")
+    run = _run(history, number)
+    if not step:
+        return Place(run=run)
+    name = instance_id(step)
+    found = {one.id: one for one in history.instances(run.id)}
+    if name not in found:
+        message = f'run {run.id} has no instance "{step}"'
+        raise UsageError(message, hint=one_of(name, found))
+    return Place(run=run, instance=found[name])
+
+
+def before(history: History, run: RunRow) -> RunRow:
+    """Return the run of the same flow before this one. Raises `UsageError`."""
+    rows = history.runs(RunFilter(flow=run.record.flow, limit=_SOME))
+    earlier = [row for row in rows if row.id < run.id]
+    if not earlier:
+        message = f"{run.record.flow[2:]} was not run before run {run.id}"
+        raise UsageError(message, hint="poeflow history lists all runs")
+    return earlier[0]
+
+
+def _run(history: History, written: str) -> RunRow:
+    found = _LAST.fullmatch(written)
+    row: RunRow | None = None
+    if found is not None:
+        back = int(found[1] or 0)
+        rows = history.runs(RunFilter(limit=back + 1))
+        row = rows[back] if back < len(rows) else None
+    elif written.isdecimal() and len(written) < _DIGITS:
+        row = history.run(int(written))
+    if row is None:
+        hint = "a run is a number of `poeflow history`, last, or last~1 for the one before"
+        raise UsageError(f'there is no run "{written}"', hint=hint)
+    return row
+
+
+_DIGITS: Final = 18
+
+
+def _warn(message: str) -> None:
+    click.echo(f"warning: {message}", err=True)

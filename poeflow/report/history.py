@@ -1,0 +1,141 @@
+"""Runs of the history as people read them: many as a table, one with its instances."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from poeflow.digest import encode_json
+from poeflow.durations import spoken
+from poeflow.errors import EXIT_CLASSES
+from poeflow.facts import outer_step
+from poeflow.records import InstanceRecord, RunRow
+from poeflow.redact import visible
+from poeflow.report.lines import Line
+from poeflow.report.marks import Marks, Work
+from poeflow.report.tables import aligned
+
+_HEAD: Final = (
+    "run", "when", "flow", "result", "commit", "asked", "cached", "tokens", "USD", "took"
+)  # fmt: skip
+_WORDS: Final = 5
+_STYLES: Final = {"ok": "green", "unfinished": "yellow", "interrupted": "yellow"}
+_SHORT: Final = 8
+
+
+def table(rows: Sequence[RunRow]) -> Iterator[Line]:
+    """Yield a line for each run below a head, the newest first as they come."""
+    head, *lines = aligned([_HEAD, *map(_row, rows)], words=_WORDS)
+    yield ((head, "dim"),)
+    for row, line in zip(rows, lines, strict=True):
+        result = result_of(row)
+        before, _, after = line.partition(f"  {result}")
+        yield ((f"{before}  ", ""), (result, _STYLES.get(result, "red")), (after, ""))
+
+
+def run_lines(row: RunRow, instances: Sequence[InstanceRecord], marks: Marks) -> Iterator[Line]:
+    """Yield what there is to say of one run: itself, then a line for each of its instances."""
+    yield from headed(row)
+    if not instances:
+        return
+    yield ()
+    ordered = in_order(row, instances)
+    cells = aligned([_instance(one) for one in ordered], words=3)
+    for one, line in zip(ordered, cells, strict=True):
+        mark, style = marks.of(_work(one))
+        yield ((f"{mark} ", style), (marks.shown(line), ""))
+        if one.reason:
+            yield ((f"    {marks.shown(one.reason)}", "red" if one.status == "failed" else "dim"),)
+
+
+def in_order(row: RunRow, instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
+    """Return the instances of a run as its steps are ordered; those of one step as they ended."""
+    position = {step: index for index, step in enumerate(row.record.steps)}
+    last = len(position)
+    return sorted(instances, key=lambda one: position.get(outer_step(one.id), last))
+
+
+def headed(row: RunRow) -> Iterator[Line]:
+    """Yield which run it is: of what flow, when, on which commit, with which inputs."""
+    record, result = row.record, result_of(row)
+    simulated = " (simulated)" if record.simulated else ""
+    name = visible(f"run {row.id}: {record.flow[2:]}{simulated} ")
+    yield ((name, "bold"), (result, _STYLES.get(result, "red")))
+    commit = f", commit {_commit(row)}" if record.commit else ""
+    yield ((f"{when(record.started)}{commit}, poeflow {visible(record.version)}", "dim"),)
+    if row.end is not None:
+        yield ((_spent(row), "dim"),)
+    else:
+        yield (("it is at work, or was killed", "dim"),)
+    if record.inputs:
+        yield ((visible(f"inputs {encode_json(record.inputs).decode('utf-8', 'replace')}"), "dim"),)
+
+
+def when(seconds: float) -> str:
+    """Return a time as the user's clock shows it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def result_of(row: RunRow) -> str:
+    """Return how a run ended: `ok`, a class of failure, or that it did not end."""
+    return "unfinished" if row.end is None else EXIT_CLASSES.get(row.end.exit_code, "failed")
+
+
+def _row(row: RunRow) -> tuple[str, ...]:
+    end = row.end
+    return (
+        str(row.id),
+        when(row.record.started),
+        visible(row.record.flow[2:]) + (" (simulated)" if row.record.simulated else ""),
+        result_of(row),
+        _commit(row) or "-",
+        "-" if end is None else f"{end.asked:,}",
+        "-" if end is None else f"{end.cached:,}",
+        "-" if end is None else f"{end.tokens:,}",
+        "-" if end is None or end.cost_usd is None else f"{end.cost_usd:.4f}",
+        "-" if end is None else spoken(end.seconds),
+    )
+
+
+def _commit(row: RunRow) -> str:
+    if row.record.commit is None:
+        return ""
+    return visible(row.record.commit[:_SHORT]) + ("+" if row.record.is_dirty else "")
+
+
+def _spent(row: RunRow) -> str:
+    end = row.end
+    if end is None:
+        return ""
+    counts = {
+        "asked": end.asked,
+        "cached": end.cached,
+        "rendered": end.rendered,
+        "failed": end.failed,
+        "skipped": end.skipped,
+    }
+    told = [f"{count:,} {word}" for word, count in counts.items() if count]
+    told += [f"{end.requests:,} requests", f"{end.tokens:,} tokens", f"took {spoken(end.seconds)}"]
+    told += [] if end.cost_usd is None else [f"about {end.cost_usd:.4f} USD"]
+    return ", ".join(told)
+
+
+def _instance(one: InstanceRecord) -> tuple[str, ...]:
+    return (
+        visible(one.id).replace("\n", " "),
+        one.source or ("current" if one.status == "ok" else one.status),
+        visible(one.answered_by or one.model or "").replace("\n", " "),
+        tokens_of(one),
+        spoken(one.seconds) if one.seconds else "",
+    )
+
+
+def tokens_of(one: InstanceRecord) -> str:
+    """Return the tokens an instance used, as reported."""
+    counts = (one.prompt_tokens, one.completion_tokens)
+    return "" if None in counts else f"{counts[0]:,}+{counts[1]:,} tokens"
+
+
+def _work(one: InstanceRecord) -> Work:
+    if one.status != "ok":
+        return one.status
+    return "done" if one.source is not None else "current"
