@@ -1,6 +1,7 @@
 """Which run of the history a command line means: `12`, `last`, `last~1`, with `/STEP[@KEY]`."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +18,15 @@ from poeflow.store.workspace import Workspace
 
 _LAST: Final = re.compile(r"last(?:~([0-9]{1,6}))?")
 _SOME: Final = 1000
+_DIGITS: Final = 18
+_SHOWN: Final = 5
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A run, and an instance of it where one is named."""
+    """A run, and an instance of it where one is named: `instance` is None where it did not end."""
 
     run: RunRow
+    name: str | None = None
     instance: InstanceRecord | None = None
 
 
@@ -44,18 +48,38 @@ def place_of(history: History, written: str) -> Place:
         return Place(run=run)
     name = instance_id(step)
     found = {one.id: one for one in history.instances(run.id)}
-    if name not in found:
+    if name not in found and not history.requests(run.id, name):
         message = f'run {run.id} has no instance "{step}"'
-        raise UsageError(message, hint=one_of(name, found))
-    return Place(run=run, instance=found[name])
+        raise UsageError(message, hint=_keyed(step, found) or one_of(name, found))
+    return Place(run=run, name=name, instance=found.get(name))
+
+
+def with_result(history: History, one: InstanceRecord) -> InstanceRecord:
+    """Return an instance that was current with the result that an earlier run had of it."""
+    if one.text is not None or one.status != "ok" or one.fingerprint is None:
+        return one
+    made = history.made(one.fingerprint)
+    if made is None:
+        return one
+    return msgspec.structs.replace(
+        one,
+        model=made.model,
+        answered_by=made.answered_by,
+        request=made.request,
+        text=made.text,
+        reasoning=made.reasoning,
+        data=made.data,
+    )
 
 
 def before(history: History, run: RunRow) -> RunRow:
     """Return the run of the same flow before this one. Raises `UsageError`."""
-    rows = history.runs(RunFilter(flow=run.record.flow, limit=_SOME))
+    record = run.record
+    alike = RunFilter(flow=record.flow, simulated=record.simulated, limit=_SOME)
+    rows = history.runs(alike)
     earlier = [row for row in rows if row.id < run.id]
     if not earlier:
-        message = f"{run.record.flow[2:]} was not run before run {run.id}"
+        message = f"{record.flow[2:]} was not run before run {run.id}"
         raise UsageError(message, hint="poeflow history lists all runs")
     return earlier[0]
 
@@ -75,7 +99,14 @@ def _run(history: History, written: str) -> RunRow:
     return row
 
 
-_DIGITS: Final = 18
+def _keyed(step: str, found: Iterable[str]) -> str:
+    """Say how the instances of a step are named, where it has some."""
+    start = f"{step}["
+    named = (name for name in found if name.startswith(start) and name.endswith("]"))
+    keys = sorted(name[len(start) : -1] for name in named)
+    more = ", ..." if len(keys) > _SHOWN else ""
+    first = ", ".join(f"{step}@{key}" for key in keys[:_SHOWN])
+    return f"it has {first}{more}" if keys else ""
 
 
 def _warn(message: str) -> None:

@@ -48,6 +48,7 @@ class Chosen(Shared):
     output: Output
     junit: Path | None
     refresh: bool
+    failed: bool
     locked: bool
     env_file: Path | None
     wait: float
@@ -114,6 +115,7 @@ def run_options(checkups: Sequence[Checkup], options: Chosen) -> RunOptions:
     given = replace(
         shared_run_options(options),
         refresh=options["refresh"],
+        failed=options["failed"],
         wait=options["wait"],
         environ=environment(os.environ, options["env_file"]),
     )

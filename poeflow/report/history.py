@@ -18,23 +18,29 @@ _HEAD: Final = (
     "run", "when", "flow", "result", "commit", "asked", "cached", "tokens", "USD", "took"
 )  # fmt: skip
 _WORDS: Final = 5
-_STYLES: Final = {"ok": "green", "unfinished": "yellow", "interrupted": "yellow"}
+_STYLES: Final = {"ok": "green", "running": "cyan", "unfinished": "yellow", "interrupted": "yellow"}
 _SHORT: Final = 8
 
 
-def table(rows: Sequence[RunRow]) -> Iterator[Line]:
-    """Yield a line for each run below a head, the newest first as they come."""
-    head, *lines = aligned([_HEAD, *map(_row, rows)], words=_WORDS)
+def table(rows: Sequence[RunRow], *, running: int | None = None) -> Iterator[Line]:
+    """Yield a line for each run below a head, the newest first as they come.
+
+    `running` is the number of the one that is at work.
+    """
+    results = [result_of(row, is_running=row.id == running) for row in rows]
+    cells = [_row(row, result) for row, result in zip(rows, results, strict=True)]
+    head, *lines = aligned([_HEAD, *cells], words=_WORDS)
     yield ((head, "dim"),)
-    for row, line in zip(rows, lines, strict=True):
-        result = result_of(row)
+    for result, line in zip(results, lines, strict=True):
         before, _, after = line.partition(f"  {result}")
         yield ((f"{before}  ", ""), (result, _STYLES.get(result, "red")), (after, ""))
 
 
-def run_lines(row: RunRow, instances: Sequence[InstanceRecord], marks: Marks) -> Iterator[Line]:
+def run_lines(
+    row: RunRow, instances: Sequence[InstanceRecord], marks: Marks, *, is_running: bool
+) -> Iterator[Line]:
     """Yield what there is to say of one run: itself, then a line for each of its instances."""
-    yield from headed(row)
+    yield from headed(row, is_running=is_running)
     if not instances:
         return
     yield ()
@@ -54,9 +60,9 @@ def in_order(row: RunRow, instances: Iterable[InstanceRecord]) -> list[InstanceR
     return sorted(instances, key=lambda one: position.get(outer_step(one.id), last))
 
 
-def headed(row: RunRow) -> Iterator[Line]:
+def headed(row: RunRow, *, is_running: bool) -> Iterator[Line]:
     """Yield which run it is: of what flow, when, on which commit, with which inputs."""
-    record, result = row.record, result_of(row)
+    record, result = row.record, result_of(row, is_running=is_running)
     simulated = " (simulated)" if record.simulated else ""
     name = visible(f"run {row.id}: {record.flow[2:]}{simulated} ")
     yield ((name, "bold"), (result, _STYLES.get(result, "red")))
@@ -64,8 +70,8 @@ def headed(row: RunRow) -> Iterator[Line]:
     yield ((f"{when(record.started)}{commit}, poeflow {visible(record.version)}", "dim"),)
     if row.end is not None:
         yield ((_spent(row), "dim"),)
-    else:
-        yield (("it is at work, or was killed", "dim"),)
+    elif not is_running:
+        yield (("it was killed: it has no end", "dim"),)
     if record.inputs:
         yield ((visible(f"inputs {encode_json(record.inputs).decode('utf-8', 'replace')}"), "dim"),)
 
@@ -75,18 +81,20 @@ def when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def result_of(row: RunRow) -> str:
+def result_of(row: RunRow, *, is_running: bool) -> str:
     """Return how a run ended: `ok`, a class of failure, or that it did not end."""
-    return "unfinished" if row.end is None else EXIT_CLASSES.get(row.end.exit_code, "failed")
+    if row.end is None:
+        return "running" if is_running else "unfinished"
+    return EXIT_CLASSES.get(row.end.exit_code, "failed")
 
 
-def _row(row: RunRow) -> tuple[str, ...]:
+def _row(row: RunRow, result: str) -> tuple[str, ...]:
     end = row.end
     return (
         str(row.id),
         when(row.record.started),
         visible(row.record.flow[2:]) + (" (simulated)" if row.record.simulated else ""),
-        result_of(row),
+        result,
         _commit(row) or "-",
         "-" if end is None else f"{end.asked:,}",
         "-" if end is None else f"{end.cached:,}",

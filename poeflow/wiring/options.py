@@ -21,15 +21,15 @@ class RunOptions:
     `inputs` are typed values, `texts` those of a command line (they win and are read as the
     input's type asks), `inputs_file` a YAML or JSON file of values. Paths are relative to that
     file, else to `folder`. `refresh` asks again where an answer is stored, for the `steps` named or
-    for all; `force` replaces files that were edited; `offline` asks a simulator; `wait` is how many
-    seconds to wait for another run to end. `only` runs the steps named and takes what they need as
-    the last run left it, `until` runs them and all they need; of steps with many instances `first`
-    runs so many, and `key` those it matches, as in a shell. After a failure nothing new is started;
-    `keep_going` runs what does not need it, `fail_fast` does not even finish. `allow_tools` lets
-    the flow's own Python functions run. `limits` are the caller's own, of which the smallest
-    counts; `budget` is one that several runs share. `stop` is asked before anything new is
-    started, and gives the reason not to, else an empty text. `config` is the user's configuration,
-    None for the file they keep it in.
+    for all, `failed` for what failed in the last run; `force` replaces files that were edited;
+    `offline` asks a simulator; `wait` is how many seconds to wait for another run to end. `only`
+    runs the steps named and takes what they need as the last run left it, `until` runs them and all
+    they need; of steps with many instances `first` runs so many, and `key` those it matches, as in
+    a shell. After a failure nothing new is started; `keep_going` runs what does not need it,
+    `fail_fast` does not even finish. `allow_tools` lets the flow's own Python functions run.
+    `limits` are the caller's own, of which the smallest counts; `budget` is one that several runs
+    share. `stop` is asked before anything new is started, and gives the reason not to, else an
+    empty text. `config` is the user's configuration, None for the file they keep it in.
     """
 
     inputs: Mapping[str, Json] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class RunOptions:
     keep_going: bool = False
     fail_fast: bool = False
     refresh: bool = False
+    failed: bool = False
     steps: tuple[str, ...] = ()
     only: bool = False
     until: bool = False

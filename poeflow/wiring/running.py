@@ -19,7 +19,8 @@ from poeflow.wiring.selecting import selection_of
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     """Run a flow that was checked. Raises as `run` does."""
     made, planner = planned(found, options)
-    selection = selection_of(made, options)
+    workspace = Workspace(found.project, offline=options.offline)
+    selection = selection_of(made, options, workspace)
     checked, config = made.checked, user_config(found.project, options)
     is_allowed = options.allow_tools or config.allow_tools
     boxes = toolboxes(found.project, checked, is_allowed=is_allowed)
@@ -28,7 +29,6 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     if not options.offline:
         is_free = options.allow_unpriced or config.allow_unpriced
         budget.check_priced(made.models(), allow_unpriced=is_free)
-    workspace = Workspace(found.project, offline=options.offline)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(workspace.hold(wait=options.wait))
         lock = lock_of(workspace, made, options)

@@ -6,10 +6,13 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
+from poeflow.records import RunFilter
 from poeflow.simulator.server import Simulator
+from poeflow.store.history import History
 
 STEPS = 40
 KILLS = 6
@@ -74,3 +77,13 @@ def test_no_answered_step_is_asked_twice_and_no_file_is_torn(tmp_path):
         check=False,
     )
     assert (proven.returncode, proven.stderr) == (0, "a.yaml: current\n")
+    with History(tmp_path / ".poeflow" / "history.db", told=pytest.fail) as history:
+        runs = {run.id: run.end for run in history.runs(RunFilter())}
+        found = {number: history.requests(number) for number in runs}
+    assert runs[max(runs)] is not None
+    rows = [row for of in found.values() for row in of]
+    told = [row.record.request["body"]["messages"][-1]["content"] for row in rows]
+    assert Counter(asked) - Counter(told) == Counter(), "each was written down before it was sent"
+    unknown = {n: sum(row.answer is None for row in of) for n, of in found.items()}
+    assert all(count <= CONCURRENCY for count in unknown.values()), "more than was in flight"
+    assert all(runs[number] is None for number, count in unknown.items() if count)

@@ -1,6 +1,7 @@
 """`history`, `show` and `diff` as they are used on the command line."""
 
 import json
+import shutil
 import signal
 import subprocess
 
@@ -111,12 +112,33 @@ def test_runs_that_are_the_same_do_not_differ(past):
     assert (done.stdout, done.stderr) == ("", "runs 2 and 3 do not differ\n")
 
 
+def test_a_result_that_was_current_is_that_of_the_run_that_made_it(past):
+    shutil.rmtree(past.folder / ".poeflow" / "cache")
+    assert past.run("run", "a.yaml", "--max-requests", "0").returncode == 0
+    made, shown = (past.run("show", f"{run}/each@x").stdout for run in (2, 3))
+    assert "each[x]: current, nothing was done, GPT-5.2\n" in shown
+    answer = made.partition("-- answer --")[2].partition("\n\n")[0]
+    assert answer.strip()
+    assert f"-- user --\nsay x\n\n-- answer --{answer}" in shown
+    told = past.run("diff", "1/each@x", "3/each@x").stdout
+    assert told.startswith("each[x]\n  temperature: 0.5 -> 0.7\n  answer:\n")
+    assert past.run("diff", "2/each@x", "3/each@x").stdout == ""
+
+
+def test_a_simulated_run_is_compared_with_one_that_was_simulated(past):
+    assert past.run("run", "a.yaml", "--offline").returncode == 0
+    done = past.run("diff")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a.yaml was not run before run 3" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("show", "9"), 'there is no run "9"'),
         (("show", "last~7"), 'there is no run "last~7"'),
         (("show", "../../etc"), 'there is no run ".."'),
+        (("show", "last/each"), "it has each@x, each@y"),
         (("show", "last/daft"), 'did you mean "draft"?'),
         (("diff", "1"), "a.yaml was not run before run 1"),
         (("history", "b.yaml"), "no such file"),
@@ -143,14 +165,21 @@ def test_a_run_that_was_killed_left_a_request_of_unknown_outcome(online):
         assert running.stderr is not None
         with running.stderr as lines:
             assert any("asking" in line for line in lines)
+        assert online.run("history").stdout.splitlines()[1].split()[4] == "running"
+        assert online.run("show").stdout.startswith("run 1: a.yaml running\n")
         running.send_signal(signal.SIGKILL)
         running.communicate()
     done = online.run("show")
     told = done.stdout
     assert done.stderr == ""
     assert "run 1: a.yaml unfinished\n" in told
-    assert "it is at work, or was killed" in told
+    assert "it was killed: it has no end" in told
     assert "1 request of unknown outcome: draft" in told
+    assert online.run("history").stdout.splitlines()[1].split()[4] == "unfinished"
+    one = online.run("show", "last/draft").stdout
+    assert "draft: failed, GPT-5.2\nit has not ended\n" in one
+    assert "-- user --\non otters\n" in one
+    assert "outcome unknown: it may have been billed" in one
 
 
 def test_history_is_forgotten_on_demand(past):

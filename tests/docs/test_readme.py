@@ -37,7 +37,7 @@ def checkout(tmp_path):
 
 def test_every_kind_of_block_is_tried():
     assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python"}
-    assert (len(SET_UP), len(SHELL), len(PYTHON), len(FLOWS)) == (2, 6, 4, 1)
+    assert (len(SET_UP), len(SHELL), len(PYTHON), len(FLOWS)) == (2, 7, 4, 1)
 
 
 @pytest.mark.parametrize("block", SHELL)

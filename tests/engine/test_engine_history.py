@@ -108,3 +108,22 @@ def test_no_secret_reaches_the_history(bench, history):
     files = [p for p in (bench.folder / ".poeflow").iterdir() if p.name.startswith("history")]
     assert files
     assert all(key.encode() not in path.read_bytes() for path in files)
+
+
+def test_what_failed_in_the_last_run_is_asked_again(bench):
+    flow = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  good: {prompt: one}
+  bad: {for_each: [x, y], prompt: "{{ item }}", expect: [{contains: "\\"x\\""}]}
+"""
+    assert bench.run(flow, keep_going=True).exit_code == 1
+    assert len(bench.prompts()) == 3
+    bench.run(flow, keep_going=True)
+    assert len(bench.prompts()) == 3, "a stored answer is judged again, not asked again"
+    bench.run(flow, keep_going=True, failed=True)
+    assert bench.prompts()[3:] == ["y"]
+    bench.run(flow.replace(', expect: [{contains: "\\"x\\""}]', ""))
+    bench.run(flow.replace(', expect: [{contains: "\\"x\\""}]', ""), failed=True)
+    assert len(bench.prompts()) == 4, "nothing failed in the last run"

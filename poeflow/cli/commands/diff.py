@@ -1,11 +1,12 @@
 """`poeflow diff`: what changed between two runs, word by word."""
 
 import sys
+from collections.abc import Iterator
 
 import click
 
 from poeflow.cli.painting import is_colored, width_of
-from poeflow.cli.past import Place, before, history_here, place_of
+from poeflow.cli.past import Place, before, history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
 from poeflow.records import InstanceRecord
 from poeflow.report.changes import change_lines, changed
@@ -27,7 +28,7 @@ def diff(a: str | None, b: str | None, *, output: str) -> None:
     history = history_here()
     new = place_of(history, b or a or "last")
     old = place_of(history, a) if a and b else _before(history, new)
-    found = list(changed(_instances(history, old), _instances(history, new)))
+    found = list(changed(*_compared(history, old, new)))
     if output == "json":
         print_json({"old": old.run.id, "new": new.run.id, "changed": found})
         return
@@ -42,12 +43,20 @@ def diff(a: str | None, b: str | None, *, output: str) -> None:
 
 def _before(history: History, new: Place) -> Place:
     row = before(history, new.run)
-    named = None if new.instance is None else new.instance.id
-    found = [one for one in history.instances(row.id) if one.id == named]
-    return Place(run=row, instance=found[0] if found else None)
+    found = [one for one in history.instances(row.id) if one.id == new.name]
+    return Place(run=row, name=new.name, instance=found[0] if found else None)
 
 
-def _instances(history: History, place: Place) -> tuple[InstanceRecord, ...]:
-    if place.instance is None:
-        return tuple(in_order(place.run, history.instances(place.run.id)))
-    return (place.instance,)
+def _compared(history: History, *places: Place) -> Iterator[list[InstanceRecord]]:
+    """Yield the instances of each, with their results where they are not of the same request."""
+    found = [_instances(history, place) for place in places]
+    requests = [{one.id: one.fingerprint for one in instances} for instances in found]
+    same = {name for name, request in requests[0].items() if requests[1].get(name) == request}
+    for instances in found:
+        yield [one if one.id in same else with_result(history, one) for one in instances]
+
+
+def _instances(history: History, place: Place) -> list[InstanceRecord]:
+    if place.name is None:
+        return in_order(place.run, history.instances(place.run.id))
+    return [] if place.instance is None else [place.instance]

@@ -24,8 +24,13 @@ from poeflow.store.workspace import Workspace
 @click.option("--search", metavar="TEXT", help="Only runs with these words in prompts or answers.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--prune", metavar="DURATION", help="Forget runs that are older, and list none.")
-@click.option("--keep", type=click.IntRange(0), help="Forget all but so many runs, and list none.")
+@click.option("--prune", metavar="DURATION", help="Forget runs older than 30d, 12h, ...")
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Forget all but the newest N; with --prune they stay however old they are.",
+)
 def history(
     flow: Path | None,
     *,
@@ -56,7 +61,7 @@ def history(
     if output == "json":
         print_json(rows)
     elif rows:
-        print_lines(table(rows))
+        print_lines(table(rows, running=kept.running()))
     else:
         click.echo("no run fits", err=True)
 

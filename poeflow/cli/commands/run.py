@@ -47,6 +47,7 @@ Examples:
 @click.option(
     "--refresh", is_flag=True, help="Ask again where an answer is stored: all, or the steps named."
 )
+@click.option("--failed", is_flag=True, help="Ask again what failed in the last run.")
 @click.option("--locked", is_flag=True, help="Send nothing; fail if anything is not current.")
 @click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
 @click.option(

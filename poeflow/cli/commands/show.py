@@ -1,12 +1,16 @@
 """`poeflow show`: one run of the history, or one instance of it."""
 
 import sys
+from collections.abc import Iterator, Sequence
 
 import click
 
-from poeflow.cli.past import history_here, place_of
+from poeflow.cli.past import history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
+from poeflow.facts import step_of
+from poeflow.records import InstanceRecord, RequestRow
 from poeflow.report.history import headed, run_lines
+from poeflow.report.lines import Line
 from poeflow.report.marks import marks_for
 from poeflow.report.shown_instance import instance_lines
 
@@ -21,19 +25,43 @@ def show(run: str, *, output: str) -> None:
     """
     history = history_here()
     place = place_of(history, run)
-    instances = history.instances(place.run.id)
-    named = None if place.instance is None else place.instance.id
-    requests = history.requests(place.run.id, named)
-    if output == "json":
-        shown = instances if place.instance is None else (place.instance,)
-        print_json({"run": place.run, "instances": shown, "requests": requests})
-    elif place.instance is None:
-        print_lines(run_lines(place.run, instances, marks_for(sys.stdout)))
-        waiting = [row for row in requests if row.answer is None]
-        if waiting:
-            names = ", ".join(dict.fromkeys(row.record.instance for row in waiting))
-            count = len(waiting)
-            told = f"{count} request{'' if count == 1 else 's'} of unknown outcome: {names}"
-            print_lines([(), ((marks_for(sys.stdout).shown(told), "yellow"),)])
+    is_running = place.run.end is None and history.running() == place.run.id
+    requests = history.requests(place.run.id, place.name)
+    if place.name is None:
+        instances = history.instances(place.run.id)
     else:
-        print_lines([*headed(place.run), (), *instance_lines(place.instance, requests)])
+        instances = (with_result(history, place.instance),) if place.instance else ()
+    if output == "json":
+        print_json({"run": place.run, "instances": instances, "requests": requests})
+    elif place.name is None:
+        print_lines(run_lines(place.run, instances, marks_for(sys.stdout), is_running=is_running))
+        print_lines(_waiting(requests))
+    else:
+        one = instances[0] if instances else _unfinished(place.name, requests)
+        head = headed(place.run, is_running=is_running)
+        print_lines([*head, (), *instance_lines(one, requests)])
+
+
+def _waiting(requests: Sequence[RequestRow]) -> Iterator[Line]:
+    """Yield what is not known to have been answered."""
+    waiting = [row for row in requests if row.answer is None]
+    if waiting:
+        names = ", ".join(dict.fromkeys(row.record.instance for row in waiting))
+        count = len(waiting)
+        told = f"{count} request{'' if count == 1 else 's'} of unknown outcome: {names}"
+        yield ()
+        yield ((marks_for(sys.stdout).shown(told), "yellow"),)
+
+
+def _unfinished(name: str, requests: Sequence[RequestRow]) -> InstanceRecord:
+    """Return what is known of an instance that did not end: the request it began with."""
+    first = requests[0].record
+    return InstanceRecord(
+        id=name,
+        step=step_of(name),
+        status="failed",
+        reason="it has not ended",
+        model=first.model,
+        fingerprint=first.fingerprint,
+        request=first.request,
+    )
