@@ -1,13 +1,14 @@
 """`history`, `show` and `diff` as they are used on the command line."""
 
 import json
-import shutil
 import signal
 import subprocess
 
 import pytest
 
+from poeflow.records import InstanceRecord, RunEnd, RunRecord
 from poeflow.simulator.server import Simulator
+from poeflow.store.history import History
 
 FLOW = """\
 poeflow: 1
@@ -18,6 +19,7 @@ steps:
   each: {for_each: [x, y], prompt: "say {{ item }}"}
   page: {render: "<{{ steps.draft.text }}>"}
 """
+RUN = RunRecord(flow="//a.yaml", name="a", started=1.0, simulated=False, version="1")
 
 
 @pytest.fixture
@@ -112,17 +114,32 @@ def test_runs_that_are_the_same_do_not_differ(past):
     assert (done.stdout, done.stderr) == ("", "runs 2 and 3 do not differ\n")
 
 
-def test_a_result_that_was_current_is_that_of_the_run_that_made_it(past):
-    shutil.rmtree(past.folder / ".poeflow" / "cache")
-    assert past.run("run", "a.yaml", "--max-requests", "0").returncode == 0
-    made, shown = (past.run("show", f"{run}/each@x").stdout for run in (2, 3))
-    assert "each[x]: current, nothing was done, GPT-5.2\n" in shown
-    answer = made.partition("-- answer --")[2].partition("\n\n")[0]
-    assert answer.strip()
-    assert f"-- user --\nsay x\n\n-- answer --{answer}" in shown
-    told = past.run("diff", "1/each@x", "3/each@x").stdout
-    assert told.startswith("each[x]\n  temperature: 0.5 -> 0.7\n  answer:\n")
-    assert past.run("diff", "2/each@x", "3/each@x").stdout == ""
+def test_a_result_that_was_current_is_that_of_the_run_that_made_it(desk):
+    otters, seals = (
+        InstanceRecord(
+            id="draft",
+            step="draft",
+            status="ok",
+            source="asked",
+            model="A",
+            fingerprint=topic,
+            request={"body": {"messages": [{"role": "user", "content": f"on {topic}"}]}},
+            text=f"They are {topic}.",
+        )
+        for topic in ("otters", "seals")
+    )
+    current = InstanceRecord(id="draft", step="draft", status="ok", fingerprint="seals")
+    with History(desk.folder / ".poeflow" / "history.db", told=pytest.fail) as history:
+        for one in (otters, seals, current):
+            recorder = history.begin(RUN)
+            recorder.instance(one)
+            recorder.ended(RunEnd(exit_code=0, seconds=1.0))
+    shown = desk.run("show", "3/draft").stdout
+    assert "draft: current, nothing was done, A\n" in shown
+    assert "-- user --\non seals\n\n-- answer --\nThey are seals.\n" in shown
+    prompt, answer = "on [-otters-]{+seals+}", "They are [-otters-]{+seals+}."
+    told = f"draft\n  prompt:\n    {prompt}\n  answer:\n    {answer}\n"
+    assert [desk.run("diff", old, "3").stdout for old in ("1", "2")] == [told, ""]
 
 
 def test_a_simulated_run_is_compared_with_one_that_was_simulated(past):
