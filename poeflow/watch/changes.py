@@ -82,6 +82,7 @@ class Inbox:
 
     async def next(self, within: float) -> Item | None:
         """Return the next item, None where there is none within so many seconds."""
+        await asyncio.sleep(0)  # or a Ctrl-C that is due already is taken for the timeout
         try:
             async with asyncio.timeout(within):
                 item = await self._items.get()

@@ -10,7 +10,7 @@ from poeflow.clock import Clock
 from poeflow.digest import sha256_of_json
 from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan
-from poeflow.errors import DiskError, StaleError
+from poeflow.errors import StaleError
 from poeflow.events import Listener, Warned
 from poeflow.store.lockfile import LockFile
 from poeflow.store.workspace import Workspace
@@ -58,8 +58,9 @@ async def kept_up(
         yield
     finally:
         writing.cancel()
-        with contextlib.suppress(asyncio.CancelledError, DiskError):
-            await writing
+        await asyncio.wait([writing])
+        if not writing.cancelled():
+            writing.exception()  # a disk that is full is told when the whole lock is written
     lock.write(memory.lock(inputs))
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,18 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SET_UP = [text for kind, text in BLOCKS if kind == "sh" and "-m venv" in text]
-SHELL = [text for kind, text in BLOCKS if kind == "sh" and "-m venv" not in text]
+LASTING = {
+    "poeflow watch": "watching ",
+    "poeflow view": "listening ",
+    "poeflow simulate": "listening ",
+}
+"""Commands that go on until they are stopped, and what they say when they are ready."""
+SHELL = [
+    text
+    for kind, text in BLOCKS
+    if kind == "sh" and "-m venv" not in text and not text.startswith(tuple(LASTING))
+]
+LONG = [text for kind, text in BLOCKS if kind == "sh" and text.startswith(tuple(LASTING))]
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 FLOWS = [text for kind, text in BLOCKS if kind == "yaml"]
 
@@ -37,7 +49,7 @@ def checkout(tmp_path):
 
 def test_every_kind_of_block_is_tried():
     assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python"}
-    assert (len(SET_UP), len(SHELL), len(PYTHON), len(FLOWS)) == (2, 7, 4, 1)
+    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 7, 1, 4, 1)
 
 
 @pytest.mark.parametrize("block", SHELL)
@@ -52,6 +64,26 @@ def test_shell_blocks_run(checkout, block):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", LONG)
+def test_what_goes_on_until_it_is_stopped_starts(checkout, block):
+    folder, environ = checkout
+    ready = next(said for command, said in LASTING.items() if block.startswith(command))
+    running = subprocess.Popen(
+        ["bash", "-c", f"exec {block}"],
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert running.stdout is not None
+    with running.stdout as lines:
+        assert any(line.startswith(ready) for line in lines)
+        running.send_signal(signal.SIGINT)
+        lines.read()
+    assert running.wait(timeout=10) == 130
 
 
 @pytest.mark.parametrize("block", PYTHON)
