@@ -50,3 +50,9 @@ def step_of(instance: str) -> str:
     if closed > at:
         return instance[: closed + 2] + step_of(instance[closed + 2 :])
     return instance[:at]
+
+
+def instance_id(step: str) -> str:
+    """Return the id of what the command line calls `STEP@KEY`."""
+    name, separator, key = step.partition("@")
+    return f"{name}[{key}]" if separator else name

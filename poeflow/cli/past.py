@@ -8,8 +8,8 @@ from typing import Final
 import click
 import msgspec
 
-from poeflow.engine.selection import instance_id
 from poeflow.errors import UsageError
+from poeflow.facts import instance_id
 from poeflow.files import Project
 from poeflow.records import InstanceRecord, RunFilter, RunRow
 from poeflow.spec.hints import one_of

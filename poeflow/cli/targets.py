@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from poeflow.engine.selection import instance_id
 from poeflow.errors import UsageError
+from poeflow.facts import instance_id
 from poeflow.files import Project
 from poeflow.spec.hints import did_you_mean
 

@@ -57,12 +57,6 @@ def is_among(name: str, selected: Collection[str]) -> bool:
     )
 
 
-def instance_id(step: str) -> str:
-    """Return the id of what the command line calls `STEP@KEY`."""
-    name, separator, key = step.partition("@")
-    return f"{name}[{key}]" if separator else name
-
-
 def check_steps(plan: Plan, selected: Collection[str]) -> None:
     """Raise `UsageError` where one of those selected is not in the flow."""
     for one in selected:
