@@ -21,11 +21,13 @@ COMMANDS: Final = {
     "init": "Write a first flow to start from.",
     "models": "List the bots, or show one with its parameters.",
     "plan": "Say what a run would do and why, and send nothing.",
+    "report": "Write a run as one HTML file.",
     "run": "Run flows.",
     "schema": "Print the JSON Schema of flow files.",
     "show": "Show a run, or one of its answers.",
     "simulate": "Serve a local stand-in for Poe.",
     "status": "Say of every step whether it is current.",
+    "view": "Look at runs in a browser.",
     "watch": "Run flows, and again what a change makes stale.",
 }
 EPILOG: Final = """\b

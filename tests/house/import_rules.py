@@ -12,6 +12,7 @@ THIRD_PARTY = {
     "templates": {"jinja2", "yaml"},
     "simulator": {"h11", "jinja2"},
     "report": {"rich"},
+    "view": {"jinja2", "markdown_it", "markupsafe", "starlette", "uvicorn"},
     "watch": {"watchfiles"},
     "cli": {"click", "dotenv"},
 }
@@ -33,6 +34,7 @@ LATE = {
 OURS_LATE = {
     ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
     ("poeflow.cli.start", "poeflow.cli.main"),
+    ("poeflow.cli.commands.view", "poeflow.view.server"),  # starlette and uvicorn are an extra
     ("poeflow.cli.results", "poeflow.report.live"),  # rich is only for a terminal
     ("poeflow.wiring.providers", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
 }
