@@ -52,6 +52,12 @@ def step_of(instance: str) -> str:
     return instance[:at]
 
 
+def key_of(instance: str) -> str | None:
+    """Return the key of an instance, None where its step runs once."""
+    rest = instance[len(step_of(instance)) :]
+    return rest[1 : rest.rindex("]")] if rest.startswith("[") else None
+
+
 def instance_id(step: str) -> str:
     """Return the id of what the command line calls `STEP@KEY`."""
     name, separator, key = step.partition("@")

@@ -8,7 +8,7 @@ from poeflow.client.answers import Completion
 from poeflow.digest import Json
 from poeflow.engine.result import StepResult, UnexpectedError
 from poeflow.errors import EXIT_CLASSES, PoeflowError
-from poeflow.facts import step_of
+from poeflow.facts import key_of, step_of
 from poeflow.records import AnswerRecord, InstanceRecord, Recorder, RequestRecord, RunEnd
 from poeflow.redact import Scrubber, masked
 
@@ -69,6 +69,7 @@ def failed(name: str, error: PoeflowError, *, began: float, seconds: float) -> I
     record = InstanceRecord(
         id=name,
         step=step_of(name),
+        key=key_of(name),
         status="failed",
         reason=str(error),
         error_class=EXIT_CLASSES[error.exit_code],
@@ -79,13 +80,25 @@ def failed(name: str, error: PoeflowError, *, began: float, seconds: float) -> I
 
 
 def skipped(name: str, reason: str, *, at: float) -> InstanceRecord:
-    return InstanceRecord(id=name, step=step_of(name), status="skipped", reason=reason, began=at)
+    return InstanceRecord(
+        id=name,
+        step=step_of(name),
+        key=key_of(name),
+        status="skipped",
+        reason=reason,
+        began=at,
+    )
 
 
 def current(name: str, fingerprint: str | None, *, at: float) -> InstanceRecord:
     """Return the record of an instance that the lock alone proves: nothing was done for it."""
     return InstanceRecord(
-        id=name, step=step_of(name), status="ok", fingerprint=fingerprint, began=at
+        id=name,
+        step=step_of(name),
+        key=key_of(name),
+        status="ok",
+        fingerprint=fingerprint,
+        began=at,
     )
 
 
