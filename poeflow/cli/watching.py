@@ -23,8 +23,11 @@ REQUESTS: Final = 200
 """How many requests a session sends where nobody said how many."""
 
 
-async def session(arguments: Sequence[str], options: Shared) -> None:
-    """Watch the flows named until the user quits. Raises `UsageError` or `AccountError`."""
+async def session(arguments: Sequence[str], options: Shared, *, views: bool) -> None:
+    """Watch the flows named until the user quits, with `views` on pages that follow them too.
+
+    Raises `UsageError` or `AccountError`.
+    """
     given = _limited(options)
     chosen = selections(arguments)
     check_selection(chosen, given, refreshes=False)
@@ -42,6 +45,11 @@ async def session(arguments: Sequence[str], options: Shared) -> None:
     work = Work(lambda: shared_run_options(given), budget=budget, screen=screen, clock=clock)
     async with contextlib.AsyncExitStack() as stack:
         inbox = await stack.enter_async_context(Inbox(on_fault=screen.unwatched))
+        if views:
+            from poeflow.cli.pages import served
+
+            serving = await stack.enter_async_context(served(targets[0].project))
+            screen.say(f"pages at {serving.address}")
         has_keys = stack.enter_context(wishes(inbox.put))
         screen.say(_greeting(targets, given["max_requests"], has_keys=has_keys))
         await Session(watched, work, source=inbox, screen=screen, clock=clock).serve()

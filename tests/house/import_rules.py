@@ -34,7 +34,8 @@ LATE = {
 OURS_LATE = {
     ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
     ("poeflow.cli.start", "poeflow.cli.main"),
-    ("poeflow.cli.commands.view", "poeflow.view.server"),  # starlette and uvicorn are an extra
+    ("poeflow.cli.pages", "poeflow.view.server"),  # starlette and uvicorn are an extra
+    ("poeflow.cli.watching", "poeflow.cli.pages"),  # only --view shows pages
     ("poeflow.cli.results", "poeflow.report.live"),  # rich is only for a terminal
     ("poeflow.wiring.providers", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
 }

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from poeflow.cli.commands.view import shown_of
+from poeflow.cli.pages import shown_of
 from poeflow.cli.past import history_here, place_of
 from poeflow.errors import UsageError
 from poeflow.files import Project, atomic_write

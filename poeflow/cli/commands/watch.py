@@ -19,11 +19,12 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("flows", nargs=-1, required=True, metavar="FLOW[:STEP[@KEY]]...")
 @shared_options
-def watch(flows: tuple[str, ...], **options: Unpack[Shared]) -> None:
+@click.option("--view", "views", is_flag=True, help="Serve pages that follow the session, too.")
+def watch(flows: tuple[str, ...], *, views: bool, **options: Unpack[Shared]) -> None:
     """Run flows, and run again what is stale whenever a file they read changes.
 
     Limits are those of the whole session, which sends 200 requests at most where nothing else is
     said. Shown are the answers that changed, word by word; what is asked already is never cut
     short by a change. On a terminal: r runs again, f asks everything again, p pauses, q quits.
     """
-    run_until_done(session(flows, options))
+    run_until_done(session(flows, options, views=views))

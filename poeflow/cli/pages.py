@@ -1,0 +1,69 @@
+"""The pages of a project's history, for the commands that serve or write them."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final, cast
+
+import click
+
+from poeflow.bots import Pricing
+from poeflow.catalogue import kept
+from poeflow.cli.failures import secrets_in
+from poeflow.cli.past import with_result
+from poeflow.errors import UsageError
+from poeflow.files import Project
+from poeflow.records import InstanceRecord
+from poeflow.redact import Scrubber, masked
+from poeflow.store.history import History
+from poeflow.store.workspace import Workspace
+from poeflow.view.pictures import Pictures
+from poeflow.view.scrubbed import ScrubbedRecords
+from poeflow.view.shown import Shown
+
+if TYPE_CHECKING:
+    from poeflow.view.server import Serving
+
+_EXTRA: Final = ("starlette", "uvicorn")
+
+
+@contextlib.asynccontextmanager
+async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]:
+    """Serve the pages of a project while the block lasts, on this machine alone.
+
+    Raises `UsageError` where the port cannot be taken or the extra `ui` is not installed.
+    """
+    try:
+        from poeflow.view.server import serve
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        hint = "pip install 'poeflow[ui]'"
+        raise UsageError("the pages need starlette and uvicorn", hint=hint) from None
+    with History(Workspace(project, offline=False).history_path, told=_warn) as history:
+        async with serve(shown_of(project, history), port=port) as serving:
+            yield serving
+
+
+def shown_of(project: Project, history: History) -> Shown:
+    """Return what pages show of a project, with the secrets of the environment masked."""
+    scrubber = Scrubber(*secrets_in(os.environ))
+    bots = kept(project)[0]
+
+    def price(model: str) -> Pricing | None:
+        bot = bots.find(model) if bots is not None else None
+        return bot.pricing if bot is not None else None
+
+    def completed(record: InstanceRecord) -> InstanceRecord:
+        return cast("InstanceRecord", masked(with_result(history, record), scrubber))
+
+    return Shown(
+        records=ScrubbedRecords(history, scrubber),
+        pictures=Pictures(project, Workspace(project, offline=True).outputs()),
+        prices=price,
+        completed=completed,
+    )
+
+
+def _warn(message: str) -> None:
+    click.echo(f"warning: {message}", err=True)
