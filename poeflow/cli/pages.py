@@ -36,7 +36,7 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
     try:
         from poeflow.view.server import serve
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         hint = "pip install 'poeflow[ui]'"
         raise UsageError("the pages need starlette and uvicorn", hint=hint) from None
