@@ -81,8 +81,8 @@ def test_schema_prints_the_contract(desk):
         (("run", "nope.yaml"), "error: nope.yaml: no such file"),
         (("run", "."), "error: . is a folder"),
         (
-            ("run", "a.yaml", "--ofline"),
-            "error: no such option '--ofline'. Did you mean '--offline'?",
+            ("run", "a.yaml", "--offlin"),
+            "error: no such option '--offlin'. Did you mean '--offline'?",
         ),
         (("check", "*.nothing"), "error: *.nothing: nothing matches"),
     ],
