@@ -68,6 +68,8 @@ class Guard:
             return _refused(403, "this server is asked by another name than its own")
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("nothing can be changed here\n", 405, {"allow": "GET, HEAD"})
+        if path == "/favicon.ico":  # browsers ask for it where an answer is no page
+            return Response(status_code=204)
         if self._opens(path, scope["method"]):
             return RedirectResponse(f"{self.root}/", 303)
         first, slash, rest = path[1:].partition("/")

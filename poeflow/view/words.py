@@ -53,7 +53,10 @@ def usd(amount: float | None) -> str:
 
 
 def took(seconds: float | None) -> str:
-    return _UNKNOWN if seconds is None else spoken(seconds)
+    """Return a duration; what took no time to speak of is told in milliseconds."""
+    if seconds is None:
+        return _UNKNOWN
+    return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.1 else spoken(seconds)
 
 
 def size(characters: int) -> str:

@@ -43,6 +43,8 @@ def test_json_is_indented_and_what_is_too_deep_is_said():
         (words.usd(12.345), "$12.35"),
         (words.took(None), "–"),
         (words.took(75.0), "1 min 15 s"),
+        (words.took(0.02), "20 ms"),
+        (words.took(0.0), "0.0 s"),
         (words.size(1), "1 character"),
         (words.size(1200), "1,200 characters"),
         (words.moment(1_790_000_000, UTC), "2026-09-21 14:13:20 UTC"),

@@ -4,6 +4,7 @@ import asyncio
 import struct
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from poeflow.digest import sha256_of, sha256_of_json
@@ -119,7 +120,8 @@ def keep(
         else:
             recorder.close()
 
-    asyncio.run(play())
+    with ThreadPoolExecutor(1) as thread:  # a test may have a loop of its own
+        thread.submit(asyncio.run, play()).result()
 
 
 def sent(one: InstanceRecord, *, retries: tuple[str, ...] = (), **more) -> tuple:
