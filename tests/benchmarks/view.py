@@ -31,11 +31,6 @@ PAGES = {
     "an instance": "runs/1/9",
     "itself compared": "compare?a=1&b=1",
 }
-    "the list": "",
-    "the run": "runs/1",
-    "its step": "runs/1/steps/2",
-    "an instance": "runs/1/9",
-}
 
 
 def tell(line: str) -> None:
