@@ -48,6 +48,7 @@ class _Report:
     def __init__(self, row: RunRow, shown: Shown) -> None:
         self._shown = shown
         self._picture_room = _MOST_PICTURES
+        self._missing: set[str] = set()
         self._raw_room = _MOST_RAW
         self._requests: dict[str, list[RequestRow]] = {}
         for request in shown.records.requests(row.id):
@@ -65,7 +66,11 @@ class _Report:
             yield replace(view, sent=tuple(map(self._fitting, view.sent)))
 
     def _place(self, one: Numbered, digest: str) -> str | None:
+        if digest in self._missing:
+            return None
         found = self._shown.pictures.find(digest, paths_of(one.record, digest))
+        if found is None:
+            self._missing.add(digest)
         if found is None or len(found.data) > self._picture_room:
             return None
         self._picture_room -= len(found.data)

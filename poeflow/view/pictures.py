@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
@@ -36,18 +36,21 @@ class Pictures:
     def __init__(self, project: Project, simulated: Project) -> None:
         self._projects = (project, simulated)
         self._known: dict[Path, tuple[int, int, str]] = {}
+        self._places: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def find(self, digest: str, paths: Iterable[str] = ()) -> Picture | None:
-        """Return the picture with these bytes, looked for at the project paths `paths` first."""
-        found = self._at(digest, paths)
+    def find(self, digest: str, paths: Collection[str] = ()) -> Picture | None:
+        """Return the picture with these bytes at one of `paths`, anywhere where none is known."""
+        if paths:
+            return self._at(digest, paths)
+        found = self._at(digest, (self._places.get(digest, ""),))
         if found is None:
             with self._lock:
                 found = self._at(digest, self._searched(digest))
         return found
 
     def _at(self, digest: str, paths: Iterable[str]) -> Picture | None:
-        for path in paths:
+        for path in filter(_is_named_like_one, paths):
             for project in self._projects:
                 try:
                     data = project.peek(path, limit=MOST_BYTES)
@@ -59,25 +62,25 @@ class Pictures:
         return None
 
     def _searched(self, digest: str) -> Iterator[str]:
-        """Yield where in the project a file with these bytes was seen."""
-        hashed = 0
-        root = self._projects[0].root
-        for path in _files(root):
-            canonical = f"//{path.relative_to(root).as_posix()}"
-            try:
-                status = path.stat()
-                known = self._known.get(path)
-                if known is None or known[:2] != (status.st_mtime_ns, status.st_size):
-                    if status.st_size > MOST_BYTES or hashed > _MOST_HASHED:
-                        continue
-                    hashed += status.st_size
-                    data = self._projects[0].peek(canonical, limit=MOST_BYTES)
-                    known = (status.st_mtime_ns, status.st_size, sha256_of(data))
-                    self._known[path] = known
-            except (OSError, PoeflowError):
-                continue
-            if known[2] == digest:
-                yield canonical
+        """Yield where a file with these bytes was seen."""
+        room = _MOST_HASHED
+        for project in self._projects:
+            for path in _files(project.root):
+                canonical = f"//{path.relative_to(project.root).as_posix()}"
+                try:
+                    status = path.stat()
+                    stamp = (status.st_mtime_ns, status.st_size)
+                    if self._known.get(path, ())[:2] != stamp:
+                        if status.st_size > min(room, MOST_BYTES):
+                            continue
+                        room -= status.st_size
+                        data = project.peek(canonical, limit=MOST_BYTES)
+                        self._known[path] = (*stamp, sha256_of(data))
+                except (OSError, PoeflowError):
+                    continue
+                if self._known[path][2] == digest:
+                    self._places[digest] = canonical
+                    yield canonical
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -90,6 +93,8 @@ def _files(root: Path) -> Iterator[Path]:
         entries += len(names) + len(folders)
         if entries > _MOST_ENTRIES:
             return
-        yield from (
-            Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in _SUFFIXES
-        )
+        yield from (Path(folder, name) for name in sorted(names) if _is_named_like_one(name))
+
+
+def _is_named_like_one(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES
