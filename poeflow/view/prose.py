@@ -55,7 +55,7 @@ class _Renderer(RendererHTML):
         told = tokens[idx].content or source
         place = env["pictures"].get(source.removeprefix("//"))
         if place is not None:
-            return f'<img src="{escape(place)}" alt="{escape(told)}" loading="lazy">'
+            return f'<img src="{escape(place)}" alt="{escape(told)}">'
         target = f' href="{escape(source)}" rel="{_REL}"' if source.startswith(_WEB) else ""
         return f'<a class="away"{target} title="{escape(source)}">picture: {escape(told)}</a>'
 

@@ -108,7 +108,6 @@ async def test_a_run_leads_to_its_instances_with_pictures(history, tmp_path):
         assert await texts(page, "h1") == ["draft asked"]
         pictures = await page.locator("img").all()
         for picture in pictures:
-            await picture.scroll_into_view_if_needed()
             await picture.evaluate("image => image.decode()")
         assert [await one.evaluate("image => image.naturalWidth") for one in pictures] == [48] * 3
         raw = page.locator("#raw")

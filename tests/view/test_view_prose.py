@@ -11,7 +11,7 @@ from poeflow.view.prose import MOST, prose
 
 REL = 'rel="noopener noreferrer nofollow"'
 ALLOWED = {
-    "a": {"href", "rel", "title", "class"}, "img": {"src", "alt", "loading"}, "code": {"class"},
+    "a": {"href", "rel", "title", "class"}, "img": {"src", "alt"}, "code": {"class"},
     "ol": {"start"}, "th": {"class"}, "td": {"class"},
 }  # fmt: skip
 TAGS = {
@@ -73,10 +73,7 @@ def test_cells_are_aligned_without_a_style():
 
 def test_a_picture_of_the_project_is_shown():
     shown = html("![a *b*](//out/c.png) ![d](out/c.png)", **{"out/c.png": "/x?y&z"})
-    assert shown == (
-        '<p><img src="/x?y&amp;z" alt="a *b*" loading="lazy"> '
-        '<img src="/x?y&amp;z" alt="d" loading="lazy"></p>'
-    )
+    assert shown == ('<p><img src="/x?y&amp;z" alt="a *b*"> <img src="/x?y&amp;z" alt="d"></p>')
 
 
 @pytest.mark.parametrize("mark", ["> ", "- "])
