@@ -1,73 +1,98 @@
-"""Makes the screenshots of the pages: `python tests/docs/pictures.py FOLDER`, with Chromium.
+"""Makes the README's pictures: pages in a real browser, and a session in a real terminal.
 
-What is shown are made-up runs in a folder that is thrown away.
+`python tests/docs/pictures.py` writes them to `.github/pictures`; look at them before you commit.
 """
 
-import asyncio
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from datetime import UTC
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, async_playwright
+import pexpect
+import pyte
+from playwright.sync_api import sync_playwright
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "view"))
-
-from view_runs import bad_run, good_run, large_run, shown, unfinished_run
-
-from poeflow.store.history import History
-from poeflow.view.server import serve
-
-PAGES = {
-    "runs": "",
-    "run": "runs/1",
-    "instance": "runs/1/2",
-    "matrix": "runs/1/steps/4",
-    "compare": "compare?a=1&b=3",
-    "large": "runs/4",
-    "live": "runs/5",
-    "hostile": "runs/2/1",
-}
-SIZES = {"wide": {"width": 1280, "height": 800}, "phone": {"width": 375, "height": 740}}
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / ".github" / "pictures"
+COMMAND = (sys.executable, "-m", "poeflow.cli.main")
+BROWSER = "/usr/bin/chromium"
+COLUMNS, ROWS = 96, 30
 
 
-async def main(target: Path) -> None:
-    with (
-        tempfile.TemporaryDirectory(prefix="poeflow-pictures-") as name,
-        History(Path(name) / ".poeflow" / "history.db", told=sys.exit) as history,
-    ):
-        folder = Path(name)
-        (folder / ".poeflow").mkdir()
-        good_run(history, folder)
-        bad_run(history)
-        good_run(history, folder, second=True)
-        large_run(history)
-        unfinished_run(history)
-        async with serve(shown(history, folder, zone=UTC)) as serving, async_playwright() as tool:
-            path = next(filter(None, map(shutil.which, NAMES)))
-            browser = await tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
-            for theme in ("light", "dark"):
-                for size in SIZES:
-                    await take(browser, serving.address, target, theme, size)
-            await browser.close()
+def project(folder: Path) -> None:
+    """Put the example flows into a project, and run some of them twice with a change between."""
+    shutil.copytree(ROOT / "flows", folder / "flows")
+    (folder / "poeflow.toml").touch()
+    notes = folder / "flows" / "release-notes.yaml"
+    for _ in range(2):
+        for name in ("translations", "compare-models", "triage", "release-notes"):
+            command = [*COMMAND, "run", f"flows/{name}.yaml", "--offline"]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        notes.write_text(notes.read_text().replace("No jargon,", "No jargon at all,"))
 
 
-async def take(browser: Browser, address: str, target: Path, theme: str, size: str) -> None:
-    """Take a picture of every page in one theme and size."""
-    scheme = "dark" if theme == "dark" else "light"
-    context = await browser.new_context(viewport=SIZES[size], color_scheme=scheme)
-    page = await context.new_page()
-    for name, place in PAGES.items():
-        await page.goto(address + place)
-        await page.screenshot(path=target / f"{name}-{size}-{theme}.png")
-    await context.close()
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Yield the address of the pages of a project."""
+    command = [*COMMAND, "view", "--no-browser"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[1]
+        process.terminate()
+
+
+def pages(folder: Path) -> None:
+    """Take the pictures of the pages: light on a desk, dark on a phone."""
+    with served(folder) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        desk = browser.new_page(viewport={"width": 1200, "height": 760})
+        for name, path in (("run", "runs/2"), ("compare", "compare?a=4&b=8")):
+            desk.goto(address + path)
+            desk.screenshot(path=PICTURES / f"{name}.png")
+        phone = browser.new_page(viewport={"width": 375, "height": 760}, color_scheme="dark")
+        phone.goto(f"{address}runs/8")
+        phone.screenshot(path=PICTURES / "phone.png")
+        browser.close()
+
+
+def session(folder: Path) -> str:
+    """Return what a terminal shows of a session in which a template changed."""
+    screen = pyte.Screen(COLUMNS, ROWS)
+    stream = pyte.Stream(screen)
+    environ = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "LANG": "C.UTF-8"}
+    environ.pop("CI", None)
+    prompt = folder / "flows" / "prompts" / "review.md"
+    child = pexpect.spawn(
+        COMMAND[0],
+        [*COMMAND[1:], "watch", "flows/code-review.yaml", "--offline"],
+        cwd=folder,
+        env=environ,
+        dimensions=(ROWS, COLUMNS),
+        encoding="utf-8",
+    )
+    seen = ""
+    child.expect(r"asked in .*\n")
+    seen += child.before + child.after
+    prompt.write_text(prompt.read_text() + "Name the line.\n")
+    child.expect(r"session: .*\n")
+    seen += child.before + child.after
+    child.send("q")
+    child.expect(pexpect.EOF)
+    stream.feed(seen)
+    return "\n".join(line.rstrip() for line in screen.display).strip("\n") + "\n"
+
+
+def main() -> None:
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        project(Path(name))
+        pages(Path(name))
+        (PICTURES / "watch.txt").write_text(session(Path(name)))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    made = Path(sys.argv[1])
-    made.mkdir(parents=True, exist_ok=True)
-    asyncio.run(main(made))
+    main()
