@@ -11,6 +11,8 @@ import msgspec
 Kind = Literal["same", "removed", "added"]
 MAX_WORDS: Final = 4000
 """Above this many words in a changed stretch whole lines are compared: difflib is quadratic."""
+MAX_LINES: Final = 2000
+"""Above this many lines between what both begin and end with, all of them count as changed."""
 _WORDS: Final = re.compile(r"\n|[^\S\n]+|\w+|[^\w\s]")
 
 
@@ -26,12 +28,28 @@ def word_diff(old: str, new: str) -> tuple[Piece, ...]:
 
     `same` and `removed` together give `old`, `same` and `added` give `new`.
     """
-    pieces = _lines(old.splitlines(keepends=True), new.splitlines(keepends=True))
+    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    head = _alike(before, after)
+    tail = _alike(before[head:][::-1], after[head:][::-1])
+    pieces = (
+        Piece("same", "".join(before[:head])),
+        *_lines(before[head : len(before) - tail], after[head : len(after) - tail]),
+        Piece("same", "".join(before[len(before) - tail :])),
+    )
     joined = groupby((piece for piece in pieces if piece.text), key=lambda piece: piece.kind)
     return tuple(Piece(kind, "".join(piece.text for piece in run)) for kind, run in joined)
 
 
+def _alike(old: Sequence[str], new: Sequence[str]) -> int:
+    """Return how many lines both begin with."""
+    pairs = enumerate(zip(old, new, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(old), len(new)))
+
+
 def _lines(old: Sequence[str], new: Sequence[str]) -> Iterator[Piece]:
+    if len(old) + len(new) > MAX_LINES:
+        yield from (Piece("removed", "".join(old)), Piece("added", "".join(new)))
+        return
     for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         before, after = "".join(old[a:b]), "".join(new[c:d])
         if tag == "replace":

@@ -31,6 +31,17 @@ def test_a_long_changed_stretch_is_compared_whole():
     assert word_diff(old, new) == (Piece("removed", old), Piece("added", new))
 
 
+def test_very_many_changed_lines_are_not_compared_one_by_one():
+    old = "top\n" + "a\nb\n" * 20_000 + "end\n"
+    new = "top\n" + "b\na\n" * 20_000 + "end\n"
+    assert word_diff(old, new) == (
+        Piece("same", "top\n"),
+        Piece("removed", "a\nb\n" * 20_000),
+        Piece("added", "b\na\n" * 20_000),
+        Piece("same", "end\n"),
+    )
+
+
 @given(
     st.text(alphabet="ab \n\r\u2028\x0b.é"),
     st.text(alphabet="ab \n\r\u2028\x0b.é"),
