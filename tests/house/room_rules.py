@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from house_source import FRONT, Module
 
-MAX_LINES, MAX_FUNCTION_LINES, MAX_POSITIONAL, MAX_NAMES = 300, 40, 5, 25
+MAX_LINES, MAX_FUNCTION_LINES, MAX_POSITIONAL, MAX_NAMES = 500, 40, 5, 40
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager", "core", "misc"}
 SUPPRESSION = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma|mypy:|ruff:)")
 COMPLETE = re.compile(r"#\s*(?:noqa: ?[A-Z]+\d+(?:, ?[A-Z]+\d+)*|type: ?ignore\[[a-z, -]+\])(.*)")
