@@ -52,7 +52,8 @@ def plan(path: str | Path, options: RunOptions | None = None) -> Plan:
 def status(path: str | Path, options: RunOptions | None = None) -> tuple[Fact, ...]:
     """Return how every instance of the flow at `path` stands, with all reasons.
 
-    An instance is fresh, new, stale, missing, edited, skipped, or unknown until another has run.
+    An instance is fresh, new, stale, missing, edited, skipped, needed by another, or unknown until
+    another has run.
     Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
     or `StaleError` where the lock cannot be used.
     """

@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.digest import Json
 
-Standing = Literal["fresh", "new", "stale", "missing", "edited", "unknown", "skipped"]
+Standing = Literal["fresh", "new", "stale", "missing", "edited", "needed", "unknown", "skipped"]
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):

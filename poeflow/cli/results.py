@@ -51,10 +51,14 @@ def is_lively(stream: TextIO) -> bool:
 
 def print_results(outcomes: Mapping[str, Outcome], output: Output) -> None:
     """Write the results of the flows that succeeded, in order."""
-    finished = {name: made.outputs for name, made in outcomes.items() if made.exit_code == 0}
+    is_text = output in ("text", "github")
+    finished = {
+        name: made.outputs
+        for name, made in outcomes.items()
+        if made.exit_code == 0 and (made.outputs or not (made.absent and is_text))
+    }
     for name, outputs in finished.items():
         values = list(outputs.values())
-        is_text = output in ("text", "github")
         if is_text and len(values) == 1:
             _write(_text(values[0]))
         elif len(outcomes) == 1 or is_text:

@@ -5,14 +5,21 @@ from collections.abc import Iterable
 
 import msgspec
 
-from poeflow.engine.asking import UnaskedError
+from poeflow.engine.asking import NotStoredError, UnaskedError
 from poeflow.engine.course import NotStartedError
 from poeflow.engine.flow_state import Current, FlowState, UnknownError
 from poeflow.engine.instance_run import InstanceRunner
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.states import State, step_state
 from poeflow.engine.texts import Values
-from poeflow.engine.units import Unit, early, found_units, instance_of, prepared_unit
+from poeflow.engine.units import (
+    Unit,
+    early,
+    found_units,
+    instance_of,
+    prepared_unit,
+    side_by_side,
+)
 from poeflow.errors import PoeflowError, StepError
 from poeflow.spec.loops import is_fan_out
 
@@ -23,6 +30,7 @@ class Demand:
     def __init__(self, flow: FlowState, runner: InstanceRunner) -> None:
         self._flow = flow
         self._runner = runner
+        self._fetching: dict[str, asyncio.Lock] = {}
 
     async def run(
         self, step: str, source: str | None, index: int, unit: Unit, values: Values
@@ -46,7 +54,7 @@ class Demand:
                 if current is not None:
                     return self._flow.current(name, Current(early(unit), current))
             if upstream is not None and is_absent:
-                upstream = await self.fetched(source or "", upstream)
+                upstream = await self._fetched(source or "", upstream, reader=name)
             return await self._runner.attempt(unit, values, upstream, began)
         except NotStartedError as error:
             return self._flow.skipped(name, instance.key, error.message, blocks=True)
@@ -60,46 +68,108 @@ class Demand:
         is_own = self._flow.plan.file.flow.steps[step].kind != "flow"
         return is_own and isinstance(unit, Prepared) and not self._flow.course.means.asks
 
-    async def fetch(self, steps: Iterable[str]) -> None:
-        """Ask again for answers that are current and not here, because a step needs them."""
+    async def fetch(self, steps: Iterable[str], *, reader: str) -> None:
+        """Get answers that are current and not here, asking again where no place has them.
+
+        `reader` is the instance or step that needs them. Raises `UnknownError` where nothing is
+        asked now.
+        """
+
+        async def work(_index: int, step: str) -> None:
+            await self._fetch_step(step, reader=reader)
+
+        needed = list(steps)
+        await side_by_side(needed, work, width=len(needed))
+
+    async def recall(self, steps: Iterable[str]) -> None:
+        """Take answers that are current from the cache or from files; none is asked for.
+
+        Of a run of named steps, those of other instances are not wanted.
+        """
         for step in steps:
-            state = self._flow.states[step]
-            if not state.is_absent:
-                continue
-            instances = [
-                await self.fetched(step, one) if one.is_absent else one for one in state.instances
-            ]
+            await self._fetch_step(step, reader=None)
+
+    async def _fetch_step(self, step: str, *, reader: str | None) -> None:
+        """Fetch the instances of a step side by side, or recall them if nothing reads them."""
+        async with self._fetching.setdefault(step, asyncio.Lock()):
+            state = self._flow.states.get(step)
+            if state is None or not state.is_absent:
+                return
+            instances = list(state.instances)
+
+            is_part = reader is None and bool(self._flow.course.means.selection.named)
+
+            async def work(index: int, one: State) -> None:
+                if one.is_absent and not (is_part and one.is_left_out):
+                    instances[index] = await (
+                        self._recalled(step, one)
+                        if reader is None
+                        else self._fetched(step, one, reader=reader)
+                    )
+
+            await side_by_side(instances, work, width=self._flow.plan.concurrency)
             fans_out = is_fan_out(self._flow.plan.file.flow.steps[step])
             self._flow.states[step] = step_state(instances, is_fan_out=fans_out)
 
-    async def fetched(self, step: str, state: State) -> State:
+    async def _fetched(self, step: str, state: State, *, reader: str) -> State:
         """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""
-        kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
-        if state.is_left_out and self._flow.course.means.asks:
+        means = self._flow.course.means
+        if state.is_left_out and means.asks and not means.selection.is_whole:
             self._flow.course.teller(state.name).warned(["its last result is used as it is"])
+        kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)
-        again = self._flow.again.get(state.name) or await self._again(step, state)
-        prepared, values, upstream = again
+        began = self._flow.course.elapsed()
+        again: tuple[Prepared, Values, State | None] | None = None
         try:
+            again = self._flow.again.get(state.name) or await self._again(step, state)
+            prepared, values, upstream = again
             result = await self._runner.worked(
                 prepared, values, upstream, is_wanted=True, is_left_out=state.is_left_out
             )
-        except UnaskedError:
-            message = f"the answer of {state.name} is not here"
-            raise UnknownError(message, hint="run the flow, or commit the cache") from None
+        except UnaskedError as error:
+            if not state.is_left_out:
+                asked = error.asked if isinstance(error, NotStoredError) else None
+                self._flow.facts.needed(state.name, step, asked, reader=reader)
+            raise self._unknown(state) from None
         if result is None:
             raise StepError(f"{state.name} was not run")
-        if state.is_left_out or not self._flow.course.means.asks:
+        if state.is_left_out or not means.asks:
             return msgspec.structs.replace(state, result=result, is_absent=False)
-        began = self._flow.course.elapsed()
         return self._runner.succeeded(state.name, prepared, upstream, result, began)
 
-    async def _again(self, step: str, state: State) -> tuple[Prepared, Values, State | None]:
-        """Return what an instance is run with that was current by its recipe."""
+    @staticmethod
+    def _unknown(state: State) -> UnknownError:
+        """Return the error of a reader whose upstream answer has to be asked again first."""
+        if state.is_left_out:
+            hint = "run it too, with --until"
+            return UnknownError(f"the answer of {state.name} is not here", hint=hint)
+        return UnknownError(f"unknown until {state.name} has run")
+
+    async def _recalled(self, step: str, state: State) -> State:
+        """Return an absent instance with its result where it is at hand, else as it is."""
+        kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
+        if kept is None:
+            try:
+                again = self._flow.again.get(state.name)
+                again = again or await self._again(step, state, may_ask=False)
+                kept = await self._runner.worked(*again, is_wanted=True, is_left_out=True)
+            except PoeflowError:
+                return state
+        return msgspec.structs.replace(state, result=kept, is_absent=kept is None)
+
+    async def _again(
+        self, step: str, state: State, *, may_ask: bool = True
+    ) -> tuple[Prepared, Values, State | None]:
+        """Return what an instance is run with that was current by its recipe.
+
+        Raises `UnknownError` where what it builds on is not here and may not be asked.
+        """
         source = self._flow.plan.checked.chains.get(step)
         needs = [need for need in self._flow.plan.edges[step] if need != source]
-        await self.fetch(needs)
+        await (self.fetch(needs, reader=state.name) if may_ask else self.recall(needs))
+        if any(self._flow.states[need].is_absent for need in needs):
+            raise self._unknown(state)
         values = self._flow.values(needs)
         for index, unit in enumerate(found_units(self._flow, step, source, values)):
             instance = instance_of(unit)
@@ -109,7 +179,11 @@ class Demand:
             if source is not None:
                 upstream = await asyncio.shield(self._flow.ended[source][index])
                 if upstream.is_absent:
-                    upstream = await self.fetched(source, upstream)
+                    upstream = await (
+                        self._fetched(source, upstream, reader=state.name)
+                        if may_ask
+                        else self._recalled(source, upstream)
+                    )
             own = {**values, **instance.names}
             if upstream is not None:
                 own["source"] = upstream.values()

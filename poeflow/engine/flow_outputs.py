@@ -1,42 +1,86 @@
 """What a flow results in: the outputs it declares, else the texts of its last steps."""
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from poeflow.digest import Json, encode_json
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.states import StepState
 
-_STEP: Final = re.compile(r"\bsteps\W+(\w+)")
+_STEP: Final = re.compile(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
+"""A step named in an output for more than whether it ran: that much the lock has."""
+
+
+class FlowOutputs(NamedTuple):
+    """The outputs by name, and the instances whose answers are current and not here.
+
+    What would be made of those is left out.
+    """
+
+    values: dict[str, Json]
+    absent: tuple[str, ...] = ()
 
 
 def wanted(flow: FlowState) -> list[str]:
     """Return the steps whose answers the outputs are made of."""
     declared = flow.plan.file.flow.outputs
-    if not declared:
-        return _last_steps(flow)
-    named = set(_STEP.findall(encode_json(declared).decode()))
-    return [step for step in flow.plan.order if step in named]
+    return _named_in(flow, declared) if declared else _last_steps(flow)
 
 
-def outputs_of(flow: FlowState) -> dict[str, Json]:
-    """Return the outputs, once all they are made of is here. Raises `TemplateError`."""
+def steps_run(flow: FlowState) -> list[str]:
+    """Return the steps a run of a part of the flow is about."""
+    return [step for step in flow.plan.order if flow.touches(step)]
+
+
+def outputs_of(flow: FlowState) -> FlowOutputs:
+    """Return the outputs whose answers are all here. Raises `TemplateError`."""
     declared = flow.plan.file.flow.outputs
-    if declared:
-        values = flow.values(flow.plan.order)
-        return {
-            name: flow.plan.texts.value(("outputs", name), written, values)
-            for name, written in declared.items()
-        }
-    results = {step: _shown(flow.states[step]) for step in _last_steps(flow)}
-    return {step: shown for step, shown in results.items() if shown is not None}
+    if not declared:
+        return _texts(flow, _last_steps(flow))
+    values = flow.values(flow.plan.order)
+    outputs = {
+        name: flow.plan.texts.value(("outputs", name), written, values)
+        for name, written in declared.items()
+        if not _absent(flow, _named_in(flow, written))
+    }
+    return FlowOutputs(outputs, _absent(flow, wanted(flow)))
 
 
-def part_of_outputs(flow: FlowState) -> dict[str, Json]:
+def part_of_outputs(flow: FlowState) -> FlowOutputs:
     """Return the results of the last steps that have any, where a run is about a part of a flow."""
-    ended = [step for step in flow.plan.order if _shown(flow.states[step])]
+    ended = [
+        step
+        for step in steps_run(flow)
+        if _shown(flow, step, flow.states[step]) is not None or _absent(flow, [step])
+    ]
     needed = {need for step in ended for need in flow.plan.edges[step]}
-    return {step: _shown(flow.states[step]) for step in ended if step not in needed}
+    return _texts(flow, [step for step in ended if step not in needed])
+
+
+def _texts(flow: FlowState, steps: Iterable[str]) -> FlowOutputs:
+    """Return the texts of steps, those without any left out."""
+    shown = {step: _shown(flow, step, flow.states[step]) for step in steps}
+    return FlowOutputs(
+        {step: value for step, value in shown.items() if value is not None},
+        _absent(flow, shown),
+    )
+
+
+def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
+    """Return the instances of steps the run is about whose answers are not here."""
+    return tuple(
+        one.name
+        for step in steps
+        for one in flow.states[step].instances
+        if one.is_absent and not (one.is_left_out and flow.course.means.selection.named)
+    )
+
+
+def _named_in(flow: FlowState, written: Json | dict[str, Json]) -> list[str]:
+    """Return the steps that outputs name."""
+    named = set(_STEP.findall(encode_json(written).decode()))
+    return [step for step in flow.plan.order if step in named]
 
 
 def _last_steps(flow: FlowState) -> list[str]:
@@ -45,15 +89,16 @@ def _last_steps(flow: FlowState) -> list[str]:
     return [step for step in flow.plan.order if step not in needed]
 
 
-def _shown(state: StepState) -> Json:
-    """Return a step's result where a flow declares none."""
-    if len(state.instances) == 1 and state.instances[0].key is None:
-        result = state.instances[0].result
-        if result is None:
-            return None
-        return dict(result.outputs) if result.source == "ran" else result.text
-    return {
-        one.key or "": one.result.text if one.result.source != "ran" else dict(one.result.outputs)
+def _shown(flow: FlowState, step: str, state: StepState) -> Json:
+    """Return a step's result where a flow declares none: one text, or those of a loop by key."""
+    found = {
+        one.key: one.result.text if one.result.source != "ran" else dict(one.result.outputs)
         for one in state.instances
         if one.result is not None
     }
+    named = flow.course.means.selection.named
+    is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in named)
+    if None in found or is_one:
+        return next(iter(found.values()))
+    is_loop = any(one.key is not None for one in state.instances) or not state.instances
+    return {key or "": value for key, value in found.items()} or None if is_loop else None

@@ -6,7 +6,13 @@ from poeflow.digest import Json
 from poeflow.engine.asking import KnownError, UnaskedError
 from poeflow.engine.course import Course, NotStartedError
 from poeflow.engine.demand import Demand
-from poeflow.engine.flow_outputs import outputs_of, wanted
+from poeflow.engine.flow_outputs import (
+    FlowOutputs,
+    outputs_of,
+    part_of_outputs,
+    steps_run,
+    wanted,
+)
 from poeflow.engine.flow_state import FlowState, UnknownError, UsedFlowError
 from poeflow.engine.instance_run import InstanceRunner
 from poeflow.engine.instances import Instance
@@ -14,7 +20,7 @@ from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult
 from poeflow.engine.states import State
 from poeflow.engine.texts import Values
-from poeflow.engine.units import Unit, current_units, expand, found_units, left_out
+from poeflow.engine.units import Unit, current_units, expand, found_units, left_out, side_by_side
 from poeflow.errors import PoeflowError
 
 
@@ -35,14 +41,23 @@ class FlowRun:
             for step in self._flow.plan.order:
                 group.create_task(self._step(step))
 
-    async def outputs(self) -> dict[str, Json]:
+    async def outputs(self, *, reader: str = "") -> FlowOutputs:
         """Return what the flow declares, else the texts of the steps nothing depends on.
 
-        Answers that are current and not here are asked again: somebody wants to see them. Raises
-        `PoeflowError`.
+        An answer that is current and not here is asked again only for a `reader`, the step that
+        uses the flow: nothing is paid for to be printed. Raises `PoeflowError`.
         """
-        await self._demand.fetch(wanted(self._flow))
+        steps = wanted(self._flow)
+        if reader:
+            await self._demand.fetch(steps, reader=reader)
+        else:
+            await self._demand.recall(steps)
         return outputs_of(self._flow)
+
+    async def part_of_outputs(self) -> FlowOutputs:
+        """Return the results of the steps the run was about, as far as they are here."""
+        await self._demand.recall(steps_run(self._flow))
+        return part_of_outputs(self._flow)
 
     @property
     def known(self) -> FlowState:
@@ -87,21 +102,17 @@ class FlowRun:
         if any(self._flow.states[need].is_absent for need in needs):
             units = current_units(self._flow, step)
         if units is None:
-            await self._demand.fetch(needs)
+            await self._demand.fetch(needs, reader=self._flow.name(step))
             values = self._flow.values(needs)
             units = found_units(self._flow, step, source, values)
         expand(self._flow, step, units)
         self._expanded[step].set()
-        waiting = iter(enumerate(units))
 
-        async def work() -> None:
-            for index, unit in waiting:
-                state = await self._demand.run(step, source, index, unit, values)
-                self._flow.ended[step][index].set_result(state)
+        async def work(index: int, unit: Unit) -> None:
+            state = await self._demand.run(step, source, index, unit, values)
+            self._flow.ended[step][index].set_result(state)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(len(units), self._flow.plan.concurrency)):
-                group.create_task(work())
+        await side_by_side(units, work, width=self._flow.plan.concurrency)
         return [ended.result() for ended in self._flow.ended[step]]
 
     async def _used_flow(
@@ -133,8 +144,8 @@ class FlowRun:
             raise UsedFlowError(f"in the flow it uses, {blocking[0]}")
         if not is_wanted and any(state.is_absent for state in states):
             raise KnownError("")
-        outputs = await child.outputs()
-        return StepResult(text="", source="ran", key=instance.key, outputs=outputs)
+        outputs = await child.outputs(reader=self._flow.name(instance.id))
+        return StepResult(text="", source="ran", key=instance.key, outputs=outputs.values)
 
     def _culprit(self, step: str, source: str | None) -> State | None:
         """Return what keeps a step from running; one whose `if` looks at a step's status runs."""

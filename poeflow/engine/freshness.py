@@ -36,7 +36,10 @@ class Freshness:
 
     def step(self, prepared: Prepared) -> Step:
         """Return the step an instance is of."""
-        return self._plan.file.flow.steps[prepared.instance.step]
+        return self.spec(prepared.instance.step)
+
+    def spec(self, step: str) -> Step:
+        return self._plan.file.flow.steps[step]
 
     def name(self, instance: Instance) -> str:
         """Return what an instance is called in the lock."""

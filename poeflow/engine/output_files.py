@@ -39,12 +39,16 @@ class OutputFiles:
         return "old" if is_own else "edited"
 
     def text(self, target: str, text_hash: str) -> str | None:
-        """Return the text a file holds, where it is the one with that hash, else None."""
+        """Return the text a file holds if it is the one with that hash, else None.
+
+        Line ends count as LF: a checkout may have made them CRLF.
+        """
         try:
-            whole = self._outputs.peek(target, limit=MAX_BYTES).decode()
+            written = self._outputs.peek(target, limit=MAX_BYTES).decode()
         except (FileProblem, UnicodeDecodeError):
             return None
-        for text in (whole, whole.removesuffix("\n")):
+        whole = written.replace("\r\n", "\n")
+        for text in (whole, whole.removesuffix("\n"), written):
             if sha256_of(text.encode()) == text_hash:
                 return text
         return None

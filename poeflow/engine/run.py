@@ -1,13 +1,14 @@
 """A plan becomes a run, and a run becomes an outcome."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from poeflow.digest import Json
 from poeflow.engine.budget import Spent
 from poeflow.engine.course import Course, Persistence
-from poeflow.engine.flow_outputs import part_of_outputs
+from poeflow.engine.flow_outputs import FlowOutputs
 from poeflow.engine.flow_run import FlowRun
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
@@ -15,19 +16,25 @@ from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.result import StepResult
 from poeflow.engine.toolboxes import Toolboxes
 from poeflow.errors import PoeflowError, most_serious
-from poeflow.events import RunFinished, RunStarted
+from poeflow.events import RunFinished, RunStarted, Warned
 from poeflow.facts import Fact, outer_step
+
+ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
+SHOWN: Final = 3
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended, instances by their ids.
 
-    `outputs` is empty unless every step it needs succeeded. `tolerated` are the failures of steps
-    with `continue_on_error`; `spent` is what was sent and what it cost, as far as that is known.
+    `outputs` is empty unless every step it needs succeeded. `absent` are instances that are current
+    and whose answers are not here, so that outputs made of them are missing. `tolerated` are the
+    failures of steps with `continue_on_error`; `spent` is what was sent and what it cost, as far
+    as that is known.
     """
 
     exit_code: int
     outputs: dict[str, Json]
+    absent: tuple[str, ...] = ()
     results: Mapping[str, StepResult]
     failures: Mapping[str, PoeflowError]
     skipped: Mapping[str, str]
@@ -73,20 +80,34 @@ async def run_plan(
     return _finished(course, await _outputs(flow, course))
 
 
-async def _outputs(flow: FlowRun, course: Course) -> dict[str, Json]:
+async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
     """Return the flow's results, or those of the part that was run; none where they failed."""
     selection = course.means.selection
     is_blocked = any(state.blocks for state in flow.known.states.values())
-    if selection.named or (is_blocked and not selection.is_whole):
-        return part_of_outputs(flow.known)
-    if is_blocked:
-        return {}
     try:
-        return await flow.outputs()
+        if selection.named or (is_blocked and not selection.is_whole):
+            found = await flow.part_of_outputs()
+        elif is_blocked:
+            return FlowOutputs({})
+        else:
+            found = await flow.outputs()
     except PoeflowError as error:
         began = course.elapsed()
         course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
-        return {}
+        return FlowOutputs({})
+    if found.absent:
+        message = f"{_not_here(found.absent)}; {ASK_AGAIN}"
+        course.means.listen(Warned(at=course.elapsed(), step=None, message=message))
+    return found
+
+
+def _not_here(absent: Sequence[str]) -> str:
+    """Say whose answers are current and not at hand."""
+    if len(absent) == 1:
+        return f"{absent[0]} is current, and its answer is not here"
+    more = f" and {len(absent) - SHOWN:,} more" if len(absent) > SHOWN else ""
+    named = ", ".join(absent[:SHOWN])
+    return f"{len(absent):,} instances are current, and their answers are not here: {named}{more}"
 
 
 async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> tuple[Fact, ...]:
@@ -119,7 +140,7 @@ async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> 
     )
 
 
-def _finished(course: Course, outputs: dict[str, Json]) -> Outcome:
+def _finished(course: Course, found: FlowOutputs) -> Outcome:
     exit_code = most_serious(error.exit_code for error in course.failures.values())
     spent = course.means.budget.summary()
     course.means.listen(
@@ -133,7 +154,7 @@ def _finished(course: Course, outputs: dict[str, Json]) -> Outcome:
             skipped=len(course.skipped),
             seconds=course.elapsed(),
             simulated=course.means.simulated,
-            outputs=outputs,
+            outputs=found.values,
             requests=spent.requests,
             tokens=spent.tokens,
             cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
@@ -141,7 +162,8 @@ def _finished(course: Course, outputs: dict[str, Json]) -> Outcome:
     )
     return Outcome(
         exit_code=exit_code,
-        outputs=outputs,
+        outputs=found.values,
+        absent=found.absent,
         results=course.results,
         failures=course.failures,
         skipped=course.skipped,

@@ -7,6 +7,7 @@ from poeflow.engine.course import Course
 from poeflow.engine.freshness import Freshness
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.result import StepResult
+from poeflow.engine.sending import Asked
 from poeflow.engine.states import State
 from poeflow.engine.tools import MAX_ROUNDS
 from poeflow.errors import PoeflowError
@@ -90,6 +91,22 @@ class Facts:
             request=self._course.asker.whole(asked),
         )
         self._course.facts[name] = fact
+
+    def needed(self, name: str, step: str, asked: Asked | None, *, reader: str) -> None:
+        """Note a current instance that is asked again, because `reader` builds on its answer.
+
+        `asked` is None where the request builds on an answer that is not here either.
+        """
+        spec = self._freshness.spec(step)
+        self._course.facts[name] = Fact(
+            id=name,
+            state="needed",
+            reasons=(f"{reader} needs its answer, which is not here",),
+            calls=samples_of(spec).count,
+            most_calls=most_calls(spec),
+            model=asked.request.model if asked is not None else None,
+            request=self._course.asker.whole(asked) if asked is not None else None,
+        )
 
     def blocked(self, name: str, reason: str, prepared: Iterable[Prepared] = ()) -> None:
         """Note what waits for another instance: one, or all `prepared` ones of a step."""

@@ -1,6 +1,8 @@
 """The instances of a step as they become known: by the plan, by the lock, or by other steps."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from poeflow.engine.flow_state import Current, FlowState
 from poeflow.engine.instances import Instance
@@ -8,11 +10,12 @@ from poeflow.engine.plan import Plan, prepare, reason_to_skip
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.states import State
 from poeflow.engine.texts import Values
-from poeflow.errors import StepError
+from poeflow.errors import PoeflowError, StepError
 from poeflow.events import StepExpanded
 from poeflow.spec.loops import is_fan_out
 
 Unit = Instance | Prepared | Current
+Item = TypeVar("Item")
 
 
 def found_units(flow: FlowState, step: str, source: str | None, values: Values) -> tuple[Unit, ...]:
@@ -71,6 +74,30 @@ def left_out(flow: FlowState, step: str) -> list[State]:
     for future, state in zip(flow.ended[step], states, strict=True):
         future.set_result(state)
     return states
+
+
+async def side_by_side(
+    items: Sequence[Item], work: Callable[[int, Item], Awaitable[None]], *, width: int
+) -> None:
+    """Do `work` for each item and its index, at most `width` at a time, in order.
+
+    One that fails keeps no other from its turn; the first `PoeflowError` is raised at the end.
+    """
+    waiting = iter(enumerate(items))
+    errors: list[PoeflowError] = []
+
+    async def worker() -> None:
+        for index, item in waiting:
+            try:
+                await work(index, item)
+            except PoeflowError as error:
+                errors.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(len(items), width)):
+            group.create_task(worker())
+    if errors:
+        raise errors[0]
 
 
 def prepared_unit(flow: FlowState, unit: Unit, values: Values) -> Prepared:

@@ -81,6 +81,7 @@ _LOOKS: Final[dict[Work | Standing, tuple[str, str]]] = {
     "stale": ("~", "yellow"),
     "missing": ("!", "yellow"),
     "edited": ("!", "magenta"),
+    "needed": ("~", "cyan"),
     "unknown": ("?", "dim"),
 }
 

@@ -18,6 +18,7 @@ _SERIOUS: Final[tuple[Standing, ...]] = (
     "missing",
     "stale",
     "new",
+    "needed",
     "unknown",
     "fresh",
     "skipped",

@@ -6,7 +6,9 @@ import jsonschema
 import pytest
 
 from poeflow.errors import StaleError
+from poeflow.events import StepFinished, Warned
 from poeflow.files import schemas_folder
+from poeflow.simulator.server import Simulator
 from poeflow.spec.model import Limits
 
 FLOW = """\
@@ -91,7 +93,7 @@ def test_a_change_makes_stale_what_it_touches_and_says_why(ran, with_cache, old,
     assert reason in facts[name][1]
     assert facts[name][0] in ("new", "stale", *([] if with_cache else ["unknown"]))
     untouched = {"find"} - {name} if name != "find" else set()
-    assert {facts[one][0] for one in untouched} <= {"fresh"}
+    assert {facts[one][0] for one in untouched} <= {"fresh", *([] if with_cache else ["needed"])}
 
 
 @pytest.mark.parametrize("with_cache", [True, False])
@@ -257,9 +259,96 @@ def test_a_simulated_run_proves_nothing(bench):
 def test_an_answer_that_is_not_here_is_asked_again_only_where_it_is_needed(ran):
     ran.forget_answers()
     asked = len(ran.simulator.requests)
-    ran.run(FLOW.replace("join(' ')", "join('-')"))
+    changed = FLOW.replace("join(' ')", "join('-')")
+    reason = "page needs its answer, which is not here"
+    assert ran.facts(changed) == {
+        **dict.fromkeys(ALL, ("fresh", ())),
+        **dict.fromkeys(["more[cat]", "more[dog]"], ("needed", (reason,))),
+        "page": ("unknown", ("unknown until more[cat] has run", "render changed")),
+    }
+    assert [fact.calls for fact in ran.standing(changed)] == [0, 0, 0, 1, 1, 0]
+    ran.run(changed)
     sent = ran.prompts()[asked:]
     assert sorted(text.split()[0] for text in sent) == ["more", "more"]
+
+
+def test_what_is_needed_again_is_asked_side_by_side(bench):
+    flow = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  many: {for_each: range(4), prompt: "say {{ item }}"}
+  all: {render: "{{ steps.many.all | map(attribute='text') | join }}"}
+"""
+    bench.run(flow)
+    bench.forget_answers()
+    with Simulator(latency=0.1) as simulator:
+        bench.simulator = simulator
+        outcome = bench.run(flow.replace("| join", "| join('-')"), concurrency=3)
+        assert len(simulator.requests) == 4
+        assert simulator.peak_concurrency == 3
+    finished = [event for event in bench.events if isinstance(event, StepFinished)]
+    asked = [event.seconds for event in finished if event.source == "asked"]
+    assert min(asked) > 0.1
+    assert outcome.results["all"].text.count("-") >= 3
+
+
+CLONED = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  many: {for_each: range(5), prompt: "say {{ item }}"}
+  page: {prompt: page, output: {save: page.md}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "shown", "absent"),
+    [
+        ("", ["page"], 5),
+        (
+            'outputs: {all: "{{ steps.many.all | tojson }}", page: "{{ steps.page.text }}"}',
+            ["page"],
+            5,
+        ),
+        ('outputs: {page: "{{ steps.page.text }}"}', ["page"], 0),
+        ('outputs: {status: "{{ steps.many.status }}"}', ["status"], 0),
+    ],
+)
+@pytest.mark.parametrize("line_ends", ["\n", "\r\n"])
+def test_what_is_current_is_not_asked_again_to_be_printed(bench, outputs, shown, absent, line_ends):
+    flow = CLONED + outputs
+    first = bench.run(flow)
+    page = bench.folder / "page.md"
+    page.write_bytes(page.read_bytes().replace(b"\n", line_ends.encode()))
+    bench.forget_answers()
+    asked = len(bench.simulator.requests)
+    assert {state for state, _ in bench.facts(flow).values()} == {"fresh"}
+    again = bench.run(flow)
+    assert (again.exit_code, len(bench.simulator.requests)) == (0, asked)
+    assert again.outputs == {name: first.outputs[name] for name in shown}
+    assert len(again.absent) == absent
+    warnings = [e.message for e in bench.events if isinstance(e, Warned)]
+    assert warnings == [ABSENT] * bool(absent)
+
+
+ABSENT = (
+    "5 instances are current, and their answers are not here: many[0], many[1], many[2] and 2 more;"
+    " nothing is paid for to print them; --refresh asks again"
+)
+
+
+def test_a_step_of_a_part_shows_what_it_has_and_asks_for_nothing(bench):
+    first = bench.run(CLONED)
+    asked = len(bench.simulator.requests)
+    assert bench.run(CLONED, steps=("many[3]",), only=True).outputs == {
+        "many": first.outputs["many"]["3"]
+    }
+    bench.forget_answers()
+    assert bench.run(CLONED, steps=("page",), only=True).outputs == {"page": first.outputs["page"]}
+    cloned = bench.run(CLONED, steps=("many[3]",), only=True)
+    assert (cloned.outputs, cloned.absent) == ({}, ("many[3]",))
+    assert len(bench.simulator.requests) == asked
 
 
 def test_a_skipped_step_is_locked_as_skipped(bench):

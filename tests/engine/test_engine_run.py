@@ -318,9 +318,13 @@ def test_an_unknown_input_is_a_usage_error(bench):
 
 
 def test_a_damaged_stored_answer_is_asked_again_with_a_warning(bench):
-    bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n")
+    flow = (
+        "poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n"
+        '  b: {render: "%s{{ steps.a.text }}"}\n'
+    )
+    bench.run(flow % "")
     (entry,) = (bench.folder / ".poeflow/cache").rglob("*.json")
     entry.write_bytes(entry.read_bytes().replace(b"simulated", b"tampered!"))
-    outcome = bench.run("poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n")
+    outcome = bench.run(flow % "so: ")
     assert outcome.results["a"].source == "asked"
     assert any("was damaged" in e.message for e in bench.events if isinstance(e, Warned))

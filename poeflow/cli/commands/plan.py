@@ -46,7 +46,8 @@ def plan(
 ) -> None:
     """Say what a run would do and why, without network, key or code.
 
-    Every instance is fresh, new, stale, missing, edited, skipped, or unknown until another has run.
+    Every instance is fresh, new, stale, missing, edited, skipped, needed again by another, or
+    unknown until another has run.
     """
     target = target_of(flow)
     found = checkup(target.project, target.path, target.shown)
