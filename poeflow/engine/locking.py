@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from poeflow.digest import Json, sha256_of, sha256_of_json
-from poeflow.engine.recipe import Recipe
+from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.result import StepResult
 from poeflow.store.lockfile import Block
 
 _EXTRAS: Final = ("reasoning", "usage")
 _NOT_RESULT: Final = frozenset({*_EXTRAS, "all", "error", "key"})
+_OWN_ADDRESS: Final = "the provider's own address"
 _COUNTS: Final = ("prompt_tokens", "completion_tokens")
 
 
@@ -22,6 +23,7 @@ def block_of(result: StepResult, recipe: Recipe, *, is_tracked: bool) -> Block:
         recipe=recipe.hash,
         parts=recipe.short,
         request=result.fingerprint,
+        server=recipe.server,
         result=sha256_of_json(seen),
         extras=sha256_of_json([values[name] for name in _EXTRAS]),
         text=sha256_of(result.text.encode("utf-8", "replace")),
@@ -60,8 +62,12 @@ def reads_in(block: Block) -> tuple[str, ...]:
 
 def differences(recipe: Recipe, block: Block) -> tuple[str, ...]:
     """Return what changed since a block was made, in words."""
-    now, then = recipe.short, block.parts
-    reasons = [f"{name} changed" for name in now if name in then and now[name] != then[name]]
+    now, then = dict(recipe.short), dict(block.parts)
+    reasons: list[str] = []
+    if now.pop(SERVER, None) != then.pop(SERVER, None):
+        before, after = block.server or _OWN_ADDRESS, recipe.server or _OWN_ADDRESS
+        reasons.append(f"made at {before}, now at {after}")
+    reasons += [f"{name} changed" for name in now if name in then and now[name] != then[name]]
     reasons += [f"{name} is new" for name in now if name not in then]
     reasons += [f"{name} is gone" for name in then if name not in now]
     return tuple(sorted(reasons))

@@ -19,6 +19,7 @@ from poeflow.templates.reader import Reads
 
 VERSION: Final = 1
 SHORT: Final = 12
+SERVER: Final = "server"
 _NOT_PARTS: Final = frozenset(
     {
         *("description", "needs", "continue_on_error", "timeout", "retry", "cache", "stream"),
@@ -31,9 +32,13 @@ _MISSING: Final = "missing"
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """`parts` are full hashes by what they are of: `prompt`, `input topic`, `file //a.md`."""
+    """`parts` are full hashes by what they are of: `prompt`, `input topic`, `file //a.md`.
+
+    `server` is the address that is asked, empty if it is the provider's own.
+    """
 
     parts: Mapping[str, str]
+    server: str = ""
 
     @property
     def hash(self) -> str:
@@ -46,7 +51,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     def joined(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe with what the templates read."""
-        return Recipe(parts={**self.parts, **parts})
+        return msgspec.structs.replace(self, parts={**self.parts, **parts})
 
 
 class Upstream(Protocol):
@@ -105,7 +110,7 @@ class Recipes:
             if found is None:
                 return None
             parts[f"steps.{history}.conversation"] = found
-        return Recipe(parts=parts)
+        return Recipe(parts=parts, server=self._server(prepared))
 
     def reread(self, names: Iterable[str]) -> dict[str, str]:
         """Return what files and patterns are now, by the parts that name them."""
@@ -139,8 +144,10 @@ class Recipes:
         settings = prepared.settings
         if settings is None:
             return
-        origin = self._origins.get(settings.provider, settings.provider)
-        yield "model", sha256_of_json([settings.model, origin])
+        yield "model", sha256_of_json([settings.model, settings.provider])
+        server = self._server(prepared)
+        if server:
+            yield SERVER, sha256_of_json(server)
         for name, layer in (("params", settings.params), ("extra_body", settings.extra_body)):
             for key, given in layer.items():
                 yield f"{name}.{key}", sha256_of_json(given.value)
@@ -151,6 +158,12 @@ class Recipes:
                 about = {"name": item.name, "as": item.as_, "media_type": item.media_type}
                 content = item.url or self._bytes_hash(str(item.path))
                 yield f"attachment {item.path or item.url}", sha256_of_json([about, content])
+
+    def _server(self, prepared: Prepared) -> str:
+        """Return the address the user's environment moved an instance's provider to, if it did."""
+        provider = prepared.settings.provider if prepared.settings is not None else ""
+        origin = self._origins.get(provider, provider)
+        return "" if origin == provider else origin
 
     def _written(self, path: Path) -> Json:
         node = self._plan.file.document.node(path)

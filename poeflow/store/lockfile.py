@@ -25,6 +25,7 @@ class Block(
     status: Literal["ok", "skipped"]
     recipe: Hash
     request: Hash | None = None
+    server: str = ""
     parts: dict[str, str] = {}
     result: Hash | None = None
     extras: Hash | None = None

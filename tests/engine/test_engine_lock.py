@@ -238,6 +238,19 @@ def test_other_inputs_are_not_those_of_the_lock(ran):
     assert ran.locked()[0] == "the inputs are not those of the lock"
 
 
+@pytest.mark.parametrize("with_cache", [True, False])
+def test_another_server_is_a_reason_of_its_own(ran, with_cache):
+    if not with_cache:
+        ran.forget_answers()
+    here = ran.simulator.base_url
+    (state, reasons) = ran.facts(FLOW, environ={})["find"]
+    assert (state, reasons) == ("stale", (f"made at {here}, now at the provider's own address",))
+    other = "http://127.0.0.1:9/v1"
+    assert ran.facts(FLOW, environ={"POE_BASE_URL": other})["find"][1] == (
+        f"made at {here}, now at {other}",
+    )
+
+
 def test_inputs_by_hand_write_no_lock_and_a_file_of_them_its_own(ran):
     before = (ran.folder / "a.lock.json").read_bytes()
     ran.run(FLOW, inputs={"tone": "warm"})
