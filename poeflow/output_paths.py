@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -23,6 +24,11 @@ def check_output_path(canonical: str) -> None:
         if is_reserved or is_odd or _UNSAFE.search(part) or len(os.fsencode(part)) > 255:
             hint = "use letters, digits, dots, hyphens"
             raise FileProblem(f'{canonical}: "{part}" is not a safe file name', hint=hint)
+
+
+def claim_of(target: str) -> str:
+    """Return a path as a file system that ignores case, or spells letters its way, sees it."""
+    return unicodedata.normalize("NFC", target).casefold()
 
 
 _PROTECTED: Final = frozenset(

@@ -2,7 +2,6 @@
 
 import fnmatch
 import re
-import unicodedata
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 import msgspec
 
 from poeflow.files import FileProblem, Project
-from poeflow.output_paths import check_output_path
+from poeflow.output_paths import check_output_path, claim_of
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import is_fan_out
@@ -135,19 +134,14 @@ def _shared(claims: list[_Claim]) -> Iterator[Problem]:
     """Yield a problem for each path that two steps write, or that is a file and a folder."""
     owners: dict[str, _Claim] = {}
     for claim in claims:
-        key = _key(claim.target)
+        key = claim_of(claim.target)
         owner = owners.setdefault(key, claim)
         if owner is not claim:
             message = f"{claim.save} is written by step {owner.step} too"
             yield Problem(claim.place, message, _OWN_PATH)
     for claim in claims:
-        for parent in PurePosixPath(_key(claim.target)[2:]).parents:
+        for parent in PurePosixPath(claim_of(claim.target)[2:]).parents:
             file = owners.get(f"//{parent}")
             if file is not None:
                 message = f"{file.save} is a folder here and a file in step {file.step}"
                 yield Problem(claim.place, message, _OWN_PATH)
-
-
-def _key(target: str) -> str:
-    """Return a path as a file system that ignores case, or spells letters its way, sees it."""
-    return unicodedata.normalize("NFC", target).casefold()

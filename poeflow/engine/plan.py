@@ -12,6 +12,7 @@ from poeflow.engine.prepare import Prepared, Preparer
 from poeflow.engine.texts import Texts, Values
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.files import Project
+from poeflow.output_paths import claim_of
 from poeflow.problems import Problem
 from poeflow.spec.enough import enough
 from poeflow.spec.inputs import gather
@@ -98,9 +99,11 @@ class Planner:
         problems: list[Problem] = []
         children = dict(self._children(plan, problems))
         prepared = dict(_prepared(plan, problems))
+        whole = msgspec.structs.replace(plan, prepared=prepared, children=children)
+        problems += _contested(whole)
         if problems:
             raise InvalidFlowError(enough(problems))
-        return msgspec.structs.replace(plan, prepared=prepared, children=children)
+        return whole
 
     def _children(self, plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, Plan]]:
         """Plan the used flows whose inputs are known, to find now what is wrong with them."""
@@ -174,6 +177,35 @@ def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[
             found.append(prepared)
             problems += faults
         yield step, tuple(found)
+
+
+def _contested(plan: Plan) -> Iterator[Problem]:
+    """Yield a problem for each instance that would write the file of another one."""
+    owners: dict[str, str] = {}
+    for step, instance, target in _targets(plan):
+        owner = owners.setdefault(claim_of(target), instance)
+        if owner != instance:
+            is_own = plan.file.flow.steps[step].kind != "flow"
+            path: Path = ("steps", step, "output", "save") if is_own else ("steps", step, "use")
+            message = f"{owner} and {instance} would both write {target}"
+            hint = "give each a path of its own, with {{ key | slug }} in it"
+            yield Problem(plan.file.document.place(path), message, hint)
+
+
+def _targets(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """Yield step, instance and path for each file that is known to be written, used flows too.
+
+    Of two that a late `if` decides on, only one may come to run: those are left out.
+    """
+    for step in plan.order:
+        if ("steps", step, "if") in plan.checked.late:
+            continue
+        for one in plan.prepared.get(step, ()):
+            if one.save is not None and not one.skip:
+                yield step, one.instance.id, one.save
+        child = plan.children.get(step)
+        if child is not None:
+            yield from ((step, f"{step}/{name}", target) for _, name, target in _targets(child))
 
 
 def prepare(plan: Plan, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:

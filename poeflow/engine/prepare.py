@@ -10,6 +10,7 @@ from poeflow.engine.instances import Instance
 from poeflow.engine.texts import Texts, Values, as_text
 from poeflow.errors import PoeflowError
 from poeflow.files import Project
+from poeflow.output_paths import check_output_path
 from poeflow.problems import Problem
 from poeflow.spec.model import Attachment
 from poeflow.spec.resolve import Settings, fallback_settings, model_of, settings_of
@@ -24,12 +25,15 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """An instance ready to run.
 
     `settings` are None where no model is asked. `attached` maps the place of each list of
-    attachments to the files found for it. `skip` says why it does not run, empty where it does.
+    attachments to the files found for it. `save` is the project path of the file it writes, None
+    if it writes none or another step decides the path. `skip` says why it does not run, empty
+    where it does.
     """
 
     instance: Instance
     settings: Settings | None = None
     attached: Attached = {}
+    save: str | None = None
     skip: str = ""
 
 
@@ -43,13 +47,20 @@ class Preparer:
         self._texts = texts
         self._settings: dict[tuple[str, str], Settings] = {}
         self._found: dict[Path, tuple[Found, ...]] = {}
+        self._targets: dict[Path, str] = {}
 
     def prepare(self, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
         """Return an instance ready to run, and what keeps it from that."""
         step = instance.step
-        if self._file.flow.steps[step].kind != "model":
-            return Prepared(instance=instance), []
         problems: list[Problem] = []
+        save: str | None = None
+        try:
+            save = self._early_target(step, "save", values)
+            self._early_target(step, "media", values)
+        except PoeflowError as error:
+            problems.append(self.problem(_output(step, "save"), error))
+        if self._file.flow.steps[step].kind != "model":
+            return Prepared(instance=instance, save=save), problems
         settings: Settings | None = None
         try:
             settings = self._settings_of(step, values)
@@ -60,7 +71,30 @@ class Preparer:
             found, faults = self._search(path, entries, values)
             attached[path] = found
             problems += faults
-        return Prepared(instance=instance, settings=settings, attached=attached), problems
+        prepared = Prepared(instance=instance, settings=settings, attached=attached, save=save)
+        return prepared, problems
+
+    def target(self, step: str, key: str, values: Values) -> str:
+        """Return the project path of what a step's `output` has under `key`: `save` or `media`.
+
+        Raises `PoeflowError`.
+        """
+        path = _output(step, key)
+        known = self._targets.get(path)
+        if known is None:
+            written = self._texts.path(path, values)
+            known = self._project.canonical(written, relative_to=self._file.path)
+            check_output_path(known)
+            if path not in self._checked.varying | self._checked.late:
+                self._targets[path] = known
+        return known
+
+    def _early_target(self, step: str, key: str, values: Values) -> str | None:
+        """Return a target, None if the step has none there or the path waits for a step."""
+        output = self._file.flow.steps[step].output
+        written = output.save if key == "save" else output.media
+        is_late = _output(step, key) in self._checked.late
+        return None if written is None or is_late else self.target(step, key, values)
 
     def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
         """Yield the settings of the models to ask where the step's own fails."""
@@ -146,3 +180,8 @@ class Preparer:
             name=rendered("name", entry.name),
             media_type=entry.media_type,
         )
+
+
+def _output(step: str, key: str) -> Path:
+    """Return the place of a key of a step's `output`."""
+    return ("steps", step, "output", key)

@@ -4,7 +4,6 @@ Each path is claimed once in a run, recorded in the ledger, then replaced whole.
 """
 
 import asyncio
-import unicodedata
 from collections.abc import Callable
 
 from poeflow.client.download import download, wanted
@@ -15,7 +14,7 @@ from poeflow.engine.means import Means
 from poeflow.engine.output_files import Standing, text_digest
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
-from poeflow.output_paths import check_output_path
+from poeflow.output_paths import check_output_path, claim_of
 from poeflow.outputs.media import file_name, urls_in
 from poeflow.outputs.write import file_bytes
 from poeflow.store.lockfile import Block
@@ -31,23 +30,22 @@ class Saver:
         self.standing: dict[str, Standing] = {}
         self._internet = Internet()
 
-    async def text(
-        self, instance: str, path: str, text: str, *, relative_to: str, locked: Block | None
-    ) -> dict[str, str]:
-        """Write the text of `instance` to `path`, written in the file `relative_to`.
-
-        Returns the file's hash by its project path. A file that was edited stays as it is where
-        the text is that of the last run, whose block is `locked`. Raises `FileProblem`,
-        `DiskError`, or `StepError` where another instance wrote there or somebody edited the file
-        and the text is another.
-        """
-        target = self._means.project.canonical(path, relative_to=relative_to)
-        check_output_path(target)
-        claim = unicodedata.normalize("NFC", target).casefold()
-        owner = self._claims.setdefault(claim, instance)
+    def claim(self, instance: str, target: str) -> None:
+        """Claim a project path for `instance`. Raises `StepError` if another one has it."""
+        owner = self._claims.setdefault(claim_of(target), instance)
         if owner != instance:
             hint = "give each a path of its own, with {{ key | slug }} in it"
-            raise StepError(f"{target} was written by {owner} already", hint=hint)
+            raise StepError(f"{target} is written by {owner} already", hint=hint)
+
+    async def text(
+        self, instance: str, target: str, text: str, *, locked: Block | None
+    ) -> dict[str, str]:
+        """Write the text of `instance` to the project path `target`.
+
+        Returns the file's hash by its path. A file that was edited stays as it is where the text
+        is that of the last run, whose block is `locked`. Raises `FileProblem`, `DiskError`, or
+        `StepError` where somebody edited the file and the text is another.
+        """
         data = file_bytes(text)
         digest = text_digest(data)
         kept = self._kept(instance, target, text, locked)
@@ -69,10 +67,8 @@ class Saver:
             self._means.listen(Warned(at=self._elapsed(), step=instance, message=message))
         return own if found in ("same", "edited") else None
 
-    async def media(
-        self, instance: str, folder: str, text: str, *, relative_to: str
-    ) -> dict[str, str]:
-        """Fetch the files an answer links to into `folder`; return their hashes by project path.
+    async def media(self, instance: str, folder: str, text: str) -> dict[str, str]:
+        """Fetch the files an answer links to into a project folder; return their hashes by path.
 
         Raises `StepError` where there is none, or one is not what it should be.
         """
@@ -83,8 +79,7 @@ class Saver:
         written: dict[str, str] = {}
         for url in urls:
             data = await self._fetched(url)
-            name = f"{folder.rstrip('/')}/{file_name(data)}"
-            target = self._means.project.canonical(name, relative_to=relative_to)
+            target = f"{folder}/{file_name(data)}"
             check_output_path(target)
             written[target] = sha256_of(data)
             await self._write(instance, target, data, written[target])

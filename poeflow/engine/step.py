@@ -37,8 +37,12 @@ class StepRunner:
         self._continued = frozenset(step.history for step in steps if step.history is not None)
 
     async def run(self, job: Job) -> StepResult:
-        """Run an instance and write its files. Raises any `PoeflowError`."""
+        """Run an instance and write its files. Raises any `PoeflowError`.
+
+        Where its text goes is known, and nobody else's, before anything is asked.
+        """
         spec = self._plan.file.flow.steps[job.step]
+        target = self._target(job)
         if spec.kind == "render":
             async with self._slot(job):
                 result = self._rendered(job)
@@ -49,18 +53,19 @@ class StepRunner:
                 result = await self._in_time(job)
                 refuse_failing([result])
         files = dict(result.files)
-        if spec.output.save is not None and not job.is_left_out:
-            path = self._plan.texts.path(("steps", job.step, "output", "save"), job.values)
+        if target is not None:
             saver = self._course.saver
-            files |= await saver.text(
-                job.name,
-                path,
-                result.text,
-                relative_to=self._plan.file.path,
-                locked=job.locked,
-            )
+            files |= await saver.text(job.name, target, result.text, locked=job.locked)
         key = job.prepared.instance.key
         return msgspec.structs.replace(result, key=key, files=files, reads=job.read_parts)
+
+    def _target(self, job: Job) -> str | None:
+        """Return the project path an instance saves its text to, claimed for it, if it does."""
+        if self._plan.file.flow.steps[job.step].output.save is None or job.is_left_out:
+            return None
+        target = job.prepared.save or self._plan.preparer.target(job.step, "save", job.values)
+        self._course.saver.claim(job.name, target)
+        return target
 
     def _slot(self, job: Job) -> contextlib.AbstractAsyncContextManager[None]:
         return self._course.slot(
@@ -168,10 +173,8 @@ class StepRunner:
     async def _media(self, job: Job, dialogue: Dialogue) -> dict[str, str]:
         if self._plan.file.flow.steps[job.step].output.media is None:
             return {}
-        folder = self._plan.texts.path(("steps", job.step, "output", "media"), job.values)
-        text = dialogue.last.completion.text
-        saver = self._course.saver
-        return await saver.media(job.name, folder, text, relative_to=self._plan.file.path)
+        folder = self._plan.preparer.target(job.step, "media", job.values)
+        return await self._course.saver.media(job.name, folder, dialogue.last.completion.text)
 
     def _result(
         self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: dict[str, str]

@@ -168,22 +168,53 @@ def test_every_instance_writes_its_own_file(bench, tmp_path):
     assert sorted(written.values()) == ["about Käse\n", "about Wurst\n"]
 
 
-def test_two_instances_that_would_write_one_file_clash(bench):
-    outcome = bench.run(
-        flow(
-            """\
+CLASHING = """\
   page:
-    for_each: [Ab, aB]
-    render: "about {{ item }}"
+    for_each: %s
+    prompt: "about {{ item }}"
     output: {save: "out/{{ key }}.md"}
 """
-        ),
-        concurrency=1,
-    )
-    assert str(outcome.failures["page[aB]"]) == (
-        "//out/aB.md was written by page[Ab] already; "
+
+
+def test_two_instances_that_would_write_one_file_are_a_problem(bench):
+    with pytest.raises(InvalidFlowError) as raised:
+        bench.run(flow(CLASHING % "[Ab, aB]"))
+    (problem,) = raised.value.problems
+    assert str(problem).partition(": ")[2] == (
+        "page[Ab] and page[aB] would both write //out/aB.md; "
         "give each a path of its own, with {{ key | slug }} in it"
     )
+    assert bench.simulator.requests == ()
+
+
+def test_two_late_instances_that_would_write_one_file_clash_before_both_are_asked(bench):
+    words = '  words: {render: "Ab aB"}\n'
+    outcome = bench.run(flow(words + CLASHING % "steps.words.text.split()"), concurrency=1)
+    assert str(outcome.failures["page[aB]"]) == (
+        "//out/aB.md is written by page[Ab] already; "
+        "give each a path of its own, with {{ key | slug }} in it"
+    )
+    assert bench.prompts() == ["about Ab"]
+
+
+@pytest.mark.parametrize("rows", ["[AC/DC, fine, a/b]", "steps.words.text.split()"])
+def test_a_path_that_cannot_be_is_refused_before_it_is_asked_for(bench, rows):
+    words = '  words: {render: "AC/DC fine a/b"}\n'
+    text = flow(words + CLASHING.replace("{{ key }}", "{{ item }}") % rows)
+    try:
+        outcome = bench.run(text, keep_going=True)
+    except InvalidFlowError as error:
+        found = [str(problem) for problem in error.problems]
+        with pytest.raises(InvalidFlowError):
+            bench.standing(text)
+        assert bench.simulator.requests == ()
+    else:
+        found = sorted(map(str, outcome.failures.values()))
+        assert bench.prompts() == ["about fine"]
+    assert [message.partition(": ")[2] for message in found] == [
+        '"AC/DC" is not one safe part of a path; use | slug',
+        '"a/b" is not one safe part of a path; use | slug',
+    ]
 
 
 def test_a_matrix_has_every_combination_but_the_excluded(bench):
