@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from poeflow.check.checked import Checked
 from poeflow.digest import Json
 from poeflow.engine.fan_out import FanOut
 from poeflow.engine.instances import Instance
@@ -13,6 +12,7 @@ from poeflow.engine.texts import Texts, Values
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.files import Project
 from poeflow.output_paths import claim_of
+from poeflow.planning.checked import Checked
 from poeflow.problems import Problem
 from poeflow.spec.enough import enough
 from poeflow.spec.inputs import gather

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from poeflow.attachments.find import AttachmentSource, Found, check_total, find
-from poeflow.check.checked import Checked
 from poeflow.engine.instances import Instance
 from poeflow.engine.texts import Texts, Values, as_text
 from poeflow.errors import PoeflowError
 from poeflow.files import Project
 from poeflow.output_paths import check_output_path
+from poeflow.planning.checked import Checked
 from poeflow.problems import Problem
 from poeflow.spec.model import Attachment
 from poeflow.spec.resolve import Settings, fallback_settings, model_of, settings_of

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from poeflow.check.checked import Checked
 from poeflow.engine.tools import Toolbox
 from poeflow.errors import UsageError
 from poeflow.files import Project
+from poeflow.planning.checked import Checked
 from poeflow.spec.model import Step, Tool
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 
-from poeflow.check.checked import Checked
-from poeflow.check.flow import check as check_file
 from poeflow.files import Project
+from poeflow.planning.checked import Checked
+from poeflow.planning.flow import check as check_file
 from poeflow.problems import Problem
 from poeflow.spec.load import Loaded
 from poeflow.spec.load import load as load_file

@@ -3,8 +3,8 @@
 import contextlib
 from urllib.parse import urlsplit
 
-from poeflow.check.checked import Checked
 from poeflow.engine.means import Provider, no_key
+from poeflow.planning.checked import Checked
 from poeflow.redact import Secret
 from poeflow.settings import base_url_from
 from poeflow.spec.resolve import POE

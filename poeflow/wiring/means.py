@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from poeflow.catalogue import kept
-from poeflow.check.checked import Checked
 from poeflow.client.download import MEDIA_HOSTS, Rules
 from poeflow.engine.budget import Budget
 from poeflow.engine.means import Means
@@ -14,6 +13,7 @@ from poeflow.engine.output_files import OutputFiles
 from poeflow.engine.selection import Selection
 from poeflow.events import Event, Warned
 from poeflow.files import Project
+from poeflow.planning.checked import Checked
 from poeflow.records import Recorder
 from poeflow.settings import proxy_from
 from poeflow.store.workspace import Workspace

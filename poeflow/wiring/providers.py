@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from poeflow.check.checked import Checked
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.engine.means import Provider
 from poeflow.errors import AccountError, UsageError
+from poeflow.planning.checked import Checked
 from poeflow.redact import Secret
 from poeflow.settings import DEFAULT_BASE_URL, KEY_VARIABLE, base_url_from
 from poeflow.spec.hints import one_of

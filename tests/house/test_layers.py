@@ -51,7 +51,7 @@ def test_no_allowance_outlives_its_use():
         ("poeflow.spec.a", "from poeflow.client import sse", "may not import poeflow.client"),
         ("poeflow.store.a", "from poeflow.api import run", "may not import poeflow.api"),
         ("poeflow.attachments.a", "import poeflow.client", "may not import poeflow.client"),
-        ("poeflow.check.a", "import poeflow.engine.run", "may not import poeflow.engine.run"),
+        ("poeflow.planning.a", "import poeflow.engine.run", "may not import poeflow.engine.run"),
         ("poeflow.api", "import poeflow.cli.main", "may not import poeflow.cli.main"),
         ("poeflow.api", "import poeflow.report.plain", "may not import poeflow.report.plain"),
         ("poeflow.client.a", "import poeflow", "imports the package itself"),

@@ -66,6 +66,20 @@ def test_importing_the_package_imports_nothing_else():
     assert done.stdout == "['poeflow']\n"
 
 
+def test_no_public_name_is_also_a_module():
+    modules = {path.stem for path in Path(poeflow.__file__).parent.iterdir()}
+    assert modules & set(poeflow.__all__) == set()
+
+
+def test_check_is_the_function_whatever_was_used_before(tmp_path):
+    (tmp_path / "a.yaml").write_text("poeflow: 1\nsteps: {a: {model: M, prompt: hi}}\n")
+    code = "import poeflow; poeflow.run('a.yaml', offline=True); print(poeflow.check('a.yaml'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "()\n"
+
+
 def drawn() -> dict[str, tuple[str, int]]:
     """Return the tree drawn in the docstring: each error's parent and exit code."""
     found: dict[str, tuple[str, int]] = {}

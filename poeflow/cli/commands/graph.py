@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 import click
 
-from poeflow.check.checked import Checked
 from poeflow.cli.commands.check import show
 from poeflow.cli.targets import target_of
+from poeflow.planning.checked import Checked
 from poeflow.problems import errors_only
 from poeflow.report import graph as drawing
 from poeflow.spec.model import Flow, Loop

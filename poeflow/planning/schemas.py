@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from poeflow.check.tools import tool_faults
 from poeflow.digest import Json
 from poeflow.files import FileProblem, Project
 from poeflow.outputs.expect import expectation_faults
 from poeflow.outputs.schemas import schema_faults
+from poeflow.planning.tools import tool_faults
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.tree import Path

@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from poeflow.attachments.find import AttachmentSource, Found, check_total, find
-from poeflow.check.effort import MAX_PATTERNS
 from poeflow.files import FileProblem, Project
 from poeflow.globs import is_pattern
+from poeflow.planning.effort import MAX_PATTERNS
 from poeflow.problems import Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.model import Attachment, Step

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from poeflow.check.texts import Finding
+from poeflow.planning.texts import Finding
 from poeflow.problems import Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import is_fan_out

@@ -7,9 +7,9 @@ from case_files import listing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.check.effort import MAX_CODE, MAX_PATTERNS, Effort
-from poeflow.check.flow import Checked, check
 from poeflow.files import Project
+from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
+from poeflow.planning.flow import Checked, check
 from poeflow.spec.load import load
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader

@@ -3,13 +3,13 @@
 Templates are compiled and never rendered; files named literally are looked at; nothing is sent.
 """
 
-from poeflow.check.checked import Checked, Way
-from poeflow.check.edges import chains, needs_of, order_of, tested, uses_of
-from poeflow.check.problems import problems_of
-from poeflow.check.texts import findings
-from poeflow.check.used_flows import used_flows
-from poeflow.check.uses import unused
 from poeflow.files import Project
+from poeflow.planning.checked import Checked, Way
+from poeflow.planning.edges import chains, needs_of, order_of, tested, uses_of
+from poeflow.planning.problems import problems_of
+from poeflow.planning.texts import findings
+from poeflow.planning.used_flows import used_flows
+from poeflow.planning.uses import unused
 from poeflow.problems import errors_only
 from poeflow.spec.enough import enough
 from poeflow.spec.load import FlowFile

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poeflow.check.tools import tool_faults
+from poeflow.planning.tools import tool_faults
 from poeflow.spec.model import Tool
 
 CITY = {"city": {"type": "string"}}

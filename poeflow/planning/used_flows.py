@@ -5,9 +5,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.check.checked import Checked, Way
-from poeflow.check.texts import Finding
 from poeflow.files import FileProblem, Project
+from poeflow.planning.checked import Checked, Way
+from poeflow.planning.texts import Finding
 from poeflow.problems import Place, Problem
 from poeflow.spec.hints import one_of
 from poeflow.spec.inputs import misfit

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-from poeflow.check.agreement import disagreements
-from poeflow.check.attachments import attached
-from poeflow.check.bots import bot_problems
-from poeflow.check.inputs import given
-from poeflow.check.loops import loops
-from poeflow.check.saves import Reads, saves
-from poeflow.check.schemas import schemas
-from poeflow.check.texts import Finding
-from poeflow.check.uses import step_uses
 from poeflow.files import Project
+from poeflow.planning.agreement import disagreements
+from poeflow.planning.attachments import attached
+from poeflow.planning.bots import bot_problems
+from poeflow.planning.inputs import given
+from poeflow.planning.loops import loops
+from poeflow.planning.saves import Reads, saves
+from poeflow.planning.schemas import schemas
+from poeflow.planning.texts import Finding
+from poeflow.planning.uses import step_uses
 from poeflow.problems import Problem
 from poeflow.spec.load import FlowFile
 from poeflow.templates.reader import Reader

@@ -11,9 +11,9 @@ from typing import Final
 
 from poeflow.bots import Bot, Parameter
 from poeflow.catalogue import Catalogue, kept
-from poeflow.check.asks import Ask, asks
 from poeflow.digest import Json, encode_json
 from poeflow.files import Project
+from poeflow.planning.asks import Ask, asks
 from poeflow.problems import Place, Problem
 from poeflow.spec.enough import MAX_PROBLEMS
 from poeflow.spec.hints import did_you_mean, one_of

@@ -1,6 +1,6 @@
 """Cases as files: flows without a problem, and flows with the problems written beside them.
 
-`pytest tests/check --rewrite-cases` writes what is found now; read the difference.
+`pytest tests/planning --rewrite-cases` writes what is found now; read the difference.
 """
 
 import pytest

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from poeflow.check.checked import Uses
-from poeflow.check.texts import Finding
 from poeflow.graph import CycleError, ordered
+from poeflow.planning.checked import Uses
+from poeflow.planning.texts import Finding
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to

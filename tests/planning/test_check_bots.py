@@ -6,8 +6,8 @@ import pytest
 from case_files import listing
 
 from poeflow.catalogue import CATALOGUE
-from poeflow.check.bots import bot_problems
 from poeflow.files import Project
+from poeflow.planning.bots import bot_problems
 from poeflow.spec.load import load
 
 HEAD = "poeflow: 1\nsteps:\n  a:\n    model: {}\n    prompt: hi\n    {}\n"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from poeflow.check.flow import check
 from poeflow.files import Project
+from poeflow.planning.flow import check
 from poeflow.problems import Problem
 from poeflow.report.problems import one_line
 from poeflow.spec.load import load

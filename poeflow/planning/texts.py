@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from poeflow.check.effort import MAX_CODE, MAX_PATTERNS, Effort
-from poeflow.check.loops import Names, instance_names
 from poeflow.files import FileProblem, Project
+from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
+from poeflow.planning.loops import Names, instance_names
 from poeflow.problems import Problem
 from poeflow.spec.enough import MAX_PROBLEMS
 from poeflow.spec.load import FlowFile
