@@ -166,6 +166,16 @@ class Project(msgspec.Struct, frozen=True):
             self.log.write(target, data)
         atomic_write(target, data)
 
+    def remove(self, canonical: str) -> None:
+        """Remove an output, and the folders that it leaves empty. Raises `DiskError`."""
+        target = self.path_of(canonical)
+        with _disk(target):
+            target.unlink(missing_ok=True)
+        for folder in target.relative_to(self.root).parents:
+            if folder.parts and not any((self.root / folder).iterdir()):
+                with _disk(self.root / folder):
+                    (self.root / folder).rmdir()
+
     def _look(self, canonical: str) -> None:
         if self.log is not None:
             self.log.look(self.path_of(canonical))

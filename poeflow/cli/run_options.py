@@ -34,6 +34,7 @@ class Shared(TypedDict):
     first: int | None
     key: str | None
     force: bool
+    prune_outputs: bool
     allow_tools: bool
     allow_unpriced: bool
     max_requests: int | None
@@ -91,6 +92,9 @@ _OPTIONS: Final = (
     click.option("--first", type=click.IntRange(1), metavar="N", help="Of each loop, the first N."),
     click.option("--key", metavar="GLOB", help="Of each loop, the instances whose key matches."),
     click.option("--force", is_flag=True, help="Replace output files that were edited."),
+    click.option(
+        "--prune-outputs", is_flag=True, help="Remove output files that no step writes any more."
+    ),
 )
 
 
@@ -141,6 +145,7 @@ def shared_run_options(options: Shared) -> RunOptions:
         first=options["first"],
         key=options["key"],
         force=options["force"],
+        prune_outputs=options["prune_outputs"],
         allow_tools=options["allow_tools"],
         allow_unpriced=options["allow_unpriced"],
         concurrency=options["concurrency"],

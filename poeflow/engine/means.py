@@ -49,7 +49,8 @@ class Means:
     `providers` are those the flow names, by name. `recorder` keeps the history. `keys` are known
     only to keep them out of attachments. `catalogue` is the project's kept list of bots.
     `simulated` marks every answer; `selection` tells which instances the run is about; without
-    `asks` nothing is sent or written. `force` replaces files that were edited. `stop` gives a
+    `asks` nothing is sent or written. `force` replaces files that were edited, `prunes` removes
+    those that no step writes any more. `stop` gives a
     reason from when on nothing new is started, else an empty text.
     """
 
@@ -70,6 +71,7 @@ class Means:
     selection: Selection = field(default_factory=Selection)
     asks: bool = True
     force: bool = False
+    prunes: bool = False
     stop: Callable[[], str] = goes_on
 
     def declared(self, model: str, parameters: dict[str, Json]) -> dict[str, Json]:
