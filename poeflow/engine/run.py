@@ -17,7 +17,7 @@ from poeflow.engine.result import StepResult
 from poeflow.engine.toolboxes import Toolboxes
 from poeflow.errors import PoeflowError, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned
-from poeflow.facts import Fact, outer_step
+from poeflow.facts import Fact, outer_step, wholes_of
 
 ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
 SHOWN: Final = 3
@@ -135,7 +135,7 @@ async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> 
         *(
             Fact(id=name, state="stale", reasons=("it is not in the flow any more",))
             for name in gone
-            if not any(name.startswith((f"{one}[", f"{one}/")) for one in blocked)
+            if blocked.isdisjoint(wholes_of(name))
         ),
     )
 

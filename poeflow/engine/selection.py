@@ -1,17 +1,14 @@
 """Which instances of a flow a user means: a step, one of its instances, or some of each step."""
 
-import re
 from collections.abc import Collection
 from fnmatch import fnmatchcase
-from typing import Final
 
 import msgspec
 
 from poeflow.engine.plan import Plan
 from poeflow.errors import UsageError
+from poeflow.facts import key_of, outer_step, step_of, wholes_of
 from poeflow.spec.hints import one_of
-
-_ENDS: Final = re.compile(r"[\[#/]")
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +36,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         """Whether any that are named are part of a step or an instance, or it is of them."""
         if not self.named or is_among(name, self.named):
             return True
-        return any(one.startswith((f"{name}[", f"{name}/")) for one in self.named)
+        return any(name in wholes_of(one) for one in self.named)
 
     def asks_again(self, name: str) -> bool:
         """Whether the instance called `name` is asked even where an answer is stored."""
@@ -52,15 +49,13 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_among(name: str, selected: Collection[str]) -> bool:
     """Whether an instance, or what it is part of, is one of those selected."""
-    return name in selected or any(
-        name[: found.start()] in selected for found in _ENDS.finditer(name)
-    )
+    return any(one in selected for one in wholes_of(name))
 
 
 def check_steps(plan: Plan, selected: Collection[str]) -> None:
     """Raise `UsageError` where one of those selected is not in the flow."""
     for one in selected:
-        step = _ENDS.split(one, maxsplit=1)[0]
+        step = outer_step(one)
         if step not in plan.order:
             message = f'there is no step "{step}" in {plan.file.name}'
             raise UsageError(message, hint=one_of(step, plan.order))
@@ -72,11 +67,18 @@ def up_to(plan: Plan, selected: Collection[str]) -> frozenset[str]:
     waiting = list(selected)
     while waiting:
         one = waiting.pop()
-        step = _ENDS.split(one, maxsplit=1)[0]
+        step = outer_step(one)
         for need in plan.edges[step]:
             is_source = plan.checked.chains.get(step) == need
-            key = one.removeprefix(step) if is_source and one.startswith(f"{step}[") else ""
-            if f"{need}{key}" not in found:
-                found.add(f"{need}{key}")
-                waiting.append(f"{need}{key}")
+            key = _outer_key(one) if is_source else None
+            name = need if key is None else f"{need}[{key}]"
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
     return frozenset(found)
+
+
+def _outer_key(instance: str) -> str | None:
+    """Return the key that the flow itself gave an instance, or the one it is part of."""
+    step = outer_step(instance)
+    return next((key_of(one) for one in wholes_of(instance) if step_of(one) == step), None)

@@ -1,19 +1,17 @@
 """Runs as a JUnit file, for the test views of CI systems: a suite a flow, a case an instance."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
+from poeflow.facts import outer_step
 from poeflow.problems import Problem
 from poeflow.report.xml import attributes, content
 
 _FAILURES: Final = frozenset({"failed", "stale", "invalid"})
 """Error classes that are failures; others are errors: not the flow's, but of what it ran on."""
-
-_STEP: Final = re.compile(r"[\[#/]")
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +69,7 @@ class Suite:
 
     def _add_current(self) -> None:
         """Add the steps of which nothing was heard: they are as the last run left them."""
-        heard = {_STEP.split(name, maxsplit=1)[0] for name in self.cases}
+        heard = {outer_step(name) for name in self.cases}
         for step in self._steps:
             if step not in heard:
                 self.cases[step] = Case(name=step)
