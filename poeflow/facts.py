@@ -72,6 +72,12 @@ def wholes_of(instance: str) -> Iterator[str]:
         yield from wholes_of(above)
 
 
+def path_of(instance: str) -> tuple[str, ...]:
+    """Return the names of the steps from the flow's own down: `a`, `b` of `a[x]/b[y]`."""
+    steps = (one for one in wholes_of(instance) if step_of(one) == one)
+    return tuple(one.rpartition("/")[2] for one in steps)[::-1]
+
+
 def instance_id(written: str) -> str:
     """Return the id that `STEP@KEY` stands for; one that is written as it is printed stays so.
 

@@ -57,6 +57,7 @@ class Course:
         self.toolboxes = toolboxes
         self.memory = memory
         self.facts: dict[str, Fact] = {}
+        self.loops: dict[str, list[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self.asker = Asker(means, elapsed=self.elapsed)
         self.saver = Saver(means, elapsed=self.elapsed)

@@ -68,7 +68,12 @@ class Freshness:
         return step not in self._plan.prepared and step not in self._plan.checked.chains
 
     def current(self, prepared: Prepared, upstream: State | None) -> Block | None:
-        """Return the block of an instance that is current by its recipe, files included."""
+        """Return the block of an instance that is current by its recipe, files included.
+
+        None if the caller has it asked again whatever the lock says.
+        """
+        if self._course.means.selection.asks_again(self.name(prepared.instance)):
+            return None
         block = self.block(prepared.instance)
         recipe = self.recipe(prepared, upstream)
         if block is None or recipe is None:

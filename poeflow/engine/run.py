@@ -14,8 +14,9 @@ from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.result import StepResult
+from poeflow.engine.selection import check_glob
 from poeflow.engine.toolboxes import Toolboxes
-from poeflow.errors import PoeflowError, most_serious
+from poeflow.errors import PoeflowError, UsageError, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned
 from poeflow.facts import Fact, outer_step, wholes_of
 
@@ -83,6 +84,7 @@ async def run_plan(
 async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
     """Return the flow's results, or those of the part that was run; none where they failed."""
     selection = course.means.selection
+    _check_glob(course)
     is_blocked = any(state.blocks for state in flow.known.states.values())
     try:
         if selection.named or (is_blocked and not selection.is_whole):
@@ -99,6 +101,17 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
         message = f"{_not_here(found.absent)}; {ASK_AGAIN}"
         course.means.listen(Warned(at=course.elapsed(), step=None, message=message))
     return found
+
+
+def _check_glob(course: Course) -> None:
+    """Fail a run whose pattern of keys matched none, of loops that were not known before it."""
+    pattern = course.means.selection.key
+    if pattern is None or not course.loops or course.failures:
+        return
+    try:
+        check_glob(course.loops, pattern)
+    except UsageError as error:
+        course.fail("run", error, began=course.elapsed(), is_tolerated=False, is_told=False)
 
 
 def _not_here(absent: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import msgspec
+
 from poeflow.digest import Json
 from poeflow.engine.memory import Memory
 from poeflow.engine.recording import Unrecorded
@@ -59,8 +61,23 @@ def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
     return requests
 
 
-async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
-    """Return how every instance of a flow that was checked stands.
+def rendered(found: Checkup, options: RunOptions, fact: Fact) -> Fact:
+    """Return a fact with the request its instance sends if it is asked, also if it is current.
+
+    It has none if the instance asks no model, or if the request builds on an answer that is not
+    here.
+    """
+    if fact.request is not None or fact.state == "unknown":
+        return fact
+    again = asyncio.run(survey_checked(found, options, again=frozenset({fact.id})))
+    asked = next((one for one in again if one.id == fact.id), fact)
+    return msgspec.structs.replace(fact, request=asked.request, model=asked.model)
+
+
+async def survey_checked(
+    found: Checkup, options: RunOptions, *, again: frozenset[str] = frozenset()
+) -> tuple[Fact, ...]:
+    """Return how every instance of a flow that was checked stands; those `again`, as if asked.
 
     Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
     or `StaleError` where the lock cannot be used.
@@ -79,7 +96,7 @@ async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...
         config=config,
         memory=memory,
         asks=False,
-        selection=Selection(),
+        selection=Selection(again=again),
         recorder=Unrecorded(),
     ) as means:
         return await survey(made, planner, means, memory)

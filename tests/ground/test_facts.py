@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.facts import as_written, instance_id, key_of, named, step_of, wholes_of
+from poeflow.facts import as_written, instance_id, key_of, named, path_of, step_of, wholes_of
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,7 @@ def test_what_an_instance_is_part_of():
         "a[x/y]",
         "a",
     ]
+    assert path_of("a[x/y]/b[z]#2") == ("a", "b")
     assert list(wholes_of("a[b]/c]")) == ["a[b]/c]", "a"]
     assert list(wholes_of("a/b#2")) == ["a/b#2", "a/b", "a"]
 

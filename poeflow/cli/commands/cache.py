@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from poeflow.cli.targets import target_of
+from poeflow.cli.targets import instance_among, target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.redact import visible
 from poeflow.report.explain import explained
-from poeflow.spec.hints import one_of
 from poeflow.store.pruning import prune_cache
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.checkup import checkup
@@ -37,10 +36,7 @@ def explain(flow: Path, instance: str) -> None:
     found = checkup(target.project, target.path, target.shown)
     options = RunOptions(environ=os.environ)
     facts = {fact.id: fact for fact in facts_of(found, options)}
-    step, _, key = instance.partition("@")
-    name = f"{step}[{key}]" if key else step
-    if name not in facts:
-        raise UsageError(f'there is no instance "{instance}"', hint=one_of(name, facts))
+    name = instance_among(instance, facts)
     fact = facts[name]
     before = stored_requests(found, options).get(name)
     text = explained(fact, before)
