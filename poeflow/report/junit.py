@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
-from poeflow.facts import outer_step
+from poeflow.facts import Fact, outer_step
 from poeflow.problems import Problem
 from poeflow.report.xml import attributes, content
 
@@ -53,6 +53,25 @@ class Suite:
         """Note what keeps the flow from running."""
         place = str(problem.place)
         self.cases[place] = Case(name=place, kind="error", type="invalid", message=str(problem))
+
+    def add_fault(self, message: str) -> None:
+        """Note what keeps the flow as a whole from being proven current."""
+        name = f"{self.name} is current"
+        self.cases[name] = Case(name=name, kind="failure", type="stale", message=message)
+
+    def stand(self, fact: Fact) -> None:
+        """Note how an instance stands where nothing is run: what is not current is a failure."""
+        told = "; ".join((fact.state, *fact.reasons))
+        if not fact.is_current:
+            case = Case(name=fact.id, kind="failure", type="stale", message=told)
+        else:
+            kind = "skipped" if fact.state == "skipped" else ""
+            case = Case(name=fact.id, kind=kind, message=told if kind else "")
+        self.cases[fact.id] = case
+
+    def sound(self) -> None:
+        """Note that nothing is wrong in the flow."""
+        self.cases[self.name] = Case(name=self.name)
 
     def xml(self) -> str:
         """Return the suite as an element."""

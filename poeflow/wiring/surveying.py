@@ -26,24 +26,40 @@ def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
     return asyncio.run(survey_checked(found, options))
 
 
-def lock_faults(found: Checkup, options: RunOptions) -> list[str]:
-    """Return why a flow is not proven current by its lock, in lines; none where it is.
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the lock proves a flow current: how its instances stand, and what else is wrong."""
 
-    Raises `InvalidFlowError` or `UsageError`.
-    """
+    faults: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def against(self) -> list[str]:
+        """Why the flow is not proven current, in lines; none if it is."""
+        stale = [fact for fact in self.facts if not fact.is_current]
+        return [
+            *self.faults,
+            *(f"{one.id}: {one.state}: {'; '.join(one.reasons)}" for one in stale),
+        ]
+
+
+def proof_of(found: Checkup, options: RunOptions) -> Proof:
+    """Return whether the lock proves a flow current. Raises `InvalidFlowError` or `UsageError`."""
     made, _ = planned(found, options)
     lock = lock_of(Workspace(found.project, offline=options.offline), made, options)
     if lock is None:
-        return ["inputs given by hand have no lock; use --inputs-file"]
+        return Proof(faults=("inputs given by hand have no lock; use --inputs-file",))
     try:
         kept = lock.read()
     except StaleError as error:
-        return [str(error)]
+        return Proof(faults=(str(error),))
     if kept is None:
-        return [f"{lock.shown} does not exist; run the flow and commit it"]
-    faults = [] if kept.inputs == inputs_hash(made) else ["the inputs are not those of the lock"]
-    facts = [fact for fact in facts_of(found, options) if not fact.is_current]
-    return [*faults, *(f"{one.id}: {one.state}: {'; '.join(one.reasons)}" for one in facts)]
+        to_do = "run the flow offline" if options.offline else "run the flow and commit it"
+        return Proof(faults=(f"{lock.shown} does not exist; {to_do}",))
+    is_same = kept.inputs == inputs_hash(made)
+    return Proof(
+        faults=() if is_same else ("the inputs are not those of the lock",),
+        facts=facts_of(found, options),
+    )
 
 
 def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:

@@ -19,7 +19,7 @@ from poeflow.simulator.server import Simulator
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.running import run_checked
-from poeflow.wiring.surveying import facts_of, lock_faults
+from poeflow.wiring.surveying import facts_of, proof_of
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Bench:
         """Return why a.yaml is not proven current."""
         given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
-        return lock_faults(found, RunOptions(**(given | options)))
+        return proof_of(found, RunOptions(**(given | options))).against
 
     def forget_answers(self) -> None:
         """Leave what a clean clone has: no cache and no ledger."""

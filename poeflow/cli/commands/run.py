@@ -11,7 +11,7 @@ import click
 from poeflow.cli.ci import CiReports
 from poeflow.cli.commands.check import show
 from poeflow.cli.one_run import run_one
-from poeflow.cli.proving import prove
+from poeflow.cli.proving import check_locked, prove
 from poeflow.cli.results import print_results
 from poeflow.cli.run_options import Chosen, check_selection, run_options, shared_options
 from poeflow.cli.targets import selections, target_of
@@ -82,10 +82,12 @@ def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -
     for checked, steps in zip(checkups, chosen.values(), strict=True):
         if checked.checked is not None:
             check_steps(checked.checked, steps)
+    if options["locked"]:
+        check_locked(chosen, options)
     check_selection(chosen, options, refreshes=options["refresh"])
     given = run_options(checkups, options)
     if options["locked"]:
-        return prove(found, checkups, given)
+        return prove(found, checkups, given, ci)
     outcomes: dict[str, Outcome] = {}
     for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
         own = replace(given, steps=tuple(steps))
