@@ -197,6 +197,26 @@ def test_an_answer_cannot_command_the_runner(scripted):
     assert scripted.run("run", "a.yaml").stdout.splitlines()[0] != first
 
 
+def test_a_look_at_an_answer_cannot_command_the_runner(scripted):
+    scripted.write("a.yaml", LOUD)
+    scripted.run("run", "a.yaml")
+    scripted.write("a.yaml", LOUD.replace("loud", "loud too"))
+    scripted.run("run", "a.yaml")
+    scripted.write("a.yaml", LOUD.replace("loud", "loud '::error::x'"))
+    scripted.environ["GITHUB_ACTIONS"] = "true"
+    for command in (
+        ("show", "last/a"),
+        ("diff", "last~1", "last"),
+        ("plan", "a.yaml", "--render", "a"),
+    ):
+        lines = scripted.run(*command).stdout.splitlines()
+        commands = [line for line in lines if line.lstrip().startswith("::")]
+        if commands:
+            token = commands[0].removeprefix("::stop-commands::")
+            assert (len(token), lines[0], lines[-1]) == (32, commands[0], f"::{token}::")
+    assert scripted.run("show", "last/a").stdout.startswith("::stop-commands::")
+
+
 def test_results_for_programs_are_never_fenced(scripted):
     scripted.write("a.yaml", LOUD)
     scripted.environ["GITHUB_ACTIONS"] = "true"

@@ -1,11 +1,11 @@
 """`poeflow cache`: why a stored answer is used or not, and making the store smaller."""
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
+from poeflow.cli.printing import print_lines
 from poeflow.cli.targets import instance_among, target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
@@ -39,8 +39,7 @@ def explain(flow: Path, instance: str) -> None:
     name = instance_among(instance, facts)
     fact = facts[name]
     before = stored_requests(found, options).get(name)
-    text = explained(fact, before)
-    click.echo(visible(text) if sys.stdout.isatty() else text)
+    print_lines(((visible(line), ""),) for line in explained(fact, before).split("\n"))
 
 
 @cache.command()
