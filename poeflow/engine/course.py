@@ -60,6 +60,7 @@ class Course:
         self.memory = memory
         self.accepting = accepting
         self.facts: dict[str, Fact] = {}
+        self.loops: dict[str, list[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self.asker = Asker(means, elapsed=self.elapsed)
         self.saver = Saver(means, elapsed=self.elapsed)

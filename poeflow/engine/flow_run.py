@@ -1,6 +1,7 @@
 """One flow of a run: steps start when what they need is done, their instances side by side."""
 
 import asyncio
+from collections.abc import Sequence
 
 from poeflow.digest import Json
 from poeflow.engine.asking import KnownError, UnaskedError
@@ -17,10 +18,20 @@ from poeflow.engine.flow_state import FlowState, UnknownError, UsedFlowError
 from poeflow.engine.instance_run import InstanceRunner
 from poeflow.engine.instances import Instance
 from poeflow.engine.plan import Plan
+from poeflow.engine.prepare import Prepared
 from poeflow.engine.result import StepResult
+from poeflow.engine.selection import check_keys
 from poeflow.engine.states import State
 from poeflow.engine.texts import Values
-from poeflow.engine.units import Unit, current_units, expand, found_units, left_out, side_by_side
+from poeflow.engine.units import (
+    Unit,
+    current_units,
+    expand,
+    found_units,
+    instance_of,
+    left_out,
+    side_by_side,
+)
 from poeflow.errors import PoeflowError
 
 
@@ -105,6 +116,7 @@ class FlowRun:
             await self._demand.fetch(needs, reader=self._flow.name(step))
             values = self._flow.values(needs)
             units = found_units(self._flow, step, source, values)
+        self._check_named(step, units)
         expand(self._flow, step, units)
         self._expanded[step].set()
 
@@ -114,6 +126,14 @@ class FlowRun:
 
         await side_by_side(units, work, width=self._flow.plan.concurrency)
         return [ended.result() for ended in self._flow.ended[step]]
+
+    def _check_named(self, step: str, units: Sequence[Unit]) -> None:
+        """Raise `UsageError` if the caller named an instance that the step does not have."""
+        is_skipped = any(isinstance(unit, Prepared) and unit.skip for unit in units)
+        wanted = self._flow.course.means.selection.wanted
+        if wanted and not is_skipped:
+            keys = [instance_of(unit).key for unit in units]
+            check_keys(self._flow.name(step), keys, wanted)
 
     async def _used_flow(
         self, instance: Instance, values: Values, *, is_wanted: bool, is_left_out: bool

@@ -1,12 +1,9 @@
 """What the last real run made, by the lock, and what this one makes of it."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
 
+from poeflow.facts import key_of, wholes_of
 from poeflow.store.lockfile import VERSION, Block, Lock
-
-_KEY: Final = re.compile(r"\[(.*)\]", re.DOTALL)
 
 
 class Memory:
@@ -43,9 +40,9 @@ class Memory:
     def keys(self, step: str) -> Iterator[str]:
         """Yield the keys the step's instances had."""
         for name in self._old:
-            found = _KEY.fullmatch(name.removeprefix(step)) if name.startswith(step) else None
-            if found is not None and f"{step}[{found[1]}]" == name:
-                yield found[1]
+            key = key_of(name) if name.startswith(f"{step}[") else None
+            if key is not None and name == f"{step}[{key}]":
+                yield key
 
     @property
     def written(self) -> Mapping[str, frozenset[str]]:
@@ -114,7 +111,7 @@ class Memory:
     def retain(self, name: str) -> None:
         """Keep what the last run made of an instance or step that came to nothing in this one."""
         for old, block in self._old.items():
-            if old == name or old.startswith((f"{name}[", f"{name}/")):
+            if old == name or (old.startswith((f"{name}[", f"{name}/")) and name in wholes_of(old)):
                 self._new.setdefault(old, block)
 
     @property

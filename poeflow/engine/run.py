@@ -17,10 +17,11 @@ from poeflow.engine.memory import Memory
 from poeflow.engine.orphans import UNMADE, clear_up, orphans
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.result import StepResult
+from poeflow.engine.selection import check_glob
 from poeflow.engine.toolboxes import Toolboxes
-from poeflow.errors import PoeflowError, most_serious
+from poeflow.errors import PoeflowError, UsageError, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned
-from poeflow.facts import Fact, outer_step
+from poeflow.facts import Fact, outer_step, wholes_of
 
 ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
 SHOWN: Final = 3
@@ -92,6 +93,7 @@ def _warn(course: Course, message: str) -> None:
 async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
     """Return the flow's results, or those of the part that was run; none where they failed."""
     selection = course.means.selection
+    _check_glob(course)
     is_blocked = any(state.blocks for state in flow.known.states.values())
     try:
         if selection.named or (is_blocked and not selection.is_whole):
@@ -107,6 +109,17 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
     if found.absent:
         _warn(course, f"{_not_here(found.absent)}; {ASK_AGAIN}")
     return found
+
+
+def _check_glob(course: Course) -> None:
+    """Fail a run whose pattern of keys matched none, of loops that were not known before it."""
+    pattern = course.means.selection.key
+    if pattern is None or not course.loops or course.failures:
+        return
+    try:
+        check_glob(course.loops, pattern)
+    except UsageError as error:
+        course.fail("run", error, began=course.elapsed(), is_tolerated=False, is_told=False)
 
 
 def _not_here(absent: Sequence[str]) -> str:
@@ -147,7 +160,7 @@ async def survey(
     gone = [
         name
         for name in sorted(memory.names - course.facts.keys())
-        if not any(name.startswith((f"{one}[", f"{one}/")) for one in blocked)
+        if blocked.isdisjoint(wholes_of(name))
     ]
     position = {step: index for index, step in enumerate(plan.file.flow.steps)}
     return (

@@ -1,19 +1,17 @@
 """Runs as a JUnit file, for the test views of CI systems: a suite a flow, a case an instance."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
+from poeflow.facts import Fact, outer_step
 from poeflow.problems import Problem
 from poeflow.report.xml import attributes, content
 
 _FAILURES: Final = frozenset({"failed", "stale", "invalid"})
 """Error classes that are failures; others are errors: not the flow's, but of what it ran on."""
-
-_STEP: Final = re.compile(r"[\[#/]")
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +54,25 @@ class Suite:
         place = str(problem.place)
         self.cases[place] = Case(name=place, kind="error", type="invalid", message=str(problem))
 
+    def add_fault(self, message: str) -> None:
+        """Note what keeps the flow as a whole from being proven current."""
+        name = f"{self.name} is current"
+        self.cases[name] = Case(name=name, kind="failure", type="stale", message=message)
+
+    def stand(self, fact: Fact) -> None:
+        """Note how an instance stands where nothing is run: what is not current is a failure."""
+        told = "; ".join((fact.state, *fact.reasons))
+        if not fact.is_current:
+            case = Case(name=fact.id, kind="failure", type="stale", message=told)
+        else:
+            kind = "skipped" if fact.state == "skipped" else ""
+            case = Case(name=fact.id, kind=kind, message=told if kind else "")
+        self.cases[fact.id] = case
+
+    def sound(self) -> None:
+        """Note that nothing is wrong in the flow."""
+        self.cases[self.name] = Case(name=self.name)
+
     def xml(self) -> str:
         """Return the suite as an element."""
         kinds = [case.kind for case in self.cases.values()]
@@ -71,7 +88,7 @@ class Suite:
 
     def _add_current(self) -> None:
         """Add the steps of which nothing was heard: they are as the last run left them."""
-        heard = {_STEP.split(name, maxsplit=1)[0] for name in self.cases}
+        heard = {outer_step(name) for name in self.cases}
         for step in self._steps:
             if step not in heard:
                 self.cases[step] = Case(name=step)

@@ -25,13 +25,13 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
+from poeflow.facts import step_of
 from poeflow.report.branch import Branch, Note, Part
 from poeflow.report.row import Row
 
 _STEPS: Final = re.compile(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
 _SAMPLE: Final = re.compile(r"#\d+\Z")
 _KEYED: Final = re.compile(r"\[(.*)\](#\d+)?", re.DOTALL)
-_WITHIN: Final = re.compile(r"\]/[a-z_]", re.IGNORECASE)
 MAX_NOTES: Final = 500
 """How many failures and warnings are kept for the end, of all steps together."""
 
@@ -138,7 +138,7 @@ class Tree:
     def _start(self, event: StepStarted, now: float) -> None:
         branch, inner = self._place(event.step)
         branch.start(now)
-        row = Row(_label(inner), event.model or "", now)
+        row = Row(_label(event.step, inner), event.model or "", now)
         self.rows[event.step] = branch.rows[event.step] = row
         whole = _SAMPLE.sub("", event.step)
         if whole != event.step:
@@ -153,7 +153,7 @@ class Tree:
             branch.rows.pop(name, None)
         if not inner:
             return branch, "whole"
-        return branch, "within" if _WITHIN.search(inner) else "instance"
+        return branch, "within" if _is_within(instance, inner) else "instance"
 
     def _place(self, instance: str) -> tuple[Branch, str]:
         """Return the step an instance is of, and what tells the instance from others of it.
@@ -184,7 +184,12 @@ class Tree:
             notes.append(note)
 
 
-def _label(inner: str) -> str:
+def _is_within(instance: str, inner: str) -> bool:
+    """Whether an instance is run by another: by what `inner` tells from others of its step."""
+    return step_of(instance) != instance.removesuffix(inner)
+
+
+def _label(instance: str, inner: str) -> str:
     """Return what an instance is called below its step: its key, its sample, or what it runs."""
-    keyed = None if _WITHIN.search(inner) else _KEYED.fullmatch(inner)
+    keyed = None if _is_within(instance, inner) else _KEYED.fullmatch(inner)
     return inner if keyed is None else f"{keyed[1]} {keyed[2] or ''}".rstrip()

@@ -8,19 +8,19 @@ import click
 from poeflow.catalogue import kept
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
-from poeflow.cli.targets import Target, target_of
+from poeflow.cli.printing import print_lines
+from poeflow.cli.targets import Target, instance_among, target_of
 from poeflow.cli.values import input_texts
-from poeflow.errors import UsageError
 from poeflow.estimates import Prices
 from poeflow.facts import Fact
 from poeflow.problems import errors_only
 from poeflow.report.plan import as_json, lines, summary
 from poeflow.report.sheet import plan_sheet
+from poeflow.report.shown_instance import request_lines
 from poeflow.report.workflow import inert_json
-from poeflow.spec.hints import one_of
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
-from poeflow.wiring.surveying import facts_of
+from poeflow.wiring.surveying import facts_of, rendered
 
 
 @click.command()
@@ -29,7 +29,7 @@ from poeflow.wiring.surveying import facts_of
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Plan a simulated run.")
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
-@click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance as JSON.")
+@click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def plan(
@@ -59,7 +59,7 @@ def plan(
     )
     facts = facts_of(found, options)
     if render is not None:
-        click.echo(inert_json(as_json([_named(facts, render)])))
+        _show_request(rendered(found, options, _named(facts, render)), output)
     elif output == "json":
         click.echo(inert_json(as_json(facts)))
     else:
@@ -79,10 +79,12 @@ def _prices(target: Target) -> Prices:
 
 def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
     """Return the fact of one instance. Raises `UsageError`."""
-    step, _, key = wanted.partition("@")
-    name = f"{step}[{key}]" if key else step
-    found = next((fact for fact in facts if fact.id == name), None)
-    if found is None:
-        hint = one_of(name, [fact.id for fact in facts])
-        raise UsageError(f'there is no instance "{wanted}"', hint=hint)
-    return found
+    by_name = {fact.id: fact for fact in facts}
+    return by_name[instance_among(wanted, by_name)]
+
+
+def _show_request(fact: Fact, output: str) -> None:
+    if output == "json":
+        click.echo(inert_json(as_json([fact])))
+    else:
+        print_lines(request_lines(fact))
