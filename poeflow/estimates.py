@@ -4,7 +4,7 @@ Tokens are taken as four characters each, good to a factor of two; prices are th
 catalogue. What cannot be known before a step has run is left open, never taken for nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, Protocol
 
@@ -54,19 +54,26 @@ def estimate(facts: Sequence[Fact], prices: Prices) -> Estimate:
     most = None if is_open else _sum([_most(fact, prices) for fact in asked])
     return Estimate(
         calls=Range(sum(fact.calls for fact in asked), most_calls),
-        prompt_tokens=sum(fact.calls * prompt_tokens(fact) for fact in asked),
+        prompt_tokens=sum(fact.calls * tokens_of(fact.request or {}) for fact in asked),
         cost_usd=None if None in least else Range(_sum(least) or Decimal(0), most),
     )
 
 
-def prompt_tokens(fact: Fact) -> int:
-    """Return about how many tokens the request of an instance has."""
-    return len(encode_json(_body(fact).get("messages"))) // CHARACTERS
+def tokens_of(request: Mapping[str, Json]) -> int:
+    """Return about how many tokens a request has, attachments left out."""
+    return len(encode_json(_body(request).get("messages"))) // CHARACTERS
+
+
+def limit_of(request: Mapping[str, Json]) -> int | None:
+    """Return how many tokens the answer to a request may have, None where it does not say."""
+    body = _body(request)
+    limits = [limit for key in _LIMITS if isinstance(limit := body.get(key), int)]
+    return min(limits, default=None)
 
 
 def _least(fact: Fact, prices: Prices) -> Decimal | None:
     price = prices(fact.model or "")
-    one = price.cost(prompt_tokens(fact), 0) if price is not None else None
+    one = price.cost(tokens_of(fact.request or {}), 0) if price is not None else None
     return None if one is None else one * fact.calls
 
 
@@ -75,18 +82,17 @@ def _most(fact: Fact, prices: Prices) -> Decimal | None:
 
     Each of them sends all that was said before once more.
     """
-    limits = [limit for key in _LIMITS if isinstance(limit := _body(fact).get(key), int)]
+    answer = limit_of(fact.request or {})
     price = prices(fact.model or "")
-    if price is None or fact.most_calls is None or not limits:
+    if price is None or fact.most_calls is None or answer is None:
         return None
-    answer = min(limits)
-    prompt = prompt_tokens(fact) + (fact.most_calls - 1) * answer
+    prompt = tokens_of(fact.request or {}) + (fact.most_calls - 1) * answer
     one = price.cost(prompt, answer)
     return None if one is None else one * fact.most_calls
 
 
-def _body(fact: Fact) -> dict[str, Json]:
-    body = (fact.request or {}).get("body")
+def _body(request: Mapping[str, Json]) -> Mapping[str, Json]:
+    body = request.get("body")
     return body if isinstance(body, dict) else {}
 
 

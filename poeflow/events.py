@@ -10,6 +10,10 @@ import msgspec
 
 from poeflow.digest import Json
 
+Purpose = Literal["answer", "repair", "tools", "judge", "fallback"]
+"""What a request is to its instance: the first, or to repair the answer, with what tools gave, to
+judge the answer, in place of a model that failed."""
+
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     at: float
@@ -38,13 +42,15 @@ class StepStarted(_Event, frozen=True, kw_only=True, tag="step_started"):
 
 
 class RequestSent(_Event, frozen=True, kw_only=True, tag="request_sent"):
-    """`model` is asked for an answer that is not stored.
+    """`model` is asked for an answer that is not stored, for a `purpose`.
 
-    A repair, a round of tools or a judge is a request of its own.
+    A repair, a round of tools or a judge is a request of its own; text that arrives from then on
+    is the answer to it.
     """
 
     step: str
     model: str
+    purpose: Purpose = "answer"
 
 
 class TextArrived(_Event, frozen=True, kw_only=True, tag="text_arrived"):
@@ -102,9 +108,11 @@ class FileWritten(_Event, frozen=True, kw_only=True, tag="file_written"):
 
 
 class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
-    """`source` says where the text came from; tokens are as reported, None where unknown.
+    """`source` says where the text came from.
 
-    `answered_by` names the model that stood in for the step's own.
+    Tokens are those of every request that was sent for the instance, as reported, None where that
+    is not known or nothing was sent. `answered_by` names the model that stood in for the step's
+    own.
     """
 
     step: str
@@ -120,7 +128,7 @@ class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     """`error_class` is the exit class of RELIABILITY: failed, account, transient, ...
 
     `is_tolerated` marks a step that says `continue_on_error`, `is_told` one that uses a flow in
-    which a step failed, which has been told and counted.
+    which a step failed, which has been told and counted. Tokens are as for one that finished.
     """
 
     step: str
@@ -129,6 +137,8 @@ class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     seconds: float
     is_tolerated: bool = False
     is_told: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class StepSkipped(_Event, frozen=True, kw_only=True, tag="step_skipped"):
@@ -142,10 +152,14 @@ class Warned(_Event, frozen=True, kw_only=True, tag="warned"):
 
 
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
-    """`outputs` are the flow's results by name, simulated or not as the run was.
+    """How a run ended, also one that was cut short: `exit_code` is then that of the signal.
 
-    `requests` counts sends, `tokens` those that were reported; `cost_usd` is estimated by the
-    prices of the catalogue, None where one is unknown.
+    `outputs` are the flow's results by name, simulated or not as the run was. `asked` counts the
+    instances of which answers came in this run, those that failed all the same included.
+    `requests` counts sends of every kind, `tokens` those that were reported, `unknown` sends that
+    may have been billed and nobody knows; `cost_usd` is estimated by the prices of the catalogue,
+    None where one is unknown. Of the `instances` that are known so many are `done`, which another
+    run does not ask again unless it `is_refresh`.
     """
 
     exit_code: int
@@ -160,6 +174,10 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     requests: int = 0
     tokens: int = 0
     cost_usd: float | None = None
+    unknown: int = 0
+    done: int = 0
+    instances: int = 0
+    is_refresh: bool = False
 
 
 Event: TypeAlias = (

@@ -1,12 +1,13 @@
 """How instances stand: what a plan says of each, and why."""
 
 import re
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from poeflow.digest import Json
 
+_SAMPLE: Final = re.compile(r"#\d+\Z")
 Standing = Literal[
     "fresh", "new", "stale", "missing", "edited", "needed", "unknown", "skipped", "orphaned"
 ]
@@ -52,6 +53,11 @@ def step_of(instance: str) -> str:
     if closed > at:
         return instance[: closed + 2] + step_of(instance[closed + 2 :])
     return instance[:at]
+
+
+def whole_instance(name: str) -> str:
+    """Return the instance that one of several samples is of: `a[key]` of `a[key]#2`."""
+    return _SAMPLE.sub("", name)
 
 
 def key_of(instance: str) -> str | None:

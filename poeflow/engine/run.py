@@ -1,7 +1,8 @@
 """A plan becomes a run, and a run becomes an outcome."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -24,6 +25,8 @@ from poeflow.facts import Fact, outer_step
 
 ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
 SHOWN: Final = 3
+BUG: Final = 70
+"""The exit code of a run that met a fault of poeflow itself."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +79,71 @@ async def run_plan(
         )
     )
     flow = FlowRun(plan, course)
+    with _told(flow, course):
+        try:
+            await flow.run()
+        except* PoeflowError as errors:
+            raise errors.exceptions[0] from None
+        found = await _outputs(flow, course)
+        await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
+    exit_code = most_serious(error.exit_code for error in course.failures.values())
+    _tell_end(flow, course, exit_code, found.values)
+    return Outcome(
+        exit_code=exit_code,
+        outputs=found.values,
+        absent=found.absent,
+        results=course.results,
+        failures=course.failures,
+        skipped=course.skipped,
+        tolerated=course.tolerated,
+        spent=means.budget.summary(),
+    )
+
+
+@contextlib.contextmanager
+def _told(flow: FlowRun, course: Course) -> Iterator[None]:
+    """Tell how a run ended that does not come to its end: what it asked and spent by then."""
+    exit_code = BUG
+    is_whole = False
     try:
-        await flow.run()
-    except* PoeflowError as errors:
-        raise errors.exceptions[0] from None
-    found = await _outputs(flow, course)
-    await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
-    return _finished(course, found)
+        yield
+        is_whole = True
+    except asyncio.CancelledError:
+        exit_code = course.means.cut_short()
+        raise
+    except PoeflowError as error:
+        exit_code = error.exit_code
+        raise
+    finally:
+        if not is_whole:
+            _tell_end(flow, course, exit_code, {})
+
+
+def _tell_end(flow: FlowRun, course: Course, exit_code: int, outputs: dict[str, Json]) -> None:
+    """Tell what the whole run did: the one place where it is summed up."""
+    spent = course.means.budget.summary()
+    done, instances = flow.progress()
+    course.means.listen(
+        RunFinished(
+            at=course.elapsed(),
+            exit_code=exit_code,
+            asked=course.asked,
+            cached=course.count("cached"),
+            rendered=course.count("rendered"),
+            failed=len(course.failures),
+            skipped=len(course.skipped),
+            seconds=course.elapsed(),
+            simulated=course.means.simulated,
+            outputs=outputs,
+            requests=spent.requests,
+            tokens=spent.tokens,
+            cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
+            unknown=spent.unknown,
+            done=done,
+            instances=instances,
+            is_refresh=course.means.selection.is_all_again,
+        )
+    )
 
 
 def _warn(course: Course, message: str) -> None:
@@ -160,36 +221,4 @@ async def survey(
             Fact(id=path[2:], state="orphaned", reasons=(UNMADE,))
             for path in orphans(means, memory.outputs_of(gone), made=plan.targets())
         ),
-    )
-
-
-def _finished(course: Course, found: FlowOutputs) -> Outcome:
-    exit_code = most_serious(error.exit_code for error in course.failures.values())
-    spent = course.means.budget.summary()
-    course.means.listen(
-        RunFinished(
-            at=course.elapsed(),
-            exit_code=exit_code,
-            asked=course.count("asked"),
-            cached=course.count("cached"),
-            rendered=course.count("rendered"),
-            failed=len(course.failures),
-            skipped=len(course.skipped),
-            seconds=course.elapsed(),
-            simulated=course.means.simulated,
-            outputs=found.values,
-            requests=spent.requests,
-            tokens=spent.tokens,
-            cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
-        )
-    )
-    return Outcome(
-        exit_code=exit_code,
-        outputs=found.values,
-        absent=found.absent,
-        results=course.results,
-        failures=course.failures,
-        skipped=course.skipped,
-        tolerated=course.tolerated,
-        spent=spent,
     )

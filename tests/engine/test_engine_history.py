@@ -78,7 +78,7 @@ def test_an_answer_that_is_not_as_expected_is_kept_with_the_verdict(bench, histo
     bench.run(flow)
     (run,) = history.runs(RunFilter())
     draft = history.instances(run.id)[0]
-    assert (draft.status, draft.source) == ("failed", None)
+    assert (draft.status, draft.source) == ("failed", "asked")
     assert draft.text
     assert [verdict["kind"] for verdict in draft.verdicts] == ["contains"]
 
