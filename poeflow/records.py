@@ -199,19 +199,18 @@ def counted(instances: Iterable[InstanceRecord], requests: Iterable[RequestRow])
     tokens = [(one.prompt_tokens or 0) + (one.completion_tokens or 0) for one in answers]
     costs = [one.cost_usd for one in answers if one.answer is not None]
     known = [cost for cost in costs if cost is not None]
-    failed = sum(one.status == "failed" for one in ended)
     unknown = len(sent) - len(answers)
     return Counts(
         asked=sources["asked"],
         cached=sum(one.source == "cached" and one.status == "ok" for one in ended),
         rendered=sources["rendered"],
-        failed=failed,
+        failed=sum(one.status == "failed" for one in ended),
         skipped=sum(one.status == "skipped" for one in ended),
         requests=sum(one.sends for one in answers) + unknown,
         tokens=sum(tokens),
         cost_usd=sum(known) if known and len(known) == len(costs) else None,
         unknown=unknown,
-        done=len(ended) - failed,
+        done=sum(one.status == "ok" for one in ended),
     )
 
 
@@ -227,8 +226,18 @@ def going_on(counts: Counts, *, exit_code: int | None, is_simulated: bool, is_re
     if not counts.done:
         return told
     of = f"{counts.done:,} of {counts.instances:,}" if counts.instances else f"{counts.done:,}"
-    are = "is" if counts.done == counts.instances == 1 else "are"
+    are = "is" if counts.done == 1 and counts.instances <= 1 else "are"
     return f"{told}: {of} {are} done and not {'asked' if is_simulated else 'paid for'} again"
+
+
+def how_to_go_on(row: RunRow) -> str:
+    """Say how to go on with a run of the history that is not at work any more."""
+    return going_on(
+        row.counts,
+        exit_code=None if row.end is None else row.end.exit_code,
+        is_simulated=row.record.simulated,
+        is_refresh=row.end is not None and row.end.is_refresh,
+    )
 
 
 class Records(Protocol):

@@ -86,6 +86,10 @@ async def run_plan(
             raise errors.exceptions[0] from None
         found = await _outputs(flow, course)
         await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
+    return _finished(flow, course, found)
+
+
+def _finished(flow: FlowRun, course: Course, found: FlowOutputs) -> Outcome:
     exit_code = most_serious(error.exit_code for error in course.failures.values())
     _tell_end(flow, course, exit_code, found.values)
     return Outcome(
@@ -96,7 +100,7 @@ async def run_plan(
         failures=course.failures,
         skipped=course.skipped,
         tolerated=course.tolerated,
-        spent=means.budget.summary(),
+        spent=course.means.budget.summary(),
     )
 
 

@@ -11,7 +11,7 @@ from poeflow.problems import Place, Problem
 from poeflow.redact import visible
 from poeflow.report.branch import Note
 from poeflow.report.marks import UNICODE, paired
-from poeflow.report.plain import summary
+from poeflow.report.plain import ending
 from poeflow.report.strips import outcome
 from poeflow.report.tree import Tree
 from poeflow.report.workflow import annotation
@@ -65,7 +65,7 @@ class GitHubReport:
         is_ok = finished is not None and finished.exit_code == 0
         yield f"### {UNICODE.done if is_ok else UNICODE.failed} {escaped(tree.flow)}\n"
         if finished is not None:
-            yield f"{escaped(summary(finished))}\n"
+            yield from (f"{escaped(line)}\n" for line in ending(finished))
         yield "| | step | what came of it |\n|---|---|---|"
         for branch in tree.roots():
             name = f"{'&nbsp;&nbsp;' * branch.depth}{escaped(branch.name)}"

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
     Event,
     Expected,
     FellBack,
     FileWritten,
+    RequestSent,
     RetryPlanned,
     RunFinished,
     RunStarted,
@@ -67,8 +69,9 @@ class Tree:
                     self._branch(step)
             case RunFinished():
                 self.finished = event
+                is_cut_short = EXIT_CLASSES.get(event.exit_code) == "interrupted"
                 for branch in self.branches.values():
-                    branch.close("current", now)
+                    branch.close("stopped" if is_cut_short else "current", now)
             case Warned(step=None):
                 self.remark = event.message
                 self._warn("", event.message)
@@ -89,6 +92,7 @@ class Tree:
                 branch.finish(event, part, now)
             case StepFailed():
                 branch, part = self._end(event.step, now)
+                self.totals["tokens"] += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
                 branch.fail(event, part, now)
                 if event.is_told:
                     return
@@ -108,6 +112,8 @@ class Tree:
     def _remark(self, event: Event, now: float) -> None:
         """Note what is told of an instance at work."""
         match event:
+            case RequestSent() if (row := self.rows.get(event.step)) is not None:
+                row.begin(event)
             case RetryPlanned():
                 self.totals["retries"] += 1
                 self._place(event.step)[0].retries += 1

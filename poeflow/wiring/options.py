@@ -30,7 +30,8 @@ class RunOptions:
     `fail_fast` does not even finish. `allow_tools` lets the flow's own Python functions run.
     `limits` are the caller's own, of which the smallest counts; `budget` is one that several runs
     share. `stop` is asked before anything new is started, and gives the reason not to, else an
-    empty text; `cut_short` gives the exit code of a run that is cancelled. `config` is the user's configuration, None for the file they keep it in.
+    empty text; `cut_short` gives the exit code of a run that is cancelled. `config` is the user's
+    configuration, None for the file they keep it in.
     """
 
     inputs: Mapping[str, Json] = field(default_factory=dict)

@@ -33,6 +33,13 @@ OUTSIDE = {
 }
 """The kinds that tell something from outside, and the field in which they do."""
 
+INTERRUPTED = events.RunFinished(
+    at=3, exit_code=143, asked=1, cached=2, rendered=0, failed=0, skipped=0, seconds=3.5,
+    simulated=False, outputs={}, requests=3, tokens=1234, cost_usd=0.01, unknown=2, done=3,
+    instances=7,
+)  # fmt: skip
+"""The end of a run that was cut short."""
+
 
 def every_event() -> st.SearchStrategy[events.Event]:
     return st.one_of([st.builds(kind, **_fields(kind)) for kind in KINDS])
