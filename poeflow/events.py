@@ -27,6 +27,20 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     simulated: bool
 
 
+class RunEstimated(_Event, frozen=True, kw_only=True, tag="run_estimated"):
+    """What a run with a large loop will send at least, told before it does.
+
+    `most_requests` is None where there is no telling; `answer_tokens` where nothing says how long
+    any answer may be; `cost_usd` where a price is not known.
+    """
+
+    requests: int
+    most_requests: int | None
+    prompt_tokens: int
+    answer_tokens: int | None
+    cost_usd: float | None
+
+
 class StepExpanded(_Event, frozen=True, kw_only=True, tag="step_expanded"):
     """A step turned out to run `instances` times."""
 
@@ -182,6 +196,7 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
 
 Event: TypeAlias = (
     RunStarted
+    | RunEstimated
     | StepExpanded
     | StepStarted
     | RequestSent

@@ -294,6 +294,7 @@ class Budget:
     ) -> None:
         own = Tally(within, prices, allow_unpriced=allow_unpriced)
         self.tallies: tuple[Tally, ...] = (own, *(shared.tallies if shared is not None else ()))
+        self.prices = prices
         self._longest: dict[str, int] = {}
         """The longest answer of each model by now, in tokens."""
 

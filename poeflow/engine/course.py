@@ -67,6 +67,7 @@ class Course:
         self.failures: dict[str, PoeflowError] = {}
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
+        self.left_out: set[str] = set()
         self._persistence = persistence
         self._began = means.clock.monotonic()
         self._stopped_by = ""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -17,14 +18,20 @@ from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.orphans import UNMADE, clear_up, orphans
 from poeflow.engine.plan import Plan, Planner
+from poeflow.engine.recording import Unrecorded
 from poeflow.engine.result import StepResult
 from poeflow.engine.toolboxes import Toolboxes
 from poeflow.errors import PoeflowError, most_serious
-from poeflow.events import RunFinished, RunStarted, Warned
+from poeflow.estimates import estimate
+from poeflow.events import RunEstimated, RunFinished, RunStarted, Warned
 from poeflow.facts import Fact, outer_step
 
 ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
 SHOWN: Final = 3
+LARGE: Final = 100
+"""A run over so many instances of a step says what it will send before it does."""
+MOST: Final = 20_000
+"""So many instances of a step are looked at for that."""
 BUG: Final = 70
 """The exit code of a run that met a fault of poeflow itself."""
 
@@ -80,6 +87,7 @@ async def run_plan(
     )
     flow = FlowRun(plan, course)
     with _told(flow, course):
+        await _announce(plan, planner, means, memory)
         try:
             await flow.run()
         except* PoeflowError as errors:
@@ -87,6 +95,38 @@ async def run_plan(
         found = await _outputs(flow, course)
         await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
     return _finished(flow, course, found)
+
+
+async def _announce(plan: Plan, planner: Planner, means: Means, memory: Memory) -> None:
+    """Say what a run with a large loop will send, as far as it is known by now."""
+    selection = means.selection
+    sizes = [
+        sum(selection.covers(one.instance.id, one.instance.key, at) for at, one in enumerate(units))
+        for units in plan.prepared.values()
+    ]
+    if max(sizes, default=0) < LARGE:
+        return
+    is_too_large = max(sizes) > MOST
+    if is_too_large:
+        selection = msgspec.structs.replace(selection, first=MOST)
+    silent = replace(
+        means, asks=False, listen=lambda _: None, recorder=Unrecorded(), selection=selection
+    )
+    facts = await survey(plan, planner, silent, memory.untouched())
+    found = estimate(facts, means.budget.prices)
+    if not found.calls.least:
+        return
+    cost, most = found.cost_usd, found.calls.most
+    means.listen(
+        RunEstimated(
+            at=0.0,
+            requests=int(found.calls.least),
+            most_requests=None if is_too_large or most is None else int(most),
+            prompt_tokens=found.prompt_tokens,
+            answer_tokens=found.answer_tokens if found.measures else None,
+            cost_usd=None if cost is None or means.simulated else float(cost.least),
+        )
+    )
 
 
 def _finished(flow: FlowRun, course: Course, found: FlowOutputs) -> Outcome:
@@ -209,9 +249,10 @@ async def survey(
     except* PoeflowError as errors:
         raise errors.exceptions[0] from None
     blocked = {fact.id for fact in course.facts.values() if fact.state == "unknown"}
+    blocked |= course.left_out
     gone = [
         name
-        for name in sorted(memory.names - course.facts.keys())
+        for name in sorted(memory.names - course.facts.keys() - course.left_out)
         if not any(name.startswith((f"{one}[", f"{one}/")) for one in blocked)
     ]
     position = {step: index for index, step in enumerate(plan.file.flow.steps)}

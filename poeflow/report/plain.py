@@ -12,6 +12,7 @@ from poeflow.events import (
     Purpose,
     RequestSent,
     RetryPlanned,
+    RunEstimated,
     RunFinished,
     RunStarted,
     StepExpanded,
@@ -74,6 +75,8 @@ def line_of(event: Event) -> str:
     match event:
         case RunStarted(simulated=True):
             return f"{event.flow}: simulated run, nothing is sent to Poe"
+        case RunEstimated():
+            return estimated(event)
         case RequestSent():
             return f"{event.step}: asking {event.model}{_FOR[event.purpose]}"
         case RetryPlanned():
@@ -115,6 +118,19 @@ def finished(event: StepFinished) -> str:
     if event.answered_by is not None:
         parts.append(f"by {event.answered_by}")
     return ", ".join(parts)
+
+
+def estimated(event: RunEstimated) -> str:
+    """Say what a run will send: `5,000 requests to send, about 45,000 prompt tokens`."""
+    most = event.most_requests
+    often = f" to {most:,}" if most is not None and most > event.requests else ""
+    often += " or more" if most is None else ""
+    noun = "request" if event.requests == event.most_requests == 1 else "requests"
+    told = [f"{event.requests:,}{often} {noun} to send"]
+    told += [f"about {event.prompt_tokens:,} prompt tokens"]
+    told += [] if event.answer_tokens is None else [f"{event.answer_tokens:,} answer tokens"]
+    told += [] if event.cost_usd is None else [f"about {event.cost_usd:.4f} USD (estimated)"]
+    return ", ".join(told)
 
 
 def ending(event: RunFinished) -> tuple[str, ...]:

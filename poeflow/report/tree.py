@@ -16,6 +16,7 @@ from poeflow.events import (
     FileWritten,
     RequestSent,
     RetryPlanned,
+    RunEstimated,
     RunFinished,
     RunStarted,
     StepExpanded,
@@ -28,6 +29,7 @@ from poeflow.events import (
     Warned,
 )
 from poeflow.report.branch import Branch, Note, Part
+from poeflow.report.plain import estimated
 from poeflow.report.row import Row
 
 _STEPS: Final = re.compile(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
@@ -72,6 +74,8 @@ class Tree:
                 is_cut_short = EXIT_CLASSES.get(event.exit_code) == "interrupted"
                 for branch in self.branches.values():
                     branch.close("stopped" if is_cut_short else "current", now)
+            case RunEstimated():
+                self.remark = estimated(event)
             case Warned(step=None):
                 self.remark = event.message
                 self._warn("", event.message)

@@ -28,7 +28,7 @@ def shared_budget(project: Project, options: RunOptions) -> Budget:
     is_ci = bool(options.environ.get("CI")) and not options.offline
     limits = {"the command line": options.limits, "your configuration": own}
     within, is_free = bounds(limits, is_ci=is_ci), _needs_no_price(options, config)
-    return Budget(within, _prices(project), allow_unpriced=is_free)
+    return Budget(within, prices_of(project), allow_unpriced=is_free)
 
 
 def budget_of(project: Project, limits: Limits, options: RunOptions) -> Budget:
@@ -36,7 +36,7 @@ def budget_of(project: Project, limits: Limits, options: RunOptions) -> Budget:
     shared = options.budget or shared_budget(project, options)
     within = bounds({"limits of the flow": limits}, is_ci=False)
     is_free = _needs_no_price(options, user_config(project, options))
-    return Budget(within, _prices(project), shared=shared, allow_unpriced=is_free)
+    return Budget(within, prices_of(project), shared=shared, allow_unpriced=is_free)
 
 
 def _needs_no_price(options: RunOptions, config: UserConfig) -> bool:
@@ -44,7 +44,7 @@ def _needs_no_price(options: RunOptions, config: UserConfig) -> bool:
     return options.offline or options.allow_unpriced or config.allow_unpriced
 
 
-def _prices(project: Project) -> Prices:
+def prices_of(project: Project) -> Prices:
     """Return the prices that the project's kept catalogue knows."""
     catalogue = kept(project)[0]
 

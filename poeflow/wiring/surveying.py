@@ -9,7 +9,6 @@ from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.recording import Unrecorded
 from poeflow.engine.run import survey
-from poeflow.engine.selection import Selection
 from poeflow.errors import StaleError
 from poeflow.facts import Fact
 from poeflow.files import Project
@@ -20,6 +19,7 @@ from poeflow.wiring.locks import inputs_hash, lock_of
 from poeflow.wiring.means import means_of
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.planning import planned
+from poeflow.wiring.selecting import selection_of
 
 
 def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
@@ -43,7 +43,8 @@ def lock_faults(found: Checkup, options: RunOptions) -> list[str]:
     if kept is None:
         return [f"{lock.shown} does not exist; run the flow and commit it"]
     faults = [] if kept.inputs == inputs_hash(made) else ["the inputs are not those of the lock"]
-    facts = [fact for fact in facts_of(found, options) if not fact.is_current]
+    whole = replace(options, steps=(), first=None, key=None, refresh=False, failed=False)
+    facts = [fact for fact in facts_of(found, whole) if not fact.is_current]
     return [*faults, *(f"{one.id}: {one.state}: {'; '.join(one.reasons)}" for one in facts)]
 
 
@@ -63,7 +64,7 @@ def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
 
 
 async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
-    """Return how every instance of a flow that was checked stands.
+    """Return how every instance of a flow that was checked, and that is selected, stands.
 
     Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
     or `StaleError` where the lock cannot be used.
@@ -84,17 +85,18 @@ async def surveyed(
     *,
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
-    """Return how every instance of a plan stands by what `memory` has of the last run."""
+    """Return how every instance of a plan that is selected stands by what `memory` has of the last run."""
+    workspace = Workspace(project, offline=options.offline)
     async with means_of(
         project,
-        Workspace(project, offline=options.offline),
+        workspace,
         plan.checked,
         options=options,
         budget=shared_budget(project, options),
         config=user_config(project, options),
         memory=memory,
         asks=False,
-        selection=Selection(),
+        selection=selection_of(plan, options, workspace),
         recorder=Unrecorded(),
     ) as means:
         return await survey(plan, planner, means, memory, accepting=accepting)
