@@ -152,7 +152,7 @@ def _told(flow: FlowRun, course: Course) -> Iterator[None]:
     try:
         yield
         is_whole = True
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         exit_code = course.means.cut_short()
         raise
     except PoeflowError as error:

@@ -129,11 +129,15 @@ class History:
             return None if found is None else instance_row(found)
 
     def requests(self, run: int, instance: str | None = None) -> tuple[RequestRow, ...]:
-        """Return the requests sent in a run, in order. Raises `DiskError`."""
-        sql = f"{REQUESTS} WHERE run = ? AND (? IS NULL OR instance = ?) ORDER BY requests.id"
-        name = None if instance is None else plain(instance)
+        """Return the requests sent in a run, in order; of an instance, for all its samples.
+
+        Raises `DiskError`.
+        """
+        sql = f"""{REQUESTS} WHERE run = :run AND (:name IS NULL OR instance = :name
+            OR substr(instance, 1, length(:name) + 1) = :name || '#') ORDER BY requests.id"""
+        values = {"run": run, "name": None if instance is None else plain(instance)}
         with reading(self._path) as connection:
-            rows = connection.execute(sql, (run, name, name)) if connection is not None else ()
+            rows = connection.execute(sql, values) if connection is not None else ()
             return tuple(map(request_row, rows))
 
     def changes(self) -> int:

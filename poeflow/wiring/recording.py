@@ -58,7 +58,7 @@ async def recording(
         except PoeflowError as error:
             begun.close(error.exit_code)
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt):
             begun.close(options.cut_short())
             raise
         except BaseException:

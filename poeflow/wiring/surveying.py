@@ -85,7 +85,7 @@ async def surveyed(
     *,
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
-    """Return how every instance of a plan that is selected stands by what `memory` has of the last run."""
+    """Return how the selected instances of a plan stand by what `memory` has of the last run."""
     workspace = Workspace(project, offline=options.offline)
     async with means_of(
         project,
