@@ -172,8 +172,8 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     instances of which answers came in this run, those that failed all the same included.
     `requests` counts sends of every kind, `tokens` those that were reported, `unknown` sends that
     may have been billed and nobody knows; `cost_usd` is estimated by the prices of the catalogue,
-    None where one is unknown. Of the `instances` that are known so many are `done`, which another
-    run does not ask again unless it `is_refresh`.
+    None where one is unknown, and of a simulated run. Of the `instances` that are known so many are
+    `done`, which another run does not ask again unless it `is_refresh`.
     """
 
     exit_code: int

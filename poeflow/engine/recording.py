@@ -121,10 +121,18 @@ def current(name: str, fingerprint: str | None, *, at: float) -> InstanceRecord:
 
 
 def ended_request(
-    outcome: Completion | PoeflowError, sending: Sending, *, ended: float, retries: tuple[str, ...]
+    outcome: Completion | PoeflowError,
+    sending: Sending,
+    *,
+    ended: float,
+    retries: tuple[str, ...],
+    is_free: bool,
 ) -> AnswerRecord:
-    """Return the record of what became of a request, with what all its attempts used."""
-    cost = sending.cost_usd
+    """Return the record of what became of a request, with what all its attempts used.
+
+    One that `is_free` costs nothing, whatever the model would.
+    """
+    cost = None if is_free else sending.cost_usd
     told = AnswerRecord(
         ended=ended,
         retries=retries,

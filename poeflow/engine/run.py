@@ -103,6 +103,7 @@ async def _announce(plan: Plan, planner: Planner, means: Means, memory: Memory) 
     sizes = [
         sum(selection.covers(one.instance.id, one.instance.key, at) for at, one in enumerate(units))
         for units in plan.prepared.values()
+        if any(one.settings is not None for one in units)
     ]
     if max(sizes, default=0) < LARGE:
         return
@@ -112,7 +113,10 @@ async def _announce(plan: Plan, planner: Planner, means: Means, memory: Memory) 
     silent = replace(
         means, asks=False, listen=lambda _: None, recorder=Unrecorded(), selection=selection
     )
-    facts = await survey(plan, planner, silent, memory.untouched())
+    try:
+        facts = await survey(plan, planner, silent, memory.untouched())
+    except PoeflowError:
+        return  # the run itself tells what is wrong, where it is
     found = estimate(facts, means.budget.prices)
     if not found.calls.least:
         return
@@ -166,6 +170,7 @@ def _told(flow: FlowRun, course: Course) -> Iterator[None]:
 def _tell_end(flow: FlowRun, course: Course, exit_code: int, outputs: dict[str, Json]) -> None:
     """Tell what the whole run did: the one place where it is summed up."""
     spent = course.means.budget.summary()
+    cost = spent.cost_usd
     done, instances = flow.progress()
     course.means.listen(
         RunFinished(
@@ -181,7 +186,7 @@ def _tell_end(flow: FlowRun, course: Course, exit_code: int, outputs: dict[str, 
             outputs=outputs,
             requests=spent.requests,
             tokens=spent.tokens,
-            cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
+            cost_usd=None if cost is None or course.means.simulated else float(cost),
             unknown=spent.unknown,
             done=done,
             instances=instances,

@@ -95,7 +95,11 @@ class Sender:
             if sending.answers:
                 self._used.setdefault(whole_instance(asked.step), []).extend(sending.used)
             ended = ended_request(
-                outcome, sending, ended=self._elapsed(), retries=tuple(attempts.reasons)
+                outcome,
+                sending,
+                ended=self._elapsed(),
+                retries=tuple(attempts.reasons),
+                is_free=self._means.simulated,
             )
             self._means.recorder.answered(number, ended)
         if isinstance(outcome, errors.PoeflowError):

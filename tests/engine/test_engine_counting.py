@@ -4,10 +4,13 @@ import asyncio
 import json
 import urllib.request
 from decimal import Decimal
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from poeflow.client.answers import Completion
+from poeflow.engine import sending
 from poeflow.engine.budget import Bounds, Budget, Spent, bounds
 from poeflow.engine.sending import Attempts
 from poeflow.errors import (
@@ -69,6 +72,15 @@ def purposes(bench) -> list[tuple[str, str, str]]:
 def finished(bench) -> RunFinished:
     (found,) = [event for event in bench.events if isinstance(event, RunFinished)]
     return found
+
+
+def test_there_is_one_way_to_ask_a_model():
+    engine = Path(sending.__file__).parent
+    asking = [path.name for path in sorted(engine.glob("*.py")) if ".ask(" in path.read_text()]
+    assert asking == ["sending.py"]
+    assert "purpose" in {
+        field.name for field in msgspec.structs.fields(sending.Asked) if field.required
+    }
 
 
 def test_judges_are_in_every_sum(bench):

@@ -18,6 +18,7 @@ FIELDS = {
     "at": st.floats(0, 1e6),
     "seconds": st.floats(0, 1e6),
     "wait": st.floats(0, 1e6),
+    "cost_usd": st.none() | st.floats(0, 1e6),
     "outputs": st.dictionaries(TEXTS, JSON, max_size=3),
 }
 """Values of fields that are not simply anything of their type."""
