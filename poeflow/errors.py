@@ -53,11 +53,12 @@ EXIT_CLASSES: Final = {
     8: "io",
     9: "budget",
     70: "internal",
+    129: "interrupted",
     130: "interrupted",
     143: "interrupted",
     141: "interrupted",
 }
-PRECEDENCE: Final = (130, 143, 141, 70, 8, 7, 2, 3, 5, 9, 1, 6, 4, 0)
+PRECEDENCE: Final = (130, 143, 129, 141, 70, 8, 7, 2, 3, 5, 9, 1, 6, 4, 0)
 """Which exit code wins where several things went wrong, most serious first."""
 
 

@@ -10,7 +10,9 @@ from typing import Final, Literal
 import msgspec
 
 from poeflow.digest import Json
+from poeflow.events import Purpose
 
+Measure = Literal["instance", "step", "limit", "usual"]
 Standing = Literal[
     "fresh", "new", "stale", "missing", "edited", "needed", "unknown", "skipped", "orphaned"
 ]
@@ -22,13 +24,32 @@ _LAST: Final = re.compile(rf"({_PATH})(?:\[(.*)\])?(?:#([0-9]+))?", re.IGNORECAS
 _AT: Final = re.compile(rf"{_PATH}@", re.IGNORECASE)
 
 
+class Calls(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one kind that a run would send for an instance: `least` to `most` of them.
+
+    `model` is None where it is not known before the run. `prompt_tokens` are those of each on
+    average. `answer_tokens` are a guess that is taken from what `answer_from` says: the last answer
+    of the instance, the mean of other instances of its step, the limit an answer has, or what is
+    usual for its kind; None where there is no telling.
+    """
+
+    purpose: Purpose
+    model: str | None
+    least: int
+    most: int
+    prompt_tokens: int
+    answer_tokens: int | None = None
+    answer_from: Measure | None = None
+
+
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """How one instance stands.
 
     `reasons` are all there are. `calls` is how many requests a run would send for it at least,
-    `most_calls` with every repair, tool round and judge, failed attempts left out. `model` is whom
-    it would ask, `request` what it would send, attachments as hashes; None where that is not known
-    before another step has run.
+    `most_calls` with every repair, tool round and judge, failed attempts left out; `kinds` says
+    which, also of an unknown instance that may have to be asked. `model` is whom it would ask,
+    `request` what it would send, attachments as hashes; None where that is not known before another
+    step has run.
     """
 
     id: str
@@ -38,6 +59,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     most_calls: int | None = 0
     model: str | None = None
     request: dict[str, Json] | None = None
+    kinds: tuple[Calls, ...] = ()
 
     @property
     def is_current(self) -> bool:
@@ -54,6 +76,14 @@ def outer_step(instance: str) -> str:
 def step_of(instance: str) -> str:
     """Return the step an instance is of, with those it is used by: `a/b` of `a/b[key]#2`."""
     return _parted(instance)[0]
+
+
+def whole_instance(name: str) -> str:
+    """Return the instance that one of several samples is of: `a[key]` of `a[key]#2`."""
+    step, key, sample = _parted(name)
+    if sample is None:
+        return name
+    return step if key is None else f"{step}[{key}]"
 
 
 def key_of(instance: str) -> str | None:

@@ -37,7 +37,7 @@ Exit codes:
   2 usage         7 busy: another run holds the workspace
   3 invalid flow  8 disk
   4 stale         9 budget
-  70 a bug in poeflow    130/143/141 interrupted
+  70 a bug in poeflow    129/130/143/141 interrupted
 """
 
 

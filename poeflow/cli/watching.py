@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from poeflow.cli.failures import secrets_in
@@ -23,9 +24,12 @@ REQUESTS: Final = 200
 """How many requests a session sends where nobody said how many."""
 
 
-async def session(arguments: Sequence[str], options: Shared, *, views: bool) -> None:
+async def session(
+    arguments: Sequence[str], options: Shared, *, views: bool, cut_short: Callable[[], int]
+) -> None:
     """Watch the flows named until the user quits, with `views` on pages that follow them too.
 
+    `cut_short` gives the exit code of a run that a signal ends.
     Raises `UsageError` or `AccountError`.
     """
     given = _limited(options)
@@ -42,7 +46,12 @@ async def session(arguments: Sequence[str], options: Shared, *, views: bool) -> 
     clock = SystemClock()
     screen = WatchScreen(Scrubber(*secrets_in(os.environ)))
     budget = shared_budget(targets[0].project, shared_run_options(given))
-    work = Work(lambda: shared_run_options(given), budget=budget, screen=screen, clock=clock)
+    work = Work(
+        lambda: replace(shared_run_options(given), cut_short=cut_short),
+        budget=budget,
+        screen=screen,
+        clock=clock,
+    )
     async with contextlib.AsyncExitStack() as stack:
         inbox = await stack.enter_async_context(Inbox(on_fault=screen.unwatched))
         if views:

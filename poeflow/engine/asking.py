@@ -9,6 +9,7 @@ import msgspec
 from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.digest import Json, sha256_of_json
+from poeflow.engine.budget import Usage
 from poeflow.engine.means import Means
 from poeflow.engine.result import Source
 from poeflow.engine.sending import Asked, Sender
@@ -147,6 +148,10 @@ class Asker:
     def whole(self, asked: Asked) -> dict[str, Json]:
         """Return what makes a request the one it is, attachments as hashes."""
         return self._sender.whole(asked)
+
+    def used(self, instance: str) -> list[Usage] | None:
+        """Return what all answers to an instance used, as reported; None where none came."""
+        return self._sender.used(instance)
 
     def takes_schemas(self, provider: str) -> bool:
         """Whether a provider heeds `response_format`."""

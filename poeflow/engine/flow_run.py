@@ -70,6 +70,24 @@ class FlowRun:
         await self._demand.recall(steps_run(self._flow))
         return part_of_outputs(self._flow)
 
+    def progress(self) -> tuple[int, int]:
+        """Return how many instances are done, of how many that are known by now."""
+        counts = [self._counted(s) for s in self._flow.plan.order if self._flow.touches(s)]
+        return sum(done for done, _ in counts), sum(known for _, known in counts)
+
+    def _counted(self, step: str) -> tuple[int, int]:
+        """Return how many instances of a step are done, of those the run is about."""
+        units: tuple[Unit, ...] = self._flow.units.get(step, ())
+        if step not in self._flow.units:
+            state = self._flow.states.get(step)
+            is_done = state is not None and all(one.is_done for one in state.instances)
+            units = self._flow.plan.prepared.get(step, ())
+            known = sum(self._flow.covers(instance_of(one), at) for at, one in enumerate(units))
+            return int(is_done), known if units else 1
+        ended = self._flow.ended[step]
+        covered = [at for at, unit in enumerate(units) if self._flow.covers(instance_of(unit), at)]
+        return sum(ended[at].done() and ended[at].result().is_done for at in covered), len(covered)
+
     @property
     def known(self) -> FlowState:
         """What is known of the flow by now."""

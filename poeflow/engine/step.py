@@ -158,6 +158,7 @@ class StepRunner:
         self._course.teller(job.name).warned(composed.warnings)
         return Asked(
             step=job.name,
+            purpose="answer" if settings is job.settings else "fallback",
             request=composed.request,
             settings=settings,
             output=self._plan.file.flow.steps[job.step].output,

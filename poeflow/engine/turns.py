@@ -17,6 +17,7 @@ from poeflow.engine.expecting import Expecting
 from poeflow.engine.sending import Asked
 from poeflow.engine.tools import MAX_ROUNDS, Toolbox, with_ids
 from poeflow.errors import StepError
+from poeflow.events import Purpose
 from poeflow.outputs.expect import Verdict
 from poeflow.outputs.parse import Reading, read
 from poeflow.outputs.repair import correction
@@ -93,7 +94,7 @@ async def converse(
             break
         repairs -= 1
         again = Message(role="user", content=correction(rules.output, faults))
-        asked = _continued(asked, (said(answer.completion), again))
+        asked = _continued(asked, (said(answer.completion), again), "repair")
     if dialogue.reading.faults:
         text = answer.completion.text
         raise StepError(_unusable(dialogue.reading.faults, text), hint=_hint(rules.output))
@@ -126,10 +127,10 @@ async def _with_results(asked: Asked, completion: Completion, rules: Rules) -> A
     answered = await rules.toolbox.answer(completion.tool_calls)
     for use in answered.uses:
         rules.on_tool(use.name, is_error=use.is_error)
-    return _continued(asked, (said(completion), *answered.messages))
+    return _continued(asked, (said(completion), *answered.messages), "tools")
 
 
-def _continued(asked: Asked, messages: tuple[Message, ...]) -> Asked:
+def _continued(asked: Asked, messages: tuple[Message, ...], purpose: Purpose) -> Asked:
     """Return the request that goes on. A call that was demanded is not demanded again."""
     request = asked.request
     params: dict[str, Json] = dict(request.params)
@@ -138,7 +139,7 @@ def _continued(asked: Asked, messages: tuple[Message, ...]) -> Asked:
     changed: ChatRequest = msgspec.structs.replace(
         request, messages=(*request.messages, *messages), params=params
     )
-    return msgspec.structs.replace(asked, request=changed)
+    return msgspec.structs.replace(asked, request=changed, purpose=purpose)
 
 
 def _failures(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
@@ -154,5 +155,6 @@ def _unusable(faults: tuple[str, ...], text: str) -> str:
 
 def _hint(output: Output) -> str:
     if output.repair:
-        return f"asked again {output.repair} times; make the prompt clearer"
+        often = "once" if output.repair == 1 else f"{output.repair} times"
+        return f"asked again {often}; make the prompt clearer"
     return "ask again with output: {repair: 2}, or make the prompt clearer"

@@ -11,7 +11,7 @@ from poeflow.problems import Place, Problem
 from poeflow.redact import visible
 from poeflow.report.branch import Note
 from poeflow.report.marks import UNICODE, paired
-from poeflow.report.plain import summary
+from poeflow.report.plain import ending
 from poeflow.report.status import told
 from poeflow.report.strips import outcome
 from poeflow.report.tree import Tree
@@ -66,7 +66,7 @@ class GitHubReport:
         is_ok = finished is not None and finished.exit_code == 0
         yield _head(tree.flow, is_ok=is_ok)
         if finished is not None:
-            yield f"{escaped(summary(finished))}\n"
+            yield from (f"{escaped(line)}\n" for line in ending(finished))
         yield "| | step | what came of it |\n|---|---|---|"
         for branch in tree.roots():
             name = f"{'&nbsp;&nbsp;' * branch.depth}{escaped(branch.name)}"

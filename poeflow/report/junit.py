@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.errors import EXIT_CLASSES
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
 from poeflow.facts import Fact, outer_step
 from poeflow.problems import Problem
@@ -45,7 +46,8 @@ class Suite:
                 self.cases[event.step] = Case(name=event.step, kind="skipped", message=event.reason)
             case RunFinished():
                 self.seconds = event.seconds
-                self._add_current()
+                is_cut_short = EXIT_CLASSES.get(event.exit_code) == "interrupted"
+                self._add_unheard("the run was interrupted" if is_cut_short else "")
             case _:
                 pass
 
@@ -86,12 +88,13 @@ class Suite:
         cases = "".join(map(self._case, self.cases.values()))
         return f"<testsuite{attributes(name=self.name, **counts)}>\n{cases}</testsuite>\n"
 
-    def _add_current(self) -> None:
-        """Add the steps of which nothing was heard: they are as the last run left them."""
+    def _add_unheard(self, skipped: str) -> None:
+        """Add the steps of which nothing was heard: as the last run left them, else `skipped`."""
         heard = {outer_step(name) for name in self.cases}
         for step in self._steps:
             if step not in heard:
-                self.cases[step] = Case(name=step)
+                kind = "skipped" if skipped else ""
+                self.cases[step] = Case(name=step, kind=kind, message=skipped)
 
     def _failed(self, event: StepFailed) -> None:
         kind, message = "error", event.message

@@ -97,7 +97,8 @@ def _ended(one: InstanceRecord) -> str:
 
 def _sent(row: RequestRow) -> str:
     record, answer = row.record, row.answer
-    head = f"request {row.id} to {record.model}, {record.began:.1f} s into the run: "
+    kind = "" if record.purpose == "answer" else f" ({record.purpose})"
+    head = f"request {row.id} to {record.model}{kind}, {record.began:.1f} s into the run: "
     if answer is None:
         return head + UNKNOWN
     retries = f" after {len(answer.retries)} failed: {'; '.join(answer.retries)}"

@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
     Event,
     Expected,
     FellBack,
     FileWritten,
+    RequestSent,
     RetryPlanned,
+    RunEstimated,
     RunFinished,
     RunStarted,
     StepExpanded,
@@ -27,6 +30,7 @@ from poeflow.events import (
 )
 from poeflow.facts import step_of
 from poeflow.report.branch import Branch, Note, Part
+from poeflow.report.plain import estimated
 from poeflow.report.row import Row
 
 _STEPS: Final = re.compile(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
@@ -67,8 +71,11 @@ class Tree:
                     self._branch(step)
             case RunFinished():
                 self.finished = event
+                is_cut_short = EXIT_CLASSES.get(event.exit_code) == "interrupted"
                 for branch in self.branches.values():
-                    branch.close("current", now)
+                    branch.close("stopped" if is_cut_short else "current", now)
+            case RunEstimated():
+                self.remark = estimated(event)
             case Warned(step=None):
                 self.remark = event.message
                 self._warn("", event.message)
@@ -89,6 +96,7 @@ class Tree:
                 branch.finish(event, part, now)
             case StepFailed():
                 branch, part = self._end(event.step, now)
+                self.totals["tokens"] += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
                 branch.fail(event, part, now)
                 if event.is_told:
                     return
@@ -108,6 +116,8 @@ class Tree:
     def _remark(self, event: Event, now: float) -> None:
         """Note what is told of an instance at work."""
         match event:
+            case RequestSent() if (row := self.rows.get(event.step)) is not None:
+                row.begin(event)
             case RetryPlanned():
                 self.totals["retries"] += 1
                 self._place(event.step)[0].retries += 1

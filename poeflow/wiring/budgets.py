@@ -27,16 +27,24 @@ def shared_budget(project: Project, options: RunOptions) -> Budget:
     )
     is_ci = bool(options.environ.get("CI")) and not options.offline
     limits = {"the command line": options.limits, "your configuration": own}
-    return Budget(bounds(limits, is_ci=is_ci), _prices(project))
+    within, is_free = bounds(limits, is_ci=is_ci), _needs_no_price(options, config)
+    return Budget(within, prices_of(project), allow_unpriced=is_free)
 
 
-def budget_of(project: Project, limits: Limits, shared: Budget) -> Budget:
+def budget_of(project: Project, limits: Limits, options: RunOptions) -> Budget:
     """Return the budget of one flow with these limits, within the command's."""
+    shared = options.budget or shared_budget(project, options)
     within = bounds({"limits of the flow": limits}, is_ci=False)
-    return Budget(within, _prices(project), shared=shared)
+    is_free = _needs_no_price(options, user_config(project, options))
+    return Budget(within, prices_of(project), shared=shared, allow_unpriced=is_free)
 
 
-def _prices(project: Project) -> Prices:
+def _needs_no_price(options: RunOptions, config: UserConfig) -> bool:
+    """Whether models whose price is not known may be asked although the cost is limited."""
+    return options.offline or options.allow_unpriced or config.allow_unpriced
+
+
+def prices_of(project: Project) -> Prices:
     """Return the prices that the project's kept catalogue knows."""
     catalogue = kept(project)[0]
 

@@ -65,6 +65,7 @@ async def means_of(
             force=options.force,
             prunes=options.prune_outputs,
             stop=options.stop,
+            cut_short=options.cut_short,
         )
 
 

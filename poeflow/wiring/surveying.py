@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Final
 
 import msgspec
 
@@ -12,7 +11,6 @@ from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.recording import Unrecorded
 from poeflow.engine.run import survey
-from poeflow.engine.selection import Selection
 from poeflow.errors import StaleError
 from poeflow.facts import Fact
 from poeflow.files import Project
@@ -23,8 +21,7 @@ from poeflow.wiring.locks import inputs_hash, lock_of
 from poeflow.wiring.means import means_of
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.planning import planned
-
-_ALL: Final = Selection()
+from poeflow.wiring.selecting import selection_of
 
 
 def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
@@ -62,9 +59,10 @@ def proof_of(found: Checkup, options: RunOptions) -> Proof:
         to_do = "run the flow offline" if options.offline else "run the flow and commit it"
         return Proof(faults=(f"{lock.shown} does not exist; {to_do}",))
     is_same = kept.inputs == inputs_hash(made)
+    whole = replace(options, steps=(), first=None, key=None, refresh=False, failed=False)
     return Proof(
         faults=() if is_same else ("the inputs are not those of the lock",),
-        facts=facts_of(found, options),
+        facts=facts_of(found, whole),
     )
 
 
@@ -99,7 +97,7 @@ def rendered(found: Checkup, options: RunOptions, fact: Fact) -> Fact:
 async def survey_checked(
     found: Checkup, options: RunOptions, *, again: frozenset[str] = frozenset()
 ) -> tuple[Fact, ...]:
-    """Return how every instance of a flow that was checked stands; those `again`, as if asked.
+    """Return how every selected instance of a checked flow stands; those `again`, as if asked.
 
     Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
     or `StaleError` where the lock cannot be used.
@@ -109,8 +107,7 @@ async def survey_checked(
     lock = lock_of(workspace, made, options)
     memory = Memory(lock.sides() if lock is not None else ())
     quiet = replace(options, listen=None)
-    selection = Selection(again=again)
-    return await surveyed(made, planner, found.project, quiet, memory, selection=selection)
+    return await surveyed(made, planner, found.project, quiet, memory, again=again)
 
 
 async def surveyed(
@@ -120,20 +117,22 @@ async def surveyed(
     options: RunOptions,
     memory: Memory,
     *,
-    selection: Selection = _ALL,
+    again: frozenset[str] = frozenset(),
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
-    """Return how every instance of a plan stands by what `memory` has of the last run."""
+    """Return how the selected instances of a plan stand by what `memory` has of the last run."""
+    workspace = Workspace(project, offline=options.offline)
+    chosen = selection_of(plan, options, workspace)
     async with means_of(
         project,
-        Workspace(project, offline=options.offline),
+        workspace,
         plan.checked,
         options=options,
         budget=shared_budget(project, options),
         config=user_config(project, options),
         memory=memory,
         asks=False,
-        selection=selection,
+        selection=msgspec.structs.replace(chosen, again=chosen.again | again),
         recorder=Unrecorded(),
     ) as means:
         return await survey(plan, planner, means, memory, accepting=accepting)

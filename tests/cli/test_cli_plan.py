@@ -233,3 +233,41 @@ def test_the_status_of_flows_is_a_line_a_step(online, simulator):
     assert [fact["state"] for fact in facts["a.yaml"]][:2] == ["fresh", "fresh"]
     online.write("b/b.yaml", "poeflow: 1\n")
     assert online.run("status", "b").returncode == 3
+
+
+LOOP = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  say: {for_each: "{{ range(120) | list }}", prompt: "say {{ item }}"}
+"""
+
+
+def test_a_part_of_a_loop_is_planned_and_looked_at(online, simulator):
+    online.write("a.yaml", LOOP)
+    planned = online.run("plan", "a.yaml", "--first", "20")
+    assert len(planned.stdout.splitlines()) == 20
+    assert planned.stderr == (
+        "20 new: 20 calls, about 170 prompt tokens, answers of unknown length, cost unknown\n"
+    )
+    planned = online.run("plan", "a.yaml", "--key", "11*", "--output", "json")
+    facts = json.loads(planned.stdout)
+    assert [fact["id"] for fact in facts] == [f"say[{n}]" for n in (11, *range(110, 120))]
+    assert facts[0]["estimate"] == {
+        "prompt_tokens": 9,
+        "answer_tokens": 0,
+        "answer_from": None,
+        "cost_usd": None,
+    }
+    looked = online.run("status", "a.yaml", "--first", "3").stdout.splitlines()
+    assert looked == ["a.yaml", "  say  3 new: the lock does not have it"]
+    assert len(simulator.requests) == 0
+
+
+def test_a_large_run_says_what_it_will_send_before_it_does(online):
+    online.write("a.yaml", LOOP)
+    first, second, *_ = online.run("run", "a.yaml").stderr.splitlines()
+    assert first == "120 requests to send, about 1,070 prompt tokens"
+    assert second == "say: 120 to do"
+    planned = online.run("plan", "a.yaml")
+    assert planned.stderr == "120 fresh: no calls\n"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from poeflow.catalogue import kept
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
 from poeflow.cli.printing import print_lines
-from poeflow.cli.targets import Target, instance_among, target_of
+from poeflow.cli.run_options import part_options
+from poeflow.cli.targets import instance_among, target_of
 from poeflow.cli.values import input_texts
 from poeflow.estimates import Prices
 from poeflow.facts import Fact
@@ -18,6 +18,7 @@ from poeflow.report.plan import as_json, lines, summary
 from poeflow.report.sheet import plan_sheet
 from poeflow.report.shown_instance import request_lines
 from poeflow.report.workflow import inert_json
+from poeflow.wiring.budgets import prices_of
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of, rendered
@@ -28,6 +29,7 @@ from poeflow.wiring.surveying import facts_of, rendered
 @click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="Set an input.")
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Plan a simulated run.")
+@part_options
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
 @click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -39,6 +41,8 @@ def plan(
     *,
     inputs: tuple[str, ...],
     inputs_file: Path | None,
+    first: int | None,
+    key: str | None,
     render: str | None,
     output: str,
     offline: bool,
@@ -55,26 +59,25 @@ def plan(
     if errors_only(found.problems):
         ctx.exit(3)
     options = RunOptions(
-        texts=input_texts(inputs), inputs_file=inputs_file, offline=offline, environ=os.environ
+        texts=input_texts(inputs),
+        inputs_file=inputs_file,
+        offline=offline,
+        first=first,
+        key=key,
+        environ=os.environ,
     )
     facts = facts_of(found, options)
+    prices = prices_of(target.project)
     if render is not None:
-        _show_request(rendered(found, options, _named(facts, render)), output)
+        _show_request(rendered(found, options, _named(facts, render)), output, prices)
     elif output == "json":
-        click.echo(inert_json(as_json(facts)))
+        click.echo(inert_json(as_json(facts, prices)))
     else:
         show_sheet(
             lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
             lines(facts, all_=all_),
         )
-        conclude(summary(facts, _prices(target)))
-
-
-def _prices(target: Target) -> Prices:
-    """Return the prices of the kept catalogue."""
-    catalogue = kept(target.project)[0]
-    bots = catalogue.named if catalogue is not None else {}
-    return lambda model: getattr(bots.get(model.casefold()), "pricing", None)
+        conclude(summary(facts, prices))
 
 
 def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
@@ -83,8 +86,8 @@ def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
     return by_name[instance_among(wanted, by_name)]
 
 
-def _show_request(fact: Fact, output: str) -> None:
+def _show_request(fact: Fact, output: str, prices: Prices) -> None:
     if output == "json":
-        click.echo(inert_json(as_json([fact])))
+        click.echo(inert_json(as_json([fact], prices)))
     else:
         print_lines(request_lines(fact))
