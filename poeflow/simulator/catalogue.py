@@ -106,13 +106,22 @@ class Catalogue:
 
     def __init__(self, listing: bytes) -> None:
         entries = msgspec.json.decode(listing, type=_Listing).data
-        bots = [msgspec.json.decode(entry, type=Bot) for entry in entries]
+        bots = [(msgspec.json.decode(entry, type=Bot), entry) for entry in entries]
         self.listing = listing
-        self._bots = {bot.id.casefold(): bot for bot in bots}
-        self._bots |= {bot.name.casefold(): bot for bot in bots}
+        self._bots = {bot.id.casefold(): (bot, entry) for bot, entry in bots}
+        self._bots |= {bot.name.casefold(): (bot, entry) for bot, entry in bots}
 
     def bot(self, model: str) -> Bot | None:
         """Return the bot called `model`, or None where there is none or it is private."""
+        found = self._found(model)
+        return found[0] if found is not None else None
+
+    def entry(self, model: str) -> msgspec.Raw | None:
+        """Return how the bot called `model` is listed, or None as `bot` does."""
+        found = self._found(model)
+        return found[1] if found is not None else None
+
+    def _found(self, model: str) -> tuple[Bot, msgspec.Raw] | None:
         name = model.casefold()
         return None if name in PRIVATE else self._bots.get(name)
 

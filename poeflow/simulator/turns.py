@@ -52,7 +52,8 @@ def _role(message: dict[str, Json]) -> str:
     role = message.get("role")
     if role not in _ROLES:
         allowed = "'system', 'user', 'assistant' or 'tool'"
-        raise _refused(f"Invalid 'role': Input should be {allowed}")
+        why = "; Poe has no 'developer', send it as 'system'" if role == "developer" else ""
+        raise _refused(f"Invalid 'role': Input should be {allowed}{why}")
     return str(role)
 
 

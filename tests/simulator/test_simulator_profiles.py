@@ -37,6 +37,7 @@ def test_the_three_shapes_of_an_error_body():
     [
         ("Bearer right-key-123", 200),
         ("Bearer  right-key-123 ", 200),
+        ("bearer right-key-123", 200),
         ("Bearer wrong-key-123", 401),
         ("right-key-123", 401),
         ("Basic right-key-123", 401),
