@@ -60,7 +60,7 @@ class Chat:
             raise RefusedError(400, "'model' is missing", code="missing_parameter", param="model")
         bot = self._catalogue.bot(model)
         if bot is None and self._settings.answers_unknown and model.casefold() not in PRIVATE:
-            bot = Bot(id=model.lower(), supported_features=("tools",))
+            bot = Bot(id=model.lower(), supported_features=("tools",), partly_told=True)
         if bot is None:
             raise no_model(model)
         return bot

@@ -32,7 +32,8 @@ class Simulator:
 
     The same request gets the same answer, streamed or not, whenever it comes.
 
-    `profile` is how strictly requests are read where their `poe-feature` header does not say.
+    `profile` is how requests are read where their `poe-feature` header does not say: "strict", as
+    the API does since spring 2026, or "legacy", which ignores fields that no bot declares.
     `key` is the only key accepted, `key_required` asks for any. `latency` is in seconds before
     each answer, `rpm` the cap on requests a minute. `catalogue` is a saved answer of
     `GET /v1/models`, by default the bundled one; with `answers_unknown` bots it does not hold
@@ -48,7 +49,7 @@ class Simulator:
     def __init__(
         self,
         *,
-        profile: Profile = "legacy",
+        profile: Profile = "strict",
         key: str | None = None,
         key_required: bool = False,
         latency: float = 0.0,

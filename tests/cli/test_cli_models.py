@@ -22,9 +22,9 @@ def asked(simulator):
 def test_the_list_is_fetched_shown_and_kept_for_check(online, simulator):
     done = online.run("models", "--gives", "video")
     assert (done.returncode, done.stdout) == (0, VIDEOS)
-    assert done.stderr == "2 of 30 bots; poeflow models NAME shows one\n"
+    assert done.stderr == "2 of 42 bots; poeflow models NAME shows one\n"
     kept = json.loads((online.folder / KEPT).read_text())
-    assert len(kept["data"]) == 30
+    assert len(kept["data"]) == 42
     online.write("flow.yaml", FLOW)
     checked = online.run("check", "flow.yaml")
     assert checked.stderr.splitlines() == [
@@ -55,7 +55,7 @@ def test_filters_narrow_the_list_together(online):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["name", "GPT-5.4-Mini"]
     none = online.run("models", "--search", "zzz")
     assert (none.returncode, none.stdout) == (0, "")
-    assert none.stderr == "0 of 30 bots; poeflow models NAME shows one\n"
+    assert none.stderr == "0 of 42 bots; poeflow models NAME shows one\n"
 
 
 def test_one_bot_is_shown_ready_to_paste(online):
