@@ -36,13 +36,15 @@ class StoppedClock:
 
 
 class Gate(StoppedClock):
-    """Every wait lasts until `open` is set."""
+    """Every wait lasts until `open` is set; `reached` is set where the first begins."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open = asyncio.Event()
+        self.reached = asyncio.Event()
 
     async def asleep(self, seconds: float) -> None:
+        self.reached.set()
         await self.open.wait()
 
 
