@@ -1,9 +1,12 @@
 """The user's configuration, and the budget that follows from all limits there are."""
 
+from collections.abc import Mapping
+
 from poeflow.bots import Pricing
 from poeflow.catalogue import kept
 from poeflow.engine.budget import Budget, Prices, bounds
 from poeflow.files import Project
+from poeflow.settings import server_of
 from poeflow.spec.model import Limits
 from poeflow.user_config import UserConfig, config_path, read_config
 from poeflow.wiring.options import RunOptions
@@ -27,18 +30,20 @@ def shared_budget(project: Project, options: RunOptions) -> Budget:
     )
     is_ci = bool(options.environ.get("CI")) and not options.offline
     limits = {"the command line": options.limits, "your configuration": own}
-    return Budget(bounds(limits, is_ci=is_ci), _prices(project))
+    return Budget(bounds(limits, is_ci=is_ci), _prices(project, options.environ))
 
 
-def budget_of(project: Project, limits: Limits, shared: Budget) -> Budget:
+def budget_of(
+    project: Project, limits: Limits, shared: Budget, *, environ: Mapping[str, str]
+) -> Budget:
     """Return the budget of one flow with these limits, within the command's."""
     within = bounds({"limits of the flow": limits}, is_ci=False)
-    return Budget(within, _prices(project), shared=shared)
+    return Budget(within, _prices(project, environ), shared=shared)
 
 
-def _prices(project: Project) -> Prices:
-    """Return the prices that the project's kept catalogue knows."""
-    catalogue = kept(project)[0]
+def _prices(project: Project, environ: Mapping[str, str]) -> Prices:
+    """Return the prices that the kept catalogue of the server in use knows."""
+    catalogue = kept(project, server_of(environ))[0]
 
     def price(model: str) -> Pricing | None:
         bot = catalogue.find(model) if catalogue is not None else None

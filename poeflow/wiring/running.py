@@ -25,7 +25,8 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     is_allowed = options.allow_tools or config.allow_tools
     boxes = toolboxes(found.project, checked, is_allowed=is_allowed)
     shared = options.budget or shared_budget(found.project, options)
-    budget = budget_of(found.project, checked.file.flow.limits, shared)
+    limits = checked.file.flow.limits
+    budget = budget_of(found.project, limits, shared, environ=options.environ)
     if not options.offline:
         is_free = options.allow_unpriced or config.allow_unpriced
         budget.check_priced(made.models(), allow_unpriced=is_free)

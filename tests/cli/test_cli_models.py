@@ -34,6 +34,19 @@ def test_the_list_is_fetched_shown_and_kept_for_check(online, simulator):
     assert online.run("check", "flow.yaml", "--strict").returncode == 3
 
 
+def test_the_list_of_one_server_does_not_judge_the_flows_of_another(online, desk):
+    assert online.run("models", "--refresh").returncode == 0
+    online.write("flow.yaml", FLOW.replace("Veo-3.1", "Nobody-1"))
+    assert 'warning: unknown bot "Nobody-1"' in online.run("check", "flow.yaml").stderr
+    del desk.environ["POE_BASE_URL"]
+    assert desk.run("check", "flow.yaml").stderr == "1 flow ok\n"
+    done = desk.run("models", "--offline")
+    message = "error: there is no //.poeflow/models.json of https://api.poe.com/v1\n"
+    assert (done.returncode, done.stderr) == (2, f"{message}  fetch it once without --offline\n")
+    desk.environ["POE_BASE_URL"] = "no address"
+    assert desk.run("check", "flow.yaml").stderr == "1 flow ok\n"
+
+
 def test_a_list_of_today_is_not_fetched_again_unless_asked_for(online, simulator):
     for arguments in ((), ("--search", "grok"), ("Veo-3.1",)):
         assert online.run("models", *arguments).returncode == 0
@@ -81,11 +94,11 @@ def test_offline_is_what_is_kept_and_sends_nothing(online, simulator, desk):
     none = online.run("models", "--offline")
     assert none.returncode == 2
     assert none.stderr.splitlines() == [
-        "error: there is no //.poeflow/models.json",
+        f"error: there is no //.poeflow/models.json of {simulator.base_url}",
         "  fetch it once without --offline",
     ]
     online.run("models")
-    desk.environ.clear()
+    del desk.environ["POE_API_KEY"]
     done = desk.run("models", "--offline", "--gives", "video")
     assert (done.returncode, done.stdout) == (0, VIDEOS)
     assert len(simulator.requests) == 1

@@ -17,6 +17,7 @@ from poeflow.problems import errors_only
 from poeflow.report.plan import as_json, lines, summary
 from poeflow.report.sheet import plan_sheet
 from poeflow.report.workflow import inert_json
+from poeflow.settings import server_of
 from poeflow.spec.hints import one_of
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
@@ -72,7 +73,7 @@ def plan(
 
 def _prices(target: Target) -> Prices:
     """Return the prices of the kept catalogue."""
-    catalogue = kept(target.project)[0]
+    catalogue = kept(target.project, server_of(os.environ))[0]
     bots = catalogue.named if catalogue is not None else {}
     return lambda model: getattr(bots.get(model.casefold()), "pricing", None)
 
