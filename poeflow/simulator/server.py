@@ -43,7 +43,8 @@ class Simulator:
     such as "429x2" (see `poeflow.simulator.faults`).
 
     Raises `UsageError` for a catalogue, script or recipe that cannot be read, `InvalidFlowError`
-    with every mistake in a script; on entering, `UsageError` for an address that cannot be taken.
+    with every mistake in a script; on entering, `UsageError` for an address that cannot be taken;
+    on leaving, what a connection failed with by a bug of ours, which ended that connection alone.
     """
 
     def __init__(
