@@ -39,6 +39,14 @@ def base_url_from(environ: Mapping[str, str]) -> str | None:
     return checked_base_url(text, named=BASE_URL_VARIABLE) if text else None
 
 
+def server_of(environ: Mapping[str, str]) -> str:
+    """Return the base URL of what is called Poe, with none or a wrong one set Poe's own."""
+    try:
+        return base_url_from(environ) or DEFAULT_BASE_URL
+    except UsageError:  # it is told where something would be sent
+        return DEFAULT_BASE_URL
+
+
 def checked_base_url(text: str, *, named: str) -> str:
     """Return a base URL without a trailing slash. Raises `UsageError`, calling it `named`."""
     parts = urlsplit(text)

@@ -15,6 +15,7 @@ from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.records import InstanceRecord
 from poeflow.redact import Scrubber, masked
+from poeflow.settings import server_of
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 from poeflow.view.pictures import Pictures
@@ -48,7 +49,7 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
 def shown_of(project: Project, history: History) -> Shown:
     """Return what pages show of a project, with the secrets of the environment masked."""
     scrubber = Scrubber(*secrets_in(os.environ))
-    bots = kept(project)[0]
+    bots = kept(project, server_of(os.environ))[0]
 
     def price(model: str) -> Pricing | None:
         bot = bots.find(model) if bots is not None else None

@@ -1,9 +1,12 @@
 """The user's configuration, and the budget that follows from all limits there are."""
 
+from collections.abc import Mapping
+
 from poeflow.bots import Pricing
 from poeflow.catalogue import kept
 from poeflow.engine.budget import Budget, Prices, bounds
 from poeflow.files import Project
+from poeflow.settings import server_of
 from poeflow.spec.model import Limits
 from poeflow.user_config import UserConfig, config_path, read_config
 from poeflow.wiring.options import RunOptions
@@ -28,7 +31,7 @@ def shared_budget(project: Project, options: RunOptions) -> Budget:
     is_ci = bool(options.environ.get("CI")) and not options.offline
     limits = {"the command line": options.limits, "your configuration": own}
     within, is_free = bounds(limits, is_ci=is_ci), _needs_no_price(options, config)
-    return Budget(within, prices_of(project), allow_unpriced=is_free)
+    return Budget(within, prices_of(project, options.environ), allow_unpriced=is_free)
 
 
 def budget_of(project: Project, limits: Limits, options: RunOptions) -> Budget:
@@ -36,7 +39,8 @@ def budget_of(project: Project, limits: Limits, options: RunOptions) -> Budget:
     shared = options.budget or shared_budget(project, options)
     within = bounds({"limits of the flow": limits}, is_ci=False)
     is_free = _needs_no_price(options, user_config(project, options))
-    return Budget(within, prices_of(project), shared=shared, allow_unpriced=is_free)
+    prices = prices_of(project, options.environ)
+    return Budget(within, prices, shared=shared, allow_unpriced=is_free)
 
 
 def _needs_no_price(options: RunOptions, config: UserConfig) -> bool:
@@ -44,9 +48,9 @@ def _needs_no_price(options: RunOptions, config: UserConfig) -> bool:
     return options.offline or options.allow_unpriced or config.allow_unpriced
 
 
-def prices_of(project: Project) -> Prices:
-    """Return the prices that the project's kept catalogue knows."""
-    catalogue = kept(project)[0]
+def prices_of(project: Project, environ: Mapping[str, str]) -> Prices:
+    """Return the prices that the kept catalogue of the server in use knows."""
+    catalogue = kept(project, server_of(environ))[0]
 
     def price(model: str) -> Pricing | None:
         bot = catalogue.find(model) if catalogue is not None else None

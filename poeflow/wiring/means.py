@@ -15,7 +15,7 @@ from poeflow.events import Event, Warned
 from poeflow.files import Project
 from poeflow.planning.checked import Checked
 from poeflow.records import Recorder
-from poeflow.settings import proxy_from
+from poeflow.settings import proxy_from, server_of
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig
 from poeflow.wiring.connections import Connections
@@ -59,7 +59,7 @@ async def means_of(
             simulated=options.offline,
             downloads=_downloads(found, options, config),
             keys=tuple(found.keys),
-            catalogue=kept(project)[0],
+            catalogue=kept(project, server_of(options.environ))[0],
             selection=selection,
             asks=asks,
             force=options.force,

@@ -14,7 +14,7 @@ from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
 from poeflow.files import Project
 from poeflow.report.models import one, table
-from poeflow.settings import api_key_from
+from poeflow.settings import api_key_from, server_of
 from poeflow.spec.hints import one_of
 from poeflow.store.workspace import Workspace
 
@@ -63,7 +63,8 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
     """List the bots, or show the one called NAME with its parameters, ready to paste.
 
     The list is kept in .poeflow/models.json of the project, where `check` reads it: it then warns
-    of bots, parameters, values and attachments that do not fit. It is fetched once a day.
+    of bots, parameters, values and attachments that do not fit, as long as the same server is
+    asked. It is fetched once a day.
     """
     if options["refresh"] and options["offline"]:
         raise UsageError("--refresh and --offline exclude each other", hint="use one of them")
@@ -91,9 +92,10 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
 
 
 def _kept(project: Project) -> Catalogue:
-    catalogue, fault = kept(project)
+    server = server_of(os.environ)
+    catalogue, fault = kept(project, server)
     if catalogue is None:
-        message = fault or f"there is no {CATALOGUE}"
+        message = fault or f"there is no {CATALOGUE} of {server}"
         raise UsageError(message, hint="fetch it once without --offline")
     return catalogue
 
@@ -109,7 +111,7 @@ def _fetched(project: Project, options: _Options) -> Catalogue:
         raise APIResponseError("the server lists no bot")
     try:
         Workspace(project, offline=False).prepare()
-        keep(project, entries)
+        keep(project, entries, server_of(os.environ))
     except DiskError as error:
         click.echo(f"warning: the list is not kept for check: {error}", err=True)
     return catalogue

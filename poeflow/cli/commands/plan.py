@@ -67,7 +67,7 @@ def plan(
         environ=os.environ,
     )
     facts = facts_of(found, options)
-    prices = prices_of(target.project)
+    prices = prices_of(target.project, os.environ)
     if render is not None:
         _show_request(rendered(found, options, _named(facts, render)), output, prices)
     elif output == "json":
