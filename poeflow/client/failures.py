@@ -79,7 +79,7 @@ _STATUS_KEYS: Final = ("code", "status", "status_code", "error_code")
 _REASON_KEYS: Final = (
     *("message", "msg", "detail", "error", "errors", "reason", "title", "description"),
     *("error_description", "error_message", "error_msg", "errorMessage", "Message", "text"),
-    *("fault", "faultstring"),
+    *("fault", "faultstring", "err", "innererror", "response"),
 )
 """Where a reason stands, the most telling first."""
 _MOST_REASONS: Final = 3
@@ -219,7 +219,8 @@ def request_id_of(headers: Mapping[str, str], scrubber: Scrubber) -> str | None:
 def _body(content: bytes, scrubber: Scrubber) -> Json:
     """Return a body without the key: its JSON, its text where it is none, None for a web page."""
     try:
-        plain = encode_json(decode_json(content.removeprefix(_BOM))).decode()
+        document = content.removeprefix(_BOM).strip().removeprefix(b"data:")
+        plain = encode_json(decode_json(document)).decode()
         return decode_json(scrubber.scrub(plain).encode())  # the key has one spelling in it now
     except RecursionError:
         return None
@@ -334,10 +335,23 @@ def reason_in(body: Json, deepest: int = 4) -> str:
         return ""
     reasons = (reason_in(body[key], deepest - 1) for key in _REASON_KEYS if body.get(key))
     reason = next(filter(None, reasons), "")
+    beside = body.get("metadata")
+    if reason and isinstance(beside, dict) and (raw := _raw_reason(beside.get("raw"))):
+        reason = f"{reason}: {raw}"  # what a router's provider said
     place = body.get("loc")
     if reason and isinstance(place, list):
         return f"{'.'.join(map(str, place))}: {reason}"
     return reason
+
+
+def _raw_reason(raw: Json) -> str:
+    """Return the reason in what a router passes on, JSON as a text or any other."""
+    try:
+        return reason_in(
+            decode_json(raw.encode("utf-8", "replace")) if isinstance(raw, str) else raw
+        )
+    except UNREADABLE:
+        return raw if isinstance(raw, str) else ""
 
 
 def _without_reason(content: bytes) -> str:
