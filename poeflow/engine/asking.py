@@ -9,7 +9,7 @@ import msgspec
 from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.failures import wants_other_model
-from poeflow.client.finish_reasons import doubt_in
+from poeflow.client.finish_reasons import doubt_in, plain_name
 from poeflow.client.messages import ChatRequest
 from poeflow.digest import Json, sha256_of_json
 from poeflow.engine.means import Means
@@ -268,7 +268,7 @@ def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -
 
 def _unaccepted(completion: Completion, output: Output, *, has_tools: bool) -> str | None:
     """Return the first flag a step does not accept, by the flag's name or a finish reason's."""
-    accepted = {doubt_in(name) for name in output.accept}
+    accepted = {name for one in output.accept for name in (doubt_in(one), plain_name(one))}
     is_mute = not has_tools and completion.tool_calls and not completion.text.strip()
     flags = (*completion.flags, "only_calls") if is_mute else completion.flags
     return next((flag for flag in flags if flag not in accepted), None)

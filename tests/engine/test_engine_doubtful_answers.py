@@ -6,6 +6,7 @@ import pytest
 import uvloop
 from wire_server import WireServer, called, said
 
+from poeflow.events import Warned
 from poeflow.files import Project
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
@@ -93,6 +94,8 @@ def test_a_refusal_is_told_in_its_words(bench, wire):
     told = "the model refused: I cannot help with that.; change the prompt"
     assert failure(bench) == told
     assert failure(bench, FLOW % ", accept: [empty]") == told
+    outcome = bench.run(FLOW % ", accept: [empty, refusal]")
+    assert (outcome.exit_code, outcome.results["a"].text) == (0, "")
 
 
 def test_calls_of_a_step_without_tools_are_no_answer_and_the_file_stays(bench, wire):
@@ -145,6 +148,15 @@ def test_arguments_that_came_as_an_object_are_said_again_as_text(bench, wire, wa
     repeated, result = wire.requests[1]["messages"][1:]
     assert repeated["tool_calls"][0]["function"] == {"name": "warm", "arguments": '{"city":"Oslo"}'}
     assert result["content"] == "Oslo is warm"
+
+
+def test_broken_characters_are_told_when_they_come(bench, wire):
+    wire.answers["m"] = [[b'{"choices":[{"delta":{"content":"a\xffb"}}]}', *said("")]]
+    assert bench.run(FLOW % "").results["a"].text == "a\ufffdb"
+    told = [one.message for one in bench.events if isinstance(one, Warned)]
+    assert told == ["the answer holds characters that arrived broken (U+FFFD)"]
+    assert bench.run(FLOW % "").exit_code == 0
+    assert not [one for one in bench.events if isinstance(one, Warned)]
 
 
 def test_an_emoji_cut_in_two_is_whole_in_files_and_in_the_cache(bench, wire):
