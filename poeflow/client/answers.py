@@ -12,6 +12,7 @@ from poeflow.client.finish_reasons import LENGTH, doubt_in
 from poeflow.digest import Json, encode_json
 
 _LARGEST: Final = 2**53
+_COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _TEXT_KEYS: Final = ("text", "value", "content")
 _THOUGHT_KEYS: Final = ("thinking", "reasoning", "summary", *_TEXT_KEYS)
 _TEXT_TYPES: Final = ("text", "output_text")
@@ -168,7 +169,7 @@ class Choice(View):
 
     @property
     def message(self) -> AnswerMessage:
-        return AnswerMessage(_object(self.raw, "message"))
+        return AnswerMessage(_object(self.raw, "message") or _bare_text(self.raw))
 
     @property
     def logprobs(self) -> Mapping[str, Json] | None:
@@ -210,17 +211,23 @@ class Usage(View):
 
     @property
     def prompt_tokens(self) -> int:
-        return max(self._count("prompt_tokens") or 0, 0)
+        return self._known("prompt_tokens", "input_tokens") or 0
 
     @property
     def completion_tokens(self) -> int:
-        return max(self._count("completion_tokens") or 0, 0)
+        """Where only the sum came, what the prompt leaves of it."""
+        found = self._known("completion_tokens", "output_tokens")
+        rest = (self._known("total_tokens") or 0) - self.prompt_tokens
+        return max(rest, 0) if found is None else found
 
     @property
     def total_tokens(self) -> int:
-        return max(self._count("total_tokens") or 0, 0) or (
-            self.prompt_tokens + self.completion_tokens
-        )
+        return self._known("total_tokens") or self.prompt_tokens + self.completion_tokens
+
+    def _known(self, *names: str) -> int | None:
+        """Return the first count there is, by any of its names; none is below zero."""
+        found = (self._count(name) for name in names)
+        return next((max(count, 0) for count in found if count is not None), None)
 
     @property
     def prompt_tokens_details(self) -> Mapping[str, Json] | None:
@@ -233,18 +240,14 @@ class Usage(View):
         return _object(self.raw, "completion_tokens_details") or None
 
     def counted(self) -> dict[str, Json]:
-        """Return `raw` with its three counts as whole numbers, those that cannot be one left out.
+        """Return `raw` with the counts of prompt and completion, whole numbers by these names.
 
-        Some servers write `1100.0` or `"1100"`.
+        Some servers write `1100.0` or `"1100"`, or call them `input_tokens` and `output_tokens`.
         """
-        found = dict(self.raw)
-        for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-            count = self._count(name)
-            if count is not None:
-                found[name] = max(count, 0)
-            else:
-                found.pop(name, None)
-        return found
+        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
+        total = {} if self._known("total_tokens") is None else {"total_tokens": self.total_tokens}
+        rest = {name: self.raw[name] for name in self.raw if name not in _COUNTS}
+        return {**counts, **total, **rest}
 
 
 class Completion(View):
@@ -416,8 +419,14 @@ def arguments_in(arguments: Json) -> str:
 
 
 def delta_in(choice: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Return what a chunk adds: its delta, else the message that stands in its place."""
-    return _object(choice, "delta") or _object(choice, "message")
+    """Return what a chunk adds: its delta, else the message or text that stands in its place."""
+    return _object(choice, "delta") or _object(choice, "message") or _bare_text(choice)
+
+
+def _bare_text(choice: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the text of a choice that has no message, as servers of bare completions send it."""
+    text = choice.get("text")
+    return {"content": text} if isinstance(text, str) else {}
 
 
 def _joined(content: Json, read: Callable[[Mapping[str, Json] | str], str | None]) -> str | None:

@@ -19,7 +19,7 @@ MAX_TEXT: Final = 32 * 1024 * 1024
 _WHOLE_KEYS: Final = frozenset(
     {"role", "content", "reasoning", "reasoning_content", "thinking", "refusal", "tool_calls"}
 )
-_PLACED_KEYS: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
+_PLACED_KEYS: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
 
 
 class Folder:
@@ -35,7 +35,7 @@ class Folder:
     def add(self, raw: Mapping[str, Json]) -> None:
         """Take one chunk in. Raises `APIResponseError` where the text grows past its limit."""
         for key, value in raw.items():
-            if key not in ("choices", "object") and value is not None:
+            if key not in ("choices", "object") and value is not None and value != {}:
                 self._head[key] = value
         choices = raw.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -45,6 +45,8 @@ class Folder:
                 if folded is None:
                     folded = self._choices[key_of] = _FoldedChoice()
                 self._size += folded.add(choice)
+                if choice.get("usage"):  # some servers count there
+                    self._head["usage"] = choice["usage"]
         if self._size > self._max_text:
             raise AnswerTooLargeError(
                 f"the answer's text is longer than {self._max_text} characters",
@@ -103,11 +105,8 @@ class _FoldedChoice:
 
     def add(self, choice: Mapping[str, Json]) -> int:
         """Take a piece in and return how much text it held."""
-        delta = choice.get("delta")
-        if isinstance(delta, dict) and delta:
-            size = self._add_delta(delta)
-        else:
-            size = 0 if self._has_begun else self._add_delta(delta_in(choice))
+        is_again = self._has_begun and not choice.get("delta") and choice.get("message")
+        size = 0 if is_again else self._add_delta(delta_in(choice))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = reason

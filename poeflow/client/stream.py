@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.failures import POE, UNREADABLE, Server, error_inside, holds_error, shown
+from poeflow.client.failures import (
+    POE,
+    UNREADABLE,
+    Server,
+    error_inside,
+    holds_error,
+    reason_in,
+    shown,
+)
 from poeflow.client.finish_reasons import is_failure
 from poeflow.client.folding import Folder
 from poeflow.client.sse import BOM, Decoder, ServerEvent
@@ -167,8 +175,7 @@ class ChunkReader:
             raise APIResponseError(
                 "the stream holds something that is no chunk", request_id=self._request_id
             )
-        if is_failure(_finish_of(raw)):
-            raise APIResponseError("the model ended with an error", request_id=self._request_id)
+        _refuse_failed(raw, self._request_id, self._scrubber)
         return raw
 
 
@@ -217,10 +224,8 @@ def whole_completion(
         raise error_inside(raw, request_id=request_id, scrubber=scrubber, server=server)
     if not isinstance(raw, dict) or not isinstance(raw.get("choices"), list) or not raw["choices"]:
         raise APIResponseError("the answer has no choices", request_id=request_id)
-    completion = Completion(raw, request_id=request_id)
-    if is_failure(completion.finish_reason):
-        raise APIResponseError("the model ended with an error", request_id=request_id)
-    return completion
+    _refuse_failed(raw, request_id, scrubber)
+    return Completion(raw, request_id=request_id)
 
 
 def _no_json(content: bytes, content_type: str, scrubber: Scrubber) -> str:
@@ -233,9 +238,12 @@ def _no_json(content: bytes, content_type: str, scrubber: Scrubber) -> str:
     return f"something that is not JSON{named}"
 
 
-def _finish_of(raw: Mapping[str, Json]) -> str | None:
+def _refuse_failed(raw: Mapping[str, Json], request_id: str | None, scrubber: Scrubber) -> None:
+    """Raise `APIResponseError` where the first choice ended because the server failed."""
     choices = raw.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        reason = choices[0].get("finish_reason")
-        return reason if isinstance(reason, str) else None
-    return None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+    if isinstance(choice, dict) and isinstance(reason, str) and is_failure(reason):
+        told = shown(reason_in(choice.get("error")), scrubber)
+        message = "the model ended with an error" + (f": {told}" if told else "")
+        raise APIResponseError(message, request_id=request_id)

@@ -125,9 +125,15 @@ def test_usage_counts_what_is_a_number():
     usage = Usage({"prompt_tokens": 900.0, "completion_tokens": "200", "x": 1})
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (900, 200, 1100)
     assert usage.counted() == {"prompt_tokens": 900, "completion_tokens": 200, "x": 1}
+    named = Usage({"input_tokens": 7, "output_tokens": 2})
+    assert (named.prompt_tokens, named.completion_tokens, named.total_tokens) == (7, 2, 9)
+    summed = Usage({"prompt_tokens": 7, "total_tokens": 9.0})
+    assert summed.counted() == {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+    plain = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9, "details": {"a": 1}}
+    assert Usage(plain).counted() == plain
     odd = Usage({"prompt_tokens": -5, "completion_tokens": 1.5, "total_tokens": None})
     assert (odd.prompt_tokens, odd.completion_tokens, odd.total_tokens) == (0, 0, 0)
-    assert odd.counted() == {"prompt_tokens": 0}
+    assert odd.counted() == {"prompt_tokens": 0, "completion_tokens": 0}
 
 
 def test_what_ported_programs_read():

@@ -6,6 +6,7 @@ import pytest
 from client_desk import piece
 
 from poeflow import errors
+from poeflow.client.answers import Completion
 from poeflow.client.folding import Folder, Halves
 from poeflow.digest import canonical, decode_json
 
@@ -232,5 +233,27 @@ def test_odds_and_lists_come_in_pieces_the_rest_beside_them_once():
             "finish_reason": None,
             "logprobs": {"content": [{"token": "a"}, {"token": "b"}]},
             "stop_reason": "b",
+        }
+    ]
+
+
+def test_a_bare_text_in_place_of_a_delta_is_the_answer():
+    chunks = [{"choices": [{"index": 0, "text": text}]} for text in ("Ba", "re")]
+    message = folded(*chunks)["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Bare"}
+    assert Completion({"choices": [{"text": "Bare"}]}).text == "Bare"
+
+
+def test_usage_may_stand_in_a_choice_and_is_not_lost_to_an_empty_one():
+    usage = {"prompt_tokens": 7, "completion_tokens": 2}
+    last = piece(finish="stop")
+    last["choices"][0]["usage"] = usage
+    found = folded(piece("Hi"), last, {"choices": [], "usage": {}})
+    assert found["usage"] == usage
+    assert found["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hi"},
+            "finish_reason": "stop",
         }
     ]

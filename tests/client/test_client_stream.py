@@ -145,6 +145,18 @@ def test_a_finish_reason_error_is_an_error_streamed_or_not():
         whole_completion(msgspec.json.encode(whole), request_id=None, scrubber=SCRUBBER)
 
 
+@pytest.mark.parametrize("finish", ["error", "ERROR", "network_error"])
+def test_the_reason_beside_a_failed_end_is_told(finish):
+    failed = {"finish_reason": finish, "error": {"message": f"out of {KEY}", "code": 502}}
+    with pytest.raises(errors.APIResponseError) as streamed:
+        read(event({"choices": [{"delta": {"content": "x"}, **failed}]}))
+    content = msgspec.json.encode({"choices": [{"message": {"content": "x"}, **failed}]})
+    with pytest.raises(errors.APIResponseError) as unstreamed:
+        whole_completion(content, request_id=None, scrubber=SCRUBBER)
+    for caught in (streamed.value, unstreamed.value):
+        assert str(caught) == "the model ended with an error: out of [key]"
+
+
 def test_a_lone_half_of_a_character_becomes_the_mark_of_one_streamed_or_not():
     reader = read(b'data: {"choices":[{"delta":{"content":"a\\ud800b"}}]}\n\n' + DONE)
     assert reader.completion().text == "a\ufffdb"
