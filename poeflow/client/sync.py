@@ -8,6 +8,7 @@ from typing import Self
 from poeflow.client.answers import Completion
 from poeflow.client.commands import Timeouts
 from poeflow.client.exchange import completed
+from poeflow.client.failures import Server
 from poeflow.client.messages import ChatRequest
 from poeflow.client.options import Options, Validation
 from poeflow.client.progress import Progress
@@ -27,7 +28,7 @@ class PoeClient:
     `requests_per_minute` bound what this client does at once; a 429 pauses all of it.
     `validation` asks the server for `strict` or `legacy` checks (the `poe-feature` header).
     `transport` is one of httpx's or any object with `send` and `close`. Plain http beyond
-    loopback needs `allow_insecure=True`.
+    loopback needs `allow_insecure=True`. `server` is whom hints name; the address says so without.
 
     Close it, or use it in a `with` statement. Safe between threads. Raises `AccountError` without
     a key and `UsageError` where an argument is wrong.
@@ -46,6 +47,7 @@ class PoeClient:
         transport: "Injected | None" = None,
         allow_insecure: bool = False,
         clock: Clock | None = None,
+        server: Server | None = None,
     ) -> None:
         clock = clock or SystemClock()
         options = options_from(
@@ -58,6 +60,7 @@ class PoeClient:
             concurrency=concurrency,
             requests_per_minute=requests_per_minute,
             validation=validation,
+            server=server,
         )
         carrier = transport_for(transport, proxy=options.proxy, clock=clock)
         slots = threading.BoundedSemaphore(concurrency) if concurrency else nullcontext()

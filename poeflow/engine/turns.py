@@ -12,7 +12,7 @@ import msgspec
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest, Message
 from poeflow.digest import Json
-from poeflow.engine.asking import Answer, Asker, refuse_flagged
+from poeflow.engine.asking import Answer, Asker, has_tools, refuse_flagged
 from poeflow.engine.expecting import Expecting
 from poeflow.engine.sending import Asked
 from poeflow.engine.tools import MAX_ROUNDS, Toolbox, with_ids
@@ -80,14 +80,15 @@ async def converse(
     while True:
         answer = await asker.answer(asked, () if first else others)
         first = first or answer
-        if rules.toolbox is not None and answer.completion.tool_calls:
+        refuse_flagged(answer.completion, rules.output, has_tools=has_tools(asked.request))
+        is_cut = "length" in answer.completion.flags
+        if rules.toolbox is not None and answer.completion.tool_calls and not is_cut:
             rounds += 1
             if rounds > MAX_ROUNDS:
                 message = f"the model called tools {MAX_ROUNDS} times and did not answer"
                 raise StepError(message, hint="make its task or its tools simpler")
             asked = await _with_results(asked, answer.completion, rules)
             continue
-        refuse_flagged(answer.completion, rules.output)
         dialogue = _read(asked, first, answer, rules)
         faults = dialogue.reading.faults or _failures(dialogue.verdicts)
         if not faults or not repairs:
@@ -117,7 +118,7 @@ def _read(asked: Asked, first: Answer, last: Answer, rules: Rules) -> Dialogue:
 
 def said(completion: Completion) -> Message:
     """Return the model's turn as the next request repeats it, every key of its calls kept."""
-    calls = tuple(dict(call.raw) for call in with_ids(completion.tool_calls))
+    calls = tuple(call.to_param() for call in with_ids(completion.tool_calls))
     return Message(role="assistant", content=completion.text or None, tool_calls=calls or None)
 
 

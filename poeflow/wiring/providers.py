@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from poeflow.client.aio import AsyncPoeClient
+from poeflow.client.failures import Server
 from poeflow.engine.means import Provider
 from poeflow.errors import AccountError, UsageError
 from poeflow.planning.checked import Checked
@@ -50,6 +51,7 @@ def provider_of(
         client = AsyncPoeClient(
             api_key=key,
             base_url=own.base_url,
+            server=Server(name=f"provider {name}", variable=own.key_variable, is_poe=False),
             concurrency=own.concurrency,
             requests_per_minute=min(slower, default=None),
         )
