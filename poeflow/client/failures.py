@@ -275,7 +275,8 @@ def _hint(
     if issubclass(error_class, errors.NotFoundError):
         path = urlsplit(server.base_url).path
         if "/chat/" in path or (server.base_url and not fault and not _VERSION.search(path)):
-            return f"check the base URL {server.base_url}: most end in /v1, none in the endpoint"
+            usual = "most end in /v1, none in /chat/completions"
+            return f"check the base URL {server.base_url}: {usual}"
     if fault == "unknown" or issubclass(error_class, errors.NotFoundError):
         if server.is_poe:
             return "check the model's name; private bots are not supported"

@@ -68,7 +68,10 @@ class Options:
         media: bool,
         permit: Callable[[], None] | None,
     ) -> Call:
-        """Return the call of a whole request."""
+        """Return the call of a whole request. Raises `UsageError` for what is none."""
+        given: object = request
+        if not isinstance(given, ChatRequest):
+            raise UsageError("ask takes a ChatRequest", hint="create takes keyword arguments")
         return Call(
             request=self._post(chat_body(request), {}, {}),
             streams=request.stream,

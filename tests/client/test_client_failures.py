@@ -350,7 +350,7 @@ def test_a_key_whose_variable_is_not_known_has_no_name():
 def test_a_404_of_an_odd_address_is_about_the_address(url, body, is_url, is_poe):
     server = Server(base_url=url, is_poe=is_poe)
     hint = status_error(404, {}, body, scrubber=SCRUBBER, now=NOW, server=server).hint
-    told = f"check the base URL {url}: most end in /v1, none in the endpoint"
+    told = f"check the base URL {url}: most end in /v1, none in /chat/completions"
     assert (hint == told) is is_url
     assert hint.startswith("check the model's name") is not is_url
 

@@ -403,3 +403,8 @@ def test_the_message_of_an_answer_may_be_said_again():
 
 def test_stop_may_be_a_tuple():
     assert body(stop=("a", "b")) == ASKED | {"stop": ["a", "b"]}
+
+
+def test_only_a_whole_request_is_asked():
+    with pytest.raises(UsageError, match="ask takes a ChatRequest"):
+        options().call(ASKED, on_progress=None, media=False, permit=None)
