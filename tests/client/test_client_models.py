@@ -52,20 +52,20 @@ def listing(request):
 
 async def test_without_an_age_it_is_always_fetched_and_never_kept(listing, tmp_path):
     listed, _ = listing
-    assert [await listed(folder=tmp_path), await listed(folder=tmp_path)] == [(30, 1), (30, 2)]
+    assert [await listed(folder=tmp_path), await listed(folder=tmp_path)] == [(42, 1), (42, 2)]
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_with_an_age_it_is_fetched_again_only_when_older(listing, tmp_path):
     listed, wall = listing
     folder = tmp_path / "new"
-    assert await listed(max_age=60, folder=folder) == (30, 1)
+    assert await listed(max_age=60, folder=folder) == (42, 1)
     wall.time += 59
-    assert await listed(max_age=60, folder=folder) == (30, 1)
+    assert await listed(max_age=60, folder=folder) == (42, 1)
     wall.time += 1
-    assert await listed(max_age=60, folder=folder) == (30, 2)
+    assert await listed(max_age=60, folder=folder) == (42, 2)
     wall.time -= 3600
-    assert await listed(max_age=60, folder=folder) == (30, 3), "a clock set back is not believed"
+    assert await listed(max_age=60, folder=folder) == (42, 3), "a clock set back is not believed"
 
 
 async def test_what_is_kept_holds_no_key_and_damage_is_mended(listing, tmp_path):
@@ -74,13 +74,13 @@ async def test_what_is_kept_holds_no_key_and_damage_is_mended(listing, tmp_path)
     (path,) = tmp_path.iterdir()
     assert KEY.encode() not in path.read_bytes()
     path.write_bytes(b'{"fetched": 1')
-    assert await listed(max_age=60, folder=tmp_path) == (30, 2)
-    assert await listed(max_age=60, folder=tmp_path) == (30, 2)
+    assert await listed(max_age=60, folder=tmp_path) == (42, 2)
+    assert await listed(max_age=60, folder=tmp_path) == (42, 2)
 
 
 async def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(listing):
     listed, _ = listing
-    assert await listed(max_age=60, folder=Path("/dev/null/below")) == (30, 1)
+    assert await listed(max_age=60, folder=Path("/dev/null/below")) == (42, 1)
 
 
 def test_the_list_is_that_of_the_openai_sdk_too():
