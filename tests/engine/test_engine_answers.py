@@ -200,7 +200,10 @@ def test_too_few_fail_the_step_with_how_many(bench, scripted):
 FALLING = """\
 models:
   main:
-    {model: GPT-5.2, params: {temperature: 0.1}, extra_body: {own: 1}, fallback: [other, Grok-4]}
+    model: GPT-5.2
+    params: {temperature: 0.1}
+    extra_body: {verbosity: low}
+    fallback: [other, Grok-4]
   other: {model: Claude-Sonnet-4.5, params: {top_p: 0.2}}
 defaults: {model: main, retry: {attempts: 1}}
 steps:
@@ -219,7 +222,7 @@ def test_another_model_stands_in_and_the_answer_says_which(bench, scripted):
     sent = bench.simulator.requests[-1].json
     assert (sent["model"], sent["top_p"], sent["max_tokens"]) == ("Claude-Sonnet-4.5", 0.2, 50)
     assert "temperature" not in sent
-    assert "own" not in sent
+    assert "verbosity" not in sent
     assert outcome.results["say"].answered_by == "other"
     assert [e.model for e in bench.events if isinstance(e, FellBack)] == ["other"]
     again = bench.run("poeflow: 1\n" + FALLING)
