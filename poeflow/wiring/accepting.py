@@ -35,7 +35,7 @@ def accepted(project: Project, flow: str, wanted: Sequence[Path]) -> list[str]:
                 place = project.path_of(target)
                 if (wanted and place not in wanted) or not place.is_file():
                     continue
-                data = project.read_bytes(target, limit=MAX_BYTES)
+                data = project.peek(target, limit=MAX_BYTES)
                 if known in (sha256_of(data), text_digest(data)):
                     continue
                 outputs[target] = text_digest(data)
