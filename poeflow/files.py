@@ -179,9 +179,7 @@ class Project(msgspec.Struct, frozen=True):
         if self.log is not None:
             self.log.look(self.path_of(canonical))
 
-    def _content(
-        self, canonical: str, limit: int, *, checks: bool
-    ) -> tuple[bytes, os.stat_result]:
+    def _content(self, canonical: str, limit: int, *, checks: bool) -> tuple[bytes, os.stat_result]:
         with self._opened(canonical, checks=checks) as (handle, status):
             size = status.st_size
             if size > limit:

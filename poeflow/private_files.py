@@ -3,7 +3,6 @@
 One table for every way to a file; `Access` is what the user said of single ones.
 """
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -80,6 +79,6 @@ def _located(path: Path) -> Path:
 def _is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file, by any link."""
     try:
-        return os.path.samefile(one, other)
+        return one.samefile(other)
     except OSError:
         return False

@@ -3,20 +3,21 @@
 What a key is sent to is decided here and in the environment, and by no file of a repository.
 """
 
+import contextlib
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from poeflow.errors import UsageError
+from poeflow.errors import AccountError, UsageError
 from poeflow.redact import Secret
-from poeflow.settings import api_key_from, checked_base_url
+from poeflow.settings import KEY_VARIABLE, api_key_from, checked_base_url
 
 PATH_VARIABLE: Final = "POEFLOW_CONFIG"
 RESERVED: Final = "poe"
@@ -50,6 +51,11 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_cost_usd: Annotated[float, Meta(ge=0)] | None = None
     max_points: Annotated[int, Meta(ge=0)] | None = None
 
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The variables that hold keys, Poe's own first."""
+        return (KEY_VARIABLE, *(one.key_variable for one in self.providers.values()))
+
 
 def config_path(environ: Mapping[str, str]) -> Path | None:
     """Return where the configuration is: `POEFLOW_CONFIG`, else in the user's own folder."""
@@ -63,7 +69,7 @@ def config_path(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".config" / "poeflow" / "config.toml" if home else None
 
 
-def read_config(path: Path | None, *, project_root: Path) -> UserConfig:
+def read_config(path: Path | None, *, project_root: Path | None) -> UserConfig:
     """Return the configuration at `path`, the defaults where there is none.
 
     Raises `UsageError` where it is not valid, others may write to it, or it lies in the project.
@@ -71,7 +77,7 @@ def read_config(path: Path | None, *, project_root: Path) -> UserConfig:
     if path is None or not path.exists():
         return UserConfig()
     resolved = path.resolve()
-    if resolved.is_relative_to(project_root.resolve()):
+    if project_root is not None and resolved.is_relative_to(project_root.resolve()):
         message = f"{path} is in the project, where a stranger could change it"
         raise UsageError(message, hint="keep your configuration in your own folder")
     try:
@@ -94,6 +100,33 @@ def read_config(path: Path | None, *, project_root: Path) -> UserConfig:
 def key_of(variable: str, environ: Mapping[str, str]) -> Secret | None:
     """Return the key in a variable, None where it is unset or blank. Raises `AccountError`."""
     return api_key_from(environ, variable=variable)
+
+
+def keys_of(environ: Mapping[str, str], variables: Iterable[str]) -> tuple[Secret, ...]:
+    """Return the keys in these variables; what cannot be one is told where it is used."""
+    found: list[Secret] = []
+    for variable in dict.fromkeys(variables):
+        with contextlib.suppress(AccountError):
+            key = key_of(variable, environ)
+            found += [key] if key is not None else []
+    return tuple(found)
+
+
+def known_keys(environ: Mapping[str, str]) -> tuple[Secret, ...]:
+    """Return every key there is, of whatever server: what must be shown and kept nowhere."""
+    return keys_of(environ, key_variables(environ))
+
+
+def key_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the variables that hold keys: Poe's, and those of the user's own configuration.
+
+    A configuration that cannot be read names none; that is told where it is used.
+    """
+    try:
+        config = read_config(config_path(environ), project_root=None)
+    except (UsageError, OSError):
+        config = UserConfig()
+    return config.key_variables
 
 
 def _private_bytes(path: Path) -> bytes:

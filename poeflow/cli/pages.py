@@ -9,7 +9,6 @@ import click
 
 from poeflow.bots import Pricing
 from poeflow.catalogue import kept
-from poeflow.cli.failures import secrets_in
 from poeflow.cli.past import with_result
 from poeflow.errors import UsageError
 from poeflow.files import Project
@@ -17,6 +16,7 @@ from poeflow.records import InstanceRecord
 from poeflow.redact import Scrubber, masked
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
+from poeflow.user_config import known_keys
 from poeflow.view.pictures import Pictures
 from poeflow.view.scrubbed import ScrubbedRecords
 from poeflow.view.shown import Shown
@@ -47,7 +47,7 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
 
 def shown_of(project: Project, history: History) -> Shown:
     """Return what pages show of a project, with the secrets of the environment masked."""
-    scrubber = Scrubber(*secrets_in(os.environ))
+    scrubber = Scrubber(*known_keys(os.environ))
     bots = kept(project)[0]
 
     def price(model: str) -> Pricing | None:

@@ -8,17 +8,17 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from poeflow.cli.failures import secrets_in
 from poeflow.cli.painting import paint
 from poeflow.digest import encode_json
 from poeflow.redact import Scrubber
 from poeflow.report.lines import Line
 from poeflow.report.workflow import inert_json
+from poeflow.user_config import known_keys
 
 
 def print_lines(lines: Iterable[Line]) -> None:
     """Write lines whose texts are harmless already."""
-    scrub = Scrubber(*secrets_in(os.environ)).scrub
+    scrub = Scrubber(*known_keys(os.environ)).scrub
     paint((tuple((scrub(text), style) for text, style in line) for line in lines), sys.stdout)
 
 
@@ -28,6 +28,6 @@ def print_json(value: object) -> None:
         encoded = msgspec.json.Encoder(decimal_format="number").encode(value)
     except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell only as an escape
         encoded = encode_json(value)
-    text = Scrubber(*secrets_in(os.environ)).scrub(encoded.decode())
+    text = Scrubber(*known_keys(os.environ)).scrub(encoded.decode())
     shown = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
     click.echo(inert_json(shown))

@@ -10,10 +10,13 @@ import msgspec
 from poeflow.errors import UsageError
 from poeflow.facts import instance_id
 from poeflow.files import Project
+from poeflow.private_files import Access
 from poeflow.spec.hints import did_you_mean
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _FIRST_BYTES: Final = 65_536
+NO_ACCESS: Final = Access()
+"""Nothing that is private may be read."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,16 +27,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     shown: str
 
 
-def targets(arguments: Iterable[str]) -> list[Target]:
+def targets(arguments: Iterable[str], access: Access) -> list[Target]:
     """Return the flows named by files, folders and globs, each once, in order.
 
-    In a folder every YAML file with a top-level `poeflow` key is a flow. Raises `UsageError`
-    where an argument names nothing.
+    In a folder every YAML file with a top-level `poeflow` key is a flow. `access` is what they may
+    read of what is private. Raises `UsageError` where an argument names nothing.
     """
     found: dict[Path, Target] = {}
     for argument in arguments:
         for path in _files(argument):
-            target = _target(path)
+            target = _target(path, access)
             found.setdefault(path.resolve(), target)
     return list(found.values())
 
@@ -56,18 +59,18 @@ def _selected(argument: str) -> tuple[Path, str]:
     return (Path(flow), step) if Path(flow).exists() else (path, "")
 
 
-def target_of(path: Path) -> Target:
+def target_of(path: Path, access: Access = NO_ACCESS) -> Target:
     """Return the one flow at `path`. Raises `UsageError` where there is none."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="name a flow file in it")
     if not path.exists():
         raise UsageError(f"{path}: no such file", hint=_siblings(path))
-    return _target(path)
+    return _target(path, access)
 
 
-def _target(path: Path) -> Target:
+def _target(path: Path, access: Access) -> Target:
     resolved = path.resolve()
-    project = Project.find(resolved.parent)
+    project = msgspec.structs.replace(Project.find(resolved.parent), access=access)
     canonical = "//" + resolved.relative_to(project.root).as_posix()
     return Target(project=project, path=canonical, shown=path.as_posix())
 

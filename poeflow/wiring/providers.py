@@ -4,12 +4,12 @@ Only the user's own settings decide where a key goes.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.engine.means import Provider
-from poeflow.errors import AccountError, UsageError
+from poeflow.errors import UsageError
 from poeflow.planning.checked import Checked
 from poeflow.redact import Secret
 from poeflow.settings import DEFAULT_BASE_URL, KEY_VARIABLE, base_url_from
@@ -57,17 +57,6 @@ def provider_of(
         client=client, origin=name, variable=own.key_variable, takes_schemas=own.response_format
     )
     return provider, key, own.base_url
-
-
-def keys_of(environ: Mapping[str, str], config: UserConfig) -> tuple[Secret, ...]:
-    """Return every key there is, of whatever server: what must be kept nowhere."""
-    variables = [KEY_VARIABLE, *(one.key_variable for one in config.providers.values())]
-    found: list[Secret] = []
-    for variable in variables:
-        with contextlib.suppress(AccountError):  # what is no key is told where it is used
-            key = key_of(variable, environ)
-            found += [key] if key is not None else []
-    return tuple(found)
 
 
 async def simulated(

@@ -95,7 +95,7 @@ def test_state_is_still_never_read(project, tmp_path):
     project = msgspec.structs.replace(project, access=access)
     project.path_of("//.git").mkdir()
     project.path_of("//.git/config").write_text("text")
-    with pytest.raises(FileProblem, match="nothing in .git is ever read"):
+    with pytest.raises(FileProblem, match=r"nothing in \.git is ever read"):
         project.read_text("//.git/config")
 
 

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from poeflow.cli.painting import paint
+from poeflow.cli.private import access_of, allow_file_option
 from poeflow.cli.targets import targets
 from poeflow.problems import Problem, errors_only
 from poeflow.report.marks import marks_for
@@ -20,14 +21,22 @@ from poeflow.wiring.checkup import checkup
 @click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
+@allow_file_option
 @click.pass_context
-def check(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bool) -> None:
+def check(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    output: str,
+    *,
+    strict: bool,
+    allow_files: tuple[Path, ...],
+) -> None:
     """Find every mistake in flows, without running them.
 
     Needs no key and no network, runs no code and renders nothing: safe on flows from strangers.
     Without a path, all flows below the current folder are checked.
     """
-    flows = targets(paths or ["."])
+    flows = targets(paths or ["."], access_of(allow_files))
     problems: list[Problem] = []
     sources: dict[str, str] = {}
     for target in flows:

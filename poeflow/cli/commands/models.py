@@ -1,6 +1,5 @@
 """`poeflow models`: list the bots of the server, or show one, and keep the list for `check`."""
 
-import os
 from pathlib import Path
 from typing import Final, Literal, TypedDict, Unpack
 
@@ -9,7 +8,7 @@ import click
 from poeflow.bots import Bot
 from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.cli.printing import print_json
-from poeflow.cli.values import environment
+from poeflow.cli.private import env_file_option, environment_with
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
 from poeflow.files import Project
@@ -58,7 +57,7 @@ class _Options(TypedDict):
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--refresh", is_flag=True, help="Fetch the list even where it is not a day old.")
 @click.option("--offline", is_flag=True, help="Use the list the project keeps; send nothing.")
-@click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
+@env_file_option
 def models(name: str | None, **options: Unpack[_Options]) -> None:
     """List the bots, or show the one called NAME with its parameters, ready to paste.
 
@@ -100,7 +99,7 @@ def _kept(project: Project) -> Catalogue:
 
 def _fetched(project: Project, options: _Options) -> Catalogue:
     """Return the server's list, at most a day old, and keep it in the project."""
-    key = api_key_from(environment(os.environ, options["env_file"]))
+    key = api_key_from(environment_with(options["env_file"]))
     with PoeClient(api_key=key, timeout=_TIMEOUT) as client:
         listed = client.models.list(max_age=0.0 if options["refresh"] else _DAY)
     entries = [dict(model.raw) for model in listed]

@@ -8,6 +8,7 @@ import click
 from poeflow.catalogue import kept
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
+from poeflow.cli.private import access_of, allow_file_option
 from poeflow.cli.targets import Target, target_of
 from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
@@ -31,6 +32,7 @@ from poeflow.wiring.surveying import facts_of
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
 @click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance as JSON.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@allow_file_option
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -43,13 +45,14 @@ def plan(
     output: str,
     offline: bool,
     all_: bool,
+    allow_files: tuple[Path, ...],
 ) -> None:
     """Say what a run would do and why, without network, key or code.
 
     Every instance is fresh, new, stale, missing, edited, skipped, needed again by another, or
     unknown until another has run.
     """
-    target = target_of(flow)
+    target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
     show(list(found.problems), {target.shown: found.loaded.document.text})
     if errors_only(found.problems):

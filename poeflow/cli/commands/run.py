@@ -11,6 +11,7 @@ import click
 from poeflow.cli.ci import CiReports
 from poeflow.cli.commands.check import show
 from poeflow.cli.one_run import run_one
+from poeflow.cli.private import access_of, environment_with
 from poeflow.cli.proving import prove
 from poeflow.cli.results import print_results
 from poeflow.cli.run_options import Chosen, check_selection, run_options, shared_options
@@ -49,7 +50,6 @@ Examples:
 )
 @click.option("--failed", is_flag=True, help="Ask again what failed in the last run.")
 @click.option("--locked", is_flag=True, help="Send nothing; fail if anything is not current.")
-@click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
 @click.option(
     "--wait",
     type=click.FloatRange(0),
@@ -72,14 +72,16 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
 
 def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -> int:
     """Run the chosen flows and return the exit code."""
-    found = [target_of(path) for path in chosen]
+    environ = environment_with(options["env_file"])
+    access = access_of(options["allow_files"], options["env_file"])
+    found = [target_of(path, access) for path in chosen]
     checkups = [checkup(target.project, target.path, target.shown) for target in found]
     for target, checked in zip(found, checkups, strict=True):
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
         ci.tell(checked)
     if any(errors_only(checked.problems) for checked in checkups):
         return InvalidFlowError.exit_code
-    given = run_options(checkups, options)
+    given = run_options(checkups, options, environ)
     if options["locked"]:
         return prove(found, checkups, given)
     outcomes: dict[str, Outcome] = {}

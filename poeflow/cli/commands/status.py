@@ -8,6 +8,7 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import show_sheet
+from poeflow.cli.private import access_of, allow_file_option
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
 from poeflow.facts import Fact
@@ -25,6 +26,7 @@ from poeflow.wiring.surveying import facts_of
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@allow_file_option
 @click.pass_context
 def status(
     ctx: click.Context,
@@ -34,6 +36,7 @@ def status(
     inputs_file: Path | None,
     offline: bool,
     output: Literal["text", "json"],
+    allow_files: tuple[Path, ...],
 ) -> None:
     """Say of every step whether it is current, and why not. Nothing is sent or written.
 
@@ -42,7 +45,7 @@ def status(
     options = RunOptions(inputs_file=inputs_file, offline=offline, environ=os.environ)
     found: dict[str, tuple[Fact, ...]] = {}
     is_invalid = False
-    for target in targets(flows or (".",)):
+    for target in targets(flows or (".",), access_of(allow_files)):
         checked = checkup(target.project, target.path, target.shown)
         faults = errors_only(checked.problems)
         if faults:
