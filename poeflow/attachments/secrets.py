@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from poeflow.redact import Secret
+from poeflow.redact import Keyring
 
 _PATTERNS: Final = (
     (re.compile(rb"PRIVATE KEY(?: BLOCK)?-----"), "a private key"),
@@ -13,15 +13,16 @@ _PATTERNS: Final = (
     (re.compile(rb"ASIA[0-9A-Z]{16}(?![0-9A-Z])"), "an AWS access key"),
 )
 """Each begins with fixed bytes, which `re` looks for at the speed of memory: 20 MB in 50 ms."""
+_BEGINNING: Final = 4096
 _COMPRESSED: Final = ("image/", "audio/", "video/")
 
 
-def secret_in(data: bytes, media_type: str, forbidden: tuple[Secret, ...]) -> str:
+def secret_in(data: bytes, media_type: str, forbidden: Keyring) -> str:
     """Return what secret `data` holds in words, empty for none. `forbidden` are API keys.
 
-    Pictures, sound and film are looked through for the API key only: they hold no text.
+    Pictures, sound and film are looked through for API keys only: they hold no text.
     """
-    if any(key.reveal().encode() in data for key in forbidden):
+    if forbidden.is_in(data, folds=b"\0" not in data[:_BEGINNING]):
         return "your API key"
     if media_type.startswith(_COMPRESSED):
         return ""

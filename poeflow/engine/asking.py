@@ -8,7 +8,7 @@ import msgspec
 
 from poeflow import errors
 from poeflow.client.answers import Completion
-from poeflow.digest import Json, sha256_of_json
+from poeflow.digest import Json
 from poeflow.engine.means import Means
 from poeflow.engine.result import Source
 from poeflow.engine.sending import Asked, Sender
@@ -84,8 +84,7 @@ class Asker:
         `others` are asked in turn where the first fails in a way another model may not. The same
         request twice at the same time is asked once.
         """
-        whole = self._sender.whole(asked)
-        fingerprint = sha256_of_json(whole)
+        whole, fingerprint = self._sender.identified(asked)
         under_way = self._asking.get(fingerprint)
         if under_way is not None:
             answer = await asyncio.shield(under_way)
@@ -120,8 +119,7 @@ class Asker:
         """
         if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
-        whole = self._sender.whole(asked)
-        first = sha256_of_json(whole)
+        whole, first = self._sender.identified(asked)
         entry = self._means.answers.end(first)
         if entry is None:
             return None

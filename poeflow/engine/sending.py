@@ -1,6 +1,7 @@
 """One request, sent to one model: within the budget, told to listeners and kept in the history."""
 
 from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -8,13 +9,14 @@ from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest
 from poeflow.client.progress import Progress, Retrying
-from poeflow.digest import Json, sha256_of_json
+from poeflow.digest import Json, canonical, encode_json, sha256_of
 from poeflow.engine.fingerprint import identity
 from poeflow.engine.means import Means, no_key
 from poeflow.engine.recording import answered, refused
 from poeflow.engine.telling import told
-from poeflow.events import RequestSent
+from poeflow.events import RequestSent, Warned
 from poeflow.records import RequestRecord
+from poeflow.redact import masked
 from poeflow.spec.model import Output
 from poeflow.spec.resolve import Settings
 
@@ -36,6 +38,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     is_asked: bool = True
 
 
+class Identified(NamedTuple):
+    """A request with attachments as hashes, and the hash of all of it."""
+
+    whole: dict[str, Json]
+    fingerprint: str
+
+
 class Sender:
     """Sends the requests of one run. `elapsed` gives the seconds since it began."""
 
@@ -45,8 +54,19 @@ class Sender:
 
     def whole(self, asked: Asked) -> dict[str, Json]:
         """Return what makes a request the one it is, attachments as hashes."""
+        return self.identified(asked).whole
+
+    def identified(self, asked: Asked) -> Identified:
+        """Return a request with its fingerprint. Raises `StepError` where it holds a key.
+
+        Every request passes here before anything is made of it: a step's own, repairs, the results
+        of tools, judges, and what is asked of models that stand in.
+        """
         provider = self._means.provider(asked.settings.provider)
-        return identity(asked.request, provider=provider.origin, sample=asked.sample)
+        whole = identity(asked.request, provider=provider.origin, sample=asked.sample)
+        data = canonical(whole)
+        self._means.refuse_keys(data, "the request")
+        return Identified(whole, sha256_of(data))
 
     async def send(self, asked: Asked) -> Completion:
         """Return the answer of the model asked. Raises any `PoeflowError`."""
@@ -72,6 +92,7 @@ class Sender:
             ended = refused(error, ended=self._elapsed(), retries=retries)
             self._means.recorder.answered(number, ended)
             raise
+        completion = self._without_keys(asked, completion)
         ended = answered(completion, ended=self._elapsed(), retries=retries)
         self._means.recorder.answered(number, ended)
         usage = completion.usage
@@ -82,12 +103,23 @@ class Sender:
         )
         return completion
 
+    def _without_keys(self, asked: Asked, completion: Completion) -> Completion:
+        """Return an answer that holds no key: one that a server repeats is masked, and told of."""
+        raw = completion.raw
+        if not self._means.keys.is_in(encode_json(raw)):
+            return completion
+        message = "the answer held an API key; it is kept with [key] in its place"
+        self._means.listen(Warned(at=self._elapsed(), step=asked.step, message=message))
+        safe = cast("dict[str, Json]", masked(raw, self._means.keys.scrubber))
+        self._means.refuse_keys(encode_json(safe), "the answer")
+        return Completion(safe)
+
     async def _record(self, asked: Asked) -> int:
         """Keep a request in the history before it is sent: it may be billed from now on."""
-        whole = self.whole(asked)
+        whole, fingerprint = self.identified(asked)
         record = RequestRecord(
             instance=asked.step,
-            fingerprint=sha256_of_json(whole),
+            fingerprint=fingerprint,
             provider=asked.settings.provider,
             model=asked.request.model,
             began=self._elapsed(),

@@ -56,8 +56,9 @@ class StepRunner:
         if target is not None:
             saver = self._course.saver
             files |= await saver.text(job.name, target, result.text, locked=job.locked)
-        key = job.prepared.instance.key
-        return msgspec.structs.replace(result, key=key, files=files, reads=job.read_parts)
+        key, reads = job.prepared.instance.key, job.read_parts
+        self._means.refuse_keys("\n".join(reads).encode("utf-8", "replace"), "a path it reads")
+        return msgspec.structs.replace(result, key=key, files=files, reads=reads)
 
     def _target(self, job: Job) -> str | None:
         """Return the project path an instance saves its text to, claimed for it, if it does."""

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 
 from poeflow.engine.means import Provider, no_key
 from poeflow.planning.checked import Checked
-from poeflow.redact import Secret
 from poeflow.settings import base_url_from
 from poeflow.spec.resolve import POE
 from poeflow.user_config import UserConfig
@@ -14,11 +13,10 @@ from poeflow.wiring.providers import provider_names, provider_of, simulated
 
 
 class Connections:
-    """The providers of a run, by name, with their keys and the origins of their addresses."""
+    """The providers of a run, by name, and the origins of their addresses."""
 
     def __init__(self, checked: Checked, options: RunOptions, config: UserConfig) -> None:
         self.providers: dict[str, Provider] = {}
-        self.keys: list[Secret] = []
         self.origins: set[str] = set()
         self._checked = checked
         self._options = options
@@ -45,14 +43,11 @@ class Connections:
                 client, address = await simulated(stack, self._checked)
                 provider = Provider(client=client, origin=name, takes_schemas=True)
             else:
-                provider, key, address = provider_of(
-                    name, self._checked, self._options, self._config
-                )
+                provider, _, address = provider_of(name, self._checked, self._options, self._config)
                 if provider.client is not None:
                     await stack.enter_async_context(provider.client)
                 elif not has_answers:
                     raise no_key("nothing was answered before", name, provider)
-                self.keys += [key] if key is not None else []
             self.providers[name] = provider
             self.origins.add(_origin(address))
 
