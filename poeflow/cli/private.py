@@ -12,8 +12,10 @@ import click
 
 from poeflow.cli.values import environment
 from poeflow.errors import UsageError
+from poeflow.events import Event, Warned
 from poeflow.private_files import Access
-from poeflow.redact import Secret
+from poeflow.redact import Scrubber, Secret, visible
+from poeflow.report.workflow import inert
 from poeflow.user_config import key_variables, known_keys
 
 allow_file_option: Final = click.option(
@@ -53,3 +55,16 @@ def mask(keys: Sequence[Secret]) -> None:
     context = click.get_current_context(silent=True)
     if context is not None and isinstance(context.obj, list):
         context.obj.extend(keys)
+
+
+def say_warning(event: Event) -> None:
+    """Show a warning of a command that is about no run: to stderr, without keys."""
+    if isinstance(event, Warned):
+        click.echo(inert(visible(scrubbed(f"warning: {event.message}"))), err=True)
+
+
+def scrubbed(text: str) -> str:
+    """Return a text without the keys this command knows of."""
+    context = click.get_current_context(silent=True)
+    learnt = context.obj if context is not None and isinstance(context.obj, list) else []
+    return Scrubber(*learnt, *known_keys(os.environ)).scrub(text)

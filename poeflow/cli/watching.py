@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from poeflow.cli.keys import wishes
@@ -41,11 +42,14 @@ async def session(arguments: Sequence[str], options: Shared, *, views: bool) -> 
         WatchedFlow(one.project, one.path, shown=one.shown, steps=steps, outside=files)
         for one, steps in zip(targets, chosen.values(), strict=True)
     ]
-    clock = SystemClock()
+    clock, told = SystemClock(), set[str]()
     screen = WatchScreen(Scrubber(*known_keys(environ)))
     budget = shared_budget(targets[0].project, shared_run_options(given, environ))
     work = Work(
-        lambda: shared_run_options(given, environ), budget=budget, screen=screen, clock=clock
+        lambda: replace(shared_run_options(given, environ), told=told),
+        budget=budget,
+        screen=screen,
+        clock=clock,
     )
     async with contextlib.AsyncExitStack() as stack:
         inbox = await stack.enter_async_context(Inbox(on_fault=screen.unwatched))

@@ -27,7 +27,8 @@ class AsyncPoeClient:
     `requests_per_minute` bound what this client does at once; a 429 pauses all of it.
     `validation` asks the server for `strict` or `legacy` checks (the `poe-feature` header).
     `transport` is one of httpx's or any object with `send` and `aclose`. Plain http beyond
-    loopback needs `allow_insecure=True`.
+    loopback needs `allow_insecure=True`. One that is `keyless` sends no key: for a server of your
+    own that wants none.
 
     Close it, or use it in an `async with` statement. Raises `AccountError` without a key
     and `UsageError` where an argument is wrong.
@@ -45,6 +46,7 @@ class AsyncPoeClient:
         validation: Validation | None = None,
         transport: "AsyncInjected | None" = None,
         allow_insecure: bool = False,
+        keyless: bool = False,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
@@ -58,6 +60,7 @@ class AsyncPoeClient:
             concurrency=concurrency,
             requests_per_minute=requests_per_minute,
             validation=validation,
+            keyless=keyless,
         )
         carrier = async_transport_for(transport, proxy=options.proxy, clock=clock)
         slots = asyncio.Semaphore(concurrency) if concurrency else nullcontext()

@@ -1,5 +1,6 @@
 """A client is set up: key and base URL from arguments or the environment, everything checked."""
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from poeflow import settings
@@ -24,28 +25,25 @@ def options_from(
     concurrency: int | None = None,
     requests_per_minute: int | None = None,
     validation: Validation | None = None,
+    keyless: bool = False,
 ) -> Options:
     """Return a client's options; key and base URL fall back to the environment.
 
-    Raises `AccountError` without a key, `UsageError` where an argument is wrong.
+    One that is `keyless` sends no key. Raises `AccountError` without a key, `UsageError` where an
+    argument is wrong.
     """
     environ = settings.process_environment()
     url = checked_url(
         base_url or settings.base_url_from(environ) or settings.DEFAULT_BASE_URL,
         allow_insecure=allow_insecure,
     )
-    key = _key(api_key) if api_key is not None else settings.api_key_from(environ)
-    if key is None:
-        raise AccountError(
-            "there is no API key",
-            hint=f"set {settings.KEY_VARIABLE}; keys are at {settings.KEY_PAGE}",
-        )
+    key = None if keyless else _key(api_key, environ)
     for name, limit in (("concurrency", concurrency), ("requests_per_minute", requests_per_minute)):
         if limit is not None:
             at_least_one(name, limit)
     conduct = Conduct(
         clock=clock,
-        scrubber=Scrubber(key),
+        scrubber=Scrubber(*([key] if key is not None else [])),
         pace=Pace(per_minute=requests_per_minute),
         policy=Policy(attempts=at_least_one("attempts", attempts)),
         timeouts=timeouts_from(timeout, Timeouts()) if timeout is not None else Timeouts(),
@@ -78,9 +76,16 @@ def checked_url(url: str, *, allow_insecure: bool) -> str:
     return url.rstrip("/")
 
 
-def _key(given: str | Secret) -> Secret:
+def _key(given: str | Secret | None, environ: Mapping[str, str]) -> Secret:
+    """Return the key a client was given, else that of the environment. Raises `AccountError`."""
     if isinstance(given, Secret):
         return given
+    if given is None:
+        found = settings.api_key_from(environ)
+        if found is None:
+            hint = f"set {settings.KEY_VARIABLE}; keys are at {settings.KEY_PAGE}"
+            raise AccountError("there is no API key", hint=hint)
+        return found
     try:
         return Secret(given)
     except ValueError as error:

@@ -27,7 +27,8 @@ class PoeClient:
     `requests_per_minute` bound what this client does at once; a 429 pauses all of it.
     `validation` asks the server for `strict` or `legacy` checks (the `poe-feature` header).
     `transport` is one of httpx's or any object with `send` and `close`. Plain http beyond
-    loopback needs `allow_insecure=True`.
+    loopback needs `allow_insecure=True`. One that is `keyless` sends no key: for a server of your
+    own that wants none.
 
     Close it, or use it in a `with` statement. Safe between threads. Raises `AccountError` without
     a key and `UsageError` where an argument is wrong.
@@ -45,6 +46,7 @@ class PoeClient:
         validation: Validation | None = None,
         transport: "Injected | None" = None,
         allow_insecure: bool = False,
+        keyless: bool = False,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
@@ -58,6 +60,7 @@ class PoeClient:
             concurrency=concurrency,
             requests_per_minute=requests_per_minute,
             validation=validation,
+            keyless=keyless,
         )
         carrier = transport_for(transport, proxy=options.proxy, clock=clock)
         slots = threading.BoundedSemaphore(concurrency) if concurrency else nullcontext()

@@ -99,7 +99,7 @@ def no_key(reason: str, name: str, provider: Provider) -> AccountError:
     if name != POE:
         hint = f"set {provider.variable}, the key of provider {name}"
         return AccountError(f"there is no API key in {provider.variable}, and {reason}", hint=hint)
-    return AccountError(
-        f"there is no API key in {KEY_VARIABLE}, and {reason}",
-        hint=f"get a key at {KEY_PAGE}, or try it with --offline",
-    )
+    hint = f"get a key at {KEY_PAGE}, or try it with --offline"
+    if provider.origin != POE:
+        hint = f"set it to the key of {provider.origin}; where that wants none, to any word"
+    return AccountError(f"there is no API key in {KEY_VARIABLE}, and {reason}", hint=hint)

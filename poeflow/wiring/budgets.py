@@ -3,17 +3,31 @@
 from poeflow.bots import Pricing
 from poeflow.catalogue import kept
 from poeflow.engine.budget import Budget, Prices, bounds
+from poeflow.events import Warned
 from poeflow.files import Project
 from poeflow.spec.model import Limits
-from poeflow.user_config import UserConfig, config_path, read_config
+from poeflow.user_config import UserConfig, find_config
 from poeflow.wiring.options import RunOptions
 
 
 def user_config(project: Project, options: RunOptions) -> UserConfig:
-    """Return the user's configuration: as given, else as their own file has it."""
+    """Return the user's configuration: as given, else as their own file has it.
+
+    Listeners are told, once, of one that is there and not used. Raises `UsageError`.
+    """
     if options.config is not None:
         return options.config
-    return read_config(config_path(options.environ), project_root=project.root)
+    found = find_config(options.environ, project_root=project.root)
+    if found.warning:
+        warn_once(options, found.warning)
+    return found.config
+
+
+def warn_once(options: RunOptions, message: str) -> None:
+    """Tell listeners of what is amiss and stops nothing, if none of them was told before."""
+    if options.listen is not None and message not in options.told:
+        options.told.add(message)
+        options.listen(Warned(at=0.0, step=None, message=message))
 
 
 def shared_budget(project: Project, options: RunOptions) -> Budget:

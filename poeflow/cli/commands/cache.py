@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from poeflow.cli.private import say_warning
 from poeflow.cli.targets import target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
@@ -35,7 +36,7 @@ def explain(flow: Path, instance: str) -> None:
     """
     target = target_of(flow)
     found = checkup(target.project, target.path, target.shown)
-    options = RunOptions(environ=os.environ)
+    options = RunOptions(environ=os.environ, listen=say_warning)
     facts = {fact.id: fact for fact in facts_of(found, options)}
     step, _, key = instance.partition("@")
     name = f"{step}[{key}]" if key else step

@@ -8,7 +8,7 @@ import click
 from poeflow.bots import Bot
 from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.cli.printing import print_json
-from poeflow.cli.private import env_file_option, environment_with
+from poeflow.cli.private import env_file_option, environment_with, say_warning
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
 from poeflow.files import Project
@@ -16,6 +16,9 @@ from poeflow.report.models import one, table
 from poeflow.settings import api_key_from
 from poeflow.spec.hints import one_of
 from poeflow.store.workspace import Workspace
+from poeflow.wiring.budgets import user_config
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.providers import poe_address
 
 EPILOG: Final = """\b
 Examples:
@@ -99,8 +102,11 @@ def _kept(project: Project) -> Catalogue:
 
 def _fetched(project: Project, options: _Options) -> Catalogue:
     """Return the server's list, at most a day old, and keep it in the project."""
-    key = api_key_from(environment_with(options["env_file"]))
-    with PoeClient(api_key=key, timeout=_TIMEOUT) as client:
+    environ = environment_with(options["env_file"])
+    config = user_config(project, RunOptions(environ=environ, listen=say_warning))
+    moved, key = poe_address(environ, config), api_key_from(environ)
+    is_free = config.allows_insecure_poe
+    with PoeClient(api_key=key, base_url=moved, timeout=_TIMEOUT, allow_insecure=is_free) as client:
         listed = client.models.list(max_age=0.0 if options["refresh"] else _DAY)
     entries = [dict(model.raw) for model in listed]
     catalogue = Catalogue.parse(list(entries))

@@ -8,7 +8,7 @@ import click
 from poeflow.catalogue import kept
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
-from poeflow.cli.private import access_of, allow_file_option
+from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import Target, target_of
 from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
@@ -58,7 +58,11 @@ def plan(
     if errors_only(found.problems):
         ctx.exit(3)
     options = RunOptions(
-        texts=input_texts(inputs), inputs_file=inputs_file, offline=offline, environ=os.environ
+        texts=input_texts(inputs),
+        inputs_file=inputs_file,
+        offline=offline,
+        environ=os.environ,
+        listen=say_warning,
     )
     facts = facts_of(found, options)
     if render is not None:

@@ -11,7 +11,7 @@ import click
 from poeflow.cli.ci import CiReports
 from poeflow.cli.commands.check import show
 from poeflow.cli.one_run import run_one
-from poeflow.cli.private import access_of, environment_with
+from poeflow.cli.private import access_of, environment_with, say_warning
 from poeflow.cli.proving import prove
 from poeflow.cli.results import print_results
 from poeflow.cli.run_options import Chosen, check_selection, run_options, shared_options
@@ -62,7 +62,8 @@ Examples:
 def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]) -> None:
     """Run flows: what was answered before is taken from the cache, the rest is asked.
 
-    Results go to stdout, everything else to stderr. The key is read from POE_API_KEY.
+    Results go to stdout, everything else to stderr. The key is read from POE_API_KEY; other servers
+    and limits of your own are in your configuration, see `poeflow config`.
     """
     chosen = selections(flows)
     check_selection(chosen, options, refreshes=options["refresh"])
@@ -83,7 +84,7 @@ def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -
         return InvalidFlowError.exit_code
     given = run_options(checkups, options, environ)
     if options["locked"]:
-        return prove(found, checkups, given)
+        return prove(found, checkups, replace(given, listen=say_warning))
     outcomes: dict[str, Outcome] = {}
     for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
         own = replace(given, steps=tuple(steps))

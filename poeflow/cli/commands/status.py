@@ -8,7 +8,7 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import show_sheet
-from poeflow.cli.private import access_of, allow_file_option
+from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
 from poeflow.facts import Fact
@@ -42,7 +42,9 @@ def status(
 
     Files, folders and globs are fine; without any, the flows below this folder.
     """
-    options = RunOptions(inputs_file=inputs_file, offline=offline, environ=os.environ)
+    options = RunOptions(
+        inputs_file=inputs_file, offline=offline, environ=os.environ, listen=say_warning
+    )
     found: dict[str, tuple[Fact, ...]] = {}
     is_invalid = False
     for target in targets(flows or (".",), access_of(allow_files)):
