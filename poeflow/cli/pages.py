@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from poeflow.bots import Pricing
-from poeflow.catalogue import kept
 from poeflow.cli.past import with_result
 from poeflow.errors import UsageError
 from poeflow.files import Project
@@ -20,6 +18,7 @@ from poeflow.user_config import known_keys
 from poeflow.view.pictures import Pictures
 from poeflow.view.scrubbed import ScrubbedRecords
 from poeflow.view.shown import Shown
+from poeflow.wiring.budgets import prices_of
 
 if TYPE_CHECKING:
     from poeflow.view.server import Serving
@@ -48,11 +47,6 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
 def shown_of(project: Project, history: History) -> Shown:
     """Return what pages show of a project, with the secrets of the environment masked."""
     scrubber = Scrubber(*known_keys(os.environ))
-    bots = kept(project)[0]
-
-    def price(model: str) -> Pricing | None:
-        bot = bots.find(model) if bots is not None else None
-        return bot.pricing if bot is not None else None
 
     def completed(record: InstanceRecord) -> InstanceRecord:
         return cast("InstanceRecord", masked(with_result(history, record), scrubber))
@@ -60,7 +54,7 @@ def shown_of(project: Project, history: History) -> Shown:
     return Shown(
         records=ScrubbedRecords(history, scrubber),
         pictures=Pictures(project, Workspace(project, offline=True).outputs()),
-        prices=price,
+        prices=prices_of(project),
         completed=completed,
     )
 

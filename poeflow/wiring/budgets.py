@@ -6,6 +6,7 @@ from poeflow.engine.budget import Budget, Prices, bounds
 from poeflow.events import Warned
 from poeflow.files import Project
 from poeflow.spec.model import Limits
+from poeflow.spec.shared import read_shared
 from poeflow.user_config import UserConfig, find_config
 from poeflow.wiring.options import RunOptions
 
@@ -31,7 +32,7 @@ def warn_once(options: RunOptions, message: str) -> None:
 
 
 def shared_budget(project: Project, options: RunOptions) -> Budget:
-    """Return the budget of a command: the caller's limits, the user's own, and CI's default."""
+    """Return the budget of a command: the limits of caller, user and project, and CI's default."""
     config = user_config(project, options)
     own = Limits(
         max_requests=config.max_requests,
@@ -40,21 +41,29 @@ def shared_budget(project: Project, options: RunOptions) -> Budget:
         max_points=config.max_points,
     )
     is_ci = bool(options.environ.get("CI")) and not options.offline
-    limits = {"the command line": options.limits, "your configuration": own}
-    return Budget(bounds(limits, is_ci=is_ci), _prices(project))
+    shared = read_shared(project)
+    limits = {
+        "the command line": options.limits,
+        "your configuration": own,
+        shared.shown: shared.limits,
+    }
+    return Budget(bounds(limits, is_ci=is_ci), prices_of(project))
 
 
 def budget_of(project: Project, limits: Limits, shared: Budget) -> Budget:
     """Return the budget of one flow with these limits, within the command's."""
-    within = bounds({"limits of the flow": limits}, is_ci=False)
-    return Budget(within, _prices(project), shared=shared)
+    own = read_shared(project)
+    within = bounds({"limits of the flow": limits, own.shown: own.limits}, is_ci=False)
+    return Budget(within, prices_of(project), shared=shared)
 
 
-def _prices(project: Project) -> Prices:
-    """Return the prices that the project's kept catalogue knows."""
-    catalogue = kept(project)[0]
+def prices_of(project: Project) -> Prices:
+    """Return the prices in the project's settings, else those its kept catalogue knows."""
+    catalogue, own = kept(project)[0], read_shared(project).prices
 
     def price(model: str) -> Pricing | None:
+        if model.casefold() in own:
+            return own[model.casefold()]
         bot = catalogue.find(model) if catalogue is not None else None
         return bot.pricing if bot is not None else None
 

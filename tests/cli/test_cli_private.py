@@ -1,5 +1,6 @@
 """Keys, private files and the user's own configuration, from the command line."""
 
+import json
 import os
 import subprocess
 
@@ -290,3 +291,21 @@ class TestConfiguration:
                 "  write it (see `poeflow config`), or unset POEFLOW_CONFIG\n"
             ),
         )
+
+
+class TestWhatFlowsShare:
+    def test_all_commands_see_it(self, online):
+        online.write("poeflow.toml", '[defaults]\nmodel = "GPT-5.2"\n[limits]\nmax_requests = 0\n')
+        online.write("a.yaml", "poeflow: 1\nsteps:\n  a: {prompt: hi}\n")
+        online.write("b.yaml", "poeflow: 1\nsteps:\n  b: {prompt: hi}\n")
+        assert online.run("check").stderr == "2 flows ok\n"
+        planned = json.loads(online.run("plan", "a.yaml", "--output", "json").stdout)
+        assert [one["model"] for one in planned] == ["GPT-5.2"]
+        assert online.run("run", "a.yaml").returncode == 9
+        online.write("poeflow.toml", "[defaults]\nmodle = 'GPT-5.2'\nallow_tools = true\n")
+        for command in ("check", "plan", "status", "run"):
+            done = online.run(command, "a.yaml")
+            assert done.returncode == 3
+            told = 'poeflow.toml:2:1: unknown key "modle"; did you mean "model"?'
+            assert done.stderr.count(told) == 1
+        assert online.run("check").stderr.count(told) == 1

@@ -41,7 +41,7 @@ def check(
     sources: dict[str, str] = {}
     for target in flows:
         result = checkup(target.project, target.path, target.shown)
-        problems += result.problems
+        problems += [one for one in result.problems if one not in problems]
         sources[target.shown] = result.loaded.document.text
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import click
 
-from poeflow.catalogue import kept
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
 from poeflow.cli.private import access_of, allow_file_option, say_warning
-from poeflow.cli.targets import Target, target_of
+from poeflow.cli.targets import target_of
 from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
-from poeflow.estimates import Prices
 from poeflow.facts import Fact
 from poeflow.problems import errors_only
 from poeflow.report.plan import as_json, lines, summary
 from poeflow.report.sheet import plan_sheet
 from poeflow.report.workflow import inert_json
 from poeflow.spec.hints import one_of
+from poeflow.wiring.budgets import prices_of
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of
@@ -74,14 +73,7 @@ def plan(
             lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
             lines(facts, all_=all_),
         )
-        conclude(summary(facts, _prices(target)))
-
-
-def _prices(target: Target) -> Prices:
-    """Return the prices of the kept catalogue."""
-    catalogue = kept(target.project)[0]
-    bots = catalogue.named if catalogue is not None else {}
-    return lambda model: getattr(bots.get(model.casefold()), "pricing", None)
+        conclude(summary(facts, prices_of(target.project)))
 
 
 def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
