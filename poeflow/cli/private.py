@@ -4,7 +4,7 @@ The keys it learns of are told to the one place where errors are shown, so that 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -60,11 +60,11 @@ def mask(keys: Sequence[Secret]) -> None:
 def say_warning(event: Event) -> None:
     """Show a warning of a command that is about no run: to stderr, without keys."""
     if isinstance(event, Warned):
-        click.echo(inert(visible(scrubbed(f"warning: {event.message}"))), err=True)
+        click.echo(inert(visible(without_keys()(f"warning: {event.message}"))), err=True)
 
 
-def scrubbed(text: str) -> str:
-    """Return a text without the keys this command knows of."""
+def without_keys() -> Callable[[str], str]:
+    """Return what masks the keys this command knows of in a text."""
     context = click.get_current_context(silent=True)
     learnt = context.obj if context is not None and isinstance(context.obj, list) else []
-    return Scrubber(*learnt, *known_keys(os.environ)).scrub(text)
+    return Scrubber(*learnt, *known_keys(os.environ)).scrub

@@ -2,6 +2,7 @@
 
 import click
 
+from poeflow.cli.private import without_keys
 from poeflow.cli.targets import Target
 from poeflow.errors import StaleError
 from poeflow.redact import visible
@@ -14,10 +15,11 @@ from poeflow.wiring.surveying import lock_faults
 def prove(found: list[Target], checkups: list[Checkup], given: RunOptions) -> int:
     """Print what keeps flows from being proven current, and return the exit code."""
     code = 0
+    safe = without_keys()
     for target, checked in zip(found, checkups, strict=True):
         faults = lock_faults(checked, given)
         for fault in faults:
-            click.echo(inert(visible(f"{target.shown}: {fault}")), err=True)
+            click.echo(inert(visible(safe(f"{target.shown}: {fault}"))), err=True)
         if faults:
             code = StaleError.exit_code
         else:

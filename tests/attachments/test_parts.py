@@ -130,6 +130,12 @@ PRIVATE = "-----BEGIN {}PRIVATE KEY{}-----"
         ("github_pat_" + "A1_b" * 20, "a GitHub token"),
         ("id: AKIA" + "A1B2" * 4, "an AWS access key"),
         ("id: ASIA" + "A1B2" * 4, "an AWS access key"),
+        ("t=glpat-" + "a1B2_" * 4, "a GitLab token"),
+        ("xoxb-1234567890-abc", "a Slack token"),
+        ("k: AIza" + "a1B2_" * 7, "a Google API key"),
+        ("sk_live_" + "a1B2" * 6, "a Stripe key"),
+        ("sk-ant-" + "a1B2_" * 4, "an API key of another service"),
+        ("sk-proj-" + "a1B2_" * 4, "an API key of another service"),
         ("key is sesame-12345!", "your API key"),
     ],
 )

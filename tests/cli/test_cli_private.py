@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -309,3 +310,39 @@ class TestWhatFlowsShare:
             told = 'poeflow.toml:2:1: unknown key "modle"; did you mean "model"?'
             assert done.stderr.count(told) == 1
         assert online.run("check").stderr.count(told) == 1
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "status", "run"])
+def test_a_key_in_the_flow_itself_is_not_shown(online, command):
+    online.write("a.yaml", f"poeflow: 1\n{KEY}: 1\nsteps:\n  a: {{model: GPT-5.2, prompt: hi}}\n")
+    done = online.run(command, "a.yaml")
+    assert (done.returncode, KEY in done.stdout + done.stderr) == (3, False)
+    assert 'unknown key "[key]"' in done.stderr
+    found = online.run("check", "a.yaml", "--output", "json")
+    assert json.loads(found.stdout)[0]["message"] == 'unknown key "[key]"'
+
+
+def test_a_session_takes_its_key_from_a_file_and_sees_what_flows_share(desk, simulator):
+    desk.environ["POE_BASE_URL"] = simulator.base_url
+    desk.write("keys.env", f"POE_API_KEY={KEY}\n")
+    desk.write("poeflow.toml", '[defaults]\nmodel = "GPT-5.2"\n')
+    desk.write("a.yaml", "poeflow: 1\nsteps:\n  a: {prompt: hi}\n")
+    watching = subprocess.Popen(
+        desk.command("watch", "a.yaml", "--env-file", "keys.env"),
+        cwd=desk.folder,
+        env=desk.env(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert watching.stdout is not None
+    with watching.stdout as lines:
+        assert any(line.startswith("1 asked in ") for line in lines)
+        desk.write("poeflow.toml", '[defaults]\nmodel = "Claude-Sonnet-4.5"\n')
+        assert any("poeflow.toml changed" in line for line in lines)
+        assert any(line.startswith("1 asked in ") for line in lines)
+        watching.send_signal(signal.SIGINT)
+        lines.read()
+    assert watching.wait(timeout=10) == 130
+    assert [one.json["model"] for one in simulator.requests] == ["GPT-5.2", "Claude-Sonnet-4.5"]
+    assert {one.headers["authorization"] for one in simulator.requests} == {"Bearer [key]"}

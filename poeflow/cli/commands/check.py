@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from poeflow.cli.painting import paint
-from poeflow.cli.private import access_of, allow_file_option
+from poeflow.cli.private import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
 from poeflow.problems import Problem, errors_only
 from poeflow.report.marks import marks_for
@@ -45,7 +45,7 @@ def check(
         sources[target.shown] = result.loaded.document.text
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
-        click.echo(inert_json(json.dumps(msgspec.to_builtins(problems))))
+        click.echo(inert_json(without_keys()(json.dumps(msgspec.to_builtins(problems)))))
     else:
         show(problems, sources)
         style = "red" if failing else "green"
@@ -63,7 +63,7 @@ def show(problems: list[Problem], sources: dict[str, str]) -> None:
         for problem in problems:
             paint(in_color(problem, sources[problem.place.path], marks), sys.stderr)
     elif problems:
-        click.echo(listing(problems), err=True)
+        click.echo(without_keys()(listing(problems)), err=True)
 
 
 def _sum(flows: int, failing: int) -> str:

@@ -7,7 +7,7 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
-from poeflow.cli.private import access_of, allow_file_option, say_warning
+from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
 from poeflow.cli.targets import target_of
 from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
@@ -65,9 +65,9 @@ def plan(
     )
     facts = facts_of(found, options)
     if render is not None:
-        click.echo(inert_json(as_json([_named(facts, render)])))
+        click.echo(inert_json(without_keys()(as_json([_named(facts, render)]))))
     elif output == "json":
-        click.echo(inert_json(as_json(facts)))
+        click.echo(inert_json(without_keys()(as_json(facts))))
     else:
         show_sheet(
             lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),

@@ -8,7 +8,7 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import show_sheet
-from poeflow.cli.private import access_of, allow_file_option, say_warning
+from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
 from poeflow.facts import Fact
@@ -57,7 +57,7 @@ def status(
         found[target.shown] = facts_of(checked, options)
     if output == "json":
         told = encode_json({name: list(facts) for name, facts in found.items()}).decode()
-        click.echo(inert_json(told))
+        click.echo(inert_json(without_keys()(told)))
     else:
         show_sheet(lambda marks, width: status_sheet(found, marks=marks, width=width), lines(found))
     if is_invalid:
