@@ -23,6 +23,8 @@ _RUNS: Final = re.compile(r"\\+|[^A-Za-z0-9]")
 _HTML_NAMES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
 _URL_ALPHABET: Final = str.maketrans("+/", "-_")
 _EITHER_ALPHABET: Final = str.maketrans({"+": "(?:[+-]|%2[bB])", "/": r"(?:\\{0,8}+/|_|%2[fF])"})
+_HALF: Final = 24
+"""Half the characters of the shortest lines that base64 is broken into."""
 MASK: Final = "[key]"
 
 
@@ -98,25 +100,23 @@ class Keyring:
     def __init__(self, *secrets: Secret) -> None:
         self._secrets = secrets
         keys = _masked_keys(secrets)
-        self._plain = tuple({needle for key in keys for needle in _plain_needles(key)})
         encoded = [raw for key in keys for raw in (key.encode(), _in_utf16(key))]
-        self._encoded = tuple({n.encode() for raw in encoded for n in _base64_needles(raw)})
+        self._whole = {n.encode() for raw in encoded for n in _base64_needles(raw)}
+        self._plain = tuple({needle for key in keys for needle in _plain_needles(key)})
+        self._parts = tuple({part for whole in self._whole for part in _halves(whole)})
 
     def __bool__(self) -> bool:
         return bool(self._plain)
 
-    def is_in(self, data: bytes, *, folds: bool = True) -> bool:
-        """Whether a key is in `data`: where that `folds`, also in base64 broken into lines."""
+    def is_in(self, data: bytes) -> bool:
+        """Whether a key is in `data`, base64 also where it is broken into lines."""
         if any(needle in data for needle in self._plain):
             return True
-        if any(needle in data for needle in self._encoded):
-            return True
-        if not (folds and self._plain):
+        if not any(part in data for part in self._parts):
             return False
-        whole = data
         for line_end in (b"\n", b"\r", rb"\n", rb"\r"):
-            whole = whole.replace(line_end, b"")
-        return len(whole) != len(data) and any(needle in whole for needle in self._encoded)
+            data = data.replace(line_end, b"")
+        return any(needle in data for needle in self._whole)
 
     @functools.cached_property
     def scrubber(self) -> Scrubber:
@@ -182,6 +182,12 @@ def _base64_needles(raw: bytes) -> Iterator[str]:
     for piece in _base64_pieces(raw):
         yield from (piece, piece.translate(_URL_ALPHABET))
         yield from (piece.replace("/", "\\/"), quote(piece, safe=""))
+
+
+def _halves(needle: bytes) -> tuple[bytes, bytes]:
+    """Return two parts of a needle: a line of base64 ends in one of them at most."""
+    half = min(len(needle) // 2, _HALF)
+    return needle[:half], needle[half : 2 * half]
 
 
 def _base64_pieces(raw: bytes) -> Iterator[str]:

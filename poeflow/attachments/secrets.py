@@ -18,7 +18,6 @@ _PATTERNS: Final = (
     (re.compile(rb"ASIA[0-9A-Z]{16}(?![0-9A-Z])"), "an AWS access key"),
 )
 """Each begins with fixed bytes, which `re` looks for at the speed of memory: 20 MB in 50 ms."""
-_BEGINNING: Final = 4096
 _COMPRESSED: Final = ("image/", "audio/", "video/")
 
 
@@ -27,7 +26,7 @@ def secret_in(data: bytes, media_type: str, forbidden: Keyring) -> str:
 
     Pictures, sound and film are looked through for API keys only: they hold no text.
     """
-    if forbidden.is_in(data, folds=b"\0" not in data[:_BEGINNING]):
+    if forbidden.is_in(data):
         return "your API key"
     if media_type.startswith(_COMPRESSED):
         return ""

@@ -11,7 +11,7 @@ from poeflow.client.answers import Completion
 from poeflow.digest import Json
 from poeflow.engine.means import Means
 from poeflow.engine.result import Source
-from poeflow.engine.sending import Asked, Sender
+from poeflow.engine.sending import Asked, Identified, Sender
 from poeflow.events import FellBack
 from poeflow.spec.model import Output
 
@@ -175,7 +175,7 @@ class Asker:
     ) -> Answer:
         answered_by: str | None = None
         try:
-            completion = await self._sender.send(asked)
+            completion = await self._sender.send(asked, Identified(whole, fingerprint))
         except FALLS_BACK as error:
             if isinstance(error, STAYS):
                 raise

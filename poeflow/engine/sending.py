@@ -68,15 +68,19 @@ class Sender:
         self._means.refuse_keys(data, "the request")
         return Identified(whole, sha256_of(data))
 
-    async def send(self, asked: Asked) -> Completion:
-        """Return the answer of the model asked. Raises any `PoeflowError`."""
+    async def send(self, asked: Asked, known: Identified | None = None) -> Completion:
+        """Return the answer of the model asked, `known` where it was identified before.
+
+        Raises any `PoeflowError`.
+        """
+        identified = known or self.identified(asked)
         settings = asked.settings
         provider = self._means.provider(settings.provider)
         if provider.client is None:
             raise no_key("this step was never answered before", settings.provider, provider)
         self._means.answers.check_space()
         retries: list[str] = []
-        number = await self._record(asked)
+        number = await self._record(asked, identified)
         sent = RequestSent(at=self._elapsed(), step=asked.step, model=asked.request.model)
         self._means.listen(sent)
         try:
@@ -114,16 +118,15 @@ class Sender:
         self._means.refuse_keys(encode_json(safe), "the answer")
         return Completion(safe)
 
-    async def _record(self, asked: Asked) -> int:
+    async def _record(self, asked: Asked, identified: Identified) -> int:
         """Keep a request in the history before it is sent: it may be billed from now on."""
-        whole, fingerprint = self.identified(asked)
         record = RequestRecord(
             instance=asked.step,
-            fingerprint=fingerprint,
+            fingerprint=identified.fingerprint,
             provider=asked.settings.provider,
             model=asked.request.model,
             began=self._elapsed(),
-            request=whole,
+            request=identified.whole,
         )
         return await self._means.recorder.requested(record)
 

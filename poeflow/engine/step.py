@@ -57,7 +57,9 @@ class StepRunner:
             saver = self._course.saver
             files |= await saver.text(job.name, target, result.text, locked=job.locked)
         key, reads = job.prepared.instance.key, job.read_parts
-        self._means.refuse_keys("\n".join(reads).encode("utf-8", "replace"), "a path it reads")
+        attached = (one.path or "" for found in job.prepared.attached.values() for one in found)
+        named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
+        self._means.refuse_keys(named, "a path it reads")
         return msgspec.structs.replace(result, key=key, files=files, reads=reads)
 
     def _target(self, job: Job) -> str | None:

@@ -3,6 +3,7 @@
 It is a file of the repository: what decides where a key goes, or lets code run, is refused here.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path as FilePath
@@ -27,7 +28,7 @@ from poeflow.spec.model import (
 )
 from poeflow.spec.resolve import given
 from poeflow.spec.schema import validate
-from poeflow.spec.source import MAX_BYTES, decode
+from poeflow.spec.source import decode
 from poeflow.spec.toml import parse_toml
 from poeflow.spec.tree import Document, Node, Path
 
@@ -44,6 +45,8 @@ _OF_THE_USER: Final = frozenset(
     }
 )
 _RESERVED: Final = frozenset({"model", "messages", "stream", "stream_options", "n", "tools"})
+MAX_BYTES_READ: Final = 1024 * 1024
+"""The standard library's parser takes about a second for so much."""
 _MILLION: Final = Decimal(1_000_000)
 
 Amount = Annotated[float, Meta(ge=0)]
@@ -138,11 +141,19 @@ def _read(project: Project, path: str, table: Path) -> Shared:
         return Shared()
     shown = project.shown(path, FilePath.cwd())
     try:
-        text = decode(project.read_bytes(path, limit=MAX_BYTES), shown)
+        text = decode(project.read_bytes(path, limit=MAX_BYTES_READ), shown)
     except FileProblem as error:
         text = Problem(Place(shown), error.message, error.hint)
     if isinstance(text, Problem):
         return Shared(shown=shown, problems=(text,)) if not table else Shared()
+    if table and "poeflow" not in text:
+        return Shared()
+    return _settings(text, shown, table)
+
+
+@functools.lru_cache(maxsize=8)
+def _settings(text: str, shown: str, table: Path) -> Shared:
+    """Return what a file says. Every flow of a command asks: the same text is read once."""
     document = parse_toml(text, shown)
     if table and document.root is None:
         return Shared()  # another tool's file: whoever reads it says what is wrong

@@ -17,7 +17,12 @@ _PART: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)"""
 _KEY: Final = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
 _HEADER: Final = re.compile(rf"^[ \t]*\[\[?[ \t]*({_KEY})[ \t]*\]", re.MULTILINE)
 _ENTRY: Final = re.compile(rf"^[ \t]*({_KEY})[ \t]*=", re.MULTILINE)
+MAX_DEPTH: Final = 32
 _AT: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_DEEP: Final = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}"""
+)
+_TOO_DEEP: Final = f"it is nested deeper than {MAX_DEPTH} levels"
 _MOMENTS: Final = (dt.datetime, dt.date, dt.time)
 
 Places = Mapping[tuple[str, ...], tuple[int, int]]
@@ -26,7 +31,10 @@ Places = Mapping[tuple[str, ...], tuple[int, int]]
 def parse_toml(text: str, path: str) -> Document:
     """Parse a TOML file called `path`. Never raises for what the text holds: see `problems`."""
     try:
+        if _DEEP.search(text):  # before the parser, which takes quadratic time for such a key
+            raise RecursionError(_TOO_DEEP)
         data = tomllib.loads(text)
+        _check_depth(data)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         at = _AT.search(str(error))
         place = Place(path, int(at[1]), int(at[2])) if at else Place(path)
@@ -36,6 +44,21 @@ def parse_toml(text: str, path: str) -> Document:
     problems: list[Problem] = []
     root = _Builder(path, _places(text), problems).node(data, ())
     return Document(path=path, text=text, root=root, problems=tuple(problems))
+
+
+def _check_depth(data: object) -> None:
+    """Raise `RecursionError` for what is nested deeper than any settings are."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        tables = [one for one in level if isinstance(one, dict | list)]
+        level = [
+            inner
+            for one in tables
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+    if level:
+        raise RecursionError(_TOO_DEEP)
 
 
 class _Builder:
@@ -93,13 +116,15 @@ def _places(text: str) -> dict[tuple[str, ...], tuple[int, int]]:
     """Return line and column of each key, by its path: where it is first written."""
     found: dict[tuple[str, ...], tuple[int, int]] = {}
     table: tuple[str, ...] = ()
+    line, counted = 1, 0
     for start, written, is_header in sorted(_written(text)):
         parts = _parts(written)
         table = parts if is_header else table
         whole = parts if is_header else (*table, *parts)
-        line = text.count("\n", 0, start) + 1
+        line += text.count("\n", counted, start)
+        counted = start
         column = start - text.rfind("\n", 0, start)
-        for count in range(1, len(whole) + 1):
+        for count in range(1, min(len(whole), MAX_DEPTH) + 1):
             found.setdefault(whole[:count], (line, column))
     return found
 
@@ -112,6 +137,8 @@ def _written(text: str) -> Iterator[tuple[int, str, bool]]:
 
 def _parts(key: str) -> tuple[str, ...]:
     """Return the parts of a key as written: `a."b c"` is a and b c."""
+    if '"' not in key and "'" not in key:
+        return tuple(part.strip() for part in key.split("."))
     try:
         found: Any = tomllib.loads(f"{key} = 0")
     except tomllib.TOMLDecodeError:

@@ -255,6 +255,11 @@ class TestPlaces:
     def test_hostile_text_takes_linear_time(self):
         for text in ("[" * 100_000, "a." * 100_000, "a = [" * 5_000, '"' * 100_000):
             assert parse_toml(text, "t.toml").problems
+        deep = parse_toml("a." * 2000 + "b = 1\n", "t.toml")
+        assert [str(one) for one in deep.problems] == [
+            "t.toml:1:1: this is not TOML: it is nested deeper than 32 levels"
+        ]
+        assert parse_toml("a = 1\n[t]\n" + "".join(f"k{n} = 1\n" for n in range(20_000)), "t").root
 
 
 def test_the_schema_takes_what_is_read():
