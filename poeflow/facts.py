@@ -7,7 +7,9 @@ import msgspec
 
 from poeflow.digest import Json
 
-Standing = Literal["fresh", "new", "stale", "missing", "edited", "needed", "unknown", "skipped"]
+Standing = Literal[
+    "fresh", "new", "stale", "missing", "edited", "needed", "unknown", "skipped", "orphaned"
+]
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):

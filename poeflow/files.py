@@ -169,6 +169,16 @@ class Project(msgspec.Struct, frozen=True):
             self.log.write(target, data)
         atomic_write(target, data)
 
+    def remove(self, canonical: str) -> None:
+        """Remove an output, and the folders that it leaves empty. Raises `DiskError`."""
+        target = self.path_of(canonical)
+        with _disk(target):
+            target.unlink(missing_ok=True)
+        for folder in target.relative_to(self.root).parents:
+            if folder.parts and not any((self.root / folder).iterdir()):
+                with _disk(self.root / folder):
+                    (self.root / folder).rmdir()
+
     def _check_private(self, canonical: str, parts: tuple[str, ...]) -> None:
         why = self.access.why_private(self.root, parts)
         if why and _NEVER_READ.isdisjoint(map(str.lower, parts)):  # those `real_path` refuses

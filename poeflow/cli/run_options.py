@@ -36,6 +36,7 @@ class Shared(TypedDict):
     force: bool
     allow_files: tuple[Path, ...]
     env_file: Path | None
+    prune_outputs: bool
     allow_tools: bool
     allow_unpriced: bool
     max_requests: int | None
@@ -92,6 +93,9 @@ _OPTIONS: Final = (
     click.option("--first", type=click.IntRange(1), metavar="N", help="Of each loop, the first N."),
     click.option("--key", metavar="GLOB", help="Of each loop, the instances whose key matches."),
     click.option("--force", is_flag=True, help="Replace output files that were edited."),
+    click.option(
+        "--prune-outputs", is_flag=True, help="Remove output files that no step writes any more."
+    ),
     allow_file_option,
     env_file_option,
 )
@@ -145,6 +149,7 @@ def shared_run_options(options: Shared, environ: Mapping[str, str]) -> RunOption
         first=options["first"],
         key=options["key"],
         force=options["force"],
+        prune_outputs=options["prune_outputs"],
         allow_tools=options["allow_tools"],
         allow_unpriced=options["allow_unpriced"],
         concurrency=options["concurrency"],

@@ -94,6 +94,8 @@ class Asker:
             return stored
         if fingerprint == asked.known:
             raise KnownError(fingerprint)
+        if asked.target is not None and not self._means.force:
+            self._means.files.refuse_edited(asked.target)
         if not (self._means.asks and asked.is_asked):
             raise NotStoredError(asked, fingerprint)
         future = self._asking[fingerprint] = asyncio.get_running_loop().create_future()

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.engine.accepting import Accepting
 from poeflow.engine.asking import Asker, UnaskedError
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
@@ -51,11 +52,13 @@ class Course:
         memory: Memory,
         concurrency: int,
         persistence: Persistence,
+        accepting: Accepting | None = None,
     ) -> None:
         self.means = means
         self.planner = planner
         self.toolboxes = toolboxes
         self.memory = memory
+        self.accepting = accepting
         self.facts: dict[str, Fact] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self.asker = Asker(means, elapsed=self.elapsed)

@@ -7,7 +7,8 @@ import msgspec
 
 from poeflow.engine.asking import NotStoredError, UnaskedError
 from poeflow.engine.course import NotStartedError
-from poeflow.engine.flow_state import Current, FlowState, UnknownError
+from poeflow.engine.flow_state import FlowState, UnknownError
+from poeflow.engine.freshness import Current
 from poeflow.engine.instance_run import InstanceRunner
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.states import State, step_state
@@ -52,7 +53,7 @@ class Demand:
             if is_absent or self._is_proof_enough(step, unit):
                 current = self._flow.freshness.current(early(unit), upstream)
                 if current is not None:
-                    return self._flow.current(name, Current(early(unit), current))
+                    return self._flow.current(name, current)
             if upstream is not None and is_absent:
                 upstream = await self._fetched(source or "", upstream, reader=name)
             return await self._runner.attempt(unit, values, upstream, began)
@@ -119,6 +120,9 @@ class Demand:
         kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)
+        if state.block is not None and state.block.accepted is not None:
+            message = f"{state.block.accepted.path} was edited since it was accepted"
+            raise StepError(message, hint="`poeflow accept` it again, or run with --force")
         began = self._flow.course.elapsed()
         again: tuple[Prepared, Values, State | None] | None = None
         try:

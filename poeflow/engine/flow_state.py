@@ -2,30 +2,22 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from poeflow.digest import Json
 from poeflow.engine.asking import UnaskedError
 from poeflow.engine.course import Course
-from poeflow.engine.freshness import Freshness
+from poeflow.engine.freshness import Current, Freshness
 from poeflow.engine.instances import Instance
 from poeflow.engine.kept import KeptResults
 from poeflow.engine.plan import Plan
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.recording import current as recorded
-from poeflow.engine.standing import Facts
+from poeflow.engine.standing import Facts, kept_because
 from poeflow.engine.states import State, StepState, step_state
 from poeflow.engine.texts import Values
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.spec.loops import is_fan_out
 from poeflow.store.lockfile import Block
-
-
-class Current(NamedTuple):
-    """An instance that the lock proves, with the block that does."""
-
-    prepared: Prepared
-    block: Block
 
 
 class UnknownError(UnaskedError):
@@ -110,9 +102,13 @@ class FlowState:
         return State(name=name, key=key, status="failed", blocks=True, is_pending=True)
 
     def current(self, name: str, unit: Current) -> State:
-        """Return the state of an instance that is current by the lock alone."""
+        """Return the state of an instance that need not run, and tell of files that stay."""
         self.course.memory.keep(name, unit.block)
-        self.facts.current(name, unit.block)
+        self.facts.current(name, unit)
+        if self.course.means.asks and unit.stale:
+            self.course.teller(name).warned([kept_because(unit)])
+        elif self.course.means.asks and unit.edited:
+            self.course.saver.warn_kept(name, unit.edited)
         self.course.means.recorder.instance(
             recorded(name, unit.block.request, at=self.course.elapsed())
         )

@@ -1,18 +1,36 @@
 """Whether an instance is what the last run made of it, told by hashes alone."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
 
 from poeflow.digest import sha256_of_json
 from poeflow.engine.course import Course
 from poeflow.engine.instances import Instance
 from poeflow.engine.locking import block_of, differences, digest_of, reads_in, skipped_block
+from poeflow.engine.output_files import EDITED, Look
 from poeflow.engine.plan import Plan, prepare
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.recipe import Recipe, Recipes
 from poeflow.engine.result import StepResult
+from poeflow.engine.schemas import Schemas
 from poeflow.engine.states import State, StepState
 from poeflow.spec.model import Step
 from poeflow.store.lockfile import Block
+
+
+class Current(NamedTuple):
+    """An instance that need not run, with the block that says so.
+
+    `edited` are files of it that are not poeflow's own, with how they stand; `stale` says what
+    changed of a request that is not sent, because a person's text stands in place of its answer.
+    """
+
+    prepared: Prepared
+    block: Block
+    edited: Mapping[str, Look] = {}
+    stale: tuple[str, ...] = ()
 
 
 class Freshness:
@@ -32,6 +50,7 @@ class Freshness:
         self._name = name
         given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
         origins = {key: one.origin for key, one in course.means.providers.items()}
+        self._schemas = Schemas(course.means.project, plan.file)
         self._recipes = Recipes(plan, course.means.project, given=given, origins=origins)
 
     def step(self, prepared: Prepared) -> Step:
@@ -67,21 +86,94 @@ class Freshness:
         """Whether what a step runs over comes from another step."""
         return step not in self._plan.prepared and step not in self._plan.checked.chains
 
-    def current(self, prepared: Prepared, upstream: State | None) -> Block | None:
-        """Return the block of an instance that is current by its recipe, files included."""
-        block = self.block(prepared.instance)
-        recipe = self.recipe(prepared, upstream)
-        if block is None or recipe is None:
-            return None
-        whole = recipe.joined(self._recipes.reread(reads_in(block)))
-        return block if whole.hash == block.recipe and self.has_files(block) else None
+    def current(self, prepared: Prepared, upstream: State | None) -> Current | None:
+        """Return an instance that is current by its recipe, files included, else None.
 
-    def has_files(self, block: Block) -> bool:
-        """Whether the files of a block are what was written there; ignored ones may be gone."""
-        looks = {
-            self._course.means.files.look(path, digest) for path, digest in block.outputs.items()
-        }
-        return looks <= ({"same", "missing"} if block.untracked else {"same"})
+        A file that was edited since stays as it is, unless the run replaces such files.
+        """
+        recipe = self.recipe(prepared, upstream)
+        if recipe is None:
+            return None
+        taken = self._taken(prepared, recipe)
+        if taken is not None:
+            return Current(prepared, taken)
+        for block in self._course.memory.candidates(self.name(prepared.instance)):
+            found = self._whole(prepared, block) if self._is_of(block, recipe) else None
+            if found is not None:
+                return found
+        return None
+
+    def _taken(self, prepared: Prepared, recipe: Recipe) -> Block | None:
+        """Return the block of an instance whose files are taken as they are, if they are now."""
+        accepting, step = self._course.accepting, prepared.instance.step
+        if accepting is None:
+            return None
+        old = self.block(prepared.instance)
+        whole = recipe.joined(self._recipes.reread(reads_in(old) if old is not None else ()))
+        output, schema = self.spec(step).output, self._schemas.compiled(step)
+        return accepting.block(output, schema, prepared, old, whole)
+
+    def kept(self, prepared: Prepared, upstream: State | None) -> Current | None:
+        """Return an instance whose file stays though its request changed: a person accepted it.
+
+        None if there is no such file, or the run replaces it.
+        """
+        block, recipe = self.block(prepared.instance), self.recipe(prepared, upstream)
+        if block is None or block.accepted is None or recipe is None or self._course.means.force:
+            return None
+        if self._course.means.files.look(block.accepted.path) == "missing":
+            return None
+        edited = _edited(self.looks(block))
+        return Current(prepared, block, edited=edited, stale=self.reasons(prepared, upstream))
+
+    def answered(self, prepared: Prepared, upstream: State | None) -> Current | None:
+        """Return an instance whose request the last run sent, by the request itself.
+
+        None if a file of it is gone, or the run replaces one.
+        """
+        block = self.known(prepared, upstream)
+        is_known = block is not None and self.recipe(prepared, upstream) is not None
+        return self._whole(prepared, block) if block is not None and is_known else None
+
+    def known(self, prepared: Prepared, upstream: State | None) -> Block | None:
+        """Return what the last run made of an instance: of two sides of a merge, what still holds.
+
+        None if it made nothing.
+        """
+        own = self.block(prepared.instance)
+        found = list(self._course.memory.candidates(self.name(prepared.instance)))
+        recipe = self.recipe(prepared, upstream) if len(found) > 1 else None
+        if recipe is None:
+            return own
+        return next((block for block in found if self._is_of(block, recipe)), own)
+
+    def _is_of(self, block: Block, recipe: Recipe) -> bool:
+        """Whether a block was made by a recipe, and what its templates read is as it was."""
+        return recipe.joined(self._recipes.reread(reads_in(block))).hash == block.recipe
+
+    def _whole(self, prepared: Prepared, block: Block) -> Current | None:
+        """Return an instance whose files are all there, edited or not, if the run keeps them."""
+        looks = self.looks(block)
+        edited = _edited(looks)
+        is_replaced = self._course.means.force and bool(edited or block.accepted)
+        is_whole = all(look == "same" or look in EDITED for look in looks.values())
+        return Current(prepared, block, edited=edited) if is_whole and not is_replaced else None
+
+    def renewed(self, kept: Current, upstream: State | None) -> Block:
+        """Return the block of an instance whose request is the same, written another way."""
+        recipe = self.recipe(kept.prepared, upstream)
+        if recipe is None:
+            return kept.block
+        whole = recipe.joined(self._recipes.reread(reads_in(kept.block)))
+        return msgspec.structs.replace(kept.block, recipe=whole.hash, parts=whole.short)
+
+    def looks(self, block: Block) -> dict[str, Look]:
+        """Return how the files of a block stand; those that git ignores may be missing."""
+        files = self._course.means.files
+        found = {path: files.look(path, digest) for path, digest in block.outputs.items()}
+        if not block.untracked:
+            return found
+        return {path: look for path, look in found.items() if look != "missing"}
 
     def blocks_of(self, result: StepResult, recipe: Recipe, step: str) -> Block:
         """Return the block for the next lock of an instance that has a result."""
@@ -111,3 +203,7 @@ class Freshness:
                 return None
             found.append(prepared)
         return tuple(found)
+
+
+def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:
+    return {path: look for path, look in looks.items() if look in EDITED}

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from poeflow.client.messages import Message
 from poeflow.engine.asking import KnownError, NotStoredError
-from poeflow.engine.flow_state import Current, FlowState
+from poeflow.engine.flow_state import FlowState
+from poeflow.engine.freshness import Current
 from poeflow.engine.instances import Instance
 from poeflow.engine.job import Job
 from poeflow.engine.prepare import Prepared
@@ -14,7 +15,6 @@ from poeflow.engine.states import State
 from poeflow.engine.step import StepRunner
 from poeflow.engine.texts import Values
 from poeflow.engine.units import Unit, instance_of, prepared_unit
-from poeflow.store.lockfile import Block
 
 
 class Use(Protocol):
@@ -47,11 +47,13 @@ class InstanceRunner:
             block = self._flow.freshness.skipped(prepared, upstream)
             self._flow.facts.skipped(name, prepared, block)
             return self._flow.skipped(name, instance.key, prepared.skip, blocks=False, block=block)
-        locked = self._flow.freshness.block(instance)
+        person = await self._persons(prepared, own, upstream)
+        if person is not None:
+            return self._flow.current(name, person)
         try:
             result = await self.worked(prepared, own, upstream)
         except KnownError:
-            state = await self._known(prepared, own, upstream, locked)
+            state = self._known(prepared, own, upstream)
             if state is not None:
                 return state
             result = await self.worked(prepared, own, upstream, is_wanted=True)
@@ -63,21 +65,42 @@ class InstanceRunner:
             return self._flow.skipped(name, instance.key, stop, blocks=True)
         return self.succeeded(name, prepared, upstream, result, began)
 
-    async def _known(
-        self, prepared: Prepared, values: Values, upstream: State | None, locked: Block | None
-    ) -> State | None:
+    async def _persons(
+        self, prepared: Prepared, values: Values, upstream: State | None
+    ) -> Current | None:
+        """Return an instance whose text is a person's, accepted in place of the answer.
+
+        It stays so when its request changes; where the request is the same and was only written
+        another way, it is current.
+        """
+        kept = self._flow.freshness.kept(prepared, upstream)
+        if kept is None:
+            return None
+        current = self._flow.freshness.current(prepared, upstream)
+        if current is not None:
+            return current
+        try:
+            result = await self.worked(prepared, values, upstream, is_left_out=True)
+            request = result.fingerprint if result is not None else None
+        except (KnownError, NotStoredError) as unasked:
+            request = unasked.identity
+        if request is None or request != kept.block.request:
+            return kept
+        return kept._replace(block=self._flow.freshness.renewed(kept, upstream), stale=())
+
+    def _known(self, prepared: Prepared, values: Values, upstream: State | None) -> State | None:
         """Return the state of an instance that the last run answered, and whose answer is not here.
 
         None where a file it wrote is gone too: then it is asked again.
         """
-        if locked is None or not self._flow.freshness.has_files(locked):
-            return None
         name = self._flow.name(prepared.instance.id)
-        recipe = self._flow.freshness.recipe(prepared, upstream)
-        if recipe is not None and not self._flow.course.means.selection.asks_again(name):
-            self._flow.again[name] = (prepared, values, upstream)
-            return self._flow.current(name, Current(prepared, locked))
-        return None
+        if self._flow.course.means.selection.asks_again(name):
+            return None
+        found = self._flow.freshness.answered(prepared, upstream)
+        if found is None:
+            return None
+        self._flow.again[name] = (prepared, values, upstream)
+        return self._flow.current(name, found)
 
     async def worked(
         self,
@@ -146,7 +169,7 @@ class InstanceRunner:
                 name=name,
                 values=values,
                 before=before,
-                locked=self._flow.freshness.block(prepared.instance),
+                locked=self._flow.freshness.known(prepared, upstream),
                 is_left_out=is_left_out,
                 is_wanted=is_wanted or self._flow.course.means.selection.asks_again(name),
             )

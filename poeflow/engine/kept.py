@@ -1,5 +1,7 @@
 """Results of the last run, taken from where they still are: an output file, or the cache."""
 
+import msgspec
+
 from poeflow.client.answers import Completion
 from poeflow.digest import sha256_of
 from poeflow.engine.asking import is_accepted
@@ -7,9 +9,10 @@ from poeflow.engine.means import Means
 from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult
 from poeflow.engine.schemas import Schemas
+from poeflow.outputs.media import is_media_name
 from poeflow.outputs.parse import read
 from poeflow.spec.resolve import samples_of
-from poeflow.store.lockfile import Block
+from poeflow.store.lockfile import Accepted, Block
 
 
 class KeptResults:
@@ -22,11 +25,37 @@ class KeptResults:
 
     def result(self, step: str, key: str | None, block: Block) -> StepResult | None:
         """Return the result of an instance, None where no place has all of it."""
+        if block.accepted is not None and block.text is not None:
+            return self._accepted(step, key, block, block.accepted, block.text)
         is_continued = any(one.history == step for one in self._flow.steps.values())
         if block.text is None or is_continued:
             return None
         return self._in_file(step, key, block, block.text) or self._in_cache(
             step, key, block, block.text
+        )
+
+    def _accepted(
+        self, step: str, key: str | None, block: Block, accepted: Accepted, text: str
+    ) -> StepResult | None:
+        """Return a result whose text is a person's, read from its file as an answer is read.
+
+        What else there was of the answer is taken from the cache, if it is there.
+        """
+        found = self._means.files.text(accepted.path, text)
+        if found is None:
+            return None
+        output = msgspec.structs.replace(self._flow.steps[step].output, extract=None)
+        reading = read(output, found, self._schemas.compiled(step))
+        if reading.faults:
+            return None
+        answer = self._in_cache(step, key, block, accepted.text or "")
+        return msgspec.structs.replace(
+            answer or StepResult(text="", source="cached", fingerprint=block.request),
+            text=reading.text,
+            data=reading.data,
+            value=reading.value,
+            key=key,
+            files=block.outputs,
         )
 
     def _in_file(self, step: str, key: str | None, block: Block, text: str) -> StepResult | None:
@@ -50,8 +79,7 @@ class KeptResults:
     def _in_cache(self, step: str, key: str | None, block: Block, text: str) -> StepResult | None:
         """Return a result whose answer is stored, read as the step reads it now."""
         spec = self._flow.steps[step]
-        is_plain = spec.output.media is None and samples_of(spec).count == 1
-        if block.request is None or not is_plain:
+        if block.request is None or samples_of(spec).count > 1:
             return None
         answers = self._means.answers
         entry = answers.end(block.request) or answers.entry(block.request)
@@ -69,6 +97,7 @@ class KeptResults:
             key=key,
             data=reading.data,
             value=reading.value,
+            media=tuple(filter(is_media_name, block.outputs)),
             reasoning=completion.reasoning or "",
             tool_calls=tuple(call.raw for call in completion.tool_calls),
             usage=None if completion.usage is None else completion.usage.raw,

@@ -53,7 +53,8 @@ class Means:
     there are, of whatever server: nothing that is sent or written holds one. `catalogue` is the
     project's kept list of bots. `simulated` marks every answer; `selection` tells which instances
     the run is about; without `asks` nothing is sent or written. `force` replaces files that were
-    edited. `stop` gives a reason from when on nothing new is started, else an empty text.
+    edited, `prunes` removes those that no step writes any more. `stop` gives a reason from when on
+    nothing new is started, else an empty text.
     """
 
     project: Project
@@ -73,6 +74,7 @@ class Means:
     selection: Selection = field(default_factory=Selection)
     asks: bool = True
     force: bool = False
+    prunes: bool = False
     stop: Callable[[], str] = goes_on
 
     def refuse_keys(self, data: bytes, what: str) -> None:

@@ -1,24 +1,44 @@
 """What the last real run made, by the lock, and what this one makes of it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from poeflow.store.lockfile import Block, Lock
+from poeflow.store.lockfile import VERSION, Block, Lock
 
 _KEY: Final = re.compile(r"\[(.*)\]", re.DOTALL)
 
 
 class Memory:
-    """Blocks by the instance's name: those of `lock`, None where there was none, and new ones."""
+    """Blocks by the instance's name: those of the last lock, and new ones.
 
-    def __init__(self, lock: Lock | None) -> None:
-        self._old = dict(lock.instances) if lock is not None else {}
+    `sides` is that lock, nothing if there was none, and both sides of it while a merge is not
+    resolved: then the first side's block counts, before it one with a file that a person accepted.
+    """
+
+    def __init__(self, sides: Sequence[Lock] = ()) -> None:
+        self._sides = tuple(sides)
+        self._old: dict[str, Block] = {}
+        for side in reversed(self._sides):
+            self._old |= side.instances
+        for side in self._sides:
+            self._old |= {name: one for name, one in side.instances.items() if one.accepted}
         self._new: dict[str, Block] = {}
+        self._orphans: dict[str, str] = {}
+        self._forgotten: frozenset[str] = frozenset()
 
     def block(self, name: str) -> Block | None:
         """Return what the last run made of an instance."""
         return self._old.get(name)
+
+    def candidates(self, name: str) -> Iterator[Block]:
+        """Yield what the sides of the lock have of an instance, each once."""
+        seen: list[Block] = []
+        for side in self._sides:
+            block = side.instances.get(name)
+            if block is not None and block not in seen:
+                seen.append(block)
+                yield block
 
     def keys(self, step: str) -> Iterator[str]:
         """Yield the keys the step's instances had."""
@@ -28,10 +48,58 @@ class Memory:
                 yield found[1]
 
     @property
-    def outputs(self) -> Mapping[str, str]:
-        """The hashes of all files the last run wrote, by project path."""
+    def written(self) -> Mapping[str, frozenset[str]]:
+        """The hashes of what poeflow wrote to each file, by project path; a person's is not."""
+        found: dict[str, set[str]] = {}
+        for path, digest in self._written():
+            found.setdefault(path, set()).add(digest)
+        return {path: frozenset(digests) for path, digests in found.items()}
+
+    def _written(self) -> Iterator[tuple[str, str]]:
+        for side in self._sides:
+            yield from side.orphans.items()
+            for block in side.instances.values():
+                outputs = dict(block.outputs)
+                if block.accepted is not None:
+                    outputs.pop(block.accepted.path, None)
+                    if block.accepted.written is not None:
+                        outputs[block.accepted.path] = block.accepted.written
+                yield from outputs.items()
+
+    @property
+    def left_behind(self) -> dict[str, str]:
+        """Files that earlier runs wrote and this one's instances do not, with their hashes."""
+        made = {path for block in self._new.values() for path in block.outputs}
+        found: dict[str, str] = {}
+        for side in self._sides:
+            found |= side.orphans
+            for block in side.instances.values():
+                found |= block.outputs
+        return {path: digest for path, digest in found.items() if path not in made}
+
+    def outputs_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the files of the last run's instances called so, and those orphaned before."""
+        found = dict(self.orphans)
+        for name in names:
+            found |= self._old[name].outputs
+        return found
+
+    def keep_orphans(self, orphans: Mapping[str, str]) -> None:
+        """Take files that no step writes any more into the next lock, so that they are not lost."""
+        self._orphans = dict(orphans)
+
+    def forget_orphans(self, paths: Iterable[str]) -> None:
+        """Take files out of the lock that no step writes any more: they are a person's now."""
+        self._forgotten |= frozenset(paths)
+
+    @property
+    def orphans(self) -> Mapping[str, str]:
+        """The files that the last lock says no step writes any more."""
         return {
-            path: digest for block in self._old.values() for path, digest in block.outputs.items()
+            path: one
+            for side in self._sides
+            for path, one in side.orphans.items()
+            if path not in self._forgotten
         }
 
     @property
@@ -56,8 +124,18 @@ class Memory:
 
     def lock(self, inputs: str) -> Lock:
         """Return the next lock. `inputs` is the hash of what the run was given."""
-        return Lock(inputs=inputs, instances=dict(self._new))
+        return Lock(
+            poeflow_lock=VERSION,
+            inputs=inputs,
+            instances=dict(self._new),
+            orphans=dict(self._orphans),
+        )
 
     def lock_so_far(self, inputs: str) -> Lock:
         """Return the lock in the middle of a run: what it has not come to yet is as it was."""
-        return Lock(inputs=inputs, instances={**self._old, **self._new})
+        return Lock(
+            poeflow_lock=VERSION,
+            inputs=inputs,
+            instances={**self._old, **self._new},
+            orphans=dict(self.orphans),
+        )

@@ -63,6 +63,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         }
         return frozenset(own).union(*(child.models() for child in self.children.values()))
 
+    def targets(self) -> frozenset[str]:
+        """Return the project paths that are known to be written, by used flows too."""
+        return frozenset(target for _, _, target in _targets(self))
+
     def early_values(self) -> dict[str, Json]:
         """Return what templates see before any step has run."""
         about: dict[str, Json] = {

@@ -1,17 +1,20 @@
 """A plan becomes a run, and a run becomes an outcome."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from poeflow.digest import Json, encode_json
+from poeflow.engine.accepting import Accepting
 from poeflow.engine.budget import Spent
 from poeflow.engine.course import Course, Persistence
 from poeflow.engine.flow_outputs import FlowOutputs
 from poeflow.engine.flow_run import FlowRun
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
+from poeflow.engine.orphans import UNMADE, clear_up, orphans
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.result import StepResult
 from poeflow.engine.toolboxes import Toolboxes
@@ -77,7 +80,13 @@ async def run_plan(
         await flow.run()
     except* PoeflowError as errors:
         raise errors.exceptions[0] from None
-    return _finished(course, await _outputs(flow, course))
+    found = await _outputs(flow, course)
+    await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
+    return _finished(course, found)
+
+
+def _warn(course: Course, message: str) -> None:
+    course.means.listen(Warned(at=course.elapsed(), step=None, message=message))
 
 
 async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
@@ -98,8 +107,7 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
         course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
         return FlowOutputs({})
     if found.absent:
-        message = f"{_not_here(found.absent)}; {ASK_AGAIN}"
-        course.means.listen(Warned(at=course.elapsed(), step=None, message=message))
+        _warn(course, f"{_not_here(found.absent)}; {ASK_AGAIN}")
     return found
 
 
@@ -112,10 +120,17 @@ def _not_here(absent: Sequence[str]) -> str:
     return f"{len(absent):,} instances are current, and their answers are not here: {named}{more}"
 
 
-async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> tuple[Fact, ...]:
+async def survey(
+    plan: Plan,
+    planner: Planner,
+    means: Means,
+    memory: Memory,
+    *,
+    accepting: Accepting | None = None,
+) -> tuple[Fact, ...]:
     """Return how every instance stands, in the order of the file; nothing is sent or written.
 
-    `means` are those of a run that does not ask.
+    `means` are those of a run that does not ask. `accepting` takes files into the lock as they are.
     """
     course = Course(
         means,
@@ -124,20 +139,28 @@ async def survey(plan: Plan, planner: Planner, means: Means, memory: Memory) -> 
         memory=memory,
         concurrency=plan.concurrency,
         persistence=Persistence(keep_going=True),
+        accepting=accepting,
     )
     try:
         await FlowRun(plan, course).run()
     except* PoeflowError as errors:
         raise errors.exceptions[0] from None
-    gone = sorted(memory.names - course.facts.keys())
     blocked = {fact.id for fact in course.facts.values() if fact.state == "unknown"}
+    gone = [
+        name
+        for name in sorted(memory.names - course.facts.keys())
+        if not any(name.startswith((f"{one}[", f"{one}/")) for one in blocked)
+    ]
     position = {step: index for index, step in enumerate(plan.file.flow.steps)}
     return (
         *sorted(course.facts.values(), key=lambda fact: position[outer_step(fact.id)]),
         *(
             Fact(id=name, state="stale", reasons=("it is not in the flow any more",))
             for name in gone
-            if not any(name.startswith((f"{one}[", f"{one}/")) for one in blocked)
+        ),
+        *(
+            Fact(id=path[2:], state="orphaned", reasons=(UNMADE,))
+            for path in orphans(means, memory.outputs_of(gone), made=plan.targets())
         ),
     )
 

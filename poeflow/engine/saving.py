@@ -4,14 +4,14 @@ Each path is claimed once in a run, recorded in the ledger, then replaced whole.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from poeflow.client.download import download, wanted
 from poeflow.client.network import Internet
 from poeflow.digest import sha256_of
 from poeflow.engine.asking import UnaskedError
 from poeflow.engine.means import Means
-from poeflow.engine.output_files import Standing, text_digest
+from poeflow.engine.output_files import EDITED, Look, text_digest
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
 from poeflow.output_paths import check_output_path, claim_of
@@ -27,7 +27,7 @@ class Saver:
         self._means = means
         self._elapsed = elapsed
         self._claims: dict[str, str] = {}
-        self.standing: dict[str, Standing] = {}
+        self.looks: dict[str, Look] = {}
         self._internet = Internet()
 
     def claim(self, instance: str, target: str) -> None:
@@ -66,11 +66,17 @@ class Saver:
             return None
         if locked.text != sha256_of(text.encode("utf-8", "replace")):
             return None
-        found = self.standing[target] = self._means.files.look(target, own)
-        if found == "edited":
-            message = f"{target} was edited; it is kept (see `poeflow accept`)"
+        found = self.looks[target] = self._means.files.look(target, own)
+        if found in EDITED:
+            self.warn_kept(instance, {target: found})
+        return own if found == "same" or found in EDITED else None
+
+    def warn_kept(self, instance: str, edited: Mapping[str, Look]) -> None:
+        """Tell that files which are not poeflow's own stay as they are."""
+        for target, look in edited.items():
+            what = "holds the marks of a merge" if look == "marked" else "was edited"
+            message = f"{target} {what}; it is kept (see `poeflow accept`)"
             self._means.listen(Warned(at=self._elapsed(), step=instance, message=message))
-        return own if found in ("same", "edited") else None
 
     async def media(self, instance: str, folder: str, text: str) -> dict[str, str]:
         """Fetch the files an answer links to into a project folder; return their hashes by path.
@@ -120,12 +126,13 @@ class Saver:
     def _replaced(self, target: str, data: bytes, digest: str) -> bool:
         """Replace a file whose bytes are others; tell whether it was."""
         found = self._means.files.look(target, digest)
-        self.standing[target] = found
-        if found == "same" or not self._means.asks:
+        self.looks[target] = found
+        if found == "same":
             return False
-        if found == "edited" and not self._means.force:
-            hint = "keep it with `poeflow accept`, or replace it with --force"
-            raise StepError(f"{target} was edited since poeflow wrote it", hint=hint)
+        if not self._means.force:
+            self._means.files.refuse_edited(target)
+        if not self._means.asks:
+            return False
         self._means.ledger.record(target, digest)
         self._means.outputs.write(target, data)
         return True

@@ -26,7 +26,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     `step` is the instance it is for, `sample` counts the answers to one request from 0. `known` is
     the fingerprint of a request that the lock has as answered: it is not asked again. One that is
-    not to be asked has a stored answer or none.
+    not to be asked has a stored answer or none. `target` is the file its answer goes to: nothing is
+    sent while one stands there that is not poeflow's own.
     """
 
     step: str
@@ -36,6 +37,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     sample: int = 0
     known: str | None = None
     is_asked: bool = True
+    target: str | None = None
 
 
 class Identified(NamedTuple):

@@ -1,10 +1,12 @@
 """What is noted of each instance for whoever asks how it stands: its state, and all reasons."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from poeflow.engine.asking import NotStoredError
 from poeflow.engine.course import Course
-from poeflow.engine.freshness import Freshness
+from poeflow.engine.freshness import Current, Freshness
+from poeflow.engine.output_files import EditedError, Look
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.result import StepResult
 from poeflow.engine.sending import Asked
@@ -34,7 +36,7 @@ class Facts:
     ) -> None:
         """Note an instance whose result is at hand."""
         locked = self._freshness.block(prepared.instance)
-        looks = [self._course.saver.standing.get(path) for path in result.files]
+        looks = [self._course.saver.looks.get(path) for path in result.files]
         state: Standing = "fresh"
         reasons: tuple[str, ...] = ()
         if locked is None:
@@ -56,9 +58,15 @@ class Facts:
             reasons += ("its answer is in the cache",)
         self._note(name, state, reasons, model=result.model)
 
-    def current(self, name: str, block: Block) -> None:
-        """Note an instance that the lock alone proves."""
-        self._note(name, "fresh" if block.status == "ok" else "skipped", ())
+    def current(self, name: str, unit: Current) -> None:
+        """Note an instance that need not run."""
+        reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in unit.edited.items())
+        if unit.stale:
+            self._note(name, "stale", (*unit.stale, *reasons, "kept: edited by hand"))
+        elif reasons:
+            self._note(name, "edited", reasons)
+        else:
+            self._note(name, "fresh" if unit.block.status == "ok" else "skipped", ())
 
     def skipped(self, name: str, prepared: Prepared, block: Block | None) -> None:
         """Note an instance that its own `if` skips."""
@@ -75,11 +83,13 @@ class Facts:
         """Note an instance that would have to be asked."""
         locked = self._freshness.block(prepared.instance)
         reasons = self._freshness.reasons(prepared, upstream)
+        state: Standing = "stale"
         if locked is None:
-            state: Standing = "new"
-            reasons = ("the lock does not have it",)
-        else:
-            state, reasons = "stale", reasons or ("its request is another",)
+            state, reasons = "new", ("the lock does not have it",)
+        elif not reasons and locked.request == error.identity:
+            state, reasons = "missing", self._without(locked)
+        elif not reasons:
+            reasons = ("its request is another",)
         asked = error.asked
         fact = Fact(
             id=name,
@@ -119,13 +129,36 @@ class Facts:
 
     def failed(self, name: str, error: PoeflowError) -> None:
         """Note an instance that cannot be what it should: its answer fails, a file was edited."""
-        is_edited = "was edited since" in error.message
+        is_edited = isinstance(error, EditedError)
         self._note(name, "edited" if is_edited else "stale", (error.message,))
+
+    def _without(self, block: Block) -> tuple[str, ...]:
+        """Say which files of an instance are gone, when its answer is not here either."""
+        words: dict[Look, str] = {"missing": "is missing", "old": "is an older one"}
+        looks = self._freshness.looks(block).items()
+        gone = tuple(f"{path[2:]} {words[look]}" for path, look in looks if look in words)
+        return (*gone, "its answer is not here")
 
     def _note(
         self, name: str, state: Standing, reasons: tuple[str, ...], *, model: str | None = None
     ) -> None:
         self._course.facts[name] = Fact(id=name, state=state, reasons=reasons, model=model)
+
+
+_EDITS: Final[Mapping[Look, str]] = {
+    "edited": "was edited",
+    "foreign": "was edited",
+    "marked": "holds the marks of a merge",
+}
+
+
+def kept_because(unit: Current) -> str:
+    """Say why a file stays though its request changed, and how it does not."""
+    path = unit.block.accepted.path if unit.block.accepted is not None else "its file"
+    return (
+        f"{'; '.join(unit.stale)}: {path} is kept, as it was edited by hand "
+        "(`poeflow accept` keeps it for good, with --drop or --force an answer replaces it)"
+    )
 
 
 def most_calls(step: Step) -> int:

@@ -19,6 +19,7 @@ from poeflow.engine.turns import Dialogue, Rules, converse
 from poeflow.engine.within import within
 from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict
+from poeflow.outputs.media import is_media_name
 from poeflow.outputs.parse import read
 from poeflow.spec.resolve import Settings, samples_of
 
@@ -42,7 +43,7 @@ class StepRunner:
         Where its text goes is known, and nobody else's, before anything is asked.
         """
         spec = self._plan.file.flow.steps[job.step]
-        target = self._target(job)
+        job = msgspec.structs.replace(job, target=self._target(job))
         if spec.kind == "render":
             async with self._slot(job):
                 result = self._rendered(job)
@@ -53,9 +54,9 @@ class StepRunner:
                 result = await self._in_time(job)
                 refuse_failing([result])
         files = dict(result.files)
-        if target is not None:
+        if job.target is not None:
             saver = self._course.saver
-            files |= await saver.text(job.name, target, result.text, locked=job.locked)
+            files |= await saver.text(job.name, job.target, result.text, locked=job.locked)
         key, reads = job.prepared.instance.key, job.read_parts
         attached = (one.path or "" for found in job.prepared.attached.values() for one in found)
         named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
@@ -165,6 +166,7 @@ class StepRunner:
             output=self._plan.file.flow.steps[job.step].output,
             sample=job.sample,
             is_asked=not job.is_left_out,
+            target=job.target,
             known=job.known if job.sample == 0 and settings is job.settings else None,
         )
 
@@ -176,6 +178,9 @@ class StepRunner:
     async def _media(self, job: Job, dialogue: Dialogue) -> dict[str, str]:
         if self._plan.file.flow.steps[job.step].output.media is None:
             return {}
+        if job.is_left_out:
+            outputs = job.locked.outputs if job.locked is not None else {}
+            return {path: one for path, one in outputs.items() if is_media_name(path)}
         folder = self._plan.preparer.target(job.step, "media", job.values)
         return await self._course.saver.media(job.name, folder, dialogue.last.completion.text)
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from poeflow.engine.flow_state import Current, FlowState
+from poeflow.engine.flow_state import FlowState
+from poeflow.engine.freshness import Current
 from poeflow.engine.instances import Instance
 from poeflow.engine.plan import Plan, prepare, reason_to_skip
 from poeflow.engine.prepare import Prepared
@@ -43,10 +44,10 @@ def current_units(flow: FlowState, step: str) -> tuple[Unit, ...] | None:
         units = flow.freshness.locked_units(step) if is_loop else _alone(flow.plan, step)
     found: list[Current] = []
     for prepared in units or ():
-        block = flow.freshness.current(prepared, None)
-        if block is None:
+        current = flow.freshness.current(prepared, None) or flow.freshness.kept(prepared, None)
+        if current is None:
             return None
-        found.append(Current(prepared, block))
+        found.append(current)
     return tuple(found) if found else None
 
 

@@ -29,6 +29,7 @@ _EXTENSIONS: Final = {
 }
 """Every kind that is saved. SVG and HTML are not among them: they can hold script."""
 _NAME_LENGTH: Final = 16
+_MEDIA_NAME: Final = re.compile(rf"[0-9a-f]{{{_NAME_LENGTH}}}\.[a-z0-9]+")
 _MARKS: Final = re.compile(
     r"!\[|(?P<lead>\]\(\s*<?|<)?(?P<url>https?://(?=[a-z0-9\[]))|\n[ \t\r]*\n",
     re.ASCII | re.IGNORECASE,
@@ -69,6 +70,11 @@ def file_name(data: bytes) -> str:
         message = f"the file the bot returned is {_described(data)}, which is not saved"
         raise StepError(message, hint="pictures, films, sounds and PDF are; ask the bot for one")
     return sha256_of(data)[:_NAME_LENGTH] + kind[1]
+
+
+def is_media_name(path: str) -> bool:
+    """Tell whether a path ends in a name that `file_name` gives."""
+    return _MEDIA_NAME.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def _in_document(text: str) -> list[str]:

@@ -82,6 +82,7 @@ _LOOKS: Final[dict[Work | Standing, tuple[str, str]]] = {
     "missing": ("!", "yellow"),
     "edited": ("!", "magenta"),
     "needed": ("~", "cyan"),
+    "orphaned": ("!", "magenta"),
     "unknown": ("?", "dim"),
 }
 

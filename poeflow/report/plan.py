@@ -11,7 +11,9 @@ from poeflow.estimates import Prices, Range, estimate
 from poeflow.facts import Fact
 from poeflow.redact import visible
 
-_ORDER: Final = ("new", "stale", "missing", "edited", "needed", "unknown", "fresh", "skipped")
+_ORDER: Final = (
+    *("new", "stale", "missing", "edited", "needed", "unknown", "fresh", "skipped", "orphaned"),
+)
 
 
 def lines(facts: Sequence[Fact], *, all_: bool) -> list[str]:

@@ -15,6 +15,7 @@ from poeflow.report.status import steps_of, told
 
 _SERIOUS: Final[tuple[Standing, ...]] = (
     "edited",
+    "orphaned",
     "missing",
     "stale",
     "new",

@@ -30,9 +30,9 @@ Places = Mapping[tuple[str, ...], tuple[int, int]]
 
 def parse_toml(text: str, path: str) -> Document:
     """Parse a TOML file called `path`. Never raises for what the text holds: see `problems`."""
+    if _DEEP.search(text):  # before the parser, which takes quadratic time for such a key
+        return _unread(text, path, Problem(Place(path), f"this is not TOML: {_TOO_DEEP}"))
     try:
-        if _DEEP.search(text):  # before the parser, which takes quadratic time for such a key
-            raise RecursionError(_TOO_DEEP)
         data = tomllib.loads(text)
         _check_depth(data)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -40,10 +40,14 @@ def parse_toml(text: str, path: str) -> Document:
         place = Place(path, int(at[1]), int(at[2])) if at else Place(path)
         reason = _AT.sub("", str(error)).strip() or "it is nested too deep"
         problem = Problem(place, f"this is not TOML: {reason[:1].lower()}{reason[1:]}")
-        return Document(path=path, text=text, root=None, problems=(problem,))
+        return _unread(text, path, problem)
     problems: list[Problem] = []
     root = _Builder(path, _places(text), problems).node(data, ())
     return Document(path=path, text=text, root=root, problems=tuple(problems))
+
+
+def _unread(text: str, path: str, problem: Problem) -> Document:
+    return Document(path=path, text=text, root=None, problems=(problem,))
 
 
 def _check_depth(data: object) -> None:

@@ -32,7 +32,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: set[Row] = set()
+        self._rows: dict[str, set[str]] = {}
         self._inode = 0
         self._read = 0
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class Ledger:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 self._catch_up(handle)
                 is_first = os.fstat(handle).st_size == 0
-                if row in self._rows:
+                if sha256 in self._rows.get(path, ()):
                     return  # whoever wrote it made it durable
                 _append(handle, msgspec.json.encode(row) + b"\n")
                 if is_first:
@@ -56,24 +56,24 @@ class Ledger:
             finally:
                 os.close(handle)
 
-    def wrote(self, path: str, sha256: str) -> bool:
-        """Tell whether poeflow ever wrote these bytes there. Raises `DiskError`."""
+    def written(self, path: str) -> frozenset[str]:
+        """Return the hashes of all that poeflow ever wrote to a path. Raises `DiskError`."""
         with self._lock, disk_errors(self._path, "read"):
             try:
                 handle = os.open(self._path, _READ)
             except FileNotFoundError:
-                return False
+                return frozenset()
             try:
                 self._catch_up(handle)
             finally:
                 os.close(handle)
-            return Row(path=path, sha256=sha256) in self._rows
+            return frozenset(self._rows.get(path, ()))
 
     def _catch_up(self, handle: int) -> None:
         """Take in the complete lines that were added since the last look."""
         status = os.fstat(handle)
         if status.st_ino != self._inode or status.st_size < self._read:
-            self._rows, self._inode, self._read = set(), status.st_ino, 0
+            self._rows, self._inode, self._read = {}, status.st_ino, 0
         os.lseek(handle, self._read, os.SEEK_SET)
         with os.fdopen(handle, "rb", closefd=False) as file:
             data = file.read()
@@ -81,9 +81,10 @@ class Ledger:
         self._read += len(complete)
         for line in complete.split(b"\n"):
             try:
-                self._rows.add(msgspec.json.decode(line, type=Row))
+                row = msgspec.json.decode(line, type=Row)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
+            self._rows.setdefault(row.path, set()).add(row.sha256)
 
 
 def _append(handle: int, line: bytes) -> None:

@@ -1,46 +1,78 @@
-"""Edited output files become the flow's own."""
+"""Output files that a person edited become the flow's own, or are given up again."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
-from poeflow.digest import sha256_of
-from poeflow.engine.output_files import MAX_BYTES, text_digest
+from poeflow.engine.accepting import Accepting
+from poeflow.engine.memory import Memory
+from poeflow.engine.output_files import OutputFiles, text_digest
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.store.lockfile import LockFile
 from poeflow.store.workspace import Workspace
+from poeflow.wiring.checkup import Checkup
+from poeflow.wiring.locks import inputs_hash, lock_of, memory_of
+from poeflow.wiring.means import unheard
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.planning import planned
+from poeflow.wiring.surveying import surveyed
 
 
-def accepted(project: Project, flow: str, wanted: Sequence[Path]) -> list[str]:
-    """Take the files of a flow as they are into lock and ledger; return which were edited.
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """The files whose entry in the lock is another now, and why others were refused, by path."""
 
-    `wanted` are absolute paths, none for all. Raises `UsageError`, `StaleError` or `DiskError`.
+    paths: tuple[str, ...]
+    refused: dict[str, str]
+
+
+async def accept(
+    found: Checkup, options: RunOptions, wanted: Sequence[Path], *, drop: bool
+) -> Taken:
+    """Take the output files of a flow as they are for the texts of their steps.
+
+    Such a file stays when the request of its step changes, and steps that build on it see it. With
+    `drop` what was accepted is given up, and the next run writes the answer. `wanted` are absolute
+    paths, none for all. Raises `InvalidFlowError`, `UsageError`, `StaleError` or `DiskError`.
     """
-    path = PurePosixPath(flow[2:])
-    shown = path.with_name(f"{path.stem}.lock.json").as_posix()
-    file = LockFile(project.path_of(f"//{shown}"), shown=shown)
-    lock = file.read()
-    if lock is None:
-        raise UsageError(f"{shown} does not exist", hint="run the flow first")
-    workspace = Workspace(project, offline=False)
-    with workspace.hold():
+    made, planner = planned(found, options)
+    workspace = Workspace(found.project, offline=options.offline)
+    with workspace.hold(wait=options.wait):
+        lock = lock_of(workspace, made, options)
+        if lock is None:
+            raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
+        memory = memory_of(lock, options.listen or unheard)
         ledger = workspace.ledger()
-        changed: list[str] = []
-        blocks = dict(lock.instances)
-        for name, block in lock.instances.items():
-            outputs = dict(block.outputs)
-            for target, known in block.outputs.items():
-                place = project.path_of(target)
-                if (wanted and place not in wanted) or not place.is_file():
-                    continue
-                data = project.peek(target, limit=MAX_BYTES)
-                if known in (sha256_of(data), text_digest(data)):
-                    continue
-                outputs[target] = text_digest(data)
-                ledger.record(target, outputs[target])
-                changed.append(target[2:])
-            blocks[name] = msgspec.structs.replace(block, outputs=outputs)
-        file.write(msgspec.structs.replace(lock, instances=blocks))
-    return changed
+        files = OutputFiles(workspace.outputs(), ledger, memory.written)
+        paths = {path: _project_path(found.project, path) for path in wanted}
+        accepting = Accepting(files, frozenset(paths.values()), drop=drop)
+        quiet = replace(options, listen=None)
+        await surveyed(made, planner, found.project, quiet, memory, accepting=accepting)
+        orphans = {path for path in paths.values() if path in memory.orphans}
+        for path in sorted(set(paths.values()) - accepting.found - orphans):
+            message = f"{path[2:]} is written by no step of {made.file.name}"
+            raise UsageError(message, hint=_unknown_until(memory, lock))
+        if drop:
+            for path in accepting.taken:
+                ledger.record(path, text_digest(files.read(path)))
+        memory.forget_orphans(orphans)
+        lock.write(memory.lock_so_far(inputs_hash(made)))
+    return Taken(paths=(*accepting.taken, *sorted(orphans)), refused=accepting.refused)
+
+
+def _project_path(project: Project, path: Path) -> str:
+    """Return an absolute path as the project knows it. Raises `UsageError`."""
+    try:
+        return f"//{Path(os.path.normpath(path)).relative_to(project.root).as_posix()}"
+    except ValueError:
+        message = f"{path} is outside of the project"
+        raise UsageError(message, hint=f"the project is {project.root}") from None
+
+
+def _unknown_until(memory: Memory, lock: LockFile) -> str:
+    if not memory.names:
+        return f"{lock.shown} knows of no file yet; run the flow first"
+    return "name one that `poeflow plan` says was edited, or run the flow up to its step first"

@@ -12,7 +12,7 @@ from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan
 from poeflow.errors import StaleError
 from poeflow.events import Listener, Warned
-from poeflow.store.lockfile import LockFile
+from poeflow.store.lockfile import LockFile, NewerLockError
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.options import RunOptions
 
@@ -31,14 +31,23 @@ def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile |
 
 
 def memory_of(lock: LockFile | None, listen: Listener) -> Memory:
-    """Return what the last run made. A lock that cannot be used is told of and counts as none."""
+    """Return what the last run made. A lock that cannot be used is told of and counts as none.
+
+    Raises `NewerLockError`: what a newer poeflow wrote is not overwritten.
+    """
     if lock is None:
-        return Memory(None)
+        return Memory()
     try:
-        return Memory(lock.read())
+        sides = lock.sides()
+    except NewerLockError:
+        raise
     except StaleError as error:
         listen(Warned(at=0.0, step=None, message=str(error)))
-        return Memory(None)
+        return Memory()
+    if len(sides) > 1:
+        message = f"{lock.shown} holds the marks of a merge; what either side has is taken"
+        listen(Warned(at=0.0, step=None, message=message))
+    return Memory(sides)
 
 
 @contextlib.asynccontextmanager

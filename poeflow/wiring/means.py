@@ -52,7 +52,7 @@ async def means_of(
             providers=found.providers,
             answers=workspace.answers(on_corrupt=warner(options)),
             ledger=ledger,
-            files=OutputFiles(outputs, ledger, memory.outputs),
+            files=OutputFiles(outputs, ledger, memory.written),
             budget=budget,
             clock=options.clock,
             listen=listen,
@@ -64,6 +64,7 @@ async def means_of(
             selection=selection,
             asks=asks,
             force=options.force,
+            prunes=options.prune_outputs,
             stop=options.stop,
         )
 

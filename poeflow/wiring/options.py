@@ -21,7 +21,8 @@ class RunOptions:
     `inputs` are typed values, `texts` those of a command line (they win and are read as the
     input's type asks), `inputs_file` a YAML or JSON file of values. Paths are relative to that
     file, else to `folder`. `refresh` asks again where an answer is stored, for the `steps` named or
-    for all, `failed` for what failed in the last run; `force` replaces files that were edited;
+    for all, `failed` for what failed in the last run; `force` replaces files that were edited,
+    `prune_outputs` removes those that no step writes any more;
     `offline` asks a simulator; `wait` is how many seconds to wait for another run to end. `only`
     runs the steps named and takes what they need as the last run left it, `until` runs them and all
     they need; of steps with many instances `first` runs so many, and `key` those it matches, as in
@@ -48,6 +49,7 @@ class RunOptions:
     first: int | None = None
     key: str | None = None
     force: bool = False
+    prune_outputs: bool = False
     allow_tools: bool = False
     allow_unpriced: bool = False
     concurrency: int | None = None

@@ -4,12 +4,15 @@ import asyncio
 from dataclasses import replace
 
 from poeflow.digest import Json
+from poeflow.engine.accepting import Accepting
 from poeflow.engine.memory import Memory
+from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.recording import Unrecorded
 from poeflow.engine.run import survey
 from poeflow.engine.selection import Selection
 from poeflow.errors import StaleError
 from poeflow.facts import Fact
+from poeflow.files import Project
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.budgets import shared_budget, user_config
 from poeflow.wiring.checkup import Checkup
@@ -68,18 +71,30 @@ async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...
     made, planner = planned(found, options)
     workspace = Workspace(found.project, offline=options.offline)
     lock = lock_of(workspace, made, options)
-    memory = Memory(lock.read() if lock is not None else None)
-    config = user_config(found.project, options)
+    memory = Memory(lock.sides() if lock is not None else ())
+    return await surveyed(made, planner, found.project, replace(options, listen=None), memory)
+
+
+async def surveyed(
+    plan: Plan,
+    planner: Planner,
+    project: Project,
+    options: RunOptions,
+    memory: Memory,
+    *,
+    accepting: Accepting | None = None,
+) -> tuple[Fact, ...]:
+    """Return how every instance of a plan stands by what `memory` has of the last run."""
     async with means_of(
-        found.project,
-        workspace,
-        made.checked,
-        options=replace(options, listen=None),
-        budget=shared_budget(found.project, options),
-        config=config,
+        project,
+        Workspace(project, offline=options.offline),
+        plan.checked,
+        options=options,
+        budget=shared_budget(project, options),
+        config=user_config(project, options),
         memory=memory,
         asks=False,
         selection=Selection(),
         recorder=Unrecorded(),
     ) as means:
-        return await survey(made, planner, means, memory)
+        return await survey(plan, planner, means, memory, accepting=accepting)

@@ -36,7 +36,7 @@ def test_a_run_proves_and_accepts(online):
     online.write("a.yaml", FLOW)
     assert online.run("run", "a.yaml", "--locked").returncode == 4
     assert online.run("run", "a.yaml").returncode == 0
-    del online.environ["POE_API_KEY"]
+    key = online.environ.pop("POE_API_KEY")
     proven = online.run("run", "a.yaml", "--locked")
     assert (proven.returncode, proven.stderr) == (0, "a.yaml: current\n")
     online.write("out.md", "my words\n")
@@ -46,8 +46,27 @@ def test_a_run_proves_and_accepts(online):
         "a.yaml: draft: edited: out.md was edited\n",
     )
     assert online.run("accept", "a.yaml").stderr == "accepted out.md\n"
-    assert online.run("run", "a.yaml", "--locked").returncode == 0
+    below = online.run("run", "a.yaml", "--locked")
+    assert below.stderr == "a.yaml: polish: stale: steps.draft.text changed\n"
     assert online.run("accept", "a.yaml").stderr == "nothing was edited\n"
+    online.environ["POE_API_KEY"] = key
+    assert online.run("run", "a.yaml").returncode == 0
+    assert online.run("run", "a.yaml", "--locked").returncode == 0
+
+
+def test_files_that_cannot_be_accepted_are_named_with_the_reason(online):
+    online.write("a.yaml", FLOW)
+    online.run("run", "a.yaml")
+    unknown = online.run("accept", "a.yaml", "nope.md")
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("error: nope.md is written by no step of a\n")
+    online.write("out.md", "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> b\n")
+    marked = online.run("accept", "a.yaml")
+    assert (marked.returncode, marked.stderr) == (
+        1,
+        "out.md: it holds the marks of a merge; resolve them first\n",
+    )
+    assert online.run("accept", "a.yaml", "--drop").stderr == "nothing was accepted\n"
 
 
 def test_the_cache_explains_and_is_pruned(online):

@@ -16,6 +16,7 @@ from poeflow.events import Event
 from poeflow.facts import Fact
 from poeflow.files import Project
 from poeflow.simulator.server import Simulator
+from poeflow.wiring.accepting import Taken, accept
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.running import run_checked
@@ -58,6 +59,14 @@ class Bench:
         given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
         return lock_faults(found, RunOptions(**(given | options)))
+
+    def accept(self, flow: str, *paths: str, drop: bool = False) -> Taken:
+        """Write `flow` as a.yaml and take its files as they are, all or those at `paths`."""
+        self.write("a.yaml", flow)
+        given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
+        found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
+        places = [self.folder / path for path in paths]
+        return asyncio.run(accept(found, RunOptions(**given), places, drop=drop))
 
     def forget_answers(self) -> None:
         """Leave what a clean clone has: no cache and no ledger."""

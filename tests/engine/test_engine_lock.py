@@ -395,10 +395,22 @@ def test_a_used_flow_is_proven_with_its_own_instances(bench):
 
 
 def test_a_lock_of_another_version_is_told_of(ran):
-    (ran.folder / "a.lock.json").write_text('{"poeflow_lock": 9}')
+    (ran.folder / "a.lock.json").write_text('{"poeflow_lock": 0}')
     with pytest.raises(StaleError, match="is no lock this version reads"):
         ran.facts(FLOW)
     assert "is no lock this version reads" in ran.locked()[0]
+
+
+def test_the_lock_of_a_newer_poeflow_is_left_alone(ran):
+    newer = '{"poeflow_lock": 9, "instances": [], "more": 1}'
+    (ran.folder / "a.lock.json").write_text(newer)
+    told = "a.lock.json has the format 9 of a newer poeflow; update poeflow"
+    for way in (ran.run, ran.facts, ran.accept):
+        with pytest.raises(StaleError) as raised:
+            way(FLOW)
+        assert str(raised.value) == told
+    assert ran.locked() == [told]
+    assert (ran.folder / "a.lock.json").read_text() == newer
 
 
 def test_a_budget_of_nothing_is_enough_for_what_is_current(ran):

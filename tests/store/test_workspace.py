@@ -66,7 +66,7 @@ def tree(root):
 def test_nothing_is_made_before_it_is_needed(project):
     workspace = Workspace(project, offline=False)
     workspace.answers(on_corrupt=print).get(A)
-    workspace.ledger().wrote("//a", "1")
+    workspace.ledger().written("//a")
     assert tree(project.root) == []
 
 
@@ -111,7 +111,7 @@ def test_offline_is_apart(project):
     ]
     real = Workspace(project, offline=False)
     assert real.answers(on_corrupt=print).get(A) is None
-    assert real.ledger().wrote("//a", "1") is False
+    assert real.ledger().written("//a") == frozenset()
 
 
 def test_an_own_gitignore_is_kept_and_an_open_folder_is_closed(project):

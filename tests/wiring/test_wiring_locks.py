@@ -53,19 +53,19 @@ def lock(tmp_path):
 
 
 async def test_what_was_made_so_far_is_kept_when_the_run_is_cut_short(lock):
-    memory = Memory(Lock(inputs=INPUTS, instances={"one": OLD, "two": OLD}))
+    memory = Memory((Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": OLD, "two": OLD}),))
     with pytest.raises(KeyError):
         await run(lock, memory, made={"one": ONE}, is_cut=True)
-    assert lock.read() == Lock(inputs=INPUTS, instances={"one": ONE, "two": OLD})
+    assert lock.read() == Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": ONE, "two": OLD})
 
 
 async def test_a_whole_run_leaves_only_what_it_made(lock):
-    memory = Memory(Lock(inputs=INPUTS, instances={"one": OLD, "gone": OLD}))
+    memory = Memory((Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": OLD, "gone": OLD}),))
     await run(lock, memory, made={"one": ONE, "two": TWO}, is_cut=False)
-    assert lock.read() == Lock(inputs=INPUTS, instances={"one": ONE, "two": TWO})
+    assert lock.read() == Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": ONE, "two": TWO})
 
 
 async def test_nothing_made_is_nothing_written(lock):
     with pytest.raises(KeyError):
-        await run(lock, Memory(None), made={}, is_cut=True)
+        await run(lock, Memory(), made={}, is_cut=True)
     assert lock.read() is None

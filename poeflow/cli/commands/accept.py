@@ -1,24 +1,64 @@
 """`poeflow accept`: keep files that were edited by hand as they are."""
 
+import asyncio
+import os
 from pathlib import Path
+from typing import Final
 
 import click
 
+from poeflow.cli.commands.check import show
+from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import target_of
-from poeflow.wiring.accepting import accepted
+from poeflow.errors import InvalidFlowError
+from poeflow.problems import errors_only
+from poeflow.redact import visible
+from poeflow.wiring.accepting import accept as take
+from poeflow.wiring.checkup import checkup
+from poeflow.wiring.options import RunOptions
+
+EPILOG: Final = """\b
+Examples:
+  poeflow accept flows/notes.yaml
+  poeflow accept flows/notes.yaml out/notes.de.md
+  poeflow accept flows/notes.yaml out/notes.de.md --drop
+"""
 
 
-@click.command()
+@click.command(epilog=EPILOG)
 @click.argument("flow", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-def accept(flow: Path, paths: tuple[Path, ...]) -> None:
-    """Keep the flow's output files as they are now, edited or not: all, or those named.
+@click.option("--drop", is_flag=True, help="Give up what was accepted: a run writes the answer.")
+@click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@allow_file_option
+@click.pass_context
+def accept(
+    ctx: click.Context,
+    /,
+    flow: Path,
+    *,
+    paths: tuple[Path, ...],
+    drop: bool,
+    inputs_file: Path | None,
+    allow_files: tuple[Path, ...],
+) -> None:
+    """Keep the flow's output files as they are now: all that were edited, or those named.
 
-    The lock takes them for what the flow made, until a step's answer is another one.
+    An accepted file is the text of its step, for the steps that build on it too. It stays when the
+    step's request changes; `plan` and `run` say so. Accept it again to keep it for the new request.
     """
-    target = target_of(flow)
-    found = accepted(target.project, target.path, [path.resolve() for path in paths])
-    for path in found:
-        click.echo(f"accepted {path}", err=True)
-    if not found:
-        click.echo("nothing was edited", err=True)
+    target = target_of(flow, access_of(allow_files))
+    found = checkup(target.project, target.path, target.shown)
+    show(list(found.problems), {target.shown: found.loaded.document.text})
+    if errors_only(found.problems):
+        ctx.exit(InvalidFlowError.exit_code)
+    options = RunOptions(inputs_file=inputs_file, environ=os.environ, listen=say_warning)
+    places = [path.parent.resolve() / path.name for path in paths]
+    taken = asyncio.run(take(found, options, places, drop=drop))
+    for path in taken.paths:
+        click.echo(visible(f"{'dropped' if drop else 'accepted'} {path[2:]}"), err=True)
+    for path, reason in taken.refused.items():
+        click.echo(visible(f"{path[2:]}: {reason}"), err=True)
+    if not taken.paths and not taken.refused:
+        click.echo("nothing was accepted" if drop else "nothing was edited", err=True)
+    ctx.exit(1 if taken.refused else 0)

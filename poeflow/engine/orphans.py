@@ -1,0 +1,42 @@
+"""Files that earlier runs wrote and no step writes any more: named, kept in mind, and removed."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from poeflow.engine.means import Means
+from poeflow.engine.memory import Memory
+
+UNMADE: Final = (
+    "no step writes it any more; `poeflow run --prune-outputs` removes it, "
+    "`poeflow accept` keeps it"
+)
+
+
+def orphans(
+    means: Means, files: Mapping[str, str], *, made: Collection[str] = ()
+) -> dict[str, str]:
+    """Return those of `files`, with their hashes, that are there as poeflow wrote them.
+
+    One that somebody edited since is theirs, one in `made` has a step that writes it.
+    """
+    return {
+        path: digest
+        for path, digest in sorted(files.items())
+        if path not in made and means.files.look(path, digest) in ("same", "old")
+    }
+
+
+def clear_up(means: Means, memory: Memory, warn: Callable[[str], None]) -> None:
+    """Name the files that this run ceased to write, or remove them if it was told to.
+
+    What stays is kept in the lock, so that it is not forgotten. Raises `DiskError`.
+    """
+    found = orphans(means, memory.left_behind)
+    if means.prunes:
+        for path in found:
+            means.outputs.remove(path)
+            warn(f"{path[2:]} was removed, as no step writes it any more")
+        found = {}
+    for path in sorted(found.keys() - memory.orphans.keys()):
+        warn(f"{path[2:]}: {UNMADE}")
+    memory.keep_orphans(found)
