@@ -71,6 +71,7 @@ class Scrubber:
 
     def __init__(self, *secrets: Secret) -> None:
         keys = sorted(set(_masked_keys(secrets)), key=len, reverse=True)
+        self._keys = keys
         spellings = [spelling for key in keys for spelling in _spellings(key)]
         self._pattern = re.compile("|".join(spellings)) if spellings else None
         wide = [_in_utf16(key) for key in keys]
@@ -84,6 +85,10 @@ class Scrubber:
         for spelling in self._wide:
             text = text.replace(spelling, MASK)
         return text
+
+    def begun(self, text: str) -> int:
+        """Return how many characters at the end of a text may be the beginning of a key."""
+        return max((_overlap(text, key) for key in self._keys), default=0)
 
     def scrub_server_text(self, text: str) -> str:
         """Scrub text a server sent: it may echo a header or somebody else's key as well."""
@@ -159,6 +164,12 @@ def _escape(match: re.Match[str]) -> str:
 def _masked_keys(secrets: tuple[Secret, ...]) -> list[str]:
     """Return the texts of the keys that are long enough to be told from ordinary text."""
     return [secret.reveal() for secret in secrets if secret.is_masked]
+
+
+def _overlap(text: str, key: str) -> int:
+    """Return the most characters, short of all, that `key` begins with and `text` ends with."""
+    most = min(len(text), len(key) - 1)
+    return next((n for n in range(most, 0, -1) if text.endswith(key[:n])), 0)
 
 
 def _plain_needles(key: str) -> Iterator[bytes]:

@@ -103,5 +103,8 @@ def no_key(reason: str, name: str, provider: Provider) -> AccountError:
         return AccountError(f"there is no API key in {provider.variable}, and {reason}", hint=hint)
     hint = f"get a key at {KEY_PAGE}, or try it with --offline"
     if provider.origin != POE:
-        hint = f"set it to the key of {provider.origin}; where that wants none, to any word"
+        hint = (
+            f"set it to the key of {provider.origin} (any word, where that wants none; those of Poe"
+            f" are at {KEY_PAGE}), or try it with --offline"
+        )
     return AccountError(f"there is no API key in {KEY_VARIABLE}, and {reason}", hint=hint)

@@ -72,7 +72,8 @@ async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...
     workspace = Workspace(found.project, offline=options.offline)
     lock = lock_of(workspace, made, options)
     memory = Memory(lock.sides() if lock is not None else ())
-    return await surveyed(made, planner, found.project, replace(options, listen=None), memory)
+    quiet = replace(options, listen=None, config=user_config(found.project, options))
+    return await surveyed(made, planner, found.project, quiet, memory)
 
 
 async def surveyed(

@@ -194,7 +194,7 @@ class TestServersOfOnesOwn:
             ),
         )
 
-    def test_a_missing_key_for_another_address_does_not_speak_of_poe(self, desk):
+    def test_a_missing_key_for_another_address_names_it(self, desk):
         desk.environ["POE_BASE_URL"] = "http://127.0.0.1:9/v1"
         desk.write("a.yaml", ASK)
         done = desk.run("run", "a.yaml")
@@ -202,7 +202,8 @@ class TestServersOfOnesOwn:
             5,
             (
                 "error: there is no API key in POE_API_KEY, and nothing was answered before\n"
-                "  set it to the key of http://127.0.0.1:9/v1; where that wants none, to any word\n"
+                "  set it to the key of http://127.0.0.1:9/v1 (any word, where that wants none;"
+                " those of Poe are at https://poe.com/api_key), or try it with --offline\n"
             ),
         )
 
