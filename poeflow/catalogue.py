@@ -17,7 +17,10 @@ from poeflow.digest import Json, decode_json, encode_json
 from poeflow.files import Project, atomic_write
 
 CATALOGUE: Final = "//.poeflow/models.json"
-"""Where a project keeps the list: a dump of `GET /v1/models`, which may be committed."""
+"""Where a project keeps the list: a dump of `GET /v1/models`, which may be committed.
+
+Besides, it has the base URL it came from, as `server`; one saved by hand need not.
+"""
 USD_PER_POINT: Final = Decimal("0.00003")
 """Derived, no official rate: 8,369 prompt tokens at 0.85 USD a million were 238 points."""
 _MAX_BYTES: Final = 16 * 1024 * 1024
@@ -67,10 +70,11 @@ class Catalogue(msgspec.Struct, frozen=True):
         return self.named[matches[0]] if matches else None
 
 
-def kept(project: Project) -> tuple[Catalogue | None, str]:
-    """Return the catalogue the project keeps, or None and why it cannot be read.
+def kept(project: Project, server: str) -> tuple[Catalogue | None, str]:
+    """Return the catalogue the project keeps of a server, or None and why it cannot be read.
 
-    Where there is none, there is nothing to say either.
+    Where there is none, or one of another server, there is nothing to say either. `server` is a
+    base URL.
     """
     parts = tuple(CATALOGUE[2:].split("/"))
     try:
@@ -79,21 +83,28 @@ def kept(project: Project) -> tuple[Catalogue | None, str]:
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
                 return None, f"{CATALOGUE} is no list of models"
             with os.fdopen(handle, "rb", closefd=False) as file:
-                catalogue = Catalogue.parse(decode_json(file.read(_MAX_BYTES)))
+                document = decode_json(file.read(_MAX_BYTES))
+                catalogue = Catalogue.parse(document)
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except OSError as error:
         return None, f"{CATALOGUE} cannot be read: {(error.strerror or str(error)).lower()}"
     except (ValueError, RecursionError):
         return None, f"{CATALOGUE} is damaged"
+    if _server_of(document) not in (None, server):
+        return None, ""
     return (catalogue, "") if catalogue.named else (None, f"{CATALOGUE} lists no bot")
 
 
-def keep(project: Project, entries: Iterable[Mapping[str, Json]]) -> None:
-    """Keep the entries of `GET /v1/models`, by id and a line a value, so that a diff can be read.
+def keep(project: Project, entries: Iterable[Mapping[str, Json]], server: str) -> None:
+    """Keep the entries of a server's `GET /v1/models`: by id and a line a value, to read a diff.
 
     The state folder must be there. Raises `DiskError`.
     """
-    listed = sorted(entries, key=lambda entry: str(entry.get("id")))
-    document = encode_json({"object": "list", "data": [dict(entry) for entry in listed]})
+    listed: list[Json] = [*map(dict, sorted(entries, key=lambda entry: str(entry.get("id"))))]
+    document = encode_json({"object": "list", "server": server, "data": listed})
     atomic_write(project.path_of(CATALOGUE), msgspec.json.format(document, indent=1) + b"\n")
+
+
+def _server_of(document: Json) -> Json:
+    return document.get("server") if isinstance(document, dict) else None

@@ -41,6 +41,30 @@ def decode_json(data: bytes) -> Json:
     return decoded
 
 
+def with_whole_characters(value: Json) -> Json:
+    """Return JSON in which two halves of a character are one, and a half alone is U+FFFD.
+
+    Streams are cut within a character's escapes; only what was put together can be mended.
+    """
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return _mended(value)
+    return value
+
+
+def _mended(value: Json) -> Json:
+    match value:
+        case str():
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        case list():
+            return [_mended(one) for one in value]
+        case dict():
+            return {str(_mended(key)): _mended(one) for key, one in value.items()}
+        case _:
+            return value
+
+
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -19,10 +19,17 @@ def seconds(duration: float | str) -> float:
 
 
 def spoken(duration: float) -> str:
-    """Show a duration for people: `0.4 s`, `12 s`, `3 min 05 s`."""
+    """Show a duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 05 min`, `3 d 4 h`."""
     if duration < 10:
         return f"{duration:.1f} s"
     if duration < 60:
         return f"{duration:.0f} s"
     minutes, rest = divmod(round(duration), 60)
-    return f"{minutes} min {rest:02d} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    minutes += rest >= 30
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest:02d} min" if rest else f"{hours} h"
+    days, rest = divmod(hours + (rest >= 30), 24)
+    return f"{days} d {rest} h" if rest else f"{days} d"

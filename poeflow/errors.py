@@ -12,9 +12,11 @@ PoeflowError                        1  something failed that a retry will not fi
 ├── AccountError                    5  the key is missing or unusable
 └── APIError                        1  talking to the API
     ├── APIConnectionError          6  no connection, or it broke
-    │   └── APITimeoutError         6  one of the clocks ran out
+    │   ├── APITimeoutError         6  one of the clocks ran out
+    │   └── BlockedConnectionError  1  a certificate or a proxy is in the way
     ├── APIResponseError            6  the answer is not what the protocol promises
-    │   └── TruncatedStreamError    6  a stream ended early; carries what arrived
+    │   ├── TruncatedStreamError    6  a stream ended early; carries what arrived
+    │   └── AnswerTooLargeError     1  it is larger than what is read
     └── APIStatusError              1  the server said no
         ├── BadRequestError         1  400
         ├── AuthenticationError     5  401
@@ -53,11 +55,12 @@ EXIT_CLASSES: Final = {
     8: "io",
     9: "budget",
     70: "internal",
+    129: "interrupted",
     130: "interrupted",
     143: "interrupted",
     141: "interrupted",
 }
-PRECEDENCE: Final = (130, 143, 141, 70, 8, 7, 2, 3, 5, 9, 1, 6, 4, 0)
+PRECEDENCE: Final = (130, 143, 129, 141, 70, 8, 7, 2, 3, 5, 9, 1, 6, 4, 0)
 """Which exit code wins where several things went wrong, most serious first."""
 
 
@@ -162,6 +165,12 @@ class APITimeoutError(APIConnectionError):
     """One of the clocks ran out; the message says which."""
 
 
+class BlockedConnectionError(APIConnectionError):
+    """A certificate or a proxy is in the way, and stays there: trying again changes nothing."""
+
+    exit_code = 1
+
+
 class APIResponseError(APIError):
     """The answer is not what the protocol promises: broken JSON, a web page, a broken stream."""
 
@@ -176,12 +185,19 @@ class TruncatedStreamError(APIResponseError):
         self.completion = completion
 
 
+class AnswerTooLargeError(APIResponseError):
+    """An answer, or a line of it, is larger than what is read; it would be the next time too."""
+
+    exit_code = 1
+
+
 class APIStatusError(APIError):
     """The server said no.
 
-    `status_code` is the HTTP status (or the one an error inside a stream stands for), `code` and
-    `type` what the body names, `body` the parsed body or None, `retry_after` the seconds the
-    server asks to wait, `may_retry` False where it asks not to try again.
+    `status_code` is the HTTP status (or the one an error inside a stream stands for), `code`,
+    `type` and `param` what the body names, `body` the parsed body (its text where it is not JSON)
+    or None, `retry_after` the seconds the server asks to wait, `may_retry` False where it asks
+    not to try again.
     """
 
     def __init__(
@@ -193,6 +209,7 @@ class APIStatusError(APIError):
         request_id: str | None = None,
         code: str | int | None = None,
         type: str | None = None,  # noqa: A002 the name the API gives it
+        param: str | None = None,
         body: Json = None,
         retry_after: float | None = None,
         may_retry: bool = True,
@@ -201,6 +218,7 @@ class APIStatusError(APIError):
         self.status_code = status_code
         self.code = code
         self.type = type
+        self.param = param
         self.body = body
         self.retry_after = retry_after
         self.may_retry = may_retry

@@ -10,6 +10,10 @@ import msgspec
 
 from poeflow.digest import Json
 
+Purpose = Literal["answer", "repair", "tools", "judge", "fallback"]
+"""What a request is to its instance: the first, or to repair the answer, with what tools gave, to
+judge the answer, in place of a model that failed."""
+
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     at: float
@@ -21,6 +25,20 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     flow: str
     steps: tuple[str, ...]
     simulated: bool
+
+
+class RunEstimated(_Event, frozen=True, kw_only=True, tag="run_estimated"):
+    """What a run with a large loop will send at least, told before it does.
+
+    `most_requests` is None where there is no telling; `answer_tokens` where nothing says how long
+    any answer may be; `cost_usd` where a price is not known.
+    """
+
+    requests: int
+    most_requests: int | None
+    prompt_tokens: int
+    answer_tokens: int | None
+    cost_usd: float | None
 
 
 class StepExpanded(_Event, frozen=True, kw_only=True, tag="step_expanded"):
@@ -38,13 +56,15 @@ class StepStarted(_Event, frozen=True, kw_only=True, tag="step_started"):
 
 
 class RequestSent(_Event, frozen=True, kw_only=True, tag="request_sent"):
-    """`model` is asked for an answer that is not stored.
+    """`model` is asked for an answer that is not stored, for a `purpose`.
 
-    A repair, a round of tools or a judge is a request of its own.
+    A repair, a round of tools or a judge is a request of its own; text that arrives from then on
+    is the answer to it.
     """
 
     step: str
     model: str
+    purpose: Purpose = "answer"
 
 
 class TextArrived(_Event, frozen=True, kw_only=True, tag="text_arrived"):
@@ -102,9 +122,11 @@ class FileWritten(_Event, frozen=True, kw_only=True, tag="file_written"):
 
 
 class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
-    """`source` says where the text came from; tokens are as reported, None where unknown.
+    """`source` says where the text came from.
 
-    `answered_by` names the model that stood in for the step's own.
+    Tokens are those of every request that was sent for the instance, as reported, None where that
+    is not known or nothing was sent. `answered_by` names the model that stood in for the step's
+    own.
     """
 
     step: str
@@ -120,7 +142,7 @@ class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     """`error_class` is the exit class of RELIABILITY: failed, account, transient, ...
 
     `is_tolerated` marks a step that says `continue_on_error`, `is_told` one that uses a flow in
-    which a step failed, which has been told and counted.
+    which a step failed, which has been told and counted. Tokens are as for one that finished.
     """
 
     step: str
@@ -129,6 +151,8 @@ class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     seconds: float
     is_tolerated: bool = False
     is_told: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class StepSkipped(_Event, frozen=True, kw_only=True, tag="step_skipped"):
@@ -142,10 +166,14 @@ class Warned(_Event, frozen=True, kw_only=True, tag="warned"):
 
 
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
-    """`outputs` are the flow's results by name, simulated or not as the run was.
+    """How a run ended, also one that was cut short: `exit_code` is then that of the signal.
 
-    `requests` counts sends, `tokens` those that were reported; `cost_usd` is estimated by the
-    prices of the catalogue, None where one is unknown.
+    `outputs` are the flow's results by name, simulated or not as the run was. `asked` counts the
+    instances of which answers came in this run, those that failed all the same included.
+    `requests` counts sends of every kind, `tokens` those that were reported, `unknown` sends that
+    may have been billed and nobody knows; `cost_usd` is estimated by the prices of the catalogue,
+    None where one is unknown, and of a simulated run. Of the `instances` that are known so many are
+    `done`, which another run does not ask again unless it `is_refresh`.
     """
 
     exit_code: int
@@ -160,10 +188,15 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     requests: int = 0
     tokens: int = 0
     cost_usd: float | None = None
+    unknown: int = 0
+    done: int = 0
+    instances: int = 0
+    is_refresh: bool = False
 
 
 Event: TypeAlias = (
     RunStarted
+    | RunEstimated
     | StepExpanded
     | StepStarted
     | RequestSent

@@ -1,7 +1,8 @@
 """What CI systems get from a run besides its log: annotations, a job summary, a JUnit file."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -11,11 +12,21 @@ from poeflow.cli.private import without_keys
 from poeflow.cli.results import Output
 from poeflow.errors import UsageError
 from poeflow.events import Listener
+from poeflow.facts import outer_step
 from poeflow.files import atomic_write
-from poeflow.problems import Place
-from poeflow.report.github import GitHubReport, of_problem
+from poeflow.problems import Place, errors_only
+from poeflow.report.github import (
+    MAX_ANNOTATIONS,
+    GitHubReport,
+    of_problem,
+    problems_summary,
+    standing_summary,
+)
 from poeflow.report.junit import Suite, document
+from poeflow.report.status import steps_of
+from poeflow.report.workflow import annotation
 from poeflow.wiring.checkup import Checkup
+from poeflow.wiring.surveying import Proof
 
 SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 ROOT_VARIABLE: Final = "GITHUB_WORKSPACE"
@@ -38,7 +49,7 @@ class CiReports:
         self._root = environ.get(ROOT_VARIABLE, "")
         self._summary = environ.get(SUMMARY_VARIABLE, "")
         self._suites: dict[str, Suite] = {}
-        self._pages: list[GitHubReport] = []
+        self._pages: list[Callable[[], str]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +59,7 @@ class CiReports:
         if self._junit is not None:
             atomic_write(self._junit, document(self._suites.values()))
         if self._pages and self._summary:
-            text = "\n".join(page.job_summary() for page in self._pages)
+            text = "\n".join(page() for page in self._pages)
             data = text.encode("utf-8", "replace")[:MAX_SUMMARY].decode("utf-8", "ignore")
             with Path(self._summary).open("a", encoding="utf-8") as file:
                 file.write(f"{data}\n")
@@ -60,12 +71,18 @@ class CiReports:
             found.append(self._suite(checked))
         if self._is_for_github:
             page = GitHubReport(sys.stderr, lambda step: self._place_of(checked, step))
-            self._pages.append(page)
+            self._pages.append(page.job_summary)
             found.append(page)
         return tuple(found)
 
-    def tell(self, checked: Checkup) -> None:
-        """Report what is wrong in a flow."""
+    def tell(self, checked: Checkup, *, is_all: bool = False) -> None:
+        """Report what is wrong in a flow; `is_all` tells that nothing more is reported of it."""
+        errors = errors_only(checked.problems)
+        if is_all and not errors:
+            self._suite(checked).sound()
+        if self._is_for_github and (is_all or errors):
+            page = partial(problems_summary, checked.loaded.document.path, checked.problems)
+            self._pages.append(page)
         for problem in checked.problems:
             if problem.level == "error":
                 self._suite(checked).add(problem)
@@ -75,13 +92,40 @@ class CiReports:
                 sys.stderr.write(without_keys()(of_problem(found)) + "\n")
         sys.stderr.flush()
 
+    def stand(self, checked: Checkup, proof: Proof) -> None:
+        """Report whether a flow is proven current by its lock."""
+        suite, flow = self._suite(checked), checked.loaded.document.path
+        for fact in proof.facts:
+            suite.stand(fact)
+        if proof.faults or not proof.facts:
+            suite.add_fault("; ".join(proof.faults)) if proof.faults else suite.sound()
+        if self._is_for_github:
+            page = partial(standing_summary, flow, steps_of(proof.facts), proof.faults)
+            self._pages.append(page)
+            for line in self._annotations(checked, proof):
+                sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    def _annotations(self, checked: Checkup, proof: Proof) -> Iterator[str]:
+        """Yield what GitHub shows beside the steps that are not current, as many as it shows."""
+        whole = self._from_root(Place(checked.loaded.document.path, 1, 1))
+        stale = [fact for fact in proof.facts if not fact.is_current]
+        for fault in proof.faults:
+            yield annotation("error", fault, title="poeflow", place=whole)
+        for fact in stale[: MAX_ANNOTATIONS - len(proof.faults)]:
+            place = self._place_of(checked, fact.id) or whole
+            message = "; ".join((fact.state, *fact.reasons))
+            yield annotation("error", message, title=fact.id, place=place)
+
     def _suite(self, checked: Checkup) -> Suite:
         name = checked.loaded.document.path
         return self._suites.setdefault(name, Suite(name))
 
     def _place_of(self, checked: Checkup, step: str) -> Place | None:
-        """Return where the step of a flow is written that `step` is, or is used by."""
-        outer = step.partition("/")[0]
+        """Return where the step is written that an instance is of, or is used by, if it is."""
+        outer = outer_step(step)
+        if checked.checked is not None and outer not in checked.checked.order:
+            return None
         return self._from_root(checked.loaded.document.key_place(("steps", outer)))
 
     def _from_root(self, place: Place) -> Place:

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from poeflow import __version__
+from poeflow.cli.suggestions import instead_of_option
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.workflow import inert
@@ -64,6 +65,9 @@ def _usage(error: click.ClickException, keys: Sequence[Secret]) -> None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"\n  see `{context.command_path} --help`" if context else ""
     message = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        told = instead_of_option(error, context)
+        message, hint = f"no such option {error.option_name}", f"\n  {told}" if told else hint
     _say(f"error: {message[:1].lower()}{message[1:]}{'' if ';' in message else hint}", keys)
 
 

@@ -8,7 +8,7 @@ import click
 
 from poeflow import __version__
 from poeflow.cli.failures import BROKEN_PIPE, close_stdout, exit_code_of
-from poeflow.spec.hints import did_you_mean
+from poeflow.cli.suggestions import instead_of_command
 
 COMMANDS: Final = {
     "accept": "Keep output files that were edited by hand.",
@@ -38,7 +38,7 @@ Exit codes:
   2 usage         7 busy: another run holds the workspace
   3 invalid flow  8 disk
   4 stale         9 budget
-  70 a bug in poeflow    130/143/141 interrupted
+  70 a bug in poeflow    129/130/143/141 interrupted
 """
 
 
@@ -72,7 +72,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], COMMANDS) or "see `poeflow --help`"
+            hint = instead_of_command(args[0], COMMANDS) or "see `poeflow --help`"
             ctx.fail(f'no such command "{args[0]}"; {hint}')
         return super().resolve_command(ctx, args)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from poeflow.cli.interrupts import run_until_done
+from poeflow.cli.interrupts import Ending
 from poeflow.cli.results import Output, listener
 from poeflow.engine.run import Outcome
 from poeflow.events import Event, Listener
@@ -30,4 +30,6 @@ def run_one(
             return given.stop() or (shown.reason_to_stop() if output == "jsonl" else "")
 
         heard = scrubbed(listen, Scrubber(*known_keys(given.environ)))
-        return run_until_done(run_checked(checked, replace(given, listen=heard, stop=stop)))
+        ending = Ending()
+        options = replace(given, listen=heard, stop=stop, cut_short=lambda: ending.exit_code)
+        return ending.run(run_checked(checked, options))

@@ -54,7 +54,7 @@ def shown_of(project: Project, history: History) -> Shown:
     return Shown(
         records=ScrubbedRecords(history, scrubber),
         pictures=Pictures(project, Workspace(project, offline=True).outputs()),
-        prices=prices_of(project),
+        prices=prices_of(project, os.environ),
         completed=completed,
     )
 

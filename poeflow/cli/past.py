@@ -1,25 +1,23 @@
 """Which run of the history a command line means: `12`, `last`, `last~1`, with `/STEP[@KEY]`."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
+from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
-from poeflow.facts import instance_id
+from poeflow.facts import named
 from poeflow.files import Project
 from poeflow.records import InstanceRecord, RunFilter, RunRow
-from poeflow.spec.hints import one_of
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 
 _LAST: Final = re.compile(r"last(?:~([0-9]{1,6}))?")
 _SOME: Final = 1000
 _DIGITS: Final = 18
-_SHOWN: Final = 5
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +44,11 @@ def place_of(history: History, written: str) -> Place:
     run = _run(history, number)
     if not step:
         return Place(run=run)
-    name = instance_id(step)
     found = {one.id: one for one in history.instances(run.id)}
+    name = named(step, found)
     if name not in found and not history.requests(run.id, name):
         message = f'run {run.id} has no instance "{step}"'
-        raise UsageError(message, hint=_keyed(step, found) or one_of(name, found))
+        raise UsageError(message, hint=named_instead(name, found))
     return Place(run=run, name=name, instance=found.get(name))
 
 
@@ -97,16 +95,6 @@ def _run(history: History, written: str) -> RunRow:
         hint = "a run is a number of `poeflow history`, last, or last~1 for the one before"
         raise UsageError(f'there is no run "{written}"', hint=hint)
     return row
-
-
-def _keyed(step: str, found: Iterable[str]) -> str:
-    """Say how the instances of a step are named, where it has some."""
-    start = f"{step}["
-    named = (name for name in found if name.startswith(start) and name.endswith("]"))
-    keys = sorted(name[len(start) : -1] for name in named)
-    more = ", ..." if len(keys) > _SHOWN else ""
-    first = ", ".join(f"{step}@{key}" for key in keys[:_SHOWN])
-    return f"it has {first}{more}" if keys else ""
 
 
 def _warn(message: str) -> None:

@@ -1,8 +1,12 @@
 """What commands that look at the past write on stdout, with no secret in it."""
 
 import json
+import os
+import secrets
+import stat
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 import click
 import msgspec
@@ -10,13 +14,33 @@ import msgspec
 from poeflow.cli.painting import paint
 from poeflow.cli.private import without_keys
 from poeflow.digest import encode_json
-from poeflow.report.lines import Line
-from poeflow.report.workflow import inert_json
+from poeflow.report.lines import Line, plain
+from poeflow.report.workflow import fenced, inert_json
 
 
 def print_lines(lines: Iterable[Line]) -> None:
-    """Write lines whose texts are harmless already."""
-    paint(lines, sys.stdout)
+    """Write lines whose texts are harmless to a terminal already, and keep GitHub's runner off."""
+    scrub = without_keys()
+    safe = [tuple((scrub(text), style) for text, style in line) for line in lines]
+    text = "\n".join(map(plain, safe))
+    around = fenced_in_log(text)
+    if around != text:
+        first, last = around.partition("\n")[0], around.rpartition("\n")[2]
+        safe = [((first, ""),), *safe, ((last, ""),)]
+    paint(safe, sys.stdout)
+
+
+def fenced_in_log(text: str) -> str:
+    """Keep GitHub's runner from reading commands in a text that is printed into its log.
+
+    Only a text that holds some is fenced, and never in a file: results are read by programs.
+    """
+    is_log = bool(os.environ.get("GITHUB_ACTIONS")) and not _is_file(sys.stdout)
+    return fenced(text, secrets.token_hex(16)) if is_log else text
+
+
+def _is_file(stream: TextIO) -> bool:
+    return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
 
 
 def print_json(value: object) -> None:

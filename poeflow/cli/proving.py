@@ -1,27 +1,47 @@
-"""Whether flows are proven current by their locks, told on stderr."""
+"""Whether flows are proven current by their locks, told on stderr and in reports for CI."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import click
 
+from poeflow.cli.ci import CiReports
 from poeflow.cli.private import without_keys
+from poeflow.cli.run_options import Chosen
 from poeflow.cli.targets import Target
-from poeflow.errors import StaleError
+from poeflow.errors import StaleError, UsageError
 from poeflow.redact import visible
 from poeflow.report.workflow import inert
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
-from poeflow.wiring.surveying import lock_faults
+from poeflow.wiring.surveying import proof_of
+
+_ASKING: Final = ("refresh", "failed", "force")
+_PARTS: Final = ("only", "until", "first", "key")
 
 
-def prove(found: list[Target], checkups: list[Checkup], given: RunOptions) -> int:
+def check_locked(chosen: Mapping[Path, Sequence[str]], options: Chosen) -> None:
+    """Raise `UsageError` where `--locked` stands beside what it cannot be together with."""
+    given: Mapping[str, object] = {**options}
+    for name in _ASKING:
+        if given[name]:
+            hint = "--locked sends and writes nothing: give one of them"
+            raise UsageError(f"--locked and --{name} are two things", hint=hint)
+    if any(chosen.values()) or any(given[name] for name in _PARTS):
+        hint = "poeflow plan FLOW says how each step stands"
+        raise UsageError("--locked proves whole flows, not parts of them", hint=hint)
+
+
+def prove(found: list[Target], checkups: list[Checkup], given: RunOptions, ci: CiReports) -> int:
     """Print what keeps flows from being proven current, and return the exit code."""
     code = 0
     safe = without_keys()
     for target, checked in zip(found, checkups, strict=True):
-        faults = lock_faults(checked, given)
-        for fault in faults:
-            click.echo(inert(visible(safe(f"{target.shown}: {fault}"))), err=True)
-        if faults:
+        proof = proof_of(checked, given)
+        ci.stand(checked, proof)
+        for line in proof.against or ["current"]:
+            click.echo(inert(visible(safe(f"{target.shown}: {line}"))), err=True)
+        if proof.against:
             code = StaleError.exit_code
-        else:
-            click.echo(inert(visible(f"{target.shown}: current")), err=True)
     return code

@@ -3,12 +3,11 @@
 import contextlib
 import json
 import os
-import secrets
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Literal, TextIO
 
+from poeflow.cli.printing import fenced_in_log
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
 from poeflow.engine.run import Outcome
@@ -16,7 +15,7 @@ from poeflow.redact import visible
 from poeflow.report.jsonl import JsonLines
 from poeflow.report.lasting import Lasting
 from poeflow.report.plain import PlainReport
-from poeflow.report.workflow import fenced, inert_json
+from poeflow.report.workflow import inert_json
 
 Output = Literal["text", "json", "jsonl", "github"]
 
@@ -69,21 +68,8 @@ def print_results(outcomes: Mapping[str, Outcome], output: Output) -> None:
 
 def _text(value: Json | dict[str, Json]) -> str:
     if isinstance(value, str):
-        return _fenced(value)
+        return fenced_in_log(value)
     return inert_json(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _fenced(text: str) -> str:
-    """Keep GitHub's runner from reading commands in a text that is printed into its log.
-
-    Only a text that holds some is fenced, and never in a file: results are read by programs.
-    """
-    is_log = bool(os.environ.get("GITHUB_ACTIONS")) and not _is_file(sys.stdout)
-    return fenced(text, secrets.token_hex(16)) if is_log else text
-
-
-def _is_file(stream: TextIO) -> bool:
-    return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
 
 
 def _write(text: str) -> None:

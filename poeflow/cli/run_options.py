@@ -63,6 +63,17 @@ def shared_options(command: Callable[P, T]) -> Callable[P, T]:
     return command
 
 
+def part_options(command: Callable[P, T]) -> Callable[P, T]:
+    """Give a command the options that choose instances of loops."""
+    for option in reversed(_PART):
+        command = option(command)
+    return command
+
+
+_PART: Final = (
+    click.option("--first", type=click.IntRange(1), metavar="N", help="Of each loop, the first N."),
+    click.option("--key", metavar="GLOB", help="Of each loop, the instances whose key matches."),
+)
 _OPTIONS: Final = (
     click.option(
         "--input",
@@ -90,8 +101,7 @@ _OPTIONS: Final = (
         "--only", is_flag=True, help="Run the steps named, on what the others gave before."
     ),
     click.option("--until", is_flag=True, help="Run the steps named and all they need."),
-    click.option("--first", type=click.IntRange(1), metavar="N", help="Of each loop, the first N."),
-    click.option("--key", metavar="GLOB", help="Of each loop, the instances whose key matches."),
+    *_PART,
     click.option("--force", is_flag=True, help="Replace output files that were edited."),
     click.option(
         "--prune-outputs", is_flag=True, help="Remove output files that no step writes any more."

@@ -1,20 +1,21 @@
 """From what was typed (files, folders, globs) to the flows that are meant."""
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from poeflow.errors import UsageError
-from poeflow.facts import instance_id
+from poeflow.facts import as_written, instance_id, key_of, named, step_of
 from poeflow.files import Project
 from poeflow.private_files import Access
-from poeflow.spec.hints import did_you_mean
+from poeflow.spec.hints import did_you_mean, one_of
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _FIRST_BYTES: Final = 65_536
+_SHOWN: Final = 5
 NO_ACCESS: Final = Access()
 """Nothing that is private may be read."""
 
@@ -53,10 +54,34 @@ def selections(arguments: Iterable[str]) -> dict[Path, tuple[str, ...]]:
 def _selected(argument: str) -> tuple[Path, str]:
     """Return the flow and the step of `FLOW[:STEP[@KEY]]`; the step is empty for all."""
     path = Path(argument)
-    if path.exists() or ":" not in argument:
+    colons = [at for at, letter in enumerate(argument) if letter == ":"]
+    if path.exists() or not colons:
         return path, ""
-    flow, _, step = argument.rpartition(":")
-    return (Path(flow), step) if Path(flow).exists() else (path, "")
+    flows = (argument[:at] for at in colons)
+    flow = next((flow for flow in flows if Path(flow).is_file()), argument[: colons[0]])
+    return Path(flow), argument[len(flow) + 1 :]
+
+
+def instance_among(written: str, known: Collection[str]) -> str:
+    """Return the id of an instance that is written `STEP@KEY`, or as it is printed.
+
+    Raises `UsageError` where it is not among those `known`.
+    """
+    name = named(written, known)
+    if name not in known:
+        message = f'there is no instance "{written}"'
+        raise UsageError(message, hint=named_instead(name, known))
+    return name
+
+
+def named_instead(name: str, known: Collection[str]) -> str:
+    """Say what could be meant by the id of an instance that is not there."""
+    step = step_of(name)
+    alike = (one for one in known if step_of(one) == step)
+    keyed = sorted(as_written(one) for one in alike if key_of(one) is not None)
+    if not keyed:
+        return one_of(name, known)
+    return f"it has {', '.join(keyed[:_SHOWN])}{', ...' if len(keyed) > _SHOWN else ''}"
 
 
 def target_of(path: Path, access: Access = NO_ACCESS) -> Target:

@@ -1,7 +1,7 @@
 """A watch session from the command line: its flows, its limits, its keys."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -24,9 +24,12 @@ REQUESTS: Final = 200
 """How many requests a session sends where nobody said how many."""
 
 
-async def session(arguments: Sequence[str], options: Shared, *, views: bool) -> None:
+async def session(
+    arguments: Sequence[str], options: Shared, *, views: bool, cut_short: Callable[[], int]
+) -> None:
     """Watch the flows named until the user quits, with `views` on pages that follow them too.
 
+    `cut_short` gives the exit code of a run that a signal ends.
     Raises `UsageError` or `AccountError`.
     """
     given = _limited(options)
@@ -46,7 +49,7 @@ async def session(arguments: Sequence[str], options: Shared, *, views: bool) -> 
     screen = WatchScreen(Scrubber(*known_keys(environ)))
     budget = shared_budget(targets[0].project, shared_run_options(given, environ))
     work = Work(
-        lambda: replace(shared_run_options(given, environ), told=told),
+        lambda: replace(shared_run_options(given, environ), told=told, cut_short=cut_short),
         budget=budget,
         screen=screen,
         clock=clock,

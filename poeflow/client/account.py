@@ -1,12 +1,13 @@
 """What the neighbouring endpoints answer: models, balance, and what was spent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from poeflow.client.answers import View
 from poeflow.digest import Json
-from poeflow.errors import APIResponseError, UsageError
+from poeflow.errors import APIResponseError, NotFoundError, UsageError
+from poeflow.redact import visible
 
 _LONGEST_PAGE: Final = 100
 
@@ -97,11 +98,29 @@ class PointsPage(View):
         return entries[-1].query_id or None if self.has_more and entries else None
 
 
-def models_from(document: Json) -> tuple[Model, ...]:
+class ModelList(tuple[Model, ...]):
+    """Every bot, in a tuple; `data` is the same, under the name of the OpenAI SDK."""
+
+    __slots__ = ()
+
+    @property
+    def data(self) -> Sequence[Model]:
+        return self
+
+    def named(self, name: str) -> Model:
+        """Return the bot of a name, upper or lower case. Raises `NotFoundError`."""
+        for model in self:
+            if model.id.lower() == name.lower():
+                return model
+        message = f"there is no bot {visible(name)!r} in the list"
+        raise NotFoundError(message, status_code=404, hint="private bots are not listed")
+
+
+def models_from(document: Json) -> ModelList:
     found = _mapping(document).get("data")
     if not isinstance(found, list):
         raise APIResponseError("the list of models has another shape than documented")
-    return tuple(Model(item) for item in found if isinstance(item, dict))
+    return ModelList(Model(item) for item in found if isinstance(item, dict))
 
 
 def balance_from(document: Json) -> Balance:
@@ -112,11 +131,13 @@ def points_from(document: Json) -> PointsPage:
     return PointsPage(_mapping(document))
 
 
-def points_query(limit: int, starting_after: str | None) -> dict[str, str]:
-    if not 1 <= limit <= _LONGEST_PAGE:
+def points_query(limit: object, starting_after: object) -> dict[str, str]:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LONGEST_PAGE:
         raise UsageError(f"limit must be between 1 and {_LONGEST_PAGE}")
     query = {"limit": str(limit)}
     if starting_after is not None:
+        if not isinstance(starting_after, str):
+            raise UsageError("starting_after must be a text, such as a page's next_after")
         query["starting_after"] = starting_after
     return query
 

@@ -10,6 +10,7 @@ from poeflow.client.aio_stream import Lines
 from poeflow.client.answers import Completion
 from poeflow.client.commands import Timeouts
 from poeflow.client.exchange import completed
+from poeflow.client.failures import Server
 from poeflow.client.messages import ChatRequest
 from poeflow.client.options import Options, Validation
 from poeflow.client.progress import Progress
@@ -28,7 +29,7 @@ class AsyncPoeClient:
     `validation` asks the server for `strict` or `legacy` checks (the `poe-feature` header).
     `transport` is one of httpx's or any object with `send` and `aclose`. Plain http beyond
     loopback needs `allow_insecure=True`. One that is `keyless` sends no key: for a server of your
-    own that wants none.
+    own that wants none. `server` is whom hints name; the address says so without.
 
     Close it, or use it in an `async with` statement. Raises `AccountError` without a key
     and `UsageError` where an argument is wrong.
@@ -48,6 +49,7 @@ class AsyncPoeClient:
         allow_insecure: bool = False,
         keyless: bool = False,
         clock: Clock | None = None,
+        server: Server | None = None,
     ) -> None:
         clock = clock or SystemClock()
         options = options_from(
@@ -61,6 +63,7 @@ class AsyncPoeClient:
             requests_per_minute=requests_per_minute,
             validation=validation,
             keyless=keyless,
+            server=server,
         )
         carrier = async_transport_for(transport, proxy=options.proxy, clock=clock)
         slots = asyncio.Semaphore(concurrency) if concurrency else nullcontext()

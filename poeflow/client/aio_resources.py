@@ -6,6 +6,7 @@ from typing import Literal, Unpack, overload
 from poeflow.client.account import (
     Balance,
     Model,
+    ModelList,
     PointsPage,
     balance_from,
     models_from,
@@ -19,6 +20,7 @@ from poeflow.client.kept_models import keep, kept
 from poeflow.client.options import Options
 from poeflow.client.params import AskParams
 from poeflow.digest import Json
+from poeflow.errors import UsageError
 
 
 class Chat:
@@ -72,9 +74,7 @@ class Models:
         self._options = options
         self._lines = lines
 
-    async def list(
-        self, *, max_age: float | None = None, folder: Path | None = None
-    ) -> tuple[Model, ...]:
+    async def list(self, *, max_age: float | None = None, folder: Path | None = None) -> ModelList:
         """Return every public bot.
 
         With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
@@ -90,6 +90,15 @@ class Models:
             if max_age is not None:
                 keep(options.base_url, folder, document, now=clock.now())
         return models_from(document)
+
+    async def retrieve(self, model: str) -> Model:
+        """Return one bot of the list, whose name may be in upper or lower case.
+
+        Raises `NotFoundError` where it is not listed.
+        """
+        if not isinstance(model, str):
+            raise UsageError("model must be a bot's name")
+        return (await self.list()).named(model)
 
 
 class Usage:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from poeflow.client.failures import POE, Server
 from poeflow.client.heads import Head
 from poeflow.client.limits import Pace
 from poeflow.client.progress import Progress
@@ -79,6 +80,7 @@ class Conduct:
 
     clock: Clock
     scrubber: Scrubber
+    server: Server = POE
     pace: Pace = field(default_factory=Pace)
     policy: Policy = field(default_factory=Policy)
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from poeflow.client.wire import Origin
-from poeflow.errors import APIConnectionError
+from poeflow.errors import APIConnectionError, BlockedConnectionError
 
 MAX_IDLE_SECONDS: Final = 60.0
 C = TypeVar("C", bound="Kept")
@@ -28,13 +28,25 @@ _REASONS: Final[tuple[tuple[type[OSError], str, str], ...]] = (
 )
 """The first class that fits says what is told; `OSError` is last and fits all."""
 
+_OTHER_NAME: Final = frozenset({62, 64})
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL"})
+
 
 def connection_error(
     error: OSError, origin: Origin, *, was_sent: bool = False
 ) -> APIConnectionError:
     """Translate what the operating system said; its own text never reaches a user."""
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OTHER_NAME:
+        message = f"the certificate that {origin} shows is for another host"
+        return BlockedConnectionError(message, hint="check the base URL, and who answers there")
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        message = f"{origin} does not speak TLS as expected"
+        return BlockedConnectionError(message, hint="check the port, and http or https")
     for error_class, message, hint in _REASONS:
         if isinstance(error, error_class):
+            if error_class is ssl.SSLCertVerificationError:
+                return BlockedConnectionError(message.format(origin), hint=hint)
             return APIConnectionError(message.format(origin), hint=hint, was_sent=was_sent)
     raise AssertionError("every OSError has a reason")
 

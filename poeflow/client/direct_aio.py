@@ -5,9 +5,10 @@ A cancelled request closes its connection and leaves nothing behind.
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from functools import cached_property
-from typing import Final
+from typing import Final, cast
 
 from poeflow.client.conversation import READ_SIZE, Conversation, LostError, Receive, Write
 from poeflow.client.direct import Shelf, connection_error, lost, tls_context
@@ -35,8 +36,7 @@ class Connection(asyncio.Protocol):
         self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's do not derive from it
 
     def data_received(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -65,9 +65,11 @@ class Connection(asyncio.Protocol):
         """
         if self._transport is None or self._transport.get_extra_info("ssl_object") is not None:
             return
-        with contextlib.suppress(OSError), self._transport.get_extra_info("socket").dup() as left:
-            left.setblocking(False)
-            data = left.recv(READ_SIZE)
+        broken = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            with socket.fromfd(broken.fileno(), broken.family, broken.type) as left:
+                left.setblocking(False)
+                data = left.recv(READ_SIZE)
             if data:
                 self._pieces.append(data)
 
@@ -186,13 +188,23 @@ class AsyncDirectTransport:
 
     async def _open(self, origin: Origin, timeout: float) -> Connection:
         tls = self._tls if origin.scheme == "https" else None
-        delay = None if origin.is_loopback else _HAPPY_EYEBALLS
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(
-                    Connection, origin.host, origin.port, ssl=tls, happy_eyeballs_delay=delay
-                )
+                if origin.is_loopback or not isinstance(loop, asyncio.BaseEventLoop):
+                    # only asyncio's own loops know of happy eyeballs: uvloop's do not
+                    connecting = loop.create_connection(
+                        Connection, origin.host, origin.port, ssl=tls
+                    )
+                else:
+                    connecting = loop.create_connection(
+                        Connection,
+                        origin.host,
+                        origin.port,
+                        ssl=tls,
+                        happy_eyeballs_delay=_HAPPY_EYEBALLS,
+                    )
+                _, connection = await connecting
         except TimeoutError:
             message = f"no connection to {origin} within {timeout:g} s"
             raise APITimeoutError(message, hint="check the network") from None

@@ -6,7 +6,7 @@ went wrong. Retries, pacing, clocks and the reading of answers are decided here.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from poeflow import errors
 from poeflow.client.answers import Completion, CompletionChunk
@@ -15,13 +15,15 @@ from poeflow.client.commands import Call, Conduct, Exchange, Read, Wait
 from poeflow.client.failures import UNREADABLE, request_id_of, status_error
 from poeflow.client.heads import Head
 from poeflow.client.progress import Delta, Retrying
-from poeflow.client.stream import ChunkReader, Unpacking, whole_completion
+from poeflow.client.sse import BOM
+from poeflow.client.stream import ChunkReader, Unpacking, kind_of, whole_completion
 from poeflow.digest import Json, decode_json
 from poeflow.durations import spoken
 
 T = TypeVar("T")
 _ERROR_BODY: Final = 1024 * 1024
 _DRAIN: Final = 0.5
+_BEGINNING: Final = 1024
 _FAR_AWAY: Final = 7 * 86_400.0
 
 
@@ -46,12 +48,15 @@ class Opened:
     def __init__(self, attempt: Attempt, head: Head) -> None:
         self.chunks: deque[CompletionChunk] = deque()
         self._attempt = attempt
-        scrubber = attempt.conduct.scrubber
-        self.request_id = request_id_of(head.headers, scrubber)
-        encoding = head.headers.get("content-encoding", "")
-        self._is_stream = "text/event-stream" in head.headers.get("content-type", "")
-        self._encoding = encoding
-        self._reader = ChunkReader(encoding=encoding, request_id=self.request_id, scrubber=scrubber)
+        conduct = attempt.conduct
+        self.request_id = request_id_of(head.headers, conduct.scrubber)
+        self._content_type = head.headers.get("content-type", "")
+        self._unpacking = Unpacking(head.headers.get("content-encoding", ""))
+        self._kind: Literal["stream", "whole"] | None = None
+        self._waiting = b""
+        self._reader = ChunkReader(
+            request_id=self.request_id, scrubber=conduct.scrubber, server=conduct.server
+        )
         self._whole: Completion | None = None
 
     @property
@@ -64,18 +69,33 @@ class Opened:
 
     def more(self) -> Exchange[None]:
         """Read until there is another chunk, or all is read."""
+        if self._kind is None:
+            yield from self._begin()
         if not self.is_finished:
-            yield from self._read_chunks() if self._is_stream else self._read_whole()
+            yield from self._read_chunks() if self._kind == "stream" else self._read_whole()
         if self.is_finished and not self.chunks:
             yield from _drain()
 
+    def _begin(self) -> Exchange[None]:
+        """Read until the body's beginning tells what it is."""
+        while self._kind is None:
+            data = yield from self._next()
+            self._waiting += self._unpacking.feed(data) if data else b""
+            self._kind = kind_of(self._waiting, self._content_type)
+            if not data or len(self._waiting) > _BEGINNING:
+                is_named = "event-stream" in self._content_type.lower()
+                self._kind = self._kind or ("stream" if is_named else "whole")
+
     def _read_chunks(self) -> Exchange[None]:
         while not self.chunks and not self.is_finished:
-            data = yield from self._next()
-            if not data:
-                self._reader.end()
-                return
-            self.chunks.extend(self._reader.feed(data))
+            unpacked, self._waiting = self._waiting, b""
+            if not unpacked:
+                data = yield from self._next()
+                if not data:
+                    self.chunks.extend(self._reader.end())
+                    return
+                unpacked = self._unpacking.feed(data)
+            self.chunks.extend(self._reader.feed(unpacked))
             if self.chunks:
                 self._attempt.progressed()
 
@@ -94,9 +114,14 @@ class Opened:
 
     def _read_whole(self) -> Exchange[None]:
         """Take the answer of a server that does not stream, as one chunk."""
-        content = yield from _content(self._attempt, self._encoding)
-        scrubber = self._attempt.conduct.scrubber
-        whole = whole_completion(content, request_id=self.request_id, scrubber=scrubber)
+        rest = yield from _content(self._attempt, self._unpacking)
+        whole = whole_completion(
+            self._waiting + rest,
+            request_id=self.request_id,
+            scrubber=self._attempt.conduct.scrubber,
+            server=self._attempt.conduct.server,
+            content_type=self._content_type,
+        )
         choices: list[Json] = [
             {"index": c.index, "delta": dict(c.message.raw), "finish_reason": c.finish_reason}
             for c in whole.choices
@@ -121,7 +146,7 @@ def _attempts(
             head = yield from attempt.send()
             now, longest = conduct.clock.monotonic(), conduct.policy.max_wait
             conduct.pace.learn(head.headers, now, longest=longest)
-            if head.status != 200:
+            if not 200 <= head.status < 300:
                 yield from _refuse(attempt, head)
             return (yield from consume(attempt, head))
         except errors.APIError as error:
@@ -141,10 +166,15 @@ def _attempts(
 
 def _completion(attempt: Attempt, head: Head) -> Exchange[Completion]:
     if not attempt.call.streams:
-        content = yield from _content(attempt, head.headers.get("content-encoding", ""))
-        scrubber = attempt.conduct.scrubber
-        request_id = request_id_of(head.headers, scrubber)
-        return whole_completion(content, request_id=request_id, scrubber=scrubber)
+        content = yield from _content(attempt, _unpacking_of(head))
+        conduct = attempt.conduct
+        return whole_completion(
+            content,
+            request_id=request_id_of(head.headers, conduct.scrubber),
+            scrubber=conduct.scrubber,
+            server=conduct.server,
+            content_type=head.headers.get("content-type", ""),
+        )
     stream = Opened(attempt, head)
     yield from stream.more()
     while stream.chunks:
@@ -161,9 +191,9 @@ def _first_chunk(attempt: Attempt, head: Head) -> Exchange[Opened]:
 
 
 def _document(attempt: Attempt, head: Head) -> Exchange[Json]:
-    content = yield from _content(attempt, head.headers.get("content-encoding", ""))
+    content = yield from _content(attempt, _unpacking_of(head))
     try:
-        return decode_json(content)
+        return decode_json(content.removeprefix(BOM))
     except UNREADABLE:
         request_id = request_id_of(head.headers, attempt.conduct.scrubber)
         message = "the server answered with something that is not JSON"
@@ -180,11 +210,17 @@ def _refuse(attempt: Attempt, head: Head) -> Exchange[None]:
         pass  # the status says enough, whatever became of the body
     now = attempt.conduct.clock.now()
     scrubber = attempt.conduct.scrubber
-    raise status_error(head.status, head.headers, content, scrubber=scrubber, now=now)
+    server = attempt.conduct.server
+    raise status_error(
+        head.status, head.headers, content, scrubber=scrubber, now=now, server=server
+    )
 
 
-def _content(attempt: Attempt, encoding: str) -> Exchange[bytes]:
-    unpacking = Unpacking(encoding)
+def _unpacking_of(head: Head) -> Unpacking:
+    return Unpacking(head.headers.get("content-encoding", ""))
+
+
+def _content(attempt: Attempt, unpacking: Unpacking) -> Exchange[bytes]:
     pieces: list[bytes] = []
     while data := (yield from attempt.read()):
         pieces.append(unpacking.feed(data))

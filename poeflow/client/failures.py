@@ -1,15 +1,17 @@
 """The one border where what the server refused becomes an error of ours.
 
-Three documented body shapes, web pages and empty bodies all end here; nothing of them is printed
-before the key and control characters are taken out.
+Every shape servers are known to give their reasons in, plain text, web pages and empty bodies all
+end here; nothing of them is printed before the key and control characters are taken out.
 """
 
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from poeflow import errors
 from poeflow.digest import Json, decode_json, encode_json
@@ -48,13 +50,22 @@ STATUS_OF_TYPE: Final[Mapping[str, int]] = {
 }
 """What the type of an error inside an answer stands for, where it brings no status."""
 
-_HINTS: Final[Mapping[int, str]] = {
-    401: "check POE_API_KEY; keys are at https://poe.com/api_key",
-    402: "add points at https://poe.com/settings, or use a cheaper model",
-    404: "check the model's name; private bots are not supported",
-    413: "shorten the prompt or attach less",
-    529: "the service is busy; try again later",
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Whom hints speak of.
+
+    `name` is what the user calls it, `variable` where its key is read from, empty where that is
+    not known; `is_poe` where Poe's own pages help; `base_url` is its address.
+    """
+
+    name: str = "Poe"
+    variable: str = "POE_API_KEY"
+    is_poe: bool = True
+    base_url: str = ""
+
+
+POE: Final = Server()
 _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "invalid_api_key": 401,
     "insufficient_points": 402,
@@ -64,22 +75,59 @@ _STATUS_OF_CODE: Final[Mapping[str, int]] = {
 UNREADABLE: Final = (ValueError, RecursionError)
 """What decoding JSON from outside raises; nesting without end is one of its tricks."""
 
+_STATUS_KEYS: Final = ("code", "status", "status_code", "error_code")
+_REASON_KEYS: Final = (
+    *("message", "msg", "detail", "error", "errors", "reason", "title", "description"),
+    *("error_description", "error_message", "error_msg", "errorMessage", "Message", "text"),
+    *("fault", "faultstring", "err", "innererror", "response"),
+)
+"""Where a reason stands, the most telling first."""
+_MOST_REASONS: Final = 3
+_BAD_REQUEST: Final = frozenset({400, 422})
+_MONEY: Final = re.compile(
+    r"insufficient_(?:\w+_)?(?:quota|credits?|balance|funds?|points?)(?:_error)?"
+    r"|(?:exceeded_current|out_of|no)_(?:quota|credits?)(?:_error)?|payment_required(?:_error)?"
+    r"|(?:low|credit|account|negative)_balance(?:_\w+)?|(?:\w+_)?(?:billing|credits?)(?:_\w+)?"
+)
+_UNKNOWN_NAMES: Final = re.compile(
+    r"(?:invalid|unknown|unsupported|no_such)_model|model_(?:not|does_not|is_not|invalid|unknown)"
+)
+_UNKNOWN_TEXT: Final = re.compile(
+    r"(?i:invalid model|unknown model|no such model|unsupported model"
+    r"|model\b.{0,200}\b(?:not found|not exist|not supported|not a valid|unknown|invalid))"
+)
+_TOO_SMALL_NAMES: Final = re.compile(r"context_(?:length|window|size)|string_above_max_length")
+_TOO_SMALL_TEXT: Final = re.compile(
+    r"(?i:context ?(?:window|length|size)|prompt is too long|too many (?:input )?tokens)"
+)
+_MAY_BE_THE_MODEL: Final = (
+    errors.BadRequestError,
+    errors.UnprocessableEntityError,
+    errors.NotFoundError,
+)
+_VERSION: Final = re.compile(r"/v[0-9]")
+_THREE_DIGITS: Final = re.compile(r"[0-9]{3}")
+_BOM: Final = b"\xef\xbb\xbf"
 _LONGEST: Final = 400
 _SPACE: Final = re.compile(r"\s+")
 
 
 def status_error(
-    status: int, headers: Mapping[str, str], content: bytes, *, scrubber: Scrubber, now: float
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    *,
+    scrubber: Scrubber,
+    now: float,
+    server: Server = POE,
 ) -> errors.APIStatusError:
     """Return the error a refused request stands for. `now` is seconds since 1970 (for dates)."""
     body = _body(content, scrubber)
     told = _told(body)
-    text = told.get("message") or told.get("text")
+    text = reason_in(body)
     if 300 <= status <= 399:
         text = "the server redirects elsewhere, which is never followed; check the base URL"
-    if not isinstance(text, str) or not text.strip():
-        text = _without_body(content)
-    error = _error(status, told, text, scrubber)
+    error = _error(status, told, text or _without_reason(content), scrubber, server)
     error.body = body
     error.request_id = request_id_of(headers, scrubber)
     error.retry_after = retry_after(headers, now=now)
@@ -87,31 +135,53 @@ def status_error(
     return error
 
 
+def holds_error(document: Json) -> bool:
+    """Whether a document of status 200 reports an error in place of an answer."""
+    if not isinstance(document, dict):
+        return False
+    kinds = [str(document.get(key)).lower() for key in ("object", "type")]
+    if document.get("error") or any(kind.endswith("error") for kind in kinds):
+        return True
+    if document.get("choices") is not None or document.get("usage") is not None:
+        return False
+    is_told = isinstance(document.get("message"), str) and any(map(document.get, _STATUS_KEYS))
+    return bool(is_told or document.get("detail") or document.get("errors"))
+
+
 def error_inside(
-    event: Json, *, request_id: str | None, scrubber: Scrubber
-) -> errors.APIStatusError | errors.APIResponseError:
+    event: Json, *, request_id: str | None, scrubber: Scrubber, server: Server = POE
+) -> errors.APIStatusError:
     """Return the error that came inside an answer of status 200, by its code or type."""
     event = _body(encode_json(event), scrubber)
     told = _told(event)
-    text = told.get("message") or told.get("text")
-    if not isinstance(text, str) or not text.strip():
-        text = "the server reported an error without a message"
-    status = told.get("code")
-    if not isinstance(status, int) or not 400 <= status <= 599:
+    text = reason_in(event) or "the server reported an error without a message"
+    status = next(filter(None, (_status_in(told.get(key)) for key in _STATUS_KEYS)), 0)
+    if not status:
         named, kind = str(told.get("code")), str(told.get("type"))
         status = _STATUS_OF_CODE.get(named) or STATUS_OF_TYPE.get(kind, 0)
     if not status:
         status = 500 if told.get("allow_retry", True) is not False else 400
-    error = _error(status, told, text, scrubber)
+    error = _error(status, told, text, scrubber, server)
     error.body = event
     error.request_id = request_id
     error.may_retry = told.get("allow_retry") is not False
     return error
 
 
+def wants_other_model(error: errors.APIStatusError) -> bool:
+    """Whether a request was refused only because of its model: not known, or too small for it.
+
+    Some gateways say so with the status of any bad request.
+    """
+    return error.status_code in _BAD_REQUEST and bool(
+        _model_fault(error.code, error.type, error.message)
+    )
+
+
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Return the seconds a server asks to wait: `retry-after-ms`, seconds, or an HTTP date.
 
+    A date is compared with the server's own, where it sends one: this machine's clock may be wrong.
     None where it asks for nothing sensible: zero, negative, not a number, a broken date.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
@@ -121,11 +191,15 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     seconds = _number(written)
     if seconds is not None:
         return _sensible(seconds)
-    if not written:
-        return None
+    moment, then = _moment(written), _moment(headers.get("date"))
+    return None if moment is None else _sensible(moment - (now if then is None else then))
+
+
+def _moment(written: str | None) -> float | None:
+    """Return an HTTP date as seconds since 1970."""
     try:
-        moment = parsedate_to_datetime(written)
-        return _sensible(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now)
+        moment = parsedate_to_datetime(written or "")
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
@@ -143,49 +217,156 @@ def request_id_of(headers: Mapping[str, str], scrubber: Scrubber) -> str | None:
 
 
 def _body(content: bytes, scrubber: Scrubber) -> Json:
-    """Return the JSON of a body without the key, None where it is not JSON."""
+    """Return a body without the key: its JSON, its text where it is none, None for a web page."""
     try:
-        plain = encode_json(decode_json(content)).decode()  # the key has one spelling in it now
-        return decode_json(scrubber.scrub(plain).encode())
-    except UNREADABLE:
+        document = content.removeprefix(_BOM).strip().removeprefix(b"data:")
+        plain = encode_json(decode_json(document)).decode()
+        return decode_json(scrubber.scrub(plain).encode())  # the key has one spelling in it now
+    except RecursionError:
         return None
+    except ValueError:
+        return _plain_text(content, scrubber)
+
+
+def _plain_text(content: bytes, scrubber: Scrubber) -> str | None:
+    try:
+        text = content.removeprefix(_BOM).decode().strip()
+    except UnicodeDecodeError:
+        return None
+    return scrubber.scrub(text) if text and not _is_page(text) else None
 
 
 def _error(
-    status: int, told: Mapping[str, Json], text: str, scrubber: Scrubber
+    status: int, told: Mapping[str, Json], text: str, scrubber: Scrubber, server: Server
 ) -> errors.APIStatusError:
-    kind = told.get("type")
-    code = told.get("code")
+    kind, code, param = told.get("type"), told.get("code"), told.get("param")
     error_class = BY_STATUS.get(status)
     if error_class is None:
         error_class = errors.InternalServerError if status >= 500 else errors.APIStatusError
     if status == 403 and kind == "moderation_error":
         error_class = errors.ModerationError
+    if _is_about_money(kind) or _is_about_money(code):
+        error_class = errors.InsufficientCreditsError
     return error_class(
         f"{shown(text, scrubber)} ({status})",
         status_code=status,
-        hint=_HINTS.get(status, ""),
+        hint=_hint(error_class, text, told, server),
         code=code if isinstance(code, str | int) else None,
         type=kind if isinstance(kind, str) else None,
+        param=param if isinstance(param, str) else None,
     )
+
+
+def _hint(
+    error_class: type[errors.APIStatusError], text: str, told: Mapping[str, Json], server: Server
+) -> str:
+    """Return what to do about a refusal; it names the server that refused, and its key."""
+    fault = None
+    if issubclass(error_class, _MAY_BE_THE_MODEL):
+        fault = _model_fault(told.get("code"), told.get("type"), text)
+    if issubclass(error_class, errors.AuthenticationError):
+        key = f"check {server.variable}" if server.variable else "check the key"
+        of = "; keys are at https://poe.com/api_key" if server.is_poe else ""
+        return key + (of or f", the key of {server.name}")
+    if issubclass(error_class, errors.InsufficientCreditsError):
+        if server.is_poe:
+            return "add points at https://poe.com/settings, or use a cheaper model"
+        return f"add credit to the account at {server.name}, or use a cheaper model"
+    if issubclass(error_class, errors.NotFoundError):
+        path = urlsplit(server.base_url).path
+        if "/chat/" in path or (server.base_url and not fault and not _VERSION.search(path)):
+            return f"check the base URL {server.base_url}: most end in /v1, none in the endpoint"
+    if fault == "unknown" or issubclass(error_class, errors.NotFoundError):
+        if server.is_poe:
+            return "check the model's name; private bots are not supported"
+        return f"check the model's name; {server.name} does not know it"
+    if fault == "small" or issubclass(error_class, errors.RequestTooLargeError):
+        return "shorten the prompt or attach less"
+    return "the service is busy; try again later" if error_class is errors.OverloadedError else ""
+
+
+def _model_fault(code: Json, kind: Json, text: str) -> Literal["unknown", "small"] | None:
+    names = f"{_words(code)} {_words(kind)}"
+    if _TOO_SMALL_NAMES.search(names) or _TOO_SMALL_TEXT.search(text):
+        return "small"
+    return "unknown" if _UNKNOWN_NAMES.search(names) or _UNKNOWN_TEXT.search(text) else None
+
+
+def _is_about_money(name: Json) -> bool:
+    """Whether the type or code of an error says that the account is empty, or not paid for."""
+    return bool(_MONEY.fullmatch(_words(name)))
+
+
+def _words(name: Json) -> str:
+    """Return a type or code in lower case, its words joined by `_`."""
+    if not isinstance(name, str):
+        return ""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:200]).lower())
 
 
 def _told(body: Json) -> Mapping[str, Json]:
     """Return the object that describes the error, whatever shape it came in."""
+    if isinstance(body, list):
+        return _told(body[0]) if body else {}
     if not isinstance(body, dict):
         return {}
-    inner = body.get("error")
-    if isinstance(inner, dict):
-        return inner
-    if isinstance(inner, str):
-        return {"message": inner, **{k: v for k, v in body.items() if k != "error"}}
+    for key in ("error", "detail", "errors"):
+        inner = body.get(key)
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        if isinstance(inner, dict):
+            return {**{k: v for k, v in body.items() if k != key}, **inner}
     return body
 
 
-def _without_body(content: bytes) -> str:
-    if content.lstrip()[:1] == b"<":
+def reason_in(body: Json, deepest: int = 4) -> str:
+    """Return what a server says went wrong, empty where it says nothing.
+
+    Looks where the OpenAI, FastAPI, problem+json and other shapes have it.
+    """
+    if isinstance(body, str):
+        return body.strip()
+    if deepest == 0:
+        return ""
+    if isinstance(body, list):
+        found = [reason_in(one, deepest - 1) for one in body[:_MOST_REASONS]]
+        return "; ".join(filter(None, found))
+    if not isinstance(body, dict):
+        return ""
+    reasons = (reason_in(body[key], deepest - 1) for key in _REASON_KEYS if body.get(key))
+    reason = next(filter(None, reasons), "")
+    beside = body.get("metadata")
+    if reason and isinstance(beside, dict) and (raw := _raw_reason(beside.get("raw"))):
+        reason = f"{reason}: {raw}"  # what a router's provider said
+    place = body.get("loc")
+    if reason and isinstance(place, list):
+        return f"{'.'.join(map(str, place))}: {reason}"
+    return reason
+
+
+def _raw_reason(raw: Json) -> str:
+    """Return the reason in what a router passes on, JSON as a text or any other."""
+    try:
+        return reason_in(
+            decode_json(raw.encode("utf-8", "replace")) if isinstance(raw, str) else raw
+        )
+    except UNREADABLE:
+        return raw if isinstance(raw, str) else ""
+
+
+def _without_reason(content: bytes) -> str:
+    if _is_page(content.decode("utf-8", "replace").lstrip()):
         return "the server answered with a web page"
     return "the server gave no reason"
+
+
+def _is_page(text: str) -> bool:
+    return text.startswith("<")
+
+
+def _status_in(value: Json) -> int:
+    number = int(value) if isinstance(value, str) and _THREE_DIGITS.fullmatch(value) else value
+    return number if isinstance(number, int) and 400 <= number <= 599 else 0
 
 
 def _number(text: str | None) -> float | None:

@@ -3,12 +3,23 @@
 from collections.abc import Mapping
 from typing import Final
 
-from poeflow.client.answers import Completion
-from poeflow.digest import Json
-from poeflow.errors import APIResponseError
+from poeflow.client.answers import (
+    Completion,
+    arguments_in,
+    delta_in,
+    reasoning_in,
+    refusal_in,
+    text_in,
+    whole_number,
+)
+from poeflow.digest import Json, decode_json, with_whole_characters
+from poeflow.errors import AnswerTooLargeError
 
 MAX_TEXT: Final = 32 * 1024 * 1024
-_WHOLE_KEYS: Final = frozenset({"role", "content", "reasoning", "reasoning_content", "tool_calls"})
+_WHOLE_KEYS: Final = frozenset(
+    {"role", "content", "reasoning", "reasoning_content", "thinking", "refusal", "tool_calls"}
+)
+_PLACED_KEYS: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
 
 
 class Folder:
@@ -24,19 +35,20 @@ class Folder:
     def add(self, raw: Mapping[str, Json]) -> None:
         """Take one chunk in. Raises `APIResponseError` where the text grows past its limit."""
         for key, value in raw.items():
-            if key not in ("choices", "object") and value is not None:
+            if key not in ("choices", "object") and value is not None and value != {}:
                 self._head[key] = value
         choices = raw.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
-                index = choice.get("index")
-                key_of = index if isinstance(index, int) else 0
+                key_of = whole_number(choice.get("index")) or 0
                 folded = self._choices.get(key_of)
                 if folded is None:
                     folded = self._choices[key_of] = _FoldedChoice()
                 self._size += folded.add(choice)
+                if choice.get("usage"):  # some servers count there
+                    self._head["usage"] = choice["usage"]
         if self._size > self._max_text:
-            raise APIResponseError(
+            raise AnswerTooLargeError(
                 f"the answer's text is longer than {self._max_text} characters",
                 request_id=self._request_id,
             )
@@ -46,17 +58,37 @@ class Folder:
         return not self._head and not self._choices
 
     @property
+    def has_choices(self) -> bool:
+        return bool(self._choices)
+
+    @property
     def has_finish_reason(self) -> bool:
         return any(choice.finish_reason for choice in self._choices.values())
 
     def completion(self) -> Completion:
         """Return what has arrived so far, in the shape of an unstreamed answer."""
         raw: dict[str, Json] = {"object": "chat.completion", **self._head}
-        raw["choices"] = [
-            {"index": index, "message": choice.message(), "finish_reason": choice.finish_reason}
-            for index, choice in sorted(self._choices.items())
-        ]
-        return Completion(raw, request_id=self._request_id)
+        raw["choices"] = [choice.whole(index) for index, choice in sorted(self._choices.items())]
+        whole = with_whole_characters(raw)
+        return Completion(whole if isinstance(whole, dict) else raw, request_id=self._request_id)
+
+
+class Halves:
+    """Text in pieces, of which none ends in half a character: the half waits for the next."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def whole(self, piece: str) -> str:
+        """Return a piece with what waited in front, and without what has to wait."""
+        text = self._half + piece
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return str(with_whole_characters(text[: len(text) - len(self._half)]))
+
+    def rest(self) -> str:
+        """Return U+FFFD where a half waited in vain."""
+        half, self._half = self._half, ""
+        return str(with_whole_characters(half))
 
 
 class _FoldedChoice:
@@ -65,97 +97,193 @@ class _FoldedChoice:
         self._role = "assistant"
         self._content: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: dict[int, _FoldedCall] = {}
+        self._refusal: list[str] = []
+        self._calls = _FoldedCalls()
         self._extra: dict[str, Json] = {}
+        self._beside: dict[str, Json] = {}
+        self._logprobs: dict[str, Json] = {}
 
     def add(self, choice: Mapping[str, Json]) -> int:
         """Take a piece in and return how much text it held."""
-        delta = choice.get("delta")
-        size = self._add_delta(delta) if isinstance(delta, dict) else 0
+        is_again = self._has_begun and not choice.get("delta") and choice.get("message")
+        size = 0 if is_again else self._add_delta(delta_in(choice))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
+        self._add_beside(choice)
         return size
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether something came in pieces: a whole message after them would say it again."""
+        return bool(self._content or self._reasoning or self._refusal or self._calls.in_order)
 
     def _add_delta(self, delta: Mapping[str, Json]) -> int:
         size = 0
         piece = delta.get("content")
-        if isinstance(piece, str) and piece:
+        if isinstance(piece, str) and piece and len(delta) == 1:
             self._content.append(piece)
-            size += len(piece)
-            if len(delta) == 1:
-                return size
-        piece = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(piece, str) and piece:
-            self._reasoning.append(piece)
-            size += len(piece)
+            return len(piece)
+        for pieces, found in (
+            (self._content, text_in(piece)),
+            (self._reasoning, reasoning_in(delta)),
+            (self._refusal, refusal_in(delta)),
+        ):
+            if found:
+                pieces.append(found)
+                size += len(found)
         role = delta.get("role")
         if isinstance(role, str) and role:
             self._role = role
         for key, value in delta.items():
             if key not in _WHOLE_KEYS and value is not None:
-                self._extra[key] = value
-        return size + self._add_calls(delta.get("tool_calls"))
+                _add_to(self._extra, key, value)
+        return size + self._calls.add(delta.get("tool_calls"))
 
-    def _add_calls(self, pieces: Json) -> int:
-        size = 0
-        for piece in pieces if isinstance(pieces, list) else ():
-            if isinstance(piece, dict):
-                index = piece.get("index")
-                key = index if isinstance(index, int) else self._index_of(piece)
-                size += self._calls.setdefault(key, _FoldedCall()).add(piece)
-        return size
+    def _add_beside(self, choice: Mapping[str, Json]) -> None:
+        """Keep what stands beside the delta: the last of each, of the tokens' odds all."""
+        for key, value in choice.items():
+            if key not in _PLACED_KEYS and value is not None:
+                self._beside[key] = value
+        odds = choice.get("logprobs")
+        for key, value in odds.items() if isinstance(odds, dict) else ():
+            if value is not None:
+                _add_to(self._logprobs, key, value)
 
-    def _index_of(self, piece: Mapping[str, Json]) -> int:
-        """Place a fragment without an index: with its id, else with the last call."""
-        last = max(self._calls, default=-1)
-        if not piece.get("id"):
-            return max(last, 0)
-        for index, call in self._calls.items():
-            if call.id == piece["id"]:
-                return index
-        return last + 1
-
-    def message(self) -> dict[str, Json]:
+    def whole(self, index: int) -> dict[str, Json]:
+        """Return the choice as an unstreamed answer has it."""
         message: dict[str, Json] = {"role": self._role, "content": "".join(self._content)}
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)
-        if self._calls:
-            message["tool_calls"] = [call.whole() for _, call in sorted(self._calls.items())]
-        return {**message, **self._extra}
+        if self._refusal:
+            message["refusal"] = "".join(self._refusal)
+        if self._calls.in_order:
+            message["tool_calls"] = [call.whole() for call in self._calls.in_order]
+        found: dict[str, Json] = {"index": index, "message": {**message, **self._extra}}
+        found["finish_reason"] = self.finish_reason
+        if self._logprobs:
+            found["logprobs"] = self._logprobs
+        return {**found, **self._beside}
+
+
+def _add_to(kept: dict[str, Json], key: str, value: Json) -> None:
+    """Keep a value under its key; lists that come in pieces are joined."""
+    before = kept.get(key)
+    if isinstance(before, list) and isinstance(value, list):
+        before.extend(value)
+    else:
+        kept[key] = list(value) if isinstance(value, list) else value
+
+
+class _FoldedCalls:
+    """The calls of one message, told apart by index, id and name, whichever a server sends."""
+
+    def __init__(self) -> None:
+        self._calls: list[_FoldedCall] = []
+        self._at: dict[int, _FoldedCall] = {}
+        self._by_id: dict[tuple[int, str], _FoldedCall] = {}
+
+    @property
+    def in_order(self) -> "list[_FoldedCall]":
+        return sorted(self._calls, key=lambda call: call.index)
+
+    def add(self, pieces: Json) -> int:
+        size = 0
+        for piece in pieces if isinstance(pieces, list) else ():
+            if isinstance(piece, dict):
+                size += self._call_of(piece).add(piece)
+        return size
+
+    def _call_of(self, piece: Mapping[str, Json]) -> "_FoldedCall":
+        """Return the call a fragment goes on with, a new one where it begins one.
+
+        Some servers number every call 0, or none: then a new id or a new function tells.
+        """
+        index = whole_number(piece.get("index"))
+        if index is None:
+            index = self._index_of(piece)
+        call = self._at.get(index)
+        if call is None or call.is_followed_by(piece):
+            known = self._by_id.get((index, str(piece.get("id") or "")))
+            call = self._at[index] = known or _FoldedCall(index)
+            if known is None:
+                self._calls.append(call)
+        if piece.get("id"):
+            self._by_id[index, str(piece["id"])] = call
+        return call
+
+    def _index_of(self, piece: Mapping[str, Json]) -> int:
+        """Place a fragment without an index: with its id, else with the last call."""
+        last = max(self._at, default=-1)
+        if not piece.get("id"):
+            return max(last, 0)
+        for index, call in self._at.items():
+            if call.id == piece["id"]:
+                return index
+        return last + 1
 
 
 class _FoldedCall:
     """One tool call: names and ids come once, arguments in fragments, unknown keys are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: int) -> None:
+        self.index = index
         self._call: dict[str, Json] = {}
         self._function: dict[str, Json] = {"name": ""}
         self._arguments: list[str] = []
+        self._has_placeholder = False
 
     @property
     def id(self) -> Json:
         return self._call.get("id")
+
+    def is_followed_by(self, piece: Mapping[str, Json]) -> bool:
+        """Whether a fragment in this call's place is of another call.
+
+        Its id is another, or without one its function, or both came whole.
+        """
+        if piece.get("id"):
+            return self.id is not None and piece["id"] != self.id
+        function = piece.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(function, dict) or not name or not self._function["name"]:
+            return False
+        arguments = arguments_in(function.get("arguments"))
+        return name != self._function["name"] or (
+            len(self._arguments) == 1 and _is_object(arguments) and _is_object(self._arguments[0])
+        )
 
     def add(self, piece: Mapping[str, Json]) -> int:
         size = 0
         for key, value in piece.items():
             if key == "function" and isinstance(value, dict):
                 size += self._add_function(value)
-            elif key not in ("index", "function") and value is not None:
+            elif key not in ("index", "function") and value is not None and (value or key != "id"):
                 self._call[key] = value
         return size
 
     def _add_function(self, piece: Mapping[str, Json]) -> int:
         size = 0
         for key, value in piece.items():
-            if key == "arguments" and isinstance(value, str):
-                self._arguments.append(value)
-                size += len(value)
-            elif key != "arguments" and value:
+            if key == "arguments":
+                if value == {}:  # all there is, or what some servers send before the fragments
+                    self._has_placeholder = True
+                elif text := arguments_in(value):
+                    self._arguments.append(text)
+                    size += len(text)
+            elif value:
                 self._function[key] = value
         return size
 
     def whole(self) -> dict[str, Json]:
-        function = {**self._function, "arguments": "".join(self._arguments)}
+        arguments = "".join(self._arguments) or ("{}" if self._has_placeholder else "")
+        function = {**self._function, "arguments": arguments}
         return {"type": "function", **self._call, "function": function}
+
+
+def _is_object(text: str) -> bool:
+    """Whether a call's arguments are all there."""
+    try:
+        return text.startswith("{") and isinstance(decode_json(text.encode()), dict)
+    except (ValueError, RecursionError):
+        return False

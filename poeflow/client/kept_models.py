@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from poeflow.digest import Json, encode_json, sha256_of
-from poeflow.errors import DiskError
+from poeflow.errors import DiskError, UsageError
 from poeflow.files import atomic_write
 
 
@@ -22,7 +22,14 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept(base_url: str, folder: Path | None, *, max_age: float, now: float) -> Json:
-    """Return the document of `base_url` where it is younger than `max_age` seconds, else None."""
+    """Return the document of `base_url` where it is younger than `max_age` seconds, else None.
+
+    Raises `UsageError` where an argument is of the wrong type.
+    """
+    if isinstance(max_age, bool) or not isinstance(max_age, int | float):
+        raise UsageError("max_age must be seconds")
+    if folder is not None and not isinstance(folder, Path):
+        raise UsageError("folder must be a Path")
     try:
         found = msgspec.json.decode(_path(base_url, folder).read_bytes(), type=Kept)
     except (OSError, ValueError):

@@ -32,7 +32,7 @@ class Pace:
                 return wait
             if self._per_minute is None:
                 return 0.0
-            while self._sent and self._sent[0] <= now - _MINUTE:
+            while self._sent and self._sent[0] + _MINUTE - now <= 0:
                 self._sent.popleft()
             if len(self._sent) >= self._per_minute:
                 return self._sent[0] + _MINUTE - now

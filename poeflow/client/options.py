@@ -1,7 +1,7 @@
 """What a client is set up with, and how its calls are made of it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, Literal
 from urllib.parse import urlencode, urlsplit
@@ -23,6 +23,7 @@ _OUR_HEADERS: Final = frozenset(
     | {"transfer-encoding", "upgrade"}
 )
 Validation = Literal["strict", "legacy"]
+_VALIDATIONS: Final = ("strict", "legacy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,12 @@ class Options:
             policy = replace(policy, attempts=at_least_one("attempts", attempts))
         if timeout is not None:
             timeouts = timeouts_from(timeout, timeouts)
+        if headers is not None and not isinstance(headers, Mapping):
+            raise UsageError("headers must be a mapping")
         return replace(
             self,
             conduct=replace(self.conduct, policy=policy, timeouts=timeouts),
-            validation=validation or self.validation,
+            validation=validation_from(validation) or self.validation,
             headers={**self.headers, **(headers or {})},
         )
 
@@ -106,33 +109,49 @@ class Options:
         return WireRequest(
             origin=origin_of(self.base_url),
             target=urlsplit(self.base_url).path + CHAT + _query(query),
-            headers=(("content-type", "application/json"), *self._headers(headers)),
+            headers=self._headers(headers, {"content-type": "application/json"}),
             body=body,
         )
 
-    def _headers(self, given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        headers = {"accept-encoding": "gzip, deflate", "user-agent": "poeflow"}
+    def _headers(
+        self, given: Mapping[str, str], usual: Mapping[str, str] | None = None
+    ) -> tuple[tuple[str, str], ...]:
+        ours = {"accept-encoding": "gzip, deflate", "user-agent": "poeflow"}
+        headers = {**(usual or {}), **ours}
         if self.validation is not None:
             headers["poe-feature"] = f"chat-completions-{self.validation}"
-        for name, value in {**self.headers, **given}.items():
+        for name, value in {**_lower(self.headers), **_lower(given)}.items():
             headers[_header_name(name, value)] = value
         if self.key is not None:
             headers["authorization"] = f"Bearer {self.key.reveal()}"
         return tuple(headers.items())
 
 
-def _header_name(name: str, value: str) -> str:
-    """Return the name in lower case. Raises `UsageError`: a line break would begin a new one."""
-    lower = name.lower()
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers by their names in lower case, so that none is sent twice.
+
+    Raises `UsageError` where a name or value is no text.
+    """
+    given: Iterable[tuple[object, object]] = headers.items()
+    for name, value in given:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise UsageError("headers must be texts, names and values")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _header_name(lower: str, value: str) -> str:
+    """Return the name. Raises `UsageError`: a line break would begin a new one."""
     if lower in _OUR_HEADERS:
         raise UsageError(f"the header {lower} is set by the client")
     if not _HEADER_NAME.fullmatch(lower) or not _HEADER_VALUE.fullmatch(value):
-        shown = visible(name)
+        shown = visible(lower)
         raise UsageError(f"the header {shown} holds what HTTP does not allow", hint="use ASCII")
     return lower
 
 
 def _query(query: Mapping[str, str]) -> str:
+    if not all(isinstance(one, str | int | float) for pair in query.items() for one in pair):
+        raise UsageError("extra_query must hold texts or numbers")
     return f"?{urlencode(query)}" if query else ""
 
 
@@ -141,16 +160,25 @@ def timeouts_from(given: float | Timeouts, otherwise: Timeouts) -> Timeouts:
         for clock in fields(given):
             _positive(f"timeout.{clock.name}", getattr(given, clock.name))
         return given
-    return replace(otherwise, total=_positive("timeout", given), media=given)
+    total = _positive("timeout", given)
+    return replace(otherwise, total=total, media=total)
 
 
-def _positive(name: str, value: float) -> float:
+def _positive(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} must be seconds", hint="or poeflow.Timeouts, for a client")
     if not 0 < value <= _LONGEST_TIMEOUT:
         raise UsageError(f"{name} must be seconds, above 0 and at most {_LONGEST_TIMEOUT}")
     return float(value)
 
 
-def at_least_one(name: str, value: int) -> int:
-    if value < 1:
+def validation_from(given: Validation | None) -> Validation | None:
+    if given is not None and given not in _VALIDATIONS:
+        raise UsageError("validation must be strict or legacy")
+    return given
+
+
+def at_least_one(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be a whole number of at least 1")
     return value

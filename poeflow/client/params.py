@@ -5,18 +5,43 @@ Names and ranges are those of Poe's chat completions page; the bot's own paramet
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import UnionType
 from typing import Final, Literal, Required, TypedDict
 
 import msgspec
 
+from poeflow.client.answers import AnswerMessage
 from poeflow.client.messages import RESERVED
 from poeflow.digest import encode_json
 from poeflow.errors import UsageError
 
 _ROLES: Final = ("system", "user", "assistant", "tool")
-_RANGES: Final = {"temperature": (0, 2), "top_p": (0, 1), "top_logprobs": (0, 20)}
+_RANGES: Final = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_logprobs": (0, 20),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
 _COUNTS: Final = ("max_tokens", "max_completion_tokens")
+_KINDS: Final[Mapping[str, tuple[type | UnionType, str]]] = {
+    "seed": (int, "a whole number"),
+    "parallel_tool_calls": (bool, "True or False"),
+    "logprobs": (bool, "True or False"),
+    "store": (bool, "True or False"),
+    "media": (bool, "True or False"),
+    "reasoning_effort": (str, "a text"),
+    "service_tier": (str, "a text"),
+    "user": (str, "a text"),
+    "stream_options": (Mapping, "a mapping"),
+    "response_format": (Mapping, "a mapping"),
+    "logit_bias": (Mapping, "a mapping"),
+    "metadata": (Mapping, "a mapping"),
+    "extra_headers": (Mapping, "a mapping"),
+    "extra_query": (Mapping, "a mapping"),
+    "tool_choice": (str | Mapping, "a text or a mapping"),
+}
 _MAX_STOPS: Final = 4
 _OURS: Final = frozenset({"extra_body", "extra_headers", "extra_query", "timeout", "media"})
 
@@ -31,18 +56,26 @@ class AskParams(TypedDict, total=False):
     """Keyword arguments of `create`. Values that are None are left out of the request.
 
     `model` is a bot's name, upper or lower case. `messages` are mappings with `role` and
-    `content`. `n` must be 1. `stop` holds up to four texts. `timeout` is in seconds, for each
-    attempt. `media=True` marks an image, video or audio bot: a longer timeout, and the request is
-    not sent again where it may have been billed.
+    `content`, and messages of earlier answers as they are. `n` must be 1. `stop` holds up to four
+    texts. `timeout` is in seconds, for each attempt. `media=True` marks an image, video or audio
+    bot: a longer timeout, and the request is not sent again where it may have been billed.
     """
 
     model: Required[str]
-    messages: Required[Iterable[Mapping[str, object]]]
+    messages: Required[Iterable[Mapping[str, object] | AnswerMessage]]
     max_tokens: int | None
     max_completion_tokens: int | None
     temperature: float | None
     top_p: float | None
-    stop: str | list[str] | None
+    stop: str | Sequence[str] | None
+    seed: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    store: bool | None
+    metadata: Mapping[str, object] | None
+    user: str | None
+    service_tier: str | None
     n: Literal[1] | None
     tools: Iterable[Mapping[str, object]] | None
     tool_choice: str | Mapping[str, object] | None
@@ -78,12 +111,12 @@ def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
     unknown = sorted(given.keys() - AskParams.__annotations__.keys())
     if unknown:
         raise UsageError(f"{unknown[0]} is no parameter of create", hint="pass it in extra_body")
+    _check(given)
     body = {name: value for name, value in given.items() if name not in _OURS}
     body["model"] = _model(given.get("model"))
     body["messages"] = _messages(given.get("messages"))
     if "tools" in body:
         body["tools"] = _listed("tools", body["tools"])
-    _check(body)
     if body.pop("n", 1) != 1:
         raise UsageError("n must be 1", hint="ask several times for several answers")
     extra = given.get("extra_body", {})
@@ -121,6 +154,7 @@ def _messages(messages: object) -> list[object]:
     listed = _listed("messages", messages)
     if not listed:
         raise UsageError("messages must hold at least one message")
+    listed = [one.to_param() if isinstance(one, AnswerMessage) else one for one in listed]
     for index, message in enumerate(listed):
         role = message.get("role") if isinstance(message, Mapping) else None
         if role not in _ROLES:
@@ -137,6 +171,12 @@ def _listed(name: str, value: object) -> list[object]:
 
 
 def _check(body: Mapping[str, object]) -> None:
+    for name, (kind, told) in _KINDS.items():
+        value = body.get(name)
+        if value is not None and (
+            not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+        ):
+            raise UsageError(f"{name} must be {told}")
     for name, (least, most) in _RANGES.items():
         value = body.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -149,7 +189,7 @@ def _check(body: Mapping[str, object]) -> None:
             raise UsageError(f"{name} must be a whole number of at least 1")
     stop = body.get("stop", "")
     stops = [stop] if isinstance(stop, str) else stop
-    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+    if not isinstance(stops, list | tuple) or not all(isinstance(text, str) for text in stops):
         raise UsageError("stop must be a text or a list of texts")
     if len(stops) > _MAX_STOPS:
         raise UsageError(f"stop must hold at most {_MAX_STOPS} texts")

@@ -47,6 +47,12 @@ class Policy:
 
 def _is_worth_it(error: errors.APIError, *, is_media: bool) -> bool:
     match error:
+        case (
+            errors.InsufficientCreditsError()
+            | errors.BlockedConnectionError()
+            | errors.AnswerTooLargeError()
+        ):
+            return False
         case errors.APIStatusError():
             status = error.status_code
             return error.may_retry and (status in _RETRIED_STATUS or status >= 500)

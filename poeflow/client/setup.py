@@ -1,12 +1,14 @@
 """A client is set up: key and base URL from arguments or the environment, everything checked."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from poeflow import settings
 from poeflow.client.commands import Conduct, Timeouts
+from poeflow.client.failures import POE, Server
 from poeflow.client.limits import Pace
-from poeflow.client.options import Options, Validation, at_least_one, timeouts_from
+from poeflow.client.options import Options, Validation, at_least_one, timeouts_from, validation_from
 from poeflow.client.retry import DEFAULT_ATTEMPTS, Policy
 from poeflow.client.wire import origin_of
 from poeflow.clock import Clock
@@ -26,6 +28,7 @@ def options_from(
     requests_per_minute: int | None = None,
     validation: Validation | None = None,
     keyless: bool = False,
+    server: Server | None = None,
 ) -> Options:
     """Return a client's options; key and base URL fall back to the environment.
 
@@ -44,36 +47,43 @@ def options_from(
     conduct = Conduct(
         clock=clock,
         scrubber=Scrubber(*([key] if key is not None else [])),
+        server=_server(server, url, is_given=keyless or api_key is not None),
         pace=Pace(per_minute=requests_per_minute),
         policy=Policy(attempts=at_least_one("attempts", attempts)),
         timeouts=timeouts_from(timeout, Timeouts()) if timeout is not None else Timeouts(),
     )
     settings.check_certificates(environ)
     proxy = settings.proxy_from(environ, url)
-    return Options(key=key, base_url=url, conduct=conduct, validation=validation, proxy=proxy)
+    return Options(
+        key=key, base_url=url, conduct=conduct, validation=validation_from(validation), proxy=proxy
+    )
 
 
-def checked_url(url: str, *, allow_insecure: bool) -> str:
+def _server(named: Server | None, url: str, *, is_given: bool) -> Server:
+    """Return whom hints speak of; where the caller does not say so, Poe or an address."""
+    if named is None and origin_of(url) == origin_of(settings.DEFAULT_BASE_URL):
+        named = POE
+    if named is None:
+        variable = "" if is_given else settings.KEY_VARIABLE
+        named = Server(name=str(origin_of(url)), variable=variable, is_poe=False)
+    return replace(named, base_url=url)
+
+
+def checked_url(url: object, *, allow_insecure: bool) -> str:
     """Return a base URL without its last slash.
 
     Raises `UsageError`, also for plain http: it would show the key to everyone on the way.
     """
-    try:
-        parts, origin = urlsplit(url), origin_of(url)
-    except ValueError:
-        raise UsageError("base_url is not a web address") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            "base_url is not a web address", hint=f"it looks like {settings.DEFAULT_BASE_URL}"
-        )
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise UsageError("base_url may hold no user name, query or fragment")
+    if not isinstance(url, str):
+        raise UsageError("base_url must be a text", hint=f"such as {settings.DEFAULT_BASE_URL}")
+    url = settings.checked_base_url(url, named="base_url")
+    parts, origin = urlsplit(url), origin_of(url)
     if parts.scheme == "http" and not origin.is_loopback and not allow_insecure:
         raise UsageError(
             f"base_url {origin} is not encrypted",
             hint="use https, or pass allow_insecure=True where the network is yours",
         )
-    return url.rstrip("/")
+    return url
 
 
 def _key(given: str | Secret | None, environ: Mapping[str, str]) -> Secret:
@@ -86,6 +96,8 @@ def _key(given: str | Secret | None, environ: Mapping[str, str]) -> Secret:
             hint = f"set {settings.KEY_VARIABLE}; keys are at {settings.KEY_PAGE}"
             raise AccountError("there is no API key", hint=hint)
         return found
+    if not isinstance(given, str):
+        raise UsageError("api_key must be a text or a Secret")
     try:
         return Secret(given)
     except ValueError as error:

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from poeflow.errors import APIResponseError
+from poeflow.errors import AnswerTooLargeError
 
 MAX_LINE: Final = 16 * 1024 * 1024
 _BREAK: Final = re.compile(rb"\r\n|\n|\r")
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class ServerEvent:
 class Decoder:
     """Feed it bytes as they come; it gives back the events they complete.
 
-    Lines end with LF, CRLF or CR and hold at most `max_line` bytes; an event at the end of the
-    stream without its blank line is dropped, as the standard says.
+    Lines end with LF, CRLF or CR and hold at most `max_line` bytes. An event at the end of the
+    stream without its blank line, which the standard drops, is what `end` gives back.
     """
 
     def __init__(self, *, max_line: int = MAX_LINE) -> None:
@@ -39,7 +39,7 @@ class Decoder:
         self._ended_with_cr = False
 
     def feed(self, data: bytes) -> list[ServerEvent]:
-        """Return the events that `data` completes. Raises `APIResponseError` over the limit."""
+        """Return the events that `data` completes. Raises `AnswerTooLargeError` over the limit."""
         if self._ended_with_cr and data:
             self._ended_with_cr = False
             data = data.removeprefix(b"\n")
@@ -62,19 +62,25 @@ class Decoder:
         self._keep(last)
         return events
 
+    def end(self) -> list[ServerEvent]:
+        """Return the event that the end of the stream leaves without its blank line."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return self._events([rest, b""])
+
     def _keep(self, piece: bytes) -> None:
         self._rest += piece
         self._limit(len(self._rest))
 
     def _limit(self, size: int) -> None:
         if size > self._max_line:
-            raise APIResponseError(f"a line of the stream is longer than {self._max_line} bytes")
+            raise AnswerTooLargeError(f"a line of the stream is longer than {self._max_line} bytes")
 
     def _events(self, lines: list[bytes]) -> list[ServerEvent]:
         events: list[ServerEvent] = []
         if self._is_first_line:
             self._is_first_line = False
-            lines[0] = lines[0].removeprefix(_BOM)
+            lines[0] = lines[0].removeprefix(BOM)
         for line in lines:
             if not line:
                 self._dispatch(events)

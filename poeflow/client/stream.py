@@ -2,24 +2,35 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.failures import UNREADABLE, error_inside
+from poeflow.client.failures import (
+    POE,
+    UNREADABLE,
+    Server,
+    error_inside,
+    holds_error,
+    reason_in,
+    shown,
+)
+from poeflow.client.finish_reasons import is_failure
 from poeflow.client.folding import Folder
-from poeflow.client.sse import Decoder, ServerEvent
-from poeflow.digest import Json, decode_json
-from poeflow.errors import APIResponseError, TruncatedStreamError
+from poeflow.client.sse import BOM, Decoder, ServerEvent
+from poeflow.digest import Json, decode_json, with_whole_characters
+from poeflow.errors import AnswerTooLargeError, APIResponseError, TruncatedStreamError
 from poeflow.redact import Scrubber
 
 MAX_BODY: Final = 64 * 1024 * 1024
 _STEP: Final = 1024 * 1024
+_GZIP: Final = b"\x1f\x8b"
+_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Unpacking:
     """Undoes `content-encoding` as bytes come, a bounded step at a time.
 
-    Raises `APIResponseError` above `limit` decoded bytes: a small body can hold a huge one.
+    Raises `AnswerTooLargeError` above `limit` decoded bytes: a small body can hold a huge one.
     """
 
     def __init__(self, encoding: str, *, limit: int = MAX_BODY) -> None:
@@ -28,17 +39,28 @@ class Unpacking:
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise APIResponseError(f"the answer is packed with {encoding}, which was not asked for")
-        is_packed = encoding not in ("", "identity")
-        self._packed = zlib.decompressobj(wbits=47) if is_packed else None
+        self._is_packed = encoding not in ("", "identity")
+        self._head = b"" if encoding == "deflate" else None
+        self._packed = zlib.decompressobj(wbits=47)
 
     def feed(self, data: bytes) -> bytes:
-        if self._packed is None:
+        if not self._is_packed:
             return self._counted(data)
+        if self._head is not None:
+            data = self._head + data
+            self._head = data if len(data) < 2 else None
+            if self._head is not None:
+                return b""
+            if not _is_zlib(data):
+                self._packed = zlib.decompressobj(wbits=-15)
         pieces = [b""]
         try:
             while data or len(pieces[-1]) == _STEP:  # a full step may have left some inside zlib
                 pieces.append(self._counted(self._packed.decompress(data, _STEP)))
                 data = self._packed.unconsumed_tail
+                if self._packed.unused_data.startswith(_GZIP):  # it goes on in another member
+                    data = self._packed.unused_data
+                    self._packed = zlib.decompressobj(wbits=47)
         except zlib.error:
             raise APIResponseError("the answer's compression is broken") from None
         return b"".join(pieces)
@@ -46,44 +68,61 @@ class Unpacking:
     def _counted(self, data: bytes) -> bytes:
         self._size += len(data)
         if self._size > self._limit:
-            raise APIResponseError(f"the answer is larger than {self._limit} bytes")
+            raise AnswerTooLargeError(f"the answer is larger than {self._limit} bytes")
         return data
+
+
+def _is_zlib(data: bytes) -> bool:
+    """Whether `deflate` came as the standard has it; some servers leave its head out."""
+    return data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+
+
+def kind_of(beginning: bytes, content_type: str) -> Literal["stream", "whole"] | None:
+    """Return how a body is to be read, None where more of it is needed to tell.
+
+    What it begins with counts: proxies change the type, and servers stream though nobody asked.
+    """
+    start = beginning.removeprefix(BOM).lstrip()
+    if start.startswith(_BEGINNINGS):
+        return "stream"
+    if not start or any(name.startswith(start) for name in _BEGINNINGS):
+        return None
+    is_named = "event-stream" in content_type.lower() and start[:1] not in (b"{", b"[", b"<")
+    return "stream" if is_named else "whole"
 
 
 class ChunkReader:
     """Turns the bytes of an open event stream into chunks, folding them on the way.
 
-    Raises the mapped error for an error event, `APIResponseError` for what is no chunk, and at
-    the end `TruncatedStreamError` where neither `[DONE]` nor a finish reason came.
+    Raises the mapped error for an error event, `APIResponseError` for what is no chunk or a
+    stream without any, and at the end `TruncatedStreamError` where neither `[DONE]` nor a finish
+    reason came.
     """
 
-    def __init__(self, *, encoding: str, request_id: str | None, scrubber: Scrubber) -> None:
-        self._unpacking = Unpacking(encoding)
+    def __init__(self, *, request_id: str | None, scrubber: Scrubber, server: Server = POE) -> None:
         self._decoder = Decoder()
         self._folder = Folder(request_id=request_id)
         self._request_id = request_id
         self._scrubber = scrubber
+        self._server = server
         self.is_done = False
 
     def feed(self, data: bytes) -> list[CompletionChunk]:
-        chunks: list[CompletionChunk] = []
-        for event in self._decoder.feed(self._unpacking.feed(data)):
-            if self.is_done:
-                break
-            if event.data.startswith(b"[DONE]"):
-                self.is_done = True
-                break
-            raw = self._decoded(event)
-            if raw is not None:
-                self._folder.add(raw)
-                chunks.append(CompletionChunk(raw))
-        return chunks
+        return self._chunks(self._decoder.feed(data))
 
-    def end(self) -> None:
-        """Say that no more bytes will come."""
+    def end(self) -> list[CompletionChunk]:
+        """Say that no more bytes will come, and return what the last of them left."""
+        chunks: list[CompletionChunk] = []
+        if not self.is_done:
+            try:
+                chunks = self._chunks(self._decoder.end())
+            except APIResponseError:
+                if self.is_done:
+                    raise  # else it was cut within its last event
         if not self.is_done and not self.has_answer:
             raise TruncatedStreamError(self.completion(), request_id=self._request_id)
         self.is_done = True
+        return chunks
 
     @property
     def has_begun(self) -> bool:
@@ -97,48 +136,114 @@ class ChunkReader:
     def completion(self) -> Completion:
         return self._folder.completion()
 
-    def _decoded(self, event: ServerEvent) -> dict[str, Json] | None:
-        if event.event == "ping" or not event.data.strip():
+    def _chunks(self, events: list[ServerEvent]) -> list[CompletionChunk]:
+        chunks: list[CompletionChunk] = []
+        for event in events:
+            for data in _pieces(event.data):
+                if self.is_done:
+                    return chunks
+                raw = self._decoded(data, event.event)
+                if raw is not None:
+                    self._folder.add(raw)
+                    chunks.append(CompletionChunk(raw))
+        return chunks
+
+    def _decoded(self, data: bytes, name: str) -> dict[str, Json] | None:
+        """Return a chunk, None for what is none and may be there, the mark of the end too."""
+        if name == "ping" or not data.strip():
+            return None
+        if _is_end(data):
+            self.is_done = True
+            if not self._folder.has_choices:
+                message = "the stream ended without an answer"
+                raise APIResponseError(message, request_id=self._request_id)
             return None
         try:
-            raw = decode_json(event.data)
+            raw = decode_json(data)
         except UNREADABLE:
-            raw = None
-        if event.event == "error" or (isinstance(raw, dict) and raw.get("error")):
+            raw = ""
+        if name == "error" or holds_error(raw):
             told: Json = (
-                raw if isinstance(raw, dict) else {"message": event.data.decode(errors="replace")}
+                raw if isinstance(raw, dict) else {"message": data.decode(errors="replace")}
             )
-            raise error_inside(told, request_id=self._request_id, scrubber=self._scrubber)
+            raise error_inside(
+                told, request_id=self._request_id, scrubber=self._scrubber, server=self._server
+            )
+        if raw is None:
+            return None
         if not isinstance(raw, dict):
             raise APIResponseError(
                 "the stream holds something that is no chunk", request_id=self._request_id
             )
-        if _finish_of(raw) == "error":
-            raise APIResponseError("the model ended with an error", request_id=self._request_id)
+        _refuse_failed(raw, self._request_id, self._scrubber)
         return raw
 
 
-def whole_completion(content: bytes, *, request_id: str | None, scrubber: Scrubber) -> Completion:
-    """Return an unstreamed answer. Raises `APIResponseError` or the error it holds."""
+def _is_end(data: bytes) -> bool:
+    return data.lstrip()[:6].upper() == b"[DONE]"
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """Return the documents of an event: one, or one a line where the blank lines are missing."""
+    lines = data.split(b"\n")
+    if len(lines) == 1:
+        return lines
     try:
-        raw = decode_json(content)
+        decode_json(data)
     except UNREADABLE:
-        told = "a web page" if content.lstrip()[:1] == b"<" else "something that is not JSON"
+        return lines
+    return [data]
+
+
+def whole_completion(
+    content: bytes,
+    *,
+    request_id: str | None,
+    scrubber: Scrubber,
+    server: Server = POE,
+    content_type: str = "",
+) -> Completion:
+    """Return an unstreamed answer. Raises `APIResponseError` or the error it holds.
+
+    An event stream is read too: some servers stream whether asked to or not.
+    """
+    if kind_of(content, "") == "stream":
+        reader = ChunkReader(request_id=request_id, scrubber=scrubber, server=server)
+        reader.feed(content)
+        reader.end()
+        return reader.completion()
+    try:
+        raw = with_whole_characters(decode_json(content.removeprefix(BOM)))
+    except UNREADABLE:
         raise APIResponseError(
-            f"the server answered with {told}", hint="check the base URL", request_id=request_id
+            f"the server answered with {_no_json(content, content_type, scrubber)}",
+            hint="check the base URL",
+            request_id=request_id,
         ) from None
-    if isinstance(raw, dict) and raw.get("error"):
-        raise error_inside(raw, request_id=request_id, scrubber=scrubber)
+    if holds_error(raw):
+        raise error_inside(raw, request_id=request_id, scrubber=scrubber, server=server)
     if not isinstance(raw, dict) or not isinstance(raw.get("choices"), list) or not raw["choices"]:
         raise APIResponseError("the answer has no choices", request_id=request_id)
-    completion = Completion(raw, request_id=request_id)
-    if completion.finish_reason == "error":
-        raise APIResponseError("the model ended with an error", request_id=request_id)
-    return completion
+    _refuse_failed(raw, request_id, scrubber)
+    return Completion(raw, request_id=request_id)
 
 
-def _finish_of(raw: Mapping[str, Json]) -> Json:
+def _no_json(content: bytes, content_type: str, scrubber: Scrubber) -> str:
+    start = content.removeprefix(BOM).lstrip()
+    if not start:
+        return "nothing"
+    if start[:1] == b"<":
+        return "a web page"
+    named = f" ({shown(content_type, scrubber)})" if content_type else ""
+    return f"something that is not JSON{named}"
+
+
+def _refuse_failed(raw: Mapping[str, Json], request_id: str | None, scrubber: Scrubber) -> None:
+    """Raise `APIResponseError` where the first choice ended because the server failed."""
     choices = raw.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        return choices[0].get("finish_reason")
-    return None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+    if isinstance(choice, dict) and isinstance(reason, str) and is_failure(reason):
+        told = shown(reason_in(choice.get("error")), scrubber)
+        message = "the model ended with an error" + (f": {told}" if told else "")
+        raise APIResponseError(message, request_id=request_id)

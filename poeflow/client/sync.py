@@ -8,6 +8,7 @@ from typing import Self
 from poeflow.client.answers import Completion
 from poeflow.client.commands import Timeouts
 from poeflow.client.exchange import completed
+from poeflow.client.failures import Server
 from poeflow.client.messages import ChatRequest
 from poeflow.client.options import Options, Validation
 from poeflow.client.progress import Progress
@@ -28,7 +29,7 @@ class PoeClient:
     `validation` asks the server for `strict` or `legacy` checks (the `poe-feature` header).
     `transport` is one of httpx's or any object with `send` and `close`. Plain http beyond
     loopback needs `allow_insecure=True`. One that is `keyless` sends no key: for a server of your
-    own that wants none.
+    own that wants none. `server` is whom hints name; the address says so without.
 
     Close it, or use it in a `with` statement. Safe between threads. Raises `AccountError` without
     a key and `UsageError` where an argument is wrong.
@@ -48,6 +49,7 @@ class PoeClient:
         allow_insecure: bool = False,
         keyless: bool = False,
         clock: Clock | None = None,
+        server: Server | None = None,
     ) -> None:
         clock = clock or SystemClock()
         options = options_from(
@@ -61,6 +63,7 @@ class PoeClient:
             requests_per_minute=requests_per_minute,
             validation=validation,
             keyless=keyless,
+            server=server,
         )
         carrier = transport_for(transport, proxy=options.proxy, clock=clock)
         slots = threading.BoundedSemaphore(concurrency) if concurrency else nullcontext()

@@ -9,6 +9,7 @@ from poeflow.client.answers import Completion, CompletionChunk
 from poeflow.client.commands import Command, Exchange, Read, Reply, Send, Wait
 from poeflow.client.driving import drive
 from poeflow.client.exchange import Opened
+from poeflow.client.folding import Halves
 from poeflow.client.transport import Response, Transport
 from poeflow.clock import Clock
 
@@ -91,10 +92,13 @@ class Stream:
 
     def text(self) -> Iterator[str]:
         """Yield the text as it arrives, without empty pieces."""
+        halves = Halves()
         for chunk in self:
             for choice in chunk.choices[:1]:
-                if choice.delta.content:
-                    yield choice.delta.content
+                if text := halves.whole(choice.delta.content or ""):
+                    yield text
+        if rest := halves.rest():
+            yield rest
 
     def final(self) -> Completion:
         """Read to the end and return the whole answer."""

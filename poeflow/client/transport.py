@@ -4,22 +4,24 @@ The only module that imports httpx.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
-from poeflow.client.direct import tls_context
+from poeflow.client.direct import connection_error, tls_context
 from poeflow.client.direct_aio import AsyncDirectTransport
 from poeflow.client.direct_sync import DirectTransport
 from poeflow.client.heads import Head
-from poeflow.client.wire import Origin, WireRequest
+from poeflow.client.wire import Origin, WireRequest, origin_of
 from poeflow.clock import Clock
-from poeflow.errors import APIConnectionError, APITimeoutError
+from poeflow.errors import APIConnectionError, APITimeoutError, BlockedConnectionError
 
 if TYPE_CHECKING:
     import httpx
 
 
 _KEPT: Final = 20
+_DEEPEST: Final = 8
 
 
 class Response(Protocol):
@@ -75,7 +77,7 @@ def transport_for(given: "Injected | None", *, proxy: str | None, clock: Clock) 
 
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT)
         inner = httpx.HTTPTransport(proxy=proxy, verify=tls_context(), limits=limits)
-        return _HttpxTransport(inner)
+        return _HttpxTransport(inner, proxy=_origin(proxy))
     if hasattr(given, "handle_request"):
         return _HttpxTransport(cast("httpx.BaseTransport", given))
     return given
@@ -92,15 +94,16 @@ def async_transport_for(
 
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT)
         inner = httpx.AsyncHTTPTransport(proxy=proxy, verify=tls_context(), limits=limits)
-        return _AsyncHttpxTransport(inner)
+        return _AsyncHttpxTransport(inner, proxy=_origin(proxy))
     if hasattr(given, "handle_async_request"):
         return _AsyncHttpxTransport(cast("httpx.AsyncBaseTransport", given))
     return given
 
 
 class _HttpxTransport:
-    def __init__(self, inner: "httpx.BaseTransport") -> None:
+    def __init__(self, inner: "httpx.BaseTransport", *, proxy: Origin | None = None) -> None:
         self._inner = inner
+        self._proxy = proxy
 
     def send(
         self, request: WireRequest, *, connect: float, total: float, head: float
@@ -117,7 +120,7 @@ class _HttpxTransport:
         try:
             return _HttpxResponse(self._inner.handle_request(prepared), request.origin)
         except httpx.TransportError as error:
-            raise _translated(error, request.origin) from None
+            raise _translated(error, request.origin, self._proxy) from None
 
     def close(self) -> None:
         self._inner.close()
@@ -144,8 +147,9 @@ class _HttpxResponse:
 
 
 class _AsyncHttpxTransport:
-    def __init__(self, inner: "httpx.AsyncBaseTransport") -> None:
+    def __init__(self, inner: "httpx.AsyncBaseTransport", *, proxy: Origin | None = None) -> None:
         self._inner = inner
+        self._proxy = proxy
 
     async def send(
         self, request: WireRequest, *, connect: float, total: float, head: float
@@ -166,7 +170,7 @@ class _AsyncHttpxTransport:
         try:
             answered = await self._inner.handle_async_request(prepared)
         except httpx.TransportError as error:
-            raise _translated(error, request.origin) from None
+            raise _translated(error, request.origin, self._proxy) from None
         return _AsyncHttpxResponse(answered, request.origin)
 
     async def aclose(self) -> None:
@@ -216,7 +220,13 @@ def _head(response: "httpx.Response") -> Head:
     return Head(response.status_code, {k.lower(): v for k, v in response.headers.items()})
 
 
-def _translated(error: "httpx.TransportError", origin: Origin) -> OSError | APIConnectionError:
+def _origin(proxy: str | None) -> Origin | None:
+    return origin_of(proxy) if proxy is not None else None
+
+
+def _translated(
+    error: "httpx.TransportError", origin: Origin, proxy: Origin | None = None
+) -> OSError | APIConnectionError:
     """Say in our words what httpx met; its own may quote the request."""
     import httpx
 
@@ -228,11 +238,43 @@ def _translated(error: "httpx.TransportError", origin: Origin) -> OSError | APIC
         case httpx.TimeoutException():
             return TimeoutError()
         case httpx.ProxyError():
-            hint = "check HTTPS_PROXY and NO_PROXY"
-            return APIConnectionError(f"the proxy in front of {origin} refused", hint=hint)
+            return _refused_by_proxy(str(error)[:3], origin)
         case httpx.ConnectError():
+            met = _system_error(error)
+            if isinstance(met, ssl.SSLError):
+                return connection_error(met, origin)
+            if met is not None:
+                return connection_error(met, proxy or origin)
             hint = "check the network, the proxy and SSL_CERT_FILE"
             return APIConnectionError(f"no connection to {origin}", hint=hint)
         case _:
             message = f"the connection to {origin} broke"
             return APIConnectionError(message, hint="try again", was_sent=True)
+
+
+def _refused_by_proxy(status: str, origin: Origin) -> APIConnectionError:
+    """Return the error of a proxy that opened no way, by the status it gave."""
+    if status == "407":
+        hint = "check the user name and password in HTTPS_PROXY"
+    elif status in ("403", "405"):
+        hint = "it does not let this host or port through; ask who runs it, or set NO_PROXY"
+    elif status.startswith("5"):
+        hint = "it may not find or reach that host; check the base URL, HTTPS_PROXY and NO_PROXY"
+    else:
+        hint = "check HTTPS_PROXY and NO_PROXY"
+    told = f" ({status})" if status.isascii() and status.isdigit() else ""
+    message = f"the proxy in front of {origin} refused{told}"
+    if status.startswith("4") and status not in ("408", "429"):
+        return BlockedConnectionError(message, hint=hint)
+    return APIConnectionError(message, hint=hint)
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """Return what the operating system said, the most telling of the errors behind this one."""
+    found: OSError | None = None
+    cause: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if isinstance(cause, OSError) and (found is None or type(found) is OSError):
+            found = cause
+        cause = (cause.__cause__ or cause.__context__) if cause is not None else None
+    return found

@@ -5,7 +5,6 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from poeflow.client.framing import Framing, framing_of
 from poeflow.client.heads import Head, HeadReader
 from poeflow.client.messages import ChatRequest, DataUrl
 from poeflow.digest import encode_json
+from poeflow.settings import is_loopback
 
 _STEP: Final = 3 * 64 * 1024
 _HEAD: Final = re.compile(
@@ -44,10 +44,7 @@ class Origin:
 
     @property
     def is_loopback(self) -> bool:
-        try:
-            return self.host == "localhost" or ip_address(self.host).is_loopback
-        except ValueError:  # a name, perhaps one like 127.example.com
-            return False
+        return is_loopback(self.host)
 
 
 def origin_of(url: str) -> Origin:

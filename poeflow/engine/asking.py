@@ -8,11 +8,16 @@ import msgspec
 
 from poeflow import errors
 from poeflow.client.answers import Completion
+from poeflow.client.failures import wants_other_model
+from poeflow.client.finish_reasons import doubt_in, plain_name
+from poeflow.client.messages import ChatRequest
 from poeflow.digest import Json
+from poeflow.engine.budget import Usage
 from poeflow.engine.means import Means
 from poeflow.engine.result import Source
 from poeflow.engine.sending import Asked, Identified, Sender
 from poeflow.events import FellBack
+from poeflow.redact import visible
 from poeflow.spec.model import Output
 
 FALLS_BACK: Final = (
@@ -35,7 +40,13 @@ FLAGS: Final = {
     "empty": ("the answer is empty", "ask again, or accept: [empty]"),
     "no_finish": ("the answer has no finish reason", "ask again, or accept: [no_finish]"),
     "content_filter": ("the answer was stopped by a content filter", "change the prompt"),
+    "refusal": ("the model refused", "change the prompt"),
+    "only_calls": (
+        "the model called tools, and the step has none",
+        "ask again, or tell the model to answer in words",
+    ),
 }
+_SHOWN: Final = 300
 
 
 class UnaskedError(errors.PoeflowError):
@@ -126,7 +137,7 @@ class Asker:
         if entry is None:
             return None
         completion = Completion(entry.answer)
-        if not is_accepted(completion, asked.output):
+        if not is_accepted(completion, asked.output, has_tools=has_tools(asked.request)):
             return None
         return Answer(
             completion=completion,
@@ -146,6 +157,10 @@ class Asker:
         """Return what makes a request the one it is, attachments as hashes."""
         return self._sender.whole(asked)
 
+    def used(self, instance: str) -> list[Usage] | None:
+        """Return what all answers to an instance used, as reported; None where none came."""
+        return self._sender.used(instance)
+
     def takes_schemas(self, provider: str) -> bool:
         """Whether a provider heeds `response_format`."""
         return self._means.provider(provider).takes_schemas
@@ -158,7 +173,7 @@ class Asker:
         if stored is None:
             return None
         completion = Completion(stored.answer)
-        if not is_accepted(completion, asked.output):
+        if not is_accepted(completion, asked.output, has_tools=has_tools(asked.request)):
             return None
         return Answer(
             completion=completion,
@@ -178,8 +193,8 @@ class Asker:
         answered_by: str | None = None
         try:
             completion = await self._sender.send(asked, Identified(whole, fingerprint))
-        except FALLS_BACK as error:
-            if isinstance(error, STAYS):
+        except errors.APIError as error:
+            if not falls_back(error):
                 raise
             standing_in = await self._fall_back(error, asked, others)
             if standing_in is None:
@@ -212,18 +227,51 @@ class Asker:
             )
             try:
                 return await self._sender.send(other), named
-            except FALLS_BACK as again:
+            except errors.APIError as again:
+                if not falls_back(again):
+                    raise
                 error = again
         return None
 
 
-def is_accepted(completion: Completion, output: Output) -> bool:
-    """Whether an answer is complete, or flagged in a way the step accepts."""
-    return completion.flag is None or completion.flag in output.accept
+def falls_back(error: errors.APIError) -> bool:
+    """Whether another model may do better than the one that failed so."""
+    if isinstance(error, STAYS):
+        return False
+    is_refused = isinstance(error, errors.APIStatusError) and wants_other_model(error)
+    return is_refused or isinstance(error, FALLS_BACK)
 
 
-def refuse_flagged(completion: Completion, output: Output) -> None:
+def has_tools(request: ChatRequest) -> bool:
+    """Whether a request tells of tools, so that calls may be its answer."""
+    return bool(request.params.get("tools"))
+
+
+def is_accepted(completion: Completion, output: Output, *, has_tools: bool) -> bool:
+    """Whether an answer is complete, or flagged only in ways the step accepts."""
+    return _unaccepted(completion, output, has_tools=has_tools) is None
+
+
+def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -> None:
     """Raise `StepError` where an answer is not to be used as it is."""
-    if not is_accepted(completion, output):
-        message, hint = FLAGS[completion.flag or "empty"]
-        raise errors.StepError(message, hint=hint)
+    flag = _unaccepted(completion, output, has_tools=has_tools)
+    if flag is None:
+        return
+    reason = visible(" ".join((completion.finish_reason or "").split())[:_SHOWN])
+    unknown = (
+        f'the answer ended with "{reason}", which is not known to be a good end',
+        f"ask again, or accept: [{reason}]",
+    )
+    message, hint = FLAGS.get(flag, unknown)
+    if flag == "refusal":
+        words = " ".join((completion.message.refusal or "").split())
+        message += f": {words[:_SHOWN]}" + ("…" if len(words) > _SHOWN else "")
+    raise errors.StepError(message, hint=hint)
+
+
+def _unaccepted(completion: Completion, output: Output, *, has_tools: bool) -> str | None:
+    """Return the first flag a step does not accept, by the flag's name or a finish reason's."""
+    accepted = {name for one in output.accept for name in (doubt_in(one), plain_name(one))}
+    is_mute = not has_tools and completion.tool_calls and not completion.text.strip()
+    flags = (*completion.flags, "only_calls") if is_mute else completion.flags
+    return next((flag for flag in flags if flag not in accepted), None)

@@ -16,7 +16,7 @@ from poeflow.engine.asking import Asker, UnaskedError
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Planner
-from poeflow.engine.recording import failed, skipped, succeeded
+from poeflow.engine.recording import failed, skipped, succeeded, tokens
 from poeflow.engine.result import Source, StepResult
 from poeflow.engine.saving import Saver
 from poeflow.engine.telling import Teller
@@ -60,6 +60,7 @@ class Course:
         self.memory = memory
         self.accepting = accepting
         self.facts: dict[str, Fact] = {}
+        self.loops: dict[str, list[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self.asker = Asker(means, elapsed=self.elapsed)
         self.saver = Saver(means, elapsed=self.elapsed)
@@ -67,6 +68,7 @@ class Course:
         self.failures: dict[str, PoeflowError] = {}
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
+        self.left_out: set[str] = set()
         self._persistence = persistence
         self._began = means.clock.monotonic()
         self._stopped_by = ""
@@ -138,16 +140,17 @@ class Course:
     def succeed(self, name: str, result: StepResult, *, began: float) -> None:
         self.results[name] = result
         seconds = self.elapsed() - began
-        self.means.recorder.instance(succeeded(name, result, began=began, seconds=seconds))
+        used = self.asker.used(name)
+        record = succeeded(name, result, used, began=began, seconds=seconds)
+        self.means.recorder.instance(record)
         event = StepFinished(
             at=self.elapsed(),
             step=name,
             source=result.source,
             simulated=self.means.simulated,
             seconds=seconds,
-            prompt_tokens=result.prompt_tokens,
-            completion_tokens=result.completion_tokens,
             answered_by=result.answered_by,
+            **tokens(used),
         )
         self.means.listen(event)
 
@@ -161,7 +164,8 @@ class Course:
             self.failures[name] = error
             self._stop(name, error)
         seconds = self.elapsed() - began
-        self.means.recorder.instance(failed(name, error, began=began, seconds=seconds))
+        used = self.asker.used(name)
+        self.means.recorder.instance(failed(name, error, used, began=began, seconds=seconds))
         event = StepFailed(
             at=self.elapsed(),
             step=name,
@@ -170,6 +174,7 @@ class Course:
             seconds=seconds,
             is_tolerated=is_tolerated,
             is_told=is_told,
+            **tokens(used),
         )
         self.means.listen(event)
 
@@ -180,6 +185,13 @@ class Course:
 
     def count(self, source: Source) -> int:
         return sum(result.source == source for result in self.results.values())
+
+    @property
+    def asked(self) -> int:
+        """How many instances were answered in this run, whatever became of the answer."""
+        failed = {*self.failures, *self.tolerated} - self.results.keys()
+        in_vain = sum(self.asker.used(name) is not None for name in failed)
+        return self.count("asked") + in_vain
 
     def _stop(self, name: str, error: PoeflowError) -> None:
         self._stopped_by = self._stopped_by or f"{name} failed"

@@ -1,6 +1,7 @@
 """One flow of a run: steps start when what they need is done, their instances side by side."""
 
 import asyncio
+from collections.abc import Sequence
 
 from poeflow.digest import Json
 from poeflow.engine.asking import KnownError, UnaskedError
@@ -17,10 +18,20 @@ from poeflow.engine.flow_state import FlowState, UnknownError, UsedFlowError
 from poeflow.engine.instance_run import InstanceRunner
 from poeflow.engine.instances import Instance
 from poeflow.engine.plan import Plan
+from poeflow.engine.prepare import Prepared
 from poeflow.engine.result import StepResult
+from poeflow.engine.selection import check_keys
 from poeflow.engine.states import State
 from poeflow.engine.texts import Values
-from poeflow.engine.units import Unit, current_units, expand, found_units, left_out, side_by_side
+from poeflow.engine.units import (
+    Unit,
+    current_units,
+    expand,
+    found_units,
+    instance_of,
+    left_out,
+    side_by_side,
+)
 from poeflow.errors import PoeflowError
 
 
@@ -58,6 +69,24 @@ class FlowRun:
         """Return the results of the steps the run was about, as far as they are here."""
         await self._demand.recall(steps_run(self._flow))
         return part_of_outputs(self._flow)
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many instances are done, of how many that are known by now."""
+        counts = [self._counted(s) for s in self._flow.plan.order if self._flow.touches(s)]
+        return sum(done for done, _ in counts), sum(known for _, known in counts)
+
+    def _counted(self, step: str) -> tuple[int, int]:
+        """Return how many instances of a step are done, of those the run is about."""
+        units: tuple[Unit, ...] = self._flow.units.get(step, ())
+        if step not in self._flow.units:
+            state = self._flow.states.get(step)
+            is_done = state is not None and all(one.is_done for one in state.instances)
+            units = self._flow.plan.prepared.get(step, ())
+            known = sum(self._flow.covers(instance_of(one), at) for at, one in enumerate(units))
+            return int(is_done), known if units else 1
+        ended = self._flow.ended[step]
+        covered = [at for at, unit in enumerate(units) if self._flow.covers(instance_of(unit), at)]
+        return sum(ended[at].done() and ended[at].result().is_done for at in covered), len(covered)
 
     @property
     def known(self) -> FlowState:
@@ -105,6 +134,7 @@ class FlowRun:
             await self._demand.fetch(needs, reader=self._flow.name(step))
             values = self._flow.values(needs)
             units = found_units(self._flow, step, source, values)
+        self._check_named(step, units)
         expand(self._flow, step, units)
         self._expanded[step].set()
 
@@ -114,6 +144,14 @@ class FlowRun:
 
         await side_by_side(units, work, width=self._flow.plan.concurrency)
         return [ended.result() for ended in self._flow.ended[step]]
+
+    def _check_named(self, step: str, units: Sequence[Unit]) -> None:
+        """Raise `UsageError` if the caller named an instance that the step does not have."""
+        is_skipped = any(isinstance(unit, Prepared) and unit.skip for unit in units)
+        wanted = self._flow.course.means.selection.wanted
+        if wanted and not is_skipped:
+            keys = [instance_of(unit).key for unit in units]
+            check_keys(self._flow.name(step), keys, wanted)
 
     async def _used_flow(
         self, instance: Instance, values: Values, *, is_wanted: bool, is_left_out: bool

@@ -49,7 +49,7 @@ class FlowState:
         self._is_left_out = is_left_out
         self.kept = KeptResults(plan, course.means)
         self.freshness = Freshness(plan, course, self.states, name=self.name)
-        self.facts = Facts(course, self.freshness)
+        self.facts = Facts(plan, course, self.freshness)
 
     def name(self, instance: str) -> str:
         return f"{self._prefix}{instance}"
@@ -80,6 +80,7 @@ class FlowState:
         """Return the state of an instance the run is not about: as the last run left it."""
         block = self.course.memory.block(name)
         self.course.memory.retain(name)
+        self.course.left_out.add(name)
         if block is None:
             return State(name=name, key=key, status="skipped", blocks=True, is_left_out=True)
         is_ok = block.status == "ok"

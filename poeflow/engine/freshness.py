@@ -89,8 +89,11 @@ class Freshness:
     def current(self, prepared: Prepared, upstream: State | None) -> Current | None:
         """Return an instance that is current by its recipe, files included, else None.
 
-        A file that was edited since stays as it is, unless the run replaces such files.
+        A file that was edited since stays as it is, unless the run replaces such files. One that
+        the caller has asked again is not current, whatever the lock says.
         """
+        if self._course.means.selection.asks_again(self.name(prepared.instance)):
+            return None
         recipe = self.recipe(prepared, upstream)
         if recipe is None:
             return None

@@ -22,7 +22,7 @@ async def verdict_of(asker: Asker, asked: Asked, messages: tuple[Message, ...]) 
     for is_last in (False, True):
         request = msgspec.structs.replace(asked.request, messages=messages)
         answer = await asker.answer(msgspec.structs.replace(asked, request=request))
-        refuse_flagged(answer.completion, _JUDGE_OUTPUT)
+        refuse_flagged(answer.completion, _JUDGE_OUTPUT, has_tools=False)
         text = answer.completion.text
         try:
             return judged(text, schema)

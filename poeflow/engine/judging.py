@@ -40,7 +40,7 @@ class Judging:
             rubric = self._texts.prose((*path, "rubric"), values)
             own = self._judge_settings(path, expectation.judge, asking, values)
             request = _request(own, takes_schemas=asker.takes_schemas(own.provider))
-            asked = Asked(step=name, request=request, settings=own)
+            asked = Asked(step=name, purpose="judge", request=request, settings=own)
             messages = judge_messages(rubric, question, reading.text)
             found.append(judge_verdict(expectation, await verdict_of(asker, asked, messages)))
         return tuple(found)

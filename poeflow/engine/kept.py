@@ -86,7 +86,7 @@ class KeptResults:
         if entry is None:
             return None
         completion = Completion(entry.answer)
-        if not is_accepted(completion, spec.output):
+        if not is_accepted(completion, spec.output, has_tools=bool(spec.tools)):
             return None
         reading = read(spec.output, completion.text, self._schemas.compiled(step))
         if reading.faults or sha256_of(reading.text.encode("utf-8", "replace")) != text:
@@ -99,8 +99,8 @@ class KeptResults:
             value=reading.value,
             media=tuple(filter(is_media_name, block.outputs)),
             reasoning=completion.reasoning or "",
-            tool_calls=tuple(call.raw for call in completion.tool_calls),
-            usage=None if completion.usage is None else completion.usage.raw,
+            tool_calls=tuple(call.to_param() for call in completion.tool_calls),
+            usage=None if completion.usage is None else completion.usage.counted(),
             model=completion.model,
             fingerprint=block.request,
             request=entry.request,

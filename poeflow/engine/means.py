@@ -30,6 +30,11 @@ def goes_on() -> str:
     return ""
 
 
+def interrupted() -> int:
+    """Return the exit code of a run that is cut short by nobody knows what: as by Ctrl-C."""
+    return 130
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """A server that answers.
@@ -54,7 +59,8 @@ class Means:
     project's kept list of bots. `simulated` marks every answer; `selection` tells which instances
     the run is about; without `asks` nothing is sent or written. `force` replaces files that were
     edited, `prunes` removes those that no step writes any more. `stop` gives a reason from when on
-    nothing new is started, else an empty text.
+    nothing new is started, else an empty text; `cut_short` gives the exit code of a run that is
+    cancelled.
     """
 
     project: Project
@@ -76,6 +82,7 @@ class Means:
     force: bool = False
     prunes: bool = False
     stop: Callable[[], str] = goes_on
+    cut_short: Callable[[], int] = interrupted
 
     def refuse_keys(self, data: bytes, what: str) -> None:
         """Raise `StepError` where `data`, which is about to be sent or written, holds a key."""

@@ -1,12 +1,12 @@
 """What the last real run made, by the lock, and what this one makes of it."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from poeflow.facts import Measure, key_of, step_of, wholes_of
 from poeflow.store.lockfile import VERSION, Block, Lock
 
-_KEY: Final = re.compile(r"\[(.*)\]", re.DOTALL)
+_COMPLETION: Final = "completion_tokens"
 
 
 class Memory:
@@ -26,6 +26,8 @@ class Memory:
         self._new: dict[str, Block] = {}
         self._orphans: dict[str, str] = {}
         self._forgotten: frozenset[str] = frozenset()
+        self._lengths: dict[str, list[int]] | None = None
+        """The tokens of the answers of each step, once somebody asks for them."""
 
     def block(self, name: str) -> Block | None:
         """Return what the last run made of an instance."""
@@ -43,9 +45,34 @@ class Memory:
     def keys(self, step: str) -> Iterator[str]:
         """Yield the keys the step's instances had."""
         for name in self._old:
-            found = _KEY.fullmatch(name.removeprefix(step)) if name.startswith(step) else None
-            if found is not None and f"{step}[{found[1]}]" == name:
-                yield found[1]
+            key = key_of(name) if name.startswith(f"{step}[") else None
+            if key is not None and name == f"{step}[{key}]":
+                yield key
+
+    def untouched(self) -> "Memory":
+        """Return what the last run made, without what this one makes of it."""
+        return Memory(self._sides)
+
+    def prompt_tokens(self, name: str) -> int | None:
+        """Return how long the last request of an instance was, None where nobody knows."""
+        block = self._old.get(name)
+        return None if block is None else block.usage.get("prompt_tokens")
+
+    def answer_tokens(self, name: str) -> tuple[int, Measure] | None:
+        """Return how long the answer to an instance may be: as last time, else as its step's are.
+
+        None where the last run knows of no answer.
+        """
+        block = self._old.get(name)
+        if block is not None and _COMPLETION in block.usage:
+            return block.usage[_COMPLETION], "instance"
+        if self._lengths is None:
+            self._lengths = {}
+            for other, found in self._old.items():
+                if _COMPLETION in found.usage:
+                    self._lengths.setdefault(step_of(other), []).append(found.usage[_COMPLETION])
+        lengths = self._lengths.get(step_of(name))
+        return None if not lengths else (round(sum(lengths) / len(lengths)), "step")
 
     @property
     def written(self) -> Mapping[str, frozenset[str]]:
@@ -114,7 +141,7 @@ class Memory:
     def retain(self, name: str) -> None:
         """Keep what the last run made of an instance or step that came to nothing in this one."""
         for old, block in self._old.items():
-            if old == name or old.startswith((f"{name}[", f"{name}/")):
+            if old == name or (old.startswith((f"{name}[", f"{name}/")) and name in wholes_of(old)):
                 self._new.setdefault(old, block)
 
     @property

@@ -1,7 +1,5 @@
 """The parameters of a request: checked once they are rendered, and those that tell of tools."""
 
-from typing import Final
-
 import msgspec
 
 from poeflow.digest import Json
@@ -9,17 +7,8 @@ from poeflow.engine.tools import definitions
 from poeflow.errors import StepError
 from poeflow.spec.model import Params, Step
 
-_WITH_USAGE: Final[dict[str, Json]] = {"stream_options": {"include_usage": True}}
-"""A streamed answer tells what it used only where it is asked to."""
 
-
-def completed(params: dict[str, Json], step: Step, *, streams: bool) -> dict[str, Json]:
-    """Return the parameters with what tells of the step's tools, and with usage asked for."""
-    usage = _WITH_USAGE if streams else {}
-    return usage | params | _tool_params(step)
-
-
-def _tool_params(step: Step) -> dict[str, Json]:
+def tool_params(step: Step) -> dict[str, Json]:
     """Return the keys of the request that tell of tools."""
     if not step.tools:
         return {}

@@ -12,6 +12,7 @@ from poeflow.engine.texts import Texts, Values
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.files import Project
 from poeflow.output_paths import claim_of
+from poeflow.planning.asks import asks
 from poeflow.planning.checked import Checked
 from poeflow.problems import Problem
 from poeflow.spec.enough import enough
@@ -54,14 +55,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.checked.edges
 
     def models(self) -> frozenset[str]:
-        """Return the models that are known to be asked, those that stand in left out."""
-        own = {
+        """Return the models that may be asked, as far as known: judges and stand-ins, too."""
+        own = frozenset(
             one.settings.model
             for instances in self.prepared.values()
             for one in instances
             if one.settings is not None and one.settings.model is not None
+        )
+        others = {
+            ask.settings.model
+            for ask in asks(self.file.flow)
+            if ask.is_used and ask.is_literal and ask.settings.model is not None
         }
-        return frozenset(own).union(*(child.models() for child in self.children.values()))
+        return (own | others).union(*(child.models() for child in self.children.values()))
 
     def targets(self) -> frozenset[str]:
         """Return the project paths that are known to be written, by used flows too."""

@@ -6,6 +6,7 @@ import msgspec
 
 from poeflow.client.answers import Completion
 from poeflow.digest import Json
+from poeflow.engine.budget import Sending, Usage
 from poeflow.engine.result import StepResult, UnexpectedError
 from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.facts import key_of, step_of
@@ -54,17 +55,22 @@ class Scrubbed:
         return cast("RecordT", masked(record, self._scrubber))
 
 
-def succeeded(name: str, result: StepResult, *, began: float, seconds: float) -> InstanceRecord:
-    """Return the record of an instance that has a result."""
-    return msgspec.structs.replace(
+def succeeded(
+    name: str, result: StepResult, used: list[Usage] | None, *, began: float, seconds: float
+) -> InstanceRecord:
+    """Return the record of an instance that has a result. `used` is what it used in this run."""
+    record = msgspec.structs.replace(
         _with(result, InstanceRecord(id=name, step=step_of(name), status="ok")),
         source=result.source,
         began=began,
         seconds=seconds,
     )
+    return record if used is None else msgspec.structs.replace(record, **tokens(used))
 
 
-def failed(name: str, error: PoeflowError, *, began: float, seconds: float) -> InstanceRecord:
+def failed(
+    name: str, error: PoeflowError, used: list[Usage] | None, *, began: float, seconds: float
+) -> InstanceRecord:
     """Return the record of an instance that failed; an answer that was not as expected is kept."""
     record = InstanceRecord(
         id=name,
@@ -76,7 +82,19 @@ def failed(name: str, error: PoeflowError, *, began: float, seconds: float) -> I
         began=began,
         seconds=seconds,
     )
-    return _with(error.result, record) if isinstance(error, UnexpectedError) else record
+    if isinstance(error, UnexpectedError):
+        record = msgspec.structs.replace(_with(error.result, record), source=error.result.source)
+    if used is None:
+        return record
+    return msgspec.structs.replace(record, source="asked", **tokens(used))
+
+
+def tokens(used: list[Usage] | None) -> dict[str, int | None]:
+    """Return the tokens of an instance as records and events have them."""
+    return {
+        "prompt_tokens": sum(usage.prompt for usage in used) if used else None,
+        "completion_tokens": sum(usage.completion for usage in used) if used else None,
+    }
 
 
 def skipped(name: str, reason: str, *, at: float) -> InstanceRecord:
@@ -102,24 +120,30 @@ def current(name: str, fingerprint: str | None, *, at: float) -> InstanceRecord:
     )
 
 
-def answered(completion: Completion, *, ended: float, retries: list[str]) -> AnswerRecord:
-    usage = completion.usage
-    return AnswerRecord(
-        ended=ended,
-        answer=dict(completion.raw),
-        retries=tuple(retries),
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-    )
+def ended_request(
+    outcome: Completion | PoeflowError,
+    sending: Sending,
+    *,
+    ended: float,
+    retries: tuple[str, ...],
+    is_free: bool,
+) -> AnswerRecord:
+    """Return the record of what became of a request, with what all its attempts used.
 
-
-def refused(error: PoeflowError, *, ended: float, retries: list[str]) -> AnswerRecord:
-    return AnswerRecord(
+    One that `is_free` costs nothing, whatever the model would.
+    """
+    cost = None if is_free else sending.cost_usd
+    told = AnswerRecord(
         ended=ended,
-        error=str(error),
-        error_class=EXIT_CLASSES[error.exit_code],
-        retries=tuple(retries),
+        retries=retries,
+        sends=sending.sends,
+        cost_usd=None if cost is None else float(cost),
     )
+    record = msgspec.structs.replace(told, **tokens(sending.used))
+    if isinstance(outcome, Completion):
+        return msgspec.structs.replace(record, answer=dict(outcome.raw))
+    kind = EXIT_CLASSES[outcome.exit_code]
+    return msgspec.structs.replace(record, error=str(outcome), error_class=kind)
 
 
 def _with(result: StepResult, record: InstanceRecord) -> InstanceRecord:

@@ -9,7 +9,7 @@ from poeflow.digest import Json
 from poeflow.engine.attached import Files
 from poeflow.engine.examples import Examples
 from poeflow.engine.last_turn import add_parts, add_text
-from poeflow.engine.params import check_params, completed
+from poeflow.engine.params import check_params, tool_params
 from poeflow.engine.plan import Plan
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.schemas import Schemas
@@ -65,7 +65,7 @@ class Composer:
         check_params(step, params)
         if takes_schemas:
             params = {**self._schemas.response_format(step), **params}
-        params = completed(params, spec, streams=settings.stream)
+        params = {**params, **tool_params(spec)}
         warnings: list[str] = []
         request = ChatRequest(
             model=model,

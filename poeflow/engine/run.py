@@ -1,7 +1,9 @@
 """A plan becomes a run, and a run becomes an outcome."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -16,14 +18,23 @@ from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
 from poeflow.engine.orphans import UNMADE, clear_up, orphans
 from poeflow.engine.plan import Plan, Planner
+from poeflow.engine.recording import Unrecorded
 from poeflow.engine.result import StepResult
+from poeflow.engine.selection import check_glob
 from poeflow.engine.toolboxes import Toolboxes
-from poeflow.errors import PoeflowError, most_serious
-from poeflow.events import RunFinished, RunStarted, Warned
-from poeflow.facts import Fact, outer_step
+from poeflow.errors import PoeflowError, UsageError, most_serious
+from poeflow.estimates import estimate
+from poeflow.events import RunEstimated, RunFinished, RunStarted, Warned
+from poeflow.facts import Fact, outer_step, wholes_of
 
 ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
 SHOWN: Final = 3
+LARGE: Final = 100
+"""A run over so many instances of a step says what it will send before it does."""
+MOST: Final = 20_000
+"""So many instances of a step are looked at for that."""
+BUG: Final = 70
+"""The exit code of a run that met a fault of poeflow itself."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +87,113 @@ async def run_plan(
         )
     )
     flow = FlowRun(plan, course)
+    with _told(flow, course):
+        await _announce(plan, planner, means, memory)
+        try:
+            await flow.run()
+        except* PoeflowError as errors:
+            raise errors.exceptions[0] from None
+        found = await _outputs(flow, course)
+        await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
+    return _finished(flow, course, found)
+
+
+async def _announce(plan: Plan, planner: Planner, means: Means, memory: Memory) -> None:
+    """Say what a run with a large loop will send, as far as it is known by now."""
+    selection = means.selection
+    sizes = [
+        sum(selection.covers(one.instance.id, one.instance.key, at) for at, one in enumerate(units))
+        for units in plan.prepared.values()
+        if any(one.settings is not None for one in units)
+    ]
+    if max(sizes, default=0) < LARGE:
+        return
+    is_too_large = max(sizes) > MOST
+    if is_too_large:
+        selection = msgspec.structs.replace(selection, first=MOST)
+    silent = replace(
+        means, asks=False, listen=lambda _: None, recorder=Unrecorded(), selection=selection
+    )
     try:
-        await flow.run()
-    except* PoeflowError as errors:
-        raise errors.exceptions[0] from None
-    found = await _outputs(flow, course)
-    await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
-    return _finished(course, found)
+        facts = await survey(plan, planner, silent, memory.untouched())
+    except PoeflowError:
+        return  # the run itself tells what is wrong, where it is
+    found = estimate(facts, means.budget.prices)
+    if not found.calls.least:
+        return
+    cost, most = found.cost_usd, found.calls.most
+    means.listen(
+        RunEstimated(
+            at=0.0,
+            requests=int(found.calls.least),
+            most_requests=None if is_too_large or most is None else int(most),
+            prompt_tokens=found.prompt_tokens,
+            answer_tokens=found.answer_tokens if found.measures else None,
+            cost_usd=None if cost is None or means.simulated else float(cost.least),
+        )
+    )
+
+
+def _finished(flow: FlowRun, course: Course, found: FlowOutputs) -> Outcome:
+    exit_code = most_serious(error.exit_code for error in course.failures.values())
+    _tell_end(flow, course, exit_code, found.values)
+    return Outcome(
+        exit_code=exit_code,
+        outputs=found.values,
+        absent=found.absent,
+        results=course.results,
+        failures=course.failures,
+        skipped=course.skipped,
+        tolerated=course.tolerated,
+        spent=course.means.budget.summary(),
+    )
+
+
+@contextlib.contextmanager
+def _told(flow: FlowRun, course: Course) -> Iterator[None]:
+    """Tell how a run ended that does not come to its end: what it asked and spent by then."""
+    exit_code = BUG
+    is_whole = False
+    try:
+        yield
+        is_whole = True
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        exit_code = course.means.cut_short()
+        raise
+    except PoeflowError as error:
+        exit_code = error.exit_code
+        raise
+    finally:
+        if not is_whole:
+            _tell_end(flow, course, exit_code, {})
+
+
+def _tell_end(flow: FlowRun, course: Course, exit_code: int, outputs: dict[str, Json]) -> None:
+    """Tell what the whole run did: the one place where it is summed up."""
+    spent = course.means.budget.summary()
+    cost = spent.cost_usd
+    done, instances = flow.progress()
+    course.means.listen(
+        RunFinished(
+            at=course.elapsed(),
+            exit_code=exit_code,
+            asked=course.asked,
+            cached=course.count("cached"),
+            rendered=course.count("rendered"),
+            failed=len(course.failures),
+            skipped=len(course.skipped),
+            seconds=course.elapsed(),
+            simulated=course.means.simulated,
+            outputs=outputs,
+            requests=spent.requests,
+            tokens=spent.tokens,
+            cost_usd=None if cost is None or course.means.simulated else float(cost),
+            unknown=spent.unknown,
+            done=done,
+            instances=instances,
+            is_refresh=course.means.selection.is_all_again,
+        )
+    )
 
 
 def _warn(course: Course, message: str) -> None:
@@ -92,6 +203,7 @@ def _warn(course: Course, message: str) -> None:
 async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
     """Return the flow's results, or those of the part that was run; none where they failed."""
     selection = course.means.selection
+    _check_glob(course)
     is_blocked = any(state.blocks for state in flow.known.states.values())
     try:
         if selection.named or (is_blocked and not selection.is_whole):
@@ -109,6 +221,17 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
     if found.absent:
         _warn(course, f"{_not_here(found.absent)}; {ASK_AGAIN}")
     return found
+
+
+def _check_glob(course: Course) -> None:
+    """Fail a run whose pattern of keys matched none, of loops that were not known before it."""
+    pattern = course.means.selection.key
+    if pattern is None or not course.loops or course.failures:
+        return
+    try:
+        check_glob(course.loops, pattern)
+    except UsageError as error:
+        course.fail("run", error, began=course.elapsed(), is_tolerated=False, is_told=False)
 
 
 def _not_here(absent: Sequence[str]) -> str:
@@ -146,10 +269,11 @@ async def survey(
     except* PoeflowError as errors:
         raise errors.exceptions[0] from None
     blocked = {fact.id for fact in course.facts.values() if fact.state == "unknown"}
+    blocked |= course.left_out
     gone = [
         name
-        for name in sorted(memory.names - course.facts.keys())
-        if not any(name.startswith((f"{one}[", f"{one}/")) for one in blocked)
+        for name in sorted(memory.names - course.facts.keys() - course.left_out)
+        if blocked.isdisjoint(wholes_of(name))
     ]
     position = {step: index for index, step in enumerate(plan.file.flow.steps)}
     return (
@@ -162,36 +286,4 @@ async def survey(
             Fact(id=path[2:], state="orphaned", reasons=(UNMADE,))
             for path in orphans(means, memory.outputs_of(gone), made=plan.targets())
         ),
-    )
-
-
-def _finished(course: Course, found: FlowOutputs) -> Outcome:
-    exit_code = most_serious(error.exit_code for error in course.failures.values())
-    spent = course.means.budget.summary()
-    course.means.listen(
-        RunFinished(
-            at=course.elapsed(),
-            exit_code=exit_code,
-            asked=course.count("asked"),
-            cached=course.count("cached"),
-            rendered=course.count("rendered"),
-            failed=len(course.failures),
-            skipped=len(course.skipped),
-            seconds=course.elapsed(),
-            simulated=course.means.simulated,
-            outputs=found.values,
-            requests=spent.requests,
-            tokens=spent.tokens,
-            cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
-        )
-    )
-    return Outcome(
-        exit_code=exit_code,
-        outputs=found.values,
-        absent=found.absent,
-        results=course.results,
-        failures=course.failures,
-        skipped=course.skipped,
-        tolerated=course.tolerated,
-        spent=spent,
     )

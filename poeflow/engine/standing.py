@@ -3,28 +3,29 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from poeflow.digest import Json
 from poeflow.engine.asking import NotStoredError
 from poeflow.engine.course import Course
+from poeflow.engine.forecast import Forecast
 from poeflow.engine.freshness import Current, Freshness
 from poeflow.engine.output_files import EditedError, Look
+from poeflow.engine.plan import Plan
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.result import StepResult
 from poeflow.engine.sending import Asked
 from poeflow.engine.states import State
-from poeflow.engine.tools import MAX_ROUNDS
 from poeflow.errors import PoeflowError
-from poeflow.facts import Fact, Standing
-from poeflow.spec.model import Step
-from poeflow.spec.resolve import judges_of, samples_of
+from poeflow.facts import Calls, Fact, Standing
 from poeflow.store.lockfile import Block
 
 
 class Facts:
     """Notes the facts of one flow's instances in the course of the run."""
 
-    def __init__(self, course: Course, freshness: Freshness) -> None:
+    def __init__(self, plan: Plan, course: Course, freshness: Freshness) -> None:
         self._course = course
         self._freshness = freshness
+        self._forecast = Forecast(plan.file.flow, course.memory, course.means.catalogue)
 
     def ok(
         self,
@@ -91,31 +92,24 @@ class Facts:
         elif not reasons:
             reasons = ("its request is another",)
         asked = error.asked
-        fact = Fact(
-            id=name,
-            state=state,
-            reasons=reasons,
-            calls=samples_of(self._freshness.step(prepared)).count,
-            most_calls=most_calls(self._freshness.step(prepared)),
-            model=asked.request.model,
-            request=self._course.asker.whole(asked),
-        )
-        self._course.facts[name] = fact
+        request = self._course.asker.whole(asked)
+        kinds = self._forecast.sure(name, prepared.instance.step, asked.settings, request)
+        self._note(name, state, reasons, model=asked.request.model, request=request, kinds=kinds)
 
     def needed(self, name: str, step: str, asked: Asked | None, *, reader: str) -> None:
         """Note a current instance that is asked again, because `reader` builds on its answer.
 
         `asked` is None where the request builds on an answer that is not here either.
         """
-        spec = self._freshness.spec(step)
-        self._course.facts[name] = Fact(
-            id=name,
-            state="needed",
-            reasons=(f"{reader} needs its answer, which is not here",),
-            calls=samples_of(spec).count,
-            most_calls=most_calls(spec),
-            model=asked.request.model if asked is not None else None,
-            request=self._course.asker.whole(asked) if asked is not None else None,
+        settings = None if asked is None else asked.settings
+        request = None if asked is None else self._course.asker.whole(asked)
+        self._note(
+            name,
+            "needed",
+            (f"{reader} needs its answer, which is not here",),
+            model=None if asked is None else asked.request.model,
+            request=request,
+            kinds=self._forecast.sure(name, step, settings, request),
         )
 
     def blocked(self, name: str, reason: str, prepared: Iterable[Prepared] = ()) -> None:
@@ -123,7 +117,9 @@ class Facts:
         for one in prepared:
             block = self._freshness.block(one.instance)
             own = self._freshness.reasons(one, None) if block else ("the lock does not have it",)
-            self._note(self._freshness.name(one.instance), "unknown", (reason, *own))
+            called = self._freshness.name(one.instance)
+            kinds = self._forecast.possible(called, one.instance.step, one.settings)
+            self._note(called, "unknown", (reason, *own), kinds=kinds)
         if not prepared:
             self._note(name, "unknown", (reason,))
 
@@ -140,9 +136,25 @@ class Facts:
         return (*gone, "its answer is not here")
 
     def _note(
-        self, name: str, state: Standing, reasons: tuple[str, ...], *, model: str | None = None
+        self,
+        name: str,
+        state: Standing,
+        reasons: tuple[str, ...],
+        *,
+        model: str | None = None,
+        request: dict[str, Json] | None = None,
+        kinds: tuple[Calls, ...] = (),
     ) -> None:
-        self._course.facts[name] = Fact(id=name, state=state, reasons=reasons, model=model)
+        self._course.facts[name] = Fact(
+            id=name,
+            state=state,
+            reasons=reasons,
+            calls=sum(kind.least for kind in kinds),
+            most_calls=sum(kind.most for kind in kinds),
+            model=model,
+            request=request,
+            kinds=kinds,
+        )
 
 
 _EDITS: Final[Mapping[Look, str]] = {
@@ -159,14 +171,6 @@ def kept_because(unit: Current) -> str:
         f"{'; '.join(unit.stale)}: {path} is kept, as it was edited by hand "
         "(`poeflow accept` keeps it for good, with --drop or --force an answer replaces it)"
     )
-
-
-def most_calls(step: Step) -> int:
-    """Return how many requests one instance sends at most, failed attempts left out."""
-    returns = step.tools_mode == "return"
-    rounds = MAX_ROUNDS if step.tools and not returns else 0
-    turns = 1 + (step.output.repair or 0) + rounds
-    return samples_of(step).count * (turns + len(judges_of(step)))
 
 
 def _files(

@@ -33,6 +33,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     is_pending: bool = False
     is_left_out: bool = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it is left to be done: it has a result, or its `if` skipped it."""
+        return self.status == "ok" or (self.status == "skipped" and not self.blocks)
+
     def values(self) -> dict[str, Json]:
         """Return what templates see of it."""
         if self.result is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -22,6 +23,9 @@ from poeflow.outputs.expect import Verdict
 from poeflow.outputs.media import is_media_name
 from poeflow.outputs.parse import read
 from poeflow.spec.resolve import Settings, samples_of
+
+_BROKEN: Final = "\ufffd"
+"""What stands for bytes that are no UTF-8, and for half of a character."""
 
 
 class StepRunner:
@@ -136,6 +140,8 @@ class StepRunner:
         teller.started(asked.request.model)
         dialogue = await converse(self._course.asker, asked, rules, others=self._others(job))
         verdicts = list(dialogue.verdicts)
+        if dialogue.last.source == "asked" and _BROKEN in dialogue.last.completion.text:
+            teller.warned(("the answer holds characters that arrived broken (U+FFFD)",))
         if spec.expect and not any(verdict.is_failure for verdict in verdicts):
             verdicts += await Judging(*about).verdicts(
                 self._course.asker,
@@ -161,6 +167,7 @@ class StepRunner:
         self._course.teller(job.name).warned(composed.warnings)
         return Asked(
             step=job.name,
+            purpose="answer" if settings is job.settings else "fallback",
             request=composed.request,
             settings=settings,
             output=self._plan.file.flow.steps[job.step].output,
@@ -197,8 +204,8 @@ class StepRunner:
             media=tuple(media),
             files=media,
             reasoning=completion.reasoning or "",
-            tool_calls=tuple(call.raw for call in completion.tool_calls),
-            usage=None if usage is None else usage.raw,
+            tool_calls=tuple(call.to_param() for call in completion.tool_calls),
+            usage=None if usage is None else usage.counted(),
             model=completion.model,
             verdicts=verdicts,
             fingerprint=dialogue.first.fingerprint,

@@ -12,11 +12,12 @@ import msgspec
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest, Message
 from poeflow.digest import Json
-from poeflow.engine.asking import Answer, Asker, refuse_flagged
+from poeflow.engine.asking import Answer, Asker, has_tools, refuse_flagged
 from poeflow.engine.expecting import Expecting
 from poeflow.engine.sending import Asked
 from poeflow.engine.tools import MAX_ROUNDS, Toolbox, with_ids
 from poeflow.errors import StepError
+from poeflow.events import Purpose
 from poeflow.outputs.expect import Verdict
 from poeflow.outputs.parse import Reading, read
 from poeflow.outputs.repair import correction
@@ -79,21 +80,22 @@ async def converse(
     while True:
         answer = await asker.answer(asked, () if first else others)
         first = first or answer
-        if rules.toolbox is not None and answer.completion.tool_calls:
+        refuse_flagged(answer.completion, rules.output, has_tools=has_tools(asked.request))
+        is_cut = "length" in answer.completion.flags
+        if rules.toolbox is not None and answer.completion.tool_calls and not is_cut:
             rounds += 1
             if rounds > MAX_ROUNDS:
                 message = f"the model called tools {MAX_ROUNDS} times and did not answer"
                 raise StepError(message, hint="make its task or its tools simpler")
             asked = await _with_results(asked, answer.completion, rules)
             continue
-        refuse_flagged(answer.completion, rules.output)
         dialogue = _read(asked, first, answer, rules)
         faults = dialogue.reading.faults or _failures(dialogue.verdicts)
         if not faults or not repairs:
             break
         repairs -= 1
         again = Message(role="user", content=correction(rules.output, faults))
-        asked = _continued(asked, (said(answer.completion), again))
+        asked = _continued(asked, (said(answer.completion), again), "repair")
     if dialogue.reading.faults:
         text = answer.completion.text
         raise StepError(_unusable(dialogue.reading.faults, text), hint=_hint(rules.output))
@@ -116,7 +118,7 @@ def _read(asked: Asked, first: Answer, last: Answer, rules: Rules) -> Dialogue:
 
 def said(completion: Completion) -> Message:
     """Return the model's turn as the next request repeats it, every key of its calls kept."""
-    calls = tuple(dict(call.raw) for call in with_ids(completion.tool_calls))
+    calls = tuple(call.to_param() for call in with_ids(completion.tool_calls))
     return Message(role="assistant", content=completion.text or None, tool_calls=calls or None)
 
 
@@ -126,10 +128,10 @@ async def _with_results(asked: Asked, completion: Completion, rules: Rules) -> A
     answered = await rules.toolbox.answer(completion.tool_calls)
     for use in answered.uses:
         rules.on_tool(use.name, is_error=use.is_error)
-    return _continued(asked, (said(completion), *answered.messages))
+    return _continued(asked, (said(completion), *answered.messages), "tools")
 
 
-def _continued(asked: Asked, messages: tuple[Message, ...]) -> Asked:
+def _continued(asked: Asked, messages: tuple[Message, ...], purpose: Purpose) -> Asked:
     """Return the request that goes on. A call that was demanded is not demanded again."""
     request = asked.request
     params: dict[str, Json] = dict(request.params)
@@ -138,7 +140,7 @@ def _continued(asked: Asked, messages: tuple[Message, ...]) -> Asked:
     changed: ChatRequest = msgspec.structs.replace(
         request, messages=(*request.messages, *messages), params=params
     )
-    return msgspec.structs.replace(asked, request=changed)
+    return msgspec.structs.replace(asked, request=changed, purpose=purpose)
 
 
 def _failures(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
@@ -154,5 +156,6 @@ def _unusable(faults: tuple[str, ...], text: str) -> str:
 
 def _hint(output: Output) -> str:
     if output.repair:
-        return f"asked again {output.repair} times; make the prompt clearer"
+        often = "once" if output.repair == 1 else f"{output.repair} times"
+        return f"asked again {often}; make the prompt clearer"
     return "ask again with output: {repair: 2}, or make the prompt clearer"

@@ -62,7 +62,9 @@ def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
     flow.ended[step] = [loop.create_future() for _ in units]
     flow.units[step] = units
     if is_fan_out(flow.plan.file.flow.steps[step]) and flow.touches(step):
-        count = sum(flow.covers(instance_of(unit), index) for index, unit in enumerate(units))
+        instances = [instance_of(unit) for unit in units]
+        count = sum(flow.covers(one, index) for index, one in enumerate(instances))
+        flow.course.loops[flow.name(step)] = [one.key for one in instances]
         at = flow.course.elapsed()
         flow.course.means.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
 

@@ -11,6 +11,9 @@ from poeflow.spec.model import Step
 from poeflow.spec.resolve import samples_of
 from poeflow.spec.tree import Path
 
+_FLAGS: Final = ("length", "empty", "no_finish")
+_MISTYPED: Final = 2
+"""More letters apart, a word is a finish reason of some server's own."""
 _TOOL_KEYS: Final = ("tool_choice", "tools_mode", "parallel_tool_calls")
 
 
@@ -61,6 +64,12 @@ def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     if output.schema is not None and output.format == "text":
         place = file.document.place((*path, "format"))
         yield Problem(place, "text has no schema", "remove format:, or write json")
+    for index, flag in enumerate(output.accept):
+        meant = nearest(flag, _FLAGS)
+        is_near = meant is not None and abs(len(meant) - len(flag)) <= _MISTYPED
+        if is_near and meant != flag.casefold().replace("-", "_"):
+            place = file.document.place((*path, "accept", index))
+            yield Problem(place, f'"{flag}" is no flag', f'did you mean "{meant}"?')
     for key in ("repair", "media", "accept") if step.kind != "model" else ():
         if file.document.node((*path, key)) is not None:
             place = file.document.key_place((*path, key))

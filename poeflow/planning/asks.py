@@ -16,6 +16,8 @@ from poeflow.spec.resolve import (
 )
 from poeflow.spec.tree import Path
 
+_ALIAS: Final = 3
+"""How many parts the place of an alias's own model has."""
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
 
 
@@ -30,11 +32,20 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     step: str | None = None
 
     @property
+    def is_literal(self) -> bool:
+        """Whether the name is known before a run."""
+        model = self.settings.model
+        return model is not None and not _TEMPLATE.search(model)
+
+    @property
     def is_known_of_poe(self) -> bool:
         """Whether it asks a bot of Poe, whose name is known before a run."""
-        model = self.settings.model
-        is_literal = model is not None and not _TEMPLATE.search(model)
-        return is_literal and self.settings.provider == POE
+        return self.is_literal and self.settings.provider == POE
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a step names it, and not an alias alone."""
+        return not (len(self.at) == _ALIAS and self.at[0] == "models")
 
 
 def asks(flow: Flow) -> Iterator[Ask]:

@@ -15,6 +15,7 @@ from poeflow.digest import Json, encode_json
 from poeflow.files import Project
 from poeflow.planning.asks import Ask, asks
 from poeflow.problems import Place, Problem
+from poeflow.settings import process_environment, server_of
 from poeflow.spec.enough import MAX_PROBLEMS
 from poeflow.spec.hints import did_you_mean, one_of
 from poeflow.spec.load import FlowFile
@@ -53,11 +54,12 @@ _TAKEN_AS: Final = {"pdf": frozenset({"pdf", "file", "image"})}
 def bot_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
     """Yield a warning for all that a bot of Poe is not known for, each once.
 
-    Steps whose model is only known in a run are left out, as are other providers.
+    Steps whose model is only known in a run are left out, as are other providers; a list of another
+    server than the one this process would ask tells nothing.
     """
     if not any(ask.is_known_of_poe for ask in islice(asks(file.flow), _MAX_EFFORT)):
         return
-    catalogue, fault = kept(project)
+    catalogue, fault = kept(project, server_of(process_environment()))
     if fault:
         hint = "fetch it again: poeflow models --refresh"
         yield _warning(Place(file.document.path), f"{fault}; bots are not checked", hint)

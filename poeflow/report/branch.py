@@ -78,6 +78,7 @@ class Branch:
 
     def fail(self, event: StepFailed, part: Part, now: float) -> None:
         self.trouble = event.message
+        self.tokens += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
         if part == "instance":
             self.counts["tolerated" if event.is_tolerated else "failed"] += 1
             self._settle(now)

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from poeflow.report.branch import Note
 from poeflow.report.lines import Line, cells, wrapped
-from poeflow.report.plain import summary
+from poeflow.report.plain import ending
 from poeflow.report.strips import Frame, header, name_width, step_line
 from poeflow.report.tree import Tree
 
@@ -34,10 +34,10 @@ def closing(tree: Tree, frame: Frame) -> Iterator[Line]:
     if len(steps) >= FAR or not all(_is_in_sight(tree, note, names, frame) for note in failures):
         yield from _notes(failures, "failed", tree.totals["failed"], frame)
     if tree.finished is not None:
-        yield from (
-            ((line, "bold"),)
-            for line in wrapped(marks.shown(summary(tree.finished)), max(frame.width, 8))
-        )
+        for said in ending(tree.finished):
+            yield from (
+                ((line, "bold"),) for line in wrapped(marks.shown(said), max(frame.width, 8))
+            )
 
 
 def _is_in_sight(tree: Tree, note: Note, names: int, frame: Frame) -> bool:

@@ -1,17 +1,18 @@
 """A run in a GitHub workflow: annotations for what went wrong, and the job's summary."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TextIO
 
 from poeflow.digest import Json, encode_json
 from poeflow.events import Event, Expected, StepFailed, Warned
-from poeflow.facts import step_of
+from poeflow.facts import Fact, step_of
 from poeflow.problems import Place, Problem
 from poeflow.redact import visible
 from poeflow.report.branch import Note
 from poeflow.report.marks import UNICODE, paired
-from poeflow.report.plain import summary
+from poeflow.report.plain import ending
+from poeflow.report.status import told
 from poeflow.report.strips import outcome
 from poeflow.report.tree import Tree
 from poeflow.report.workflow import annotation
@@ -63,9 +64,9 @@ class GitHubReport:
         tree = self._tree
         finished = tree.finished
         is_ok = finished is not None and finished.exit_code == 0
-        yield f"### {UNICODE.done if is_ok else UNICODE.failed} {escaped(tree.flow)}\n"
+        yield _head(tree.flow, is_ok=is_ok)
         if finished is not None:
-            yield f"{escaped(summary(finished))}\n"
+            yield from (f"{escaped(line)}\n" for line in ending(finished))
         yield "| | step | what came of it |\n|---|---|---|"
         for branch in tree.roots():
             name = f"{'&nbsp;&nbsp;' * branch.depth}{escaped(branch.name)}"
@@ -74,6 +75,34 @@ class GitHubReport:
         yield from _listed("Warnings", tree.warnings, tree.totals["warnings"])
         for output, value in (finished.outputs if finished is not None else {}).items():
             yield f"\n**{escaped(output)}**\n\n{fenced(_text(value))}"
+
+
+def standing_summary(flow: str, steps: Mapping[str, Sequence[Fact]], faults: Sequence[str]) -> str:
+    """Return how a flow stands by its lock as Markdown: its steps, and what else is wrong."""
+    is_ok = not faults and all(one.is_current for facts in steps.values() for one in facts)
+    lines = [_head(flow, is_ok=is_ok), *(f"- {escaped(fault)}" for fault in faults)]
+    if faults:
+        lines.append("")
+    if steps:
+        lines.append("| | step | how it stands |\n|---|---|---|")
+    for step, facts in steps.items():
+        mark = UNICODE.done if all(one.is_current for one in facts) else UNICODE.failed
+        lines.append(f"| {mark} | {escaped(step)} | {escaped(told(facts))} |")
+    return "\n".join(lines) + "\n"
+
+
+def problems_summary(flow: str, problems: Sequence[Problem]) -> str:
+    """Return what is wrong in a flow as Markdown."""
+    is_ok = not any(problem.level == "error" for problem in problems)
+    lines = [_head(flow, is_ok=is_ok)]
+    lines += [f"- {escaped(str(problem))}" for problem in problems[:MAX_NOTES]]
+    if len(problems) > MAX_NOTES:
+        lines.append(f"- and {len(problems) - MAX_NOTES:,} more")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _head(flow: str, *, is_ok: bool) -> str:
+    return f"### {UNICODE.done if is_ok else UNICODE.failed} {escaped(flow)}\n"
 
 
 def of_problem(problem: Problem) -> str:

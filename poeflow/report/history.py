@@ -8,10 +8,11 @@ from poeflow.digest import encode_json
 from poeflow.durations import spoken
 from poeflow.errors import EXIT_CLASSES
 from poeflow.facts import outer_step
-from poeflow.records import InstanceRecord, RunRow
+from poeflow.records import InstanceRecord, RunRow, how_to_go_on
 from poeflow.redact import visible
 from poeflow.report.lines import Line
 from poeflow.report.marks import Marks, Work
+from poeflow.report.plain import unknown_outcome
 from poeflow.report.tables import aligned
 
 _HEAD: Final = (
@@ -68,10 +69,12 @@ def headed(row: RunRow, *, is_running: bool) -> Iterator[Line]:
     yield ((name, "bold"), (result, _STYLES.get(result, "red")))
     commit = f", commit {_commit(row)}" if record.commit else ""
     yield ((f"{when(record.started)}{commit}, poeflow {visible(record.version)}", "dim"),)
-    if row.end is not None:
-        yield ((_spent(row), "dim"),)
-    elif not is_running:
+    if row.end is None and not is_running:
         yield (("it was killed: it has no end", "dim"),)
+    yield ((_spent(row, is_running=is_running), "dim"),)
+    how = "" if is_running else how_to_go_on(row)
+    if how:
+        yield ((how, "dim"),)
     if record.inputs:
         yield ((visible(f"inputs {encode_json(record.inputs).decode('utf-8', 'replace')}"), "dim"),)
 
@@ -89,17 +92,17 @@ def result_of(row: RunRow, *, is_running: bool) -> str:
 
 
 def _row(row: RunRow, result: str) -> tuple[str, ...]:
-    end = row.end
+    end, counts = row.end, row.counts
     return (
         str(row.id),
         when(row.record.started),
         visible(row.record.flow[2:]) + (" (simulated)" if row.record.simulated else ""),
         result,
         _commit(row) or "-",
-        "-" if end is None else f"{end.asked:,}",
-        "-" if end is None else f"{end.cached:,}",
-        "-" if end is None else f"{end.tokens:,}",
-        "-" if end is None or end.cost_usd is None else f"{end.cost_usd:.4f}",
+        f"{counts.asked:,}",
+        f"{counts.cached:,}",
+        f"{counts.tokens:,}",
+        "-" if counts.cost_usd is None else f"{counts.cost_usd:.4f}",
         "-" if end is None else spoken(end.seconds),
     )
 
@@ -110,27 +113,28 @@ def _commit(row: RunRow) -> str:
     return visible(row.record.commit[:_SHORT]) + ("+" if row.record.is_dirty else "")
 
 
-def _spent(row: RunRow) -> str:
-    end = row.end
-    if end is None:
-        return ""
+def _spent(row: RunRow, *, is_running: bool) -> str:
+    found = row.counts
     counts = {
-        "asked": end.asked,
-        "cached": end.cached,
-        "rendered": end.rendered,
-        "failed": end.failed,
-        "skipped": end.skipped,
+        "asked": found.asked,
+        "cached": found.cached,
+        "rendered": found.rendered,
+        "failed": found.failed,
+        "skipped": found.skipped,
     }
     told = [f"{count:,} {word}" for word, count in counts.items() if count]
-    told += [f"{end.requests:,} requests", f"{end.tokens:,} tokens", f"took {spoken(end.seconds)}"]
-    told += [] if end.cost_usd is None else [f"about {end.cost_usd:.4f} USD"]
+    told += [f"{found.requests:,} request{'' if found.requests == 1 else 's'}"]
+    told += [f"{found.tokens:,} tokens"]
+    told += [] if row.end is None else [f"took {spoken(row.end.seconds)}"]
+    told += [] if found.cost_usd is None else [f"about {found.cost_usd:.4f} USD"]
+    told += [unknown_outcome(found.unknown)] if found.unknown and not is_running else []
     return ", ".join(told)
 
 
 def _instance(one: InstanceRecord) -> tuple[str, ...]:
     return (
         visible(one.id).replace("\n", " "),
-        one.source or ("current" if one.status == "ok" else one.status),
+        one.status if one.status != "ok" else one.source or "current",
         visible(one.answered_by or one.model or "").replace("\n", " "),
         tokens_of(one),
         spoken(one.seconds) if one.seconds else "",

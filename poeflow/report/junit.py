@@ -1,19 +1,18 @@
 """Runs as a JUnit file, for the test views of CI systems: a suite a flow, a case an instance."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
+from poeflow.errors import EXIT_CLASSES
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
+from poeflow.facts import Fact, outer_step
 from poeflow.problems import Problem
 from poeflow.report.xml import attributes, content
 
 _FAILURES: Final = frozenset({"failed", "stale", "invalid"})
 """Error classes that are failures; others are errors: not the flow's, but of what it ran on."""
-
-_STEP: Final = re.compile(r"[\[#/]")
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +46,8 @@ class Suite:
                 self.cases[event.step] = Case(name=event.step, kind="skipped", message=event.reason)
             case RunFinished():
                 self.seconds = event.seconds
-                self._add_current()
+                is_cut_short = EXIT_CLASSES.get(event.exit_code) == "interrupted"
+                self._add_unheard("the run was interrupted" if is_cut_short else "")
             case _:
                 pass
 
@@ -55,6 +55,25 @@ class Suite:
         """Note what keeps the flow from running."""
         place = str(problem.place)
         self.cases[place] = Case(name=place, kind="error", type="invalid", message=str(problem))
+
+    def add_fault(self, message: str) -> None:
+        """Note what keeps the flow as a whole from being proven current."""
+        name = f"{self.name} is current"
+        self.cases[name] = Case(name=name, kind="failure", type="stale", message=message)
+
+    def stand(self, fact: Fact) -> None:
+        """Note how an instance stands where nothing is run: what is not current is a failure."""
+        told = "; ".join((fact.state, *fact.reasons))
+        if not fact.is_current:
+            case = Case(name=fact.id, kind="failure", type="stale", message=told)
+        else:
+            kind = "skipped" if fact.state == "skipped" else ""
+            case = Case(name=fact.id, kind=kind, message=told if kind else "")
+        self.cases[fact.id] = case
+
+    def sound(self) -> None:
+        """Note that nothing is wrong in the flow."""
+        self.cases[self.name] = Case(name=self.name)
 
     def xml(self) -> str:
         """Return the suite as an element."""
@@ -69,12 +88,13 @@ class Suite:
         cases = "".join(map(self._case, self.cases.values()))
         return f"<testsuite{attributes(name=self.name, **counts)}>\n{cases}</testsuite>\n"
 
-    def _add_current(self) -> None:
-        """Add the steps of which nothing was heard: they are as the last run left them."""
-        heard = {_STEP.split(name, maxsplit=1)[0] for name in self.cases}
+    def _add_unheard(self, skipped: str) -> None:
+        """Add the steps of which nothing was heard: as the last run left them, else `skipped`."""
+        heard = {outer_step(name) for name in self.cases}
         for step in self._steps:
             if step not in heard:
-                self.cases[step] = Case(name=step)
+                kind = "skipped" if skipped else ""
+                self.cases[step] = Case(name=step, kind=kind, message=skipped)
 
     def _failed(self, event: StepFailed) -> None:
         kind, message = "error", event.message

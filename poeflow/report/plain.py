@@ -3,13 +3,16 @@
 from typing import Final, TextIO
 
 from poeflow.durations import spoken
+from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
     Event,
     Expected,
     FellBack,
     FileWritten,
+    Purpose,
     RequestSent,
     RetryPlanned,
+    RunEstimated,
     RunFinished,
     RunStarted,
     StepExpanded,
@@ -19,12 +22,21 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
+from poeflow.records import Counts, going_on
 from poeflow.redact import visible
 from poeflow.report.workflow import inert
 
 FAR: Final = 40
 """After so many lines failures are told once more at the end, the first of them in full."""
 MAX_AGAIN: Final = 20
+_FOR: Final[dict[Purpose, str]] = {
+    "answer": "",
+    "repair": " to repair its answer",
+    "tools": " with what the tools gave",
+    "judge": " to judge the answer",
+    "fallback": " in its place",
+}
+"""How a log says what a request is for."""
 
 
 class PlainReport:
@@ -48,6 +60,8 @@ class PlainReport:
                 self._write(f"failed: {self._failed - MAX_AGAIN:,} more")
         if line:
             self._write(line)
+        if isinstance(event, RunFinished):
+            self._write(*ending(event))
 
     def _write(self, *lines: str) -> None:
         self._lines += len(lines)
@@ -61,8 +75,10 @@ def line_of(event: Event) -> str:
     match event:
         case RunStarted(simulated=True):
             return f"{event.flow}: simulated run, nothing is sent to Poe"
+        case RunEstimated():
+            return estimated(event)
         case RequestSent():
-            return f"{event.step}: asking {event.model}"
+            return f"{event.step}: asking {event.model}{_FOR[event.purpose]}"
         case RetryPlanned():
             return f"{event.step}: {event.reason}, waiting {spoken(event.wait)}"
         case FellBack():
@@ -86,8 +102,6 @@ def line_of(event: Event) -> str:
             return f"{event.step}: skipped, {event.reason}"
         case Warned():
             return f"{event.step or 'run'}: warning: {event.message}"
-        case RunFinished():
-            return summary(event)
         case _:
             return ""
 
@@ -106,6 +120,30 @@ def finished(event: StepFinished) -> str:
     return ", ".join(parts)
 
 
+def estimated(event: RunEstimated) -> str:
+    """Say what a run will send: `5,000 requests to send, about 45,000 prompt tokens`."""
+    most = event.most_requests
+    often = f" to {most:,}" if most is not None and most > event.requests else ""
+    often += " or more" if most is None else ""
+    noun = "request" if event.requests == event.most_requests == 1 else "requests"
+    told = [f"{event.requests:,}{often} {noun} to send"]
+    told += [f"about {event.prompt_tokens:,} prompt tokens"]
+    told += [] if event.answer_tokens is None else [f"{event.answer_tokens:,} answer tokens"]
+    told += [] if event.cost_usd is None else [f"about {event.cost_usd:.4f} USD (estimated)"]
+    return ", ".join(told)
+
+
+def ending(event: RunFinished) -> tuple[str, ...]:
+    """Say what a whole run did, and how to go on where it did not come to its end: in lines."""
+    told = going_on(
+        Counts(done=event.done, instances=event.instances),
+        exit_code=event.exit_code,
+        is_simulated=event.simulated,
+        is_refresh=event.is_refresh,
+    )
+    return (summary(event), told) if told else (summary(event),)
+
+
 def summary(event: RunFinished) -> str:
     """Say what a whole run did: `3 asked, 1 cached in 4.2 s`."""
     counts = {
@@ -115,14 +153,20 @@ def summary(event: RunFinished) -> str:
         "failed": event.failed,
         "skipped": event.skipped,
     }
-    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    mark = " (simulated)" if event.simulated else ""
+    said = [f"{count:,} {word}" for word, count in counts.items() if count]
     spent = [
-        f"{event.requests:,} {'request' if event.requests == 1 else 'requests'}"
-        if event.requests
-        else "",
+        f"{event.requests:,} request{'' if event.requests == 1 else 's'}" if event.requests else "",
         f"{event.tokens:,} tokens" if event.tokens else "",
         f"about {event.cost_usd:.4f} USD" if event.cost_usd and not event.simulated else "",
+        unknown_outcome(event.unknown),
     ]
-    told = "".join(f", {part}" for part in spent if part)
-    return f"{said or 'nothing to do'} in {spoken(event.seconds)}{mark}{told}"
+    took = f"{spoken(event.seconds)}{' (simulated)' if event.simulated else ''}"
+    if EXIT_CLASSES.get(event.exit_code) == "interrupted":
+        told = ", ".join(filter(None, (*said, *spent)))
+        return f"interrupted after {took}: {told or 'nothing was asked'}"
+    return ", ".join((f"{', '.join(said) or 'nothing to do'} in {took}", *filter(None, spent)))
+
+
+def unknown_outcome(count: int) -> str:
+    """Say how many requests may have been billed, and nobody knows; empty for none."""
+    return f"{count:,} of unknown outcome" if count else ""

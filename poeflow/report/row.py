@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from poeflow.durations import spoken
-from poeflow.events import RetryPlanned, TextArrived
+from poeflow.events import RequestSent, RetryPlanned, TextArrived
 from poeflow.redact import visible
 from poeflow.report.lines import wrapped
 from poeflow.report.marks import paired
 
 TAIL_CHARACTERS: Final = 4_000
 MAX_LABEL: Final = 200
+_AT_WORK: Final = {"judge": "judging", "repair": "repairing", "tools": "going on"}
+"""What is told of a request that is not the first of its instance."""
 
 
 class Row:
@@ -42,6 +44,13 @@ class Row:
         if self._kept > 2 * TAIL_CHARACTERS or len(self._pieces) > TAIL_CHARACTERS:
             self._pieces = ["".join(self._pieces)[-TAIL_CHARACTERS:]]
             self._kept = len(self._pieces[0])
+
+    def begin(self, event: RequestSent) -> None:
+        """Note that a request was sent: what arrives from now on is the answer to it."""
+        self._pieces, self._kept, self._size = [], 0, 0
+        self.model = event.model[:MAX_LABEL]
+        if event.purpose in _AT_WORK:
+            self.say(_AT_WORK[event.purpose])
 
     def start_over(self, event: RetryPlanned, now: float) -> None:
         """Drop what arrived: another attempt will answer from the beginning."""

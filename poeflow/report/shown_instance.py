@@ -5,12 +5,15 @@ from typing import Final
 
 from poeflow.digest import Json, encode_json
 from poeflow.durations import spoken
+from poeflow.facts import Fact
 from poeflow.records import InstanceRecord, RequestRow
 from poeflow.redact import visible
 from poeflow.report.history import tokens_of
 from poeflow.report.lines import Line
 
 UNKNOWN: Final = "outcome unknown: it may have been billed"
+UNKNOWN_REQUEST: Final = "its request is not known before that"
+NO_REQUEST: Final = "it asks no model"
 
 
 def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Iterator[Line]:
@@ -18,12 +21,7 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
     yield ((visible(_ended(one)), "bold"),)
     if one.reason:
         yield ((visible(one.reason), "red" if one.status == "failed" else "dim"),)
-    body = body_of(one)
-    settings = {key: value for key, value in body.items() if key != "messages"}
-    if settings:
-        yield ((visible(_json(settings)), "dim"),)
-    for role, text in messages_of(body):
-        yield from _section(role, text)
+    yield from _request(body_of(one))
     if one.reasoning:
         yield from _section("reasoning", one.reasoning, style="dim")
     if one.text is not None:
@@ -36,6 +34,17 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
         yield ((visible(f"{mark}: {verdict.get('message') or verdict.get('kind')}"), ""),)
     for path, digest in one.files.items():
         yield ((visible(f"wrote {path[2:]} ({digest[:12]})"), "dim"),)
+
+
+def request_lines(fact: Fact) -> Iterator[Line]:
+    """Yield the request of an instance that is planned, as it would be sent."""
+    yield ((visible(f"{fact.id}: {'; '.join((fact.state, *fact.reasons))}"), "bold"),)
+    if fact.request is None:
+        is_unknown = fact.state == "unknown"
+        yield ((UNKNOWN_REQUEST if is_unknown else NO_REQUEST, "dim"),)
+        return
+    body = fact.request.get("body")
+    yield from _request(body if isinstance(body, dict) else {})
 
 
 def body_of(one: InstanceRecord) -> dict[str, Json]:
@@ -54,6 +63,14 @@ def messages_of(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
         text = "\n".join(_part(part) for part in content) if isinstance(content, list) else content
         told = [text if isinstance(text, str) else "", _json(calls) if calls else ""]
         yield str(message.get("role")), "\n".join(filter(None, told))
+
+
+def _request(body: Mapping[str, Json]) -> Iterator[Line]:
+    settings = {key: value for key, value in body.items() if key != "messages"}
+    if settings:
+        yield ((visible(_json(settings)), "dim"),)
+    for role, text in messages_of(body):
+        yield from _section(role, text)
 
 
 def _part(part: Json) -> str:
@@ -80,7 +97,8 @@ def _ended(one: InstanceRecord) -> str:
 
 def _sent(row: RequestRow) -> str:
     record, answer = row.record, row.answer
-    head = f"request {row.id} to {record.model}, {record.began:.1f} s into the run: "
+    kind = "" if record.purpose == "answer" else f" ({record.purpose})"
+    head = f"request {row.id} to {record.model}{kind}, {record.began:.1f} s into the run: "
     if answer is None:
         return head + UNKNOWN
     retries = f" after {len(answer.retries)} failed: {'; '.join(answer.retries)}"

@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
     Event,
     Expected,
     FellBack,
     FileWritten,
+    RequestSent,
     RetryPlanned,
+    RunEstimated,
     RunFinished,
     RunStarted,
     StepExpanded,
@@ -25,13 +28,14 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
+from poeflow.facts import step_of
 from poeflow.report.branch import Branch, Note, Part
+from poeflow.report.plain import estimated
 from poeflow.report.row import Row
 
 _STEPS: Final = re.compile(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
 _SAMPLE: Final = re.compile(r"#\d+\Z")
 _KEYED: Final = re.compile(r"\[(.*)\](#\d+)?", re.DOTALL)
-_WITHIN: Final = re.compile(r"\]/[a-z_]", re.IGNORECASE)
 MAX_NOTES: Final = 500
 """How many failures and warnings are kept for the end, of all steps together."""
 
@@ -67,8 +71,11 @@ class Tree:
                     self._branch(step)
             case RunFinished():
                 self.finished = event
+                is_cut_short = EXIT_CLASSES.get(event.exit_code) == "interrupted"
                 for branch in self.branches.values():
-                    branch.close("current", now)
+                    branch.close("stopped" if is_cut_short else "current", now)
+            case RunEstimated():
+                self.remark = estimated(event)
             case Warned(step=None):
                 self.remark = event.message
                 self._warn("", event.message)
@@ -89,6 +96,7 @@ class Tree:
                 branch.finish(event, part, now)
             case StepFailed():
                 branch, part = self._end(event.step, now)
+                self.totals["tokens"] += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
                 branch.fail(event, part, now)
                 if event.is_told:
                     return
@@ -108,6 +116,8 @@ class Tree:
     def _remark(self, event: Event, now: float) -> None:
         """Note what is told of an instance at work."""
         match event:
+            case RequestSent() if (row := self.rows.get(event.step)) is not None:
+                row.begin(event)
             case RetryPlanned():
                 self.totals["retries"] += 1
                 self._place(event.step)[0].retries += 1
@@ -138,7 +148,7 @@ class Tree:
     def _start(self, event: StepStarted, now: float) -> None:
         branch, inner = self._place(event.step)
         branch.start(now)
-        row = Row(_label(inner), event.model or "", now)
+        row = Row(_label(event.step, inner), event.model or "", now)
         self.rows[event.step] = branch.rows[event.step] = row
         whole = _SAMPLE.sub("", event.step)
         if whole != event.step:
@@ -153,7 +163,7 @@ class Tree:
             branch.rows.pop(name, None)
         if not inner:
             return branch, "whole"
-        return branch, "within" if _WITHIN.search(inner) else "instance"
+        return branch, "within" if _is_within(instance, inner) else "instance"
 
     def _place(self, instance: str) -> tuple[Branch, str]:
         """Return the step an instance is of, and what tells the instance from others of it.
@@ -184,7 +194,12 @@ class Tree:
             notes.append(note)
 
 
-def _label(inner: str) -> str:
+def _is_within(instance: str, inner: str) -> bool:
+    """Whether an instance is run by another: by what `inner` tells from others of its step."""
+    return step_of(instance) != instance.removesuffix(inner)
+
+
+def _label(instance: str, inner: str) -> str:
     """Return what an instance is called below its step: its key, its sample, or what it runs."""
-    keyed = None if _WITHIN.search(inner) else _KEYED.fullmatch(inner)
+    keyed = None if _is_within(instance, inner) else _KEYED.fullmatch(inner)
     return inner if keyed is None else f"{keyed[1]} {keyed[2] or ''}".rstrip()

@@ -12,10 +12,10 @@ from poeflow.simulator.dice import Dice
 from poeflow.simulator.fields import Tool, invalid
 from poeflow.simulator.instances import NoInstanceError, instance_of
 from poeflow.simulator.media import Kind, address, told
+from poeflow.simulator.prompted import prompted
 from poeflow.simulator.prose import paragraph, quoted, thought
-from poeflow.simulator.schemas import looks_like_schema
 from poeflow.simulator.turns import tokens_in
-from poeflow.simulator.wire import decoded, encoded
+from poeflow.simulator.wire import encoded
 
 _NOTHING: Final[tuple[Json, ...]] = (None, False, 0, "none", "")
 
@@ -50,8 +50,9 @@ def simulated(asked: Asked, origin: str) -> Answer:
         return media_answer(asked, medium, origin)
     dice = Dice(asked.seed)
     reasoning = thought(dice) if reasons(asked) else ""
-    if asked.tool_choice.must_call:
-        calls = (_call(asked),)
+    tool = due_tool(asked)
+    if tool is not None:
+        calls = (ToolCall(name=tool.name, arguments=arguments_for(tool, asked.seed)),)
         return Answer(text="", reasoning=reasoning, tool_calls=calls, finish_reason="tool_calls")
     return cut_short(asked, Answer(text=_text(asked, dice), reasoning=reasoning))
 
@@ -85,6 +86,22 @@ def arguments_for(tool: Tool, seed: str) -> str:
         raise invalid("tools", f"Invalid schema for function '{tool.name}': {error}") from None
 
 
+def due_tool(asked: Asked) -> Tool | None:
+    """Return the tool to call now, None where an answer is due.
+
+    Where a bot may call, it calls the first, once in a conversation. Where it must, it calls each
+    once, in the order they are offered, and then the last: often that is what ends an agent's loop.
+    """
+    choice = asked.tool_choice
+    if choice.name is not None:
+        return next(tool for tool in asked.tools if tool.name == choice.name)
+    if choice.must_call:
+        called = {name for turn in asked.turns for name in turn.called}
+        return next((tool for tool in asked.tools if tool.name not in called), asked.tools[-1])
+    is_told = any(turn.role == "tool" for turn in asked.turns)
+    return asked.tools[0] if asked.tools and choice.may_call and not is_told else None
+
+
 def reasons(asked: Asked) -> bool:
     """Say whether the bot shows reasoning: it always does, was told to, or does by default."""
     if asked.bot.reasoning is None:
@@ -106,12 +123,6 @@ _EFFORTS: Final = (
 )
 
 
-def _call(asked: Asked) -> ToolCall:
-    named = asked.tool_choice.name
-    tool = next((tool for tool in asked.tools if tool.name == named), asked.tools[0])
-    return ToolCall(name=tool.name, arguments=arguments_for(tool, asked.seed))
-
-
 def _text(asked: Asked, dice: Dice) -> str:
     match asked.response_format:
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
@@ -120,9 +131,11 @@ def _text(asked: Asked, dice: Dice) -> str:
             except NoInstanceError as error:
                 raise invalid("response_format", f"Invalid schema: {error}") from None
         case {"type": "json_object"}:
-            return _fenced(asked) or encoded(_plain_object(asked)).decode()
+            plain = encoded(_plain_object(asked)).decode()
+            return prompted(asked.turns, asked.seed, is_json_wanted=True) or plain
         case _:
-            return _fenced(asked) or _prose(asked, dice)
+            found = prompted(asked.turns, asked.seed, is_json_wanted=False)
+            return found or _prose(asked, dice)
 
 
 def _plain_object(asked: Asked) -> dict[str, str]:
@@ -131,44 +144,5 @@ def _plain_object(asked: Asked) -> dict[str, str]:
 
 def _prose(asked: Asked, dice: Dice) -> str:
     files = [str(item) for turn in asked.turns for item in turn.attachments]
-    return paragraph(dice, asked.prompt, seed=asked.seed, files=files)
-
-
-def _fenced(asked: Asked) -> str | None:
-    """Return a value for the last JSON Schema shown in a fence, None where there is none."""
-    for turn in reversed(asked.turns):
-        if turn.role not in ("system", "user"):
-            continue
-        for fence in reversed(_fences(turn.text)):
-            schema = _schema(fence)
-            if schema is None:
-                continue
-            try:
-                return encoded(instance_of(schema, asked.seed)).decode()
-            except NoInstanceError:
-                continue
-    return None
-
-
-def _fences(text: str) -> list[str]:
-    """Return what stands in the text's ```json fences."""
-    found: list[str] = []
-    inside: list[str] | None = None
-    for line in text.split("\n"):
-        mark = line.strip()
-        if inside is None:
-            inside = [] if mark.lower().startswith("```json") else None
-        elif mark.startswith("```"):
-            found.append("\n".join(inside))
-            inside = None
-        else:
-            inside.append(line)
-    return found
-
-
-def _schema(fence: str) -> Json:
-    try:
-        value = decoded(fence.encode("utf-8", "surrogatepass"))
-    except ValueError:
-        return None
-    return value if looks_like_schema(value) else None
+    told = [turn.text for turn in asked.turns if turn.role == "tool"]
+    return paragraph(dice, asked.prompt, seed=asked.seed, files=files, told=told)

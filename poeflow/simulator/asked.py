@@ -97,7 +97,10 @@ def read_asked(body: Body, bot: Bot, profile: Profile) -> Asked:
 
 
 def _custom(body: Body, bot: Bot, *, is_strict: bool) -> Mapping[str, Json]:
-    """Return the custom parameters that take effect: nested ones first, top level over them."""
+    """Return the custom parameters that take effect: nested ones first, top level over them.
+
+    Of a bot that is only known in part any is taken, and only those it declares take effect.
+    """
     nested = body.get("extra_body")
     if not isinstance(nested, dict | None):
         raise invalid("extra_body", "'extra_body' must be an object")
@@ -106,7 +109,7 @@ def _custom(body: Body, bot: Bot, *, is_strict: bool) -> Mapping[str, Json]:
     taken: dict[str, Json] = {}
     for name, value in given.items():
         if name not in declared:
-            if is_strict:
+            if is_strict and not bot.partly_told:
                 _refuse_undeclared(name, bot)
         elif fits(declared[name], value):
             taken[name] = value
@@ -130,9 +133,12 @@ def _does_not_fit(name: str, bot: Bot) -> str:
 
 
 def _check_modalities(asked: Asked) -> None:
-    """Refuse pictures, films and sounds the bot does not declare to take."""
+    """Refuse pictures, films and sounds that a bot which tells what it takes does not take."""
+    inputs = asked.bot.inputs
+    if inputs is None:
+        return
     for item in (item for turn in asked.turns for item in turn.attachments):
-        if item.medium in _MEDIA and item.medium not in asked.bot.inputs:
+        if item.medium in _MEDIA and item.medium not in inputs:
             message = f"Model {asked.bot.id} does not support {item.medium} input"
             code = "unsupported_feature_for_model"
             raise RefusedError(400, message, code=code, param="messages")

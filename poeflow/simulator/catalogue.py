@@ -12,6 +12,23 @@ from poeflow.errors import UsageError
 from poeflow.files import schemas_folder
 
 BUNDLED: Final = "catalogue.json"
+"""The bots as of 2026-08-16, as far as that is known: Poe's own list could not be asked.
+
+Most are from a `GET /v1/models` of 2026-04-01 recorded in github.com/poe-platform/
+ai-sdk-provider-poe. Those that came after it, `PARTLY_TOLD`, are from providers/poe of
+github.com/anomalyco/models.dev, whose newest pages say they read Poe's list on that day: names,
+modalities, prices, windows, that they take tools, and of four how their effort is chosen. Whether
+they have more parameters is not told there, nor their endpoints. Not confirmed is which of April's
+bots have gone, and no `created` is real.
+"""
+PARTLY_TOLD: Final = frozenset(
+    {
+        *("claude-opus-4.7", "claude-opus-4.8", "gpt-5.5", "gpt-5.5-pro", "gemini-3.5-flash"),
+        *("gemini-3.6-flash", "gemini-3.7-flash", "grok-4.5", "grok-4.6", "kimi-k2.6"),
+        *("kimi-k2.7-code", "glm-5.2"),
+    }
+)
+"""Bots of the bundled list that may take parameters it does not have."""
 PRIVATE: Final = frozenset({"app-creator", "script-bot-creator"})
 """Bots the API documents as not available, whatever a catalogue says."""
 DEFAULT_CONTEXT: Final = 128_000
@@ -49,7 +66,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bot(msgspec.Struct, frozen=True, kw_only=True):
-    """What the simulator reads of a catalogue entry; all else is handed on as it stands."""
+    """What the simulator reads of a catalogue entry; all else is handed on as it stands.
+
+    Of one that is `partly_told` no parameter is taken for wrong because it is not listed.
+    """
 
     id: str
     architecture: Architecture | None = None
@@ -59,14 +79,16 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     reasoning: dict[str, Json] | None = None
     parameters: tuple[Parameter, ...] | None = None
+    partly_told: bool = False
 
     @property
     def name(self) -> str:
         return (self.metadata.display_name if self.metadata else "") or self.id
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.architecture.input_modalities if self.architecture else ("text",)
+    def inputs(self) -> tuple[str, ...] | None:
+        """What the bot takes; None where that is not told."""
+        return self.architecture.input_modalities if self.architecture else None
 
     @property
     def medium(self) -> Medium:
@@ -102,17 +124,29 @@ class _Listing(msgspec.Struct, frozen=True):
 
 
 class Catalogue:
-    """Bots by name, upper and lower case alike; `listing` is the body of `GET /v1/models`."""
+    """Bots by name, upper and lower case alike; `listing` is the body of `GET /v1/models`.
 
-    def __init__(self, listing: bytes) -> None:
+    `partly_told` are the ids of those it does not tell all parameters of.
+    """
+
+    def __init__(self, listing: bytes, partly_told: frozenset[str] = frozenset()) -> None:
         entries = msgspec.json.decode(listing, type=_Listing).data
-        bots = [msgspec.json.decode(entry, type=Bot) for entry in entries]
+        bots = [(_bot(entry, partly_told), entry) for entry in entries]
         self.listing = listing
-        self._bots = {bot.id.casefold(): bot for bot in bots}
-        self._bots |= {bot.name.casefold(): bot for bot in bots}
+        self._bots = {bot.id.casefold(): (bot, entry) for bot, entry in bots}
+        self._bots |= {bot.name.casefold(): (bot, entry) for bot, entry in bots}
 
     def bot(self, model: str) -> Bot | None:
         """Return the bot called `model`, or None where there is none or it is private."""
+        found = self._found(model)
+        return found[0] if found is not None else None
+
+    def entry(self, model: str) -> msgspec.Raw | None:
+        """Return how the bot called `model` is listed, or None as `bot` does."""
+        found = self._found(model)
+        return found[1] if found is not None else None
+
+    def _found(self, model: str) -> tuple[Bot, msgspec.Raw] | None:
         name = model.casefold()
         return None if name in PRIVATE else self._bots.get(name)
 
@@ -121,7 +155,7 @@ def read_catalogue(path: Path | None) -> Catalogue:
     """Read a dump of `GET /v1/models`, by default the bundled one. Raises `UsageError`."""
     source = path if path is not None else schemas_folder() / BUNDLED
     try:
-        return Catalogue(source.read_bytes())
+        return Catalogue(source.read_bytes(), PARTLY_TOLD if path is None else frozenset())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"{source} cannot be read: {reason}", hint="check the path") from None
@@ -145,6 +179,11 @@ def fits(parameter: Parameter, value: Any) -> bool:
             return is_number and not isinstance(value, bool) and _within(schema, value)
         case _:
             return True
+
+
+def _bot(entry: msgspec.Raw, partly_told: frozenset[str]) -> Bot:
+    bot = msgspec.json.decode(entry, type=Bot)
+    return msgspec.structs.replace(bot, partly_told=bot.id in partly_told)
 
 
 def _within(schema: Mapping[str, Json], value: float) -> bool:

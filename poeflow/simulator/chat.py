@@ -60,10 +60,9 @@ class Chat:
             raise RefusedError(400, "'model' is missing", code="missing_parameter", param="model")
         bot = self._catalogue.bot(model)
         if bot is None and self._settings.answers_unknown and model.casefold() not in PRIVATE:
-            bot = Bot(id=model.lower(), supported_features=("tools",))
+            bot = Bot(id=model.lower(), supported_features=("tools",), partly_told=True)
         if bot is None:
-            why = "is not available" if model.casefold() in PRIVATE else "does not exist"
-            raise RefusedError(404, f"The model `{model[:200]}` {why}")
+            raise no_model(model)
         return bot
 
     def _answered(self, asked: Asked, answer: Answer, profile: Profile) -> Reply:
@@ -71,6 +70,12 @@ class Chat:
         now = self._clock.now()
         self.account.charge(asked.bot, asked.prompt_tokens, answer.tokens, now)
         return delivered(Envelope(asked=asked, answer=answer, profile=profile, created=int(now)))
+
+
+def no_model(name: str) -> RefusedError:
+    """Return the refusal of a bot that is not there, or is private."""
+    why = "is not available" if name.casefold() in PRIVATE else "does not exist"
+    return RefusedError(404, f"The model `{name[:200]}` {why}")
 
 
 def _emptied(answer: Answer, recipe: Recipe | None) -> Answer:

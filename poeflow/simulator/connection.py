@@ -43,21 +43,19 @@ class Connection:
         self._clock = clock
         self._pending = bytearray()
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._is_head = False
+        # What is flushed has left: an end is written behind it at once, and nothing fails later.
+        writer.transport.set_write_buffer_limits(high=0)
 
     async def serve(self) -> None:
-        """Serve until the client leaves; never raises but on cancellation."""
+        """Serve until the client leaves. Raises `OSError` where it leaves without a word."""
         try:
             while await self._exchange():
                 self._http.start_next_cycle()
-        except asyncio.CancelledError:
-            self._writer.transport.abort()
-            raise
-        except OSError:
-            pass
-        finally:
             self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+            await self._writer.wait_closed()
+        finally:
+            self._writer.transport.abort()
 
     async def _exchange(self) -> bool:
         """Serve one request; False where no other can follow."""
@@ -81,9 +79,11 @@ class Connection:
 
     async def _request(self) -> Request | None:
         """Read one request whole; None where the client left instead."""
+        self._is_head = False
         head = await self._event()
         if not isinstance(head, h11.Request):
             return None
+        self._is_head = head.method == b"HEAD"
         headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in head.headers}
         if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
             raise _TooLargeError
@@ -140,7 +140,8 @@ class Connection:
             await self._until_gone()
         head = h11.Response(status_code=reply.status, headers=[*reply.headers])
         self._pending += _bytes(self._http, head)
-        for index, segment in enumerate(reply.segments):
+        # To HEAD the answer is the head of the one to GET, and nothing behind it (RFC 9110, 9.3.2).
+        for index, segment in enumerate(() if self._is_head else reply.segments):
             if segment.wait or (index and len(self._pending) > _WRITE):
                 await self._flush()
                 await self._pause(segment.wait)

@@ -36,11 +36,18 @@ _THOUGHTS: Final = (
 MARK: Final = "This answer is simulated."
 
 
-def paragraph(dice: Dice, prompt: str, *, seed: str, files: Sequence[str]) -> str:
-    """Return an answer to `prompt` that mentions `files` and ends with the start of `seed`."""
+def paragraph(
+    dice: Dice, prompt: str, *, seed: str, files: Sequence[str], told: Sequence[str]
+) -> str:
+    """Return an answer to `prompt` that ends with the start of `seed`.
+
+    It mentions `files`, and what tools told.
+    """
     said = [dice.choice(_OPENINGS).format(quote=quoted(prompt)), dice.choice(_BODIES)]
     if files:
         said.append(f"Received with it: {', '.join(files)}.")
+    if told:
+        said.append("The tools told: " + ", ".join(f'"{quoted(text)}"' for text in told) + ".")
     said += [dice.choice(_CLOSINGS), MARK, f"[{seed[:8]}]"]
     return " ".join(said)
 

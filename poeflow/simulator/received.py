@@ -48,7 +48,7 @@ class Log:
 def _received(request: Request, json: Json) -> Received:
     headers = dict(request.headers)
     if "authorization" in headers:
-        is_bearer = headers["authorization"].startswith("Bearer ")
+        is_bearer = headers["authorization"].lower().startswith("bearer ")
         headers["authorization"] = f"Bearer {MASK}" if is_bearer else MASK
     return Received(
         method=request.method,

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from poeflow.clock import Clock, SystemClock
-from poeflow.errors import UsageError
 from poeflow.simulator.catalogue import read_catalogue
 from poeflow.simulator.faults import read_recipes
 from poeflow.simulator.received import Received
@@ -33,7 +32,8 @@ class Simulator:
 
     The same request gets the same answer, streamed or not, whenever it comes.
 
-    `profile` is how strictly requests are read where their `poe-feature` header does not say.
+    `profile` is how requests are read where their `poe-feature` header does not say: "strict", as
+    the API does since spring 2026, or "legacy", which ignores fields that no bot declares.
     `key` is the only key accepted, `key_required` asks for any. `latency` is in seconds before
     each answer, `rpm` the cap on requests a minute. `catalogue` is a saved answer of
     `GET /v1/models`, by default the bundled one; with `answers_unknown` bots it does not hold
@@ -43,13 +43,14 @@ class Simulator:
     such as "429x2" (see `poeflow.simulator.faults`).
 
     Raises `UsageError` for a catalogue, script or recipe that cannot be read, `InvalidFlowError`
-    with every mistake in a script; on entering, `UsageError` for an address that cannot be taken.
+    with every mistake in a script; on entering, `UsageError` for an address that cannot be taken;
+    on leaving, what a connection failed with by a bug of ours, which ended that connection alone.
     """
 
     def __init__(
         self,
         *,
-        profile: Profile = "legacy",
+        profile: Profile = "strict",
         key: str | None = None,
         key_required: bool = False,
         latency: float = 0.0,
@@ -112,9 +113,9 @@ class Simulator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._serving is not None:
-            await self._serving.stop()
-            self._serving = None
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            await serving.stop()
 
     def __enter__(self) -> Self:
         started: Future[_Exit] = Future()
@@ -132,27 +133,39 @@ class Simulator:
     ) -> None:
         if self._exit is None or self._thread is None:
             return
-        self._exit.loop.call_soon_threadsafe(self._exit.asked.set)
+        way_out = self._exit
+        way_out.loop.call_soon_threadsafe(way_out.asked.set)
         self._thread.join()
         self._exit = self._thread = None
+        way_out.ended.result()
 
     def _serve_apart(self, started: "Future[_Exit]") -> None:
         """Serve in a loop of this thread's own until told to leave."""
-        try:
-            asyncio.run(self._serve_until_exit(started))
-        except UsageError as error:
-            started.set_exception(error)
+        asyncio.run(self._watched(started))
+
+    async def _watched(self, started: "Future[_Exit]") -> None:
+        """Hand what the serving fails with to the thread that waits: nobody looks at this one."""
+        serving = asyncio.create_task(self._serve_until_exit(started))
+        await asyncio.wait((serving,))
+        failure = serving.exception()
+        if not started.done():
+            started.set_exception(failure)
+        elif failure is not None:
+            started.result().ended.set_exception(failure)
+        else:
+            started.result().ended.set_result(None)
 
     async def _serve_until_exit(self, started: "Future[_Exit]") -> None:
         async with self:
-            way_out = _Exit(asyncio.get_running_loop(), asyncio.Event())
+            way_out = _Exit(asyncio.get_running_loop(), asyncio.Event(), Future())
             started.set_result(way_out)
             await way_out.asked.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class _Exit:
-    """How another thread ends the serving."""
+    """How another thread ends the serving, and how it ended."""
 
     loop: asyncio.AbstractEventLoop
     asked: asyncio.Event
+    ended: "Future[None]"

@@ -5,14 +5,16 @@ It knows nothing of sockets; what a chat request is answered is decided in `chat
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
 from poeflow.clock import Clock
 from poeflow.digest import Json, sha256_of
 from poeflow.simulator.catalogue import Catalogue
-from poeflow.simulator.chat import Chat
+from poeflow.simulator.chat import Chat, no_model
 from poeflow.simulator.media import made
 from poeflow.simulator.received import Log
 from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
@@ -21,7 +23,20 @@ from poeflow.simulator.stage import Stage
 from poeflow.simulator.wire import Headers, Reply, Request, decoded, in_json, whole
 
 CHAT: Final = "/v1/chat/completions"
+MODELS: Final = "/v1/models"
+BALANCE: Final = "/usage/current_balance"
+HISTORY: Final = "/usage/points_history"
 MEDIA: Final = "/base/"
+_MODEL: Final = f"{MODELS}/"
+_THERE: Final = (
+    f"only chat completions here: POST {CHAT}, GET {MODELS} and {_MODEL}ID, "
+    f"GET {BALANCE} and {HISTORY}"
+)
+_PREFLIGHT: Final[Headers] = (
+    ("access-control-allow-methods", "GET, POST"),
+    ("access-control-allow-headers", "*, authorization"),  # which the star does not stand for
+    ("access-control-max-age", "600"),
+)
 _FEATURE: Final = "chat-completions-"
 _PROFILES: Final[Mapping[str, Profile]] = {"legacy": "legacy", "strict": "strict"}
 
@@ -54,6 +69,8 @@ class Service:
             reply = self._route(request)(request, body, profile)
         except RefusedError as refused:
             reply = refusal(refused.fault, profile)
+        except RecursionError:
+            reply = refusal(Fault(status=400, message="The JSON is nested too deeply"), profile)
         return self._signed(reply, profile)
 
     def refusal(self, status: int, message: str) -> Reply:
@@ -84,20 +101,34 @@ class Service:
         return self._settings.profile
 
     def _route(self, request: Request) -> Callable[[Request, Json, Profile], Reply]:
+        """Return what answers; HEAD is asked as GET is, the connection leaves the body away."""
         routes = {
             CHAT: ("POST", self._completion),
-            "/v1/models": ("GET", self._models),
-            "/usage/current_balance": ("GET", self._balance),
-            "/usage/points_history": ("GET", self._history),
+            MODELS: ("GET", self._models),
+            _MODEL: ("GET", self._model),
+            BALANCE: ("GET", self._balance),
+            HISTORY: ("GET", self._history),
             MEDIA: ("GET", self._media),
         }
-        path = MEDIA if request.path.startswith(MEDIA) else request.path
+        if request.method == "OPTIONS":
+            return self._preflight
+        below = (folder for folder in (MEDIA, _MODEL) if request.path.startswith(folder))
+        path = next(below, request.path)
         if path not in routes:
-            raise RefusedError(404, f"There is nothing at {path[:200]}")
+            raise _nothing_at(request.path, f"; {_THERE}")
         method, handler = routes[path]
-        if request.method != method:
-            raise RefusedError(405, f"{path} is only there for {method}")
+        if method != ("GET" if request.method == "HEAD" else request.method):
+            return partial(self._not_allowed, method)
         return handler
+
+    def _preflight(self, _request: Request, _body: Json, _profile: Profile) -> Reply:
+        """Answer a browser that asks whether a page of another origin may ask."""
+        return Reply(status=204, headers=_PREFLIGHT)
+
+    def _not_allowed(self, only: str, request: Request, _body: Json, profile: Profile) -> Reply:
+        fault = Fault(status=405, message=f"{request.path[:200]} is only there for {only}")
+        reply = refusal(fault, profile)
+        return msgspec.structs.replace(reply, headers=(*reply.headers, ("allow", only)))
 
     def _completion(self, request: Request, body: Json, profile: Profile) -> Reply:
         self._check_key(request)
@@ -105,6 +136,14 @@ class Service:
 
     def _models(self, _request: Request, _body: Json, _profile: Profile) -> Reply:
         return in_json(200, msgspec.Raw(self._catalogue.listing))
+
+    def _model(self, request: Request, _body: Json, _profile: Profile) -> Reply:
+        """Return one entry of the catalogue, as OpenAI's API does; that Poe's does is not known."""
+        name = unquote(request.path.removeprefix(_MODEL))
+        entry = self._catalogue.entry(name)
+        if entry is None:
+            raise no_model(name)
+        return in_json(200, entry)
 
     def _balance(self, request: Request, _body: Json, _profile: Profile) -> Reply:
         self._check_key(request)
@@ -118,14 +157,16 @@ class Service:
         name = request.path.rpartition("/")[2]
         media = self._stage.media(name) or made(request.path, request.query)
         if media is None:
-            raise RefusedError(404, f"There is nothing at {request.path[:200]}")
+            raise _nothing_at(request.path)
         return whole(200, media.data, (("content-type", media.media_type),))
 
     def _check_key(self, request: Request) -> None:
         """Check the key, where one is asked for. Raises `RefusedError`."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         key = self._settings.key
-        is_known = scheme == "Bearer" and bool(given.strip()) and key in (None, given.strip())
+        is_known = (
+            scheme.lower() == "bearer" and bool(given.strip()) and key in (None, given.strip())
+        )
         if (key is not None or self._settings.key_required) and not is_known:
             raise RefusedError(401, "")
 
@@ -142,3 +183,7 @@ class Service:
             *self._chat.quota.headers(),
         )
         return msgspec.structs.replace(reply, headers=headers)
+
+
+def _nothing_at(path: str, instead: str = "") -> RefusedError:
+    return RefusedError(404, f"There is nothing at {path[:200]}{instead}", code="unknown_url")

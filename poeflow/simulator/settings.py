@@ -14,7 +14,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `recipes` are what goes wrong.
     """
 
-    profile: Profile = "legacy"
+    profile: Profile = "strict"
     key: str | None = None
     key_required: bool = False
     latency: float = 0.0

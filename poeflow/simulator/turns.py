@@ -14,8 +14,11 @@ _PER_TURN: Final = 3
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One message. `called` are the names of the tools an assistant's asks for."""
+
     role: str
     text: str
+    called: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
 
     @property
@@ -40,9 +43,16 @@ def read_turns(messages: Json, *, is_strict: bool) -> tuple[Turn, ...]:
             raise _refused("A message must be an object with 'role' and 'content'")
         role = _role(message)
         _check_order(role, message, unanswered)
-        unanswered |= set(_called(message))
+        called = dict(_called(message))
+        unanswered |= set(called)
         content = _content(role, message, is_strict=is_strict)
-        turns.append(Turn(role=role, text=content.text, attachments=content.attachments))
+        turn = Turn(
+            role=role,
+            text=content.text,
+            called=tuple(called.values()),
+            attachments=content.attachments,
+        )
+        turns.append(turn)
     if unanswered:
         raise _unanswered(unanswered)
     return tuple(turns)
@@ -52,7 +62,8 @@ def _role(message: dict[str, Json]) -> str:
     role = message.get("role")
     if role not in _ROLES:
         allowed = "'system', 'user', 'assistant' or 'tool'"
-        raise _refused(f"Invalid 'role': Input should be {allowed}")
+        why = "; Poe has no 'developer', send it as 'system'" if role == "developer" else ""
+        raise _refused(f"Invalid 'role': Input should be {allowed}{why}")
     return str(role)
 
 
@@ -67,8 +78,8 @@ def _check_order(role: str, message: dict[str, Json], unanswered: set[str]) -> N
         raise _unanswered(unanswered)
 
 
-def _called(message: dict[str, Json]) -> Iterator[str]:
-    """Yield the ids of an assistant message's tool calls."""
+def _called(message: dict[str, Json]) -> Iterator[tuple[str, str]]:
+    """Yield the id and the tool's name of an assistant message's tool calls."""
     calls = message.get("tool_calls")
     if calls is None:
         return
@@ -76,8 +87,8 @@ def _called(message: dict[str, Json]) -> Iterator[str]:
         raise _refused("'tool_calls' must be a list in a message of role 'assistant'")
     for call in calls:
         match call:
-            case {"id": str(name), "function": {"name": str(), "arguments": str()}}:
-                yield name
+            case {"id": str(id_), "function": {"name": str(name), "arguments": str()}}:
+                yield id_, name
             case _:
                 raise _refused("A tool call needs 'id' and 'function' with 'name' and 'arguments'")
 

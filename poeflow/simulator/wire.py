@@ -77,9 +77,10 @@ def encoded(value: object, *, in_order: bool = False) -> bytes:
 def decoded(body: bytes) -> Json:
     """Decode JSON, lone surrogates included. Raises `ValueError` for anything else."""
     try:
-        value: Json = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        value = json.loads(body, parse_constant=_refuse)
+        try:
+            value: Json = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            value = json.loads(body, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     return value

@@ -166,7 +166,7 @@ class Output(_Shape, frozen=True):
     one_of: Annotated[list[Text], Meta(min_length=1)] | None = None
     repair: Annotated[int, Meta(ge=0, le=10)] | None = None
     extract: Literal["fenced"] | None = None
-    accept: list[Literal["length", "empty", "no_finish"]] = []
+    accept: list[Annotated[str, Meta(pattern=r"^[A-Za-z][\w.-]{0,63}$")]] = []
     save: Text | None = None
     media: Text | None = None
     tracked: bool = True

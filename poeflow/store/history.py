@@ -3,6 +3,7 @@
 Readers open the file for themselves, so that looking never waits for a run that writes.
 """
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from poeflow.store.history_pruning import prune
 from poeflow.store.history_rows import (
     INSTANCES,
     REQUESTS,
+    counts_of,
     instance_row,
     request_row,
     run_row,
@@ -31,7 +33,7 @@ WHERE (:flow IS NULL OR flow = :flow)
   AND (:state IS NULL OR :state = CASE
        WHEN exit_code IS NULL THEN 'unfinished'
        WHEN exit_code = 0 THEN 'ok'
-       WHEN exit_code IN (130, 141, 143) THEN 'cancelled'
+       WHEN exit_code IN (129, 130, 141, 143) THEN 'cancelled'
        ELSE 'failed' END)
 """
 _NEWEST: Final = " ORDER BY id DESC LIMIT :limit"
@@ -94,7 +96,8 @@ class History:
                 found = condition(connection, wanted.text)
                 sql += f" AND {found.sql}"
                 values |= found.values
-            return tuple(map(run_row, connection.execute(sql + _NEWEST, values)))
+            rows = connection.execute(sql + _NEWEST, values).fetchall()
+            return tuple(_with_counts(connection, run_row(row)) for row in rows)
 
     def run(self, number: int) -> RunRow | None:
         """Return one run, None where there is none with this number. Raises `DiskError`."""
@@ -103,7 +106,7 @@ class History:
             if connection is None:
                 return None
             found = connection.execute(sql, (min(number, 2**63 - 1),)).fetchone()
-            return None if found is None else run_row(found)
+            return None if found is None else _with_counts(connection, run_row(found))
 
     def instances(self, run: int) -> tuple[InstanceRecord, ...]:
         """Return the instances of a run, in the order they ended. Raises `DiskError`."""
@@ -126,11 +129,15 @@ class History:
             return None if found is None else instance_row(found)
 
     def requests(self, run: int, instance: str | None = None) -> tuple[RequestRow, ...]:
-        """Return the requests sent in a run, in order. Raises `DiskError`."""
-        sql = f"{REQUESTS} WHERE run = ? AND (? IS NULL OR instance = ?) ORDER BY requests.id"
-        name = None if instance is None else plain(instance)
+        """Return the requests sent in a run, in order; of an instance, for all its samples.
+
+        Raises `DiskError`.
+        """
+        sql = f"""{REQUESTS} WHERE run = :run AND (:name IS NULL OR instance = :name
+            OR substr(instance, 1, length(:name) + 1) = :name || '#') ORDER BY requests.id"""
+        values = {"run": run, "name": None if instance is None else plain(instance)}
         with reading(self._path) as connection:
-            rows = connection.execute(sql, (run, name, name)) if connection is not None else ()
+            rows = connection.execute(sql, values) if connection is not None else ()
             return tuple(map(request_row, rows))
 
     def changes(self) -> int:
@@ -158,3 +165,10 @@ class History:
         if not self.exists:
             return 0
         return prune(self._path, self._told, self._journal, before=before, keep=keep)
+
+
+def _with_counts(connection: sqlite3.Connection, row: RunRow) -> RunRow:
+    """Return a run with what it did so far, where it does not say so itself."""
+    if row.end is not None:
+        return row
+    return msgspec.structs.replace(row, so_far=counts_of(connection, row.id))

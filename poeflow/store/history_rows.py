@@ -9,12 +9,14 @@ import msgspec
 from poeflow.digest import Json, decode_json, encode_json
 from poeflow.records import (
     AnswerRecord,
+    Counts,
     InstanceRecord,
     RequestRecord,
     RequestRow,
     RunEnd,
     RunRecord,
     RunRow,
+    counted,
 )
 from poeflow.store.history_search import SEARCHED, index, plain, words_of
 
@@ -115,6 +117,23 @@ def run_row(row: tuple[int, str, str | None]) -> RunRow:
     number, record, ending = row
     end = None if ending is None else _decoded(ending, RunEnd)
     return RunRow(id=number, record=_decoded(record, RunRecord), end=end)
+
+
+def counts_of(connection: sqlite3.Connection, run: int) -> Counts:
+    """Return what a run did by now, from what was kept of its instances and requests."""
+    ended = connection.execute("SELECT record FROM instances WHERE run = ?", (run,))
+    sent = connection.execute("SELECT id, record, ending FROM requests WHERE run = ?", (run,))
+    return counted(
+        (_decoded(record, InstanceRecord) for (record,) in ended),
+        (
+            RequestRow(
+                id=number,
+                record=_decoded(record, RequestRecord),
+                answer=None if ending is None else _decoded(ending, AnswerRecord),
+            )
+            for number, record, ending in sent
+        ),
+    )
 
 
 def instance_row(row: tuple[str, str | None, str | None]) -> InstanceRecord:

@@ -6,6 +6,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from poeflow.records import how_to_go_on
 from poeflow.view import words
 
 FOLDER: Final = Path(__file__).parent
@@ -32,6 +33,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
+    made.globals |= {"how_to_go_on": how_to_go_on}
     made.filters |= {one.__name__: one for one in _FILTERS}
     return made
 

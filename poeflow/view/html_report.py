@@ -9,6 +9,7 @@ from typing import Final
 
 from jinja2 import Environment
 
+from poeflow.facts import whole_instance
 from poeflow.records import RequestRow, RunRow
 from poeflow.view.environment import ASSETS, environment
 from poeflow.view.grouping import Group, Numbered
@@ -52,7 +53,8 @@ class _Report:
         self._raw_room = _MOST_RAW
         self._requests: dict[str, list[RequestRow]] = {}
         for request in shown.records.requests(row.id):
-            self._requests.setdefault(request.record.instance, []).append(request)
+            name = whole_instance(request.record.instance)
+            self._requests.setdefault(name, []).append(request)
 
     def views(self, group: Group) -> Iterator[InstanceView]:
         """Yield the instances of a step, ready to be shown."""

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from poeflow.facts import outer_step
 from poeflow.records import InstanceRecord, RequestRow, RunRow
 from poeflow.view.grid import Grid, grid_of
 from poeflow.view.grouping import Group, Numbered, grouped, numbered
-from poeflow.view.standing import outer_step, together
+from poeflow.view.standing import together
 from poeflow.view.step_graph import Box, Drawing, drawn
 from poeflow.view.timings import Timings, timings_of
 

@@ -1,6 +1,5 @@
 """How runs, steps and instances stand, in one word each that pages colour by."""
 
-import re
 from collections.abc import Iterable
 from typing import Final, Literal
 
@@ -10,7 +9,6 @@ from poeflow.records import InstanceRecord, RunRow
 RunState = Literal["ok", "failed", "cancelled", "unfinished"]
 RUN_STATES: Final[tuple[RunState, ...]] = ("ok", "failed", "cancelled", "unfinished")
 _INTERRUPTED: Final = "interrupted"
-_OUTER: Final = re.compile(r"[\[#/]")
 
 
 def run_state(row: RunRow) -> RunState:
@@ -40,8 +38,3 @@ def together(states: Iterable[str]) -> str:
     found = set(states)
     order = ("failed", "asked", "ran", "rendered", "cached", "current", "skipped")
     return next((state for state in order if state in found), "waiting")
-
-
-def outer_step(step: str) -> str:
-    """Return the step of the flow itself that a step of a used flow belongs to."""
-    return _OUTER.split(step, maxsplit=1)[0]

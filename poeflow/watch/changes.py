@@ -1,6 +1,11 @@
 """What a session reacts to: what happens in watched folders, keys, and the end of a run."""
 
 import asyncio
+import fcntl
+import os
+import signal
+import stat
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self, TypeAlias
@@ -9,16 +14,21 @@ import msgspec
 from watchfiles import awatch
 
 from poeflow.clock import Clock
+from poeflow.read_log import Stamp, stamp_at
 
 STEP: Final = 0.01
 QUIET: Final = 0.05 - STEP
 """Seconds without another event, besides the step in which the watcher saw none itself."""
+SETTLED: Final = 0.3 - STEP
+"""The same for what somebody is still writing, and for what is saved again and again."""
+AGAIN: Final = 1.0
+"""Within so many seconds after a change was acted upon, another of the same file waits longer."""
 LONGEST: Final = 2.0
 """Seconds after which a burst that does not end is looked into all the same."""
 SWEEP: Final = 1.0
 """Seconds between two looks at everything, for what no event told of."""
 PATIENCE: Final = 10.0
-"""Seconds to wait at most for git to end what it does to a project."""
+"""Seconds to wait at most for git, or whoever writes a file, to end what they do."""
 
 Wish = Literal["rerun", "refresh", "pause", "quit"]
 
@@ -133,24 +143,37 @@ def _inode(folder: Path) -> int:
 class Settling:
     """Gathers what is touched until it has been quiet for a while.
 
-    While one of `held` exists, as git's lock does while it changes branches, it is not quiet.
+    The while is longer for a file that somebody is still writing, and for one that is saved again
+    soon after it was acted upon. While one of `held` exists, as git's lock does while it changes
+    branches, it is not quiet. `before` gives how a path was when it was read last.
     """
 
-    def __init__(self, clock: Clock, *, held: Collection[Path] = ()) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        held: Collection[Path] = (),
+        before: Callable[[Path], Stamp | None] = lambda _path: None,
+    ) -> None:
         self._clock = clock
         self._held = held
+        self._before = before
         self._paths: set[Path] = set()
         self._first = 0.0
         self._last = 0.0
+        self._taken: dict[Path, float] = {}
+        self._is_slow = False
 
     def touch(self, paths: Collection[Path]) -> None:
         if not paths:
             return
         now = self._clock.monotonic()
         if not self._paths:
-            self._first = now
+            self._first, self._is_slow = now, False
         self._last = now
         self._paths.update(paths)
+        if any(now - self._taken.get(path, -AGAIN) < AGAIN for path in paths):
+            self._is_slow = True
 
     @property
     def due_in(self) -> float | None:
@@ -159,15 +182,57 @@ class Settling:
             return None
         now = self._clock.monotonic()
         due = min(self._last + QUIET, self._first + LONGEST)
+        if due <= now:
+            self._is_slow = self._is_slow or any(map(self._is_unfinished, self._paths))
+        if self._is_slow:
+            due = min(self._last + SETTLED, self._first + PATIENCE)
         if due <= now < self._first + PATIENCE and any(one.exists() for one in self._held):
             return QUIET
         return max(0.0, due - now)
 
     def take(self) -> frozenset[Path]:
         """Return what was touched, and forget it."""
-        paths = frozenset(self._paths)
+        paths, now = frozenset(self._paths), self._clock.monotonic()
         self._paths.clear()
+        self._taken = {path: at for path, at in self._taken.items() if now - at < AGAIN}
+        self._taken.update(dict.fromkeys(paths, now))
         return paths
+
+    def _is_unfinished(self, path: Path) -> bool:
+        """Whether more is likely to come: gone, emptied, cut down in place, or open for writing."""
+        stamp, before = stamp_at(path), self._before(path)
+        if stamp is None or stamp.size == 0:
+            return True
+        is_cut = before is not None and before.inode == stamp.inode and stamp.size * 2 < before.size
+        return is_cut or is_being_written(path)
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a process has the file at `path` open for writing, as far as the system tells.
+
+    Linux does not lease a file for reading while it is open for writing (fcntl(2), F_SETLEASE); a
+    lease that is broken sends a signal, here one that is ignored.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return False
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file of somebody else, a file system without leases
+        return False
+    else:
+        return False
+    finally:
+        os.close(handle)
 
 
 def git_locks(root: Path) -> list[Path]:

@@ -67,7 +67,8 @@ def spending(spent: Spent) -> str:
     """Say what a session has spent."""
     told = f"session: {spent.requests:,} request{'s' * (spent.requests != 1)}"
     told += f", {spent.tokens:,} tokens"
-    return told if spent.cost_usd is None else f"{told}, about {spent.cost_usd:.4f} USD"
+    told += "" if spent.cost_usd is None else f", about {spent.cost_usd:.4f} USD"
+    return told + (f", {spent.unknown:,} of unknown outcome" if spent.unknown else "")
 
 
 def _path(path: Path) -> str:

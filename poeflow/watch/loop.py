@@ -11,6 +11,7 @@ from typing import Final, assert_never
 
 from poeflow.clock import Clock
 from poeflow.errors import PoeflowError
+from poeflow.read_log import Stamp
 from poeflow.watch.changes import (
     SWEEP,
     Ended,
@@ -51,7 +52,9 @@ class Session:
         self._screen = screen
         self._clock = clock
         self._settling = Settling(
-            clock, held=[lock for flow in flows for lock in git_locks(flow.root)]
+            clock,
+            held=[lock for flow in flows for lock in git_locks(flow.root)],
+            before=self._before,
         )
         self._group = asyncio.TaskGroup()
         self._is_running = False
@@ -71,6 +74,11 @@ class Session:
                     self._proceed()
         except* PoeflowError as errors:
             raise errors.exceptions[0] from None
+
+    def _before(self, path: Path) -> Stamp | None:
+        """Return how a file was when a flow read it last."""
+        sights = (flow.inputs.log.files.get(path) for flow in self._flows)
+        return next((sight.stamp for sight in sights if sight is not None), None)
 
     def _patience(self) -> float:
         due = self._settling.due_in

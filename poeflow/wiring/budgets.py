@@ -1,10 +1,13 @@
 """The user's configuration, and the budget that follows from all limits there are."""
 
+from collections.abc import Mapping
+
 from poeflow.bots import Pricing
 from poeflow.catalogue import kept
 from poeflow.engine.budget import Budget, Prices, bounds
 from poeflow.events import Warned
 from poeflow.files import Project
+from poeflow.settings import server_of
 from poeflow.spec.model import Limits
 from poeflow.spec.shared import read_shared
 from poeflow.user_config import UserConfig, find_config
@@ -47,19 +50,27 @@ def shared_budget(project: Project, options: RunOptions) -> Budget:
         "your configuration": own,
         shared.shown: shared.limits,
     }
-    return Budget(bounds(limits, is_ci=is_ci), prices_of(project))
+    within, is_free = bounds(limits, is_ci=is_ci), _needs_no_price(options, config)
+    return Budget(within, prices_of(project, options.environ), allow_unpriced=is_free)
 
 
-def budget_of(project: Project, limits: Limits, shared: Budget) -> Budget:
+def budget_of(project: Project, limits: Limits, options: RunOptions) -> Budget:
     """Return the budget of one flow with these limits, within the command's."""
-    own = read_shared(project)
+    shared, own = options.budget or shared_budget(project, options), read_shared(project)
     within = bounds({"limits of the flow": limits, own.shown: own.limits}, is_ci=False)
-    return Budget(within, prices_of(project), shared=shared)
+    is_free = _needs_no_price(options, user_config(project, options))
+    prices = prices_of(project, options.environ)
+    return Budget(within, prices, shared=shared, allow_unpriced=is_free)
 
 
-def prices_of(project: Project) -> Prices:
-    """Return the prices in the project's settings, else those its kept catalogue knows."""
-    catalogue, own = kept(project)[0], read_shared(project).prices
+def _needs_no_price(options: RunOptions, config: UserConfig) -> bool:
+    """Whether models whose price is not known may be asked although the cost is limited."""
+    return options.offline or options.allow_unpriced or config.allow_unpriced
+
+
+def prices_of(project: Project, environ: Mapping[str, str]) -> Prices:
+    """Return the prices in the project's settings, else those of the server's kept catalogue."""
+    catalogue, own = kept(project, server_of(environ))[0], read_shared(project).prices
 
     def price(model: str) -> Pricing | None:
         if model.casefold() in own:

@@ -27,7 +27,8 @@ def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile |
     inputs = f".{options.inputs_file.stem}" if options.inputs_file is not None else ""
     name = f"{path.stem}{inputs}.lock.json"
     target = workspace.outputs().path_of(f"//{path.with_name(name).as_posix()}")
-    return LockFile(target, shown=path.with_name(name).as_posix())
+    folder = ".poeflow/offline/" if options.offline else ""
+    return LockFile(target, shown=f"{folder}{path.with_name(name).as_posix()}")
 
 
 def memory_of(lock: LockFile | None, listen: Listener) -> Memory:

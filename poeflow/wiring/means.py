@@ -16,7 +16,7 @@ from poeflow.files import Project
 from poeflow.planning.checked import Checked
 from poeflow.records import Recorder
 from poeflow.redact import Keyring
-from poeflow.settings import proxy_from
+from poeflow.settings import proxy_from, server_of
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig, keys_of
 from poeflow.wiring.connections import Connections
@@ -60,12 +60,13 @@ async def means_of(
             simulated=options.offline,
             downloads=_downloads(found, options, config),
             keys=Keyring(*keys_of(options.environ, config.key_variables)),
-            catalogue=kept(project)[0],
+            catalogue=kept(project, server_of(options.environ))[0],
             selection=selection,
             asks=asks,
             force=options.force,
             prunes=options.prune_outputs,
             stop=options.stop,
+            cut_short=options.cut_short,
         )
 
 

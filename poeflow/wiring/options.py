@@ -7,7 +7,7 @@ from pathlib import Path
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import Json
 from poeflow.engine.budget import Budget
-from poeflow.engine.means import goes_on
+from poeflow.engine.means import goes_on, interrupted
 from poeflow.events import Listener
 from poeflow.settings import process_environment
 from poeflow.spec.model import Limits
@@ -31,7 +31,8 @@ class RunOptions:
     `told` collects what was warned of, so that several runs say it once.
     `limits` are the caller's own, of which the smallest counts; `budget` is one that several runs
     share. `stop` is asked before anything new is started, and gives the reason not to, else an
-    empty text. `config` is the user's configuration, None for the file they keep it in.
+    empty text; `cut_short` gives the exit code of a run that is cancelled. `config` is the user's
+    configuration, None for the file they keep it in.
     """
 
     inputs: Mapping[str, Json] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class RunOptions:
     limits: Limits = field(default_factory=Limits)
     budget: Budget | None = None
     stop: Callable[[], str] = goes_on
+    cut_short: Callable[[], int] = interrupted
     wait: float = 10.0
     config: UserConfig | None = None
     told: set[str] = field(default_factory=set)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from poeflow.client.aio import AsyncPoeClient
+from poeflow.client.failures import Server
 from poeflow.client.wire import origin_of
 from poeflow.engine.means import Provider
 from poeflow.errors import UsageError
@@ -49,6 +50,7 @@ def provider_of(
             keyless=key is None,
             base_url=own.base_url,
             allow_insecure=own.allow_insecure,
+            server=Server(name=f"provider {name}", variable=own.key_variable or "", is_poe=False),
             concurrency=own.concurrency,
             requests_per_minute=min(slower, default=None),
         )

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Final, cast
+from typing import cast
+
+import msgspec
 
 from poeflow.engine.plan import Plan
 from poeflow.engine.recording import Scrubbed
-from poeflow.engine.run import Outcome
+from poeflow.engine.run import BUG
 from poeflow.errors import PoeflowError
+from poeflow.events import Event, Listener, RunFinished
 from poeflow.files import Project
 from poeflow.records import Recorder, RunEnd, RunRecord
 from poeflow.redact import Scrubber, masked
@@ -19,10 +22,6 @@ from poeflow.user_config import UserConfig, keys_of
 from poeflow.version import __version__
 from poeflow.wiring.means import warner
 from poeflow.wiring.options import RunOptions
-
-CANCELLED: Final = 130
-"""The exit code of a run that was cut short by a signal, whichever it was."""
-BUG: Final = 70
 
 
 @contextlib.asynccontextmanager
@@ -58,41 +57,40 @@ async def recording(
         except PoeflowError as error:
             begun.close(error.exit_code)
             raise
-        except asyncio.CancelledError:
-            begun.close(CANCELLED)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            begun.close(options.cut_short())
             raise
         except BaseException:
             begun.close(BUG)
             raise
-        begun.close(BUG)
+        begun.close()
 
 
 class Recording:
-    """A run on its way into the history. `elapsed` gives the seconds since it began."""
+    """A run on its way into the history. `elapsed` gives the seconds since it began.
+
+    What it comes to is what everybody hears when it ends.
+    """
 
     def __init__(self, recorder: Recorder, elapsed: Callable[[], float]) -> None:
         self.recorder = recorder
         self._elapsed = elapsed
         self._end: RunEnd | None = None
 
-    def finish(self, outcome: Outcome) -> None:
-        """Note how the run ended."""
-        sources = [result.source for result in outcome.results.values()]
-        spent = outcome.spent
-        self._end = RunEnd(
-            exit_code=outcome.exit_code,
-            seconds=self._elapsed(),
-            asked=sources.count("asked"),
-            cached=sources.count("cached"),
-            rendered=sources.count("rendered"),
-            failed=len(outcome.failures),
-            skipped=len(outcome.skipped),
-            requests=spent.requests,
-            tokens=spent.tokens,
-            cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
-            outputs=outcome.outputs,
-        )
+    def heard(self, listen: Listener) -> Listener:
+        """Return a listener that notes how the run ends, then hands every event on."""
 
-    def close(self, exit_code: int) -> None:
-        """Keep how the run ended, or that it was cut short with an exit code."""
-        self.recorder.ended(self._end or RunEnd(exit_code=exit_code, seconds=self._elapsed()))
+        def hear(event: Event) -> None:
+            if isinstance(event, RunFinished):
+                told = msgspec.structs.asdict(event)
+                self._end = RunEnd(**{name: told[name] for name in RunEnd.__struct_fields__})
+            listen(event)
+
+        return hear
+
+    def close(self, exit_code: int | None = None) -> None:
+        """Keep how the run ended; `exit_code` is that of what kept it from its end."""
+        end = self._end or RunEnd(exit_code=BUG, seconds=self._elapsed())
+        if exit_code is not None:
+            end = msgspec.structs.replace(end, exit_code=exit_code)
+        self.recorder.ended(end)

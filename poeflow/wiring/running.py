@@ -1,12 +1,13 @@
 """From a checked flow to how a run of it ended."""
 
 import contextlib
+from dataclasses import replace
 
 from poeflow.engine.course import Persistence
 from poeflow.engine.run import Outcome, run_plan
 from poeflow.engine.toolboxes import toolboxes
 from poeflow.store.workspace import Workspace
-from poeflow.wiring.budgets import budget_of, shared_budget, user_config
+from poeflow.wiring.budgets import budget_of, user_config
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, kept_up, lock_of, memory_of
 from poeflow.wiring.means import means_of, unheard
@@ -24,11 +25,8 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     checked, config = made.checked, user_config(found.project, options)
     is_allowed = options.allow_tools or config.allow_tools
     boxes = toolboxes(found.project, checked, is_allowed=is_allowed)
-    shared = options.budget or shared_budget(found.project, options)
-    budget = budget_of(found.project, checked.file.flow.limits, shared)
-    if not options.offline:
-        is_free = options.allow_unpriced or config.allow_unpriced
-        budget.check_priced(made.models(), allow_unpriced=is_free)
+    budget = budget_of(found.project, checked.file.flow.limits, options)
+    budget.check_priced(made.models())
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(workspace.hold(wait=options.wait))
         lock = lock_of(workspace, made, options)
@@ -39,7 +37,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             found.project,
             workspace,
             checked,
-            options=options,
+            options=replace(options, listen=history.heard(options.listen or unheard)),
             budget=budget,
             config=config,
             memory=memory,
@@ -50,6 +48,4 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         means = await stack.enter_async_context(given)
         persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
         async with kept_up(lock, memory, inputs_hash(made), options.clock):
-            outcome = await run_plan(made, planner, means, boxes, memory, persistence=persistence)
-        history.finish(outcome)
-        return outcome
+            return await run_plan(made, planner, means, boxes, memory, persistence=persistence)

@@ -1,8 +1,9 @@
 """Which instances a run is about, from what a caller said."""
 
 from poeflow.engine.plan import Plan
-from poeflow.engine.selection import Selection, check_steps, up_to
+from poeflow.engine.selection import Selection, check_glob, check_keys, check_steps, up_to
 from poeflow.records import RunFilter
+from poeflow.spec.loops import is_fan_out
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.options import RunOptions
@@ -14,19 +15,36 @@ def selection_of(plan: Plan, options: RunOptions, workspace: Workspace) -> Selec
     Raises `UsageError` where one is not in the flow, `DiskError` where the history that tells what
     failed cannot be read.
     """
-    check_steps(plan, options.steps)
+    check_steps(plan.checked, options.steps)
     steps = frozenset(options.steps)
+    loops = {step: [one.instance.key for one in found] for step, found in plan.prepared.items()}
+    for step, keys in loops.items():
+        check_keys(step, keys, steps)
     named = up_to(plan, steps) if options.until else steps if options.only else frozenset()
     again = steps if options.refresh else frozenset()
     if options.failed:
         again |= _failed(plan, workspace, is_simulated=options.offline)
-    return Selection(
+    selection = Selection(
         named=named,
         first=options.first,
         key=options.key,
         again=again,
         is_all_again=options.refresh and not steps,
+        wanted=steps,
     )
+    if options.key is not None and all(_is_known(plan, step) for step in plan.order):
+        own = {step: keys for step, keys in loops.items() if selection.touches(step)}
+        check_glob({step: keys for step, keys in own.items() if _is_loop(plan, step)}, options.key)
+    return selection
+
+
+def _is_loop(plan: Plan, step: str) -> bool:
+    return is_fan_out(plan.file.flow.steps[step])
+
+
+def _is_known(plan: Plan, step: str) -> bool:
+    """Whether all loops of a step are known before a run."""
+    return step in plan.prepared if _is_loop(plan, step) else step not in plan.checked.children
 
 
 def _failed(plan: Plan, workspace: Workspace, *, is_simulated: bool) -> frozenset[str]:

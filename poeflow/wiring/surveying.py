@@ -3,13 +3,14 @@
 import asyncio
 from dataclasses import replace
 
+import msgspec
+
 from poeflow.digest import Json
 from poeflow.engine.accepting import Accepting
 from poeflow.engine.memory import Memory
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.recording import Unrecorded
 from poeflow.engine.run import survey
-from poeflow.engine.selection import Selection
 from poeflow.errors import StaleError
 from poeflow.facts import Fact
 from poeflow.files import Project
@@ -20,6 +21,7 @@ from poeflow.wiring.locks import inputs_hash, lock_of
 from poeflow.wiring.means import means_of
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.planning import planned
+from poeflow.wiring.selecting import selection_of
 
 
 def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
@@ -27,24 +29,41 @@ def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
     return asyncio.run(survey_checked(found, options))
 
 
-def lock_faults(found: Checkup, options: RunOptions) -> list[str]:
-    """Return why a flow is not proven current by its lock, in lines; none where it is.
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the lock proves a flow current: how its instances stand, and what else is wrong."""
 
-    Raises `InvalidFlowError` or `UsageError`.
-    """
+    faults: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def against(self) -> list[str]:
+        """Why the flow is not proven current, in lines; none if it is."""
+        stale = [fact for fact in self.facts if not fact.is_current]
+        return [
+            *self.faults,
+            *(f"{one.id}: {one.state}: {'; '.join(one.reasons)}" for one in stale),
+        ]
+
+
+def proof_of(found: Checkup, options: RunOptions) -> Proof:
+    """Return whether the lock proves a flow current. Raises `InvalidFlowError` or `UsageError`."""
     made, _ = planned(found, options)
     lock = lock_of(Workspace(found.project, offline=options.offline), made, options)
     if lock is None:
-        return ["inputs given by hand have no lock; use --inputs-file"]
+        return Proof(faults=("inputs given by hand have no lock; use --inputs-file",))
     try:
         kept = lock.read()
     except StaleError as error:
-        return [str(error)]
+        return Proof(faults=(str(error),))
     if kept is None:
-        return [f"{lock.shown} does not exist; run the flow and commit it"]
-    faults = [] if kept.inputs == inputs_hash(made) else ["the inputs are not those of the lock"]
-    facts = [fact for fact in facts_of(found, options) if not fact.is_current]
-    return [*faults, *(f"{one.id}: {one.state}: {'; '.join(one.reasons)}" for one in facts)]
+        to_do = "run the flow offline" if options.offline else "run the flow and commit it"
+        return Proof(faults=(f"{lock.shown} does not exist; {to_do}",))
+    is_same = kept.inputs == inputs_hash(made)
+    whole = replace(options, steps=(), first=None, key=None, refresh=False, failed=False)
+    return Proof(
+        faults=() if is_same else ("the inputs are not those of the lock",),
+        facts=facts_of(found, whole),
+    )
 
 
 def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
@@ -62,8 +81,23 @@ def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
     return requests
 
 
-async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
-    """Return how every instance of a flow that was checked stands.
+def rendered(found: Checkup, options: RunOptions, fact: Fact) -> Fact:
+    """Return a fact with the request its instance sends if it is asked, also if it is current.
+
+    It has none if the instance asks no model, or if the request builds on an answer that is not
+    here.
+    """
+    if fact.request is not None or fact.state == "unknown":
+        return fact
+    again = asyncio.run(survey_checked(found, options, again=frozenset({fact.id})))
+    asked = next((one for one in again if one.id == fact.id), fact)
+    return msgspec.structs.replace(fact, request=asked.request, model=asked.model)
+
+
+async def survey_checked(
+    found: Checkup, options: RunOptions, *, again: frozenset[str] = frozenset()
+) -> tuple[Fact, ...]:
+    """Return how every selected instance of a checked flow stands; those `again`, as if asked.
 
     Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
     or `StaleError` where the lock cannot be used.
@@ -73,7 +107,7 @@ async def survey_checked(found: Checkup, options: RunOptions) -> tuple[Fact, ...
     lock = lock_of(workspace, made, options)
     memory = Memory(lock.sides() if lock is not None else ())
     quiet = replace(options, listen=None, config=user_config(found.project, options))
-    return await surveyed(made, planner, found.project, quiet, memory)
+    return await surveyed(made, planner, found.project, quiet, memory, again=again)
 
 
 async def surveyed(
@@ -83,19 +117,22 @@ async def surveyed(
     options: RunOptions,
     memory: Memory,
     *,
+    again: frozenset[str] = frozenset(),
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
-    """Return how every instance of a plan stands by what `memory` has of the last run."""
+    """Return how the selected instances of a plan stand by what `memory` has of the last run."""
+    workspace = Workspace(project, offline=options.offline)
+    chosen = selection_of(plan, options, workspace)
     async with means_of(
         project,
-        Workspace(project, offline=options.offline),
+        workspace,
         plan.checked,
         options=options,
         budget=shared_budget(project, options),
         config=user_config(project, options),
         memory=memory,
         asks=False,
-        selection=Selection(),
+        selection=msgspec.structs.replace(chosen, again=chosen.again | again),
         recorder=Unrecorded(),
     ) as means:
         return await survey(plan, planner, means, memory, accepting=accepting)

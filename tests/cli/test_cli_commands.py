@@ -80,10 +80,7 @@ def test_schema_prints_the_contract(desk):
         (("run",), "error: missing argument 'FLOW[:STEP[@KEY]]...'."),
         (("run", "nope.yaml"), "error: nope.yaml: no such file"),
         (("run", "."), "error: . is a folder"),
-        (
-            ("run", "a.yaml", "--offlin"),
-            "error: no such option '--offlin'. Did you mean '--offline'?",
-        ),
+        (("run", "a.yaml", "--offlin"), "error: no such option --offlin"),
         (("check", "*.nothing"), "error: *.nothing: nothing matches"),
     ],
 )
@@ -93,6 +90,63 @@ def test_a_usage_error_says_what_and_ends_with_2(desk, arguments, message):
     assert done.returncode == 2
     assert done.stderr.splitlines()[0].startswith(message)
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("run", "a.yaml", "--offlin"), 'did you mean "--offline"?'),
+        (
+            ("run", "a.yaml", "--quiet"),
+            "progress goes to stderr, results to stdout: 2>/dev/null",
+        ),
+        (("run", "a.yaml", "--dry-run"), "poeflow plan FLOW says what a run would do"),
+        (("run", "a.yaml", "-i", "a=b"), "an input is --input NAME=VALUE"),
+        (("graph", "a.yaml", "-i", "a=b"), "see `poeflow graph --help`"),
+        (
+            ("run", "a.yaml", "--verbose"),
+            "every event: --output jsonl; of an answer: poeflow show last/STEP",
+        ),
+        (("run", "a.yaml", "--export"), "poeflow report RUN --html FILE"),
+        (("run", "a.yaml", "--zzz"), "see `poeflow run --help`"),
+    ],
+)
+def test_an_option_that_is_not_there_leads_to_the_right_one(desk, arguments, told):
+    done = desk.run(*arguments)
+    (option,) = (one for one in arguments if one.startswith("-"))
+    assert (done.returncode, done.stderr) == (2, f"error: no such option {option}\n  {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("chek", 'did you mean "check"?'),
+        ("test", "poeflow check finds mistakes, poeflow run --locked proves a flow current"),
+        ("ls", "poeflow history lists the runs"),
+        ("pin", "poeflow run writes the lock, poeflow run --locked proves a flow current"),
+        ("frobnicate", "see `poeflow --help`"),
+    ],
+)
+def test_a_command_that_is_not_there_leads_to_the_right_one(desk, name, told):
+    assert desk.run(name).stderr == f'error: no such command "{name}"; {told}\n'
+
+
+def test_ctrl_c_while_python_imports_ends_at_once(desk):
+    interrupting = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    desk.write(
+        "lib/click.py",
+        f"try:\n    {interrupting.replace(chr(10), chr(10) + '    ')}\n"
+        "except BaseException: pass\n",
+    )
+    code = "from poeflow.cli.start import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**desk.env(), "PYTHONPATH": str(desk.folder / "lib")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_version(desk):

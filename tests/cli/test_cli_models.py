@@ -22,9 +22,9 @@ def asked(simulator):
 def test_the_list_is_fetched_shown_and_kept_for_check(online, simulator):
     done = online.run("models", "--gives", "video")
     assert (done.returncode, done.stdout) == (0, VIDEOS)
-    assert done.stderr == "2 of 30 bots; poeflow models NAME shows one\n"
+    assert done.stderr == "2 of 42 bots; poeflow models NAME shows one\n"
     kept = json.loads((online.folder / KEPT).read_text())
-    assert len(kept["data"]) == 30
+    assert len(kept["data"]) == 42
     online.write("flow.yaml", FLOW)
     checked = online.run("check", "flow.yaml")
     assert checked.stderr.splitlines() == [
@@ -32,6 +32,19 @@ def test_the_list_is_fetched_shown_and_kept_for_check(online, simulator):
         "1 flow ok",
     ]
     assert online.run("check", "flow.yaml", "--strict").returncode == 3
+
+
+def test_the_list_of_one_server_does_not_judge_the_flows_of_another(online, desk):
+    assert online.run("models", "--refresh").returncode == 0
+    online.write("flow.yaml", FLOW.replace("Veo-3.1", "Nobody-1"))
+    assert 'warning: unknown bot "Nobody-1"' in online.run("check", "flow.yaml").stderr
+    del desk.environ["POE_BASE_URL"]
+    assert desk.run("check", "flow.yaml").stderr == "1 flow ok\n"
+    done = desk.run("models", "--offline")
+    message = "error: there is no //.poeflow/models.json of https://api.poe.com/v1\n"
+    assert (done.returncode, done.stderr) == (2, f"{message}  fetch it once without --offline\n")
+    desk.environ["POE_BASE_URL"] = "no address"
+    assert desk.run("check", "flow.yaml").stderr == "1 flow ok\n"
 
 
 def test_a_list_of_today_is_not_fetched_again_unless_asked_for(online, simulator):
@@ -55,7 +68,7 @@ def test_filters_narrow_the_list_together(online):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["name", "GPT-5.4-Mini"]
     none = online.run("models", "--search", "zzz")
     assert (none.returncode, none.stdout) == (0, "")
-    assert none.stderr == "0 of 30 bots; poeflow models NAME shows one\n"
+    assert none.stderr == "0 of 42 bots; poeflow models NAME shows one\n"
 
 
 def test_one_bot_is_shown_ready_to_paste(online):
@@ -81,11 +94,11 @@ def test_offline_is_what_is_kept_and_sends_nothing(online, simulator, desk):
     none = online.run("models", "--offline")
     assert none.returncode == 2
     assert none.stderr.splitlines() == [
-        "error: there is no //.poeflow/models.json",
+        f"error: there is no //.poeflow/models.json of {simulator.base_url}",
         "  fetch it once without --offline",
     ]
     online.run("models")
-    desk.environ.clear()
+    del desk.environ["POE_API_KEY"]
     done = desk.run("models", "--offline", "--gives", "video")
     assert (done.returncode, done.stdout) == (0, VIDEOS)
     assert len(simulator.requests) == 1

@@ -74,7 +74,7 @@ def test_one_run_is_a_line_for_each_instance(past):
     assert 'inputs {"topic":"seals"}' in told
     lines = {line.split()[1]: line for line in told.splitlines() if line.startswith("✓")}
     assert sorted(lines) == ["draft", "each[x]", "each[y]", "page"]
-    assert "asked     GPT-5.2" in lines["draft"]
+    assert "asked     gpt-5.2-" in lines["draft"], "the snapshot that answered"
 
 
 def test_one_instance_is_all_there_is_to_know(past):

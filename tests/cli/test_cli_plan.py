@@ -25,11 +25,41 @@ def test_a_plan_says_what_would_be_sent_and_why(online):
 
 def test_a_request_can_be_looked_at_before_it_is_sent(online):
     online.write("a.yaml", FLOW)
-    (fact,) = json.loads(online.run("plan", "a.yaml", "--render", "draft").stdout)
+    asked = online.run("plan", "a.yaml", "--render", "draft", "--output", "json")
+    (fact,) = json.loads(asked.stdout)
     assert fact["request"]["body"]["messages"] == [{"role": "user", "content": "draft it"}]
+    assert online.run("plan", "a.yaml", "--render", "draft").stdout == (
+        'draft: new; the lock does not have it\n{"model":"GPT-5.2"}\n\n-- user --\ndraft it\n'
+    )
+    unknown = online.run("plan", "a.yaml", "--render", "polish")
+    assert unknown.stdout == (
+        "polish: unknown; unknown until draft has run; the lock does not have it\n"
+        "its request is not known before that\n"
+    )
     missing = online.run("plan", "a.yaml", "--render", "drafft")
     assert missing.returncode == 2
     assert 'did you mean "draft"?' in missing.stderr
+
+
+def test_a_request_of_what_is_fresh_can_be_looked_at(online):
+    loop = "  each: {for_each: [x, 'm:1'], prompt: '{{ item }} {{ steps.draft.text }}'}\n"
+    loop += "  page: {render: 'all of {{ steps.each.all | length }}'}\n"
+    online.write("a.yaml", FLOW + loop)
+    online.run("run", "a.yaml")
+    draft = (online.folder / "out.md").read_text().rstrip("\n")
+    for name in ("each@m:1", "each[m:1]"):
+        assert online.run("plan", "a.yaml", "--render", name).stdout == (
+            f'each[m:1]: fresh\n{{"model":"GPT-5.2"}}\n\n-- user --\nm:1 {draft}\n'
+        )
+    assert online.run("plan", "a.yaml", "--render", "page").stdout == (
+        "page: fresh\nit asks no model\n"
+    )
+    for command in (("plan", "a.yaml", "--render", "each"), ("cache", "explain", "a.yaml", "each")):
+        done = online.run(*command)
+        assert (done.returncode, done.stderr) == (
+            2,
+            'error: there is no instance "each"\n  it has each@m:1, each@x\n',
+        )
 
 
 def test_a_run_proves_and_accepts(online):
@@ -95,6 +125,68 @@ def test_one_step_is_asked_again_by_its_name(online, simulator):
     unclear = online.run("run", "a.yaml:polish")
     assert (unclear.returncode, len(simulator.requests)) == (2, 3)
     assert "add --only, --until or --refresh" in unclear.stderr
+    unknown = online.run("run", "a.yaml:polsh")
+    assert (unknown.returncode, unknown.stderr) == (
+        2,
+        'error: there is no step "polsh" in a\n  did you mean "polish"?\n',
+    )
+
+
+def test_an_instance_is_named_whatever_its_key_holds(online, simulator):
+    keys = ["m:free", "me@home", "a/b", "a]/b[c", "b#2", "x[0]"]
+    step = f"{{for_each: {json.dumps(keys)}, model: GPT-5.2, prompt: 'on {{{{ item }}}}'}}"
+    online.write("a.yaml", f"poeflow: 1\nsteps: {{a: {step}}}\n")
+    texts = json.loads(online.run("run", "a.yaml").stdout)
+    for key in keys:
+        for name in (f"a@{key}", f"a[{key}]"):
+            only = online.run("run", f"a.yaml:{name}", "--only")
+            assert (only.returncode, only.stdout) == (0, f"{texts[key]}\n")
+            assert f"-- user --\non {key}\n" in online.run("show", f"1/{name}").stdout
+    assert len(simulator.requests) == len(keys)
+
+
+def test_a_key_that_is_not_there_is_told_before_anything_is_asked(online, simulator):
+    loop = "  each: {for_each: [x, y], prompt: '{{ item }}'}\n"
+    late = "  late: {for_each: '[steps.draft.status]', prompt: '{{ item }}'}\n"
+    online.write("a.yaml", FLOW + loop + late)
+    for how in ("--only", "--until", "--refresh"):
+        done = online.run("run", "a.yaml:each@zzz", how)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            2,
+            "",
+            "error: no key of each matches zzz\n  each has x, y\n",
+        )
+    once = online.run("run", "a.yaml:draft@x", "--only")
+    assert once.stderr == (
+        "error: no key of draft matches x\n  draft runs once: name it without a key\n"
+    )
+    assert simulator.requests == ()
+    done = online.run("run", "a.yaml:late@zzz", "--until")
+    assert done.returncode == 2
+    assert "late: failed after 0.0 s: no key of late matches zzz; late has ok\n" in done.stderr
+    assert len(simulator.requests) == 1
+
+
+def test_a_pattern_that_matches_no_key_is_told(online, simulator):
+    online.write("a.yaml", FLOW)
+    none = online.run("run", "a.yaml", "--key", "z*")
+    hint = "  --key chooses among the instances of loops\n"
+    assert none.stderr == f"error: --key z*: no step runs over several items\n{hint}"
+    assert none.returncode == 2
+    loops = "  each: {for_each: [x, y], prompt: '{{ item }}'}\n  b: {for_each: [z], render: b}\n"
+    online.write("a.yaml", FLOW + loops)
+    done = online.run("run", "a.yaml", "--key", "q*")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: no key of each, b matches q*\n  each has x, y; b has z\n",
+    )
+    assert simulator.requests == ()
+    assert online.run("run", "a.yaml", "--key", "z*").returncode == 0
+    late = "  late: {for_each: '[steps.draft.status]', render: '{{ item }}'}\n"
+    online.write("a.yaml", FLOW + late)
+    done = online.run("run", "a.yaml", "--key", "q*")
+    assert done.returncode == 2
+    assert "run: failed after 0.0 s: no key of late matches q*; late has ok" in done.stderr
 
 
 def test_a_part_of_a_flow_is_run_by_its_name(online, simulator):
@@ -141,3 +233,41 @@ def test_the_status_of_flows_is_a_line_a_step(online, simulator):
     assert [fact["state"] for fact in facts["a.yaml"]][:2] == ["fresh", "fresh"]
     online.write("b/b.yaml", "poeflow: 1\n")
     assert online.run("status", "b").returncode == 3
+
+
+LOOP = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  say: {for_each: "{{ range(120) | list }}", prompt: "say {{ item }}"}
+"""
+
+
+def test_a_part_of_a_loop_is_planned_and_looked_at(online, simulator):
+    online.write("a.yaml", LOOP)
+    planned = online.run("plan", "a.yaml", "--first", "20")
+    assert len(planned.stdout.splitlines()) == 20
+    assert planned.stderr == (
+        "20 new: 20 calls, about 170 prompt tokens, answers of unknown length, cost unknown\n"
+    )
+    planned = online.run("plan", "a.yaml", "--key", "11*", "--output", "json")
+    facts = json.loads(planned.stdout)
+    assert [fact["id"] for fact in facts] == [f"say[{n}]" for n in (11, *range(110, 120))]
+    assert facts[0]["estimate"] == {
+        "prompt_tokens": 9,
+        "answer_tokens": 0,
+        "answer_from": None,
+        "cost_usd": None,
+    }
+    looked = online.run("status", "a.yaml", "--first", "3").stdout.splitlines()
+    assert looked == ["a.yaml", "  say  3 new: the lock does not have it"]
+    assert len(simulator.requests) == 0
+
+
+def test_a_large_run_says_what_it_will_send_before_it_does(online):
+    online.write("a.yaml", LOOP)
+    first, second, *_ = online.run("run", "a.yaml").stderr.splitlines()
+    assert first == "120 requests to send, about 1,070 prompt tokens"
+    assert second == "say: 120 to do"
+    planned = online.run("plan", "a.yaml")
+    assert planned.stderr == "120 fresh: no calls\n"

@@ -94,6 +94,16 @@ def test_offline_touches_nothing_real(desk):
     assert (desk.folder / ".poeflow/offline/out/otters.md").read_text() == done.stdout
 
 
+def test_offline_reads_requests_as_strictly_as_the_api(desk):
+    step = "{{model: {}, prompt: hi, extra_body: {{output_effort: low}}}}"
+    known, unknown = step.format("Claude-Sonnet-4.5"), step.format("Brand-New-Bot")
+    desk.write("a.yaml", f"poeflow: 1\nsteps:\n  known: {known}\n  unknown: {unknown}\n")
+    done = desk.run("run", "a.yaml", "--offline", "--keep-going")
+    assert done.returncode == 1
+    assert "'output_effort' is not a parameter of Claude-Sonnet-4.5 (400)\n" in done.stderr
+    assert "unknown: answered in " in done.stderr
+
+
 def test_an_offline_answer_never_satisfies_a_real_run(online, simulator):
     online.write("notes.yaml", FLOW)
     online.run("run", "notes.yaml", "--offline")

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
+import pytest
 
 COMMAND = [sys.executable, "-m", "poeflow.cli.main", "simulate"]
 
@@ -20,17 +23,23 @@ class Ended:
     code: int | None = None
     out: str = ""
     err: str = ""
+    pid: int = field(default=0, compare=False)
 
 
 @contextmanager
-def simulate(*options: str) -> Iterator[tuple[str, Ended]]:
-    """Run the command until it says where it listens, and end it with Ctrl-C."""
+def simulate(*options: str, files: int | None = None) -> Iterator[tuple[str, Ended]]:
+    """Run the command until it says where it listens, and end it with Ctrl-C.
+
+    `files` is how many it may have open.
+    """
     ended = Ended()
     pipe, environ = subprocess.PIPE, {**os.environ, "PYTHONWARNINGS": "error"}
-    command = [*COMMAND, *options]
+    limit = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
+    command = [*limit, *COMMAND, *options]
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environ) as process:
         try:
             line = process.stdout.readline()
+            ended.pid = process.pid
             yield line.removeprefix("listening ").strip(), ended
             process.send_signal(signal.SIGINT)
             ended.out, ended.err = process.communicate(timeout=20)
@@ -83,3 +92,24 @@ def test_mistakes_are_told(tmp_path):
         3,
         f'{script}:3:12: unknown fault "stal"; did you mean "stall"?\n',
     )
+
+
+def seconds_at_work(pid: int) -> float:
+    """Return how long a process has had a processor, by proc(5)."""
+    told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_room_for_another_connection_it_waits_and_does_not_spin():
+    with simulate(files=64) as (url, ended):
+        port = int(url.removesuffix("/v1").rpartition(":")[2])
+        idle = [socket.create_connection(("127.0.0.1", port), timeout=1) for _ in range(80)]
+        before = seconds_at_work(ended.pid)
+        idle[-1].sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            idle[-1].recv(1)
+        assert seconds_at_work(ended.pid) - before < 0.3
+        for line in idle:
+            line.close()
+        assert httpx.head(f"{url}/models", timeout=20).status_code == 200
+    assert ended == Ended(130, "", "\ninterrupted\n")

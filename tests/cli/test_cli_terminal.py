@@ -193,7 +193,9 @@ def test_ctrl_c_says_how_far_it_came_and_gives_the_cursor_back(desk):
         lines = [line for line in session.end() if line]
     assert session.child.exitstatus == 130
     assert re.fullmatch(r"! left  stopped after \d\.\d s", lines[1])
-    assert lines[3:] == ["· last  not started", "interrupted"]
+    assert lines[3] == "· last  not started"
+    assert re.fullmatch(r"interrupted after \d\.\d s: 2 requests, 2 of unknown outcome", lines[4])
+    assert lines[5:] == ["run it again to go on", "interrupted"]
     assert session.written.rfind("\x1b[?25h") > session.written.rfind("\x1b[?25l")
     assert "Traceback" not in session.written
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
+import uvloop
 
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.messages import ChatRequest, DataUrl, FileData, FilePart, Message
@@ -90,9 +91,10 @@ class Driver:
     """A client of either kind, driven with plain calls."""
 
     def __init__(self, kind: str, settings: dict[str, Any]) -> None:
-        self.is_async = kind == "async"
+        self.is_async = kind != "sync"
         self.client: Any = (AsyncPoeClient if self.is_async else PoeClient)(**settings)
-        self._runner = asyncio.Runner()
+        loop = uvloop.new_event_loop if kind == "uvloop" else asyncio.new_event_loop
+        self._runner = asyncio.Runner(loop_factory=loop)
 
     def create(self, **params: Any) -> Any:
         return self.do(lambda client: client.chat.completions.create(**{**ASKED, **params}))

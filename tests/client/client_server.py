@@ -185,6 +185,7 @@ class ConnectProxy:
 
     def __init__(self, port: int, status: str = "200 OK") -> None:
         self.seen = b""
+        self.tunnels = 0
         self._port, self._status = port, status
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
@@ -220,8 +221,11 @@ class ConnectProxy:
 
     def _serve(self, near: socket.socket) -> None:
         with near:
-            while b"\r\n\r\n" not in self.seen:
-                self.seen += near.recv(65536)
+            self.tunnels += 1
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += near.recv(65536)
+            self.seen += head
             near.sendall(f"HTTP/1.1 {self._status}\r\ncontent-length: 0\r\n\r\n".encode())
             if not self._status.startswith("200"):
                 return

@@ -14,12 +14,12 @@ def server() -> Iterator[ScriptedServer]:
         yield running
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["sync", "async", "uvloop"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Driver]]:
     """Make clients, sync in one test and async in its twin; they are closed at the end."""
     made: list[Driver] = []
 
-    def make(server: ScriptedServer | None = None, **settings: Any) -> Driver:
+    def make(server: ScriptedServer | None = None, /, **settings: Any) -> Driver:
         given = {"api_key": KEY, "base_url": server.base_url if server else "http://127.0.0.1:9/v1"}
         made.append(Driver(request.param, given | settings))
         return made[-1]

@@ -12,10 +12,12 @@ from poeflow import errors
 from poeflow.client.failures import (
     BY_STATUS,
     STATUS_OF_TYPE,
+    Server,
     error_inside,
     request_id_of,
     retry_after,
     status_error,
+    wants_other_model,
 )
 from poeflow.redact import Scrubber, Secret
 
@@ -84,7 +86,8 @@ def test_the_table_holds_every_class_of_the_tree():
     [
         (b"", "the server gave no reason (502)"),
         (b"  \n", "the server gave no reason (502)"),
-        (b"upstream timed out", "the server gave no reason (502)"),
+        (b"upstream timed out", "upstream timed out (502)"),
+        (b"\xef\xbb\xbf upstream\n timed out \n", "upstream timed out (502)"),
         (b"<html><h1>502</h1></html>", "the server answered with a web page (502)"),
         (b"\n<!DOCTYPE html>", "the server answered with a web page (502)"),
         (b"{}", "the server gave no reason (502)"),
@@ -95,6 +98,32 @@ def test_the_table_holds_every_class_of_the_tree():
         (b'{"message": "it broke"}', "it broke (502)"),
         (b'{"type": "error", "error": {"message": "a\\n\\tb"}}', "a b (502)"),
         (b"[1, 2]", "the server gave no reason (502)"),
+        (b'{"detail": "no such model"}', "no such model (502)"),
+        (
+            b'{"detail": [{"loc": ["body", "n", 0], "msg": "is required"}, {"msg": "and so on"}]}',
+            "body.n.0: is required; and so on (502)",
+        ),
+        (b'{"detail": {"error": {"message": "deep"}}}', "deep (502)"),
+        (b'[{"error": {"message": "listed", "status": "X"}}]', "listed (502)"),
+        (b'{"errors": ["a", {"message": "b"}]}', "a; b (502)"),
+        (b'{"errors": {"message": "b"}}', "b (502)"),
+        (b'{"title": "Bad", "detail": "it is bad", "status": 502}', "it is bad (502)"),
+        (b'{"title": "Bad", "type": "about:blank"}', "Bad (502)"),
+        (b'{"object": "error", "message": "flat"}', "flat (502)"),
+        (b'{"error": "invalid_client", "error_description": "who?"}', "invalid_client (502)"),
+        (b'{"error": {"message": {"message": "twice"}}}', "twice (502)"),
+        (b'{"Message": "of AWS"}', "of AWS (502)"),
+        (b'{"fault": {"faultstring": "of a gateway"}}', "of a gateway (502)"),
+        (b'"text in JSON"', "text in JSON (502)"),
+        (b'data: {"error": {"message": "as an event"}}\n\n', "as an event (502)"),
+        (
+            b'{"error": {"message": "P", "metadata": {"raw": "{\\"detail\\": \\"x\\"}"}}}',
+            "P: x (502)",
+        ),
+        (b'{"error": {"message": "P", "metadata": {"raw": "plain"}}}', "P: plain (502)"),
+        (b'{"error": {"message": "P", "metadata": {"raw": ["deep"]}}}', "P: deep (502)"),
+        (b'{"error": {"message": "P", "metadata": {"raw": 3, "x": 1}}}', "P (502)"),
+        (b'{"error": {"message": "it is cu', '{"error": {"message": "it is cu (502)'),
         (b"[" * 100_000, "the server gave no reason (502)"),
         (b"\xff\xfe\x00", "the server gave no reason (502)"),
         (b'{"error": {"message": "\\ud800"}}', "\\ud800 (502)"),
@@ -131,6 +160,16 @@ def test_a_redirect_is_told_as_one():
         *(({"retry-after-ms": text}, None) for text in ("0", "-5", "nan", "1e999")),
         ({"retry-after": "Wed, 21 Oct 99999999999 07:28:30 GMT"}, None),
         ({"retry-after": "9" * 5000}, None),
+        *(
+            ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": date}, seconds)
+            for date, seconds in (
+                ("Wed, 21 Oct 2015 07:28:10 GMT", 20.0),
+                ("Sun, 11 Oct 2015 07:28:30 GMT", 864_000.0),
+                ("Sat, 31 Oct 2015 07:28:30 GMT", None),
+                ("some day", 30.0),
+                ("", 30.0),
+            )
+        ),
         ({}, None),
     ],
 )
@@ -190,3 +229,155 @@ def test_time_to_read_a_hostile_message_is_linear():
 def test_a_request_id_is_one_line():
     assert request_id_of({"x-request-id": "req\r\n1\x07"}, SCRUBBER) == "req 1\\x07"
     assert request_id_of({}, SCRUBBER) is None
+
+
+def test_a_text_is_kept_as_the_body_without_the_key():
+    error = failed(503, f"upstream says {KEY}".encode())
+    assert (error.body, error.message) == ("upstream says [key]", "upstream says [key] (503)")
+    assert failed(503, b"<html>no</html>").body is None
+
+
+def test_the_parameter_at_fault_is_kept():
+    error = failed(400, {"error": {"message": "no", "param": "n", "code": "c", "type": "t"}})
+    assert (error.param, error.code, error.type) == ("n", "c", "t")
+    assert failed(400, {"error": {"message": "no", "param": 3}}).param is None
+
+
+@pytest.mark.parametrize("status", [400, 403, 429])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "insufficient_quota",
+        "insufficient_user_quota",
+        "insufficient_credits",
+        "InsufficientBalance",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "billing_error",
+        "exceeded_current_quota_error",
+        "credit_balance_too_low",
+        "out_of_credits",
+        "payment_required",
+    ],
+)
+@pytest.mark.parametrize("key", ["type", "code"])
+def test_an_empty_account_is_one_whatever_the_status(status, name, key):
+    error = failed(status, {"error": {"message": "You exceeded your quota", key: name}})
+    assert type(error) is errors.InsufficientCreditsError
+    assert (error.status_code, error.exit_code) == (status, 5)
+    assert error.message == f"You exceeded your quota ({status})"
+    assert "add points" in error.hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rate_limit_exceeded",
+        "requests",
+        "tokens",
+        "RESOURCE_EXHAUSTED",
+        "quota_per_minute",
+        "load_balancer_error",
+        "invalid_credentials",
+        None,
+    ],
+)
+def test_too_fast_is_no_empty_account(name):
+    body = {"error": {"message": "You exceeded your current quota", "type": name}}
+    assert type(failed(429, body)) is errors.RateLimitError
+
+
+OTHER = Server(
+    name="provider llmock", variable="LITE_KEY", is_poe=False, base_url="http://127.0.0.1:1/v1"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "poe", "other"),
+    [
+        (
+            401,
+            "check POE_API_KEY; keys are at https://poe.com/api_key",
+            "check LITE_KEY, the key of provider llmock",
+        ),
+        (
+            402,
+            "add points at https://poe.com/settings, or use a cheaper model",
+            "add credit to the account at provider llmock, or use a cheaper model",
+        ),
+        (
+            404,
+            "check the model's name; private bots are not supported",
+            "check the model's name; provider llmock does not know it",
+        ),
+        (413, "shorten the prompt or attach less", "shorten the prompt or attach less"),
+        (400, "", ""),
+    ],
+)
+def test_hints_name_the_server_and_its_key(status, poe, other):
+    assert failed(status).hint == poe
+    found = status_error(status, {}, b"", scrubber=SCRUBBER, now=NOW, server=OTHER)
+    assert found.hint == other
+    inside = error_inside(
+        {"error": {"message": "no", "code": status}},
+        request_id=None,
+        scrubber=SCRUBBER,
+        server=OTHER,
+    )
+    assert inside.hint == other
+
+
+def test_a_key_whose_variable_is_not_known_has_no_name():
+    server = Server(name="http://127.0.0.1:1", variable="", is_poe=False)
+    found = status_error(401, {}, b"", scrubber=SCRUBBER, now=NOW, server=server)
+    assert found.hint == "check the key, the key of http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "is_url"),
+    [
+        ("http://x", b"", True),
+        ("http://x/api", b"404 page not found", True),
+        ("http://x/v1/chat/completions", b"", True),
+        ("http://x/v1/chat/completions", b'{"detail": "model m not found"}', True),
+        ("http://x/api", b'{"error": {"code": "model_not_found"}}', False),
+        ("http://x/api", b'{"detail": "no such model here"}', False),
+        ("http://x/v1", b"404 page not found", False),
+        ("http://x/openai/v2beta", b"", False),
+    ],
+)
+@pytest.mark.parametrize("is_poe", [True, False])
+def test_a_404_of_an_odd_address_is_about_the_address(url, body, is_url, is_poe):
+    server = Server(base_url=url, is_poe=is_poe)
+    hint = status_error(404, {}, body, scrubber=SCRUBBER, now=NOW, server=server).hint
+    told = f"check the base URL {url}: most end in /v1, none in the endpoint"
+    assert (hint == told) is is_url
+    assert hint.startswith("check the model's name") is not is_url
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        ({"message": "Invalid model name passed in model=x"}, "check the model's name"),
+        ({"message": "no", "code": "model_not_found"}, "check the model's name"),
+        ({"message": "The model `x` does not exist"}, "check the model's name"),
+        ({"message": "no", "type": "ContextWindowExceededError"}, "shorten the prompt"),
+        ({"message": "no", "code": "context_length_exceeded"}, "shorten the prompt"),
+        ({"message": "This model's maximum context length is 9 tokens"}, "shorten the prompt"),
+        ({"message": "litellm.ContextWindowExceededError: x"}, "shorten the prompt"),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_bad_request_may_be_the_models_fault(status, error, hint):
+    found = failed(status, {"error": error})
+    assert type(found) is BY_STATUS[status]
+    assert wants_other_model(found)
+    assert found.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(400, "temperature must be below 2"), (400, "tool not found"), (401, "unknown model")],
+)
+def test_other_refusals_are_not(status, message):
+    assert not wants_other_model(failed(status, {"error": {"message": message}}))

@@ -6,6 +6,7 @@ import pytest
 
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.sync import PoeClient
+from poeflow.errors import NotFoundError, UsageError
 from poeflow.simulator.server import Simulator
 
 KEY = "canary-key-0123456789"
@@ -80,3 +81,33 @@ async def test_what_is_kept_holds_no_key_and_damage_is_mended(listing, tmp_path)
 async def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(listing):
     listed, _ = listing
     assert await listed(max_age=60, folder=Path("/dev/null/below")) == (30, 1)
+
+
+def test_the_list_is_that_of_the_openai_sdk_too():
+    with Simulator() as simulator, PoeClient(api_key=KEY, base_url=simulator.base_url) as client:
+        listed = client.models.list()
+        assert isinstance(listed, tuple)
+        assert listed.data == listed
+        first = listed.data[0]
+        assert client.models.retrieve(first.id.upper()) == first
+        with pytest.raises(NotFoundError) as caught:
+            client.models.retrieve("no-such\x1bbot")
+        assert caught.value.message == "there is no bot 'no-such\\\\x1bbot' in the list"
+        assert caught.value.status_code == 404
+
+
+async def test_one_of_the_list_asynchronously():
+    with Simulator() as simulator:
+        async with AsyncPoeClient(api_key=KEY, base_url=simulator.base_url) as client:
+            first = (await client.models.list()).data[0]
+            assert await client.models.retrieve(first.id) == first
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"max_age": "60"}, "max_age must be"), ({"max_age": 60, "folder": "x"}, "folder must be")],
+)
+async def test_arguments_of_other_types_are_told(listing, given, message):
+    listed, _ = listing
+    with pytest.raises(UsageError, match=message):
+        await listed(**given)

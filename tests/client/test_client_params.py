@@ -2,11 +2,13 @@
 
 import math
 
+import httpx
 import msgspec
 import pytest
 from client_desk import ASKED, KEY
 
 from poeflow.client.account import points_query
+from poeflow.client.answers import AnswerMessage
 from poeflow.client.messages import RESERVED
 from poeflow.client.params import AskParams, encoded
 from poeflow.client.setup import checked_url, options_from
@@ -45,6 +47,14 @@ def test_the_body_holds_what_was_given_and_nothing_else():
         "logprobs": True,
         "top_logprobs": 3,
         "response_format": {"type": "json_object"},
+        "seed": -3,
+        "presence_penalty": -2,
+        "frequency_penalty": 0.5,
+        "logit_bias": {"50256": -100},
+        "store": False,
+        "metadata": {"a": "b"},
+        "user": "u-1",
+        "service_tier": "flex",
     }
     assert body(**given) == ASKED | given
     assert body(stream=True) == ASKED | {"stream": True}
@@ -84,6 +94,8 @@ def test_any_iterable_of_messages_and_tools_will_do():
         {"stop": "x"},
         {"stop": list("abcd")},
         {"stop": []},
+        {"presence_penalty": 2},
+        {"frequency_penalty": -2.0},
     ],
 )
 def test_the_ends_of_a_range_belong_to_it(given):
@@ -119,7 +131,25 @@ def test_the_ends_of_a_range_belong_to_it(given):
         ({"messages": [{"role": "developer"}]}, r"messages\[0\].role must be one of"),
         ({"messages": [*ASKED["messages"], {}]}, r"messages\[1\].role must be one of"),
         ({"tools": "f"}, "tools must be a list"),
-        ({"seed": 3}, "seed is no parameter of create"),
+        ({"best_of": 3}, "best_of is no parameter of create"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"presence_penalty": 2.1}, "presence_penalty must be between -2 and 2"),
+        ({"frequency_penalty": "1"}, "frequency_penalty must be a number"),
+        ({"logit_bias": [1]}, "logit_bias must be a mapping"),
+        ({"metadata": "x"}, "metadata must be a mapping"),
+        ({"store": 1}, "store must be True or False"),
+        ({"logprobs": "yes"}, "logprobs must be True or False"),
+        ({"parallel_tool_calls": 0}, "parallel_tool_calls must be True or False"),
+        ({"media": "image"}, "media must be True or False"),
+        ({"user": 3}, "user must be a text"),
+        ({"service_tier": True}, "service_tier must be a text"),
+        ({"reasoning_effort": 1}, "reasoning_effort must be a text"),
+        ({"tool_choice": 3}, "tool_choice must be a text or a mapping"),
+        ({"stream_options": True}, "stream_options must be a mapping"),
+        ({"response_format": dict}, "response_format must be a mapping"),
+        ({"extra_headers": [("a", "b")]}, "extra_headers must be a mapping"),
+        ({"extra_query": "a=b"}, "extra_query must be a mapping"),
         ({"extra_body": [1]}, "extra_body must be a mapping"),
         ({"extra_body": {3: 1}}, "extra_body must have texts as names"),
         ({"extra_body": {"a": object()}}, "a holds something that JSON cannot"),
@@ -145,7 +175,9 @@ def test_something_that_holds_itself_is_refused():
         body(extra_body={"a": around})
 
 
-@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, 86_401])
+@pytest.mark.parametrize(
+    "timeout", [0, -1, math.nan, math.inf, 86_401, "5", True, httpx.Timeout(5), (1, 2)]
+)
 def test_timeouts_are_seconds(timeout):
     with pytest.raises(UsageError, match="timeout must be seconds"):
         options().call_of({**ASKED, "timeout": timeout}, stream=False)
@@ -156,13 +188,13 @@ def test_timeouts_are_seconds(timeout):
 
 
 @pytest.mark.parametrize("name", ["attempts", "concurrency", "requests_per_minute"])
-@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "3", True])
 def test_counts_are_at_least_one(name, value):
     with pytest.raises(UsageError, match=f"{name} must be a whole number of at least 1"):
         options(**{name: value})
 
 
-@pytest.mark.parametrize("limit", [0, 101])
+@pytest.mark.parametrize("limit", [0, 101, "20", 1.5, True])
 def test_a_page_of_the_history_has_1_to_100_entries(limit):
     with pytest.raises(UsageError, match="limit must be between 1 and 100"):
         points_query(limit, None)
@@ -219,6 +251,10 @@ def test_query_and_path_are_encoded():
         "http://127.9.9.9",
         "http://localhost:1/v1",
         "http://[::1]:1",
+        "http://LOCALHOST:1",
+        "http://localhost.:1",
+        "http://127.1:1",
+        "http://[::ffff:127.0.0.1]:1",
     ],
 )
 def test_https_and_loopback_are_taken(url):
@@ -255,6 +291,15 @@ def test_plain_http_elsewhere_must_be_asked_for(url):
         "https://poe.com:99999",
         "https://[::1",
         "file:///etc/passwd",
+        "http://127.0.0.1:8000/v1\r\nX: y",
+        "http://127.0.0.1:8000/v1\tb",
+        "http://127.0.0.1:8000/a b",
+        "http://127.0.0.1:8000/\x7f",
+        "http://127.0.0.1:8000/\xa0",
+        "http://127.0.0.1:0/v1",
+        httpx.URL("http://127.0.0.1"),
+        b"http://127.0.0.1",
+        3,
     ],
 )
 def test_other_addresses_are_refused(url):
@@ -278,3 +323,83 @@ def test_options_never_show_the_key():
     found = options(api_key=Secret(KEY))
     call = found.call_of({**ASKED}, stream=True)
     assert KEY not in f"{found!r}{call!r}{call.request!r}"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"api_key": lambda: KEY}, "api_key must be a text or a Secret"),
+        ({"api_key": 3}, "api_key must be a text or a Secret"),
+        ({"validation": "lax"}, "validation must be strict or legacy"),
+        ({"base_url": 3}, "base_url must be a text"),
+    ],
+)
+def test_what_a_client_is_set_up_with_is_checked(given, message):
+    with pytest.raises(UsageError, match=message):
+        options(**given)
+
+
+def test_a_timeout_that_is_none_is_told_how_to_be_written():
+    with pytest.raises(UsageError) as caught:
+        options(timeout=httpx.Timeout(5))
+    assert str(caught.value) == "timeout must be seconds; or poeflow.Timeouts, for a client"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"headers": [("a", "b")]}, "headers must be a mapping"),
+        ({"validation": "lax"}, "validation must be strict or legacy"),
+        ({"attempts": "3"}, "attempts must be a whole number of at least 1"),
+    ],
+)
+def test_what_options_are_changed_to_is_checked(given, message):
+    with pytest.raises(UsageError, match=message):
+        options().with_(**given)
+
+
+@pytest.mark.parametrize("given", [{"x-a": 3}, {3: "a"}, {"x-a": None}, {"x-a": b"b"}])
+def test_headers_are_texts(given):
+    with pytest.raises(UsageError, match="headers must be texts"):
+        headers(options(), extra_headers=given)
+    with pytest.raises(UsageError, match="headers must be texts"):
+        headers(options().with_(headers=given))
+
+
+def test_a_query_is_texts_or_numbers():
+    call = options().call_of({**ASKED, "extra_query": {"a": 1}}, stream=False)
+    assert call.request.target.endswith("?a=1")
+    with pytest.raises(UsageError, match="extra_query must hold texts or numbers"):
+        options().call_of({**ASKED, "extra_query": {"a": ["b"]}}, stream=False)
+
+
+def test_a_page_begins_behind_a_text():
+    assert points_query(5, "q-1") == {"limit": "5", "starting_after": "q-1"}
+    with pytest.raises(UsageError, match="starting_after must be a text"):
+        points_query(5, 3)
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
+def test_there_is_one_content_type(name):
+    own = {name: "application/json; v=1"}
+    for found in (
+        options().call_of({**ASKED, "extra_headers": own}, stream=False),
+        options().with_(headers=own).call_of({**ASKED}, stream=False),
+    ):
+        sent = [value for key, value in found.request.headers if key == "content-type"]
+        assert sent == ["application/json; v=1"]
+
+
+def test_the_message_of_an_answer_may_be_said_again():
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = AnswerMessage({"content": None, "tool_calls": [call], "reasoning_content": "hm"})
+    turns = [*ASKED["messages"], said, {"role": "tool", "tool_call_id": "a", "content": "1"}]
+    assert body(messages=turns)["messages"] == [
+        *ASKED["messages"],
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    ]
+
+
+def test_stop_may_be_a_tuple():
+    assert body(stop=("a", "b")) == ASKED | {"stop": ["a", "b"]}

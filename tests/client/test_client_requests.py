@@ -1,5 +1,8 @@
 """How often a request is sent and what comes of it, over real connections, sync and async alike."""
 
+import gzip
+
+import msgspec
 import pytest
 from client_desk import (
     ASKED,
@@ -13,12 +16,16 @@ from client_desk import (
     piece,
     reply,
     streamed,
+    whole,
 )
 from client_server import CLOSE, RESET, ScriptedServer
 
 from poeflow import errors
+from poeflow.client.failures import Server
 from poeflow.client.messages import ChatRequest, Message
 from poeflow.client.progress import Delta, Retrying
+from poeflow.client.sse import MAX_LINE
+from poeflow.client.stream import MAX_BODY
 
 ONCE = [301, 302, 400, 401, 402, 403, 404, 413, 418, 422]
 AGAIN = [408, 409, 429, 500, 502, 503, 504, 529]
@@ -234,3 +241,90 @@ def test_a_redirect_is_an_error_and_the_key_goes_nowhere(connect, server):
         with pytest.raises(errors.APIStatusError, match="redirects elsewhere"):
             connect(server).create()
         assert (len(server.requests), elsewhere.connections) == (1, 0)
+
+
+PLAIN = STREAM.replace(b"text/event-stream", b"text/plain; charset=utf-8")
+UNNAMED = STREAM.replace(b"content-type: text/event-stream\r\n", b"")
+UPPER = STREAM.replace(b"text/event-stream", b"Text/Event-Stream")
+TWO = [event(piece("Hel")), event(piece("lo", finish="stop")), DONE]
+
+
+@pytest.mark.parametrize("head", [PLAIN, UNNAMED, UPPER])
+@pytest.mark.parametrize("size", [1, 10_000])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_stream_is_one_by_what_it_holds(connect, server, head, size, stream):
+    body = b"".join(TWO)
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    server.play(head + b"".join(map(chunk, parts)) + END)
+    driver = connect(server, attempts=1)
+    found = driver.create(stream=stream)
+    answer = driver.do(lambda _: found.final()) if stream else found
+    assert (answer.text, answer.finish_reason) == ("Hello", "stop")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_of_another_good_status_is_one(connect, server, status, stream):
+    content = b"\xef\xbb\xbf" + msgspec.json.encode(whole())
+    server.play(reply(status, content, content_type="text/event-stream"))
+    driver = connect(server, attempts=1)
+    found = driver.create(stream=stream)
+    answer = driver.do(lambda _: found.final()) if stream else found
+    assert answer.text == "Hello"
+
+
+def test_a_packed_stream_of_another_type_is_read(connect, server):
+    packed = gzip.compress(b"".join(TWO))
+    server.play(reply(200, packed, content_encoding="gzip", content_type="text/plain"))
+    driver = connect(server, attempts=1)
+    stream = driver.create(stream=True)
+    assert driver.do(lambda _: stream.final()).text == "Hello"
+
+
+def test_a_stream_without_an_answer_is_asked_for_again(connect, server):
+    server.play(STREAM + chunk(DONE) + END, streamed("ok"))
+    driver = connect(server, clock=FakeClock())
+    stream = driver.create(stream=True)
+    assert driver.do(lambda _: stream.final()).text == "ok"
+    assert len(server.requests) == 2
+
+
+def test_an_emoji_cut_in_two_is_one_in_the_text_of_a_stream(connect, server):
+    halves = [b'data: {"choices":[{"delta":{"content":"hi \\ud83d"}}]}\n\n']
+    halves += [b'data: {"choices":[{"delta":{"content":"\\ude00 there"}}]}\n\n', *TWO[1:]]
+    server.play(STREAM + b"".join(map(chunk, halves)) + END)
+    driver = connect(server)
+    stream = driver.create(stream=True)
+    assert list(driver.chunks(stream.text())) == ["hi ", "😀 there", "lo"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_empty_account_is_asked_once(connect, server, stream):
+    body = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    server.play(*[reply(429, body)] * 4)
+    with pytest.raises(errors.InsufficientCreditsError):
+        connect(server, clock=FakeClock()).create(stream=stream)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("is_line", [True, False])
+def test_an_answer_that_is_too_large_is_asked_for_once(connect, server, stream, is_line):
+    line = b"data: " + b"x" * (MAX_LINE + 1 if is_line else 1024 * 1024) + b"\n"
+    body = line if is_line else b": " + b"x" * (MAX_BODY + 1)
+    kind = "text/event-stream" if stream or is_line else "application/json"
+    server.play(*[reply(200, body, content_type=kind)] * 2)
+    with pytest.raises(errors.AnswerTooLargeError) as caught:
+        connect(server, clock=FakeClock()).create(stream=stream)
+    assert (caught.value.exit_code, len(server.requests)) == (1, 1)
+
+
+def test_hints_name_the_server_a_client_asks(connect, server):
+    server.play(reply(401), reply(401))
+    with pytest.raises(errors.AuthenticationError) as caught:
+        connect(server).create()
+    assert caught.value.hint == f"check the key, the key of http://127.0.0.1:{server.port}"
+    named = Server(name="provider llmock", variable="LITE_KEY", is_poe=False)
+    with pytest.raises(errors.AuthenticationError) as caught:
+        connect(base_url=server.base_url, server=named).create()
+    assert caught.value.hint == "check LITE_KEY, the key of provider llmock"

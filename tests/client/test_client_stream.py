@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow import errors
-from poeflow.client.stream import ChunkReader, Unpacking, whole_completion
+from poeflow.client.stream import ChunkReader, Unpacking, kind_of, whole_completion
 from poeflow.redact import Scrubber, Secret
 
 SCRUBBER = Scrubber(Secret(KEY))
 
 
-def read(*parts: bytes, encoding: str = "") -> ChunkReader:
-    reader = ChunkReader(encoding=encoding, request_id="req-1", scrubber=SCRUBBER)
+def read(*parts: bytes) -> ChunkReader:
+    reader = ChunkReader(request_id="req-1", scrubber=SCRUBBER)
     for part in parts:
         reader.feed(part)
     reader.end()
@@ -145,9 +145,24 @@ def test_a_finish_reason_error_is_an_error_streamed_or_not():
         whole_completion(msgspec.json.encode(whole), request_id=None, scrubber=SCRUBBER)
 
 
-def test_lone_surrogates_survive():
+@pytest.mark.parametrize("finish", ["error", "ERROR", "network_error"])
+def test_the_reason_beside_a_failed_end_is_told(finish):
+    failed = {"finish_reason": finish, "error": {"message": f"out of {KEY}", "code": 502}}
+    with pytest.raises(errors.APIResponseError) as streamed:
+        read(event({"choices": [{"delta": {"content": "x"}, **failed}]}))
+    content = msgspec.json.encode({"choices": [{"message": {"content": "x"}, **failed}]})
+    with pytest.raises(errors.APIResponseError) as unstreamed:
+        whole_completion(content, request_id=None, scrubber=SCRUBBER)
+    for caught in (streamed.value, unstreamed.value):
+        assert str(caught) == "the model ended with an error: out of [key]"
+
+
+def test_a_lone_half_of_a_character_becomes_the_mark_of_one_streamed_or_not():
     reader = read(b'data: {"choices":[{"delta":{"content":"a\\ud800b"}}]}\n\n' + DONE)
-    assert reader.completion().text == "a\ud800b"
+    assert reader.completion().text == "a\ufffdb"
+    content = b'{"choices":[{"message":{"content":"a\\ud800b"}}]}'
+    answer = whole_completion(content, request_id=None, scrubber=SCRUBBER)
+    assert answer.text == "a\ufffdb"
 
 
 def test_pings_and_empty_events_are_nothing():
@@ -169,7 +184,8 @@ def test_nothing_after_done_is_read():
         (b"<html>busy</html>", "the server answered with a web page"),
         (b"  <!doctype html>", "the server answered with a web page"),
         (b"Hello", "something that is not JSON"),
-        (b"", "something that is not JSON"),
+        (b"", "the server answered with nothing"),
+        (b" \n", "the server answered with nothing"),
         (b"[" * 100_000, "something that is not JSON"),
         (b"{}", "the answer has no choices"),
         (b'{"choices": []}', "the answer has no choices"),
@@ -222,3 +238,132 @@ def test_other_encodings_and_broken_ones_are_refused():
         Unpacking("gzip").feed(b"no gzip at all")
     with pytest.raises(errors.APIResponseError, match="larger than 10 bytes"):
         Unpacking("", limit=10).feed(b"x" * 11)
+
+
+def test_what_no_body_says_is_named_by_its_type():
+    with pytest.raises(errors.APIResponseError) as caught:
+        whole_completion(
+            b"Hello", request_id=None, scrubber=SCRUBBER, content_type=f"text/x; {KEY}"
+        )
+    assert str(caught.value) == (
+        "the server answered with something that is not JSON (text/x; [key]); check the base URL"
+    )
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r"])
+def test_the_last_event_needs_no_blank_line(end):
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    answer = read(event(piece("Hi", finish="stop")).rstrip() + end).completion()
+    assert (answer.text, answer.flag) == ("Hi", None)
+    ended = read(event(piece("Hi", finish="stop")), event({"usage": usage}).rstrip() + end)
+    assert ended.completion().usage.raw == usage
+    assert read(event(piece("Hi")) + b"data: [DONE]" + end).completion().flag == "no_finish"
+
+
+def test_an_answer_cut_in_its_last_event_is_what_came_before():
+    answer = read(event(piece("Hi", finish="stop")) + b'data: {"usage": {"prompt_to').completion()
+    assert (answer.text, answer.usage) == ("Hi", None)
+
+
+@pytest.mark.parametrize("end", [b"[done]", b"[Done]", b" [DONE]", b"[DONE] "])
+def test_the_mark_of_the_end_in_any_case(end):
+    reader = read(event(piece("Hi", finish="stop")) + b"data:" + end + b"\n\n" + b"data: 3\n\n")
+    assert reader.completion().text == "Hi"
+
+
+def test_null_is_nothing():
+    assert read(b"data: null\n\n" + event(piece("Hi")) + DONE).completion().text == "Hi"
+
+
+def test_events_without_blank_lines_between_them_are_read():
+    body = event(piece("a")).rstrip() + b"\n" + event(piece("b", finish="stop")).rstrip() + b"\n"
+    assert read(body + DONE).completion().text == "ab"
+    broken = b'data: {"a":\ndata: 1}\n\n'  # one document over two lines, as the standard has it
+    assert read(broken + event(piece("c")) + DONE).completion().text == "c"
+
+
+@pytest.mark.parametrize(
+    "body", [DONE, b": ping\n\n" + DONE, event({"usage": {"prompt_tokens": 1}}) + DONE]
+)
+def test_a_stream_without_an_answer_is_an_error(body):
+    with pytest.raises(errors.APIResponseError, match="ended without an answer") as caught:
+        read(body)
+    assert (type(caught.value), caught.value.exit_code) == (errors.APIResponseError, 6)
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ({"object": "error", "message": "no", "code": 400}, errors.BadRequestError),
+        ({"object": "error", "message": "no", "code": "404"}, errors.NotFoundError),
+        ({"object": "error", "message": "no"}, errors.InternalServerError),
+        ({"type": "error", "message": "no"}, errors.InternalServerError),
+        ({"detail": "no"}, errors.InternalServerError),
+        ({"errors": ["no"], "status": 429}, errors.RateLimitError),
+        ({"message": "no", "status_code": 503}, errors.InternalServerError),
+    ],
+)
+def test_an_error_of_any_shape_in_place_of_an_answer_is_one(told, error):
+    with pytest.raises(error) as streamed:
+        read(event(piece("Hel")) + event(told))
+    with pytest.raises(error) as unstreamed:
+        whole_completion(msgspec.json.encode(told), request_id=None, scrubber=SCRUBBER)
+    for caught in (streamed.value, unstreamed.value):
+        assert type(caught) is error
+        assert caught.message == f"no ({caught.status_code})"
+
+
+def test_a_chunk_may_carry_a_message_of_the_servers():
+    chunk = {**piece("Hi", finish="stop"), "message": "queued", "detail": "x"}
+    assert read(event(chunk)).completion().text == "Hi"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        event(piece("Hi", finish="stop")) + DONE,
+        b"\xef\xbb\xbf" + event(piece("Hi", finish="stop")),
+        b": hello\n\n" + event(piece("Hi", finish="stop")),
+        b"\n\nevent: message\n" + event(piece("Hi", finish="stop")),
+    ],
+)
+def test_a_server_that_streams_unasked_is_understood(body):
+    assert whole_completion(body, request_id=None, scrubber=SCRUBBER).text == "Hi"
+
+
+def test_a_byte_order_mark_before_an_answer_is_nothing():
+    content = b"\xef\xbb\xbf" + msgspec.json.encode({"choices": [{"message": {"content": "a"}}]})
+    assert whole_completion(content, request_id=None, scrubber=SCRUBBER).text == "a"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "content_type", "kind"),
+    [
+        (b"", "", None),
+        (b"\n ", "text/event-stream", None),
+        (b"dat", "application/json", None),
+        (b"data:", "text/plain", "stream"),
+        (b":", "", "stream"),
+        (b"id: 1", "", "stream"),
+        (b"{", "text/event-stream", "whole"),
+        (b"<", "text/event-stream", "whole"),
+        (b"database is down", "text/plain", "whole"),
+        (b"comment", "Text/Event-Stream; charset=utf-8", "stream"),
+        (b"Hello", "", "whole"),
+    ],
+)
+def test_how_a_body_is_read(beginning, content_type, kind):
+    assert kind_of(beginning, content_type) == kind
+
+
+@given(st.binary(min_size=1, max_size=300), st.integers(1, 64))
+def test_deflate_with_and_without_its_head(data, size):
+    bare = zlib.compressobj(wbits=-15)
+    for packed in (zlib.compress(data), bare.compress(data) + bare.flush()):
+        unpacking = Unpacking("deflate")
+        pieces = (packed[at : at + size] for at in range(0, len(packed), size))
+        assert b"".join(map(unpacking.feed, pieces)) == data
+
+
+def test_gzip_in_several_members_is_one_body():
+    assert Unpacking("gzip").feed(gzip.compress(b"a") + gzip.compress(b"b")) == b"ab"

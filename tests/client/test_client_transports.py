@@ -74,20 +74,43 @@ def test_a_stale_tls_connection_is_replaced(connect, secure, trusted):
 @needs_openssl
 def test_a_certificate_nobody_vouches_for_is_refused(connect, secure, monkeypatch, certificate):
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    driver = connect(base_url=https(secure), attempts=1)
-    with pytest.raises(errors.APIConnectionError) as caught:
+    driver = connect(base_url=https(secure), clock=FakeClock())
+    with pytest.raises(errors.BlockedConnectionError) as caught:
         driver.create()
     origin = f"https://localhost:{secure.port}"
-    assert caught.value.message == f"the certificate of {origin} is not trusted"
-    assert secure.requests == []
+    assert str(caught.value) == (
+        f"the certificate of {origin} is not trusted; check the clock and SSL_CERT_FILE"
+    )
+    assert (caught.value.exit_code, secure.connections, secure.requests) == (1, 1, [])
 
 
 @needs_openssl
 def test_a_certificate_of_another_name_is_refused(connect, secure, trusted):
-    driver = connect(base_url=https(secure, "127.0.0.1"), attempts=1)
-    with pytest.raises(errors.APIConnectionError, match="is not trusted"):
+    driver = connect(base_url=https(secure, "127.0.0.1"), clock=FakeClock())
+    with pytest.raises(errors.BlockedConnectionError) as caught:
         driver.create()
-    assert secure.requests == []
+    assert str(caught.value) == (
+        f"the certificate that https://127.0.0.1:{secure.port} shows is for another host; "
+        "check the base URL, and who answers there"
+    )
+    assert (caught.value.exit_code, secure.connections, secure.requests) == (1, 1, [])
+
+
+@needs_openssl
+@pytest.mark.parametrize("is_known", [True, False])
+def test_behind_a_proxy_certificates_are_told_the_same(
+    connect, secure, certificate, monkeypatch, is_known
+):
+    if is_known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    host = "other.test" if is_known else "poe.test"
+    told = "is for another host" if is_known else "is not trusted"
+    with ConnectProxy(secure.port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        driver = connect(base_url=f"https://{host}/v1", clock=FakeClock())
+        with pytest.raises(errors.BlockedConnectionError, match=told):
+            driver.create()
+    assert (secure.connections, secure.requests) == (1, [])
 
 
 def test_a_server_without_tls_says_so(connect):
@@ -101,10 +124,12 @@ def test_a_server_without_tls_says_so(connect):
         refusing = threading.Thread(target=refuse)
         refusing.start()
         url = f"https://localhost:{listener.getsockname()[1]}/v1"
-        with pytest.raises(errors.APIConnectionError) as caught:
-            connect(base_url=url, attempts=1).create()
+        with pytest.raises(errors.BlockedConnectionError) as caught:
+            connect(base_url=url, clock=FakeClock()).create()
         refusing.join(10)
-    assert caught.value.message == f"the secure connection to {url[:-3]} failed"
+    assert str(caught.value) == (
+        f"{url[:-3]} does not speak TLS as expected; check the port, and http or https"
+    )
 
 
 def test_an_ssl_cert_file_that_is_none_is_a_mistake_of_use(connect, monkeypatch, tmp_path):
@@ -128,13 +153,39 @@ def test_https_proxy_is_used_and_sees_no_key(connect, secure, trusted, monkeypat
     assert [KEY in request.head for request in secure.requests] == [True, True]
 
 
-def test_a_proxy_that_refuses_says_so(connect, monkeypatch):
-    with ConnectProxy(9, "403 Forbidden") as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        driver = connect(base_url="https://poe.test/v1", attempts=1)
+@pytest.mark.parametrize(
+    ("status", "sends", "exit_code", "hint"),
+    [
+        ("407 Proxy Authentication Required", 1, 1, "the user name and password in HTTPS_PROXY"),
+        ("403 Forbidden", 1, 1, "it does not let this host or port through"),
+        ("400 Bad Request", 1, 1, "check HTTPS_PROXY and NO_PROXY"),
+        ("503 Service Unavailable", 2, 6, "it may not find or reach that host"),
+        ("502 Bad Gateway", 2, 6, "it may not find or reach that host"),
+        ("429 Too Many", 2, 6, "check HTTPS_PROXY and NO_PROXY"),
+    ],
+)
+def test_a_proxy_that_refuses_says_so(connect, monkeypatch, status, sends, exit_code, hint):
+    with ConnectProxy(9, status) as proxy:
+        secret = proxy.url.replace("//", "//me:pass-word@")
+        monkeypatch.setenv("HTTPS_PROXY", secret)
+        driver = connect(base_url="https://poe.test/v1", attempts=2, clock=FakeClock())
         with pytest.raises(errors.APIConnectionError) as caught:
             driver.create()
-    assert caught.value.message == "the proxy in front of https://poe.test refused"
+    error = caught.value
+    assert error.message == f"the proxy in front of https://poe.test refused ({status[:3]})"
+    assert (error.exit_code, hint in error.hint) == (exit_code, True)
+    assert "pass-word" not in f"{error}{error!r}"
+    assert proxy.tunnels == sends
+
+
+def test_a_proxy_that_is_not_there_is_the_one_named(connect, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    monkeypatch.setenv("ALL_PROXY", address)
+    driver = connect(base_url="https://poe.test/v1", attempts=1)
+    with pytest.raises(errors.APIConnectionError) as caught:
+        driver.create()
+    assert caught.value.message == f"http://{address} refused the connection"
 
 
 def test_no_proxy_goes_direct(connect, monkeypatch):

@@ -197,5 +197,6 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "plan_a_walk: ran get_weather" in done.stderr, "its tool is called offline"
     told = [line for line in done.stderr.splitlines() if "warning" in line]
     assert all(line.startswith("slogan#") for line in told), "only the judge of an example warns"

@@ -20,7 +20,7 @@ from poeflow.wiring.accepting import Taken, accept
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.running import run_checked
-from poeflow.wiring.surveying import facts_of, lock_faults
+from poeflow.wiring.surveying import facts_of, proof_of
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Bench:
         """Return why a.yaml is not proven current."""
         given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
-        return lock_faults(found, RunOptions(**(given | options)))
+        return proof_of(found, RunOptions(**(given | options))).against
 
     def accept(self, flow: str, *paths: str, drop: bool = False) -> Taken:
         """Write `flow` as a.yaml and take its files as they are, all or those at `paths`."""

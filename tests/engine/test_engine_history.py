@@ -78,9 +78,33 @@ def test_an_answer_that_is_not_as_expected_is_kept_with_the_verdict(bench, histo
     bench.run(flow)
     (run,) = history.runs(RunFilter())
     draft = history.instances(run.id)[0]
-    assert (draft.status, draft.source) == ("failed", None)
+    assert (draft.status, draft.source) == ("failed", "asked")
     assert draft.text
     assert [verdict["kind"] for verdict in draft.verdicts] == ["contains"]
+
+
+def test_an_instance_has_the_requests_of_all_its_samples_and_judges(bench, history):
+    flow = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  say: {for_each: [a], prompt: x, samples: 2, expect: [{judge: {rubric: g, threshold: 0.0}}]}
+  say_more: {prompt: y}
+"""
+    outcome = bench.run(flow)
+    (run,) = history.runs(RunFilter())
+    rows = history.requests(run.id, "say[a]")
+    assert {row.record.instance for row in rows} == {"say[a]#1", "say[a]#2"}
+    assert sorted(row.record.purpose for row in rows) == ["answer", "answer", "judge"], (
+        "both samples are the same, and so is what the judge is asked"
+    )
+    instances = {one.id: one for one in history.instances(run.id)}
+    answers = [row.answer for row in rows if row.answer is not None]
+    assert instances["say[a]"].prompt_tokens == sum(one.prompt_tokens or 0 for one in answers)
+    assert run.end is not None
+    assert run.end.requests == sum(one.sends for one in answers) + 1
+    assert run.end.tokens == outcome.spent.tokens
+    assert run.counts == run.end
 
 
 def test_the_commit_is_kept(bench, history, git):

@@ -440,4 +440,6 @@ steps:
 """
     facts = {fact.id: fact for fact in bench.standing(flow)}
     assert (facts["plain"].calls, facts["plain"].most_calls) == (1, 1)
-    assert (facts["much"].calls, facts["much"].most_calls) == (3, 12)
+    assert (facts["much"].calls, facts["much"].most_calls) == (3, 3 * (1 + 2 + 2)), (
+        "a judge may be asked twice"
+    )

@@ -13,6 +13,7 @@ from poeflow.bots import Bot, Context, Parameter, Pricing, as_declared
 from poeflow.catalogue import CATALOGUE, USD_PER_POINT, Catalogue, keep, kept
 from poeflow.files import Project
 
+SERVER = "https://api.poe.com/v1"
 ENTRY = {
     "id": "veo-9",
     "object": "model",
@@ -242,19 +243,31 @@ def project(tmp_path):
 
 
 def test_what_is_kept_is_read_again(project):
-    keep(project, [{"id": "z"}, ENTRY])
+    keep(project, [{"id": "z"}, ENTRY], SERVER)
     text = project.path_of(CATALOGUE).read_text()
-    assert json.loads(text) == {"object": "list", "data": [ENTRY, {"id": "z"}]}
+    assert json.loads(text) == {"object": "list", "server": SERVER, "data": [ENTRY, {"id": "z"}]}
     assert '\n   "id": "veo-9",\n' in text
-    catalogue, reason = kept(project)
+    catalogue, reason = kept(project, SERVER)
     assert (catalogue and catalogue.bots, reason) == ((VEO, Bot(id="z", name="z")), "")
+
+
+def test_the_list_of_another_server_is_none(project):
+    keep(project, [ENTRY], "http://127.0.0.1:7305/v1")
+    assert kept(project, SERVER) == (None, "")
+
+
+def test_a_list_that_does_not_say_whose_it_is_serves_any(project):
+    project.path_of(CATALOGUE).write_text(json.dumps({"object": "list", "data": [ENTRY]}))
+    for server in (SERVER, "http://127.0.0.1:7305/v1"):
+        catalogue, reason = kept(project, server)
+        assert (catalogue and catalogue.bots, reason) == ((VEO,), "")
 
 
 def test_there_may_be_none(tmp_path):
     project = Project(tmp_path.resolve())
-    assert kept(project) == (None, "")
+    assert kept(project, SERVER) == (None, "")
     (tmp_path / ".poeflow").touch()
-    assert kept(project) == (None, "")
+    assert kept(project, SERVER) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +284,7 @@ def test_there_may_be_none(tmp_path):
 )
 def test_damage_is_told_and_stops_nothing(project, data, reason):
     project.path_of(CATALOGUE).write_bytes(data)
-    assert kept(project) == (None, f"//.poeflow/models.json {reason}")
+    assert kept(project, SERVER) == (None, f"//.poeflow/models.json {reason}")
 
 
 def test_only_a_file_of_the_project_is_read(project, tmp_path):
@@ -279,13 +292,13 @@ def test_only_a_file_of_the_project_is_read(project, tmp_path):
     outside = tmp_path / "outside.json"
     outside.write_text(json.dumps([ENTRY]))
     path.symlink_to(outside)
-    assert kept(project)[0] is None
+    assert kept(project, SERVER)[0] is None
     path.unlink()
     os.mkfifo(path)
-    assert kept(project) == (None, "//.poeflow/models.json is no list of models")
+    assert kept(project, SERVER) == (None, "//.poeflow/models.json is no list of models")
     path.unlink()
     path.mkdir()
-    assert kept(project) == (None, "//.poeflow/models.json is no list of models")
+    assert kept(project, SERVER) == (None, "//.poeflow/models.json is no list of models")
 
 
 def test_the_bundled_list_is_read_whole():

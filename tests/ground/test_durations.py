@@ -37,7 +37,7 @@ def test_what_is_none_says_how_to_write_one():
 
 @pytest.mark.parametrize(
     ("duration", "told"),
-    [(0, "0.0 s"), (10, "10 s"), (59, "59 s"), (60, "1 min 00 s"), (3599.6, "60 min 00 s")],
+    [(0, "0.0 s"), (10, "10 s"), (59, "59 s"), (60, "1 min 00 s"), (3599.4, "59 min 59 s")],
 )
 def test_spoken(duration, told):
     assert spoken(duration) == told

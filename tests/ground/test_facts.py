@@ -1,8 +1,10 @@
 """What an instance is called, and what it is of."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from poeflow.facts import key_of, step_of
+from poeflow.facts import as_written, instance_id, key_of, named, path_of, step_of, wholes_of
 
 
 @pytest.mark.parametrize(
@@ -14,7 +16,55 @@ from poeflow.facts import key_of, step_of
         ("draft[a[0]]#2", "draft", "a[0]"),
         ("used/draft", "used/draft", None),
         ("used[de]/draft[x]", "used[de]/draft", "x"),
+        ("used[//docs[1]/a.md]", "used", "//docs[1]/a.md"),
+        ("draft[1]/b]", "draft", "1]/b"),
+        ("used[x]/draft[y]/z]", "used[x]/draft", "y]/z"),
+        ("draft[x]#2]", "draft", "x]#2"),
+        ("draft[two\nlines]", "draft", "two\nlines"),
+        ("draft[]", "draft", ""),
+        ("//odd", "//odd", None),
     ],
 )
 def test_the_step_and_the_key_of_an_instance(instance, step, key):
     assert (step_of(instance), key_of(instance)) == (step, key)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("draft", "draft"),
+        ("draft@x", "draft[x]"),
+        ("draft[x]", "draft[x]"),
+        ("draft#2", "draft#2"),
+        ("draft[me@home]", "draft[me@home]"),
+        ("draft@me@home", "draft[me@home]"),
+        ("draft@model=m:free", "draft[model=m:free]"),
+        ("draft@a[0]", "draft[a[0]]"),
+        ("draft@a/b#3", "draft[a/b#3]"),
+        ("used/draft@x", "used/draft[x]"),
+        ("used[de]/draft@x", "used[de]/draft[x]"),
+        ("used[a@b]/draft[x]", "used[a@b]/draft[x]"),
+    ],
+)
+def test_an_instance_as_it_is_written_or_printed(written, name):
+    assert instance_id(written) == name
+
+
+def test_what_an_instance_is_part_of():
+    assert list(wholes_of("a[x/y]/b[z]#2")) == [
+        "a[x/y]/b[z]#2",
+        "a[x/y]/b[z]",
+        "a[x/y]/b",
+        "a[x/y]",
+        "a",
+    ]
+    assert path_of("a[x/y]/b[z]#2") == ("a", "b")
+    assert list(wholes_of("a[b]/c]")) == ["a[b]/c]", "a"]
+    assert list(wholes_of("a/b#2")) == ["a/b#2", "a/b", "a"]
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_any_key_is_found_as_it_is_printed_and_as_it_is_written(one, other):
+    known = [f"step[{one}]", f"step[{other}]"]
+    assert [named(name, known) for name in known] == known
+    assert [named(as_written(name), known) for name in known] == known

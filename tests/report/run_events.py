@@ -18,6 +18,7 @@ FIELDS = {
     "at": st.floats(0, 1e6),
     "seconds": st.floats(0, 1e6),
     "wait": st.floats(0, 1e6),
+    "cost_usd": st.none() | st.floats(0, 1e6),
     "outputs": st.dictionaries(TEXTS, JSON, max_size=3),
 }
 """Values of fields that are not simply anything of their type."""
@@ -32,6 +33,13 @@ OUTSIDE = {
     events.Warned: "message",
 }
 """The kinds that tell something from outside, and the field in which they do."""
+
+INTERRUPTED = events.RunFinished(
+    at=3, exit_code=143, asked=1, cached=2, rendered=0, failed=0, skipped=0, seconds=3.5,
+    simulated=False, outputs={}, requests=3, tokens=1234, cost_usd=0.01, unknown=2, done=3,
+    instances=7,
+)  # fmt: skip
+"""The end of a run that was cut short."""
 
 
 def every_event() -> st.SearchStrategy[events.Event]:

@@ -105,7 +105,7 @@ class TestScrubbed:
 def test_the_kinds_told_apart_here_are_all_there_are():
     assert {kind.__struct_config__.tag for kind in KINDS} == {
         "expected", "fell_back", "file_written", "request_sent", "retry_planned", "run_finished",
-        "run_started", "step_expanded", "step_failed", "step_finished", "step_skipped",
-        "step_started",
+        "run_estimated", "run_started", "step_expanded", "step_failed", "step_finished",
+        "step_skipped", "step_started",
         "text_arrived", "tool_called", "warned",
     }  # fmt: skip

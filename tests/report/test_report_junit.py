@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from run_events import every_event
@@ -73,6 +74,18 @@ def test_an_invalid_flow_is_in_it():
         "type": "invalid",
         "message": 'a.yaml:3:7: unknown key "rendr"; did you mean "render"?',
     }
+
+
+def test_what_an_interrupted_run_did_not_come_to_is_skipped():
+    last = RUN[-1]
+    assert isinstance(last, events.RunFinished)
+    root = ET.fromstring(document([suite(*RUN[:3], msgspec.structs.replace(last, exit_code=130))]))
+    assert [(case.get("name"), [c.get("message") for c in case]) for case in root[0]] == [
+        ("a", []),
+        ("each", ["the run was interrupted"]),
+        ("z", ["the run was interrupted"]),
+        ("old", ["the run was interrupted"]),
+    ]
 
 
 @given(st.lists(every_event(), max_size=10), st.text(st.characters()))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from run_events import OUTSIDE, every_event, telling
+from run_events import INTERRUPTED, OUTSIDE, every_event, telling
 
 from poeflow import events
 from poeflow.report.closing import closing
@@ -247,6 +247,29 @@ def test_an_interrupted_run_says_how_far_it_came():
         "! each  stopped after 4.0 s, 1 of 3 done",
         "· z     not started",
     ]
+
+
+def test_what_an_interrupted_run_spent_is_said_below_it():
+    tree = run(expanded("each", 3), done("each[a]"), steps=("each", "z"))
+    tree.hear(INTERRUPTED, 3.5)
+    tree.end(3.5)
+    assert kept(tree) == [
+        "notes",
+        "! each stopped after 3.5 s, 1 of 3 done",
+        "· z    not started",
+        "interrupted after 3.5 s: 1 asked, 2 cached, 3 requests, 1,234 tokens, about",
+        "0.0100 USD, 2 of unknown outcome",
+        "run it again to go on: 3 of 7 are done and not paid for again",
+    ]
+
+
+def test_a_judge_at_work_is_shown_as_such_and_not_as_the_answer():
+    judge = events.RequestSent(at=1, step="draft", model="Claude-Opus-4.6", purpose="judge")
+    tree = run(begun("draft"), text("draft", "Otters"), judge)
+    assert tree.rows["draft"].model == "Claude-Opus-4.6"
+    assert tree.rows["draft"].note(2.0) == "judging"
+    tree.hear(text("draft", "{"), 2.0)
+    assert tree.rows["draft"].words(20) == "{"
 
 
 class TestFailuresAtTheEnd:

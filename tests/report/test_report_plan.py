@@ -1,31 +1,63 @@
 """A plan as people read it."""
 
+import json
 from decimal import Decimal
 
+import msgspec
+
 from poeflow.bots import Pricing
-from poeflow.facts import Fact
-from poeflow.report.plan import summary
+from poeflow.facts import Calls, Fact, Measure
+from poeflow.report.plan import as_json, summary
 
 PRICE = Pricing(prompt=Decimal("0.00001"), completion=Decimal("0.0001"))
 
 
-def new(*, most_calls: int = 1, **params) -> Fact:
-    body = {"messages": [{"role": "user", "content": "x" * 371}], **params}
-    return Fact(
-        id="a", state="new", calls=1, most_calls=most_calls, model="A", request={"body": body}
-    )
+def new(measure: Measure | None = None, *, most: int = 1) -> Fact:
+    """Return an instance whose answer has 10 tokens, by the `measure` there is."""
+    tokens = None if measure is None else 10
+    first = Calls(
+        purpose="answer", model="A", least=1, most=1, prompt_tokens=100, answer_tokens=tokens,
+        answer_from=measure,
+    )  # fmt: skip
+    again = msgspec.structs.replace(first, purpose="repair", least=0, most=most - 1)
+    kinds = (first, again) if most > 1 else (first,)
+    return Fact(id="a", state="new", calls=1, most_calls=most, model="A", kinds=kinds)
 
 
 def test_calls_tokens_and_cost_are_told_as_ranges():
-    assert summary([new(max_tokens=10)], lambda _: PRICE) == (
-        "1 new: 1 call, about 100 prompt tokens, 0.0010 to 0.0020 USD (estimated)"
+    assert summary([new("limit")], lambda _: PRICE) == (
+        "1 new: 1 call, about 100 prompt tokens, about 10 answer tokens (at their limit), "
+        "0.0010 to 0.0020 USD (estimated)"
     )
-    assert summary([new(), new(most_calls=4)], lambda _: PRICE) == (
-        "2 new: 2 to 5 calls, about 200 prompt tokens, from 0.0020 USD (estimated)"
+    assert summary([new("instance"), new("instance", most=4)], lambda _: PRICE) == (
+        "2 new: 2 to 5 calls, about 200 prompt tokens, about 20 answer tokens (as last time), "
+        "0.0040 to 0.0100 USD (estimated)"
+    )
+    assert summary([new("step"), new("step"), new("instance"), new()], lambda _: PRICE) == (
+        "4 new: 4 calls, about 400 prompt tokens, about 30 answer tokens "
+        "(2 as others of their step, 1 as last time, 1 of unknown length), "
+        "from 0.0070 USD (estimated)"
     )
     assert summary([new(), Fact(id="b", state="unknown")], lambda _: None) == (
-        "1 new, 1 unknown: 1 or more calls, about 100 prompt tokens, cost unknown"
+        "1 new, 1 unknown: 1 or more calls, about 100 prompt tokens, answers of unknown length, "
+        "cost unknown"
     )
+
+
+def test_json_has_what_each_instance_is_estimated_to_cost():
+    facts = [new("limit"), Fact(id="b", state="fresh")]
+    found = [one["estimate"] for one in json.loads(as_json(facts, lambda _: PRICE))]
+    assert found == [
+        {
+            "prompt_tokens": 100,
+            "answer_tokens": 10,
+            "answer_from": "limit",
+            "cost_usd": {"least": 0.001, "most": 0.002},
+        },
+        None,
+    ]
+    (one,) = json.loads(as_json([new()], lambda _: None))
+    assert one["estimate"]["cost_usd"] is None
 
 
 def test_where_nothing_is_asked():

@@ -3,12 +3,14 @@
 import io
 import json
 
+import msgspec
 import pytest
+from run_events import INTERRUPTED
 
 from poeflow import events
 from poeflow.problems import Place, Problem
 from poeflow.report.jsonl import JsonLines
-from poeflow.report.plain import PlainReport
+from poeflow.report.plain import PlainReport, ending
 from poeflow.report.problems import listing, with_source
 
 RUN = (
@@ -107,6 +109,49 @@ def test_json_lines_hold_every_event_whole():
         "text": "Otters ",
         "kind": "text",
     }
+
+
+def ended(**changes) -> list[str]:
+    return list(ending(msgspec.structs.replace(INTERRUPTED, **changes)))
+
+
+def test_a_run_that_was_cut_short_says_what_it_spent_and_how_to_go_on():
+    spent = "1 asked, 2 cached, 3 requests, 1,234 tokens, about 0.0100 USD, 2 of unknown outcome"
+    going_on = "run it again to go on: 3 of 7 are done and not paid for again"
+    assert ended() == [f"interrupted after 3.5 s: {spent}", going_on]
+    again = going_on.replace("again", "again without --refresh", 1)
+    assert ended(is_refresh=True)[1] == again
+    assert ended(simulated=True)[1] == going_on.replace("paid for", "asked")
+    assert ended(done=0)[1] == "run it again to go on"
+    assert ended(asked=0, cached=0, requests=0, tokens=0, cost_usd=None, unknown=0)[0] == (
+        "interrupted after 3.5 s: nothing was asked"
+    )
+
+
+def test_a_run_that_failed_says_how_much_of_it_is_done():
+    spent = "3 requests, 1,234 tokens, about 0.0100 USD, 2 of unknown outcome"
+    assert ended(exit_code=6, failed=1) == [
+        f"1 asked, 2 cached, 1 failed in 3.5 s, {spent}",
+        "run it again to go on: 3 of 7 are done and not paid for again",
+    ]
+    assert len(ended(exit_code=6, done=0)) == 1
+    assert len(ended(exit_code=0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("purpose", "told"),
+    [
+        ("answer", ""),
+        ("repair", " to repair its answer"),
+        ("tools", " with what the tools gave"),
+        ("judge", " to judge the answer"),
+        ("fallback", " in its place"),
+    ],
+)
+def test_a_log_says_what_a_request_is_for(purpose, told):
+    stream = io.StringIO()
+    PlainReport(stream)(events.RequestSent(at=0, step="a", model="GPT-5.2", purpose=purpose))
+    assert stream.getvalue() == f"a: asking GPT-5.2{told}\n"
 
 
 HOSTILE = "a\x1b]0;owned\x07b\rc\u202ed\ufeffe\x9bf"

@@ -10,7 +10,8 @@ from poeflow.simulator.server import Simulator
 
 @pytest.fixture
 def desk() -> Desk:
-    return Desk()
+    """A service that reads requests as the API once did, but for those that ask to be strict."""
+    return Desk(profile="legacy")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A service asked without a socket, and what to read from its replies."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -32,6 +33,19 @@ class StoppedClock:
 
     async def asleep(self, seconds: float) -> None:
         self.waits.append(seconds)
+
+
+class Gate(StoppedClock):
+    """Every wait lasts until `open` is set; `reached` is set where the first begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.reached = asyncio.Event()
+
+    async def asleep(self, seconds: float) -> None:
+        self.reached.set()
+        await self.open.wait()
 
 
 class Desk:

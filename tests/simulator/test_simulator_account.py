@@ -67,7 +67,7 @@ def test_pages_that_cannot_be(query):
 
 
 def test_an_empty_account_is_402():
-    desk = Desk()
+    desk = Desk(profile="legacy")
     desk.service._chat.account = Account(points=0)
     reply = desk.ask()
     assert (reply.status, body_of(reply)["error"]["type"]) == (402, "insufficient_credits")

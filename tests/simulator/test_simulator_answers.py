@@ -16,6 +16,7 @@ TOOL = {
         },
     },
 }
+OTHER = {"type": "function", "function": {"name": "ask_again"}}
 
 
 def test_answer_quotes_the_question_owns_to_being_simulated_and_ends_with_a_hash(desk):
@@ -169,10 +170,55 @@ def test_passed_through_tool_calls_have_null_content_and_counted_tokens(desk):
     assert reply["usage"]["completion_tokens"] > 0
 
 
-def test_offered_tools_are_left_alone_without_need(desk):
-    choice = body_of(desk.ask(tools=[TOOL]))["choices"][0]
-    assert choice["finish_reason"] == "stop"
-    assert "tool_calls" not in choice["message"]
+def called(message: dict) -> list[str]:
+    return [call["function"]["name"] for call in message.get("tool_calls") or ()]
+
+
+def with_results(messages: list[dict], message: dict, text: str = "rain") -> list[dict]:
+    """Return the conversation with what a client says to the calls in `message`."""
+    calls = message["tool_calls"]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": text} for call in calls]
+    return [*messages, message, *results]
+
+
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": None}], ids=str)
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_offered_tool_is_called_once_and_then_its_result_is_told(desk, choice, strict):
+    messages = [{"role": "user", "content": "The weather?"}]
+    asked = {"tools": [OTHER, TOOL], "strict": strict, **choice}
+    first = body_of(desk.ask(messages=messages, **asked))["choices"][0]
+    assert (first["finish_reason"], called(first["message"])) == ("tool_calls", ["ask_again"])
+    messages = with_results(messages, first["message"])
+    second = body_of(desk.ask(messages=messages, **asked))["choices"][0]
+    assert (second["finish_reason"], called(second["message"])) == ("stop", [])
+    assert 'The tools told: "rain".' in second["message"]["content"]
+    more = [*messages, second["message"] | {"tool_calls": None}, messages[0]]
+    assert body_of(desk.ask(messages=more, **asked))["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_tool_is_not_called_where_it_may_not_be(desk):
+    choice = body_of(desk.ask(tools=[TOOL], tool_choice="none"))["choices"][0]
+    assert (choice["finish_reason"], called(choice["message"])) == ("stop", [])
+
+
+def test_where_tools_must_be_called_each_is_once_and_then_the_last(desk):
+    messages: list[dict] = [{"role": "user", "content": "The weather?"}]
+    names = []
+    for _ in range(3):
+        asked = {"tools": [TOOL, OTHER], "tool_choice": "required"}
+        message = body_of(desk.ask(messages=messages, **asked))["choices"][0]["message"]
+        names += called(message)
+        messages = with_results(messages, message)
+    assert names == ["get_weather", "ask_again", "ask_again"]
+
+
+def test_a_named_tool_is_called_whenever_it_is_named(desk):
+    choice = {"type": "function", "function": {"name": "ask_again"}}
+    asked = {"tools": [TOOL, OTHER], "tool_choice": choice}
+    messages = [{"role": "user", "content": "The weather?"}]
+    message = body_of(desk.ask(messages=messages, **asked))["choices"][0]["message"]
+    again = body_of(desk.ask(messages=with_results(messages, message), **asked))["choices"][0]
+    assert called(message) == called(again["message"]) == ["ask_again"]
 
 
 def test_gemini_signs_its_tool_calls(desk):

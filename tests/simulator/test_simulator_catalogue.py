@@ -7,7 +7,7 @@ from simulator_desk import Desk, body_of
 
 from poeflow.errors import UsageError
 from poeflow.files import schemas_folder
-from poeflow.simulator.catalogue import read_catalogue
+from poeflow.simulator.catalogue import PARTLY_TOLD, read_catalogue
 from poeflow.simulator.server import Simulator
 
 KEYS = {
@@ -35,6 +35,10 @@ def test_entries_have_the_shape_of_the_api():
             assert all(isinstance(option, str) for option in schema.get("enum", []))
             if "default_value" in parameter and "enum" in schema:
                 assert parameter["default_value"] in schema["enum"]
+
+
+def test_bots_known_in_part_are_in_the_list():
+    assert {entry["id"] for entry in entries()} >= PARTLY_TOLD
 
 
 def test_every_bot_answers_under_either_of_its_names():

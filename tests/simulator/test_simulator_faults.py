@@ -65,7 +65,7 @@ def test_refused_twice_and_then_fine():
     ],
 )
 def test_a_status_has_its_documented_type(status, kind):
-    reply = Desk(recipes=read_recipes(str(status))).ask()
+    reply = Desk(profile="legacy", recipes=read_recipes(str(status))).ask()
     assert (reply.status, body_of(reply)["error"]["type"]) == (status, kind)
 
 
@@ -77,7 +77,7 @@ def test_a_redirect_leads_elsewhere():
 
 def spoilt(recipe: str, *, stream: bool):
     """Return what goes out with the recipe and without."""
-    fine, bad = Desk(), Desk(recipes=read_recipes(recipe))
+    fine, bad = Desk(profile="legacy"), Desk(profile="legacy", recipes=read_recipes(recipe))
     return bad.ask(stream=stream), fine.ask(stream=stream)
 
 

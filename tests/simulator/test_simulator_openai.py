@@ -1,7 +1,9 @@
 """The real `openai` package takes the simulator for the API."""
 
+import httpx
 import openai
 import pytest
+from simulator_desk import Gate
 
 from poeflow.simulator.server import Simulator
 
@@ -154,3 +156,56 @@ async def test_the_async_client_streams_from_the_same_loop():
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
         whole = await client.chat.completions.create(model="Grok-4", messages=ASKED)
     assert whole.choices[0].message.content == text
+
+
+def test_a_tool_that_is_offered_runs_once(either):
+    messages = [*ASKED]
+    names = []
+    for _ in range(2):
+        choice = either.chat.completions.create(
+            model="Claude-Sonnet-4.5", messages=messages, tools=[TOOL], tool_choice="auto"
+        ).choices[0]
+        messages.append(choice.message)
+        for call in choice.message.tool_calls or ():
+            names.append(call.function.name)
+            told = {"role": "tool", "tool_call_id": call.id, "content": "4 degrees"}
+            messages.append(told)
+    assert (names, choice.finish_reason) == (["get_weather"], "stop")
+    assert 'The tools told: "4 degrees".' in choice.message.content
+
+
+async def test_a_stream_goes_on_after_the_head_of_another():
+    clock = Gate()
+    async with (
+        Simulator(faults="slow=1", clock=clock) as sim,
+        openai.AsyncOpenAI(api_key="some-key", base_url=sim.base_url) as client,
+        httpx.AsyncClient() as other,
+    ):
+        stream = await client.chat.completions.create(model="Grok-4", messages=ASKED, stream=True)
+        assert (await other.head(f"{sim.base_url}/models")).status_code == 200
+        clock.open.set()
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        whole = await client.chat.completions.create(model="Grok-4", messages=ASKED)
+    assert whole.choices[0].message.content == text
+
+
+def test_one_model_is_retrieved(client):
+    listed = {model.id: model for model in client.models.list()}
+    assert client.models.retrieve("grok-4") == listed["grok-4"]
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("nobody")
+    assert caught.value.code == "model_not_found"
+
+
+def test_other_apis_are_told_what_is_there(client):
+    with pytest.raises(openai.NotFoundError, match="only chat completions here") as caught:
+        client.responses.create(model="GPT-5.2", input="hi")
+    assert caught.value.code == "unknown_url"
+    with pytest.raises(openai.NotFoundError, match="only chat completions here"):
+        client.embeddings.create(model="GPT-5.2", input="hi")
+
+
+def test_what_a_bot_does_not_declare_is_refused(client):
+    with pytest.raises(openai.BadRequestError, match="Extra inputs are not permitted") as caught:
+        client.chat.completions.create(model="Grok-4", messages=ASKED, seed=7)
+    assert caught.value.param == "seed"

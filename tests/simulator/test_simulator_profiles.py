@@ -3,7 +3,7 @@ from simulator_desk import Desk, body_of
 
 
 def test_the_three_shapes_of_an_error_body():
-    keyed = Desk(key="right-key-123")
+    keyed = Desk(profile="legacy", key="right-key-123")
     ask = b'{"model":"grok-4","messages":[{"role":"user","content":"hi"}]}'
     sentence = "Incorrect API key provided. You can find your API key at https://poe.com/api_key."
     path = "/v1/chat/completions"
@@ -26,7 +26,7 @@ def test_the_three_shapes_of_an_error_body():
             "code": "invalid_api_key",
         }
     }
-    bare = Desk().ask(model="Nobody")
+    bare = Desk(profile="legacy").ask(model="Nobody")
     assert body_of(bare) == {
         "error": {"message": "The model `Nobody` does not exist", "type": "not_found_error"}
     }
@@ -37,6 +37,7 @@ def test_the_three_shapes_of_an_error_body():
     [
         ("Bearer right-key-123", 200),
         ("Bearer  right-key-123 ", 200),
+        ("bearer right-key-123", 200),
         ("Bearer wrong-key-123", 401),
         ("right-key-123", 401),
         ("Basic right-key-123", 401),
@@ -59,23 +60,24 @@ def test_any_key_will_do_where_one_is_only_required():
 @pytest.mark.parametrize(
     ("header", "active"),
     [
-        ("", "chat-completions-legacy"),
+        ("", "chat-completions-strict"),
+        ("chat-completions-legacy", "chat-completions-legacy"),
         ("chat-completions-strict", "chat-completions-strict"),
         ("responses-strict, chat-completions-strict", "chat-completions-strict"),
-        ("strict", "chat-completions-legacy"),
-        ("chat-completions-unheard-of", "chat-completions-legacy"),
+        ("legacy", "chat-completions-strict"),
+        ("chat-completions-unheard-of", "chat-completions-strict"),
     ],
 )
-def test_the_profile_follows_the_feature_header(desk, header, active):
-    reply = desk.send("GET", "/v1/models", poe_feature=header)
+def test_the_profile_follows_the_feature_header(header, active):
+    reply = Desk().send("GET", "/v1/models", poe_feature=header)
     assert dict(reply.headers)["x-poe-feature-active"] == active
 
 
-def test_the_profile_can_be_strict_from_the_start():
-    desk = Desk(profile="strict")
-    assert desk.ask(seed=1).status == 400
-    legacy = desk.send("GET", "/v1/models", poe_feature="chat-completions-legacy")
-    assert dict(legacy.headers)["x-poe-feature-active"] == "chat-completions-legacy"
+def test_requests_are_read_strictly_unless_asked_otherwise():
+    assert Desk().ask(seed=1).status == 400
+    assert Desk(profile="legacy").ask(seed=1).status == 200
+    strict = Desk(profile="legacy").send("GET", "/v1/models", poe_feature="chat-completions-strict")
+    assert dict(strict.headers)["x-poe-feature-active"] == "chat-completions-strict"
 
 
 def test_every_reply_has_a_request_id_of_its_own(desk):
@@ -90,3 +92,17 @@ def test_unknown_models_answer_where_that_is_wanted():
     desk = Desk(answers_unknown=True)
     assert desk.ask(model="Brand-New-Bot").status == 200
     assert desk.ask(model="App-Creator").status == 404
+
+
+@pytest.mark.parametrize("model", ["Brand-New-Bot", "Gemini-3.7-Flash"])
+def test_of_a_bot_known_in_part_any_parameter_is_taken(model):
+    url = "data:image/png;base64,QQ=="
+    picture = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "hi"}]
+    asked = {"messages": [{"role": "user", "content": picture}], "seed": 7, "thinking_level": "low"}
+    assert Desk(answers_unknown=True).ask(model=model, **asked).status == 200
+
+
+def test_what_is_known_of_a_bot_known_in_part_must_fit():
+    reply = Desk().ask(model="Gemini-3.7-Flash", thinking_level="minimal")
+    message = "Unsupported value of 'thinking_level'. Supported values are: low, medium, high"
+    assert (reply.status, body_of(reply)["error"]["message"]) == (400, message)

@@ -29,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def playing(folder: Path, text: str, **settings: Any) -> Desk:
-    return Desk(script=read_script(written(folder, text)), **settings)
+    return Desk(profile="legacy", script=read_script(written(folder, text)), **settings)
 
 
 def test_the_first_rule_that_matches_decides(tmp_path):

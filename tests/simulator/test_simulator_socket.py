@@ -1,11 +1,15 @@
 import asyncio
+import contextlib
 import socket
+import struct
 import threading
 from typing import Self
 
 import httpx
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from simulator_desk import StoppedClock
 
 from poeflow.errors import UsageError
@@ -121,11 +125,14 @@ def test_keys_are_masked_in_the_log(sim):
     headers = {"authorization": "Bearer canary-key-0815", "poe-feature": "x"}
     httpx.post(f"{sim.base_url}/chat/completions?a=b", json=ASKED, headers=headers)
     httpx.get(f"{sim.base_url}/models", headers={"authorization": "canary-key-0815"})
-    first, second = sim.requests
+    httpx.get(f"{sim.base_url}/models", headers={"authorization": "bearer canary-key-0815"})
+    first, second, third = sim.requests
     assert "canary" not in repr(sim.requests)
     assert (first.method, first.path, first.query) == ("POST", "/v1/chat/completions", {"a": "b"})
     assert first.headers["authorization"] == "Bearer [key]"
     assert first.headers["poe-feature"] == "x"
+    assert second.headers["authorization"] == "[key]"
+    assert third.headers["authorization"] == "Bearer [key]"
     assert (first.json, second.json) == (ASKED, None)
 
 
@@ -188,7 +195,7 @@ async def test_peak_concurrency_is_what_was_in_work_at_once():
 
             async def ask(number: int) -> int:
                 async with limit:
-                    body = ASKED | {"user": str(number)}
+                    body = ASKED | {"max_tokens": number + 1}
                     reply = await client.post(f"{sim.base_url}/chat/completions", json=body)
                     return reply.status_code
 
@@ -202,8 +209,9 @@ async def test_one_after_the_other_never_counts_as_two():
     async with Simulator() as sim:
         for number in range(100):
             async with httpx.AsyncClient() as client:
-                body = ASKED | {"user": str(number), "stream": number % 2 == 0}
-                await client.post(f"{sim.base_url}/chat/completions", json=body)
+                body = ASKED | {"max_tokens": number + 1, "stream": number % 2 == 0}
+                reply = await client.post(f"{sim.base_url}/chat/completions", json=body)
+                assert reply.status_code == 200
     assert sim.peak_concurrency == 1
 
 
@@ -287,3 +295,155 @@ def test_a_large_body_is_taken(sim):
     reply = httpx.post(f"{sim.base_url}/chat/completions", json=body, timeout=60)
     text = reply.json()["choices"][0]["message"]["content"]
     assert "Received with it: big.bin (application/octet-stream)." in text
+
+
+def head_of(path: str, *lines: str) -> bytes:
+    return "\r\n".join((f"HEAD {path} HTTP/1.1", "Host: sim", *lines, "", "")).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (head_of("/v1/models"), b"200"),
+        (head_of("/v1/models", "Transfer-Encoding: chunked")[:-2] + b"\r\n0\r\n\r\n", b"200"),
+        (head_of("/v1/chat/completions"), b"405"),
+        (head_of("/nothing"), b"404"),
+        (head_of(f"/base/image/{'a' * 64}"), b"200"),
+        (head_of("/v1/models", f"Content-Length: {MAX_BODY_BYTES + 1}"), b"413"),
+        (head_of("//["), b"400"),
+    ],
+    ids=["models", "chunked", "wrong method", "nothing", "picture", "too large", "address"],
+)
+def test_head_is_answered_without_a_body(sim, data, status):
+    with Line(sim) as line:
+        line.send(data)
+        line.socket.shutdown(socket.SHUT_WR)
+        head, end, body = line.read_to_end().partition(b"\r\n\r\n")
+    lengths = [text for text in head.split(b"\r\n") if text.startswith(b"content-length: ")]
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert (len(lengths), lengths[0] == b"content-length: 0", end, body) == (
+        1,
+        False,
+        b"\r\n\r\n",
+        b"",
+    )
+
+
+def test_a_connection_goes_on_after_head_and_options(sim):
+    ask_first = b"OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: sim\r\n\r\n"
+    with Line(sim) as line:
+        line.send(head_of("/v1/models") + ask_first + head_of("/nothing") + raw())
+        line.socket.shutdown(socket.SHUT_WR)
+        got = line.read_to_end()
+    assert [part[:3] for part in got.split(b"HTTP/1.1 ")[1:]] == [b"200", b"204", b"404", b"200"]
+
+
+@pytest.mark.parametrize("recipe", ["stall", "stall=5", "cut=5", "reset", "html", "302", "slow=9"])
+def test_head_meets_no_fault_of_chat(recipe):
+    with Simulator(faults=recipe) as sim:
+        assert httpx.head(f"{sim.base_url}/models").status_code == 200
+
+
+class BrokenClock(StoppedClock):
+    """Fails where it is asked the time: stands for a bug in the simulator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_broken = True
+
+    def now(self) -> float:
+        if self.is_broken:
+            raise LookupError("no time")
+        return super().now()
+
+
+def test_a_bug_ends_its_own_connection_only_and_is_told_on_leaving():
+    clock = BrokenClock()
+    simulator = Simulator(clock=clock)
+    sim = simulator.__enter__()
+    with Line(sim) as idle, Line(sim) as line:
+        line.send(raw())
+        assert line.read_to_end() == b""
+        clock.is_broken = False
+        for other in (idle, Line(sim)):
+            with other:
+                other.send(raw())
+                assert other.read_until(b"\r\n").startswith(b"HTTP/1.1 200")
+    with pytest.raises(LookupError, match="no time"):
+        simulator.__exit__(None, None, None)
+
+
+async def test_a_bug_is_told_in_a_loop_as_well():
+    simulator = Simulator(clock=BrokenClock())
+    sim = await simulator.__aenter__()
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(f"{sim.base_url}/chat/completions", json=ASKED)
+    with pytest.raises(LookupError, match="no time"):
+        await simulator.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [("127.0.0.1", 65_536), ("127.0.0.1", -1), ("x" * 300, 0), ("a..b", 0), ("not\0one", 0)],
+)
+def test_an_address_that_is_none_is_told(host, port):
+    with pytest.raises(UsageError, match="cannot listen on"), Simulator(host=host, port=port):
+        raise AssertionError("entered")
+
+
+def test_a_thousand_idle_connections_are_in_nobodys_way(sim):
+    with contextlib.ExitStack() as stack:
+        for _ in range(1_000):
+            stack.enter_context(Line(sim))
+        assert httpx.get(f"{sim.base_url}/models").status_code == 200
+    assert httpx.get(f"{sim.base_url}/models").status_code == 200
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_stream_is_no_fault():
+    with Simulator(faults="stall=400") as sim:
+        body = msgspec.json.encode(ASKED | {"stream": True})
+        for how in (struct.pack("ii", 0, 0), struct.pack("ii", 1, 0)):  # in order, by a reset
+            with Line(sim) as line:
+                line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+                line.send(raw(body=body))
+                line.read_until(b"chat.completion.chunk")
+        assert httpx.get(f"{sim.base_url}/models").status_code == 200
+
+
+def test_clients_that_leave_before_they_are_served_are_no_fault(sim):
+    for data in (b"", b"G", raw()[:40], raw()):
+        with Line(sim) as line:
+            line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            line.send(data)
+    assert httpx.get(f"{sim.base_url}/models").status_code == 200
+
+
+def test_a_client_that_does_not_read_keeps_nobody_waiting():
+    ask = raw("GET", "/v1/models", b"")
+    with Simulator() as sim, Line(sim) as line:
+        line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        line.send(ask * 300)
+        assert httpx.get(f"{sim.base_url}/models").status_code == 200
+        line.read_until(b"\r\n\r\n")
+
+
+async def test_a_byte_at_a_time_is_taken(sim):
+    with Line(sim) as line:
+        for byte in raw():
+            line.send(bytes((byte,)))
+        assert line.read_until(b"\r\n").startswith(b"HTTP/1.1 200")
+
+
+@given(
+    data=st.binary(max_size=60),
+    start=st.sampled_from([b"", b"GET ", b"HEAD / HTTP/1.1\r\n", raw()[:-4], raw(), raw() * 2]),
+)
+@settings(max_examples=60)
+def test_no_bytes_bring_it_down(start, data):
+    with Simulator() as sim:
+        with Line(sim) as line, contextlib.suppress(ConnectionError):
+            line.send(start + data)
+            line.socket.shutdown(socket.SHUT_WR)
+            line.read_to_end()
+        assert httpx.get(f"{sim.base_url}/models").status_code == 200

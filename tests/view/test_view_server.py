@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import re
 import socket
 import threading
 from urllib.parse import urlsplit
@@ -223,6 +224,13 @@ def test_a_long_answer_is_cut_and_the_rest_is_a_click_away(server):
     assert "x" * 200_001 not in page
     assert "848,576 characters more are not shown." in page
     assert f'href="{server.root}/runs/2/3/text"' in page
+
+
+def test_a_run_without_an_end_is_summed_up_by_what_was_kept_of_it(server):
+    page = " ".join(re.sub("<[^>]*>", " ", ask(f"{server.address}runs/5").text).split())
+    for told in ("asked 1 ", "requests 2 ", "tokens 908 ", "of unknown outcome 1 "):
+        assert told in page
+    assert "run it again to go on: 1 is done and not asked again" in page
 
 
 def test_runs_are_filtered_and_searched(server):

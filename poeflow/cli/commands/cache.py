@@ -1,19 +1,18 @@
 """`poeflow cache`: why a stored answer is used or not, and making the store smaller."""
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
+from poeflow.cli.printing import print_lines
 from poeflow.cli.private import access_of, allow_file_option, say_warning
-from poeflow.cli.targets import target_of
+from poeflow.cli.targets import instance_among, target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.redact import visible
 from poeflow.report.explain import explained
-from poeflow.spec.hints import one_of
 from poeflow.store.pruning import prune_cache
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.checkup import checkup
@@ -39,14 +38,10 @@ def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
     found = checkup(target.project, target.path, target.shown)
     options = RunOptions(environ=os.environ, listen=say_warning)
     facts = {fact.id: fact for fact in facts_of(found, options)}
-    step, _, key = instance.partition("@")
-    name = f"{step}[{key}]" if key else step
-    if name not in facts:
-        raise UsageError(f'there is no instance "{instance}"', hint=one_of(name, facts))
+    name = instance_among(instance, facts)
     fact = facts[name]
     before = stored_requests(found, options).get(name)
-    text = explained(fact, before)
-    click.echo(visible(text) if sys.stdout.isatty() else text)
+    print_lines(((visible(line), ""),) for line in explained(fact, before).split("\n"))
 
 
 @cache.command()

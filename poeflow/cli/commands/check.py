@@ -1,12 +1,15 @@
 """`poeflow check`: find every mistake in flows, without running them."""
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 import msgspec
 
+from poeflow.cli.ci import CiReports
 from poeflow.cli.painting import paint
 from poeflow.cli.private import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
@@ -19,15 +22,26 @@ from poeflow.wiring.checkup import checkup
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...")
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="github: text, with annotations and a job summary.",
+)
+@click.option(
+    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a JUnit report."
+)
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @allow_file_option
 @click.pass_context
 def check(
     ctx: click.Context,
+    /,
     paths: tuple[str, ...],
-    output: str,
     *,
+    output: Literal["text", "json", "github"],
+    junit: Path | None,
     strict: bool,
     allow_files: tuple[Path, ...],
 ) -> None:
@@ -39,10 +53,12 @@ def check(
     flows = targets(paths or ["."], access_of(allow_files))
     problems: list[Problem] = []
     sources: dict[str, str] = {}
-    for target in flows:
-        result = checkup(target.project, target.path, target.shown)
-        problems += [one for one in result.problems if one not in problems]
-        sources[target.shown] = result.loaded.document.text
+    with CiReports(output, junit, os.environ) as ci:
+        for target in flows:
+            result = checkup(target.project, target.path, target.shown)
+            problems += [one for one in result.problems if one not in problems]
+            sources[target.shown] = result.loaded.document.text
+            ci.tell(result, is_all=True)
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
         click.echo(inert_json(without_keys()(json.dumps(msgspec.to_builtins(problems)))))

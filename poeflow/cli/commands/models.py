@@ -1,5 +1,6 @@
 """`poeflow models`: list the bots of the server, or show one, and keep the list for `check`."""
 
+import os
 from pathlib import Path
 from typing import Final, Literal, TypedDict, Unpack
 
@@ -13,7 +14,7 @@ from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
 from poeflow.files import Project
 from poeflow.report.models import one, table
-from poeflow.settings import api_key_from
+from poeflow.settings import api_key_from, server_of
 from poeflow.spec.hints import one_of
 from poeflow.store.workspace import Workspace
 from poeflow.wiring.budgets import user_config
@@ -65,7 +66,8 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
     """List the bots, or show the one called NAME with its parameters, ready to paste.
 
     The list is kept in .poeflow/models.json of the project, where `check` reads it: it then warns
-    of bots, parameters, values and attachments that do not fit. It is fetched once a day.
+    of bots, parameters, values and attachments that do not fit, as long as the same server is
+    asked. It is fetched once a day.
     """
     if options["refresh"] and options["offline"]:
         raise UsageError("--refresh and --offline exclude each other", hint="use one of them")
@@ -93,9 +95,10 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
 
 
 def _kept(project: Project) -> Catalogue:
-    catalogue, fault = kept(project)
+    server = server_of(os.environ)
+    catalogue, fault = kept(project, server)
     if catalogue is None:
-        message = fault or f"there is no {CATALOGUE}"
+        message = fault or f"there is no {CATALOGUE} of {server}"
         raise UsageError(message, hint="fetch it once without --offline")
     return catalogue
 
@@ -114,7 +117,7 @@ def _fetched(project: Project, options: _Options) -> Catalogue:
         raise APIResponseError("the server lists no bot")
     try:
         Workspace(project, offline=False).prepare()
-        keep(project, entries)
+        keep(project, entries, server_of(os.environ))
     except DiskError as error:
         click.echo(f"warning: the list is not kept for check: {error}", err=True)
     return catalogue

@@ -7,20 +7,22 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
+from poeflow.cli.printing import print_lines
 from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
-from poeflow.cli.targets import target_of
+from poeflow.cli.run_options import part_options
+from poeflow.cli.targets import instance_among, target_of
 from poeflow.cli.values import input_texts
-from poeflow.errors import UsageError
+from poeflow.estimates import Prices
 from poeflow.facts import Fact
 from poeflow.problems import errors_only
 from poeflow.report.plan import as_json, lines, summary
 from poeflow.report.sheet import plan_sheet
+from poeflow.report.shown_instance import request_lines
 from poeflow.report.workflow import inert_json
-from poeflow.spec.hints import one_of
 from poeflow.wiring.budgets import prices_of
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
-from poeflow.wiring.surveying import facts_of
+from poeflow.wiring.surveying import facts_of, rendered
 
 
 @click.command()
@@ -28,8 +30,9 @@ from poeflow.wiring.surveying import facts_of
 @click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="Set an input.")
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Plan a simulated run.")
+@part_options
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
-@click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance as JSON.")
+@click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @allow_file_option
 @click.pass_context
@@ -40,6 +43,8 @@ def plan(
     *,
     inputs: tuple[str, ...],
     inputs_file: Path | None,
+    first: int | None,
+    key: str | None,
     render: str | None,
     output: str,
     offline: bool,
@@ -60,28 +65,37 @@ def plan(
         texts=input_texts(inputs),
         inputs_file=inputs_file,
         offline=offline,
+        first=first,
+        key=key,
         environ=os.environ,
         listen=say_warning,
     )
     facts = facts_of(found, options)
+    prices = prices_of(target.project, os.environ)
     if render is not None:
-        click.echo(inert_json(without_keys()(as_json([_named(facts, render)]))))
+        _show_request(rendered(found, options, _named(facts, render)), output, prices)
     elif output == "json":
-        click.echo(inert_json(without_keys()(as_json(facts))))
+        click.echo(inert_json(without_keys()(as_json(facts, prices))))
     else:
-        show_sheet(
-            lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
-            lines(facts, all_=all_),
-        )
-        conclude(summary(facts, prices_of(target.project)))
+        _show_facts(facts, prices, all_=all_)
 
 
 def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
     """Return the fact of one instance. Raises `UsageError`."""
-    step, _, key = wanted.partition("@")
-    name = f"{step}[{key}]" if key else step
-    found = next((fact for fact in facts if fact.id == name), None)
-    if found is None:
-        hint = one_of(name, [fact.id for fact in facts])
-        raise UsageError(f'there is no instance "{wanted}"', hint=hint)
-    return found
+    by_name = {fact.id: fact for fact in facts}
+    return by_name[instance_among(wanted, by_name)]
+
+
+def _show_facts(facts: tuple[Fact, ...], prices: Prices, *, all_: bool) -> None:
+    show_sheet(
+        lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
+        lines(facts, all_=all_),
+    )
+    conclude(summary(facts, prices))
+
+
+def _show_request(fact: Fact, output: str, prices: Prices) -> None:
+    if output == "json":
+        click.echo(inert_json(without_keys()(as_json([fact], prices))))
+    else:
+        print_lines(request_lines(fact))

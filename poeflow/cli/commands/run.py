@@ -12,11 +12,12 @@ from poeflow.cli.ci import CiReports
 from poeflow.cli.commands.check import show
 from poeflow.cli.one_run import run_one
 from poeflow.cli.private import access_of, environment_with, say_warning
-from poeflow.cli.proving import prove
+from poeflow.cli.proving import check_locked, prove
 from poeflow.cli.results import print_results
 from poeflow.cli.run_options import Chosen, check_selection, run_options, shared_options
 from poeflow.cli.targets import selections, target_of
 from poeflow.engine.run import Outcome
+from poeflow.engine.selection import check_steps
 from poeflow.errors import InvalidFlowError, most_serious
 from poeflow.problems import errors_only
 from poeflow.wiring.checkup import checkup
@@ -66,7 +67,6 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
     and limits of your own are in your configuration, see `poeflow config`.
     """
     chosen = selections(flows)
-    check_selection(chosen, options, refreshes=options["refresh"])
     with CiReports(options["output"], options["junit"], os.environ) as ci:
         ctx.exit(_run(chosen, options, ci))
 
@@ -82,9 +82,15 @@ def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -
         ci.tell(checked)
     if any(errors_only(checked.problems) for checked in checkups):
         return InvalidFlowError.exit_code
+    for checked, steps in zip(checkups, chosen.values(), strict=True):
+        if checked.checked is not None:
+            check_steps(checked.checked, steps)
+    if options["locked"]:
+        check_locked(chosen, options)
+    check_selection(chosen, options, refreshes=options["refresh"])
     given = run_options(checkups, options, environ)
     if options["locked"]:
-        return prove(found, checkups, replace(given, listen=say_warning))
+        return prove(found, checkups, replace(given, listen=say_warning), ci)
     outcomes: dict[str, Outcome] = {}
     for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
         own = replace(given, steps=tuple(steps))

@@ -50,7 +50,13 @@ class _Options(TypedDict):
 @click.command(epilog=EPILOG)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
-@click.option("--profile", type=click.Choice(["legacy", "strict"]), default="legacy")
+@click.option(
+    "--profile",
+    type=click.Choice(["strict", "legacy"]),
+    default="strict",
+    show_default=True,
+    help="How requests are read: strict refuses what a bot does not declare, as Poe does.",
+)
 @click.option("--script", type=click.Path(path_type=Path), help="YAML that says what is answered.")
 @click.option("--catalogue", type=click.Path(path_type=Path), help="A dump of GET /v1/models.")
 @click.option("--latency", callback=_seconds, default="0", metavar="SECONDS", help="Or 500ms, 2s.")
@@ -63,6 +69,7 @@ class _Options(TypedDict):
 def simulate(**options: Unpack[_Options]) -> None:
     """Serve a local stand-in for Poe: same API, made-up answers, no points spent.
 
+    It has chat completions, models, and the account's balance and history; not /v1/responses.
     Prints `listening URL` and serves until Ctrl-C. The same request gets the same answer.
     """
     simulator = Simulator(**options)

@@ -9,6 +9,7 @@ import click
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import show_sheet
 from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
+from poeflow.cli.run_options import part_options
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
 from poeflow.facts import Fact
@@ -25,6 +26,7 @@ from poeflow.wiring.surveying import facts_of
 @click.argument("flows", nargs=-1, metavar="FLOW...")
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
+@part_options
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @allow_file_option
 @click.pass_context
@@ -34,6 +36,8 @@ def status(
     flows: tuple[str, ...],
     *,
     inputs_file: Path | None,
+    first: int | None,
+    key: str | None,
     offline: bool,
     output: Literal["text", "json"],
     allow_files: tuple[Path, ...],
@@ -43,7 +47,12 @@ def status(
     Files, folders and globs are fine; without any, the flows below this folder.
     """
     options = RunOptions(
-        inputs_file=inputs_file, offline=offline, environ=os.environ, listen=say_warning
+        inputs_file=inputs_file,
+        offline=offline,
+        first=first,
+        key=key,
+        environ=os.environ,
+        listen=say_warning,
     )
     found: dict[str, tuple[Fact, ...]] = {}
     is_invalid = False

@@ -4,7 +4,7 @@ from typing import Final, Unpack
 
 import click
 
-from poeflow.cli.interrupts import run_until_done
+from poeflow.cli.interrupts import Ending
 from poeflow.cli.run_options import Shared, shared_options
 from poeflow.cli.watching import session
 
@@ -27,4 +27,5 @@ def watch(flows: tuple[str, ...], *, views: bool, **options: Unpack[Shared]) -> 
     said. Shown are the answers that changed, word by word; what is asked already is never cut
     short by a change. On a terminal: r runs again, f asks everything again, p pauses, q quits.
     """
-    run_until_done(session(flows, options, views=views))
+    ending = Ending()
+    ending.run(session(flows, options, views=views, cut_short=lambda: ending.exit_code))

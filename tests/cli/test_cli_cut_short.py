@@ -1,0 +1,158 @@
+"""Runs that do not come to their end say what they asked and spent, and how to go on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from poeflow.records import RunFilter
+from poeflow.simulator.server import Simulator
+from poeflow.store.history import History
+
+RULES = """\
+simulator: 1
+rules:
+  - {match: {text: slow}, delay: 60}
+"""
+FLOW = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  quick: {for_each: [a, b], prompt: "{{ item }}"}
+  doubtful: {prompt: doubtful, expect: [{judge: {rubric: good, threshold: 0.0}}]}
+  slow: {for_each: [x, y, z], prompt: "slow {{ item }} {{ steps.quick.all | length }}"}
+  last: {prompt: "{{ steps.slow.all }}"}
+"""
+
+
+@pytest.fixture
+def begun(desk, tmp_path):
+    """Yield a run that has four answers and waits for three, as a process."""
+    desk.write("a.yaml", FLOW)
+    script = desk.write("rules.yaml", RULES)
+    with Simulator(script=script) as simulator:
+        desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
+        process = subprocess.Popen(
+            desk.command("run", "a.yaml", "--output", "jsonl"),
+            cwd=desk.folder,
+            env=desk.env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        events, waiting = [], {"doubtful", "quick[a]", "quick[b]", "slow[x]", "slow[y]", "slow[z]"}
+        for line in process.stdout:
+            event = json.loads(line)
+            events.append(event)
+            if event["event"] == "step_finished" or (
+                event["event"] == "request_sent" and event["step"].startswith("slow")
+            ):
+                waiting.discard(event["step"])
+            if not waiting:
+                break
+        yield process, events
+        process.kill()
+        process.communicate()
+
+
+def ended(desk) -> tuple:
+    with History(desk.folder / ".poeflow" / "history.db", told=pytest.fail) as history:
+        (run,) = history.runs(RunFilter())
+    return run
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+)
+def test_a_signal_ends_a_run_that_says_what_it_spent(desk, begun, number, code):
+    process, events = begun
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=10)
+    assert process.returncode == code
+    told = json.loads(rest.splitlines()[-1])
+    used = sum(
+        (one["prompt_tokens"] or 0) + (one["completion_tokens"] or 0)
+        for one in events
+        if one["event"] == "step_finished"
+    )
+    assert used > 0
+    expected = {"asked": 3, "cached": 0, "requests": 7, "tokens": used, "unknown": 3}
+    expected |= {"done": 3, "instances": 7, "exit_code": code}
+    assert {name: told[name] for name in expected} == expected
+    run = ended(desk)
+    assert {name: getattr(run.end, name) for name in expected} == expected
+    shown = desk.run("show", "last").stdout.splitlines()
+    assert shown[0].endswith("interrupted")
+    assert re.fullmatch(
+        rf"3 asked, 7 requests, {used:,} tokens, took \d\.\d s, 3 of unknown outcome", shown[2]
+    )
+    assert shown[3] == "run it again to go on: 3 of 7 are done and not paid for again"
+    listed = desk.run("history").stdout.splitlines()[1]
+    assert re.search(rf"interrupted +- +3 +0 +{used:,} ", listed)
+
+
+def test_a_run_that_was_killed_is_summed_up_by_its_requests(desk, begun):
+    process, events = begun
+    while ended(desk).counts.asked < 3:
+        pass  # records that nobody waits for are written together
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    used = sum(
+        (one["prompt_tokens"] or 0) + (one["completion_tokens"] or 0)
+        for one in events
+        if one["event"] == "step_finished"
+    )
+    run = ended(desk)
+    assert run.end is None
+    counts = run.counts
+    assert (counts.asked, counts.requests, counts.tokens) == (3, 7, used)
+    assert (counts.unknown, counts.done) == (3, 3)
+    shown = desk.run("show", "last").stdout.splitlines()
+    assert shown[2:5] == [
+        "it was killed: it has no end",
+        f"3 asked, 7 requests, {used:,} tokens, 3 of unknown outcome",
+        "run it again to go on: 3 are done and not paid for again",
+    ]
+
+
+def test_nohup_stays_as_it_is(online):
+    online.write("a.yaml", "poeflow: 1\nsteps: {a: {render: x}}\n")
+    command = [*online.command("run", "a.yaml")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'trap "" HUP; kill -HUP $$; exec "$@"', "sh", *command],
+        cwd=online.folder,
+        env=online.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "x\n")
+    assert os.WIFEXITED(done.returncode)
+
+
+def test_a_log_says_how_to_go_on_and_what_a_request_is_for(desk, begun):
+    process, _ = begun
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    done = subprocess.Popen(
+        desk.command("run", "a.yaml"),
+        cwd=desk.folder,
+        env=desk.env(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = []
+    for line in done.stderr:
+        lines.append(line.rstrip())
+        if sum(one.startswith("slow") and "asking" in one for one in lines) == 3:
+            break
+    done.send_signal(signal.SIGTERM)
+    lines += done.communicate(timeout=10)[1].splitlines()
+    assert lines[-1] == "run it again to go on: 3 of 7 are done and not paid for again"
+    assert re.fullmatch(
+        r"interrupted after \d\.\d s: 3 cached, 3 requests, 3 of unknown outcome", lines[-2]
+    )

@@ -1,0 +1,135 @@
+"""What a plan says that a run would send: which requests, and how long their answers may be."""
+
+import json
+
+import pytest
+
+from poeflow.events import RunEstimated
+from poeflow.facts import Calls
+
+HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
+LOOP = 'steps:\n  say: {{for_each: {items}, prompt: "{words} {{{{ item }}}}"}}\n'
+
+
+def loop(items: str, words: str = "say") -> str:
+    return HEAD + LOOP.format(items=items, words=words)
+
+
+def first(bench, flow: str, name: str, **options) -> Calls:
+    (fact,) = [one for one in bench.standing(flow, **options) if one.id == name]
+    return fact.kinds[0]
+
+
+def test_an_answer_is_taken_to_be_as_long_as_last_time(bench):
+    bench.run(loop("[a, b]"))
+    lengths = {
+        event.step: event.completion_tokens
+        for event in bench.events
+        if type(event).__name__ == "StepFinished"
+    }
+    for name in ("say[a]", "say[b]"):
+        found = first(bench, loop("[a, b]", "tell me of"), name)
+        assert (found.answer_tokens, found.answer_from) == (lengths[name], "instance")
+    found = first(bench, loop("[a, b, c]"), "say[c]")
+    assert (found.answer_tokens, found.answer_from) == (
+        round(sum(lengths.values()) / 2),
+        "step",
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ("", (None, None)),
+        (", params: {max_tokens: 70}", (70, "limit")),
+        (", params: {max_tokens: 70, max_completion_tokens: 30}", (30, "limit")),
+    ],
+)
+def test_else_it_is_taken_to_have_its_limit(bench, params, expected):
+    flow = HEAD + f"steps:\n  a: {{prompt: x{params}}}\n"
+    found = first(bench, flow, "a")
+    assert (found.answer_tokens, found.answer_from) == expected
+
+
+def test_the_model_has_a_limit_of_its_own(bench):
+    window = {"context_length": 9000, "max_output_tokens": 64}
+    models = {"object": "list", "data": [{"id": "gpt-5.2", "context_window": window}]}
+    bench.write(".poeflow/models.json", json.dumps(models))
+    found = first(bench, HEAD + "steps:\n  a: {prompt: x}\n", "a")
+    assert (found.answer_tokens, found.answer_from) == (64, "limit")
+
+
+def test_repairs_rounds_of_tools_and_judges_are_ranges(bench):
+    flow = """\
+steps:
+  much:
+    prompt: two
+    output: {one_of: [a, b], repair: 2}
+    expect: [{judge: {rubric: good, model: Grok-4}}]
+  plain:
+    prompt: two
+    expect: [{judge: {rubric: good}}, {min_length: 3, level: warn}]
+  tools: {prompt: two, tools: [{name: now, run: "a:b"}]}
+"""
+    facts = {fact.id: fact for fact in bench.standing(HEAD + flow)}
+    told = {
+        name: [(kind.purpose, kind.model, kind.least, kind.most) for kind in fact.kinds]
+        for name, fact in facts.items()
+    }
+    assert told == {
+        "much": [
+            ("answer", "GPT-5.2", 1, 1),
+            ("repair", "GPT-5.2", 0, 2),
+            ("judge", "Grok-4", 0, 2),
+        ],
+        "plain": [("answer", "GPT-5.2", 1, 1), ("judge", "GPT-5.2", 1, 2)],
+        "tools": [("answer", "GPT-5.2", 1, 1), ("tools", "GPT-5.2", 0, 10)],
+    }
+    counts = {name: (fact.calls, fact.most_calls) for name, fact in facts.items()}
+    assert counts == {"much": (1, 5), "plain": (2, 3), "tools": (1, 11)}
+
+
+def test_what_waits_for_another_may_cost_what_it_did(bench):
+    chain = 'steps:\n  a: {{prompt: {}}}\n  b: {{prompt: "{{{{ steps.a.text }}}}"}}\n'
+    bench.run(HEAD + chain.format("one"))
+    facts = {fact.id: fact for fact in bench.standing(HEAD + chain.format("two"))}
+    assert facts["b"].state == "unknown"
+    (kind,) = facts["b"].kinds
+    assert (kind.least, kind.most, kind.answer_from) == (0, 1, "instance")
+    assert kind.prompt_tokens > 0
+
+
+def test_a_part_of_a_loop_is_planned_as_it_is_run(bench):
+    flow = loop("[a, b, c, bb]") + '  next: {for_each: steps.say, prompt: "{{ source.text }}"}\n'
+    assert list(bench.facts(flow, first=2)) == ["say[a]", "say[b]", "next[a]", "next[b]"]
+    assert list(bench.facts(flow, key="b*")) == ["say[b]", "say[bb]", "next[b]", "next[bb]"]
+    bench.run(flow)
+    assert {state for state, _ in bench.facts(flow, first=1).values()} == {"fresh"}
+    assert bench.locked(first=1) == []
+
+
+def announced(bench) -> list[RunEstimated]:
+    return [event for event in bench.events if isinstance(event, RunEstimated)]
+
+
+def test_a_large_loop_is_announced_with_its_sum(bench):
+    flow = loop("'{{ range(100) | list }}'")
+    bench.run(flow)
+    (told,) = announced(bench)
+    sent = len(bench.simulator.requests)
+    assert (told.requests, told.most_requests, told.answer_tokens) == (100, 100, None)
+    assert (sent, told.cost_usd) == (100, None)
+    assert type(bench.events[1]) is RunEstimated
+    bench.run(flow)
+    assert announced(bench) == [], "nothing will be sent"
+    bench.run(loop("'{{ range(103) | list }}'"))
+    (told,) = announced(bench)
+    assert told.requests == 3
+    assert told.answer_tokens is not None
+
+
+def test_a_small_run_is_not_announced(bench):
+    bench.run(loop("'{{ range(99) | list }}'"))
+    assert announced(bench) == []
+    bench.run(loop("'{{ range(100) | list }}'", "other"), first=9)
+    assert announced(bench) == []
