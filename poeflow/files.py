@@ -15,6 +15,7 @@ import msgspec
 from poeflow.descent import opened
 from poeflow.drafts import draft, holds, sync_folder
 from poeflow.errors import DiskError, PoeflowError
+from poeflow.private_files import Access
 from poeflow.read_log import ReadLog
 
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
@@ -37,11 +38,13 @@ class Project(msgspec.Struct, frozen=True):
     """A folder with everything a flow may read and write. `root` is resolved.
 
     Paths in it are canonical: `//flows/notes.yaml` is `flows/notes.yaml` below the root. Where
-    there is a `log`, what is read and written is noted in it.
+    there is a `log`, what is read and written is noted in it. Private files are not read unless
+    the `access` says so.
     """
 
     root: Path
     log: ReadLog | None = None
+    access: Access = Access()
 
     @classmethod
     def find(cls, start: Path) -> Self:
@@ -98,22 +101,22 @@ class Project(msgspec.Struct, frozen=True):
         return self.path_of(canonical).exists()
 
     def size_of(self, canonical: str) -> int:
-        """Return the size in bytes of a regular file we may read. Raises `FileProblem`."""
+        """Return the size in bytes of a regular file that may be read. Raises `FileProblem`."""
         self._look(canonical)
-        with self._opened(canonical) as (_, status):
+        with self._opened(canonical, checks=True) as (_, status):
             return status.st_size
 
     def read_bytes(self, canonical: str, *, limit: int) -> bytes:
         """Read a regular file once. Raises `FileProblem`, also where it has more than `limit`."""
         self._look(canonical)
-        data, status = self._content(canonical, limit)
+        data, status = self._content(canonical, limit, checks=True)
         if self.log is not None:
             self.log.read(self.path_of(canonical), status, data)
         return data
 
     def peek(self, canonical: str, *, limit: int) -> bytes:
         """Read a file to see how it stands: one poeflow wrote, which nothing depends on."""
-        return self._content(canonical, limit)[0]
+        return self._content(canonical, limit, checks=False)[0]
 
     def read_text(self, canonical: str) -> str:
         """Read UTF-8 text: BOM dropped, line ends as LF. Raises `FileProblem`."""
@@ -176,12 +179,18 @@ class Project(msgspec.Struct, frozen=True):
                 with _disk(self.root / folder):
                     (self.root / folder).rmdir()
 
+    def _check_private(self, canonical: str, parts: tuple[str, ...]) -> None:
+        why = self.access.why_private(self.root, parts)
+        if why and _NEVER_READ.isdisjoint(map(str.lower, parts)):  # those `real_path` refuses
+            hint = "where a model may see it, name it on the command line: --allow-file PATH"
+            raise FileProblem(f"{canonical} is private: {why}", hint=hint)
+
     def _look(self, canonical: str) -> None:
         if self.log is not None:
             self.log.look(self.path_of(canonical))
 
-    def _content(self, canonical: str, limit: int) -> tuple[bytes, os.stat_result]:
-        with self._opened(canonical) as (handle, status):
+    def _content(self, canonical: str, limit: int, *, checks: bool) -> tuple[bytes, os.stat_result]:
+        with self._opened(canonical, checks=checks) as (handle, status):
             size = status.st_size
             if size > limit:
                 message = f"{canonical} has {size:,} bytes; the limit is {limit:,}"
@@ -193,9 +202,16 @@ class Project(msgspec.Struct, frozen=True):
         return data, status
 
     @contextlib.contextmanager
-    def _opened(self, canonical: str) -> Iterator[tuple[int, os.stat_result]]:
-        """Yield a descriptor of the regular file and what the system says of it."""
+    def _opened(self, canonical: str, *, checks: bool) -> Iterator[tuple[int, os.stat_result]]:
+        """Yield a descriptor of the regular file and what the system says of it.
+
+        A private file is refused where that `checks`: by its name, and by that of what it links to.
+        """
+        if checks:
+            self._check_private(canonical, PurePosixPath(canonical[2:]).parts)
         parts = self.real_path(canonical).relative_to(self.root).parts
+        if checks:
+            self._check_private(canonical, parts)
         with _named(canonical), opened(self.root, parts) as handle:
             status = os.fstat(handle)
             if stat.S_ISDIR(status.st_mode):

@@ -13,9 +13,9 @@ from poeflow.files import FileProblem, Project
 MAX_MATCHES: Final = 10_000
 MAX_VISITED: Final = 200_000
 _HIDDEN: Final = re.compile(
-    r"\..*|node_modules|__pycache__|venv|.*\.lock\.json|.*\.pem|id_[^.]*(\.pub)?",
-    re.DOTALL | re.IGNORECASE,
+    r"\.git|\.poeflow|node_modules|__pycache__|venv|.*\.lock\.json", re.DOTALL | re.IGNORECASE
 )
+"""Names of what is never meant, beside what is private."""
 _ANY_FOLDERS: Final = "**"
 _ENVIRONMENT_MARK: Final = "pyvenv.cfg"
 
@@ -29,9 +29,9 @@ def is_pattern(path: str) -> bool:
 def matches(project: Project, pattern: str) -> list[str]:
     """Return the regular files a canonical pattern (`//data/**/*.pdf`) means, sorted.
 
-    `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: dot
-    files and folders, dependencies, lock files, private keys, and links that leave the project;
-    links to folders are entered where the pattern names them. Raises `FileProblem` where too much
+    `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: private
+    files, dot folders, dependencies, lock files, and links that leave the project; links to folders
+    are entered where the pattern names them. Raises `FileProblem` where too much
     matches, or the pattern begins with a folder that is never matched.
     """
     parts = PurePosixPath(pattern[2:]).parts
@@ -41,8 +41,8 @@ def matches(project: Project, pattern: str) -> list[str]:
     if not parts or not project.path_of(start).is_dir():
         _note(project, pattern, start, ())
         return []
-    _check_not_hidden(pattern, named)
-    _check_not_hidden(pattern, project.real_path(start).relative_to(project.root).parts)
+    _check_not_hidden(project, pattern, named)
+    _check_not_hidden(project, pattern, project.real_path(start).relative_to(project.root).parts)
     found: list[str] = []
     for canonical in _files(project, start, _Shape(pattern, parts[len(named) :])):
         if len(found) == MAX_MATCHES:
@@ -59,11 +59,20 @@ def _note(project: Project, pattern: str, start: str, found: tuple[str, ...] | N
         project.log.patterns[pattern] = found
 
 
-def _check_not_hidden(pattern: str, folders: tuple[str, ...]) -> None:
-    for folder in folders:
+def _check_not_hidden(project: Project, pattern: str, folders: tuple[str, ...]) -> None:
+    for count, folder in enumerate(folders, 1):
+        message = f"{pattern}: patterns match nothing in {folder}"
         if _HIDDEN.fullmatch(folder):
-            message = f"{pattern}: patterns match nothing in {folder}"
             raise FileProblem(message, hint="name the files one by one")
+        if _is_closed(project, folders[:count]):
+            hint = f"name the folder on the command line: --allow-file {folder}"
+            raise FileProblem(message, hint=hint)
+
+
+def _is_closed(project: Project, folders: tuple[str, ...]) -> bool:
+    """Whether a folder begins with a dot and the user did not name it."""
+    is_dotted = folders[-1].startswith(".")
+    return is_dotted and bool(project.access.why_private(project.root, folders))
 
 
 class _Shape:
@@ -118,9 +127,11 @@ def _files(project: Project, start: str, shape: _Shape) -> Iterator[str]:
             if not following or _HIDDEN.fullmatch(entry.name):
                 continue
             canonical = "//" + f"{folder[2:]}/{entry.name}".lstrip("/")
+            parts = PurePosixPath(canonical[2:]).parts
             if entry.is_dir(follow_symlinks=False):
-                stack.append((canonical, following))
-            elif shape.is_complete(following) and _is_meant(project, entry):
+                if not _is_closed(project, parts):
+                    stack.append((canonical, following))
+            elif shape.is_complete(following) and _is_meant(project, entry, parts):
                 yield _nameable(canonical)
 
 
@@ -138,8 +149,10 @@ def _entries(project: Project, folder: str) -> list[os.DirEntry[str]]:
     return [] if is_environment else found
 
 
-def _is_meant(project: Project, entry: os.DirEntry[str]) -> bool:
+def _is_meant(project: Project, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:
     """Tell whether an entry is a regular file, or a link to one that would itself be meant."""
+    if project.access.why_private(project.root, parts):
+        return False
     if not entry.is_symlink():
         return entry.is_file()
     try:
@@ -148,7 +161,10 @@ def _is_meant(project: Project, entry: os.DirEntry[str]) -> bool:
         return False
     if not real.is_file() or not real.is_relative_to(project.root):
         return False
-    return not any(_HIDDEN.fullmatch(part) for part in real.relative_to(project.root).parts)
+    inside = real.relative_to(project.root).parts
+    if project.access.why_private(project.root, inside):
+        return False
+    return not any(_HIDDEN.fullmatch(part) for part in inside)
 
 
 def _nameable(canonical: str) -> str:

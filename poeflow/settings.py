@@ -41,7 +41,8 @@ def api_key_from(environ: Mapping[str, str], *, variable: str = KEY_VARIABLE) ->
     try:
         return Secret(text)
     except ValueError as error:
-        hint = f"copy it from {KEY_PAGE}" if variable == KEY_VARIABLE else "check the variable"
+        is_poe = variable == KEY_VARIABLE and not environ.get(BASE_URL_VARIABLE)
+        hint = f"copy it from {KEY_PAGE}" if is_poe else "check the variable"
         raise AccountError(f"{variable}: {error}", hint=hint) from None
 
 

@@ -12,7 +12,7 @@ from poeflow.client.messages import DataUrl, FileData, FilePart, ImagePart, Imag
 from poeflow.digest import sha256_of
 from poeflow.files import FileProblem, Project
 from poeflow.media_types import media_type_of, mismatch, normal
-from poeflow.redact import Secret
+from poeflow.redact import Keyring
 
 _UNSAFE_IN_NAMES: Final = re.compile(
     r'[\x00-\x1f\x7f-\x9f"\\/\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
@@ -34,7 +34,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
 
-def load(project: Project, found: Found, *, forbidden: tuple[Secret, ...]) -> Loaded:
+def load(project: Project, found: Found, *, forbidden: Keyring) -> Loaded:
     """Read a found attachment, or hand an address on as it is.
 
     Pictures become `image_url` parts, everything else and what is attached `as: file` a `file`
@@ -60,7 +60,7 @@ def load(project: Project, found: Found, *, forbidden: tuple[Secret, ...]) -> Lo
     )
 
 
-def _check(path: str, data: bytes, media_type: str, forbidden: tuple[Secret, ...]) -> None:
+def _check(path: str, data: bytes, media_type: str, forbidden: Keyring) -> None:
     if not data:
         raise FileProblem(f"{path} is empty", hint="fill it, or do not attach it")
     secret = secret_in(data, media_type, forbidden)

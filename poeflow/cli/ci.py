@@ -8,6 +8,7 @@ from typing import Final, Self
 
 import msgspec
 
+from poeflow.cli.private import without_keys
 from poeflow.cli.results import Output
 from poeflow.errors import UsageError
 from poeflow.events import Listener
@@ -88,7 +89,7 @@ class CiReports:
             if self._is_for_github:
                 place = self._from_root(problem.place)
                 found = msgspec.structs.replace(problem, place=place)
-                sys.stderr.write(of_problem(found) + "\n")
+                sys.stderr.write(without_keys()(of_problem(found)) + "\n")
         sys.stderr.flush()
 
     def stand(self, checked: Checkup, proof: Proof) -> None:

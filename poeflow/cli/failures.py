@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +12,10 @@ import click
 
 from poeflow import __version__
 from poeflow.cli.suggestions import instead_of_option
-from poeflow.errors import AccountError, InvalidFlowError, PoeflowError
+from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.workflow import inert
-from poeflow.settings import api_key_from
+from poeflow.user_config import known_keys
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -26,19 +26,20 @@ BUG: Final = 70
 def exit_code_of(command: click.Command) -> int:
     """Run `command` with the process's arguments and return its exit code; never raises."""
     _open_closed_streams()
+    keys: list[Secret] = []  # what the command learns of keys, by `cli.private`
     try:
-        code = command.main(prog_name="poeflow", standalone_mode=False)
+        code = command.main(prog_name="poeflow", standalone_mode=False, obj=keys)
         _flush()
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        _say("interrupted", keys)
         return INTERRUPTED
     except click.ClickException as error:
-        _usage(error)
+        _usage(error, keys)
         return error.exit_code
     except PoeflowError as error:
-        _say(_sentence(error))
+        _say(_sentence(error), keys)
         return error.exit_code
     except BrokenPipeError:
         close_stdout()
@@ -46,10 +47,10 @@ def exit_code_of(command: click.Command) -> int:
     except OSError as error:
         close_stdout()
         reason = (error.strerror or "the disk refused").lower()
-        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{reason}")
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{reason}", keys)
         return DISK
     except Exception:  # noqa: BLE001 - the one broad handler: a bug becomes a report, not a trace
-        _say(_bug_report())
+        _say(_bug_report(keys), keys)
         return BUG
     return code if isinstance(code, int) else 0
 
@@ -60,20 +61,20 @@ def _sentence(error: PoeflowError) -> str:
     return f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else "")
 
 
-def _usage(error: click.ClickException) -> None:
+def _usage(error: click.ClickException, keys: Sequence[Secret]) -> None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"\n  see `{context.command_path} --help`" if context else ""
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
         told = instead_of_option(error, context)
         message, hint = f"no such option {error.option_name}", f"\n  {told}" if told else hint
-    _say(f"error: {message[:1].lower()}{message[1:]}{'' if ';' in message else hint}")
+    _say(f"error: {message[:1].lower()}{message[1:]}{'' if ';' in message else hint}", keys)
 
 
-def _bug_report() -> str:
+def _bug_report(keys: Sequence[Secret]) -> str:
     """Write the scrubbed traceback to a file and return the line that says so."""
     text = f"poeflow {__version__}, Python {sys.version}\n\n{traceback.format_exc()}"
-    scrubbed = Scrubber(*secrets_in(os.environ)).scrub_server_text(text)
+    scrubbed = Scrubber(*keys, *known_keys(os.environ)).scrub_server_text(text)
     error = sys.exc_info()[1]
     try:
         handle, name = tempfile.mkstemp(prefix="poeflow-bug-", suffix=".txt")
@@ -89,17 +90,8 @@ def _bug_report() -> str:
     )
 
 
-def secrets_in(environ: Mapping[str, str]) -> tuple[Secret, ...]:
-    """Return what must be shown nowhere: the key, where there is a usable one."""
-    try:
-        key = api_key_from(environ)
-    except AccountError:
-        return ()
-    return (key,) if key else ()
-
-
-def _say(text: str) -> None:
-    scrubbed = Scrubber(*secrets_in(os.environ)).scrub(text)
+def _say(text: str, keys: Sequence[Secret]) -> None:
+    scrubbed = Scrubber(*keys, *known_keys(os.environ)).scrub(text)
     try:
         sys.stderr.write("\n".join(inert(visible(line)) for line in scrubbed.split("\n")) + "\n")
         sys.stderr.flush()

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "accept": "Keep output files that were edited by hand.",
     "cache": "Look into the store of answers, and make it smaller.",
     "check": "Find every mistake in flows, without running them.",
+    "config": "Say where your own configuration is, and what it may say.",
     "completion": "Print the script that makes a shell complete poeflow.",
     "diff": "Say what changed between two runs.",
     "graph": "Draw a flow as Mermaid or DOT.",

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from poeflow.cli.failures import secrets_in
 from poeflow.cli.interrupts import Ending
 from poeflow.cli.results import Output, listener
 from poeflow.engine.run import Outcome
@@ -10,6 +9,7 @@ from poeflow.events import Event, Listener
 from poeflow.redact import Scrubber
 from poeflow.report.lasting import Lasting
 from poeflow.report.scrubbed import scrubbed
+from poeflow.user_config import known_keys
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.running import run_checked
@@ -29,7 +29,7 @@ def run_one(
         def stop() -> str:
             return given.stop() or (shown.reason_to_stop() if output == "jsonl" else "")
 
-        heard = scrubbed(listen, Scrubber(*secrets_in(given.environ)))
+        heard = scrubbed(listen, Scrubber(*known_keys(given.environ)))
         ending = Ending()
         options = replace(given, listen=heard, stop=stop, cut_short=lambda: ending.exit_code)
         return ending.run(run_checked(checked, options))

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from poeflow.bots import Pricing
-from poeflow.catalogue import kept
-from poeflow.cli.failures import secrets_in
 from poeflow.cli.past import with_result
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.records import InstanceRecord
 from poeflow.redact import Scrubber, masked
-from poeflow.settings import server_of
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
+from poeflow.user_config import known_keys
 from poeflow.view.pictures import Pictures
 from poeflow.view.scrubbed import ScrubbedRecords
 from poeflow.view.shown import Shown
+from poeflow.wiring.budgets import prices_of
 
 if TYPE_CHECKING:
     from poeflow.view.server import Serving
@@ -48,12 +46,7 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
 
 def shown_of(project: Project, history: History) -> Shown:
     """Return what pages show of a project, with the secrets of the environment masked."""
-    scrubber = Scrubber(*secrets_in(os.environ))
-    bots = kept(project, server_of(os.environ))[0]
-
-    def price(model: str) -> Pricing | None:
-        bot = bots.find(model) if bots is not None else None
-        return bot.pricing if bot is not None else None
+    scrubber = Scrubber(*known_keys(os.environ))
 
     def completed(record: InstanceRecord) -> InstanceRecord:
         return cast("InstanceRecord", masked(with_result(history, record), scrubber))
@@ -61,7 +54,7 @@ def shown_of(project: Project, history: History) -> Shown:
     return Shown(
         records=ScrubbedRecords(history, scrubber),
         pictures=Pictures(project, Workspace(project, offline=True).outputs()),
-        prices=price,
+        prices=prices_of(project, os.environ),
         completed=completed,
     )
 

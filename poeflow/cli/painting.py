@@ -7,6 +7,7 @@ from typing import TextIO
 
 import click
 
+from poeflow.cli.private import without_keys
 from poeflow.report.lines import Line, plain, wrapped
 from poeflow.report.marks import Marks, marks_for
 from poeflow.report.workflow import inert
@@ -14,8 +15,9 @@ from poeflow.report.workflow import inert
 
 def paint(lines: Iterable[Line], stream: TextIO) -> None:
     """Write `lines` to `stream`: stdout or stderr."""
-    shows = is_colored(stream)
-    for line in lines:
+    shows, safe = is_colored(stream), without_keys()
+    for unsafe in lines:
+        line: Line = tuple((safe(text), style) for text, style in unsafe)
         text = "".join(_styled(*piece) for piece in line) if shows else plain(line)
         click.echo(text, file=stream)
 
@@ -31,8 +33,9 @@ def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[st
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         paint(sheet(marks, width_of(sys.stdout)), sys.stdout)
     else:
+        safe = without_keys()
         for line in lines:
-            click.echo(inert(marks.shown(line)))
+            click.echo(inert(marks.shown(safe(line))))
     sys.stdout.flush()
 
 

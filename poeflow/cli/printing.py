@@ -11,17 +11,16 @@ from typing import TextIO
 import click
 import msgspec
 
-from poeflow.cli.failures import secrets_in
 from poeflow.cli.painting import paint
+from poeflow.cli.private import without_keys
 from poeflow.digest import encode_json
-from poeflow.redact import Scrubber
 from poeflow.report.lines import Line, plain
 from poeflow.report.workflow import fenced, inert_json
 
 
 def print_lines(lines: Iterable[Line]) -> None:
     """Write lines whose texts are harmless to a terminal already, and keep GitHub's runner off."""
-    scrub = Scrubber(*secrets_in(os.environ)).scrub
+    scrub = without_keys()
     safe = [tuple((scrub(text), style) for text, style in line) for line in lines]
     text = "\n".join(map(plain, safe))
     around = fenced_in_log(text)
@@ -50,6 +49,6 @@ def print_json(value: object) -> None:
         encoded = msgspec.json.Encoder(decimal_format="number").encode(value)
     except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell only as an escape
         encoded = encode_json(value)
-    text = Scrubber(*secrets_in(os.environ)).scrub(encoded.decode())
+    text = without_keys()(encoded.decode())
     shown = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
     click.echo(inert_json(shown))

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from poeflow.cli.ci import CiReports
+from poeflow.cli.private import without_keys
 from poeflow.cli.run_options import Chosen
 from poeflow.cli.targets import Target
 from poeflow.errors import StaleError, UsageError
@@ -35,11 +36,12 @@ def check_locked(chosen: Mapping[Path, Sequence[str]], options: Chosen) -> None:
 def prove(found: list[Target], checkups: list[Checkup], given: RunOptions, ci: CiReports) -> int:
     """Print what keeps flows from being proven current, and return the exit code."""
     code = 0
+    safe = without_keys()
     for target, checked in zip(found, checkups, strict=True):
         proof = proof_of(checked, given)
         ci.stand(checked, proof)
         for line in proof.against or ["current"]:
-            click.echo(inert(visible(f"{target.shown}: {line}")), err=True)
+            click.echo(inert(visible(safe(f"{target.shown}: {line}"))), err=True)
         if proof.against:
             code = StaleError.exit_code
     return code

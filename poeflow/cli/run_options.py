@@ -1,6 +1,5 @@
 """What a command line says of how to run, for all commands that run flows."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Final, ParamSpec, TypedDict, TypeVar
 
 import click
 
+from poeflow.cli.private import allow_file_option, env_file_option
 from poeflow.cli.results import Output
-from poeflow.cli.values import environment, input_texts
+from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
 from poeflow.spec.model import Limits
 from poeflow.wiring.budgets import shared_budget
@@ -34,6 +34,8 @@ class Shared(TypedDict):
     first: int | None
     key: str | None
     force: bool
+    allow_files: tuple[Path, ...]
+    env_file: Path | None
     prune_outputs: bool
     allow_tools: bool
     allow_unpriced: bool
@@ -51,7 +53,6 @@ class Chosen(Shared):
     refresh: bool
     failed: bool
     locked: bool
-    env_file: Path | None
     wait: float
 
 
@@ -105,6 +106,8 @@ _OPTIONS: Final = (
     click.option(
         "--prune-outputs", is_flag=True, help="Remove output files that no step writes any more."
     ),
+    allow_file_option,
+    env_file_option,
 )
 
 
@@ -124,19 +127,20 @@ def check_selection(
         raise UsageError(f"--{wanting[0]} needs the name of a step", hint=hint)
 
 
-def run_options(checkups: Sequence[Checkup], options: Chosen) -> RunOptions:
+def run_options(
+    checkups: Sequence[Checkup], options: Chosen, environ: Mapping[str, str]
+) -> RunOptions:
     """Return how to run all flows of a command: with one budget, which they share."""
     given = replace(
-        shared_run_options(options),
+        shared_run_options(options, environ),
         refresh=options["refresh"],
         failed=options["failed"],
         wait=options["wait"],
-        environ=environment(os.environ, options["env_file"]),
     )
     return replace(given, budget=shared_budget(checkups[0].project, given))
 
 
-def shared_run_options(options: Shared) -> RunOptions:
+def shared_run_options(options: Shared, environ: Mapping[str, str]) -> RunOptions:
     """Return how to run flows, as far as the options of all commands say so."""
     limits = Limits(
         max_requests=options["max_requests"],
@@ -160,5 +164,5 @@ def shared_run_options(options: Shared) -> RunOptions:
         allow_unpriced=options["allow_unpriced"],
         concurrency=options["concurrency"],
         limits=limits,
-        environ=os.environ,
+        environ=environ,
     )

@@ -10,11 +10,14 @@ import msgspec
 from poeflow.errors import UsageError
 from poeflow.facts import as_written, instance_id, key_of, named, step_of
 from poeflow.files import Project
+from poeflow.private_files import Access
 from poeflow.spec.hints import did_you_mean, one_of
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _FIRST_BYTES: Final = 65_536
 _SHOWN: Final = 5
+NO_ACCESS: Final = Access()
+"""Nothing that is private may be read."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,16 +28,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     shown: str
 
 
-def targets(arguments: Iterable[str]) -> list[Target]:
+def targets(arguments: Iterable[str], access: Access) -> list[Target]:
     """Return the flows named by files, folders and globs, each once, in order.
 
-    In a folder every YAML file with a top-level `poeflow` key is a flow. Raises `UsageError`
-    where an argument names nothing.
+    In a folder every YAML file with a top-level `poeflow` key is a flow. `access` is what they may
+    read of what is private. Raises `UsageError` where an argument names nothing.
     """
     found: dict[Path, Target] = {}
     for argument in arguments:
         for path in _files(argument):
-            target = _target(path)
+            target = _target(path, access)
             found.setdefault(path.resolve(), target)
     return list(found.values())
 
@@ -81,18 +84,18 @@ def named_instead(name: str, known: Collection[str]) -> str:
     return f"it has {', '.join(keyed[:_SHOWN])}{', ...' if len(keyed) > _SHOWN else ''}"
 
 
-def target_of(path: Path) -> Target:
+def target_of(path: Path, access: Access = NO_ACCESS) -> Target:
     """Return the one flow at `path`. Raises `UsageError` where there is none."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="name a flow file in it")
     if not path.exists():
         raise UsageError(f"{path}: no such file", hint=_siblings(path))
-    return _target(path)
+    return _target(path, access)
 
 
-def _target(path: Path) -> Target:
+def _target(path: Path, access: Access) -> Target:
     resolved = path.resolve()
-    project = Project.find(resolved.parent)
+    project = msgspec.structs.replace(Project.find(resolved.parent), access=access)
     canonical = "//" + resolved.relative_to(project.root).as_posix()
     return Target(project=project, path=canonical, shown=path.as_posix())
 

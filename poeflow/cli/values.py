@@ -1,5 +1,6 @@
 """What a command line brings: inputs as pairs, and the key from a file."""
 
+import io
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,23 +45,38 @@ def _as_value(text: str) -> str:
     return f"@{text}" if text.startswith("@") else text
 
 
-def environment(base: Mapping[str, str], env_file: Path | None) -> Mapping[str, str]:
-    """Return the environment with the key that `env_file` holds; nothing else is taken of it.
+def environment(
+    base: Mapping[str, str], env_file: Path | None, variables: Iterable[str] = (KEY_VARIABLE,)
+) -> Mapping[str, str]:
+    """Return the environment with the keys that `env_file` holds; nothing else is taken of it.
 
-    Raises `UsageError`, also where the file tries to say where the key goes.
+    `variables` are those that hold keys. Raises `UsageError`, also where the file tries to say
+    where a key goes.
     """
     if env_file is None:
         return base
     from dotenv import dotenv_values
 
-    if not env_file.is_file():
-        raise UsageError(f"{env_file}: no such file", hint=f"it holds {KEY_VARIABLE}=...")
-    values = dotenv_values(env_file, interpolate=False)
+    values = dotenv_values(stream=io.StringIO(_env_text(env_file)), interpolate=False)
     if BASE_URL_VARIABLE in values:
         raise UsageError(
             f"{env_file} sets {BASE_URL_VARIABLE}", hint="set it in the environment itself"
         )
-    return {**base, KEY_VARIABLE: values.get(KEY_VARIABLE) or base.get(KEY_VARIABLE, "")}
+    return {**base, **{name: key for name in variables if (key := values.get(name))}}
+
+
+def _env_text(path: Path) -> str:
+    """Return the text of a file of keys; a pipe will do. Raises `UsageError`."""
+    try:
+        return path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", hint=f"it holds {KEY_VARIABLE}=...") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", hint=f"it holds {KEY_VARIABLE}=...") from None
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        hint = f"name a file that holds {KEY_VARIABLE}=..."
+        raise UsageError(f"{path}: {reason}", hint=hint) from None
 
 
 def _content(value: str) -> str:

@@ -1,19 +1,19 @@
 """A watch session from the command line: its flows, its limits, its keys."""
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from poeflow.cli.failures import secrets_in
 from poeflow.cli.keys import wishes
+from poeflow.cli.private import access_of, environment_with
 from poeflow.cli.run_options import Shared, check_selection, shared_run_options
 from poeflow.cli.targets import Target, selections, target_of
 from poeflow.cli.values import input_files, without_stdin
 from poeflow.cli.watch_screen import WatchScreen
 from poeflow.clock import SystemClock
 from poeflow.redact import Scrubber
+from poeflow.user_config import known_keys
 from poeflow.watch.changes import Inbox
 from poeflow.watch.flow import WatchedFlow
 from poeflow.watch.loop import Session
@@ -38,16 +38,18 @@ async def session(
     files = input_files(given["inputs"])
     if given["inputs_file"] is not None:
         files = (*files, given["inputs_file"].absolute())
-    targets = [target_of(path) for path in chosen]
+    environ = environment_with(given["env_file"])
+    access = access_of(given["allow_files"], given["env_file"])
+    targets = [target_of(path, access) for path in chosen]
     watched = [
-        WatchedFlow(one.project.root, one.path, shown=one.shown, steps=steps, outside=files)
+        WatchedFlow(one.project, one.path, shown=one.shown, steps=steps, outside=files)
         for one, steps in zip(targets, chosen.values(), strict=True)
     ]
-    clock = SystemClock()
-    screen = WatchScreen(Scrubber(*secrets_in(os.environ)))
-    budget = shared_budget(targets[0].project, shared_run_options(given))
+    clock, told = SystemClock(), set[str]()
+    screen = WatchScreen(Scrubber(*known_keys(environ)))
+    budget = shared_budget(targets[0].project, shared_run_options(given, environ))
     work = Work(
-        lambda: replace(shared_run_options(given), cut_short=cut_short),
+        lambda: replace(shared_run_options(given, environ), told=told, cut_short=cut_short),
         budget=budget,
         screen=screen,
         clock=clock,

@@ -28,7 +28,8 @@ class AsyncPoeClient:
     `requests_per_minute` bound what this client does at once; a 429 pauses all of it.
     `validation` asks the server for `strict` or `legacy` checks (the `poe-feature` header).
     `transport` is one of httpx's or any object with `send` and `aclose`. Plain http beyond
-    loopback needs `allow_insecure=True`. `server` is whom hints name; the address says so without.
+    loopback needs `allow_insecure=True`. One that is `keyless` sends no key: for a server of your
+    own that wants none. `server` is whom hints name; the address says so without.
 
     Close it, or use it in an `async with` statement. Raises `AccountError` without a key
     and `UsageError` where an argument is wrong.
@@ -46,6 +47,7 @@ class AsyncPoeClient:
         validation: Validation | None = None,
         transport: "AsyncInjected | None" = None,
         allow_insecure: bool = False,
+        keyless: bool = False,
         clock: Clock | None = None,
         server: Server | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class AsyncPoeClient:
             concurrency=concurrency,
             requests_per_minute=requests_per_minute,
             validation=validation,
+            keyless=keyless,
             server=server,
         )
         carrier = async_transport_for(transport, proxy=options.proxy, clock=clock)

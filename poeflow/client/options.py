@@ -28,9 +28,12 @@ _VALIDATIONS: Final = ("strict", "legacy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """A client's settings. `proxy` is the address of the proxy in front of it, or None."""
+    """A client's settings.
 
-    key: Secret
+    Without a `key` none is sent. `proxy` is the address of the proxy in front of it, or None.
+    """
+
+    key: Secret | None
     base_url: str
     conduct: Conduct
     validation: Validation | None = None
@@ -122,7 +125,8 @@ class Options:
             headers["poe-feature"] = f"chat-completions-{self.validation}"
         for name, value in {**_lower(self.headers), **_lower(given)}.items():
             headers[_header_name(name, value)] = value
-        headers["authorization"] = f"Bearer {self.key.reveal()}"
+        if self.key is not None:
+            headers["authorization"] = f"Bearer {self.key.reveal()}"
         return tuple(headers.items())
 
 

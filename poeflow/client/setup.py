@@ -1,5 +1,6 @@
 """A client is set up: key and base URL from arguments or the environment, everything checked."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -26,30 +27,27 @@ def options_from(
     concurrency: int | None = None,
     requests_per_minute: int | None = None,
     validation: Validation | None = None,
+    keyless: bool = False,
     server: Server | None = None,
 ) -> Options:
     """Return a client's options; key and base URL fall back to the environment.
 
-    Raises `AccountError` without a key, `UsageError` where an argument is wrong.
+    One that is `keyless` sends no key. Raises `AccountError` without a key, `UsageError` where an
+    argument is wrong.
     """
     environ = settings.process_environment()
     url = checked_url(
         base_url or settings.base_url_from(environ) or settings.DEFAULT_BASE_URL,
         allow_insecure=allow_insecure,
     )
-    key = _key(api_key) if api_key is not None else settings.api_key_from(environ)
-    if key is None:
-        raise AccountError(
-            "there is no API key",
-            hint=f"set {settings.KEY_VARIABLE}; keys are at {settings.KEY_PAGE}",
-        )
+    key = None if keyless else _key(api_key, environ)
     for name, limit in (("concurrency", concurrency), ("requests_per_minute", requests_per_minute)):
         if limit is not None:
             at_least_one(name, limit)
     conduct = Conduct(
         clock=clock,
-        scrubber=Scrubber(key),
-        server=_server(server, url, is_given=api_key is not None),
+        scrubber=Scrubber(*([key] if key is not None else [])),
+        server=_server(server, url, is_given=keyless or api_key is not None),
         pace=Pace(per_minute=requests_per_minute),
         policy=Policy(attempts=at_least_one("attempts", attempts)),
         timeouts=timeouts_from(timeout, Timeouts()) if timeout is not None else Timeouts(),
@@ -88,9 +86,16 @@ def checked_url(url: object, *, allow_insecure: bool) -> str:
     return url
 
 
-def _key(given: str | Secret) -> Secret:
+def _key(given: str | Secret | None, environ: Mapping[str, str]) -> Secret:
+    """Return the key a client was given, else that of the environment. Raises `AccountError`."""
     if isinstance(given, Secret):
         return given
+    if given is None:
+        found = settings.api_key_from(environ)
+        if found is None:
+            hint = f"set {settings.KEY_VARIABLE}; keys are at {settings.KEY_PAGE}"
+            raise AccountError("there is no API key", hint=hint)
+        return found
     if not isinstance(given, str):
         raise UsageError("api_key must be a text or a Secret")
     try:

@@ -11,11 +11,11 @@ from poeflow.client.answers import Completion
 from poeflow.client.failures import wants_other_model
 from poeflow.client.finish_reasons import doubt_in, plain_name
 from poeflow.client.messages import ChatRequest
-from poeflow.digest import Json, sha256_of_json
+from poeflow.digest import Json
 from poeflow.engine.budget import Usage
 from poeflow.engine.means import Means
 from poeflow.engine.result import Source
-from poeflow.engine.sending import Asked, Sender
+from poeflow.engine.sending import Asked, Identified, Sender
 from poeflow.events import FellBack
 from poeflow.redact import visible
 from poeflow.spec.model import Output
@@ -95,8 +95,7 @@ class Asker:
         `others` are asked in turn where the first fails in a way another model may not. The same
         request twice at the same time is asked once.
         """
-        whole = self._sender.whole(asked)
-        fingerprint = sha256_of_json(whole)
+        whole, fingerprint = self._sender.identified(asked)
         under_way = self._asking.get(fingerprint)
         if under_way is not None:
             answer = await asyncio.shield(under_way)
@@ -133,8 +132,7 @@ class Asker:
         """
         if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
-        whole = self._sender.whole(asked)
-        first = sha256_of_json(whole)
+        whole, first = self._sender.identified(asked)
         entry = self._means.answers.end(first)
         if entry is None:
             return None
@@ -194,7 +192,7 @@ class Asker:
     ) -> Answer:
         answered_by: str | None = None
         try:
-            completion = await self._sender.send(asked)
+            completion = await self._sender.send(asked, Identified(whole, fingerprint))
         except errors.APIError as error:
             if not falls_back(error):
                 raise

@@ -9,7 +9,7 @@ from poeflow.engine.prepare import Attached
 from poeflow.engine.texts import Texts, Values
 from poeflow.errors import StepError
 from poeflow.files import Project
-from poeflow.redact import Secret
+from poeflow.redact import Keyring
 from poeflow.spec.model import Attachment, MessagePart
 from poeflow.spec.tree import Path
 
@@ -22,7 +22,7 @@ class Files:
     """
 
     def __init__(
-        self, texts: Texts, project: Project, drawn: Project, *, forbidden: tuple[Secret, ...]
+        self, texts: Texts, project: Project, drawn: Project, *, forbidden: Keyring
     ) -> None:
         self._texts = texts
         self._project = project

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from poeflow.catalogue import Catalogue
 from poeflow.client.aio import AsyncPoeClient
@@ -11,15 +12,17 @@ from poeflow.digest import Json
 from poeflow.engine.budget import Budget
 from poeflow.engine.output_files import OutputFiles
 from poeflow.engine.selection import Selection
-from poeflow.errors import AccountError
+from poeflow.errors import AccountError, StepError
 from poeflow.events import Listener
 from poeflow.files import Project
 from poeflow.records import Recorder
-from poeflow.redact import Secret
+from poeflow.redact import Keyring
 from poeflow.settings import KEY_PAGE, KEY_VARIABLE
 from poeflow.spec.resolve import POE
 from poeflow.store.cache import Cache
 from poeflow.store.ledger import Ledger
+
+NO_KEYS: Final = Keyring()
 
 
 def goes_on() -> str:
@@ -51,12 +54,13 @@ class Provider:
 class Means:
     """`outputs` is the tree output files go to: the project, or the offline copy of it.
 
-    `providers` are those the flow names, by name. `recorder` keeps the history. `keys` are known
-    only to keep them out of attachments. `catalogue` is the project's kept list of bots.
-    `simulated` marks every answer; `selection` tells which instances the run is about; without
-    `asks` nothing is sent or written. `force` replaces files that were edited, `prunes` removes
-    those that no step writes any more. `stop` gives a reason from when on nothing new is started,
-    else an empty text; `cut_short` gives the exit code of a run that is cancelled.
+    `providers` are those the flow names, by name. `recorder` keeps the history. `keys` are all
+    there are, of whatever server: nothing that is sent or written holds one. `catalogue` is the
+    project's kept list of bots. `simulated` marks every answer; `selection` tells which instances
+    the run is about; without `asks` nothing is sent or written. `force` replaces files that were
+    edited, `prunes` removes those that no step writes any more. `stop` gives a reason from when on
+    nothing new is started, else an empty text; `cut_short` gives the exit code of a run that is
+    cancelled.
     """
 
     project: Project
@@ -71,7 +75,7 @@ class Means:
     recorder: Recorder
     simulated: bool
     downloads: Rules
-    keys: tuple[Secret, ...] = ()
+    keys: Keyring = NO_KEYS
     catalogue: Catalogue | None = None
     selection: Selection = field(default_factory=Selection)
     asks: bool = True
@@ -79,6 +83,12 @@ class Means:
     prunes: bool = False
     stop: Callable[[], str] = goes_on
     cut_short: Callable[[], int] = interrupted
+
+    def refuse_keys(self, data: bytes, what: str) -> None:
+        """Raise `StepError` where `data`, which is about to be sent or written, holds a key."""
+        if self.keys.is_in(data):
+            hint = "take it out of what the step is made from: inputs, files and parameters"
+            raise StepError(f"{what} holds an API key, which goes nowhere", hint=hint)
 
     def declared(self, model: str, parameters: dict[str, Json]) -> dict[str, Json]:
         """Return a bot's own parameters as the catalogue spells their values: 8 as `"8"`."""
@@ -98,7 +108,10 @@ def no_key(reason: str, name: str, provider: Provider) -> AccountError:
     if name != POE:
         hint = f"set {provider.variable}, the key of provider {name}"
         return AccountError(f"there is no API key in {provider.variable}, and {reason}", hint=hint)
-    return AccountError(
-        f"there is no API key in {KEY_VARIABLE}, and {reason}",
-        hint=f"get a key at {KEY_PAGE}, or try it with --offline",
-    )
+    hint = f"get a key at {KEY_PAGE}, or try it with --offline"
+    if provider.origin != POE:
+        hint = (
+            f"set it to the key of {provider.origin} (any word, where that wants none; those of Poe"
+            f" are at {KEY_PAGE}), or try it with --offline"
+        )
+    return AccountError(f"there is no API key in {KEY_VARIABLE}, and {reason}", hint=hint)

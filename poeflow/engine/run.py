@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.engine.accepting import Accepting
 from poeflow.engine.budget import Spent
 from poeflow.engine.course import Course, Persistence
@@ -212,6 +212,8 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
             return FlowOutputs({})
         else:
             found = await flow.outputs()
+        for name, value in found.values.items():
+            course.means.refuse_keys(encode_json(value), f'the output "{name}"')
     except PoeflowError as error:
         began = course.elapsed()
         course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)

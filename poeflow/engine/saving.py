@@ -31,7 +31,11 @@ class Saver:
         self._internet = Internet()
 
     def claim(self, instance: str, target: str) -> None:
-        """Claim a project path for `instance`. Raises `StepError` if another one has it."""
+        """Claim a project path for `instance`.
+
+        Raises `StepError` if another one has it, or a key is in it.
+        """
+        self._refuse_path(target)
         owner = self._claims.setdefault(claim_of(target), instance)
         if owner != instance:
             hint = "give each a path of its own, with {{ key | slug }} in it"
@@ -47,6 +51,7 @@ class Saver:
         `StepError` where somebody edited the file and the text is another.
         """
         data = file_bytes(text)
+        self._means.refuse_keys(data, f"what would be saved to {target[2:]}")
         digest = text_digest(data)
         kept = self._kept(instance, target, text, locked)
         if kept is not None:
@@ -86,10 +91,15 @@ class Saver:
         for url in urls:
             data = await self._fetched(url)
             target = f"{folder}/{file_name(data)}"
+            self._refuse_path(target)
             check_output_path(target)
             written[target] = sha256_of(data)
             await self._write(instance, target, data, written[target])
         return written
+
+    def _refuse_path(self, target: str) -> None:
+        """Raise `StepError` where the path of an output, which the lock has, holds a key."""
+        self._means.refuse_keys(target.encode("utf-8", "replace"), "the path of an output")
 
     async def _fetched(self, url: str) -> bytes:
         """Return what an address holds: kept from before, or fetched and kept."""
@@ -101,6 +111,7 @@ class Saver:
         data = await download(
             url, self._means.downloads, clock=self._means.clock, network=self._internet
         )
+        await asyncio.to_thread(self._means.refuse_keys, data, "a file it drew")
         await asyncio.to_thread(self._means.answers.put_media, url, data)
         return data
 

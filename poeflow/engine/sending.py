@@ -5,7 +5,7 @@ used is counted, for the run and for its instance.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -14,16 +14,17 @@ from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest
 from poeflow.client.progress import Progress, Retrying
-from poeflow.digest import Json, sha256_of_json
+from poeflow.digest import Json, canonical, encode_json, sha256_of
 from poeflow.engine.budget import Sending, Usage
 from poeflow.engine.fingerprint import identity
 from poeflow.engine.means import Means, no_key
 from poeflow.engine.recording import ended_request
 from poeflow.engine.telling import told
 from poeflow.estimates import CHARACTERS, limit_of, tokens_of
-from poeflow.events import Purpose, RequestSent
+from poeflow.events import Purpose, RequestSent, Warned
 from poeflow.facts import whole_instance
 from poeflow.records import RequestRecord
+from poeflow.redact import masked
 from poeflow.spec.model import Output
 from poeflow.spec.resolve import Settings
 
@@ -51,6 +52,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     target: str | None = None
 
 
+class Identified(NamedTuple):
+    """A request with attachments as hashes, and the hash of all of it."""
+
+    whole: dict[str, Json]
+    fingerprint: str
+
+
 class Sender:
     """Sends the requests of one run. `elapsed` gives the seconds since it began."""
 
@@ -62,25 +70,40 @@ class Sender:
 
     def whole(self, asked: Asked) -> dict[str, Json]:
         """Return what makes a request the one it is, attachments as hashes."""
+        return self.identified(asked).whole
+
+    def identified(self, asked: Asked) -> Identified:
+        """Return a request with its fingerprint. Raises `StepError` where it holds a key.
+
+        Every request passes here before anything is made of it: a step's own, repairs, the results
+        of tools, judges, and what is asked of models that stand in.
+        """
         provider = self._means.provider(asked.settings.provider)
-        return identity(asked.request, provider=provider.origin, sample=asked.sample)
+        whole = identity(asked.request, provider=provider.origin, sample=asked.sample)
+        data = canonical(whole)
+        self._means.refuse_keys(data, "the request")
+        return Identified(whole, sha256_of(data))
 
     def used(self, instance: str) -> list[Usage] | None:
         """Return what all answers to an instance used, as reported; None where none came."""
         return self._used.get(instance)
 
-    async def send(self, asked: Asked) -> Completion:
-        """Return the answer of the model asked. Raises any `PoeflowError`."""
+    async def send(self, asked: Asked, known: Identified | None = None) -> Completion:
+        """Return the answer of the model asked, `known` where it was identified before.
+
+        Raises any `PoeflowError`.
+        """
+        identified = known or self.identified(asked)
         named = asked.settings.provider
         provider = self._means.provider(named)
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
         self._means.answers.check_space()
-        whole = self.whole(asked)
+        whole = identified.whole
         async with self._means.budget.sending(
             asked.request.model, prompt_tokens=tokens_of(whole), most=limit_of(whole)
         ) as sending:
-            number = await self._record(asked, whole)
+            number = await self._record(asked, identified)
             self._means.listen(
                 RequestSent(
                     at=self._elapsed(),
@@ -91,6 +114,8 @@ class Sender:
             )
             attempts = Attempts(sending)
             outcome = await self._asked(provider.client, asked, attempts)
+            if isinstance(outcome, Completion):
+                outcome = self._without_keys(asked, outcome)
             attempts.end(outcome)
             if sending.answers:
                 self._used.setdefault(whole_instance(asked.step), []).extend(sending.used)
@@ -129,16 +154,27 @@ class Sender:
         except errors.PoeflowError as error:
             return error
 
-    async def _record(self, asked: Asked, whole: dict[str, Json]) -> int:
+    def _without_keys(self, asked: Asked, completion: Completion) -> Completion:
+        """Return an answer that holds no key: one that a server repeats is masked, and told of."""
+        raw = completion.raw
+        if not self._means.keys.is_in(encode_json(raw)):
+            return completion
+        message = "the answer held an API key; it is kept with [key] in its place"
+        self._means.listen(Warned(at=self._elapsed(), step=asked.step, message=message))
+        safe = cast("dict[str, Json]", masked(raw, self._means.keys.scrubber))
+        self._means.refuse_keys(encode_json(safe), "the answer")
+        return Completion(safe)
+
+    async def _record(self, asked: Asked, identified: Identified) -> int:
         """Keep a request in the history before it is sent: it may be billed from now on."""
         record = RequestRecord(
             instance=asked.step,
             purpose=asked.purpose,
-            fingerprint=sha256_of_json(whole),
+            fingerprint=identified.fingerprint,
             provider=asked.settings.provider,
             model=asked.request.model,
             began=self._elapsed(),
-            request=whole,
+            request=identified.whole,
         )
         return await self._means.recorder.requested(record)
 

@@ -61,8 +61,11 @@ class StepRunner:
         if job.target is not None:
             saver = self._course.saver
             files |= await saver.text(job.name, job.target, result.text, locked=job.locked)
-        key = job.prepared.instance.key
-        return msgspec.structs.replace(result, key=key, files=files, reads=job.read_parts)
+        key, reads = job.prepared.instance.key, job.read_parts
+        attached = (one.path or "" for found in job.prepared.attached.values() for one in found)
+        named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
+        self._means.refuse_keys(named, "a path it reads")
+        return msgspec.structs.replace(result, key=key, files=files, reads=reads)
 
     def _target(self, job: Job) -> str | None:
         """Return the project path an instance saves its text to, claimed for it, if it does."""

@@ -52,7 +52,12 @@ def current_units(flow: FlowState, step: str) -> tuple[Unit, ...] | None:
 
 
 def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
-    """Make a step's instances known to those that run over them, and tell how many run."""
+    """Make a step's instances known to those that run over them, and tell how many run.
+
+    Raises `StepError` where the name of one, which the lock has, holds a key.
+    """
+    keys = "\n".join(instance_of(unit).key or "" for unit in units)
+    flow.course.means.refuse_keys(keys.encode("utf-8", "replace"), "the name of an instance")
     loop = asyncio.get_running_loop()
     flow.ended[step] = [loop.create_future() for _ in units]
     flow.units[step] = units

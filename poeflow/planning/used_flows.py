@@ -112,7 +112,7 @@ def _loaded(
     if len(way) > MAX_DEPTH:
         message = f"flows use each other over {MAX_DEPTH} deep"
         return Problem(place, message, "use fewer")
-    loaded = load(project, path, shown=environment.reader.shown(path))
+    loaded = load(project, path, shown=environment.reader.shown(path), tells_shared=False)
     return loaded.file or loaded.draft, loaded.problems
 
 

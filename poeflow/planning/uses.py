@@ -65,7 +65,9 @@ def unused(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:
             yield Problem(place, f'the input "{name}" is never used', hint, "warning")
     named = _named_models(file.flow)
     for name in file.flow.models:
-        if named is not None and name not in named:
+        node = file.document.node(("models", name))
+        is_own = node is not None and not node.file
+        if named is not None and name not in named and is_own:
             place = file.document.key_place(("models", name))
             hint = f"write model: {name} in a step, or remove it"
             yield Problem(place, f'the model alias "{name}" is never used', hint, "warning")

@@ -11,6 +11,7 @@ import msgspec
 
 from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.files import FileProblem, Project
+from poeflow.private_files import Access
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.simulator.preparation import Preparation, Prepared
 from poeflow.simulator.rules import Rules
@@ -33,7 +34,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 def read_script(path: Path) -> Script:
     """Read a script. Raises `UsageError` and, with every mistake in it, `InvalidFlowError`."""
     folder = path.resolve().parent
-    project = Project.find(folder)
+    project = Project(Project.find(folder).root, access=Access().allowing(path))
     canonical = f"//{path.resolve().relative_to(project.root).as_posix()}"
     try:
         text = decode(project.read_bytes(canonical, limit=MAX_BYTES + 1), str(path))

@@ -9,6 +9,7 @@ from poeflow.spec.enough import enough
 from poeflow.spec.mend import mended
 from poeflow.spec.model import Flow
 from poeflow.spec.rules import problems_of
+from poeflow.spec.shared import Shared, merged, read_shared
 from poeflow.spec.source import MAX_BYTES, decode, parse
 from poeflow.spec.tree import Document
 
@@ -43,8 +44,21 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     draft: FlowFile | None = None
 
 
-def load(project: Project, path: str, *, shown: str) -> Loaded:
-    """Read and check the flow at the project path `path`, called `shown` in every message."""
+def load(project: Project, path: str, *, shown: str, tells_shared: bool = True) -> Loaded:
+    """Read and check the flow at the project path `path`, called `shown` in every message.
+
+    It stands on what the flows of its project share; what is wrong with that is told unless
+    somebody else `tells_shared`.
+    """
+    shared = read_shared(project)
+    loaded = _loaded(project, path, shared, shown=shown)
+    if not (shared.problems and tells_shared):
+        return loaded
+    problems = enough({*loaded.problems, *shared.problems})
+    return msgspec.structs.replace(loaded, problems=problems)
+
+
+def _loaded(project: Project, path: str, shared: Shared, *, shown: str) -> Loaded:
     try:
         data = project.read_bytes(path, limit=MAX_BYTES + 1)
     except FileProblem as error:
@@ -60,7 +74,8 @@ def load(project: Project, path: str, *, shown: str) -> Loaded:
         return Loaded(document=document, file=None, problems=enough(document.problems))
     built = build(document)
     if not isinstance(built, Flow):
-        return _with_draft(document, built, path)
+        return _with_draft(document, built, path, shared)
+    built, document = merged(built, document, shared)
     problems = enough((*document.problems, *problems_of(built, document)))
     is_sound = not errors_only(problems)
     file = FlowFile(flow=built, document=document, path=path, is_sound=is_sound)
@@ -69,12 +84,15 @@ def load(project: Project, path: str, *, shown: str) -> Loaded:
     return Loaded(document=document, file=file, problems=problems)
 
 
-def _with_draft(document: Document, faults: tuple[Problem, ...], path: str) -> Loaded:
+def _with_draft(
+    document: Document, faults: tuple[Problem, ...], path: str, shared: Shared
+) -> Loaded:
     problems = {*document.problems, *faults}
     mended_document = mended(document, SCHEMA)
     flow = build(mended_document) if mended_document is not None else None
     draft = None
     if isinstance(flow, Flow) and mended_document is not None:
+        flow, mended_document = merged(flow, mended_document, shared)
         problems |= set(problems_of(flow, mended_document))
         draft = FlowFile(flow=flow, document=mended_document, path=path, is_sound=False)
     return Loaded(document=document, file=None, problems=enough(problems), draft=draft)

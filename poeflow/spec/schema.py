@@ -1,7 +1,7 @@
 """Checks plain data against the bundled JSON Schema, and says each fault in our own words.
 
 jsonschema is imported here and only when asked: a valid flow never needs it (`spec.build`).
-Nothing is ever fetched: the registry is empty.
+Nothing is ever fetched: the registry has bundled schemas only.
 """
 
 import functools
@@ -67,13 +67,17 @@ def faults(document: Document, name: str) -> list[Fault]:
 def _validator(name: str) -> "Validator":
     from jsonschema import Draft202012Validator, validators
     from jsonschema.protocols import Validator
-    from referencing import Registry
+    from referencing import Registry, Resource
 
     checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     extended: Callable[..., type[Validator]] = validators.extend
     strict = extended(Draft202012Validator, type_checker=checker)
+    schema = bundled(name)
     registry: Registry[Any] = Registry()
-    return strict(bundled(name), registry=registry)
+    for other in schema.get("x-builds-on", ()):
+        contents = bundled(other)
+        registry = registry.with_resource(contents["$id"], Resource.from_contents(contents))
+    return strict(schema, registry=registry)
 
 
 def _is_integer(_checker: object, value: object) -> bool:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.problems import Place, Problem
 
 Style = Literal["plain", "single", "double", "literal", "folded", "flow", "block"]
@@ -16,7 +16,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `line`, `column` count from 1; `start` and `end` are offsets into the document's text. `keys`
     and `values` are the entries of a mapping by name, `items` those of a sequence. `size` counts
-    the nodes below, itself included, aliases expanded.
+    the nodes below, itself included, aliases expanded. `file` is set where a node stands in another
+    file than the document it is in: what a flow shares with others.
     """
 
     data: Json
@@ -29,6 +30,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     values: dict[str, "Node"] = {}
     items: tuple["Node", ...] = ()
     size: int = 1
+    file: str = ""
+
+    def place(self, path: str) -> Place:
+        """Return where the node stands, in `path` if in no file of its own."""
+        return Place(self.file or path, self.line, self.column)
 
     def child(self, step: str | int) -> "Node | None":
         if isinstance(step, str):
@@ -59,18 +65,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         for length in range(len(path), -1, -1):
             node = self.node(path[:length])
             if node is not None:
-                return Place(self.path, node.line, node.column)
+                return node.place(self.path)
         return Place(self.path)
 
     def key_place(self, path: Path) -> Place:
         """Return where the last key of `path` is written; an item's own place in a sequence."""
         parent = self.node(path[:-1]) if path else None
         key = parent.keys.get(path[-1]) if parent and isinstance(path[-1], str) else None
-        return Place(self.path, key.line, key.column) if key else self.place(path)
+        return key.place(self.path) if key else self.place(path)
 
     def written(self, path: Path) -> str:
         """Return the source text of the scalar at `path`."""
         node = self.node(path)
+        if node is not None and node.file:
+            return encode_json(node.data).decode()
         return self.text[node.start : node.end] if node is not None else ""
 
     def locator(self, path: Path) -> Callable[[int], Place]:
@@ -105,4 +113,4 @@ def _locate(document: Document, node: Node, shift: int | None, offset: int) -> P
     written = document.text[node.start + quote : node.end - quote]
     if written == value and line == 0:
         return Place(document.path, node.line, node.column + quote + column)
-    return Place(document.path, node.line, node.column)
+    return node.place(document.path)

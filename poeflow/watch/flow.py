@@ -24,28 +24,29 @@ class Rewritten(msgspec.Struct, frozen=True):
 
 
 class WatchedFlow:
-    """A flow at the project path `path`, called `shown`; `steps` are those it was named with.
+    """A flow at the path `path` of a project, called `shown`; `steps` are those it is named with.
 
     `outside` are files it is given that the project need not hold.
     """
 
     def __init__(
         self,
-        root: Path,
+        project: Project,
         path: str,
         *,
         shown: str,
         steps: tuple[str, ...] = (),
         outside: Collection[Path] = (),
     ) -> None:
-        self.root = root
+        self.root = project.root
+        self._project = project
         self.shown = shown
         self._path = path
         self._steps = steps
         self._outside = outside
         self._log = ReadLog()
         self._earlier = ReadLog()
-        self._inputs = Inputs(self._log, root)
+        self._inputs = Inputs(self._log, self.root)
         self._is_running = False
         self._texts: dict[str, str] = {}
 
@@ -66,7 +67,9 @@ class WatchedFlow:
         self._earlier, self._log, self._is_running = self._inputs.log, ReadLog(), True
         for path in self._outside:
             note(self._log, path)
-        return checkup(Project(self.root, self._log), self._path, self.shown)
+        return checkup(
+            msgspec.structs.replace(self._project, log=self._log), self._path, self.shown
+        )
 
     async def run(self, found: Checkup, options: RunOptions) -> Outcome:
         """Run the flow as it was found. Raises as `run_checked` does."""

@@ -14,6 +14,7 @@ from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.store.lockfile import LockFile
 from poeflow.store.workspace import Workspace
+from poeflow.wiring.budgets import user_config
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, lock_of, memory_of
 from poeflow.wiring.means import unheard
@@ -49,7 +50,7 @@ async def accept(
         files = OutputFiles(workspace.outputs(), ledger, memory.written)
         paths = {path: _project_path(found.project, path) for path in wanted}
         accepting = Accepting(files, frozenset(paths.values()), drop=drop)
-        quiet = replace(options, listen=None)
+        quiet = replace(options, listen=None, config=user_config(found.project, options))
         await surveyed(made, planner, found.project, quiet, memory, accepting=accepting)
         orphans = {path for path in paths.values() if path in memory.orphans}
         for path in sorted(set(paths.values()) - accepting.found - orphans):

@@ -1,13 +1,15 @@
 """A flow loaded and checked, with what it was checked in."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from poeflow.files import Project
 from poeflow.planning.checked import Checked
 from poeflow.planning.flow import check as check_file
+from poeflow.private_files import why_private
 from poeflow.problems import Problem
+from poeflow.spec.inputs_file import beside
 from poeflow.spec.load import Loaded
 from poeflow.spec.load import load as load_file
 from poeflow.templates.environment import Environment
@@ -25,7 +27,11 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checkup(project: Project, path: str, shown: str) -> Checkup:
-    """Load and check one flow. `path` is its project path, `shown` what messages call it."""
+    """Load and check one flow. `path` is its project path, `shown` what messages call it.
+
+    It was named by the user: it and the folder it lies in may begin with a dot.
+    """
+    project = _opened_for(project, path)
     loaded = load_file(project, path, shown=shown)
     environment = Environment(ProjectReader(project, Path.cwd()))
     problems, checked = loaded.problems, None
@@ -40,3 +46,15 @@ def checkup(project: Project, path: str, shown: str) -> Checkup:
         problems=problems,
         environment=environment,
     )
+
+
+def _opened_for(project: Project, path: str) -> Project:
+    """Return the project with what a flow may read that its user named."""
+    parts = PurePosixPath(path[2:]).parts
+    dotted = [count for count, part in enumerate(parts[:-1], 1) if part.startswith(".")]
+    folders = [project.root.joinpath(*parts[: dotted[-1]])] if dotted else []
+    files = [
+        project.path_of(one) for one in (path, beside(path)) if why_private(one[2:].split("/"))
+    ]
+    access = project.access.allowing(*folders, *files)
+    return msgspec.structs.replace(project, access=access)

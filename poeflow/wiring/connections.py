@@ -5,20 +5,20 @@ from urllib.parse import urlsplit
 
 from poeflow.engine.means import Provider, no_key
 from poeflow.planning.checked import Checked
-from poeflow.redact import Secret
+from poeflow.redact import SHORTEST_MASKED
 from poeflow.settings import base_url_from
 from poeflow.spec.resolve import POE
 from poeflow.user_config import UserConfig
+from poeflow.wiring.budgets import warn_once
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.providers import provider_names, provider_of, simulated
 
 
 class Connections:
-    """The providers of a run, by name, with their keys and the origins of their addresses."""
+    """The providers of a run, by name, and the origins of their addresses."""
 
     def __init__(self, checked: Checked, options: RunOptions, config: UserConfig) -> None:
         self.providers: dict[str, Provider] = {}
-        self.keys: list[Secret] = []
         self.origins: set[str] = set()
         self._checked = checked
         self._options = options
@@ -29,7 +29,8 @@ class Connections:
         moved = base_url_from(self._options.environ)
         for name in provider_names(self._checked):
             own = self._config.providers.get(name)
-            origin = (moved or POE) if name == POE and not self._options.offline else name
+            is_poe = name == POE and not self._options.offline
+            origin = self._config.origin_of(moved) if is_poe else name
             takes = self._options.offline or (own is not None and own.response_format)
             self.providers[name] = Provider(client=None, origin=origin, takes_schemas=takes)
             address = moved if name == POE else own.base_url if own is not None else None
@@ -48,13 +49,21 @@ class Connections:
                 provider, key, address = provider_of(
                     name, self._checked, self._options, self._config
                 )
+                if key is not None and not key.is_masked:
+                    warn_once(self._options, _unmasked(provider.variable))
                 if provider.client is not None:
                     await stack.enter_async_context(provider.client)
                 elif not has_answers:
                     raise no_key("nothing was answered before", name, provider)
-                self.keys += [key] if key is not None else []
             self.providers[name] = provider
             self.origins.add(_origin(address))
+
+
+def _unmasked(variable: str) -> str:
+    return (
+        f"the key in {variable} is shorter than {SHORTEST_MASKED} characters, and so is not masked"
+        " in what is shown and kept"
+    )
 
 
 def _origin(address: str) -> str:

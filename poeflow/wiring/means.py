@@ -15,9 +15,10 @@ from poeflow.events import Event, Warned
 from poeflow.files import Project
 from poeflow.planning.checked import Checked
 from poeflow.records import Recorder
+from poeflow.redact import Keyring
 from poeflow.settings import proxy_from, server_of
 from poeflow.store.workspace import Workspace
-from poeflow.user_config import UserConfig
+from poeflow.user_config import UserConfig, keys_of
 from poeflow.wiring.connections import Connections
 from poeflow.wiring.options import RunOptions
 
@@ -58,7 +59,7 @@ async def means_of(
             recorder=recorder,
             simulated=options.offline,
             downloads=_downloads(found, options, config),
-            keys=tuple(found.keys),
+            keys=Keyring(*keys_of(options.environ, config.key_variables)),
             catalogue=kept(project, server_of(options.environ))[0],
             selection=selection,
             asks=asks,

@@ -28,6 +28,7 @@ class RunOptions:
     they need; of steps with many instances `first` runs so many, and `key` those it matches, as in
     a shell. After a failure nothing new is started; `keep_going` runs what does not need it,
     `fail_fast` does not even finish. `allow_tools` lets the flow's own Python functions run.
+    `told` collects what was warned of, so that several runs say it once.
     `limits` are the caller's own, of which the smallest counts; `budget` is one that several runs
     share. `stop` is asked before anything new is started, and gives the reason not to, else an
     empty text; `cut_short` gives the exit code of a run that is cancelled. `config` is the user's
@@ -59,6 +60,7 @@ class RunOptions:
     cut_short: Callable[[], int] = interrupted
     wait: float = 10.0
     config: UserConfig | None = None
+    told: set[str] = field(default_factory=set)
     environ: Mapping[str, str] = field(default_factory=process_environment)
     listen: Listener | None = None
     clock: Clock = field(default_factory=SystemClock)

@@ -9,11 +9,12 @@ from typing import Final
 
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.failures import Server
+from poeflow.client.wire import origin_of
 from poeflow.engine.means import Provider
-from poeflow.errors import AccountError, UsageError
+from poeflow.errors import UsageError
 from poeflow.planning.checked import Checked
 from poeflow.redact import Secret
-from poeflow.settings import DEFAULT_BASE_URL, KEY_VARIABLE, base_url_from
+from poeflow.settings import BASE_URL_VARIABLE, DEFAULT_BASE_URL, KEY_VARIABLE, base_url_from
 from poeflow.spec.hints import one_of
 from poeflow.spec.resolve import POE, providers_of
 from poeflow.user_config import UserConfig, key_of
@@ -34,42 +35,70 @@ def provider_of(
     """Return a provider, its key and its address: only the user's own settings decide these."""
     per_minute = checked.file.flow.limits.requests_per_minute
     if name == POE:
-        key = key_of(KEY_VARIABLE, options.environ)
-        moved = base_url_from(options.environ)
-        client = None
-        if key is not None:
-            client = AsyncPoeClient(api_key=key, base_url=moved, requests_per_minute=per_minute)
-        return Provider(client=client, origin=moved or POE), key, moved or DEFAULT_BASE_URL
+        return _poe(options, config, per_minute)
     own = config.providers.get(name)
     if own is None:
         hint = one_of(name, (POE, *config.providers))
         raise UsageError(f'provider "{name}" is not in your configuration', hint=hint)
-    key = key_of(own.key_variable, options.environ)
+    key = key_of(own.key_variable, options.environ) if own.key_variable is not None else None
     client = None
-    if key is not None:
+    if key is not None or not own.needs_key:
+        check_encrypted(own.base_url, name, is_allowed=own.allow_insecure)
         slower = [limit for limit in (per_minute, own.requests_per_minute) if limit is not None]
         client = AsyncPoeClient(
             api_key=key,
+            keyless=key is None,
             base_url=own.base_url,
-            server=Server(name=f"provider {name}", variable=own.key_variable, is_poe=False),
+            allow_insecure=own.allow_insecure,
+            server=Server(name=f"provider {name}", variable=own.key_variable or "", is_poe=False),
             concurrency=own.concurrency,
             requests_per_minute=min(slower, default=None),
         )
     provider = Provider(
-        client=client, origin=name, variable=own.key_variable, takes_schemas=own.response_format
+        client=client,
+        origin=name,
+        variable=own.key_variable or "",
+        takes_schemas=own.response_format,
     )
     return provider, key, own.base_url
 
 
-def keys_of(environ: Mapping[str, str], config: UserConfig) -> tuple[Secret, ...]:
-    """Return every key there is, of whatever server: what must be kept nowhere."""
-    variables = [KEY_VARIABLE, *(one.key_variable for one in config.providers.values())]
-    found: list[Secret] = []
-    for variable in variables:
-        with contextlib.suppress(AccountError):  # what is no key is told where it is used
-            key = key_of(variable, environ)
-            found += [key] if key is not None else []
-    return tuple(found)
+def _poe(
+    options: RunOptions, config: UserConfig, per_minute: int | None
+) -> tuple[Provider, Secret | None, str]:
+    key, client = key_of(KEY_VARIABLE, options.environ), None
+    moved = poe_address(options.environ, config)
+    if key is not None:
+        client = AsyncPoeClient(
+            api_key=key,
+            base_url=moved or DEFAULT_BASE_URL,
+            allow_insecure=config.allows_insecure_poe,
+            requests_per_minute=per_minute,
+        )
+    return Provider(client=client, origin=config.origin_of(moved)), key, moved or DEFAULT_BASE_URL
+
+
+def poe_address(environ: Mapping[str, str], config: UserConfig) -> str | None:
+    """Return `POE_BASE_URL`, None where it is not set. Raises `UsageError`.
+
+    It may be plain http beyond this machine only where the user's configuration says so.
+    """
+    moved = base_url_from(environ)
+    if moved is not None:
+        check_encrypted(moved, POE, is_allowed=config.allows_insecure_poe)
+    return moved
+
+
+def check_encrypted(url: str, provider: str, *, is_allowed: bool) -> None:
+    """Raise `UsageError` for plain http to another machine that the user did not allow."""
+    origin = origin_of(url)
+    if origin.scheme == "http" and not origin.is_loopback and not is_allowed:
+        where = f"{BASE_URL_VARIABLE}, {origin}," if provider == POE else f"{provider}, {origin},"
+        hint = (
+            "use https; or, where the network is your own, write allow_insecure = true under"
+            f" [providers.{provider}] in your own configuration (`poeflow config` says where)"
+        )
+        raise UsageError(f"{where} is not encrypted", hint=hint)
 
 
 async def simulated(

@@ -18,11 +18,10 @@ from poeflow.redact import Scrubber, masked
 from poeflow.store.git_state import git_state
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
-from poeflow.user_config import UserConfig
+from poeflow.user_config import UserConfig, keys_of
 from poeflow.version import __version__
 from poeflow.wiring.means import warner
 from poeflow.wiring.options import RunOptions
-from poeflow.wiring.providers import keys_of
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +45,7 @@ async def recording(
         commit=commit,
         is_dirty=is_dirty,
     )
-    scrubber = Scrubber(*keys_of(options.environ, config))
+    scrubber = Scrubber(*keys_of(options.environ, config.key_variables))
     safe = cast("RunRecord", masked(record, scrubber))
     with History(workspace.history_path, told=warner(options)) as history:
         begun = Recording(

@@ -106,7 +106,7 @@ async def survey_checked(
     workspace = Workspace(found.project, offline=options.offline)
     lock = lock_of(workspace, made, options)
     memory = Memory(lock.sides() if lock is not None else ())
-    quiet = replace(options, listen=None)
+    quiet = replace(options, listen=None, config=user_config(found.project, options))
     return await surveyed(made, planner, found.project, quiet, memory, again=again)
 
 

@@ -1,6 +1,9 @@
 """A found file becomes the documented part, and no secret leaves the machine in one."""
 
+import base64
 import hashlib
+import json
+from urllib.parse import quote
 
 import pytest
 
@@ -8,7 +11,7 @@ from poeflow.attachments.find import AttachmentSource, Found, find
 from poeflow.attachments.parts import Loaded, load
 from poeflow.client.messages import DataUrl, FileData, FilePart, ImagePart, ImageUrl
 from poeflow.files import FileProblem, Project
-from poeflow.redact import Secret
+from poeflow.redact import Keyring, Secret
 
 PNG = b"\x89PNG\r\n\x1a\n\0picture"
 
@@ -18,7 +21,10 @@ def project(tmp_path):
     return Project(tmp_path.resolve())
 
 
-def loaded(project, path, data, *, forbidden=(), **source):
+NO_KEYS = Keyring()
+
+
+def loaded(project, path, data, *, forbidden=NO_KEYS, **source):
     project.path_of(f"//{path}").write_bytes(data)
     wanted = AttachmentSource(path=f"//{path}", **source)
     (found,) = find(project, wanted, relative_to="//flow.yaml")
@@ -97,7 +103,7 @@ def test_names_are_made_harmless(project):
 def test_a_linked_image(project):
     url = "https://example.org/a.png"
     found = Found(url=url, as_="image")
-    assert load(project, found, forbidden=(Secret("k" * 20),)) == Loaded(
+    assert load(project, found, forbidden=Keyring(Secret("k" * 20))) == Loaded(
         part=ImagePart(image_url=ImageUrl(url=url)), name=url
     )
 
@@ -105,7 +111,7 @@ def test_a_linked_image(project):
 def test_a_file_emptied_meanwhile(project):
     project.path_of("//a.txt").touch()
     with pytest.raises(FileProblem, match=r"^//a\.txt is empty;"):
-        load(project, Found(path="//a.txt", size=3), forbidden=())
+        load(project, Found(path="//a.txt", size=3), forbidden=Keyring())
 
 
 GITHUB = "ghp_" + "a1B2" * 9
@@ -124,6 +130,12 @@ PRIVATE = "-----BEGIN {}PRIVATE KEY{}-----"
         ("github_pat_" + "A1_b" * 20, "a GitHub token"),
         ("id: AKIA" + "A1B2" * 4, "an AWS access key"),
         ("id: ASIA" + "A1B2" * 4, "an AWS access key"),
+        ("t=glpat-" + "a1B2_" * 4, "a GitLab token"),
+        ("xoxb-1234567890-abc", "a Slack token"),
+        ("k: AIza" + "a1B2_" * 7, "a Google API key"),
+        ("sk_live_" + "a1B2" * 6, "a Stripe key"),
+        ("sk-ant-" + "a1B2_" * 4, "an API key of another service"),
+        ("sk-proj-" + "a1B2_" * 4, "an API key of another service"),
         ("key is sesame-12345!", "your API key"),
     ],
 )
@@ -131,15 +143,17 @@ PRIVATE = "-----BEGIN {}PRIVATE KEY{}-----"
 def test_secrets_stay_at_home(project, text, what, name):
     begin = {"a.txt": b"", "a.pdf": b"%PDF-1.4\n", "a.bin": b"\0\xff"}[name]
     data = begin + text.encode()
-    assert problem(project, name, data, forbidden=(Secret("sesame-12345"),)) == (
+    assert problem(project, name, data, forbidden=Keyring(Secret("sesame-12345"))) == (
         f"//{name} holds {what}; remove it, or do not attach the file"
     )
 
 
 def test_a_picture_is_looked_through_for_the_key_only(project):
-    assert loaded(project, "a.png", PNG + GITHUB.encode(), forbidden=()).size == len(PNG) + 40
+    assert (
+        loaded(project, "a.png", PNG + GITHUB.encode(), forbidden=Keyring()).size == len(PNG) + 40
+    )
     assert "holds your API key" in problem(
-        project, "a.png", PNG + b"sesame-12345", forbidden=(Secret("sesame-12345"),)
+        project, "a.png", PNG + b"sesame-12345", forbidden=Keyring(Secret("sesame-12345"))
     )
 
 
@@ -147,14 +161,36 @@ def test_a_picture_is_looked_through_for_the_key_only(project):
     "text", [GITHUB[:-1], GITHUB + "x", "AKIA" + "A" * 15, "AKIA" + "A" * 17, "PUBLIC KEY-----"]
 )
 def test_what_only_resembles_a_secret_is_sent(project, text):
-    assert loaded(project, "a.txt", text.encode(), forbidden=(Secret("sesame-12345"),)).size == len(
-        text
+    keys = Keyring(Secret("sesame-12345"))
+    assert loaded(project, "a.txt", text.encode(), forbidden=keys).size == len(text)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        base64.b64encode,
+        lambda key: base64.b64encode(b"x" + key),
+        lambda key: base64.b64encode(b"xy" + key + b"z"),
+        lambda key: base64.encodebytes(b"x" * 40 + key),
+        lambda key: base64.encodebytes(b"x" * 50 + key).replace(b"\n", b"\r\n"),
+        lambda key: key.decode().encode("utf-16"),
+        lambda key: key.decode().encode("utf-16-be"),
+        lambda key: base64.b64encode(key.decode().encode("utf-16-be")),
+        lambda key: json.dumps(f"{key.decode()}").encode(),
+        lambda key: quote(key.decode(), safe="").encode(),
+    ],
+)
+def test_the_key_in_other_spellings(project, spell):
+    key = b"sesame-12345/+open"
+    data = b"a: " + spell(key) + b" b\n"
+    assert problem(project, "a.txt", data, forbidden=Keyring(Secret(key.decode()))) == (
+        "//a.txt holds your API key; remove it, or do not attach the file"
     )
 
 
 def test_the_key_is_in_no_message(project):
     assert "sesame" not in problem(
-        project, "a.txt", b"sesame-12345", forbidden=(Secret("sesame-12345"),)
+        project, "a.txt", b"sesame-12345", forbidden=Keyring(Secret("sesame-12345"))
     )
 
 

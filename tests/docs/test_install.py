@@ -52,6 +52,7 @@ def test_the_wheel_brings_its_schemas_and_types(program):
         "catalogue.json",
         "flow.schema.json",
         "lock.schema.json",
+        "project.schema.json",
         "simulator-script.schema.json",
     ]
     assert (package / "py.typed").exists()

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from poeflow.files import Project
 from poeflow.simulator.server import Simulator
+from poeflow.spec.shared import read_shared
+from poeflow.user_config import Provider, UserConfig, read_config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -29,6 +32,7 @@ SHELL = [
 ]
 LONG = [text for kind, text in BLOCKS if kind == "sh" and text.startswith(tuple(LASTING))]
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+SETTINGS = [text for kind, text in BLOCKS if kind == "toml"]
 FLOWS = [text for kind, text in BLOCKS if kind == "yaml"]
 
 
@@ -48,8 +52,28 @@ def checkout(tmp_path):
 
 
 def test_every_kind_of_block_is_tried():
-    assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python"}
+    assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python", "toml"}
     assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 8, 2, 4, 1)
+    assert len(SETTINGS) == 2
+
+
+def test_the_users_configuration_has_every_key(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(SETTINGS[0])
+    config = read_config(path, project_root=None)
+    assert list(config.providers) == ["local", "poe"]
+    for name in (*UserConfig.__struct_fields__, *Provider.__struct_fields__):
+        assert name in SETTINGS[0], name
+
+
+def test_what_flows_share_can_be_read(tmp_path):
+    (tmp_path / "poeflow.toml").write_text(SETTINGS[1])
+    shared = read_shared(Project(tmp_path))
+    assert (shared.problems, list(shared.models), list(shared.prices)) == (
+        (),
+        ["writer"],
+        ["gpt-5.2"],
+    )
 
 
 @pytest.mark.parametrize("block", SHELL)

@@ -127,8 +127,9 @@ def test_no_secret_reaches_the_history(bench, history):
     key = "some-key-12345"
     bench.run(FLOW, inputs={"topic": f"the key {key}"})
     (run,) = history.runs(RunFilter())
+    assert run.record.inputs["topic"] == "the key [key]"
     draft = history.instances(run.id)[0]
-    assert "the key [key]" in str(draft.request)
+    assert (draft.status, draft.request, history.requests(run.id)) == ("failed", None, ())
     files = [p for p in (bench.folder / ".poeflow").iterdir() if p.name.startswith("history")]
     assert files
     assert all(key.encode() not in path.read_bytes() for path in files)

@@ -4,12 +4,14 @@ import os
 import re
 from pathlib import PurePosixPath
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.files import FileProblem, Project
 from poeflow.globs import MAX_MATCHES, is_pattern, matches
+from poeflow.private_files import Access
 
 
 def made(root, *paths):
@@ -78,17 +80,41 @@ def test_what_is_never_meant(tmp_path):
     assert matches(project, "//**") == ["//id_card.png", "//kept.md"]
 
 
+ONE_BY_ONE = "name the files one by one"
+ON_THE_COMMAND_LINE = "name the folder on the command line: --allow-file .github"
+
+
 @pytest.mark.parametrize(
-    "pattern", ["//.git/*", "//a/.git/**", "//node_modules/*/x.js", "//link/*"]
+    ("pattern", "folder", "hint"),
+    [
+        ("//.git/*", ".git", ONE_BY_ONE),
+        ("//a/.git/**", ".git", ONE_BY_ONE),
+        ("//node_modules/*/x.js", "node_modules", ONE_BY_ONE),
+        ("//.github/*", ".github", ON_THE_COMMAND_LINE),
+        ("//link/*", ".github", ON_THE_COMMAND_LINE),
+    ],
 )
-def test_a_folder_that_is_never_meant_is_said(tmp_path, pattern):
+def test_a_folder_that_is_never_meant_is_said(tmp_path, pattern, folder, hint):
     project = made(tmp_path, ".git/config", "a/.git/config", "node_modules/x/x.js", ".github/x")
     (tmp_path / "link").symlink_to(".github")
     with pytest.raises(FileProblem) as caught:
         matches(project, pattern)
-    assert re.fullmatch(
-        r".*: patterns match nothing in [.\w]+; name the files one by one", str(caught.value)
-    )
+    assert str(caught.value) == f"{pattern}: patterns match nothing in {folder}; {hint}"
+
+
+def test_what_the_user_named_is_matched(tmp_path):
+    project = made(tmp_path, ".github/a.yml", ".github/.env", ".env", ".env.example", "x.pem")
+    named = Access().allowing(tmp_path / ".github", tmp_path / ".env.example")
+    allowed = msgspec.structs.replace(project, access=named)
+    assert matches(project, "//**") == []
+    assert matches(allowed, "//**") == ["//.env.example", "//.github/a.yml"]
+    assert matches(allowed, "//.github/*") == ["//.github/a.yml"]
+
+
+def test_what_holds_keys_by_another_name_is_not_matched(tmp_path):
+    project = made(tmp_path, "keys.txt", "notes.txt")
+    withholding = Access().withholding(tmp_path / "keys.txt")
+    assert matches(msgspec.structs.replace(project, access=withholding), "//*") == ["//notes.txt"]
 
 
 def test_links(tmp_path):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poeflow.redact import MASK, Scrubber, Secret, visible
+from poeflow.digest import encode_json
+from poeflow.redact import MASK, Keyring, Scrubber, Secret, visible
 
 KEY = 'p-Zk9"/\\+%=ab~12345xyz'
 KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=20, max_size=40)
@@ -50,17 +51,18 @@ class TestSecret:
     def test_white_space_around_it_is_dropped(self):
         assert Secret(f" \t{KEY}\r\n").reveal() == KEY
 
-    @pytest.mark.parametrize(
-        "text", ["", "short", "a" * 513, "has a space", "tab\tinside", "kéy-12345"]
-    )
+    @pytest.mark.parametrize("text", ["", "a" * 513, "has a space", "tab\tinside", "kéy-12345"])
     def test_what_cannot_be_a_key_is_refused_without_its_text(self, text):
         with pytest.raises(ValueError) as caught:
             Secret(text)
-        assert str(caught.value) == "a key is 8 to 512 printable ASCII characters without spaces"
+        assert str(caught.value) == "a key is 1 to 512 printable ASCII characters without spaces"
 
-    @pytest.mark.parametrize("length", [8, 512])
-    def test_the_longest_and_shortest(self, length):
-        assert len(Secret("k" * length).reveal()) == length
+    @pytest.mark.parametrize(
+        ("length", "is_masked"), [(1, False), (7, False), (8, True), (512, True)]
+    )
+    def test_the_longest_and_shortest(self, length, is_masked):
+        secret = Secret("k" * length)
+        assert (len(secret.reveal()), secret.is_masked) == (length, is_masked)
 
     def test_it_is_not_printed_by_accident(self):
         secret = Secret(KEY)
@@ -118,6 +120,17 @@ class TestScrubber:
         scrubber = Scrubber(Secret("first-key-1"), Secret("first-key-1-longer"))
         assert scrubber.scrub("first-key-1-longer first-key-1") == f"{MASK} {MASK}"
 
+    def test_a_key_that_is_part_of_words_is_left_alone(self):
+        assert Scrubber(Secret("ollama")).scrub("ask ollama") == "ask ollama"
+
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+    @given(KEYS, st.binary(max_size=7))
+    def test_utf16_by_itself_and_in_base64(self, encoding, key, before):
+        scrubber = Scrubber(Secret(key))
+        assert MASK in scrubber.scrub(f"< {key} >".encode(encoding).decode("latin-1"))
+        text = base64.b64encode(before + key.encode(encoding)).decode()
+        assert MASK in scrubber.scrub(text)
+
     def test_without_keys_nothing_changes(self):
         assert Scrubber().scrub("any [key] text") == "any [key] text"
 
@@ -136,6 +149,51 @@ class TestScrubber:
     )
     def test_what_a_server_echoes(self, text, scrubbed):
         assert Scrubber(Secret(KEY)).scrub_server_text(text) == scrubbed
+
+
+class TestKeyring:
+    @pytest.mark.parametrize(
+        "spell",
+        [
+            str.encode,
+            lambda key: encode_json([key]),
+            lambda key: encode_json([json.dumps({"a": key})]),
+            lambda key: encode_json([json.dumps([json.dumps(key)])]),
+            lambda key: quote(key, safe="").encode(),
+            lambda key: html.escape(key).encode(),
+            lambda key: key.encode("utf-16"),
+            lambda key: key.encode("utf-16-be"),
+            lambda key: encode_json(["".join(f"{c}\0" for c in key)]),
+            lambda key: encode_json(["".join(f"\0{c}" for c in key)]),
+            lambda key: base64.encodebytes(b"some words before it, " * 3 + key.encode()),
+            lambda key: encode_json([base64.encodebytes(b"words " * 8 + key.encode()).decode()]),
+        ],
+    )
+    @given(KEYS)
+    @example(KEY)
+    def test_spellings(self, spell, key):
+        keys = Keyring(Secret("another-key-123"), Secret(key))
+        assert keys.is_in(b"< " + spell(key) + b" >")
+
+    @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+    @given(KEYS, st.binary(max_size=7), st.binary(max_size=7))
+    def test_base64_at_every_alignment(self, encode, encoding, key, before, after):
+        data = encode(before + key.encode(encoding) + after)
+        assert Keyring(Secret(key)).is_in(data)
+        assert Keyring(Secret(key)).is_in(encode_json({"a": data.decode()}))
+
+    @given(KEYS, st.text(max_size=100))
+    def test_other_text_holds_no_key(self, key, text):
+        assert not Keyring(Secret(key)).is_in(text.replace(key, "").encode("utf-8", "replace"))
+
+    def test_short_keys_and_none_are_nowhere(self):
+        assert not Keyring(Secret("ollama")).is_in(b"ask ollama")
+        assert not Keyring().is_in(b"anything")
+        assert (bool(Keyring(Secret("ollama"))), bool(Keyring(Secret("some-key-1")))) == (0, 1)
+
+    def test_what_it_masks(self):
+        assert Keyring(Secret(KEY)).scrubber.scrub(f"a {KEY} b") == f"a {MASK} b"
 
 
 class TestVisible:

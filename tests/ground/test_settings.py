@@ -14,7 +14,7 @@ def test_a_key_is_stripped_and_blank_is_none():
     assert settings.api_key_from({}) is None
 
 
-@pytest.mark.parametrize("text", ["short", "with a space in it", "ünïcode-key-12", "x" * 513])
+@pytest.mark.parametrize("text", ["with a space in it", "ünïcode-key-12", "x" * 513])
 def test_what_cannot_be_a_key_is_named_and_not_shown(text):
     with pytest.raises(AccountError, match="POE_API_KEY") as caught:
         settings.api_key_from({"POE_API_KEY": text})

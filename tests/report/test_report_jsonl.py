@@ -6,6 +6,7 @@ import json
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from run_events import KINDS, OUTSIDE, every_event, telling
 
 from poeflow import events
@@ -75,8 +76,30 @@ class TestScrubbed:
     @given(every_event())
     def test_what_holds_no_key_is_handed_on_as_it_is(self, event):
         heard: list[events.Event] = []
-        scrubbed(heard.append, Scrubber(Secret(KEY)))(event)
-        assert heard[0] is event
+        scrubber = Scrubber(Secret(KEY))
+        listen = scrubbed(heard.append, scrubber)
+        listen(event)
+        if isinstance(event, events.TextArrived) and scrubber.begun(event.text):
+            listen(events.StepStarted(at=1.0, step=event.step, model=None))
+            told = [one.text for one in heard if isinstance(one, events.TextArrived)]
+            assert "".join(told) == event.text
+        else:
+            assert heard[0] is event
+
+    @given(st.lists(st.sampled_from(["a ", KEY, KEY[:3], KEY[3:], KEY[:9], "c", "\n"]), max_size=9))
+    def test_a_key_in_pieces_is_masked(self, pieces):
+        heard: list[events.Event] = []
+        listen = scrubbed(heard.append, Scrubber(Secret(KEY)))
+        for piece in pieces:
+            listen(events.TextArrived(at=0.0, step="a", text=piece))
+            listen(events.TextArrived(at=0.0, step="b", text="other"))
+        ended = events.StepFailed(at=1.0, step="a", message="no", error_class="failed", seconds=1.0)
+        listen(ended)
+        told = "".join(
+            one.text for one in heard if isinstance(one, events.TextArrived) and one.step == "a"
+        )
+        assert told == Scrubber(Secret(KEY)).scrub("".join(pieces))
+        assert heard[-1] is ended
 
 
 def test_the_kinds_told_apart_here_are_all_there_are():

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import target_of
 from poeflow.errors import InvalidFlowError
 from poeflow.problems import errors_only
@@ -29,6 +30,7 @@ Examples:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--drop", is_flag=True, help="Give up what was accepted: a run writes the answer.")
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@allow_file_option
 @click.pass_context
 def accept(
     ctx: click.Context,
@@ -38,18 +40,19 @@ def accept(
     paths: tuple[Path, ...],
     drop: bool,
     inputs_file: Path | None,
+    allow_files: tuple[Path, ...],
 ) -> None:
     """Keep the flow's output files as they are now: all that were edited, or those named.
 
     An accepted file is the text of its step, for the steps that build on it too. It stays when the
     step's request changes; `plan` and `run` say so. Accept it again to keep it for the new request.
     """
-    target = target_of(flow)
+    target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
     show(list(found.problems), {target.shown: found.loaded.document.text})
     if errors_only(found.problems):
         ctx.exit(InvalidFlowError.exit_code)
-    options = RunOptions(inputs_file=inputs_file, environ=os.environ)
+    options = RunOptions(inputs_file=inputs_file, environ=os.environ, listen=say_warning)
     places = [path.parent.resolve() / path.name for path in paths]
     taken = asyncio.run(take(found, options, places, drop=drop))
     for path in taken.paths:

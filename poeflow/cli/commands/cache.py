@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from poeflow.cli.printing import print_lines
+from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import instance_among, target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
@@ -27,14 +28,15 @@ def cache() -> None:
 @cache.command()
 @click.argument("flow", type=click.Path(path_type=Path))
 @click.argument("instance", metavar="STEP[@KEY]")
-def explain(flow: Path, instance: str) -> None:
+@allow_file_option
+def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
     """Say why an instance's stored answer is used or not.
 
     What it would send now is compared with what the last run sent.
     """
-    target = target_of(flow)
+    target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
-    options = RunOptions(environ=os.environ)
+    options = RunOptions(environ=os.environ, listen=say_warning)
     facts = {fact.id: fact for fact in facts_of(found, options)}
     name = instance_among(instance, facts)
     fact = facts[name]

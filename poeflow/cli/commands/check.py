@@ -11,6 +11,7 @@ import msgspec
 
 from poeflow.cli.ci import CiReports
 from poeflow.cli.painting import paint
+from poeflow.cli.private import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
 from poeflow.problems import Problem, errors_only
 from poeflow.report.marks import marks_for
@@ -32,6 +33,7 @@ from poeflow.wiring.checkup import checkup
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a JUnit report."
 )
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
+@allow_file_option
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -41,24 +43,25 @@ def check(
     output: Literal["text", "json", "github"],
     junit: Path | None,
     strict: bool,
+    allow_files: tuple[Path, ...],
 ) -> None:
     """Find every mistake in flows, without running them.
 
     Needs no key and no network, runs no code and renders nothing: safe on flows from strangers.
     Without a path, all flows below the current folder are checked.
     """
-    flows = targets(paths or ["."])
+    flows = targets(paths or ["."], access_of(allow_files))
     problems: list[Problem] = []
     sources: dict[str, str] = {}
     with CiReports(output, junit, os.environ) as ci:
         for target in flows:
             result = checkup(target.project, target.path, target.shown)
-            problems += result.problems
+            problems += [one for one in result.problems if one not in problems]
             sources[target.shown] = result.loaded.document.text
             ci.tell(result, is_all=True)
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
-        click.echo(inert_json(json.dumps(msgspec.to_builtins(problems))))
+        click.echo(inert_json(without_keys()(json.dumps(msgspec.to_builtins(problems)))))
     else:
         show(problems, sources)
         style = "red" if failing else "green"
@@ -76,7 +79,7 @@ def show(problems: list[Problem], sources: dict[str, str]) -> None:
         for problem in problems:
             paint(in_color(problem, sources[problem.place.path], marks), sys.stderr)
     elif problems:
-        click.echo(listing(problems), err=True)
+        click.echo(without_keys()(listing(problems)), err=True)
 
 
 def _sum(flows: int, failing: int) -> str:

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.private import access_of, allow_file_option
 from poeflow.cli.targets import target_of
 from poeflow.planning.checked import Checked
 from poeflow.problems import errors_only
@@ -33,14 +34,20 @@ GitHub draws Mermaid in Markdown, between ```mermaid and ```.
     default="mermaid",
     show_default=True,
 )
+@allow_file_option
 @click.pass_context
-def graph(ctx: click.Context, flow: Path, notation: Literal["mermaid", "dot"]) -> None:
+def graph(
+    ctx: click.Context,
+    flow: Path,
+    notation: Literal["mermaid", "dot"],
+    allow_files: tuple[Path, ...],
+) -> None:
     """Draw the steps of FLOW and what they need of each other.
 
     Model steps are rounded, renders slanted, used flows doubly framed; what runs many times has a
     thick border. A flow with mistakes is drawn as far as it can be read, and exits with 3.
     """
-    target = target_of(flow)
+    target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
     faults = errors_only(found.problems)
     show(list(faults), {target.shown: found.loaded.document.text})

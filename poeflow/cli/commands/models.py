@@ -9,7 +9,7 @@ import click
 from poeflow.bots import Bot
 from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.cli.printing import print_json
-from poeflow.cli.values import environment
+from poeflow.cli.private import env_file_option, environment_with, say_warning
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
 from poeflow.files import Project
@@ -17,6 +17,9 @@ from poeflow.report.models import one, table
 from poeflow.settings import api_key_from, server_of
 from poeflow.spec.hints import one_of
 from poeflow.store.workspace import Workspace
+from poeflow.wiring.budgets import user_config
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.providers import poe_address
 
 EPILOG: Final = """\b
 Examples:
@@ -58,7 +61,7 @@ class _Options(TypedDict):
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--refresh", is_flag=True, help="Fetch the list even where it is not a day old.")
 @click.option("--offline", is_flag=True, help="Use the list the project keeps; send nothing.")
-@click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
+@env_file_option
 def models(name: str | None, **options: Unpack[_Options]) -> None:
     """List the bots, or show the one called NAME with its parameters, ready to paste.
 
@@ -102,8 +105,11 @@ def _kept(project: Project) -> Catalogue:
 
 def _fetched(project: Project, options: _Options) -> Catalogue:
     """Return the server's list, at most a day old, and keep it in the project."""
-    key = api_key_from(environment(os.environ, options["env_file"]))
-    with PoeClient(api_key=key, timeout=_TIMEOUT) as client:
+    environ = environment_with(options["env_file"])
+    config = user_config(project, RunOptions(environ=environ, listen=say_warning))
+    moved, key = poe_address(environ, config), api_key_from(environ)
+    is_free = config.allows_insecure_poe
+    with PoeClient(api_key=key, base_url=moved, timeout=_TIMEOUT, allow_insecure=is_free) as client:
         listed = client.models.list(max_age=0.0 if options["refresh"] else _DAY)
     entries = [dict(model.raw) for model in listed]
     catalogue = Catalogue.parse(list(entries))

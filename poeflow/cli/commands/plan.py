@@ -8,6 +8,7 @@ import click
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import conclude, show_sheet
 from poeflow.cli.printing import print_lines
+from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
 from poeflow.cli.run_options import part_options
 from poeflow.cli.targets import instance_among, target_of
 from poeflow.cli.values import input_texts
@@ -33,6 +34,7 @@ from poeflow.wiring.surveying import facts_of, rendered
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
 @click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@allow_file_option
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -47,13 +49,14 @@ def plan(
     output: str,
     offline: bool,
     all_: bool,
+    allow_files: tuple[Path, ...],
 ) -> None:
     """Say what a run would do and why, without network, key or code.
 
     Every instance is fresh, new, stale, missing, edited, skipped, needed again by another, or
     unknown until another has run.
     """
-    target = target_of(flow)
+    target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
     show(list(found.problems), {target.shown: found.loaded.document.text})
     if errors_only(found.problems):
@@ -65,19 +68,16 @@ def plan(
         first=first,
         key=key,
         environ=os.environ,
+        listen=say_warning,
     )
     facts = facts_of(found, options)
     prices = prices_of(target.project, os.environ)
     if render is not None:
         _show_request(rendered(found, options, _named(facts, render)), output, prices)
     elif output == "json":
-        click.echo(inert_json(as_json(facts, prices)))
+        click.echo(inert_json(without_keys()(as_json(facts, prices))))
     else:
-        show_sheet(
-            lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
-            lines(facts, all_=all_),
-        )
-        conclude(summary(facts, prices))
+        _show_facts(facts, prices, all_=all_)
 
 
 def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
@@ -86,8 +86,16 @@ def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
     return by_name[instance_among(wanted, by_name)]
 
 
+def _show_facts(facts: tuple[Fact, ...], prices: Prices, *, all_: bool) -> None:
+    show_sheet(
+        lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
+        lines(facts, all_=all_),
+    )
+    conclude(summary(facts, prices))
+
+
 def _show_request(fact: Fact, output: str, prices: Prices) -> None:
     if output == "json":
-        click.echo(inert_json(as_json([fact], prices)))
+        click.echo(inert_json(without_keys()(as_json([fact], prices))))
     else:
         print_lines(request_lines(fact))

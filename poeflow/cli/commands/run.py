@@ -11,6 +11,7 @@ import click
 from poeflow.cli.ci import CiReports
 from poeflow.cli.commands.check import show
 from poeflow.cli.one_run import run_one
+from poeflow.cli.private import access_of, environment_with, say_warning
 from poeflow.cli.proving import check_locked, prove
 from poeflow.cli.results import print_results
 from poeflow.cli.run_options import Chosen, check_selection, run_options, shared_options
@@ -50,7 +51,6 @@ Examples:
 )
 @click.option("--failed", is_flag=True, help="Ask again what failed in the last run.")
 @click.option("--locked", is_flag=True, help="Send nothing; fail if anything is not current.")
-@click.option("--env-file", type=click.Path(path_type=Path), help="File that holds POE_API_KEY.")
 @click.option(
     "--wait",
     type=click.FloatRange(0),
@@ -63,7 +63,8 @@ Examples:
 def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]) -> None:
     """Run flows: what was answered before is taken from the cache, the rest is asked.
 
-    Results go to stdout, everything else to stderr. The key is read from POE_API_KEY.
+    Results go to stdout, everything else to stderr. The key is read from POE_API_KEY; other servers
+    and limits of your own are in your configuration, see `poeflow config`.
     """
     chosen = selections(flows)
     with CiReports(options["output"], options["junit"], os.environ) as ci:
@@ -72,7 +73,9 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
 
 def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -> int:
     """Run the chosen flows and return the exit code."""
-    found = [target_of(path) for path in chosen]
+    environ = environment_with(options["env_file"])
+    access = access_of(options["allow_files"], options["env_file"])
+    found = [target_of(path, access) for path in chosen]
     checkups = [checkup(target.project, target.path, target.shown) for target in found]
     for target, checked in zip(found, checkups, strict=True):
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
@@ -85,9 +88,9 @@ def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -
     if options["locked"]:
         check_locked(chosen, options)
     check_selection(chosen, options, refreshes=options["refresh"])
-    given = run_options(checkups, options)
+    given = run_options(checkups, options, environ)
     if options["locked"]:
-        return prove(found, checkups, given, ci)
+        return prove(found, checkups, replace(given, listen=say_warning), ci)
     outcomes: dict[str, Outcome] = {}
     for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
         own = replace(given, steps=tuple(steps))

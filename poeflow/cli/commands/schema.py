@@ -6,9 +6,11 @@ from poeflow.files import schemas_folder
 
 
 @click.command()
-def schema() -> None:
+@click.option("--project", is_flag=True, help="That of poeflow.toml, which builds on it.")
+def schema(*, project: bool) -> None:
     """Print the JSON Schema of flow files.
 
     Point an editor at it, or save it: poeflow schema > flow.schema.json
     """
-    click.echo((schemas_folder() / "flow.schema.json").read_text("utf-8"), nl=False)
+    name = "project.schema.json" if project else "flow.schema.json"
+    click.echo((schemas_folder() / name).read_text("utf-8"), nl=False)

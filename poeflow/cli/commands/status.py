@@ -8,6 +8,7 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.painting import show_sheet
+from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
 from poeflow.cli.run_options import part_options
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
@@ -27,6 +28,7 @@ from poeflow.wiring.surveying import facts_of
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
 @part_options
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@allow_file_option
 @click.pass_context
 def status(
     ctx: click.Context,
@@ -38,17 +40,23 @@ def status(
     key: str | None,
     offline: bool,
     output: Literal["text", "json"],
+    allow_files: tuple[Path, ...],
 ) -> None:
     """Say of every step whether it is current, and why not. Nothing is sent or written.
 
     Files, folders and globs are fine; without any, the flows below this folder.
     """
     options = RunOptions(
-        inputs_file=inputs_file, offline=offline, first=first, key=key, environ=os.environ
+        inputs_file=inputs_file,
+        offline=offline,
+        first=first,
+        key=key,
+        environ=os.environ,
+        listen=say_warning,
     )
     found: dict[str, tuple[Fact, ...]] = {}
     is_invalid = False
-    for target in targets(flows or (".",)):
+    for target in targets(flows or (".",), access_of(allow_files)):
         checked = checkup(target.project, target.path, target.shown)
         faults = errors_only(checked.problems)
         if faults:
@@ -58,7 +66,7 @@ def status(
         found[target.shown] = facts_of(checked, options)
     if output == "json":
         told = encode_json({name: list(facts) for name, facts in found.items()}).decode()
-        click.echo(inert_json(told))
+        click.echo(inert_json(without_keys()(told)))
     else:
         show_sheet(lambda marks, width: status_sheet(found, marks=marks, width=width), lines(found))
     if is_invalid:

@@ -1,0 +1,84 @@
+"""Which files are private: settings, keys and passwords, which no flow may read by itself.
+
+One table for every way to a file; `Access` is what the user said of single ones.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+_DOT: Final = "dot files hold settings and keys"
+_TABLE: Final = (
+    (r".*\.(pem|key|p8|p12|pfx|ppk|pkcs12)", "it is named like a private key or a certificate"),
+    (r".*\.(jks|keystore|kdbx?|agekey)", "it is named like a store of keys"),
+    (r"id_[^.]*(\.pub)?|.*_(rsa|dsa|ecdsa|ed25519)", "it is named like an SSH key"),
+    (r"[._]netrc|[._]npmrc|[._]pgpass|[._]?htpasswd", "it is named like a file of passwords"),
+    (
+        r"(.*[._-])?(credentials?|secrets?)(\.(json|ya?ml|toml|ini|cfg|csv|xml|txt|env|properties))?",
+        "it is named like a file of credentials",
+    ),
+    (r"(service|gcp|google)[._-]?account.*\.json|kubeconfig|.*\.kubeconfig", "it opens a cloud"),
+    (r".*\.(env|envrc|tfstate|tfvars|ovpn)", "its kind holds passwords"),
+)
+"""Names of files, in any case, each with why it is private."""
+_PATTERNS: Final = tuple((re.compile(rx, re.DOTALL | re.IGNORECASE), why) for rx, why in _TABLE)
+
+
+def why_private(parts: Sequence[str]) -> str:
+    """Return why a path below the project's root is private, empty where it is not."""
+    if any(part.startswith(".") for part in parts):
+        return _DOT
+    name = parts[-1] if parts else ""
+    return next((why for pattern, why in _PATTERNS if pattern.fullmatch(name)), "")
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user said of single files, by their real paths.
+
+    `allowed` are private files that flows may read all the same, or folders whose own names begin
+    with a dot; `withheld` are those that hold this run's keys, whatever their names.
+    """
+
+    allowed: frozenset[Path] = frozenset()
+    withheld: frozenset[Path] = frozenset()
+
+    def allowing(self, *paths: Path) -> Self:
+        """Return the same with `paths` allowed: a link, and the file it leads to."""
+        named = {one for path in paths for one in (_located(path), path.resolve())}
+        return msgspec.structs.replace(self, allowed=self.allowed | named)
+
+    def withholding(self, *paths: Path) -> Self:
+        """Return the same with `paths` withheld."""
+        return msgspec.structs.replace(self, withheld=self.withheld.union(paths))
+
+    def why_private(self, root: Path, parts: tuple[str, ...]) -> str:
+        """Return why the file at `parts` below `root` may not be read, empty where it may."""
+        for length in range(len(parts), 0, -1) if self.allowed else ():
+            if root.joinpath(*parts[:length]) in self.allowed:
+                return why_private(parts[length:])
+        return why_private(parts) or self._why_withheld(root.joinpath(*parts))
+
+    def _why_withheld(self, path: Path) -> str:
+        is_withheld = any(_is_same(path, one) for one in self.withheld)
+        return "it is the file of --env-file" if is_withheld else ""
+
+
+def allowed_files(paths: Iterable[Path]) -> frozenset[Path]:
+    """Return what `Access` may have as allowed for files or folders as they are named."""
+    return Access().allowing(*paths).allowed
+
+
+def _located(path: Path) -> Path:
+    """Return a path without links in its folders; what it names itself may be one."""
+    return path.parent.resolve() / path.name
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by any link."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
