@@ -276,5 +276,5 @@ def test_deepest_allowed_nesting_compiles(house, opening, closing):
 
 
 def test_rewriting_keeps_a_template():
-    rewritten = rewrite(nodes.Template([], lineno=1))
+    rewritten = rewrite(nodes.Template([], lineno=1), ends={})
     assert rewritten.body == []
