@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from poeflow.graph import CycleError, ordered
@@ -59,6 +59,20 @@ def chains(file: FlowFile, found: Iterable[Finding]) -> dict[str, str]:
         for name, source in sources.items()
         if source is not None and name not in wide and source not in file.flow.steps[name].needs
     }
+
+
+def lost_sources(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield a problem where a step has no `source`, as it needs more than that instance."""
+    found = tuple(found)
+    kept = chains(file, found)
+    for finding in found:
+        step = finding.site.step
+        source = None if step is None or step in kept else chained_to(file.flow, step)
+        for reference in finding.references if source is not None else ():
+            if (reference.kind, reference.name) == ("name", "source"):
+                message = f'there is no source, as step "{step}" needs all of {source}'
+                hint = f"write steps.{source}[key] in its place"
+                yield Problem(reference.place, message, hint)
 
 
 def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]]:

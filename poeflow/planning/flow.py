@@ -5,7 +5,7 @@ Templates are compiled and never rendered; files named literally are looked at; 
 
 from poeflow.files import Project
 from poeflow.planning.checked import Checked, Way
-from poeflow.planning.edges import chains, needs_of, order_of, tested, uses_of
+from poeflow.planning.edges import chains, lost_sources, needs_of, order_of, tested, uses_of
 from poeflow.planning.problems import problems_of
 from poeflow.planning.texts import findings
 from poeflow.planning.used_flows import used_flows
@@ -35,6 +35,7 @@ def check(
     order, cycles = order_of(needs)
     used = used_flows(project, environment, file, found, way=way, check=check)
     problems = [*problems_of(project, file, environment.reader, found), *used.problems, *cycles]
+    problems += lost_sources(file, found)
     if file.is_sound and not errors_only(tuple(problems)):
         problems += unused(file, found)
     position = {name: index for index, name in enumerate(needs)}

@@ -120,6 +120,7 @@ class _Texts:
         if site.step is None or site.stage in ("shared", "step"):
             return Names(_ALWAYS, frozenset())
         known, derived = self._names[site.step]
+        known -= _absent(site)
         if site.stage == "answer":
             return Names(known | _ALWAYS | _OF_ANSWER, derived | _OF_ANSWER)
         return Names(known | _ALWAYS, derived)
@@ -129,7 +130,12 @@ class _Texts:
         known = self._known.get((origin.path, names)) if site.file is not None else None
         if known is not None:
             return known
-        scope = msgspec.structs.replace(self._scope, extra=names.known, derived=names.derived)
+        scope = msgspec.structs.replace(
+            self._scope,
+            extra=names.known,
+            derived=names.derived,
+            stands="flow" if site.file is None else "file",
+        )
         if site.use == "expression":
             checked = check_expression(self._environment, text, origin, scope)
         else:
@@ -156,6 +162,20 @@ class _Texts:
             self.is_spent = True
             message = f"the templates of this flow have over {MAX_PATTERNS} patterns"
             yield Problem(place, message, "use fewer, wider ones")
+
+
+def _absent(site: Site) -> frozenset[str]:
+    """Return the names of a step that are not there yet, or no more, where a site is rendered."""
+    match site.path[2:]:
+        case ("for_each" | "matrix", *_):
+            return frozenset({"sample", "key", "source"})
+        case ("if" | "model" | "with", *_) | ("output", "save"):
+            return frozenset({"sample"})
+        case ("attachments", *_, last) | ("messages", _, "content", _, "attach", *_, last):
+            return frozenset({"sample"} if last != "from" else ())
+        case ("messages", _, "content", _, "attach"):
+            return frozenset({"sample"})
+    return frozenset()
 
 
 def _too_early(site: Site, checked: Checked, derived: frozenset[str]) -> Iterator[Problem]:
