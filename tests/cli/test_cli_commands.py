@@ -198,3 +198,45 @@ def test_a_bug_is_reported_as_one_with_a_scrubbed_file(desk):
     text = report.read_text()
     assert "ZeroDivisionError: [key]" in text
     assert key not in text + done.stderr
+
+
+ASCII = {"LC_ALL": "POSIX", "LANG": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""The locale of bare containers, where Python cannot name a file but in ASCII."""
+
+
+def test_in_an_ascii_locale_a_file_that_cannot_be_named_is_a_problem(desk):
+    desk.environ |= ASCII
+    desk.write("d/é.md", "x")
+    desk.write(
+        "a.yaml",
+        "poeflow: 1\nsteps:\n"
+        "  saved: {render: x, output: {save: out/é.md}}\n"
+        "  read: {render: \"{{ read('d/é.md') }}\"}\n"
+        "  found: {for_each: \"glob('d/*.md')\", render: x}\n",
+    )
+    done = desk.run("check", "a.yaml")
+    hint = "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+    assert (done.returncode, done.stderr.splitlines()) == (
+        3,
+        [
+            f"a.yaml:3:37: out/é.md: this locale has no such file names; {hint}",
+            f"a.yaml:4:27: d/é.md: this locale has no such file names; {hint}",
+            rf"a.yaml:5:27: //d/\udcc3\udca9.md: the name is not UTF-8; {hint}, or rename it",
+            "3 problems in 1 flow",
+        ],
+    )
+
+
+def test_in_an_ascii_locale_texts_are_written_as_they_are(desk):
+    desk.environ |= ASCII
+    desk.write("ü.yaml", "poeflow: 1\nsteps:\n  a: {render: é, output: {save: a.md}}\n")
+    done = desk.run("run", "ü.yaml", "--offline")
+    assert (done.returncode, done.stdout) == (0, "é\n")
+    assert desk.run("init", "new/é.yaml").returncode == 0
+    assert desk.run("check", "new/é.yaml").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["true.yaml", "1.0.yaml", "a: b.yaml", "- x.yaml"])
+def test_init_writes_a_sound_flow_whatever_its_name(desk, name):
+    assert desk.run("init", f"./{name}").returncode == 0
+    assert desk.run("check", f"./{name}").returncode == 0
