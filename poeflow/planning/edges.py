@@ -1,6 +1,5 @@
 """What steps need of each other: edges and their order, read off the templates' findings."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -17,7 +16,6 @@ Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that says so."""
 _CYCLES: Final = 20
 _SHOWN: Final = 8
-_INCLUDES_BY_VALUE: Final = re.compile(r"\{%[-+]?\s*(?:include|import|from)\s+(?!['\"])")
 
 
 def uses_of(file: FlowFile, found: Iterable[Finding]) -> dict[str, Uses]:
@@ -33,7 +31,7 @@ def _uses(file: FlowFile, found: list[Finding]) -> Uses:
     """Join what findings use. A text that includes a file by a value may use any input."""
     references = [reference for finding in found for reference in finding.references]
     inputs = {r.name for r in references if r.kind == "input"}
-    if any(_INCLUDES_BY_VALUE.search(finding.site.text) for finding in found):
+    if any(finding.is_open for finding in found):
         inputs = set(file.flow.inputs)
     return Uses(
         inputs=frozenset(inputs),

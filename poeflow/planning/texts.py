@@ -27,7 +27,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     `files` are canonical: its own, where it has one, and those it names literally; `globs` are
     canonical patterns. `varies` tells that it uses a name that differs from instance to instance,
-    `is_late` that it uses a step or something that comes from one.
+    `is_late` that it uses a step or something that comes from one, `is_open` that it includes a
+    file which only a run can name, and which may use any input.
     """
 
     site: Site
@@ -36,6 +37,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     globs: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     is_late: bool = False
+    is_open: bool = False
 
     @property
     def varies(self) -> bool:
@@ -110,6 +112,7 @@ class _Texts:
                 *self._spent(site, globs),
             ),
             is_late=any(_late(checked, self._derived(site))),
+            is_open=checked.is_open,
         )
 
     def _derived(self, site: Site) -> frozenset[str]:

@@ -97,6 +97,7 @@ class _Checker:
             references=tuple(lookups.references),
             problems=(*warnings, *lookups.problems),
             defined=bindings.exported,
+            is_open=walker.is_open,
         )
         below = [self._file(use, origin) for use in walker.files]
         return _joined(own, below)
@@ -168,4 +169,5 @@ def _joined(own: Checked, below: Iterable[Checked]) -> Checked:
         globs=tuple(dict.fromkeys(pattern for part in parts for pattern in part.globs)),
         problems=tuple(dict.fromkeys(problem for part in parts for problem in part.problems)),
         defined=own.defined,
+        is_open=any(part.is_open for part in parts),
     )

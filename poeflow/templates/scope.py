@@ -52,7 +52,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """What a template uses and what is wrong with it.
 
     `files` are the canonical paths of those it names literally, `globs` the literal patterns as
-    written, `defined` the macros and variables it hands to those who import it.
+    written, `defined` the macros and variables it hands to those who import it. `is_open` tells
+    that it includes a file which only a run can name.
     """
 
     references: tuple[Reference, ...] = ()
@@ -60,3 +61,4 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     globs: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     defined: frozenset[str] = frozenset()
+    is_open: bool = False

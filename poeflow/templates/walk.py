@@ -43,12 +43,16 @@ class FileUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Walker:
-    """Walks one template: references and problems are in `lookups`, files in `files`."""
+    """Walks one template: references and problems are in `lookups`, files in `files`.
+
+    `is_open` tells that it met a file to include that is not named literally.
+    """
 
     def __init__(self, text: str, bindings: Bindings, lookups: Lookups) -> None:
         self._text = text
         self._bindings = bindings
         self._lookups = lookups
+        self.is_open = False
         self._files: list[FileUse] = []
         self._modules: dict[str, int] = {}
         self._members: dict[str, list[tuple[str, int]]] = {}
@@ -239,7 +243,9 @@ class Walker:
         if self._is_known_path("include", node.template):
             scope = self._bindings.scope_of_include() if node.with_context else _ISOLATED
             is_include = isinstance(node, nodes.Include)
-            for path, offset in _literals(node.template):
+            literals = _literals(node.template)
+            self.is_open = self.is_open or not literals
+            for path, offset in literals:
                 use = FileUse(
                     kind="include" if is_include else "import",
                     path=path,
