@@ -97,8 +97,9 @@ class _Texts:
             place = self._file.document.place(site.path)
             return Finding(site=site, problems=(Problem(place, error.message, error.hint),))
         own = (origin.path,) if site.file is not None else ()
-        if site.raw:
-            return Finding(site=site, files=own)
+        if site.raw or self._is_blank(site, text):
+            blank = self._blank(site) if self._is_blank(site, text) else ()
+            return Finding(site=site, files=own, problems=tuple(blank))
         checked = self._checked(site, text, origin)
         globs = tuple(self._canonical(checked.globs, text, origin))
         return Finding(
@@ -114,6 +115,27 @@ class _Texts:
             is_late=any(_late(checked, self._derived(site))),
             is_open=checked.is_open,
         )
+
+    def _is_blank(self, site: Site, text: str) -> bool:
+        """Tell whether a text that a model is asked with says nothing, and nothing goes with it."""
+        if text.strip() or site.step is None:
+            return False
+        step = self._file.flow.steps[site.step]
+        match site.path[2:]:
+            case ("prompt", *_):
+                return not step.attachments
+            case ("messages", int(index), "content", *rest) if rest in ([], ["file"]):
+                messages = step.messages or []
+                is_last = not any(other.role == "user" for other in messages[index + 1 :])
+                is_user = messages[index].role == "user"
+                return is_user and not (is_last and step.attachments)
+            case ("expect", _, "judge", "rubric", *_):
+                return True
+        return False
+
+    def _blank(self, site: Site) -> Iterator[Problem]:
+        what = "the rubric" if "rubric" in site.path else "the prompt"
+        yield Problem(self._file.document.place(site.path), f"{what} is blank", "write what to ask")
 
     def _derived(self, site: Site) -> frozenset[str]:
         """Return the inputs and names that a site sees and that come from a step."""
