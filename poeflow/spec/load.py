@@ -46,7 +46,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 def load(project: Project, path: str, *, shown: str) -> Loaded:
     """Read and check the flow at the project path `path`, called `shown` in every message."""
     try:
-        data = project.read_bytes(path, limit=MAX_BYTES + 1)
+        data = project.read_bytes(path, limit=MAX_BYTES)
     except FileProblem as error:
         return _unreadable(shown, Problem(Place(shown), error.message, error.hint))
     text = decode(data, shown)

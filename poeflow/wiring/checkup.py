@@ -8,6 +8,7 @@ from poeflow.files import Project
 from poeflow.planning.checked import Checked
 from poeflow.planning.flow import check as check_file
 from poeflow.problems import Problem
+from poeflow.spec.enough import enough
 from poeflow.spec.load import Loaded
 from poeflow.spec.load import load as load_file
 from poeflow.templates.environment import Environment
@@ -32,7 +33,7 @@ def checkup(project: Project, path: str, shown: str) -> Checkup:
     looked_at = loaded.file or loaded.draft
     if looked_at is not None:
         checked = check_file(project, looked_at, environment)
-        problems = tuple(sorted({*problems, *checked.problems}))
+        problems = enough((*problems, *checked.problems))
     return Checkup(
         project=project,
         loaded=loaded,

@@ -240,3 +240,15 @@ def test_in_an_ascii_locale_texts_are_written_as_they_are(desk):
 def test_init_writes_a_sound_flow_whatever_its_name(desk, name):
     assert desk.run("init", f"./{name}").returncode == 0
     assert desk.run("check", f"./{name}").returncode == 0
+
+
+def test_more_problems_than_are_told_are_counted_as_over_that(desk):
+    steps = "".join(
+        f'  s{n}: {{render: "{{{{ steps.none }}}}", needs: [t{n}]}}\n' for n in range(300)
+    )
+    desk.write("a.yaml", f"poeflow: 1\nsteps:\n{steps}")
+    done = desk.run("check", "a.yaml")
+    lines = done.stderr.splitlines()
+    assert (done.returncode, lines[-1]) == (3, "over 200 problems in 1 flow")
+    assert len(lines) == 202
+    assert sum("there are more problems" in line for line in lines) == 1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from poeflow.files import Project
 from poeflow.problems import Place, Problem
 from poeflow.spec.build import SCHEMA, build
-from poeflow.spec.enough import MAX_PROBLEMS, enough
+from poeflow.spec.enough import MAX_PROBLEMS, enough, is_word_of_more
 from poeflow.spec.load import load
 from poeflow.spec.mend import mended
 from poeflow.spec.model import Flow
@@ -65,16 +65,15 @@ def test_a_file_that_is_not_there(tmp_path):
             ["4:15: byte 0xe9 is not UTF-8; save the file as UTF-8"],
         ),
         (b"poeflow: 1\0\n", ["1:11: a NUL byte is in the file"]),
-        (b"x" * (MAX_BYTES + 1), ["1:1: the file has 4,194,305 bytes; the limit is 4 MiB"]),
         (
             b"x" * (MAX_BYTES + 2),
-            ["1:1: //notes.flow.yaml has 4,194,306 bytes; the limit is 4,194,305"],
+            ["1:1: //notes.flow.yaml has 4,194,306 bytes; the limit is 4,194,304"],
         ),
         (b"[" * 100_000, ["1:65: nested deeper than 64 levels"]),
         (b"? " * 100_000, ["1:129: nested deeper than 64 levels"]),
         (b"x", ["1:1: the flow must be a mapping, not x"]),
     ],
-    ids=["empty", "bom", "utf-16", "latin-1", "nul", "large", "larger", "deep", "keys", "text"],
+    ids=["empty", "bom", "utf-16", "latin-1", "nul", "large", "deep", "keys", "text"],
 )
 def test_what_is_no_flow_is_one_problem(loaded, data, expected):
     found = loaded(data)
@@ -162,3 +161,17 @@ def test_many_problems_end_in_a_word():
     assert enough(many[:-1]) == tuple(many[:-1])
     assert enough(many) == (*many[:MAX_PROBLEMS], last)
     assert enough(itertools.cycle(many)) == (*many[:MAX_PROBLEMS], last)
+
+
+def test_the_word_for_more_is_said_once_however_often_problems_are_joined():
+    one = enough(Problem(Place("f", line), "x") for line in range(1, MAX_PROBLEMS + 2))
+    other = enough(Problem(Place("f", line), "y") for line in range(1, MAX_PROBLEMS + 2))
+    joined = enough((*one, *other))
+    assert len(joined) == MAX_PROBLEMS + 1
+    assert [is_word_of_more(problem) for problem in joined] == [False] * MAX_PROBLEMS + [True]
+
+
+def test_too_many_warnings_are_no_error():
+    lines = range(1, MAX_PROBLEMS + 2)
+    found = enough(Problem(Place("f", line), "x", "", "warning") for line in lines)
+    assert {problem.level for problem in found} == {"warning"}

@@ -16,6 +16,7 @@ from poeflow.problems import Problem, errors_only
 from poeflow.report.marks import marks_for
 from poeflow.report.problems import in_color, listing
 from poeflow.report.workflow import inert_json
+from poeflow.spec.enough import is_word_of_more
 from poeflow.wiring.checkup import checkup
 
 
@@ -62,7 +63,7 @@ def check(
     else:
         show(problems, sources)
         style = "red" if failing else "green"
-        paint([((_sum(len(flows), len(failing)), style),)], sys.stderr)
+        paint([((_sum(len(flows), failing), style),)], sys.stderr)
     ctx.exit(3 if failing else 0)
 
 
@@ -79,10 +80,12 @@ def show(problems: list[Problem], sources: dict[str, str]) -> None:
         click.echo(listing(problems), err=True)
 
 
-def _sum(flows: int, failing: int) -> str:
+def _sum(flows: int, failing: tuple[Problem, ...]) -> str:
     """Say how many flows were checked, and with what result."""
     told = f"{flows} flow{'s' * (flows != 1)}"
-    said = f"{failing} problem{'s' * (failing != 1)} in {told}" if failing else f"{told} ok"
+    count = sum(not is_word_of_more(problem) for problem in failing)
+    number = f"{count}" if count == len(failing) else f"over {count}"
+    said = f"{number} problem{'s' * (count != 1)} in {told}" if failing else f"{told} ok"
     if not sys.stderr.isatty():
         return said
     mark, _ = marks_for(sys.stderr).of("failed" if failing else "done")
