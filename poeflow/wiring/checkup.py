@@ -1,5 +1,6 @@
 """A flow loaded and checked, with what it was checked in."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from poeflow.files import Project
 from poeflow.planning.checked import Checked
 from poeflow.planning.flow import check as check_file
+from poeflow.planning.saves import clashes
 from poeflow.problems import Problem
 from poeflow.spec.enough import enough
 from poeflow.spec.load import Loaded
@@ -23,6 +25,23 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     checked: Checked | None
     problems: tuple[Problem, ...]
     environment: Environment
+
+
+def checkups(flows: Iterable[tuple[Project, str, str]]) -> list[Checkup]:
+    """Load and check the flows of one command, each as `checkup` does, and look at them together.
+
+    What two of them claim is a problem of the later one.
+    """
+    found = [checkup(*flow) for flow in flows]
+    for root in {one.project.root for one in found}:
+        places = [i for i, one in enumerate(found) if one.project.root == root]
+        sound = [(i, c) for i in places if (c := found[i].checked) is not None]
+        told = clashes(found[places[0]].project, [checked for _, checked in sound])
+        for index, problem in told:
+            at = sound[index][0]
+            problems = enough((*found[at].problems, problem))
+            found[at] = msgspec.structs.replace(found[at], problems=problems)
+    return found
 
 
 def checkup(project: Project, path: str, shown: str) -> Checkup:

@@ -252,3 +252,28 @@ def test_more_problems_than_are_told_are_counted_as_over_that(desk):
     assert (done.returncode, lines[-1]) == (3, "over 200 problems in 1 flow")
     assert len(lines) == 202
     assert sum("there are more problems" in line for line in lines) == 1
+
+
+SAVING = "poeflow: 1\nsteps:\n  {step}: {{render: x, output: {{save: {path}}}}}\n"
+
+
+def test_flows_of_one_command_write_each_file_once(desk):
+    desk.write("f.yaml", SAVING.format(step="a", path="out/x.md"))
+    desk.write("flows/g.yaml", SAVING.format(step="b", path="//out/X.md"))
+    desk.write("h.yaml", SAVING.format(step="c", path="out/y.md"))
+    hint = "give each step a path of its own; one of a used flow may hold an input"
+    told = f"flows/g.yaml:3:33: //out/X.md is written by step a of f.yaml too; {hint}"
+    done = desk.run("check", "f.yaml", "flows/g.yaml", "h.yaml")
+    assert (done.returncode, done.stderr.splitlines()) == (3, [told, "1 problem in 3 flows"])
+    done = desk.run("run", "--offline", "f.yaml", "flows/g.yaml", "h.yaml")
+    assert (done.returncode, done.stderr.splitlines()) == (3, [told])
+    assert not (desk.folder / ".poeflow/offline/out").exists()
+    assert desk.run("check", "f.yaml", "h.yaml").returncode == 0
+
+
+def test_flows_of_one_command_have_a_lock_each(desk):
+    desk.write("f.yaml", SAVING.format(step="a", path="a.md"))
+    desk.write("f.yml", SAVING.format(step="b", path="b.md"))
+    told = "f.yml:1:1: f.yml and f.yaml have one lock file, as only their endings differ"
+    done = desk.run("check", "f.yaml", "f.yml")
+    assert done.stderr.splitlines() == [f"{told}; rename one of them", "1 problem in 2 flows"]

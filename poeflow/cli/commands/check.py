@@ -17,7 +17,7 @@ from poeflow.report.marks import marks_for
 from poeflow.report.problems import in_color, listing
 from poeflow.report.workflow import inert_json
 from poeflow.spec.enough import is_word_of_more
-from poeflow.wiring.checkup import checkup
+from poeflow.wiring.checkup import checkups
 
 
 @click.command()
@@ -51,9 +51,9 @@ def check(
     flows = targets(paths or ["."])
     problems: list[Problem] = []
     sources: dict[str, str] = {}
+    checks = checkups((target.project, target.path, target.shown) for target in flows)
     with CiReports(output, junit, os.environ) as ci:
-        for target in flows:
-            result = checkup(target.project, target.path, target.shown)
+        for target, result in zip(flows, checks, strict=True):
             problems += result.problems
             sources[target.shown] = result.loaded.document.text
             ci.tell(result, is_all=True)

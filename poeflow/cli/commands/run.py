@@ -19,7 +19,7 @@ from poeflow.engine.run import Outcome
 from poeflow.engine.selection import check_steps
 from poeflow.errors import InvalidFlowError, most_serious
 from poeflow.problems import errors_only
-from poeflow.wiring.checkup import checkup
+from poeflow.wiring.checkup import checkups
 
 EPILOG: Final = """\b
 Examples:
@@ -73,23 +73,23 @@ def run(ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[Chosen]
 def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -> int:
     """Run the chosen flows and return the exit code."""
     found = [target_of(path) for path in chosen]
-    checkups = [checkup(target.project, target.path, target.shown) for target in found]
-    for target, checked in zip(found, checkups, strict=True):
+    checks = checkups((target.project, target.path, target.shown) for target in found)
+    for target, checked in zip(found, checks, strict=True):
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
         ci.tell(checked)
-    if any(errors_only(checked.problems) for checked in checkups):
+    if any(errors_only(checked.problems) for checked in checks):
         return InvalidFlowError.exit_code
-    for checked, steps in zip(checkups, chosen.values(), strict=True):
+    for checked, steps in zip(checks, chosen.values(), strict=True):
         if checked.checked is not None:
             check_steps(checked.checked, steps)
     if options["locked"]:
         check_locked(chosen, options)
     check_selection(chosen, options, refreshes=options["refresh"])
-    given = run_options(checkups, options)
+    given = run_options(checks, options)
     if options["locked"]:
-        return prove(found, checkups, given, ci)
+        return prove(found, checks, given, ci)
     outcomes: dict[str, Outcome] = {}
-    for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
+    for target, checked, steps in zip(found, checks, chosen.values(), strict=True):
         own = replace(given, steps=tuple(steps))
         also = ci.listeners(checked)
         outcomes[target.shown] = run_one(checked, own, options["output"], also=also)
