@@ -277,3 +277,27 @@ def test_flows_of_one_command_have_a_lock_each(desk):
     told = "f.yml:1:1: f.yml and f.yaml have one lock file, as only their endings differ"
     done = desk.run("check", "f.yaml", "f.yml")
     assert done.stderr.splitlines() == [f"{told}; rename one of them", "1 problem in 2 flows"]
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        '{"poeflow": 1, "steps": {"a": {"prompt": "no model"}}}',
+        "---\n{steps: {a: {prompt: no model}},\n poeflow: 1}\n",
+        "  'poeflow' : 1\n  steps: {a: {prompt: no model}}\n",
+        "\ufeff# a flow\npoeflow: 1\nsteps: {a: {prompt: no model}}\n",
+        "poeflow: 1\nsteps: [\n",
+        '{"poeflow": 1, "steps": {\n',
+    ],
+)
+def test_a_flow_in_a_folder_is_found_however_it_is_written(desk, flow):
+    desk.write("f.yaml", flow)
+    named = desk.run("check", "f.yaml")
+    assert named.returncode == 3
+    assert desk.run("check", ".").stderr == named.stderr
+
+
+@pytest.mark.parametrize("text", ["a:\n  poeflow: 1\n", "a: |\n  poeflow: 1\n", "poeflows: 1\n"])
+def test_what_only_speaks_of_poeflow_is_no_flow(desk, text):
+    desk.write("f.yaml", text)
+    assert "no flow in this folder" in desk.run("check", ".").stderr

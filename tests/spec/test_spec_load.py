@@ -175,3 +175,31 @@ def test_too_many_warnings_are_no_error():
     lines = range(1, MAX_PROBLEMS + 2)
     found = enough(Problem(Place("f", line), "x", "", "warning") for line in lines)
     assert {problem.level for problem in found} == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("notes.inputs.yaml", "topic: x\n", "a file of inputs"),
+        ("notes.lock.json", '{"poeflow_lock": 2}', "the lock of a flow"),
+        ("flow.schema.json", '{"$schema": "x"}', "a JSON Schema"),
+        ("answer.json", '{"$id": "x", "type": "object"}', "a JSON Schema"),
+        ("prompts/style.md", "Write plainly: {{ x }}\n", "a .md file"),
+        ("logo.png", "\x89PNG\0", "a .png file"),
+        ("Makefile", "all:\n\techo\n", "a text file"),
+    ],
+)
+def test_what_is_clearly_no_flow_is_told_in_one_problem(tmp_path, name, text, what):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode("latin-1"))
+    found = load(Project(tmp_path.resolve()), f"//{name}", shown=name)
+    hint = "name flows, which are YAML files with poeflow: 1, or their folder"
+    told = f"{name}:1:1: this is {what} and no flow; {hint}"
+    assert [str(problem) for problem in found.problems] == [told]
+
+
+def test_a_mapping_of_something_else_is_no_flow(loaded):
+    hint = "begin it with poeflow: 1, or see `poeflow init`"
+    told = f"1:1: this is no flow: it has no poeflow and no steps; {hint}"
+    assert lines(loaded("on: push\njobs: {}\n")) == [told]
