@@ -17,6 +17,7 @@ _TABLES: Final = (".csv", ".tsv", ".parquet")
 _STEPS: Final = re.compile(r"\bsteps\b")
 _INPUTS: Final = re.compile(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
+_PATTERN: Final = re.compile(r"(?!inputs\b|steps\b)[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*")
 _KEY: Final = "add key: with an expression that names each, for example item.id"
 
 
@@ -84,6 +85,9 @@ def _for_each(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         loop, path = loop.in_, (*path, "in")
     if isinstance(loop, str) and loop.strip().endswith(ROW_SUFFIXES) and "/" in loop:
         hint = f"write for_each: {{file: {loop.strip()}}}"
+        yield Problem(file.document.place(path), "this is read as an expression", hint)
+    if isinstance(loop, str) and _PATTERN.fullmatch(loop.strip()):
+        hint = f'write for_each: glob("{loop.strip()}")'
         yield Problem(file.document.place(path), "this is read as an expression", hint)
     if isinstance(loop, list) and not has_key:
         yield from _items(file, path, loop)

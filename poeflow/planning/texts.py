@@ -1,5 +1,6 @@
 """Checks every template of a flow: names, files, and what must be known before any step runs."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,10 @@ from poeflow.templates.scope import Checked, Reference, Scope
 from poeflow.templates.sites import Site, sites_of, text_of
 
 _ALWAYS: Final = frozenset({"flow"})
+_PROSE: Final = ("prompt", "system", "render", "content", "rubric")
+_PATH: Final = re.compile(r"[\w./-]+\.\w+")
+_TEMPLATE_PATH: Final = re.compile(r"\.(?:md|txt|j2|jinja2?|prompt|tmpl)$")
+_LONGEST_PATH: Final = 200
 _OF_ANSWER: Final = frozenset({"output"})
 
 
@@ -111,6 +116,7 @@ class _Texts:
                 *checked.problems,
                 *(_too_early(site, checked, self._derived(site)) if site.early else ()),
                 *self._spent(site, globs),
+                *self._path(site),
             ),
             is_late=any(_late(checked, self._derived(site))),
             is_open=checked.is_open,
@@ -136,6 +142,26 @@ class _Texts:
     def _blank(self, site: Site) -> Iterator[Problem]:
         what = "the rubric" if "rubric" in site.path else "the prompt"
         yield Problem(self._file.document.place(site.path), f"{what} is blank", "write what to ask")
+
+    def _path(self, site: Site) -> Iterator[Problem]:
+        """Warn of a text that is the path of a file: it is sent as it stands."""
+        key = site.path[-1]
+        if site.file is not None or key not in _PROSE or len(site.text) > _LONGEST_PATH:
+            return
+        written = site.text.strip()
+        if not _PATH.fullmatch(written):
+            return
+        if _TEMPLATE_PATH.search(written) or self._is_file(written):
+            place = self._file.document.place(site.path)
+            hint = f"write {key}: {{file: {written}}}"
+            yield Problem(place, f'"{written}" is sent as this text', hint, "warning")
+
+    def _is_file(self, written: str) -> bool:
+        try:
+            canonical = self._project.canonical(written, relative_to=self._file.path)
+        except FileProblem:
+            return False
+        return self._project.path_of(canonical).is_file()
 
     def _derived(self, site: Site) -> frozenset[str]:
         """Return the inputs and names that a site sees and that come from a step."""
