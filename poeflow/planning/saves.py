@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from poeflow.planning.checked import Checked
 from poeflow.files import FileProblem, Project
 from poeflow.output_paths import check_output_path, claim_of
+from poeflow.planning.checked import Checked
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import is_fan_out
