@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
@@ -25,6 +26,8 @@ _PYPROJECT: Final = "pyproject.toml"
 _PYPROJECT_MARK: Final = re.compile(rb"^[ \t]*\[\[?[ \t]*tool[ \t]*\.[ \t]*poeflow\b", re.MULTILINE)
 _NEVER_READ: Final = frozenset({".git", ".poeflow"})
 _SIBLINGS: Final = 1000
+LOCALE: Final = "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+"""What to do where the locale is one of ASCII, and names of files are not."""
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")
 
 
@@ -72,6 +75,7 @@ class Project(msgspec.Struct, frozen=True):
         if "\0" in path or not path.strip() or len(path) > MAX_PATH:
             reason = f"empty, holds a NUL byte or is longer than {MAX_PATH} characters"
             raise FileProblem(f"a path is {reason}", hint="name a file of the project")
+        check_name(path)
         is_from_root = path.startswith("//")
         is_foreign = path.startswith(("/", "~")) and not is_from_root
         if is_foreign or "\\" in path or _DRIVE.match(path):
@@ -221,6 +225,19 @@ class Project(msgspec.Struct, frozen=True):
             yield handle, status
 
 
+def check_name(path: str) -> None:
+    """Check that this machine can have files of that name. Raises `FileProblem`.
+
+    In an ASCII locale, as in bare containers, Python can name no other file.
+    """
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        shown = path.encode(errors="replace").decode()
+        message = f"{shown}: this locale has no such file names"
+        raise FileProblem(message, hint=LOCALE) from None
+
+
 def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Replace `path` by `data`: the old file or the new one, never a part, durable on return.
 
@@ -308,6 +325,10 @@ def _missing(canonical: str, path: Path) -> FileProblem:
     if not path.parent.is_dir():
         return FileProblem(f"{canonical} does not exist", hint="its folder does not exist either")
     siblings = [entry.name for entry in itertools.islice(path.parent.iterdir(), _SIBLINGS)]
+    composed = unicodedata.normalize("NFC", path.name)
+    if any(unicodedata.normalize("NFC", name) == composed for name in siblings):
+        message = f"{canonical} does not exist; a file's name differs from it in Unicode form only"
+        return FileProblem(message, hint="rename that file, or copy its name into the flow")
     near = get_close_matches(path.name, siblings, n=1)
     hint = f'did you mean "{near[0]}"?' if near else "check the path"
     return FileProblem(f"{canonical} does not exist", hint=hint)

@@ -4,11 +4,12 @@ import fnmatch
 import itertools
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from poeflow.files import FileProblem, Project
+from poeflow.files import LOCALE, FileProblem, Project
 
 MAX_MATCHES: Final = 10_000
 MAX_VISITED: Final = 200_000
@@ -172,5 +173,6 @@ def _nameable(canonical: str) -> str:
         canonical.encode()
     except UnicodeEncodeError:
         shown = canonical.encode(errors="backslashreplace").decode()
-        raise FileProblem(f"{shown}: the name is not UTF-8", hint="rename it") from None
+        hint = "rename it" if sys.getfilesystemencoding() == "utf-8" else f"{LOCALE}, or rename it"
+        raise FileProblem(f"{shown}: the name is not UTF-8", hint=hint) from None
     return canonical

@@ -1,6 +1,5 @@
 """Where poeflow may write: never over what steers other programs, never a name that breaks one."""
 
-import os
 import re
 import unicodedata
 from pathlib import PurePosixPath
@@ -21,7 +20,7 @@ def check_output_path(canonical: str) -> None:
             raise FileProblem(f"{canonical}: {part} is never written by poeflow", hint=hint)
         is_reserved = part.split(".")[0].rstrip().upper() in _WINDOWS_NAMES
         is_odd = part != part.strip() or part.endswith(".") or visible(part) != part
-        if is_reserved or is_odd or _UNSAFE.search(part) or len(os.fsencode(part)) > 255:
+        if is_reserved or is_odd or _UNSAFE.search(part) or _size(part) > _MOST_BYTES:
             hint = "use letters, digits, dots, hyphens"
             raise FileProblem(f'{canonical}: "{part}" is not a safe file name', hint=hint)
 
@@ -31,6 +30,12 @@ def claim_of(target: str) -> str:
     return unicodedata.normalize("NFC", target).casefold()
 
 
+def _size(name: str) -> int:
+    """Return how many bytes a name has on disk, whatever the locale of this machine is."""
+    return len(name.encode("utf-8", "surrogatepass"))
+
+
+_MOST_BYTES: Final = 255
 _PROTECTED: Final = frozenset(
     {".circleci", ".git", ".gitattributes", ".github", ".gitlab-ci.yml", ".gitmodules", ".poeflow"}
     | {".husky", ".pre-commit-config.yaml", ".travis.yml", "azure-pipelines.yml", "jenkinsfile"}

@@ -1,6 +1,7 @@
 """From what was typed (files, folders, globs) to the flows that are meant."""
 
 import glob
+import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -12,9 +13,11 @@ from poeflow.facts import as_written, instance_id, key_of, named, step_of
 from poeflow.files import Project
 from poeflow.private_files import Access
 from poeflow.spec.hints import did_you_mean, one_of
+from poeflow.spec.source import MAX_BYTES, decode, parse
 
 _SUFFIXES: Final = (".yaml", ".yml")
-_FIRST_BYTES: Final = 65_536
+_KEY: Final = re.compile(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)
+_FIRST_KEY: Final = re.compile(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _SHOWN: Final = 5
 NO_ACCESS: Final = Access()
 """Nothing that is private may be read."""
@@ -130,9 +133,17 @@ def _flows_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_flow(path: Path) -> bool:
+    """Tell whether a file has `poeflow` as a key of its own, however its YAML is written.
+
+    A file that is no YAML is a flow where a line begins with that key.
+    """
     with path.open("rb") as file:
-        start = file.read(_FIRST_BYTES).removeprefix(b"\xef\xbb\xbf")
-    return any(line.startswith(b"poeflow:") for line in start.splitlines())
+        data = file.read(MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
+    if not _KEY.search(data):
+        return False
+    text = decode(data, path.name)
+    root = parse(text, path.name).root if isinstance(text, str) else None
+    return "poeflow" in root.keys if root is not None else bool(_FIRST_KEY.search(data))
 
 
 def _siblings(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What is added to the last thing a user says: an instruction, or files."""
+"""What a user says at last: that it is something, and what is added: an instruction, files."""
 
 from collections.abc import Sequence
 
@@ -25,6 +25,17 @@ def add_parts(messages: list[Message], parts: Sequence[Part]) -> None:
     content = messages[index].content
     own = (TextPart(text=content),) if isinstance(content, str) else tuple(content or ())
     messages[index] = msgspec.structs.replace(messages[index], content=(*own, *parts))
+
+
+def refuse_blank(messages: Sequence[Message], *, has_files: bool) -> None:
+    """Refuse to ask with nothing: a user message that is blank, the last one if it has no files.
+
+    Raises `StepError`.
+    """
+    asked = [m.content for m in messages if m.role == "user" and isinstance(m.content, str)]
+    for index, content in enumerate(asked):
+        if not content.strip() and not (has_files and index == len(asked) - 1):
+            raise StepError("the prompt is blank", hint="check what its template gives")
 
 
 def _last_user(messages: list[Message]) -> int:

@@ -7,13 +7,14 @@ import msgspec
 from poeflow.attachments.find import AttachmentSource, Found, check_total, find
 from poeflow.engine.instances import Instance
 from poeflow.engine.texts import Texts, Values, as_text
-from poeflow.errors import PoeflowError
+from poeflow.errors import PoeflowError, StepError
 from poeflow.files import Project
 from poeflow.output_paths import check_output_path
 from poeflow.planning.checked import Checked
 from poeflow.problems import Problem
 from poeflow.spec.model import Attachment
 from poeflow.spec.resolve import Settings, fallback_settings, model_of, settings_of
+from poeflow.spec.rules import model_fault
 from poeflow.spec.tree import Path
 from poeflow.templates.render import TemplateError
 
@@ -120,7 +121,11 @@ class Preparer:
 
     def _rendered(self, settings: Settings, named: str, values: Values) -> Settings:
         rendered = self._texts.value(("models", named, "model"), settings.model, values)
-        return msgspec.structs.replace(settings, model=as_text(rendered, "model"))
+        model = as_text(rendered, "model")
+        fault = model_fault(model)
+        if fault:
+            raise StepError(fault, hint="check what the template of model: gives")
+        return msgspec.structs.replace(settings, model=model)
 
     def _attachment_lists(self, step: str) -> Iterator[tuple[Path, list[Written]]]:
         """Yield every list of attachments of a step: its own, and one for each attached part."""

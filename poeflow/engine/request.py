@@ -8,7 +8,7 @@ from poeflow.client.messages import ChatRequest, Message, Part
 from poeflow.digest import Json
 from poeflow.engine.attached import Files
 from poeflow.engine.examples import Examples
-from poeflow.engine.last_turn import add_parts, add_text
+from poeflow.engine.last_turn import add_parts, add_text, refuse_blank
 from poeflow.engine.params import check_params, tool_params
 from poeflow.engine.plan import Plan
 from poeflow.engine.prepare import Prepared
@@ -97,6 +97,7 @@ class Composer:
                 messages += self._example_turns((*path, "few_shot"), message, values)
             else:
                 messages.append(self._message(path, message, prepared, values, warnings))
+        refuse_blank(messages, has_files=bool(spec.attachments))
         self._ask_for_shape(step, messages)
         self._attach(prepared, messages, values, warnings)
         return tuple(messages)

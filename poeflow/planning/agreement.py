@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from poeflow.digest import Json
 from poeflow.problems import Problem
 from poeflow.spec.hints import nearest
 from poeflow.spec.load import FlowFile
@@ -10,10 +11,12 @@ from poeflow.spec.loops import chained_to, is_fan_out
 from poeflow.spec.model import Step
 from poeflow.spec.resolve import samples_of
 from poeflow.spec.tree import Path
+from poeflow.templates.data_files import named_file
 
 _FLAGS: Final = ("length", "empty", "no_finish")
 _MISTYPED: Final = 2
 """More letters apart, a word is a finish reason of some server's own."""
+_SCHEMA_HERE: Final = "a schema, also in a file, goes under output: {schema: {file: ...}}"
 _TOOL_KEYS: Final = ("tool_choice", "tools_mode", "parallel_tool_calls")
 
 
@@ -24,6 +27,7 @@ def disagreements(file: FlowFile) -> Iterator[Problem]:
         yield from _output(file, name, step)
         yield from _tools(file, name, step)
         yield from _expectations(file, name, step)
+    yield from _response_formats(file)
     yield from _stand_ins(file)
 
 
@@ -113,6 +117,42 @@ def _expectations(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
             place = file.document.key_place(("steps", name, "expect", index, "json_schema"))
             hint = "add output: {format: json}"
             yield Problem(place, f'step "{name}" gives plain text, which has no schema', hint)
+        if is_of_data and named_file(expectation.json_schema or {}) is not None:
+            place = file.document.place(("steps", name, "expect", index, "json_schema"))
+            message = "json_schema is the schema itself, and no file is read here"
+            yield Problem(place, message, "write it here, or use output: {schema: {file: ...}}")
+
+
+def _response_formats(file: FlowFile) -> Iterator[Problem]:
+    """Yield a problem for each response_format that the API cannot know: it is sent as it is."""
+    owners: list[Path] = [("defaults",)]
+    owners += [("models", name) for name in file.flow.models]
+    owners += [("steps", name) for name in file.flow.steps]
+    for owner in owners:
+        for key in ("params", "extra_body"):
+            path: Path = (*owner, key, "response_format")
+            node = file.document.node(path)
+            if node is None or not isinstance(node.data, dict):
+                continue
+            if not isinstance(node.data.get("type"), str):
+                hint = f"for example {{type: json_object}}; {_SCHEMA_HERE}"
+                yield Problem(file.document.place(path), "response_format has no type", hint)
+            elif node.data["type"] == "json_schema":
+                yield from _json_schema(file, path, node.data.get("json_schema"))
+
+
+def _json_schema(file: FlowFile, path: Path, written: Json) -> Iterator[Problem]:
+    place = file.document.place((*path, "json_schema"))
+    if not isinstance(written, dict):
+        message = "response_format of the type json_schema has no json_schema"
+        yield Problem(place, message, _SCHEMA_HERE)
+        return
+    if "name" not in written:
+        yield Problem(place, "json_schema has no name", _SCHEMA_HERE)
+    schema = written.get("schema")
+    if isinstance(schema, dict) and named_file(schema) is not None:
+        place = file.document.place((*path, "json_schema", "schema"))
+        yield Problem(place, "no file is read here: params are sent as they are", _SCHEMA_HERE)
 
 
 def _stand_ins(file: FlowFile) -> Iterator[Problem]:

@@ -1,8 +1,7 @@
 """What steps need of each other: edges and their order, read off the templates' findings."""
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from poeflow.graph import CycleError, ordered
@@ -17,7 +16,6 @@ Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that says so."""
 _CYCLES: Final = 20
 _SHOWN: Final = 8
-_INCLUDES_BY_VALUE: Final = re.compile(r"\{%[-+]?\s*(?:include|import|from)\s+(?!['\"])")
 
 
 def uses_of(file: FlowFile, found: Iterable[Finding]) -> dict[str, Uses]:
@@ -33,7 +31,7 @@ def _uses(file: FlowFile, found: list[Finding]) -> Uses:
     """Join what findings use. A text that includes a file by a value may use any input."""
     references = [reference for finding in found for reference in finding.references]
     inputs = {r.name for r in references if r.kind == "input"}
-    if any(_INCLUDES_BY_VALUE.search(finding.site.text) for finding in found):
+    if any(finding.is_open for finding in found):
         inputs = set(file.flow.inputs)
     return Uses(
         inputs=frozenset(inputs),
@@ -59,6 +57,20 @@ def chains(file: FlowFile, found: Iterable[Finding]) -> dict[str, str]:
         for name, source in sources.items()
         if source is not None and name not in wide and source not in file.flow.steps[name].needs
     }
+
+
+def lost_sources(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield a problem where a step has no `source`, as it needs more than that instance."""
+    found = tuple(found)
+    kept = chains(file, found)
+    for finding in found:
+        step = finding.site.step
+        source = None if step is None or step in kept else chained_to(file.flow, step)
+        for reference in finding.references if source is not None else ():
+            if (reference.kind, reference.name) == ("name", "source"):
+                message = f'there is no source, as step "{step}" needs all of {source}'
+                hint = f"write steps.{source}[key] in its place"
+                yield Problem(reference.place, message, hint)
 
 
 def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]]:

@@ -3,10 +3,13 @@
 Templates are compiled and never rendered; files named literally are looked at; nothing is sent.
 """
 
+import msgspec
+
 from poeflow.files import Project
 from poeflow.planning.checked import Checked, Way
-from poeflow.planning.edges import chains, needs_of, order_of, tested, uses_of
+from poeflow.planning.edges import chains, lost_sources, needs_of, order_of, tested, uses_of
 from poeflow.planning.problems import problems_of
+from poeflow.planning.saves import clashes
 from poeflow.planning.texts import findings
 from poeflow.planning.used_flows import used_flows
 from poeflow.planning.uses import unused
@@ -35,15 +38,16 @@ def check(
     order, cycles = order_of(needs)
     used = used_flows(project, environment, file, found, way=way, check=check)
     problems = [*problems_of(project, file, environment.reader, found), *used.problems, *cycles]
+    problems += lost_sources(file, found)
     if file.is_sound and not errors_only(tuple(problems)):
         problems += unused(file, found)
     position = {name: index for index, name in enumerate(needs)}
     edges = {name: tuple(sorted(need, key=position.__getitem__)) for name, need in needs.items()}
-    return Checked(
+    checked = Checked(
         file=file,
         edges=edges,
         order=order,
-        problems=enough(problems),
+        problems=(),
         varying=frozenset(f.site.path for f in found if f.varies),
         late=frozenset(f.site.path for f in found if f.is_late),
         tested=tested(file, found),
@@ -51,3 +55,6 @@ def check(
         uses=uses_of(file, found),
         children=used.children,
     )
+    if not way:
+        problems += [problem for _, problem in clashes(project, [checked])]
+    return msgspec.structs.replace(checked, problems=enough(problems))

@@ -42,7 +42,7 @@ def _beside(project: Project, file: FlowFile, reader: Reader, files: set[str]) -
         return
     files.add(path)
     try:
-        data = project.read_bytes(path, limit=MAX_BYTES + 1)
+        data = project.read_bytes(path, limit=MAX_BYTES)
     except FileProblem as error:
         yield Problem(Place(shown), error.message, error.hint)
         return

@@ -1,4 +1,4 @@
-"""What steps run over, as far as it is known without running: their names, items and keys."""
+"""What steps run over, as far as the flow itself tells: their names, items and keys."""
 
 import re
 from collections import Counter
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from poeflow.digest import Json
-from poeflow.files import FileProblem, Project
 from poeflow.problems import Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to, is_fan_out, key_text, names_of
@@ -18,6 +17,7 @@ _TABLES: Final = (".csv", ".tsv", ".parquet")
 _STEPS: Final = re.compile(r"\bsteps\b")
 _INPUTS: Final = re.compile(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
+_PATTERN: Final = re.compile(r"(?!inputs\b|steps\b)[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*")
 _KEY: Final = "add key: with an expression that names each, for example item.id"
 
 
@@ -41,14 +41,14 @@ def instance_names(flow: Flow, name: str, derived_inputs: frozenset[str]) -> Nam
     return Names(known, known & {"source"})
 
 
-def loops(project: Project, file: FlowFile) -> Iterator[Problem]:
+def loops(file: FlowFile) -> Iterator[Problem]:
     """Yield what is wrong with the items and keys of every step that runs over something."""
     for name, step in file.flow.steps.items():
         if not is_fan_out(step):
             continue
-        yield from _for_each(project, file, name, step)
+        yield from _for_each(file, name, step)
         if step.matrix is not None:
-            yield from _matrix(project, file, name, step.matrix)
+            yield from _matrix(file, name, step.matrix)
 
 
 def _loop_texts(step: Step) -> Iterator[str]:
@@ -74,19 +74,20 @@ def _comes_from_step(text: str, derived_inputs: frozenset[str]) -> bool:
     return bool(derived_inputs) and any(n is None or n in derived_inputs for n in used)
 
 
-def _for_each(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+def _for_each(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     loop = step.for_each
     path: Path = ("steps", name, "for_each")
     has_key = isinstance(loop, Loop) and loop.key is not None
     if isinstance(loop, Loop):
-        if loop.file is not None:
-            yield from _file(project, file, (*path, "file"), loop.file)
-            if not has_key and loop.file.endswith(_TABLES):
-                place = file.document.place((*path, "file"))
-                yield Problem(place, "the rows of a table need keys", _KEY)
+        if loop.file is not None and not has_key and loop.file.endswith(_TABLES):
+            place = file.document.place((*path, "file"))
+            yield Problem(place, "the rows of a table need keys", _KEY)
         loop, path = loop.in_, (*path, "in")
     if isinstance(loop, str) and loop.strip().endswith(ROW_SUFFIXES) and "/" in loop:
         hint = f"write for_each: {{file: {loop.strip()}}}"
+        yield Problem(file.document.place(path), "this is read as an expression", hint)
+    if isinstance(loop, str) and _PATTERN.fullmatch(loop.strip()):
+        hint = f'write for_each: glob("{loop.strip()}")'
         yield Problem(file.document.place(path), "this is read as an expression", hint)
     if isinstance(loop, list) and not has_key:
         yield from _items(file, path, loop)
@@ -106,13 +107,11 @@ def _items(file: FlowFile, path: Path, items: list[Json]) -> Iterator[Problem]:
             yield Problem(place, message, "remove one of them")
 
 
-def _matrix(project: Project, file: FlowFile, name: str, matrix: Matrix) -> Iterator[Problem]:
+def _matrix(file: FlowFile, name: str, matrix: Matrix) -> Iterator[Problem]:
     path: Path = ("steps", name, "matrix")
     for axis, values in matrix.axes.items():
         own: Path = (*path, "axes", axis)
-        if isinstance(values, TextFile):
-            yield from _file(project, file, (*own, "file"), values.file)
-        elif isinstance(values, list):
+        if isinstance(values, list):
             yield from _axis(file, own, values)
     for index, pairs in enumerate(matrix.exclude):
         yield from _unknown_axes(file, (*path, "exclude", index), pairs, matrix)
@@ -135,16 +134,3 @@ def _unknown_axes(
         if axis not in matrix.axes:
             place = file.document.key_place((*path, axis))
             yield Problem(place, f'there is no axis "{axis}"', f"axes: {', '.join(matrix.axes)}")
-
-
-def _file(project: Project, file: FlowFile, path: Path, written: str) -> Iterator[Problem]:
-    if _TEMPLATE.search(written):
-        return
-    place = file.document.place(path)
-    if not written.endswith(ROW_SUFFIXES):
-        yield Problem(place, f"{written} is no table", f"use one of {', '.join(ROW_SUFFIXES)}")
-        return
-    try:
-        project.size_of(project.canonical(written, relative_to=file.path))
-    except FileProblem as error:
-        yield Problem(place, error.message, error.hint)

@@ -10,6 +10,7 @@ from poeflow.planning.inputs import given
 from poeflow.planning.loops import loops
 from poeflow.planning.saves import Reads, saves
 from poeflow.planning.schemas import schemas
+from poeflow.planning.tables import Tables
 from poeflow.planning.texts import Finding
 from poeflow.planning.uses import step_uses
 from poeflow.problems import Problem
@@ -22,14 +23,17 @@ def problems_of(
 ) -> Iterator[Problem]:
     """Yield what is wrong with a flow by itself. `found` are the findings of its templates."""
     files, inputs = attached(project, file), given(project, file, reader)
+    tables = Tables(project, file)
+    tabled = tuple(tables.problems())
     reads = Reads(
-        files=files.files | inputs.files | {path for f in found for path in f.files},
+        files=files.files | inputs.files | tables.files | {path for f in found for path in f.files},
         globs=files.globs | {pattern for f in found for pattern in f.globs},
     )
     for finding in found:
         yield from finding.problems
         yield from step_uses(file, finding.references)
-    yield from loops(project, file)
+    yield from loops(file)
+    yield from tabled
     yield from disagreements(file)
     yield from schemas(project, file)
     yield from bot_problems(project, file)

@@ -1,8 +1,9 @@
-"""Where a flow writes: allowed paths, each claimed once, and none that the flow also reads."""
+"""Where flows write: allowed paths, each claimed once, and none that the flow also reads."""
 
+import contextlib
 import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -10,6 +11,7 @@ import msgspec
 
 from poeflow.files import FileProblem, Project
 from poeflow.output_paths import check_output_path, claim_of
+from poeflow.planning.checked import Checked
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import is_fan_out
@@ -17,6 +19,7 @@ from poeflow.spec.model import Step
 
 _EXPRESSION: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _OWN_PATH: Final = "give each step a path of its own"
+_BY_INPUT: Final = "give each step a path of its own; one of a used flow may hold an input"
 
 
 class Reads(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,67 @@ def saves(project: Project, file: FlowFile, reads: Reads) -> Iterator[Problem]:
             message = f"every instance of step {claim.step} would write {claim.save}"
             yield Problem(claim.place, message, hint)
     yield from _shared(claims)
+
+
+def clashes(project: Project, flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
+    """Yield a problem for each file that different flows write, with the index of the later flow.
+
+    `flows` run one after the other, or are one flow with those it uses. Only paths without
+    templates are known here.
+    """
+    owners: dict[str, _Owned] = {}
+    locks: dict[str, str] = {}
+    for index, checked in enumerate(flows):
+        shown = checked.file.document.path
+        lock = locks.setdefault(claim_of(checked.file.path.rpartition(".")[0]), shown)
+        if lock != shown:
+            message = f"{shown} and {lock} have one lock file, as only their endings differ"
+            yield index, Problem(Place(shown), message, "rename one of them")
+        for owned in _owned(project, checked, flow=index):
+            if owned.is_repeated:
+                message = f"step {owned.label} runs more than once, and writes {owned.claim.save}"
+                yield index, Problem(owned.claim.place, message, _BY_INPUT)
+            other = owners.setdefault(claim_of(owned.claim.target), owned)
+            if (other.flow, other.way) != (owned.flow, owned.way):
+                where = f" of {other.claim.place.path}" if other.flow != owned.flow else ""
+                message = f"{owned.claim.save} is written by step {other.label}{where} too"
+                yield index, Problem(owned.claim.place, message, _BY_INPUT)
+
+
+class _Owned(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim, and whose it is: the flow that is run, and the steps that lead to the claim.
+
+    `is_repeated` tells that one of them uses its flow for each of several items.
+    """
+
+    claim: _Claim
+    flow: int
+    way: tuple[str, ...]
+    is_repeated: bool
+
+    @property
+    def label(self) -> str:
+        return "/".join((*self.way, self.claim.step))
+
+
+def _owned(
+    project: Project,
+    checked: Checked,
+    *,
+    flow: int,
+    way: tuple[str, ...] = (),
+    is_repeated: bool = False,
+) -> Iterator[_Owned]:
+    """Yield the claims of a flow and of those it uses, as far as their paths are literal."""
+    for name, step in checked.file.flow.steps.items():
+        with contextlib.suppress(FileProblem):  # told where the flow itself is checked
+            for claim in _claims(project, checked.file, name, step):
+                if claim.is_literal:
+                    yield _Owned(claim=claim, flow=flow, way=way, is_repeated=is_repeated)
+        child = checked.children.get(name)
+        if child is not None:
+            repeats = is_repeated or is_fan_out(step)
+            yield from _owned(project, child, flow=flow, way=(*way, name), is_repeated=repeats)
 
 
 def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[_Claim]:

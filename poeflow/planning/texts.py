@@ -1,5 +1,6 @@
 """Checks every template of a flow: names, files, and what must be known before any step runs."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,10 @@ from poeflow.templates.scope import Checked, Reference, Scope
 from poeflow.templates.sites import Site, sites_of, text_of
 
 _ALWAYS: Final = frozenset({"flow"})
+_PROSE: Final = ("prompt", "system", "render", "content", "rubric")
+_PATH: Final = re.compile(r"[\w./-]+\.\w+")
+_TEMPLATE_PATH: Final = re.compile(r"\.(?:md|txt|j2|jinja2?|prompt|tmpl)$")
+_LONGEST_PATH: Final = 200
 _OF_ANSWER: Final = frozenset({"output"})
 
 
@@ -27,7 +32,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     `files` are canonical: its own, where it has one, and those it names literally; `globs` are
     canonical patterns. `varies` tells that it uses a name that differs from instance to instance,
-    `is_late` that it uses a step or something that comes from one.
+    `is_late` that it uses a step or something that comes from one, `is_open` that it includes a
+    file which only a run can name, and which may use any input.
     """
 
     site: Site
@@ -36,6 +42,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     globs: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     is_late: bool = False
+    is_open: bool = False
 
     @property
     def varies(self) -> bool:
@@ -95,8 +102,9 @@ class _Texts:
             place = self._file.document.place(site.path)
             return Finding(site=site, problems=(Problem(place, error.message, error.hint),))
         own = (origin.path,) if site.file is not None else ()
-        if site.raw:
-            return Finding(site=site, files=own)
+        if site.raw or self._is_blank(site, text):
+            blank = self._blank(site) if self._is_blank(site, text) else ()
+            return Finding(site=site, files=own, problems=tuple(blank))
         checked = self._checked(site, text, origin)
         globs = tuple(self._canonical(checked.globs, text, origin))
         return Finding(
@@ -108,9 +116,52 @@ class _Texts:
                 *checked.problems,
                 *(_too_early(site, checked, self._derived(site)) if site.early else ()),
                 *self._spent(site, globs),
+                *self._path(site),
             ),
             is_late=any(_late(checked, self._derived(site))),
+            is_open=checked.is_open,
         )
+
+    def _is_blank(self, site: Site, text: str) -> bool:
+        """Tell whether a text that a model is asked with says nothing, and nothing goes with it."""
+        if text.strip() or site.step is None:
+            return False
+        step = self._file.flow.steps[site.step]
+        match site.path[2:]:
+            case ("prompt", *_):
+                return not step.attachments
+            case ("messages", int(index), "content", *rest) if rest in ([], ["file"]):
+                messages = step.messages or []
+                is_last = not any(other.role == "user" for other in messages[index + 1 :])
+                is_user = messages[index].role == "user"
+                return is_user and not (is_last and step.attachments)
+            case ("expect", _, "judge", "rubric", *_):
+                return True
+        return False
+
+    def _blank(self, site: Site) -> Iterator[Problem]:
+        what = "the rubric" if "rubric" in site.path else "the prompt"
+        yield Problem(self._file.document.place(site.path), f"{what} is blank", "write what to ask")
+
+    def _path(self, site: Site) -> Iterator[Problem]:
+        """Warn of a text that is the path of a file: it is sent as it stands."""
+        key = site.path[-1]
+        if site.file is not None or key not in _PROSE or len(site.text) > _LONGEST_PATH:
+            return
+        written = site.text.strip()
+        if not _PATH.fullmatch(written):
+            return
+        if _TEMPLATE_PATH.search(written) or self._is_file(written):
+            place = self._file.document.place(site.path)
+            hint = f"write {key}: {{file: {written}}}"
+            yield Problem(place, f'"{written}" is sent as this text', hint, "warning")
+
+    def _is_file(self, written: str) -> bool:
+        try:
+            canonical = self._project.canonical(written, relative_to=self._file.path)
+        except FileProblem:
+            return False
+        return self._project.path_of(canonical).is_file()
 
     def _derived(self, site: Site) -> frozenset[str]:
         """Return the inputs and names that a site sees and that come from a step."""
@@ -120,6 +171,7 @@ class _Texts:
         if site.step is None or site.stage in ("shared", "step"):
             return Names(_ALWAYS, frozenset())
         known, derived = self._names[site.step]
+        known -= _absent(site)
         if site.stage == "answer":
             return Names(known | _ALWAYS | _OF_ANSWER, derived | _OF_ANSWER)
         return Names(known | _ALWAYS, derived)
@@ -129,7 +181,12 @@ class _Texts:
         known = self._known.get((origin.path, names)) if site.file is not None else None
         if known is not None:
             return known
-        scope = msgspec.structs.replace(self._scope, extra=names.known, derived=names.derived)
+        scope = msgspec.structs.replace(
+            self._scope,
+            extra=names.known,
+            derived=names.derived,
+            stands="flow" if site.file is None else "file",
+        )
         if site.use == "expression":
             checked = check_expression(self._environment, text, origin, scope)
         else:
@@ -156,6 +213,20 @@ class _Texts:
             self.is_spent = True
             message = f"the templates of this flow have over {MAX_PATTERNS} patterns"
             yield Problem(place, message, "use fewer, wider ones")
+
+
+def _absent(site: Site) -> frozenset[str]:
+    """Return the names of a step that are not there yet, or no more, where a site is rendered."""
+    match site.path[2:]:
+        case ("for_each" | "matrix", *_):
+            return frozenset({"sample", "key", "source"})
+        case ("if" | "model" | "with", *_) | ("output", "save"):
+            return frozenset({"sample"})
+        case ("attachments", *_, last) | ("messages", _, "content", _, "attach", *_, last):
+            return frozenset({"sample"} if last != "from" else ())
+        case ("messages", _, "content", _, "attach"):
+            return frozenset({"sample"})
+    return frozenset()
 
 
 def _too_early(site: Site, checked: Checked, derived: frozenset[str]) -> Iterator[Problem]:

@@ -57,8 +57,10 @@ def _lacking(name: str, step: Step, attribute: str) -> tuple[str, str]:
 
 def unused(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:
     """Yield a warning for each input and alias that nothing in a sound flow uses."""
-    used = {r.name for f in findings for r in f.references if r.kind == "input"}
-    for name in file.flow.inputs:
+    found = tuple(findings)
+    used = {r.name for f in found for r in f.references if r.kind == "input"}
+    is_open = any(finding.is_open for finding in found)
+    for name in file.flow.inputs if not is_open else ():
         if name not in used:
             place = file.document.key_place(("inputs", name))
             hint = f"write {{{{ inputs.{name} }}}} where you want it, or remove it"

@@ -18,6 +18,7 @@ _HABITS: Final = {
     "env": "flows read no environment; declare an input and pass --input",
     "depends_on": 'did you mean "needs"?',
     "foreach": 'did you mean "for_each"?',
+    "glob": 'glob is a function: write for_each: glob("docs/*.md")',
     "run": "a step asks a model or renders a text; write prompt: or render:",
     "text": 'did you mean "prompt"?',
 }
@@ -35,6 +36,8 @@ def where_it_goes(key: str, known: Iterable[str]) -> str:
     for owner, fields in _OWNERS:
         if owner in names and key in fields:
             return f"{key} goes under {owner}:"
+    if key == "glob" and "url" in names:
+        return "a path may be a pattern: write path: docs/*.md"
     is_params = names == frozenset(Params.__struct_encode_fields__)
     if is_params and key in Step.__struct_encode_fields__:
         return f"{key} is a key of the step itself"

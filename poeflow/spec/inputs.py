@@ -23,6 +23,10 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
+_EXAMPLES: Final = {"array": '["x", "y"]', "object": '{"name": "x"}'}
+"""How values that are no plain text are written on the command line."""
+
+
 class InputFault(msgspec.Struct, frozen=True):
     """What is wrong with the input `name`."""
 
@@ -54,7 +58,10 @@ def gather(
             continue
         message = misfit(spec, value)
         if message:
-            faults.append(InputFault(name, f'the input "{name}" {message}', spec.description))
+            hint = spec.description
+            if name in texts and spec.type in _EXAMPLES:
+                hint = f"for example --input {name}='{_EXAMPLES[spec.type]}'"
+            faults.append(InputFault(name, f'the input "{name}" {message}', hint))
         result[name] = value
     return result, tuple(faults)
 

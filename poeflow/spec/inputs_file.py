@@ -27,7 +27,7 @@ def read(project: Project, path: str, *, shown: str) -> dict[str, Json] | None:
     if not project.has(path):
         return None
     try:
-        data = project.read_bytes(path, limit=MAX_BYTES + 1)
+        data = project.read_bytes(path, limit=MAX_BYTES)
     except FileProblem as error:
         raise InvalidFlowError((Problem(Place(shown), error.message, error.hint),)) from None
     return values_of(data, shown=shown)

@@ -1,5 +1,7 @@
 """A path becomes a `FlowFile`, or the problems that keep it from being one."""
 
+from typing import Final
+
 import msgspec
 
 from poeflow.files import FileProblem, Project
@@ -12,6 +14,17 @@ from poeflow.spec.rules import problems_of
 from poeflow.spec.shared import Shared, merged, read_shared
 from poeflow.spec.source import MAX_BYTES, decode, parse
 from poeflow.spec.tree import Document
+
+_OF_FLOWS: Final = frozenset({"poeflow", "steps"})
+_OF_SCHEMAS: Final = frozenset({"$schema", "$defs", "$id"})
+_FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
+_OTHERS: Final = (
+    (".inputs.yaml", "a file of inputs"),
+    (".lock.json", "the lock of a flow"),
+    (".schema.json", "a JSON Schema"),
+)
+"""Endings of files that stand beside flows, and what those are."""
+_NAME_FLOWS: Final = "name flows, which are YAML files with poeflow: 1, or their folder"
 
 
 class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,13 +73,17 @@ def load(project: Project, path: str, *, shown: str, tells_shared: bool = True) 
 
 def _loaded(project: Project, path: str, shared: Shared, *, shown: str) -> Loaded:
     try:
-        data = project.read_bytes(path, limit=MAX_BYTES + 1)
+        data = project.read_bytes(path, limit=MAX_BYTES)
     except FileProblem as error:
         return _unreadable(shown, Problem(Place(shown), error.message, error.hint))
     text = decode(data, shown)
     if isinstance(text, Problem):
-        return _unreadable(shown, text)
+        stranger = _stranger(Document(path=shown, text="", root=None), path)
+        return _unreadable(shown, stranger or text)
     document = parse(text, shown)
+    stranger = _stranger(document, path)
+    if stranger is not None:
+        return _unreadable(shown, stranger)
     if document.root is None and not document.problems:
         empty = Problem(Place(shown), "the file is empty", "start with `poeflow init`")
         return _unreadable(shown, empty)
@@ -82,6 +99,25 @@ def _loaded(project: Project, path: str, shared: Shared, *, shown: str) -> Loade
     if errors_only(document.problems):
         return Loaded(document=document, file=None, problems=problems, draft=file)
     return Loaded(document=document, file=file, problems=problems)
+
+
+def _stranger(document: Document, name: str) -> Problem | None:
+    """Return what a file is that is clearly no flow: told in one problem, not in many."""
+    keys = document.root.keys.keys() if document.root is not None else frozenset()
+    if keys & _OF_FLOWS:
+        return None
+    what = next((what for ending, what in _OTHERS if name.endswith(ending)), "")
+    if keys & _OF_SCHEMAS:
+        what = "a JSON Schema"
+    if not what and not name.endswith(_FLOW_ENDINGS):
+        what = f"a {PurePosixPath(name).suffix or 'text'} file"
+    if what:
+        return Problem(Place(document.path), f"this is {what} and no flow", _NAME_FLOWS)
+    if keys:
+        message = "this is no flow: it has no poeflow and no steps"
+        hint = "begin it with poeflow: 1, or see `poeflow init`"
+        return Problem(document.place(()), message, hint)
+    return None
 
 
 def _with_draft(

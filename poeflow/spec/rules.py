@@ -15,7 +15,15 @@ from poeflow.spec.model import Defaults, Flow, Step, Timeout
 from poeflow.spec.resolve import model_of, settings_of
 from poeflow.spec.tree import Document, Node, Path
 
+MAX_NAME: Final = 100
+"""How long the name of a step, an input, an alias or an output may be."""
+MAX_MODEL: Final = 200
 _PROSE_KEYS: Final = ("prompt", "system", "render", "content", "text", "if", "that", "contains")
+_CREDENTIAL: Final = re.compile(
+    r"(?:[a-z]{1,20}[-_])?(?:api|access|secret|auth|bearer)[-_]?(?:key|token)"
+    r"|(?:[a-z]{1,20}[-_])?(?:authorization|password|secret|cookie)|bearer",
+    re.IGNORECASE,
+)
 _TAIL: Final = re.compile(r" #[^\n]*")
 
 
@@ -24,13 +32,76 @@ def problems_of(flow: Flow, document: Document) -> tuple[Problem, ...]:
     return enough(_all(flow, document))
 
 
+def model_fault(name: str) -> str:
+    """Return why `name` is the name of no model, empty where it may be one."""
+    if not name.strip():
+        return "the name of the model is blank"
+    if name != name.strip() or not name.isprintable():
+        return "the name of a model is one line, with no space around it"
+    if len(name) > MAX_MODEL:
+        return f"the name of the model has {len(name):,} characters; at most {MAX_MODEL} are taken"
+    return ""
+
+
 def _all(flow: Flow, document: Document) -> Iterator[Problem]:
+    yield from _names(document)
+    yield from _model_names(flow, document)
+    yield from _credentials(flow, document)
     yield from _inputs(flow, document)
     yield from _models(flow, document)
     yield from _timeouts(flow, document)
     for name, step in flow.steps.items():
         yield from _step(flow, document, name, step)
     yield from _lost_tails(document)
+
+
+def _names(document: Document) -> Iterator[Problem]:
+    """Yield a problem for each name of a flow's own that is too long to show."""
+    for key in ("steps", "inputs", "models", "outputs"):
+        node = document.node((key,))
+        for name in node.keys if node is not None else ():
+            if len(name) > MAX_NAME:
+                message = f"the name has {len(name):,} characters; at most {MAX_NAME} are taken"
+                yield Problem(document.key_place((key, name)), message, "shorten it")
+
+
+def _model_names(flow: Flow, document: Document) -> Iterator[Problem]:
+    named: list[tuple[Path, str | None]] = [(("defaults", "model"), flow.defaults.model)]
+    for alias, model in flow.models.items():
+        named.append((("models", alias, "model"), model.model))
+        named += [(("models", alias, "fallback", i), m) for i, m in enumerate(model.fallback)]
+    for name, step in flow.steps.items():
+        path: Path = ("steps", name)
+        named.append(((*path, "model"), step.model))
+        named += [((*path, "fallback", i), model) for i, model in enumerate(step.fallback or ())]
+        for index, expectation in enumerate(step.expect):
+            judge = expectation.judge
+            own: Path = (*path, "expect", index, "judge", "model")
+            named.append((own, judge.model if judge is not None else None))
+    for path, written in named:
+        if written is not None and "{{" not in written and model_fault(written):
+            hint = "write the name as the provider lists it: poeflow models"
+            yield Problem(document.place(path), model_fault(written), hint)
+
+
+def _credentials(flow: Flow, document: Document) -> Iterator[Problem]:
+    """Yield a problem for each key or password in what is sent to a bot to read."""
+    owners: list[Path] = [("defaults",)]
+    owners += [("models", name) for name in flow.models]
+    owners += [("steps", name) for name in flow.steps]
+    for owner in owners:
+        for below in (("extra_body",), ("params", "metadata")):
+            node = document.node((*owner, *below))
+            stack = [node] if node is not None else []
+            while stack:
+                found = stack.pop()
+                stack += [*found.values.values(), *found.items]
+                for name, key in found.keys.items():
+                    if _CREDENTIAL.fullmatch(name):
+                        place = Place(document.path, key.line, key.column)
+                        message = f'"{name}" would be sent to the bot in the request'
+                        hint = "the key is read from the environment and goes into its header"
+                        yield Problem(place, message, hint)
 
 
 def _models(flow: Flow, document: Document) -> Iterator[Problem]:

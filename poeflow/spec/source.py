@@ -23,6 +23,7 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_ALIASES: Final = 100
 _SHOWN: Final = 40
+_LIBYAML_TOO_DEEP: Final = "exceeded maximum nesting depth"
 MAX_ALIASED_NODES: Final = 10_000
 _FORBIDDEN: Final = re.compile("[\x00\x85\u2028\u2029\ud800-\udfff]")
 _FORBIDDEN_NAMES: Final = {
@@ -54,6 +55,8 @@ def parse(text: str, path: str) -> Document:
         problems = (*builder.problems, stop.problem)
         return Document(path=path, text=text, root=None, problems=problems)
     except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
+        if getattr(error, "problem", None) == _LIBYAML_TOO_DEEP:
+            return _too_deep(error, text, path)
         problems = (*builder.problems, syntax_problem(error, text, path))
         return Document(path=path, text=text, root=None, problems=problems)
     return Document(path=path, text=text, root=root, problems=tuple(builder.problems))
@@ -262,6 +265,15 @@ class _Builder:
             column = len(self.text) - self.text.rfind("\n")
             return Place(self.path, self._last_line + 1, column)
         return Place(self.path, mark.line + 1, mark.column + 1)
+
+
+def _too_deep(error: Any, text: str, path: str) -> Document:
+    """Find our own limit in what stands before libyaml's: it reads ahead, and may meet its first.
+
+    libyaml 0.2.6, in PyYAML since 6.0.4, allows 1,000 levels; older ones have no limit.
+    """
+    before = parse(text[: error.problem_mark.index], path)
+    return msgspec.structs.replace(before, text=text)
 
 
 def _end(event: Any) -> int:

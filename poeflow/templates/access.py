@@ -12,7 +12,7 @@ from jinja2.utils import Namespace
 from poeflow.templates.budget import MAX_ITEMS, Budget, OverBudgetError, bounded
 from poeflow.templates.instances import Instances
 
-_STRING_METHODS: Final = frozenset(
+STRING_METHODS: Final = frozenset(
     {
         *("capitalize", "count", "endswith", "find", "isalpha", "isdigit", "join", "lower"),
         *("lstrip", "removeprefix", "removesuffix", "replace", "rsplit", "rstrip", "split"),
@@ -42,7 +42,7 @@ def attribute(value: Any, name: str) -> Any:
             return item(value, name)
         case Undefined():
             return value.attribute  # raises its error
-        case str() if name in _STRING_METHODS:
+        case str() if name in STRING_METHODS:
             found = getattr(value, name)
         case list() if name in _LIST_METHODS:
             found = getattr(value, name)

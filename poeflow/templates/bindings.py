@@ -1,6 +1,7 @@
 """The names a template binds itself, and which of them come from a step."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from jinja2 import nodes
@@ -19,6 +20,7 @@ class Bindings:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._stack: list[dict[str, bool]] = [{}]
+        self._guards: list[frozenset[str]] = []
 
     @property
     def exported(self) -> frozenset[str]:
@@ -43,10 +45,17 @@ class Bindings:
         self.bind(target, is_derived=is_namespace or self.comes_from_step(value))
 
     def knows(self, name: str) -> bool:
-        return any(name in names for names in self._stack)
+        return any(name in names for names in (*self._stack, *self._guards))
+
+    @contextlib.contextmanager
+    def guarding(self, names: Iterable[str]) -> Iterator[None]:
+        """Know `names` while the block lasts: a test makes sure that they are there."""
+        self._guards.append(frozenset(names))
+        yield
+        self._guards.pop()
 
     def names(self) -> set[str]:
-        return set().union(*self._stack)
+        return set().union(*self._stack, *self._guards)
 
     def comes_from_step(self, node: nodes.Node) -> bool:
         """Whether a value may come from a step, directly or through a name."""
@@ -80,6 +89,7 @@ class Bindings:
             derived=(self._scope.derived - names) | derived,
             derived_inputs=self._scope.derived_inputs,
             is_isolated=self._scope.is_isolated,
+            stands="included",
         )
 
     def _is_derived(self, name: str) -> bool:
@@ -87,6 +97,26 @@ class Bindings:
             if name in names:
                 return names[name]
         return name == "steps" or name in self._scope.derived
+
+
+def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names a condition makes sure of: where it holds, and where it does not."""
+    none: frozenset[str] = frozenset()
+    match test:
+        case nodes.Test(node=nodes.Name(name=name), name="defined"):
+            return frozenset({name}), none
+        case nodes.Test(node=nodes.Name(name=name), name="undefined"):
+            return none, frozenset({name})
+        case nodes.Not(node=inner):
+            held, failed = guards(inner)
+            return failed, held
+        case nodes.And() | nodes.Or():
+            (one, one_not), (other, other_not) = guards(test.left), guards(test.right)
+            if isinstance(test, nodes.And):
+                return one | other, one_not & other_not
+            return one & other, one_not | other_not
+        case _:
+            return none, none
 
 
 def names_in(target: nodes.Node | str) -> set[str]:

@@ -11,6 +11,7 @@ from jinja2.runtime import Context, Undefined
 
 from poeflow.templates import rewrite
 from poeflow.templates.budget import Budget, bounded
+from poeflow.templates.includes import joined
 from poeflow.templates.texts import text_of
 
 
@@ -43,6 +44,7 @@ def inner_filters(budget: Callable[[], Budget]) -> dict[str, Any]:
     return {
         rewrite.COUNTED: counted,
         rewrite.CONCAT: concat,
+        rewrite.INCLUDED: joined,
         rewrite.KEPT: kept,
         rewrite.SEGMENT: segment,
         rewrite.STEPPED: stepped,

@@ -3,6 +3,7 @@
 `check` compiles in it and renders nothing. One environment serves one run and one thread.
 """
 
+import re
 import sys
 from typing import Any, Final, Literal, NoReturn
 
@@ -15,6 +16,7 @@ from poeflow.templates import access, rewrite
 from poeflow.templates.budget import Budget
 from poeflow.templates.counting import finalizer
 from poeflow.templates.filters import counted_filters, counted_tests
+from poeflow.templates.includes import End, line_ends
 from poeflow.templates.lexer import OffsetLexer
 from poeflow.templates.loader import Loader, file_functions
 from poeflow.templates.operators import check_operands
@@ -24,6 +26,7 @@ from poeflow.templates.reader import Reader
 Mode = Literal["text", "path", "value"]
 VALUE: Final = "the_value_of_this_expression"
 """The variable in which a template compiled for its value leaves it."""
+_LAST_LINE_END: Final = re.compile(r"(?:\r\n|\r|\n)\Z")
 _COMPILING: Final = 5
 """The work of compiling one character of an included file."""
 GLOBALS: Final = frozenset({"range", "dict", "namespace", "read", "glob"})
@@ -40,6 +43,7 @@ class Environment(ImmutableSandboxedEnvironment):
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            keep_trailing_newline=True,
             autoescape=False,
             optimized=False,
             finalize=finalizer(lambda: self.budget),
@@ -70,8 +74,8 @@ class Environment(ImmutableSandboxedEnvironment):
         return known or self.compiled(text, self.parsed(text, origin), origin, mode)
 
     def parsed(self, text: str, origin: Origin) -> nodes.Template:
-        """Parse `text` as written. Raises `jinja2.TemplateSyntaxError`."""
-        return Parser(self, text, origin.path).parse()
+        """Parse `text` as written, less its last line end. Raises `jinja2.TemplateSyntaxError`."""
+        return Parser(self, without_last_line_end(text), origin.path).parse()
 
     def is_expression(self, text: str, origin: Origin) -> bool:
         """Whether `text` is exactly one `{{ expression }}`. Raises as `template`."""
@@ -89,15 +93,22 @@ class Environment(ImmutableSandboxedEnvironment):
                 raise TemplateSyntaxError("this is not one expression", 1, origin.path)
             target = nodes.Name(VALUE, "store", lineno=expression.lineno)
             parsed.body = [nodes.Assign(target, expression, lineno=expression.lineno)]
-        rewritten = rewrite.rewrite(parsed, is_path=mode == "path")
+        ends = self._ends(without_last_line_end(text), origin.path)
+        rewritten = rewrite.rewrite(parsed, ends=ends, is_path=mode == "path")
         code = self.compile(rewritten, name=origin.path)
         template = Template.from_code(self, code, self.globals)
         self._compiled[mode, origin.path, text] = template
         return template
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        """Parse an included file, last line end and all: its includer has a line to go on with."""
         self.budget.work(len(source) * _COMPILING)
-        return rewrite.rewrite(Parser(self, source, name, filename).parse())
+        parsed = Parser(self, source, name, filename).parse()
+        return rewrite.rewrite(parsed, ends=self._ends(source, name))
+
+    def _ends(self, text: str, name: str | None) -> dict[int, End]:
+        """Return what follows each include of a text that can be parsed."""
+        return line_ends(self.lexer.tokeniter(text, name)) if "include" in text else {}
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
         """Raise as is: Jinja would rewrite the trace by line numbers, which are offsets here."""
@@ -131,6 +142,11 @@ class Environment(ImmutableSandboxedEnvironment):
         self.budget.work(1)
         check_operands(operator, left, right, self.budget)
         return self.budget.kept(super().call_binop(context, operator, left, right))
+
+
+def without_last_line_end(text: str) -> str:
+    """Return a text as prompts are sent: a file ends with a line end, a prompt does not."""
+    return text[: -len(found[0])] if (found := _LAST_LINE_END.search(text)) else text
 
 
 def only_expression(parsed: nodes.Template) -> nodes.Expr | None:

@@ -18,21 +18,43 @@ _CHARACTERS: Final = {
     "?": ("? is no operator here", 'write "a if condition else b"'),
     "$": ("$ has no meaning here", "write names without it"),
 }
-_RAW: Final = "to show braces as they are, write {% raw %} ... {% endraw %}"
+RAW: Final = "to show braces as they are, write {% raw %} ... {% endraw %}"
+_CLOSE: Final = "close it with }}"
+_OPERATORS: Final = {
+    "contains": "write 'x' in text",
+    "includes": "write 'x' in text",
+    "startswith": "write text.startswith('x')",
+    "starts_with": "write text.startswith('x')",
+    "endswith": "write text.endswith('x')",
+    "ends_with": "write text.endswith('x')",
+    "matches": "use expect: {matches: ...}, or 'x' in text",
+    "AND": 'write "and"',
+    "OR": 'write "or"',
+    "eq": 'write "=="',
+    "equals": 'write "=="',
+    "ne": 'write "!="',
+}
+"""Operators of other languages, and what to write here."""
+_KINDS: Final = {"string": "a text", "integer": "a number", "float": "a number"}
 _MISSING: Final = (
     "Expected an expression, got 'end of print statement'",
     "unexpected 'end of print statement'",
 )
+_OPENED: Final = re.compile(r"\{\{[-+]?\s*$")
+_NEAR: Final = 20
+_INNERMOST: Final = re.compile(r"innermost block that needs to be closed is '(\w+)'")
+_STRAY: Final = re.compile(r"^expected token 'end of print statement', got '(\w+)'$")
 _HINTS: Final = {
-    "got ':'": _RAW,
-    "expected token 'end of print statement'": "close it with }}",
-    "expected 'end of print statement'": "close it with }}",
+    "got ':'": RAW,
+    "expected token ':', got '}'": RAW,
+    "expected token 'end of print statement'": _CLOSE,
+    "expected 'end of print statement'": _CLOSE,
     "expected token 'end of statement block'": "close it with %}",
-    "unexpected '}'": "close it with }}",
-    "unexpected char": _RAW,
-    "Missing end of comment": _RAW,
+    "unexpected '}'": _CLOSE,
+    "unexpected char": RAW,
+    "Missing end of comment": RAW,
     "Missing end of raw": "add {% endraw %}",
-    "Tag name expected": _RAW,
+    "Tag name expected": RAW,
 }
 
 
@@ -57,10 +79,19 @@ def habits(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
         return
 
 
-def syntax_problem(error: TemplateSyntaxError, text: str, origin: Origin) -> Problem:
-    """Turn Jinja's syntax error, whose line number is an offset, into a problem."""
+def syntax_problem(
+    error: TemplateSyntaxError, text: str, origin: Origin, *, is_bare: bool = False
+) -> Problem:
+    """Turn Jinja's syntax error, whose line number is an offset, into a problem.
+
+    `is_bare` tells that the text is an expression whose braces its writer does not see.
+    """
     offset = min(max(error.lineno - 1, 0), len(text))
     message, hint = _words(error.message or "the template cannot be read", text, offset)
+    if is_bare and hint == _CLOSE:
+        hint = "write an operator before it"
+    elif is_bare and hint == RAW:
+        hint = "write the value that is meant"
     return Problem(origin.locate(offset), message[:1].lower() + message[1:], hint)
 
 
@@ -73,14 +104,20 @@ def no_else(text: str) -> str:
 def _words(message: str, text: str, offset: int) -> tuple[str, str]:
     message = message.rstrip(".")
     character = text[offset : offset + 1]
+    if message.startswith("unexpected") and _is_foreign(text, offset):
+        return message, RAW
     if message.startswith("unexpected char") and character in _CHARACTERS:
         return _CHARACTERS[character]
     if "||" in text[max(offset - 1, 0) : offset + 2]:
         return "|| is no operator here", 'write "or"'
+    if text[offset - 2 : offset + 1] in ("===", "!=="):
+        return "= is one too many here", 'write "==" or "!="'
+    if text[offset - 1 : offset + 1] == "<>":
+        return "<> is no operator here", 'write "!="'
     if "got '='" in message:
         return "= does not compare", 'write "=="'
     if message.startswith(_MISSING):
-        return "an expression is missing here", _RAW
+        return "an expression is missing here", RAW
     missing = re.match(r"No (filter|test) named '(.*)'", message)
     if missing:
         return f'unknown {missing[1]} "{missing[2]}"', ""
@@ -89,12 +126,27 @@ def _words(message: str, text: str, offset: int) -> tuple[str, str]:
         return f'unknown tag "{unknown[1]}"', _tag_hint(unknown[1])
     ended = re.match(r"Unexpected end of template.*following tags: (.*?)\. The innermost", message)
     if ended:
+        innermost = _INNERMOST.search(message)
+        if innermost:
+            tag = innermost[1]
+            return f"the template ends, and its {tag} is not closed", f"add {{% end{tag} %}}"
         return f"the template ends where {ended[1]} is needed", "close what is open"
+    stray = _STRAY.search(message)
+    if stray:
+        found = _KINDS.get(stray[1], f'"{stray[1]}"')
+        return f"{found} is not expected here", _OPERATORS.get(stray[1], _CLOSE)
     return message, next((hint for part, hint in _HINTS.items() if part in message), "")
+
+
+def _is_foreign(text: str, offset: int) -> bool:
+    """Tell whether braces begin as those of another language: `{{> x }}`, `{{! x }}`."""
+    before = text[max(offset - _NEAR, 0) : offset]
+    is_alone = text[offset : offset + 1] in _CHARACTERS and before[-1:].isspace()
+    return bool(_OPENED.search(before)) and not is_alone
 
 
 def _tag_hint(tag: str) -> str:
     if tag.startswith("end"):
         return "nothing of that kind is open here"
     tags = "if, for, set, macro, call, with, filter, include, import, from, raw"
-    return f"known: {tags}; {_RAW}"
+    return f"known: {tags}; {RAW}"

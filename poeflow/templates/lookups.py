@@ -5,15 +5,16 @@ from typing import Final, Literal
 
 from jinja2 import nodes
 
-from poeflow.problems import Problem
+from poeflow.problems import Level, Problem
 from poeflow.spec.hints import did_you_mean, nearest, one_of
+from poeflow.templates.access import STRING_METHODS
 from poeflow.templates.bindings import Bindings
 from poeflow.templates.environment import GLOBALS, Environment
+from poeflow.templates.faults import RAW
 from poeflow.templates.origin import Origin
 from poeflow.templates.scope import STEP_ATTRIBUTES, Reference, Scope
 
 METHODS: Final = ("items", "keys", "values", "get")
-_ENVIRONMENT: Final = ("env", "environ", "secrets", "os")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
 _ELSEWHERE: Final = {
     "upcase": "upper",
@@ -30,6 +31,15 @@ _ELSEWHERE: Final = {
     "str": "string",
 }
 """What other template languages call our filters."""
+_METHODS: Final = {
+    **dict.fromkeys(("contains", "includes", "__contains__"), "write 'x' in text"),
+    "startsWith": "write text.startswith('x')",
+    "endsWith": "write text.endswith('x')",
+    "toLowerCase": "write text | lower",
+    "toUpperCase": "write text | upper",
+    "text": "it is the text already",
+}
+"""Methods of texts in other languages."""
 _DROPPED: Final = {
     "attr": "write value.name",
     "center": "it can make texts without bound",
@@ -41,7 +51,20 @@ _DROPPED: Final = {
     "e": "nothing is escaped in prompts",
 }
 """Filters of Jinja that flows do without, and why or what instead."""
-_JAVASCRIPT: Final = {"null": "none", "nil": "none", "undefined": "none", "None_": "none"}
+_FAMILIAR: Final = {
+    **dict.fromkeys(("null", "nil", "undefined", "None_"), "write none"),
+    **dict.fromkeys(
+        ("env", "environ", "secrets", "os"),
+        "flows read no environment; declare an input and pass --input",
+    ),
+    **dict.fromkeys(("item", "loop"), "a step has it that runs once for each item: add for_each:"),
+    "key": "for_each: and matrix: give it to a step, and key: itself says what it is",
+    "matrix": "a step has it that runs over combinations: add matrix:",
+    "source": "a step has it that runs over another one's: for_each: steps.ID",
+    "sample": "only prompts, params, media and expect: of a step with samples: have it",
+    "output": "only expect: sees the answer",
+}
+"""Names that mean something elsewhere: in other languages, or at other places of a flow."""
 
 Lookup = nodes.Getattr | nodes.Getitem
 
@@ -50,7 +73,13 @@ class Lookups:
     """Looks names up in a scope; collects references and problems."""
 
     def __init__(
-        self, environment: Environment, origin: Origin, scope: Scope, bindings: Bindings
+        self,
+        environment: Environment,
+        origin: Origin,
+        scope: Scope,
+        bindings: Bindings,
+        *,
+        is_text: bool,
     ) -> None:
         self.references: list[Reference] = []
         self.problems: list[Problem] = []
@@ -58,9 +87,10 @@ class Lookups:
         self._origin = origin
         self._scope = scope
         self._bindings = bindings
+        self._is_text = is_text
 
-    def note(self, offset: int, message: str, hint: str) -> None:
-        self.problems.append(Problem(self._origin.locate(offset), message, hint))
+    def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
+        self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
 
     def name(self, node: nodes.Name) -> None:
         if self._bindings.knows(node.name) or node.name in GLOBALS:
@@ -76,6 +106,19 @@ class Lookups:
             message, hint = self._unknown(node.name)
             self.note(node.lineno - 1, message, hint)
 
+    def maybe(self, node: nodes.Name) -> None:
+        """Look up a name that need not be there: it has a default, or it is asked for.
+
+        Who includes a file may set it; in a flow nobody can.
+        """
+        is_known = self._bindings.knows(node.name) or node.name in {*GLOBALS, *self._scope.extra}
+        if is_known or node.name in ("inputs", "steps"):
+            self.name(node)
+        elif self._scope.stands == "flow":
+            message, hint = self._unknown(node.name)
+            is_slip = node.name in self._scope.inputs | self._scope.steps
+            self.note(node.lineno - 1, message, hint, "error" if is_slip else "warning")
+
     def function(self, node: nodes.Name) -> None:
         """Look up a name that is called."""
         name = node.name
@@ -86,8 +129,9 @@ class Lookups:
             hint = "test steps.ID.status"
         elif name in self._environment.filters:
             hint = f"it is a filter: write value | {name}"
-        known = ", ".join(sorted(GLOBALS))
-        self.note(node.lineno - 1, f'unknown function "{name}"', hint or f"known: {known}")
+        known = f"known: {', '.join(sorted(GLOBALS))}"
+        hint = hint or (f"{known}; {RAW}" if self._is_text else known)
+        self.note(node.lineno - 1, f'unknown function "{name}"', hint)
 
     def attribute(self, node: Lookup) -> bool:
         """Look up `inputs.x`, `steps.x` or `steps.x.text`. Return whether it was one of them."""
@@ -110,7 +154,24 @@ class Lookups:
             if isinstance(node, nodes.Getattr):
                 self._check_attribute(node, STEP_ATTRIBUTES)
             return True
+        if isinstance(node, nodes.Getattr) and self._is_text_of_step(owner):
+            self._check_method(node)
         return False
+
+    def _is_text_of_step(self, node: nodes.Node) -> bool:
+        """Tell whether a node is `steps.ID.text`."""
+        if not isinstance(node, nodes.Getattr) or node.attr != "text":
+            return False
+        return isinstance(node.node, Lookup) and self._is_root(node.node.node, "steps")
+
+    def _check_method(self, node: nodes.Getattr) -> None:
+        """Look up what a text is asked for: one of a few methods."""
+        if node.attr not in STRING_METHODS:
+            filters = self._environment.filters
+            named = _ELSEWHERE.get(node.attr, node.attr)
+            hint = f"write text | {named}" if named in filters else _METHODS.get(node.attr, "")
+            hint = hint or one_of(node.attr, STRING_METHODS)
+            self.note(_name_offset(node), f'a text has no "{node.attr}"', hint)
 
     def _is_instance(self, node: nodes.Node) -> bool:
         """Tell whether a node is `steps.ID[...]` where that step runs once for each item."""
@@ -135,7 +196,7 @@ class Lookups:
             )
             self.note(node.lineno - 1, "a step is not a text", hint)
         elif isinstance(node, nodes.Dict | nodes.List | nodes.Tuple):
-            hint = "add | tojson; to show braces as they are, write {% raw %} ... {% endraw %}"
+            hint = f"add | tojson; {RAW}"
             self.note(node.lineno - 1, "this is a value, not a text", hint)
         elif self._is_root(node, "inputs"):
             self.note(node.lineno - 1, "inputs is not a text", "write inputs.NAME")
@@ -205,16 +266,20 @@ class Lookups:
             return message, f"write inputs.{name}"
         if name in self._scope.steps:
             return message, f"write steps.{name}.text"
-        if name in _ENVIRONMENT:
-            return message, "flows read no environment; declare an input and pass --input"
-        if name in _JAVASCRIPT:
-            return message, f"write {_JAVASCRIPT[name]}"
+        return message, _FAMILIAR.get(name) or self._resembling(name)
+
+    def _resembling(self, name: str) -> str:
+        """Return the name that was meant, else what may stand in place of an unknown one."""
         roots = () if self._scope.is_isolated else ("inputs", "steps", *self._scope.extra)
-        hint = did_you_mean(name, {*roots, *GLOBALS, *self._bindings.names()})
+        names = {*roots, *self._bindings.names()}
         near = nearest(name, self._scope.inputs)
-        if not hint and near:
-            hint = f'did you mean "inputs.{near}"?'
-        return message, hint or "known: " + ", ".join(sorted({*roots, *self._bindings.names()}))
+        hint = did_you_mean(name, names) or (f'did you mean "inputs.{near}"?' if near else "")
+        if hint:
+            return hint
+        if self._scope.stands == "included" and not self._scope.is_isolated:
+            return f"write {{% set {name} = ... %}} before the include, or {name} | default(...)"
+        known = f"known: {', '.join(sorted(names))}" if names else "nothing is known here"
+        return f"{known}; {RAW}" if self._is_text else known
 
 
 def attribute_name(node: Lookup) -> str | None:

@@ -7,7 +7,7 @@ import msgspec
 from jinja2 import TemplateSyntaxError, nodes
 
 from poeflow.files import FileProblem
-from poeflow.problems import Place, Problem
+from poeflow.problems import Place, Problem, errors_only
 from poeflow.spec.hints import one_of
 from poeflow.templates.bindings import Bindings
 from poeflow.templates.environment import Environment, Mode, only_expression
@@ -72,7 +72,8 @@ class _Checker:
     def check(self, text: str, origin: Origin, scope: Scope, mode: Mode = "text") -> Checked:
         warnings = tuple(habits(text, origin, self._environment.lexer))
         bindings = Bindings(scope)
-        lookups = Lookups(self._environment, origin, scope, bindings)
+        is_text = mode == "text"
+        lookups = Lookups(self._environment, origin, scope, bindings, is_text=is_text)
         walker = Walker(text, bindings, lookups)
         try:
             parsed = self._environment.parsed(text, origin)
@@ -83,10 +84,11 @@ class _Checker:
                 walker.walk_expression(expression)
             else:
                 walker.walk(parsed)
-            if not lookups.problems:
+            if not errors_only(tuple(lookups.problems)):
                 self._compile(text, parsed, origin, mode)
         except TemplateSyntaxError as error:
-            return Checked(problems=(*warnings, syntax_problem(error, text, origin)))
+            problem = syntax_problem(error, text, origin, is_bare=mode == "value")
+            return Checked(problems=(*warnings, problem))
         except (RecursionError, SyntaxError, MemoryError, OverflowError):
             message = "the template is too large or nested too deep"
             problem = Problem(origin.locate(0), message, "split it with set or include")
@@ -95,6 +97,7 @@ class _Checker:
             references=tuple(lookups.references),
             problems=(*warnings, *lookups.problems),
             defined=bindings.exported,
+            is_open=walker.is_open,
         )
         below = [self._file(use, origin) for use in walker.files]
         return _joined(own, below)
@@ -166,4 +169,5 @@ def _joined(own: Checked, below: Iterable[Checked]) -> Checked:
         globs=tuple(dict.fromkeys(pattern for part in parts for pattern in part.globs)),
         problems=tuple(dict.fromkeys(problem for part in parts for problem in part.problems)),
         defined=own.defined,
+        is_open=any(part.is_open for part in parts),
     )

@@ -12,7 +12,7 @@ from poeflow.errors import StepError
 from poeflow.files import FileProblem
 from poeflow.problems import Place
 from poeflow.templates.budget import Budget, bounded
-from poeflow.templates.environment import VALUE, Environment, Mode
+from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
 from poeflow.templates.faults import no_else, syntax_problem
 from poeflow.templates.origin import Origin
 from poeflow.templates.texts import encodable, plain
@@ -91,7 +91,7 @@ def without_margin(text: str, origin: Origin) -> tuple[str, Origin]:
 
 def _as_jinja_leaves_it(text: str) -> str:
     """Return a text without templates as Jinja does: with LF, less one newline at its end."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    return without_last_line_end(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _rendered(

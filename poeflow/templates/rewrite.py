@@ -1,10 +1,12 @@
 """Changes a parsed template so that nothing in it escapes the budget, and refuses what would."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.visitor import NodeTransformer
+
+from poeflow.templates.includes import End
 
 COUNTED: Final = " counted"
 CONCAT: Final = " concat"
@@ -12,6 +14,7 @@ STEPPED: Final = " stepped"
 WALKED: Final = " walked"
 KEPT: Final = " kept"
 SEGMENT: Final = " segment"
+INCLUDED: Final = " included"
 """Filter names no template can write: they hold a space."""
 
 MAX_DEPTH: Final = 60
@@ -28,14 +31,16 @@ _REFUSED: Final = {
 }
 
 
-def rewrite(template: nodes.Template, *, is_path: bool = False) -> nodes.Template:
+def rewrite(
+    template: nodes.Template, *, ends: Mapping[int, End], is_path: bool = False
+) -> nodes.Template:
     """Put every loop, new value and piece of text under the budget.
 
-    In a path each expression must give one safe segment. Raises `TemplateSyntaxError` for what
-    flows do not take.
+    `ends` has for each include, by its offset, what follows it in its line. In a path each
+    expression must give one safe segment. Raises `TemplateSyntaxError` for what flows do not take.
     """
     check_shape(template, is_path=is_path)
-    rewritten = _Rewriter(is_path=is_path).visit(template)
+    rewritten = _Rewriter(ends, is_path=is_path).visit(template)
     if not isinstance(rewritten, nodes.Template):
         raise AssertionError("a template stays a template")
     return rewritten
@@ -94,7 +99,8 @@ def _all_nodes(template: nodes.Template) -> Iterator[tuple[nodes.Node, int, int]
 
 
 class _Rewriter(NodeTransformer):
-    def __init__(self, *, is_path: bool) -> None:
+    def __init__(self, ends: Mapping[int, End], *, is_path: bool) -> None:
+        self._ends = ends
         self._is_path = is_path
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
@@ -104,6 +110,7 @@ class _Rewriter(NodeTransformer):
                 node.iter = _filter(node.iter, COUNTED)
             case nodes.Include() | nodes.Import() | nodes.FromImport():
                 node.template = _filter(node.template, STEPPED)
+                return self._included(node) if isinstance(node, nodes.Include) else node
             case nodes.Output():
                 node.nodes = [self._printed(part) for part in node.nodes]
             case nodes.Compare():
@@ -117,6 +124,12 @@ class _Rewriter(NodeTransformer):
             case nodes.Getitem():
                 return _filter(node, KEPT) if isinstance(node.arg, nodes.Slice) else node
         return node
+
+    def _included(self, node: nodes.Include) -> nodes.Node:
+        """Have the included text meet the line it is in."""
+        end = nodes.Const(self._ends[node.lineno], lineno=node.lineno)
+        joined = nodes.Filter(None, INCLUDED, [end], [], None, None, lineno=node.lineno)
+        return nodes.FilterBlock([node], joined, lineno=node.lineno)
 
     def _printed(self, node: nodes.Expr) -> nodes.Expr:
         """Have texts as they stand counted, and expressions in a path checked."""

@@ -21,7 +21,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     `fan_outs` are those of `steps` that run once for each item. `derived` are those of `extra`
     that come from a step, such as `item` over a step's data, `derived_inputs` those of `inputs`:
-    no path may be built from them. `is_isolated` marks a file imported without context.
+    no path may be built from them. `is_isolated` marks a file imported without context. `stands`
+    tells whether the text is in the flow, in a file, or in one that another text includes: that
+    may set names for it.
     """
 
     inputs: frozenset[str]
@@ -31,6 +33,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     derived: frozenset[str] = frozenset()
     derived_inputs: frozenset[str] = frozenset()
     is_isolated: bool = False
+    stands: Literal["flow", "file", "included"] = "flow"
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +52,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """What a template uses and what is wrong with it.
 
     `files` are the canonical paths of those it names literally, `globs` the literal patterns as
-    written, `defined` the macros and variables it hands to those who import it.
+    written, `defined` the macros and variables it hands to those who import it. `is_open` tells
+    that it includes a file which only a run can name.
     """
 
     references: tuple[Reference, ...] = ()
@@ -57,3 +61,4 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     globs: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     defined: frozenset[str] = frozenset()
+    is_open: bool = False

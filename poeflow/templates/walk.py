@@ -1,5 +1,6 @@
 """Walks a parsed template with the scopes it opens, and notes every name and file it uses."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import Final, Literal
@@ -7,14 +8,22 @@ from typing import Final, Literal
 import msgspec
 from jinja2 import nodes
 
-from poeflow.templates.bindings import Bindings
+from poeflow.templates.bindings import Bindings, guards
 from poeflow.templates.lookups import METHODS, Lookup, Lookups, attribute_name
 from poeflow.templates.rewrite import refusal
 from poeflow.templates.scope import Scope
 
 _FILE_FUNCTIONS: Final = ("read", "glob")
+_DEFAULTS: Final = ("default", "d")
+_PRESENCE: Final = ("defined", "undefined")
 _IN_MACROS: Final = ("caller", "varargs", "kwargs")
-_ISOLATED: Final = Scope(inputs=frozenset(), steps=frozenset(), extra=frozenset(), is_isolated=True)
+_ISOLATED: Final = Scope(
+    inputs=frozenset(),
+    steps=frozenset(),
+    extra=frozenset(),
+    is_isolated=True,
+    stands="included",
+)
 
 _Import = nodes.Include | nodes.Import | nodes.FromImport
 
@@ -34,12 +43,16 @@ class FileUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Walker:
-    """Walks one template: references and problems are in `lookups`, files in `files`."""
+    """Walks one template: references and problems are in `lookups`, files in `files`.
+
+    `is_open` tells that it met a file to include that is not named literally.
+    """
 
     def __init__(self, text: str, bindings: Bindings, lookups: Lookups) -> None:
         self._text = text
         self._bindings = bindings
         self._lookups = lookups
+        self.is_open = False
         self._files: list[FileUse] = []
         self._modules: dict[str, int] = {}
         self._members: dict[str, list[tuple[str, int]]] = {}
@@ -72,6 +85,8 @@ class Walker:
         match node:
             case nodes.For():
                 self._for(node)
+            case nodes.If():
+                self._if(node)
             case nodes.Assign():
                 self._visit(node.node)
                 self._set(node.target, node.node)
@@ -108,12 +123,44 @@ class Walker:
                 self._lookups.name(node)
             case nodes.Filter():
                 self._lookups.filter(node)
-                self._visit_all(node.iter_child_nodes())
+                self._maybe_absent(node, _DEFAULTS)
             case nodes.Test():
                 self._lookups.test(node)
-                self._visit_all(node.iter_child_nodes())
+                self._maybe_absent(node, _PRESENCE)
+            case nodes.And() | nodes.Or():
+                held, failed = guards(node.left)
+                self._visit(node.left)
+                with self._bindings.guarding(held if isinstance(node, nodes.And) else failed):
+                    self._visit(node.right)
+            case nodes.CondExpr():
+                self._choice(node)
             case _:
                 self._visit_all(node.iter_child_nodes())
+
+    def _maybe_absent(self, node: nodes.Filter | nodes.Test, names: tuple[str, ...]) -> None:
+        """Visit a filter or test; those of `names` take a name that nobody sets."""
+        for child in node.iter_child_nodes():
+            if node.name in names and child is node.node and isinstance(child, nodes.Name):
+                self._lookups.maybe(child)
+            else:
+                self._visit(child)
+
+    def _if(self, node: nodes.If) -> None:
+        with contextlib.ExitStack() as earlier:
+            for branch in (node, *node.elif_):
+                self._visit(branch.test)
+                held, failed = guards(branch.test)
+                with self._bindings.guarding(held):
+                    self._visit_all(branch.body)
+                earlier.enter_context(self._bindings.guarding(failed))
+            self._visit_all(node.else_)
+
+    def _choice(self, node: nodes.CondExpr) -> None:
+        self._visit(node.test)
+        for part, known in zip((node.expr1, node.expr2), guards(node.test), strict=True):
+            if part is not None:
+                with self._bindings.guarding(known):
+                    self._visit(part)
 
     def _for(self, node: nodes.For) -> None:
         self._visit(node.iter)
@@ -196,7 +243,9 @@ class Walker:
         if self._is_known_path("include", node.template):
             scope = self._bindings.scope_of_include() if node.with_context else _ISOLATED
             is_include = isinstance(node, nodes.Include)
-            for path, offset in _literals(node.template):
+            literals = _literals(node.template)
+            self.is_open = self.is_open or not literals
+            for path, offset in literals:
                 use = FileUse(
                     kind="include" if is_include else "import",
                     path=path,

@@ -1,5 +1,6 @@
 """A flow loaded and checked, with what it was checked in."""
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -7,8 +8,10 @@ import msgspec
 from poeflow.files import Project
 from poeflow.planning.checked import Checked
 from poeflow.planning.flow import check as check_file
+from poeflow.planning.saves import clashes
 from poeflow.private_files import why_private
 from poeflow.problems import Problem
+from poeflow.spec.enough import enough
 from poeflow.spec.inputs_file import beside
 from poeflow.spec.load import Loaded
 from poeflow.spec.load import load as load_file
@@ -26,6 +29,23 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
 
 
+def checkups(flows: Iterable[tuple[Project, str, str]]) -> list[Checkup]:
+    """Load and check the flows of one command, each as `checkup` does, and look at them together.
+
+    What two of them claim is a problem of the later one.
+    """
+    found = [checkup(*flow) for flow in flows]
+    for root in {one.project.root for one in found}:
+        places = [i for i, one in enumerate(found) if one.project.root == root]
+        sound = [(i, c) for i in places if (c := found[i].checked) is not None]
+        told = clashes(found[places[0]].project, [checked for _, checked in sound])
+        for index, problem in told:
+            at = sound[index][0]
+            problems = enough((*found[at].problems, problem))
+            found[at] = msgspec.structs.replace(found[at], problems=problems)
+    return found
+
+
 def checkup(project: Project, path: str, shown: str) -> Checkup:
     """Load and check one flow. `path` is its project path, `shown` what messages call it.
 
@@ -38,7 +58,7 @@ def checkup(project: Project, path: str, shown: str) -> Checkup:
     looked_at = loaded.file or loaded.draft
     if looked_at is not None:
         checked = check_file(project, looked_at, environment)
-        problems = tuple(sorted({*problems, *checked.problems}))
+        problems = enough((*problems, *checked.problems))
     return Checkup(
         project=project,
         loaded=loaded,

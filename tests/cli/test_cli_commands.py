@@ -198,3 +198,106 @@ def test_a_bug_is_reported_as_one_with_a_scrubbed_file(desk):
     text = report.read_text()
     assert "ZeroDivisionError: [key]" in text
     assert key not in text + done.stderr
+
+
+ASCII = {"LC_ALL": "POSIX", "LANG": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""The locale of bare containers, where Python cannot name a file but in ASCII."""
+
+
+def test_in_an_ascii_locale_a_file_that_cannot_be_named_is_a_problem(desk):
+    desk.environ |= ASCII
+    desk.write("d/é.md", "x")
+    desk.write(
+        "a.yaml",
+        "poeflow: 1\nsteps:\n"
+        "  saved: {render: x, output: {save: out/é.md}}\n"
+        "  read: {render: \"{{ read('d/é.md') }}\"}\n"
+        "  found: {for_each: \"glob('d/*.md')\", render: x}\n",
+    )
+    done = desk.run("check", "a.yaml")
+    hint = "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+    assert (done.returncode, done.stderr.splitlines()) == (
+        3,
+        [
+            f"a.yaml:3:37: out/é.md: this locale has no such file names; {hint}",
+            f"a.yaml:4:27: d/é.md: this locale has no such file names; {hint}",
+            rf"a.yaml:5:27: //d/\udcc3\udca9.md: the name is not UTF-8; {hint}, or rename it",
+            "3 problems in 1 flow",
+        ],
+    )
+
+
+def test_in_an_ascii_locale_texts_are_written_as_they_are(desk):
+    desk.environ |= ASCII
+    desk.write("ü.yaml", "poeflow: 1\nsteps:\n  a: {render: é, output: {save: a.md}}\n")
+    done = desk.run("run", "ü.yaml", "--offline")
+    assert (done.returncode, done.stdout) == (0, "é\n")
+    assert desk.run("init", "new/é.yaml").returncode == 0
+    assert desk.run("check", "new/é.yaml").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["true.yaml", "1.0.yaml", "a: b.yaml", "- x.yaml"])
+def test_init_writes_a_sound_flow_whatever_its_name(desk, name):
+    assert desk.run("init", f"./{name}").returncode == 0
+    assert desk.run("check", f"./{name}").returncode == 0
+
+
+def test_more_problems_than_are_told_are_counted_as_over_that(desk):
+    steps = "".join(
+        f'  s{n}: {{render: "{{{{ steps.none }}}}", needs: [t{n}]}}\n' for n in range(300)
+    )
+    desk.write("a.yaml", f"poeflow: 1\nsteps:\n{steps}")
+    done = desk.run("check", "a.yaml")
+    lines = done.stderr.splitlines()
+    assert (done.returncode, lines[-1]) == (3, "over 200 problems in 1 flow")
+    assert len(lines) == 202
+    assert sum("there are more problems" in line for line in lines) == 1
+
+
+SAVING = "poeflow: 1\nsteps:\n  {step}: {{render: x, output: {{save: {path}}}}}\n"
+
+
+def test_flows_of_one_command_write_each_file_once(desk):
+    desk.write("f.yaml", SAVING.format(step="a", path="out/x.md"))
+    desk.write("flows/g.yaml", SAVING.format(step="b", path="//out/X.md"))
+    desk.write("h.yaml", SAVING.format(step="c", path="out/y.md"))
+    hint = "give each step a path of its own; one of a used flow may hold an input"
+    told = f"flows/g.yaml:3:33: //out/X.md is written by step a of f.yaml too; {hint}"
+    done = desk.run("check", "f.yaml", "flows/g.yaml", "h.yaml")
+    assert (done.returncode, done.stderr.splitlines()) == (3, [told, "1 problem in 3 flows"])
+    done = desk.run("run", "--offline", "f.yaml", "flows/g.yaml", "h.yaml")
+    assert (done.returncode, done.stderr.splitlines()) == (3, [told])
+    assert not (desk.folder / ".poeflow/offline/out").exists()
+    assert desk.run("check", "f.yaml", "h.yaml").returncode == 0
+
+
+def test_flows_of_one_command_have_a_lock_each(desk):
+    desk.write("f.yaml", SAVING.format(step="a", path="a.md"))
+    desk.write("f.yml", SAVING.format(step="b", path="b.md"))
+    told = "f.yml:1:1: f.yml and f.yaml have one lock file, as only their endings differ"
+    done = desk.run("check", "f.yaml", "f.yml")
+    assert done.stderr.splitlines() == [f"{told}; rename one of them", "1 problem in 2 flows"]
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        '{"poeflow": 1, "steps": {"a": {"prompt": "no model"}}}',
+        "---\n{steps: {a: {prompt: no model}},\n poeflow: 1}\n",
+        "  'poeflow' : 1\n  steps: {a: {prompt: no model}}\n",
+        "\ufeff# a flow\npoeflow: 1\nsteps: {a: {prompt: no model}}\n",
+        "poeflow: 1\nsteps: [\n",
+        '{"poeflow": 1, "steps": {\n',
+    ],
+)
+def test_a_flow_in_a_folder_is_found_however_it_is_written(desk, flow):
+    desk.write("f.yaml", flow)
+    named = desk.run("check", "f.yaml")
+    assert named.returncode == 3
+    assert desk.run("check", ".").stderr == named.stderr
+
+
+@pytest.mark.parametrize("text", ["a:\n  poeflow: 1\n", "a: |\n  poeflow: 1\n", "poeflows: 1\n"])
+def test_what_only_speaks_of_poeflow_is_no_flow(desk, text):
+    desk.write("f.yaml", text)
+    assert "no flow in this folder" in desk.run("check", ".").stderr

@@ -328,3 +328,47 @@ def test_a_damaged_stored_answer_is_asked_again_with_a_warning(bench):
     outcome = bench.run(flow % "so: ")
     assert outcome.results["a"].source == "asked"
     assert any("was damaged" in e.message for e in bench.events if isinstance(e, Warned))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        'prompt: "{% if false %}x{% endif %}"',
+        'messages: [{role: user, content: "{{ inputs.none }} "}, {role: user, content: x}]',
+        'prompt: " {{ inputs.none }}", output: {one_of: [a, b]}',
+    ],
+)
+def test_a_prompt_that_renders_to_nothing_is_never_sent(bench, step):
+    head = 'poeflow: 1\ninputs: {none: {default: ""}}\ndefaults: {model: GPT-5.2}\nsteps:\n'
+    failure = bench.run(f"{head}  a: {{{step}}}\n").failures["a"]
+    assert (failure.message, failure.hint) == (
+        "the prompt is blank",
+        "check what its template gives",
+    )
+    assert bench.simulator.requests == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        ("", "the name of the model is blank"),
+        ("a\\nb", "the name of a model is one line, with no space around it"),
+        (" GPT-5.2", "the name of a model is one line, with no space around it"),
+        ("x" * 201, "the name of the model has 201 characters; at most 200 are taken"),
+    ],
+)
+def test_a_model_that_renders_to_no_name_is_never_asked(bench, model, fault):
+    flow = (
+        f'poeflow: 1\ninputs: {{m: {{default: "{model}"}}}}\n'
+        'steps:\n  a: {model: "{{ inputs.m }}", prompt: x}\n'
+    )
+    with pytest.raises(InvalidFlowError) as caught:
+        bench.run(flow)
+    assert [problem.message for problem in caught.value.problems] == [fault]
+    assert bench.simulator.requests == ()
+
+
+def test_a_blank_prompt_with_files_is_sent(bench):
+    bench.write("a.md", "text")
+    bench.run('poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: " ", attachments: [a.md]}\n')
+    assert len(bench.simulator.requests) == 1

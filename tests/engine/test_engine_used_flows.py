@@ -106,10 +106,12 @@ steps:
 
 
 def test_two_uses_never_write_one_file(bench):
-    bench.write("child.yaml", "poeflow: 1\nsteps: {a: {render: x, output: {save: same.md}}}\n")
+    save = '{save: "{{ flow.name }}.md"}'
+    bench.write("child.yaml", f"poeflow: 1\nsteps: {{a: {{render: x, output: {save}}}}}\n")
     flow = "poeflow: 1\nsteps:\n  one: {use: child.yaml}\n  two: {use: child.yaml, needs: [one]}\n"
-    with pytest.raises(InvalidFlowError, match=r"4:14: one/a and two/a would both write //same.md"):
+    told = r"4:14: one/a and two/a would both write //child.md"
+    with pytest.raises(InvalidFlowError, match=told):
         bench.run(flow)
     looped = "poeflow: 1\nsteps:\n  each: {use: child.yaml, for_each: [x, y]}\n"
     outcome = bench.run(looped, concurrency=1)
-    assert str(outcome.failures["each[y]/a"]).startswith("//same.md is written by each[x]/a")
+    assert str(outcome.failures["each[y]/a"]).startswith("//child.md is written by each[x]/a")

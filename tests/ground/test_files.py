@@ -416,3 +416,13 @@ class TestMakeFolder:
 
 def test_schemas_are_found():
     assert (schemas_folder() / "flow.schema.json").is_file()
+
+
+def test_a_missing_file_with_a_twin_in_another_unicode_form_is_told_so(tmp_path):
+    (tmp_path / "cafe\u0301.md").touch()
+    with pytest.raises(FileProblem) as caught:
+        Project(tmp_path.resolve()).read_text("//caf\u00e9.md")
+    assert (caught.value.message, caught.value.hint) == (
+        "//caf\u00e9.md does not exist; a file's name differs from it in Unicode form only",
+        "rename that file, or copy its name into the flow",
+    )

@@ -63,3 +63,8 @@ def test_unsafe(path):
 
 def test_empty():
     assert problem_of("//") == ("the output path names no file; for example out/notes.md")
+
+
+def test_a_name_is_measured_as_it_is_on_disk():
+    check_output_path(f"//{'é' * 127}a")
+    assert problem_of(f"//{'é' * 128}").startswith(f'//{"é" * 128}: "é')

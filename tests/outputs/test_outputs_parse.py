@@ -148,6 +148,10 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
             'the answer is not YAML: line 2, column 1: the key "a" is here twice, first in line 1',
         ),
         ("x" * (4 * 1024 * 1024 + 1), "the answer is not YAML: it is over 4 MiB"),
+        (
+            "[" * 100_000,
+            "the answer is not YAML: line 1, column 65: nested deeper than 64 levels",
+        ),
         (f"- {'9' * 400}", "the answer's YAML cannot be used: a number has too many digits"),
     ],
 )

@@ -12,6 +12,7 @@ from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
 from poeflow.planning.flow import Checked, check
 from poeflow.spec.load import load
 from poeflow.templates.environment import Environment
+from poeflow.templates.faults import RAW
 from poeflow.templates.reader import ProjectReader
 
 HEAD = "poeflow: 1\ndefaults: {model: Bot}\nsteps:\n"
@@ -66,7 +67,7 @@ def test_a_template_file_of_many_steps_is_told_once(folder):
     folder.write(x_md="{{ nope }}")
     steps = "".join(f"  s{n}: {{prompt: {{file: x.md}}}}\n" for n in range(50))
     assert folder.problems(HEAD + steps) == [
-        'x.md:1:4: unknown variable "nope"; known: flow, inputs, steps'
+        f'x.md:1:4: unknown variable "nope"; known: flow, inputs, steps; {RAW}'
     ]
 
 

@@ -129,3 +129,17 @@ def test_a_faulty_file_of_inputs_is_told_with_its_place(data, message):
 
 def test_the_file_beside_a_flow():
     assert inputs_file.beside("//flows/notes.yaml") == "//flows/notes.inputs.yaml"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message", "hint"),
+    [
+        ("array", "x,y", "must be an array, not 'x,y'", """--input n='["x", "y"]'"""),
+        ("object", "a=b", "must be an object, not 'a=b'", """--input n='{"name": "x"}'"""),
+    ],
+)
+def test_a_list_or_mapping_on_the_command_line_is_told_with_an_example(kind, text, message, hint):
+    [fault] = gather(flow(n={"type": kind, "description": "those"}), {}, {"n": text})[1]
+    assert fault == InputFault("n", f'the input "n" {message}', f"for example {hint}")
+    example = hint.partition("=")[2].strip("'")
+    assert gather(flow(n={"type": kind}), {}, {"n": example})[1] == ()

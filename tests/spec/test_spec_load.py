@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from poeflow.files import Project
 from poeflow.problems import Place, Problem
 from poeflow.spec.build import SCHEMA, build
-from poeflow.spec.enough import MAX_PROBLEMS, enough
+from poeflow.spec.enough import MAX_PROBLEMS, enough, is_word_of_more
 from poeflow.spec.load import load
 from poeflow.spec.mend import mended
 from poeflow.spec.model import Flow
@@ -65,16 +65,15 @@ def test_a_file_that_is_not_there(tmp_path):
             ["4:15: byte 0xe9 is not UTF-8; save the file as UTF-8"],
         ),
         (b"poeflow: 1\0\n", ["1:11: a NUL byte is in the file"]),
-        (b"x" * (MAX_BYTES + 1), ["1:1: the file has 4,194,305 bytes; the limit is 4 MiB"]),
         (
             b"x" * (MAX_BYTES + 2),
-            ["1:1: //notes.flow.yaml has 4,194,306 bytes; the limit is 4,194,305"],
+            ["1:1: //notes.flow.yaml has 4,194,306 bytes; the limit is 4,194,304"],
         ),
         (b"[" * 100_000, ["1:65: nested deeper than 64 levels"]),
         (b"? " * 100_000, ["1:129: nested deeper than 64 levels"]),
         (b"x", ["1:1: the flow must be a mapping, not x"]),
     ],
-    ids=["empty", "bom", "utf-16", "latin-1", "nul", "large", "larger", "deep", "keys", "text"],
+    ids=["empty", "bom", "utf-16", "latin-1", "nul", "large", "deep", "keys", "text"],
 )
 def test_what_is_no_flow_is_one_problem(loaded, data, expected):
     found = loaded(data)
@@ -162,3 +161,45 @@ def test_many_problems_end_in_a_word():
     assert enough(many[:-1]) == tuple(many[:-1])
     assert enough(many) == (*many[:MAX_PROBLEMS], last)
     assert enough(itertools.cycle(many)) == (*many[:MAX_PROBLEMS], last)
+
+
+def test_the_word_for_more_is_said_once_however_often_problems_are_joined():
+    one = enough(Problem(Place("f", line), "x") for line in range(1, MAX_PROBLEMS + 2))
+    other = enough(Problem(Place("f", line), "y") for line in range(1, MAX_PROBLEMS + 2))
+    joined = enough((*one, *other))
+    assert len(joined) == MAX_PROBLEMS + 1
+    assert [is_word_of_more(problem) for problem in joined] == [False] * MAX_PROBLEMS + [True]
+
+
+def test_too_many_warnings_are_no_error():
+    lines = range(1, MAX_PROBLEMS + 2)
+    found = enough(Problem(Place("f", line), "x", "", "warning") for line in lines)
+    assert {problem.level for problem in found} == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("notes.inputs.yaml", "topic: x\n", "a file of inputs"),
+        ("notes.lock.json", '{"poeflow_lock": 2}', "the lock of a flow"),
+        ("flow.schema.json", '{"$schema": "x"}', "a JSON Schema"),
+        ("answer.json", '{"$id": "x", "type": "object"}', "a JSON Schema"),
+        ("prompts/style.md", "Write plainly: {{ x }}\n", "a .md file"),
+        ("logo.png", "\x89PNG\0", "a .png file"),
+        ("Makefile", "all:\n\techo\n", "a text file"),
+    ],
+)
+def test_what_is_clearly_no_flow_is_told_in_one_problem(tmp_path, name, text, what):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode("latin-1"))
+    found = load(Project(tmp_path.resolve()), f"//{name}", shown=name)
+    hint = "name flows, which are YAML files with poeflow: 1, or their folder"
+    told = f"{name}:1:1: this is {what} and no flow; {hint}"
+    assert [str(problem) for problem in found.problems] == [told]
+
+
+def test_a_mapping_of_something_else_is_no_flow(loaded):
+    hint = "begin it with poeflow: 1, or see `poeflow init`"
+    told = f"1:1: this is no flow: it has no poeflow and no steps; {hint}"
+    assert lines(loaded("on: push\njobs: {}\n")) == [told]

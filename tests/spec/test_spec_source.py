@@ -143,8 +143,19 @@ def test_nesting_up_to_the_limit_is_fine(depth):
         ("{a: " * 100_000, ["1:254: nested deeper than 64 levels"]),
         ("- " * 100_000, ["1:129: nested deeper than 64 levels"]),
         ("? " * 100_000, ["1:129: nested deeper than 64 levels"]),
+        ("{" * 100_000, ["1:65: nested deeper than 64 levels"]),
+        ("[{" * 50_000, ["1:65: nested deeper than 64 levels"]),
+        ("[\n" * 100_000, ["65:1: nested deeper than 64 levels"]),
+        ("[a: " * 100_000, ["1:126: nested deeper than 64 levels"]),
+        ('["😀", ' + "[" * 100_000, ["1:70: nested deeper than 64 levels"]),
+        ("- ? [" + "[" * 2_000, ["1:67: nested deeper than 64 levels"]),
+        ("\n".join(" " * n + "k:" for n in range(2_000)), ["64:64: nested deeper than 64 levels"]),
+        ("\n".join(" " * n + "-" for n in range(2_000)), ["65:65: nested deeper than 64 levels"]),
     ],
-    ids=["65", "brackets", "braces", "dashes", "questions"],
+    ids=[
+        *("65", "brackets", "braces", "dashes", "questions", "mappings", "mixed", "lines", "pairs"),
+        *("behind a character of two halves", "block and flow", "keys", "items"),
+    ],
 )
 def test_nesting_beyond_it_is_refused_at_once(text, expected):
     assert problems(text) == expected

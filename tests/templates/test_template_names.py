@@ -22,7 +22,7 @@ RAW = "to show braces as they are, write {% raw %} ... {% endraw %}"
         ("{{ topic }}", '1:4: unknown variable "topic"; write inputs.topic'),
         ("{{ draft }}", '1:4: unknown variable "draft"; write steps.draft.text'),
         ("{{ input.topic }}", '1:4: unknown variable "input"; did you mean "inputs"?'),
-        ("{{ zzz }}", '1:4: unknown variable "zzz"; known: flow, inputs, steps'),
+        ("{{ zzz }}", f'1:4: unknown variable "zzz"; known: flow, inputs, steps; {RAW}'),
         ("{{ null }}", '1:4: unknown variable "null"; write none'),
         (
             "{{ env.HOME }}",
@@ -71,10 +71,7 @@ RAW = "to show braces as they are, write {% raw %} ... {% endraw %}"
         ("{{ inputs.topic }", "1:17: unexpected '}'; close it with }}"),
         (
             "x {% if inputs.topic %}",
-            (
-                "1:22: the template ends where 'elif' or 'else' or 'endif' is needed; "
-                "close what is open"
-            ),
+            ("1:22: the template ends, and its if is not closed; add {% endif %}"),
         ),
         (
             "{% block a %}{% endblock %}",
@@ -213,7 +210,12 @@ def test_expression_is_bare_or_in_braces(house):
             "inputs.topic }} and {{ inputs.topic",
             "1:1: this must be one expression; write it bare: steps.draft.status == 'ok'",
         ),
-        ("inputs.topic ==", f"1:16: an expression is missing here; {RAW}"),
+        (
+            "inputs.topic ==",
+            "1:16: an expression is missing here; write the value that is meant",
+        ),
+        ("inputs.topic contains 'x'", "1:14: \"contains\" is not expected here; write 'x' in text"),
+        ("1 'x'", "1:3: a text is not expected here; write an operator before it"),
         ("a && b", '1:3: && is no operator here; write "and"'),
     ],
 )
@@ -276,5 +278,81 @@ def test_deepest_allowed_nesting_compiles(house, opening, closing):
 
 
 def test_rewriting_keeps_a_template():
-    rewritten = rewrite(nodes.Template([], lineno=1))
+    rewritten = rewrite(nodes.Template([], lineno=1), ends={})
     assert rewritten.body == []
+
+
+# Names that need not be there.
+
+PARTIALS = {
+    "prompts/default.md": "Write for {{ audience | default('everyone') }}.",
+    "prompts/if.md": "{% if audience is defined %}For {{ audience }}.{% else %}All.{% endif %}",
+    "prompts/and.md": "{{ 'x' if audience is defined and audience == 'me' else 'y' }}",
+    "prompts/or.md": "{{ 'y' if audience is undefined or audience != 'me' else 'x' }}",
+    "prompts/not.md": "{% if not audience is defined %}no{% elif true %}{{ audience }}{% endif %}",
+    "prompts/set.md": "{% set audience = audience | default('us') %}\n{{ audience }}",
+    "prompts/nested.md": "{% if audience is defined %}{% include 'bare.md' %}{% endif %}",
+    "prompts/bare.md": "<{{ audience }}>",
+    "prompts/else.md": "{% if audience is defined %}a{% else %}{{ audience }}{% endif %}",
+    "prompts/deep.md": "{{ audience.name | default('x') }}",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "without", "with_it"),
+    [
+        ("default", "Write for everyone.", "Write for me."),
+        ("if", "All.", "For me."),
+        ("and", "y", "x"),
+        ("or", "y", "x"),
+        ("not", "no", "me"),
+        ("set", "us", "me"),
+        ("nested", "", "<me>"),
+    ],
+)
+def test_a_name_an_includer_may_set_need_not_be_there(make_house, name, without, with_it):
+    house = make_house(PARTIALS)
+    alone = f"{{% include '{name}.md' %}}"
+    given = f"{{% set audience = 'me' %}}{alone}"
+    assert (house.problems(alone), house.problems(given)) == ([], [])
+    assert (house.render(alone), house.render(given)) == (without, with_it)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("bare", "1:5"), ("else", "1:43"), ("deep", "1:4")], ids=str
+)
+def test_an_unguarded_name_in_an_included_file_is_told_with_how_to_set_it(make_house, name, place):
+    house = make_house(PARTIALS)
+    hint = "write {% set audience = ... %} before the include, or audience | default(...)"
+    assert [str(p) for p in house.check(f"{{% include '{name}.md' %}}").problems] == [
+        f'prompts/{name}.md:{place}: unknown variable "audience"; {hint}'
+    ]
+
+
+def test_a_default_for_what_nobody_can_set_is_a_warning_in_a_flow(house):
+    assert house.problems("{{ nobody | default('x') }}{% if nobody is defined %}y{% endif %}") == [
+        f'1:4: warning: unknown variable "nobody"; known: flow, inputs, steps; {RAW}',
+        f'1:34: warning: unknown variable "nobody"; known: flow, inputs, steps; {RAW}',
+    ]
+    assert house.problems("{{ topic | default('x') }}") == [
+        '1:4: unknown variable "topic"; write inputs.topic'
+    ]
+    assert house.problems("{{ draft | default('x') }}") == [
+        '1:4: unknown variable "draft"; write steps.draft.text'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "hint"),
+    [
+        ("includes('x')", "write 'x' in text"),
+        ("length", "write text | length"),
+        ("upcase()", "write text | upper"),
+        ("strp()", 'did you mean "strip"?'),
+    ],
+)
+def test_a_text_has_a_few_methods(house, method, hint):
+    name = method.partition("(")[0]
+    assert house.problems(f"{{{{ steps.draft.text.{method} }}}}") == [
+        f'1:21: a text has no "{name}"; {hint}'
+    ]

@@ -87,7 +87,7 @@ def test_text_is_rendered(house, text, expected):
             "1:20: the template calls itself without end, or is nested too deep",
         ),
         ("{{ '\\ud800' }}", "1:1: the text holds half a character (\\ud800)"),
-        ("{{ a b }}", "1:6: expected token 'end of print statement', got 'b'; close it with }}"),
+        ("{{ a b }}", '1:6: "b" is not expected here; close it with }}'),
     ],
 )
 def test_failure_says_where_and_what(house, text, expected):

@@ -17,7 +17,8 @@ from poeflow.problems import Problem, errors_only
 from poeflow.report.marks import marks_for
 from poeflow.report.problems import in_color, listing
 from poeflow.report.workflow import inert_json
-from poeflow.wiring.checkup import checkup
+from poeflow.spec.enough import is_word_of_more
+from poeflow.wiring.checkup import checkups
 
 
 @click.command()
@@ -53,9 +54,9 @@ def check(
     flows = targets(paths or ["."], access_of(allow_files))
     problems: list[Problem] = []
     sources: dict[str, str] = {}
+    checks = checkups((target.project, target.path, target.shown) for target in flows)
     with CiReports(output, junit, os.environ) as ci:
-        for target in flows:
-            result = checkup(target.project, target.path, target.shown)
+        for target, result in zip(flows, checks, strict=True):
             problems += [one for one in result.problems if one not in problems]
             sources[target.shown] = result.loaded.document.text
             ci.tell(result, is_all=True)
@@ -65,7 +66,7 @@ def check(
     else:
         show(problems, sources)
         style = "red" if failing else "green"
-        paint([((_sum(len(flows), len(failing)), style),)], sys.stderr)
+        paint([((_sum(len(flows), failing), style),)], sys.stderr)
     ctx.exit(3 if failing else 0)
 
 
@@ -82,10 +83,12 @@ def show(problems: list[Problem], sources: dict[str, str]) -> None:
         click.echo(without_keys()(listing(problems)), err=True)
 
 
-def _sum(flows: int, failing: int) -> str:
+def _sum(flows: int, failing: tuple[Problem, ...]) -> str:
     """Say how many flows were checked, and with what result."""
     told = f"{flows} flow{'s' * (flows != 1)}"
-    said = f"{failing} problem{'s' * (failing != 1)} in {told}" if failing else f"{told} ok"
+    count = sum(not is_word_of_more(problem) for problem in failing)
+    number = f"{count}" if count == len(failing) else f"over {count}"
+    said = f"{number} problem{'s' * (count != 1)} in {told}" if failing else f"{told} ok"
     if not sys.stderr.isatty():
         return said
     mark, _ = marks_for(sys.stderr).of("failed" if failing else "done")

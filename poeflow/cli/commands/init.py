@@ -1,5 +1,6 @@
 """`poeflow init`: write a first flow to start from."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -7,6 +8,7 @@ import click
 
 from poeflow.errors import UsageError
 from poeflow.files import atomic_write, schemas_folder
+from poeflow.spec.scalars import core_value
 
 FLOW: Final = """\
 # yaml-language-server: $schema=flow.schema.json
@@ -35,6 +37,7 @@ steps:
 outputs:
   page: "{{{{ steps.page.text }}}}"
 """
+_WORD: Final = re.compile(r"\w[\w.-]*")
 IGNORED: Final = ".poeflow/\n"
 
 
@@ -54,9 +57,14 @@ def init(path: Path) -> None:
     ignore = path.parent / ".gitignore"
     if not ignore.exists():
         atomic_write(ignore, IGNORED.encode())
-    atomic_write(path, FLOW.format(name=path.stem).encode())
+    atomic_write(path, FLOW.format(name=_name(path.stem)).encode())
     click.echo(f"wrote {path}")
     click.echo(f"try: poeflow run {path} --offline", err=True)
+
+
+def _name(stem: str) -> str:
+    """Return a word for the flow: the file's own where that is one in YAML too."""
+    return stem if _WORD.fullmatch(stem) and core_value(stem) == stem else "page"
 
 
 def _schema_beside(path: Path) -> None:

@@ -20,7 +20,7 @@ from poeflow.engine.run import Outcome
 from poeflow.engine.selection import check_steps
 from poeflow.errors import InvalidFlowError, most_serious
 from poeflow.problems import errors_only
-from poeflow.wiring.checkup import checkup
+from poeflow.wiring.checkup import checkups
 
 EPILOG: Final = """\b
 Examples:
@@ -76,23 +76,23 @@ def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -
     environ = environment_with(options["env_file"])
     access = access_of(options["allow_files"], options["env_file"])
     found = [target_of(path, access) for path in chosen]
-    checkups = [checkup(target.project, target.path, target.shown) for target in found]
-    for target, checked in zip(found, checkups, strict=True):
+    checks = checkups((target.project, target.path, target.shown) for target in found)
+    for target, checked in zip(found, checks, strict=True):
         show(list(checked.problems), {target.shown: checked.loaded.document.text})
         ci.tell(checked)
-    if any(errors_only(checked.problems) for checked in checkups):
+    if any(errors_only(checked.problems) for checked in checks):
         return InvalidFlowError.exit_code
-    for checked, steps in zip(checkups, chosen.values(), strict=True):
+    for checked, steps in zip(checks, chosen.values(), strict=True):
         if checked.checked is not None:
             check_steps(checked.checked, steps)
     if options["locked"]:
         check_locked(chosen, options)
     check_selection(chosen, options, refreshes=options["refresh"])
-    given = run_options(checkups, options, environ)
+    given = run_options(checks, options, environ)
     if options["locked"]:
-        return prove(found, checkups, replace(given, listen=say_warning), ci)
+        return prove(found, checks, replace(given, listen=say_warning), ci)
     outcomes: dict[str, Outcome] = {}
-    for target, checked, steps in zip(found, checkups, chosen.values(), strict=True):
+    for target, checked, steps in zip(found, checks, chosen.values(), strict=True):
         own = replace(given, steps=tuple(steps))
         also = ci.listeners(checked)
         outcomes[target.shown] = run_one(checked, own, options["output"], also=also)
