@@ -1,5 +1,6 @@
 """A path becomes a `FlowFile`, or the problems that keep it from being one."""
 
+from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
