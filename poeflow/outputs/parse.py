@@ -13,6 +13,7 @@ from poeflow.errors import StepError
 from poeflow.outputs import documents
 from poeflow.outputs.choices import chosen
 from poeflow.outputs.fences import blocks, labelled
+from poeflow.outputs.reasoning import parted
 from poeflow.outputs.schemas import Schema
 from poeflow.outputs.shown import one_line, quoted
 from poeflow.outputs.tables import NotCsvError, table
@@ -29,10 +30,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `text` is the answer, or its fenced block where `extract` asks for that. `data` is there for
     the formats json, yaml and csv, and with a schema; `value` for `one_of`, as it is declared.
-    An answer with `faults` cannot be used.
+    `reasoning` is what the text began with, unless `output` keeps it there. An answer with
+    `faults` cannot be used.
     """
 
     text: str
+    reasoning: str = ""
     data: Json = None
     value: str | None = None
     faults: tuple[str, ...] = ()
@@ -52,24 +55,36 @@ def read(output: Output, text: str, schema: Schema | None) -> Reading:
     A schema without a format means JSON. Data without a fence is fine where `extract` asks for
     one; an empty answer has no faults where `accept` takes it.
     """
-    if not text.strip() and "empty" in output.accept:
-        return Reading(text=text)
+    reasoning, answer = parted(text)
+    whole = answer
+    if output.reasoning == "keep":
+        reasoning, whole = "", text
+    if not answer.strip() and "empty" in output.accept:
+        return Reading(text=whole, reasoning=reasoning)
     form = output.format or ("text" if schema is None else "json")
+    if text.strip() and not whole.strip():
+        told = "the answer is nothing but reasoning"
+        return Reading(text=whole, reasoning=reasoning, faults=(told,))
     try:
         if output.extract == "fenced":
-            text = _block(text, form)
-        data = _data(form, text, schema)
-        value = _value(output.one_of, text) if output.one_of is not None else None
+            whole = answer = _block(answer, form)
+        data = _data(form, answer, schema)
+        value = _value(output.one_of, answer) if output.one_of is not None else None
     except _UnreadableError as error:
-        return Reading(text=text, faults=error.faults)
+        return Reading(text=whole, reasoning=reasoning, faults=error.faults)
     faults = () if schema is None else schema.faults(data)
-    return Reading(text=text, data=data, value=value, faults=faults)
+    return Reading(text=whole, reasoning=reasoning, data=data, value=value, faults=faults)
+
+
+def of_file(output: Output) -> Output:
+    """Return how a step's text is read out of its file: without a fence, all of it the answer."""
+    return msgspec.structs.replace(output, extract=None, reasoning="keep")
 
 
 def json_in(text: str, schema: Schema | None = None) -> Json:
     """Return the one JSON document in a text. Raises `StepError`."""
     try:
-        return _json(text, schema)
+        return _json(parted(text).answer, schema)
     except _UnreadableError as error:
         raise StepError("; ".join(error.faults), hint="ask for JSON only in the prompt") from None
 

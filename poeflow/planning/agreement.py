@@ -61,7 +61,7 @@ def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     if output.schema is not None and output.format == "text":
         place = file.document.place((*path, "format"))
         yield Problem(place, "text has no schema", "remove format:, or write json")
-    for key in ("repair", "media", "accept") if step.kind != "model" else ():
+    for key in ("repair", "media", "accept", "reasoning") if step.kind != "model" else ():
         if file.document.node((*path, key)) is not None:
             place = file.document.key_place((*path, key))
             yield Problem(place, f'"{key}" is for steps that ask a model', f"remove {key}:")

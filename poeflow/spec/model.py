@@ -167,6 +167,7 @@ class Output(_Shape, frozen=True):
     repair: Annotated[int, Meta(ge=0, le=10)] | None = None
     extract: Literal["fenced"] | None = None
     accept: list[Literal["length", "empty", "no_finish"]] = []
+    reasoning: Literal["keep"] | None = None
     save: Text | None = None
     media: Text | None = None
     tracked: bool = True
