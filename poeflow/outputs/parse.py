@@ -3,6 +3,7 @@
 The sentences go back to the model where a step repairs, so they tell what to do better.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,8 +20,11 @@ from poeflow.outputs.shown import one_line, quoted
 from poeflow.outputs.tables import NotCsvError, table
 from poeflow.spec import source
 from poeflow.spec.model import Output
+from poeflow.spec.tree import Document
 
 _LABELS: Final = {"json": ("json", "json5", "jsonc"), "yaml": ("yaml", "yml"), "csv": ("csv",)}
+_TAIL: Final = re.compile(r"[ \t]+#[^\s#]")
+"""What YAML drops as a comment, and no comment is written like."""
 _MAX_FAULTS: Final = 3
 _MAX_OPTIONS: Final = 20
 
@@ -137,17 +141,39 @@ def _yaml_document(text: str) -> Json:
         raise _UnreadableError(f"the answer is {kind}, and no YAML mapping or list")
     try:
         documents.refuse_unusable(data)
+        _refuse_changed(document)
     except documents.UnusableError as error:
         raise _UnreadableError(f"the answer's YAML cannot be used: {error}") from None
     return data
 
 
+def _refuse_changed(document: Document) -> None:
+    """Raise `UnusableError` for a number that loses digits, or a text that ends before its `#1`."""
+    waiting = [document.root]
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        waiting += (*node.items, *node.values.values())
+        if node.style != "plain":
+            continue
+        if isinstance(node.data, float):
+            documents.number(document.text[node.start : node.end].split()[-1])  # behind an anchor
+        elif isinstance(node.data, str) and _TAIL.match(document.text, node.end):
+            told = f"the text in line {node.line} ends before the #, which begins a comment"
+            raise documents.UnusableError(f"{told}; put it in quotes")
+
+
 def _csv(text: str) -> Json:
     block = _only_block(text, "csv")
     try:
-        return table(text if block is None else block)
+        rows = table(text if block is None else block)
+        documents.refuse_unusable(rows)
     except NotCsvError as error:
         raise _UnreadableError(f"the answer is not CSV: {error}") from None
+    except documents.UnusableError as error:
+        raise _UnreadableError(f"the answer's CSV cannot be used: {error}") from None
+    return rows
 
 
 def _block(text: str, form: str) -> str:

@@ -132,6 +132,8 @@ def test_an_answer_that_is_no_option_is_a_fault(text):
         ("Here you are:\n```yaml\na: 1\n```\nBye!", {"a": 1}),
         ("Both:\n```sh\nls\n```\n```yml\na: 1\n```", {"a": 1}),
         ("7", 7),
+        ("a: 1  # one\nb: x # a word\nc: 2 #3\nd: 'x #1'", {"a": 1, "b": "x", "c": 2, "d": "x #1"}),
+        ("- 1e22\n- 12345678901234567890\n- .5", [1e22, 12345678901234567890, 0.5]),
     ],
 )
 def test_yaml_is_read_bare_and_in_a_fence(text, data):
@@ -149,6 +151,31 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
         ),
         ("x" * (4 * 1024 * 1024 + 1), "the answer is not YAML: it is over 4 MiB"),
         (f"- {'9' * 400}", "the answer's YAML cannot be used: a number has too many digits"),
+        (
+            "a: {b: [9007199254740993.0]}",
+            (
+                "the answer's YAML cannot be used: the number 9007199254740993.0 has more digits than"
+                " can be kept; write it as text"
+            ),
+        ),
+        (
+            "a: &x 1e-400\nb: *x",
+            (
+                "the answer's YAML cannot be used: the number 1e-400 is too small to keep;"
+                " write it as text"
+            ),
+        ),
+        (
+            "a: 1\ntitle: Mend #12",
+            (
+                "the answer's YAML cannot be used: the text in line 2 ends before the #, which begins"
+                " a comment; put it in quotes"
+            ),
+        ),
+        (
+            'a: "\ud800"',
+            "the answer is not YAML: line 1, column 5: U+D800 (half a character) is in the file",
+        ),
     ],
 )
 def test_what_is_no_yaml_is_told(text, fault):
@@ -173,6 +200,9 @@ def test_an_alias_bomb_is_no_yaml():
         ("Here:\n```csv\na\n1\n```", [{"a": "1"}]),
         ("\ufeffa,b\n\n1,\n", [{"a": "1", "b": ""}]),
         ("a,b", []),
+        (" name , price\nraft , 12\n", [{"name": "raft ", "price": " 12"}]),
+        ('a,b\n" ""x""",2\n', [{"a": ' "x"', "b": "2"}]),
+        ("a,b|c;d\n1,2\n", [{"a": "1", "b|c;d": "2"}]),
     ],
 )
 def test_csv_is_a_list_of_objects(text, data):
@@ -188,11 +218,30 @@ def test_csv_is_a_list_of_objects(text, data):
         ("a,,c\n", "column 2 of the header has no name"),
         ("a,b,a\n", 'the header has the column "a" twice'),
         ('a\n"x', "the row that begins in line 2 cannot be read: unexpected end of data"),
+        ("a, a\n1,2\n", 'the header has the column "a" twice'),
+        ("a, \n1,2\n", "column 2 of the header has no name"),
+        ("a;b\n1;2\n", "its columns are divided by ;, not by commas"),
+        ("sep=;\na;b\n1;2\n", "its columns are divided by ;, not by commas"),
+        ("| a | b |\n|---|---|\n", "its columns are divided by |, not by commas"),
+        ("a\tb\n1\t2\n", "its columns are divided by tabs, not by commas"),
+        (
+            'a, "b"\n1,2\n',
+            "in line 1 a space stands before the quote that begins a value; remove it",
+        ),
+        (
+            'a,b\n\n1, "2"\n',
+            "in line 3 a space stands before the quote that begins a value; remove it",
+        ),
         ('a\n"x"y', "the row that begins in line 2 cannot be read: ',' expected after '\"'"),
     ],
 )
 def test_what_is_no_table_is_told(text, why):
     assert read(CSV, text, None).faults == (f"the answer is not CSV: {why}",)
+
+
+def test_half_a_character_is_no_value():
+    [fault] = read(CSV, "a\nx\ud83d\n", None).faults
+    assert fault == "the answer's CSV cannot be used: it holds half a character"
 
 
 # all formats
