@@ -113,7 +113,44 @@ def test_the_option_is_given_as_declared(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "bugs", "bug or feature", "It is a bug", "*bug", "b" * 99_999]
+    ("text", "value"),
+    [
+        ("follow\u2011up", "follow-up"),
+        ("**Follow\u2013up**\u3002", "follow-up"),
+        ("follow\u2212up\ufeff", "follow-up"),
+        ("don\u2019t\u00a0know", "don't know"),
+        ("don\u02bct\u2003 know", "don't know"),
+        ("\u201dbug\u201d", "bug"),
+        ("\u300cbug\u300d", "bug"),
+        ("\uff42\uff55\uff47\uff0e", "bug"),
+        ("bu\u200bg\u2026", "bug"),
+        ("\U0001d5ef\U0001d602\U0001d5f4", "bug"),
+        ("\U0001f44d", "\U0001f44d\ufe0f"),
+        ("don't\n  know", "don't know"),
+        ("```text\nbug\n```", "bug"),
+        ('```json\n"follow\\u2011up"\n```', "follow-up"),
+        ('"caf\\u00e9"', "café"),
+        ("a\u2013b", "a\u2013b"),
+        ("a-b", "a-b"),
+    ],
+)
+def test_what_the_eye_cannot_tell_apart_does_not_count(text, value):
+    options = ["follow-up", "don't know", "bug", "\U0001f44d\ufe0f", "café", "a-b", "a\u2013b"]
+    assert read(Output(one_of=options), text, None) == Reading(text=text, value=value)
+
+
+@pytest.mark.parametrize("text", ["a\u2014b", "x\u00b2", "followup", "follow up", "\u0441at", "1"])
+def test_what_could_be_another_word_counts(text):
+    options = ["a-b", "a\u2013b", "x2", "follow-up", "cat", "\u2460"]
+    assert len(read(Output(one_of=options), text, None).faults) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "bugs", "bug or feature", "It is a bug", "*bug", "b" * 99_999),
+        *("```\nbug\n```\n```\nbug\n```", '"bug\\u00zz"', "``` bug"),
+    ],
 )
 def test_an_answer_that_is_no_option_is_a_fault(text):
     [fault] = read(Output(one_of=["bug", "feature"]), text, None).faults
@@ -154,8 +191,8 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
         (
             "a: {b: [9007199254740993.0]}",
             (
-                "the answer's YAML cannot be used: the number 9007199254740993.0 has more digits than"
-                " can be kept; write it as text"
+                "the answer's YAML cannot be used: the number 9007199254740993.0 has more digits"
+                " than can be kept; write it as text"
             ),
         ),
         (
@@ -168,8 +205,8 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
         (
             "a: 1\ntitle: Mend #12",
             (
-                "the answer's YAML cannot be used: the text in line 2 ends before the #, which begins"
-                " a comment; put it in quotes"
+                "the answer's YAML cannot be used: the text in line 2 ends before the #, which"
+                " begins a comment; put it in quotes"
             ),
         ),
         (
