@@ -7,7 +7,7 @@ from poeflow.engine.output_files import EDITED, OutputFiles, text_digest
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.recipe import Recipe
 from poeflow.outputs.media import is_media_name
-from poeflow.outputs.parse import read
+from poeflow.outputs.parse import of_file, read
 from poeflow.outputs.schemas import Schema
 from poeflow.spec.model import Output
 from poeflow.store.lockfile import Accepted, Block
@@ -125,8 +125,8 @@ def _accepted(before: Block, path: str, text: str, recipe: Recipe) -> Block:
 
 
 def _read_again(output: Output, text: str, schema: Schema | None) -> tuple[str, ...]:
-    """Return why a text is not what a step's `output` asks for; a file holds it without a fence."""
-    return read(msgspec.structs.replace(output, extract=None), text, schema).faults
+    """Return why a file's text is not what a step's `output` asks for."""
+    return read(of_file(output), text, schema).faults
 
 
 def text_path(prepared: Prepared, block: Block | None) -> str | None:

@@ -10,7 +10,7 @@ from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult
 from poeflow.engine.schemas import Schemas
 from poeflow.outputs.media import is_media_name
-from poeflow.outputs.parse import read
+from poeflow.outputs.parse import of_file, read
 from poeflow.spec.resolve import samples_of
 from poeflow.store.lockfile import Accepted, Block
 
@@ -44,7 +44,7 @@ class KeptResults:
         found = self._means.files.text(accepted.path, text)
         if found is None:
             return None
-        output = msgspec.structs.replace(self._flow.steps[step].output, extract=None)
+        output = of_file(self._flow.steps[step].output)
         reading = read(output, found, self._schemas.compiled(step))
         if reading.faults:
             return None
@@ -98,7 +98,7 @@ class KeptResults:
             data=reading.data,
             value=reading.value,
             media=tuple(filter(is_media_name, block.outputs)),
-            reasoning=completion.reasoning or "",
+            reasoning=completion.reasoning or reading.reasoning,
             tool_calls=tuple(call.to_param() for call in completion.tool_calls),
             usage=None if completion.usage is None else completion.usage.counted(),
             model=completion.model,

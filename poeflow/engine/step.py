@@ -22,6 +22,7 @@ from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict
 from poeflow.outputs.media import is_media_name
 from poeflow.outputs.parse import read
+from poeflow.outputs.reasoning import parted
 from poeflow.spec.resolve import Settings, samples_of
 
 _BROKEN: Final = "\ufffd"
@@ -87,7 +88,8 @@ class StepRunner:
         self._course.teller(job.name).started(None)
         with self._plan.texts.reader.recording(job.reads):
             text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
-        reading = read(spec.output, text, self._schemas.compiled(job.step))
+        output = msgspec.structs.replace(spec.output, reasoning="keep")  # no model wrote it
+        reading = read(output, text, self._schemas.compiled(job.step))
         if reading.faults:
             raise StepError("; ".join(reading.faults), hint="check the template")
         return StepResult(
@@ -189,7 +191,8 @@ class StepRunner:
             outputs = job.locked.outputs if job.locked is not None else {}
             return {path: one for path, one in outputs.items() if is_media_name(path)}
         folder = self._plan.preparer.target(job.step, "media", job.values)
-        return await self._course.saver.media(job.name, folder, dialogue.last.completion.text)
+        answer = parted(dialogue.last.completion.text).answer
+        return await self._course.saver.media(job.name, folder, answer)
 
     def _result(
         self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: dict[str, str]
@@ -203,7 +206,7 @@ class StepRunner:
             value=reading.value,
             media=tuple(media),
             files=media,
-            reasoning=completion.reasoning or "",
+            reasoning=completion.reasoning or reading.reasoning,
             tool_calls=tuple(call.to_param() for call in completion.tool_calls),
             usage=None if usage is None else usage.counted(),
             model=completion.model,

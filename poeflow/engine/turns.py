@@ -97,7 +97,7 @@ async def converse(
         again = Message(role="user", content=correction(rules.output, faults))
         asked = _continued(asked, (said(answer.completion), again), "repair")
     if dialogue.reading.faults:
-        text = answer.completion.text
+        text = dialogue.reading.text or answer.completion.text
         raise StepError(_unusable(dialogue.reading.faults, text), hint=_hint(rules.output))
     if not faults:
         await asker.keep_end(first, answer)

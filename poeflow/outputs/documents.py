@@ -1,7 +1,8 @@
 """The one JSON document an answer holds, bare, in a fence or among words.
 
 Strict JSON first, then JSON5, a published grammar (https://spec.json5.org): trailing commas,
-comments and single quotes are read by its rules, and nothing is guessed beyond them.
+comments and single quotes are read by its rules, and nothing is guessed beyond them. What either
+would change without a word, such as a backslash that begins no escape, is refused.
 """
 
 import contextlib
@@ -9,17 +10,19 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Final
 
 from poeflow.digest import Json, canonical
 from poeflow.outputs.fences import Block, blocks
-from poeflow.outputs.shown import quoted, shown
+from poeflow.outputs.shown import one_line, quoted, shown
 
 MAX_TEXT: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 64
 _MAX_BITS: Final = 1024
 """A longer integer is beyond every float; strict readers elsewhere refuse it as well."""
 _MAX_DOCUMENTS: Final = 20
+_SHOWN: Final = 40
 _MAX_TRIES: Final = 1_000
 _TOO_DEEP: Final = f"it is nested deeper than {MAX_DEPTH} levels"
 _TOO_LONG: Final = "a number has too many digits"
@@ -29,9 +32,22 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _OPENING: Final = re.compile(r"[\[{]")
 _IN_PROSE: Final = re.compile(r"\[[^\[\]{}\"]{0,200}\]|\{[^\[\]{}\"]{0,200}\}")
 """A pair of brackets that prose may hold."""
-_NOT_KEYS: Final = re.compile(
+_NOT_BARE: Final = re.compile(
     r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|//[^\n\r\u2028\u2029]*+|/\*.*?\*/", re.DOTALL
 )
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES: Final = frozenset("\"'\\/bfnrtu")
+"""JSON's own, and the single quote. JSON5 has more, but reads `\\d` as d and `\\vec` as a tab."""
+_UNDOUBLED: Final = re.compile(
+    r"(?<!\\)(?:\\\\)*(\\)(?:[bf](?=[A-Za-z])"
+    r"|(?:text(?:bf|it|rm|tt)?|times|theta|nabla|rho|rangle|right(?:arrow)?)(?![A-Za-z]))"
+)
+"""A pattern, a path or a formula whose `\\b` became a backspace; nobody begins a word with one."""
+_CUT_ESCAPE: Final = re.compile(r"\\(?:[uUxX][0-9a-fA-F]{0,3})?\Z")
+_NUMBER: Final = re.compile(r"(?<![\w$.\\])[0-9.][\w.]*(?:(?<=[eE])[-+][\w.]*)?", re.ASCII)
+_WHOLE: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]+")
+_DIGITS: Final = 17
+"""As many significant digits tell every double from all others."""
 _NO_BREAK: Final = re.compile(r"[^\n]")
 _NEAR: Final = re.compile(r"near (\d+)")
 
@@ -65,9 +81,30 @@ def tolerant(text: str) -> Json:
     except ValueError:  # Python's own limit on the digits of a number
         raise UnusableError(_TOO_LONG) from None
     keys = refuse_unusable(data)
-    if _NOT_KEYS.sub("", text).count(":") != keys:
+    if _refuse_changed(text).count(":") != keys:
         raise UnusableError("an object has the same key twice")
     return data
+
+
+def number(written: str) -> float:
+    """Return the number that decimals and an exponent spell.
+
+    Raises `UnusableError` where a double cannot hold it: nothing but digits beyond the 17th may
+    be rounded, and of a whole number not even those.
+    """
+    value = float(written)
+    if value - value != 0 or (len(written) < _DIGITS and "e" not in written.lower()):
+        return value
+    told = f"the number {one_line(written, _SHOWN)}"
+    if value == 0.0:
+        if written.lower().partition("e")[0].strip("+-0."):
+            raise UnusableError(f"{told} is too small to keep; write it as text")
+        return value
+    exact, kept = Decimal(written), Decimal(repr(value))
+    is_rounded = len(exact.as_tuple().digits) <= _DIGITS and exact != exact.to_integral_value()
+    if exact != kept and not is_rounded:
+        raise UnusableError(f"{told} has more digits than can be kept; write it as text")
+    return value
 
 
 def found(text: str, fits: Callable[[Json], bool]) -> Json:
@@ -111,6 +148,40 @@ def refuse_unusable(data: Json) -> int:
         elif isinstance(value, int) and value.bit_length() > _MAX_BITS:
             raise UnusableError(_TOO_LONG)
     return keys
+
+
+def _refuse_changed(text: str) -> str:
+    """Return JSON5 without its texts and comments. Raises `UnusableError`.
+
+    That is for a text or a number that would be read as another than it is.
+    """
+    for found in _NOT_BARE.finditer(text):
+        if found[0][0] not in "\"'":
+            continue
+        for escape in _ESCAPE.finditer(found[0]):
+            if escape[1] not in _ESCAPES:
+                raise UnusableError(_no_escape(text, found.start() + escape.start()))
+    _refuse_undoubled(text, 0, len(text))
+    bare = _NOT_BARE.sub(" ", text)
+    for found in _NUMBER.finditer(bare):
+        if _WHOLE.fullmatch(found[0]) is None:
+            with contextlib.suppress(ValueError):  # a key that is not in quotes
+                number(found[0])
+    return bare
+
+
+def _refuse_undoubled(text: str, start: int, end: int) -> None:
+    """Refuse a document where a backslash that was meant became part of a control character."""
+    found = _UNDOUBLED.search(text, start, end)
+    if found is not None:
+        at = found.start(1)
+        told = f"{_place(text, at)} makes a control character of {text[at : at + 2]}"
+        raise UnusableError(f"the backslash in {told}; write two for one that is meant")
+
+
+def _no_escape(text: str, at: int) -> str:
+    told = f"the backslash in {_place(text, at)} begins no escape of JSON"
+    return f"{told}; write two for one that is meant"
 
 
 def _either(text: str) -> Json:
@@ -185,6 +256,7 @@ def _decoded(text: str, start: int) -> tuple[Json, int]:
     except ValueError:  # Python's own limit on the digits of a number
         raise UnusableError(_TOO_LONG) from None
     refuse_unusable(data)
+    _refuse_undoubled(text, start, end)
     return data, end
 
 
@@ -196,7 +268,7 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return data
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=number)
 
 
 def _start(text: str, at: int) -> int:
@@ -223,6 +295,9 @@ def _json5_reason(told: str, text: str) -> str:
     at = max(0, int(near[1]) - 1) if near is not None else 0
     if "Unclosed" in told and "Numeric" not in told:
         return f"what begins in {_place(text, at)} does not end"
+    escape = _CUT_ESCAPE.search(text, max(0, at - 5), at)
+    if escape is not None:
+        return _no_escape(text, escape.start())
     return _unexpected(text, at)
 
 

@@ -3,6 +3,7 @@
 The sentences go back to the model where a step repairs, so they tell what to do better.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,13 +14,17 @@ from poeflow.errors import StepError
 from poeflow.outputs import documents
 from poeflow.outputs.choices import chosen
 from poeflow.outputs.fences import blocks, labelled
+from poeflow.outputs.reasoning import parted
 from poeflow.outputs.schemas import Schema
 from poeflow.outputs.shown import one_line, quoted
 from poeflow.outputs.tables import NotCsvError, table
 from poeflow.spec import source
 from poeflow.spec.model import Output
+from poeflow.spec.tree import Document
 
 _LABELS: Final = {"json": ("json", "json5", "jsonc"), "yaml": ("yaml", "yml"), "csv": ("csv",)}
+_TAIL: Final = re.compile(r"[ \t]+#[^\s#]")
+"""What YAML drops as a comment, and no comment is written like."""
 _MAX_FAULTS: Final = 3
 _MAX_OPTIONS: Final = 20
 
@@ -29,10 +34,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `text` is the answer, or its fenced block where `extract` asks for that. `data` is there for
     the formats json, yaml and csv, and with a schema; `value` for `one_of`, as it is declared.
-    An answer with `faults` cannot be used.
+    `reasoning` is what the text began with, unless `output` keeps it there. An answer with
+    `faults` cannot be used.
     """
 
     text: str
+    reasoning: str = ""
     data: Json = None
     value: str | None = None
     faults: tuple[str, ...] = ()
@@ -52,24 +59,36 @@ def read(output: Output, text: str, schema: Schema | None) -> Reading:
     A schema without a format means JSON. Data without a fence is fine where `extract` asks for
     one; an empty answer has no faults where `accept` takes it.
     """
-    if not text.strip() and "empty" in output.accept:
-        return Reading(text=text)
+    reasoning, answer = parted(text)
+    whole = answer
+    if output.reasoning == "keep":
+        reasoning, whole = "", text
+    if not answer.strip() and "empty" in output.accept:
+        return Reading(text=whole, reasoning=reasoning)
     form = output.format or ("text" if schema is None else "json")
+    if text.strip() and not whole.strip():
+        told = "the answer is nothing but reasoning"
+        return Reading(text=whole, reasoning=reasoning, faults=(told,))
     try:
         if output.extract == "fenced":
-            text = _block(text, form)
-        data = _data(form, text, schema)
-        value = _value(output.one_of, text) if output.one_of is not None else None
+            whole = answer = _block(answer, form)
+        data = _data(form, answer, schema)
+        value = _value(output.one_of, answer) if output.one_of is not None else None
     except _UnreadableError as error:
-        return Reading(text=text, faults=error.faults)
+        return Reading(text=whole, reasoning=reasoning, faults=error.faults)
     faults = () if schema is None else schema.faults(data)
-    return Reading(text=text, data=data, value=value, faults=faults)
+    return Reading(text=whole, reasoning=reasoning, data=data, value=value, faults=faults)
+
+
+def of_file(output: Output) -> Output:
+    """Return how a step's text is read out of its file: without a fence, all of it the answer."""
+    return msgspec.structs.replace(output, extract=None, reasoning="keep")
 
 
 def json_in(text: str, schema: Schema | None = None) -> Json:
     """Return the one JSON document in a text. Raises `StepError`."""
     try:
-        return _json(text, schema)
+        return _json(parted(text).answer, schema)
     except _UnreadableError as error:
         raise StepError("; ".join(error.faults), hint="ask for JSON only in the prompt") from None
 
@@ -122,17 +141,39 @@ def _yaml_document(text: str) -> Json:
         raise _UnreadableError(f"the answer is {kind}, and no YAML mapping or list")
     try:
         documents.refuse_unusable(data)
+        _refuse_changed(document)
     except documents.UnusableError as error:
         raise _UnreadableError(f"the answer's YAML cannot be used: {error}") from None
     return data
 
 
+def _refuse_changed(document: Document) -> None:
+    """Raise `UnusableError` for a number that loses digits, or a text that ends before its `#1`."""
+    waiting = [document.root]
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        waiting += (*node.items, *node.values.values())
+        if node.style != "plain":
+            continue
+        if isinstance(node.data, float):
+            documents.number(document.text[node.start : node.end].split()[-1])  # behind an anchor
+        elif isinstance(node.data, str) and _TAIL.match(document.text, node.end):
+            told = f"the text in line {node.line} ends before the #, which begins a comment"
+            raise documents.UnusableError(f"{told}; put it in quotes")
+
+
 def _csv(text: str) -> Json:
     block = _only_block(text, "csv")
     try:
-        return table(text if block is None else block)
+        rows = table(text if block is None else block)
+        documents.refuse_unusable(rows)
     except NotCsvError as error:
         raise _UnreadableError(f"the answer is not CSV: {error}") from None
+    except documents.UnusableError as error:
+        raise _UnreadableError(f"the answer's CSV cannot be used: {error}") from None
+    return rows
 
 
 def _block(text: str, form: str) -> str:

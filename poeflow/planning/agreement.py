@@ -74,7 +74,7 @@ def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         if is_near and meant != flag.casefold().replace("-", "_"):
             place = file.document.place((*path, "accept", index))
             yield Problem(place, f'"{flag}" is no flag', f'did you mean "{meant}"?')
-    for key in ("repair", "media", "accept") if step.kind != "model" else ():
+    for key in ("repair", "media", "accept", "reasoning") if step.kind != "model" else ():
         if file.document.node((*path, key)) is not None:
             place = file.document.key_place((*path, key))
             yield Problem(place, f'"{key}" is for steps that ask a model', f"remove {key}:")

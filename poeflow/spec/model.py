@@ -167,6 +167,7 @@ class Output(_Shape, frozen=True):
     repair: Annotated[int, Meta(ge=0, le=10)] | None = None
     extract: Literal["fenced"] | None = None
     accept: list[Annotated[str, Meta(pattern=r"^[A-Za-z][\w.-]{0,63}$")]] = []
+    reasoning: Literal["keep"] | None = None
     save: Text | None = None
     media: Text | None = None
     tracked: bool = True

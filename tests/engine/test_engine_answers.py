@@ -72,6 +72,41 @@ def test_one_of_gives_the_value_as_declared(bench, scripted):
     assert outcome.outputs == {"tell": "bug"}
 
 
+THINKING = "- {answer: {text: '<think>bug? no</think>\\n\\nfeature'}}\n".replace("'", '"')
+SORT = HEAD + "  sort: {prompt: sort it, output: {save: out.md%s}}\n"
+
+
+def test_reasoning_in_the_text_is_kept_apart_or_left_without_a_call(bench, scripted, tmp_path):
+    scripted(THINKING)
+    outcome = bench.run(SORT % "")
+    assert (outcome.results["sort"].text, outcome.results["sort"].reasoning) == (
+        "feature",
+        "bug? no",
+    )
+    assert (tmp_path / "out.md").read_text() == "feature\n"
+    outcome = bench.run(SORT % ", reasoning: keep")
+    whole = "<think>bug? no</think>\n\nfeature"
+    assert (outcome.results["sort"].text, outcome.results["sort"].reasoning) == (whole, "")
+    assert (tmp_path / "out.md").read_text() == whole + "\n"
+    outcome = bench.run(SORT % ", one_of: [bug, feature]")
+    assert (outcome.results["sort"].value, outcome.results["sort"].reasoning) == (
+        "feature",
+        "bug? no",
+    )
+    assert len(bench.simulator.requests) == 2, "one_of asks otherwise, reasoning: does not"
+
+
+def test_reasoning_of_the_server_s_own_field_comes_first(bench, scripted):
+    scripted('- {answer: {text: "<think>a</think>b", reasoning: c}}\n')
+    outcome = bench.run(HEAD + "  a: {model: o3, prompt: a}\n")
+    assert (outcome.results["a"].text, outcome.results["a"].reasoning) == ("b", "c")
+
+
+def test_what_a_template_says_is_no_reasoning(bench):
+    outcome = bench.run(HEAD + '  a: {render: "<think>a</think> b"}\n')
+    assert outcome.outputs == {"a": "<think>a</think> b"}
+
+
 EXPECTING = """\
   say:
     prompt: say

@@ -113,7 +113,44 @@ def test_the_option_is_given_as_declared(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "bugs", "bug or feature", "It is a bug", "*bug", "b" * 99_999]
+    ("text", "value"),
+    [
+        ("follow\u2011up", "follow-up"),
+        ("**Follow\u2013up**\u3002", "follow-up"),
+        ("follow\u2212up\ufeff", "follow-up"),
+        ("don\u2019t\u00a0know", "don't know"),
+        ("don\u02bct\u2003 know", "don't know"),
+        ("\u201dbug\u201d", "bug"),
+        ("\u300cbug\u300d", "bug"),
+        ("\uff42\uff55\uff47\uff0e", "bug"),
+        ("bu\u200bg\u2026", "bug"),
+        ("\U0001d5ef\U0001d602\U0001d5f4", "bug"),
+        ("\U0001f44d", "\U0001f44d\ufe0f"),
+        ("don't\n  know", "don't know"),
+        ("```text\nbug\n```", "bug"),
+        ('```json\n"follow\\u2011up"\n```', "follow-up"),
+        ('"caf\\u00e9"', "café"),
+        ("a\u2013b", "a\u2013b"),
+        ("a-b", "a-b"),
+    ],
+)
+def test_what_the_eye_cannot_tell_apart_does_not_count(text, value):
+    options = ["follow-up", "don't know", "bug", "\U0001f44d\ufe0f", "café", "a-b", "a\u2013b"]
+    assert read(Output(one_of=options), text, None) == Reading(text=text, value=value)
+
+
+@pytest.mark.parametrize("text", ["a\u2014b", "x\u00b2", "followup", "follow up", "\u0441at", "1"])
+def test_what_could_be_another_word_counts(text):
+    options = ["a-b", "a\u2013b", "x2", "follow-up", "cat", "\u2460"]
+    assert len(read(Output(one_of=options), text, None).faults) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "bugs", "bug or feature", "It is a bug", "*bug", "b" * 99_999),
+        *("```\nbug\n```\n```\nbug\n```", '"bug\\u00zz"', "``` bug"),
+    ],
 )
 def test_an_answer_that_is_no_option_is_a_fault(text):
     [fault] = read(Output(one_of=["bug", "feature"]), text, None).faults
@@ -132,6 +169,8 @@ def test_an_answer_that_is_no_option_is_a_fault(text):
         ("Here you are:\n```yaml\na: 1\n```\nBye!", {"a": 1}),
         ("Both:\n```sh\nls\n```\n```yml\na: 1\n```", {"a": 1}),
         ("7", 7),
+        ("a: 1  # one\nb: x # a word\nc: 2 #3\nd: 'x #1'", {"a": 1, "b": "x", "c": 2, "d": "x #1"}),
+        ("- 1e22\n- 12345678901234567890\n- .5", [1e22, 12345678901234567890, 0.5]),
     ],
 )
 def test_yaml_is_read_bare_and_in_a_fence(text, data):
@@ -153,6 +192,31 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
             "the answer is not YAML: line 1, column 65: nested deeper than 64 levels",
         ),
         (f"- {'9' * 400}", "the answer's YAML cannot be used: a number has too many digits"),
+        (
+            "a: {b: [9007199254740993.0]}",
+            (
+                "the answer's YAML cannot be used: the number 9007199254740993.0 has more digits"
+                " than can be kept; write it as text"
+            ),
+        ),
+        (
+            "a: &x 1e-400\nb: *x",
+            (
+                "the answer's YAML cannot be used: the number 1e-400 is too small to keep;"
+                " write it as text"
+            ),
+        ),
+        (
+            "a: 1\ntitle: Mend #12",
+            (
+                "the answer's YAML cannot be used: the text in line 2 ends before the #, which"
+                " begins a comment; put it in quotes"
+            ),
+        ),
+        (
+            'a: "\ud800"',
+            "the answer is not YAML: line 1, column 5: U+D800 (half a character) is in the file",
+        ),
     ],
 )
 def test_what_is_no_yaml_is_told(text, fault):
@@ -177,6 +241,9 @@ def test_an_alias_bomb_is_no_yaml():
         ("Here:\n```csv\na\n1\n```", [{"a": "1"}]),
         ("\ufeffa,b\n\n1,\n", [{"a": "1", "b": ""}]),
         ("a,b", []),
+        (" name , price\nraft , 12\n", [{"name": "raft ", "price": " 12"}]),
+        ('a,b\n" ""x""",2\n', [{"a": ' "x"', "b": "2"}]),
+        ("a,b|c;d\n1,2\n", [{"a": "1", "b|c;d": "2"}]),
     ],
 )
 def test_csv_is_a_list_of_objects(text, data):
@@ -192,11 +259,30 @@ def test_csv_is_a_list_of_objects(text, data):
         ("a,,c\n", "column 2 of the header has no name"),
         ("a,b,a\n", 'the header has the column "a" twice'),
         ('a\n"x', "the row that begins in line 2 cannot be read: unexpected end of data"),
+        ("a, a\n1,2\n", 'the header has the column "a" twice'),
+        ("a, \n1,2\n", "column 2 of the header has no name"),
+        ("a;b\n1;2\n", "its columns are divided by ;, not by commas"),
+        ("sep=;\na;b\n1;2\n", "its columns are divided by ;, not by commas"),
+        ("| a | b |\n|---|---|\n", "its columns are divided by |, not by commas"),
+        ("a\tb\n1\t2\n", "its columns are divided by tabs, not by commas"),
+        (
+            'a, "b"\n1,2\n',
+            "in line 1 a space stands before the quote that begins a value; remove it",
+        ),
+        (
+            'a,b\n\n1, "2"\n',
+            "in line 3 a space stands before the quote that begins a value; remove it",
+        ),
         ('a\n"x"y', "the row that begins in line 2 cannot be read: ',' expected after '\"'"),
     ],
 )
 def test_what_is_no_table_is_told(text, why):
     assert read(CSV, text, None).faults == (f"the answer is not CSV: {why}",)
+
+
+def test_half_a_character_is_no_value():
+    [fault] = read(CSV, "a\nx\ud83d\n", None).faults
+    assert fault == "the answer's CSV cannot be used: it holds half a character"
 
 
 # all formats

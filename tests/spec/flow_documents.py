@@ -70,7 +70,7 @@ steps:
     samples: {count: 2, pass_rate: 0.5}
     output:
       {format: json, schema: {}, one_of: [a], repair: 1, extract: fenced, accept: [length],
-       save: x, media: y, tracked: false}
+       reasoning: keep, save: x, media: y, tracked: false}
     expect:
       - {contains: a, level: warn}
       - {not_contains: a}

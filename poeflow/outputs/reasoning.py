@@ -1,0 +1,94 @@
+"""What a model thought before it answered, where its server left that in the answer's text.
+
+Servers of open models often send `<think>...</think>` before the answer instead of a field of
+its own. A block counts only where the answer begins: further down, such a tag is the answer's.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+_TAG: Final = re.compile(
+    r"<(?P<close>/?)(?:[a-z]{1,20}:)?(?:think|thinking|thoughts?|reasoning)"
+    r"(?:\s[^<>]{0,200})?(?P<empty>/?)>",
+    re.ASCII | re.IGNORECASE,
+)
+_SPACE: Final = re.compile(r"[\s\ufeff]*")
+_BLANK_LINES: Final = re.compile(r"(?:[ \t\r]*\n)*")
+_END_OF_LINE: Final = re.compile(r"[ \t\r]*\n")
+
+
+class Parted(NamedTuple):
+    """`answer` is what follows the reasoning: the whole text, as it is, where there is none."""
+
+    reasoning: str
+    answer: str
+
+
+def parted(text: str) -> Parted:
+    """Part an answer's text from the blocks of reasoning it begins with.
+
+    A block that does not end is reasoning to the last. One whose opening tag was left out, as it
+    was part of the prompt, ends with a closing tag at the end of a line. Takes linear time.
+    """
+    tags = list(_TAG.finditer(text))
+    ends = _ends(tags)
+    pieces: list[str] = []
+    at, number = 0, 0
+    while number < len(tags):
+        first = tags[number]
+        if not first["close"] and _space(text, at) == first.start():
+            begin, last = first.end(), ends[number]
+        elif first["close"] and _ends_unopened(text, first):
+            begin, last = at, number
+        else:
+            break
+        stop = len(text) if last is None else tags[last].start()
+        pieces.append(text[begin : max(begin, stop)].strip())
+        if last is None:
+            return Parted(_joined(pieces), "")
+        at, number = tags[last].end(), last + 1
+    return Parted(_joined(pieces), text[_after(text, at) :] if at else text)
+
+
+def _ends(tags: Sequence[re.Match[str]]) -> list[int | None]:
+    """Return for each tag which one ends what it opens: its partner, else the next that closes."""
+    ends: list[int | None] = [None] * len(tags)
+    opened: list[int] = []
+    for number, tag in enumerate(tags):
+        if tag["empty"]:
+            ends[number] = number
+        elif not tag["close"]:
+            opened.append(number)
+        elif opened:
+            ends[opened.pop()] = number
+    following: int | None = None
+    for number in range(len(tags) - 1, -1, -1):
+        if tags[number]["close"]:
+            following = number
+        elif ends[number] is None:
+            ends[number] = following
+    return ends
+
+
+def _ends_unopened(text: str, tag: re.Match[str]) -> bool:
+    """Tell whether a closing tag ends a line, and an answer follows."""
+    line = _END_OF_LINE.match(text, tag.end())
+    return line is not None and _space(text, line.end()) < len(text)
+
+
+def _space(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return space.end() if space is not None else at
+
+
+def _after(text: str, at: int) -> int:
+    """Return where the answer begins behind a tag: space in the tag's line and blank lines go."""
+    blank = _BLANK_LINES.match(text, at)
+    if blank is not None and blank.end() > at:
+        return blank.end()
+    return at + len(text[at:]) - len(text[at:].lstrip(" \t"))
+
+
+def _joined(pieces: Sequence[str]) -> str:
+    return "\n\n".join(piece for piece in pieces if piece)
