@@ -17,6 +17,7 @@ from poeflow.planning.checked import Checked
 from poeflow.records import Recorder
 from poeflow.redact import Keyring
 from poeflow.settings import proxy_from, server_of
+from poeflow.store.git_state import GitFiles
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig, keys_of
 from poeflow.wiring.connections import Connections
@@ -41,7 +42,6 @@ async def means_of(
 
     Without `asks` it connects to nothing, needs no key and writes nothing.
     """
-    listen = options.listen or unheard
     async with contextlib.AsyncExitStack() as stack:
         found = Connections(checked, options, config)
         await _reach(found, stack if asks else None, workspace)
@@ -55,7 +55,7 @@ async def means_of(
             files=OutputFiles(outputs, ledger, memory.written),
             budget=budget,
             clock=options.clock,
-            listen=listen,
+            listen=options.listen or unheard,
             recorder=recorder,
             simulated=options.offline,
             downloads=_downloads(found, options, config),
@@ -65,6 +65,7 @@ async def means_of(
             asks=asks,
             force=options.force,
             prunes=options.prune_outputs,
+            git=GitFiles(project.root, options.environ) if options.merge_edits else None,
             stop=options.stop,
             cut_short=options.cut_short,
         )

@@ -22,7 +22,8 @@ class RunOptions:
     input's type asks), `inputs_file` a YAML or JSON file of values. Paths are relative to that
     file, else to `folder`. `refresh` asks again where an answer is stored, for the `steps` named or
     for all, `failed` for what failed in the last run; `force` replaces files that were edited,
-    `prune_outputs` removes those that no step writes any more;
+    `prune_outputs` removes those that no step writes any more, `merge_edits` has new answers merged
+    into accepted ones;
     `offline` asks a simulator; `wait` is how many seconds to wait for another run to end. `only`
     runs the steps named and takes what they need as the last run left it, `until` runs them and all
     they need; of steps with many instances `first` runs so many, and `key` those it matches, as in
@@ -51,6 +52,7 @@ class RunOptions:
     key: str | None = None
     force: bool = False
     prune_outputs: bool = False
+    merge_edits: bool = False
     allow_tools: bool = False
     allow_unpriced: bool = False
     concurrency: int | None = None
