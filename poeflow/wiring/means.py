@@ -44,7 +44,8 @@ async def means_of(
     """
     async with contextlib.AsyncExitStack() as stack:
         found = Connections(checked, options, config)
-        await _reach(found, stack if asks else None, workspace)
+        has_answers = workspace.has_answers or bool(memory.names)
+        await _reach(found, stack if asks else None, has_answers=has_answers)
         ledger, outputs = workspace.ledger(), workspace.outputs()
         yield Means(
             project=project,
@@ -72,13 +73,13 @@ async def means_of(
 
 
 async def _reach(
-    found: Connections, stack: contextlib.AsyncExitStack | None, workspace: Workspace
+    found: Connections, stack: contextlib.AsyncExitStack | None, *, has_answers: bool
 ) -> None:
     """Connect to every server, or only name them where there is nothing to close them in."""
     if stack is None:
         found.name()
     else:
-        await found.open(stack, has_answers=workspace.has_answers)
+        await found.open(stack, has_answers=has_answers)
 
 
 def _downloads(found: Connections, options: RunOptions, config: UserConfig) -> Rules:
