@@ -14,6 +14,7 @@ import msgspec
 
 from poeflow.digest import Json, canonical
 from poeflow.errors import StepError
+from poeflow.outputs.schema_dialects import foreign_faults
 from poeflow.outputs.schema_faults import Fault, written_faults
 from poeflow.outputs.schema_keywords import Effort, TooMuchWorkError, keywords
 from poeflow.outputs.schema_sentences import sentence
@@ -59,8 +60,18 @@ def compile_schema(written: Mapping[str, Json]) -> Schema:
 
 
 def schema_faults(written: Mapping[str, Json]) -> tuple[Fault, ...]:
-    """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs."""
-    return written_faults(dict(written))
+    """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs.
+
+    Wrong is also what is valid and says something else than its writer means, or nothing.
+    """
+    foreign = tuple(islice(foreign_faults(dict(written)), MAX_FAULTS))
+    told = [path for path, _ in foreign]
+    others = (
+        (path, message)
+        for path, message in written_faults(dict(written))
+        if not any(path[: len(place)] == place for place in told)
+    )
+    return (*foreign, *others)
 
 
 @functools.lru_cache(_MAX_KEPT)

@@ -44,8 +44,9 @@ def _output(
         return
     for inner, message in schema_faults(found):
         where = ".".join(map(str, inner))
-        told = f"{where}: {message}" if where else message
-        yield Problem(Place(place.path, place.line, place.column), f"{named}: {told}", _HINT)
+        text, _, hint = message.partition("; ")
+        told = f"{named}: {where}: {text}" if where else f"{named}: {text}"
+        yield Problem(Place(place.path, place.line, place.column), told, hint or _HINT)
 
 
 def _told(file: FlowFile, path: Path, faults: Iterable[tuple[Path, str]]) -> Iterator[Problem]:

@@ -27,8 +27,10 @@ def tool_faults(tool: Tool) -> tuple[tuple[Path, str], ...]:
 def _faults(tool: Tool) -> Iterator[tuple[Path, str]]:
     if len(tool.name) > MAX_NAME:
         yield ("name",), f"the name has {len(tool.name)} characters; at most {MAX_NAME} are taken"
-    faults = schema_faults(tool.parameters) if tool.parameters else ()
-    for path, sentence in faults or _of_object(tool.parameters):
+    if tool.parameters and not tool.parameters.keys() & _KEYWORDS:
+        yield ("parameters",), "it says nothing of arguments; put their names under properties:"
+        return
+    for path, sentence in schema_faults(tool.parameters) or _of_object(tool.parameters):
         yield ("parameters", *path), sentence
 
 
@@ -37,9 +39,6 @@ def _of_object(parameters: dict[str, Json]) -> Iterator[tuple[Path, str]]:
     kind = parameters.get("type", "object")
     if kind != "object":
         yield ("type",), "arguments are an object; write type: object"
-        return
-    if parameters and not parameters.keys() & _KEYWORDS:
-        yield (), "it says nothing of arguments; put their names under properties:"
         return
     properties, required = parameters.get("properties"), parameters.get("required")
     declared = properties if isinstance(properties, dict) else {}
