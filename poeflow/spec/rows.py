@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.digest import Json, KeyTwiceError, check_keys
 from poeflow.errors import InvalidFlowError
 from poeflow.files import FileProblem
 from poeflow.spec.parquet import parquet_rows
@@ -24,6 +24,8 @@ MAX_ROWS: Final = 100_000
 MAX_CELLS: Final = 4_000_000
 """How many cells a table of texts may have: each takes far more memory than its comma."""
 _SPLIT: Final = "split the file"
+_ONE_KEY: Final = "leave one of them"
+_BETWEEN: Final = frozenset(" \t\r\n,")
 _OFFSET: Final = re.compile(r" \(byte (\d+)\)$")
 
 
@@ -110,40 +112,62 @@ def _json_lines(data: bytes, name: str) -> Iterator[Json]:
     for number, line in enumerate(io.StringIO(_text(data, name)), 1):
         if not line.isspace():
             try:
-                yield msgspec.json.decode(line)
+                row: Json = msgspec.json.decode(line)
+                check_keys(line.strip())
+            except KeyTwiceError as error:
+                raise _at(name, number, _said(error), _ONE_KEY) from None
             except (msgspec.DecodeError, RecursionError) as error:
                 raise _at(name, number, _said(error), "write one JSON value a line") from None
+            yield row
 
 
 def _json(data: bytes, name: str) -> Iterator[Json]:
-    text = _text(data, name).encode()
+    text = _text(data, name)
+    encoded = text.encode()
     try:
-        return _listed(msgspec.json.decode(text), name)
+        found: Json = msgspec.json.decode(encoded)
     except (msgspec.DecodeError, RecursionError) as error:
         offset = _OFFSET.search(str(error))
-        line = _line_of(text, int(offset[1])) if offset else text.rstrip().count(b"\n") + 1
+        line = _line_of(encoded, int(offset[1])) if offset else encoded.rstrip().count(b"\n") + 1
         raise _at(
             name, line, _said(error), "mend it, or write one row a line into a .jsonl"
         ) from None
+    listed = _listed(found, name)
+    _check_rows(text, name, len(listed))
+    return iter(listed)
+
+
+def _check_rows(text: str, name: str, count: int) -> None:
+    """Check the keys of so many rows in a list of JSON, one by one: so their lines are known."""
+    at = text.index("[") + 1
+    for _ in range(count):
+        while text[at] in _BETWEEN:
+            at += 1
+        try:
+            at = check_keys(text, at)
+        except (KeyTwiceError, RecursionError) as error:
+            raise _at(name, text.count("\n", 0, at) + 1, _said(error), _ONE_KEY) from None
 
 
 def _yaml(data: bytes, name: str) -> Iterator[Json]:
     try:
-        return _listed(parse_value(_text(data, name)), name)
+        return iter(_listed(parse_value(_text(data, name)), name))
     except InvalidFlowError as error:
         first = error.problems[0]
         raise _at(name, first.place.line or 1, first.message, first.hint) from None
 
 
-def _listed(found: Json, name: str) -> Iterator[Json]:
+def _listed(found: Json, name: str) -> list[Json]:
     if not isinstance(found, list):
         raise FileProblem(f"{name} holds no list", hint="write a list of rows")
-    return iter(found)
+    return found
 
 
 def _said(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
+    if isinstance(error, KeyTwiceError):
+        return str(error)
     reason = _OFFSET.sub("", str(error)).removeprefix("JSON is malformed: ")
     return f"not JSON: {reason[:1].lower()}{reason[1:]}"
 

@@ -286,3 +286,22 @@ def test_quoted_cells_come_back_as_they_were(table):
     assert rows("\n".join(lines).encode(), name="a.csv") == [
         {"a": first, "b": second} for first, second in table
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("a.jsonl", b'{"q": 1}\n\n {"q": 1, "q": 2}\n', 'line 3: the key "q" is here twice'),
+        ("a.ndjson", b'{"a": [{"q": 1, "q": 1}]}', 'line 1: the key "q" is here twice'),
+        ("a.json", b'[\n{"q": "]"},\n\n {"p": {\n"r": 1, "r": 2}}]', 'line 4: the key "r" is here twice'),
+        ("a.json", b'[{"\\u0071": 1e9, "q": ' + b"9" * 30 + b"}]", 'line 1: the key "q" is here twice'),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_there_twice(name, data, told):
+    assert fault(data, name) == f"{name}, {told}; leave one of them"
+
+
+@given(st.lists(st.recursive(st.none() | st.integers() | st.text(), st.lists), max_size=5))
+def test_keys_are_checked_in_any_list(values):
+    for indent in (None, 2):
+        assert rows(json.dumps(values, indent=indent).encode(), name="a.json") == values
