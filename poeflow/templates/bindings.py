@@ -1,9 +1,10 @@
-"""The names a template binds itself, and which of them come from a step."""
+"""The names a template binds itself: which of them come from a step, and which are lost again."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import msgspec
 from jinja2 import nodes
 
 from poeflow.templates.scope import Scope
@@ -144,3 +145,116 @@ def _literal_name(node: nodes.Getattr | nodes.Getitem) -> str | None:
 
 def _with_below(node: nodes.Node) -> Iterable[nodes.Node]:
     return (node, *node.find_all(nodes.Node))
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that is set at `offset`, and forgotten before it is used, as Jinja's scopes end."""
+
+    name: str
+    offset: int
+    in_loop: bool
+
+
+def losses(template: nodes.Template, known: frozenset[str]) -> tuple[Loss, ...]:
+    """Return what a template sets in loops and blocks for later, in vain.
+
+    `known` are names that were there before: they have their old values again.
+    """
+    finder = _Losses(known)
+    finder.visit(template)
+    return tuple(sorted(finder.found, key=lambda loss: loss.offset))
+
+
+class _Block:
+    """A scope that is open: the names set in it, those read before that, and what is set anew.
+
+    `lost` is what blocks inside it set, which have ended.
+    """
+
+    def __init__(self, kind: str, names: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self.names = set(names)
+        self.read: set[str] = set()
+        self.anew: dict[str, Loss] = {}
+        self.lost: dict[str, set[Loss]] = {}
+
+
+class _Losses:
+    """Walks a template in the order it is rendered in. `found` is what somebody misses."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.found: set[Loss] = set()
+        self._blocks = [_Block("file", known)]
+
+    def visit(self, node: nodes.Node) -> None:
+        match node:
+            case nodes.Assign():
+                self.visit(node.node)
+                self._set(node.target)
+            case nodes.AssignBlock():
+                self._inside("block", node.body, before=node.filter)
+                self._set(node.target)
+            case nodes.For():
+                own = names_in(node.target) | {"loop"}
+                tested = [node.test] if node.test is not None else []
+                self._inside("loop", [*tested, *node.body], own, before=node.iter)
+                self._inside("block", node.else_)
+            case nodes.With():
+                own = {name for target in node.targets for name in names_in(target)}
+                self._inside("block", node.body, own, before=nodes.List(node.values))
+            case nodes.FilterBlock():
+                self._inside("block", node.body, before=node.filter)
+            case nodes.Macro() | nodes.CallBlock():
+                own = {argument.name for argument in node.args}
+                self._inside("function", [*node.defaults, *node.body], own)
+            case nodes.Name(ctx="load"):
+                self._read(node.name)
+            case _:
+                for child in node.iter_child_nodes():
+                    self.visit(child)
+
+    def _inside(
+        self,
+        kind: str,
+        body: Iterable[nodes.Node],
+        names: Iterable[str] = (),
+        *,
+        before: nodes.Node | None = None,
+    ) -> None:
+        """Visit what is in a scope of its own, after what is `before` it."""
+        if before is not None:
+            self.visit(before)
+        self._blocks.append(_Block(kind, names))
+        for node in body:
+            self.visit(node)
+        block = self._blocks.pop()
+        around = self._blocks[-1].lost
+        for name, missed in block.lost.items():
+            around.setdefault(name, set()).update(missed)
+        for name, loss in block.anew.items():
+            around.setdefault(name, set()).add(loss)
+
+    def _set(self, target: nodes.Node) -> None:
+        block = self._blocks[-1]
+        for node in _with_below(target):
+            if isinstance(node, nodes.Name):
+                if node.name not in block.names and self._is_set_anew(node.name):
+                    in_loop = block.kind == "loop"
+                    loss = Loss(name=node.name, offset=node.lineno - 1, in_loop=in_loop)
+                    block.anew[node.name] = loss
+                    if in_loop and node.name in block.read:
+                        self.found.add(loss)
+                block.names.add(node.name)
+                block.lost.pop(node.name, None)
+
+    def _is_set_anew(self, name: str) -> bool:
+        """Whether a block around this one has the name; a function's own names are nobody's."""
+        *around, block = self._blocks
+        return block.kind != "function" and any(name in other.names for other in around)
+
+    def _read(self, name: str) -> None:
+        for block in reversed(self._blocks):
+            self.found |= block.lost.pop(name, set())
+            if name in block.names:
+                break
+            block.read.add(name)

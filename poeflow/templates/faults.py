@@ -1,12 +1,13 @@
 """What is wrong with a template's text, in words: syntax, and habits from other tools."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from jinja2 import TemplateSyntaxError
 
 from poeflow.problems import Problem
+from poeflow.templates.bindings import Loss
 from poeflow.templates.lexer import OffsetLexer
 from poeflow.templates.origin import Origin
 
@@ -77,6 +78,18 @@ def habits(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
             before = value if kind == "data" else ""
     except TemplateSyntaxError:
         return
+
+
+def lost(losses: Iterable[Loss], origin: Origin) -> Iterator[Problem]:
+    """Yield a warning for each name that is set in a loop or block and read when it is over."""
+    for loss in losses:
+        where = "each turn of the loop" if loss.in_loop else "the block"
+        message = f'what "{loss.name}" is set to here is lost at the end of {where}'
+        hint = (
+            f"write {{% set ns = namespace({loss.name}=...) %}} before, "
+            f"{{% set ns.{loss.name} = ... %}} here, and read ns.{loss.name}"
+        )
+        yield Problem(origin.locate(loss.offset), message, hint, "warning")
 
 
 def syntax_problem(

@@ -9,9 +9,9 @@ from jinja2 import TemplateSyntaxError, nodes
 from poeflow.files import FileProblem
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.spec.hints import one_of
-from poeflow.templates.bindings import Bindings
+from poeflow.templates.bindings import Bindings, losses
 from poeflow.templates.environment import Environment, Mode, only_expression
-from poeflow.templates.faults import habits, syntax_problem
+from poeflow.templates.faults import habits, lost, syntax_problem
 from poeflow.templates.lookups import Lookups
 from poeflow.templates.origin import Origin
 from poeflow.templates.render import as_template
@@ -84,6 +84,7 @@ class _Checker:
                 walker.walk_expression(expression)
             else:
                 walker.walk(parsed)
+                warnings += tuple(lost(losses(parsed, scope.extra), origin))
             if not errors_only(tuple(lookups.problems)):
                 self._compile(text, parsed, origin, mode)
         except TemplateSyntaxError as error:
