@@ -4,6 +4,7 @@ What a person would see is asserted: what the program writes is played on an emu
 """
 
 import re
+from collections.abc import Callable
 
 import pexpect
 import pyte
@@ -59,6 +60,11 @@ class Session:
         while not re.search(pattern, "\n".join(self.lines)):
             self._advance()
         return self.lines
+
+    def wait(self, holds: Callable[[], bool]) -> None:
+        """Follow the screen until something `holds` elsewhere."""
+        while not holds():
+            self._advance()
 
     def end(self) -> list[str]:
         """Return the screen when the command is done."""
@@ -208,6 +214,7 @@ def test_ctrl_c_says_how_far_it_came_and_gives_the_cursor_back(desk):
         desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
         session = Session(desk, "run", "a.yaml")
         session.until("2 at work, 1 waiting")
+        session.wait(lambda: len(simulator.requests) == 2)
         session.child.sendintr()
         lines = [line for line in session.end() if line]
     assert session.child.exitstatus == 130
