@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from poeflow.cli.completing import FLOWS, INSTANCES
 from poeflow.cli.printing import print_lines
 from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import instance_among, target_of
@@ -26,8 +27,8 @@ def cache() -> None:
 
 
 @cache.command()
-@click.argument("flow", type=click.Path(path_type=Path))
-@click.argument("instance", metavar="STEP[@KEY]")
+@click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
+@click.argument("instance", metavar="STEP[@KEY]", shell_complete=INSTANCES)
 @allow_file_option
 def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
     """Say why an instance's stored answer is used or not.

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from poeflow.cli.ci import CiReports
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.painting import paint
 from poeflow.cli.private import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
@@ -22,7 +23,7 @@ from poeflow.wiring.checkup import checkups
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...")
+@click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...", shell_complete=FLOWS)
 @click.option(
     "--output",
     type=click.Choice(["text", "json", "github"]),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import click
 
+from poeflow.cli.completing import RUNS
 from poeflow.cli.painting import is_colored, width_of
 from poeflow.cli.past import Place, before, history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
@@ -16,8 +17,8 @@ from poeflow.store.history import History
 
 
 @click.command()
-@click.argument("a", metavar="[A]", required=False)
-@click.argument("b", metavar="[B]", required=False)
+@click.argument("a", metavar="[A]", required=False, shell_complete=RUNS)
+@click.argument("b", metavar="[B]", required=False, shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def diff(a: str | None, b: str | None, *, output: str) -> None:
     """Say what changed between two runs: prompts, parameters and answers.

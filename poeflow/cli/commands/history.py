@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.past import history_here
 from poeflow.cli.printing import print_json, print_lines
 from poeflow.cli.targets import target_of
@@ -18,7 +19,7 @@ from poeflow.store.workspace import Workspace
 
 
 @click.command()
-@click.argument("flow", required=False, type=click.Path(path_type=Path))
+@click.argument("flow", required=False, type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.option("--since", metavar="DURATION", help="Only runs of the last 12h, 7d, ...")
 @click.option("--failed", is_flag=True, help="Only runs that failed.")
 @click.option("--search", metavar="TEXT", help="Only runs with these words in prompts or answers.")

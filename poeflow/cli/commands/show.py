@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from poeflow.cli.completing import RUNS
 from poeflow.cli.past import history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
 from poeflow.facts import step_of
@@ -16,7 +17,7 @@ from poeflow.report.shown_instance import instance_lines
 
 
 @click.command()
-@click.argument("run", metavar="RUN[/STEP[@KEY]]", default="last")
+@click.argument("run", metavar="RUN[/STEP[@KEY]]", default="last", shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def show(run: str, *, output: str) -> None:
     """Show a run, or all that is known of one instance: request, answer, attempts.

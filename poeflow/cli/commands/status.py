@@ -7,6 +7,7 @@ from typing import Literal
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.painting import show_sheet
 from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
 from poeflow.cli.run_options import part_options
@@ -23,7 +24,7 @@ from poeflow.wiring.surveying import facts_of
 
 
 @click.command()
-@click.argument("flows", nargs=-1, metavar="FLOW...")
+@click.argument("flows", nargs=-1, metavar="FLOW...", shell_complete=FLOWS)
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
 @part_options
