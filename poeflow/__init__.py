@@ -85,10 +85,10 @@ _HOMES = {
         "APIConnectionError APIError APIResponseError APIStatusError APITimeoutError"
         " AccountError AnswerTooLargeError AuthenticationError BadRequestError"
         " BlockedConnectionError BudgetError BusyError ConflictError DiskError"
-        " InsufficientCreditsError InternalServerError InvalidFlowError ModerationError NotFoundError OverloadedError"
-        " PermissionDeniedError PoeflowError RateLimitError RequestTimeoutError"
-        " RequestTooLargeError StaleError StepError TruncatedStreamError"
-        " UnprocessableEntityError UsageError"
+        " InsufficientCreditsError InternalServerError InvalidFlowError"
+        " ModerationError NotFoundError OverloadedError PermissionDeniedError PoeflowError"
+        " RateLimitError RequestTimeoutError RequestTooLargeError StaleError StepError"
+        " TruncatedStreamError UnprocessableEntityError UsageError"
     ),
     "poeflow.events": "Event Listener",
     "poeflow.facts": "Fact",

@@ -88,6 +88,7 @@ class RunKeywords(TypedDict, total=False):
     key: str | None
     force: bool
     prune_outputs: bool
+    merge_edits: bool
     allow_tools: bool
     allow_unpriced: bool
     concurrency: int | None

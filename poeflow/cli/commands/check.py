@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import click
 import msgspec
@@ -21,8 +21,15 @@ from poeflow.report.workflow import inert_json
 from poeflow.spec.enough import is_word_of_more
 from poeflow.wiring.checkup import checkups
 
+EPILOG: Final = """\b
+Examples:
+  poeflow check
+  poeflow check flows/notes.yaml --strict
+  poeflow check flows --output github --junit junit.xml
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...", shell_complete=FLOWS)
 @click.option(
     "--output",

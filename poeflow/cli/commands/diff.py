@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
@@ -15,8 +16,16 @@ from poeflow.report.history import in_order
 from poeflow.report.marks import marks_for
 from poeflow.store.history import History
 
+EPILOG: Final = """\b
+Examples:
+  poeflow diff
+  poeflow diff last~3
+  poeflow diff 12 14
+  poeflow diff 12/translate@German 14/translate@German
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("a", metavar="[A]", required=False, shell_complete=RUNS)
 @click.argument("b", metavar="[B]", required=False, shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -17,8 +18,15 @@ from poeflow.report.history import table
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 
+EPILOG: Final = """\b
+Examples:
+  poeflow history flows/notes.yaml --since 7d
+  poeflow history --search otters --failed
+  poeflow history --prune 90d --keep 100
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("flow", required=False, type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.option("--since", metavar="DURATION", help="Only runs of the last 12h, 7d, ...")
 @click.option("--failed", is_flag=True, help="Only runs that failed.")

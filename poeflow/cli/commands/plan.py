@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -25,8 +26,15 @@ from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of, rendered
 
+EPILOG: Final = """\b
+Examples:
+  poeflow plan flows/notes.yaml
+  poeflow plan flows/notes.yaml --input topic=otters --all
+  poeflow plan flows/notes.yaml --render translate@German
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.option(
     "--input",

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import click
 
@@ -15,8 +16,15 @@ from poeflow.report.lines import Line
 from poeflow.report.marks import marks_for
 from poeflow.report.shown_instance import instance_lines
 
+EPILOG: Final = """\b
+Examples:
+  poeflow show
+  poeflow show last~1/draft
+  poeflow show 12/translate@German --output json
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("run", metavar="RUN[/STEP[@KEY]]", default="last", shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def show(run: str, *, output: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import click
 
@@ -22,8 +22,14 @@ from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of
 
+EPILOG: Final = """\b
+Examples:
+  poeflow status
+  poeflow status flows/notes.yaml --output json
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("flows", nargs=-1, metavar="FLOW...", shell_complete=FLOWS)
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
