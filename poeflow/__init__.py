@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from poeflow.engine.result import StepResult as StepResult
     from poeflow.engine.run import Outcome as Outcome
     from poeflow.errors import AccountError as AccountError
+    from poeflow.errors import AnswerTooLargeError as AnswerTooLargeError
     from poeflow.errors import APIConnectionError as APIConnectionError
     from poeflow.errors import APIError as APIError
     from poeflow.errors import APIResponseError as APIResponseError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from poeflow.errors import APITimeoutError as APITimeoutError
     from poeflow.errors import AuthenticationError as AuthenticationError
     from poeflow.errors import BadRequestError as BadRequestError
+    from poeflow.errors import BlockedConnectionError as BlockedConnectionError
     from poeflow.errors import BudgetError as BudgetError
     from poeflow.errors import BusyError as BusyError
     from poeflow.errors import ConflictError as ConflictError
@@ -81,12 +83,12 @@ _HOMES = {
     "poeflow.engine.run": "Outcome",
     "poeflow.errors": (
         "APIConnectionError APIError APIResponseError APIStatusError APITimeoutError"
-        " AccountError AuthenticationError BadRequestError BudgetError BusyError"
-        " ConflictError DiskError InsufficientCreditsError InternalServerError"
-        " InvalidFlowError ModerationError NotFoundError OverloadedError"
-        " PermissionDeniedError PoeflowError RateLimitError RequestTimeoutError"
-        " RequestTooLargeError StaleError StepError TruncatedStreamError"
-        " UnprocessableEntityError UsageError"
+        " AccountError AnswerTooLargeError AuthenticationError BadRequestError"
+        " BlockedConnectionError BudgetError BusyError ConflictError DiskError"
+        " InsufficientCreditsError InternalServerError InvalidFlowError"
+        " ModerationError NotFoundError OverloadedError PermissionDeniedError PoeflowError"
+        " RateLimitError RequestTimeoutError RequestTooLargeError StaleError StepError"
+        " TruncatedStreamError UnprocessableEntityError UsageError"
     ),
     "poeflow.events": "Event Listener",
     "poeflow.facts": "Fact",
@@ -106,10 +108,12 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AccountError",
+    "AnswerTooLargeError",
     "AsyncPoeClient",
     "AsyncStream",
     "AuthenticationError",
     "BadRequestError",
+    "BlockedConnectionError",
     "BudgetError",
     "BusyError",
     "Completion",

@@ -185,7 +185,7 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     flow: str | None = None
     since: float | None = None
-    state: Literal["ok", "failed", "cancelled", "unfinished"] | None = None
+    state: Literal["ok", "failed", "interrupted", "unfinished"] | None = None
     simulated: bool | None = None
     text: str | None = None
     limit: int = 50

@@ -8,6 +8,7 @@ import click
 
 from poeflow import __version__
 from poeflow.cli.failures import BROKEN_PIPE, close_stdout, exit_code_of
+from poeflow.cli.shells import register
 from poeflow.cli.suggestions import instead_of_command
 
 COMMANDS: Final = {
@@ -89,6 +90,7 @@ def poeflow() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    register()
     sys.exit(exit_code_of(poeflow))
 
 

@@ -7,6 +7,7 @@ from typing import Final, ParamSpec, TypedDict, TypeVar
 
 import click
 
+from poeflow.cli.completing import INPUTS
 from poeflow.cli.private import allow_file_option, env_file_option
 from poeflow.cli.results import Output
 from poeflow.cli.values import input_texts
@@ -82,6 +83,7 @@ _OPTIONS: Final = (
         multiple=True,
         metavar="NAME=VALUE",
         help="Set an input; @FILE takes a file's text, @- standard input.",
+        shell_complete=INPUTS,
     ),
     click.option(
         "--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs."

@@ -49,12 +49,12 @@ def selections(arguments: Iterable[str]) -> dict[Path, tuple[str, ...]]:
     """Return the flows of `FLOW[:STEP[@KEY]]`, each with the ids it is named with."""
     found: dict[Path, tuple[str, ...]] = {}
     for argument in arguments:
-        flow, step = _selected(argument)
+        flow, step = split_target(argument)
         found[flow] = (*found.get(flow, ()), *([instance_id(step)] if step else ()))
     return found
 
 
-def _selected(argument: str) -> tuple[Path, str]:
+def split_target(argument: str) -> tuple[Path, str]:
     """Return the flow and the step of `FLOW[:STEP[@KEY]]`; the step is empty for all."""
     path = Path(argument)
     colons = [at for at, letter in enumerate(argument) if letter == ":"]
@@ -134,11 +134,11 @@ def _flows_below(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         inside = path.relative_to(folder).parts
         is_hidden = any(part.startswith(".") for part in inside)
-        if path.suffix in _SUFFIXES and not is_hidden and path.is_file() and _is_flow(path):
+        if path.suffix in _SUFFIXES and not is_hidden and path.is_file() and is_flow(path):
             yield path
 
 
-def _is_flow(path: Path) -> bool:
+def is_flow(path: Path) -> bool:
     """Tell whether a file has `poeflow` as a key of its own, however its YAML is written.
 
     A file that is no YAML is a flow where a line begins with that key.

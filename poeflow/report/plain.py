@@ -1,5 +1,6 @@
 """A run as plain lines on stderr: for logs, pipes and terminals that cannot do more."""
 
+from dataclasses import dataclass
 from typing import Final, TextIO
 
 from poeflow.durations import spoken
@@ -22,6 +23,7 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
+from poeflow.facts import step_of, wholes_of
 from poeflow.records import Counts, going_on
 from poeflow.redact import visible
 from poeflow.report.workflow import inert
@@ -29,6 +31,10 @@ from poeflow.report.workflow import inert
 FAR: Final = 40
 """After so many lines failures are told once more at the end, the first of them in full."""
 MAX_AGAIN: Final = 20
+MANY: Final = 50
+"""Of a loop with more instances than these, only what goes wrong has lines of its own."""
+PAUSE: Final = 10.0
+"""Seconds between two lines that say how far such a loop has come."""
 _FOR: Final[dict[Purpose, str]] = {
     "answer": "",
     "repair": " to repair its answer",
@@ -47,9 +53,10 @@ class PlainReport:
         self._lines = 0
         self._failed = 0
         self._failures: list[str] = []
+        self._loops: dict[str, Loop] = {}
 
     def __call__(self, event: Event) -> None:
-        line = line_of(event)
+        line = line_of(event) if not self._is_counted(event) else ""
         if isinstance(event, StepFailed) and not (event.is_told or event.is_tolerated):
             self._failed += 1
             if len(self._failures) < MAX_AGAIN:
@@ -63,11 +70,64 @@ class PlainReport:
         if isinstance(event, RunFinished):
             self._write(*ending(event))
 
+    def _is_counted(self, event: Event) -> bool:
+        """Count what goes well in a long loop, and say now and then how far it has come."""
+        match event:
+            case StepExpanded() if event.instances > MANY:
+                self._loops[event.step] = Loop(event.step, event.instances, event.at, event.at)
+            case RequestSent() | FileWritten():
+                return self._loop_of(event.step) is not None
+            case StepFinished() | StepFailed() | StepSkipped() if self._loops:
+                loop = self._loop_of(event.step)
+                if loop is None:
+                    return False
+                if loop.step == step_of(event.step):
+                    self._progress(loop, event)
+                return isinstance(event, StepFinished)
+            case _:
+                pass
+        return False
+
+    def _loop_of(self, instance: str) -> "Loop | None":
+        """Return the long loop that an instance is of, or is run by."""
+        names = wholes_of(instance) if self._loops else ()
+        return next((self._loops[name] for name in names if name in self._loops), None)
+
+    def _progress(self, loop: "Loop", event: StepFinished | StepFailed | StepSkipped) -> None:
+        loop.done += 1
+        loop.failed += isinstance(event, StepFailed)
+        is_last = loop.done == loop.total
+        if is_last or event.at - loop.told >= PAUSE:
+            loop.told = event.at
+            self._write(loop.line(event.at))
+
     def _write(self, *lines: str) -> None:
         self._lines += len(lines)
         for line in lines:
             self._stream.write(inert(visible(line).replace("\n", " ")) + "\n")
         self._stream.flush()
+
+
+@dataclass
+class Loop:
+    """A long loop on its way: of `total` instances, which began at `began` by the run's clock."""
+
+    step: str
+    total: int
+    began: float
+    told: float
+    done: int = 0
+    failed: int = 0
+
+    def line(self, now: float) -> str:
+        """Say how far it has come, and how long the rest takes at this pace."""
+        told = f"{self.step}: {self.done:,} of {self.total:,} done"
+        if self.failed:
+            told += f", {self.failed:,} failed"
+        if self.done == self.total:
+            return f"{told} in {spoken(now - self.began)}"
+        rest = (now - self.began) / self.done * (self.total - self.done)
+        return f"{told}, about {spoken(rest)} to go"
 
 
 def line_of(event: Event) -> str:

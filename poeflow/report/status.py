@@ -29,12 +29,25 @@ def steps_of(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
 
 
 def told(facts: Sequence[Fact]) -> str:
-    """Say how the instances of a step stand: `2 stale, 1 fresh: prompt changed`."""
+    """Say how the instances of a step stand: `2 stale, 1 fresh: prompt changed`.
+
+    A reason of some of them has their number: `2 stale: prompt changed (1); file changed (1)`.
+    """
     counts: Counter[Standing] = Counter(fact.state for fact in facts)
     is_alone = len(facts) == 1
     states = ", ".join(
         state if is_alone else f"{count} {state}" for state, count in counts.most_common()
     )
-    reasons = list(dict.fromkeys(reason for fact in facts for reason in fact.reasons))
+    reasons = _reasons(facts)
     more = f"; and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
     return f"{states}: {'; '.join(reasons[:MAX_REASONS])}{more}" if reasons else states
+
+
+def _reasons(facts: Sequence[Fact]) -> list[str]:
+    """Return all reasons, each with how many instances it is of where that is not all of them."""
+    counts = Counter(reason for fact in facts for reason in fact.reasons)
+    concerned = sum(bool(fact.reasons) for fact in facts)
+    return [
+        reason if count == concerned else f"{reason} ({count:,})"
+        for reason, count in counts.items()
+    ]

@@ -33,7 +33,7 @@ WHERE (:flow IS NULL OR flow = :flow)
   AND (:state IS NULL OR :state = CASE
        WHEN exit_code IS NULL THEN 'unfinished'
        WHEN exit_code = 0 THEN 'ok'
-       WHEN exit_code IN (129, 130, 141, 143) THEN 'cancelled'
+       WHEN exit_code IN (129, 130, 141, 143) THEN 'interrupted'
        ELSE 'failed' END)
 """
 _NEWEST: Final = " ORDER BY id DESC LIMIT :limit"

@@ -6,8 +6,8 @@ from typing import Final, Literal
 from poeflow.errors import EXIT_CLASSES
 from poeflow.records import InstanceRecord, RunRow
 
-RunState = Literal["ok", "failed", "cancelled", "unfinished"]
-RUN_STATES: Final[tuple[RunState, ...]] = ("ok", "failed", "cancelled", "unfinished")
+RunState = Literal["ok", "failed", "interrupted", "unfinished"]
+RUN_STATES: Final[tuple[RunState, ...]] = ("ok", "failed", "interrupted", "unfinished")
 _INTERRUPTED: Final = "interrupted"
 
 
@@ -17,7 +17,7 @@ def run_state(row: RunRow) -> RunState:
         return "unfinished"
     if row.end.exit_code == 0:
         return "ok"
-    return "cancelled" if EXIT_CLASSES.get(row.end.exit_code) == _INTERRUPTED else "failed"
+    return "interrupted" if EXIT_CLASSES.get(row.end.exit_code) == _INTERRUPTED else "failed"
 
 
 def result_of(row: RunRow) -> str:

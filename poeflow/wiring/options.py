@@ -87,14 +87,18 @@ class RunKeywords(TypedDict, total=False):
     first: int | None
     key: str | None
     force: bool
+    prune_outputs: bool
+    merge_edits: bool
     allow_tools: bool
     allow_unpriced: bool
     concurrency: int | None
     limits: Limits
     budget: Budget | None
     stop: Callable[[], str]
+    cut_short: Callable[[], int]
     wait: float
     config: UserConfig | None
+    told: set[str]
     environ: Mapping[str, str]
     listen: Listener | None
     clock: Clock

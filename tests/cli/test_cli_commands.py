@@ -59,9 +59,22 @@ def test_strict_makes_warnings_errors(desk):
 def test_init_writes_a_flow_that_is_sound_and_runs(desk):
     done = desk.run("init", "first.yaml")
     assert (done.returncode, done.stdout) == (0, "wrote first.yaml\n")
-    assert desk.files() == [".gitignore", "first.yaml", "flow.schema.json", "poeflow.toml"]
+    assert desk.files() == ["first.yaml", "flow.schema.json", "poeflow.toml"]
     assert desk.run("check", "first.yaml").stderr == "1 flow ok\n"
     assert desk.run("run", "first.yaml", "--offline").returncode == 0
+
+
+def test_init_keeps_one_schema_for_all_folders(desk):
+    assert desk.run("init", "flows/a.yaml").returncode == 0
+    assert desk.run("init", "flows/more/b.yaml").returncode == 0
+    assert desk.files() == [
+        "flow.schema.json",
+        "flows/a.yaml",
+        "flows/more/b.yaml",
+        "poeflow.toml",
+    ]
+    first = (desk.folder / "flows/more/b.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=../../flow.schema.json"
 
 
 def test_init_overwrites_nothing(desk):

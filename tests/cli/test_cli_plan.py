@@ -240,7 +240,7 @@ def test_the_status_of_flows_is_a_line_a_step(online, simulator):
         "a.yaml",
         "  draft   fresh",
         "  polish  fresh",
-        "  each    2 stale, 1 new: render changed; the lock does not have it",
+        "  each    2 stale, 1 new: render changed (2); the lock does not have it (1)",
         "b/b.yaml",
         "  draft   new: the lock does not have it",
         "  polish  unknown: unknown until draft has run; the lock does not have it",

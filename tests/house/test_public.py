@@ -17,8 +17,9 @@ HELP = Path(__file__).parent / "help.txt"
 def test_the_public_names():
     names = """
         APIConnectionError APIError APIResponseError APIStatusError APITimeoutError
-        AccountError AsyncPoeClient AsyncStream AuthenticationError BadRequestError
-        BudgetError BusyError Completion CompletionChunk ConflictError DiskError Event Fact
+        AccountError AnswerTooLargeError AsyncPoeClient AsyncStream AuthenticationError
+        BadRequestError BlockedConnectionError BudgetError BusyError Completion CompletionChunk
+        ConflictError DiskError Event Fact
         Flow FlowFile InsufficientCreditsError InternalServerError InvalidFlowError Limits
         Listener Model ModerationError NotFoundError Outcome OverloadedError
         PermissionDeniedError Place Plan PoeClient PoeflowError Problem RateLimitError

@@ -64,7 +64,7 @@ def test_steps_are_marked_by_what_is_most_serious():
         "~ draft  stale  prompt changed",
         "✓ old    fresh",
         "+ each   9 unknown, 1 new",
-        "    unknown until draft has run; the lock does not have it",
+        "    unknown until draft has run (9); the lock does not have it (1)",
         "! page   edited",
         "    out.md was edited; prompt changed, and the model, and much more",
     ]

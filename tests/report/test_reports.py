@@ -44,6 +44,41 @@ RUN = (
 )
 
 
+def finished(name: str, at: float) -> events.StepFinished:
+    return events.StepFinished(at=at, step=name, source="asked", simulated=False, seconds=1)
+
+
+def test_a_long_loop_has_a_line_now_and_then_and_one_for_all_that_goes_wrong():
+    stream = io.StringIO()
+    report = PlainReport(stream)
+    report(events.StepExpanded(at=0, step="each", instances=60))
+    report(events.StepExpanded(at=0, step="few", instances=2))
+    for index in range(60):
+        name = f"each[{index}]"
+        report(events.RequestSent(at=index, step=name, model="GPT-5.2"))
+        report(events.RequestSent(at=index, step=f"{name}/inner", model="GPT-5.2"))
+        report(finished(f"{name}/inner", index + 0.5))
+        if index == 7:
+            told = {"message": "no", "error_class": "failed", "seconds": 1}
+            report(events.StepFailed(at=index + 0.5, step=name, **told))
+        else:
+            report(events.FileWritten(at=index, step=name, path="out.md", size=1))
+            report(finished(name, index + 0.5))
+    report(finished("few[0]", 60))
+    assert stream.getvalue().splitlines() == [
+        "each: 60 to do",
+        "few: 2 to do",
+        "each[7]: failed after 1.0 s: no",
+        "each: 11 of 60 done, 1 failed, about 47 s to go",
+        "each: 21 of 60 done, 1 failed, about 38 s to go",
+        "each: 31 of 60 done, 1 failed, about 29 s to go",
+        "each: 41 of 60 done, 1 failed, about 19 s to go",
+        "each: 51 of 60 done, 1 failed, about 8.9 s to go",
+        "each: 60 of 60 done, 1 failed in 60 s",
+        "few[0]: answered in 1.0 s",
+    ]
+
+
 def test_plain_lines_tell_the_whole_run():
     stream = io.StringIO()
     for event in RUN:

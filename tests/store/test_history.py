@@ -100,7 +100,7 @@ def test_what_is_looked_for_is_found(history):
     assert numbers(limit=1) == [3]
     assert numbers(flow="//b.yaml") == [2]
     assert numbers(since=20.0) == [3, 2]
-    assert [numbers(state=s) for s in ("ok", "failed", "cancelled", "unfinished")] == [
+    assert [numbers(state=s) for s in ("ok", "failed", "interrupted", "unfinished")] == [
         [1],
         [2],
         [3],

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import target_of
 from poeflow.errors import InvalidFlowError
@@ -26,7 +27,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("flow", type=click.Path(path_type=Path))
+@click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--drop", is_flag=True, help="Give up what was accepted: a run writes the answer.")
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")

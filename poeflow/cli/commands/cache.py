@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 import click
 
+from poeflow.cli.completing import FLOWS, INSTANCES
 from poeflow.cli.printing import print_lines
 from poeflow.cli.private import access_of, allow_file_option, say_warning
 from poeflow.cli.targets import instance_among, target_of
@@ -19,15 +21,26 @@ from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of, stored_requests
 
+EXPLAIN: Final = """\b
+Examples:
+  poeflow cache explain flows/notes.yaml draft
+  poeflow cache explain flows/notes.yaml translate@German
+"""
+PRUNE: Final = """\b
+Examples:
+  poeflow cache prune --older 90d
+  poeflow cache prune --max-size 500 --unreferenced
+"""
+
 
 @click.group()
 def cache() -> None:
     """Look into the store of answers, and make it smaller."""
 
 
-@cache.command()
-@click.argument("flow", type=click.Path(path_type=Path))
-@click.argument("instance", metavar="STEP[@KEY]")
+@cache.command(epilog=EXPLAIN)
+@click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
+@click.argument("instance", metavar="STEP[@KEY]", shell_complete=INSTANCES)
 @allow_file_option
 def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
     """Say why an instance's stored answer is used or not.
@@ -44,7 +57,7 @@ def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
     print_lines(((visible(line), ""),) for line in explained(fact, before).split("\n"))
 
 
-@cache.command()
+@cache.command(epilog=PRUNE)
 @click.option("--older", metavar="DURATION", help="Drop what was stored longer ago: 30d, 12h.")
 @click.option("--max-size", metavar="MB", type=click.FloatRange(0), help="Keep the newest, to MB.")
 @click.option("--unreferenced", is_flag=True, help="Drop what no lock of the project mentions.")

@@ -4,12 +4,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import click
 import msgspec
 
 from poeflow.cli.ci import CiReports
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.painting import paint
 from poeflow.cli.private import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
@@ -20,9 +21,16 @@ from poeflow.report.workflow import inert_json
 from poeflow.spec.enough import is_word_of_more
 from poeflow.wiring.checkup import checkups
 
+EPILOG: Final = """\b
+Examples:
+  poeflow check
+  poeflow check flows/notes.yaml --strict
+  poeflow check flows --output github --junit junit.xml
+"""
 
-@click.command()
-@click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...")
+
+@click.command(epilog=EPILOG)
+@click.argument("paths", nargs=-1, metavar="[FLOW|FOLDER|GLOB]...", shell_complete=FLOWS)
 @click.option(
     "--output",
     type=click.Choice(["text", "json", "github"]),

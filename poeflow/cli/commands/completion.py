@@ -17,7 +17,7 @@ Put one of these where your shell starts:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options and files."""
+    """Print the script that makes SHELL complete commands, flows, steps, inputs, runs and bots."""
     found = get_completion_class(shell)
     if found is None:
         raise UsageError(f"{shell}: click has no completion for it")

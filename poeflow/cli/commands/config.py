@@ -31,7 +31,14 @@ allow_insecure = false        # plain http for POE_BASE_URL, on a network of you
 """
 
 
-@click.command()
+EPILOG: Final = """\b
+Examples:
+  poeflow config
+  poeflow config --example
+"""
+
+
+@click.command(epilog=EPILOG)
 @click.option("--example", is_flag=True, help="Print a configuration to start from.")
 def config(*, example: bool) -> None:
     """Say where your own configuration is: servers with the names of their keys' variables, limits.

@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
+from poeflow.cli.completing import RUNS
 from poeflow.cli.painting import is_colored, width_of
 from poeflow.cli.past import Place, before, history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
@@ -14,10 +16,18 @@ from poeflow.report.history import in_order
 from poeflow.report.marks import marks_for
 from poeflow.store.history import History
 
+EPILOG: Final = """\b
+Examples:
+  poeflow diff
+  poeflow diff last~3
+  poeflow diff 12 14
+  poeflow diff 12/translate@German 14/translate@German
+"""
 
-@click.command()
-@click.argument("a", metavar="[A]", required=False)
-@click.argument("b", metavar="[B]", required=False)
+
+@click.command(epilog=EPILOG)
+@click.argument("a", metavar="[A]", required=False, shell_complete=RUNS)
+@click.argument("b", metavar="[B]", required=False, shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def diff(a: str | None, b: str | None, *, output: str) -> None:
     """Say what changed between two runs: prompts, parameters and answers.

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.private import access_of, allow_file_option
 from poeflow.cli.targets import target_of
 from poeflow.planning.checked import Checked
@@ -26,7 +27,7 @@ GitHub draws Mermaid in Markdown, between ```mermaid and ```.
 
 
 @click.command(epilog=EPILOG)
-@click.argument("flow", type=click.Path(path_type=Path))
+@click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.option(
     "--format",
     "notation",

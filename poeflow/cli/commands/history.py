@@ -2,9 +2,11 @@
 
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.past import history_here
 from poeflow.cli.printing import print_json, print_lines
 from poeflow.cli.targets import target_of
@@ -16,9 +18,16 @@ from poeflow.report.history import table
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 
+EPILOG: Final = """\b
+Examples:
+  poeflow history flows/notes.yaml --since 7d
+  poeflow history --search otters --failed
+  poeflow history --prune 90d --keep 100
+"""
 
-@click.command()
-@click.argument("flow", required=False, type=click.Path(path_type=Path))
+
+@click.command(epilog=EPILOG)
+@click.argument("flow", required=False, type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.option("--since", metavar="DURATION", help="Only runs of the last 12h, 7d, ...")
 @click.option("--failed", is_flag=True, help="Only runs that failed.")
 @click.option("--search", metavar="TEXT", help="Only runs with these words in prompts or answers.")

@@ -1,5 +1,6 @@
 """`poeflow init`: write a first flow to start from."""
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -7,11 +8,11 @@ from typing import Final
 import click
 
 from poeflow.errors import UsageError
-from poeflow.files import atomic_write, schemas_folder
+from poeflow.files import Project, atomic_write, schemas_folder
 from poeflow.spec.scalars import core_value
 
 FLOW: Final = """\
-# yaml-language-server: $schema=flow.schema.json
+# yaml-language-server: $schema={schema}
 poeflow: 1
 description: {name}
 
@@ -38,13 +39,21 @@ outputs:
   page: "{{{{ steps.page.text }}}}"
 """
 _WORD: Final = re.compile(r"\w[\w.-]*")
-IGNORED: Final = ".poeflow/\n"
 
 
-@click.command()
+EPILOG: Final = """\b
+Examples:
+  poeflow init
+  poeflow init flows/notes.yaml
+"""
+
+
+@click.command(epilog=EPILOG)
 @click.argument("path", default="flow.yaml", type=click.Path(path_type=Path, dir_okay=False))
 def init(path: Path) -> None:
-    """Write a first flow to PATH (flow.yaml), with its JSON Schema beside it for the editor.
+    """Write a first flow to PATH (flow.yaml), and the JSON Schema that editors check it by.
+
+    The schema is one for the whole project, at its root.
 
     Nothing that exists is overwritten.
     """
@@ -53,11 +62,12 @@ def init(path: Path) -> None:
     if path.exists():
         raise UsageError(f"{path} is there already", hint="name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _schema_beside(path)
-    ignore = path.parent / ".gitignore"
-    if not ignore.exists():
-        atomic_write(ignore, IGNORED.encode())
-    atomic_write(path, FLOW.format(name=_name(path.stem)).encode())
+    schema = Project.find(path.parent.resolve()).root / "flow.schema.json"
+    if not schema.exists():
+        atomic_write(schema, (schemas_folder() / "flow.schema.json").read_bytes())
+    shown = Path(os.path.relpath(schema, path.parent.resolve())).as_posix()
+    text = FLOW.format(name=_name(path.stem), schema=shown)
+    atomic_write(path, text.encode())
     click.echo(f"wrote {path}")
     click.echo(f"try: poeflow run {path} --offline", err=True)
 
@@ -65,9 +75,3 @@ def init(path: Path) -> None:
 def _name(stem: str) -> str:
     """Return a word for the flow: the file's own where that is one in YAML too."""
     return stem if _WORD.fullmatch(stem) and core_value(stem) == stem else "page"
-
-
-def _schema_beside(path: Path) -> None:
-    target = path.parent / "flow.schema.json"
-    if not target.exists():
-        atomic_write(target, (schemas_folder() / "flow.schema.json").read_bytes())

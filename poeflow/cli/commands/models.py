@@ -8,6 +8,7 @@ import click
 
 from poeflow.bots import Bot
 from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
+from poeflow.cli.completing import BOTS
 from poeflow.cli.printing import print_json
 from poeflow.cli.private import env_file_option, environment_with, say_warning
 from poeflow.client.sync import PoeClient
@@ -45,7 +46,7 @@ class _Options(TypedDict):
 
 
 @click.command(epilog=EPILOG)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=BOTS)
 @click.option(
     "--search",
     metavar="TEXT",

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.completing import FLOWS, INPUTS, INSTANCES
 from poeflow.cli.painting import conclude, show_sheet
 from poeflow.cli.printing import print_lines
 from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
@@ -24,15 +26,34 @@ from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of, rendered
 
+EPILOG: Final = """\b
+Examples:
+  poeflow plan flows/notes.yaml
+  poeflow plan flows/notes.yaml --input topic=otters --all
+  poeflow plan flows/notes.yaml --render translate@German
+"""
 
-@click.command()
-@click.argument("flow", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="Set an input.")
+
+@click.command(epilog=EPILOG)
+@click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set an input.",
+    shell_complete=INPUTS,
+)
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Plan a simulated run.")
 @part_options
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
-@click.option("--render", metavar="STEP[@KEY]", help="Print the request of one instance.")
+@click.option(
+    "--render",
+    metavar="STEP[@KEY]",
+    help="Print the request of one instance.",
+    shell_complete=INSTANCES,
+)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @allow_file_option
 @click.pass_context

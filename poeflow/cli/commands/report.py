@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from poeflow.cli.completing import RUNS
 from poeflow.cli.pages import shown_of
 from poeflow.cli.past import history_here, place_of
 from poeflow.errors import UsageError
@@ -19,7 +20,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("run")
+@click.argument("run", shell_complete=RUNS)
 @click.option(
     "--html",
     "target",

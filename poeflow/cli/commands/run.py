@@ -10,6 +10,7 @@ import click
 
 from poeflow.cli.ci import CiReports
 from poeflow.cli.commands.check import show
+from poeflow.cli.completing import SELECTIONS
 from poeflow.cli.one_run import run_one
 from poeflow.cli.private import access_of, environment_with, say_warning
 from poeflow.cli.proving import check_locked, prove
@@ -33,7 +34,13 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("flows", nargs=-1, required=True, metavar="FLOW[:STEP[@KEY]]...")
+@click.argument(
+    "flows",
+    nargs=-1,
+    required=True,
+    metavar="FLOW[:STEP[@KEY]]...",
+    shell_complete=SELECTIONS,
+)
 @shared_options
 @click.option(
     "--output",

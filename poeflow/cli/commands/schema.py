@@ -1,11 +1,18 @@
 """`poeflow schema`: print the JSON Schema of flow files."""
 
+from typing import Final
+
 import click
 
 from poeflow.files import schemas_folder
 
+EPILOG: Final = """\b
+Examples:
+  poeflow schema > flow.schema.json
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.option("--project", is_flag=True, help="That of poeflow.toml, which builds on it.")
 def schema(*, project: bool) -> None:
     """Print the JSON Schema of flow files.

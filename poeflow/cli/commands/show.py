@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import click
 
+from poeflow.cli.completing import RUNS
 from poeflow.cli.past import history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
 from poeflow.facts import step_of
@@ -14,9 +16,16 @@ from poeflow.report.lines import Line
 from poeflow.report.marks import marks_for
 from poeflow.report.shown_instance import instance_lines
 
+EPILOG: Final = """\b
+Examples:
+  poeflow show
+  poeflow show last~1/draft
+  poeflow show 12/translate@German --output json
+"""
 
-@click.command()
-@click.argument("run", metavar="RUN[/STEP[@KEY]]", default="last")
+
+@click.command(epilog=EPILOG)
+@click.argument("run", metavar="RUN[/STEP[@KEY]]", default="last", shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def show(run: str, *, output: str) -> None:
     """Show a run, or all that is known of one instance: request, answer, attempts.

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import click
 
 from poeflow.cli.commands.check import show
+from poeflow.cli.completing import FLOWS
 from poeflow.cli.painting import show_sheet
 from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
 from poeflow.cli.run_options import part_options
@@ -21,9 +22,15 @@ from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of
 
+EPILOG: Final = """\b
+Examples:
+  poeflow status
+  poeflow status flows/notes.yaml --output json
+"""
 
-@click.command()
-@click.argument("flows", nargs=-1, metavar="FLOW...")
+
+@click.command(epilog=EPILOG)
+@click.argument("flows", nargs=-1, metavar="FLOW...", shell_complete=FLOWS)
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
 @part_options

@@ -4,6 +4,7 @@ from typing import Final, Unpack
 
 import click
 
+from poeflow.cli.completing import SELECTIONS
 from poeflow.cli.interrupts import Ending
 from poeflow.cli.run_options import Shared, shared_options
 from poeflow.cli.watching import session
@@ -17,7 +18,13 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("flows", nargs=-1, required=True, metavar="FLOW[:STEP[@KEY]]...")
+@click.argument(
+    "flows",
+    nargs=-1,
+    required=True,
+    metavar="FLOW[:STEP[@KEY]]...",
+    shell_complete=SELECTIONS,
+)
 @shared_options
 @click.option("--view", "views", is_flag=True, help="Serve pages that follow the session, too.")
 def watch(flows: tuple[str, ...], *, views: bool, **options: Unpack[Shared]) -> None:
