@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from poeflow.digest import Json, encode_json
 from poeflow.engine.flow_state import FlowState
+from poeflow.engine.result import StepResult
 from poeflow.engine.states import StepState
 
 _STEP: Final = re.compile(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
@@ -92,7 +93,7 @@ def _last_steps(flow: FlowState) -> list[str]:
 def _shown(flow: FlowState, step: str, state: StepState) -> Json:
     """Return a step's result where a flow declares none: one text, or those of a loop by key."""
     found = {
-        one.key: one.result.text if one.result.source != "ran" else dict(one.result.outputs)
+        one.key: _text(one.result) if one.result.source != "ran" else dict(one.result.outputs)
         for one in state.instances
         if one.result is not None
     }
@@ -102,3 +103,8 @@ def _shown(flow: FlowState, step: str, state: StepState) -> Json:
         return next(iter(found.values()))
     is_loop = any(one.key is not None for one in state.instances) or not state.instances
     return {key or "": value for key, value in found.items()} or None if is_loop else None
+
+
+def _text(result: StepResult) -> str:
+    """Return the word that was chosen, as it is declared, else the answer's text."""
+    return result.text if result.value is None else result.value

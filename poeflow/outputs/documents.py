@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 
 from poeflow.digest import Json, canonical
 from poeflow.outputs.fences import Block, blocks
@@ -38,10 +38,11 @@ _NOT_BARE: Final = re.compile(
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES: Final = frozenset("\"'\\/bfnrtu")
 """JSON's own, and the single quote. JSON5 has more, but reads `\\d` as d and `\\vec` as a tab."""
-_UNDOUBLED: Final = re.compile(
-    r"(?<!\\)(?:\\\\)*(\\)(?:[bf](?=[A-Za-z])"
-    r"|(?:text(?:bf|it|rm|tt)?|times|theta|nabla|rho|rangle|right(?:arrow)?)(?![A-Za-z]))"
-)
+_LATEX: Final = r"(?:text(?:bf|it|rm|tt)?|times|theta|nabla|rho|rangle|right(?:arrow)?)(?![A-Za-z])"
+_UNDOUBLED: Final = {
+    "json": re.compile(rf"(?<!\\)(?:\\\\)*(\\)(?:[bf](?=[A-Za-z])|{_LATEX})"),
+    "yaml": re.compile(rf"(?<!\\)(?:\\\\)*(\\)(?:[0abefvNLP_](?=[A-Za-z])|{_LATEX})"),
+}
 """A pattern, a path or a formula whose `\\b` became a backspace; nobody begins a word with one."""
 _CUT_ESCAPE: Final = re.compile(r"\\(?:[uUxX][0-9a-fA-F]{0,3})?\Z")
 _NUMBER: Final = re.compile(r"(?<![\w$.\\])[0-9.][\w.]*(?:(?<=[eE])[-+][\w.]*)?", re.ASCII)
@@ -150,6 +151,20 @@ def refuse_unusable(data: Json) -> int:
     return keys
 
 
+def refuse_undoubled(
+    text: str, start: int, end: int, *, form: Literal["json", "yaml"] = "json"
+) -> None:
+    """Raise `UnusableError` where a backslash that was meant made a control character.
+
+    `start` and `end` are those of a JSON document, or of one YAML text in double quotes.
+    """
+    found = _UNDOUBLED[form].search(text, start, end)
+    if found is not None:
+        at = found.start(1)
+        told = f"{_place(text, at)} makes a control character of {text[at : at + 2]}"
+        raise UnusableError(f"the backslash in {told}; write two for one that is meant")
+
+
 def _refuse_changed(text: str) -> str:
     """Return JSON5 without its texts and comments. Raises `UnusableError`.
 
@@ -161,22 +176,13 @@ def _refuse_changed(text: str) -> str:
         for escape in _ESCAPE.finditer(found[0]):
             if escape[1] not in _ESCAPES:
                 raise UnusableError(_no_escape(text, found.start() + escape.start()))
-    _refuse_undoubled(text, 0, len(text))
+    refuse_undoubled(text, 0, len(text))
     bare = _NOT_BARE.sub(" ", text)
     for found in _NUMBER.finditer(bare):
         if _WHOLE.fullmatch(found[0]) is None:
             with contextlib.suppress(ValueError):  # a key that is not in quotes
                 number(found[0])
     return bare
-
-
-def _refuse_undoubled(text: str, start: int, end: int) -> None:
-    """Refuse a document where a backslash that was meant became part of a control character."""
-    found = _UNDOUBLED.search(text, start, end)
-    if found is not None:
-        at = found.start(1)
-        told = f"{_place(text, at)} makes a control character of {text[at : at + 2]}"
-        raise UnusableError(f"the backslash in {told}; write two for one that is meant")
 
 
 def _no_escape(text: str, at: int) -> str:
@@ -256,7 +262,7 @@ def _decoded(text: str, start: int) -> tuple[Json, int]:
     except ValueError:  # Python's own limit on the digits of a number
         raise UnusableError(_TOO_LONG) from None
     refuse_unusable(data)
-    _refuse_undoubled(text, start, end)
+    refuse_undoubled(text, start, end)
     return data, end
 
 

@@ -148,13 +148,19 @@ def _yaml_document(text: str) -> Json:
 
 
 def _refuse_changed(document: Document) -> None:
-    """Raise `UnusableError` for a number that loses digits, or a text that ends before its `#1`."""
+    """Raise `UnusableError` for a value that is another than what is written.
+
+    That is a number that loses digits, a text that ends before its `#1`, or one in double quotes
+    that lost a backslash.
+    """
     waiting = [document.root]
     while waiting:
         node = waiting.pop()
         if node is None:
             continue
-        waiting += (*node.items, *node.values.values())
+        waiting += (*node.items, *node.keys.values(), *node.values.values())
+        if node.style == "double":
+            documents.refuse_undoubled(document.text, node.start, node.end, form="yaml")
         if node.style != "plain":
             continue
         if isinstance(node.data, float):

@@ -72,6 +72,13 @@ def test_one_of_gives_the_value_as_declared(bench, scripted):
     assert outcome.outputs == {"tell": "bug"}
 
 
+def test_a_chosen_word_is_printed_as_it_is_declared(bench, scripted):
+    scripted("- {answer: {text: '\"Bug\".'}}\n")
+    sort = "prompt: '{{ item }}', output: {one_of: [bug, feature]}"
+    outcome = bench.run(HEAD + f"  sort: {{for_each: [a, b], {sort}}}\n")
+    assert outcome.outputs == {"sort": {"a": "bug", "b": "bug"}}
+
+
 THINKING = "- {answer: {text: '<think>bug? no</think>\\n\\nfeature'}}\n".replace("'", '"')
 SORT = HEAD + "  sort: {prompt: sort it, output: {save: out.md%s}}\n"
 

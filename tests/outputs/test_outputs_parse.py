@@ -170,6 +170,7 @@ def test_an_answer_that_is_no_option_is_a_fault(text):
         ("Both:\n```sh\nls\n```\n```yml\na: 1\n```", {"a": 1}),
         ("7", 7),
         ("a: 1  # one\nb: x # a word\nc: 2 #3\nd: 'x #1'", {"a": 1, "b": "x", "c": 2, "d": "x #1"}),
+        (r"""{a: "\t\\d \n\x41 'x'", b: 'C:\New'}""", {"a": "\t\\d \nA 'x'", "b": r"C:\New"}),
         ("- 1e22\n- 12345678901234567890\n- .5", [1e22, 12345678901234567890, 0.5]),
     ],
 )
@@ -211,6 +212,20 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
             (
                 "the answer's YAML cannot be used: the text in line 2 ends before the #, which"
                 " begins a comment; put it in quotes"
+            ),
+        ),
+        (
+            r'a: ["x", "\\frac \\\frac"]',
+            (
+                "the answer's YAML cannot be used: the backslash in line 1, column 20 makes a"
+                r" control character of \f; write two for one that is meant"
+            ),
+        ),
+        (
+            'b: "C:\\New"',
+            (
+                "the answer's YAML cannot be used: the backslash in line 1, column 7 makes a"
+                r" control character of \N; write two for one that is meant"
             ),
         ),
         (
