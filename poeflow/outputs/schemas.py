@@ -14,7 +14,7 @@ import msgspec
 
 from poeflow.digest import Json, canonical
 from poeflow.errors import StepError
-from poeflow.outputs.schema_faults import Fault, written_faults
+from poeflow.outputs.schema_faults import Fault, Inspection, registry_of
 from poeflow.outputs.schema_keywords import Effort, TooMuchWorkError, keywords
 from poeflow.outputs.schema_sentences import sentence
 from poeflow.outputs.shown import path_text
@@ -60,13 +60,13 @@ def compile_schema(written: Mapping[str, Json]) -> Schema:
 
 def schema_faults(written: Mapping[str, Json]) -> tuple[Fault, ...]:
     """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs."""
-    return written_faults(dict(written))
+    return Inspection().schema(written)
 
 
 @functools.lru_cache(_MAX_KEPT)
 def _compiled(encoded: bytes) -> Schema:
     written: dict[str, Json] = msgspec.json.decode(encoded)
-    for path, message in written_faults(written):
+    for path, message in Inspection().schema(written):
         place = f"{path_text(path)}: " if path else ""
         raise StepError(f"the schema is not valid: {place}{message}", hint="mend the schema")
     return Schema(written)
@@ -74,12 +74,9 @@ def _compiled(encoded: bytes) -> Schema:
 
 def _validator(written: dict[str, Json], effort: Effort) -> "Validator":
     from jsonschema import Draft202012Validator, validators
-    from referencing import Registry
 
     extended: Any = validators.extend
     strict = extended(Draft202012Validator, keywords(Draft202012Validator.VALIDATORS, effort))
-    registry: Registry[Any] = Registry()
-    validator: Validator = strict(
-        {key: value for key, value in written.items() if key != "$schema"}, registry=registry
-    )
+    plain = {key: value for key, value in written.items() if key != "$schema"}
+    validator: Validator = strict(plain, registry=registry_of(plain))
     return validator
