@@ -12,7 +12,7 @@ from poeflow.errors import StepError
 from poeflow.outputs.differences import around, data_difference, text_difference, unified
 from poeflow.outputs.parse import Reading, json_in
 from poeflow.outputs.schema_faults import Fault, Inspection
-from poeflow.outputs.schemas import compile_schema
+from poeflow.outputs.schemas import compile_schema, schema_faults
 from poeflow.outputs.shown import counted, one_line, quoted, shown
 from poeflow.spec.model import Expectation
 from poeflow.spec.patterns import HINT, PatternError, compiled
@@ -78,7 +78,7 @@ def expectation_faults(expectation: Expectation, inspection: Inspection) -> tupl
         told = inspection.pattern(expectation.matches)
         return ((("matches",), told),) if told else ()
     if expectation.json_schema is not None:
-        faults = inspection.schema(expectation.json_schema)
+        faults = schema_faults(expectation.json_schema, inspection)
         return tuple((("json_schema", *path), message) for path, message in faults)
     return ()
 

@@ -14,6 +14,7 @@ import msgspec
 
 from poeflow.digest import Json, canonical
 from poeflow.errors import StepError
+from poeflow.outputs.schema_dialects import foreign_faults
 from poeflow.outputs.schema_faults import Fault, Inspection, registry_of
 from poeflow.outputs.schema_keywords import Effort, TooMuchWorkError, keywords
 from poeflow.outputs.schema_sentences import sentence
@@ -58,9 +59,22 @@ def compile_schema(written: Mapping[str, Json]) -> Schema:
     return _compiled(canonical(written))
 
 
-def schema_faults(written: Mapping[str, Json]) -> tuple[Fault, ...]:
-    """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs."""
-    return Inspection().schema(written)
+def schema_faults(
+    written: Mapping[str, Json], inspection: Inspection | None = None
+) -> tuple[Fault, ...]:
+    """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs.
+
+    Wrong is also what is valid and says something else than its writer means, or nothing. The
+    schemas of one flow are given one `inspection`, whose limit is theirs together.
+    """
+    foreign = tuple(islice(foreign_faults(dict(written)), MAX_FAULTS))
+    told = [path for path, _ in foreign]
+    others = (
+        (path, message)
+        for path, message in (inspection or Inspection()).schema(written)
+        if not any(path[: len(place)] == place for place in told)
+    )
+    return (*foreign, *others)
 
 
 @functools.lru_cache(_MAX_KEPT)

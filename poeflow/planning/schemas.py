@@ -7,6 +7,7 @@ from poeflow.digest import Json
 from poeflow.files import FileProblem, Project
 from poeflow.outputs.expect import expectation_faults
 from poeflow.outputs.schema_faults import Inspection
+from poeflow.outputs.schemas import schema_faults
 from poeflow.planning.tools import tool_faults
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
@@ -25,6 +26,8 @@ def schemas(project: Project, file: FlowFile) -> Iterator[Problem]:
             place = (*path, "output", "schema")
             yield from _output(project, file, place, step.output.schema, inspection)
         for index, expectation in enumerate(step.expect):
+            if named_file(expectation.json_schema or {}) is not None:
+                continue  # no file is read there, which `agreement` tells
             own = (*path, "expect", index)
             yield from _told(file, own, expectation_faults(expectation, inspection))
         for index, tool in enumerate(step.tools or ()):
@@ -40,7 +43,7 @@ def _output(
 ) -> Iterator[Problem]:
     named = named_file(written)
     if named is None:
-        yield from _told(file, path, inspection.schema(written))
+        yield from _told(file, path, schema_faults(written, inspection))
         return
     place = file.document.place((*path, "file"))
     try:
@@ -48,10 +51,11 @@ def _output(
     except FileProblem as error:
         yield Problem(place, error.message, error.hint)
         return
-    for inner, message in inspection.schema(found):
+    for inner, message in schema_faults(found, inspection):
         where = ".".join(map(str, inner))
-        told = f"{where}: {message}" if where else message
-        yield Problem(Place(place.path, place.line, place.column), f"{named}: {told}", _HINT)
+        text, _, hint = message.partition("; ")
+        told = f"{named}: {where}: {text}" if where else f"{named}: {text}"
+        yield Problem(Place(place.path, place.line, place.column), told, hint or _HINT)
 
 
 def _told(file: FlowFile, path: Path, faults: Iterable[tuple[Path, str]]) -> Iterator[Problem]:

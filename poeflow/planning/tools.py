@@ -5,6 +5,7 @@ from typing import Final
 
 from poeflow.digest import Json
 from poeflow.outputs.schema_faults import Fault, Inspection
+from poeflow.outputs.schemas import schema_faults
 from poeflow.outputs.shown import quoted
 from poeflow.spec.model import Tool
 
@@ -26,7 +27,10 @@ def tool_faults(tool: Tool, inspection: Inspection) -> tuple[Fault, ...]:
 def _faults(tool: Tool, inspection: Inspection) -> Iterator[Fault]:
     if len(tool.name) > MAX_NAME:
         yield ("name",), f"the name has {len(tool.name)} characters; at most {MAX_NAME} are taken"
-    faults = inspection.schema(tool.parameters) if tool.parameters else ()
+    if tool.parameters and not tool.parameters.keys() & _KEYWORDS:
+        yield ("parameters",), "it says nothing of arguments; put their names under properties:"
+        return
+    faults = schema_faults(tool.parameters, inspection)
     for path, sentence in faults or _of_object(tool.parameters):
         yield ("parameters", *path), sentence
 
@@ -36,9 +40,6 @@ def _of_object(parameters: dict[str, Json]) -> Iterator[Fault]:
     kind = parameters.get("type", "object")
     if kind != "object":
         yield ("type",), "arguments are an object; write type: object"
-        return
-    if parameters and not parameters.keys() & _KEYWORDS:
-        yield (), "it says nothing of arguments; put their names under properties:"
         return
     properties, required = parameters.get("properties"), parameters.get("required")
     declared = properties if isinstance(properties, dict) else {}
