@@ -5,20 +5,27 @@ The public names are imported when they are first used, so that `import poeflow`
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost the most here
 if TYPE_CHECKING:
+    from poeflow.api import aplan as aplan
     from poeflow.api import arun as arun
+    from poeflow.api import astatus as astatus
     from poeflow.api import check as check
     from poeflow.api import load as load
     from poeflow.api import plan as plan
     from poeflow.api import run as run
     from poeflow.api import status as status
+    from poeflow.client.account import Model as Model
     from poeflow.client.aio import AsyncPoeClient as AsyncPoeClient
+    from poeflow.client.aio_stream import AsyncStream as AsyncStream
     from poeflow.client.answers import Completion as Completion
     from poeflow.client.answers import CompletionChunk as CompletionChunk
     from poeflow.client.commands import Timeouts as Timeouts
     from poeflow.client.sync import PoeClient as PoeClient
+    from poeflow.client.sync_stream import Stream as Stream
+    from poeflow.engine.budget import Spent as Spent
     from poeflow.engine.plan import Plan as Plan
     from poeflow.engine.result import StepResult as StepResult
     from poeflow.engine.run import Outcome as Outcome
+    from poeflow.errors import AccountError as AccountError
     from poeflow.errors import APIConnectionError as APIConnectionError
     from poeflow.errors import APIError as APIError
     from poeflow.errors import APIResponseError as APIResponseError
@@ -26,52 +33,134 @@ if TYPE_CHECKING:
     from poeflow.errors import APITimeoutError as APITimeoutError
     from poeflow.errors import AuthenticationError as AuthenticationError
     from poeflow.errors import BadRequestError as BadRequestError
+    from poeflow.errors import BudgetError as BudgetError
+    from poeflow.errors import BusyError as BusyError
+    from poeflow.errors import ConflictError as ConflictError
+    from poeflow.errors import DiskError as DiskError
     from poeflow.errors import InsufficientCreditsError as InsufficientCreditsError
     from poeflow.errors import InternalServerError as InternalServerError
     from poeflow.errors import InvalidFlowError as InvalidFlowError
     from poeflow.errors import ModerationError as ModerationError
     from poeflow.errors import NotFoundError as NotFoundError
+    from poeflow.errors import OverloadedError as OverloadedError
     from poeflow.errors import PermissionDeniedError as PermissionDeniedError
     from poeflow.errors import PoeflowError as PoeflowError
     from poeflow.errors import RateLimitError as RateLimitError
+    from poeflow.errors import RequestTimeoutError as RequestTimeoutError
+    from poeflow.errors import RequestTooLargeError as RequestTooLargeError
+    from poeflow.errors import StaleError as StaleError
+    from poeflow.errors import StepError as StepError
     from poeflow.errors import TruncatedStreamError as TruncatedStreamError
+    from poeflow.errors import UnprocessableEntityError as UnprocessableEntityError
     from poeflow.errors import UsageError as UsageError
     from poeflow.events import Event as Event
+    from poeflow.events import Listener as Listener
     from poeflow.facts import Fact as Fact
+    from poeflow.problems import Place as Place
     from poeflow.problems import Problem as Problem
     from poeflow.simulator.server import Simulator as Simulator
     from poeflow.spec.load import FlowFile as FlowFile
+    from poeflow.spec.model import Flow as Flow
     from poeflow.spec.model import Limits as Limits
     from poeflow.version import __version__ as __version__
+    from poeflow.wiring.options import RunKeywords as RunKeywords
     from poeflow.wiring.options import RunOptions as RunOptions
 
 _HOMES = {
-    "poeflow.api": "arun check load plan run status",
+    "poeflow.api": "aplan arun astatus check load plan run status",
+    "poeflow.client.account": "Model",
     "poeflow.client.aio": "AsyncPoeClient",
+    "poeflow.client.aio_stream": "AsyncStream",
     "poeflow.client.answers": "Completion CompletionChunk",
     "poeflow.client.commands": "Timeouts",
     "poeflow.client.sync": "PoeClient",
+    "poeflow.client.sync_stream": "Stream",
+    "poeflow.engine.budget": "Spent",
     "poeflow.engine.plan": "Plan",
     "poeflow.engine.result": "StepResult",
     "poeflow.engine.run": "Outcome",
     "poeflow.errors": (
         "APIConnectionError APIError APIResponseError APIStatusError APITimeoutError"
-        " AuthenticationError BadRequestError InsufficientCreditsError InternalServerError"
-        " InvalidFlowError ModerationError NotFoundError PermissionDeniedError PoeflowError"
-        " RateLimitError TruncatedStreamError UsageError"
+        " AccountError AuthenticationError BadRequestError BudgetError BusyError"
+        " ConflictError DiskError InsufficientCreditsError InternalServerError"
+        " InvalidFlowError ModerationError NotFoundError OverloadedError"
+        " PermissionDeniedError PoeflowError RateLimitError RequestTimeoutError"
+        " RequestTooLargeError StaleError StepError TruncatedStreamError"
+        " UnprocessableEntityError UsageError"
     ),
-    "poeflow.events": "Event",
+    "poeflow.events": "Event Listener",
     "poeflow.facts": "Fact",
-    "poeflow.problems": "Problem",
+    "poeflow.problems": "Place Problem",
     "poeflow.simulator.server": "Simulator",
     "poeflow.spec.load": "FlowFile",
-    "poeflow.spec.model": "Limits",
+    "poeflow.spec.model": "Flow Limits",
     "poeflow.version": "__version__",
-    "poeflow.wiring.options": "RunOptions",
+    "poeflow.wiring.options": "RunKeywords RunOptions",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - derived from the table above
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AccountError",
+    "AsyncPoeClient",
+    "AsyncStream",
+    "AuthenticationError",
+    "BadRequestError",
+    "BudgetError",
+    "BusyError",
+    "Completion",
+    "CompletionChunk",
+    "ConflictError",
+    "DiskError",
+    "Event",
+    "Fact",
+    "Flow",
+    "FlowFile",
+    "InsufficientCreditsError",
+    "InternalServerError",
+    "InvalidFlowError",
+    "Limits",
+    "Listener",
+    "Model",
+    "ModerationError",
+    "NotFoundError",
+    "Outcome",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "Place",
+    "Plan",
+    "PoeClient",
+    "PoeflowError",
+    "Problem",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "RequestTooLargeError",
+    "RunKeywords",
+    "RunOptions",
+    "Simulator",
+    "Spent",
+    "StaleError",
+    "StepError",
+    "StepResult",
+    "Stream",
+    "Timeouts",
+    "TruncatedStreamError",
+    "UnprocessableEntityError",
+    "UsageError",
+    "__version__",
+    "aplan",
+    "arun",
+    "astatus",
+    "check",
+    "load",
+    "plan",
+    "run",
+    "status",
+]
 
 
 def __getattr__(name: str) -> object:

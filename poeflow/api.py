@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Unpack
 
 from poeflow.engine.plan import Plan
 from poeflow.engine.run import Outcome
@@ -12,10 +13,10 @@ from poeflow.problems import Problem, errors_only
 from poeflow.spec.load import FlowFile
 from poeflow.spec.load import load as load_file
 from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunOptions
+from poeflow.wiring.options import RunKeywords, RunOptions, options_from
 from poeflow.wiring.planning import planned
 from poeflow.wiring.running import run_checked
-from poeflow.wiring.surveying import facts_of
+from poeflow.wiring.surveying import survey_checked
 
 
 def load(path: str | Path) -> FlowFile:
@@ -39,39 +40,61 @@ def check(path: str | Path) -> tuple[Problem, ...]:
     return checkup(*_located(path)).problems
 
 
-def plan(path: str | Path, options: RunOptions | None = None) -> Plan:
+def plan(path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]) -> Plan:
     """Return what a run of the flow at `path` would do, as far as it is known before one.
 
+    Options are those of `RunOptions`, as one object, as keywords, or both: keywords win.
     `prepared` maps each step to its instances, with model and files of each; a step that is not
     in it is unknown until those it needs have run. Nothing is sent, no tool is imported. Raises
     `InvalidFlowError` or `UsageError`.
     """
-    return planned(checkup(*_located(path)), options or RunOptions())[0]
+    return planned(checkup(*_located(path)), options_from(options, given))[0]
 
 
-def status(path: str | Path, options: RunOptions | None = None) -> tuple[Fact, ...]:
+async def aplan(
+    path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
+) -> Plan:
+    """Do what `plan` does in a thread, so that a running event loop goes on."""
+    return await asyncio.to_thread(plan, path, options_from(options, given))
+
+
+def status(
+    path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
+) -> tuple[Fact, ...]:
     """Return how every instance of the flow at `path` stands, with all reasons.
 
-    An instance is fresh, new, stale, missing, edited, skipped, needed by another, or unknown until
-    another has run.
-    Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
-    or `StaleError` where the lock cannot be used.
+    An instance is fresh, new, stale, missing, edited, skipped, needed (asked again because another
+    builds on its answer), or unknown until another has run. Options are as for `plan`. Nothing is
+    sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`, or
+    `StaleError` where the lock cannot be used.
     """
-    return facts_of(checkup(*_located(path)), options or RunOptions())
+    return asyncio.run(astatus(path, options, **given))
 
 
-def run(path: str | Path, *, offline: bool = False, **options: object) -> Outcome:
+async def astatus(
+    path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
+) -> tuple[Fact, ...]:
+    """Do what `status` does in a running event loop."""
+    return await survey_checked(checkup(*_located(path)), options_from(options, given))
+
+
+def run(
+    path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
+) -> Outcome:
     """Run the flow at `path` and return how it ended; blocks until then.
 
-    `options` are those of `RunOptions`. A failing step is told in the outcome. Raises
-    `InvalidFlowError`, `UsageError`, `AccountError`, `BusyError` or `DiskError`.
+    Options are those of `RunOptions`, as one object, as keywords, or both: keywords win. A failing
+    step is told in the outcome. Raises `InvalidFlowError`, `UsageError`, `AccountError`,
+    `BusyError` or `DiskError`.
     """
-    return asyncio.run(arun(path, RunOptions(offline=offline, **options)))  # type: ignore[arg-type]  # checked by the dataclass
+    return asyncio.run(arun(path, options, **given))
 
 
-async def arun(path: str | Path, options: RunOptions | None = None) -> Outcome:
-    """Do the same in a running event loop."""
-    return await run_checked(checkup(*_located(path)), options or RunOptions())
+async def arun(
+    path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
+) -> Outcome:
+    """Do what `run` does in a running event loop."""
+    return await run_checked(checkup(*_located(path)), options_from(options, given))
 
 
 def _located(path: str | Path) -> tuple[Project, str, str]:

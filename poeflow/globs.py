@@ -17,6 +17,30 @@ _HIDDEN: Final = re.compile(
     r"\.git|\.poeflow|node_modules|__pycache__|venv|.*\.lock\.json", re.DOTALL | re.IGNORECASE
 )
 """Names of what is never meant, beside what is private."""
+_LEFTOVERS: Final = {
+    "*~": "the backup of an editor: Emacs, Vim, gedit, Kate",
+    "#*#": "what Emacs saves by itself",
+    "*.sw[klmnopx]": "what Vim keeps beside a file that is open",
+    "4913": "what Vim writes to see whether it may",
+    "*.bak": "the backup of an editor",
+    "*.orig": "a file before a merge or a patch",
+    "*.rej": "what a patch could not change",
+    "*.tmp": "a file that somebody is writing",
+    "*___jb_*___": "a file that an IDE of JetBrains is writing",
+    "~$*": "what Office keeps beside a document that is open",
+    ".ds_store": "how the Finder shows a folder",
+    "._*": "what macOS keeps of a file on a foreign disk",
+    "__macosx": "the same, in an archive",
+    "thumbs.db": "the pictures of a folder in Windows",
+    "ehthumbs.db": "the pictures of a folder in Windows",
+    "desktop.ini": "how Windows shows a folder",
+    "$recycle.bin": "what was thrown away in Windows",
+    "system volume information": "what Windows keeps on a disk",
+    "lost+found": "what was found after a crash",
+    "@eadir": "the pictures of a folder on a Synology",
+}
+"""Names, in small letters, of what editors and systems leave beside files, each with what it is."""
+_LEFTOVER: Final = re.compile("|".join(map(fnmatch.translate, _LEFTOVERS)))
 _ANY_FOLDERS: Final = "**"
 _ENVIRONMENT_MARK: Final = "pyvenv.cfg"
 
@@ -31,9 +55,9 @@ def matches(project: Project, pattern: str) -> list[str]:
     """Return the regular files a canonical pattern (`//data/**/*.pdf`) means, sorted.
 
     `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: private
-    files, dot folders, dependencies, lock files, and links that leave the project; links to folders
-    are entered where the pattern names them. Raises `FileProblem` where too much
-    matches, or the pattern begins with a folder that is never matched.
+    files, dot folders, dependencies, lock files, what editors and systems leave beside files, and
+    links that leave the project; links to folders are entered where the pattern names them. Raises
+    `FileProblem` where too much matches, or the pattern begins with a folder that is never matched.
     """
     parts = PurePosixPath(pattern[2:]).parts
     named = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
@@ -147,7 +171,7 @@ def _entries(project: Project, folder: str) -> list[os.DirEntry[str]]:
         hint = "change its permissions, or narrow the pattern"
         raise FileProblem(f"{folder} cannot be searched: {reason}", hint=hint) from None
     is_environment = any(entry.name == _ENVIRONMENT_MARK for entry in found)
-    return [] if is_environment else found
+    return [] if is_environment else [e for e in found if not _LEFTOVER.match(e.name.lower())]
 
 
 def _is_meant(project: Project, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:

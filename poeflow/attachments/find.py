@@ -50,7 +50,7 @@ def find(project: Project, source: AttachmentSource, *, relative_to: str) -> tup
         return (_file(project, canonical, source),)
     paths = matches(project, canonical)
     if not paths:
-        hint = "check the pattern; dot files, keys and dependencies are never matched"
+        hint = "check the pattern; dot files, keys, backups and dependencies are never matched"
         raise FileProblem(f"{source.path} matches no file", hint=hint)
     if len(paths) > MAX_FILES:
         message = f"{source.path} matches {len(paths)} files; the limit is {MAX_FILES}"

@@ -37,6 +37,7 @@ class Shared(TypedDict):
     allow_files: tuple[Path, ...]
     env_file: Path | None
     prune_outputs: bool
+    merge_edits: bool
     allow_tools: bool
     allow_unpriced: bool
     max_requests: int | None
@@ -104,6 +105,11 @@ _OPTIONS: Final = (
     *_PART,
     click.option("--force", is_flag=True, help="Replace output files that were edited."),
     click.option(
+        "--merge-edits",
+        is_flag=True,
+        help="Merge new answers into files that were edited and accepted.",
+    ),
+    click.option(
         "--prune-outputs", is_flag=True, help="Remove output files that no step writes any more."
     ),
     allow_file_option,
@@ -160,6 +166,7 @@ def shared_run_options(options: Shared, environ: Mapping[str, str]) -> RunOption
         key=options["key"],
         force=options["force"],
         prune_outputs=options["prune_outputs"],
+        merge_edits=options["merge_edits"],
         allow_tools=options["allow_tools"],
         allow_unpriced=options["allow_unpriced"],
         concurrency=options["concurrency"],

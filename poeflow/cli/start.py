@@ -1,5 +1,6 @@
 """The `poeflow` script: answers `--version` at once, and imports the command line for the rest."""
 
+import os
 import signal
 import sys
 
@@ -22,7 +23,5 @@ def main() -> None:
 
 def _end(_number: int, _frame: object) -> None:
     """End at once: nothing has begun, and an exception would be some library's to handle."""
-    import os
-
     os.write(2, b"interrupted\n")
     os._exit(130)

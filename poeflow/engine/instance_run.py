@@ -15,6 +15,7 @@ from poeflow.engine.states import State
 from poeflow.engine.step import StepRunner
 from poeflow.engine.texts import Values
 from poeflow.engine.units import Unit, instance_of, prepared_unit
+from poeflow.errors import StepError
 
 
 class Use(Protocol):
@@ -48,7 +49,7 @@ class InstanceRunner:
             self._flow.facts.skipped(name, prepared, block)
             return self._flow.skipped(name, instance.key, prepared.skip, blocks=False, block=block)
         person = await self._persons(prepared, own, upstream)
-        if person is not None:
+        if person is not None and not (person.stale and self._flow.course.means.git):
             return self._flow.current(name, person)
         try:
             result = await self.worked(prepared, own, upstream)
@@ -171,6 +172,25 @@ class InstanceRunner:
                 before=before,
                 locked=self._flow.freshness.known(prepared, upstream),
                 is_left_out=is_left_out,
+                base=None if is_left_out else self._base(prepared, upstream),
                 is_wanted=is_wanted or self._flow.course.means.selection.asks_again(name),
             )
         )
+
+    def _base(self, prepared: Prepared, upstream: State | None) -> bytes | None:
+        """Return what a person's file held before, if the answer is to be merged into it.
+
+        Raises `StepError` where nobody knows any more.
+        """
+        if self._flow.course.means.git is None:
+            return None
+        kept = self._flow.freshness.kept(prepared, upstream)
+        if kept is None or kept.block.accepted is None:
+            return None
+        step, key = prepared.instance.step, prepared.instance.key
+        base = self._flow.kept.base(step, key, kept.block)
+        if base is None:
+            path = kept.block.accepted.path
+            message = f"what {path} held before it was edited is neither in the cache nor in git"
+            raise StepError(message, hint="`poeflow accept` it again, or replace it with --force")
+        return base

@@ -16,8 +16,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     `sample` counts the answers to one request from 0. `locked` is what the lock has of it;
     `is_wanted` asks for the answer even where that says that it is known; one left out is not
-    asked, and writes nothing. `target` is the project path its text goes to. `reads` takes up what
-    its templates read.
+    asked, and writes nothing. `target` is the project path its text goes to; where a person edited
+    that file, and the answer is to be merged into it, `base` is what it held before. `reads` takes
+    up what its templates read.
     """
 
     prepared: Prepared
@@ -29,6 +30,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     is_wanted: bool = False
     is_left_out: bool = False
     target: str | None = None
+    base: bytes | None = None
     reads: Reads = msgspec.field(default_factory=Reads)
 
     @property

@@ -6,11 +6,13 @@ from poeflow.client.answers import Completion
 from poeflow.digest import sha256_of
 from poeflow.engine.asking import is_accepted
 from poeflow.engine.means import Means
+from poeflow.engine.output_files import text_digest
 from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult
 from poeflow.engine.schemas import Schemas
 from poeflow.outputs.media import is_media_name
 from poeflow.outputs.parse import of_file, read
+from poeflow.outputs.write import file_bytes
 from poeflow.spec.resolve import samples_of
 from poeflow.store.lockfile import Accepted, Block
 
@@ -57,6 +59,17 @@ class KeptResults:
             key=key,
             files=block.outputs,
         )
+
+    def base(self, step: str, key: str | None, block: Block) -> bytes | None:
+        """Return what poeflow had written where a person's file is now: by the cache, or by git."""
+        accepted = block.accepted
+        if accepted is None or accepted.written is None:
+            return None
+        answer = self._in_cache(step, key, block, accepted.text or "")
+        if answer is not None:
+            return file_bytes(answer.text)
+        found = self._means.git.versions(accepted.path[2:]) if self._means.git is not None else ()
+        return next((data for data in found if text_digest(data) == accepted.written), None)
 
     def _in_file(self, step: str, key: str | None, block: Block, text: str) -> StepResult | None:
         """Return a result whose text is all there is: what else an answer had no file has."""

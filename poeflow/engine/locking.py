@@ -32,6 +32,7 @@ def block_of(result: StepResult, recipe: Recipe, *, is_tracked: bool) -> Block:
         usage=_counts(result.usage),
         answered_by=result.answered_by,
         warnings=[verdict.kind for verdict in result.verdicts if not verdict.passed],
+        accepted=result.accepted,
     )
 
 

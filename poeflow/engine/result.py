@@ -9,6 +9,7 @@ from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict
+from poeflow.store.lockfile import Accepted
 
 Source = Literal["asked", "cached", "rendered", "ran"]
 Status = Literal["ok", "failed", "skipped"]
@@ -23,7 +24,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     that stood in for the step's own, `request` what was sent first, `conversation` what was said
     where another step goes on.
     `reads` are the files and patterns its templates read, with their hashes, `files` those it
-    wrote, by project path.
+    wrote, by project path. `accepted` tells of a file that holds a person's edits.
     """
 
     text: str
@@ -45,6 +46,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     conversation: tuple[Message, ...] = ()
     reads: Mapping[str, str] = {}
     files: Mapping[str, str] = {}
+    accepted: Accepted | None = None
 
     @property
     def prompt_tokens(self) -> int | None:

@@ -59,6 +59,30 @@ class Saver:
         await self._write(instance, target, data, digest)
         return {target: digest}
 
+    async def merged(self, instance: str, target: str, text: str, base: bytes) -> str:
+        """Merge an answer into the file at `target` that a person edited; return the whole text.
+
+        `base` is what both come from. Raises `StepError` where they change the same lines: then the
+        file has both, between marks, for a person to choose.
+        """
+        ours = self._means.files.read(target)
+        found: tuple[bytes, bool] | None = None
+        if self._means.git is not None:
+            merge = self._means.git.merged
+            found = await asyncio.to_thread(merge, ours, base, file_bytes(text))
+        if found is None:
+            raise StepError("there is no git to merge with", hint="install git, or use --force")
+        data, is_in_conflict = found
+        self._means.refuse_keys(data, target)
+        self._means.outputs.write(target, data)
+        path = self._means.outputs.shown(target, self._means.project.root)
+        event = FileWritten(at=self._elapsed(), step=instance, path=path, size=len(data))
+        self._means.listen(event)
+        if is_in_conflict:
+            message = f"{target}: the edit and the new answer change the same lines"
+            raise StepError(message, hint="choose between the marks, then run `poeflow accept`")
+        return data.decode("utf-8", "replace").removesuffix("\n")
+
     def _kept(self, instance: str, target: str, text: str, locked: Block | None) -> str | None:
         """Return the hash the lock has of a file that stays as it is, else None."""
         own = locked.outputs.get(target) if locked is not None else None

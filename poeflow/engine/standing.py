@@ -169,7 +169,8 @@ def kept_because(unit: Current) -> str:
     path = unit.block.accepted.path if unit.block.accepted is not None else "its file"
     return (
         f"{'; '.join(unit.stale)}: {path} is kept, as it was edited by hand "
-        "(`poeflow accept` keeps it for good, with --drop or --force an answer replaces it)"
+        "(`poeflow accept` keeps it for good, `run --merge-edits` merges the new answer into it, "
+        "--force replaces it)"
     )
 
 

@@ -7,11 +7,13 @@ from typing import Final
 
 import msgspec
 
+from poeflow.digest import sha256_of
 from poeflow.engine.composers import composer_of
 from poeflow.engine.course import Course
 from poeflow.engine.expecting import Expecting
 from poeflow.engine.job import Job, text_of
 from poeflow.engine.judging import Judging
+from poeflow.engine.output_files import text_digest
 from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult, is_failing, refuse_failing
 from poeflow.engine.schemas import Schemas
@@ -21,9 +23,11 @@ from poeflow.engine.within import within
 from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict
 from poeflow.outputs.media import is_media_name
-from poeflow.outputs.parse import read
+from poeflow.outputs.parse import of_file, read
 from poeflow.outputs.reasoning import parted
+from poeflow.outputs.write import file_bytes
 from poeflow.spec.resolve import Settings, samples_of
+from poeflow.store.lockfile import Accepted
 
 _BROKEN: Final = "\ufffd"
 """What stands for bytes that are no UTF-8, and for half of a character."""
@@ -59,7 +63,10 @@ class StepRunner:
                 result = await self._in_time(job)
                 refuse_failing([result])
         files = dict(result.files)
-        if job.target is not None:
+        if job.target is not None and job.base is not None:
+            result, digest = await self._merged(job, job.target, job.base, result)
+            files[job.target] = digest
+        elif job.target is not None:
             saver = self._course.saver
             files |= await saver.text(job.name, job.target, result.text, locked=job.locked)
         key, reads = job.prepared.instance.key, job.read_parts
@@ -67,6 +74,31 @@ class StepRunner:
         named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
         self._means.refuse_keys(named, "a path it reads")
         return msgspec.structs.replace(result, key=key, files=files, reads=reads)
+
+    async def _merged(
+        self, job: Job, target: str, base: bytes, answer: StepResult
+    ) -> tuple[StepResult, str]:
+        """Return the result of a person's file with the answer merged into it, and the file's hash.
+
+        Raises `StepError` where they are in conflict, or both together cannot be read.
+        """
+        text = await self._course.saver.merged(job.name, target, answer.text, base)
+        output = of_file(self._plan.file.flow.steps[job.step].output)
+        reading = read(output, text, self._schemas.compiled(job.step))
+        if reading.faults:
+            raise StepError("; ".join(reading.faults), hint=f"mend {target}, then accept it")
+        whole = msgspec.structs.replace(
+            answer,
+            text=reading.text,
+            data=reading.data,
+            value=reading.value,
+            accepted=Accepted(
+                path=target,
+                written=text_digest(file_bytes(answer.text)),
+                text=sha256_of(answer.text.encode("utf-8", "replace")),
+            ),
+        )
+        return whole, text_digest(self._means.files.read(target))
 
     def _target(self, job: Job) -> str | None:
         """Return the project path an instance saves its text to, claimed for it, if it does."""
@@ -175,7 +207,7 @@ class StepRunner:
             output=self._plan.file.flow.steps[job.step].output,
             sample=job.sample,
             is_asked=not job.is_left_out,
-            target=job.target,
+            target=job.target if job.base is None else None,
             known=job.known if job.sample == 0 and settings is job.settings else None,
         )
 

@@ -93,6 +93,17 @@ class _Function(msgspec.Struct, frozen=True):
     schema: Schema
 
 
+class RefusedToolbox:
+    """The functions of a step that the user did not allow to run: `error` says so."""
+
+    def __init__(self, error: UsageError) -> None:
+        self._error = error
+
+    async def answer(self, _calls: Sequence[ToolCall]) -> "Answered":
+        """Raise the error: a stored answer needs no function, a call does."""
+        raise self._error
+
+
 class Toolbox:
     """The functions of one step."""
 

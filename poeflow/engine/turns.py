@@ -15,7 +15,7 @@ from poeflow.digest import Json
 from poeflow.engine.asking import Answer, Asker, has_tools, refuse_flagged
 from poeflow.engine.expecting import Expecting
 from poeflow.engine.sending import Asked
-from poeflow.engine.tools import MAX_ROUNDS, Toolbox, with_ids
+from poeflow.engine.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
 from poeflow.events import Purpose
 from poeflow.outputs.expect import Verdict
@@ -57,7 +57,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     output: Output
     schema: Schema | None
     expecting: Expecting
-    toolbox: Toolbox | None
+    toolbox: Toolbox | RefusedToolbox | None
     is_continued: bool
     on_tool: ToolListener
 

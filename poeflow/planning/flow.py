@@ -10,6 +10,7 @@ from poeflow.planning.checked import Checked, Way
 from poeflow.planning.edges import chains, lost_sources, needs_of, order_of, tested, uses_of
 from poeflow.planning.problems import problems_of
 from poeflow.planning.saves import clashes
+from poeflow.planning.tables import Tables
 from poeflow.planning.texts import findings
 from poeflow.planning.used_flows import used_flows
 from poeflow.planning.uses import unused
@@ -33,11 +34,16 @@ def check(
     `way` leads to a flow that others use: canonical paths, outermost first. `derived_inputs` are
     those of its inputs that come from a step there.
     """
-    found = tuple(findings(project, file, environment, derived_inputs=derived_inputs))
+    tables = Tables(project, file)
+    found = tuple(findings(project, file, environment, tables, derived_inputs=derived_inputs))
     needs = needs_of(file, found)
     order, cycles = order_of(needs)
     used = used_flows(project, environment, file, found, way=way, check=check)
-    problems = [*problems_of(project, file, environment.reader, found), *used.problems, *cycles]
+    problems = [
+        *problems_of(project, file, environment.reader, tables, found),
+        *used.problems,
+        *cycles,
+    ]
     problems += lost_sources(file, found)
     if file.is_sound and not errors_only(tuple(problems)):
         problems += unused(file, found)

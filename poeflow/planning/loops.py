@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from poeflow.digest import Json
@@ -12,8 +12,11 @@ from poeflow.spec.loops import chained_to, is_fan_out, key_text, names_of
 from poeflow.spec.model import Flow, Loop, Matrix, Step, TextFile
 from poeflow.spec.rows import ROW_SUFFIXES
 from poeflow.spec.tree import Path
+from poeflow.templates.access import STRING_METHODS
+from poeflow.templates.scope import STEP_ATTRIBUTES
 
 _TABLES: Final = (".csv", ".tsv", ".parquet")
+_OF_LOOP: Final = frozenset({"index", "index0", "first", "last", "length"})
 _STEPS: Final = re.compile(r"\bsteps\b")
 _INPUTS: Final = re.compile(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
@@ -31,14 +34,42 @@ class Names(NamedTuple):
 def instance_names(flow: Flow, name: str, derived_inputs: frozenset[str]) -> Names:
     """Return the names that the templates of the step `name` see besides inputs and steps."""
     known = names_of(flow, name)
+    texts = tuple(_loop_texts(flow.steps[_origin(flow, name)]))
+    if any(_comes_from_step(text, derived_inputs) for text in texts):
+        return Names(known, known - {"sample"})
+    return Names(known, known & {"source"})
+
+
+Fields = tuple[tuple[str, frozenset[str]], ...]
+
+
+def fields_of(flow: Flow, name: str, items: Callable[[str], list[Json]]) -> Fields:
+    """Return all that the names of an instance may be asked for, where that is known.
+
+    `items` gives what a step runs over, none where only a run can tell.
+    """
+    origin = _origin(flow, name)
+    step, known = flow.steps[origin], names_of(flow, name)
+    fields = {"loop": _OF_LOOP, "source": STEP_ATTRIBUTES} if known else {}
+    if step.matrix is not None:
+        included = (key for entry in step.matrix.include for key in entry)
+        fields["matrix"] = frozenset({*step.matrix.axes, *included})
+    found = items(origin) if step.for_each is not None else []
+    rows = [item for item in found if isinstance(item, dict)]
+    if found and len(rows) == len(found):
+        fields["item"] = frozenset(key for row in rows for key in row)
+    elif found and all(isinstance(item, str) for item in found):
+        fields["item"] = STRING_METHODS
+    return tuple((known_name, fields[known_name]) for known_name in sorted(known & fields.keys()))
+
+
+def _origin(flow: Flow, name: str) -> str:
+    """Return the step whose items a step runs over, by way of others or itself."""
     origin, seen = name, {name}
     while (following := chained_to(flow, origin)) is not None and following not in seen:
         seen.add(following)
         origin = following
-    texts = tuple(_loop_texts(flow.steps[origin]))
-    if any(_comes_from_step(text, derived_inputs) for text in texts):
-        return Names(known, known - {"sample"})
-    return Names(known, known & {"source"})
+    return origin
 
 
 def loops(file: FlowFile) -> Iterator[Problem]:

@@ -19,11 +19,14 @@ from poeflow.templates.reader import Reader
 
 
 def problems_of(
-    project: Project, file: FlowFile, reader: Reader, found: Sequence[Finding]
+    project: Project,
+    file: FlowFile,
+    reader: Reader,
+    tables: Tables,
+    found: Sequence[Finding],
 ) -> Iterator[Problem]:
     """Yield what is wrong with a flow by itself. `found` are the findings of its templates."""
     files, inputs = attached(project, file), given(project, file, reader)
-    tables = Tables(project, file)
     tabled = tuple(tables.problems())
     reads = Reads(
         files=files.files | inputs.files | tables.files | {path for f in found for path in f.files},

@@ -58,15 +58,18 @@ class Tables:
         if loop.file is not None:
             yield from self._table((*path, "file"), loop.file)
         if loop.key is not None:
-            items = self._items((*path, "in"), loop)
-            yield from self._keys((*path, "key"), loop.key, items)
+            yield from self._keys((*path, "key"), loop.key, self.items(name))
 
-    def _items(self, path: Path, loop: Loop) -> list[Json]:
-        """Return what a loop runs over, none where only a run can tell."""
-        if loop.file is not None:
+    def items(self, step: str) -> list[Json]:
+        """Return what a step runs over, none where only a run can tell."""
+        loop = self._file.flow.steps[step].for_each
+        path: Path = ("steps", step, "for_each")
+        if isinstance(loop, Loop) and loop.file is not None:
             return self._sound_rows(loop.file)
+        if isinstance(loop, Loop):
+            loop, path = loop.in_, (*path, "in")
         is_literal = not _TEMPLATE.search(self._file.document.written(path))
-        return loop.in_ if isinstance(loop.in_, list) and is_literal else []
+        return loop if isinstance(loop, list) and is_literal else []
 
     def _table(self, path: Path, written: str) -> Iterator[Problem]:
         if _TEMPLATE.search(written):
@@ -107,6 +110,8 @@ class Tables:
         if found is None:
             return
         place, column = self._file.document.place(path), found[1]
+        if not any(isinstance(item, dict) and column in item for item in items):
+            return  # told as a name that items do not have
         seen: dict[str, int] = {}
         for index, item in enumerate(items):
             if not isinstance(item, dict) or column not in item:

@@ -8,7 +8,8 @@ import msgspec
 
 from poeflow.files import FileProblem, Project
 from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
-from poeflow.planning.loops import Names, instance_names
+from poeflow.planning.loops import Fields, Names, fields_of, instance_names
+from poeflow.planning.tables import Tables
 from poeflow.problems import Problem
 from poeflow.spec.enough import MAX_PROBLEMS
 from poeflow.spec.load import FlowFile
@@ -53,6 +54,7 @@ def findings(
     project: Project,
     file: FlowFile,
     environment: Environment,
+    tables: Tables,
     *,
     derived_inputs: frozenset[str] = frozenset(),
 ) -> Iterator[Finding]:
@@ -60,7 +62,7 @@ def findings(
 
     `derived_inputs` are those that a step of another flow decides.
     """
-    texts = _Texts(project, file, environment, derived_inputs)
+    texts = _Texts(project, file, environment, tables, derived_inputs)
     problems = 0
     for site in sites_of(file):
         finding = texts.finding(site)
@@ -78,6 +80,7 @@ class _Texts:
         project: Project,
         file: FlowFile,
         environment: Environment,
+        tables: Tables,
         derived_inputs: frozenset[str],
     ) -> None:
         self.is_spent = False
@@ -93,7 +96,8 @@ class _Texts:
             derived_inputs=derived_inputs,
         )
         self._names = {name: instance_names(file.flow, name, derived_inputs) for name in steps}
-        self._known: dict[tuple[str, Names], Checked] = {}
+        self._fields = {name: fields_of(file.flow, name, tables.items) for name in steps}
+        self._known: dict[tuple[str, Names, Fields], Checked] = {}
 
     def finding(self, site: Site) -> Finding:
         try:
@@ -178,13 +182,15 @@ class _Texts:
 
     def _checked(self, site: Site, text: str, origin: Origin) -> Checked:
         names = self._names_at(site)
-        known = self._known.get((origin.path, names)) if site.file is not None else None
+        fields = self._fields.get(site.step or "", ())
+        known = self._known.get((origin.path, names, fields)) if site.file is not None else None
         if known is not None:
             return known
         scope = msgspec.structs.replace(
             self._scope,
             extra=names.known,
             derived=names.derived,
+            fields=fields,
             stands="flow" if site.file is None else "file",
         )
         if site.use == "expression":
@@ -195,7 +201,7 @@ class _Texts:
         included = (self._environment.reader.source(f, relative_to="//")[1] for f in checked.files)
         self.is_spent = not self._effort.covers(text, included)
         if site.file is not None:
-            self._known[origin.path, names] = checked
+            self._known[origin.path, names, fields] = checked
         return checked
 
     def _canonical(self, globs: tuple[str, ...], text: str, origin: Origin) -> Iterator[str]:

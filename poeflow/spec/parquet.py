@@ -45,7 +45,7 @@ def parquet_rows(data: bytes, *, name: str, limit: int) -> list[Json]:
                 _lock(connection, str(path))
                 table = connection.read_parquet(str(path)).limit(limit)
                 return _rows(table, name)
-        except duckdb.Error as error:
+        except (duckdb.Error, RuntimeError) as error:  # RuntimeError: damage, by duckdb before 1.4
             reason = str(error).strip().partition("\n")[0].replace(str(path), "the file")
             message = f"{name} cannot be read as parquet: {reason}"
             raise FileProblem(message, hint="write it again, or split it") from None

@@ -89,6 +89,7 @@ class Bindings:
             derived=(self._scope.derived - names) | derived,
             derived_inputs=self._scope.derived_inputs,
             is_isolated=self._scope.is_isolated,
+            fields=tuple(known for known in self._scope.fields if known[0] not in names),
             stands="included",
         )
 
@@ -107,6 +108,10 @@ def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
             return frozenset({name}), none
         case nodes.Test(node=nodes.Name(name=name), name="undefined"):
             return none, frozenset({name})
+        case nodes.Test(node=nodes.Getattr(node=nodes.Name(name=name), attr=field)):
+            of_field = frozenset({f"{name}.{field}"})
+            is_held = {"defined": (of_field, none), "undefined": (none, of_field)}
+            return is_held.get(test.name, (none, none))
         case nodes.Not(node=inner):
             held, failed = guards(inner)
             return failed, held

@@ -1,6 +1,7 @@
 """Whether the names a template uses exist, and what to write where they do not."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from jinja2 import nodes
@@ -88,6 +89,14 @@ class Lookups:
         self._scope = scope
         self._bindings = bindings
         self._is_text = is_text
+        self._fields = dict(scope.fields)
+
+    @contextlib.contextmanager
+    def without_fields(self) -> Iterator[None]:
+        """Ask nothing of what names have while the block lasts: it may be absent."""
+        fields, self._fields = self._fields, {}
+        yield
+        self._fields = fields
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -154,9 +163,19 @@ class Lookups:
             if isinstance(node, nodes.Getattr):
                 self._check_attribute(node, STEP_ATTRIBUTES)
             return True
+        if isinstance(owner, nodes.Name) and name is not None:
+            self._check_field(node, owner.name, name)
         if isinstance(node, nodes.Getattr) and self._is_text_of_step(owner):
             self._check_method(node)
         return False
+
+    def _check_field(self, node: Lookup, owner: str, name: str) -> None:
+        """Look up what `item` or `matrix` is asked for, where all it has is known."""
+        fields = self._fields.get(owner)
+        is_sure = self._bindings.knows(owner) or self._bindings.knows(f"{owner}.{name}")
+        if fields is not None and not is_sure and name not in fields:
+            hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
+            self.note(_name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
 
     def _is_text_of_step(self, node: nodes.Node) -> bool:
         """Tell whether a node is `steps.ID.text`."""

@@ -140,9 +140,11 @@ class Walker:
     def _maybe_absent(self, node: nodes.Filter | nodes.Test, names: tuple[str, ...]) -> None:
         """Visit a filter or test; those of `names` take a name that nobody sets."""
         for child in node.iter_child_nodes():
-            if node.name in names and child is node.node and isinstance(child, nodes.Name):
+            takes_absent = node.name in names and child is node.node
+            if takes_absent and isinstance(child, nodes.Name):
                 self._lookups.maybe(child)
-            else:
+                continue
+            with self._lookups.without_fields() if takes_absent else contextlib.nullcontext():
                 self._visit(child)
 
     def _if(self, node: nodes.If) -> None:

@@ -39,7 +39,8 @@ class Connections:
     async def open(self, stack: contextlib.AsyncExitStack, *, has_answers: bool) -> None:
         """Connect to every server the flow names. Raises `AccountError` or `UsageError`.
 
-        Without a key only stored answers can be used; `has_answers` tells that there are some.
+        Without a key only what was answered before can be used; `has_answers` tells that there is
+        some, in the store or by the lock.
         """
         for name in sorted(provider_names(self._checked)):
             if self._options.offline:

@@ -17,6 +17,7 @@ from poeflow.planning.checked import Checked
 from poeflow.records import Recorder
 from poeflow.redact import Keyring
 from poeflow.settings import proxy_from, server_of
+from poeflow.store.git_state import GitFiles
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig, keys_of
 from poeflow.wiring.connections import Connections
@@ -41,10 +42,10 @@ async def means_of(
 
     Without `asks` it connects to nothing, needs no key and writes nothing.
     """
-    listen = options.listen or unheard
     async with contextlib.AsyncExitStack() as stack:
         found = Connections(checked, options, config)
-        await _reach(found, stack if asks else None, workspace)
+        has_answers = workspace.has_answers or bool(memory.names)
+        await _reach(found, stack if asks else None, has_answers=has_answers)
         ledger, outputs = workspace.ledger(), workspace.outputs()
         yield Means(
             project=project,
@@ -55,7 +56,7 @@ async def means_of(
             files=OutputFiles(outputs, ledger, memory.written),
             budget=budget,
             clock=options.clock,
-            listen=listen,
+            listen=options.listen or unheard,
             recorder=recorder,
             simulated=options.offline,
             downloads=_downloads(found, options, config),
@@ -65,19 +66,20 @@ async def means_of(
             asks=asks,
             force=options.force,
             prunes=options.prune_outputs,
+            git=GitFiles(project.root, options.environ) if options.merge_edits else None,
             stop=options.stop,
             cut_short=options.cut_short,
         )
 
 
 async def _reach(
-    found: Connections, stack: contextlib.AsyncExitStack | None, workspace: Workspace
+    found: Connections, stack: contextlib.AsyncExitStack | None, *, has_answers: bool
 ) -> None:
     """Connect to every server, or only name them where there is nothing to close them in."""
     if stack is None:
         found.name()
     else:
-        await found.open(stack, has_answers=workspace.has_answers)
+        await found.open(stack, has_answers=has_answers)
 
 
 def _downloads(found: Connections, options: RunOptions, config: UserConfig) -> Rules:

@@ -1,8 +1,9 @@
 """How to run a flow: what a caller may choose."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict
 
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import Json
@@ -22,7 +23,8 @@ class RunOptions:
     input's type asks), `inputs_file` a YAML or JSON file of values. Paths are relative to that
     file, else to `folder`. `refresh` asks again where an answer is stored, for the `steps` named or
     for all, `failed` for what failed in the last run; `force` replaces files that were edited,
-    `prune_outputs` removes those that no step writes any more;
+    `prune_outputs` removes those that no step writes any more, `merge_edits` has new answers merged
+    into accepted ones;
     `offline` asks a simulator; `wait` is how many seconds to wait for another run to end. `only`
     runs the steps named and takes what they need as the last run left it, `until` runs them and all
     they need; of steps with many instances `first` runs so many, and `key` those it matches, as in
@@ -51,6 +53,7 @@ class RunOptions:
     key: str | None = None
     force: bool = False
     prune_outputs: bool = False
+    merge_edits: bool = False
     allow_tools: bool = False
     allow_unpriced: bool = False
     concurrency: int | None = None
@@ -64,3 +67,39 @@ class RunOptions:
     environ: Mapping[str, str] = field(default_factory=process_environment)
     listen: Listener | None = None
     clock: Clock = field(default_factory=SystemClock)
+
+
+class RunKeywords(TypedDict, total=False):
+    """The fields of `RunOptions`, for functions that take them as keywords."""
+
+    inputs: Mapping[str, Json]
+    texts: Mapping[str, str]
+    inputs_file: Path | None
+    folder: Path
+    offline: bool
+    keep_going: bool
+    fail_fast: bool
+    refresh: bool
+    failed: bool
+    steps: tuple[str, ...]
+    only: bool
+    until: bool
+    first: int | None
+    key: str | None
+    force: bool
+    allow_tools: bool
+    allow_unpriced: bool
+    concurrency: int | None
+    limits: Limits
+    budget: Budget | None
+    stop: Callable[[], str]
+    wait: float
+    config: UserConfig | None
+    environ: Mapping[str, str]
+    listen: Listener | None
+    clock: Clock
+
+
+def options_from(options: RunOptions | None, given: RunKeywords) -> RunOptions:
+    """Return the options with those given as keywords, which win."""
+    return replace(options or RunOptions(), **given)

@@ -1,12 +1,18 @@
 """From a checked flow to how a run of it ended."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 from poeflow.engine.course import Persistence
+from poeflow.engine.plan import Plan
 from poeflow.engine.run import Outcome, run_plan
-from poeflow.engine.toolboxes import toolboxes
+from poeflow.engine.selection import Selection
+from poeflow.engine.toolboxes import Toolboxes, refused_toolboxes, running_tools, toolboxes
+from poeflow.errors import StaleError
+from poeflow.facts import outer_step
 from poeflow.store.workspace import Workspace
+from poeflow.user_config import UserConfig
 from poeflow.wiring.budgets import budget_of, user_config
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, kept_up, lock_of, memory_of
@@ -15,6 +21,7 @@ from poeflow.wiring.options import RunOptions
 from poeflow.wiring.planning import planned
 from poeflow.wiring.recording import recording
 from poeflow.wiring.selecting import selection_of
+from poeflow.wiring.surveying import survey_checked
 
 
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
@@ -23,8 +30,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     workspace = Workspace(found.project, offline=options.offline)
     selection = selection_of(made, options, workspace)
     checked, config = made.checked, user_config(found.project, options)
-    is_allowed = options.allow_tools or config.allow_tools
-    boxes = toolboxes(found.project, checked, is_allowed=is_allowed)
+    boxes = await _toolboxes(found, made, selection, options, config)
     budget = budget_of(found.project, checked.file.flow.limits, options)
     budget.check_priced(made.models())
     async with contextlib.AsyncExitStack() as stack:
@@ -49,3 +55,33 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
         async with kept_up(lock, memory, inputs_hash(made), options.clock):
             return await run_plan(made, planner, means, boxes, memory, persistence=persistence)
+
+
+async def _toolboxes(
+    found: Checkup, made: Plan, selection: Selection, options: RunOptions, config: UserConfig
+) -> Toolboxes:
+    """Return the tools of the steps that run. Raises `UsageError` if the user allows none.
+
+    What is current runs none, and needs no permission.
+    """
+    checked = made.checked
+    if options.allow_tools or config.allow_tools:
+        return toolboxes(found.project, checked, selection.touches)
+    touched = {name for name, *_ in running_tools(checked) if selection.touches(name)}
+    if not touched:
+        return refused_toolboxes(checked, touched.__contains__)
+    again = {outer_step(name) for name in selection.again} | set(_uncached(made))
+    try:
+        facts = await survey_checked(found, options)
+    except StaleError:
+        return refused_toolboxes(checked, touched.__contains__)
+    stale = again | {outer_step(fact.id) for fact in facts if not fact.is_current}
+    is_all = selection.is_all_again
+    return refused_toolboxes(checked, lambda name: name in touched and (is_all or name in stale))
+
+
+def _uncached(made: Plan) -> Iterator[str]:
+    """Yield the steps that are asked on every run."""
+    for step, instances in made.prepared.items():
+        if any(one.settings is not None and not one.settings.cache for one in instances):
+            yield step

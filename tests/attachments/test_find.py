@@ -63,7 +63,7 @@ def test_a_file_with_brackets_in_its_name_is_that_file(project):
 def test_an_empty_glob(project):
     assert problem(project, path="data/*.gif") == (
         "data/*.gif matches no file;"
-        " check the pattern; dot files, keys and dependencies are never matched"
+        " check the pattern; dot files, keys, backups and dependencies are never matched"
     )
 
 

@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from poeflow.spec.source import parse_value
 
 BAD = """\
 poeflow: 1
@@ -301,3 +304,22 @@ def test_a_flow_in_a_folder_is_found_however_it_is_written(desk, flow):
 def test_what_only_speaks_of_poeflow_is_no_flow(desk, text):
     desk.write("f.yaml", text)
     assert "no flow in this folder" in desk.run("check", ".").stderr
+
+
+def test_the_pre_commit_hook_checks_every_flow_of_the_folder(desk):
+    path = Path(__file__).parents[2] / ".pre-commit-hooks.yaml"
+    [hook] = parse_value(path.read_text("utf-8"))
+    assert (hook["id"], hook["language"], hook["pass_filenames"]) == (
+        "poeflow-check",
+        "python",
+        False,
+    )
+    desk.write("prompts/style.md", "Write {{ plainly }}")
+    desk.write("flows/f.yaml", "poeflow: 1\nsteps: {a: {render: {file: ../prompts/style.md}}}\n")
+    program, *arguments = hook["entry"].split()
+    done = desk.run(*arguments)
+    assert (program, done.returncode, done.stderr.splitlines()[-1]) == (
+        "poeflow",
+        3,
+        "1 problem in 1 flow",
+    )

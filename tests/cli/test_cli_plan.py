@@ -1,6 +1,7 @@
 """`plan`, `run --locked`, `accept` and `cache` as they are used on the command line."""
 
 import json
+import shutil
 
 FLOW = """\
 poeflow: 1
@@ -97,6 +98,21 @@ def test_files_that_cannot_be_accepted_are_named_with_the_reason(online):
         "out.md: it holds the marks of a merge; resolve them first\n",
     )
     assert online.run("accept", "a.yaml", "--drop").stderr == "nothing was accepted\n"
+
+
+def test_a_fresh_clone_that_is_current_needs_no_key(online, simulator):
+    online.write("a.yaml", FLOW)
+    made = online.run("run", "a.yaml").stdout
+    shutil.rmtree(online.folder / ".poeflow")
+    del online.environ["POE_API_KEY"]
+    clone = online.run("run", "a.yaml:draft", "--only")
+    assert (clone.returncode, clone.stdout) == (0, (online.folder / "out.md").read_text())
+    whole = online.run("run", "a.yaml")
+    assert (whole.returncode, whole.stdout) == (0, "")
+    assert "polish is current, and its answer is not here" in whole.stderr
+    assert online.run("run", "a.yaml", "--refresh").returncode == 5
+    assert made
+    assert len(simulator.requests) == 2
 
 
 def test_the_cache_explains_and_is_pruned(online):

@@ -27,6 +27,9 @@ steps:
   last: {render: "done {{ steps.each.all | length }}"}
 """
 
+BEGIN, END = "\x1b[?7l", "\x1b[?7h"
+"""What stands around each drawing: it switches the breaking of lines off and on."""
+
 
 class Session:
     """A command on a pseudo-terminal, and what is on its screen."""
@@ -42,6 +45,7 @@ class Session:
             command, rest, cwd=desk.folder, env=env, dimensions=(height, width), encoding="utf-8"
         )
         self.written = ""
+        self._unshown = ""
 
     @property
     def lines(self) -> list[str]:
@@ -53,23 +57,38 @@ class Session:
     def until(self, pattern: str) -> list[str]:
         """Return the screen as soon as it matches. Fails where that never happens."""
         while not re.search(pattern, "\n".join(self.lines)):
-            self._read()
+            self._advance()
         return self.lines
 
     def end(self) -> list[str]:
         """Return the screen when the command is done."""
         while True:
             try:
-                self._read()
+                self._advance()
             except pexpect.EOF:
+                self._stream.feed(self._unshown)
                 break
         self.child.close()
         return self.lines
 
-    def _read(self) -> None:
+    def _advance(self) -> None:
+        """Show what comes next: a drawing as a whole, as half of one is mixed with the last."""
+        drawing, end, rest = self._unshown.partition(END)
+        if end:
+            self._unshown = rest
+            self._stream.feed(drawing + end)
+        elif BEGIN in self._unshown or re.search(r"\x1b(\[(\?7?)?)?\Z", self._unshown):
+            self._unshown += self._read()
+        elif self._unshown:
+            self._stream.feed(self._unshown)
+            self._unshown = ""
+        else:
+            self._unshown = self._read()
+
+    def _read(self) -> str:
         text = self.child.read_nonblocking(65_536, timeout=20)
         self.written += text
-        self._stream.feed(text)
+        return text
 
     def resize(self, width: int, height: int) -> None:
         self._emulated.resize(height, width)

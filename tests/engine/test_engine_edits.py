@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import jsonschema
@@ -58,7 +59,7 @@ def test_an_accepted_file_is_the_text_that_the_steps_below_see(ran):
 
 KEPT = (
     "prompt changed: //out/text.md is kept, as it was edited by hand (`poeflow accept` keeps it "
-    "for good, with --drop or --force an answer replaces it)"
+    "for good, `run --merge-edits` merges the new answer into it, --force replaces it)"
 )
 
 
@@ -110,6 +111,75 @@ def test_an_answer_replaces_it_when_the_user_says_so(accepted, way):
     assert accepted.prompts()[before] == "write more"
     assert (accepted.folder / "out/text.md").read_text() == outcome.results["write"].text + "\n"
     assert accepted.locked() == []
+
+
+POEM = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  poem: {prompt: %s, output: {save: poem.md}}
+  read: {prompt: "read {{ steps.poem.text }}"}
+"""
+RULES = """
+- {match: {text: first}, answer: {text: "one\\ntwo\\nthree\\nfour\\nfive"}}
+- {match: {text: second}, answer: {text: "one\\ntwo\\nthree\\nfour\\nFIVE"}}
+- {match: {text: third}, answer: {text: "1\\ntwo\\nthree\\nfour\\nfive"}}
+"""
+
+
+@pytest.fixture
+def poem(bench, scripted, git):
+    """A poem of five lines, in git, whose first line a person changed and accepted."""
+    scripted(RULES)
+    bench.write(".gitignore", ".poeflow/\n")
+    bench.run(POEM % "first")
+    git("add", ".")
+    git("commit", "-qm", "poem")
+    bench.write("poem.md", "ONE\ntwo\nthree\nfour\nfive\n")
+    bench.accept(POEM % "first")
+    return bench
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_a_new_answer_is_merged_into_what_a_person_edited(poem, with_state):
+    if not with_state:
+        poem.forget_answers()
+    outcome = poem.run(POEM % "second", merge_edits=True)
+    assert outcome.exit_code == 0
+    assert (poem.folder / "poem.md").read_text() == "ONE\ntwo\nthree\nfour\nFIVE\n"
+    assert poem.prompts()[-1] == "read ONE\ntwo\nthree\nfour\nFIVE"
+    assert poem.locked() == []
+    assert poem.run(POEM % "first").exit_code == 0
+    assert (poem.folder / "poem.md").read_text() == "ONE\ntwo\nthree\nfour\nFIVE\n", "it stays"
+
+
+def test_an_answer_in_conflict_with_an_edit_leaves_both_to_choose_from(poem):
+    outcome = poem.run(POEM % "third", merge_edits=True)
+    assert str(outcome.failures["poem"]) == (
+        "//poem.md: the edit and the new answer change the same lines; "
+        "choose between the marks, then run `poeflow accept`"
+    )
+    held = (poem.folder / "poem.md").read_text()
+    assert held == ("<<<<<<< edited\nONE\n=======\n1\n>>>>>>> answer\ntwo\nthree\nfour\nfive\n")
+    before = asked(poem)
+    assert poem.run(POEM % "third").exit_code in (0, 1)
+    assert (poem.folder / "poem.md").read_text() == held
+    poem.write("poem.md", "ONE, 1\ntwo\nthree\nfour\nfive\n")
+    poem.accept(POEM % "third")
+    assert poem.run(POEM % "third").exit_code == 0
+    assert poem.locked() == []
+    assert poem.prompts()[before:] == ["read ONE, 1\ntwo\nthree\nfour\nfive"]
+
+
+def test_where_nobody_knows_the_old_answer_nothing_is_merged_or_asked(poem):
+    shutil.rmtree(poem.folder / ".git")
+    poem.forget_answers()
+    before = asked(poem)
+    outcome = poem.run(POEM % "second", merge_edits=True)
+    assert str(outcome.failures["poem"]).startswith(
+        "what //poem.md held before it was edited is neither in the cache nor in git"
+    )
+    assert asked(poem) == before
 
 
 @pytest.mark.parametrize("way", ["drop", "force"])

@@ -38,7 +38,7 @@ def nowhere(bench) -> None:
     [
         'prompt: "say {{ inputs.x }}"',
         'prompt: hi, system: "{{ inputs.x }}"',
-        'prompt: hi, extra_body: {api_key: "{{ inputs.x }}"}',
+        'prompt: hi, extra_body: {note: "{{ inputs.x }}"}',
         'prompt: hi, params: {user: "{{ inputs.x }}"}',
         'messages: [{role: user, content: hi, name: "{{ inputs.x }}"}]',
     ],

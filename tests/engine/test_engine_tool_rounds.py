@@ -1,9 +1,11 @@
 """Steps whose model may call functions: with the user's word, in bounded rounds, or not at all."""
 
+import asyncio
 import json
 
 import pytest
 
+from poeflow.engine.tools import RefusedToolbox
 from poeflow.errors import UsageError
 from poeflow.events import ToolCalled
 
@@ -96,3 +98,32 @@ def test_rounds_are_bounded(bench, scripted, tool):
     outcome = bench.run(FLOW, allow_tools=True)
     assert str(outcome.failures["ask"]).startswith("the model called tools 10 times")
     assert len(bench.simulator.requests) == 11
+
+
+def test_only_steps_that_run_need_the_users_word(bench, scripted, tool):
+    scripted(RULES)
+    flow = FLOW + "  other: {prompt: hello}\n"
+    assert list(bench.run(flow, until=True, steps=("other",)).results) == ["other"]
+    bench.run(flow, allow_tools=True)
+    assert bench.run(flow).exit_code == 0
+    with pytest.raises(UsageError, match="step ask runs Python functions"):
+        bench.run(flow, refresh=True, steps=("ask",))
+    assert bench.run(flow, refresh=True, steps=("other",)).exit_code == 0
+    with pytest.raises(UsageError, match="step ask runs Python functions"):
+        bench.run(flow.replace("weather in Oslo", "the weather in Oslo"))
+
+
+def test_a_step_that_is_always_asked_runs_no_tool_without_the_users_word(bench, scripted, tool):
+    scripted(RULES)
+    flow = FLOW.replace("prompt: weather", "cache: false\n    prompt: weather")
+    bench.run(flow, allow_tools=True)
+    tool.unlink()
+    with pytest.raises(UsageError, match="step ask runs Python functions"):
+        bench.run(flow)
+    assert not tool.exists()
+
+
+def test_tools_that_are_refused_answer_no_call():
+    error = UsageError("not allowed")
+    with pytest.raises(UsageError, match="not allowed"):
+        asyncio.run(RefusedToolbox(error).answer(()))

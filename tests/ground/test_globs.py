@@ -82,6 +82,22 @@ def test_what_is_never_meant(tmp_path):
 
 ONE_BY_ONE = "name the files one by one"
 ON_THE_COMMAND_LINE = "name the folder on the command line: --allow-file .github"
+LEFTOVERS = (
+    *("notes.md~", "notes.md.~1~", "#notes.md#", "notes.md.swp", "x.swo", "4913", "notes.md.bak"),
+    *("notes.md.orig", "notes.md.rej", "notes.md.tmp", "notes.md___jb_tmp___", "~$report.docx"),
+    *(".DS_Store", "._notes.md", "__MACOSX/notes.md", "Thumbs.db", "ehthumbs.db", "desktop.ini"),
+    *("Desktop.ini", "$RECYCLE.BIN/a.md", "System Volume Information/a", "lost+found/a"),
+    "@eaDir/notes.md",
+)
+
+
+def test_what_editors_and_systems_leave_is_never_meant(tmp_path):
+    kept = ("#1.md", "49130", "bak", "swap.swf", "tmp/a.md", "~notes.md")
+    project = made(tmp_path, *LEFTOVERS, *kept)
+    assert matches(project, "//**") == sorted(f"//{path}" for path in kept)
+    assert [matches(project, f"//{path[:-1]}?") for path in LEFTOVERS if "/" not in path] == [
+        [] for path in LEFTOVERS if "/" not in path
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +161,7 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
 
 
 def test_too_many_matches(tmp_path):
-    project = made(tmp_path, *(f"{number}" for number in range(MAX_MATCHES + 1)))
+    project = made(tmp_path, *(f"{number}.md" for number in range(MAX_MATCHES + 1)))
     with pytest.raises(FileProblem) as caught:
         matches(project, "//*")
     assert str(caught.value) == "//* matches over 10,000 files; narrow it"

@@ -1,5 +1,7 @@
 """The public face: names, errors with their exit codes, help texts."""
 
+import dataclasses
+import inspect
 import re
 import subprocess
 import sys
@@ -13,51 +15,33 @@ HELP = Path(__file__).parent / "help.txt"
 
 
 def test_the_public_names():
-    assert poeflow.__all__ == sorted(
-        [
-            "APIConnectionError",
-            "APIError",
-            "APIResponseError",
-            "APIStatusError",
-            "APITimeoutError",
-            "AsyncPoeClient",
-            "AuthenticationError",
-            "BadRequestError",
-            "Completion",
-            "CompletionChunk",
-            "Event",
-            "Fact",
-            "FlowFile",
-            "InsufficientCreditsError",
-            "InternalServerError",
-            "InvalidFlowError",
-            "Limits",
-            "ModerationError",
-            "NotFoundError",
-            "Outcome",
-            "PermissionDeniedError",
-            "Plan",
-            "PoeClient",
-            "PoeflowError",
-            "Problem",
-            "RateLimitError",
-            "RunOptions",
-            "Simulator",
-            "StepResult",
-            "Timeouts",
-            "TruncatedStreamError",
-            "UsageError",
-            "__version__",
-            "arun",
-            "check",
-            "load",
-            "plan",
-            "run",
-            "status",
-        ]
-    )
+    names = """
+        APIConnectionError APIError APIResponseError APIStatusError APITimeoutError
+        AccountError AsyncPoeClient AsyncStream AuthenticationError BadRequestError
+        BudgetError BusyError Completion CompletionChunk ConflictError DiskError Event Fact
+        Flow FlowFile InsufficientCreditsError InternalServerError InvalidFlowError Limits
+        Listener Model ModerationError NotFoundError Outcome OverloadedError
+        PermissionDeniedError Place Plan PoeClient PoeflowError Problem RateLimitError
+        RequestTimeoutError RequestTooLargeError RunKeywords RunOptions Simulator Spent
+        StaleError StepError StepResult Stream Timeouts TruncatedStreamError
+        UnprocessableEntityError UsageError __version__ aplan arun astatus check load plan run
+        status
+    """
+    assert poeflow.__all__ == names.split() == sorted(poeflow._HOME_OF)
+    assert {name for name in names.split() if name.endswith("Error")} == {
+        name for name in vars(errors) if name.endswith("Error")
+    }
     for name in poeflow.__all__:
         assert getattr(poeflow, name) is not None
+
+
+def test_functions_and_their_async_twins_take_the_same():
+    for name in ("plan", "run", "status"):
+        one, twin = getattr(poeflow, name), getattr(poeflow, f"a{name}")
+        assert inspect.signature(one) == inspect.signature(twin)
+        assert inspect.iscoroutinefunction(twin)
+    fields = {field.name: field.type for field in dataclasses.fields(poeflow.RunOptions)}
+    assert dict(poeflow.RunKeywords.__annotations__) == fields
 
 
 def test_importing_the_package_imports_nothing_else():

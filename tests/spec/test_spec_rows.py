@@ -205,7 +205,7 @@ def test_parquet_gives_plain_data(parquet, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     select = """
         SELECT 9223372036854775807::BIGINT whole, 18446744073709551615::UBIGINT big, 1.5::FLOAT f,
-        'nan'::DOUBLE nan, 1.50::DECIMAL(10, 2) price, true b, NULL::INTEGER nothing,
+        'nan'::DOUBLE nan, 1.50::DECIMAL(10, 2) price, true b, NULL::INTEGER "nothing",
         'x' AS "a ""b"" c", DATE '2024-02-03' AS d, TIMESTAMP '2024-02-03 04:05:06' AS moment,
         TIMESTAMPTZ '2024-02-03 04:05:06+02' AS zoned,
         {'at': [TIMESTAMPTZ '2024-02-03 04:05:06+02'], 'n': 1} AS nested,

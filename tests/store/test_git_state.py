@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from poeflow.store.git_state import git_state
+from poeflow.store.git_state import GitFiles, git_state
 
 
 @pytest.fixture
@@ -64,3 +64,31 @@ def test_a_hostile_repository_runs_nothing(tmp_path, git):
     git("config", "core.hooksPath", str(tmp_path / "project"))
     assert state(tmp_path)[1] is True
     assert not ran.exists()
+
+
+def test_older_versions_of_a_file_are_found_the_newest_first(tmp_path, git):
+    files = GitFiles(tmp_path / "project", {"PATH": os.environ["PATH"]})
+    assert list(files.versions("a")) == []
+    for text in ("one", "two", "three"):
+        (tmp_path / "project/a").write_text(text)
+        git("add", "a")
+        git("commit", "-qm", text)
+    assert list(files.versions("a")) == [b"three", b"two", b"one"]
+    assert list(files.versions("b")) == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        (b"a\nb\nC\n", (b"A\nb\nC\n", False)),
+        (b"x\nb\nc\n", (b"<<<<<<< edited\nA\n=======\nx\n>>>>>>> answer\nb\nc\n", True)),
+    ],
+)
+def test_two_changes_of_one_text_are_merged_or_shown_side_by_side(tmp_path, theirs, expected):
+    files = GitFiles(tmp_path, {"PATH": os.environ["PATH"]})
+    assert files.merged(b"A\nb\nc\n", b"a\nb\nc\n", theirs) == expected
+
+
+def test_without_git_there_are_no_versions_and_no_merges(tmp_path):
+    files = GitFiles(tmp_path, {"PATH": str(tmp_path)})
+    assert (list(files.versions("a")), files.merged(b"", b"", b"")) == ([], None)
