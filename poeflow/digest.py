@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -12,6 +13,10 @@ else:
     Json = Any  # msgspec reads annotations at run time and takes no recursive alias
 
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError)
+
+
+class KeyTwiceError(ValueError):
+    """A key is in one object twice, and nobody can tell which value is meant."""
 
 
 def canonical(value: object) -> bytes:
@@ -39,6 +44,24 @@ def decode_json(data: bytes) -> Json:
     except _UNUSUAL:
         decoded = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
     return decoded
+
+
+def check_keys(text: str, start: int = 0) -> int:
+    """Check that no object in the JSON value at `start` has a key twice. Return where it ends.
+
+    Raises `KeyTwiceError`, and `ValueError` where it is not JSON.
+    """
+    return _KEYS.raw_decode(text, start)[1]
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise KeyTwiceError(f'the key "{twice[:80]}" is here twice')
+
+
+_KEYS: Final = json.JSONDecoder(object_pairs_hook=_each_once, parse_int=len, parse_float=len)
+"""Keeps no values: numbers of any length will do."""
 
 
 def with_whole_characters(value: Json) -> Json:

@@ -28,6 +28,8 @@ _NEVER_READ: Final = frozenset({".git", ".poeflow"})
 _SIBLINGS: Final = 1000
 LOCALE: Final = "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
 """What to do where the locale is one of ASCII, and names of files are not."""
+TWIN: Final = "a file's name differs from it in Unicode form only"
+"""Said of a name that is not there where another looks like it."""
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")
 
 
@@ -270,6 +272,25 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
         raise DiskError(message, hint="move the file away")
 
 
+def composed(name: str) -> str:
+    """Return a name with each letter and its accents as one, whichever way it spells them."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def taken_apart(name: str) -> str:
+    """Return a name with each letter apart from its accents, as macOS writes it."""
+    return unicodedata.normalize("NFD", name)
+
+
+def twin_of(path: Path) -> str | None:
+    """Return the name beside `path` that looks like it and differs in its Unicode form only."""
+    name = composed(path.name)
+    if name.isascii() or not path.parent.is_dir():
+        return None
+    others = (other for other in _siblings(path) if other != path.name)
+    return next((other for other in others if composed(other) == name), None)
+
+
 def schemas_folder() -> Path:
     """Return the folder of the bundled schemas: in the package, or in a checkout beside it."""
     package = Path(__file__).parent
@@ -323,12 +344,27 @@ def _missing(canonical: str, path: Path) -> FileProblem:
         message = f"{canonical} is a link to nothing"
         return FileProblem(message, hint="point it at a file of the project")
     if not path.parent.is_dir():
+        if _differs_on_the_way(path):
+            message = f"{canonical} does not exist; a folder's name differs in Unicode form only"
+            return FileProblem(message, hint="rename that folder, or copy its name into the flow")
         return FileProblem(f"{canonical} does not exist", hint="its folder does not exist either")
-    siblings = [entry.name for entry in itertools.islice(path.parent.iterdir(), _SIBLINGS)]
-    composed = unicodedata.normalize("NFC", path.name)
-    if any(unicodedata.normalize("NFC", name) == composed for name in siblings):
-        message = f"{canonical} does not exist; a file's name differs from it in Unicode form only"
+    if twin_of(path) is not None:
+        message = f"{canonical} does not exist; {TWIN}"
         return FileProblem(message, hint="rename that file, or copy its name into the flow")
+    siblings = _siblings(path)
     near = get_close_matches(path.name, siblings, n=1)
     hint = f'did you mean "{near[0]}"?' if near else "check the path"
     return FileProblem(f"{canonical} does not exist", hint=hint)
+
+
+def _differs_on_the_way(path: Path) -> bool:
+    """Tell whether the first folder of a path that is not there has a twin."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    return bool(missing) and twin_of(missing[-1]) is not None
+
+
+def _siblings(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in itertools.islice(path.parent.iterdir(), _SIBLINGS)]
+    except OSError:
+        return []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from poeflow.files import LOCALE, FileProblem, Project
+from poeflow.files import LOCALE, FileProblem, Project, composed, twin_of
 
 MAX_MATCHES: Final = 10_000
 MAX_VISITED: Final = 200_000
@@ -56,11 +56,13 @@ def matches(project: Project, pattern: str) -> list[str]:
 
     `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: private
     files, dot folders, dependencies, lock files, what editors and systems leave beside files, and
-    links that leave the project; links to folders are entered where the pattern names them. Raises
-    `FileProblem` where too much matches, or the pattern begins with a folder that is never matched.
+    links that leave the project; links to folders are entered where the pattern names them. Letters
+    with accents match in both Unicode forms. Raises `FileProblem` where too much matches, or the
+    pattern begins with a folder that is never matched.
     """
     parts = PurePosixPath(pattern[2:]).parts
-    named = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
+    literal = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
+    named = _as_on_disk(project, literal)
     start = "//" + "/".join(named)
     _note(project, pattern, start, None)
     if not parts or not project.path_of(start).is_dir():
@@ -76,6 +78,19 @@ def matches(project: Project, pattern: str) -> list[str]:
     found.sort()
     _note(project, pattern, start, tuple(found))
     return found
+
+
+def _as_on_disk(project: Project, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of folders as the disk spells them, where that differs in Unicode form."""
+    if "".join(folders).isascii():
+        return folders
+    found = project.root
+    for name in folders:
+        found /= name
+        if not found.exists():
+            twin = twin_of(found)
+            found = found if twin is None else found.with_name(twin)
+    return found.relative_to(project.root).parts
 
 
 def _note(project: Project, pattern: str, start: str, found: tuple[str, ...] | None) -> None:
@@ -108,7 +123,7 @@ class _Shape:
         self._parts: list[re.Pattern[str] | None] = []
         for part in (*parts, "*") if parts[-1] == _ANY_FOLDERS else parts:
             if part != _ANY_FOLDERS:
-                self._parts.append(re.compile(fnmatch.translate(part)))
+                self._parts.append(re.compile(fnmatch.translate(composed(part))))
             elif not self._parts or self._parts[-1] is not None:
                 self._parts.append(None)
 
@@ -118,6 +133,7 @@ class _Shape:
     def after(self, positions: Positions, name: str) -> Positions:
         """Return what may come next once `name` has matched at one of `positions`."""
         found: set[int] = set()
+        name = composed(name)
         for position in positions:
             part = self._parts[position] if position < len(self._parts) else _NOTHING
             if part is None:

@@ -10,7 +10,7 @@ import msgspec
 
 from poeflow.errors import UsageError
 from poeflow.facts import as_written, instance_id, key_of, named, step_of
-from poeflow.files import Project
+from poeflow.files import TWIN, Project, composed, taken_apart, twin_of
 from poeflow.private_files import Access
 from poeflow.spec.hints import did_you_mean, one_of
 from poeflow.spec.source import MAX_BYTES, decode, parse
@@ -114,14 +114,20 @@ def _files(argument: str) -> Iterator[Path]:
     elif path.exists():
         yield path
     elif glob.has_magic(argument):
-        named = glob.glob(argument, recursive=True)  # noqa: PTH207 - takes absolute patterns too
-        matches = sorted(Path(match) for match in named)
-        flows = [match for match in matches if match.suffix in _SUFFIXES and match.is_file()]
+        flows = (
+            _matching(argument) or _matching(composed(argument)) or _matching(taken_apart(argument))
+        )
         if not flows:
             raise UsageError(f"{argument}: nothing matches", hint="check the pattern")
         yield from flows
     else:
         raise UsageError(f"{argument}: no such file", hint=_siblings(path))
+
+
+def _matching(pattern: str) -> list[Path]:
+    named = glob.glob(pattern, recursive=True)  # noqa: PTH207 - takes absolute patterns too
+    matches = sorted(Path(match) for match in named)
+    return [match for match in matches if match.suffix in _SUFFIXES and match.is_file()]
 
 
 def _flows_below(folder: Path) -> Iterator[Path]:
@@ -149,4 +155,6 @@ def _is_flow(path: Path) -> bool:
 def _siblings(path: Path) -> str:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist"
+    if twin_of(path) is not None:
+        return f"{TWIN}; let the shell complete it"
     return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))

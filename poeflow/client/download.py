@@ -48,12 +48,16 @@ class Rules:
 def wanted(urls: Iterable[str], rules: Rules) -> tuple[str, ...]:
     """Return those of an answer's addresses that may be asked; it may link to pages as well.
 
-    Raises `StepError` where there are addresses but none may be asked, telling why for the first,
-    and where more than 100 may.
+    One that holds its file itself (`data:`) is wanted and never asked. Raises `StepError` where
+    there are addresses but none may be asked, telling why for the first, and where more than 100
+    may.
     """
     found: list[str] = []
     refused: list[StepError] = []
     for url in urls:
+        if url.startswith("data:"):
+            found.append(url)
+            continue
         try:
             target_of(url, hosts=rules.hosts, loopback=rules.loopback)
         except StepError as error:

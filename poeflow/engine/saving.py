@@ -15,7 +15,7 @@ from poeflow.engine.output_files import EDITED, Look, text_digest
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
 from poeflow.output_paths import check_output_path, claim_of
-from poeflow.outputs.media import file_name, urls_in
+from poeflow.outputs.media import file_in, file_name, urls_in
 from poeflow.outputs.write import file_bytes
 from poeflow.store.lockfile import Block
 
@@ -126,7 +126,10 @@ class Saver:
         self._means.refuse_keys(target.encode("utf-8", "replace"), "the path of an output")
 
     async def _fetched(self, url: str) -> bytes:
-        """Return what an address holds: kept from before, or fetched and kept."""
+        """Return what an address holds: in itself, kept from before, or fetched and kept."""
+        held = await asyncio.to_thread(file_in, url, limit=self._means.downloads.limit)
+        if held is not None:
+            return held
         kept = await asyncio.to_thread(self._means.answers.media, url)
         if kept is not None:
             return kept

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.digest import Json, KeyTwiceError, check_keys
 from poeflow.errors import InvalidFlowError
 from poeflow.files import FileProblem
 from poeflow.spec.parquet import parquet_rows
@@ -24,6 +24,14 @@ MAX_ROWS: Final = 100_000
 MAX_CELLS: Final = 4_000_000
 """How many cells a table of texts may have: each takes far more memory than its comma."""
 _SPLIT: Final = "split the file"
+_ONE_KEY: Final = "leave one of them"
+_BETWEEN: Final = frozenset(" \t\r\n,")
+_FOR_EXCEL: Final = re.compile(r"\"?sep=(\W?)\"?[,;\t]*", re.IGNORECASE)
+_PLURAL: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SHOWN: Final = {",": "commas", "\t": "tabs"}
+_RENAME: Final = {",": ", or call it .csv", "\t": ", or call it .tsv"}
+_ARCHIVES: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How workbooks begin: those of today, and those of old."""
 _OFFSET: Final = re.compile(r" \(byte (\d+)\)$")
 
 
@@ -48,8 +56,9 @@ def rows(data: bytes, *, name: str) -> list[Json]:
 def _csv(data: bytes, name: str, delimiter: str = ",") -> Iterator[Json]:
     """Yield the lines below the first as objects; empty ones are no rows."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_BYTES))  # 128 KiB without this
-    lines = io.StringIO(_text(data, name), newline="")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    text = _text(data, name)
+    _check_division(text, name, delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     start, cells = 1, 0
     try:
         header = _header(next(reader, []), name)
@@ -73,17 +82,45 @@ def _tsv(data: bytes, name: str) -> Iterator[Json]:
     return _csv(data, name, "\t")
 
 
+def _check_division(text: str, name: str, delimiter: str) -> None:
+    """Tell what Excel made of a table: a line for itself, or columns divided by something else."""
+    first = text.partition("\n")[0].strip(" ")
+    told = _FOR_EXCEL.fullmatch(first)
+    if told is not None:
+        is_ours = told[1] in ("", delimiter)
+        hint = "remove it" if is_ours else f"remove it, and save it with {_PLURAL[delimiter]}"
+        raise _at(name, 1, f"{first} is a line for Excel", hint)
+    if _width(text, delimiter) == 1:
+        other = next((d for d in _PLURAL if d != delimiter and _width(text, d) > 1), None)
+        if other is not None:
+            message = f"the columns are divided by {_SHOWN.get(other, other)}"
+            raise _at(
+                name, 1, message, f"save it with {_PLURAL[delimiter]}{_RENAME.get(other, '')}"
+            )
+
+
+def _width(text: str, delimiter: str) -> int:
+    """Return how many columns the first two rows have, 1 where they disagree or cannot be read."""
+    lines = io.StringIO(text, newline="")
+    try:
+        read = csv.reader(lines, delimiter=delimiter, strict=True)
+        widths = {len(row) for row in islice(filter(None, read), 2)}
+    except csv.Error:
+        return 1
+    return max(widths) if len(widths) == 1 else 1
+
+
 def _header(cells: list[str], name: str) -> list[str]:
     """Return the columns' names, spaces around them dropped."""
     names = [cell.strip() for cell in cells]
     if not any(names):
         raise _at(name, 1, "there are no names of columns", "begin with a line of them")
-    if len(names) == 1 and ";" in names[0]:
-        raise _at(name, 1, "the columns are divided by ;", "save it with commas")
     seen: set[str] = set()
     for index, column in enumerate(names, 1):
         if not column:
-            raise _at(name, 1, f"column {index} has no name", "give it one")
+            is_end = not any(names[index:])
+            hint = "give it one, or remove the empty columns" if is_end else "give it one"
+            raise _at(name, 1, f"column {index} has no name", hint)
         if column in seen:
             raise _at(name, 1, f'two columns are called "{column}"', "rename one of them")
         seen.add(column)
@@ -94,6 +131,8 @@ def _text(data: bytes, name: str) -> str:
     """Return what the bytes say: BOM dropped, line ends as LF."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FileProblem(f"{name} is UTF-16", hint="save it as UTF-8")
+    if data.startswith(_ARCHIVES):
+        raise FileProblem(f"{name} is a workbook or an archive", hint="save it as CSV in UTF-8")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,40 +149,62 @@ def _json_lines(data: bytes, name: str) -> Iterator[Json]:
     for number, line in enumerate(io.StringIO(_text(data, name)), 1):
         if not line.isspace():
             try:
-                yield msgspec.json.decode(line)
+                row: Json = msgspec.json.decode(line)
+                check_keys(line.strip())
+            except KeyTwiceError as error:
+                raise _at(name, number, _said(error), _ONE_KEY) from None
             except (msgspec.DecodeError, RecursionError) as error:
                 raise _at(name, number, _said(error), "write one JSON value a line") from None
+            yield row
 
 
 def _json(data: bytes, name: str) -> Iterator[Json]:
-    text = _text(data, name).encode()
+    text = _text(data, name)
+    encoded = text.encode()
     try:
-        return _listed(msgspec.json.decode(text), name)
+        found: Json = msgspec.json.decode(encoded)
     except (msgspec.DecodeError, RecursionError) as error:
         offset = _OFFSET.search(str(error))
-        line = _line_of(text, int(offset[1])) if offset else text.rstrip().count(b"\n") + 1
+        line = _line_of(encoded, int(offset[1])) if offset else encoded.rstrip().count(b"\n") + 1
         raise _at(
             name, line, _said(error), "mend it, or write one row a line into a .jsonl"
         ) from None
+    listed = _listed(found, name)
+    _check_rows(text, name, len(listed))
+    return iter(listed)
+
+
+def _check_rows(text: str, name: str, count: int) -> None:
+    """Check the keys of so many rows in a list of JSON, one by one: so their lines are known."""
+    at = text.index("[") + 1
+    for _ in range(count):
+        while text[at] in _BETWEEN:
+            at += 1
+        try:
+            at = check_keys(text, at)
+        except (KeyTwiceError, RecursionError) as error:
+            raise _at(name, text.count("\n", 0, at) + 1, _said(error), _ONE_KEY) from None
 
 
 def _yaml(data: bytes, name: str) -> Iterator[Json]:
     try:
-        return _listed(parse_value(_text(data, name)), name)
+        return iter(_listed(parse_value(_text(data, name)), name))
     except InvalidFlowError as error:
         first = error.problems[0]
         raise _at(name, first.place.line or 1, first.message, first.hint) from None
 
 
-def _listed(found: Json, name: str) -> Iterator[Json]:
+def _listed(found: Json, name: str) -> list[Json]:
     if not isinstance(found, list):
         raise FileProblem(f"{name} holds no list", hint="write a list of rows")
-    return iter(found)
+    return found
 
 
 def _said(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
+    if isinstance(error, KeyTwiceError):
+        return str(error)
     reason = _OFFSET.sub("", str(error)).removeprefix("JSON is malformed: ")
     return f"not JSON: {reason[:1].lower()}{reason[1:]}"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from poeflow.digest import Json
+from poeflow.digest import Json, KeyTwiceError, check_keys
 from poeflow.errors import InvalidFlowError
 from poeflow.spec.source import parse_value
 from poeflow.templates.budget import OverBudgetError, bounded, bounded_argument
@@ -41,9 +41,12 @@ def tojson(value: object, indent: int | None = None) -> str:
 
 
 def fromjson(text: str) -> Json:
-    """Decode JSON. Raises `ValueError`."""
+    """Decode JSON, no key in one object twice. Raises `ValueError`."""
     try:
         data: Json = msgspec.json.decode(text)
+        check_keys(text.strip())
+    except KeyTwiceError as error:
+        raise ValueError(f"fromjson: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"fromjson: {error}") from None
     return data

@@ -44,8 +44,7 @@ async def means_of(
     """
     async with contextlib.AsyncExitStack() as stack:
         found = Connections(checked, options, config)
-        has_answers = workspace.has_answers or bool(memory.names)
-        await _reach(found, stack if asks else None, has_answers=has_answers)
+        await _reach(found, stack if asks else None, workspace, memory)
         ledger, outputs = workspace.ledger(), workspace.outputs()
         yield Means(
             project=project,
@@ -73,12 +72,16 @@ async def means_of(
 
 
 async def _reach(
-    found: Connections, stack: contextlib.AsyncExitStack | None, *, has_answers: bool
+    found: Connections,
+    stack: contextlib.AsyncExitStack | None,
+    workspace: Workspace,
+    memory: Memory,
 ) -> None:
     """Connect to every server, or only name them where there is nothing to close them in."""
     if stack is None:
         found.name()
     else:
+        has_answers = workspace.has_answers or bool(memory.names)
         await found.open(stack, has_answers=has_answers)
 
 

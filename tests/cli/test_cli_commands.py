@@ -323,3 +323,16 @@ def test_the_pre_commit_hook_checks_every_flow_of_the_folder(desk):
         3,
         "1 problem in 1 flow",
     )
+
+
+def test_a_flow_whose_name_is_in_another_unicode_form(desk):
+    desk.write("cafe\u0301.yaml", "poeflow: 1\nsteps:\n  a: {render: x}\n")
+    done = desk.run("check", "caf\u00e9.yaml")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            "error: caf\u00e9.yaml: no such file",
+            "  a file's name differs from it in Unicode form only; let the shell complete it",
+        ],
+    )
+    assert desk.run("check", "caf\u00e9*.yaml").returncode == 0

@@ -52,6 +52,32 @@ def test_an_answer_without_media_fails_and_shows_what_came(bench, scripted):
     )
 
 
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgAAACAAAB4iG8MwAAAABJRU5ErkJggg=="
+)
+SVG = base64.b64encode(b"<svg onload='alert(1)'></svg>").decode()
+
+
+def test_a_picture_in_the_answer_itself_is_saved_beside_a_link_to_a_page(bench, scripted, tmp_path):
+    answer = f"![a](data:image/png;base64,{PIXEL}) by https://evil.example/x"
+    scripted(f"- {{match: {{text: otter}}, answer: {{text: '{answer}'}}}}\n")
+    outcome = bench.run(HEAD + DRAW)
+    (path,) = outcome.results["draw"].media
+    assert (tmp_path / path[2:]).read_bytes() == base64.b64decode(PIXEL)
+
+
+def test_what_it_holds_is_checked_as_if_it_were_fetched(bench, scripted):
+    scripted(
+        "- {match: {text: otter}, answer: {text: '"
+        f"<think>data:image/png;base64,{PIXEL}</think> data:image/png;base64,{SVG}'}}}}\n"
+    )
+    outcome = bench.run(HEAD + DRAW)
+    assert str(outcome.failures["draw"]) == (
+        "the file the bot returned is SVG, which can hold script, which is not saved;"
+        " pictures, films, sounds and PDF are; ask the bot for one"
+    )
+
+
 def test_media_from_elsewhere_is_not_fetched(bench, scripted):
     scripted("- {match: {text: otter}, answer: {text: 'https://evil.example/x.png'}}\n")
     outcome = bench.run(HEAD + DRAW)

@@ -426,3 +426,13 @@ def test_a_missing_file_with_a_twin_in_another_unicode_form_is_told_so(tmp_path)
         "//caf\u00e9.md does not exist; a file's name differs from it in Unicode form only",
         "rename that file, or copy its name into the flow",
     )
+
+
+def test_a_missing_folder_with_a_twin_in_another_unicode_form_is_told_so(tmp_path):
+    (tmp_path / "cafe\u0301").mkdir()
+    with pytest.raises(FileProblem) as caught:
+        Project(tmp_path.resolve()).read_text("//caf\u00e9/menu/a.md")
+    assert (caught.value.message, caught.value.hint) == (
+        "//caf\u00e9/menu/a.md does not exist; a folder's name differs in Unicode form only",
+        "rename that folder, or copy its name into the flow",
+    )

@@ -133,6 +133,15 @@ def test_what_holds_keys_by_another_name_is_not_matched(tmp_path):
     assert matches(msgspec.structs.replace(project, access=withholding), "//*") == ["//notes.txt"]
 
 
+@pytest.mark.parametrize(("written", "named"), [("\u00e9", "e\u0301"), ("e\u0301", "\u00e9")])
+def test_accents_match_in_either_unicode_form(tmp_path, written, named):
+    project = made(tmp_path, f"caf{named}/th{named}-1.md", f"caf{named}/other.md")
+    found = [f"//caf{named}/th{named}-1.md"]
+    assert matches(project, f"//caf{written}/th{written}-*.md") == found
+    assert matches(project, f"//**/th{written}*") == found
+    assert matches(project, "//caf?/th?-1.md") == found
+
+
 def test_links(tmp_path):
     project = made(tmp_path / "project", "real/a.md", ".env")
     outside = made(tmp_path / "outside", "secret.md").root

@@ -1,5 +1,6 @@
 """Media are found in answers however bots write them, and named by what they hold."""
 
+import base64
 import time
 from pathlib import Path
 
@@ -8,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.errors import StepError
-from poeflow.outputs.media import file_name, kind_of, urls_in
+from poeflow.outputs.media import file_in, file_name, kind_of, urls_in
 from poeflow.simulator.media import address, made, told
 
 ASSETS = Path(__file__).parents[2] / "flows" / "assets"
 IMAGE = "https://pfst.cf2.poecdn.net/base/image/0f?w=1024&h=1024"
 FILM = "https://pfst.cf2.poecdn.net/base/video/1e"
+PNG = (ASSETS / "logo.png").read_bytes()
+CODE = base64.b64encode(PNG).decode()
+DATA = f"data:image/png;base64,{CODE}"
+WRAPPED = "data:image/png;base64," + base64.encodebytes(PNG).decode().rstrip()
+SIGNED = "https://a.example/b.png?w=1&h=2"
 FTYP = b"\0\0\0\x20ftyp"
 
 
@@ -51,6 +57,104 @@ FTYP = b"\0\0\0\x20ftyp"
 )
 def test_addresses_are_found_in_prose(text, urls):
     assert urls_in(text) == tuple(urls)
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ('<img src="https://a.example/b.png?w=1&amp;h=2">', [SIGNED]),
+        ("![a](https://a.example/b.png?w=1&#38;h=2)", [SIGNED]),
+        ("https://a.example/b.png?w=1&#x26;h=2.", [SIGNED]),
+        ('{"url": "https://a.example/b.png?w=1&amp;h=2"}', [SIGNED]),
+        (f"&lt;img src=&quot;{SIGNED}&quot;/&gt;", [SIGNED]),
+        (f"&lt;img src=&#39;{SIGNED}&#39;&gt;", [SIGNED]),
+        ("https://a.example/?a=1&copy=2", ["https://a.example/?a=1&copy=2"]),
+        (f"<img src='{SIGNED}'/>", [SIGNED]),
+        (f"['{FILM}','{SIGNED}']", [FILM, SIGNED]),
+        (f"{FILM},{SIGNED};{IMAGE}", [FILM, SIGNED, IMAGE]),
+        (f"<{FILM},{SIGNED}>", [FILM, SIGNED]),
+        (
+            "https://a.example/?of=https://b.example/,c",
+            ["https://a.example/?of=https://b.example/,c"],
+        ),
+        (r"[a](https://a.example/a\_b\*c.png)", ["https://a.example/a_b*c.png"]),
+        (f'![a]({FILM} "it\'s")\n![b]({IMAGE})', [FILM, IMAGE]),
+    ],
+)
+def test_addresses_are_read_out_of_markup(text, urls):
+    assert urls_in(text) == tuple(urls)
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        (DATA, [DATA]),
+        (f"![a]({DATA})", [DATA]),
+        (f'![a]({DATA} "title") and ![b]({IMAGE})', [DATA, IMAGE]),
+        (f"<img src='{DATA}'/>", [DATA]),
+        (f"Here:\n\n{DATA}\nIt is done.", [DATA]),
+        (f"![a]({WRAPPED})", [DATA]),
+        (f"DATA:image/png;charset=x;BASE64,{CODE}", [f"data:image/png;charset=x;BASE64,{CODE}"]),
+        (f"{DATA},{DATA}", [DATA]),
+        (f'{{"url": "{DATA}"}}', [DATA]),
+        (f'{{"image_url": {{"url": "{DATA}"}}}}', [DATA]),
+        (
+            f'{{"data": [{{"b64_json": "{CODE}"}}]}}',
+            [f"data:application/octet-stream;base64,{CODE}"],
+        ),
+        (f"![as data:image/png;base64,{CODE} it is.png]({IMAGE})", [IMAGE]),
+        (f"metadata:image/png;base64,{CODE}", []),
+        (f"data:text/html;base64,{CODE}", []),
+        ("Write data:image/png;base64,AAAA first.", []),
+        ('{"url": "data:image/png;base64,é"}', []),
+        ("data:image/svg+xml;utf8,<svg onload='x'>", []),
+    ],
+)
+def test_a_file_in_the_answer_itself_is_found(text, urls):
+    assert urls_in(text) == tuple(urls)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        DATA,
+        DATA.rstrip("="),
+        DATA.replace("+", "%2B").replace("=", "%3D"),
+        DATA.replace("+", "-").replace("/", "_").replace("image_png", "image/png"),
+    ],
+)
+def test_a_file_in_an_address_is_read(url):
+    assert file_in(url, limit=len(PNG) + 2) == PNG
+
+
+def test_an_address_of_a_server_holds_no_file():
+    assert file_in(IMAGE, limit=1) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "limit", "told"),
+    [
+        (
+            "data:image/png;base64," + "A" * 1_500_000,
+            1024 * 1024,
+            "a file in the answer is larger than 1 MiB; ask the bot for less",
+        ),
+        (
+            "data:image/png;base64,AAAAA",
+            1024,
+            "a file in the answer is cut, or no base64; ask again with --refresh",
+        ),
+        (
+            "data:image/png;base64,%FFAA",
+            1024,
+            "a file in the answer is cut, or no base64; ask again with --refresh",
+        ),
+    ],
+)
+def test_a_file_in_an_address_that_is_none_is_told(url, limit, told):
+    with pytest.raises(StepError) as caught:
+        file_in(url, limit=limit)
+    assert str(caught.value) == told
 
 
 @pytest.mark.parametrize(
@@ -116,6 +220,12 @@ def test_an_address_longer_than_any_is_none():
         "[",
         '{"url":',
         "](\t",
+        "data:image/png;base64,",
+        "data:image/png;base64," + "A" * 76 + "\n",
+        "data:image/png;base64," + "A" * 77,
+        "https://a&amp;",
+        "'https://a,",
+        "https://a\\_",
     ],
 )
 def test_hostile_texts_take_linear_time(piece):

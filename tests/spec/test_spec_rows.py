@@ -286,3 +286,76 @@ def test_quoted_cells_come_back_as_they_were(table):
     assert rows("\n".join(lines).encode(), name="a.csv") == [
         {"a": first, "b": second} for first, second in table
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("a.jsonl", b'{"q": 1}\n\n {"q": 1, "q": 2}\n', 'line 3: the key "q" is here twice'),
+        ("a.ndjson", b'{"a": [{"q": 1, "q": 1}]}', 'line 1: the key "q" is here twice'),
+        (
+            "a.json",
+            b'[\n{"q": "]"},\n\n {"p": {\n"r": 1, "r": 2}}]',
+            'line 4: the key "r" is here twice',
+        ),
+        (
+            "a.json",
+            b'[{"\\u0071": 1e9, "q": ' + b"9" * 30 + b"}]",
+            'line 1: the key "q" is here twice',
+        ),
+    ],
+)
+def test_a_key_that_is_there_twice(name, data, told):
+    assert fault(data, name) == f"{name}, {told}; leave one of them"
+
+
+@given(st.lists(st.recursive(st.none() | st.integers() | st.text(), st.lists), max_size=5))
+def test_keys_are_checked_in_any_list(values):
+    for indent in (None, 2):
+        assert rows(json.dumps(values, indent=indent).encode(), name="a.json") == values
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("a.csv", b"sep=,\nq,b\n1,2\n", "a.csv, line 1: sep=, is a line for Excel; remove it"),
+        (
+            "a.csv",
+            b'\xef\xbb\xbf"sep=;"\r\nq;b\r\n',
+            'a.csv, line 1: "sep=;" is a line for Excel; remove it, and save it with commas',
+        ),
+        ("a.tsv", b"SEP=\t\r\nq\tb\r\n", "a.tsv, line 1: SEP=\t is a line for Excel; remove it"),
+        (
+            "a.csv",
+            b'"id";"word, or two"\n"1";"cat"\n',
+            "a.csv, line 1: the columns are divided by ;; save it with commas",
+        ),
+        (
+            "a.csv",
+            b"id\tword\n1\tcat\n",
+            "a.csv, line 1: the columns are divided by tabs; save it with commas, or call it .tsv",
+        ),
+        (
+            "a.tsv",
+            b"id,word\n1,cat\n",
+            "a.tsv, line 1: the columns are divided by commas; save it with tabs, or call it .csv",
+        ),
+        (
+            "a.csv",
+            b"id,word,,\n1,cat,,\n",
+            "a.csv, line 1: column 3 has no name; give it one, or remove the empty columns",
+        ),
+        (
+            "a.csv",
+            b"PK\x03\x04",
+            "a.csv is a workbook or an archive; save it as CSV in UTF-8",
+        ),
+    ],
+)
+def test_what_a_spreadsheet_makes_of_a_table(name, data, told):
+    assert fault(data, name) == told
+
+
+def test_a_table_of_one_column_may_hold_what_divides_others():
+    assert rows(b"text; or title\none\n", name="a.csv") == [{"text; or title": "one"}]
+    assert rows(b"text\na, b\n", name="a.tsv") == [{"text": "a, b"}]

@@ -71,6 +71,7 @@ def test_fromyaml_reads_the_core_schema():
     [
         (fromjson, "{", "fromjson: Input data was truncated"),
         (fromjson, "NaN", "fromjson: JSON is malformed"),
+        (fromjson, ' [{"q": 1, "q": 1}]', 'fromjson: the key "q" is here twice'),
         (fromyaml, "a: !!python/object:os.system x", "fromyaml: value:1:4"),
         (fromyaml, "x" * 300_000, "fromyaml takes at most 262,144 characters"),
         (fromyaml, "[" * 100_000, "fromyaml: value:1:65: nested deeper than 64 levels"),
