@@ -11,11 +11,11 @@ import msgspec
 from poeflow.errors import StepError
 from poeflow.outputs.differences import around, data_difference, text_difference, unified
 from poeflow.outputs.parse import Reading, json_in
+from poeflow.outputs.schema_faults import Fault, Inspection
 from poeflow.outputs.schemas import compile_schema, schema_faults
 from poeflow.outputs.shown import counted, one_line, quoted, shown
 from poeflow.spec.model import Expectation
 from poeflow.spec.patterns import HINT, PatternError, compiled
-from poeflow.spec.tree import Path
 
 Kind = Literal[
     "contains",
@@ -72,15 +72,13 @@ def kind_of(expectation: Expectation) -> Kind:
     return "equals"  # equals: null
 
 
-def expectation_faults(expectation: Expectation) -> tuple[tuple[Path, str], ...]:
+def expectation_faults(expectation: Expectation, inspection: Inspection) -> tuple[Fault, ...]:
     """Return what can be said of an expectation unrun: (path of keys inside it, sentence) pairs."""
     if expectation.matches is not None and "{{" not in expectation.matches:
-        try:
-            compiled(expectation.matches)
-        except PatternError as error:
-            return ((("matches",), f"{error}; {HINT}"),)
+        told = inspection.pattern(expectation.matches)
+        return ((("matches",), told),) if told else ()
     if expectation.json_schema is not None:
-        faults = schema_faults(expectation.json_schema)
+        faults = schema_faults(expectation.json_schema, inspection)
         return tuple((("json_schema", *path), message) for path, message in faults)
     return ()
 

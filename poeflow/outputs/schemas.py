@@ -15,7 +15,7 @@ import msgspec
 from poeflow.digest import Json, canonical
 from poeflow.errors import StepError
 from poeflow.outputs.schema_dialects import foreign_faults
-from poeflow.outputs.schema_faults import Fault, written_faults
+from poeflow.outputs.schema_faults import Fault, Inspection, registry_of
 from poeflow.outputs.schema_keywords import Effort, TooMuchWorkError, keywords
 from poeflow.outputs.schema_sentences import sentence
 from poeflow.outputs.shown import path_text
@@ -59,16 +59,19 @@ def compile_schema(written: Mapping[str, Json]) -> Schema:
     return _compiled(canonical(written))
 
 
-def schema_faults(written: Mapping[str, Json]) -> tuple[Fault, ...]:
+def schema_faults(
+    written: Mapping[str, Json], inspection: Inspection | None = None
+) -> tuple[Fault, ...]:
     """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs.
 
-    Wrong is also what is valid and says something else than its writer means, or nothing.
+    Wrong is also what is valid and says something else than its writer means, or nothing. The
+    schemas of one flow are given one `inspection`, whose limit is theirs together.
     """
     foreign = tuple(islice(foreign_faults(dict(written)), MAX_FAULTS))
     told = [path for path, _ in foreign]
     others = (
         (path, message)
-        for path, message in written_faults(dict(written))
+        for path, message in (inspection or Inspection()).schema(written)
         if not any(path[: len(place)] == place for place in told)
     )
     return (*foreign, *others)
@@ -77,7 +80,7 @@ def schema_faults(written: Mapping[str, Json]) -> tuple[Fault, ...]:
 @functools.lru_cache(_MAX_KEPT)
 def _compiled(encoded: bytes) -> Schema:
     written: dict[str, Json] = msgspec.json.decode(encoded)
-    for path, message in written_faults(written):
+    for path, message in Inspection().schema(written):
         place = f"{path_text(path)}: " if path else ""
         raise StepError(f"the schema is not valid: {place}{message}", hint="mend the schema")
     return Schema(written)
@@ -85,12 +88,9 @@ def _compiled(encoded: bytes) -> Schema:
 
 def _validator(written: dict[str, Json], effort: Effort) -> "Validator":
     from jsonschema import Draft202012Validator, validators
-    from referencing import Registry
 
     extended: Any = validators.extend
     strict = extended(Draft202012Validator, keywords(Draft202012Validator.VALIDATORS, effort))
-    registry: Registry[Any] = Registry()
-    validator: Validator = strict(
-        {key: value for key, value in written.items() if key != "$schema"}, registry=registry
-    )
+    plain = {key: value for key, value in written.items() if key != "$schema"}
+    validator: Validator = strict(plain, registry=registry_of(plain))
     return validator

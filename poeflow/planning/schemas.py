@@ -6,6 +6,7 @@ from typing import Final
 from poeflow.digest import Json
 from poeflow.files import FileProblem, Project
 from poeflow.outputs.expect import expectation_faults
+from poeflow.outputs.schema_faults import Inspection
 from poeflow.outputs.schemas import schema_faults
 from poeflow.planning.tools import tool_faults
 from poeflow.problems import Place, Problem
@@ -18,23 +19,31 @@ _HINT: Final = "mend the schema"
 
 def schemas(project: Project, file: FlowFile) -> Iterator[Problem]:
     """Yield what is wrong with every schema and pattern of a flow."""
+    inspection = Inspection()
     for name, step in file.flow.steps.items():
         path: Path = ("steps", name)
         if step.output.schema is not None:
-            yield from _output(project, file, (*path, "output", "schema"), step.output.schema)
+            place = (*path, "output", "schema")
+            yield from _output(project, file, place, step.output.schema, inspection)
         for index, expectation in enumerate(step.expect):
+            if named_file(expectation.json_schema or {}) is not None:
+                continue  # no file is read there, which `agreement` tells
             own = (*path, "expect", index)
-            yield from _told(file, own, expectation_faults(expectation))
+            yield from _told(file, own, expectation_faults(expectation, inspection))
         for index, tool in enumerate(step.tools or ()):
-            yield from _told(file, (*path, "tools", index), tool_faults(tool))
+            yield from _told(file, (*path, "tools", index), tool_faults(tool, inspection))
 
 
 def _output(
-    project: Project, file: FlowFile, path: Path, written: Mapping[str, Json]
+    project: Project,
+    file: FlowFile,
+    path: Path,
+    written: Mapping[str, Json],
+    inspection: Inspection,
 ) -> Iterator[Problem]:
     named = named_file(written)
     if named is None:
-        yield from _told(file, path, schema_faults(written))
+        yield from _told(file, path, schema_faults(written, inspection))
         return
     place = file.document.place((*path, "file"))
     try:
@@ -42,7 +51,7 @@ def _output(
     except FileProblem as error:
         yield Problem(place, error.message, error.hint)
         return
-    for inner, message in schema_faults(found):
+    for inner, message in schema_faults(found, inspection):
         where = ".".join(map(str, inner))
         text, _, hint = message.partition("; ")
         told = f"{named}: {where}: {text}" if where else f"{named}: {text}"

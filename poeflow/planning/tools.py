@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from poeflow.digest import Json
+from poeflow.outputs.schema_faults import Fault, Inspection
 from poeflow.outputs.schemas import schema_faults
 from poeflow.outputs.shown import quoted
 from poeflow.spec.model import Tool
-from poeflow.spec.tree import Path
 
 MAX_NAME: Final = 64
 """How long a function's name may be: https://platform.openai.com/docs/api-reference/chat."""
@@ -16,25 +16,26 @@ _OPEN: Final = {"additionalProperties", "unevaluatedProperties", "patternPropert
 _KEYWORDS: Final = _PARTS | _OPEN | {"type", "properties", "required", "$defs", "description"}
 
 
-def tool_faults(tool: Tool) -> tuple[tuple[Path, str], ...]:
+def tool_faults(tool: Tool, inspection: Inspection) -> tuple[Fault, ...]:
     """Return what is wrong with a tool: (path of keys inside it, sentence) pairs.
 
     A name that the API refuses, and parameters that are no JSON Schema of an object.
     """
-    return tuple(_faults(tool))
+    return tuple(_faults(tool, inspection))
 
 
-def _faults(tool: Tool) -> Iterator[tuple[Path, str]]:
+def _faults(tool: Tool, inspection: Inspection) -> Iterator[Fault]:
     if len(tool.name) > MAX_NAME:
         yield ("name",), f"the name has {len(tool.name)} characters; at most {MAX_NAME} are taken"
     if tool.parameters and not tool.parameters.keys() & _KEYWORDS:
         yield ("parameters",), "it says nothing of arguments; put their names under properties:"
         return
-    for path, sentence in schema_faults(tool.parameters) or _of_object(tool.parameters):
+    faults = schema_faults(tool.parameters, inspection)
+    for path, sentence in faults or _of_object(tool.parameters):
         yield ("parameters", *path), sentence
 
 
-def _of_object(parameters: dict[str, Json]) -> Iterator[tuple[Path, str]]:
+def _of_object(parameters: dict[str, Json]) -> Iterator[Fault]:
     """Yield why a valid schema is none of the arguments of a function."""
     kind = parameters.get("type", "object")
     if kind != "object":

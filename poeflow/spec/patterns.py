@@ -8,11 +8,17 @@ from typing import Any, Final
 
 _MAX_KEPT: Final = 512
 _MAX_LENGTH: Final = 10_000
+_LARGEST: Final = 350_000
+"""About how many instructions RE2 makes before it gives a pattern up as too large."""
 HINT: Final = "write it in RE2 syntax: no look-around, no back references"
 
 
 class PatternError(ValueError):
-    """The pattern cannot be used; the message says why."""
+    """The pattern cannot be used; the message says why, `size` what it took to see it."""
+
+    def __init__(self, message: str, *, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 class Pattern:
@@ -20,6 +26,12 @@ class Pattern:
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
+
+    @property
+    def size(self) -> int:
+        """How many instructions it has, which is what compiling it takes."""
+        size: int = self._compiled.programsize
+        return size
 
     def is_in(self, text: str) -> bool:
         """Whether a part of `text` matches. Halves of characters count as `?`."""
@@ -40,4 +52,5 @@ def compiled(written: str) -> Pattern:
     except re2.error as error:
         reason = error.args[0]
         told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise PatternError(f"the pattern is not valid: {told}") from None
+        size = _LARGEST if "too large" in told else 0
+        raise PatternError(f"the pattern is not valid: {told}", size=size) from None

@@ -21,7 +21,13 @@ MAX_CELLS: Final = 500_000
 MAX_YAML: Final = 256 * 1024
 _SLUG_LENGTH: Final = 80
 _UNSAFE_IN_SLUG: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = re.compile(
+    r"[\t\r\n]"
+    r"|[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*"
+    r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]"
+)
+"""How formulas begin, after what is not seen and in their wide and small forms too:
+https://owasp.org/www-community/attacks/CSV_Injection."""
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -122,7 +128,7 @@ def _margins(value: Json, depth: int) -> int:
 
 
 def _cell(value: Json) -> Json:
-    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value.strip(" ")):
         return f"'{value}"
     if isinstance(value, bool | list | dict):
         return json.dumps(value, ensure_ascii=False)

@@ -7,7 +7,7 @@ from house_source import FRONT, GROUND, MAY_IMPORT, Import, Module
 
 THIRD_PARTY = {
     "spec": {"yaml", "jsonschema", "referencing", "re2", "duckdb"},
-    "outputs": {"jsonschema", "referencing", "pyjson5"},
+    "outputs": {"jsonschema", "jsonschema_specifications", "referencing", "pyjson5"},
     "client": {"httpx", "h11", "certifi", "platformdirs"},
     "templates": {"jinja2", "yaml"},
     "simulator": {"h11", "jinja2"},
@@ -25,6 +25,7 @@ LATE = {
     "httpx": "0.2 s, needed only where a transport is injected",
     "importlib": "finds the lazy public names of the package",
     "jsonschema": "0.1 s, needed only where the typed decode failed or an answer has a schema",
+    "jsonschema_specifications": "comes with jsonschema",
     "platformdirs": "needed only where a list of models is kept",
     "pyjson5": "0.02 s, needed only where an answer is nearly JSON",
     "re2": "a C++ library, needed only where there is a pattern",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict, expectation_faults, verdict
 from poeflow.outputs.parse import Reading
+from poeflow.outputs.schema_faults import Inspection
 from poeflow.spec.model import Expectation, Judge
 
 LONG = "The first line.\r\nThe second line goes on and on, as an AI must.\nThe end."
@@ -221,4 +222,4 @@ RE2 = "write it in RE2 syntax: no look-around, no back references"
     ],
 )
 def test_an_expectation_is_checked_unrun(expected, faults):
-    assert expectation_faults(Expectation(**expected)) == faults
+    assert expectation_faults(Expectation(**expected), Inspection()) == faults

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from poeflow.errors import StepError
+from poeflow.outputs.schema_faults import MAX_PARTS, MAX_PROGRAM, Inspection
 from poeflow.outputs.schemas import compile_schema, schema_faults
+from poeflow.spec.patterns import compiled
 
 C_MISSING = 'the key "c" is missing, "a" needs it'
 OF_ITS = "of its items are what the list must contain"
@@ -300,6 +302,8 @@ TYPES = '"array", "boolean", "integer", "null", "number", "object", "string"'
         ({"patternProperties": {"(": {}}}, ("patternProperties", "("), OPEN),
         ({"$schema": OLD}, ("$schema",), f'"{OLD}" is not read; write {DIALECT}, or remove it'),
         ({"not": {"$schema": DIALECT, "pattern": "("}}, ("not", "$schema"), ONLY_TOP),
+        ({"not": {"$id": "//[a"}}, ("not", "$id"), '"//[a" is no address; mend it, or remove it'),
+        ({"required": ["b", "a", "a"]}, ("required",), 'items 1 and 2 are the same: "a"'),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_schema_is_told_with_its_place(schema, path, message):
@@ -337,6 +341,74 @@ def test_a_schema_that_is_not_valid_is_not_compiled():
         compile_schema({"properties": {"a": {"minimum": "3"}}})
     assert str(caught.value) == (
         'the schema is not valid: properties.a.minimum: "3" is not a number; mend the schema'
+    )
+
+
+MANY = 800
+NAMED = {
+    name: {f"d{n}": {name: f"a{n}", "type": "integer"} for n in range(MANY)}
+    for name in ("$anchor", "$id")
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": NAMED["$anchor"], "allOf": [{"$ref": f"#a{n}"} for n in range(MANY)]},
+        {"$defs": NAMED["$id"], "allOf": [{"$ref": f"a{n}"} for n in range(MANY)]},
+        {
+            "$id": "http://localhost/x",
+            "$defs": {
+                f"d{n}": {"$id": f"a{n}", "$ref": f"a{n + 1}"} if n < MANY else {"$id": f"a{n}"}
+                for n in range(MANY + 1)
+            },
+        },
+        {"x": {"anyOf": [{}] * 100}, "allOf": [{"$ref": "#/x"} for _ in range(MANY)]},
+    ],
+)  # fmt: skip
+def test_many_references_are_followed_in_linear_time(schema):
+    started = time.process_time()
+    assert schema_faults(schema) == ()
+    assert faults(schema, 0) == []
+    assert time.process_time() - started < 4
+
+
+def test_long_lists_of_different_kinds_are_compared_in_linear_time():
+    started = time.process_time()
+    names = [f"n{n}" for n in range(20_000)]
+    assert schema_faults({"required": [*names, 1]}) == ((("required", 20_000), "1 is not text"),)
+    assert time.process_time() - started < 4
+
+
+def test_the_schemas_of_one_flow_have_a_limit_together():
+    inspection = Inspection()
+    half = {"enum": [True] * (MAX_PARTS // 2 - 1)}
+    told = "schemas may have 10,000 parts in one flow, and this goes beyond; shorten them"
+    assert inspection.schema(half) == ()
+    assert inspection.schema({**half, "title": "x", "not": {"not": False}}) == (((), told),)
+    assert inspection.schema({**half, "title": "y"}) == ()
+    assert inspection.schema(dict(half)) == ()
+    assert inspection.schema({}) == (((), told),)
+
+
+def test_the_patterns_of_one_flow_have_a_limit_together():
+    inspection = Inspection()
+    large = "(a|b|c|d){1,900}" * 5
+    fitting = MAX_PROGRAM // compiled(f"{large}000").size + 1
+    told = "the patterns before it are as large as those of one flow may be; shorten them"
+    assert {inspection.pattern(f"{large}{n:03}") for n in range(fitting)} == {None}
+    assert inspection.pattern("a") == told
+    assert inspection.pattern(f"{large}000") is None
+    assert inspection.schema({"not": {"pattern": "a"}}) == ((("not", "pattern"), told),)
+
+
+def test_patterns_that_are_too_large_to_be_made_count_as_well():
+    inspection = Inspection()
+    told = [inspection.pattern(rf"\p{{L}}{{1,900}}{n}") for n in range(7)]
+    too_large = f"{INVALID} pattern too large - compile failed; {RE2}"
+    assert told[:6] == [too_large] * 6
+    assert (
+        told[6] == "the patterns before it are as large as those of one flow may be; shorten them"
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.files import Project
+from poeflow.outputs.schema_faults import MAX_PARTS
 from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
 from poeflow.planning.flow import Checked, check
 from poeflow.spec.load import load
@@ -150,6 +151,21 @@ def test_included_texts_count_only_where_something_is_included():
     assert not Effort().covers("{% include 'x' %}", [code])
     assert Effort().covers_patterns(str(n) for n in range(MAX_PATTERNS))
     assert not Effort().covers_patterns(str(n) for n in range(MAX_PATTERNS + 1))
+
+
+def test_the_schemas_of_a_flow_are_limited_together_and_equal_ones_count_once(folder):
+    half = ", ".join(["true"] * (MAX_PARTS // 2))
+    folder.write(s_json=f'{{"enum": [{half}]}}'.replace("true, ", "false, "))
+    schema = f"{{enum: [{half}]}}"
+    steps = [
+        f"  {name}: {{prompt: x, output: {{schema: {written}}}}}\n"
+        for name, written in {"a": schema, "b": schema, "c": "{file: s.json}", "d": "{}"}.items()
+    ]
+    tool = f"{{name: t, parameters: {schema}, run: m:f}}"
+    steps.append(f"  e: {{prompt: x, tools: [{tool}], expect: [{{json_schema: {schema}}}]}}\n")
+    told = "schemas may have 10,000 parts in one flow, and this goes beyond"
+    problems = [one for one in folder.problems(HEAD + "".join(steps)) if "parts" in one]
+    assert problems == [f"6:42: s.json: {told}; shorten them"]
 
 
 PARTS = st.sampled_from(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from poeflow.outputs.schema_faults import Inspection
 from poeflow.planning.tools import tool_faults
 from poeflow.spec.model import Tool
 
@@ -22,7 +23,10 @@ CITY = {"city": {"type": "string"}}
     ],
 )
 def test_an_object_of_arguments_is_right(parameters):
-    assert tool_faults(Tool(name="a" * 64, parameters=parameters, run="no.such:thing")) == ()
+    assert (
+        tool_faults(Tool(name="a" * 64, parameters=parameters, run="no.such:thing"), Inspection())
+        == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,17 +60,17 @@ def test_an_object_of_arguments_is_right(parameters):
     ],
 )
 def test_what_is_no_object_of_arguments_is_told(parameters, path, sentence):
-    assert tool_faults(Tool(name="get", parameters=parameters)) == ((path, sentence),)
+    assert tool_faults(Tool(name="get", parameters=parameters), Inspection()) == ((path, sentence),)
 
 
 def test_what_is_no_schema_is_told_where_it_stands():
     parameters = {"properties": {"city": {"type": "text"}}, "required": ["town"]}
-    [(path, sentence)] = tool_faults(Tool(name="get", parameters=parameters))
+    [(path, sentence)] = tool_faults(Tool(name="get", parameters=parameters), Inspection())
     assert path == ("parameters", "properties", "city", "type")
     assert "text" in sentence
 
 
 def test_a_name_has_at_most_64_characters():
-    assert tool_faults(Tool(name="a" * 65)) == (
+    assert tool_faults(Tool(name="a" * 65), Inspection()) == (
         (("name",), "the name has 65 characters; at most 64 are taken"),
     )
