@@ -11,7 +11,7 @@ from poeflow.engine.flow_state import FlowState, UnknownError
 from poeflow.engine.freshness import Current
 from poeflow.engine.instance_run import InstanceRunner
 from poeflow.engine.prepare import Prepared
-from poeflow.engine.states import State, step_state
+from poeflow.engine.states import State
 from poeflow.engine.texts import Values
 from poeflow.engine.units import (
     Unit,
@@ -22,7 +22,6 @@ from poeflow.engine.units import (
     side_by_side,
 )
 from poeflow.errors import PoeflowError, StepError
-from poeflow.spec.loops import is_fan_out
 
 
 class Demand:
@@ -109,8 +108,7 @@ class Demand:
                     )
 
             await side_by_side(instances, work, width=self._flow.plan.concurrency)
-            fans_out = is_fan_out(self._flow.plan.file.flow.steps[step])
-            self._flow.states[step] = step_state(instances, is_fan_out=fans_out)
+            self._flow.settle(step, instances)
 
     async def _fetched(self, step: str, state: State, *, reader: str) -> State:
         """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""

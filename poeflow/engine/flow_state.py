@@ -18,6 +18,7 @@ from poeflow.engine.texts import Values
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.spec.loops import is_fan_out
 from poeflow.store.lockfile import Block
+from poeflow.templates.instances import OWN
 
 
 class UnknownError(UnaskedError):
@@ -59,7 +60,16 @@ class FlowState:
         is_alone = len(states) == 1 and states[0].key is None
         fans_out = is_fan_out(self.plan.file.flow.steps[step]) and not is_alone
         if states or fans_out:
-            self.states[step] = step_state(states, is_fan_out=fans_out)
+            own = self._own(step) if fans_out else {}
+            self.states[step] = step_state(states, is_fan_out=fans_out, own=own)
+
+    def _own(self, step: str) -> dict[str, dict[str, Json]]:
+        """Return by key what the instances of a step ran over, where no step decided that."""
+        planned = (one.instance for one in self.plan.prepared.get(step, ()))
+        return {
+            one.key or "": {name: one.names[name] for name in OWN if name in one.names}
+            for one in planned
+        }
 
     def values(self, steps: Iterable[str]) -> dict[str, Json]:
         values = self.plan.early_values()

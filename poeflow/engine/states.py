@@ -1,6 +1,6 @@
 """What became of the instances of a step, and of the step with them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -59,12 +59,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a step ended: all its instances, and what templates see as `steps.ID`."""
+    """How a step ended: all its instances, and what templates see as `steps.ID`.
+
+    `own` has by key what instances ran over, where that is no step's answer.
+    """
 
     status: Status
     blocks: bool
     instances: tuple[State, ...]
     value: Json
+    own: Mapping[str, Mapping[str, Json]] = {}
 
     @property
     def is_absent(self) -> bool:
@@ -74,10 +78,18 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self, attribute: str | None) -> str | None:
         """Return the hash of what another step sees of this one, None where it is not known."""
         found = [
-            None if state.block is None else [state.key, digest_of(state.block, attribute)]
+            None
+            if state.block is None
+            else [state.key, digest_of(state.block, attribute), *self._own_digest(state, attribute)]
             for state in self.instances
         ]
         return None if None in found else sha256_of_json(found)
+
+    def _own_digest(self, state: State, attribute: str | None) -> Iterator[str]:
+        """Yield the hash of what an instance ran over, where its key does not tell it already."""
+        own = self.own.get(state.key or "", {})
+        if attribute in (None, "all") and any(isinstance(one, dict | list) for one in own.values()):
+            yield sha256_of_json(own)
 
     @property
     def culprit(self) -> State | None:
@@ -91,14 +103,19 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True):
         return "" if culprit is None else culprit.blocks_because
 
 
-def step_state(states: Iterable[State], *, is_fan_out: bool) -> StepState:
-    """Return how a step ended, from how its instances did, in order."""
+def step_state(
+    states: Iterable[State], *, is_fan_out: bool, own: Mapping[str, Mapping[str, Json]]
+) -> StepState:
+    """Return how a step ended, from how its instances did, in order.
+
+    `own` has by key what they ran over.
+    """
     instances = tuple(states)
     status = _status(instances)
     value: Json
     if is_fan_out:
         by_key = {state.key or "": state.values() for state in instances}
-        value = Instances(by_key, status=status)
+        value = Instances(by_key, status=status, own=own)
     else:
         value = instances[0].values()
     return StepState(
@@ -106,6 +123,7 @@ def step_state(states: Iterable[State], *, is_fan_out: bool) -> StepState:
         blocks=any(state.blocks for state in instances),
         instances=instances,
         value=value,
+        own=own,
     )
 
 

@@ -13,6 +13,7 @@ from poeflow.spec.model import Flow, Loop, Matrix, Step, TextFile
 from poeflow.spec.rows import ROW_SUFFIXES
 from poeflow.spec.tree import Path
 from poeflow.templates.access import STRING_METHODS
+from poeflow.templates.instances import OWN
 from poeflow.templates.scope import STEP_ATTRIBUTES
 
 _TABLES: Final = (".csv", ".tsv", ".parquet")
@@ -61,6 +62,13 @@ def fields_of(flow: Flow, name: str, items: Callable[[str], list[Json]]) -> Fiel
     elif found and all(isinstance(item, str) for item in found):
         fields["item"] = STRING_METHODS
     return tuple((known_name, fields[known_name]) for known_name in sorted(known & fields.keys()))
+
+
+def own_names(flow: Flow, name: str) -> frozenset[str]:
+    """Return what the results of a step carry of what it ran over: nothing that a step gave."""
+    texts = _loop_texts(flow.steps[_origin(flow, name)])
+    is_late = any(_comes_from_step(text, frozenset()) for text in texts)
+    return frozenset() if is_late else names_of(flow, name) & {*OWN}
 
 
 def _origin(flow: Flow, name: str) -> str:

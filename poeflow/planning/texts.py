@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from poeflow.files import FileProblem, Project
+from poeflow.planning.attributes import FIELDS_OF_FLOW, fields_of_answer, results_of
 from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
 from poeflow.planning.loops import Fields, Names, fields_of, instance_names
 from poeflow.planning.tables import Tables
@@ -93,6 +94,7 @@ class _Texts:
             inputs=frozenset(file.flow.inputs),
             steps=frozenset(steps),
             fan_outs=frozenset(name for name, step in steps.items() if is_fan_out(step)),
+            results=results_of(file.flow),
             derived_inputs=derived_inputs,
         )
         self._names = {name: instance_names(file.flow, name, derived_inputs) for name in steps}
@@ -180,9 +182,16 @@ class _Texts:
             return Names(known | _ALWAYS | _OF_ANSWER, derived | _OF_ANSWER)
         return Names(known | _ALWAYS, derived)
 
+    def _fields_at(self, site: Site) -> Fields:
+        """Return all that may be asked of the names a site sees, where that is known."""
+        fields = (*FIELDS_OF_FLOW, *self._fields.get(site.step or "", ()))
+        if site.step is None or site.stage != "answer":
+            return fields
+        return (*fields, *fields_of_answer(self._file.flow.steps[site.step]))
+
     def _checked(self, site: Site, text: str, origin: Origin) -> Checked:
         names = self._names_at(site)
-        fields = self._fields.get(site.step or "", ())
+        fields = self._fields_at(site)
         known = self._known.get((origin.path, names, fields)) if site.file is not None else None
         if known is not None:
             return known

@@ -1,18 +1,14 @@
 """How steps, inputs and aliases are used: what a step cannot give, and what nobody asks for."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
+from poeflow.planning.attributes import lacking
 from poeflow.planning.texts import Finding
 from poeflow.problems import Problem
 from poeflow.spec.load import FlowFile
-from poeflow.spec.loops import is_fan_out
-from poeflow.spec.model import Flow, Step
-from poeflow.spec.resolve import judges_of, model_of, samples_of
-from poeflow.templates.scope import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES, Reference
-
-_NOT_OF_FLOWS: Final = frozenset(STEP_ATTRIBUTES - {"outputs", "status", "error", "key"})
-_OF_ANSWERS: Final = ("media", "model", "reasoning", "tool_calls", "usage")
+from poeflow.spec.model import Flow
+from poeflow.spec.resolve import judges_of, model_of
+from poeflow.templates.scope import Reference
 
 
 def step_uses(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:
@@ -20,39 +16,9 @@ def step_uses(file: FlowFile, references: Iterable[Reference]) -> Iterator[Probl
     for reference in references:
         step = file.flow.steps.get(reference.name) if reference.kind == "step" else None
         if step is not None and reference.attribute is not None:
-            message, hint = _lacking(reference.name, step, reference.attribute)
+            message, hint = lacking(reference.name, step, reference.attribute)
             if message:
                 yield Problem(reference.place, message, hint)
-
-
-def _lacking(name: str, step: Step, attribute: str) -> tuple[str, str]:
-    """Return why a step has nothing to give as `attribute`, and what to do; else two blanks."""
-    use_text = f"write steps.{name}.text"
-    output = step.output
-    if is_fan_out(step):
-        if attribute in FAN_OUT_ATTRIBUTES:
-            return "", ""
-        hint = f'write steps.{name}.all, or steps.{name}["KEY"].{attribute}'
-        return f'step "{name}" runs once for each item, so it has no single {attribute}', hint
-    if attribute == "data" and output.format in (None, "text") and output.schema is None:
-        hint = f"add output: {{format: json}} to it, or {use_text}"
-        return f'step "{name}" has no data: it gives plain text', hint
-    if attribute == "value" and output.one_of is None:
-        hint = f"add output: {{one_of: [...]}} to it, or {use_text}"
-        return f'step "{name}" has no value: it does not choose one of several', hint
-    if attribute == "all" and samples_of(step).count == 1:
-        return f'step "{name}" runs once, so it has no list of results', use_text
-    if attribute == "outputs" and step.kind != "flow":
-        return f'step "{name}" is no flow, so it has no outputs', use_text
-    if attribute in _OF_ANSWERS and step.kind == "render":
-        return f'step "{name}" asks no model, so it has no {attribute}', use_text
-    if attribute in _NOT_OF_FLOWS and step.kind == "flow":
-        hint = f"write steps.{name}.outputs.NAME"
-        return f'step "{name}" is a flow, so it has no {attribute}', hint
-    if attribute == "media" and output.media is None:
-        hint = "add output: {media: FOLDER} to it"
-        return f'step "{name}" keeps no media', hint
-    return "", ""
 
 
 def unused(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:

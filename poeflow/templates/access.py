@@ -20,7 +20,7 @@ STRING_METHODS: Final = frozenset(
     }
 )
 _LIST_METHODS: Final = frozenset({"count", "index"})
-_LOOP_ATTRIBUTES: Final = frozenset(
+LOOP_ATTRIBUTES: Final = frozenset(
     {
         *("changed", "cycle", "first", "index", "index0", "last", "length", "nextitem"),
         *("previtem", "revindex", "revindex0"),
@@ -48,7 +48,7 @@ def attribute(value: Any, name: str) -> Any:
             found = getattr(value, name)
         case tuple() if name in getattr(value, "_fields", ()):  # what groupby gives
             found = getattr(value, name)
-        case LoopContext() if name in _LOOP_ATTRIBUTES:
+        case LoopContext() if name in LOOP_ATTRIBUTES:
             found = getattr(value, name)
         case TemplateModule() if not name.startswith("_"):
             found = vars(value).get(name, _MISSING)

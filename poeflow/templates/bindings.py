@@ -21,6 +21,7 @@ class Bindings:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._stack: list[dict[str, bool]] = [{}]
+        self._results: list[dict[str, str | None]] = [{}]
         self._guards: list[frozenset[str]] = []
 
     @property
@@ -29,21 +30,39 @@ class Bindings:
 
     def enter(self) -> None:
         self._stack.append({})
+        self._results.append({})
 
     def leave(self) -> None:
         self._stack.pop()
+        self._results.pop()
 
-    def bind(self, target: nodes.Node | str, *, is_derived: bool) -> None:
-        self._stack[-1].update(dict.fromkeys(names_in(target), is_derived))
+    def bind(
+        self, target: nodes.Node | str, *, is_derived: bool, result_of: str | None = None
+    ) -> None:
+        """Bind the names of a target; one name may be a result of the step `result_of`."""
+        names = names_in(target)
+        is_one = isinstance(target, nodes.Name)
+        self._stack[-1].update(dict.fromkeys(names, is_derived))
+        self._results[-1].update(dict.fromkeys(names, result_of if is_one else None))
 
-    def assign(self, target: nodes.Node, value: nodes.Node) -> None:
+    def result_of(self, name: str) -> str | None:
+        """Return the step that a name is one of several results of, None where it is not."""
+        for results in reversed(self._results):
+            if name in results:
+                return results[name]
+        return None
+
+    def assign(
+        self, target: nodes.Node, value: nodes.Node, *, result_of: str | None = None
+    ) -> None:
         """Bind what `set` sets."""
         is_namespace = any(
             isinstance(call.node, nodes.Name) and call.node.name == _MUTABLE
             for call in _with_below(value)
             if isinstance(call, nodes.Call)
         )
-        self.bind(target, is_derived=is_namespace or self.comes_from_step(value))
+        is_derived = is_namespace or self.comes_from_step(value)
+        self.bind(target, is_derived=is_derived, result_of=result_of)
 
     def knows(self, name: str) -> bool:
         return any(name in names for names in (*self._stack, *self._guards))
@@ -91,6 +110,7 @@ class Bindings:
             derived_inputs=self._scope.derived_inputs,
             is_isolated=self._scope.is_isolated,
             fields=tuple(known for known in self._scope.fields if known[0] not in names),
+            results=self._scope.results,
             stands="included",
         )
 

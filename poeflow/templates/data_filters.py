@@ -15,6 +15,7 @@ from poeflow.digest import Json, KeyTwiceError, check_keys
 from poeflow.errors import InvalidFlowError
 from poeflow.spec.source import parse_value
 from poeflow.templates.budget import OverBudgetError, bounded, bounded_argument
+from poeflow.templates.instances import Entry
 from poeflow.templates.texts import plain
 
 MAX_CELLS: Final = 500_000
@@ -70,9 +71,12 @@ def fromyaml(text: str) -> Json:
 def tocsv(rows: object) -> str:
     """Encode a list of mappings (with a header) or of lists as CSV.
 
-    The header holds every key, in the order they first appear. Texts that a spreadsheet would run
+    The header holds every key, in the order they first appear; of the results of a step these are
+    its key, the columns it ran over, and what came of it. Texts that a spreadsheet would run
     as a formula are prefixed with an apostrophe.
     """
+    if isinstance(rows, list | tuple):
+        rows = [row.columns if isinstance(row, Entry) else row for row in rows]
     table = plain(rows)
     if not isinstance(table, list):
         raise TypeError("tocsv takes a list of mappings or of lists")

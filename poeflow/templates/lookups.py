@@ -8,10 +8,11 @@ from jinja2 import nodes
 
 from poeflow.problems import Level, Problem
 from poeflow.spec.hints import did_you_mean, nearest, one_of
-from poeflow.templates.access import STRING_METHODS
+from poeflow.templates.access import LOOP_ATTRIBUTES, STRING_METHODS
 from poeflow.templates.bindings import Bindings
 from poeflow.templates.environment import GLOBALS, Environment
 from poeflow.templates.faults import RAW
+from poeflow.templates.instances import OWN
 from poeflow.templates.origin import Origin
 from poeflow.templates.scope import STEP_ATTRIBUTES, Reference, Scope
 
@@ -52,6 +53,14 @@ _DROPPED: Final = {
     "e": "nothing is escaped in prompts",
 }
 """Filters of Jinja that flows do without, and why or what instead."""
+_TEXTS: Final = frozenset({"text", "value", "reasoning", "model", "status"})
+"""Attributes of results that are texts, where they are anything."""
+_KEEPING: Final = frozenset(
+    {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
+)
+"""Filters that give a list of what was in the list."""
+_BY_ATTRIBUTE: Final = frozenset({"groupby", "rejectattr", "selectattr"})
+_LATE: Final = "what {step} runs over comes from a step: add one with for_each: steps.{step}"
 _FAMILIAR: Final = {
     **dict.fromkeys(("null", "nil", "undefined", "None_"), "write none"),
     **dict.fromkeys(
@@ -90,13 +99,15 @@ class Lookups:
         self._bindings = bindings
         self._is_text = is_text
         self._fields = dict(scope.fields)
+        self._results = dict(scope.results)
 
     @contextlib.contextmanager
     def without_fields(self) -> Iterator[None]:
         """Ask nothing of what names have while the block lasts: it may be absent."""
-        fields, self._fields = self._fields, {}
+        kept = self._fields, self._results
+        self._fields, self._results = {}, {}
         yield
-        self._fields = fields
+        self._fields, self._results = kept
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -151,8 +162,9 @@ class Lookups:
         if self._is_root(owner, "steps"):
             self._step(node, name, attribute=None)
             return True
-        if isinstance(node, nodes.Getattr) and self._is_instance(owner):
-            self._check_attribute(node, STEP_ATTRIBUTES)
+        result_of = self.result_of(owner)
+        if result_of is not None and name is not None:
+            self._check_result(_name_offset(node), result_of, name, owner)
             return False
         if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
             if attribute_name(owner) in self._scope.fan_outs and isinstance(node, nodes.Getitem):
@@ -165,23 +177,28 @@ class Lookups:
             return True
         if isinstance(owner, nodes.Name) and name is not None:
             self._check_field(node, owner.name, name)
-        if isinstance(node, nodes.Getattr) and self._is_text_of_step(owner):
+        if isinstance(node, nodes.Getattr) and self._is_text_of_result(owner):
             self._check_method(node)
         return False
 
     def _check_field(self, node: Lookup, owner: str, name: str) -> None:
         """Look up what `item` or `matrix` is asked for, where all it has is known."""
-        fields = self._fields.get(owner)
-        is_sure = self._bindings.knows(owner) or self._bindings.knows(f"{owner}.{name}")
+        is_bound = self._bindings.knows(owner)
+        fields = LOOP_ATTRIBUTES if is_bound and owner == "loop" else self._fields.get(owner)
+        is_sure = (is_bound and owner != "loop") or self._bindings.knows(f"{owner}.{name}")
         if fields is not None and not is_sure and name not in fields:
             hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
             self.note(_name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
 
-    def _is_text_of_step(self, node: nodes.Node) -> bool:
-        """Tell whether a node is `steps.ID.text`."""
-        if not isinstance(node, nodes.Getattr) or node.attr != "text":
+    def _is_text_of_result(self, node: nodes.Node) -> bool:
+        """Tell whether a node is `steps.ID.text`, or another text of a result or an answer."""
+        if not isinstance(node, nodes.Getattr) or node.attr not in _TEXTS:
             return False
-        return isinstance(node.node, Lookup) and self._is_root(node.node.node, "steps")
+        owner = node.node
+        if isinstance(owner, nodes.Name) and owner.name in ("output", "source"):
+            return owner.name in self._scope.extra and not self._bindings.knows(owner.name)
+        is_of_step = isinstance(owner, Lookup) and self._is_root(owner.node, "steps")
+        return is_of_step or self.result_of(owner) is not None
 
     def _check_method(self, node: nodes.Getattr) -> None:
         """Look up what a text is asked for: one of a few methods."""
@@ -192,12 +209,45 @@ class Lookups:
             hint = hint or one_of(node.attr, STRING_METHODS)
             self.note(_name_offset(node), f'a text has no "{node.attr}"', hint)
 
-    def _is_instance(self, node: nodes.Node) -> bool:
-        """Tell whether a node is `steps.ID[...]` where that step runs once for each item."""
-        if not isinstance(node, nodes.Getitem) or not isinstance(node.node, Lookup):
-            return False
-        is_of_step = self._is_root(node.node.node, "steps")
-        return is_of_step and attribute_name(node.node) in self._scope.fan_outs
+    def result_of(self, node: nodes.Node) -> str | None:
+        """Return the step of which a value is one of several results, None where it is not."""
+        match node:
+            case nodes.Name():
+                return self._bindings.result_of(node.name)
+            case nodes.Filter(name="first" | "last"):
+                return self.results_of(node.node)
+            case nodes.Getitem(arg=nodes.Slice()):
+                return None
+            case nodes.Getitem() if isinstance(node.node, Lookup):
+                name = attribute_name(node.node)
+                is_of_step = self._is_root(node.node.node, "steps") and name in self._scope.fan_outs
+                return name if is_of_step else self.results_of(node.node)
+        return None
+
+    def results_of(self, node: nodes.Node | None) -> str | None:
+        """Return the step of which a value is a list of results, None where it is not."""
+        match node:
+            case nodes.Filter() if node.name in _KEEPING:
+                return self.results_of(node.node)
+            case nodes.Getitem(arg=nodes.Slice()):
+                return self.results_of(node.node)
+            case nodes.Getattr(attr="all", node=nodes.Getattr() | nodes.Getitem() as owner):
+                name = attribute_name(owner)
+                is_of_step = self._is_root(owner.node, "steps") and name in self._scope.fan_outs
+                return name if is_of_step else None
+        return None
+
+    def _check_result(
+        self, offset: int, step: str, name: str, owner: nodes.Node | None = None
+    ) -> None:
+        """Look up what one result of a loop is asked for."""
+        known = self._results.get(step)
+        guarded = f"{owner.name}.{name}" if isinstance(owner, nodes.Name) else ""
+        if known is None or name in known or self._bindings.knows(guarded):
+            return
+        is_late = name in OWN and known.isdisjoint(OWN)
+        hint = _LATE.format(step=step) if is_late else one_of(name, known)
+        self.note(offset, f'a result of step "{step}" has no "{name}"', hint)
 
     def _check_attribute(self, node: nodes.Getattr, known: Iterable[str]) -> None:
         if node.attr not in known:
@@ -224,11 +274,22 @@ class Lookups:
         known = [name for name in self._environment.filters if name.isidentifier()]
         self._check_filter(node.name, known, node.lineno - 1)
         argument = node.args[0] if node.args else None
+        self._filter_of_results(node)
         if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
             if node.name == "map":
                 self._check_filter(argument.value, known, argument.lineno - 1)
             elif node.name in ("select", "reject"):
                 self._check_test(argument.value, argument.lineno - 1)
+
+    def _filter_of_results(self, node: nodes.Filter) -> None:
+        """Look up the attribute by which a list of results is filtered, sorted or mapped."""
+        step = self.results_of(node.node)
+        named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
+        first = node.args[:1] if node.name in _BY_ATTRIBUTE else []
+        for argument in (*first, *named) if step is not None else ():
+            if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
+                name = argument.value.partition(".")[0]
+                self._check_result(argument.lineno - 1, str(step), name)
 
     def test(self, node: nodes.Test) -> None:
         self._check_test(node.name, node.lineno - 1)

@@ -23,7 +23,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     that come from a step, such as `item` over a step's data, `derived_inputs` those of `inputs`:
     no path may be built from them. `is_isolated` marks a file imported without context. `stands`
     tells whether the text is in the flow, in a file, or in one that another text includes: that
-    may set names for it. `fields` has for some of `extra` all they may be asked for.
+    may set names for it. `fields` has for some of `extra` all they may be asked for, `results` for
+    each of `fan_outs` what one of its results has.
     """
 
     inputs: frozenset[str]
@@ -34,6 +35,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     derived_inputs: frozenset[str] = frozenset()
     is_isolated: bool = False
     fields: tuple[tuple[str, frozenset[str]], ...] = ()
+    results: tuple[tuple[str, frozenset[str]], ...] = ()
     stands: Literal["flow", "file", "included"] = "flow"
 
 

@@ -168,7 +168,8 @@ class Walker:
         self._visit(node.iter)
         is_derived = self._bindings.comes_from_step(node.iter)
         self._bindings.enter()
-        self._bindings.bind(node.target, is_derived=is_derived)
+        result_of = self._lookups.results_of(node.iter)
+        self._bindings.bind(node.target, is_derived=is_derived, result_of=result_of)
         self._bindings.bind("loop", is_derived=is_derived)
         self._visit_all([*([node.test] if node.test else []), *node.body])
         self._bindings.leave()
@@ -199,7 +200,7 @@ class Walker:
         if isinstance(target, nodes.NSRef):
             self._lookups.name(nodes.Name(target.name, "load", lineno=target.lineno))
         else:
-            self._bindings.assign(target, value)
+            self._bindings.assign(target, value, result_of=self._lookups.result_of(value))
 
     def _attribute(self, node: Lookup) -> None:
         if isinstance(node, nodes.Getitem):

@@ -307,3 +307,54 @@ def test_a_missing_key_names_the_ones_there_are(bench):
     )
     assert isinstance(outcome.failures["one"], StepError)
     assert "there is no instance" in str(outcome.failures["one"])
+
+
+TABLE = """\
+  say:
+    for_each: {file: rows.csv, key: item.id}
+    prompt: "say {{ item.word }}"
+    output: {one_of: [good, bad]}
+  page: {render: "{{ steps.say.all | tocsv }}"}
+"""
+
+
+def test_results_carry_what_they_ran_over(bench, scripted):
+    bench.write("rows.csv", "id,word,value\n1,cat,x\n2,dog,y\n")
+    steps = (
+        TABLE
+        + """\
+  right:
+    render: |
+      {% for one in steps.say.all if one.value == 'good' %}{{ one.item.word }}, {% endfor %}
+      {{ steps.say["2"].item.word }}
+  try:
+    matrix: {axes: {tone: [dry], word: [cat]}, include: [{tone: dry, n: 1}]}
+    render: "{{ matrix.n }}"
+  tried: {render: "{{ steps.try.all | tocsv }} {{ steps.try.all[0].matrix | tojson }}"}
+"""
+    )
+    scripted("""\
+        - {match: {text: cat}, answer: {text: good}}
+        - {match: {text: dog}, answer: {text: bad}}
+        """)
+    outcome = bench.run(flow(steps))
+    assert {name: outcome.results[name].text for name in ("page", "right", "tried")} == {
+        "page": "key,id,word,value,answer.value\n1,1,cat,x,good\n2,2,dog,y,bad",
+        "right": "cat, dog",
+        "tried": 'key,tone,word,n,text\n"tone=dry,word=cat",dry,cat,1,1 '
+        '{"tone": "dry", "word": "cat", "n": 1}',
+    }
+
+
+def test_what_a_result_ran_over_counts_for_those_who_read_it(bench):
+    bench.write("rows.csv", "id,word,more\n1,cat,a\n")
+    steps = (
+        "  say: {for_each: {file: rows.csv, key: item.id}, prompt: say}\n"
+        '  sum: {prompt: "{% for one in steps.say.all %}{{ one.item.more }}{% endfor %}"}\n'
+    )
+    bench.run(flow(steps))
+    bench.write("rows.csv", "id,word,more\n1,cat,b\n")
+    assert bench.facts(flow(steps)) == {
+        "say[1]": ("fresh", ()),
+        "sum": ("stale", ("steps.say.all changed",)),
+    }

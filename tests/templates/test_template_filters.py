@@ -10,9 +10,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from poeflow.engine.result import nothing
 from poeflow.templates.budget import Budget
 from poeflow.templates.data_filters import fromjson, fromyaml, slug, tocsv, tojson, toyaml
 from poeflow.templates.filters import counted_filters
+from poeflow.templates.instances import Instances
 from poeflow.templates.render import TemplateError
 
 JSON = st.recursive(
@@ -85,6 +87,34 @@ def test_unreadable_text_is_said(function, text, message):
 def test_csv_has_a_header_of_all_keys():
     rows = [{"a": 1, "b": "x,y"}, {"b": None, "c": [1, "é"], "a": True}]
     assert tocsv(rows) == 'a,b,c\n1,"x,y",\ntrue,,"[1, ""é""]"'
+
+
+def result(key: str, **some: object) -> dict[str, object]:
+    return {**nothing("ok", key=key), **some}
+
+
+def test_csv_of_results_has_what_they_ran_over_and_what_came_of_it():
+    results = {
+        "1": result("1", text="{}", data={"id": 7, "n": [1]}, usage={"total_tokens": 5}),
+        "2": result("2", text="?", status="failed", error="cut off", media=["//a.png"]),
+        "3": result("3", text="[1]", data=[1]),
+        "4": result("4", status="skipped"),
+        "five": result("five", text="t", value="t"),
+    }
+    own = {"1": {"item": {"id": 1, "q": "x"}}, "2": {"item": 2}, "3": {"matrix": {"id": "m"}}}
+    by_key = Instances(results, status="ok", own={**own, "five": {"item": "five"}})
+    assert list(csv.DictReader(io.StringIO(tocsv(by_key.all)), restval="-")) == [
+        dict(zip(COLUMNS, row, strict=True))
+        for row in (
+            ("1", "1", "x", "7", "[1]", "", "", "", "", "", ""),
+            ("2", "", "", "", "", "2", "?", '["//a.png"]', "cut off", "", ""),
+            ("3", "m", "", "", "", "", "", "", "", "[1]", ""),
+            ("five", "", "", "", "", "", "", "", "", "", "t"),
+        )
+    ]
+
+
+COLUMNS = ("key", "id", "q", "answer.id", "n", "item", "text", "media", "error", "data", "value")
 
 
 def test_csv_takes_lists():
