@@ -23,6 +23,8 @@ class Bindings:
         self._stack: list[dict[str, bool]] = [{}]
         self._results: list[dict[str, str | None]] = [{}]
         self._guards: list[frozenset[str]] = []
+        self._set: set[str] = set()
+        self._gone: set[str] = set()
 
     @property
     def exported(self) -> frozenset[str]:
@@ -33,7 +35,7 @@ class Bindings:
         self._results.append({})
 
     def leave(self) -> None:
-        self._stack.pop()
+        self._gone |= self._set & self._stack.pop().keys()
         self._results.pop()
 
     def bind(
@@ -44,6 +46,10 @@ class Bindings:
         is_one = isinstance(target, nodes.Name)
         self._stack[-1].update(dict.fromkeys(names, is_derived))
         self._results[-1].update(dict.fromkeys(names, result_of if is_one else None))
+
+    def was_set(self, name: str) -> bool:
+        """Tell whether a name was set in a loop, block or macro that has ended."""
+        return name in self._gone
 
     def result_of(self, name: str) -> str | None:
         """Return the step that a name is one of several results of, None where it is not."""
@@ -61,6 +67,7 @@ class Bindings:
             for call in _with_below(value)
             if isinstance(call, nodes.Call)
         )
+        self._set |= names_in(target)
         is_derived = is_namespace or self.comes_from_step(value)
         self.bind(target, is_derived=is_derived, result_of=result_of)
 

@@ -61,6 +61,10 @@ _KEEPING: Final = frozenset(
 """Filters that give a list of what was in the list."""
 _BY_ATTRIBUTE: Final = frozenset({"groupby", "rejectattr", "selectattr"})
 _LATE: Final = "what {step} runs over comes from a step: add one with for_each: steps.{step}"
+_OUTLIVES: Final = (
+    "what is set in a loop or block is lost at its end: "
+    "write {% set ns = namespace(x=none) %} before, {% set ns.x = ... %} in it"
+)
 _FAMILIAR: Final = {
     **dict.fromkeys(("null", "nil", "undefined", "None_"), "write none"),
     **dict.fromkeys(
@@ -346,6 +350,8 @@ class Lookups:
             return message, f"write inputs.{name}"
         if name in self._scope.steps:
             return message, f"write steps.{name}.text"
+        if self._bindings.was_set(name):
+            return message, _OUTLIVES
         return message, _FAMILIAR.get(name) or self._resembling(name)
 
     def _resembling(self, name: str) -> str:
