@@ -95,10 +95,19 @@ def test_judges_are_in_every_sum(bench):
 
 
 def test_a_limit_on_tokens_stops_what_judges_use(bench):
-    outcome = bench.run(HEAD + "limits: {max_tokens: 400}\n" + JUDGED, concurrency=8)
+    outcome = bench.run(HEAD + "limits: {max_tokens: 400}\n" + JUDGED, concurrency=1)
     used = usage_at(bench.simulator)
     assert outcome.exit_code == 9
     assert sum(used[:-1]) < 400 <= sum(used), "the last one that went out reached the limit"
+
+
+def test_side_by_side_a_limit_is_passed_by_what_is_under_way_alone(bench):
+    outcome = bench.run(HEAD + "limits: {max_tokens: 400}\n" + JUDGED, concurrency=8)
+    used = usage_at(bench.simulator)
+    assert (outcome.exit_code, outcome.spent.tokens) == (9, sum(used))
+    assert len(used) < 12, "all that there is"
+    smallest = sorted(used)[: len(used) - 8]
+    assert sum(smallest) < 400 <= sum(used), "eight may have been under way when it was reached"
 
 
 EVERY_KIND = {
