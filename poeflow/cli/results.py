@@ -52,13 +52,13 @@ def print_results(outcomes: Mapping[str, Outcome], output: Output) -> None:
     """Write the results of the flows that succeeded, in order."""
     is_text = output in ("text", "github")
     finished = {
-        name: made.outputs
+        name: made
         for name, made in outcomes.items()
         if made.exit_code == 0 and (made.outputs or not (made.absent and is_text))
     }
-    for name, outputs in finished.items():
-        values = list(outputs.values())
-        if is_text and len(values) == 1:
+    for name, made in finished.items():
+        outputs, values = made.outputs, list(made.outputs.values())
+        if is_text and len(values) + len(made.missing) == 1:
             _write(_text(values[0]))
         elif len(outcomes) == 1 or is_text:
             _write(_text(outputs))

@@ -10,6 +10,7 @@ from poeflow.engine.course import NotStartedError
 from poeflow.engine.flow_state import FlowState, UnknownError
 from poeflow.engine.freshness import Current
 from poeflow.engine.instance_run import InstanceRunner
+from poeflow.engine.output_files import EditedError
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.states import State
 from poeflow.engine.texts import Values
@@ -119,6 +120,8 @@ class Demand:
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)
         if state.block is not None and state.block.accepted is not None:
+            if means.files.look(state.block.accepted.path) == "marked":
+                raise EditedError(state.block.accepted.path, "marked")
             message = f"{state.block.accepted.path} was edited since it was accepted"
             raise StepError(message, hint="`poeflow accept` it again, or run with --force")
         began = self._flow.course.elapsed()

@@ -16,11 +16,12 @@ _STEP: Final = re.compile(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
 class FlowOutputs(NamedTuple):
     """The outputs by name, and the instances whose answers are current and not here.
 
-    What would be made of those is left out.
+    `missing` are the outputs that would be made of those, and so are left out.
     """
 
     values: dict[str, Json]
     absent: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def wanted(flow: FlowState) -> list[str]:
@@ -45,7 +46,8 @@ def outputs_of(flow: FlowState) -> FlowOutputs:
         for name, written in declared.items()
         if not _absent(flow, _named_in(flow, written))
     }
-    return FlowOutputs(outputs, _absent(flow, wanted(flow)))
+    missing = tuple(name for name in declared if name not in outputs)
+    return FlowOutputs(outputs, _absent(flow, wanted(flow)), missing)
 
 
 def part_of_outputs(flow: FlowState) -> FlowOutputs:
@@ -65,6 +67,7 @@ def _texts(flow: FlowState, steps: Iterable[str]) -> FlowOutputs:
     return FlowOutputs(
         {step: value for step, value in shown.items() if value is not None},
         _absent(flow, shown),
+        tuple(step for step in shown if shown[step] is None and _absent(flow, [step])),
     )
 
 

@@ -116,10 +116,10 @@ class FlowState:
         """Return the state of an instance that need not run, and tell of files that stay."""
         self.course.memory.keep(name, unit.block)
         self.facts.current(name, unit)
-        if self.course.means.asks and unit.stale:
-            self.course.teller(name).warned([kept_because(unit)])
-        elif self.course.means.asks and unit.edited:
+        if self.course.means.asks and unit.edited:
             self.course.saver.warn_kept(name, unit.edited)
+        elif self.course.means.asks and unit.stale:
+            self.course.teller(name).warned([kept_because(unit)])
         self.course.means.recorder.instance(
             recorded(name, unit.block.request, at=self.course.elapsed())
         )

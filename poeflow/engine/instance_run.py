@@ -9,6 +9,7 @@ from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import Current
 from poeflow.engine.instances import Instance
 from poeflow.engine.job import Job
+from poeflow.engine.output_files import EditedError
 from poeflow.engine.prepare import Prepared
 from poeflow.engine.result import StepResult
 from poeflow.engine.states import State
@@ -180,13 +181,15 @@ class InstanceRunner:
     def _base(self, prepared: Prepared, upstream: State | None) -> bytes | None:
         """Return what a person's file held before, if the answer is to be merged into it.
 
-        Raises `StepError` where nobody knows any more.
+        Raises `StepError` where nobody knows any more, or the marks of a merge are still in it.
         """
         if self._flow.course.means.git is None:
             return None
         kept = self._flow.freshness.kept(prepared, upstream)
         if kept is None or kept.block.accepted is None:
             return None
+        if kept.edited.get(kept.block.accepted.path) == "marked":
+            raise EditedError(kept.block.accepted.path, "marked")
         step, key = prepared.instance.step, prepared.instance.key
         base = self._flow.kept.base(step, key, kept.block)
         if base is None:

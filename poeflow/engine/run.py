@@ -41,14 +41,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended, instances by their ids.
 
     `outputs` is empty unless every step it needs succeeded. `absent` are instances that are current
-    and whose answers are not here, so that outputs made of them are missing. `tolerated` are the
-    failures of steps with `continue_on_error`; `spent` is what was sent and what it cost, as far
-    as that is known.
+    and whose answers are not here, `missing` the outputs that would be made of them. `tolerated`
+    are the failures of steps with `continue_on_error`; `spent` is what was sent and what it cost,
+    as far as that is known.
     """
 
     exit_code: int
     outputs: dict[str, Json]
     absent: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     results: Mapping[str, StepResult]
     failures: Mapping[str, PoeflowError]
     skipped: Mapping[str, str]
@@ -141,6 +142,7 @@ def _finished(flow: FlowRun, course: Course, found: FlowOutputs) -> Outcome:
         exit_code=exit_code,
         outputs=found.values,
         absent=found.absent,
+        missing=found.missing,
         results=course.results,
         failures=course.failures,
         skipped=course.skipped,

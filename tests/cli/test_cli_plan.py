@@ -100,6 +100,25 @@ def test_files_that_cannot_be_accepted_are_named_with_the_reason(online):
     assert online.run("accept", "a.yaml", "--drop").stderr == "nothing was accepted\n"
 
 
+TWO = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  filed: {for_each: [x], prompt: "say {{ item }}", output: {save: "{{ item }}.md"}}
+  told: {prompt: tell}
+"""
+
+
+def test_what_is_missing_does_not_change_the_form_of_the_rest(online):
+    online.write("a.yaml", TWO)
+    whole = json.loads(online.run("run", "a.yaml").stdout)
+    shutil.rmtree(online.folder / ".poeflow")
+    assert json.loads(online.run("run", "a.yaml").stdout) == {"filed": whole["filed"]}
+    told = online.run("run", "a.yaml:told", "--only")
+    assert (told.returncode, told.stdout) == (0, "")
+    assert "told is current, and its answer is not here" in told.stderr
+
+
 def test_a_fresh_clone_that_is_current_needs_no_key(online, simulator):
     online.write("a.yaml", FLOW)
     made = online.run("run", "a.yaml").stdout

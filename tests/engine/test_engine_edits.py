@@ -162,8 +162,14 @@ def test_an_answer_in_conflict_with_an_edit_leaves_both_to_choose_from(poem):
     held = (poem.folder / "poem.md").read_text()
     assert held == ("<<<<<<< edited\nONE\n=======\n1\n>>>>>>> answer\ntwo\nthree\nfour\nfive\n")
     before = asked(poem)
-    assert poem.run(POEM % "third").exit_code in (0, 1)
-    assert (poem.folder / "poem.md").read_text() == held
+    reading = poem.run(POEM % "third")
+    assert str(reading.failures["read"]).startswith("//poem.md holds the marks of a merge; resolve")
+    assert warnings(poem) == [
+        "//poem.md holds the marks of a merge; it is kept (see `poeflow accept`)"
+    ]
+    again = poem.run(POEM % "third", merge_edits=True)
+    assert str(again.failures["poem"]).startswith("//poem.md holds the marks of a merge; resolve")
+    assert (poem.folder / "poem.md").read_text() == held, "nothing is merged into marks"
     poem.write("poem.md", "ONE, 1\ntwo\nthree\nfour\nfive\n")
     poem.accept(POEM % "third")
     assert poem.run(POEM % "third").exit_code == 0
