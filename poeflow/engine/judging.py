@@ -7,11 +7,13 @@ from poeflow.engine.expecting import answer_values
 from poeflow.engine.judge import verdict_of
 from poeflow.engine.sending import Asked
 from poeflow.engine.texts import Texts, Values, as_text
+from poeflow.errors import StepError
 from poeflow.outputs.expect import Verdict
 from poeflow.outputs.judge import VERDICT_SCHEMA, judge_messages, judge_verdict
 from poeflow.outputs.parse import Reading
 from poeflow.spec.model import Flow, Judge
 from poeflow.spec.resolve import Settings, judge_settings
+from poeflow.spec.rules import model_fault
 from poeflow.spec.tree import Path
 
 
@@ -29,7 +31,8 @@ class Judging:
     ) -> tuple[Verdict, ...]:
         """Ask the models that judge. `asking` are the step's settings, whose model is the default.
 
-        Raises `StepError` where a judge gives no verdict, and whatever asking raises.
+        Raises `StepError` where a judge gives no verdict, or its rubric or model renders to
+        nothing, and whatever asking raises.
         """
         values = {**self._values, "output": answer_values(reading)}
         found: list[Verdict] = []
@@ -38,6 +41,8 @@ class Judging:
                 continue
             path: Path = ("steps", self._step, "expect", index, "judge")
             rubric = self._texts.prose((*path, "rubric"), values)
+            if not rubric.strip():
+                raise StepError("the rubric of the judge is blank", hint="check its template")
             own = self._judge_settings(path, expectation.judge, asking, values)
             request = _request(own, takes_schemas=asker.takes_schemas(own.provider))
             asked = Asked(step=name, purpose="judge", request=request, settings=own)
@@ -51,6 +56,8 @@ class Judging:
         if judge.model is None:
             return judge_settings(self._flow, settings.named, settings)
         named = as_text(self._texts.value((*path, "model"), judge.model, values), "model")
+        if model_fault(named):
+            raise StepError(f"judge: {model_fault(named)}", hint="check its template")
         return judge_settings(self._flow, named, settings)
 
 

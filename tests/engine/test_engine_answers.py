@@ -193,6 +193,26 @@ def test_a_judge_is_a_request_of_its_own(bench, scripted, score, passes):
     assert len(bench.simulator.requests) == 2, "both are in the cache"
 
 
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        ('rubric: "{{ inputs.none }}"', "the rubric of the judge is blank; check its template"),
+        (
+            'rubric: good, model: "{{ inputs.none }}"',
+            "judge: the name of the model is blank; check its template",
+        ),
+    ],
+)
+def test_a_judge_that_renders_to_nothing_is_not_asked(bench, judge, message):
+    flow = (
+        'poeflow: 1\ninputs: {none: {default: " "}}\ndefaults: {model: GPT-5.2}\n'
+        f"steps: {{a: {{prompt: hi, expect: [{{judge: {{{judge}}}}}]}}}}\n"
+    )
+    outcome = bench.run(flow)
+    assert str(outcome.failures["a"]) == message
+    assert bench.prompts() == ["hi"]
+
+
 def test_a_judge_that_gives_no_verdict_is_asked_once_more(bench, scripted):
     scripted(
         """\
