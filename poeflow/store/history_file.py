@@ -17,7 +17,8 @@ from poeflow.store.folders import disk_errors, make_private
 Journal = Literal["wal", "delete"]
 MIGRATIONS: Final = (Path(__file__).with_name("schema.sql"),)
 """What makes an older file a newer one, in order; `user_version` counts those that were run."""
-WAIT: Final = 5.0
+WAIT: Final = 15.0
+"""Seconds until a file that others write is given up: on a busy disk a commit may take one."""
 """Seconds to wait for another process that writes."""
 FIXED_WAL: Final = (3, 51, 3)
 """Before it a log that is reset at a bad time loses what was committed:
