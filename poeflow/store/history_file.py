@@ -18,8 +18,7 @@ Journal = Literal["wal", "delete"]
 MIGRATIONS: Final = (Path(__file__).with_name("schema.sql"),)
 """What makes an older file a newer one, in order; `user_version` counts those that were run."""
 WAIT: Final = 15.0
-"""Seconds until a file that others write is given up: on a busy disk a commit may take one."""
-"""Seconds to wait for another process that writes."""
+"""Seconds to wait for another process that writes: on a busy disk a commit may take one."""
 FIXED_WAL: Final = (3, 51, 3)
 """Before it a log that is reset at a bad time loses what was committed:
 https://sqlite.org/wal.html#walresetbug."""
