@@ -12,9 +12,14 @@ import msgspec
 from poeflow.digest import Json, canonical, decode_json, encode_json, sha256_of
 from poeflow.errors import DiskError
 from poeflow.files import atomic_write
+from poeflow.opener import read_beneath
 from poeflow.store.folders import disk_errors, make_private
 
 FORMAT: Final = 1
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""Of an entry: what a server may send, with every character escaped."""
+MAX_MEDIA_BYTES: Final = 64 * 1024 * 1024
+_MAX_POINTER: Final = 1024
 RESERVE: Final = 1024 * 1024
 """Bytes that must be free before a request is sent: room for the answers that are under way."""
 _UNDECODABLE: Final = (ValueError, RecursionError)
@@ -73,7 +78,7 @@ class Cache:
         path = self._path(fingerprint)
         with disk_errors(path, "read"):
             try:
-                data = path.read_bytes()
+                data = self._content(path, MAX_BYTES)
             except FileNotFoundError:
                 return None
         entry = _sound_entry(data, fingerprint)
@@ -119,8 +124,8 @@ class Cache:
         path = self._folder / "ends" / first
         with disk_errors(path, "read"):
             try:
-                last = path.read_text("ascii").strip()
-            except (FileNotFoundError, UnicodeDecodeError):
+                last = self._pointer(path)
+            except FileNotFoundError:
                 return None
         return self.entry(last) if _FINGERPRINT.fullmatch(last) else None
 
@@ -129,9 +134,12 @@ class Cache:
         pointer = self._media_path(sha256_of(url.encode()))
         with disk_errors(pointer, "read"):
             try:
-                digest = pointer.read_text("ascii").strip()
-                data = self._media_path(digest, of="files").read_bytes()
-            except (FileNotFoundError, UnicodeDecodeError):
+                digest = self._pointer(pointer)
+                path = self._media_path(digest, of="files")
+                data = (
+                    self._content(path, MAX_MEDIA_BYTES) if _FINGERPRINT.fullmatch(digest) else b""
+                )
+            except FileNotFoundError:
                 return None
         if sha256_of(data) == digest:
             return data
@@ -147,6 +155,14 @@ class Cache:
             make_private(folder)
         atomic_write(named, data, mode=0o600)
         atomic_write(pointer, digest.encode() + b"\n", mode=0o600)
+
+    def _content(self, path: Path, limit: int) -> bytes:
+        """Return what a file of the store holds; neither it nor a folder on the way is a link."""
+        root = self._folder.parent
+        return read_beneath(root, path.relative_to(root).parts, limit=limit)
+
+    def _pointer(self, path: Path) -> str:
+        return self._content(path, _MAX_POINTER).decode("ascii", "replace").strip()
 
     def _media_path(self, digest: str, *, of: str = "urls") -> Path:
         return self._folder / "media" / of / digest

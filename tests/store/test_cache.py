@@ -147,10 +147,7 @@ def test_an_unreadable_entry_is_an_error_not_a_second_bill(tmp_path):
     entry_of(tmp_path).mkdir(parents=True)
     with pytest.raises(DiskError) as caught:
         told_cache(tmp_path)[0].get(A)
-    assert str(caught.value) == (
-        f"{entry_of(tmp_path)} cannot be read: is a directory;"
-        " check its permissions and the free space"
-    )
+    assert str(caught.value) == (f"{entry_of(tmp_path)} cannot be read: is a folder; move it away")
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", A.upper(), A + "0", "g" * 64])
