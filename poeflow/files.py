@@ -103,9 +103,9 @@ class Project(msgspec.Struct, frozen=True):
         return Path(os.path.relpath(self.path_of(canonical), folder)).as_posix()
 
     def has(self, canonical: str) -> bool:
-        """Tell whether anything is there that a flow may mean."""
+        """Tell whether anything is there that a flow may mean, be it a link to nothing."""
         self._look(canonical)
-        return self.path_of(canonical).exists()
+        return os.path.lexists(self.path_of(canonical))
 
     def size_of(self, canonical: str) -> int:
         """Return the size in bytes of a regular file that may be read. Raises `FileProblem`."""

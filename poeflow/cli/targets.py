@@ -139,7 +139,7 @@ def _matching(pattern: str) -> list[Path]:
 
 def _flows_below(folder: Path) -> Iterator[Path]:
     for path in below(folder):
-        if path.suffix not in _SUFFIXES or not path.is_file():
+        if path.suffix not in _SUFFIXES:
             continue
         if path.is_symlink() and leaves(path):
             message = f"{path} is a link that leaves the project; it is not looked at"

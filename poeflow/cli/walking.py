@@ -54,7 +54,7 @@ def below(folder: Path, *, most: int = MAX_VISITED) -> list[Path]:
         for entry in walk.entries(waiting.pop()):
             if entry.is_dir(follow_symlinks=False):
                 waiting += [] if entry.name.startswith(".") else [Path(entry.path)]
-            elif not entry.name.startswith("."):
+            elif not entry.name.startswith(".") and _is_file(entry):
                 found.append(Path(entry.path))
     return sorted(found)
 
@@ -115,4 +115,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that goes round
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
         return False

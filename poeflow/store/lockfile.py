@@ -135,7 +135,7 @@ class LockFile:
                 raise NewerLockError(message, hint="update poeflow")
             return msgspec.json.decode(data, type=Lock)
         except (ValueError, RecursionError) as error:
-            message = f"{self.shown} is no lock this version reads: {error}"
+            message = f"{self.shown} is no lock this version reads: {_reason(error)}"
             raise StaleError(message, hint="run the flow to write it anew") from None
 
     def write(self, lock: Lock) -> None:
@@ -152,6 +152,12 @@ class LockFile:
         with disk_errors(self._path.parent, "made"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self._path, data + b"\n")
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _sorted(instances: Mapping[str, Block]) -> dict[str, Block]:
