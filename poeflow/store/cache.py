@@ -76,11 +76,9 @@ class Cache:
     def entry(self, fingerprint: str) -> Entry | None:
         """Return the stored answer with who gave it, or None. Raises as `get`."""
         path = self._path(fingerprint)
-        with disk_errors(path, "read"):
-            try:
-                data = self._content(path, MAX_BYTES)
-            except FileNotFoundError:
-                return None
+        data = self._content(path, MAX_BYTES)
+        if data is None:
+            return None
         entry = _sound_entry(data, fingerprint)
         if entry is not None:
             return entry
@@ -121,27 +119,19 @@ class Cache:
 
     def end(self, first: str) -> Entry | None:
         """Return how the conversation begun with the request `first` ended, or None."""
-        path = self._folder / "ends" / first
-        with disk_errors(path, "read"):
-            try:
-                last = self._pointer(path)
-            except FileNotFoundError:
-                return None
-        return self.entry(last) if _FINGERPRINT.fullmatch(last) else None
+        last = self._pointer(self._folder / "ends" / first)
+        return self.entry(last) if last and _FINGERPRINT.fullmatch(last) else None
 
     def media(self, url: str) -> bytes | None:
         """Return the file that was fetched from `url`, or None. Raises as `get`."""
         pointer = self._media_path(sha256_of(url.encode()))
-        with disk_errors(pointer, "read"):
-            try:
-                digest = self._pointer(pointer)
-                path = self._media_path(digest, of="files")
-                data = (
-                    self._content(path, MAX_MEDIA_BYTES) if _FINGERPRINT.fullmatch(digest) else b""
-                )
-            except FileNotFoundError:
-                return None
-        if sha256_of(data) == digest:
+        digest = self._pointer(pointer)
+        if digest is None:
+            return None
+        named = self._media_path(digest, of="files")
+        is_named = _FINGERPRINT.fullmatch(digest) is not None
+        data = self._content(named, MAX_MEDIA_BYTES) if is_named else b""
+        if data is None or sha256_of(data) == digest:
             return data
         self._on_corrupt(f"{pointer} was damaged; the file is fetched again")
         return None
@@ -156,13 +146,21 @@ class Cache:
         atomic_write(named, data, mode=0o600)
         atomic_write(pointer, digest.encode() + b"\n", mode=0o600)
 
-    def _content(self, path: Path, limit: int) -> bytes:
-        """Return what a file of the store holds; neither it nor a folder on the way is a link."""
-        root = self._folder.parent
-        return read_beneath(root, path.relative_to(root).parts, limit=limit)
+    def _content(self, path: Path, limit: int) -> bytes | None:
+        """Return what a file of the store holds, None where there is none. Raises `DiskError`.
 
-    def _pointer(self, path: Path) -> str:
-        return self._content(path, _MAX_POINTER).decode("ascii", "replace").strip()
+        Neither it nor a folder on the way may be a link.
+        """
+        root = self._folder.parent
+        with disk_errors(path, "read"):
+            try:
+                return read_beneath(root, path.relative_to(root).parts, limit=limit)
+            except FileNotFoundError:
+                return None
+
+    def _pointer(self, path: Path) -> str | None:
+        data = self._content(path, _MAX_POINTER)
+        return None if data is None else data.decode("ascii", "replace").strip()
 
     def _media_path(self, digest: str, *, of: str = "urls") -> Path:
         return self._folder / "media" / of / digest
