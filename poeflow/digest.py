@@ -40,9 +40,12 @@ def decode_json(data: bytes) -> Json:
     """Decode JSON from outside. Lone surrogates survive. Raises `ValueError`."""
     decoded: Json
     try:
-        decoded = msgspec.json.decode(data)
-    except _UNUSUAL:
-        decoded = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
+        try:
+            decoded = msgspec.json.decode(data)
+        except _UNUSUAL:
+            decoded = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     return decoded
 
 

@@ -1,5 +1,6 @@
 """From what was typed (files, folders, globs) to the flows that are meant."""
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ _SUFFIXES: Final = (".yaml", ".yml")
 _KEY: Final = re.compile(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _FIRST_KEY: Final = re.compile(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _SHOWN: Final = 5
+_NEAR: Final = 1000
+"""Among so many names a near one is looked for."""
 NO_ACCESS: Final = Access()
 """Nothing that is private may be read."""
 
@@ -167,4 +170,6 @@ def _siblings(path: Path) -> str:
         return f"the folder {path.parent} does not exist"
     if twin_of(path) is not None:
         return f"{TWIN}; let the shell complete it"
-    return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
+    return did_you_mean(
+        path.name, (one.name for one in itertools.islice(path.parent.iterdir(), _NEAR))
+    )
