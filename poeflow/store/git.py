@@ -78,6 +78,8 @@ ENVIRONMENT: Final = (
 
 It has nothing else of the user's: no key, no GIT_TRACE that names a file, no GIT_CONFIG_COUNT.
 """
+_IN_MEMORY: Final = "/dev/shm"  # noqa: S108 - the folder made there is of a new name, and ours alone
+"""Where files that are gone at once cost nothing; on a disk they cost some milliseconds."""
 _COMMAND: Final = ("--no-pager", "--no-optional-locks")
 _HARMLESS: Final = frozenset(
     {"core.autocrlf", "core.checkstat", "core.eol", "core.filemode", "core.ignorecase"}
@@ -85,7 +87,11 @@ _HARMLESS: Final = frozenset(
 )
 """Configuration that says how files are compared, and can neither run nor name anything."""
 _WORD: Final = re.compile(r"[A-Za-z0-9]{1,16}")
-_USERS: Final = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM", "XDG_CONFIG_HOME")
+_USERS: Final = (
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM"),
+    *("HOME", "XDG_CONFIG_HOME"),
+)
+"""What leads git to the user's own configuration."""
 _COMMIT: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF: Final = re.compile(rb"ref:[ \t]*(refs/[^\x00-\x20~^:?*\[\\\x7f]+)")
 _SHA256: Final = re.compile(rb"(?im)^[ \t]*objectFormat[ \t]*=[ \t]*\"?sha256\b")
@@ -94,6 +100,7 @@ _MAX_LINE: Final = 8 * 1024
 _MAX_SETTINGS: Final = 1024 * 1024
 _MAX_REFS: Final = 64 * 1024 * 1024
 _MAX_INDEX: Final = 256 * 1024 * 1024
+_COMMENTS: Final = re.compile(rb"(?:(?:#.*)?\n)*+")
 _COPIED: Final = ("info/exclude", "info/attributes", "shallow")
 """Data of a repository that git looks for beside its configuration: copied, if it is small."""
 
@@ -189,16 +196,29 @@ class Git:
         commit = self._repository.commit if self._repository is not None else None
         if commit is None:
             return None, None
-        with self._folder(compares=True) as folder:
-            flags = ("--porcelain=v2", "--no-renames", "--untracked-files=normal", "-z")
-            printed = self._asked(folder, "status", *flags, "--ignore-submodules=all", "--", ".")
-            if printed is None or not printed:
-                return commit, None if printed is None else False
-            lines = printed.split(b"\0")
+        with self._folder() as folder:
+            lines = self._changes(folder)
+            if lines and all(line.startswith((b"1 .M ", b"? ")) for line in lines):
+                _write_config(folder, {**self._config(), **self._users_comparing(folder)})
+                lines = self._changes(folder)
+            if not lines:
+                return commit, None if lines is None else False
             changed = [line.split(b" ", 8)[-1] for line in lines if line.startswith(b"1 .M ")]
-            if len(changed) < len(lines) - 1:
+            if len(changed) < len(lines):
                 return commit, True
             return commit, None if self._are_filtered(folder, changed) else True
+
+    def _changes(self, folder: Path) -> list[bytes] | None:
+        """Return a line of `git status` for each file that differs, None where it fails.
+
+        A line that was cut short begins as none of git's does.
+        """
+        flags = ("--porcelain=v2", "--no-renames", "--untracked-files=normal", "-z")
+        printed = self._asked(folder, "status", *flags, "--ignore-submodules=all", "--", ".")
+        if printed is None or not printed:
+            return None if printed is None else []
+        *lines, rest = printed.split(b"\0")
+        return [*lines, b"cut short"] if rest else lines
 
     def _are_filtered(self, folder: Path, paths: list[bytes]) -> bool:
         """Tell whether every one of the files goes through a filter on its way into git.
@@ -252,8 +272,8 @@ class Git:
         with self._folder() as folder:
             words = ("rev-list", f"--max-count={MAX_VERSIONS}", "HEAD", "--", f":(literal){path}")
             commits = self._asked(folder, *words) or b""
-            for commit in commits.decode("ascii", "replace").split():
-                found = self._asked(folder, "cat-file", "blob", f"{commit}:./{path}")
+            for commit in commits.split()[:MAX_VERSIONS]:
+                found = self._asked(folder, "cat-file", "blob", f"{commit.decode()}:./{path}")
                 if found is not None and len(found) <= MAX_OUTPUT:
                     yield found
 
@@ -274,53 +294,45 @@ class Git:
         return found, has_marks(found) and not has_marks(ours + base + theirs)
 
     @contextlib.contextmanager
-    def _folder(self, *, compares: bool = False) -> Iterator[Path]:
-        """Yield a folder that git takes for the repository's, which is removed afterwards.
-
-        Its configuration is ours. Where it `compares` files, it says how that is done here.
-        """
-        with tempfile.TemporaryDirectory(prefix="poeflow-") as name:
+    def _folder(self) -> Iterator[Path]:
+        """Yield a folder that git takes for the repository's, which is removed afterwards."""
+        place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK | os.X_OK) else None
+        with tempfile.TemporaryDirectory(prefix="poeflow-", dir=place) as name:
             folder = Path(name)
             (folder / "refs").mkdir()
-            (folder / "objects").mkdir()
-            (folder / "info").mkdir()
-            (folder / "HEAD").write_text(f"{self._head()}\n")
-            config = {key: value for key, value, _ in CONFIG}
+            commit = self._repository.commit if self._repository is not None else None
+            (folder / "HEAD").write_text(f"{commit or 'ref: refs/heads/main'}\n")
             if self._repository is not None:
                 _copy(self._repository, folder)
-                if _SHA256.search(self._repository.settings):
-                    config["extensions.objectFormat"] = "sha256"
-            _write_config(folder, config)
-            if compares and self._repository is not None:
-                (folder / "given").write_bytes(self._repository.settings)
-                _write_config(folder, {**config, **self._comparing(folder)})
+            else:
+                (folder / "objects").mkdir()
+            _write_config(folder, self._config())
             yield folder
 
-    def _head(self) -> str:
-        commit = self._repository.commit if self._repository is not None else None
-        return commit or "ref: refs/heads/main"
+    def _config(self) -> dict[str, str]:
+        """Return the configuration that git sees: ours, and how files are compared there."""
+        config = {name: value for name, value, _ in CONFIG}
+        settings = self._repository.settings if self._repository is not None else b""
+        if _SHA256.search(settings):
+            config["extensions.objectFormat"] = "sha256"
+        return {**config, **_harmless(_values_in(settings))}
 
-    def _comparing(self, folder: Path) -> dict[str, str]:
-        """Return how files are compared, as the user's configuration and the repository's say it.
+    def _users_comparing(self, folder: Path) -> dict[str, str]:
+        """Return how files are compared: the user's own ways, then the repository's.
 
-        The user's alone says which files are ignored everywhere. Listing a configuration acts on
+        The user's configuration alone says which files are ignored everywhere. Listing it acts on
         none of it.
         """
         users = {name: self._environ[name] for name in _USERS if name in self._environ}
-        home = self._environ.get("HOME")
-        users = {**users, "HOME": home} if home is not None else users
+        home = users.get("HOME")
         settings = users.get("XDG_CONFIG_HOME") or f"{home}/.config"
-        words = ("config", "--list", "-z")
-        those = self._asked(folder, *words, "--includes", users=users)
-        file = str(folder / "given")
-        own = self._asked(folder, *words, "--no-includes", "--file", file)
-        found = {**(listed := _listed(those)), **_listed(own)}
-        kept = {key: found[key] for key in _HARMLESS & set(found) if _WORD.fullmatch(found[key])}
+        listed = _listed(self._asked(folder, "config", "--list", "-z", "--includes", users=users))
         ignored = listed.get("core.excludesfile") or f"{settings}/git/ignore"
         if ignored.startswith("~/") and home is not None:
             ignored = f"{home}{ignored[1:]}"
+        found = _harmless(listed)  # the repository's are among them, as the last
         is_sound = ignored.startswith("/") and ignored.isprintable()
-        return {**kept, "core.excludesFile": ignored} if is_sound else kept
+        return {**found, "core.excludesFile": ignored} if is_sound else found
 
     def _asked(
         self,
@@ -408,7 +420,8 @@ def _copy(repository: Repository, folder: Path) -> None:
     """Copy what git looks for beside its configuration, and lead to the parts of a split index."""
     for name in _COPIED:
         data = _data(repository.common / name, _MAX_SETTINGS)
-        if data is not None:
+        if data and not _COMMENTS.fullmatch(data):
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
     for part in repository.folder.glob("sharedindex.*"):
         (folder / part.name).symlink_to(part)
@@ -426,9 +439,25 @@ def _write_config(folder: Path, config: Mapping[str, str]) -> None:
 def _listed(printed: bytes | None) -> dict[str, str]:
     """Return the last value of each name in what `git config --list -z` prints."""
     pairs = (one.partition(b"\n") for one in (printed or b"").split(b"\0"))
-    return {
-        name.decode("utf-8", "replace"): os.fsdecode(value or b"true") for name, _, value in pairs
-    }
+    return {os.fsdecode(name): os.fsdecode(value or b"true") for name, _, value in pairs}
+
+
+def _values_in(settings: bytes) -> dict[str, str]:
+    """Return the plain values of the section `core` in the text of a configuration."""
+    found: dict[str, str] = {}
+    section = b""
+    for line in settings.splitlines():
+        head = re.match(rb"\s*\[(.*)\]\s*$", line)
+        section = head[1].strip().lower() if head is not None else section
+        value = re.fullmatch(rb"\s*([A-Za-z0-9-]+)\s*(?:=\s*\"?([A-Za-z0-9]+)\"?\s*)?", line)
+        if section == b"core" and value is not None:
+            found[f"core.{value[1].decode().lower()}"] = (value[2] or b"true").decode()
+    return found
+
+
+def _harmless(config: Mapping[str, str]) -> dict[str, str]:
+    """Return what of a configuration only says how files are compared."""
+    return {name: config[name] for name in _HARMLESS & set(config) if _WORD.fullmatch(config[name])}
 
 
 def _named_in(file: Path, lead: bytes) -> Path | None:
