@@ -5,6 +5,7 @@ place of `.git`: its configuration is ours, and only index and objects are the r
 """
 
 import contextlib
+import itertools
 import os
 import re
 import resource
@@ -96,6 +97,7 @@ _COMMIT: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF: Final = re.compile(rb"ref:[ \t]*(refs/[^\x00-\x20~^:?*\[\\\x7f]+)")
 _SHA256: Final = re.compile(rb"(?im)^[ \t]*objectFormat[ \t]*=[ \t]*\"?sha256\b")
 _DEEPEST: Final = 5
+_MOST_PARTS: Final = 16
 _MAX_LINE: Final = 8 * 1024
 _MAX_SETTINGS: Final = 1024 * 1024
 _MAX_REFS: Final = 64 * 1024 * 1024
@@ -348,8 +350,7 @@ class Git:
         None where it fails: ends with another code than those `fine`, or not in time. `given` is
         a file that it reads, `users` what of the user's environment it has to see.
         """
-        tree = self._repository.tree if self._repository is not None else None
-        path = _search_path(self._environ, tree)
+        path = _search_path(self._environ, self._start)
         program = shutil.which("git", path=path) if path else None
         if program is None:
             return None
@@ -409,11 +410,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _search_path(environ: Mapping[str, str], tree: Path | None) -> str:
-    """Return where programs are looked for: not in the work tree, nor in the current folder."""
-    folders = [Path(one) for one in environ.get("PATH", os.defpath).split(os.pathsep) if one]
-    own = [one for one in folders if tree is None or not one.resolve().is_relative_to(tree)]
-    return os.pathsep.join(str(one) for one in own if one.is_absolute())
+def _search_path(environ: Mapping[str, str], project: Path) -> str:
+    """Return where programs are looked for: not in the project, nor in the current folder."""
+    folders = [Path(one) for one in environ.get("PATH", os.defpath).split(os.pathsep)]
+    is_all = project == project.parent  # the root of the machine
+    return os.pathsep.join(
+        str(one)
+        for one in folders
+        if one.is_absolute() and (is_all or not one.resolve().is_relative_to(project))
+    )
 
 
 def _copy(repository: Repository, folder: Path) -> None:
@@ -423,7 +428,7 @@ def _copy(repository: Repository, folder: Path) -> None:
         if data and not _COMMENTS.fullmatch(data):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
-    for part in repository.folder.glob("sharedindex.*"):
+    for part in itertools.islice(repository.folder.glob("sharedindex.*"), _MOST_PARTS):
         (folder / part.name).symlink_to(part)
 
 
