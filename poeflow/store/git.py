@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -128,10 +128,10 @@ class Repository(msgspec.Struct, frozen=True):
         folder = start.resolve()
         for tree in (folder, *folder.parents):
             entry = tree / ".git"
-            if entry.is_file():
+            if _is(stat.S_ISREG, entry):
                 target = _named_in(entry, b"gitdir:")
                 return cls._of(tree, target) if target is not None else None
-            if entry.is_dir() and (found := cls._of(tree, entry)) is not None:
+            if _is(stat.S_ISDIR, entry) and (found := cls._of(tree, entry)) is not None:
                 return found
         return None
 
@@ -139,8 +139,9 @@ class Repository(msgspec.Struct, frozen=True):
     def _of(cls, tree: Path, folder: Path) -> Self | None:
         """Return the repository with that git folder, None where it is not one."""
         common = _named_in(folder / "commondir", b"") or folder
-        is_whole = (common / "objects").is_dir() and (common / "refs").is_dir()
-        return cls(tree, folder, common) if is_whole and (folder / "HEAD").is_file() else None
+        has_folders = all(_is(stat.S_ISDIR, common / name) for name in ("objects", "refs"))
+        is_whole = has_folders and _is(stat.S_ISREG, folder / "HEAD")
+        return cls(tree, folder, common) if is_whole else None
 
     @property
     def commit(self) -> str | None:
@@ -243,7 +244,7 @@ class Git:
         if self._repository is None or not those:
             return []
         index = self._repository.folder / "index"
-        if not index.exists():
+        if not _is(stat.S_ISREG, index):
             return []
         with self._folder() as folder:
             specs = [f":(icase,literal){path}" for path in those]
@@ -471,6 +472,14 @@ def _named_in(file: Path, lead: bytes) -> Path | None:
     if data is None or not data.startswith(lead) or b"\0" in data:
         return None
     return file.parent / os.fsdecode(data.removeprefix(lead).strip())
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Tell whether something of that kind is there, links followed; not where nobody can see."""
+    try:
+        return kind(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _data(path: Path, limit: int) -> bytes | None:

@@ -327,9 +327,24 @@ def test_a_head_that_says_nothing(project, git, head):
     assert state(project) == (None, None)
 
 
-@pytest.mark.parametrize("text", ["", "gitdir:", "gitdir: /none", "gitdir: \0", "x" * 99_999])
+@pytest.mark.parametrize(
+    "text",
+    ["", "gitdir:", "gitdir: /none", "gitdir: \0", "gitdir: " + "x" * 5_000, "x" * 99_999],
+)
 def test_a_git_file_that_leads_nowhere(project, text):
     (project / ".git").write_text(text)
+    assert state(project) is None
+
+
+@pytest.mark.parametrize("common", ["", "\0", "x" * 5_000, "/dev/null", "../.."])
+def test_a_common_folder_that_is_none(project, commit, common):
+    first = commit()
+    (project / ".git/commondir").write_text(common)
+    assert state(project) in (None, (first, False))
+
+
+def test_a_link_that_goes_round(project):
+    (project / ".git").symlink_to(".git")
     assert state(project) is None
 
 
