@@ -1,7 +1,7 @@
 """What git knows of a project, asked so that nothing of the repository's own runs.
 
-Where it is, and its commit, are read from its files. For the rest git sees a folder of ours in
-place of `.git`: its configuration is ours, and only index and objects are the repository's.
+Git sees a folder of ours in place of `.git`: its configuration is ours, and only index and objects
+are the repository's. What `repository` can read by itself is not asked for.
 """
 
 import contextlib
@@ -16,13 +16,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
-import msgspec
-
 from poeflow.conflicts import has_marks
+from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, is_kind
 
 TIMEOUT: Final = 2.0
 """Seconds that git may take for one answer."""
@@ -58,7 +57,8 @@ CONFIG: Final = (
     ("maintenance.auto", "false", "nothing is tidied, not in the background either"),
     ("safe.bareRepository", "explicit", "a folder is no repository for looking like one"),
 )
-"""All of the configuration that git sees, each with why; besides, values of `_HARMLESS`."""
+"""The configuration that git sees, each with why; besides, how files are compared, as the
+repository and the user have it (`_HARMLESS`), and which the user ignores everywhere."""
 ENVIRONMENT: Final = (
     ("GIT_CONFIG_NOSYSTEM", "1", "the machine's configuration can name programs"),
     ("GIT_CONFIG_GLOBAL", "/dev/null", "the user's configuration can name programs"),
@@ -93,80 +93,12 @@ _USERS: Final = (
     *("HOME", "XDG_CONFIG_HOME"),
 )
 """What leads git to the user's own configuration."""
-_COMMIT: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_REF: Final = re.compile(rb"ref:[ \t]*(refs/[^\x00-\x20~^:?*\[\\\x7f]+)")
 _SHA256: Final = re.compile(rb"(?im)^[ \t]*objectFormat[ \t]*=[ \t]*\"?sha256\b")
-_DEEPEST: Final = 5
 _MOST_PARTS: Final = 16
-_MAX_LINE: Final = 8 * 1024
-_MAX_SETTINGS: Final = 1024 * 1024
-_MAX_REFS: Final = 64 * 1024 * 1024
 _MAX_INDEX: Final = 256 * 1024 * 1024
 _COMMENTS: Final = re.compile(rb"(?:(?:#.*)?\n)*+")
 _COPIED: Final = ("info/exclude", "info/attributes", "shallow")
 """Data of a repository that git looks for beside its configuration: copied, if it is small."""
-
-
-class Repository(msgspec.Struct, frozen=True):
-    """Where a repository is: the `tree` of its files, its git `folder`, and what is `common`.
-
-    The last two differ in a linked work tree, which has a HEAD and an index of its own.
-    """
-
-    tree: Path
-    folder: Path
-    common: Path
-
-    @classmethod
-    def find(cls, start: Path) -> Self | None:
-        """Return the repository that `start` is in, None where there is none.
-
-        Only what is called `.git` is looked at, upward from `start`: a folder that merely looks
-        like a repository is none. A `.git` that is a file names the folder. Whose they are does not
-        matter, as nothing in them is believed but data.
-        """
-        folder = start.resolve()
-        for tree in (folder, *folder.parents):
-            entry = tree / ".git"
-            if _is(stat.S_ISREG, entry):
-                target = _named_in(entry, b"gitdir:")
-                return cls._of(tree, target) if target is not None else None
-            if _is(stat.S_ISDIR, entry) and (found := cls._of(tree, entry)) is not None:
-                return found
-        return None
-
-    @classmethod
-    def _of(cls, tree: Path, folder: Path) -> Self | None:
-        """Return the repository with that git folder, None where it is not one."""
-        common = _named_in(folder / "commondir", b"") or folder
-        has_folders = all(_is(stat.S_ISDIR, common / name) for name in ("objects", "refs"))
-        is_whole = has_folders and _is(stat.S_ISREG, folder / "HEAD")
-        return cls(tree, folder, common) if is_whole else None
-
-    @property
-    def commit(self) -> str | None:
-        """The commit HEAD is at, None before the first one. Read without git."""
-        line = _data(self.folder / "HEAD", _MAX_LINE)
-        for _ in range(_DEEPEST):
-            if line is not None and _COMMIT.fullmatch(line.strip()):
-                return line.strip().decode()
-            named = _REF.match(line or b"")
-            if named is None or b".." in named[1]:
-                return None
-            ref = os.fsdecode(named[1])
-            line = _data(self.folder / ref, _MAX_LINE) or _data(self.common / ref, _MAX_LINE)
-            line = line or self._packed(named[1])
-        return None
-
-    def _packed(self, ref: bytes) -> bytes | None:
-        packed = _data(self.common / "packed-refs", _MAX_REFS) or b""
-        found = re.search(rb"^([0-9a-f]{40,64}) " + re.escape(ref) + rb"$", packed, re.MULTILINE)
-        return found[1] if found is not None else None
-
-    @property
-    def settings(self) -> bytes:
-        """The text of its configuration, which nothing acts on."""
-        return _data(self.common / "config", _MAX_SETTINGS) or b""
 
 
 class Git:
@@ -244,7 +176,7 @@ class Git:
         if self._repository is None or not those:
             return []
         index = self._repository.folder / "index"
-        if not _is(stat.S_ISREG, index):
+        if not is_kind(stat.S_ISREG, index):
             return []
         with self._folder() as folder:
             specs = [f":(icase,literal){path}" for path in those]
@@ -258,7 +190,7 @@ class Git:
 
         The fourth kind of index does not spell names out, so that nothing can be seen in one.
         """
-        data = _data(index, _MAX_INDEX)
+        data = data_of(index, _MAX_INDEX)
         if data is None or data[:8] == b"DIRC\0\0\0\4":
             return paths
         top = self._start.relative_to(self._repository.tree if self._repository else self._start)
@@ -425,7 +357,7 @@ def _search_path(environ: Mapping[str, str], project: Path) -> str:
 def _copy(repository: Repository, folder: Path) -> None:
     """Copy what git looks for beside its configuration, and lead to the parts of a split index."""
     for name in _COPIED:
-        data = _data(repository.common / name, _MAX_SETTINGS)
+        data = data_of(repository.common / name, MAX_SETTINGS)
         if data and not _COMMENTS.fullmatch(data):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
@@ -464,32 +396,3 @@ def _values_in(settings: bytes) -> dict[str, str]:
 def _harmless(config: Mapping[str, str]) -> dict[str, str]:
     """Return what of a configuration only says how files are compared."""
     return {name: config[name] for name in _HARMLESS & set(config) if _WORD.fullmatch(config[name])}
-
-
-def _named_in(file: Path, lead: bytes) -> Path | None:
-    """Return the folder that a file of git names after `lead`, None where it names none."""
-    data = _data(file, _MAX_LINE)
-    if data is None or not data.startswith(lead) or b"\0" in data:
-        return None
-    return file.parent / os.fsdecode(data.removeprefix(lead).strip())
-
-
-def _is(kind: Callable[[int], bool], path: Path) -> bool:
-    """Tell whether something of that kind is there, links followed; not where nobody can see."""
-    try:
-        return kind(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _data(path: Path, limit: int) -> bytes | None:
-    """Return a regular file's bytes, None where there is none, or one larger than `limit`."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        data = file.read(limit + 1)
-    return data if len(data) <= limit else None
