@@ -170,7 +170,7 @@ class Budget:
                 inner, levels = self._measure(part, depth + 1)
                 weight, below = weight + inner, max(below, levels + 1)
             known = self._weights[id(value)] = value, weight, below
-            self.work(3 + len(value))
+            self.work(10 + len(value))
             self.take(_CONTAINER + sys.getsizeof(value))
         _, weight, below = known
         if weight > MAX_ITEMS:

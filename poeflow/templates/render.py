@@ -104,8 +104,10 @@ def _rendered(
         rendered = encodable(template.render(dict(values)))
         bounded(len(rendered) if rendered.isascii() else len(rendered.encode()))
     except _FAULTS as error:
-        raise _fault(environment, text, origin, template, error) from None
-    return rendered
+        fault = _fault(environment, text, origin, template, error)
+    else:
+        return rendered
+    raise fault  # here, so that it keeps nothing of what was rendered alive
 
 
 def _evaluated(environment: Environment, text: str, origin: Origin, values: Values) -> Json:
@@ -118,8 +120,10 @@ def _evaluated(environment: Environment, text: str, origin: Origin, values: Valu
             raise AssertionError("an assignment prints nothing")
         value: Json = plain(context.vars[VALUE])
     except _FAULTS as error:
-        raise _fault(environment, text, origin, template, error) from None
-    return value
+        fault = _fault(environment, text, origin, template, error)
+    else:
+        return value
+    raise fault  # as in `_rendered`
 
 
 def _fault(

@@ -233,3 +233,11 @@ def test_a_rendering_takes_less_than_400_mib(tmp_path, text):
     assert reason.startswith("prompts/main.md:1:"), done.stderr
     assert any(why in reason for why in ("too much text", "8 MiB", "over 1,000,000 "))
     assert int(peak) < 400
+
+
+def test_a_failed_rendering_keeps_nothing_alive(house):
+    """Its error may be kept for as long as the command runs."""
+    for render in (house.render, house.evaluate):
+        with pytest.raises(TemplateError) as caught:
+            render("{{ 1 / 0 }}")
+        assert caught.value.__context__ is None
