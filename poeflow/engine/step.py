@@ -38,6 +38,8 @@ class StepRunner:
 
     def __init__(self, plan: Plan, course: Course) -> None:
         means = course.means
+        if means.asks:
+            plan.texts.release()
         self._plan = plan
         self._course = course
         self._means = means
