@@ -62,7 +62,7 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What the user lets every flow do.
 
     `media_hosts` may serve media beside Poe's own; `allow_tools` lets Python functions of flows
-    run without being asked.
+    run without being asked. `max_instances` is how many instances the plan of a flow may have.
     """
 
     providers: dict[str, Provider] = {}
@@ -73,6 +73,7 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_tokens: Annotated[int, Meta(ge=0)] | None = None
     max_cost_usd: Annotated[float, Meta(ge=0)] | None = None
     max_points: Annotated[int, Meta(ge=0)] | None = None
+    max_instances: Annotated[int, Meta(ge=1)] | None = None
 
     @property
     def key_variables(self) -> tuple[str, ...]:

@@ -162,13 +162,18 @@ class FlowRun:
         given = self._flow.plan.texts.value(("steps", step, "with"), dict(written or {}), values)
         planner = self._flow.course.planner
         inputs = planner.arguments(self._flow.plan, step, given)
+        prefix = f"{self._flow.name(instance.id)}/"
         plan = planner.plan(
-            self._flow.plan.checked.children[step], inputs, concurrency=self._flow.plan.concurrency
+            self._flow.plan.checked.children[step],
+            inputs,
+            concurrency=self._flow.plan.concurrency,
+            allowance=self._flow.plan.allowance,
+            prefix=prefix,
         )
         child = FlowRun(
             plan,
             self._flow.course,
-            prefix=f"{self._flow.name(instance.id)}/",
+            prefix=prefix,
             is_left_out=is_left_out,
         )
         await child.run()

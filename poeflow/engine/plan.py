@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from poeflow.digest import Json
+from poeflow.engine.allowance import Allowance, TooManyInstancesError
 from poeflow.engine.fan_out import FanOut
 from poeflow.engine.instances import Instance
 from poeflow.engine.prepare import Prepared, Preparer
@@ -15,7 +16,7 @@ from poeflow.output_paths import claim_of
 from poeflow.planning.asks import asks
 from poeflow.planning.checked import Checked
 from poeflow.problems import Problem
-from poeflow.spec.enough import enough
+from poeflow.spec.enough import MANY, enough
 from poeflow.spec.inputs import gather
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to
@@ -30,7 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `prepared` are the instances of each step that are known before any step has run; a step that
     is not in it is unknown until those it needs have run. `children` are the plans of used flows,
-    by the step, where their inputs are known.
+    by the step, where their inputs are known. `allowance` counts the instances of all of them.
     """
 
     checked: Checked
@@ -40,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Mapping[str, Json]
     prepared: Mapping[str, tuple[Prepared, ...]]
     concurrency: int
+    allowance: Allowance
     children: Mapping[str, "Plan"] = {}
 
     @property
@@ -83,31 +85,46 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planner:
-    """Makes plans of flows and of those they use. `make_texts` gives the texts of a flow."""
+    """Makes plans of flows and of those they use.
 
-    def __init__(self, project: Project, make_texts: MakeTexts) -> None:
+    `make_texts` gives the texts of a flow, `max_instances` is how many instances a plan may have.
+    """
+
+    def __init__(
+        self, project: Project, make_texts: MakeTexts, *, max_instances: int | None = None
+    ) -> None:
         self._project = project
         self._make_texts = make_texts
+        self._max_instances = max_instances
 
     def plan(
-        self, checked: Checked, inputs: Mapping[str, Json], *, concurrency: int | None = None
+        self,
+        checked: Checked,
+        inputs: Mapping[str, Json],
+        *,
+        concurrency: int | None = None,
+        allowance: Allowance | None = None,
+        prefix: str = "",
     ) -> Plan:
         """Find instances, models and attachments; the smaller of two limits on concurrency wins.
 
-        Raises `InvalidFlowError` with every problem found.
+        A flow that another uses has the `allowance` of that one, and a `prefix` before the names
+        of its steps. Raises `InvalidFlowError` with every problem found.
         """
         texts = self._make_texts(checked.file)
+        allowance = allowance or Allowance(self._max_instances)
         plan = Plan(
             checked=checked,
             texts=texts,
-            fan_out=FanOut(self._project, checked.file, texts),
+            fan_out=FanOut(self._project, checked.file, texts, allowance=allowance, prefix=prefix),
             preparer=Preparer(self._project, checked, texts),
             inputs=inputs,
             prepared={},
             concurrency=_concurrency(checked.file, concurrency),
+            allowance=allowance,
         )
         problems: list[Problem] = []
-        children = dict(self._children(plan, problems))
+        children = dict(self._children(plan, problems, prefix=prefix))
         prepared = dict(_prepared(plan, problems))
         whole = msgspec.structs.replace(plan, prepared=prepared, children=children)
         problems += _contested(whole)
@@ -115,9 +132,13 @@ class Planner:
             raise InvalidFlowError(enough(problems))
         return whole
 
-    def _children(self, plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, Plan]]:
+    def _children(
+        self, plan: Plan, problems: list[Problem], *, prefix: str
+    ) -> Iterator[tuple[str, Plan]]:
         """Plan the used flows whose inputs are known, to find now what is wrong with them."""
         for name, child in plan.checked.children.items():
+            if len(problems) >= MANY:
+                return
             step = plan.file.flow.steps[name]
             own: Path = ("steps", name, "with")
             late = plan.checked.late | plan.checked.varying
@@ -126,7 +147,9 @@ class Planner:
             try:
                 values = plan.early_values()
                 given = plan.texts.value(own, dict(step.with_ or {}), values)
-                yield name, self.plan(child, self.arguments(plan, name, given))
+                inputs = self.arguments(plan, name, given)
+                within = f"{prefix}{name}/"
+                yield name, self.plan(child, inputs, allowance=plan.allowance, prefix=within)
             except InvalidFlowError as error:
                 problems += error.problems
             except PoeflowError as error:
@@ -169,6 +192,8 @@ def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[
     known: dict[str, tuple[Instance, ...]] = {}
     values = plan.early_values()
     for step in plan.order:
+        if len(problems) >= MANY:
+            return
         source = chained_to(plan.file.flow, step)
         try:
             if source is not None and source in known:
@@ -179,6 +204,8 @@ def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[
                 continue
         except PoeflowError as error:
             problems.append(plan.preparer.problem(("steps", step, "for_each"), error))
+            if isinstance(error, TooManyInstancesError):
+                return
             continue
         found: list[Prepared] = []
         for instance in known[step]:
@@ -186,6 +213,8 @@ def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[
             prepared, faults = prepare(plan, instance, own)
             found.append(prepared)
             problems += faults
+            if len(problems) >= MANY:
+                return
         yield step, tuple(found)
 
 

@@ -1,6 +1,6 @@
 """JSON Schema's keywords where ours differ: linear time, one error a key, errors in our words."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,14 @@ Keyword = Callable[[Any, Any, Any, Any], Errors | None]
 MAX_EFFORT: Final = 300_000
 """Ten times what the longest answers of today's models need; two seconds or so."""
 _CHARACTERS_A_STEP: Final = 100
+_LOOKS_A_STEP: Final = 50
+"""How many words of a schema, such as those of an enum, are looked at in the time of a step."""
+_COLLECTION: Final = 30
+_PROGRAM_A_STEP: Final = 5_000
+"""How many instructions of a pattern are taken, each for each character, in the time of a step."""
+
+
+_COMPARED: Final = frozenset({"enum", "const"})
 
 
 class TooMuchWorkError(Exception):
@@ -40,17 +48,56 @@ class Effort:
 
 def keywords(known: Mapping[str, Any], effort: Effort) -> dict[str, Keyword]:
     """Return all `known` keywords with ours in their place, each counted by `effort`."""
-    return {name: _counted(OURS.get(name, given), effort) for name, given in known.items()}
+    return {name: _counted(name, OURS.get(name, given), effort) for name, given in known.items()}
 
 
-def _counted(keyword: Keyword, effort: Effort) -> Keyword:
+def _counted(name: str, keyword: Keyword, effort: Effort) -> Keyword:
+    weights: dict[int, int] = {}
+    weighs = name in _COMPARED
+
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Errors:
-        effort.spend(1)
+        if weighs and id(value) not in weights:  # the schema lives as long as this
+            weights[id(value)] = _weight(value)
+        steps = weights[id(value)] // _LOOKS_A_STEP if weighs else 0
+        effort.spend(1 + steps + _matching(name, value, instance, schema))
         for error in keyword(validator, value, instance, schema) or ():
             effort.spend(1 + len(error.message) // _CHARACTERS_A_STEP)
             yield error
 
     return check
+
+
+def _weight(value: Any) -> int:
+    """Return how many words a part of a schema is worth: lists and objects take long to compare."""
+    match value:
+        case dict():
+            return _COLLECTION + sum(map(_weight, value.values()))
+        case list():
+            return _COLLECTION + sum(map(_weight, value))
+        case _:
+            return 1
+
+
+def _matching(name: str, value: Any, instance: Any, schema: Any) -> int:
+    """Return the steps that a keyword's patterns take, or its names where they are many."""
+    match name, instance:
+        case (("properties" | "required" | "dependentRequired" | "dependentSchemas"), dict()):
+            return len(value) // _LOOKS_A_STEP
+        case "pattern", str():
+            return compiled(value).size * len(instance) // _PROGRAM_A_STEP
+        case "patternProperties", dict():
+            return _searching(value, instance)
+        case (("additionalProperties" | "unevaluatedProperties"), dict()):
+            named = len(schema.get("properties", ())) // _LOOKS_A_STEP
+            return named + _searching(schema.get("patternProperties", ()), instance)
+    return 0
+
+
+def _searching(patterns: Iterable[str], instance: Mapping[str, Any]) -> int:
+    """Return the steps it takes to look for all patterns in all keys."""
+    looks = [compiled(pattern).size for pattern in patterns]
+    characters = sum(map(len, instance)) if looks else 0
+    return len(looks) * (1 + len(instance) // 10) + sum(looks) * characters // _PROGRAM_A_STEP
 
 
 def _error(message: str, *path: int) -> "ValidationError":

@@ -5,7 +5,7 @@ from typing import Final
 
 from poeflow.digest import Json
 from poeflow.problems import Problem
-from poeflow.spec.hints import nearest
+from poeflow.spec.hints import MAX_COMPARED, nearest
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to, is_fan_out
 from poeflow.spec.model import Step
@@ -165,10 +165,12 @@ def _stand_ins(file: FlowFile) -> Iterator[Problem]:
         (("steps", name, "fallback"), step.fallback or [], step.model or file.flow.defaults.model)
         for name, step in file.flow.steps.items()
     ]
+    count = sum(len(fallback) for _, fallback, _ in listed)
+    known = file.flow.models if count * len(file.flow.models) <= MAX_COMPARED else {}
     for path, fallback, own in listed:
         for index, named in enumerate(fallback):
             place = file.document.place((*path, index))
-            alias = nearest(named, file.flow.models)
+            alias = nearest(named, known)
             if named == own:
                 yield Problem(place, f"{named} cannot stand in for itself", "name another model")
             elif named not in file.flow.models and alias is not None and named.islower():

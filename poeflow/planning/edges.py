@@ -15,6 +15,8 @@ from poeflow.spec.tree import Path
 Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that says so."""
 _CYCLES: Final = 20
+_LOOKS: Final = 100_000
+"""How many steps are looked at for all of these together: each takes another look at all."""
 _SHOWN: Final = 8
 
 
@@ -109,13 +111,16 @@ def order_of(uses: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], 
     """Return the order of the steps, or none and a problem for each way round."""
     problems: list[Problem] = []
     left = dict(uses)
-    while len(problems) < _CYCLES:
+    looks = 0
+    while len(problems) < _CYCLES and looks < _LOOKS:
+        looks += len(left)
         try:
             order = ordered(left)
         except CycleError as error:
             first, second = error.path[:2]
             problems.append(_round(error, uses[first][second]))
-            left = {name: used for name, used in left.items() if name not in error.path}
+            ring = set(error.path)
+            left = {name: used for name, used in left.items() if name not in ring}
         else:
             return (() if problems else order), problems
     return (), problems

@@ -7,6 +7,8 @@ from typing import Final
 from poeflow.problems import Level, Problem, errors_only
 
 MAX_PROBLEMS: Final = 200
+MANY: Final = 4 * MAX_PROBLEMS
+"""So many are looked for, to tell the first by their places."""
 _MORE: Final = f"there are more problems than these {MAX_PROBLEMS}"
 
 
@@ -16,7 +18,7 @@ def enough(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     Stops asking `problems` for more once there are enough. Of those joined from several such
     results the word is said once.
     """
-    given = set(islice(problems, 4 * MAX_PROBLEMS))
+    given = set(islice(problems, MANY))
     found = tuple(sorted(problem for problem in given if not is_word_of_more(problem)))
     if len(found) <= MAX_PROBLEMS and len(found) == len(given):
         return found

@@ -1,5 +1,6 @@
 """A path becomes a `FlowFile`, or the problems that keep it from being one."""
 
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -11,11 +12,13 @@ from poeflow.spec.build import SCHEMA, build
 from poeflow.spec.enough import enough
 from poeflow.spec.mend import mended
 from poeflow.spec.model import Flow
-from poeflow.spec.rules import problems_of
+from poeflow.spec.rules import heavy_settings, problems_of
 from poeflow.spec.shared import Shared, merged, read_shared
 from poeflow.spec.source import MAX_BYTES, decode, parse
 from poeflow.spec.tree import Document
 
+MAX_STEPS: Final = 20_000
+"""How many steps a flow may have: far more than anybody reads, checked in some seconds."""
 _OF_FLOWS: Final = frozenset({"poeflow", "steps"})
 _OF_SCHEMAS: Final = frozenset({"$schema", "$defs", "$id"})
 _FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
@@ -90,16 +93,32 @@ def _loaded(project: Project, path: str, shared: Shared, *, shown: str) -> Loade
         return _unreadable(shown, empty)
     if document.root is None:
         return Loaded(document=document, file=None, problems=enough(document.problems))
+    beyond = _beyond(document)
+    if beyond is not None:
+        return Loaded(document=document, file=None, problems=enough((*document.problems, beyond)))
     built = build(document)
     if not isinstance(built, Flow):
         return _with_draft(document, built, path, shared)
     built, document = merged(built, document, shared)
+    heavy = heavy_settings(built, document)
+    if heavy is not None:
+        return Loaded(document=document, file=None, problems=enough((*document.problems, heavy)))
     problems = enough((*document.problems, *problems_of(built, document)))
     is_sound = not errors_only(problems)
     file = FlowFile(flow=built, document=document, path=path, is_sound=is_sound)
     if errors_only(document.problems):
         return Loaded(document=document, file=None, problems=problems, draft=file)
     return Loaded(document=document, file=file, problems=problems)
+
+
+def _beyond(document: Document) -> Problem | None:
+    """Return the problem of a flow with more steps than are looked at, at the first of those."""
+    steps = document.node(("steps",))
+    if steps is None or len(steps.values) <= MAX_STEPS:
+        return None
+    first = next(islice(steps.keys, MAX_STEPS, None))
+    message = f"the flow has {len(steps.values):,} steps; the limit is {MAX_STEPS:,}"
+    return Problem(document.key_place(("steps", first)), message, "use for_each:, or more flows")
 
 
 def _stranger(document: Document, name: str) -> Problem | None:
@@ -130,6 +149,9 @@ def _with_draft(
     draft = None
     if isinstance(flow, Flow) and mended_document is not None:
         flow, mended_document = merged(flow, mended_document, shared)
+        heavy = heavy_settings(flow, mended_document)
+        if heavy is not None:
+            return Loaded(document=document, file=None, problems=enough({*problems, heavy}))
         problems |= set(problems_of(flow, mended_document))
         draft = FlowFile(flow=flow, document=mended_document, path=path, is_sound=False)
     return Loaded(document=document, file=None, problems=enough(problems), draft=draft)

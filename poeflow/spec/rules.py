@@ -6,18 +6,21 @@ from typing import Final
 
 import msgspec
 
+from poeflow.digest import encode_json
 from poeflow.durations import seconds
 from poeflow.problems import Place, Problem
 from poeflow.spec.enough import enough
-from poeflow.spec.hints import nearest, one_of
+from poeflow.spec.hints import MAX_COMPARED, nearest, one_of
 from poeflow.spec.inputs import misfit
-from poeflow.spec.model import Defaults, Flow, Step, Timeout
+from poeflow.spec.model import Defaults, Flow, ModelAlias, Step, Timeout
 from poeflow.spec.resolve import model_of, settings_of
 from poeflow.spec.tree import Document, Node, Path
 
 MAX_NAME: Final = 100
 """How long the name of a step, an input, an alias or an output may be."""
 MAX_MODEL: Final = 200
+MAX_SETTINGS: Final = 20_000_000
+"""How many bytes the settings of all steps may be, where each has those of defaults or an alias."""
 _PROSE_KEYS: Final = ("prompt", "system", "render", "content", "text", "if", "that", "contains")
 _CREDENTIAL: Final = re.compile(
     r"(?:[a-z]{1,20}[-_])?(?:api|access|secret|auth|bearer)[-_]?(?:key|token)"
@@ -30,6 +33,21 @@ _TAIL: Final = re.compile(r" #[^\n]*")
 def problems_of(flow: Flow, document: Document) -> tuple[Problem, ...]:
     """Return the problems and warnings of a flow whose shape is valid."""
     return enough(_all(flow, document))
+
+
+def heavy_settings(flow: Flow, document: Document) -> Problem | None:
+    """Return the problem of defaults or an alias too large to be looked at for every step."""
+    owners: list[tuple[Path, Defaults | ModelAlias]] = [(("defaults",), flow.defaults)]
+    owners += [(("models", name), alias) for name, alias in flow.models.items()]
+    for path, owner in owners:
+        fallback = owner.fallback if isinstance(owner, ModelAlias) else []
+        size = len(encode_json((owner.params, owner.extra_body, fallback)))
+        if size * len(flow.steps) > MAX_SETTINGS:
+            message = f"settings of {size:,} bytes are too large for {len(flow.steps):,} steps"
+            return Problem(
+                document.key_place(path), message, "move them into the steps that need them"
+            )
+    return None
 
 
 def model_fault(name: str) -> str:
@@ -159,7 +177,8 @@ def _model(flow: Flow, document: Document, name: str) -> Iterator[Problem]:
         hint = "add model: to the step or to defaults:"
         yield Problem(document.key_place(("steps", name)), f'step "{name}" has no model', hint)
         return
-    if str(named.value) not in flow.models:
+    is_small = len(flow.steps) * len(flow.models) <= MAX_COMPARED
+    if is_small and str(named.value) not in flow.models:
         alias = nearest(str(named.value), flow.models)
         if alias is not None and _is_slip(str(named.value), alias):
             message = f'unknown model alias "{named.value}"'

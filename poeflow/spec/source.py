@@ -23,6 +23,11 @@ from poeflow.spec.yaml_problems import QUOTE, alias_hint, syntax_problem
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_ALIASES: Final = 100
+MAX_NODES: Final = 500_000
+"""How many keys and values a document may have: what some seconds and 300 MiB suffice for."""
+_MAX_NOTED: Final = 1_000
+_NONE: Final[dict[str, Node]] = {}
+"""What scalars and sequences have of keys: one for all, as there are many of them."""
 _SHOWN: Final = 40
 _LIBYAML_TOO_DEEP: Final = "exceeded maximum nesting depth"
 MAX_ALIASED_NODES: Final = 10_000
@@ -103,6 +108,7 @@ class _Builder:
         self._parser = CParser(text)
         self._anchors: dict[str, Node | None] = {}
         self._aliases = 0
+        self._nodes = 0
         self._aliased_nodes = 0
 
     def document(self) -> Node | None:
@@ -124,6 +130,10 @@ class _Builder:
     def _node(self, event: Any, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise _UnreadableError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            told = f"over {MAX_NODES:,} keys and values are in the file"
+            raise _UnreadableError(self._problem(event, told, "split it, or keep data in CSV"))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.anchor is not None:
@@ -162,6 +172,8 @@ class _Builder:
             column=place.column,
             start=mark.index,
             end=event.end_mark.index,
+            keys=_NONE,
+            values=_NONE,
         )
 
     def _sequence(self, start: Any, depth: int) -> Node:
@@ -175,6 +187,8 @@ class _Builder:
             column=start.start_mark.column + 1,
             start=start.start_mark.index,
             end=_end(event),
+            keys=_NONE,
+            values=_NONE,
             items=tuple(items),
             size=1 + sum(item.size for item in items),
         )
@@ -249,7 +263,8 @@ class _Builder:
         return target
 
     def _note(self, event: Any, message: str, hint: str) -> None:
-        self.problems.append(self._problem(event, message, hint))
+        if len(self.problems) < _MAX_NOTED:
+            self.problems.append(self._problem(event, message, hint))
 
     def _problem(self, event: Any, message: str, hint: str = "") -> Problem:
         return Problem(self._place(event.start_mark), message, hint)

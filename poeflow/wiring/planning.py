@@ -5,6 +5,8 @@ from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.texts import Texts
 from poeflow.errors import InvalidFlowError
 from poeflow.problems import errors_only
+from poeflow.spec.load import FlowFile
+from poeflow.wiring.budgets import user_config
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
 
@@ -21,5 +23,14 @@ def planned(found: Checkup, options: RunOptions) -> tuple[Plan, Planner]:
     )
     inputs = inputs_of(found.project, found.checked.file, given)
     reader = found.environment.reader
-    planner = Planner(found.project, lambda file: Texts(file, reader, found.environment))
+    texts: dict[str, Texts] = {}
+
+    def make_texts(file: FlowFile) -> Texts:
+        """Return the texts of a flow, for all who use it the same."""
+        if file.path not in texts:
+            texts[file.path] = Texts(file, reader, found.environment)
+        return texts[file.path]
+
+    most = user_config(found.project, options).max_instances
+    planner = Planner(found.project, make_texts, max_instances=most)
     return planner.plan(found.checked, inputs, concurrency=options.concurrency), planner
