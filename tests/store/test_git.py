@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from poeflow.store.git_state import GitFiles, git_state
+from poeflow.store.git import Git
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def git(tmp_path):
 
 def state(tmp_path, **environ):
     given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), **environ}
-    return git_state(tmp_path / "project", given)
+    git = Git.find(tmp_path / "project", given)
+    return (None, None) if git is None else git.commit_and_dirty()
 
 
 def test_a_clean_and_a_dirty_tree(tmp_path, git):
@@ -67,7 +68,7 @@ def test_a_hostile_repository_runs_nothing(tmp_path, git):
 
 
 def test_older_versions_of_a_file_are_found_the_newest_first(tmp_path, git):
-    files = GitFiles(tmp_path / "project", {"PATH": os.environ["PATH"]})
+    files = Git.find(tmp_path / "project", {"PATH": os.environ["PATH"]})
     assert list(files.versions("a")) == []
     for text in ("one", "two", "three"):
         (tmp_path / "project/a").write_text(text)
@@ -85,10 +86,10 @@ def test_older_versions_of_a_file_are_found_the_newest_first(tmp_path, git):
     ],
 )
 def test_two_changes_of_one_text_are_merged_or_shown_side_by_side(tmp_path, theirs, expected):
-    files = GitFiles(tmp_path, {"PATH": os.environ["PATH"]})
+    files = Git(tmp_path, {"PATH": os.environ["PATH"]})
     assert files.merged(b"A\nb\nc\n", b"a\nb\nc\n", theirs) == expected
 
 
 def test_without_git_there_are_no_versions_and_no_merges(tmp_path):
-    files = GitFiles(tmp_path, {"PATH": str(tmp_path)})
+    files = Git(tmp_path, {"PATH": str(tmp_path)})
     assert (list(files.versions("a")), files.merged(b"", b"", b"")) == ([], None)
