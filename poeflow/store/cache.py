@@ -51,8 +51,8 @@ class Cache:
         self._folder = folder
         self._on_corrupt = on_corrupt
 
-    def check_space(self) -> None:
-        """Raise `DiskError` where the disk may not hold what is about to be answered.
+    def check_place(self, fingerprint: str) -> None:
+        """Raise `DiskError` where the answer to a request that is about to be sent has no place.
 
         A disk without blocks to count, as some network folders are, is taken to have space.
         """
@@ -62,6 +62,9 @@ class Cache:
         if disk.f_blocks and disk.f_bavail * disk.f_frsize < RESERVE:
             message = f"{folder}: less than {RESERVE // 1024:,} KiB are free"
             raise DiskError(message, hint="free some space and run again; no answer was lost")
+        if self._path(fingerprint).is_dir():
+            message = f"{self._path(fingerprint)} is a folder where an answer is stored"
+            raise DiskError(message, hint="move it away")
 
     def get(self, fingerprint: str) -> dict[str, Json] | None:
         """Return the stored answer, or None. Raises `DiskError` where it cannot be read."""

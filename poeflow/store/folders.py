@@ -55,6 +55,24 @@ def check_folder(folder: Path, allowed: frozenset[int]) -> None:
         raise DiskError(message, hint="move it away, or make it yours with chown -R")
 
 
+def check_file(path: Path, allowed: frozenset[int]) -> None:
+    """Check that a file of the state is a plain one, or not there, and belongs to one `allowed`.
+
+    Raises `DiskError`.
+    """
+    with disk_errors(path, "looked at"):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return
+    if not stat.S_ISREG(status.st_mode):
+        what = "a link" if stat.S_ISLNK(status.st_mode) else "no regular file"
+        raise DiskError(f"{path} is {what}", hint="move it away")
+    if status.st_uid not in allowed:
+        message = f"{path} belongs to another user"
+        raise DiskError(message, hint="move it away, or make it yours with chown")
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path, failed: str) -> Iterator[None]:
     """Turn an `OSError` into a `DiskError` that says `path` cannot be `failed`."""

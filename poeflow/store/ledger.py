@@ -12,26 +12,32 @@ import msgspec
 from poeflow.drafts import sync_folder
 from poeflow.store.folders import disk_errors, make_private
 
-_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """`path` is a project path, `sha256` the hash of the bytes written there."""
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`path` is a project path, `sha256` the hash of the bytes written there.
+
+    `place` names the checkout that they were written in.
+    """
 
     path: str
     sha256: str
+    place: str = ""
 
 
 class Ledger:
     """An append-only file of JSON rows, safe with several threads and processes.
 
     A row is committed before its file is replaced: a crash between the two never makes our own
-    file look edited. A torn line, left by a crash, is ignored.
+    file look edited. A torn line, left by a crash, is ignored, and so is a row of another `place`:
+    what was written elsewhere says nothing of a file here.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, place: str = "") -> None:
         self._path = path
+        self._place = place
         self._rows: dict[str, set[str]] = {}
         self._inode = 0
         self._read = 0
@@ -39,7 +45,7 @@ class Ledger:
 
     def record(self, path: str, sha256: str) -> None:
         """Commit a row, durable when this returns. Raises `DiskError`."""
-        row = Row(path=path, sha256=sha256)
+        row = Row(path=path, sha256=sha256, place=self._place)
         make_private(self._path.parent)
         with self._lock, disk_errors(self._path, "written"):
             handle = os.open(self._path, _APPEND, 0o600)
@@ -84,7 +90,8 @@ class Ledger:
                 row = msgspec.json.decode(line, type=Row)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-            self._rows.setdefault(row.path, set()).add(row.sha256)
+            if row.place == self._place:
+                self._rows.setdefault(row.path, set()).add(row.sha256)
 
 
 def _append(handle: int, line: bytes) -> None:

@@ -10,10 +10,18 @@ from typing import Final
 import msgspec
 
 from poeflow.clock import Clock, SystemClock
+from poeflow.digest import sha256_of
 from poeflow.errors import BusyError
 from poeflow.files import Project, atomic_write
 from poeflow.store.cache import Cache
-from poeflow.store.folders import PRIVATE, disk_errors, make_private
+from poeflow.store.folders import (
+    PRIVATE,
+    check_file,
+    check_folder,
+    disk_errors,
+    make_private,
+    owners,
+)
 from poeflow.store.ledger import Ledger
 
 STATE: Final = ".poeflow"
@@ -57,6 +65,24 @@ class Workspace:
         if not ignore.exists():
             atomic_write(ignore, b"*\n")
 
+    def check(self) -> None:
+        """Check that all there is of the state is real folders and plain files, and ours.
+
+        What is written later then finds its place: nothing is sent whose answer could not be
+        stored. Raises `DiskError`.
+        """
+        allowed = owners(self._project.root)
+        cache = self.cache_folder
+        media = cache / "media"
+        for folder in (self._state, self._state / "offline", self._folder, cache):
+            check_folder(folder, allowed)
+        with disk_errors(cache, "looked at"):
+            inner = list(cache.iterdir()) if cache.is_dir() else []
+        for folder in (*inner, media / "urls", media / "files"):
+            check_folder(folder, allowed)
+        for file in (self._state / "lock", self._folder / "ledger.jsonl"):
+            check_file(file, allowed)
+
     def answers(self, *, on_corrupt: Callable[[str], None]) -> Cache:
         return Cache(self._folder / "cache", on_corrupt=on_corrupt)
 
@@ -75,7 +101,12 @@ class Workspace:
         return self._state / "history.db"
 
     def ledger(self) -> Ledger:
-        return Ledger(self._folder / "ledger.jsonl")
+        """Return what poeflow wrote in this checkout; what a copy of it says counts for nothing.
+
+        A cache of a CI system comes back to the same place, and counts.
+        """
+        place = sha256_of(os.fsencode(self._project.root.resolve()))[:16]
+        return Ledger(self._folder / "ledger.jsonl", place=place)
 
     def outputs(self) -> Project:
         """Return the tree output files go to."""
@@ -87,6 +118,7 @@ class Workspace:
 
         Raises `BusyError`, saying who holds the workspace, after `wait` seconds.
         """
+        self.check()
         self.prepare()
         path = self._state / "lock"
         with disk_errors(path, "opened"):
