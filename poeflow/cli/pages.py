@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from poeflow.cli.past import with_result
+from poeflow.cli.past import trusted_workspace, with_result
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.records import InstanceRecord
@@ -39,7 +39,7 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
             raise
         hint = "pip install 'poeflow[ui]'"
         raise UsageError("the pages need starlette and uvicorn", hint=hint) from None
-    with History(Workspace(project, offline=False).history_path, told=_warn) as history:
+    with History(trusted_workspace(project).history_path, told=_warn) as history:
         async with serve(shown_of(project, history), port=port) as serving:
             yield serving
 

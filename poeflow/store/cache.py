@@ -45,9 +45,13 @@ class Cache:
 
     An entry that does not hold what its hash says counts as a miss, is set aside, never deleted,
     and told to `on_corrupt` in one sentence. So does one of another format, which stays in place.
+    Where it is not `is_used`, all that is asked for is a miss.
     """
 
-    def __init__(self, folder: Path, *, on_corrupt: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, *, on_corrupt: Callable[[str], None], is_used: bool = True
+    ) -> None:
+        self._is_used = is_used
         self._folder = folder
         self._on_corrupt = on_corrupt
 
@@ -74,6 +78,8 @@ class Cache:
     def entry(self, fingerprint: str) -> Entry | None:
         """Return the stored answer with who gave it, or None. Raises as `get`."""
         path = self._path(fingerprint)
+        if not self._is_used:
+            return None
         with disk_errors(path, "read"):
             try:
                 data = path.read_bytes()
@@ -120,6 +126,8 @@ class Cache:
     def end(self, first: str) -> Entry | None:
         """Return how the conversation begun with the request `first` ended, or None."""
         path = self._folder / "ends" / first
+        if not self._is_used:
+            return None
         with disk_errors(path, "read"):
             try:
                 last = path.read_text("ascii").strip()
@@ -130,6 +138,8 @@ class Cache:
     def media(self, url: str) -> bytes | None:
         """Return the file that was fetched from `url`, or None. Raises as `get`."""
         pointer = self._media_path(sha256_of(url.encode()))
+        if not self._is_used:
+            return None
         with disk_errors(pointer, "read"):
             try:
                 digest = pointer.read_text("ascii").strip()

@@ -32,10 +32,11 @@ class Ledger:
 
     A row is committed before its file is replaced: a crash between the two never makes our own
     file look edited. A torn line, left by a crash, is ignored, and so is a row of another `place`:
-    what was written elsewhere says nothing of a file here.
+    what was written elsewhere says nothing of a file here. None counts where it is not `is_used`.
     """
 
-    def __init__(self, path: Path, *, place: str = "") -> None:
+    def __init__(self, path: Path, *, place: str = "", is_used: bool = True) -> None:
+        self._is_used = is_used
         self._path = path
         self._place = place
         self._rows: dict[str, set[str]] = {}
@@ -64,6 +65,8 @@ class Ledger:
 
     def written(self, path: str) -> frozenset[str]:
         """Return the hashes of all that poeflow ever wrote to a path. Raises `DiskError`."""
+        if not self._is_used:
+            return frozenset()
         with self._lock, disk_errors(self._path, "read"):
             try:
                 handle = os.open(self._path, _READ)
