@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-import click
 import msgspec
 
-from poeflow.cli.private import trusts_state
+from poeflow.cli.private import say, trusts_state
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
 from poeflow.facts import named
@@ -108,4 +107,4 @@ def _run(history: History, written: str) -> RunRow:
 
 
 def _warn(message: str) -> None:
-    click.echo(f"warning: {message}", err=True)
+    say(f"warning: {message}")

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from poeflow.errors import DiskError
+from poeflow.opener import regular
 from poeflow.store.folders import owners
 
 Mode = Literal["ro", "rw", "rwc"]
@@ -235,16 +236,13 @@ def _lenient(data: bytes) -> str:
 
 def _names_another(journal: Path) -> bool:
     """Whether a journal names the journal of several databases, which SQLite would then remove."""
+    length = len(_JOURNAL_MAGIC)
     try:
-        handle = os.open(journal, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with regular(journal.parent, (journal.name,)) as (handle, status):
+            end = os.pread(handle, length, max(0, status.st_size - length))
+            return end == _JOURNAL_MAGIC
     except FileNotFoundError:
         return False
-    try:
-        length = len(_JOURNAL_MAGIC)
-        size = os.fstat(handle).st_size
-        return size >= length and os.pread(handle, length, size - length) == _JOURNAL_MAGIC
-    finally:
-        os.close(handle)
 
 
 def _permitted(

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from poeflow.errors import DiskError
+from poeflow.opener import read_packaged, regular
 from poeflow.store.database import (
     COMPANIONS,
     Database,
@@ -46,13 +47,12 @@ _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _UNREADABLE: Final = (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 """What rows that are no records of ours lead to, besides damage."""
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_LOOK: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @functools.cache
 def form() -> Form:
     """Return what a history holds."""
-    scripts = tuple(script.read_text("utf-8") for script in MIGRATIONS)
+    scripts = tuple(read_packaged(script).decode() for script in MIGRATIONS)
     return Form(called="the history", scripts=scripts, index=INDEX_THINGS, settings=INDEX_SETTINGS)
 
 
@@ -113,14 +113,12 @@ def _told_apart(connection: Database) -> Iterator[None]:
 
 def is_written(path: Path) -> bool:
     """Whether some process, perhaps this one, writes a run at the moment."""
+    mark = _mark_of(path)
     try:
-        handle = os.open(_mark_of(path), _LOOK)
+        with regular(mark.parent, (mark.name,)) as (handle, _):
+            return not _is_alone(handle)
     except OSError:
         return False
-    try:
-        return not _is_alone(handle)
-    finally:
-        os.close(handle)
 
 
 def _mark_of(path: Path) -> Path:

@@ -68,7 +68,7 @@ class RunOptions:
     config: UserConfig | None = None
     told: set[str] = field(default_factory=set)
     tracked: dict[Path, tuple[str, ...]] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=process_environment)
+    environ: Mapping[str, str] = field(default_factory=process_environment, repr=False)
     listen: Listener | None = None
     clock: Clock = field(default_factory=SystemClock)
 
