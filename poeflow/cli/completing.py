@@ -23,7 +23,7 @@ from poeflow.spec.load import FlowFile
 from poeflow.spec.load import load as load_file
 from poeflow.store.history import History
 from poeflow.store.lockfile import LockFile
-from poeflow.store.workspace import Workspace
+from poeflow.store.workspace import Workspace, tracked_state
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 _MOST: Final = 200
@@ -89,6 +89,8 @@ def _inputs(_ctx: click.Context, _incomplete: str) -> Iterator[CompletionItem]:
 def _runs(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
     """Yield runs, and behind `RUN/` what they ran."""
     project = Project.find(Path.cwd())
+    if tracked_state(project, os.environ):
+        return
     history = History(Workspace(project, offline=False).history_path, told=lambda _message: None)
     rows = history.runs(RunFilter(limit=_RUNS))
     names = {**dict(zip(("last", "last~1"), rows, strict=False)), **{str(r.id): r for r in rows}}

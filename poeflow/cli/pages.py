@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, cast
 
-from poeflow.cli.past import with_result
+from poeflow.cli.past import trusted_workspace, with_result
 from poeflow.cli.private import say
 from poeflow.errors import UsageError
 from poeflow.files import Project
@@ -38,7 +38,7 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
             raise
         hint = "pip install 'poeflow[ui]'"
         raise UsageError("the pages need starlette and uvicorn", hint=hint) from None
-    with History(Workspace(project, offline=False).history_path, told=_warn) as history:
+    with History(trusted_workspace(project).history_path, told=_warn) as history:
         async with serve(shown_of(project, history), port=port) as serving:
             yield serving
 

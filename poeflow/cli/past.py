@@ -1,19 +1,20 @@
 """Which run of the history a command line means: `12`, `last`, `last~1`, with `/STEP[@KEY]`."""
 
+import os
 import re
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from poeflow.cli.private import say
+from poeflow.cli.private import say, trusts_state
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
 from poeflow.facts import named
 from poeflow.files import Project
 from poeflow.records import InstanceRecord, RunFilter, RunRow
 from poeflow.store.history import History
-from poeflow.store.workspace import Workspace
+from poeflow.store.workspace import Workspace, tracked_state
 
 _LAST: Final = re.compile(r"last(?:~([0-9]{1,6}))?")
 _SOME: Final = 1000
@@ -31,11 +32,19 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 def history_here() -> History:
     """Return the history of the project around the working folder. Raises `UsageError`."""
     project = Project.find(Path.cwd())
-    history = History(Workspace(project, offline=False).history_path, told=_warn)
+    history = History(trusted_workspace(project).history_path, told=_warn)
     if not history.exists:
         hint = "run a flow first"
         raise UsageError(f"there is no history in {project.root}", hint=hint)
     return history
+
+
+def trusted_workspace(project: Project) -> Workspace:
+    """Return the state of a project. Raises `UsageError` where git tracks it without trust."""
+    tracked = () if trusts_state() else tracked_state(project, os.environ)
+    workspace = Workspace(project, offline=False, tracked=tracked)
+    workspace.refuse_foreign()
+    return workspace
 
 
 def place_of(history: History, written: str) -> Place:

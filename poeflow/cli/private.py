@@ -18,6 +18,7 @@ from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.workflow import inert
 from poeflow.user_config import key_variables, known_keys
 
+_TRUSTS: Final = "poeflow.trust_state"
 allow_file_option: Final = click.option(
     "--allow-file",
     "allow_files",
@@ -32,6 +33,25 @@ env_file_option: Final = click.option(
     metavar="FILE",
     help="File that holds POE_API_KEY, or the keys of your providers.",
 )
+
+
+def _note_trust(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click hands it so
+    ctx.meta[_TRUSTS] = value
+
+
+trust_state_option: Final = click.option(
+    "--trust-state",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_trust,
+    help="Use what is in .poeflow although git tracks it.",
+)
+
+
+def trusts_state() -> bool:
+    """Whether this command uses state that git tracks."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_TRUSTS))
 
 
 def access_of(allow_files: Sequence[Path], env_file: Path | None = None) -> Access:

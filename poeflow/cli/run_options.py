@@ -8,7 +8,12 @@ from typing import Final, ParamSpec, TypedDict, TypeVar
 import click
 
 from poeflow.cli.completing import INPUTS
-from poeflow.cli.private import allow_file_option, env_file_option
+from poeflow.cli.private import (
+    allow_file_option,
+    env_file_option,
+    trust_state_option,
+    trusts_state,
+)
 from poeflow.cli.results import Output
 from poeflow.cli.values import input_texts
 from poeflow.errors import UsageError
@@ -114,6 +119,7 @@ _OPTIONS: Final = (
     click.option(
         "--prune-outputs", is_flag=True, help="Remove output files that no step writes any more."
     ),
+    trust_state_option,
     allow_file_option,
     env_file_option,
 )
@@ -171,6 +177,7 @@ def shared_run_options(options: Shared, environ: Mapping[str, str]) -> RunOption
         merge_edits=options["merge_edits"],
         allow_tools=options["allow_tools"],
         allow_unpriced=options["allow_unpriced"],
+        trust_state=trusts_state(),
         concurrency=options["concurrency"],
         limits=limits,
         environ=environ,

@@ -88,6 +88,7 @@ class Asker:
         self._elapsed = elapsed
         self._sender = Sender(means, elapsed=elapsed)
         self._asking: dict[str, asyncio.Future[Answer]] = {}
+        self._distrusted: set[str] = set()
 
     async def answer(self, asked: Asked, others: Iterable[Asked] = ()) -> Answer:
         """Return the answer, on disk before anyone sees it. Raises any `PoeflowError`.
@@ -133,7 +134,7 @@ class Asker:
         if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
         whole, first = self._sender.identified(asked)
-        entry = self._means.answers.end(first)
+        entry = self._means.answers.end(first) if first not in self._distrusted else None
         if entry is None:
             return None
         completion = Completion(entry.answer)
@@ -153,6 +154,10 @@ class Asker:
             link = self._means.answers.link
             await asyncio.to_thread(link, first.fingerprint, last.fingerprint)
 
+    def distrust(self, *answers: Answer) -> None:
+        """Take what is stored for these requests as not there: the lock says another answer."""
+        self._distrusted |= {answer.fingerprint for answer in answers}
+
     def whole(self, asked: Asked) -> dict[str, Json]:
         """Return what makes a request the one it is, attachments as hashes."""
         return self._sender.whole(asked)
@@ -170,7 +175,7 @@ class Asker:
         if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
         stored = self._means.answers.entry(fingerprint)
-        if stored is None:
+        if stored is None or fingerprint in self._distrusted:
             return None
         completion = Completion(stored.answer)
         if not is_accepted(completion, asked.output, has_tools=has_tools(asked.request)):
@@ -208,6 +213,9 @@ class Asker:
             request=whole,
         )
         await asyncio.shield(asyncio.ensure_future(storing))
+        if fingerprint in self._distrusted:
+            await asyncio.to_thread(self._means.answers.link, fingerprint, fingerprint)
+            self._distrusted.discard(fingerprint)
         return Answer(
             completion=completion,
             source="asked",

@@ -150,6 +150,15 @@ class Freshness:
             return own
         return next((block for block in found if self._is_of(block, recipe)), own)
 
+    def proofs(self, prepared: Prepared, upstream: State | None) -> tuple[Block, ...]:
+        """Return what either side of the lock says of an instance's answer, read as it is now."""
+        recipe = self.recipe(prepared, upstream)
+        read = None if recipe is None else recipe.short.get("output")
+        found = self._course.memory.candidates(self.name(prepared.instance))
+        return tuple(
+            block for block in found if recipe is not None and block.parts.get("output") == read
+        )
+
     def _is_of(self, block: Block, recipe: Recipe) -> bool:
         """Whether a block was made by a recipe, and what its templates read is as it was."""
         return recipe.joined(self._recipes.reread(reads_in(block))).hash == block.recipe

@@ -53,19 +53,26 @@ class InstanceRunner:
         if person is not None and not (person.stale and self._flow.course.means.git):
             return self._flow.current(name, person)
         try:
-            result = await self.worked(prepared, own, upstream)
-        except KnownError:
-            state = self._known(prepared, own, upstream)
-            if state is not None:
-                return state
-            result = await self.worked(prepared, own, upstream, is_wanted=True)
+            result = await self._made(prepared, own, upstream)
         except NotStoredError as error:
             self._flow.facts.pending(name, prepared, upstream, error)
             return State(name=name, key=instance.key, status="failed", blocks=True, is_pending=True)
+        if isinstance(result, State):
+            return result
         if result is None:
             stop = self._flow.course.reason_to_stop() or "another step failed"
             return self._flow.skipped(name, instance.key, stop, blocks=True)
         return self.succeeded(name, prepared, upstream, result, began)
+
+    async def _made(
+        self, prepared: Prepared, values: Values, upstream: State | None
+    ) -> StepResult | State | None:
+        """Return the result of an instance, or its state where the lock's word is enough."""
+        try:
+            return await self.worked(prepared, values, upstream)
+        except KnownError:
+            state = self._known(prepared, values, upstream)
+        return state or await self.worked(prepared, values, upstream, is_wanted=True)
 
     async def _persons(
         self, prepared: Prepared, values: Values, upstream: State | None
@@ -172,6 +179,7 @@ class InstanceRunner:
                 values=values,
                 before=before,
                 locked=self._flow.freshness.known(prepared, upstream),
+                proofs=self._flow.freshness.proofs(prepared, upstream),
                 is_left_out=is_left_out,
                 base=None if is_left_out else self._base(prepared, upstream),
                 is_wanted=is_wanted or self._flow.course.means.selection.asks_again(name),

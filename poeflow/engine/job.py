@@ -14,7 +14,8 @@ from poeflow.templates.reader import Reads
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """An instance at work: `name` is what events call it, `before` the conversation it continues.
 
-    `sample` counts the answers to one request from 0. `locked` is what the lock has of it;
+    `sample` counts the answers to one request from 0. `locked` is what the lock has of it, and
+    `proofs` is all that either side of the lock says its answer was;
     `is_wanted` asks for the answer even where that says that it is known; one left out is not
     asked, and writes nothing. `target` is the project path its text goes to; where a person edited
     that file, and the answer is to be merged into it, `base` is what it held before. `reads` takes
@@ -27,6 +28,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[Message, ...] = ()
     sample: int = 0
     locked: Block | None = None
+    proofs: tuple[Block, ...] = ()
     is_wanted: bool = False
     is_left_out: bool = False
     target: str | None = None

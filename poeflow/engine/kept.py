@@ -5,6 +5,7 @@ import msgspec
 from poeflow.client.answers import Completion
 from poeflow.digest import sha256_of
 from poeflow.engine.asking import is_accepted
+from poeflow.engine.locking import agrees
 from poeflow.engine.means import Means
 from poeflow.engine.output_files import text_digest
 from poeflow.engine.plan import Plan
@@ -104,7 +105,7 @@ class KeptResults:
         reading = read(spec.output, completion.text, self._schemas.compiled(step))
         if reading.faults or sha256_of(reading.text.encode("utf-8", "replace")) != text:
             return None
-        return StepResult(
+        found = StepResult(
             text=reading.text,
             source="cached",
             key=key,
@@ -120,3 +121,4 @@ class KeptResults:
             answered_by=block.answered_by,
             files=block.outputs,
         )
+        return found if agrees(block, found) else None

@@ -36,6 +36,20 @@ def block_of(result: StepResult, recipe: Recipe, *, is_tracked: bool) -> Block:
     )
 
 
+def agrees(block: Block, result: StepResult) -> bool:
+    """Whether a result is the one that a block says its request had, if it is read as it was then.
+
+    Where a person's text was accepted, it is the answer's own that is compared. Calls of tools are
+    the one part of a result that its text does not decide.
+    """
+    text, whole = block.text, block.result
+    if block.accepted is not None:
+        text, whole = block.accepted.text, block.accepted.result
+    own = block_of(result, Recipe(parts={}), is_tracked=True)
+    is_same = text in (None, own.text) and (not result.tool_calls or whole in (None, own.result))
+    return is_same and own.answered_by in (None, block.answered_by)
+
+
 def skipped_block(recipe: Recipe) -> Block:
     """Return the block of an instance that its own `if` skipped."""
     return Block(status="skipped", recipe=recipe.hash, parts=recipe.short)

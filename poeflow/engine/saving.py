@@ -4,7 +4,7 @@ Each path is claimed once in a run, recorded in the ledger, then replaced whole.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from poeflow.client.download import download, wanted
 from poeflow.client.network import Internet
@@ -102,9 +102,12 @@ class Saver:
             message = f"{target} {what}; it is kept (see `poeflow accept`)"
             self._means.listen(Warned(at=self._elapsed(), step=instance, message=message))
 
-    async def media(self, instance: str, folder: str, text: str) -> dict[str, str]:
+    async def media(
+        self, instance: str, folder: str, text: str, *, drawn: Collection[str] = ()
+    ) -> dict[str, str]:
         """Fetch the files an answer links to into a project folder; return their hashes by path.
 
+        `drawn` are the names of those that the lock has for it: no other stored file is taken.
         Raises `StepError` where there is none, or one is not what it should be.
         """
         urls = wanted(urls_in(text), self._means.downloads)
@@ -113,7 +116,7 @@ class Saver:
             raise StepError(f'the answer has no media: "{beginning}"', hint="ask for a picture")
         written: dict[str, str] = {}
         for url in urls:
-            data = await self._fetched(url)
+            data = await self._fetched(instance, url, drawn)
             target = f"{folder}/{file_name(data)}"
             self._refuse_path(target)
             check_output_path(target)
@@ -125,14 +128,17 @@ class Saver:
         """Raise `StepError` where the path of an output, which the lock has, holds a key."""
         self._means.refuse_keys(target.encode("utf-8", "replace"), "the path of an output")
 
-    async def _fetched(self, url: str) -> bytes:
+    async def _fetched(self, instance: str, url: str, drawn: Collection[str]) -> bytes:
         """Return what an address holds: in itself, kept from before, or fetched and kept."""
         held = await asyncio.to_thread(file_in, url, limit=self._means.downloads.limit)
         if held is not None:
             return held
         kept = await asyncio.to_thread(self._means.answers.media, url)
-        if kept is not None:
+        if kept is not None and (not drawn or file_name(kept) in drawn):
             return kept
+        if kept is not None:
+            message = "a stored file is not the one the lock has; it is not used"
+            self._means.listen(Warned(at=self._elapsed(), step=instance, message=message))
         if not self._means.asks:
             raise UnaskedError("a file it drew is not here", hint="run the flow")
         data = await download(

@@ -98,7 +98,7 @@ class Sender:
         provider = self._means.provider(named)
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
-        self._means.answers.check_space()
+        self._means.answers.check_place(identified.fingerprint)
         whole = identified.whole
         async with self._means.budget.sending(
             asked.request.model, prompt_tokens=tokens_of(whole), most=limit_of(whole)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
@@ -13,6 +14,7 @@ from poeflow.engine.course import Course
 from poeflow.engine.expecting import Expecting
 from poeflow.engine.job import Job, text_of
 from poeflow.engine.judging import Judging
+from poeflow.engine.locking import agrees
 from poeflow.engine.output_files import text_digest
 from poeflow.engine.plan import Plan
 from poeflow.engine.result import StepResult, is_failing, refuse_failing
@@ -180,6 +182,10 @@ class StepRunner:
         asked = self._asked(job, job.settings)
         teller.started(asked.request.model)
         dialogue = await converse(self._course.asker, asked, rules, others=self._others(job))
+        if self._is_doubtful(job, dialogue):
+            teller.warned(("its stored answer is not the one the lock has; it is not used",))
+            self._course.asker.distrust(dialogue.first, dialogue.last)
+            dialogue = await converse(self._course.asker, asked, rules, others=self._others(job))
         verdicts = list(dialogue.verdicts)
         if dialogue.last.source == "asked" and _BROKEN in dialogue.last.completion.text:
             teller.warned(("the answer holds characters that arrived broken (U+FFFD)",))
@@ -194,6 +200,14 @@ class StepRunner:
         teller.judged(verdicts)
         media = await self._media(job, dialogue)
         return self._result(job.step, dialogue, tuple(verdicts), media)
+
+    def _is_doubtful(self, job: Job, dialogue: Dialogue) -> bool:
+        """Whether an answer was stored, and the lock says that its request had another."""
+        if dialogue.last.source != "cached" or dialogue.first.source != "cached":
+            return False
+        result = self._result(job.step, dialogue, (), {})
+        found = [block for block in job.proofs if block.request == result.fingerprint]
+        return bool(found) and not any(agrees(block, result) for block in found)
 
     def _asked(self, job: Job, settings: Settings) -> Asked:
         takes_schemas = self._means.provider(settings.provider).takes_schemas
@@ -231,7 +245,10 @@ class StepRunner:
             return {path: one for path, one in outputs.items() if is_media_name(path)}
         folder = self._plan.preparer.target(job.step, "media", job.values)
         answer = parted(dialogue.last.completion.text).answer
-        return await self._course.saver.media(job.name, folder, answer)
+        found = [one for one in job.proofs if one.request == dialogue.first.fingerprint]
+        known = {PurePosixPath(path).name for one in found for path in one.outputs}
+        drawn = frozenset(filter(is_media_name, known))
+        return await self._course.saver.media(job.name, folder, answer, drawn=drawn)
 
     def _result(
         self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: dict[str, str]

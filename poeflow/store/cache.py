@@ -50,14 +50,18 @@ class Cache:
 
     An entry that does not hold what its hash says counts as a miss, is set aside, never deleted,
     and told to `on_corrupt` in one sentence. So does one of another format, which stays in place.
+    Where it is not `is_used`, all that is asked for is a miss.
     """
 
-    def __init__(self, folder: Path, *, on_corrupt: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, *, on_corrupt: Callable[[str], None], is_used: bool = True
+    ) -> None:
+        self._is_used = is_used
         self._folder = folder
         self._on_corrupt = on_corrupt
 
-    def check_space(self) -> None:
-        """Raise `DiskError` where the disk may not hold what is about to be answered.
+    def check_place(self, fingerprint: str) -> None:
+        """Raise `DiskError` where the answer to a request that is about to be sent has no place.
 
         A disk without blocks to count, as some network folders are, is taken to have space.
         """
@@ -67,6 +71,9 @@ class Cache:
         if disk.f_blocks and disk.f_bavail * disk.f_frsize < RESERVE:
             message = f"{folder}: less than {RESERVE // 1024:,} KiB are free"
             raise DiskError(message, hint="free some space and run again; no answer was lost")
+        if self._path(fingerprint).is_dir():
+            message = f"{self._path(fingerprint)} is a folder where an answer is stored"
+            raise DiskError(message, hint="move it away")
 
     def get(self, fingerprint: str) -> dict[str, Json] | None:
         """Return the stored answer, or None. Raises `DiskError` where it cannot be read."""
@@ -76,7 +83,7 @@ class Cache:
     def entry(self, fingerprint: str) -> Entry | None:
         """Return the stored answer with who gave it, or None. Raises as `get`."""
         path = self._path(fingerprint)
-        data = self._content(path, MAX_BYTES)
+        data = self._content(path, MAX_BYTES) if self._is_used else None
         if data is None:
             return None
         entry = _sound_entry(data, fingerprint)
@@ -119,13 +126,15 @@ class Cache:
 
     def end(self, first: str) -> Entry | None:
         """Return how the conversation begun with the request `first` ended, or None."""
+        if not self._is_used:
+            return None
         last = self._pointer(self._folder / "ends" / first)
         return self.entry(last) if last and _FINGERPRINT.fullmatch(last) else None
 
     def media(self, url: str) -> bytes | None:
         """Return the file that was fetched from `url`, or None. Raises as `get`."""
         pointer = self._media_path(sha256_of(url.encode()))
-        digest = self._pointer(pointer)
+        digest = self._pointer(pointer) if self._is_used else None
         if digest is None:
             return None
         named = self._media_path(digest, of="files")

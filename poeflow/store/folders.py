@@ -1,6 +1,8 @@
-"""Folders of the state: private, durable, and never reached through a link."""
+"""Folders of the state: private, durable, ours, and never reached through a link."""
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,55 @@ def make_private(folder: Path) -> None:
     if not folder.parent.exists():
         make_private(folder.parent)
     make_folder(folder, mode=PRIVATE)
+
+
+def owners(folder: Path) -> frozenset[int]:
+    """Return whose files are ours in `folder`: the user's own.
+
+    Root, who owns all, is at home in the folders of whoever has `folder`, too: in a container the
+    project is often another user's.
+    """
+    user = os.geteuid()
+    return frozenset({user} if user else {user, folder.stat().st_uid})
+
+
+def check_folder(folder: Path, allowed: frozenset[int]) -> None:
+    """Check that a folder of the state is a real one, or not there, and belongs to one `allowed`.
+
+    Raises `DiskError`.
+    """
+    with disk_errors(folder, "looked at"):
+        try:
+            status = folder.lstat()
+        except FileNotFoundError:
+            return
+    if stat.S_ISLNK(status.st_mode):
+        message = f"{folder} is a link; no state is read or written through it"
+        raise DiskError(message, hint="replace the link by a folder")
+    if not stat.S_ISDIR(status.st_mode):
+        message = f"{folder} is a file where a folder is needed"
+        raise DiskError(message, hint="move the file away")
+    if status.st_uid not in allowed:
+        message = f"{folder} belongs to another user"
+        raise DiskError(message, hint="move it away, or make it yours with chown -R")
+
+
+def check_file(path: Path, allowed: frozenset[int]) -> None:
+    """Check that a file of the state is a plain one, or not there, and belongs to one `allowed`.
+
+    Raises `DiskError`.
+    """
+    with disk_errors(path, "looked at"):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return
+    if not stat.S_ISREG(status.st_mode):
+        what = "a link" if stat.S_ISLNK(status.st_mode) else "no regular file"
+        raise DiskError(f"{path} is {what}", hint="move it away")
+    if status.st_uid not in allowed:
+        message = f"{path} belongs to another user"
+        raise DiskError(message, hint="move it away, or make it yours with chown")
 
 
 @contextlib.contextmanager

@@ -2,18 +2,30 @@
 
 import contextlib
 import fcntl
+import functools
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import quote
 
 import msgspec
 
 from poeflow.errors import DiskError
 from poeflow.opener import read_packaged, regular
-from poeflow.store.folders import disk_errors, make_private
+from poeflow.store.database import (
+    COMPANIONS,
+    Database,
+    Form,
+    Mode,
+    StrangeError,
+    compare,
+    connected,
+    refuse_strange,
+)
+from poeflow.store.folders import check_folder, disk_errors, make_private, owners
+from poeflow.store.history_search import INDEX_SETTINGS, INDEX_THINGS
 
 Journal = Literal["wal", "delete"]
 MIGRATIONS: Final = (Path(__file__).with_name("schema.sql"),)
@@ -32,17 +44,25 @@ _TO_RECOVER: Final = {
     sqlite3.SQLITE_READONLY_CANTINIT,
 }
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_UNREADABLE: Final = (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, RecursionError)
+"""What rows that are no records of ours lead to, besides damage."""
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+@functools.cache
+def form() -> Form:
+    """Return what a history holds."""
+    scripts = tuple(read_packaged(script).decode() for script in MIGRATIONS)
+    return Form(called="the history", scripts=scripts, index=INDEX_THINGS, settings=INDEX_SETTINGS)
 
 
 @contextlib.contextmanager
-def writing(
-    path: Path, told: Callable[[str], None], *, journal: Journal
-) -> Iterator[sqlite3.Connection]:
+def writing(path: Path, told: Callable[[str], None], *, journal: Journal) -> Iterator[Database]:
     """Yield a connection that writes; while the block lasts the file is marked as written to.
 
-    A damaged file is set aside, never deleted, and a fresh one begun: that is `told`. Raises
-    `DiskError`, also where damage shows later, `OSError` and `sqlite3.Error`.
+    A file that is damaged, or that poeflow did not make, is set aside, never deleted, and a fresh
+    one begun: that is `told`. Raises `DiskError`, also where damage shows later, `OSError` and
+    `sqlite3.Error`.
     """
     make_private(path.parent)
     with _marked(path) as mark:
@@ -50,7 +70,8 @@ def writing(
             connection = _opened(path, journal)
         except sqlite3.DatabaseError as error:
             aside = _set_aside(path, mark, error)
-            told(f"the history was damaged; it is kept as {aside.name}, and a new one begun")
+            why = f" ({error})" if isinstance(error, StrangeError) else ""
+            told(f"the history was damaged{why}; it is kept as {aside.name}, and a new one begun")
             connection = _opened(path, journal)
             fcntl.flock(mark, fcntl.LOCK_SH)
         try:
@@ -63,17 +84,31 @@ def writing(
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+def reading(path: Path) -> Iterator[Database | None]:
     """Yield a connection that only reads, None where there is no history. Raises `DiskError`."""
-    if not path.exists():
+    if not os.path.lexists(path):
         yield None
         return
+    check_folder(path.parent, owners(path.parent.parent))
     try:
-        with contextlib.closing(_readable(path)) as connection:
-            yield connection if _known_version(connection) else None
-    except (sqlite3.Error, msgspec.ValidationError) as error:
+        with contextlib.closing(_readable(path)) as connection, _told_apart(connection):
+            yield connection if connection.version else None
+    except _UNREADABLE as error:
         hint = "the next run sets a damaged one aside"
         raise DiskError(f"the history cannot be read: {error}", hint=hint) from None
+
+
+@contextlib.contextmanager
+def _told_apart(connection: Database) -> Iterator[None]:
+    """Tell Ctrl-C from a statement that took too long: SQLite ends both in the same way."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        if not connection.is_spent:
+            raise KeyboardInterrupt from None
+        raise StrangeError("it takes too long") from None
 
 
 def is_written(path: Path) -> bool:
@@ -115,28 +150,36 @@ def _set_aside(path: Path, mark: int, error: sqlite3.DatabaseError) -> Path:
     Raises `error` where it says nothing of damage, or where others have the file open.
     """
     code: int = getattr(error, "sqlite_errorcode", 0)
-    if code & 0xFF not in _DAMAGE or not _is_alone(mark):
+    is_damage = isinstance(error, StrangeError) or code & 0xFF in _DAMAGE
+    if not is_damage or not _is_alone(mark):
         raise error
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
-        number += 1
-    path.replace(aside)
-    for ending in ("-wal", "-shm", "-journal"):
+    aside = _free_name(path)
+    for ending in ("", *COMPANIONS):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + ending).replace(aside.with_name(aside.name + ending))
     return aside
 
 
-def _opened(path: Path, journal: Journal) -> sqlite3.Connection:
+def _free_name(path: Path) -> Path:
+    """Return the first name to set a file aside under that neither it nor its journals have."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")
+        names = (aside.with_name(aside.name + ending) for ending in ("", *COMPANIONS))
+        if not any(map(os.path.lexists, names)):
+            return aside
+    raise AssertionError("numbers do not end")
+
+
+def _opened(path: Path, journal: Journal) -> Database:
+    refuse_strange(path)
     with disk_errors(path, "opened"):
         os.close(os.open(path, _CREATE, 0o600))
-    connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    connection = connected(path, "rw", wait=WAIT)
     try:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        version = _known_version(connection)
+        compare(connection, form())
         connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[journal]}")
-        if version < len(MIGRATIONS):
+        if connection.version < len(MIGRATIONS):
             _migrate(connection)
     except BaseException:
         connection.close()
@@ -144,38 +187,34 @@ def _opened(path: Path, journal: Journal) -> sqlite3.Connection:
     return connection
 
 
-def _readable(path: Path) -> sqlite3.Connection:
+def _readable(path: Path) -> Database:
     """Open a file for reading; what a killed process left half written is rolled back first."""
-    connection = _connected(path, "ro")
     try:
-        _version(connection)
+        return _checked(path, "ro")
     except sqlite3.OperationalError as error:
-        connection.close()
         if error.sqlite_errorcode not in _TO_RECOVER:
             raise
-        with contextlib.closing(_connected(path, "rw")) as recovering:
-            _version(recovering)
-        connection = _connected(path, "ro")
+    _checked(path, "rw").close()
+    return _checked(path, "ro")
+
+
+def _checked(path: Path, mode: Mode) -> Database:
+    connection = connected(path, mode, wait=WAIT)
+    try:
+        compare(connection, form())
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _connected(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
-    address = f"file:{quote(os.fsencode(path))}?mode={mode}"
-    connection = sqlite3.connect(address, uri=True, timeout=WAIT, isolation_level=None)
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: Database) -> None:
     """Bring a file up to date, whole or not at all, however many do it at the same time."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)
-        for script in MIGRATIONS[version:]:
-            for statement in _statements(read_packaged(script).decode()):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for script in form().scripts[version:]:
+            for statement in _statements(script):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         connection.execute("COMMIT")
@@ -193,16 +232,3 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _known_version(connection: sqlite3.Connection) -> int:
-    version = _version(connection)
-    if version > len(MIGRATIONS):
-        message = "the history was written by a newer version of poeflow"
-        raise DiskError(message, hint="update poeflow to keep and see runs in it")
-    return version

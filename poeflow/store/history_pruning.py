@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from poeflow.errors import DiskError
+from poeflow.store.database import Database
 from poeflow.store.history_file import Journal, is_written, writing
 from poeflow.store.history_search import add_index, index_again
 
@@ -46,14 +47,16 @@ def prune(
         raise DiskError(f"the history was not made smaller: {error}") from None
 
 
-def _forget(connection: sqlite3.Connection, given: Mapping[str, object]) -> int:
+def _forget(connection: Database, given: Mapping[str, object]) -> int:
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_DOOMED, given)
     (count,) = connection.execute("SELECT count(*) FROM doomed").fetchone()
     for sql in _FORGET:
+        connection.renew()
         connection.execute(sql)
     if add_index(connection):
         index_again(connection)
     connection.execute("COMMIT")
+    connection.renew()
     connection.execute("VACUUM")
     return int(count)

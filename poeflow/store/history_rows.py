@@ -164,6 +164,7 @@ def _encoded(record: msgspec.Struct) -> str:
 
 def _decoded(data: str, kind: type[_Record]) -> _Record:
     """Return a record; half a surrogate pair in it is beyond the fast decoder."""
+    _check_text(data)
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError:
@@ -173,4 +174,11 @@ def _decoded(data: str, kind: type[_Record]) -> _Record:
 
 
 def _object(data: str) -> dict[str, Json]:
+    _check_text(data)
     return msgspec.convert(decode_json(data.encode()), dict[str, Json])
+
+
+def _check_text(data: object) -> None:
+    """Check that a column holds text: SQLite takes anything. Raises `TypeError`."""
+    if not isinstance(data, str):
+        raise TypeError("a record that is no text")

@@ -12,9 +12,25 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json, decode_json
+from poeflow.store.database import Thing
 
 MAX_WORDS: Final = 16
 _INDEX: Final = "CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5(words, content='')"
+INDEX_THINGS: Final = frozenset(
+    Thing("table", name, name, sql)
+    for name, sql in (
+        ("search", "CREATE VIRTUAL TABLE search USING fts5(words, content='')"),
+        ("search_data", "CREATE TABLE 'search_data'(id INTEGER PRIMARY KEY, block BLOB)"),
+        (
+            "search_idx",
+            "CREATE TABLE 'search_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",
+        ),
+        ("search_docsize", "CREATE TABLE 'search_docsize'(id INTEGER PRIMARY KEY, sz BLOB)"),
+        ("search_config", "CREATE TABLE 'search_config'(k PRIMARY KEY, v) WITHOUT ROWID"),
+    )
+)
+"""What the index is made of: https://sqlite.org/fts5.html#fts5_data_structures."""
+INDEX_SETTINGS: Final = {"SELECT k, v FROM search_config LIMIT 9": (("version", 4),)}
 _WITH_INDEX: Final = "SELECT rowid FROM search WHERE search MATCH"
 _WITHOUT: Final = "SELECT id FROM contents WHERE kind <> 'completion' AND holds(kind, body, "
 _RUNS: Final = """id IN (

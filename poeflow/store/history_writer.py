@@ -15,6 +15,7 @@ from typing import Final
 
 from poeflow.errors import DiskError
 from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd, RunRecord
+from poeflow.store.database import Database
 from poeflow.store.history_file import Journal, writing
 from poeflow.store.history_rows import Writer
 from poeflow.store.history_search import add_index
@@ -141,8 +142,9 @@ class RunWriter:
                 yield group
 
 
-def _commit(connection: sqlite3.Connection, writer: Writer, group: list[_Job]) -> None:
+def _commit(connection: Database, writer: Writer, group: list[_Job]) -> None:
     """Write a group as one transaction; it is on disk when this returns."""
+    connection.renew()
     connection.execute("BEGIN IMMEDIATE")
     try:
         for job in group:

@@ -18,22 +18,29 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """`path` is a project path, `sha256` the hash of the bytes written there."""
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`path` is a project path, `sha256` the hash of the bytes written there.
+
+    `place` names the checkout that they were written in.
+    """
 
     path: str
     sha256: str
+    place: str = ""
 
 
 class Ledger:
     """An append-only file of JSON rows, safe with several threads and processes.
 
     A row is committed before its file is replaced: a crash between the two never makes our own
-    file look edited. A torn line, left by a crash, is ignored.
+    file look edited. A torn line, left by a crash, is ignored, and so is a row of another `place`:
+    what was written elsewhere says nothing of a file here. None counts where it is not `is_used`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, place: str = "", is_used: bool = True) -> None:
+        self._is_used = is_used
         self._path = path
+        self._place = place
         self._rows: dict[str, set[str]] = {}
         self._inode = 0
         self._read = 0
@@ -41,7 +48,7 @@ class Ledger:
 
     def record(self, path: str, sha256: str) -> None:
         """Commit a row, durable when this returns. Raises `DiskError`."""
-        row = Row(path=path, sha256=sha256)
+        row = Row(path=path, sha256=sha256, place=self._place)
         make_private(self._path.parent)
         with self._lock, disk_errors(self._path, "written"):
             handle = os.open(self._path, _APPEND, 0o600)
@@ -60,6 +67,8 @@ class Ledger:
 
     def written(self, path: str) -> frozenset[str]:
         """Return the hashes of all that poeflow ever wrote to a path. Raises `DiskError`."""
+        if not self._is_used:
+            return frozenset()
         with self._lock, disk_errors(self._path, "read"):
             try:
                 with regular(self._path.parent, (self._path.name,)) as (handle, _):
@@ -82,7 +91,8 @@ class Ledger:
                 row = msgspec.json.decode(line, type=Row)
             except (ValueError, RecursionError):
                 continue
-            self._rows.setdefault(row.path, set()).add(row.sha256)
+            if row.place == self._place:
+                self._rows.setdefault(row.path, set()).add(row.sha256)
 
 
 def _append(handle: int, line: bytes) -> None:

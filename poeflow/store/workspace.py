@@ -3,21 +3,37 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from poeflow.clock import Clock, SystemClock
-from poeflow.errors import BusyError
+from poeflow.digest import sha256_of
+from poeflow.errors import BusyError, UsageError
 from poeflow.files import Project, atomic_write
 from poeflow.store.cache import Cache
-from poeflow.store.folders import PRIVATE, disk_errors, make_private
+from poeflow.store.folders import (
+    PRIVATE,
+    check_file,
+    check_folder,
+    disk_errors,
+    make_private,
+    owners,
+)
+from poeflow.store.git import Git
 from poeflow.store.ledger import Ledger
 
 STATE: Final = ".poeflow"
 WAIT: Final = 10.0
+TRUST: Final = (
+    "a stranger may have made it: remove it with `git rm -r .poeflow`; if it is yours, add"
+    " --trust-state, or keep it out of git with `git rm -r --cached .poeflow`"
+)
+"""What to do about state that git tracks."""
+_COMMITTED: Final = re.compile(r"\.poeflow/(models\.json|\.gitignore|offline/.+)")
 _PAUSE: Final = 0.05
 _SYSTEM_CLOCK: Final = SystemClock()
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -30,15 +46,29 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     since: float
 
 
+def tracked_state(project: Project, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return which files of the project's state git tracks, by their paths in the project.
+
+    They came with the repository, so that whoever made it decides what is in them. Not among them
+    are those that may be committed: the list of models, what keeps git away, and simulated outputs.
+    """
+    if not os.path.lexists(project.root / STATE):
+        return ()
+    git = Git.find(project.root, environ)
+    found = git.tracked([STATE]) if git is not None else []
+    return tuple(sorted(path for path in found if not _COMMITTED.match(path)))
+
+
 class Workspace:
-    """The state of `project`.
+    """The state of `project`. What it holds is not used where git has `tracked` some of it.
 
     Offline nothing real is touched: outputs go to `.poeflow/offline/`, at the same paths as in the
     project, and what is remembered of simulated answers to `.poeflow/simulated/`.
     """
 
-    def __init__(self, project: Project, *, offline: bool) -> None:
+    def __init__(self, project: Project, *, offline: bool, tracked: Sequence[str] = ()) -> None:
         self._project = project
+        self._tracked = tuple(tracked)
         self._state = project.root / STATE
         self._folder = self._state / "simulated" if offline else self._state
         self._offline = offline
@@ -57,8 +87,40 @@ class Workspace:
         if not ignore.exists():
             atomic_write(ignore, b"*\n")
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it came with the repository, so that nothing of it is used."""
+        return bool(self._tracked)
+
+    def refuse_foreign(self) -> None:
+        """Raise `UsageError` where git tracks some of the state.
+
+        Nothing is stored there either: what is paid for would lie among what is not used.
+        """
+        if self._tracked:
+            message = f"{tracked_words(self._tracked)}, and so is not used"
+            raise UsageError(message, hint=TRUST)
+
+    def check(self) -> None:
+        """Check that all there is of the state is real folders and plain files, and ours.
+
+        What is written later then finds its place: nothing is sent whose answer could not be
+        stored. Raises `DiskError`.
+        """
+        allowed = owners(self._project.root)
+        cache = self.cache_folder
+        media = cache / "media"
+        for folder in (self._state, self._state / "offline", self._folder, cache):
+            check_folder(folder, allowed)
+        with disk_errors(cache, "looked at"):
+            inner = list(cache.iterdir()) if cache.is_dir() else []
+        for folder in (*inner, media / "urls", media / "files"):
+            check_folder(folder, allowed)
+        for file in (self._state / "lock", self._folder / "ledger.jsonl"):
+            check_file(file, allowed)
+
     def answers(self, *, on_corrupt: Callable[[str], None]) -> Cache:
-        return Cache(self._folder / "cache", on_corrupt=on_corrupt)
+        return Cache(self._folder / "cache", on_corrupt=on_corrupt, is_used=not self.is_foreign)
 
     @property
     def cache_folder(self) -> Path:
@@ -67,7 +129,7 @@ class Workspace:
     @property
     def has_answers(self) -> bool:
         """Whether any answer was ever stored."""
-        return (self._folder / "cache").is_dir()
+        return (self._folder / "cache").is_dir() and not self.is_foreign
 
     @property
     def history_path(self) -> Path:
@@ -75,7 +137,12 @@ class Workspace:
         return self._state / "history.db"
 
     def ledger(self) -> Ledger:
-        return Ledger(self._folder / "ledger.jsonl")
+        """Return what poeflow wrote in this checkout; what a copy of it says counts for nothing.
+
+        A cache of a CI system comes back to the same place, and counts.
+        """
+        place = sha256_of(os.fsencode(self._project.root.resolve()))[:16]
+        return Ledger(self._folder / "ledger.jsonl", place=place, is_used=not self.is_foreign)
 
     def outputs(self) -> Project:
         """Return the tree output files go to."""
@@ -87,6 +154,8 @@ class Workspace:
 
         Raises `BusyError`, saying who holds the workspace, after `wait` seconds.
         """
+        self.refuse_foreign()
+        self.check()
         self.prepare()
         path = self._state / "lock"
         with disk_errors(path, "opened"):
@@ -98,6 +167,12 @@ class Workspace:
             yield
         finally:
             os.close(handle)
+
+
+def tracked_words(paths: Sequence[str]) -> str:
+    """Say which files of the state git tracks."""
+    rest = len(paths) - 1
+    return f"git tracks {paths[0]}{f' and {rest:,} more' if rest else ''}"
 
 
 def _acquire(handle: int, clock: Clock, wait: float) -> None:

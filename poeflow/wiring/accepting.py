@@ -13,13 +13,13 @@ from poeflow.engine.output_files import OutputFiles, text_digest
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.store.lockfile import LockFile
-from poeflow.store.workspace import Workspace
 from poeflow.wiring.budgets import user_config
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, lock_of, memory_of
 from poeflow.wiring.means import unheard
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.planning import planned
+from poeflow.wiring.state import workspace_of
 from poeflow.wiring.surveying import surveyed
 
 
@@ -40,7 +40,7 @@ async def accept(
     paths, none for all. Raises `InvalidFlowError`, `UsageError`, `StaleError` or `DiskError`.
     """
     made, planner = planned(found, options)
-    workspace = Workspace(found.project, offline=options.offline)
+    workspace = workspace_of(found.project, options)
     with workspace.hold(wait=options.wait):
         lock = lock_of(workspace, made, options)
         if lock is None:

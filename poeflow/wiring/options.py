@@ -30,7 +30,9 @@ class RunOptions:
     they need; of steps with many instances `first` runs so many, and `key` those it matches, as in
     a shell. After a failure nothing new is started; `keep_going` runs what does not need it,
     `fail_fast` does not even finish. `allow_tools` lets the flow's own Python functions run.
-    `told` collects what was warned of, so that several runs say it once.
+    `trust_state` has the state in `.poeflow` used where git tracks it.
+    `told` collects what was warned of, so that several runs say it once, and `tracked` what git
+    tracks of the state, by project, so that it is asked once.
     `limits` are the caller's own, of which the smallest counts; `budget` is one that several runs
     share. `stop` is asked before anything new is started, and gives the reason not to, else an
     empty text; `cut_short` gives the exit code of a run that is cancelled. `config` is the user's
@@ -56,6 +58,7 @@ class RunOptions:
     merge_edits: bool = False
     allow_tools: bool = False
     allow_unpriced: bool = False
+    trust_state: bool = False
     concurrency: int | None = None
     limits: Limits = field(default_factory=Limits)
     budget: Budget | None = None
@@ -64,6 +67,7 @@ class RunOptions:
     wait: float = 10.0
     config: UserConfig | None = None
     told: set[str] = field(default_factory=set)
+    tracked: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=process_environment, repr=False)
     listen: Listener | None = None
     clock: Clock = field(default_factory=SystemClock)
@@ -91,6 +95,7 @@ class RunKeywords(TypedDict, total=False):
     merge_edits: bool
     allow_tools: bool
     allow_unpriced: bool
+    trust_state: bool
     concurrency: int | None
     limits: Limits
     budget: Budget | None
@@ -99,6 +104,7 @@ class RunKeywords(TypedDict, total=False):
     wait: float
     config: UserConfig | None
     told: set[str]
+    tracked: dict[Path, tuple[str, ...]]
     environ: Mapping[str, str]
     listen: Listener | None
     clock: Clock

@@ -11,7 +11,6 @@ from poeflow.engine.selection import Selection
 from poeflow.engine.toolboxes import Toolboxes, refused_toolboxes, running_tools, toolboxes
 from poeflow.errors import StaleError
 from poeflow.facts import outer_step
-from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig
 from poeflow.wiring.budgets import budget_of, user_config
 from poeflow.wiring.checkup import Checkup
@@ -21,13 +20,15 @@ from poeflow.wiring.options import RunOptions
 from poeflow.wiring.planning import planned
 from poeflow.wiring.recording import recording
 from poeflow.wiring.selecting import selection_of
+from poeflow.wiring.state import workspace_of
 from poeflow.wiring.surveying import survey_checked
 
 
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     """Run a flow that was checked. Raises as `run` does."""
     made, planner = planned(found, options)
-    workspace = Workspace(found.project, offline=options.offline)
+    workspace = workspace_of(found.project, options)
+    workspace.refuse_foreign()
     selection = selection_of(made, options, workspace)
     checked, config = made.checked, user_config(found.project, options)
     boxes = await _toolboxes(found, made, selection, options, config)

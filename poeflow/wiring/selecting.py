@@ -49,6 +49,8 @@ def _is_known(plan: Plan, step: str) -> bool:
 
 def _failed(plan: Plan, workspace: Workspace, *, is_simulated: bool) -> frozenset[str]:
     """Return the instances that failed in the flow's last run."""
+    if workspace.is_foreign:
+        return frozenset()
     history = History(workspace.history_path, told=lambda _message: None)
     wanted = RunFilter(flow=plan.file.path, simulated=is_simulated, limit=1)
     return frozenset(

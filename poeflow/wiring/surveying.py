@@ -14,7 +14,6 @@ from poeflow.engine.run import survey
 from poeflow.errors import StaleError
 from poeflow.facts import Fact
 from poeflow.files import Project
-from poeflow.store.workspace import Workspace
 from poeflow.wiring.budgets import shared_budget, user_config
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.locks import inputs_hash, lock_of
@@ -22,6 +21,7 @@ from poeflow.wiring.means import means_of
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.planning import planned
 from poeflow.wiring.selecting import selection_of
+from poeflow.wiring.state import workspace_of
 
 
 def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
@@ -48,7 +48,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 def proof_of(found: Checkup, options: RunOptions) -> Proof:
     """Return whether the lock proves a flow current. Raises `InvalidFlowError` or `UsageError`."""
     made, _ = planned(found, options)
-    lock = lock_of(Workspace(found.project, offline=options.offline), made, options)
+    lock = lock_of(workspace_of(found.project, options), made, options)
     if lock is None:
         return Proof(faults=("inputs given by hand have no lock; use --inputs-file",))
     try:
@@ -69,7 +69,7 @@ def proof_of(found: Checkup, options: RunOptions) -> Proof:
 def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
     """Return what the last run sent for each instance, where the cache still has it."""
     made, _ = planned(found, options)
-    workspace = Workspace(found.project, offline=options.offline)
+    workspace = workspace_of(found.project, options)
     lock = lock_of(workspace, made, options)
     kept = lock.read() if lock is not None else None
     answers = workspace.answers(on_corrupt=lambda _message: None)
@@ -103,7 +103,7 @@ async def survey_checked(
     or `StaleError` where the lock cannot be used.
     """
     made, planner = planned(found, options)
-    workspace = Workspace(found.project, offline=options.offline)
+    workspace = workspace_of(found.project, options)
     lock = lock_of(workspace, made, options)
     memory = Memory(lock.sides() if lock is not None else ())
     quiet = replace(options, listen=None, config=user_config(found.project, options))
@@ -121,7 +121,7 @@ async def surveyed(
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
     """Return how the selected instances of a plan stand by what `memory` has of the last run."""
-    workspace = Workspace(project, offline=options.offline)
+    workspace = workspace_of(project, options)
     chosen = selection_of(plan, options, workspace)
     async with means_of(
         project,

@@ -217,7 +217,7 @@ def test_a_folder_that_is_a_file_stops_no_run(tmp_path):
     assert told[0].startswith("this run is not kept in the history: ")
 
 
-def test_a_table_that_is_gone_is_told_once_and_the_run_goes_on(history, tmp_path):
+def test_a_file_without_a_table_is_set_aside_and_the_run_goes_on(history, tmp_path):
     keep(history, run_record())
     with sqlite3.connect(tmp_path / ".poeflow/history.db") as connection:
         connection.execute("DROP TABLE instances")
@@ -229,4 +229,9 @@ def test_a_table_that_is_gone_is_told_once_and_the_run_goes_on(history, tmp_path
         recorder.instance(DRAFT)
         recorder.instance(DRAFT)
         recorder.ended(END)
-    assert told == ["this run is not kept in the history: no such table: instances"]
+    assert told == [
+        (
+            "the history was damaged (index 'instances_of_a_run' is not there as poeflow makes "
+            "it); it is kept as history.damaged-1.db, and a new one begun"
+        )
+    ]

@@ -162,3 +162,15 @@ def test_processes_and_threads_lose_nothing(path):
     expected = {(f"//{number}", name) for number in range(30) for name in "abxy"}
     assert sorted((row["path"], row["sha256"]) for row in rows(path)) == sorted(expected)
     assert all(row[1] in ledger.written(row[0]) for row in expected)
+
+
+def test_a_row_of_another_place_says_nothing_of_files_here(path):
+    Ledger(path, place="here").record("//a.md", "1")
+    for elsewhere in ("", "there"):
+        assert Ledger(path, place=elsewhere).written("//a.md") == frozenset()
+    with path.open("ab") as file:
+        file.write(b'{"path":"//b.md","sha256":"2"}\n')
+    here = Ledger(path, place="here")
+    assert has(here, ("//a.md", "1"), ("//b.md", "2")) == [True, False]
+    here.record("//b.md", "2")
+    assert has(Ledger(path, place="here"), ("//b.md", "2")) == [True]

@@ -9,7 +9,14 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.private import access_of, allow_file_option, say, say_warning
+from poeflow.cli.private import (
+    access_of,
+    allow_file_option,
+    say,
+    say_warning,
+    trust_state_option,
+    trusts_state,
+)
 from poeflow.cli.targets import target_of
 from poeflow.errors import InvalidFlowError
 from poeflow.problems import errors_only
@@ -30,6 +37,7 @@ Examples:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--drop", is_flag=True, help="Give up what was accepted: a run writes the answer.")
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@trust_state_option
 @allow_file_option
 @click.pass_context
 def accept(
@@ -52,7 +60,9 @@ def accept(
     show(found.problems, (found,))
     if errors_only(found.problems):
         ctx.exit(InvalidFlowError.exit_code)
-    options = RunOptions(inputs_file=inputs_file, environ=os.environ, listen=say_warning)
+    options = RunOptions(
+        inputs_file=inputs_file, environ=os.environ, listen=say_warning, trust_state=trusts_state()
+    )
     places = [path.parent.resolve() / path.name for path in paths]
     taken = asyncio.run(take(found, options, places, drop=drop))
     for path in taken.paths:

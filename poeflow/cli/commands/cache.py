@@ -8,8 +8,15 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import FLOWS, INSTANCES
+from poeflow.cli.past import trusted_workspace
 from poeflow.cli.printing import print_lines
-from poeflow.cli.private import access_of, allow_file_option, say_warning
+from poeflow.cli.private import (
+    access_of,
+    allow_file_option,
+    say_warning,
+    trust_state_option,
+    trusts_state,
+)
 from poeflow.cli.targets import instance_among, target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
@@ -17,7 +24,6 @@ from poeflow.files import Project
 from poeflow.redact import visible
 from poeflow.report.explain import explained
 from poeflow.store.pruning import prune_cache
-from poeflow.store.workspace import Workspace
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import facts_of, stored_requests
@@ -42,6 +48,7 @@ def cache() -> None:
 @cache.command(epilog=EXPLAIN)
 @click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.argument("instance", metavar="STEP[@KEY]", shell_complete=INSTANCES)
+@trust_state_option
 @allow_file_option
 def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
     """Say why an instance's stored answer is used or not.
@@ -50,7 +57,7 @@ def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
     """
     target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
-    options = RunOptions(environ=os.environ, listen=say_warning)
+    options = RunOptions(environ=os.environ, listen=say_warning, trust_state=trusts_state())
     facts = {fact.id: fact for fact in facts_of(found, options)}
     name = instance_among(instance, facts)
     fact = facts[name]
@@ -62,12 +69,13 @@ def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
 @click.option("--older", metavar="DURATION", help="Drop what was stored longer ago: 30d, 12h.")
 @click.option("--max-size", metavar="MB", type=click.FloatRange(0), help="Keep the newest, to MB.")
 @click.option("--unreferenced", is_flag=True, help="Drop what no lock of the project mentions.")
+@trust_state_option
 def prune(older: str | None, max_size: float | None, *, unreferenced: bool) -> None:
     """Drop stored answers; a run asks again for what it then misses."""
     if older is None and max_size is None and not unreferenced:
         raise UsageError("nothing to prune by", hint="give --older, --max-size or --unreferenced")
     project = Project.find(Path.cwd())
-    workspace = Workspace(project, offline=False)
+    workspace = trusted_workspace(project)
     with workspace.hold():
         count, size = prune_cache(
             workspace.cache_folder,

@@ -10,6 +10,7 @@ from poeflow.cli.completing import RUNS
 from poeflow.cli.painting import is_colored, width_of
 from poeflow.cli.past import Place, before, history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
+from poeflow.cli.private import trust_state_option
 from poeflow.records import InstanceRecord
 from poeflow.report.changes import change_lines, changed
 from poeflow.report.history import in_order
@@ -29,6 +30,7 @@ Examples:
 @click.argument("a", metavar="[A]", required=False, shell_complete=RUNS)
 @click.argument("b", metavar="[B]", required=False, shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@trust_state_option
 def diff(a: str | None, b: str | None, *, output: str) -> None:
     """Say what changed between two runs: prompts, parameters and answers.
 

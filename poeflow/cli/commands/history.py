@@ -7,8 +7,9 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.past import history_here
+from poeflow.cli.past import history_here, trusted_workspace
 from poeflow.cli.printing import print_json, print_lines
+from poeflow.cli.private import trust_state_option
 from poeflow.cli.targets import target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
@@ -16,7 +17,6 @@ from poeflow.files import Project
 from poeflow.records import RunFilter
 from poeflow.report.history import table
 from poeflow.store.history import History
-from poeflow.store.workspace import Workspace
 
 EPILOG: Final = """\b
 Examples:
@@ -40,6 +40,7 @@ Examples:
     type=click.IntRange(0),
     help="Forget all but the newest N; with --prune they stay however old they are.",
 )
+@trust_state_option
 def history(
     flow: Path | None,
     *,
@@ -78,7 +79,7 @@ def history(
 def _forget(kept: History, prune: str | None, keep: int | None) -> None:
     project = Project.find(Path.cwd())
     before = None if prune is None else time.time() - _seconds(prune, "--prune")
-    with Workspace(project, offline=False).hold():
+    with trusted_workspace(project).hold():
         gone = kept.prune(before=before, keep=keep)
     click.echo(f"forgot {gone:,} run{'' if gone == 1 else 's'}", err=True)
 

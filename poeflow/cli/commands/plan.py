@@ -10,7 +10,14 @@ from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS, INPUTS, INSTANCES
 from poeflow.cli.painting import conclude, show_sheet
 from poeflow.cli.printing import print_lines
-from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
+from poeflow.cli.private import (
+    access_of,
+    allow_file_option,
+    say_warning,
+    trust_state_option,
+    trusts_state,
+    without_keys,
+)
 from poeflow.cli.run_options import part_options
 from poeflow.cli.targets import instance_among, target_of
 from poeflow.cli.values import input_texts
@@ -55,6 +62,7 @@ Examples:
     shell_complete=INSTANCES,
 )
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@trust_state_option
 @allow_file_option
 @click.pass_context
 def plan(
@@ -89,6 +97,7 @@ def plan(
         first=first,
         key=key,
         environ=os.environ,
+        trust_state=trusts_state(),
         listen=say_warning,
     )
     facts = facts_of(found, options)

@@ -8,6 +8,7 @@ import click
 from poeflow.cli.completing import RUNS
 from poeflow.cli.pages import shown_of
 from poeflow.cli.past import history_here, place_of
+from poeflow.cli.private import trust_state_option
 from poeflow.errors import UsageError
 from poeflow.files import Project, atomic_write
 from poeflow.view.html_report import html_report
@@ -29,6 +30,7 @@ Examples:
     metavar="FILE",
     help="Where to write the page.",
 )
+@trust_state_option
 def report(run: str, target: Path) -> None:
     """Write a run as a page that holds everything: prompts, answers, pictures, timings, costs.
 

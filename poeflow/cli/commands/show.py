@@ -9,6 +9,7 @@ import click
 from poeflow.cli.completing import RUNS
 from poeflow.cli.past import history_here, place_of, with_result
 from poeflow.cli.printing import print_json, print_lines
+from poeflow.cli.private import trust_state_option
 from poeflow.facts import step_of
 from poeflow.records import InstanceRecord, RequestRow
 from poeflow.report.history import headed, run_lines
@@ -27,6 +28,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("run", metavar="RUN[/STEP[@KEY]]", default="last", shell_complete=RUNS)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@trust_state_option
 def show(run: str, *, output: str) -> None:
     """Show a run, or all that is known of one instance: request, answer, attempts.
 

@@ -9,7 +9,14 @@ import click
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.painting import show_sheet
-from poeflow.cli.private import access_of, allow_file_option, say_warning, without_keys
+from poeflow.cli.private import (
+    access_of,
+    allow_file_option,
+    say_warning,
+    trust_state_option,
+    trusts_state,
+    without_keys,
+)
 from poeflow.cli.run_options import part_options
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
@@ -35,6 +42,7 @@ Examples:
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
 @part_options
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@trust_state_option
 @allow_file_option
 @click.pass_context
 def status(
@@ -59,6 +67,7 @@ def status(
         first=first,
         key=key,
         environ=os.environ,
+        trust_state=trusts_state(),
         listen=say_warning,
     )
     found: dict[str, tuple[Fact, ...]] = {}

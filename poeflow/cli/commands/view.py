@@ -12,6 +12,7 @@ import click
 
 from poeflow.cli.interrupts import run_until_done
 from poeflow.cli.pages import served
+from poeflow.cli.private import trust_state_option
 from poeflow.files import Project
 from poeflow.user_config import child_environment
 
@@ -25,6 +26,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
 @click.option("--no-browser", "is_quiet", is_flag=True, help="Only print the address.")
+@trust_state_option
 def view(port: int, *, is_quiet: bool) -> None:
     """Look at the runs of this project in a browser: prompts, answers, timings, differences.
 
