@@ -25,6 +25,14 @@ INVALID = {
         "simulator: 2\nrules: []",
         "script.yaml:1:12: simulator must be 1; write simulator: 1",
     ),
+    "version as text": (
+        "simulator: '1'\nrules: []",
+        "script.yaml:1:12: simulator must be a whole number, not '1'; remove the quotes: 1",
+    ),
+    "version with a point": (
+        "simulator: 1.0\nrules: []",
+        "script.yaml:1:12: simulator must be a whole number, not 1.0",
+    ),
     "key": (
         "simulator: 1\nrules:\n  - {anser: {text: x}}",
         'script.yaml:3:6: unknown key "anser"; did you mean "answer"?',
