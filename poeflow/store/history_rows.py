@@ -30,6 +30,7 @@ REQUESTS: Final = """SELECT requests.id, requests.record, request.body, requests
     LEFT JOIN contents AS completion ON completion.id = requests.completion"""
 """Selects the columns `request_row` reads."""
 _Record = TypeVar("_Record")
+_UNREADABLE: Final = (ValueError, RecursionError)
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -162,15 +163,25 @@ def _encoded(record: msgspec.Struct) -> str:
     return encode_json(record).decode()
 
 
-def _decoded(data: str, kind: type[_Record]) -> _Record:
-    """Return a record; half a surrogate pair in it is beyond the fast decoder."""
+def _decoded(data: object, kind: type[_Record]) -> _Record:
+    """Return a record. Raises `msgspec.ValidationError` where a column holds none."""
+    if not isinstance(data, str):
+        raise msgspec.ValidationError("a record is not a text")
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError:
         raise
-    except msgspec.DecodeError:
+    except _UNREADABLE:
+        return _halved(data, kind)
+
+
+def _halved(data: str, kind: type[_Record]) -> _Record:
+    """Return a record that the fast decoder does not read: it may hold half a surrogate pair."""
+    try:
         return msgspec.convert(decode_json(data.encode()), kind)
+    except _UNREADABLE as error:
+        raise msgspec.ValidationError(f"a record is damaged: {error}") from None
 
 
-def _object(data: str) -> dict[str, Json]:
-    return msgspec.convert(decode_json(data.encode()), dict[str, Json])
+def _object(data: object) -> dict[str, Json]:
+    return _decoded(data, dict[str, Json])

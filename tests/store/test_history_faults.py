@@ -352,13 +352,31 @@ def test_a_link_in_its_place_is_not_followed(path, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_rows_that_are_no_records_are_told_as_damage(path):
-    keep(path)
+DAMAGED = {
+    "another shape": '[{"flow": 5}]',
+    "nothing": "",
+    "cut short": '{"flow": "//a',
+    "a blob": b"\xff\xfe",
+    "not a number": '{"flow": NaN}',
+    "half a character in a key": '{"\\ud800": 1}',
+    "nested without end": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("record", DAMAGED.values(), ids=list(DAMAGED))
+@pytest.mark.parametrize(
+    "column",
+    ["runs.record", "runs.ending", "instances.record", "contents.body"],
+)
+def test_rows_that_are_no_records_are_told_as_damage(path, column, record):
+    keep(path, instance("a text", said="about otters"))
+    table, _, name = column.partition(".")
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE runs SET record = '{\"flow\": 5}'")
+        connection.execute(f"UPDATE {table} SET {name} = ?", (record,))
         connection.commit()
+    history = History(path, told=pytest.fail)
     with pytest.raises(DiskError, match="the history cannot be read"):
-        History(path, told=pytest.fail).runs(RunFilter())
+        [history.instances(run.id) for run in history.runs(RunFilter())]
 
 
 FULL = """
