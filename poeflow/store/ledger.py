@@ -82,7 +82,7 @@ class Ledger:
         for line in complete.split(b"\n"):
             try:
                 row = msgspec.json.decode(line, type=Row)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (ValueError, RecursionError):
                 continue
             self._rows.setdefault(row.path, set()).add(row.sha256)
 

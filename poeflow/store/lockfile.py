@@ -130,7 +130,7 @@ class LockFile:
                 message = f"{self.shown} has the format {version} of a newer poeflow"
                 raise NewerLockError(message, hint="update poeflow")
             return msgspec.json.decode(data, type=Lock)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             message = f"{self.shown} is no lock this version reads: {error}"
             raise StaleError(message, hint="run the flow to write it anew") from None
 

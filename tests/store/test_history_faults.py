@@ -308,6 +308,19 @@ def test_an_index_that_is_missing_is_made_anew(path):
         assert connection.execute(sql).fetchone() == (2,)
 
 
+@pytest.mark.parametrize("body", ["{", b"\xff", "[" * 100_000], ids=len)
+def test_a_damaged_text_is_not_found_and_stops_nothing(path, body):
+    keep(path, instance("zebra"))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE contents SET body = ?", (body,))
+        connection.execute("DROP TABLE search")
+        connection.commit()
+    found = History(path, told=pytest.fail).runs(RunFilter(text="zebra"))
+    keep(path, instance("otter"))
+    again = History(path, told=pytest.fail).runs(RunFilter(text="otter"))
+    assert (found, [row.id for row in again]) == ((), [2])
+
+
 @pytest.mark.parametrize("is_early", [True, False])
 def test_damage_that_shows_while_writing_is_set_aside(path, is_early):
     keep(path, *(instance("x" * 3000 + str(number), name=f"i{number}") for number in range(50)))
