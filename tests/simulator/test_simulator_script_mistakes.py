@@ -53,6 +53,14 @@ INVALID = {
         "simulator: 1\nrules:\n  - answer: {error: {status: 500}, tool_calls: [{name: f}]}",
         'script.yaml:3:21: "error" cannot stand beside tool calls; remove error: or tool_calls:',
     ),
+    "media of another kind": (
+        "simulator: 1\nrules:\n  - answer: {media: picture}",
+        "script.yaml:3:14: media must be image, video, audio or a mapping with file, not picture",
+    ),
+    "media without a file": (
+        "simulator: 1\nrules:\n  - answer: {media: {path: x.png}}",
+        "script.yaml:3:14: media must be image, video, audio or a mapping with file, not {path: x.",
+    ),
     "recipe": (
         "simulator: 1\nrules:\n  - fault: stal",
         'script.yaml:3:12: unknown fault "stal"; did you mean "stall"?',
