@@ -63,6 +63,16 @@ class House:
         return RunOptions(folder=self.root, environ={}, config=UserConfig(), offline=offline)
 
 
+_FOLDERS: Final[list[str]] = []
+
+
+@atexit.register
+def removed() -> None:
+    """Remove every project; a process that ends in its own way calls this."""
+    for folder in _FOLDERS:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @cache
 def house(name: str) -> House:
     """Return the project of the target `name`, in memory where the system has a place for that."""
@@ -70,7 +80,7 @@ def house(name: str) -> House:
     folder = tempfile.mkdtemp(
         prefix=f"poeflow-fuzz-{name}-", dir=memory if memory.is_dir() else None
     )
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _FOLDERS.append(folder)
     made = House(Path(folder).resolve())
     made.write("poeflow.toml", b"")
     made.write("flow.yaml", FLOW.encode())
