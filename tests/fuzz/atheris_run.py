@@ -30,6 +30,7 @@ SLOW: Final = 8.0
 HANGING: Final = 30
 MEGABYTES: Final = 400
 _OURS: Final = 0.7
+_FROM_A_SEED: Final = 0.4
 
 
 class Session:
@@ -65,9 +66,15 @@ class Session:
             self._found(f"slow {target}", target, data, TimeoutError(f"it took {took:.1f} s"))
 
     def mutate(self, whole: bytes, longest: int, seed: int) -> bytes:
-        """Change an input by libFuzzer's means or by ours, which know the words."""
+        """Change an input by libFuzzer's means or by ours, which know the words.
+
+        Now and then it is a seed of any target, so that none is left out.
+        """
         random = Random(seed)
         target, data = self._parted(whole)
+        if random.random() < _FROM_A_SEED:
+            target = random.choice(self._targets)
+            data = random.choice(seeds(target))
         if random.random() < _OURS:
             data = mutated(data, random, words(target), seeds(target))
         else:

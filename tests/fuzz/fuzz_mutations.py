@@ -15,8 +15,9 @@ def mutated(
     data: bytes, random: Random, words: Sequence[bytes], seeds: Sequence[bytes] = ()
 ) -> bytes:
     """Return `data` changed in a few places, by `words` and pieces of `seeds`."""
+    longest = max(len(data), _LONGEST)
     for _ in range(random.randint(1, _MOST_CHANGES)):
-        data = random.choice(_CHANGES)(data, random, words, seeds or (data,))[:_LONGEST]
+        data = random.choice(_CHANGES)(data, random, words, seeds or (data,))[:longest]
     return data
 
 

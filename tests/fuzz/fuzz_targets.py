@@ -66,7 +66,7 @@ from poeflow.wiring.surveying import facts_of, proof_of, stored_requests
 Target = Callable[[bytes], None]
 DOCUMENTED: Final = (PoeflowError,)
 """What any part of poeflow may raise for what it was given."""
-MAX_INPUT: Final = 32 * 1024
+MAX_INPUT: Final = 128 * 1024
 KEY: Final = "sk-fuzz-0123456789"
 VALUES: Final[dict[str, Json]] = {
     "inputs": {"topic": "cats", "rows": [{"name": "Ada", "age": 36}, {"name": "Bo", "age": 7}]},
