@@ -9,6 +9,7 @@ from poeflow.engine.run import Outcome
 from poeflow.errors import InvalidFlowError
 from poeflow.facts import Fact
 from poeflow.files import Project
+from poeflow.places import placed
 from poeflow.problems import Problem, errors_only
 from poeflow.spec.load import FlowFile
 from poeflow.spec.load import load as load_file
@@ -98,6 +99,5 @@ async def arun(
 
 
 def _located(path: str | Path) -> tuple[Project, str, str]:
-    resolved = Path(path).resolve()
-    project = Project.find(resolved.parent)
-    return project, f"//{resolved.relative_to(project.root).as_posix()}", Path(path).as_posix()
+    project, canonical = placed(Path(path))
+    return project, canonical, Path(path).as_posix()

@@ -3,8 +3,6 @@
 What follows from it for a flow is for `check` to say.
 """
 
-import os
-import stat
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final, Self
@@ -12,9 +10,9 @@ from typing import Final, Self
 import msgspec
 
 from poeflow.bots import Bot
-from poeflow.descent import opened
 from poeflow.digest import Json, decode_json, encode_json
 from poeflow.files import Project, atomic_write
+from poeflow.opener import UnusableFileError, read_beneath
 
 CATALOGUE: Final = "//.poeflow/models.json"
 """Where a project keeps the list: a dump of `GET /v1/models`, which may be committed.
@@ -78,13 +76,10 @@ def kept(project: Project, server: str) -> tuple[Catalogue | None, str]:
     """
     parts = tuple(CATALOGUE[2:].split("/"))
     try:
-        with opened(project.root, parts) as handle:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-                return None, f"{CATALOGUE} is no list of models"
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                document = decode_json(file.read(_MAX_BYTES))
-                catalogue = Catalogue.parse(document)
+        document = decode_json(read_beneath(project.root, parts, limit=_MAX_BYTES))
+        catalogue = Catalogue.parse(document)
+    except UnusableFileError:
+        return None, f"{CATALOGUE} is no list of models"
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except OSError as error:

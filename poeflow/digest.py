@@ -19,6 +19,10 @@ class KeyTwiceError(ValueError):
     """A key is in one object twice, and nobody can tell which value is meant."""
 
 
+class TooDeepError(ValueError, RecursionError):
+    """JSON is nested deeper than it can be read."""
+
+
 def canonical(value: object) -> bytes:
     """Encode as JSON with sorted keys and no spaces, so that equal values give equal bytes."""
     try:
@@ -40,9 +44,12 @@ def decode_json(data: bytes) -> Json:
     """Decode JSON from outside. Lone surrogates survive. Raises `ValueError`."""
     decoded: Json
     try:
-        decoded = msgspec.json.decode(data)
-    except _UNUSUAL:
-        decoded = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
+        try:
+            decoded = msgspec.json.decode(data)
+        except _UNUSUAL:
+            decoded = json.loads(data.decode("utf-8", "replace"), parse_constant=_refuse)
+    except RecursionError:
+        raise TooDeepError("it is nested too deep") from None
     return decoded
 
 

@@ -3,12 +3,12 @@
 import contextlib
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from poeflow.digest import sha256_of
+from poeflow.opener import plain_file, read_plain
 
 _CHUNK: Final = 1024 * 1024
 
@@ -41,9 +41,7 @@ def draft(path: Path, *, mode: int) -> Iterator[BinaryIO]:
 def holds(path: Path, data: bytes) -> bool:
     """Tell whether `path` is a regular file, no link, with exactly these bytes."""
     try:
-        status = path.lstat()
-        is_alike = stat.S_ISREG(status.st_mode) and status.st_size == len(data)
-        return is_alike and path.read_bytes() == data
+        return path.lstat().st_size == len(data) and read_plain(path, limit=len(data)) == data
     except OSError:
         return False
 
@@ -81,11 +79,10 @@ def _is_at(file: BinaryIO, name: Path) -> bool:
 def _is_same(file: BinaryIO, path: Path) -> bool:
     """Compare what was written with what is there."""
     try:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size != file.tell():
+        if path.lstat().st_size != file.tell():
             return False
         file.seek(0)
-        with path.open("rb") as other:
+        with plain_file(path) as other:
             return all(ours == other.read(_CHUNK) for ours in iter(lambda: file.read(_CHUNK), b""))
     except OSError:
         return False

@@ -13,9 +13,17 @@ from typing import Final, Self
 
 import msgspec
 
-from poeflow.descent import opened
 from poeflow.drafts import draft, holds, sync_folder
 from poeflow.errors import DiskError, PoeflowError
+from poeflow.opener import (
+    NotTextError,
+    UnusableFileError,
+    content,
+    read_packaged,
+    really,
+    regular,
+    text_of,
+)
 from poeflow.private_files import Access
 from poeflow.read_log import ReadLog
 
@@ -59,14 +67,7 @@ class Project(msgspec.Struct, frozen=True):
         the git root, else `start` itself.
         """
         folder = start.resolve()
-        upward = [folder, *folder.parents]
-        for candidate in upward:
-            if (candidate / _SETTINGS_FILE).is_file() or _has_settings(candidate / _PYPROJECT):
-                return cls(candidate)
-        for candidate in upward:
-            if (candidate / ".git").exists():
-                return cls(candidate)
-        return cls(folder)
+        return cls(marked_root(folder) or folder)
 
     def canonical(self, path: str, *, relative_to: str) -> str:
         """Return the canonical form of `path` as written in the file `relative_to`.
@@ -102,9 +103,9 @@ class Project(msgspec.Struct, frozen=True):
         return Path(os.path.relpath(self.path_of(canonical), folder)).as_posix()
 
     def has(self, canonical: str) -> bool:
-        """Tell whether anything is there that a flow may mean."""
+        """Tell whether anything is there that a flow may mean, be it a link to nothing."""
         self._look(canonical)
-        return self.path_of(canonical).exists()
+        return os.path.lexists(self.path_of(canonical))
 
     def size_of(self, canonical: str) -> int:
         """Return the size in bytes of a regular file that may be read. Raises `FileProblem`."""
@@ -128,12 +129,10 @@ class Project(msgspec.Struct, frozen=True):
         """Read UTF-8 text: BOM dropped, line ends as LF. Raises `FileProblem`."""
         data = self.read_bytes(canonical, limit=MAX_TEXT_BYTES)
         try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            message = f"{canonical} is not UTF-8 text (line {line})"
+            return text_of(data)
+        except NotTextError as error:
+            message = f"{canonical} is not UTF-8 text (line {error.line})"
             raise FileProblem(message, hint="save it as UTF-8, or attach it") from None
-        return text.replace("\r\n", "\n").replace("\r", "\n")
 
     def real_path(self, canonical: str) -> Path:
         """Return where a file really is, links followed.
@@ -142,10 +141,7 @@ class Project(msgspec.Struct, frozen=True):
         """
         path = self.path_of(canonical)
         with _named(canonical):
-            try:
-                real = path.resolve()
-            except RuntimeError:  # what Python before 3.13 makes of a link that goes round
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+            real = really(path)
             if not real.is_relative_to(self.root):
                 hint = "copy the file into the project"
                 raise FileProblem(f"{canonical} is a link that leaves the project", hint=hint)
@@ -197,15 +193,7 @@ class Project(msgspec.Struct, frozen=True):
 
     def _content(self, canonical: str, limit: int, *, checks: bool) -> tuple[bytes, os.stat_result]:
         with self._opened(canonical, checks=checks) as (handle, status):
-            size = status.st_size
-            if size > limit:
-                message = f"{canonical} has {size:,} bytes; the limit is {limit:,}"
-                raise FileProblem(message, hint="make it smaller or split it")
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                data = file.read(size + 1)
-        if len(data) != size:
-            raise FileProblem(f"{canonical} changed while it was read", hint="run again")
-        return data, status
+            return content(handle, status, limit), status
 
     @contextlib.contextmanager
     def _opened(self, canonical: str, *, checks: bool) -> Iterator[tuple[int, os.stat_result]]:
@@ -218,13 +206,20 @@ class Project(msgspec.Struct, frozen=True):
         parts = self.real_path(canonical).relative_to(self.root).parts
         if checks:
             self._check_private(canonical, parts)
-        with _named(canonical), opened(self.root, parts) as handle:
-            status = os.fstat(handle)
-            if stat.S_ISDIR(status.st_mode):
-                raise FileProblem(f"{canonical} is a folder", hint="name a file in it")
-            if not stat.S_ISREG(status.st_mode):
-                raise FileProblem(f"{canonical} is not a regular file", hint="copy it to one")
+        with _named(canonical), regular(self.root, parts) as (handle, status):
             yield handle, status
+
+
+def marked_root(folder: Path) -> Path | None:
+    """Return the root of the project that a resolved folder is in, None where nothing marks one.
+
+    The nearest settings upward, else the nearest `.git`.
+    """
+    upward = (folder, *folder.parents)
+    for candidate in upward:
+        if (candidate / _SETTINGS_FILE).is_file() or _has_settings(candidate):
+            return candidate
+    return next((one for one in upward if (one / ".git").exists()), None)
 
 
 def check_name(path: str) -> None:
@@ -298,17 +293,33 @@ def schemas_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "schemas"
 
 
-def _has_settings(pyproject: Path) -> bool:
+def packaged(name: str) -> bytes:
+    """Return a bundled schema or catalogue, as in `flow.schema.json`. Raises `DiskError`."""
+    path = schemas_folder() / name
     try:
-        return _PYPROJECT_MARK.search(pyproject.read_bytes()) is not None
-    except OSError:
+        return read_packaged(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DiskError(f"{path}: {reason}", hint="reinstall poeflow") from None
+
+
+def _has_settings(folder: Path) -> bool:
+    """Whether the `pyproject.toml` of a folder has settings; what cannot be read has none."""
+    if not (folder / _PYPROJECT).is_file():
         return False
+    try:
+        data = Project(folder).peek(f"//{_PYPROJECT}", limit=MAX_TEXT_BYTES)
+    except FileProblem:
+        return False
+    return _PYPROJECT_MARK.search(data) is not None
 
 
 @contextlib.contextmanager
 def _named(canonical: str) -> Iterator[None]:
     try:
         yield
+    except UnusableFileError as error:
+        raise FileProblem(f"{canonical} {error.strerror}", hint=error.hint) from None
     except PermissionError:
         hint = "change its permissions"
         raise FileProblem(f"{canonical} cannot be read: permission denied", hint=hint) from None

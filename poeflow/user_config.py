@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from poeflow.errors import AccountError, UsageError
+from poeflow.opener import NotTextError, content, followed, text_of
 from poeflow.redact import Secret
 from poeflow.settings import (
     BASE_URL_VARIABLE,
@@ -29,6 +30,7 @@ from poeflow.settings import (
 
 PATH_VARIABLE: Final = "POEFLOW_CONFIG"
 RESERVED: Final = "poe"
+MAX_BYTES: Final = 1024 * 1024
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LINE: Final = re.compile(r"\(at line (\d+)")
 
@@ -169,12 +171,12 @@ def read_config(
 def _parsed(path: Path, data: bytes) -> UserConfig:
     """Return the configuration that a file's bytes are. Raises `UsageError`, with no value."""
     try:
-        return msgspec.convert(tomllib.loads(data.decode("utf-8")), UserConfig)
+        return msgspec.convert(tomllib.loads(text_of(data)), UserConfig)
     except tomllib.TOMLDecodeError as error:
         line = _LINE.search(str(error))
         place = f"{path}:{line[1]}" if line else str(path)
         raise UsageError(f"{place}: this is not TOML: {error}", hint="correct it") from None
-    except UnicodeDecodeError:
+    except NotTextError:
         raise UsageError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
     except msgspec.ValidationError as error:
         reason = str(error).replace("`", "").replace("$.", "").replace(" - at", " at")
@@ -226,13 +228,12 @@ def key_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _private_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
+    with followed(path) as (handle, status):
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise UsageError(f"{path} can be written by others", hint=f"chmod go-w {path}")
         if status.st_uid not in (os.getuid(), 0):
             raise _NotOursError(f"{path} belongs to another user")
-        return file.read()
+        return content(handle, status, MAX_BYTES)
 
 
 def _check(path: Path, name: str, provider: Provider) -> None:

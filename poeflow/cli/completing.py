@@ -55,7 +55,7 @@ def _flows(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
             continue
         if entry.is_dir():
             yield CompletionItem(f"{name}/", type=MORE)
-        elif entry.suffix in _SUFFIXES and is_flow(entry):
+        elif entry.suffix in _SUFFIXES and entry.is_file() and is_flow(entry):
             yield CompletionItem(name)
 
 

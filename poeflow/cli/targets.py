@@ -1,6 +1,6 @@
 """From what was typed (files, folders, globs) to the flows that are meant."""
 
-import glob
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -8,9 +8,14 @@ from typing import Final
 
 import msgspec
 
+from poeflow.cli.private import say_warning
+from poeflow.cli.walking import below, has_magic, matching
 from poeflow.errors import UsageError
+from poeflow.events import Warned
 from poeflow.facts import as_written, instance_id, key_of, named, step_of
 from poeflow.files import TWIN, Project, composed, taken_apart, twin_of
+from poeflow.opener import followed, head
+from poeflow.places import leaves, placed
 from poeflow.private_files import Access
 from poeflow.spec.hints import did_you_mean, one_of
 from poeflow.spec.source import MAX_BYTES, decode, parse
@@ -19,6 +24,8 @@ _SUFFIXES: Final = (".yaml", ".yml")
 _KEY: Final = re.compile(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _FIRST_KEY: Final = re.compile(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _SHOWN: Final = 5
+_NEAR: Final = 1000
+"""Among so many names a near one is looked for."""
 NO_ACCESS: Final = Access()
 """Nothing that is private may be read."""
 
@@ -41,7 +48,7 @@ def targets(arguments: Iterable[str], access: Access) -> list[Target]:
     for argument in arguments:
         for path in _files(argument):
             target = _target(path, access)
-            found.setdefault(path.resolve(), target)
+            found.setdefault(target.project.path_of(target.path), target)
     return list(found.values())
 
 
@@ -89,6 +96,8 @@ def named_instead(name: str, known: Collection[str]) -> str:
 
 def target_of(path: Path, access: Access = NO_ACCESS) -> Target:
     """Return the one flow at `path`. Raises `UsageError` where there is none."""
+    if leaves(path):
+        return _target(path, access)
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="name a flow file in it")
     if not path.exists():
@@ -97,23 +106,25 @@ def target_of(path: Path, access: Access = NO_ACCESS) -> Target:
 
 
 def _target(path: Path, access: Access) -> Target:
-    resolved = path.resolve()
-    project = msgspec.structs.replace(Project.find(resolved.parent), access=access)
-    canonical = "//" + resolved.relative_to(project.root).as_posix()
+    project, canonical = placed(path)
+    project = msgspec.structs.replace(project, access=access)
     return Target(project=project, path=canonical, shown=path.as_posix())
 
 
 def _files(argument: str) -> Iterator[Path]:
+    """Yield the files that an argument means, and links that leave their project as they are."""
     path = Path(argument)
-    if path.is_dir():
-        flows = sorted(_flows_below(path))
+    if leaves(path):
+        yield path
+    elif path.is_dir():
+        flows = list(_flows_below(path))
         if not flows:
             hint = "a flow is a YAML file with the key poeflow: 1"
             raise UsageError(f"{argument}: no flow in this folder", hint=hint)
         yield from flows
     elif path.exists():
         yield path
-    elif glob.has_magic(argument):
+    elif has_magic(argument):
         flows = (
             _matching(argument) or _matching(composed(argument)) or _matching(taken_apart(argument))
         )
@@ -125,16 +136,18 @@ def _files(argument: str) -> Iterator[Path]:
 
 
 def _matching(pattern: str) -> list[Path]:
-    named = glob.glob(pattern, recursive=True)  # noqa: PTH207 - takes absolute patterns too
-    matches = sorted(Path(match) for match in named)
-    return [match for match in matches if match.suffix in _SUFFIXES and match.is_file()]
+    matches = [match for match in matching(pattern) if match.suffix in _SUFFIXES]
+    return [match for match in matches if match.is_file() or (match.is_symlink() and leaves(match))]
 
 
 def _flows_below(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        inside = path.relative_to(folder).parts
-        is_hidden = any(part.startswith(".") for part in inside)
-        if path.suffix in _SUFFIXES and not is_hidden and path.is_file() and is_flow(path):
+    for path in below(folder):
+        if path.suffix not in _SUFFIXES:
+            continue
+        if path.is_symlink() and leaves(path):
+            message = f"{path} is a link that leaves the project; it is not looked at"
+            say_warning(Warned(at=0.0, step=None, message=message))
+        elif is_flow(path):
             yield path
 
 
@@ -143,8 +156,8 @@ def is_flow(path: Path) -> bool:
 
     A file that is no YAML is a flow where a line begins with that key.
     """
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
+    with followed(path) as (handle, _):
+        data = head(handle, MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
     if not _KEY.search(data):
         return False
     text = decode(data, path.name)
@@ -157,4 +170,6 @@ def _siblings(path: Path) -> str:
         return f"the folder {path.parent} does not exist"
     if twin_of(path) is not None:
         return f"{TWIN}; let the shell complete it"
-    return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
+    return did_you_mean(
+        path.name, (one.name for one in itertools.islice(path.parent.iterdir(), _NEAR))
+    )

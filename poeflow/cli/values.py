@@ -4,9 +4,15 @@ import io
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from poeflow.errors import UsageError
+from poeflow.opener import NotTextError, read_named, text_of
+from poeflow.places import read_given
 from poeflow.settings import BASE_URL_VARIABLE, KEY_VARIABLE
+
+MAX_ENV_BYTES: Final = 1024 * 1024
+MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
 
 
 def input_texts(pairs: Iterable[str]) -> dict[str, str]:
@@ -68,10 +74,10 @@ def environment(
 def _env_text(path: Path) -> str:
     """Return the text of a file of keys; a pipe will do. Raises `UsageError`."""
     try:
-        return path.read_text("utf-8-sig")
+        return text_of(read_named(path, limit=MAX_ENV_BYTES))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", hint=f"it holds {KEY_VARIABLE}=...") from None
-    except UnicodeDecodeError:
+    except NotTextError:
         raise UsageError(f"{path} is not UTF-8 text", hint=f"it holds {KEY_VARIABLE}=...") from None
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
@@ -86,8 +92,8 @@ def _content(value: str) -> str:
         return sys.stdin.read()
     path = Path(value[1:])
     try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError:
+        return text_of(read_given(path, limit=MAX_VALUE_BYTES))
+    except NotTextError:
         raise UsageError(f"{path} is not UTF-8 text", hint="use an input of type file") from None
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()

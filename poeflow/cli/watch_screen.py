@@ -39,7 +39,7 @@ class WatchScreen:
 
     def problems(self, found: Checkup) -> None:
         """Show what is wrong with a flow, if anything is."""
-        show(list(found.problems), {found.loaded.document.path: found.loaded.document.text})
+        show(found.problems, (found,))
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Listener]:

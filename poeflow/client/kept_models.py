@@ -6,12 +6,16 @@ One file for each base URL; one that cannot be read or written counts as none.
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from poeflow.digest import Json, encode_json, sha256_of
 from poeflow.errors import DiskError, UsageError
 from poeflow.files import atomic_write
+from poeflow.opener import read_followed
+
+_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +35,9 @@ def kept(base_url: str, folder: Path | None, *, max_age: float, now: float) -> J
     if folder is not None and not isinstance(folder, Path):
         raise UsageError("folder must be a Path")
     try:
-        found = msgspec.json.decode(_path(base_url, folder).read_bytes(), type=Kept)
-    except (OSError, ValueError):
+        data = read_followed(_path(base_url, folder), limit=_MAX_BYTES)
+        found = msgspec.json.decode(data, type=Kept)
+    except (OSError, ValueError, RecursionError):
         return None
     return found.document if 0 <= now - found.fetched < max_age else None
 

@@ -8,9 +8,11 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import UsageError
 from poeflow.files import FileProblem, Project
+from poeflow.places import read_given
 from poeflow.spec import inputs_file
 from poeflow.spec.inputs import gather
 from poeflow.spec.load import FlowFile
+from poeflow.spec.source import MAX_BYTES
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +64,7 @@ def _of_file(project: Project, file: FlowFile, given: Given) -> dict[str, Json]:
     if path is None:
         return {}
     try:
-        data = path.read_bytes()
+        data = read_given(path, limit=MAX_BYTES)
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise UsageError(f"{path}: {reason}", hint="name a YAML or JSON file of inputs") from None

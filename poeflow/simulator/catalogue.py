@@ -9,7 +9,8 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import UsageError
-from poeflow.files import schemas_folder
+from poeflow.files import packaged
+from poeflow.places import read_given
 
 BUNDLED: Final = "catalogue.json"
 """The bots as of 2026-08-16, as far as that is known: Poe's own list could not be asked.
@@ -32,6 +33,7 @@ PARTLY_TOLD: Final = frozenset(
 PRIVATE: Final = frozenset({"app-creator", "script-bot-creator"})
 """Bots the API documents as not available, whatever a catalogue says."""
 DEFAULT_CONTEXT: Final = 128_000
+MAX_BYTES: Final = 16 * 1024 * 1024
 Medium = Literal["text", "image", "video", "audio"]
 _MEDIA: Final[tuple[Medium, ...]] = ("video", "image", "audio")
 
@@ -153,15 +155,16 @@ class Catalogue:
 
 def read_catalogue(path: Path | None) -> Catalogue:
     """Read a dump of `GET /v1/models`, by default the bundled one. Raises `UsageError`."""
-    source = path if path is not None else schemas_folder() / BUNDLED
+    if path is None:
+        return Catalogue(packaged(BUNDLED), PARTLY_TOLD)
     try:
-        return Catalogue(source.read_bytes(), PARTLY_TOLD if path is None else frozenset())
+        return Catalogue(read_given(path, limit=MAX_BYTES))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{source} cannot be read: {reason}", hint="check the path") from None
+        raise UsageError(f"{path} cannot be read: {reason}", hint="check the path") from None
     except (ValueError, RecursionError) as error:
         hint = "give the answer of GET /v1/models, saved as it is"
-        raise UsageError(f"{source} is not a catalogue: {error}", hint=hint) from None
+        raise UsageError(f"{path} is not a catalogue: {error}", hint=hint) from None
 
 
 def fits(parameter: Parameter, value: Any) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 
 from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.files import FileProblem, Project
+from poeflow.places import placed
 from poeflow.private_files import Access
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.simulator.preparation import Preparation, Prepared
@@ -33,9 +34,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_script(path: Path) -> Script:
     """Read a script. Raises `UsageError` and, with every mistake in it, `InvalidFlowError`."""
-    folder = path.resolve().parent
-    project = Project(Project.find(folder).root, access=Access().allowing(path))
-    canonical = f"//{path.resolve().relative_to(project.root).as_posix()}"
+    project, canonical = placed(path)
+    project = Project(project.root, access=Access().allowing(path))
     try:
         text = decode(project.read_bytes(canonical, limit=MAX_BYTES + 1), str(path))
     except FileProblem as error:

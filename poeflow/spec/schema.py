@@ -13,7 +13,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import DiskError
-from poeflow.files import schemas_folder
+from poeflow.files import packaged
 from poeflow.problems import Problem
 from poeflow.spec.enough import MAX_PROBLEMS, enough
 from poeflow.spec.hints import nearest
@@ -39,11 +39,10 @@ class Fault(msgspec.Struct, frozen=True):
 
 def bundled(name: str) -> dict[str, Any]:
     """Return the bundled schema `name`, as in `flow.schema.json`."""
-    path = schemas_folder() / name
     try:
-        schema: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise DiskError(f"{path}: {error}", hint="reinstall poeflow") from None
+        schema: dict[str, Any] = msgspec.json.decode(packaged(name))
+    except msgspec.DecodeError as error:
+        raise DiskError(f"{name}: {error}", hint="reinstall poeflow") from None
     return schema
 
 

@@ -14,6 +14,7 @@ from yaml._yaml import CParser
 
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError
+from poeflow.opener import NotTextError, text_of
 from poeflow.problems import Place, Problem
 from poeflow.spec.scalars import core_value
 from poeflow.spec.tree import Document, Node, Style
@@ -66,17 +67,11 @@ def decode(data: bytes, path: str) -> str | Problem:
     """Decode a file's bytes as UTF-8, BOM dropped and line ends as LF, or say what is wrong."""
     if len(data) > MAX_BYTES:
         return Problem(Place(path), f"the file has {len(data):,} bytes; the limit is 4 MiB")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return Problem(Place(path), "the file is UTF-16", "save it as UTF-8")
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
-        byte = data[error.start]
-        place = Place(path, line, column)
-        return Problem(place, f"byte 0x{byte:02x} is not UTF-8", "save the file as UTF-8")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        return text_of(data)
+    except NotTextError as error:
+        place = Place(path, error.line, error.column)
+        return Problem(place, error.reason, error.hint)
 
 
 def parse_value(text: str) -> Json:

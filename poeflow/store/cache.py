@@ -12,9 +12,14 @@ import msgspec
 from poeflow.digest import Json, canonical, decode_json, encode_json, sha256_of
 from poeflow.errors import DiskError
 from poeflow.files import atomic_write
+from poeflow.opener import read_beneath
 from poeflow.store.folders import disk_errors, make_private
 
 FORMAT: Final = 1
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""Of an entry: what a server may send, with every character escaped."""
+MAX_MEDIA_BYTES: Final = 64 * 1024 * 1024
+_MAX_POINTER: Final = 1024
 RESERVE: Final = 1024 * 1024
 """Bytes that must be free before a request is sent: room for the answers that are under way."""
 _UNDECODABLE: Final = (ValueError, RecursionError)
@@ -71,11 +76,9 @@ class Cache:
     def entry(self, fingerprint: str) -> Entry | None:
         """Return the stored answer with who gave it, or None. Raises as `get`."""
         path = self._path(fingerprint)
-        with disk_errors(path, "read"):
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError:
-                return None
+        data = self._content(path, MAX_BYTES)
+        if data is None:
+            return None
         entry = _sound_entry(data, fingerprint)
         if entry is not None:
             return entry
@@ -116,24 +119,19 @@ class Cache:
 
     def end(self, first: str) -> Entry | None:
         """Return how the conversation begun with the request `first` ended, or None."""
-        path = self._folder / "ends" / first
-        with disk_errors(path, "read"):
-            try:
-                last = path.read_text("ascii").strip()
-            except (FileNotFoundError, UnicodeDecodeError):
-                return None
-        return self.entry(last) if _FINGERPRINT.fullmatch(last) else None
+        last = self._pointer(self._folder / "ends" / first)
+        return self.entry(last) if last and _FINGERPRINT.fullmatch(last) else None
 
     def media(self, url: str) -> bytes | None:
         """Return the file that was fetched from `url`, or None. Raises as `get`."""
         pointer = self._media_path(sha256_of(url.encode()))
-        with disk_errors(pointer, "read"):
-            try:
-                digest = pointer.read_text("ascii").strip()
-                data = self._media_path(digest, of="files").read_bytes()
-            except (FileNotFoundError, UnicodeDecodeError):
-                return None
-        if sha256_of(data) == digest:
+        digest = self._pointer(pointer)
+        if digest is None:
+            return None
+        named = self._media_path(digest, of="files")
+        is_named = _FINGERPRINT.fullmatch(digest) is not None
+        data = self._content(named, MAX_MEDIA_BYTES) if is_named else b""
+        if data is None or sha256_of(data) == digest:
             return data
         self._on_corrupt(f"{pointer} was damaged; the file is fetched again")
         return None
@@ -147,6 +145,22 @@ class Cache:
             make_private(folder)
         atomic_write(named, data, mode=0o600)
         atomic_write(pointer, digest.encode() + b"\n", mode=0o600)
+
+    def _content(self, path: Path, limit: int) -> bytes | None:
+        """Return what a file of the store holds, None where there is none. Raises `DiskError`.
+
+        Neither it nor a folder on the way may be a link.
+        """
+        root = self._folder.parent
+        with disk_errors(path, "read"):
+            try:
+                return read_beneath(root, path.relative_to(root).parts, limit=limit)
+            except FileNotFoundError:
+                return None
+
+    def _pointer(self, path: Path) -> str | None:
+        data = self._content(path, _MAX_POINTER)
+        return None if data is None else data.decode("ascii", "replace").strip()
 
     def _media_path(self, digest: str, *, of: str = "urls") -> Path:
         return self._folder / "media" / of / digest

@@ -7,6 +7,7 @@ from typing import Final
 
 from poeflow.errors import DiskError
 from poeflow.files import make_folder
+from poeflow.opener import UnusableFileError
 
 PRIVATE: Final = 0o700
 
@@ -30,4 +31,6 @@ def disk_errors(path: Path, failed: str) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         hint = "check its permissions and the free space"
+        if isinstance(error, UnusableFileError):
+            hint = "move it away"
         raise DiskError(f"{path} cannot be {failed}: {reason}", hint=hint) from None

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from poeflow.errors import DiskError
+from poeflow.opener import read_packaged, regular
 from poeflow.store.folders import disk_errors, make_private
 
 Journal = Literal["wal", "delete"]
@@ -77,14 +78,12 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
 
 def is_written(path: Path) -> bool:
     """Whether some process, perhaps this one, writes a run at the moment."""
+    mark = _mark_of(path)
     try:
-        handle = os.open(_mark_of(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with regular(mark.parent, (mark.name,)) as (handle, _):
+            return not _is_alone(handle)
     except OSError:
         return False
-    try:
-        return not _is_alone(handle)
-    finally:
-        os.close(handle)
 
 
 def _mark_of(path: Path) -> Path:
@@ -176,7 +175,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     try:
         version = _version(connection)
         for script in MIGRATIONS[version:]:
-            for statement in _statements(script.read_text("utf-8")):
+            for statement in _statements(read_packaged(script).decode()):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         connection.execute("COMMIT")

@@ -10,9 +10,11 @@ from typing import Final
 import msgspec
 
 from poeflow.drafts import sync_folder
+from poeflow.opener import head, regular, regular_status
 from poeflow.store.folders import disk_errors, make_private
 
-_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""How much is taken in at once: a row has about 150 bytes."""
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -60,23 +62,19 @@ class Ledger:
         """Return the hashes of all that poeflow ever wrote to a path. Raises `DiskError`."""
         with self._lock, disk_errors(self._path, "read"):
             try:
-                handle = os.open(self._path, _READ)
+                with regular(self._path.parent, (self._path.name,)) as (handle, _):
+                    self._catch_up(handle)
             except FileNotFoundError:
                 return frozenset()
-            try:
-                self._catch_up(handle)
-            finally:
-                os.close(handle)
             return frozenset(self._rows.get(path, ()))
 
     def _catch_up(self, handle: int) -> None:
         """Take in the complete lines that were added since the last look."""
-        status = os.fstat(handle)
+        status = regular_status(handle)
         if status.st_ino != self._inode or status.st_size < self._read:
             self._rows, self._inode, self._read = {}, status.st_ino, 0
         os.lseek(handle, self._read, os.SEEK_SET)
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            data = file.read()
+        data = head(handle, MAX_BYTES)
         complete = data[: data.rfind(b"\n") + 1]
         self._read += len(complete)
         for line in complete.split(b"\n"):

@@ -10,6 +10,7 @@ import msgspec
 from poeflow.conflicts import has_marks, sides
 from poeflow.errors import DiskError, StaleError
 from poeflow.files import atomic_write
+from poeflow.opener import UnusableFileError, read_plain
 from poeflow.store.folders import disk_errors
 
 VERSION: Final = 1
@@ -103,9 +104,12 @@ class LockFile:
         Raises `StaleError` if it cannot be used, as `NewerLockError` if it is of a newer format.
         """
         try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
+            data = read_plain(self._path, limit=MAX_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
             return ()
+        except UnusableFileError as error:
+            hint = "remove it, then run the flow to write it anew"
+            raise StaleError(f"{self.shown} {error.strerror}", hint=hint) from None
         except OSError as error:
             reason = (error.strerror or "cannot be read").lower()
             raise DiskError(f"{self.shown}: {reason}", hint="check its permissions") from None
@@ -131,7 +135,7 @@ class LockFile:
                 raise NewerLockError(message, hint="update poeflow")
             return msgspec.json.decode(data, type=Lock)
         except (ValueError, RecursionError) as error:
-            message = f"{self.shown} is no lock this version reads: {error}"
+            message = f"{self.shown} is no lock this version reads: {_reason(error)}"
             raise StaleError(message, hint="run the flow to write it anew") from None
 
     def write(self, lock: Lock) -> None:
@@ -148,6 +152,12 @@ class LockFile:
         with disk_errors(self._path.parent, "made"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self._path, data + b"\n")
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _sorted(instances: Mapping[str, Block]) -> dict[str, Block]:

@@ -10,6 +10,7 @@ from typing import Final
 from jinja2 import Environment
 
 from poeflow.facts import whole_instance
+from poeflow.opener import read_packaged
 from poeflow.records import RequestRow, RunRow
 from poeflow.view.environment import ASSETS, environment
 from poeflow.view.grouping import Group, Numbered
@@ -30,7 +31,7 @@ def html_report(row: RunRow, shown: Shown) -> Iterator[bytes]:
 
     Pictures and raw JSON are taken along until the file would become too large to be opened.
     """
-    style = (ASSETS / "style.css").read_text("utf-8")
+    style = read_packaged(ASSETS / "style.css").decode()
     records = shown.records.instances(row.id)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _environment().get_template("report.html")

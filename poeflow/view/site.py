@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from poeflow.errors import PoeflowError
+from poeflow.opener import read_packaged
 from poeflow.view.environment import ASSETS
 from poeflow.view.live import news
 from poeflow.view.pages import Pages
@@ -26,7 +27,7 @@ class Site:
     def __init__(self, pages: Pages, closing: asyncio.Event) -> None:
         self._pages = pages
         self._closing = closing
-        self._assets = {name: (ASSETS / name).read_bytes() for name in _ASSETS}
+        self._assets = {name: read_packaged(ASSETS / name) for name in _ASSETS}
 
     def application(self) -> Starlette:
         """Return the application. Where there is nothing, or the disk fails, a page says so."""

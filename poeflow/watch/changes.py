@@ -2,9 +2,7 @@
 
 import asyncio
 import fcntl
-import os
 import signal
-import stat
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,6 +12,7 @@ import msgspec
 from watchfiles import awatch
 
 from poeflow.clock import Clock
+from poeflow.opener import followed
 from poeflow.read_log import Stamp, stamp_at
 
 STEP: Final = 0.01
@@ -216,23 +215,15 @@ def is_being_written(path: Path) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return False
-        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        with followed(path) as (handle, _):
+            fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
         return True
-    except OSError:  # a file of somebody else, a file system without leases
+    except OSError:  # gone, a file of somebody else, a file system without leases
         return False
-    else:
-        return False
-    finally:
-        os.close(handle)
+    return False
 
 
 def git_locks(root: Path) -> list[Path]:

@@ -7,16 +7,19 @@ while it ran is no change either.
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from poeflow.digest import sha256_of
 from poeflow.files import FileProblem, Project
 from poeflow.globs import matches
+from poeflow.opener import content, followed, read_followed
 from poeflow.read_log import ReadLog, Sight, stamp_at
 
 Kind = Literal["changed", "new", "gone"]
+_MAX_BYTES: Final = 64 * 1024 * 1024
+"""No larger file is read for a flow."""
 
 
 class Change(msgspec.Struct, frozen=True, order=True):
@@ -136,7 +139,8 @@ def note(log: ReadLog, path: Path) -> None:
     """Note a file outside the project as it is now."""
     log.look(path)
     try:
-        log.read(path, path.stat(), path.read_bytes())
+        with followed(path) as (handle, status):
+            log.read(path, status, content(handle, status, _MAX_BYTES))
     except OSError:
         return
 
@@ -166,6 +170,6 @@ def _nearest(folder: Path) -> Path:
 
 def _digest_at(path: Path) -> str | None:
     try:
-        return sha256_of(path.read_bytes())
+        return sha256_of(read_followed(path, limit=_MAX_BYTES))
     except OSError:
         return None

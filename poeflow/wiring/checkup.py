@@ -11,6 +11,7 @@ from poeflow.planning.flow import check as check_file
 from poeflow.planning.saves import clashes
 from poeflow.private_files import why_private
 from poeflow.problems import Problem
+from poeflow.read_log import ReadLog
 from poeflow.spec.enough import enough
 from poeflow.spec.inputs_file import beside
 from poeflow.spec.load import Loaded
@@ -69,7 +70,7 @@ def checkup(project: Project, path: str, shown: str) -> Checkup:
 
 
 def _opened_for(project: Project, path: str) -> Project:
-    """Return the project with what a flow may read that its user named."""
+    """Return the project with what a flow may read that its user named, and a log of it."""
     parts = PurePosixPath(path[2:]).parts
     dotted = [count for count, part in enumerate(parts[:-1], 1) if part.startswith(".")]
     folders = [project.root.joinpath(*parts[: dotted[-1]])] if dotted else []
@@ -77,4 +78,4 @@ def _opened_for(project: Project, path: str) -> Project:
         project.path_of(one) for one in (path, beside(path)) if why_private(one[2:].split("/"))
     ]
     access = project.access.allowing(*folders, *files)
-    return msgspec.structs.replace(project, access=access)
+    return msgspec.structs.replace(project, access=access, log=project.log or ReadLog())

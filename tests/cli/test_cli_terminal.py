@@ -253,3 +253,24 @@ def test_a_plan_is_a_sheet_and_in_a_pipe_a_line_an_instance(desk):
     lines = desk.run("plan", "a.yaml").stdout.splitlines()
     assert len(lines) == 61
     assert lines[0] == "each[0]   new      the lock does not have it"
+
+
+def test_a_file_that_a_flow_reads_is_shown_at_its_problem(desk):
+    desk.write("a.yaml", "poeflow: 1\nsteps:\n  a: {render: hi}\n")
+    desk.write("poeflow.toml", "# shared\nmodles = 1\n")
+    assert Session(desk, "check", "a.yaml").end()[1:3] == ["    modles = 1", "    ^"]
+
+
+def test_nothing_is_shown_of_a_file_that_was_refused(desk):
+    desk.write("a.yaml", "poeflow: 1\nsteps:\n  a: {render: hi}\n")
+    desk.write("home/creds", "AWS_SECRET=wJalrXUtnFEMI\n")
+    project = desk.folder / "project"
+    project.mkdir()
+    (project / "poeflow.toml").touch()
+    (desk.folder / "a.yaml").rename(project / "a.yaml")
+    (project / "a.inputs.yaml").symlink_to(desk.folder / "home/creds")
+    (project / "d.yaml").symlink_to(desk.folder / "home/creds")
+    for name in ("a", "d"):
+        shown = "\n".join(Session(desk, "check", f"project/{name}.yaml").end())
+        assert "is a link that leaves the project" in shown
+        assert "AWS" not in shown

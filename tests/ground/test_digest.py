@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.client.messages import ImageUrl
-from poeflow.digest import canonical, sha256_of, sha256_of_json
+from poeflow.digest import canonical, decode_json, sha256_of, sha256_of_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -51,3 +51,16 @@ def test_different_values_have_different_hashes(one, other):
 def test_hashes_are_sha256_in_hexadecimal():
     assert sha256_of(b"abc") == hashlib.sha256(b"abc").hexdigest()
     assert sha256_of_json({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"\xff", b"\0", b"", b"[NaN]", b'"\\u'],
+)
+def test_what_is_no_json_is_a_value_error(data):
+    with pytest.raises(ValueError, match=r".+"):
+        decode_json(data)
+
+
+def test_half_a_character_survives():
+    assert decode_json(b'{"a": "\\ud800"}') == {"a": "\ud800"}

@@ -194,7 +194,9 @@ class TestRead:
         monkeypatch.chdir(project.root)
         with socket.socket(socket.AF_UNIX) as server:
             server.bind("s")
-            assert problem_of(project.read_text, "//s").startswith("//s cannot be read: ")
+            assert problem_of(project.read_text, "//s") == (
+                "//s is not a regular file; copy it to one"
+            )
 
     @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
     def test_unreadable(self, project):

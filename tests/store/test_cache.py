@@ -1,6 +1,7 @@
 """Stored answers come back exactly, or not at all."""
 
 import json
+import os
 import stat
 import threading
 
@@ -147,10 +148,7 @@ def test_an_unreadable_entry_is_an_error_not_a_second_bill(tmp_path):
     entry_of(tmp_path).mkdir(parents=True)
     with pytest.raises(DiskError) as caught:
         told_cache(tmp_path)[0].get(A)
-    assert str(caught.value) == (
-        f"{entry_of(tmp_path)} cannot be read: is a directory;"
-        " check its permissions and the free space"
-    )
+    assert str(caught.value) == (f"{entry_of(tmp_path)} cannot be read: is a folder; move it away")
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", A.upper(), A + "0", "g" * 64])
@@ -175,3 +173,52 @@ def test_threads_store_at_the_same_time(tmp_path):
         thread.join()
     assert [cache.get(name) for name in (*names, A)] == [*({"of": n} for n in names), ANSWER]
     assert told == []
+
+
+def traps(path, outside):
+    """Put in turn what is no file of ours in the place of one; each ends the same."""
+    for kind in ("zero", "outside", "pipe", "folder", "huge"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        match kind:
+            case "zero":
+                path.symlink_to("/dev/zero")
+            case "outside":
+                path.symlink_to(outside)
+            case "pipe":
+                os.mkfifo(path)
+            case "folder":
+                path.mkdir()
+            case _:
+                with path.open("wb") as file:
+                    file.truncate(3 * 1024**3)
+        yield kind
+
+
+def test_what_is_no_file_of_the_store_is_not_read(tmp_path):
+    cache, _ = told_cache(tmp_path / "cache")
+    (tmp_path / "outside").write_bytes(b"secret")
+    cache.put_media("https://a/b.png", b"png")
+    pointer = next((tmp_path / "cache/media/urls").iterdir())
+    media = next((tmp_path / "cache/media/files").iterdir())
+    places = [
+        (entry_of(tmp_path / "cache"), lambda: cache.get(A)),
+        (tmp_path / "cache/ends" / A, lambda: cache.end(A)),
+        (media, lambda: cache.media("https://a/b.png")),
+        (pointer, lambda: cache.media("https://a/b.png")),
+    ]
+    for path, read in places:
+        for _ in traps(path, tmp_path / "outside"):
+            with pytest.raises(DiskError, match=f"{path.name}.* cannot be read: .*; move it away"):
+                read()
+
+
+def test_a_pointer_leads_to_nothing_but_a_hash(tmp_path):
+    cache, told = told_cache(tmp_path / "cache")
+    (tmp_path / "secret").write_bytes(b"secret")
+    cache.put_media("https://a/b.png", b"png")
+    pointer = next((tmp_path / "cache/media/urls").iterdir())
+    for written in (b"../../../../secret", str(tmp_path / "secret").encode(), b"\xff", b""):
+        pointer.write_bytes(written)
+        assert cache.media("https://a/b.png") is None
+    assert told == [f"{pointer} was damaged; the file is fetched again"] * 4

@@ -50,7 +50,7 @@ def accept(
     """
     target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
-    show(list(found.problems), {target.shown: found.loaded.document.text})
+    show(found.problems, (found,))
     if errors_only(found.problems):
         ctx.exit(InvalidFlowError.exit_code)
     options = RunOptions(inputs_file=inputs_file, environ=os.environ, listen=say_warning)

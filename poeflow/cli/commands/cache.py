@@ -1,6 +1,7 @@
 """`poeflow cache`: why a stored answer is used or not, and making the store smaller."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -72,9 +73,14 @@ def prune(older: str | None, max_size: float | None, *, unreferenced: bool) -> N
             workspace.cache_folder,
             older=None if older is None else _seconds(older),
             max_bytes=None if max_size is None else int(max_size * 1_000_000),
-            locks=project.root.rglob("*.lock.json") if unreferenced else None,
+            locks=_locks(project.root) if unreferenced else None,
         )
     click.echo(f"dropped {count} entries, {size / 1_000_000:.1f} MB", err=True)
+
+
+def _locks(root: Path) -> Iterator[Path]:
+    """Yield the locks of a project, and links named like one, which nobody can rely on."""
+    return (one for one in root.rglob("*.lock.json") if one.is_symlink() or one.is_file())
 
 
 def _seconds(written: str) -> float:

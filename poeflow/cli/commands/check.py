@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,6 +12,7 @@ import msgspec
 
 from poeflow.cli.ci import CiReports
 from poeflow.cli.completing import FLOWS
+from poeflow.cli.excerpts import Excerpts
 from poeflow.cli.painting import paint
 from poeflow.cli.private import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
@@ -19,7 +21,7 @@ from poeflow.report.marks import marks_for
 from poeflow.report.problems import in_color, listing
 from poeflow.report.workflow import inert_json
 from poeflow.spec.enough import is_word_of_more
-from poeflow.wiring.checkup import checkups
+from poeflow.wiring.checkup import Checkup, checkups
 
 EPILOG: Final = """\b
 Examples:
@@ -61,32 +63,27 @@ def check(
     """
     flows = targets(paths or ["."], access_of(allow_files))
     problems: list[Problem] = []
-    sources: dict[str, str] = {}
     checks = checkups((target.project, target.path, target.shown) for target in flows)
     with CiReports(output, junit, os.environ) as ci:
-        for target, result in zip(flows, checks, strict=True):
+        for result in checks:
             problems += [one for one in result.problems if one not in problems]
-            sources[target.shown] = result.loaded.document.text
             ci.tell(result, is_all=True)
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
         click.echo(inert_json(without_keys()(json.dumps(msgspec.to_builtins(problems)))))
     else:
-        show(problems, sources)
+        show(problems, checks)
         style = "red" if failing else "green"
         paint([((_sum(len(flows), failing), style),)], sys.stderr)
     ctx.exit(3 if failing else 0)
 
 
-def show(problems: list[Problem], sources: dict[str, str]) -> None:
+def show(problems: Collection[Problem], found: Iterable[Checkup]) -> None:
     """Write problems to stderr: with the source line and a caret on a terminal."""
-    for problem in problems:
-        if problem.place.path not in sources:
-            sources[problem.place.path] = _text(Path(problem.place.path))
     if sys.stderr.isatty():
-        marks = marks_for(sys.stderr)
+        marks, excerpts = marks_for(sys.stderr), Excerpts(found)
         for problem in problems:
-            paint(in_color(problem, sources[problem.place.path], marks), sys.stderr)
+            paint(in_color(problem, excerpts.text(problem.place.path), marks), sys.stderr)
     elif problems:
         click.echo(without_keys()(listing(problems)), err=True)
 
@@ -101,10 +98,3 @@ def _sum(flows: int, failing: tuple[Problem, ...]) -> str:
         return said
     mark, _ = marks_for(sys.stderr).of("failed" if failing else "done")
     return f"{mark} {said}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -51,7 +51,7 @@ def graph(
     target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
     faults = errors_only(found.problems)
-    show(list(faults), {target.shown: found.loaded.document.text})
+    show(faults, (found,))
     if found.checked is not None:
         steps = tuple(_steps(found.checked))
         name = found.checked.file.name

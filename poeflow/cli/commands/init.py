@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from poeflow.errors import UsageError
-from poeflow.files import Project, atomic_write, schemas_folder
+from poeflow.files import Project, atomic_write, packaged
 from poeflow.spec.scalars import core_value
 
 FLOW: Final = """\
@@ -64,7 +64,7 @@ def init(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = Project.find(path.parent.resolve()).root / "flow.schema.json"
     if not schema.exists():
-        atomic_write(schema, (schemas_folder() / "flow.schema.json").read_bytes())
+        atomic_write(schema, packaged("flow.schema.json"))
     shown = Path(os.path.relpath(schema, path.parent.resolve())).as_posix()
     text = FLOW.format(name=_name(path.stem), schema=shown)
     atomic_write(path, text.encode())

@@ -79,7 +79,7 @@ def plan(
     """
     target = target_of(flow, access_of(allow_files))
     found = checkup(target.project, target.path, target.shown)
-    show(list(found.problems), {target.shown: found.loaded.document.text})
+    show(found.problems, (found,))
     if errors_only(found.problems):
         ctx.exit(3)
     options = RunOptions(

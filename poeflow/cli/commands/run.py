@@ -84,8 +84,8 @@ def _run(chosen: Mapping[Path, Sequence[str]], options: Chosen, ci: CiReports) -
     access = access_of(options["allow_files"], options["env_file"])
     found = [target_of(path, access) for path in chosen]
     checks = checkups((target.project, target.path, target.shown) for target in found)
-    for target, checked in zip(found, checks, strict=True):
-        show(list(checked.problems), {target.shown: checked.loaded.document.text})
+    for checked in checks:
+        show(checked.problems, (checked,))
         ci.tell(checked)
     if any(errors_only(checked.problems) for checked in checks):
         return InvalidFlowError.exit_code

@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from poeflow.files import schemas_folder
+from poeflow.files import packaged
 
 EPILOG: Final = """\b
 Examples:
@@ -20,4 +20,4 @@ def schema(*, project: bool) -> None:
     Point an editor at it, or save it: poeflow schema > flow.schema.json
     """
     name = "project.schema.json" if project else "flow.schema.json"
-    click.echo((schemas_folder() / name).read_text("utf-8"), nl=False)
+    click.echo(packaged(name).decode(), nl=False)

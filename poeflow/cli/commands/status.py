@@ -67,7 +67,7 @@ def status(
         checked = checkup(target.project, target.path, target.shown)
         faults = errors_only(checked.problems)
         if faults:
-            show(list(faults), {target.shown: checked.loaded.document.text})
+            show(faults, (checked,))
             is_invalid = True
             continue
         found[target.shown] = facts_of(checked, options)

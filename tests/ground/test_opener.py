@@ -1,4 +1,4 @@
-"""A file is opened step by step: no link below the folder is ever followed."""
+"""A file is opened step by step, through no link, and read once, up to a limit."""
 
 import contextlib
 import os
@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from poeflow.descent import opened
+from poeflow.opener import (
+    NotTextError,
+    UnusableFileError,
+    opened,
+    read_beneath,
+    read_followed,
+    read_named,
+    read_plain,
+    text_of,
+)
 
 
 @pytest.fixture
@@ -65,8 +74,8 @@ def test_a_link_at_the_end_is_not_followed(folder, target):
 @pytest.mark.timeout(10)
 def test_a_pipe_without_a_writer_is_not_waited_for(folder):
     os.mkfifo(folder / "root/pipe")
-    with opened(folder / "root", ("pipe",)) as handle:
-        assert stat.S_ISFIFO(os.fstat(handle).st_mode)
+    with pytest.raises(OSError, match="is not a regular file"):
+        content(folder / "root", "pipe")
 
 
 def test_what_is_not_there_is_an_error(folder):
@@ -95,3 +104,51 @@ def test_a_folder_renamed_meanwhile_changes_nothing(folder):
         (folder / "root/a").rename(folder / "root/moved")
         (folder / "root/a").symlink_to("../outside")
         assert os.read(handle, 100) == b"inside"
+
+
+def test_a_file_is_read_up_to_its_limit(folder):
+    path = folder / "outside/file.txt"
+    for read in (read_plain, read_followed, read_named):
+        assert read(path, limit=7) == b"outside"
+        with pytest.raises(UnusableFileError, match="bytes"):
+            read(path, limit=6)
+    assert read_beneath(folder, ("outside", "file.txt"), limit=7) == b"outside"
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device without an end")
+@pytest.mark.timeout(10)
+def test_devices_pipes_folders_and_links_are_told_apart(folder):
+    (folder / "zero").symlink_to("/dev/zero")
+    (folder / "link").symlink_to("outside/file.txt")
+    (folder / "round").symlink_to("round")
+    os.mkfifo(folder / "pipe")
+    reasons = {"zero": "is a link", "link": "is a link", "round": "is a link"}
+    reasons |= {"pipe": "is not a regular file", "outside": "is a folder"}
+    for name, reason in reasons.items():
+        with pytest.raises(UnusableFileError, match=reason):
+            read_plain(folder / name, limit=100)
+    assert read_followed(folder / "link", limit=100) == b"outside"
+    with pytest.raises(UnusableFileError, match="is not a regular file"):
+        read_followed(folder / "zero", limit=100)
+    with pytest.raises(OSError, match="symbolic links"):
+        read_followed(folder / "round", limit=100)
+    with pytest.raises(UnusableFileError, match="holds over 100 bytes"):
+        read_named(folder / "zero", limit=100)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
+def test_a_file_that_holds_more_than_it_says_is_not_read():
+    with pytest.raises(UnusableFileError, match="changed while it was read"):
+        read_plain(Path("/proc/self/environ"), limit=10**6)
+
+
+def test_text_is_utf_8_without_a_mark_and_with_plain_line_ends():
+    assert text_of("\ufeffé\r\nb\rc\n".encode()) == "é\nb\nc\n"
+    assert text_of(b"") == ""
+    for data, told in (
+        (b"ab\n\xc3\xa9\xff", ("byte 0xff is not UTF-8", 2, 2)),
+        ("a".encode("utf-16"), ("the file is UTF-16", 1, 1)),
+    ):
+        with pytest.raises(NotTextError) as caught:
+            text_of(data)
+        assert (caught.value.reason, caught.value.line, caught.value.column) == told

@@ -1,0 +1,74 @@
+"""Patterns of the command line mean what the standard library's do, and links never go round."""
+
+import glob
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poeflow.cli.walking import below, matching
+from poeflow.errors import UsageError
+
+NAMES = st.sampled_from(["a", "b", "ab", ".a", "a.yaml", "b.yaml", ".c.yaml", "[x]"])
+PARTS = st.sampled_from(["*", "**", "?", "a", "a*", ".*", "*.yaml", "[ab]", "[!a]*", "..", "a**"])
+TREE = st.lists(st.lists(NAMES, min_size=1, max_size=4), max_size=12)
+PATTERN = st.lists(PARTS, min_size=1, max_size=4)
+
+
+def grown(root, tree):
+    for parts in tree:
+        path = root.joinpath(*parts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError:  # a file where a folder is needed
+            continue
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(TREE, PATTERN, st.booleans())
+def test_a_pattern_means_what_it_means_elsewhere(tmp_path_factory, tree, parts, is_absolute):
+    root = tmp_path_factory.mktemp("tree")
+    grown(root, tree)
+    pattern = os.path.join(glob.escape(str(root)), *parts)  # noqa: PTH118 - a pattern, no path
+    if is_absolute:
+        expected = glob.glob(pattern, recursive=True)  # noqa: PTH207 - what is compared with
+        found = matching(pattern)
+    else:
+        pattern = "/".join(parts)
+        here = Path.cwd()
+        os.chdir(root)
+        try:
+            expected = glob.glob(pattern, recursive=True)  # noqa: PTH207 - the same
+            found = matching(pattern)
+        finally:
+            os.chdir(here)
+    assert [one for one in found if one != Path()] == sorted(
+        {Path(one) for one in expected} - {Path()}
+    )
+
+
+def test_links_that_go_round_are_not_entered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flows/deep").mkdir(parents=True)
+    for name in ("flows/a.yaml", "flows/deep/b.yaml"):
+        (tmp_path / name).touch()
+    for name in "xyz":
+        (tmp_path / "flows" / name).symlink_to(".")
+    expected = [Path("flows/a.yaml"), Path("flows/deep/b.yaml")]
+    assert matching("flows/**/*.yaml") == expected
+    assert below(Path("flows")) == expected
+    assert matching("flows/x/*.yaml") == [Path("flows/x/a.yaml")]
+
+
+def test_what_is_looked_at_is_counted(tmp_path):
+    for name in "xy":
+        (tmp_path / name).symlink_to(".")
+    with pytest.raises(UsageError, match="over 1,000 files to look at"):
+        matching(f"{tmp_path}/" + "*/" * 38 + "*.yaml", most=1000)
+    for name in range(11):
+        (tmp_path / f"{name}").touch()
+    with pytest.raises(UsageError, match="over 10 files to look at"):
+        below(tmp_path, most=10)
