@@ -23,6 +23,8 @@ _RUNS: Final = re.compile(r"\\+|[^A-Za-z0-9]")
 _HTML_NAMES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
 _URL_ALPHABET: Final = str.maketrans("+/", "-_")
 _EITHER_ALPHABET: Final = str.maketrans({"+": "(?:[+-]|%2[bB])", "/": r"(?:\\{0,8}+/|_|%2[fF])"})
+_BROKEN: Final = r"(?:[\s>]|\\[nrt]){0,64}+"
+"""Where base64 is broken into lines: what may stand between two of its characters."""
 _HALF: Final = 24
 """Half the characters of the shortest lines that base64 is broken into."""
 MASK: Final = "[key]"
@@ -66,7 +68,8 @@ class Scrubber:
 
     Escapes are those of JSON, Python, URLs and HTML, some of the characters or all of them, once
     or a few times over. Base64 is found at its three alignments, so also within longer data, and
-    that of UTF-16 too. Keys too short to be told from words are left alone.
+    that of UTF-16 too, broken into lines or not. Keys too short to be told from words are left
+    alone. It is never pickled.
     """
 
     def __init__(self, *secrets: Secret) -> None:
@@ -77,6 +80,16 @@ class Scrubber:
         wide = [_in_utf16(key) for key in keys]
         encoded = (needle for raw in wide for needle in _base64_needles(raw))
         self._wide = tuple(dict.fromkeys((*(raw.decode() for raw in wide), *encoded)))
+        pieces = [piece for key in keys for piece in _encoded_pieces(key)]
+        self._lines = re.compile("|".join(map(_in_lines, pieces)))
+        either = (one for piece in pieces for one in (piece, piece.translate(_URL_ALPHABET)))
+        self._parts = tuple({part for one in either for part in _halves(one)})
+
+    def __repr__(self) -> str:
+        return "Scrubber(...)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("what knows keys is never pickled")
 
     def scrub(self, text: str) -> str:
         if self._pattern is None:
@@ -84,7 +97,8 @@ class Scrubber:
         text = self._pattern.sub(MASK, text)
         for spelling in self._wide:
             text = text.replace(spelling, MASK)
-        return text
+        has_part = any(part in text for part in self._parts)
+        return self._lines.sub(MASK, text) if has_part else text
 
     def begun(self, text: str) -> int:
         """Return how many characters at the end of a text may be the beginning of a key."""
@@ -99,7 +113,7 @@ class Keyring:
     """The keys of a run, to be found in what is about to be sent or written.
 
     It looks for a key as it is, escaped for JSON, URLs or HTML, in UTF-16, and in base64 at any
-    alignment: for fixed bytes, at the speed of memory.
+    alignment: for fixed bytes, at the speed of memory. It is never pickled.
     """
 
     def __init__(self, *secrets: Secret) -> None:
@@ -108,19 +122,27 @@ class Keyring:
         encoded = [raw for key in keys for raw in (key.encode(), _in_utf16(key))]
         self._whole = {n.encode() for raw in encoded for n in _base64_needles(raw)}
         self._plain = tuple({needle for key in keys for needle in _plain_needles(key)})
-        self._parts = tuple({part for whole in self._whole for part in _halves(whole)})
+        parts = (part for needle in self._whole for part in _halves(needle.decode()))
+        self._parts = tuple({part.encode() for part in parts})
 
     def __bool__(self) -> bool:
         return bool(self._plain)
 
+    def __repr__(self) -> str:
+        return "Keyring(...)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("what knows keys is never pickled")
+
     def is_in(self, data: bytes) -> bool:
-        """Whether a key is in `data`, base64 also where it is broken into lines."""
+        """Whether a key is in `data`, base64 also where it is broken into indented lines."""
         if any(needle in data for needle in self._plain):
             return True
         if not any(part in data for part in self._parts):
             return False
-        for line_end in (b"\n", b"\r", rb"\n", rb"\r"):
-            data = data.replace(line_end, b"")
+        for escape in (rb"\n", rb"\r", rb"\t"):
+            data = data.replace(escape, b"")
+        data = data.translate(None, b"\n\r\t >")
         return any(needle in data for needle in self._whole)
 
     @functools.cached_property
@@ -195,7 +217,7 @@ def _base64_needles(raw: bytes) -> Iterator[str]:
         yield from (piece.replace("/", "\\/"), quote(piece, safe=""))
 
 
-def _halves(needle: bytes) -> tuple[bytes, bytes]:
+def _halves(needle: str) -> tuple[str, str]:
     """Return two parts of a needle: a line of base64 ends in one of them at most."""
     half = min(len(needle) // 2, _HALF)
     return needle[:half], needle[half : 2 * half]
@@ -216,6 +238,17 @@ def _spellings(key: str) -> Iterator[str]:
     yield _RUNS.sub(lambda run: _escaped(run.group()), key)
     for piece in _base64_pieces(key.encode()):
         yield piece.translate(_EITHER_ALPHABET)
+
+
+def _encoded_pieces(key: str) -> Iterator[str]:
+    """Yield what base64 makes of a key, and of its UTF-16."""
+    yield from _base64_pieces(key.encode())
+    yield from _base64_pieces(_in_utf16(key))
+
+
+def _in_lines(piece: str) -> str:
+    """Return a pattern for base64 that is broken into lines, with what lines may begin with."""
+    return _BROKEN.join(one.translate(_EITHER_ALPHABET) for one in piece)
 
 
 def _escaped(run: str) -> str:

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from poeflow.errors import AccountError, UsageError
 from poeflow.opener import NotTextError, content, followed, text_of
-from poeflow.redact import Secret
+from poeflow.redact import Keyring, Secret
 from poeflow.settings import (
     BASE_URL_VARIABLE,
     DEFAULT_BASE_URL,
@@ -225,6 +225,19 @@ def key_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     except UsageError:
         config = UserConfig()
     return config.key_variables
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a program that poeflow starts: without any key.
+
+    The variables of keys are left out, and whatever else holds a key.
+    """
+    variables, keys = key_variables(environ), Keyring(*known_keys(environ))
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in variables and not keys.is_in(value.encode("utf-8", "surrogateescape"))
+    }
 
 
 def _private_bytes(path: Path) -> bytes:

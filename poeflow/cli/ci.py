@@ -57,9 +57,9 @@ class CiReports:
     def __exit__(self, *_error: object) -> None:
         """Write the files, also of a run that was interrupted. Raises `DiskError`, `OSError`."""
         if self._junit is not None:
-            atomic_write(self._junit, document(self._suites.values()))
+            atomic_write(self._junit, _without_keys(document(self._suites.values())))
         if self._pages and self._summary:
-            text = "\n".join(page() for page in self._pages)
+            text = without_keys()("\n".join(page() for page in self._pages))
             data = text.encode("utf-8", "replace")[:MAX_SUMMARY].decode("utf-8", "ignore")
             with Path(self._summary).open("a", encoding="utf-8") as file:
                 file.write(f"{data}\n")
@@ -103,7 +103,7 @@ class CiReports:
             page = partial(standing_summary, flow, steps_of(proof.facts), proof.faults)
             self._pages.append(page)
             for line in self._annotations(checked, proof):
-                sys.stderr.write(f"{line}\n")
+                sys.stderr.write(without_keys()(line) + "\n")
             sys.stderr.flush()
 
     def _annotations(self, checked: Checkup, proof: Proof) -> Iterator[str]:
@@ -134,3 +134,7 @@ class CiReports:
         root = Path(self._root or ".").absolute()
         shown = path.relative_to(root) if path.is_relative_to(root) else path
         return Place(shown.as_posix(), place.line, place.column)
+
+
+def _without_keys(document: bytes) -> bytes:
+    return without_keys()(document.decode()).encode()

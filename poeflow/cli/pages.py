@@ -5,9 +5,8 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, cast
 
-import click
-
 from poeflow.cli.past import with_result
+from poeflow.cli.private import say
 from poeflow.errors import UsageError
 from poeflow.files import Project
 from poeflow.records import InstanceRecord
@@ -60,4 +59,4 @@ def shown_of(project: Project, history: History) -> Shown:
 
 
 def _warn(message: str) -> None:
-    click.echo(f"warning: {message}", err=True)
+    say(f"warning: {message}")

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-import click
 import msgspec
 
+from poeflow.cli.private import say
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
 from poeflow.facts import named
@@ -98,4 +98,4 @@ def _run(history: History, written: str) -> RunRow:
 
 
 def _warn(message: str) -> None:
-    click.echo(f"warning: {message}", err=True)
+    say(f"warning: {message}")

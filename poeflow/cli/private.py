@@ -57,10 +57,15 @@ def mask(keys: Sequence[Secret]) -> None:
         context.obj.extend(keys)
 
 
+def say(text: str) -> None:
+    """Write to stderr without keys, and so that it steers no terminal and commands no runner."""
+    click.echo(inert(visible(without_keys()(text))), err=True)
+
+
 def say_warning(event: Event) -> None:
     """Show a warning of a command that is about no run: to stderr, without keys."""
     if isinstance(event, Warned):
-        click.echo(inert(visible(without_keys()(f"warning: {event.message}"))), err=True)
+        say(f"warning: {event.message}")
 
 
 def without_keys() -> Callable[[str], str]:

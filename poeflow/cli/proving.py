@@ -4,15 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import click
-
 from poeflow.cli.ci import CiReports
-from poeflow.cli.private import without_keys
+from poeflow.cli.private import say
 from poeflow.cli.run_options import Chosen
 from poeflow.cli.targets import Target
 from poeflow.errors import StaleError, UsageError
-from poeflow.redact import visible
-from poeflow.report.workflow import inert
 from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
 from poeflow.wiring.surveying import proof_of
@@ -36,12 +32,11 @@ def check_locked(chosen: Mapping[Path, Sequence[str]], options: Chosen) -> None:
 def prove(found: list[Target], checkups: list[Checkup], given: RunOptions, ci: CiReports) -> int:
     """Print what keeps flows from being proven current, and return the exit code."""
     code = 0
-    safe = without_keys()
     for target, checked in zip(found, checkups, strict=True):
         proof = proof_of(checked, given)
         ci.stand(checked, proof)
         for line in proof.against or ["current"]:
-            click.echo(inert(visible(safe(f"{target.shown}: {line}"))), err=True)
+            say(f"{target.shown}: {line}")
         if proof.against:
             code = StaleError.exit_code
     return code

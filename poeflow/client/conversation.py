@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
+from poeflow.client.bounds import Pieces
 from poeflow.client.direct import connection_error, cut_short
 from poeflow.client.heads import Head
 from poeflow.client.wire import Talk, WireRequest
@@ -57,6 +58,7 @@ class Conversation:
         self._talk = Talk(request)
         self._first = b""
         self._was_sent = False
+        self._pieces = Pieces()
 
     @property
     def is_complete(self) -> bool:
@@ -100,6 +102,7 @@ class Conversation:
             data = yield from self._receive(ends, has_begun=True)
             if not data and not self._talk.end():
                 raise cut_short(self._request.origin)
+            self._pieces.add(len(data))
             if data and (body := self._talk.receive_body(data)):
                 return body
         return b""

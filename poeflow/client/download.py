@@ -14,7 +14,13 @@ from poeflow.client.network import AGES, Internet, Network, answered
 from poeflow.client.retry import Policy
 from poeflow.clock import Clock
 from poeflow.durations import spoken
-from poeflow.errors import APIError, APIResponseError, APITimeoutError, StepError
+from poeflow.errors import (
+    AnswerTooLargeError,
+    APIError,
+    APIResponseError,
+    APITimeoutError,
+    StepError,
+)
 
 MEDIA_HOSTS: Final = ("*.poecdn.net",)
 """Where Poe keeps what its bots made."""
@@ -116,6 +122,8 @@ class _Fetch:
         except TimeoutError:
             message = f"{place_of(url)} did not arrive within {spoken(self._rules.timeout)}"
             raise APITimeoutError(message, hint="try again") from None
+        except AnswerTooLargeError as error:  # it would be so the next time too
+            raise StepError(f"{place_of(url)} could not be read: {error.message}") from None
         except APIResponseError as error:
             message = f"{place_of(url)} could not be read: {error.message}"
             raise APIResponseError(message, hint="try again") from None

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeVar
 from poeflow import errors
 from poeflow.client.answers import Completion, CompletionChunk
 from poeflow.client.attempt import Attempt
+from poeflow.client.bounds import check_weight
 from poeflow.client.commands import Call, Conduct, Exchange, Read, Wait
 from poeflow.client.failures import UNREADABLE, request_id_of, status_error
 from poeflow.client.heads import Head
@@ -192,6 +193,7 @@ def _first_chunk(attempt: Attempt, head: Head) -> Exchange[Opened]:
 
 def _document(attempt: Attempt, head: Head) -> Exchange[Json]:
     content = yield from _content(attempt, _unpacking_of(head))
+    check_weight(content)
     try:
         return decode_json(content.removeprefix(BOM))
     except UNREADABLE:

@@ -1,6 +1,6 @@
 """Chunks become the completion they are pieces of, in time linear in their text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Final
 
 from poeflow.client.answers import (
@@ -12,6 +12,7 @@ from poeflow.client.answers import (
     text_in,
     whole_number,
 )
+from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_KEYS, too_much
 from poeflow.digest import Json, decode_json, with_whole_characters
 from poeflow.errors import AnswerTooLargeError
 
@@ -37,12 +38,14 @@ class Folder:
         for key, value in raw.items():
             if key not in ("choices", "object") and value is not None and value != {}:
                 self._head[key] = value
+        _limit(self._head, MAX_KEYS, "keys")
         choices = raw.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 key_of = whole_number(choice.get("index")) or 0
                 folded = self._choices.get(key_of)
                 if folded is None:
+                    _limit(self._choices, MAX_CHOICES, "choices")
                     folded = self._choices[key_of] = _FoldedChoice()
                 self._size += folded.add(choice)
                 if choice.get("usage"):  # some servers count there
@@ -52,6 +55,12 @@ class Folder:
                 f"the answer's text is longer than {self._max_text} characters",
                 request_id=self._request_id,
             )
+
+    @property
+    def progress(self) -> int:
+        """What grows with the answer's text, arguments and ends."""
+        ended = sum(choice.finish_reason is not None for choice in self._choices.values())
+        return self._size + ended
 
     @property
     def is_empty(self) -> bool:
@@ -149,6 +158,8 @@ class _FoldedChoice:
         for key, value in odds.items() if isinstance(odds, dict) else ():
             if value is not None:
                 _add_to(self._logprobs, key, value)
+        for kept in (self._extra, self._beside, self._logprobs):
+            _limit(kept, MAX_KEYS, "keys")
 
     def whole(self, index: int) -> dict[str, Json]:
         """Return the choice as an unstreamed answer has it."""
@@ -164,6 +175,12 @@ class _FoldedChoice:
         if self._logprobs:
             found["logprobs"] = self._logprobs
         return {**found, **self._beside}
+
+
+def _limit(kept: Sized, limit: int, name: str) -> None:
+    """Raise `AnswerTooLargeError` where an answer has more of something than is read."""
+    if len(kept) >= limit:
+        raise too_much(f"the answer has more than {limit:,} {name}")
 
 
 def _add_to(kept: dict[str, Json], key: str, value: Json) -> None:
@@ -182,6 +199,8 @@ class _FoldedCalls:
         self._calls: list[_FoldedCall] = []
         self._at: dict[int, _FoldedCall] = {}
         self._by_id: dict[tuple[int, str], _FoldedCall] = {}
+        self._index_of_id: dict[str, int] = {}
+        self._last = -1
 
     @property
     def in_order(self) -> "list[_FoldedCall]":
@@ -202,25 +221,24 @@ class _FoldedCalls:
         index = whole_number(piece.get("index"))
         if index is None:
             index = self._index_of(piece)
+        self._last = max(self._last, index)
         call = self._at.get(index)
         if call is None or call.is_followed_by(piece):
             known = self._by_id.get((index, str(piece.get("id") or "")))
             call = self._at[index] = known or _FoldedCall(index)
             if known is None:
+                _limit(self._calls, MAX_CALLS, "tool calls")
                 self._calls.append(call)
         if piece.get("id"):
             self._by_id[index, str(piece["id"])] = call
+            self._index_of_id.setdefault(str(piece["id"]), index)
         return call
 
     def _index_of(self, piece: Mapping[str, Json]) -> int:
         """Place a fragment without an index: with its id, else with the last call."""
-        last = max(self._at, default=-1)
         if not piece.get("id"):
-            return max(last, 0)
-        for index, call in self._at.items():
-            if call.id == piece["id"]:
-                return index
-        return last + 1
+            return max(self._last, 0)
+        return self._index_of_id.get(str(piece["id"]), self._last + 1)
 
 
 class _FoldedCall:
@@ -260,6 +278,7 @@ class _FoldedCall:
                 size += self._add_function(value)
             elif key not in ("index", "function") and value is not None and (value or key != "id"):
                 self._call[key] = value
+        _limit(self._call, MAX_KEYS, "keys")
         return size
 
     def _add_function(self, piece: Mapping[str, Json]) -> int:
@@ -273,6 +292,7 @@ class _FoldedCall:
                     size += len(text)
             elif value:
                 self._function[key] = value
+        _limit(self._function, MAX_KEYS, "keys")
         return size
 
     def whole(self) -> dict[str, Json]:

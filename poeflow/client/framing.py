@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from poeflow.client.bounds import MAX_TRAILERS, Count, Pieces
 from poeflow.errors import APIResponseError
 
 _MAX_LINE: Final = 64 * 1024
@@ -58,6 +59,8 @@ class _Chunked(Framing):
         self._rest = b""
         self._left = 0
         self._in_trailers = False
+        self._pieces = Pieces()
+        self._trailers = Count(MAX_TRAILERS, "the answer has too many trailers")
 
     def feed(self, data: bytes) -> bytes:
         if self._rest:
@@ -92,12 +95,14 @@ class _Chunked(Framing):
         """Start the chunk that `line` announces, or end with the empty line after the last."""
         if self._in_trailers:
             self.is_complete = not line
+            self._trailers.add()
             return
         digits = line.partition(b";")[0].strip()
         if not digits or len(digits) > 12 or digits.strip(b"0123456789abcdefABCDEF"):
             raise APIResponseError("the answer's chunks are broken")
         length = int(digits, 16)
         self._in_trailers = length == 0
+        self._pieces.add(length)
         self._left = length + 2 if length else 0
 
     def end(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 import h11
 
+from poeflow.client.bounds import MAX_INTERIM, Count
 from poeflow.errors import APIResponseError
 
 MAX_HEAD: Final = 64 * 1024
@@ -40,6 +41,7 @@ class HeadReader:
     def __init__(self) -> None:
         self.rest = b""
         self._h11: h11.Connection | None = None
+        self._interim = Count(MAX_INTERIM, "too many interim responses (1xx) came before an answer")
 
     def feed(self, data: bytes) -> Head | None:
         """Return the head once it is whole. Raises `APIResponseError` for what is not HTTP."""
@@ -57,6 +59,7 @@ class HeadReader:
             self._h11.receive_data(data)
             event = self._h11.next_event()
             while isinstance(event, h11.InformationalResponse):
+                self._interim.add()
                 event = self._h11.next_event()
         except h11.RemoteProtocolError:
             raise _no_http() from None

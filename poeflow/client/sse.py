@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from poeflow.client.bounds import MAX_LINES, Count
 from poeflow.errors import AnswerTooLargeError
 
 MAX_LINE: Final = 16 * 1024 * 1024
@@ -36,6 +37,7 @@ class Decoder:
         self._size = 0
         self._event = ""
         self._is_first_line = True
+        self._lines = Count(MAX_LINES, "the stream has too many lines")
         self._ended_with_cr = False
 
     def feed(self, data: bytes) -> list[ServerEvent]:
@@ -78,6 +80,7 @@ class Decoder:
 
     def _events(self, lines: list[bytes]) -> list[ServerEvent]:
         events: list[ServerEvent] = []
+        self._lines.add(len(lines))
         if self._is_first_line:
             self._is_first_line = False
             lines[0] = lines[0].removeprefix(BOM)

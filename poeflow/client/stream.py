@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from poeflow.client.answers import Completion, CompletionChunk
+from poeflow.client.bounds import Effort, Pieces, check_weight
 from poeflow.client.failures import (
     POE,
     UNREADABLE,
@@ -36,6 +37,7 @@ class Unpacking:
     def __init__(self, encoding: str, *, limit: int = MAX_BODY) -> None:
         self._limit = limit
         self._size = 0
+        self._pieces = Pieces()
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise APIResponseError(f"the answer is packed with {encoding}, which was not asked for")
@@ -44,6 +46,7 @@ class Unpacking:
         self._packed = zlib.decompressobj(wbits=47)
 
     def feed(self, data: bytes) -> bytes:
+        self._pieces.add(len(data))
         if not self._is_packed:
             return self._counted(data)
         if self._head is not None:
@@ -105,6 +108,7 @@ class ChunkReader:
         self._request_id = request_id
         self._scrubber = scrubber
         self._server = server
+        self._effort = Effort()
         self.is_done = False
 
     def feed(self, data: bytes) -> list[CompletionChunk]:
@@ -142,6 +146,7 @@ class ChunkReader:
             for data in _pieces(event.data):
                 if self.is_done:
                     return chunks
+                self._effort.event(data, self._folder.progress)
                 raw = self._decoded(data, event.event)
                 if raw is not None:
                     self._folder.add(raw)
@@ -212,6 +217,7 @@ def whole_completion(
         reader.feed(content)
         reader.end()
         return reader.completion()
+    check_weight(content)
     try:
         raw = with_whole_characters(decode_json(content.removeprefix(BOM)))
     except UNREADABLE:

@@ -64,7 +64,7 @@ class RunOptions:
     wait: float = 10.0
     config: UserConfig | None = None
     told: set[str] = field(default_factory=set)
-    environ: Mapping[str, str] = field(default_factory=process_environment)
+    environ: Mapping[str, str] = field(default_factory=process_environment, repr=False)
     listen: Listener | None = None
     clock: Clock = field(default_factory=SystemClock)
 

@@ -347,3 +347,43 @@ def test_a_session_takes_its_key_from_a_file_and_sees_what_flows_share(desk, sim
     assert watching.wait(timeout=10) == 130
     assert [one.json["model"] for one in simulator.requests] == ["GPT-5.2", "Claude-Sonnet-4.5"]
     assert {one.headers["authorization"] for one in simulator.requests} == {"Bearer [key]"}
+
+
+IN_PLACES = {
+    "a model": f"  a: {{model: {KEY}, prompt: hi}}\n",
+    "an alias": f"  a: {{model: w, prompt: hi}}\nmodels: {{w: {KEY}}}\n",
+    "a tool": f"  a: {{model: GPT-5.2, prompt: hi, tools: [{{name: f, run: '{KEY}:f'}}]}}\n",
+    "a file": f"  a: {{model: GPT-5.2, prompt: {{file: {KEY}.md}}}}\n",
+    "a save": f"  a: {{model: GPT-5.2, prompt: hi, output: {{save: {KEY}.md}}}}\n",
+    "an output": f"  a: {{model: GPT-5.2, prompt: hi}}\noutputs: {{{KEY.replace('-', '_')}: x}}\n",
+    "an item": f"  a: {{model: GPT-5.2, prompt: hi, for_each: [{KEY}]}}\n",
+}
+
+
+@pytest.mark.parametrize("source", ["environment", "file", "provider"])
+@pytest.mark.parametrize("place", IN_PLACES)
+def test_no_report_for_ci_holds_a_key(online, outside, tmp_path_factory, place, source):
+    summary = tmp_path_factory.mktemp("ci") / "summary.md"
+    online.environ |= {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_ACTIONS": "true"}
+    online.write("a.yaml", f"poeflow: 1\nsteps:\n{IN_PLACES[place]}")
+    extra = []
+    if source != "environment":
+        online.environ["POE_API_KEY"] = "another-key-0123456789"
+    if source == "file":
+        keys = summary.with_name("keys")
+        keys.write_text(f"POE_API_KEY={KEY}\n")
+        extra = ["--env-file", str(keys)]
+    if source == "provider":
+        outside("[providers.x]\nbase_url = 'https://x.example'\nkey_variable = 'MINE'\n")
+        online.environ["MINE"] = KEY
+    done = online.run("run", "a.yaml", "--output", "github", "--junit", "j.xml", *extra)
+    written = [online.folder / "j.xml", summary, *(online.folder / ".poeflow").rglob("*")]
+    shown = [path.read_bytes() for path in written if path.is_file()]
+    assert not any(KEY.encode() in one for one in [*shown, (done.stdout + done.stderr).encode()])
+
+
+@pytest.mark.parametrize("notation", ["mermaid", "dot"])
+def test_a_drawing_holds_no_key(online, notation):
+    online.write("a.yaml", f"poeflow: 1\nsteps:\n{IN_PLACES['a model']}")
+    done = online.run("graph", "a.yaml", "--format", notation)
+    assert (done.returncode, "[key]" in done.stdout, KEY in done.stdout) == (0, True, False)

@@ -192,6 +192,24 @@ class TestKeyring:
         assert not Keyring().is_in(b"anything")
         assert (bool(Keyring(Secret("ollama"))), bool(Keyring(Secret("some-key-1")))) == (0, 1)
 
+    @pytest.mark.parametrize("width", [64, 76])
+    @pytest.mark.parametrize("before", ["\n", "\r\n", "\n    ", "\n\t", "\n> "])
+    @pytest.mark.parametrize("at", range(40, 60))
+    def test_base64_in_lines(self, width, before, at):
+        encoded = base64.b64encode(b"x" * at + KEY.encode() + b"y" * 40).decode()
+        lines = [encoded[n : n + width] for n in range(0, len(encoded), width)]
+        text = before + before.join(lines)
+        for spelled in (text, json.dumps(text)):
+            assert Keyring(Secret(KEY)).is_in(spelled.encode())
+            assert MASK in Scrubber(Secret(KEY)).scrub(spelled)
+
+    def test_what_knows_keys_is_neither_pickled_nor_shown(self):
+        for one in (Keyring(Secret(KEY)), Scrubber(Secret(KEY))):
+            assert KEY not in repr(one)
+            for save in (pickle.dumps, copy.deepcopy):
+                with pytest.raises(TypeError, match="never pickled"):
+                    save(one)
+
     def test_what_it_masks(self):
         assert Keyring(Secret(KEY)).scrubber.scrub(f"a {KEY} b") == f"a {MASK} b"
 

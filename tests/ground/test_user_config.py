@@ -9,6 +9,7 @@ from poeflow.errors import AccountError, UsageError
 from poeflow.user_config import (
     Provider,
     UserConfig,
+    child_environment,
     config_path,
     find_config,
     key_of,
@@ -229,3 +230,12 @@ def test_a_key_is_read_from_its_own_variable():
     with pytest.raises(AccountError, match="MINE: ") as caught:
         key_of("MINE", {"MINE": "two words"})
     assert "two words" not in str(caught.value)
+
+
+def test_a_program_that_is_started_gets_no_key(write):
+    path = write("[providers.mine]\nbase_url = 'https://x.example'\nkey_variable = 'MINE'\n")
+    keys = {"POE_API_KEY": "first-key-0123456789", "MINE": "second-key-0123456789"}
+    others = {"COPY": "Bearer first-key-0123456789", "B64": "c2Vjb25kLWtleS0wMTIzNDU2Nzg5"}
+    kept = {"PATH": "/usr/bin", "ODD": "\udcff", "POEFLOW_CONFIG": str(path)}
+    assert child_environment({**keys, **others, **kept}) == kept
+    assert child_environment({**kept, "MINE": "short"}) == kept

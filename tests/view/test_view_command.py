@@ -104,15 +104,19 @@ def test_without_the_extra_it_says_what_to_install(folder, name):
 def test_a_terminal_gets_a_browser_with_an_address_that_serves_once(folder):
     import pexpect
 
-    (folder / "opener").write_text('#!/bin/sh\necho "$1" > opened.tmp; mv opened.tmp opened\n')
+    script = '#!/bin/sh\nenv > given; echo "$1" > opened.tmp; mv opened.tmp opened\n'
+    (folder / "opener").write_text(script)
     (folder / "opener").chmod(0o755)
     environ = {"PATH": os.environ["PATH"], "BROWSER": f"{folder}/opener", "TERM": "xterm"}
+    environ["POE_API_KEY"] = "canary-key-0123456789"
     child = pexpect.spawn(COMMAND[0], COMMAND[1:], cwd=folder, env=environ, encoding="utf-8")
     child.expect(r"listening (http://\S+)")
     address = child.match[1]
     while not (folder / "opened").exists():
         os.sched_yield()
     opened = (folder / "opened").read_text().strip()
+    given = (folder / "given").read_text()
+    assert ("TERM=xterm" in given, "POE_API_KEY" in given) == (True, False)
     assert opened.partition("/open/")[0] == address.rpartition("/")[0].rpartition("/")[0]
     assert ask(opened).headers["location"] == "/" + address.split("/", 3)[3]
     assert ask(opened).status == 404

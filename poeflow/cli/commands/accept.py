@@ -9,11 +9,10 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.private import access_of, allow_file_option, say_warning
+from poeflow.cli.private import access_of, allow_file_option, say, say_warning
 from poeflow.cli.targets import target_of
 from poeflow.errors import InvalidFlowError
 from poeflow.problems import errors_only
-from poeflow.redact import visible
 from poeflow.wiring.accepting import accept as take
 from poeflow.wiring.checkup import checkup
 from poeflow.wiring.options import RunOptions
@@ -57,9 +56,9 @@ def accept(
     places = [path.parent.resolve() / path.name for path in paths]
     taken = asyncio.run(take(found, options, places, drop=drop))
     for path in taken.paths:
-        click.echo(visible(f"{'dropped' if drop else 'accepted'} {path[2:]}"), err=True)
+        say(f"{'dropped' if drop else 'accepted'} {path[2:]}")
     for path, reason in taken.refused.items():
-        click.echo(visible(f"{path[2:]}: {reason}"), err=True)
+        say(f"{path[2:]}: {reason}")
     if not taken.paths and not taken.refused:
         click.echo("nothing was accepted" if drop else "nothing was edited", err=True)
     ctx.exit(1 if taken.refused else 0)

@@ -8,11 +8,12 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.private import access_of, allow_file_option
+from poeflow.cli.private import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import target_of
 from poeflow.planning.checked import Checked
 from poeflow.problems import errors_only
 from poeflow.report import graph as drawing
+from poeflow.report.workflow import inert
 from poeflow.spec.model import Flow, Loop
 from poeflow.spec.model import Step as StepSpec
 from poeflow.spec.resolve import model_of
@@ -56,7 +57,7 @@ def graph(
         steps = tuple(_steps(found.checked))
         name = found.checked.file.name
         text = drawing.mermaid(steps) if notation == "mermaid" else drawing.dot(name, steps)
-        click.echo(text, nl=False)
+        click.echo(inert(without_keys()(text)), nl=False)
     ctx.exit(3 if faults else 0)
 
 

@@ -10,11 +10,12 @@ from poeflow.bots import Bot
 from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.cli.completing import BOTS
 from poeflow.cli.printing import print_json
-from poeflow.cli.private import env_file_option, environment_with, say_warning
+from poeflow.cli.private import env_file_option, environment_with, say, say_warning, without_keys
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
 from poeflow.files import Project
 from poeflow.report.models import one, table
+from poeflow.report.workflow import inert
 from poeflow.settings import api_key_from, server_of
 from poeflow.spec.hints import one_of
 from poeflow.store.workspace import Workspace
@@ -81,7 +82,7 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
         if options["output"] == "json":
             print_json(bot)
         else:
-            click.echo(one(bot).encode(), nl=False)
+            _print(one(bot))
         return
     _check_kind(catalogue, "takes", options["takes"])
     _check_kind(catalogue, "gives", options["gives"])
@@ -90,9 +91,13 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
         print_json(bots)
         return
     if bots:
-        click.echo(table(bots).encode(), nl=False)
+        _print(table(bots))
     count = f"{len(bots)} of {len(catalogue.bots)} bots"
     click.echo(f"{count}; poeflow models NAME shows one", err=True)
+
+
+def _print(text: str) -> None:
+    click.echo(inert(without_keys()(text)).encode(), nl=False)
 
 
 def _kept(project: Project) -> Catalogue:
@@ -120,7 +125,7 @@ def _fetched(project: Project, options: _Options) -> Catalogue:
         Workspace(project, offline=False).prepare()
         keep(project, entries, server_of(os.environ))
     except DiskError as error:
-        click.echo(f"warning: the list is not kept for check: {error}", err=True)
+        say(f"warning: the list is not kept for check: {error}")
     return catalogue
 
 

@@ -1,8 +1,10 @@
 """`poeflow view`: look at runs in a browser."""
 
 import asyncio
+import contextlib
+import os
+import subprocess
 import sys
-import webbrowser
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,7 @@ import click
 from poeflow.cli.interrupts import run_until_done
 from poeflow.cli.pages import served
 from poeflow.files import Project
+from poeflow.user_config import child_environment
 
 EPILOG: Final = """\b
 Examples:
@@ -35,5 +38,18 @@ async def _serve(project: Project, port: int, *, opens: bool) -> None:
     async with served(project, port=port) as serving:
         click.echo(f"listening {serving.address}")
         if opens and sys.stdout.isatty():
-            await asyncio.to_thread(webbrowser.open, serving.opening())
+            await asyncio.to_thread(_browse, serving.opening())
         await asyncio.get_running_loop().create_future()
+
+
+def _browse(address: str) -> None:
+    """Open the user's browser, which gets no key; Python is kept from modules of this folder."""
+    command = (sys.executable, "-I", "-m", "webbrowser", address)
+    with contextlib.suppress(OSError):
+        subprocess.run(  # noqa: S603 - Python itself, with words of ours
+            command,
+            env=child_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
