@@ -34,6 +34,13 @@ _PYPROJECT: Final = "pyproject.toml"
 _PYPROJECT_MARK: Final = re.compile(rb"^[ \t]*\[\[?[ \t]*tool[ \t]*\.[ \t]*poeflow\b", re.MULTILINE)
 _NEVER_READ: Final = frozenset({".git", ".poeflow"})
 _SIBLINGS: Final = 1000
+_LONGEST_NEAR: Final = 100
+_COMPARED: Final = 200
+"""How many names are compared with one that is not there, and how long it may be."""
+MAX_NEAR: Final = 20
+"""For how many files that are not there a name nearly alike is looked for."""
+MAX_ENTRIES: Final = 500_000
+"""How many entries of folders all patterns of a command may look at."""
 LOCALE: Final = "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
 """What to do where the locale is one of ASCII, and names of files are not."""
 TWIN: Final = "a file's name differs from it in Unicode form only"
@@ -47,17 +54,54 @@ class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the pla
     exit_code = 3
 
 
+class Searches:
+    """How much one command may still look through folders, for patterns and for names alike.
+
+    All copies of a project share one; it is no part of what a project is.
+    """
+
+    __slots__ = ("_entries", "_is_free", "_names")
+
+    def __init__(self) -> None:
+        self._entries = MAX_ENTRIES
+        self._names = MAX_NEAR
+        self._is_free = False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Searches)
+
+    def __hash__(self) -> int:
+        return hash(Searches)
+
+    def visit(self, count: int, pattern: str) -> None:
+        """Count entries that are looked at for `pattern`. Raises `FileProblem`."""
+        self._entries -= count
+        if self._entries < 0 and not self._is_free:
+            message = f"{pattern}: all patterns together look at over {MAX_ENTRIES:,} files"
+            raise FileProblem(message, hint="begin patterns with a folder, or use fewer")
+
+    def release(self) -> None:
+        """Let patterns take their time: a run asks models."""
+        self._is_free = True
+
+    def may_look_for_names(self) -> bool:
+        """Whether names that are nearly alike are looked for once more: only the first are told."""
+        self._names -= 1
+        return self._names >= 0
+
+
 class Project(msgspec.Struct, frozen=True):
     """A folder with everything a flow may read and write. `root` is resolved.
 
     Paths in it are canonical: `//flows/notes.yaml` is `flows/notes.yaml` below the root. Where
     there is a `log`, what is read and written is noted in it. Private files are not read unless
-    the `access` says so.
+    the `access` says so. What looking through it may cost is in `searches`.
     """
 
     root: Path
     log: ReadLog | None = None
     access: Access = Access()
+    searches: Searches = msgspec.field(default_factory=Searches)
 
     @classmethod
     def find(cls, start: Path) -> Self:
@@ -152,7 +196,7 @@ class Project(msgspec.Struct, frozen=True):
             try:
                 real.stat()
             except FileNotFoundError:
-                raise _missing(canonical, path) from None
+                raise MissingFile(canonical, path, self.searches) from None
         return real
 
     def write(self, canonical: str, data: bytes) -> None:
@@ -348,24 +392,47 @@ _DISK_HINTS: Final = {
 }
 
 
-def _missing(canonical: str, path: Path) -> FileProblem:
-    from difflib import get_close_matches
+class MissingFile(FileProblem):
+    """A file is not there. Why is looked for once it is told: a template may do without it."""
 
+    def __init__(self, canonical: str, path: Path, searches: Searches) -> None:
+        Exception.__init__(self, canonical)
+        self._about = (canonical, path, searches)
+
+    def __getattr__(self, name: str) -> str:
+        if name not in ("message", "hint"):
+            raise AttributeError(name)
+        self.message, self.hint = _missing(*self._about)
+        return self.message if name == "message" else self.hint
+
+
+def _missing(canonical: str, path: Path, searches: Searches) -> tuple[str, str]:
+    """Return what to say of a file that is not there, and what to do."""
     if path.is_symlink():
-        message = f"{canonical} is a link to nothing"
-        return FileProblem(message, hint="point it at a file of the project")
+        return f"{canonical} is a link to nothing", "point it at a file of the project"
+    message = f"{canonical} does not exist"
+    if not searches.may_look_for_names():
+        return message, "check the path"
     if not path.parent.is_dir():
         if _differs_on_the_way(path):
-            message = f"{canonical} does not exist; a folder's name differs in Unicode form only"
-            return FileProblem(message, hint="rename that folder, or copy its name into the flow")
-        return FileProblem(f"{canonical} does not exist", hint="its folder does not exist either")
+            message = f"{message}; a folder's name differs in Unicode form only"
+            return message, "rename that folder, or copy its name into the flow"
+        return message, "its folder does not exist either"
     if twin_of(path) is not None:
-        message = f"{canonical} does not exist; {TWIN}"
-        return FileProblem(message, hint="rename that file, or copy its name into the flow")
-    siblings = _siblings(path)
-    near = get_close_matches(path.name, siblings, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else "check the path"
-    return FileProblem(f"{canonical} does not exist", hint=hint)
+        return f"{message}; {TWIN}", "rename that file, or copy its name into the flow"
+    near = _near(path.name, _siblings(path))
+    return message, f'did you mean "{near}"?' if near else "check the path"
+
+
+def _near(name: str, siblings: Iterable[str]) -> str | None:
+    """Return the one of `siblings` most like `name`. Of long names none is looked for."""
+    from difflib import get_close_matches
+
+    if len(name) > _LONGEST_NEAR:
+        return None
+    like = [one for one in siblings if abs(len(one) - len(name)) <= len(name) // 2]
+    like.sort(key=lambda one: (one[:1] != name[:1], abs(len(one) - len(name))))
+    return next(iter(get_close_matches(name, like[:_COMPARED], n=1)), None)
 
 
 def _differs_on_the_way(path: Path) -> bool:

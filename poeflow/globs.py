@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -42,6 +42,8 @@ _LEFTOVERS: Final = {
 """Names, in small letters, of what editors and systems leave beside files, each with what it is."""
 _LEFTOVER: Final = re.compile("|".join(map(fnmatch.translate, _LEFTOVERS)))
 _ANY_FOLDERS: Final = "**"
+_SEARCH: Final = 10
+"""What beginning a search costs, in entries looked at."""
 _ENVIRONMENT_MARK: Final = "pyvenv.cfg"
 
 Positions = frozenset[int]
@@ -51,16 +53,20 @@ def is_pattern(path: str) -> bool:
     return any(character in path for character in "*?[")
 
 
-def matches(project: Project, pattern: str) -> list[str]:
+def matches(
+    project: Project, pattern: str, *, visit: Callable[[int], None] | None = None
+) -> list[str]:
     """Return the regular files a canonical pattern (`//data/**/*.pdf`) means, sorted.
 
     `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: private
     files, dot folders, dependencies, lock files, what editors and systems leave beside files, and
     links that leave the project; links to folders are entered where the pattern names them. Letters
     with accents match in both Unicode forms. Raises `FileProblem` where too much matches, or the
-    pattern begins with a folder that is never matched.
+    pattern begins with a folder that is never matched. `visit` is told how many entries of folders
+    are looked at, on the way, and may raise an error of its own.
     """
     parts = PurePosixPath(pattern[2:]).parts
+    project.searches.visit(_SEARCH, pattern)
     literal = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
     named = _as_on_disk(project, literal)
     start = "//" + "/".join(named)
@@ -71,7 +77,7 @@ def matches(project: Project, pattern: str) -> list[str]:
     _check_not_hidden(project, pattern, named)
     _check_not_hidden(project, pattern, project.real_path(start).relative_to(project.root).parts)
     found: list[str] = []
-    for canonical in _files(project, start, _Shape(pattern, parts[len(named) :])):
+    for canonical in _files(project, start, _Shape(pattern, parts[len(named) :]), visit):
         if len(found) == MAX_MATCHES:
             raise FileProblem(f"{pattern} matches over {MAX_MATCHES:,} files", hint="narrow it")
         found.append(canonical)
@@ -154,12 +160,18 @@ class _Shape:
 _NOTHING: Final = re.compile(r"(?!)")
 
 
-def _files(project: Project, start: str, shape: _Shape) -> Iterator[str]:
+def _files(
+    project: Project, start: str, shape: _Shape, visit: Callable[[int], None] | None
+) -> Iterator[str]:
     stack = [(start, shape.start())]
     visited = 0
     while stack:
         folder, positions = stack.pop()
-        for entry in _entries(project, folder):
+        entries, above = _entries(project, folder), PurePosixPath(folder[2:]).parts
+        project.searches.visit(1 + len(entries), shape.text)
+        if visit is not None:
+            visit(1 + len(entries))
+        for entry in entries:
             visited += 1
             if visited > MAX_VISITED:
                 message = f"{shape.text}: over {MAX_VISITED:,} files to look at"
@@ -167,8 +179,8 @@ def _files(project: Project, start: str, shape: _Shape) -> Iterator[str]:
             following = shape.after(positions, entry.name)
             if not following or _HIDDEN.fullmatch(entry.name):
                 continue
-            canonical = "//" + f"{folder[2:]}/{entry.name}".lstrip("/")
-            parts = PurePosixPath(canonical[2:]).parts
+            parts = (*above, entry.name)
+            canonical = "//" + "/".join(parts)
             if entry.is_dir(follow_symlinks=False):
                 if not _is_closed(project, parts):
                     stack.append((canonical, following))

@@ -20,7 +20,7 @@ from poeflow.redact import Keyring
 from poeflow.settings import KEY_PAGE, KEY_VARIABLE
 from poeflow.spec.resolve import POE
 from poeflow.store.cache import Cache
-from poeflow.store.git_state import GitFiles
+from poeflow.store.git import Git
 from poeflow.store.ledger import Ledger
 
 NO_KEYS: Final = Keyring()
@@ -82,7 +82,7 @@ class Means:
     asks: bool = True
     force: bool = False
     prunes: bool = False
-    git: GitFiles | None = None
+    git: Git | None = None
     stop: Callable[[], str] = goes_on
     cut_short: Callable[[], int] = interrupted
 

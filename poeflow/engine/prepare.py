@@ -8,9 +8,10 @@ from poeflow.attachments.find import AttachmentSource, Found, check_total, find
 from poeflow.engine.instances import Instance
 from poeflow.engine.texts import Texts, Values, as_text
 from poeflow.errors import PoeflowError, StepError
-from poeflow.files import Project
-from poeflow.output_paths import check_output_path
+from poeflow.files import FileProblem, Project
+from poeflow.output_paths import check_output_path, claim_of
 from poeflow.planning.checked import Checked
+from poeflow.planning.saves import flow_claims
 from poeflow.problems import Problem
 from poeflow.spec.model import Attachment
 from poeflow.spec.resolve import Settings, fallback_settings, model_of, settings_of
@@ -46,6 +47,7 @@ class Preparer:
         self._checked = checked
         self._file = checked.file
         self._texts = texts
+        self._flows = flow_claims(checked)
         self._settings: dict[tuple[str, str], Settings] = {}
         self._found: dict[Path, tuple[Found, ...]] = {}
         self._targets: dict[Path, str] = {}
@@ -86,6 +88,8 @@ class Preparer:
             written = self._texts.path(path, values)
             known = self._project.canonical(written, relative_to=self._file.path)
             check_output_path(known)
+            if claim_of(known) in self._flows:
+                raise FileProblem(f"{known} is a flow that is run", hint="save to another file")
             if path not in self._checked.varying | self._checked.late:
                 self._targets[path] = known
         return known

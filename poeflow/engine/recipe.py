@@ -188,6 +188,6 @@ class Recipes:
 
 def read_parts(reads: Reads) -> dict[str, str]:
     """Return the parts for what was read while an instance was rendered."""
-    files = {f"file {path}": sha256_of(text.encode()) for path, text in reads.texts.items()}
-    globs = {f"glob {pattern}": sha256_of_json(paths) for pattern, paths in reads.globs.items()}
+    files = {f"file {path}": digest for path, digest in reads.texts.items()}
+    globs = {f"glob {pattern}": digest for pattern, digest in reads.globs.items()}
     return files | globs

@@ -38,6 +38,8 @@ class StepRunner:
 
     def __init__(self, plan: Plan, course: Course) -> None:
         means = course.means
+        if means.asks:
+            plan.texts.release()
         self._plan = plan
         self._course = course
         self._means = means
@@ -101,7 +103,12 @@ class StepRunner:
         return whole, text_digest(self._means.files.read(target))
 
     def _target(self, job: Job) -> str | None:
-        """Return the project path an instance saves its text to, claimed for it, if it does."""
+        """Return the project path an instance saves its text to, claimed for it, if it does.
+
+        Raises `PoeflowError` where it may not write there, or its media not where they would go.
+        """
+        if self._plan.file.flow.steps[job.step].output.media is not None and not job.is_left_out:
+            self._plan.preparer.target(job.step, "media", job.values)
         if self._plan.file.flow.steps[job.step].output.save is None or job.is_left_out:
             return None
         target = job.prepared.save or self._plan.preparer.target(job.step, "save", job.values)

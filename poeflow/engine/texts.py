@@ -28,6 +28,14 @@ class Texts:
     def reader(self) -> Reader:
         return self._reader
 
+    def release(self) -> None:
+        """Let renderings take their time from now on, and files be written: a run asks models.
+
+        Each rendering keeps its own bounds.
+        """
+        self._environment.allowance.is_free = True
+        self._reader.unsettle()
+
     def prose(self, path: Path, values: Values) -> str:
         """Render the text at `path`, or the file it names. Raises `TemplateError`."""
         site = self._sites.get((*path, "file")) or self._sites[path]

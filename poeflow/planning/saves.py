@@ -48,6 +48,7 @@ def saves(project: Project, file: FlowFile, reads: Reads) -> Iterator[Problem]:
             claims += _claims(project, file, name, step)
         except FileProblem as error:
             yield Problem(place, error.message, error.hint)
+        yield from _media(project, file, name, step)
     for claim in claims:
         if claim.is_literal:
             yield from _on_disk(project, claim)
@@ -66,6 +67,7 @@ def clashes(project: Project, flows: Sequence[Checked]) -> Iterator[tuple[int, P
     templates are known here.
     """
     owners: dict[str, _Owned] = {}
+    written = frozenset().union(*map(flow_claims, flows))
     locks: dict[str, str] = {}
     for index, checked in enumerate(flows):
         shown = checked.file.document.path
@@ -77,11 +79,22 @@ def clashes(project: Project, flows: Sequence[Checked]) -> Iterator[tuple[int, P
             if owned.is_repeated:
                 message = f"step {owned.label} runs more than once, and writes {owned.claim.save}"
                 yield index, Problem(owned.claim.place, message, _BY_INPUT)
-            other = owners.setdefault(claim_of(owned.claim.target), owned)
+            claim = claim_of(owned.claim.target)
+            is_own = not owned.way and claim == claim_of(checked.file.path)  # told before
+            if claim in written and not is_own:
+                message = f"{owned.claim.save} is a flow that is run too"
+                yield index, Problem(owned.claim.place, message, "save to another file")
+            other = owners.setdefault(claim, owned)
             if (other.flow, other.way) != (owned.flow, owned.way):
                 where = f" of {other.claim.place.path}" if other.flow != owned.flow else ""
                 message = f"{owned.claim.save} is written by step {other.label}{where} too"
                 yield index, Problem(owned.claim.place, message, _BY_INPUT)
+
+
+def flow_claims(checked: Checked) -> frozenset[str]:
+    """Return a flow's own path and those of all it uses, as `claim_of` has them."""
+    below = frozenset().union(*map(flow_claims, checked.children.values()))
+    return below | {claim_of(checked.file.path)}
 
 
 class _Owned(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +151,18 @@ def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator
     )
 
 
+def _media(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    """Yield a problem where a step may not write into the folder of its media."""
+    media = step.output.media
+    if media is None or "{%" in media or "{#" in media:
+        return
+    try:
+        check_output_path(project.canonical(_EXPRESSION.sub("x", media), relative_to=file.path))
+    except FileProblem as error:
+        place = file.document.place(("steps", name, "output", "media"))
+        yield Problem(place, error.message, error.hint)
+
+
 def _marked(save: str) -> str:
     """Return a path with its expressions as marks: the same one the same mark, no slash in any."""
     return _EXPRESSION.sub(lambda found: f"{{{found[1].strip()}}}".replace("/", "\x1f"), save)
@@ -163,7 +188,7 @@ def _on_disk(project: Project, claim: _Claim) -> Iterator[Problem]:
 
 
 def _read_too(file: FlowFile, claim: _Claim, reads: Reads) -> Iterator[Problem]:
-    if claim.target == file.path:
+    if claim_of(claim.target) == claim_of(file.path):
         yield Problem(claim.place, f"{claim.save} is the flow itself", "save to another file")
         return
     hint = f"use steps.{claim.step}.text there, or save to another path"

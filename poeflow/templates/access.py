@@ -27,6 +27,14 @@ LOOP_ATTRIBUTES: Final = frozenset(
     }
 )
 _SPLITTERS: Final = frozenset({"rsplit", "split", "splitlines"})
+_SEARCHING: Final = frozenset({"count", "find", "replace", "split"})
+_EACH_CHARACTER: Final = frozenset(
+    {"capitalize", "isalpha", "isdigit", "lower", "splitlines", "split", "title", "upper"}
+)
+"""Methods that look at each character by itself, which takes ten times as long as copying it."""
+_PATTERN: Final = 100
+"""The longest text looked for that takes longer to find than its length says."""
+_CALL: Final = 3
 _MAPPING_METHODS: Final = frozenset({"get", "items", "keys", "values"})
 _CHANGING: Final = frozenset({"append", "extend", "insert"})
 _MISSING: Final = object()
@@ -85,11 +93,12 @@ def check_call(function: Any, arguments: tuple[Any, ...], budget: Budget) -> boo
 
     Raises `OverBudgetError` or `TypeError`.
     """
-    budget.step(2)
+    budget.step(_CALL)
+    budget.work(len(arguments))
     if isinstance(function, MethodType) and isinstance(function.__self__, LoopContext):
         budget.walk(*arguments)
     if not isinstance(function, BuiltinMethodType):
-        return function is dict
+        return False
     owner = function.__self__
     budget.walk(owner, *arguments)
     if isinstance(owner, str):
@@ -104,7 +113,7 @@ def replaced_size(text: str, old: str, new: str) -> int:
 
 def check_scan(text: str, needle: str, budget: Budget) -> None:
     """Count a search whose time grows with the product of both lengths."""
-    budget.work(len(text) * len(needle) // 100)
+    budget.work(len(text) // 20 + len(text) * len(needle) // 100)
 
 
 def _short(key: object) -> str:
@@ -113,6 +122,11 @@ def _short(key: object) -> str:
 
 def _check_text_method(name: str, text: str, arguments: tuple[Any, ...], budget: Budget) -> None:
     texts = [part for part in arguments if isinstance(part, str)]
+    if name in _EACH_CHARACTER:
+        budget.work(len(text) // 10)
+        bounded(len(text) if text.isascii() or name.startswith("is") else 3 * len(text))
+    if texts and name in _SEARCHING:
+        check_scan(text, texts[0][:_PATTERN], budget)
     if name == "replace" and len(texts) == 2:
         bounded(replaced_size(text, texts[0], texts[1]))
     elif name == "join" and arguments and isinstance(arguments[0], list | tuple | dict | str):

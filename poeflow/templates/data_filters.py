@@ -14,7 +14,7 @@ import yaml
 from poeflow.digest import Json, KeyTwiceError, check_keys
 from poeflow.errors import InvalidFlowError
 from poeflow.spec.source import parse_value
-from poeflow.templates.budget import OverBudgetError, bounded, bounded_argument
+from poeflow.templates.budget import MAX_ITEMS, OverBudgetError, bounded, bounded_argument
 from poeflow.templates.instances import Entry
 from poeflow.templates.texts import plain
 
@@ -43,6 +43,8 @@ def tojson(value: object, indent: int | None = None) -> str:
 
 def fromjson(text: str) -> Json:
     """Decode JSON, no key in one object twice. Raises `ValueError`."""
+    if sum(map(text.count, ",[{")) > MAX_ITEMS:
+        raise OverBudgetError(f"fromjson takes at most {MAX_ITEMS:,} values")
     try:
         data: Json = msgspec.json.decode(text)
         check_keys(text.strip())

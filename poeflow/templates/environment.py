@@ -7,13 +7,13 @@ import re
 import sys
 from typing import Any, Final, Literal, NoReturn
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, Template, TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from poeflow.templates import access, rewrite
-from poeflow.templates.budget import Budget
+from poeflow.templates.budget import Allowance
 from poeflow.templates.counting import finalizer
 from poeflow.templates.filters import counted_filters, counted_tests
 from poeflow.templates.includes import End, line_ends
@@ -29,15 +29,24 @@ VALUE: Final = "the_value_of_this_expression"
 _LAST_LINE_END: Final = re.compile(r"(?:\r\n|\r|\n)\Z")
 _COMPILING: Final = 5
 """The work of compiling one character of an included file."""
+_MAX_COMPILED: Final = 1_000
+_MAX_COMPILED_TEXT: Final = 1024 * 1024
+"""How many compiled templates are kept, and how many characters of them."""
+_FAILED_LOOKUP: Final = 20
+_FAILED_SEARCH: Final = 400
 GLOBALS: Final = frozenset({"range", "dict", "namespace", "read", "glob"})
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Compiles and renders the templates of one run; files come from `reader`."""
+    """Compiles and renders the templates of one run; files come from `reader`.
+
+    What they may do together is in `allowance`, which other environments may share; without one
+    each rendering is bounded by itself.
+    """
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, allowance: Allowance | None = None) -> None:
         self._files = Loader(reader)
         super().__init__(
             undefined=StrictUndefined,
@@ -51,13 +60,19 @@ class Environment(ImmutableSandboxedEnvironment):
             cache_size=400,
         )
         self.reader = reader
-        self.budget = Budget()
+        self.allowance = allowance or Allowance(is_free=True)
+        self.budget = self.allowance.next_budget()
         self._compiled: dict[tuple[Mode, str, str], Template] = {}
+        self._compiled_text = 0
         self._offset_lexer: OffsetLexer | None = None
         self.filters = counted_filters(lambda: self.budget)
         self.tests = counted_tests(lambda: self.budget)
-        known = {name: self.globals[name] for name in ("range", "dict", "namespace")}
-        self.globals = known | file_functions(reader)
+        own = file_functions(reader, lambda: self.budget)
+        self.globals = {"range": self.globals["range"], **own}
+
+    def begin(self) -> None:
+        """Begin a rendering: it has a budget of its own."""
+        self.budget = self.allowance.next_budget(self.budget)
 
     @property
     def lexer(self) -> OffsetLexer:
@@ -97,8 +112,19 @@ class Environment(ImmutableSandboxedEnvironment):
         rewritten = rewrite.rewrite(parsed, ends=ends, is_path=mode == "path")
         code = self.compile(rewritten, name=origin.path)
         template = Template.from_code(self, code, self.globals)
-        self._compiled[mode, origin.path, text] = template
+        self._keep((mode, origin.path, text), template)
         return template
+
+    def _keep(self, key: tuple[Mode, str, str], template: Template) -> None:
+        """Keep a compiled template; those compiled first make room."""
+        self._compiled[key] = template
+        self._compiled_text += len(key[2])
+        while len(self._compiled) > 1 and (
+            len(self._compiled) > _MAX_COMPILED or self._compiled_text > _MAX_COMPILED_TEXT
+        ):
+            first = next(iter(self._compiled))
+            del self._compiled[first]
+            self._compiled_text -= len(first[2])
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         """Parse an included file, last line end and all: its includer has a line to go on with."""
@@ -118,19 +144,25 @@ class Environment(ImmutableSandboxedEnvironment):
         raise error
 
     def join_path(self, template: str, parent: str) -> str:
-        return self._files.canonical(template, relative_to=parent)
+        try:
+            return self._files.canonical(template, relative_to=parent)
+        except TemplateNotFound:
+            self.budget.work(_FAILED_SEARCH)
+            raise
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Look a name up: on mappings always the key, elsewhere the few safe methods."""
         try:
             return access.attribute(obj, attribute)
         except LookupError as error:
+            self.budget.work(_FAILED_LOOKUP)
             return self.undefined(str(error.args[0]), obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         try:
             return access.item(obj, argument)
         except LookupError as error:
+            self.budget.work(_FAILED_LOOKUP)
             return self.undefined(str(error.args[0]), obj)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -139,9 +171,9 @@ class Environment(ImmutableSandboxedEnvironment):
         return self.budget.kept(result) if is_new else result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        self.budget.work(1)
+        self.budget.work(20 if operator == "**" else 5)
         check_operands(operator, left, right, self.budget)
-        return self.budget.kept(super().call_binop(context, operator, left, right))
+        return self.budget.held(super().call_binop(context, operator, left, right))
 
 
 def without_last_line_end(text: str) -> str:

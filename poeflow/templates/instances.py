@@ -1,6 +1,7 @@
 """The results of a step that ran once for each item, as templates and their tables see them."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Final
 
 from poeflow.digest import Json
@@ -83,5 +84,5 @@ class Instances(dict[str, Json]):
         text = key_text(key)
         if text in self:
             return self[text]
-        known = ", ".join(name[:40] for name in list(self)[:12]) or "nothing"
+        known = ", ".join(name[:40] for name in islice(self, 12)) or "nothing"
         raise LookupError(f'there is no instance "{text[:80]}" here, only {known}')

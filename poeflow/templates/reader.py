@@ -1,13 +1,18 @@
 """How templates reach files: through the project's rules, and only those files."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from poeflow.files import Project
+from poeflow.digest import sha256_of, sha256_of_json
+from poeflow.files import FileProblem, Project
 from poeflow.globs import matches
+
+
+def _uncounted(_count: int) -> None:
+    pass
 
 
 class Reader(Protocol):
@@ -16,8 +21,13 @@ class Reader(Protocol):
     def source(self, path: str, *, relative_to: str) -> tuple[str, str]:
         """Return the canonical path and the text of `path`, written in the file `relative_to`."""
 
-    def glob(self, pattern: str, *, relative_to: str) -> list[str]:
-        """Return the canonical paths that match, sorted."""
+    def glob(
+        self, pattern: str, *, relative_to: str, visit: Callable[[int], None] = _uncounted
+    ) -> list[str]:
+        """Return the canonical paths that match, sorted; `visit` counts what was looked at."""
+
+    def unsettle(self) -> None:
+        """Expect files to be written from now on, by a run that may take its time."""
 
     def shown(self, path: str) -> str:
         """Return what the user calls the canonical path `path`."""
@@ -27,23 +37,35 @@ class Reader(Protocol):
 
 
 class Reads:
-    """What was read while it was recorded: texts by canonical path, lists of paths by pattern."""
+    """What was read while it was recorded, in hashes: texts by canonical path, lists by pattern."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
-        self.globs: dict[str, list[str]] = {}
+        self.globs: dict[str, str] = {}
+
+
+MAX_TEXT: Final = 64 * 1024 * 1024
+"""How many characters of text are kept; what was read before that is read again."""
+MAX_PATHS: Final = 100_000
+"""How many paths of known patterns are kept."""
 
 
 class ProjectReader:
     """Reads each text of a project once: what was checked is what is rendered.
 
-    `folder` is the working folder, which shown paths are relative to.
+    `folder` is the working folder, which shown paths are relative to. As long as nothing is
+    written, what a pattern matches is looked for once, too.
     """
 
     def __init__(self, project: Project, folder: Path) -> None:
         self._project = project
         self._folder = folder
         self._texts: dict[str, str] = {}
+        self._characters = 0
+        self._digests: dict[str, str] = {}
+        self._globs: dict[str, tuple[list[str], str]] = {}
+        self._paths = 0
+        self._is_settled = True
         self._reads = Reads()
 
     @contextlib.contextmanager
@@ -59,14 +81,39 @@ class ProjectReader:
         canonical = self._project.canonical(path, relative_to=relative_to)
         text = self._texts.get(canonical)
         if text is None:
-            text = self._texts[canonical] = self._project.read_text(canonical)
-        self._reads.texts[canonical] = text
+            text = self._read(canonical)
+        self._reads.texts[canonical] = self._digests[canonical]
         return canonical, text
 
-    def glob(self, pattern: str, *, relative_to: str) -> list[str]:
+    def _read(self, canonical: str) -> str:
+        text = self._project.read_text(canonical)
+        digest = sha256_of(text.encode())
+        if self._digests.setdefault(canonical, digest) != digest:
+            raise FileProblem(f"{canonical} changed while it was used", hint="run again")
+        self._characters += len(text)
+        self._texts[canonical] = text
+        while self._characters > MAX_TEXT and len(self._texts) > 1:
+            self._characters -= len(self._texts.pop(next(iter(self._texts))))
+        return text
+
+    def glob(
+        self, pattern: str, *, relative_to: str, visit: Callable[[int], None] = _uncounted
+    ) -> list[str]:
         canonical = self._project.canonical(pattern, relative_to=relative_to)
-        found = self._reads.globs[canonical] = matches(self._project, canonical)
-        return found
+        known = self._globs.get(canonical)
+        if known is None:
+            found = matches(self._project, canonical, visit=visit)
+            known = found, sha256_of_json(found)
+            if self._is_settled and self._paths + len(found) < MAX_PATHS:
+                self._paths += len(found) + 1
+                self._globs[canonical] = known
+        self._reads.globs[canonical] = known[1]
+        return known[0]
+
+    def unsettle(self) -> None:
+        self._is_settled = False
+        self._globs.clear()
+        self._project.searches.release()
 
     def shown(self, path: str) -> str:
         return self._project.shown(path, self._folder)

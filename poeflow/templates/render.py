@@ -11,7 +11,7 @@ from poeflow.digest import Json
 from poeflow.errors import StepError
 from poeflow.files import FileProblem
 from poeflow.problems import Place
-from poeflow.templates.budget import Budget, bounded
+from poeflow.templates.budget import OverBudgetError, bounded
 from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
 from poeflow.templates.faults import no_else, syntax_problem
 from poeflow.templates.origin import Origin
@@ -97,19 +97,21 @@ def _as_jinja_leaves_it(text: str) -> str:
 def _rendered(
     environment: Environment, text: str, origin: Origin, values: Values, *, mode: Mode
 ) -> str:
-    environment.budget = Budget()
+    environment.begin()
     template = None
     try:
         template = environment.template(text, origin, mode)
         rendered = encodable(template.render(dict(values)))
         bounded(len(rendered) if rendered.isascii() else len(rendered.encode()))
     except _FAULTS as error:
-        raise _fault(environment, text, origin, template, error) from None
-    return rendered
+        fault = _fault(environment, text, origin, template, error)
+    else:
+        return rendered
+    raise fault  # here, so that it keeps nothing of what was rendered alive
 
 
 def _evaluated(environment: Environment, text: str, origin: Origin, values: Values) -> Json:
-    environment.budget = Budget()
+    environment.begin()
     template = None
     try:
         template = environment.template(text, origin, "value")
@@ -118,8 +120,10 @@ def _evaluated(environment: Environment, text: str, origin: Origin, values: Valu
             raise AssertionError("an assignment prints nothing")
         value: Json = plain(context.vars[VALUE])
     except _FAULTS as error:
-        raise _fault(environment, text, origin, template, error) from None
-    return value
+        fault = _fault(environment, text, origin, template, error)
+    else:
+        return value
+    raise fault  # as in `_rendered`
 
 
 def _fault(
@@ -146,7 +150,8 @@ def _fault(
             offset = template.get_corresponding_lineno(trace.tb_lineno)
             found = origin if template is root else _file(environment, template.name or "")[1]
         trace = trace.tb_next
-    return TemplateError(found.locate(max(offset - 1, 0)), _sentence(error))
+    hint = error.hint if isinstance(error, OverBudgetError) else ""
+    return TemplateError(found.locate(max(offset - 1, 0)), _sentence(error), hint=hint)
 
 
 def _file(environment: Environment, path: str) -> tuple[str, Origin]:
@@ -164,7 +169,7 @@ def _sentence(error: BaseException) -> str:
         case FileProblem():
             return str(error)
         case TemplateNotFound():
-            return error.message or f"there is no file {error}"
+            return str(error.__cause__ or f"there is no file {error}")
         case OverflowError():
             return "a number or a range is too large"
         case KeyError() | JinjaError():

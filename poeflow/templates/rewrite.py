@@ -13,17 +13,26 @@ CONCAT: Final = " concat"
 STEPPED: Final = " stepped"
 WALKED: Final = " walked"
 KEPT: Final = " kept"
+MAPPING: Final = " mapping"
+NUMBER: Final = " number"
+SEARCHED: Final = " searched"
 SEGMENT: Final = " segment"
+SPENT: Final = " spent"
 INCLUDED: Final = " included"
 """Filter names no template can write: they hold a space."""
 
 MAX_DEPTH: Final = 60
 MAX_ELIFS: Final = 100
 MAX_LOOPS: Final = 10
+SMALL_NUMBER: Final = 1_000_000
+"""Up to here the numbers of a template are constants; their hashes cannot be chosen freely."""
+_LOOKUP: Final = 5
+"""How many times the work of another node looking up a name takes."""
 _MAY_FAIL: Final = (
     *(nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.AssignBlock),
     *(nodes.NSRef, nodes.Import, nodes.FromImport),
 )
+_BODIES: Final = (nodes.For, nodes.Macro, nodes.CallBlock)
 _REFUSED: Final = {
     nodes.EvalContextModifier: "autoescape is not available in flows",
     nodes.Extends: "extends is not available in flows; use include or import",
@@ -40,10 +49,29 @@ def rewrite(
     expression must give one safe segment. Raises `TemplateSyntaxError` for what flows do not take.
     """
     check_shape(template, is_path=is_path)
-    rewritten = _Rewriter(ends, is_path=is_path).visit(template)
+    rewritten = _Rewriter(ends, _works(template), is_path=is_path).visit(template)
     if not isinstance(rewritten, nodes.Template):
         raise AssertionError("a template stays a template")
     return rewritten
+
+
+def _works(template: nodes.Template) -> dict[int, int]:
+    """Return the work of running each body once, by the id of its node, inner bodies left out.
+
+    Without recursion, as `_all_nodes`.
+    """
+    works: dict[int, int] = {}
+    waiting: list[tuple[nodes.Node, int]] = [(template, id(template))]
+    while waiting:
+        node, owner = waiting.pop()
+        is_lookup = isinstance(node, nodes.Getattr | nodes.Getitem)
+        works[owner] = works.get(owner, 0) + (_LOOKUP if is_lookup else 1)
+        for field, value in node.iter_fields():
+            is_inner = field in ("body", "test") if isinstance(node, nodes.For) else field == "body"
+            inside = id(node) if is_inner and isinstance(node, _BODIES) else owner
+            children = value if isinstance(value, list) else [value]
+            waiting += [(child, inside) for child in children if isinstance(child, nodes.Node)]
+    return works
 
 
 def check_shape(template: nodes.Template, *, is_path: bool = False) -> None:
@@ -99,15 +127,18 @@ def _all_nodes(template: nodes.Template) -> Iterator[tuple[nodes.Node, int, int]
 
 
 class _Rewriter(NodeTransformer):
-    def __init__(self, ends: Mapping[int, End], *, is_path: bool) -> None:
+    def __init__(self, ends: Mapping[int, End], works: Mapping[int, int], *, is_path: bool) -> None:
         self._ends = ends
+        self._works = works
         self._is_path = is_path
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         node = super().generic_visit(node, *args, **kwargs)
         match node:
             case nodes.For():
-                node.iter = _filter(node.iter, COUNTED)
+                node.iter = _filter(node.iter, COUNTED, self._works.get(id(node), 0))
+            case nodes.Template() | nodes.Macro() | nodes.CallBlock() if node.body:
+                node.body = [self._spent(node), *node.body]
             case nodes.Include() | nodes.Import() | nodes.FromImport():
                 node.template = _filter(node.template, STEPPED)
                 return self._included(node) if isinstance(node, nodes.Include) else node
@@ -116,11 +147,17 @@ class _Rewriter(NodeTransformer):
             case nodes.Compare():
                 node.expr = _filter(node.expr, WALKED)
                 for operand in node.ops:
-                    operand.expr = _filter(operand.expr, WALKED)
+                    name = SEARCHED if operand.op in ("in", "notin") else WALKED
+                    operand.expr = _filter(operand.expr, name)
             case nodes.Concat():
                 return _filter(nodes.List(node.nodes, lineno=node.lineno), CONCAT)
-            case nodes.Dict() | nodes.List() | nodes.Tuple(ctx="load"):
+            case nodes.Dict():
+                parts = [part for pair in node.items for part in (pair.key, pair.value)]
+                return _filter(nodes.List(parts, lineno=node.lineno), MAPPING)
+            case nodes.List() | nodes.Tuple(ctx="load"):
                 return _filter(node, KEPT)
+            case nodes.Const() if type(node.value) is int and node.value > SMALL_NUMBER:
+                return _filter(nodes.Const(str(node.value), lineno=node.lineno), NUMBER)
             case nodes.Getitem():
                 return _filter(node, KEPT) if isinstance(node.arg, nodes.Slice) else node
         return node
@@ -131,6 +168,12 @@ class _Rewriter(NodeTransformer):
         joined = nodes.Filter(None, INCLUDED, [end], [], None, None, lineno=node.lineno)
         return nodes.FilterBlock([node], joined, lineno=node.lineno)
 
+    def _spent(self, node: nodes.Node) -> nodes.Node:
+        """Return a statement that counts the work of running the body of `node` once."""
+        nothing = nodes.Const(None, lineno=node.lineno)
+        work = _filter(nothing, SPENT, self._works.get(id(node), 0))
+        return nodes.ExprStmt(work, lineno=node.lineno)
+
     def _printed(self, node: nodes.Expr) -> nodes.Expr:
         """Have texts as they stand counted, and expressions in a path checked."""
         if isinstance(node, nodes.TemplateData):
@@ -138,7 +181,8 @@ class _Rewriter(NodeTransformer):
         return _filter(node, SEGMENT) if self._is_path else node
 
 
-def _filter(node: nodes.Node, name: str) -> nodes.Expr:
-    if isinstance(node, nodes.Const) and name in (WALKED, STEPPED):
+def _filter(node: nodes.Node, name: str, *arguments: int) -> nodes.Expr:
+    if isinstance(node, nodes.Const) and name == WALKED:
         return node
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+    given = [nodes.Const(argument, lineno=node.lineno) for argument in arguments]
+    return nodes.Filter(node, name, given, [], None, None, lineno=node.lineno)

@@ -10,6 +10,7 @@ from jinja2.filters import FILTERS, do_batch, make_attrgetter, sync_do_slice
 
 from poeflow.templates.access import check_scan, replaced_size
 from poeflow.templates.budget import Budget, OverBudgetError, bounded, bounded_argument
+from poeflow.templates.keys import same_key
 from poeflow.templates.texts import text_of
 
 MAX_PARTS: Final = 100_000
@@ -106,6 +107,23 @@ def whole(value: Any, default: Any = 0, base: int = 10) -> Any:
 def decimal(value: Any, default: Any = 0.0) -> Any:
     _check_number(value)
     return FILTERS["float"](value, default)
+
+
+@pass_environment
+def unique(
+    environment: Environment,
+    items: Any,
+    case_sensitive: object = 0,
+    attribute: str | int | None = None,
+) -> Iterator[Any]:
+    """Yield items, the first of those that are equal; unlike Jinja's own no number is hashed."""
+    get = make_attrgetter(environment, attribute)
+    seen: set[str] = set()
+    for item in items:
+        key = same_key(get(item), is_exact=bool(case_sensitive))
+        if key not in seen:
+            seen.add(key)
+            yield item
 
 
 @pass_environment

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from poeflow.files import Project
+from poeflow.files import Project, Searches
 from poeflow.planning.checked import Checked
 from poeflow.planning.flow import check as check_file
 from poeflow.planning.saves import clashes
@@ -16,6 +16,7 @@ from poeflow.spec.enough import enough
 from poeflow.spec.inputs_file import beside
 from poeflow.spec.load import Loaded
 from poeflow.spec.load import load as load_file
+from poeflow.templates.budget import Allowance
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader
 
@@ -35,7 +36,8 @@ def checkups(flows: Iterable[tuple[Project, str, str]]) -> list[Checkup]:
 
     What two of them claim is a problem of the later one.
     """
-    found = [checkup(*flow) for flow in flows]
+    allowance, searches = Allowance(), Searches()
+    found = [checkup(*flow, allowance=allowance, searches=searches) for flow in flows]
     for root in {one.project.root for one in found}:
         places = [i for i, one in enumerate(found) if one.project.root == root]
         sound = [(i, c) for i in places if (c := found[i].checked) is not None]
@@ -47,14 +49,22 @@ def checkups(flows: Iterable[tuple[Project, str, str]]) -> list[Checkup]:
     return found
 
 
-def checkup(project: Project, path: str, shown: str) -> Checkup:
+def checkup(
+    project: Project,
+    path: str,
+    shown: str,
+    *,
+    allowance: Allowance | None = None,
+    searches: Searches | None = None,
+) -> Checkup:
     """Load and check one flow. `path` is its project path, `shown` what messages call it.
 
-    It was named by the user: it and the folder it lies in may begin with a dot.
+    It was named by the user: it and the folder it lies in may begin with a dot. `allowance` and
+    `searches` bound the work of all flows of one command.
     """
-    project = _opened_for(project, path)
+    project = msgspec.structs.replace(_opened_for(project, path), searches=searches or Searches())
     loaded = load_file(project, path, shown=shown)
-    environment = Environment(ProjectReader(project, Path.cwd()))
+    environment = Environment(ProjectReader(project, Path.cwd()), allowance or Allowance())
     problems, checked = loaded.problems, None
     looked_at = loaded.file or loaded.draft
     if looked_at is not None:

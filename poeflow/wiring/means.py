@@ -17,7 +17,7 @@ from poeflow.planning.checked import Checked
 from poeflow.records import Recorder
 from poeflow.redact import Keyring
 from poeflow.settings import proxy_from, server_of
-from poeflow.store.git_state import GitFiles
+from poeflow.store.git import Git
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig, keys_of
 from poeflow.wiring.connections import Connections
@@ -65,7 +65,7 @@ async def means_of(
             asks=asks,
             force=options.force,
             prunes=options.prune_outputs,
-            git=GitFiles(project.root, options.environ) if options.merge_edits else None,
+            git=_git(project, options) if options.merge_edits else None,
             stop=options.stop,
             cut_short=options.cut_short,
         )
@@ -92,6 +92,12 @@ def _downloads(found: Connections, options: RunOptions, config: UserConfig) -> R
         loopback=frozenset(found.origins),
         proxy_of=partial(proxy_from, options.environ),
     )
+
+
+def _git(project: Project, options: RunOptions) -> Git:
+    """Return who merges edits, and finds what was before them where there is a repository."""
+    found = Git.find(project.root, options.environ)
+    return found or Git(project.root, options.environ)
 
 
 def unheard(_event: Event) -> None:

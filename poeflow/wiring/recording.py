@@ -15,7 +15,7 @@ from poeflow.events import Event, Listener, RunFinished
 from poeflow.files import Project
 from poeflow.records import Recorder, RunEnd, RunRecord
 from poeflow.redact import Scrubber, masked
-from poeflow.store.git_state import git_state
+from poeflow.store.git import Git
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import UserConfig, keys_of
@@ -32,7 +32,8 @@ async def recording(
 
     What is wrong with the history is told as a warning; it never stops a run.
     """
-    commit, is_dirty = await asyncio.to_thread(git_state, project.root, options.environ)
+    git = Git.find(project.root, options.environ)
+    state = await asyncio.to_thread(git.commit_and_dirty) if git is not None else (None, None)
     began = options.clock.monotonic()
     record = RunRecord(
         flow=plan.file.path,
@@ -42,8 +43,8 @@ async def recording(
         version=__version__,
         inputs=dict(plan.inputs),
         steps=dict(plan.edges),
-        commit=commit,
-        is_dirty=is_dirty,
+        commit=state[0],
+        is_dirty=state[1],
     )
     scrubber = Scrubber(*keys_of(options.environ, config.key_variables))
     safe = cast("RunRecord", masked(record, scrubber))

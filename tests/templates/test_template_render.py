@@ -84,7 +84,7 @@ def test_text_is_rendered(house, text, expected):
         ("{% for x in 5 %}{% endfor %}", "1:4: a loop needs a list or a mapping, not 5"),
         (
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-            "1:20: the template calls itself without end, or is nested too deep",
+            "1:4: the template calls itself without end, or is nested too deep",
         ),
         ("{{ '\\ud800' }}", "1:1: the text holds half a character (\\ud800)"),
         ("{{ a b }}", '1:6: "b" is not expected here; close it with }}'),
