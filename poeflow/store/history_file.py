@@ -71,7 +71,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
     try:
         with contextlib.closing(_readable(path)) as connection:
             yield connection if _known_version(connection) else None
-    except (sqlite3.Error, msgspec.ValidationError) as error:
+    except (sqlite3.Error, msgspec.ValidationError, UnicodeDecodeError) as error:
         hint = "the next run sets a damaged one aside"
         raise DiskError(f"the history cannot be read: {error}", hint=hint) from None
 

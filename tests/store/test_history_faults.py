@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -306,6 +307,16 @@ def test_an_index_that_is_missing_is_made_anew(path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         sql = "SELECT count(*) FROM search WHERE search MATCH 'zebra OR otter'"
         assert connection.execute(sql).fetchone() == (2,)
+
+
+@pytest.mark.parametrize("damage", [b"CREATE T\x83BLE contents", b"CREATE TABLE r\x83ns ("])
+def test_a_schema_that_is_no_text_is_told_as_damage(path, damage):
+    keep(path)
+    sound = re.sub(rb"[^\x00-\x7f]", b".", damage)
+    path.write_bytes(re.sub(sound.replace(b"(", rb"\("), damage, path.read_bytes()))
+    history = History(path, told=pytest.fail)
+    with pytest.raises(DiskError, match="the history cannot be read"):
+        history.runs(RunFilter(text="otter"))
 
 
 @pytest.mark.parametrize("body", ["{", b"\xff", "[" * 100_000], ids=len)
