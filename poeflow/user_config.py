@@ -185,6 +185,11 @@ def _parsed(path: Path, data: bytes) -> UserConfig:
         is_unknown = "unknown field" in reason
         hint = f"known: {', '.join(known.__struct_fields__)}" if is_unknown else "correct it"
         raise UsageError(f"{path}: {reason[:1].lower()}{reason[1:]}", hint=hint) from None
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deep", hint="correct it") from None
+    except ValueError:  # Python's own limit on the digits of a number
+        message = f"{path}: a number in it has too many digits"
+        raise UsageError(message, hint="correct it") from None
 
 
 class _NotOursError(UsageError):

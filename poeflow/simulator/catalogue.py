@@ -162,7 +162,7 @@ def read_catalogue(path: Path | None) -> Catalogue:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"{path} cannot be read: {reason}", hint="check the path") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         hint = "give the answer of GET /v1/models, saved as it is"
         raise UsageError(f"{path} is not a catalogue: {error}", hint=hint) from None
 

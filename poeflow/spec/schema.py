@@ -131,6 +131,8 @@ def _is_known(key: str, schema: Any) -> bool:
 def _has_slip(instance: dict[str, Json], error: "ValidationError") -> bool:
     """Whether one of the keys asked for is there, misspelt: its own problem says so."""
     options: Any = error.validator_value
+    if not all("required" in option for option in options):
+        return False
     asked = [str(option["required"][0]) for option in options]
     known: Any = error.schema
     return any(nearest(key, asked) for key in instance if key not in known.get("properties", ()))

@@ -64,6 +64,8 @@ def sentence(
         case "const":
             return f"{name} must be {value}", f"write {name}: {value}"
         case "anyOf":
+            if not all("required" in option for option in value):
+                return _of_no_kind(name, value, written)
             keys = [str(option["required"][0]) for option in value]
             return f"{name} has none of {', '.join(keys)}", f"add one, for example {keys[0]}:"
         case "pattern":
@@ -85,6 +87,14 @@ def _name(culprit: Path) -> str:
 def _shown(written: str) -> str:
     text = " ".join(written.split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _of_no_kind(name: str, options: list[Any], written: str) -> tuple[str, str]:
+    """Say what a value may be that is either one of some words or a mapping."""
+    words = [word for option in options for word in option.get("enum", ())]
+    keys = [key for option in options for key in option.get("required", ())]
+    told = f"{', '.join(words)} or a mapping with {', '.join(keys)}"
+    return f"{name} must be {told}, not {_shown(written)}", ""
 
 
 def _describe(schema: Any, key: str) -> str:

@@ -35,12 +35,8 @@ def parse_toml(text: str, path: str) -> Document:
     try:
         data = tomllib.loads(text)
         _check_depth(data)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        at = _AT.search(str(error))
-        place = Place(path, int(at[1]), int(at[2])) if at else Place(path)
-        reason = _AT.sub("", str(error)).strip() or "it is nested too deep"
-        problem = Problem(place, f"this is not TOML: {reason[:1].lower()}{reason[1:]}")
-        return _unread(text, path, problem)
+    except (ValueError, RecursionError) as error:
+        return _unread(text, path, _problem(error, path))
     problems: list[Problem] = []
     root = _Builder(path, _places(text), problems).node(data, ())
     return Document(path=path, text=text, root=root, problems=tuple(problems))
@@ -48,6 +44,20 @@ def parse_toml(text: str, path: str) -> Document:
 
 def _unread(text: str, path: str, problem: Problem) -> Document:
     return Document(path=path, text=text, root=None, problems=(problem,))
+
+
+def _problem(error: Exception, path: str) -> Problem:
+    """Say why a text is not TOML, at its place where that is known."""
+    at = _AT.search(str(error))
+    place = Place(path, int(at[1]), int(at[2])) if at else Place(path)
+    match error:
+        case tomllib.TOMLDecodeError():
+            reason = _AT.sub("", str(error)).strip()
+        case RecursionError():
+            reason = "it is nested too deep"
+        case _:  # Python's own limit on the digits of a number
+            reason = "a number in it has too many digits"
+    return Problem(place, f"this is not TOML: {reason[:1].lower()}{reason[1:]}")
 
 
 def _check_depth(data: object) -> None:

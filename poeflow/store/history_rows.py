@@ -30,6 +30,7 @@ REQUESTS: Final = """SELECT requests.id, requests.record, request.body, requests
     LEFT JOIN contents AS completion ON completion.id = requests.completion"""
 """Selects the columns `request_row` reads."""
 _Record = TypeVar("_Record")
+_UNREADABLE: Final = (ValueError, RecursionError)
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -169,8 +170,16 @@ def _decoded(data: str, kind: type[_Record]) -> _Record:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError:
         raise
-    except msgspec.DecodeError:
+    except _UNREADABLE:
+        return _halved(data, kind)
+
+
+def _halved(data: str, kind: type[_Record]) -> _Record:
+    """Return a record that the fast decoder does not read: it may hold half a surrogate pair."""
+    try:
         return msgspec.convert(decode_json(data.encode()), kind)
+    except _UNREADABLE as error:
+        raise msgspec.ValidationError(f"a record is damaged: {error}") from None
 
 
 def _object(data: str) -> dict[str, Json]:

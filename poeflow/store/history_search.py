@@ -75,7 +75,7 @@ def index_again(connection: sqlite3.Connection) -> None:
     sql = "SELECT id, kind, body FROM contents WHERE kind <> 'completion' ORDER BY id"
     rows = connection.execute(sql)
     for number, kind, body in rows:
-        index(connection, number, words_of(kind, decode_json(body.encode())))
+        index(connection, number, _words_in(kind, body))
 
 
 def index(connection: sqlite3.Connection, number: int, words: str) -> None:
@@ -119,8 +119,16 @@ def _has_index(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def _holds(kind: str, body: str, word: str) -> bool:
-    return word in words_of(kind, decode_json(body.encode())).casefold()
+def _holds(kind: str, body: object, word: str) -> bool:
+    return word in _words_in(kind, body).casefold()
+
+
+def _words_in(kind: str, body: object) -> str:
+    """Return what a content that is kept is found by: nothing where it is damaged."""
+    try:
+        return words_of(kind, decode_json(body.encode())) if isinstance(body, str) else ""
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _texts(kind: str, value: Json) -> Iterator[str]:

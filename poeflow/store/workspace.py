@@ -198,7 +198,7 @@ def _sign(handle: int, holder: Holder) -> None:
 def _busy(handle: int, now: float) -> BusyError:
     try:
         holder = msgspec.json.decode(os.pread(handle, 1024, 0), type=Holder)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         who = "another run"
     else:
         who = f"another run (process {holder.pid}, for {max(0, now - holder.since):.0f} s)"

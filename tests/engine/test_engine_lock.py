@@ -394,8 +394,11 @@ def test_a_used_flow_is_proven_with_its_own_instances(bench):
     assert bench.facts(flow)["about[a]/draft"] == ("stale", ("prompt changed",))
 
 
-def test_a_lock_of_another_version_is_told_of(ran):
-    (ran.folder / "a.lock.json").write_text('{"poeflow_lock": 0}')
+@pytest.mark.parametrize(
+    "lock", ['{"poeflow_lock": 0}', '{"poeflow_lock": ', '{"a": ' * 2_000], ids=len
+)
+def test_what_is_no_lock_is_told_of(ran, lock):
+    (ran.folder / "a.lock.json").write_text(lock)
     with pytest.raises(StaleError, match="is no lock this version reads"):
         ran.facts(FLOW)
     assert "is no lock this version reads" in ran.locked()[0]

@@ -85,6 +85,8 @@ def test_everything_it_may_say(write):
     ("text", "told"),
     [
         ("a = \n", r"config\.toml:1: this is not TOML"),
+        (f"max_requests = {'9' * 5_000}\n", "a number in it has too many digits; correct it"),
+        (f"a = {'[' * 5_000}\n", "is nested too deep; correct it"),
         ("max_request = 1\n", "unknown field max_request; known: providers, allow_tools, "),
         ("[providers.m]\nurl = 'x'\n", "unknown field url at .*; known: base_url, key_variable"),
         ("max_requests = -1\n", "max_requests"),

@@ -77,7 +77,11 @@ def test_a_dump_of_the_real_list_takes_its_place(tmp_path):
     assert (known.status_code, other.status_code, listed) == (200, 404, listing)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"data": [{"name": "x"}]}', "\ufeff{"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"data": [{"name": "x"}]}', "\ufeff{", '{"a":' * 2_000],
+    ids=len,
+)
 def test_what_is_no_catalogue_is_told(tmp_path, content):
     path = tmp_path / "models.json"
     path.write_text(content, "utf-8")

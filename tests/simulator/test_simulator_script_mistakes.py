@@ -25,6 +25,14 @@ INVALID = {
         "simulator: 2\nrules: []",
         "script.yaml:1:12: simulator must be 1; write simulator: 1",
     ),
+    "version as text": (
+        "simulator: '1'\nrules: []",
+        "script.yaml:1:12: simulator must be a whole number, not '1'; remove the quotes: 1",
+    ),
+    "version with a point": (
+        "simulator: 1.0\nrules: []",
+        "script.yaml:1:12: simulator must be a whole number, not 1.0",
+    ),
     "key": (
         "simulator: 1\nrules:\n  - {anser: {text: x}}",
         'script.yaml:3:6: unknown key "anser"; did you mean "answer"?',
@@ -44,6 +52,14 @@ INVALID = {
     "error and calls": (
         "simulator: 1\nrules:\n  - answer: {error: {status: 500}, tool_calls: [{name: f}]}",
         'script.yaml:3:21: "error" cannot stand beside tool calls; remove error: or tool_calls:',
+    ),
+    "media of another kind": (
+        "simulator: 1\nrules:\n  - answer: {media: picture}",
+        "script.yaml:3:14: media must be image, video, audio or a mapping with file, not picture",
+    ),
+    "media without a file": (
+        "simulator: 1\nrules:\n  - answer: {media: {path: x.png}}",
+        "script.yaml:3:14: media must be image, video, audio or a mapping with file, not {path: x.",
     ),
     "recipe": (
         "simulator: 1\nrules:\n  - fault: stal",

@@ -168,6 +168,10 @@ def test_a_file_is_named_from_where_the_settings_are(project):
     [
         ("a = \n", ["poeflow.toml:1:5: this is not TOML: invalid value"]),
         ("[[", ["poeflow.toml:1:1: this is not TOML: "]),
+        (
+            f"[limits]\nmax_requests = {'9' * 5_000}\n",
+            ["poeflow.toml:1:1: this is not TOML: a number in it has too many digits"],
+        ),
         ("model = 'x'\n", ['poeflow.toml:1:1: unknown key "model"; model goes under defaults:']),
         ("max_tokens = 5\n", ['poeflow.toml:1:1: unknown key "max_tokens"; max_tokens goes under']),
         ("[modls]\n", ['poeflow.toml:1:2: unknown key "modls"; did you mean "models"?']),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -308,6 +309,29 @@ def test_an_index_that_is_missing_is_made_anew(path):
         assert connection.execute(sql).fetchone() == (2,)
 
 
+@pytest.mark.parametrize("damage", [b"CREATE T\x83BLE contents", b"CREATE TABLE r\x83ns ("])
+def test_a_schema_that_is_no_text_is_told_as_damage(path, damage):
+    keep(path)
+    sound = re.sub(rb"[^\x00-\x7f]", b".", damage)
+    path.write_bytes(re.sub(sound.replace(b"(", rb"\("), damage, path.read_bytes()))
+    history = History(path, told=pytest.fail)
+    with pytest.raises(DiskError, match="the history cannot be read"):
+        history.runs(RunFilter(text="otter"))
+
+
+@pytest.mark.parametrize("body", ["{", b"\xff", "[" * 100_000], ids=len)
+def test_a_damaged_text_is_not_found_and_stops_nothing(path, body):
+    keep(path, instance("zebra"))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE contents SET body = ?", (body,))
+        connection.execute("DROP TABLE search")
+        connection.commit()
+    found = History(path, told=pytest.fail).runs(RunFilter(text="zebra"))
+    keep(path, instance("otter"))
+    again = History(path, told=pytest.fail).runs(RunFilter(text="otter"))
+    assert (found, [row.id for row in again]) == ((), [2])
+
+
 @pytest.mark.parametrize("is_early", [True, False])
 def test_damage_that_shows_while_writing_is_set_aside(path, is_early):
     keep(path, *(instance("x" * 3000 + str(number), name=f"i{number}") for number in range(50)))
@@ -352,13 +376,31 @@ def test_a_link_in_its_place_is_not_followed(path, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_rows_that_are_no_records_are_told_as_damage(path):
-    keep(path)
+DAMAGED = {
+    "another shape": '[{"flow": 5}]',
+    "nothing": "",
+    "cut short": '{"flow": "//a',
+    "a blob": b"\xff\xfe",
+    "not a number": '{"flow": NaN}',
+    "half a character in a key": '{"\\ud800": 1}',
+    "nested without end": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("record", DAMAGED.values(), ids=list(DAMAGED))
+@pytest.mark.parametrize(
+    "column",
+    ["runs.record", "runs.ending", "instances.record", "contents.body"],
+)
+def test_rows_that_are_no_records_are_told_as_damage(path, column, record):
+    keep(path, instance("a text", said="about otters"))
+    table, _, name = column.partition(".")
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE runs SET record = '{\"flow\": 5}'")
+        connection.execute(f"UPDATE {table} SET {name} = ?", (record,))
         connection.commit()
+    history = History(path, told=pytest.fail)
     with pytest.raises(DiskError, match="the history cannot be read"):
-        History(path, told=pytest.fail).runs(RunFilter())
+        [history.instances(run.id) for run in history.runs(RunFilter())]
 
 
 FULL = """

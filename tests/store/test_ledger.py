@@ -84,6 +84,7 @@ def test_foreign_lines_are_ignored(path):
     Ledger(path).record("//a.md", "1")
     with path.open("ab") as file:
         file.write(b'\n\xff\xfe\n[1]\n{"path":1}\n<<<<<<< HEAD\n' + b"[" * 100_000 + b"\n")
+        file.write(b'{"a":' * 2_000 + b"\n")
     ledger = Ledger(path)
     ledger.record("//b.md", "2")
     assert has(Ledger(path), ("//a.md", "1"), ("//b.md", "2")) == [

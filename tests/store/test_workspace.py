@@ -160,8 +160,9 @@ def test_holding_twice_says_who_holds_it(project):
         pass
 
 
-def test_a_lock_without_a_note(project, other_run):
-    (project.root / ".poeflow" / "lock").write_bytes(b"\xff")
+@pytest.mark.parametrize("note", [b"\xff", b'{"a":' + b"[" * 1_019], ids=len)
+def test_a_lock_without_a_note(project, other_run, note):
+    (project.root / ".poeflow" / "lock").write_bytes(note)
     with (
         pytest.raises(BusyError) as caught,
         Workspace(project, offline=False).hold(wait=0, clock=FakeClock()),

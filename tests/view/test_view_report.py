@@ -206,3 +206,11 @@ def test_a_file_that_is_no_picture_is_not_taken_along(history, tmp_path):
     one = asked("draft", "![a](a.svg) ![b](b.png) ![c](c.png)", files=files)
     keep(history, run_record(steps={}), [one], RunEnd(exit_code=0, seconds=1.0))
     assert Seen(page_of(history, tmp_path)).fetched == []
+
+
+def test_data_without_a_text_is_no_fault(history, tmp_path):
+    one = InstanceRecord(id="draft", step="draft", status="ok", data={"a": 1})
+    recorder = history.begin(run_record())
+    recorder.instance(one)
+    recorder.ended(RunEnd(exit_code=0, seconds=1.0))
+    assert "Nothing had to be done" in page_of(history, tmp_path)

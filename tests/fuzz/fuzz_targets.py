@@ -1,0 +1,454 @@
+"""What hostile bytes are handed to, as plain functions: `TARGETS` has them by name.
+
+A target takes any bytes and returns nothing. What it may raise is `DOCUMENTED`; whatever else
+comes out, an `AssertionError` included, is a fault. Nothing is sent, nothing is written outside
+one temporary folder.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from fuzz_projects import FINGERPRINT, OFFLINE_LOCK, House, house, ran, sound_history
+
+from poeflow.catalogue import kept
+from poeflow.client.answers import Completion
+from poeflow.client.commands import Call, Command, Conduct, Reply, Send
+from poeflow.client.driving import drive
+from poeflow.client.exchange import completed, fetched
+from poeflow.client.heads import Head
+from poeflow.client.retry import Policy
+from poeflow.client.stream import ChunkReader
+from poeflow.client.wire import Talk, WireRequest, origin_of
+from poeflow.clock import SystemClock
+from poeflow.digest import Json, decode_json, encode_json
+from poeflow.errors import APIConnectionError, PoeflowError
+from poeflow.outputs.parse import read
+from poeflow.outputs.schemas import compile_schema, schema_faults
+from poeflow.problems import Problem
+from poeflow.records import (
+    RunFilter,
+)
+from poeflow.redact import Scrubber, Secret
+from poeflow.report.problems import with_source
+from poeflow.simulator.catalogue import read_catalogue
+from poeflow.simulator.instances import NoInstanceError, instance_of
+from poeflow.simulator.script import Script, read_script
+from poeflow.simulator.service import CHAT, Service
+from poeflow.simulator.settings import Settings
+from poeflow.simulator.stage import Stage
+from poeflow.simulator.wire import Request
+from poeflow.spec.model import Output
+from poeflow.spec.rows import ROW_SUFFIXES, rows
+from poeflow.spec.source import parse_value
+from poeflow.store.history import History
+from poeflow.store.ledger import Ledger
+from poeflow.store.workspace import Workspace
+from poeflow.templates.environment import Environment
+from poeflow.templates.names import check_expression, check_template
+from poeflow.templates.origin import Origin
+from poeflow.templates.reader import ProjectReader
+from poeflow.templates.render import evaluate, render, render_path, render_value
+from poeflow.templates.scope import Scope
+from poeflow.view.html_report import html_report
+from poeflow.view.pictures import Pictures
+from poeflow.view.shown import Shown
+from poeflow.wiring.budgets import prices_of
+from poeflow.wiring.checkup import Checkup, checkup
+from poeflow.wiring.options import RunOptions
+from poeflow.wiring.planning import planned
+from poeflow.wiring.surveying import facts_of, proof_of, stored_requests
+
+Target = Callable[[bytes], None]
+DOCUMENTED: Final = (PoeflowError,)
+"""What any part of poeflow may raise for what it was given."""
+MAX_INPUT: Final = 128 * 1024
+KEY: Final = "sk-fuzz-0123456789"
+VALUES: Final[dict[str, Json]] = {
+    "inputs": {"topic": "cats", "rows": [{"name": "Ada", "age": 36}, {"name": "Bo", "age": 7}]},
+    "steps": {"draft": {"text": "a draft", "data": {"items": [1, 2.5, None]}, "status": "ok"}},
+    "item": "x",
+}
+_SCOPE: Final = Scope(
+    inputs=frozenset({"topic", "rows"}),
+    steps=frozenset({"draft"}),
+    extra=frozenset({"flow", "item"}),
+)
+
+
+def flow(data: bytes) -> None:
+    """Check a flow, and plan it and look at how it stands where it is sound."""
+    here = house("flow")
+    here.write("flow.yaml", data)
+    _flow(here)
+
+
+def inputs(data: bytes) -> None:
+    """Read the file of inputs beside a flow."""
+    here = house("inputs")
+    here.write("flow.inputs.yaml", data)
+    encode_json(dict(planned(_sound("inputs"), here.options())[0].inputs))
+
+
+def shared(data: bytes) -> None:
+    """Read what a project shares among its flows."""
+    here = house("shared")
+    here.write("poeflow.toml", data)
+    _flow(here)
+
+
+def lock(data: bytes) -> None:
+    """Survey a flow by its lock, as `run --locked`, `status` and `plan` do."""
+    here = ran("lock")
+    here.write(OFFLINE_LOCK, data)
+    _stands(_sound("lock"), here.options(offline=True))
+
+
+def models(data: bytes) -> None:
+    """Read a project's list of models, and check and plan a flow by it."""
+    here = house("models")
+    here.write(".poeflow/models.json", data)
+    catalogue, fault = kept(here.project, "https://api.poe.com/v1")
+    _text(fault)
+    for bot in catalogue.bots if catalogue is not None else ():
+        bot.pricing.cost(1_000, 2_000)
+        for parameter in bot.parameters or ():
+            _text(parameter.accepts)
+            for value in (True, 8, 0.5, "high"):
+                parameter.as_declared(value)
+    _flow(here)
+
+
+def schema(data: bytes) -> None:
+    """Compile a user's schema and hold values against it, one that was made to fit among them."""
+    document = parse_value(data.decode("utf-8", "replace"))
+    if not isinstance(document, dict):
+        return
+    written, value = document, document.get("value")
+    if isinstance(document.get("schema"), dict):
+        written = document["schema"]
+    for _, message in schema_faults(written):
+        _text(message)
+    compiled = compile_schema(written)
+    with contextlib.suppress(NoInstanceError):
+        _check_faults(compiled.faults(instance_of(written, "seed")))
+    for one in (value, document, None, 1, "a", [1, 1.0, "a"], {"a": {"b": []}}):
+        _check_faults(compiled.faults(one))
+
+
+def template(data: bytes) -> None:
+    """Check a template and render it, as a text, a path, a value and an expression."""
+    here = house("template")
+    text = data.decode("utf-8", "replace")
+    environment = Environment(ProjectReader(here.project, here.root))
+    origin = Origin.for_file("//prompt.md", text, shown="prompt.md")
+    for found in (
+        check_template(environment, text, origin, _SCOPE),
+        check_template(environment, text, origin, _SCOPE, is_path=True),
+        check_expression(environment, text, origin, _SCOPE),
+    ):
+        _problems(found.problems, {"prompt.md": text})
+    for rendering in (render, render_path, render_value, evaluate):
+        with contextlib.suppress(*DOCUMENTED):
+            encode_json(rendering(environment, text, origin, VALUES))
+
+
+def stream(data: bytes) -> None:
+    """Fold an event stream: cut anywhere, it gives the same answer or the same error."""
+    step = 1 + data[0] % 7 if data else 1
+    whole = _folded([data])
+    pieces = _folded(data[at : at + step] for at in range(0, len(data), step))
+    if whole != pieces:
+        raise AssertionError(f"whole: {whole!r}\nin pieces of {step}: {pieces!r}")
+
+
+def response(data: bytes) -> None:
+    """Read a response, head and body, as it comes over the wire; streamed or not."""
+    step = 1 + data[-1] * 16 if data else 1
+    pieces = [data[at : at + step] for at in range(0, len(data), step)]
+    for streams in (True, False):
+        call = Call(request=_request(), streams=streams)
+        with contextlib.suppress(*DOCUMENTED):
+            _answer(drive(completed(call, _conduct()), _Wire(pieces)))
+    with contextlib.suppress(*DOCUMENTED):
+        drive(fetched(Call(request=_request()), _conduct()), _Wire(pieces))
+
+
+def answer(data: bytes) -> None:
+    """Read a model's text in every way a step can ask for."""
+    text = data.decode("utf-8", "replace")
+    fitting = compile_schema({"type": "object", "properties": {"a": {"type": "integer"}}})
+    for output in (
+        Output(format="json"),
+        Output(format="yaml"),
+        Output(format="csv"),
+        Output(extract="fenced"),
+        Output(format="yaml", extract="fenced", reasoning="keep"),
+        Output(one_of=["bug", "feature"]),
+    ):
+        found = read(output, text, None)
+        _check_faults(found.faults)
+        encode_json(msgspec.to_builtins(found))
+    _check_faults(read(Output(), text, fitting).faults)
+
+
+def table(data: bytes) -> None:
+    """Read a table; the first byte chooses how it is written."""
+    if data:
+        name = f"rows{ROW_SUFFIXES[data[0] % len(ROW_SUFFIXES)]}"
+        encode_json(rows(data[1:], name=name))
+
+
+def entry(data: bytes) -> None:
+    """Read a stored answer: the bytes as the file, and as an answer in a sound one."""
+    here = house("entry")
+    told: list[str] = []
+    answers = Workspace(here.project, offline=False).answers(on_corrupt=told.append)
+    here.write(f".poeflow/cache/ab/{FINGERPRINT}.json", data)
+    answers.entry(FINGERPRINT)
+    here.write(f".poeflow/cache/ends/{FINGERPRINT}", data)
+    answers.end(FINGERPRINT)
+    for line in told:
+        _text(line)
+    with contextlib.suppress(ValueError, RecursionError):
+        document = decode_json(data)
+        if isinstance(document, dict):
+            answers.put(FINGERPRINT, document)
+            found = answers.get(FINGERPRINT)
+            if found is None:
+                raise AssertionError("an answer that was stored is not there")
+            _answer(Completion(found))
+            _answered(document)
+
+
+def ledger(data: bytes) -> None:
+    """Read the ledger, and go on writing to it."""
+    here = house("ledger")
+    path = here.write(".poeflow/ledger.jsonl", data)
+    Ledger(path).written("//out/a.md")
+    Ledger(path).record("//out/a.md", FINGERPRINT)
+    if FINGERPRINT not in Ledger(path).written("//out/a.md"):
+        raise AssertionError("a row that was recorded is not there")
+
+
+def history(data: bytes) -> None:
+    """Look at a history: the bytes as the file, and as every record in a sound one."""
+    here = house("history")
+    path = here.root / ".poeflow" / "history.db"
+    for old in here.root.glob(".poeflow/history*"):
+        old.unlink()
+    if data[:1] == b"S":
+        _look(here, here.write(".poeflow/history.db", data))
+        return
+    here.write(".poeflow/history.db", sound_history())
+    text = data.decode("utf-8", "replace")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE runs SET record = ?, ending = ?, exit_code = 0", (text, text))
+        connection.execute("UPDATE instances SET record = ?", (text,))
+        connection.execute("UPDATE requests SET record = ?, ending = ?", (text, text))
+        connection.execute("UPDATE contents SET body = ?", (text,))
+    _look(here, path)
+
+
+def simulator(data: bytes) -> None:
+    """Ask the simulator, by a body; where it begins with a slash, for an address."""
+    service = _service()
+    path, body = CHAT, data
+    if data[:1] == b"/":
+        path, body = data.decode("latin-1"), b""
+    for method in ("POST", "GET"):
+        for feature in ("legacy", "strict"):
+            headers = {"poe-feature": f"chat-completions-{feature}"}
+            query = {"limit": path[-3:], "starting_after": path[1:], "width": path[-2:]}
+            asked = Request(method=method, path=path, query=query, headers=headers, body=body)
+            replied = service.reply_to(asked)
+            for segment in replied.segments:
+                len(segment.data)
+
+
+def script(data: bytes) -> None:
+    """Read a simulator's script, and play it."""
+    here = house("script")
+    played = read_script(here.write("script.yaml", data))
+    service = _service(played)
+    body = {"model": "Some-Bot", "messages": [{"role": "user", "content": "Hi, otters"}]}
+    for stream_ in (False, True):
+        encoded = encode_json({**body, "stream": stream_})
+        service.reply_to(Request(method="POST", path=CHAT, query={}, headers={}, body=encoded))
+
+
+TARGETS: Final[dict[str, Target]] = {
+    "flow": flow,
+    "inputs": inputs,
+    "shared": shared,
+    "lock": lock,
+    "models": models,
+    "schema": schema,
+    "template": template,
+    "stream": stream,
+    "response": response,
+    "answer": answer,
+    "table": table,
+    "entry": entry,
+    "ledger": ledger,
+    "history": history,
+    "simulator": simulator,
+    "script": script,
+}
+
+
+def tried(target: Target, data: bytes) -> None:
+    """Hand `data` to a target. Raises only for a fault."""
+    with contextlib.suppress(*DOCUMENTED):
+        target(data[:MAX_INPUT])
+
+
+class _Wire:
+    """Performs the client's commands: the response comes in the pieces it was given."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._talk = Talk(_request())
+        self._waiting = b""
+
+    def __call__(self, command: Command) -> Reply:
+        return self._head() if isinstance(command, Send) else self._read()
+
+    def _head(self) -> Head:
+        for piece in self._pieces:
+            head = self._talk.receive_head(piece)
+            if head is not None:
+                self._waiting = self._talk.first_body()
+                return head
+        raise APIConnectionError("the connection broke")
+
+    def _read(self) -> bytes:
+        found, self._waiting = self._waiting, b""
+        while not found and not self._talk.is_complete:
+            piece = next(self._pieces, None)
+            if piece is None:
+                if not self._talk.end():
+                    raise APIConnectionError("the connection broke")
+                break
+            found = self._talk.receive_body(piece)
+        return found
+
+
+def _flow(here: House, *, offline: bool = False) -> None:
+    """Check a flow, and look at how it stands and whether it is proven current."""
+    found = checkup(here.project, "//flow.yaml", "flow.yaml")
+    _problems(found.problems, {"flow.yaml": found.loaded.document.text})
+    _stands(found, here.options(offline=offline))
+
+
+def _stands(found: Checkup, options: RunOptions) -> None:
+    for look in (facts_of, proof_of, stored_requests):
+        with contextlib.suppress(*DOCUMENTED):
+            encode_json(msgspec.to_builtins(look(found, options), enc_hook=str))
+
+
+@cache
+def _sound(name: str) -> Checkup:
+    """Return a project's own flow, checked: what is looked at besides changes nothing in it."""
+    here = house(name)
+    return checkup(here.project, "//flow.yaml", "flow.yaml")
+
+
+def _answered(answer_: dict[str, Json]) -> None:
+    """Look at how a flow stands whose every model answered that."""
+    here = ran("entry")
+    answers = Workspace(here.project, offline=True).answers(on_corrupt=_text)
+    for path in here.root.glob(".poeflow/simulated/cache/*/*.json"):
+        answers.put(path.stem, answer_)
+    _stands(_sound("entry"), here.options(offline=True))
+
+
+def _problems(problems: Iterable[Problem], texts: dict[str, str]) -> None:
+    """Check that every problem can be shown, and stands at a place that is there."""
+    for problem in problems:
+        text = texts.get(problem.place.path, "")
+        _text(with_source(problem, text))
+        line, column = problem.place.line, problem.place.column
+        if line < 1 or column < 1 or (text and line > text.count("\n") + 1):
+            raise AssertionError(f"there is no such place: {problem}")
+        if not problem.message or "Error(" in problem.message or "<class" in problem.message:
+            raise AssertionError(f"this is no sentence: {problem}")
+
+
+def _check_faults(faults: Iterable[str]) -> None:
+    for fault in faults:
+        _text(fault)
+
+
+def _text(said: str) -> None:
+    """Check that a sentence can be written anywhere."""
+    said.encode()
+
+
+def _folded(pieces: Iterable[bytes]) -> tuple[str, ...]:
+    reader = ChunkReader(request_id=None, scrubber=Scrubber(Secret(KEY)))
+    chunks: list[str] = []
+    try:
+        for piece in pieces:
+            chunks += [encode_json(chunk.raw).decode() for chunk in reader.feed(piece)]
+        chunks += [encode_json(chunk.raw).decode() for chunk in reader.end()]
+        _answer(reader.completion())
+        whole = encode_json(dict(reader.completion().raw)).decode()
+    except PoeflowError as error:
+        return (type(error).__name__, str(error))
+    return (*chunks, whole)
+
+
+def _answer(completion: Completion) -> None:
+    """Look at every side of an answer."""
+    for choice in completion.choices:
+        message = choice.message
+        encode_json([message.content, message.reasoning, message.refusal, choice.finish_reason])
+        encode_json(message.to_param())
+        for call in message.tool_calls or ():
+            encode_json([call.id, call.function.name, call.function.arguments, call.to_param()])
+    if completion.usage is not None:
+        encode_json([completion.usage.total_tokens, completion.usage.prompt_tokens])
+    encode_json(completion.to_dict())
+
+
+def _request() -> WireRequest:
+    return WireRequest(origin=origin_of("http://127.0.0.1:1/v1"), target="/v1/chat/completions")
+
+
+def _conduct() -> Conduct:
+    return Conduct(clock=SystemClock(), scrubber=Scrubber(Secret(KEY)), policy=Policy(attempts=1))
+
+
+@cache
+def _catalogue() -> Any:
+    return read_catalogue(None)
+
+
+def _service(script_: Script | None = None) -> Service:
+    stage = Stage(script_ or Script())
+    service = Service(Settings(answers_unknown=True), _catalogue(), stage, SystemClock())
+    service.origin = "http://sim"
+    return service
+
+
+def _look(here: House, path: Path) -> None:
+    shown = Shown(
+        records=(found := History(path, told=_text)),
+        pictures=Pictures(here.project, here.project),
+        prices=prices_of(here.project, {}),
+    )
+    for wanted in (RunFilter(text="otters a"), RunFilter(limit=1)):
+        found.runs(wanted)
+    found.made(FINGERPRINT)
+    found.changes()
+    found.running()
+    for row in found.runs(RunFilter()):
+        found.instances(row.id)
+        found.requests(row.id)
+        for piece in html_report(row, shown):
+            len(piece)
