@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from poeflow.conflicts import has_marks
+from poeflow.opener import plain_file
 from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, is_kind
 
 TIMEOUT: Final = 2.0
@@ -289,7 +290,7 @@ class Git:
             return None
         environ = {"PATH": path, "GIT_DIR": str(folder), **(users or self._places(folder))}
         with contextlib.ExitStack() as stack:
-            stdin = subprocess.DEVNULL if given is None else stack.enter_context(given.open("rb"))
+            stdin = subprocess.DEVNULL if given is None else stack.enter_context(plain_file(given))
             try:
                 process = subprocess.Popen(  # noqa: S603 - git itself, with words of ours
                     [program, *_COMMAND, *words],

@@ -12,6 +12,8 @@ from typing import Final, Self
 
 import msgspec
 
+from poeflow.opener import read_followed
+
 MAX_SETTINGS: Final = 1024 * 1024
 """Bytes that a file of settings may have; a larger one is as if it were not there."""
 _COMMIT: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -102,11 +104,6 @@ def is_kind(kind: Callable[[int], bool], path: Path) -> bool:
 def data_of(path: Path, limit: int) -> bytes | None:
     """Return a regular file's bytes, None where there is none, or one larger than `limit`."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_followed(path, limit=limit)
     except OSError:
         return None
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        data = file.read(limit + 1)
-    return data if len(data) <= limit else None

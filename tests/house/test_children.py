@@ -7,7 +7,6 @@ from house_source import Module, package
 
 STARTERS = {
     "poeflow.store.git",  # git, by words of ours
-    "poeflow.store.git_state",  # the same, before it has a module of its own
     "poeflow.cli.commands.view",  # the user's browser
 }
 """Who may start a program, always with an environment of its own."""
