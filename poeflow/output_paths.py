@@ -26,6 +26,15 @@ def check_output_path(canonical: str) -> None:
             raise FileProblem(f'{canonical}: "{part}" is not a safe file name', hint=hint)
 
 
+def may_write(canonical: str) -> bool:
+    """Tell whether poeflow may write there."""
+    try:
+        check_output_path(canonical)
+    except FileProblem:
+        return False
+    return True
+
+
 def why_protected(name: str) -> str:
     """Return why no file or folder of that name is ever written, empty where one may be.
 

@@ -27,9 +27,10 @@ class Ending:
         """Run `main` to its end. SIGINT raises `KeyboardInterrupt`, others end with their code.
 
         Either way `main` is cancelled first, so that it leaves nothing half-written. A signal that
-        is ignored, as SIGHUP by `nohup`, stays so.
+        is ignored, as SIGHUP by `nohup`, stays so. Python's development mode changes nothing: what
+        asyncio says then of slow tasks quotes their values, a key among them.
         """
-        return asyncio.run(self._guarded(main))
+        return asyncio.run(self._guarded(main), debug=False)
 
     async def _guarded(self, main: Coroutine[object, object, T]) -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()

@@ -5,6 +5,7 @@ from typing import Final
 
 from poeflow.engine.means import Means
 from poeflow.engine.memory import Memory
+from poeflow.output_paths import may_write
 
 UNMADE: Final = (
     "no step writes it any more; `poeflow run --prune-outputs` removes it, "
@@ -17,12 +18,14 @@ def orphans(
 ) -> dict[str, str]:
     """Return those of `files`, with their hashes, that are there as poeflow wrote them.
 
-    One that somebody edited since is theirs, one in `made` has a step that writes it.
+    One that somebody edited since is theirs, one in `made` has a step that writes it. A lock may be
+    a stranger's: one where poeflow never writes is none of its.
     """
     return {
         path: digest
         for path, digest in sorted(files.items())
-        if path not in made and means.files.look(path, digest) in ("same", "old")
+        if path not in made
+        if may_write(path) and means.files.look(path, digest) in ("same", "old")
     }
 
 

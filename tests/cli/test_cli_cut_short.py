@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -156,3 +157,14 @@ def test_a_log_says_how_to_go_on_and_what_a_request_is_for(desk, begun):
     assert re.fullmatch(
         r"interrupted after \d\.\d s: 3 cached, 3 requests, 3 of unknown outcome", lines[-2]
     )
+
+
+def test_the_development_mode_of_python_lets_no_task_be_quoted():
+    code = (
+        "import asyncio\n"
+        "from poeflow.cli.interrupts import run_until_done\n"
+        "async def main(): return asyncio.get_running_loop().get_debug()\n"
+        "print(run_until_done(main()))\n"
+    )
+    command = [sys.executable, "-X", "dev", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

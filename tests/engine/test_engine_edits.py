@@ -422,6 +422,15 @@ def test_pruning_removes_what_is_poeflows_own_and_keeps_what_was_edited(bench):
     assert bench.locked() == []
 
 
+def test_a_file_that_poeflow_never_writes_is_no_orphan_whatever_a_lock_says(bench):
+    bench.run(ROWS)
+    bench.write("Makefile", "say y\n")
+    lock = bench.folder / "a.lock.json"
+    lock.write_text(lock.read_text().replace("//out/y.md", "//Makefile"))
+    bench.run(FEWER, prune_outputs=True)
+    assert (bench.folder / "Makefile").read_text() == "say y\n"
+
+
 def test_an_orphan_that_is_accepted_or_deleted_is_nobodys_care(bench):
     bench.run(ROWS)
     bench.run(FEWER)
