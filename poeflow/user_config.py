@@ -62,7 +62,8 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What the user lets every flow do.
 
     `media_hosts` may serve media beside Poe's own; `allow_tools` lets Python functions of flows
-    run without being asked. `max_instances` is how many instances the plan of a flow may have.
+    run without being asked. `max_instances` is how many instances of a flow `plan` and `status`
+    look at, and a run may have.
     """
 
     providers: dict[str, Provider] = {}

@@ -5,7 +5,9 @@ from typing import Final
 from poeflow.templates.render import TemplateError
 
 MAX_INSTANCES: Final = 20_000
-"""How many instances a plan may have unless the user allows more: what some seconds suffice for."""
+"""How many instances are looked at unless the user allows more: what some seconds suffice for."""
+MAX_RUN: Final = 1_000_000
+"""How many a run may have, which asks models and so is nobody's but the user's."""
 _CHARACTERS: Final = 160
 """How many characters their keys may have, for each of these."""
 HINT: Final = "run over less, or set max_instances in your own configuration"

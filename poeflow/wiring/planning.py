@@ -1,5 +1,6 @@
 """From a checked flow to its plan."""
 
+from poeflow.engine.allowance import MAX_INSTANCES
 from poeflow.engine.inputs import Given, inputs_of
 from poeflow.engine.plan import Plan, Planner
 from poeflow.engine.texts import Texts
@@ -11,8 +12,13 @@ from poeflow.wiring.checkup import Checkup
 from poeflow.wiring.options import RunOptions
 
 
-def planned(found: Checkup, options: RunOptions) -> tuple[Plan, Planner]:
-    """Plan a flow that was checked. Raises `InvalidFlowError` or `UsageError`."""
+def planned(
+    found: Checkup, options: RunOptions, *, most: int = MAX_INSTANCES
+) -> tuple[Plan, Planner]:
+    """Plan a flow that was checked. Raises `InvalidFlowError` or `UsageError`.
+
+    It has so many instances at `most`, or as the user's configuration says.
+    """
     if found.checked is None or errors_only(found.problems):
         raise InvalidFlowError(errors_only(found.problems))
     given = Given(
@@ -31,6 +37,6 @@ def planned(found: Checkup, options: RunOptions) -> tuple[Plan, Planner]:
             texts[file.path] = Texts(file, reader, found.environment)
         return texts[file.path]
 
-    most = user_config(found.project, options).max_instances
-    planner = Planner(found.project, make_texts, max_instances=most)
+    allowed = user_config(found.project, options).max_instances
+    planner = Planner(found.project, make_texts, max_instances=allowed or most)
     return planner.plan(found.checked, inputs, concurrency=options.concurrency), planner

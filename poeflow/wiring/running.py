@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+from poeflow.engine.allowance import MAX_RUN
 from poeflow.engine.course import Persistence
 from poeflow.engine.plan import Plan
 from poeflow.engine.run import Outcome, run_plan
@@ -26,7 +27,7 @@ from poeflow.wiring.surveying import survey_checked
 
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     """Run a flow that was checked. Raises as `run` does."""
-    made, planner = planned(found, options)
+    made, planner = planned(found, options, most=MAX_RUN)
     workspace = workspace_of(found.project, options)
     workspace.refuse_foreign()
     selection = selection_of(made, options, workspace)

@@ -260,6 +260,7 @@ class TestConfiguration:
         path = desk.write("example.toml", EXAMPLE)
         assert read_config(path, project_root=None) == UserConfig(
             max_requests=500,
+            max_instances=20000,
             providers={
                 "local": Provider(base_url="http://127.0.0.1:11434/v1"),
                 "poe": Provider(),

@@ -135,7 +135,7 @@ def test_inputs_come_from_pairs_files_and_beside_the_flow_in_that_order(online, 
         ("topc=x", 'unknown input "topc"; did you mean "topic"?'),
         ("count=many", "the input \"count\" must be an integer, not 'many'"),
         ("topic", "is not NAME=VALUE"),
-        ("topic=@nowhere.txt", "nowhere.txt: no such file or directory"),
+        ("topic=@nowhere.txt", "nowhere.txt: does not exist"),
     ],
 )
 def test_a_wrong_input_is_a_usage_error(desk, pair, message):

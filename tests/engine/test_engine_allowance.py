@@ -106,6 +106,11 @@ def test_the_user_may_allow_more(bench):
     assert len(bench.standing(text, config=config, first=1)) == 1
 
 
+def test_a_run_that_asks_models_may_have_more(bench):
+    text = f"{HEAD}steps:\n  a: {{for_each: range(20001), render: x}}\n"
+    assert bench.run(text, first=1).exit_code == 0
+
+
 def test_keys_are_counted_before_they_are_put_together(bench):
     """A hundred texts of 2,000 characters with another hundred: keys of 40 MB."""
     texts = [f"{n}{'x' * 2000}" for n in range(100)]

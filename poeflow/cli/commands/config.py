@@ -12,7 +12,7 @@ from poeflow.user_config import config_path, find_config
 EXAMPLE: Final = """\
 # What your own flows and those of others may do on this machine. Every key can be left out.
 max_requests = 500            # of one command; also max_tokens, max_cost_usd, max_points
-max_instances = 20000         # how many instances the plan of a flow may have
+max_instances = 20000         # how many instances of a flow plan and status look at
 allow_tools = false           # true runs Python functions of flows without --allow-tools
 allow_unpriced = false        # true asks models without a price under a limit on cost
 media_hosts = []              # media may be fetched from these hosts, beside Poe's own
