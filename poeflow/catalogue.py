@@ -4,7 +4,6 @@ What follows from it for a flow is for `check` to say.
 """
 
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Final, Self
 
 import msgspec
@@ -19,8 +18,6 @@ CATALOGUE: Final = "//.poeflow/models.json"
 
 Besides, it has the base URL it came from, as `server`; one saved by hand need not.
 """
-USD_PER_POINT: Final = Decimal("0.00003")
-"""Derived, no official rate: 8,369 prompt tokens at 0.85 USD a million were 238 points."""
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _LONGEST_NAME: Final = 100
 _MAX_NAMES: Final = 2000

@@ -11,7 +11,7 @@ from poeflow.errors import StepError
 from poeflow.files import Project
 from poeflow.redact import Keyring
 from poeflow.spec.model import Attachment, MessagePart
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 
 class Files:
@@ -35,7 +35,7 @@ class Files:
 
     def parts(
         self,
-        path: Path,
+        path: KeyPath,
         written: list[MessagePart],
         attached: Attached,
         values: Values,
@@ -43,7 +43,7 @@ class Files:
     ) -> Iterator[Part]:
         """Yield the parts of a message's content, texts rendered and files loaded."""
         for index, part in enumerate(written):
-            own: Path = (*path, "content", index)
+            own: KeyPath = (*path, "content", index)
             if part.text is not None:
                 yield TextPart(text=self._texts.prose((*own, "text"), values))
             elif part.attach is not None:
@@ -52,7 +52,7 @@ class Files:
                 yield from self.drawn(own, part.attach, values, warnings)
 
     def drawn(
-        self, path: Path, entry: str | Attachment, values: Values, warnings: list[str]
+        self, path: KeyPath, entry: str | Attachment, values: Values, warnings: list[str]
     ) -> Iterator[Part]:
         """Yield what an earlier step drew: paths it gave, in the tree that outputs go to."""
         if not isinstance(entry, Attachment) or entry.from_ is None:

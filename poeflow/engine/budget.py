@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.catalogue import USD_PER_POINT
+from poeflow.bots import USD_PER_POINT
 from poeflow.errors import BudgetError, UsageError
 from poeflow.spec.model import Limits
 

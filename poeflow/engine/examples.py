@@ -10,7 +10,7 @@ from poeflow.files import Project
 from poeflow.spec.load import FlowFile
 from poeflow.spec.model import Example, MessageSpec, TextFile
 from poeflow.spec.rows import MAX_BYTES, rows
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.render import TemplateError
 
 
@@ -22,7 +22,9 @@ class Examples:
         self._file = file
         self._texts = texts
 
-    def pairs(self, path: Path, message: MessageSpec, values: Values) -> Iterator[tuple[str, str]]:
+    def pairs(
+        self, path: KeyPath, message: MessageSpec, values: Values
+    ) -> Iterator[tuple[str, str]]:
         """Yield what a user says and what the answer should be. Raises `TemplateError`."""
         for index, example in enumerate(self._listed(path, message, values)):
             try:
@@ -35,12 +37,12 @@ class Examples:
                 ) from None
             yield pair.user, pair.assistant
 
-    def _listed(self, path: Path, message: MessageSpec, values: Values) -> list[Json]:
+    def _listed(self, path: KeyPath, message: MessageSpec, values: Values) -> list[Json]:
         written = message.few_shot
         if isinstance(written, list):
             return [msgspec.to_builtins(example) for example in written]
         if isinstance(written, TextFile):
-            own: Path = (*path, "file")
+            own: KeyPath = (*path, "file")
             named = as_text(self._texts.value(own, written.file, values), "file")
             canonical = self._project.canonical(named, relative_to=self._file.path)
             return rows(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)

@@ -9,7 +9,7 @@ from poeflow.engine.texts import Texts, Values, as_text
 from poeflow.outputs.expect import Verdict, verdict
 from poeflow.outputs.parse import Reading
 from poeflow.spec.model import Expectation, Flow
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 
 class Expecting:
@@ -28,7 +28,7 @@ class Expecting:
 
     def _verdicts(self, reading: Reading, values: Values) -> Iterator[Verdict]:
         for index, expectation in enumerate(self._flow.steps[self._step].expect):
-            path: Path = ("steps", self._step, "expect", index)
+            path: KeyPath = ("steps", self._step, "expect", index)
             if expectation.judge is not None:
                 continue
             holds = None
@@ -36,7 +36,7 @@ class Expecting:
                 holds = bool(self._texts.expression((*path, "that"), values))
             yield verdict(self._rendered(path, expectation, values), reading, holds=holds)
 
-    def _rendered(self, path: Path, expectation: Expectation, values: Values) -> Expectation:
+    def _rendered(self, path: KeyPath, expectation: Expectation, values: Values) -> Expectation:
         changes: dict[str, Json] = {}
         for key in ("contains", "not_contains", "matches"):
             written = getattr(expectation, key)

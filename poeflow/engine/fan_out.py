@@ -14,7 +14,7 @@ from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import is_fan_out, key_text
 from poeflow.spec.model import Loop, Matrix, TextFile
 from poeflow.spec.rows import MAX_BYTES, rows
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.render import TemplateError
 
 _KEY: Final = "give them a key: that differs"
@@ -58,7 +58,7 @@ class FanOut:
         return tuple(Instance(step=step, key=s.key, names=s.names) for s in found)
 
     def _of_items(self, step: str, values: Values) -> Iterator[Instance]:
-        path: Path = ("steps", step, "for_each")
+        path: KeyPath = ("steps", step, "for_each")
         loop = self._file.flow.steps[step].for_each
         has_key = isinstance(loop, Loop) and loop.key is not None
         if isinstance(loop, Loop) and loop.file is not None:
@@ -75,14 +75,14 @@ class FanOut:
             names: dict[str, Json] = {"item": item, "loop": _position(index, len(items))}
             key = key_text(item)
             if has_key:
-                own: Path = ("steps", step, "for_each", "key")
+                own: KeyPath = ("steps", step, "for_each", "key")
                 key = key_text(self._texts.expression(own, {**values, **names}))
             characters += len(key)
             yield Instance(step=step, key=key, names={**names, "key": key})
         self._count(path, step, len(items), characters=characters)
 
     def _of_matrix(self, step: str, matrix: Matrix, values: Values) -> Iterator[Instance]:
-        path: Path = ("steps", step, "matrix")
+        path: KeyPath = ("steps", step, "matrix")
         axes = self._axes(step, matrix, values)
         include = self._texts.value((*path, "include"), [*matrix.include], values)
         exclude = self._texts.value((*path, "exclude"), [*matrix.exclude], values)
@@ -101,7 +101,7 @@ class FanOut:
 
     def _axes(self, step: str, matrix: Matrix, values: Values) -> dict[str, list[Json]]:
         """Return the values of each axis, their combinations counted."""
-        path: Path = ("steps", step, "matrix", "axes")
+        path: KeyPath = ("steps", step, "matrix", "axes")
         axes: dict[str, list[Json]] = {}
         for axis, written in matrix.axes.items():
             axes[axis] = self._axis((*path, axis), written, values)
@@ -111,7 +111,13 @@ class FanOut:
         return axes
 
     def _count(
-        self, path: Path, step: str, instances: int, *, characters: int = 0, is_whole: bool = True
+        self,
+        path: KeyPath,
+        step: str,
+        instances: int,
+        *,
+        characters: int = 0,
+        is_whole: bool = True,
     ) -> None:
         """Count the instances of a step. Raises `TooManyInstancesError`."""
         name = f"{self._prefix}{step}"
@@ -120,12 +126,14 @@ class FanOut:
             place = self._file.document.place(path)
             raise TooManyInstancesError(place, fault, hint=HINT)
 
-    def _axis(self, path: Path, written: str | list[Json] | TextFile, values: Values) -> list[Json]:
+    def _axis(
+        self, path: KeyPath, written: str | list[Json] | TextFile, values: Values
+    ) -> list[Json]:
         if isinstance(written, TextFile):
             return self._file_rows((*path, "file"), written.file, values)
         return self._list(path, written, values)
 
-    def _list(self, path: Path, written: Json, values: Values) -> list[Json]:
+    def _list(self, path: KeyPath, written: Json, values: Values) -> list[Json]:
         """Return the list that is written, or that an expression gives."""
         if isinstance(written, list):
             found = self._texts.value(path, written, values)
@@ -137,7 +145,7 @@ class FanOut:
             raise TemplateError(place, f"this gives {_kind(found)} and no list", hint=hint)
         return found
 
-    def _file_rows(self, path: Path, written: str, values: Values) -> list[Json]:
+    def _file_rows(self, path: KeyPath, written: str, values: Values) -> list[Json]:
         named = as_text(self._texts.value(path, written, values), "file")
         canonical = self._project.canonical(named, relative_to=self._file.path)
         return rows(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)

@@ -14,7 +14,7 @@ from poeflow.outputs.parse import Reading
 from poeflow.spec.model import Flow, Judge
 from poeflow.spec.resolve import Settings, judge_settings
 from poeflow.spec.rules import model_fault
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 
 class Judging:
@@ -39,7 +39,7 @@ class Judging:
         for index, expectation in enumerate(self._flow.steps[self._step].expect):
             if expectation.judge is None:
                 continue
-            path: Path = ("steps", self._step, "expect", index, "judge")
+            path: KeyPath = ("steps", self._step, "expect", index, "judge")
             rubric = self._texts.prose((*path, "rubric"), values)
             if not rubric.strip():
                 raise StepError("the rubric of the judge is blank", hint="check its template")
@@ -51,7 +51,7 @@ class Judging:
         return tuple(found)
 
     def _judge_settings(
-        self, path: Path, judge: Judge, settings: Settings, values: Values
+        self, path: KeyPath, judge: Judge, settings: Settings, values: Values
     ) -> Settings:
         if judge.model is None:
             return judge_settings(self._flow, settings.named, settings)

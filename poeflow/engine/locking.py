@@ -55,21 +55,6 @@ def skipped_block(recipe: Recipe) -> Block:
     return Block(status="skipped", recipe=recipe.hash, parts=recipe.short)
 
 
-def digest_of(block: Block, attribute: str | None) -> str:
-    """Return the hash of what another step sees of an instance as `attribute`."""
-    match attribute:
-        case "status":
-            return sha256_of_json(block.status)
-        case "reasoning" | "usage":
-            return block.extras or ""
-        case "conversation":
-            return sha256_of_json([block.request, block.text])
-        case None | "all":
-            return sha256_of_json([block.status, block.result, block.extras])
-        case _:
-            return block.result or sha256_of_json(block.status)
-
-
 def reads_in(block: Block) -> tuple[str, ...]:
     """Return the parts of a block that name what its templates read."""
     return tuple(name for name in block.parts if name.startswith(("file ", "glob ")))

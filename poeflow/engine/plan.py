@@ -21,7 +21,7 @@ from poeflow.spec.inputs import gather
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to
 from poeflow.spec.resolve import DEFAULT_CONCURRENCY
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 MakeTexts = Callable[[FlowFile], Texts]
 
@@ -140,7 +140,7 @@ class Planner:
             if len(problems) >= MANY:
                 return
             step = plan.file.flow.steps[name]
-            own: Path = ("steps", name, "with")
+            own: KeyPath = ("steps", name, "with")
             late = plan.checked.late | plan.checked.varying
             if any(path[: len(own)] == own for path in late):
                 continue
@@ -225,7 +225,7 @@ def _contested(plan: Plan) -> Iterator[Problem]:
         owner = owners.setdefault(claim_of(target), instance)
         if owner != instance:
             is_own = plan.file.flow.steps[step].kind != "flow"
-            path: Path = ("steps", step, "output", "save") if is_own else ("steps", step, "use")
+            path: KeyPath = ("steps", step, "output", "save") if is_own else ("steps", step, "use")
             message = f"{owner} and {instance} would both write {target}"
             hint = "give each a path of its own, with {{ key | slug }} in it"
             yield Problem(plan.file.document.place(path), message, hint)
@@ -249,7 +249,7 @@ def _targets(plan: Plan) -> Iterator[tuple[str, str, str]]:
 
 def prepare(plan: Plan, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
     """Return an instance ready to run, or to be skipped where its `if` is known and false."""
-    condition: Path = ("steps", instance.step, "if")
+    condition: KeyPath = ("steps", instance.step, "if")
     if condition not in plan.checked.late:
         try:
             skip = reason_to_skip(plan, instance.step, values)

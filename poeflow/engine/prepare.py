@@ -16,11 +16,11 @@ from poeflow.problems import Problem
 from poeflow.spec.model import Attachment
 from poeflow.spec.resolve import Settings, fallback_settings, model_of, settings_of
 from poeflow.spec.rules import model_fault
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.render import TemplateError
 
-Attached = Mapping[Path, tuple[Found, ...]]
-Written = tuple[Path, str | Attachment]
+Attached = Mapping[KeyPath, tuple[Found, ...]]
+Written = tuple[KeyPath, str | Attachment]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +49,8 @@ class Preparer:
         self._texts = texts
         self._flows = flow_claims(checked)
         self._settings: dict[tuple[str, str], Settings] = {}
-        self._found: dict[Path, tuple[Found, ...]] = {}
-        self._targets: dict[Path, str] = {}
+        self._found: dict[KeyPath, tuple[Found, ...]] = {}
+        self._targets: dict[KeyPath, str] = {}
 
     def prepare(self, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
         """Return an instance ready to run, and what keeps it from that."""
@@ -69,7 +69,7 @@ class Preparer:
             settings = self._settings_of(step, values)
         except PoeflowError as error:
             problems.append(self.problem(("steps", step, "model"), error))
-        attached: dict[Path, tuple[Found, ...]] = {}
+        attached: dict[KeyPath, tuple[Found, ...]] = {}
         for path, entries in self._attachment_lists(step):
             found, faults = self._search(path, entries, values)
             attached[path] = found
@@ -106,7 +106,7 @@ class Preparer:
         for named in settings.fallback:
             yield self._rendered(fallback_settings(self._file.flow, step, named), named, values)
 
-    def problem(self, path: Path, error: PoeflowError) -> Problem:
+    def problem(self, path: KeyPath, error: PoeflowError) -> Problem:
         """Return an error as a problem of the flow file; a template's stands at its own place."""
         if isinstance(error, TemplateError):
             return Problem(error.place, error.reason, error.hint)
@@ -131,10 +131,10 @@ class Preparer:
             raise StepError(fault, hint="check what the template of model: gives")
         return msgspec.structs.replace(settings, model=model)
 
-    def _attachment_lists(self, step: str) -> Iterator[tuple[Path, list[Written]]]:
+    def _attachment_lists(self, step: str) -> Iterator[tuple[KeyPath, list[Written]]]:
         """Yield every list of attachments of a step: its own, and one for each attached part."""
         spec = self._file.flow.steps[step]
-        own: Path = ("steps", step, "attachments")
+        own: KeyPath = ("steps", step, "attachments")
         if spec.attachments:
             yield own, [((*own, index), entry) for index, entry in enumerate(spec.attachments)]
         for index, message in enumerate(spec.messages or ()):
@@ -145,7 +145,7 @@ class Preparer:
                     yield path, [(path, part.attach)]
 
     def _search(
-        self, path: Path, entries: list[Written], values: Values
+        self, path: KeyPath, entries: list[Written], values: Values
     ) -> tuple[tuple[Found, ...], list[Problem]]:
         found: list[Found] = []
         problems: list[Problem] = []
@@ -160,7 +160,7 @@ class Preparer:
             problems.append(self.problem(path, error))
         return tuple(found), problems
 
-    def _files(self, path: Path, entry: str | Attachment, values: Values) -> tuple[Found, ...]:
+    def _files(self, path: KeyPath, entry: str | Attachment, values: Values) -> tuple[Found, ...]:
         """Return the files an entry means; those an earlier step drew are known when it has run."""
         if isinstance(entry, Attachment) and entry.from_ is not None:
             return ()
@@ -173,7 +173,7 @@ class Preparer:
             self._found[path] = found
         return found
 
-    def _source(self, path: Path, entry: str | Attachment, values: Values) -> AttachmentSource:
+    def _source(self, path: KeyPath, entry: str | Attachment, values: Values) -> AttachmentSource:
         if isinstance(entry, str):
             return AttachmentSource(path=as_text(self._texts.value(path, entry, values), "path"))
 
@@ -191,6 +191,6 @@ class Preparer:
         )
 
 
-def _output(step: str, key: str) -> Path:
+def _output(step: str, key: str) -> KeyPath:
     """Return the place of a key of a step's `output`."""
     return ("steps", step, "output", key)

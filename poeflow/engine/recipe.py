@@ -14,7 +14,7 @@ from poeflow.digest import Json, sha256_of, sha256_of_json
 from poeflow.engine.plan import Plan
 from poeflow.engine.prepare import Prepared
 from poeflow.files import FileProblem, Project
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.reader import Reads
 
 VERSION: Final = 1
@@ -165,7 +165,7 @@ class Recipes:
         origin = self._origins.get(provider, provider)
         return "" if origin == provider else origin
 
-    def _written(self, path: Path) -> Json:
+    def _written(self, path: KeyPath) -> Json:
         node = self._plan.file.document.node(path)
         return node.data if node is not None else None
 

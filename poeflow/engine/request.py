@@ -17,7 +17,7 @@ from poeflow.engine.texts import Values, as_text
 from poeflow.outputs.instruction import instruction
 from poeflow.spec.model import MessageSpec, Step
 from poeflow.spec.resolve import Given, Settings
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 Declared = Callable[[str, dict[str, Json]], dict[str, Json]]
 """Returns the parameters of a bot as the bot declares them."""
@@ -92,7 +92,7 @@ class Composer:
             content = self._texts.prose(("steps", step, "prompt"), values)
             messages.append(Message(role="user", content=content))
         for index, message in enumerate(spec.messages or ()):
-            path: Path = ("steps", step, "messages", index)
+            path: KeyPath = ("steps", step, "messages", index)
             if message.few_shot is not None:
                 messages += self._example_turns((*path, "few_shot"), message, values)
             else:
@@ -104,7 +104,7 @@ class Composer:
 
     def _message(
         self,
-        path: Path,
+        path: KeyPath,
         message: MessageSpec,
         prepared: Prepared,
         values: Values,
@@ -140,7 +140,9 @@ class Composer:
             tool_call_id=rendered("tool_call_id", message.tool_call_id),
         )
 
-    def _example_turns(self, path: Path, message: MessageSpec, values: Values) -> Iterator[Message]:
+    def _example_turns(
+        self, path: KeyPath, message: MessageSpec, values: Values
+    ) -> Iterator[Message]:
         for user, assistant in self._examples.pairs(path, message, values):
             yield Message(role="user", content=user)
             yield Message(role="assistant", content=assistant)
@@ -157,7 +159,7 @@ class Composer:
     ) -> None:
         """Put the step's attachments behind the text of the last user message."""
         step = prepared.instance.step
-        own: Path = ("steps", step, "attachments")
+        own: KeyPath = ("steps", step, "attachments")
         files = list(self._files.found(prepared.attached.get(own, ()), warnings))
         for index, entry in enumerate(self._plan.file.flow.steps[step].attachments):
             files += self._files.drawn((*own, index), entry, values, warnings)

@@ -6,7 +6,6 @@ import msgspec
 
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.locking import digest_of
 from poeflow.engine.result import Status, StepResult, nothing
 from poeflow.store.lockfile import Block
 from poeflow.templates.instances import Instances
@@ -133,3 +132,18 @@ def _status(instances: tuple[State, ...]) -> Status:
     if instances and all(state.status == "skipped" for state in instances):
         return "skipped"
     return "ok"
+
+
+def digest_of(block: Block, attribute: str | None) -> str:
+    """Return the hash of what another step sees of an instance as `attribute`."""
+    match attribute:
+        case "status":
+            return sha256_of_json(block.status)
+        case "reasoning" | "usage":
+            return block.extras or ""
+        case "conversation":
+            return sha256_of_json([block.request, block.text])
+        case None | "all":
+            return sha256_of_json([block.status, block.result, block.extras])
+        case _:
+            return block.result or sha256_of_json(block.status)

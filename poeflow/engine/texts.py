@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from poeflow.digest import Json
 from poeflow.errors import StepError
 from poeflow.spec.load import FlowFile
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.environment import Environment
 from poeflow.templates.origin import Origin
 from poeflow.templates.reader import Reader
@@ -36,13 +36,13 @@ class Texts:
         self._environment.allowance.is_free = True
         self._reader.unsettle()
 
-    def prose(self, path: Path, values: Values) -> str:
+    def prose(self, path: KeyPath, values: Values) -> str:
         """Render the text at `path`, or the file it names. Raises `TemplateError`."""
         site = self._sites.get((*path, "file")) or self._sites[path]
         text, origin = self._text(site)
         return text if site.raw else render(self._environment, text, origin, values)
 
-    def value(self, path: Path, written: Json, values: Values) -> Json:
+    def value(self, path: KeyPath, written: Json, values: Values) -> Json:
         """Render every template below a free value; one that is all expression keeps its type."""
         if isinstance(written, dict):
             return {key: self.value((*path, key), part, values) for key, part in written.items()}
@@ -54,12 +54,12 @@ class Texts:
         text, origin = self._text(site)
         return render_value(self._environment, text, origin, values)
 
-    def expression(self, path: Path, values: Values) -> Json:
+    def expression(self, path: KeyPath, values: Values) -> Json:
         """Return the value of the bare expression at `path`. Raises `TemplateError`."""
         text, origin = self._text(self._sites[path])
         return evaluate(self._environment, text, origin, values)
 
-    def path(self, path: Path, values: Values) -> str:
+    def path(self, path: KeyPath, values: Values) -> str:
         """Render a file's path: what each expression gives is one safe segment of it."""
         text, origin = self._text(self._sites[path])
         return render_path(self._environment, text, origin, values)

@@ -7,7 +7,7 @@ from typing import Final
 
 from poeflow.digest import Json
 from poeflow.outputs.shown import counted, path_text, quoted, shown
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 _LARGE: Final = 2**53
 _AROUND: Final = 20
@@ -76,7 +76,7 @@ def _first_difference(one: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _differences(expected: Json, found: Json, path: Path) -> Iterator[tuple[str, str]]:
+def _differences(expected: Json, found: Json, path: KeyPath) -> Iterator[tuple[str, str]]:
     if identity(expected) == identity(found):
         return
     match expected, found:
@@ -96,5 +96,5 @@ def _differences(expected: Json, found: Json, path: Path) -> Iterator[tuple[str,
             yield _at(shown(expected), path), shown(found)
 
 
-def _at(told: str, path: Path) -> str:
+def _at(told: str, path: KeyPath) -> str:
     return f"{told} at {path_text(path)}" if path else told

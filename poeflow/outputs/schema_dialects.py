@@ -8,9 +8,9 @@ from typing import Final
 
 from poeflow.digest import Json
 from poeflow.outputs.shown import path_text, quoted
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
-Fault = tuple[Path, str]
+Fault = tuple[KeyPath, str]
 _ANNOTATIONS: Final = frozenset(
     {
         *("$schema", "$id", "$comment", "title", "description", "default", "examples"),
@@ -78,7 +78,7 @@ def foreign_faults(written: dict[str, Json]) -> Iterator[Fault]:
         told = f"the schema stands deeper, under {path_text(deeper)}"
         yield (), f"{told}; write here what stands there"
         return
-    waiting: list[tuple[Path, Json]] = [((), written)]
+    waiting: list[tuple[KeyPath, Json]] = [((), written)]
     while waiting:
         path, schema = waiting.pop()
         if isinstance(schema, dict):
@@ -90,7 +90,7 @@ def foreign_faults(written: dict[str, Json]) -> Iterator[Fault]:
             yield path, f"{quoted(schema)} is no schema by itself; write {{type: {named}}}"
 
 
-def _wrapped(written: Json) -> Path:
+def _wrapped(written: Json) -> KeyPath:
     """Return where the schema stands in what an API takes around one; empty where it is none."""
     path: list[str] = []
     while isinstance(written, dict) and _is_wrapper(written):
@@ -106,7 +106,7 @@ def _is_wrapper(written: Mapping[str, Json]) -> bool:
     return is_api and any(isinstance(written.get(key), dict) for key in _WRAPPERS)
 
 
-def _of_one(path: Path, schema: dict[str, Json]) -> Iterator[Fault]:
+def _of_one(path: KeyPath, schema: dict[str, Json]) -> Iterator[Fault]:
     for key, value in schema.items():
         told = _keyword(key, value)
         if told:
@@ -146,7 +146,7 @@ def _type(value: str) -> str:
     return "" if named is None else f"{quoted(value)} is no type; write {named}"
 
 
-def _of_nothing(path: Path, schema: dict[str, Json]) -> Iterator[Fault]:
+def _of_nothing(path: KeyPath, schema: dict[str, Json]) -> Iterator[Fault]:
     """Yield a fault for a schema of words of which none is a keyword, so that anything fits."""
     is_group = len(path) > 1 and path[-2] in _DEFINITIONS
     if not schema or is_group or any(key in _KNOWN or key.startswith("x-") for key in schema):
@@ -156,7 +156,7 @@ def _of_nothing(path: Path, schema: dict[str, Json]) -> Iterator[Fault]:
     yield path, f"{told}; {'put its keys under properties:' if are_schemas else 'begin with type:'}"
 
 
-def _inside(path: Path, schema: dict[str, Json]) -> Iterator[tuple[Path, Json]]:
+def _inside(path: KeyPath, schema: dict[str, Json]) -> Iterator[tuple[KeyPath, Json]]:
     for key, value in schema.items():
         if key in _MAPS and isinstance(value, dict):
             yield from (((*path, key, name), part) for name, part in value.items())

@@ -12,13 +12,13 @@ from poeflow.outputs.schema_keywords import OURS
 from poeflow.outputs.schema_sentences import sentence_at
 from poeflow.outputs.shown import quoted
 from poeflow.spec.patterns import HINT, PatternError, compiled
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
     from referencing import Registry
 
-Fault = tuple[Path, str]
+Fault = tuple[KeyPath, str]
 MAX_FAULTS: Final = 10
 MAX_PARTS: Final = 10_000
 """How many mappings, true and false all schemas of a flow may hold: four seconds or so."""
@@ -204,7 +204,7 @@ class _Reach:
                 resource = self._draft.create_resource(part)
                 waiting.append((part, resolver.in_subresource(resource)))
 
-    def _wrong_patterns(self, schema: dict[str, Any], path: Path) -> Iterator[Fault]:
+    def _wrong_patterns(self, schema: dict[str, Any], path: KeyPath) -> Iterator[Fault]:
         written = [((*path, "pattern"), schema["pattern"])] if "pattern" in schema else []
         written += [
             ((*path, "patternProperties", key), key) for key in schema.get("patternProperties", ())
@@ -240,7 +240,7 @@ def _target(resolver: Any, reference: str) -> Any:
         return None
 
 
-def _places(value: Json, path: Path) -> Iterator[tuple[int, Path]]:
+def _places(value: Json, path: KeyPath) -> Iterator[tuple[int, KeyPath]]:
     """Yield where each mapping stands, by its identity."""
     if isinstance(value, dict):
         yield id(value), path

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from poeflow.outputs.schema_keywords import OURS
 from poeflow.outputs.shown import counted, one_line, path_text, shown
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -29,7 +29,7 @@ def sentence(error: "ValidationError") -> str:
     return f"{path_text(path)}: {told}" if path else told
 
 
-def sentence_at(error: "ValidationError") -> tuple[Path, str]:
+def sentence_at(error: "ValidationError") -> tuple[KeyPath, str]:
     """Return the place of what is wrong as a path of keys and indexes, and what is wrong there."""
     while (branch := _branch(error)) is not None:
         error = branch

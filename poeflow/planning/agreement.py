@@ -10,7 +10,7 @@ from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to, is_fan_out
 from poeflow.spec.model import Step
 from poeflow.spec.resolve import samples_of
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.data_files import named_file
 
 _FLAGS: Final = ("length", "empty", "no_finish")
@@ -81,7 +81,7 @@ def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
 
 
 def _tools(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
-    path: Path = ("steps", name)
+    path: KeyPath = ("steps", name)
     for key in _TOOL_KEYS if not step.tools else ():
         if getattr(step, key) is not None:
             place = file.document.key_place((*path, key))
@@ -125,12 +125,12 @@ def _expectations(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
 
 def _response_formats(file: FlowFile) -> Iterator[Problem]:
     """Yield a problem for each response_format that the API cannot know: it is sent as it is."""
-    owners: list[Path] = [("defaults",)]
+    owners: list[KeyPath] = [("defaults",)]
     owners += [("models", name) for name in file.flow.models]
     owners += [("steps", name) for name in file.flow.steps]
     for owner in owners:
         for key in ("params", "extra_body"):
-            path: Path = (*owner, key, "response_format")
+            path: KeyPath = (*owner, key, "response_format")
             node = file.document.node(path)
             if node is None or not isinstance(node.data, dict):
                 continue
@@ -141,7 +141,7 @@ def _response_formats(file: FlowFile) -> Iterator[Problem]:
                 yield from _json_schema(file, path, node.data.get("json_schema"))
 
 
-def _json_schema(file: FlowFile, path: Path, written: Json) -> Iterator[Problem]:
+def _json_schema(file: FlowFile, path: KeyPath, written: Json) -> Iterator[Problem]:
     place = file.document.place((*path, "json_schema"))
     if not isinstance(written, dict):
         message = "response_format of the type json_schema has no json_schema"
@@ -157,7 +157,7 @@ def _json_schema(file: FlowFile, path: Path, written: Json) -> Iterator[Problem]
 
 def _stand_ins(file: FlowFile) -> Iterator[Problem]:
     """Yield a problem for each model that stands in and is a misspelt alias, or the same model."""
-    listed: list[tuple[Path, list[str], str | None]] = [
+    listed: list[tuple[KeyPath, list[str], str | None]] = [
         (("models", name, "fallback"), alias.fallback, name)
         for name, alias in file.flow.models.items()
     ]

@@ -14,7 +14,7 @@ from poeflow.spec.resolve import (
     model_of,
     settings_of,
 )
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 _ALIAS: Final = 3
 """How many parts the place of an alias's own model has."""
@@ -28,7 +28,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     settings: Settings
-    at: Path
+    at: KeyPath
     step: str | None = None
 
     @property
@@ -63,7 +63,7 @@ def asks(flow: Flow) -> Iterator[Ask]:
         last = settings_of(flow, name, named=named)
         if given is not None:
             yield Ask(settings=last, at=given.path, step=name)
-        owner: Path = ("models", named or "") if step.fallback is None else ("steps", name)
+        owner: KeyPath = ("models", named or "") if step.fallback is None else ("steps", name)
         for index, other in enumerate(last.fallback):
             settings = judge_settings(flow, other, last)  # a fallback, too, has what is its own
             yield Ask(settings=settings, at=(*owner, "fallback", index), step=name)

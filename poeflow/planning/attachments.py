@@ -13,7 +13,7 @@ from poeflow.planning.effort import MAX_PATTERNS
 from poeflow.problems import Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.model import Attachment, Step
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
 
@@ -76,7 +76,7 @@ class _Search:
         return found
 
 
-def _entries(name: str, step: Step) -> Iterator[tuple[Path, str | Attachment]]:
+def _entries(name: str, step: Step) -> Iterator[tuple[KeyPath, str | Attachment]]:
     for index, entry in enumerate(step.attachments):
         yield ("steps", name, "attachments", index), entry
     for index, message in enumerate(step.messages or ()):
@@ -109,7 +109,7 @@ def _key(entry: str | Attachment) -> str:
 def _conversation(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     """Yield what is wrong with a step's messages as a whole."""
     roles = [message.role for message in step.messages or ()]
-    path: Path = ("steps", name)
+    path: KeyPath = ("steps", name)
     if step.system is not None and "system" in roles:
         place = file.document.key_place((*path, "system"))
         yield Problem(place, "messages has a system message too", "keep one of them")

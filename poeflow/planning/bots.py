@@ -21,7 +21,7 @@ from poeflow.spec.hints import did_you_mean, one_of
 from poeflow.spec.load import FlowFile
 from poeflow.spec.model import Attachment, Params, Step
 from poeflow.spec.resolve import Settings
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
 _FAMILIES: Final = (
@@ -73,7 +73,7 @@ class _Look:
     def __init__(self, file: FlowFile, catalogue: Catalogue) -> None:
         self._file = file
         self._catalogue = catalogue
-        self._seen: set[tuple[str, Path]] = set()
+        self._seen: set[tuple[str, KeyPath]] = set()
         self._left = _MAX_EFFORT
 
     def problems(self) -> Iterator[Problem]:
@@ -128,7 +128,7 @@ class _Look:
                 message = f'{bot.name} has no parameter "{name}"'
                 yield _warning(document.key_place(given.path), message, _instead(bot, name))
 
-    def _is_new(self, bot: Bot, path: Path) -> bool:
+    def _is_new(self, bot: Bot, path: KeyPath) -> bool:
         """Tell whether this bot is met at `path` for the first time, and remember it."""
         if (bot.id, path) in self._seen:
             return False
@@ -187,7 +187,7 @@ def _attachments(file: FlowFile, bot: Bot, step: str) -> Iterator[Problem]:
             yield _warning(file.document.place(path), message, hint)
 
 
-def _entries(name: str, step: Step) -> Iterator[tuple[Path, str | Attachment]]:
+def _entries(name: str, step: Step) -> Iterator[tuple[KeyPath, str | Attachment]]:
     for index, entry in enumerate(step.attachments):
         yield ("steps", name, "attachments", index), entry
     for index, message in enumerate(step.messages or ()):

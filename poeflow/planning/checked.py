@@ -6,7 +6,7 @@ import msgspec
 
 from poeflow.problems import Problem
 from poeflow.spec.load import FlowFile
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 Edges = dict[str, tuple[str, ...]]
 Way = tuple[str, ...]
@@ -39,8 +39,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     edges: Edges
     order: tuple[str, ...]
     problems: tuple[Problem, ...]
-    varying: frozenset[Path] = frozenset()
-    late: frozenset[Path] = frozenset()
+    varying: frozenset[KeyPath] = frozenset()
+    late: frozenset[KeyPath] = frozenset()
     tested: Mapping[str, frozenset[str]] = {}
     chains: Mapping[str, str] = {}
     uses: Mapping[str, Uses] = {}

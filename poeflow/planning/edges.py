@@ -10,7 +10,7 @@ from poeflow.planning.texts import Finding
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that says so."""
@@ -89,7 +89,7 @@ def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]
 def needs_of(file: FlowFile, found: Iterable[Finding]) -> Needs:
     uses: Needs = {name: {} for name in file.flow.steps}
     for name, step in file.flow.steps.items():
-        named: list[tuple[Path, str]] = [
+        named: list[tuple[KeyPath, str]] = [
             (("needs", index), need) for index, need in enumerate(step.needs)
         ]
         if step.history is not None:

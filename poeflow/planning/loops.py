@@ -11,7 +11,7 @@ from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import chained_to, is_fan_out, key_text, names_of
 from poeflow.spec.model import Flow, Loop, Matrix, Step, TextFile
 from poeflow.spec.rows import ROW_SUFFIXES
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.access import STRING_METHODS
 from poeflow.templates.instances import OWN
 from poeflow.templates.scope import STEP_ATTRIBUTES
@@ -115,7 +115,7 @@ def _comes_from_step(text: str, derived_inputs: frozenset[str]) -> bool:
 
 def _for_each(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     loop = step.for_each
-    path: Path = ("steps", name, "for_each")
+    path: KeyPath = ("steps", name, "for_each")
     has_key = isinstance(loop, Loop) and loop.key is not None
     if isinstance(loop, Loop):
         if loop.file is not None and not has_key and loop.file.endswith(_TABLES):
@@ -132,7 +132,7 @@ def _for_each(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         yield from _items(file, path, loop)
 
 
-def _items(file: FlowFile, path: Path, items: list[Json]) -> Iterator[Problem]:
+def _items(file: FlowFile, path: KeyPath, items: list[Json]) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
         place = file.document.place((*path, index))
@@ -147,16 +147,16 @@ def _items(file: FlowFile, path: Path, items: list[Json]) -> Iterator[Problem]:
 
 
 def _matrix(file: FlowFile, name: str, matrix: Matrix) -> Iterator[Problem]:
-    path: Path = ("steps", name, "matrix")
+    path: KeyPath = ("steps", name, "matrix")
     for axis, values in matrix.axes.items():
-        own: Path = (*path, "axes", axis)
+        own: KeyPath = (*path, "axes", axis)
         if isinstance(values, list):
             yield from _axis(file, own, values)
     for index, pairs in enumerate(matrix.exclude):
         yield from _unknown_axes(file, (*path, "exclude", index), pairs, matrix)
 
 
-def _axis(file: FlowFile, path: Path, values: list[Json]) -> Iterator[Problem]:
+def _axis(file: FlowFile, path: KeyPath, values: list[Json]) -> Iterator[Problem]:
     if not values:
         place = file.document.place(path)
         yield Problem(place, f'the axis "{path[-1]}" has no value', "give it one")
@@ -167,7 +167,7 @@ def _axis(file: FlowFile, path: Path, values: list[Json]) -> Iterator[Problem]:
 
 
 def _unknown_axes(
-    file: FlowFile, path: Path, pairs: Mapping[str, Json], matrix: Matrix
+    file: FlowFile, path: KeyPath, pairs: Mapping[str, Json], matrix: Matrix
 ) -> Iterator[Problem]:
     for axis in pairs:
         if axis not in matrix.axes:

@@ -11,7 +11,7 @@ from poeflow.outputs.schemas import schema_faults
 from poeflow.planning.tools import tool_faults
 from poeflow.problems import Place, Problem
 from poeflow.spec.load import FlowFile
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.data_files import named_file, schema_in
 
 _HINT: Final = "mend the schema"
@@ -21,7 +21,7 @@ def schemas(project: Project, file: FlowFile) -> Iterator[Problem]:
     """Yield what is wrong with every schema and pattern of a flow."""
     inspection = Inspection()
     for name, step in file.flow.steps.items():
-        path: Path = ("steps", name)
+        path: KeyPath = ("steps", name)
         if step.output.schema is not None:
             place = (*path, "output", "schema")
             yield from _output(project, file, place, step.output.schema, inspection)
@@ -37,7 +37,7 @@ def schemas(project: Project, file: FlowFile) -> Iterator[Problem]:
 def _output(
     project: Project,
     file: FlowFile,
-    path: Path,
+    path: KeyPath,
     written: Mapping[str, Json],
     inspection: Inspection,
 ) -> Iterator[Problem]:
@@ -58,7 +58,9 @@ def _output(
         yield Problem(Place(place.path, place.line, place.column), told, hint or _HINT)
 
 
-def _told(file: FlowFile, path: Path, faults: Iterable[tuple[Path, str]]) -> Iterator[Problem]:
+def _told(
+    file: FlowFile, path: KeyPath, faults: Iterable[tuple[KeyPath, str]]
+) -> Iterator[Problem]:
     for inner, message in faults:
         text, _, hint = message.partition("; ")
         yield Problem(file.document.place((*path, *inner)), text, hint or _HINT)

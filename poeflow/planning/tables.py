@@ -16,7 +16,7 @@ from poeflow.spec.load import FlowFile
 from poeflow.spec.loops import key_text
 from poeflow.spec.model import Example, Loop, Step, TextFile
 from poeflow.spec.rows import MAX_BYTES, ROW_SUFFIXES, rows
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 MAX_READ: Final = 128 * 1024 * 1024
 """How many bytes of tables are read for one flow; beyond that they are only looked for."""
@@ -47,7 +47,7 @@ class Tables:
                     )
             for index, message in enumerate(step.messages or ()):
                 if isinstance(message.few_shot, TextFile):
-                    path: Path = ("steps", name, "messages", index, "few_shot", "file")
+                    path: KeyPath = ("steps", name, "messages", index, "few_shot", "file")
                     yield from self._table(path, message.few_shot.file)
                     yield from self._examples(path, message.few_shot.file)
 
@@ -63,7 +63,7 @@ class Tables:
     def items(self, step: str) -> list[Json]:
         """Return what a step runs over, none where only a run can tell."""
         loop = self._file.flow.steps[step].for_each
-        path: Path = ("steps", step, "for_each")
+        path: KeyPath = ("steps", step, "for_each")
         if isinstance(loop, Loop) and loop.file is not None:
             return self._sound_rows(loop.file)
         if isinstance(loop, Loop):
@@ -71,7 +71,7 @@ class Tables:
         is_literal = not _TEMPLATE.search(self._file.document.written(path))
         return loop if isinstance(loop, list) and is_literal else []
 
-    def _table(self, path: Path, written: str) -> Iterator[Problem]:
+    def _table(self, path: KeyPath, written: str) -> Iterator[Problem]:
         if _TEMPLATE.search(written):
             return
         place = self._file.document.place(path)
@@ -104,7 +104,7 @@ class Tables:
             return None
         return rows(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
 
-    def _keys(self, path: Path, key: str, items: Sequence[Json]) -> Iterator[Problem]:
+    def _keys(self, path: KeyPath, key: str, items: Sequence[Json]) -> Iterator[Problem]:
         """Look a key up that is a column: it must be there, and differ from item to item."""
         found = _COLUMN.fullmatch(key)
         if found is None:
@@ -133,7 +133,7 @@ class Tables:
         except FileProblem:
             return []
 
-    def _examples(self, path: Path, written: str) -> Iterator[Problem]:
+    def _examples(self, path: KeyPath, written: str) -> Iterator[Problem]:
         for index, example in enumerate(self._sound_rows(written)):
             try:
                 msgspec.convert(example, Example)

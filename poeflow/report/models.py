@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final
 
-from poeflow.bots import Bot, Parameter
-from poeflow.catalogue import USD_PER_POINT
+from poeflow.bots import USD_PER_POINT, Bot, Parameter
 from poeflow.digest import encode_json
 from poeflow.redact import visible
 from poeflow.report.tables import aligned

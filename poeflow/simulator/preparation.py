@@ -14,7 +14,7 @@ from poeflow.simulator.media import Media
 from poeflow.simulator.rules import MediaFile, Rule
 from poeflow.simulator.wording import Wording
 from poeflow.spec.patterns import HINT, Pattern, PatternError, compiled
-from poeflow.spec.tree import Document, Path
+from poeflow.spec.tree import Document, KeyPath
 
 MAX_MEDIA_BYTES: Final = 50 * 1024 * 1024
 _CONTENTS: Final = ("text", "template", "json", "media", "error")
@@ -46,7 +46,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         return sha256_of(self.media.data) if self.media is not None else ""
 
 
-def template_path(index: int) -> Path:
+def template_path(index: int) -> KeyPath:
     """Return where in its script the template of a rule stands."""
     return ("rules", index, "answer", "template")
 

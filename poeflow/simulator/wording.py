@@ -7,7 +7,7 @@ from jinja2 import TemplateSyntaxError
 from poeflow.digest import Json
 from poeflow.files import Project
 from poeflow.problems import Problem
-from poeflow.spec.tree import Document, Path
+from poeflow.spec.tree import Document, KeyPath
 from poeflow.templates.environment import Environment
 from poeflow.templates.faults import syntax_problem
 from poeflow.templates.origin import Origin
@@ -23,7 +23,7 @@ class Wording:
         self._canonical = canonical
         self._environment = Environment(ProjectReader(project, project.root))
 
-    def problem(self, text: str, path: Path) -> Problem | None:
+    def problem(self, text: str, path: KeyPath) -> Problem | None:
         """Return what keeps the template at `path` from being one."""
         origin = self._origin(path)
         try:
@@ -32,9 +32,9 @@ class Wording:
             return syntax_problem(error, text, origin)
         return None
 
-    def rendered(self, text: str, path: Path, values: Mapping[str, Json]) -> str:
+    def rendered(self, text: str, path: KeyPath, values: Mapping[str, Json]) -> str:
         """Render the template at `path`. Raises `TemplateError`."""
         return render(self._environment, text, self._origin(path), values)
 
-    def _origin(self, path: Path) -> Origin:
+    def _origin(self, path: KeyPath) -> Origin:
         return Origin(path=self._canonical, locate=self._document.locator(path))

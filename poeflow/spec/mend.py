@@ -10,7 +10,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.spec.schema import Fault, faults
-from poeflow.spec.tree import Document, Node, Path
+from poeflow.spec.tree import Document, KeyPath, Node
 
 _ROUNDS: Final = 6
 _MAX_NODES: Final = 20_000
@@ -54,14 +54,14 @@ def _mended_root(document: Document, found: Iterable[Fault]) -> Node | None:
     return root
 
 
-def _node(root: Node, path: Path) -> Node | None:
+def _node(root: Node, path: KeyPath) -> Node | None:
     node: Node | None = root
     for step in path:
         node = node.child(step) if node is not None else None
     return node
 
 
-def _changed(node: Node, path: Path, fault: Fault) -> Node:
+def _changed(node: Node, path: KeyPath, fault: Fault) -> Node:
     step, rest = path[0], path[1:]
     if isinstance(step, int):
         return _changed_list(node, step, rest, fault)
@@ -79,7 +79,7 @@ def _changed(node: Node, path: Path, fault: Fault) -> Node:
     return msgspec.structs.replace(node, keys=keys, values=values, data=data)
 
 
-def _changed_list(node: Node, step: int, rest: Path, fault: Fault) -> Node:
+def _changed_list(node: Node, step: int, rest: KeyPath, fault: Fault) -> Node:
     items = list(node.items)
     if rest:
         items[step] = _changed(items[step], rest, fault)

@@ -8,7 +8,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.durations import seconds
 from poeflow.spec.model import Flow, Judge, Params, Samples, Step, Timeout
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 POE: Final = "poe"
 """The provider that needs no name."""
@@ -20,7 +20,7 @@ class Given(msgspec.Struct, frozen=True):
     """A value as written, and where: strings may still be templates."""
 
     value: Json
-    path: Path
+    path: KeyPath
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     params: dict[str, Given]
     extra_body: dict[str, Given]
-    system: Path | None
+    system: KeyPath | None
     timeout: float | None
     step_timeout: float | None
     attempts: int
@@ -104,7 +104,7 @@ def judge_settings(flow: Flow, named: str, asking: Settings) -> Settings:
             "extra_body": alias.extra_body,
         }
         for key, values in own.items():
-            path: Path = ("models", named, key)
+            path: KeyPath = ("models", named, key)
             layers[key] = {name: Given(value, (*path, name)) for name, value in values.items()}
     return msgspec.structs.replace(
         asking,
@@ -150,7 +150,7 @@ def judges_of(step: Step) -> tuple[Judge, ...]:
 
 
 def _layers(flow: Flow, step: str, named: str | None, key: str) -> Iterator[tuple[str, Given]]:
-    owners: list[tuple[object, Path]] = [(flow.defaults, ("defaults", key))]
+    owners: list[tuple[object, KeyPath]] = [(flow.defaults, ("defaults", key))]
     if named in flow.models:
         owners.append((flow.models[named], ("models", named, key)))
     owners.append((flow.steps[step], ("steps", step, key)))
@@ -167,7 +167,7 @@ def given(params: Params) -> dict[str, Json]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _system(flow: Flow, step: str) -> Path | None:
+def _system(flow: Flow, step: str) -> KeyPath | None:
     if flow.steps[step].system is not None:
         return ("steps", step, "system")
     return ("defaults", "system") if flow.defaults.system is not None else None

@@ -14,7 +14,7 @@ from poeflow.spec.hints import MAX_COMPARED, nearest, one_of
 from poeflow.spec.inputs import misfit
 from poeflow.spec.model import Defaults, Flow, ModelAlias, Step, Timeout
 from poeflow.spec.resolve import model_of, settings_of
-from poeflow.spec.tree import Document, Node, Path
+from poeflow.spec.tree import Document, KeyPath, Node
 
 MAX_NAME: Final = 100
 """How long the name of a step, an input, an alias or an output may be."""
@@ -37,7 +37,7 @@ def problems_of(flow: Flow, document: Document) -> tuple[Problem, ...]:
 
 def heavy_settings(flow: Flow, document: Document) -> Problem | None:
     """Return the problem of defaults or an alias too large to be looked at for every step."""
-    owners: list[tuple[Path, Defaults | ModelAlias]] = [(("defaults",), flow.defaults)]
+    owners: list[tuple[KeyPath, Defaults | ModelAlias]] = [(("defaults",), flow.defaults)]
     owners += [(("models", name), alias) for name, alias in flow.models.items()]
     for path, owner in owners:
         fallback = owner.fallback if isinstance(owner, ModelAlias) else []
@@ -84,17 +84,17 @@ def _names(document: Document) -> Iterator[Problem]:
 
 
 def _model_names(flow: Flow, document: Document) -> Iterator[Problem]:
-    named: list[tuple[Path, str | None]] = [(("defaults", "model"), flow.defaults.model)]
+    named: list[tuple[KeyPath, str | None]] = [(("defaults", "model"), flow.defaults.model)]
     for alias, model in flow.models.items():
         named.append((("models", alias, "model"), model.model))
         named += [(("models", alias, "fallback", i), m) for i, m in enumerate(model.fallback)]
     for name, step in flow.steps.items():
-        path: Path = ("steps", name)
+        path: KeyPath = ("steps", name)
         named.append(((*path, "model"), step.model))
         named += [((*path, "fallback", i), model) for i, model in enumerate(step.fallback or ())]
         for index, expectation in enumerate(step.expect):
             judge = expectation.judge
-            own: Path = (*path, "expect", index, "judge", "model")
+            own: KeyPath = (*path, "expect", index, "judge", "model")
             named.append((own, judge.model if judge is not None else None))
     for path, written in named:
         if written is not None and "{{" not in written and model_fault(written):
@@ -104,7 +104,7 @@ def _model_names(flow: Flow, document: Document) -> Iterator[Problem]:
 
 def _credentials(flow: Flow, document: Document) -> Iterator[Problem]:
     """Yield a problem for each key or password in what is sent to a bot to read."""
-    owners: list[Path] = [("defaults",)]
+    owners: list[KeyPath] = [("defaults",)]
     owners += [("models", name) for name in flow.models]
     owners += [("steps", name) for name in flow.steps]
     for owner in owners:
@@ -143,9 +143,9 @@ def _inputs(flow: Flow, document: Document) -> Iterator[Problem]:
 
 def _timeouts(flow: Flow, document: Document) -> Iterator[Problem]:
     """The schema sees that a number is above 0, but not that `0s` is not."""
-    owners: list[tuple[Path, Defaults | Step]] = [(("defaults",), flow.defaults)]
+    owners: list[tuple[KeyPath, Defaults | Step]] = [(("defaults",), flow.defaults)]
     owners += [(("steps", name), step) for name, step in flow.steps.items()]
-    written: list[tuple[Path, object]] = []
+    written: list[tuple[KeyPath, object]] = []
     for path, owner in owners:
         if isinstance(owner.timeout, Timeout):
             written.append(((*path, "timeout", "attempt"), owner.timeout.attempt))
@@ -159,7 +159,7 @@ def _timeouts(flow: Flow, document: Document) -> Iterator[Problem]:
 
 
 def _step(flow: Flow, document: Document, name: str, step: Step) -> Iterator[Problem]:
-    path: Path = ("steps", name)
+    path: KeyPath = ("steps", name)
     for index, other in enumerate(step.needs):
         if other not in flow.steps:
             place = document.place((*path, "needs", index))

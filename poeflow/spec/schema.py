@@ -18,7 +18,7 @@ from poeflow.problems import Problem
 from poeflow.spec.enough import MAX_PROBLEMS, enough
 from poeflow.spec.hints import nearest
 from poeflow.spec.schema_messages import sentence
-from poeflow.spec.tree import Document, Path
+from poeflow.spec.tree import Document, KeyPath
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -32,7 +32,7 @@ class Fault(msgspec.Struct, frozen=True):
     meant to be.
     """
 
-    path: Path
+    path: KeyPath
     is_name: bool = False
     rename: str = ""
 
@@ -104,9 +104,9 @@ def _faults(error: "ValidationError") -> Iterator[Fault]:
         yield Fault(path, is_name, (path and nearest(str(path[-1]), known)) or "")
 
 
-def _culprits(error: "ValidationError") -> list[tuple[Path, bool]]:
+def _culprits(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
     """Return the paths an error is about; True where the key is at fault and not its value."""
-    path: Path = tuple(error.absolute_path)
+    path: KeyPath = tuple(error.absolute_path)
     instance: Any = error.instance
     if "propertyNames" in error.absolute_schema_path:
         return [((*path, str(instance)), True)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from poeflow.spec.elsewhere import where_it_goes
 from poeflow.spec.hints import did_you_mean
 from poeflow.spec.scalars import core_value
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -32,7 +32,7 @@ _OTHER_WORDS: Final = {"developer": "write system; Poe knows no developer role"}
 
 
 def sentence(
-    error: "ValidationError", culprit: Path, written: str, siblings: Iterable[str]
+    error: "ValidationError", culprit: KeyPath, written: str, siblings: Iterable[str]
 ) -> tuple[str, str]:
     """Return message and hint for the `culprit` of an error.
 
@@ -76,7 +76,7 @@ def sentence(
             return _out_of_bounds(error, name, written)
 
 
-def _name(culprit: Path) -> str:
+def _name(culprit: KeyPath) -> str:
     if not culprit:
         return "the flow"
     if isinstance(culprit[-1], int):
@@ -103,7 +103,7 @@ def _describe(schema: Any, key: str) -> str:
     return f"for example {key}: {example}" if simple else f"add {key}:"
 
 
-def _forbidden(culprit: Path, siblings: Iterable[str]) -> tuple[str, str]:
+def _forbidden(culprit: KeyPath, siblings: Iterable[str]) -> tuple[str, str]:
     """Say why a key whose schema is `false` cannot stand here."""
     name = str(culprit[-1])
     if culprit[-2:-1] == ("extra_body",):
@@ -136,7 +136,7 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
     return f"{name} must be {wanted}, not {shown}", ""
 
 
-def _better_type(error: "ValidationError", culprit: Path, written: str) -> str:
+def _better_type(error: "ValidationError", culprit: KeyPath, written: str) -> str:
     """Return what was probably meant by a value of the wrong type."""
     instance: Any = error.instance
     if culprit == ("steps",) and isinstance(instance, list):

@@ -30,7 +30,7 @@ from poeflow.spec.resolve import given
 from poeflow.spec.schema import validate
 from poeflow.spec.source import decode
 from poeflow.spec.toml import parse_toml
-from poeflow.spec.tree import Document, Node, Path
+from poeflow.spec.tree import Document, KeyPath, Node
 
 SCHEMA: Final = "project.schema.json"
 _OWN_FILE: Final = "//poeflow.toml"
@@ -135,7 +135,7 @@ def merged(flow: Flow, document: Document, shared: Shared) -> tuple[Flow, Docume
     return combined, msgspec.structs.replace(document, root=_with(root, values, below))
 
 
-def _read(project: Project, path: str, table: Path) -> Shared:
+def _read(project: Project, path: str, table: KeyPath) -> Shared:
     """Return the settings in a file, those below `table` of it; nothing where there are none."""
     if not project.has(path):
         return Shared()
@@ -152,7 +152,7 @@ def _read(project: Project, path: str, table: Path) -> Shared:
 
 
 @functools.lru_cache(maxsize=8)
-def _settings(text: str, shown: str, table: Path) -> Shared:
+def _settings(text: str, shown: str, table: KeyPath) -> Shared:
     """Return what a file says. Every flow of a command asks: the same text is read once."""
     document = parse_toml(text, shown)
     if table and document.root is None:
@@ -220,7 +220,7 @@ def _has_price(price: Price) -> bool:
 
 def _templates(document: Document) -> Iterator[Problem]:
     """Yield a problem for each template: what flows share cannot see one flow's inputs."""
-    stack: list[tuple[Path, Node]] = [((), document.root)] if document.root is not None else []
+    stack: list[tuple[KeyPath, Node]] = [((), document.root)] if document.root is not None else []
     while stack:
         path, node = stack.pop()
         if isinstance(node.data, str) and ("{{" in node.data or "{%" in node.data):

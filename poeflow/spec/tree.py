@@ -42,7 +42,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.items[step] if 0 <= step < len(self.items) else None
 
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,14 +53,14 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     root: Node | None
     problems: tuple[Problem, ...] = ()
 
-    def node(self, path: Path) -> Node | None:
+    def node(self, path: KeyPath) -> Node | None:
         """Return the node at a path of keys and indexes, or None where there is none."""
         node = self.root
         for step in path:
             node = node.child(step) if node is not None else None
         return node
 
-    def place(self, path: Path) -> Place:
+    def place(self, path: KeyPath) -> Place:
         """Return where the value at `path` stands, or the nearest thing above it."""
         for length in range(len(path), -1, -1):
             node = self.node(path[:length])
@@ -68,20 +68,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
                 return node.place(self.path)
         return Place(self.path)
 
-    def key_place(self, path: Path) -> Place:
+    def key_place(self, path: KeyPath) -> Place:
         """Return where the last key of `path` is written; an item's own place in a sequence."""
         parent = self.node(path[:-1]) if path else None
         key = parent.keys.get(path[-1]) if parent and isinstance(path[-1], str) else None
         return key.place(self.path) if key else self.place(path)
 
-    def written(self, path: Path) -> str:
+    def written(self, path: KeyPath) -> str:
         """Return the source text of the scalar at `path`."""
         node = self.node(path)
         if node is not None and node.file:
             return encode_json(node.data).decode()
         return self.text[node.start : node.end] if node is not None else ""
 
-    def locator(self, path: Path) -> Callable[[int], Place]:
+    def locator(self, path: KeyPath) -> Callable[[int], Place]:
         """Return a function from an offset in the scalar's value to its place in this file.
 
         Exact for `|` blocks and for scalars written on one line without escapes; elsewhere the

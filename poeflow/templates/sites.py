@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from poeflow.spec.load import FlowFile
-from poeflow.spec.tree import Path
+from poeflow.spec.tree import KeyPath
 from poeflow.templates.origin import Origin
 from poeflow.templates.reader import Reader
 
@@ -23,7 +23,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     a step's loop the other steps, an instance its item too, a check of the answer also `output`.
     """
 
-    path: Path
+    path: KeyPath
     step: str | None
     use: Use
     text: str = ""
@@ -54,7 +54,7 @@ def text_of(reader: Reader, file: FlowFile, site: Site) -> tuple[str, Origin]:
     return text, Origin.for_file(path, text, shown=reader.shown(path))
 
 
-def _shared(file: FlowFile, path: Path) -> Iterator[Site]:
+def _shared(file: FlowFile, path: KeyPath) -> Iterator[Site]:
     """Yield sites outside any step: they serve many, so they cannot wait for one."""
     found = _prose(file, path, None) if path[-1] == "system" else _values(file, path, None)
     for site in found:
@@ -64,7 +64,7 @@ def _shared(file: FlowFile, path: Path) -> Iterator[Site]:
 def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
     """Yield the sites of one step."""
     node = file.document.node(("steps", step))
-    path: Path = ("steps", step)
+    path: KeyPath = ("steps", step)
     for key in node.keys if node is not None else ():
         match key:
             case "prompt" | "system" | "render":
@@ -90,7 +90,7 @@ def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
                 yield from _expectations(file, (*path, key), step)
 
 
-def _loop(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+def _loop(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     """Yield what a step runs over; the key of an item is the only text that sees the item."""
     for source in ((), ("in",)) if path[-1] == "for_each" else ():
         yield from _items_of(file, (*path, *source), step)
@@ -103,7 +103,7 @@ def _loop(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
     yield from _text(file, (*path, "key"), step, "expression")
 
 
-def _items_of(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+def _items_of(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     """Yield the sites of a list, an expression that gives one, or the name of a file with one."""
     node = file.document.node(path)
     is_list = node is not None and bool(node.items)
@@ -113,7 +113,7 @@ def _items_of(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
         yield msgspec.structs.replace(site, stage="step")
 
 
-def _expectations(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+def _expectations(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     node = file.document.node(path)
     for index in range(len(node.items) if node is not None else 0):
         own = (*path, index)
@@ -128,14 +128,14 @@ def _expectations(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
 
 
 def _text(
-    file: FlowFile, path: Path, step: str | None, use: Use, *, early: bool = False
+    file: FlowFile, path: KeyPath, step: str | None, use: Use, *, early: bool = False
 ) -> Iterator[Site]:
     node = file.document.node(path)
     if node is not None and isinstance(node.data, str):
         yield Site(path=path, step=step, use=use, text=node.data, early=early)
 
 
-def _prose(file: FlowFile, path: Path, step: str | None) -> Iterator[Site]:
+def _prose(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
     node = file.document.node(path)
     if node is not None and isinstance(node.data, dict):
         name, raw = node.data.get("file"), node.data.get("raw") is True
@@ -144,7 +144,7 @@ def _prose(file: FlowFile, path: Path, step: str | None) -> Iterator[Site]:
         yield from _text(file, path, step, "text")
 
 
-def _messages(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+def _messages(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     node = file.document.node(path)
     for index, _ in enumerate(node.items if node is not None else ()):
         few_shot = (*path, index, "few_shot")
@@ -163,13 +163,13 @@ def _messages(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
             yield from _attachment(file, (*content, position, "attach"), step)
 
 
-def _attachments(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+def _attachments(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     node = file.document.node(path)
     for index in range(len(node.items) if node is not None else 0):
         yield from _attachment(file, (*path, index), step)
 
 
-def _attachment(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
+def _attachment(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     yield from _text(file, path, step, "text", early=True)
     for key in ("path", "url"):
         yield from _text(file, (*path, key), step, "text", early=True)
@@ -177,7 +177,7 @@ def _attachment(file: FlowFile, path: Path, step: str) -> Iterator[Site]:
     yield from _text(file, (*path, "from"), step, "expression")
 
 
-def _values(file: FlowFile, path: Path, step: str | None) -> Iterator[Site]:
+def _values(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
     """Yield every string that holds a template below a free value."""
     node = file.document.node(path)
     if node is None:
