@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from poeflow.client.sync import PoeClient as PoeClient
     from poeflow.client.sync_stream import Stream as Stream
     from poeflow.engine.budget import Spent as Spent
-    from poeflow.engine.plan import Plan as Plan
-    from poeflow.engine.result import StepResult as StepResult
+    from poeflow.engine.results import StepResult as StepResult
     from poeflow.engine.run import Outcome as Outcome
     from poeflow.errors import AccountError as AccountError
     from poeflow.errors import AnswerTooLargeError as AnswerTooLargeError
@@ -58,15 +57,16 @@ if TYPE_CHECKING:
     from poeflow.events import Event as Event
     from poeflow.events import Listener as Listener
     from poeflow.facts import Fact as Fact
+    from poeflow.flowfile.load import FlowFile as FlowFile
+    from poeflow.flowfile.model import Flow as Flow
+    from poeflow.flowfile.model import Limits as Limits
+    from poeflow.operations.run_options import RunKeywords as RunKeywords
+    from poeflow.operations.run_options import RunOptions as RunOptions
+    from poeflow.planning.plan import Plan as Plan
     from poeflow.problems import Place as Place
     from poeflow.problems import Problem as Problem
     from poeflow.simulator.server import Simulator as Simulator
-    from poeflow.spec.load import FlowFile as FlowFile
-    from poeflow.spec.model import Flow as Flow
-    from poeflow.spec.model import Limits as Limits
     from poeflow.version import __version__ as __version__
-    from poeflow.wiring.options import RunKeywords as RunKeywords
-    from poeflow.wiring.options import RunOptions as RunOptions
 
 _HOMES = {
     "poeflow.api": "aplan arun astatus check load plan run status",
@@ -78,8 +78,8 @@ _HOMES = {
     "poeflow.client.sync": "PoeClient",
     "poeflow.client.sync_stream": "Stream",
     "poeflow.engine.budget": "Spent",
-    "poeflow.engine.plan": "Plan",
-    "poeflow.engine.result": "StepResult",
+    "poeflow.planning.plan": "Plan",
+    "poeflow.engine.results": "StepResult",
     "poeflow.engine.run": "Outcome",
     "poeflow.errors": (
         "APIConnectionError APIError APIResponseError APIStatusError APITimeoutError"
@@ -94,10 +94,10 @@ _HOMES = {
     "poeflow.facts": "Fact",
     "poeflow.problems": "Place Problem",
     "poeflow.simulator.server": "Simulator",
-    "poeflow.spec.load": "FlowFile",
-    "poeflow.spec.model": "Flow Limits",
+    "poeflow.flowfile.load": "FlowFile",
+    "poeflow.flowfile.model": "Flow Limits",
     "poeflow.version": "__version__",
-    "poeflow.wiring.options": "RunKeywords RunOptions",
+    "poeflow.operations.run_options": "RunKeywords RunOptions",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

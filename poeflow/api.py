@@ -4,20 +4,20 @@ import asyncio
 from pathlib import Path
 from typing import Unpack
 
-from poeflow.engine.plan import Plan
 from poeflow.engine.run import Outcome
 from poeflow.errors import InvalidFlowError
 from poeflow.facts import Fact
-from poeflow.files import Project
-from poeflow.places import placed
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.load import load as load_file
+from poeflow.operations.check import checkup
+from poeflow.operations.plan import planned
+from poeflow.operations.run import run_checked
+from poeflow.operations.run_options import RunKeywords, RunOptions, options_from
+from poeflow.operations.status import survey_checked
+from poeflow.planning.plan import Plan
 from poeflow.problems import Problem, errors_only
-from poeflow.spec.load import FlowFile
-from poeflow.spec.load import load as load_file
-from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunKeywords, RunOptions, options_from
-from poeflow.wiring.planning import planned
-from poeflow.wiring.running import run_checked
-from poeflow.wiring.surveying import survey_checked
+from poeflow.project.places import placed
+from poeflow.project.project import Project
 
 
 def load(path: str | Path) -> FlowFile:

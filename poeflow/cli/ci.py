@@ -8,13 +8,15 @@ from typing import Final, Self
 
 import msgspec
 
-from poeflow.cli.private import without_keys
+from poeflow.cli.private_files_options import without_keys
 from poeflow.cli.results import Output
 from poeflow.errors import UsageError
 from poeflow.events import Listener
 from poeflow.facts import outer_step
-from poeflow.files import atomic_write
+from poeflow.operations.check import Checkup
+from poeflow.operations.status import Proof
 from poeflow.problems import Place, errors_only
+from poeflow.project.project import atomic_write
 from poeflow.report.github import (
     MAX_ANNOTATIONS,
     GitHubReport,
@@ -22,11 +24,9 @@ from poeflow.report.github import (
     problems_summary,
     standing_summary,
 )
+from poeflow.report.github_commands import annotation
 from poeflow.report.junit import Suite, document
 from poeflow.report.status import steps_of
-from poeflow.report.workflow import annotation
-from poeflow.wiring.checkup import Checkup
-from poeflow.wiring.surveying import Proof
 
 SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 ROOT_VARIABLE: Final = "GITHUB_WORKSPACE"

@@ -11,16 +11,16 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem
 
-from poeflow.catalogue import kept
 from poeflow.cli.shells import MORE, words
 from poeflow.cli.targets import is_flow, split_target, target_of
+from poeflow.client.catalogue import kept
 from poeflow.errors import PoeflowError
 from poeflow.facts import as_written
-from poeflow.files import Project
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.load import load as load_file
+from poeflow.project.project import Project
 from poeflow.records import RunFilter
 from poeflow.settings import server_of
-from poeflow.spec.load import FlowFile
-from poeflow.spec.load import load as load_file
 from poeflow.store.history import History
 from poeflow.store.lockfile import LockFile
 from poeflow.store.workspace import Workspace, tracked_state

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from poeflow.digest import sha256_of
-from poeflow.files import MAX_TEXT_BYTES, FileProblem, Project
 from poeflow.opener import NotTextError, text_of
-from poeflow.wiring.checkup import Checkup
+from poeflow.operations.check import Checkup
+from poeflow.project.project import MAX_TEXT_BYTES, FileProblem, Project
 
 
 class Excerpts:

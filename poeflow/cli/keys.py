@@ -10,7 +10,7 @@ import tty
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from poeflow.watch.changes import Wish, Wished
+from poeflow.operations.watch.changes import Wish, Wished
 
 KEYS: Final[dict[str, Wish]] = {"r": "rerun", "f": "refresh", "p": "pause", "q": "quit"}
 

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from poeflow import __version__
-from poeflow.cli.failures import BROKEN_PIPE, close_stdout, exit_code_of
+from poeflow.cli.exit_codes import BROKEN_PIPE, close_stdout, exit_code_of
 from poeflow.cli.shells import register
 from poeflow.cli.suggestions import instead_of_command
 

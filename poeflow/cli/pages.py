@@ -5,22 +5,22 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, cast
 
-from poeflow.cli.past import trusted_workspace, with_result
-from poeflow.cli.private import say
+from poeflow.cli.private_files_options import say
+from poeflow.cli.run_arguments import trusted_workspace, with_result
 from poeflow.errors import UsageError
-from poeflow.files import Project
+from poeflow.operations.budgets import prices_of
+from poeflow.project.project import Project
 from poeflow.records import InstanceRecord
 from poeflow.redact import Scrubber, masked
+from poeflow.report.pages.pictures import Pictures
+from poeflow.report.pages.scrubbed import ScrubbedRecords
+from poeflow.report.pages.source import Shown
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 from poeflow.user_config import known_keys
-from poeflow.view.pictures import Pictures
-from poeflow.view.scrubbed import ScrubbedRecords
-from poeflow.view.shown import Shown
-from poeflow.wiring.budgets import prices_of
 
 if TYPE_CHECKING:
-    from poeflow.view.server import Serving
+    from poeflow.report.pages.server import Serving
 
 _EXTRA: Final = ("starlette", "uvicorn")
 
@@ -32,7 +32,7 @@ async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]
     Raises `UsageError` where the port cannot be taken or the extra `ui` is not installed.
     """
     try:
-        from poeflow.view.server import serve
+        from poeflow.report.pages.server import serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

@@ -11,11 +11,11 @@ from typing import TextIO
 import click
 import msgspec
 
-from poeflow.cli.painting import paint
-from poeflow.cli.private import without_keys
+from poeflow.cli.output import paint
+from poeflow.cli.private_files_options import without_keys
 from poeflow.digest import encode_json
-from poeflow.report.lines import Line, plain
-from poeflow.report.workflow import fenced, inert_json
+from poeflow.report.github_commands import fenced, inert_json
+from poeflow.report.terminal.text import Line, plain
 
 
 def print_lines(lines: Iterable[Line]) -> None:

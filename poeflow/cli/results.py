@@ -12,10 +12,10 @@ from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
 from poeflow.engine.run import Outcome
 from poeflow.redact import visible
-from poeflow.report.jsonl import JsonLines
+from poeflow.report.github_commands import inert_json
 from poeflow.report.lasting import Lasting
-from poeflow.report.plain import PlainReport
-from poeflow.report.workflow import inert_json
+from poeflow.report.listeners import JsonLines
+from poeflow.report.log import PlainReport
 
 Output = Literal["text", "json", "jsonl", "github"]
 
@@ -33,7 +33,7 @@ def listener(output: Output) -> Iterator[Lasting]:
         if events.error is not None:
             raise events.error
     elif output != "github" and is_lively(sys.stderr):
-        from poeflow.report.live import LiveReport
+        from poeflow.report.terminal.live import LiveReport
 
         color = not os.environ.get("NO_COLOR")
         with LiveReport(sys.stderr, SystemClock(), color=color) as report:

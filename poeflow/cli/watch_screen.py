@@ -11,14 +11,14 @@ from poeflow.cli.results import is_lively, listener, print_results
 from poeflow.engine.run import Outcome
 from poeflow.errors import PoeflowError
 from poeflow.events import Listener, Warned
+from poeflow.operations.check import Checkup
+from poeflow.operations.watch.flow import Rewritten
 from poeflow.redact import Scrubber
-from poeflow.report.lines import Line, plain
-from poeflow.report.marks import marks_for
 from poeflow.report.rewritten import rewritten
-from poeflow.report.screen import Screen
 from poeflow.report.scrubbed import scrubbed
-from poeflow.watch.flow import Rewritten
-from poeflow.wiring.checkup import Checkup
+from poeflow.report.terminal.marks import marks_for
+from poeflow.report.terminal.screen import Screen
+from poeflow.report.terminal.text import Line, plain
 
 
 class WatchScreen:

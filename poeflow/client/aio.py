@@ -8,14 +8,14 @@ from typing import Self
 from poeflow.client.aio_resources import Chat, Models, Usage
 from poeflow.client.aio_stream import Lines
 from poeflow.client.answers import Completion
+from poeflow.client.client_options import Options, Validation
 from poeflow.client.commands import Timeouts
 from poeflow.client.exchange import completed
 from poeflow.client.failures import Server
+from poeflow.client.http.transport import AsyncInjected, async_transport_for
 from poeflow.client.messages import ChatRequest
-from poeflow.client.options import Options, Validation
 from poeflow.client.progress import Progress
 from poeflow.client.setup import options_from
-from poeflow.client.transport import AsyncInjected, async_transport_for
 from poeflow.clock import Clock, SystemClock
 from poeflow.redact import Secret
 

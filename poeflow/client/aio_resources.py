@@ -15,9 +15,9 @@ from poeflow.client.account import (
 )
 from poeflow.client.aio_stream import AsyncStream, Lines
 from poeflow.client.answers import Completion
+from poeflow.client.client_options import Options
 from poeflow.client.exchange import completed, fetched, opened
 from poeflow.client.kept_models import keep, kept
-from poeflow.client.options import Options
 from poeflow.client.params import AskParams
 from poeflow.digest import Json
 from poeflow.errors import UsageError

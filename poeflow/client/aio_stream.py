@@ -10,7 +10,7 @@ from poeflow.client.commands import Command, Exchange, Read, Reply, Send, Wait
 from poeflow.client.driving import adrive
 from poeflow.client.exchange import Opened
 from poeflow.client.folding import Halves
-from poeflow.client.transport import AsyncResponse, AsyncTransport
+from poeflow.client.http.transport import AsyncResponse, AsyncTransport
 from poeflow.clock import Clock
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from poeflow.client.commands import Call, Conduct, Exchange, Read, Send
-from poeflow.client.heads import Head
+from poeflow.client.http.heads import Head
 from poeflow.durations import spoken
 from poeflow.errors import APITimeoutError
 

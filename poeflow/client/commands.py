@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from poeflow.client.failures import POE, Server
-from poeflow.client.heads import Head
+from poeflow.client.http.heads import Head
+from poeflow.client.http.wire import WireRequest
 from poeflow.client.limits import Pace
 from poeflow.client.progress import Progress
 from poeflow.client.retry import Policy
-from poeflow.client.wire import WireRequest
 from poeflow.clock import Clock
 from poeflow.redact import Scrubber
 

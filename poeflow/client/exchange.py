@@ -14,7 +14,7 @@ from poeflow.client.attempt import Attempt
 from poeflow.client.bounds import check_weight
 from poeflow.client.commands import Call, Conduct, Exchange, Read, Wait
 from poeflow.client.failures import UNREADABLE, request_id_of, status_error
-from poeflow.client.heads import Head
+from poeflow.client.http.heads import Head
 from poeflow.client.progress import Delta, Retrying
 from poeflow.client.sse import BOM
 from poeflow.client.stream import ChunkReader, Unpacking, kind_of, whole_completion

@@ -12,8 +12,8 @@ import msgspec
 
 from poeflow.digest import Json, encode_json, sha256_of
 from poeflow.errors import DiskError, UsageError
-from poeflow.files import atomic_write
 from poeflow.opener import read_followed
+from poeflow.project.project import atomic_write
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
 

@@ -5,12 +5,18 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from poeflow import settings
+from poeflow.client.client_options import (
+    Options,
+    Validation,
+    at_least_one,
+    timeouts_from,
+    validation_from,
+)
 from poeflow.client.commands import Conduct, Timeouts
 from poeflow.client.failures import POE, Server
+from poeflow.client.http.wire import origin_of
 from poeflow.client.limits import Pace
-from poeflow.client.options import Options, Validation, at_least_one, timeouts_from, validation_from
 from poeflow.client.retry import DEFAULT_ATTEMPTS, Policy
-from poeflow.client.wire import origin_of
 from poeflow.clock import Clock
 from poeflow.errors import AccountError, UsageError
 from poeflow.redact import Scrubber, Secret

@@ -6,16 +6,16 @@ from contextlib import nullcontext
 from typing import Self
 
 from poeflow.client.answers import Completion
+from poeflow.client.client_options import Options, Validation
 from poeflow.client.commands import Timeouts
 from poeflow.client.exchange import completed
 from poeflow.client.failures import Server
+from poeflow.client.http.transport import Injected, transport_for
 from poeflow.client.messages import ChatRequest
-from poeflow.client.options import Options, Validation
 from poeflow.client.progress import Progress
 from poeflow.client.setup import options_from
 from poeflow.client.sync_resources import Chat, Models, Usage
 from poeflow.client.sync_stream import Lines
-from poeflow.client.transport import Injected, transport_for
 from poeflow.clock import Clock, SystemClock
 from poeflow.redact import Secret
 

@@ -14,9 +14,9 @@ from poeflow.client.account import (
     points_query,
 )
 from poeflow.client.answers import Completion
+from poeflow.client.client_options import Options
 from poeflow.client.exchange import completed, fetched, opened
 from poeflow.client.kept_models import keep, kept
-from poeflow.client.options import Options
 from poeflow.client.params import AskParams
 from poeflow.client.sync_stream import Lines, Stream
 from poeflow.digest import Json

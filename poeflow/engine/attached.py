@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from poeflow.attachments.find import AttachmentSource, Found, find
-from poeflow.attachments.parts import load
 from poeflow.client.messages import Part, TextPart
-from poeflow.engine.prepare import Attached
-from poeflow.engine.texts import Texts, Values
+from poeflow.engine.message_parts import load
 from poeflow.errors import StepError
-from poeflow.files import Project
+from poeflow.flowfile.model import Attachment, MessagePart
+from poeflow.flowfile.tree import KeyPath
+from poeflow.planning.prepare import Attached
+from poeflow.project.attachment_files import AttachmentSource, Found, find
+from poeflow.project.project import Project
 from poeflow.redact import Keyring
-from poeflow.spec.model import Attachment, MessagePart
-from poeflow.spec.tree import KeyPath
+from poeflow.templates.texts import Texts, Values
 
 
 class Files:

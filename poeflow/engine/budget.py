@@ -14,7 +14,7 @@ import msgspec
 
 from poeflow.bots import USD_PER_POINT
 from poeflow.errors import BudgetError, UsageError
-from poeflow.spec.model import Limits
+from poeflow.flowfile.model import Limits
 
 CI_REQUESTS: Final = 200
 """How many requests a run in CI may send where nobody said how many."""

@@ -1,11 +1,11 @@
 """The composer of a flow's requests, with the files and examples it draws on."""
 
 from poeflow.engine.attached import Files
+from poeflow.engine.context import Means
 from poeflow.engine.examples import Examples
-from poeflow.engine.means import Means
-from poeflow.engine.plan import Plan
 from poeflow.engine.request import Composer
 from poeflow.engine.schemas import Schemas
+from poeflow.planning.plan import Plan
 
 
 def composer_of(plan: Plan, schemas: Schemas, means: Means) -> Composer:

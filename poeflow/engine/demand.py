@@ -5,15 +5,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from poeflow.engine.asking import NotStoredError, UnaskedError
-from poeflow.engine.course import NotStartedError
+from poeflow.engine.ask import NotStoredError, UnaskedError
 from poeflow.engine.flow_state import FlowState, UnknownError
 from poeflow.engine.freshness import Current
-from poeflow.engine.instance_run import InstanceRunner
+from poeflow.engine.instance_runner import InstanceRunner
 from poeflow.engine.output_files import EditedError
-from poeflow.engine.prepare import Prepared
+from poeflow.engine.run_state import NotStartedError
 from poeflow.engine.states import State
-from poeflow.engine.texts import Values
 from poeflow.engine.units import (
     Unit,
     early,
@@ -23,6 +21,8 @@ from poeflow.engine.units import (
     side_by_side,
 )
 from poeflow.errors import PoeflowError, StepError
+from poeflow.planning.prepare import Prepared
+from poeflow.templates.texts import Values
 
 
 class Demand:

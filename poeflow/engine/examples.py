@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.engine.texts import Texts, Values, as_text
-from poeflow.files import Project
-from poeflow.spec.load import FlowFile
-from poeflow.spec.model import Example, MessageSpec, TextFile
-from poeflow.spec.rows import MAX_BYTES, rows
-from poeflow.spec.tree import KeyPath
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.model import Example, MessageSpec, TextFile
+from poeflow.flowfile.tables import MAX_BYTES, rows
+from poeflow.flowfile.tree import KeyPath
+from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError
+from poeflow.templates.texts import Texts, Values, as_text
 
 
 class Examples:

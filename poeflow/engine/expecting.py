@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import msgspec
 
+from poeflow.answers.expect import Verdict, verdict
+from poeflow.answers.parse import Reading
 from poeflow.digest import Json
-from poeflow.engine.texts import Texts, Values, as_text
-from poeflow.outputs.expect import Verdict, verdict
-from poeflow.outputs.parse import Reading
-from poeflow.spec.model import Expectation, Flow
-from poeflow.spec.tree import KeyPath
+from poeflow.flowfile.model import Expectation, Flow
+from poeflow.flowfile.tree import KeyPath
+from poeflow.templates.texts import Texts, Values, as_text
 
 
 class Expecting:

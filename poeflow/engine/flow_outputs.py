@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from poeflow.digest import Json, encode_json
 from poeflow.engine.flow_state import FlowState
-from poeflow.engine.result import StepResult
+from poeflow.engine.results import StepResult
 from poeflow.engine.states import StepState
 
 _STEP: Final = re.compile(r"\bsteps\W+(\w+)(?!\W+status\b)\b")

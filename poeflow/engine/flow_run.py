@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from poeflow.digest import Json
-from poeflow.engine.asking import KnownError, UnaskedError
-from poeflow.engine.course import Course, NotStartedError
+from poeflow.engine.ask import KnownError, UnaskedError
 from poeflow.engine.demand import Demand
 from poeflow.engine.flow_outputs import (
     FlowOutputs,
@@ -15,14 +14,10 @@ from poeflow.engine.flow_outputs import (
     wanted,
 )
 from poeflow.engine.flow_state import FlowState, UnknownError, UsedFlowError
-from poeflow.engine.instance_run import InstanceRunner
-from poeflow.engine.instances import Instance
-from poeflow.engine.plan import Plan
-from poeflow.engine.prepare import Prepared
-from poeflow.engine.result import StepResult
-from poeflow.engine.selection import check_keys
+from poeflow.engine.instance_runner import InstanceRunner
+from poeflow.engine.results import StepResult
+from poeflow.engine.run_state import Course, NotStartedError
 from poeflow.engine.states import State
-from poeflow.engine.texts import Values
 from poeflow.engine.units import (
     Unit,
     current_units,
@@ -33,6 +28,11 @@ from poeflow.engine.units import (
     side_by_side,
 )
 from poeflow.errors import PoeflowError
+from poeflow.planning.instances import Instance
+from poeflow.planning.plan import Plan
+from poeflow.planning.prepare import Prepared
+from poeflow.planning.selection import check_keys
+from poeflow.templates.texts import Values
 
 
 class FlowRun:

@@ -4,21 +4,21 @@ import asyncio
 from collections.abc import Iterable
 
 from poeflow.digest import Json
-from poeflow.engine.asking import UnaskedError
-from poeflow.engine.course import Course
+from poeflow.engine.ask import UnaskedError
 from poeflow.engine.freshness import Current, Freshness
-from poeflow.engine.instances import Instance
-from poeflow.engine.kept import KeptResults
-from poeflow.engine.plan import Plan
-from poeflow.engine.prepare import Prepared
-from poeflow.engine.recording import current as recorded
+from poeflow.engine.record import current as recorded
+from poeflow.engine.run_state import Course
 from poeflow.engine.standing import Facts, kept_because
 from poeflow.engine.states import State, StepState, step_state
-from poeflow.engine.texts import Values
+from poeflow.engine.stored_results import KeptResults
 from poeflow.errors import PoeflowError, StepError, UsageError
-from poeflow.spec.loops import is_fan_out
+from poeflow.flowfile.loops import is_fan_out
+from poeflow.planning.instances import Instance
+from poeflow.planning.plan import Plan
+from poeflow.planning.prepare import Prepared
 from poeflow.store.lockfile import Block
 from poeflow.templates.instances import OWN
+from poeflow.templates.texts import Values
 
 
 class UnknownError(UnaskedError):

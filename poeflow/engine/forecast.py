@@ -9,14 +9,14 @@ from typing import Final
 
 import msgspec
 
-from poeflow.catalogue import Catalogue
+from poeflow.client.catalogue import Catalogue
+from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json
-from poeflow.engine.memory import Memory
+from poeflow.engine.lock_update import Memory
 from poeflow.engine.tools import MAX_ROUNDS
-from poeflow.estimates import CHARACTERS, limit_of, tokens_of
 from poeflow.facts import Calls
-from poeflow.spec.model import Flow, Judge, Step
-from poeflow.spec.resolve import Settings, judge_settings, judges_of, samples_of
+from poeflow.flowfile.model import Flow, Judge, Step
+from poeflow.flowfile.step_settings import Settings, judge_settings, judges_of, samples_of
 
 _TRIES: Final = 2
 """How often a judge is asked at most: once more where what it says is no verdict."""

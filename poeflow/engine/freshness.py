@@ -6,17 +6,17 @@ from typing import NamedTuple
 import msgspec
 
 from poeflow.digest import sha256_of_json
-from poeflow.engine.course import Course
-from poeflow.engine.instances import Instance
-from poeflow.engine.locking import block_of, differences, reads_in, skipped_block
+from poeflow.engine.lock_entries import block_of, differences, reads_in, skipped_block
 from poeflow.engine.output_files import EDITED, Look
-from poeflow.engine.plan import Plan, prepare
-from poeflow.engine.prepare import Prepared
 from poeflow.engine.recipe import Recipe, Recipes
-from poeflow.engine.result import StepResult
+from poeflow.engine.results import StepResult
+from poeflow.engine.run_state import Course
 from poeflow.engine.schemas import Schemas
 from poeflow.engine.states import State, StepState, digest_of
-from poeflow.spec.model import Step
+from poeflow.flowfile.model import Step
+from poeflow.planning.instances import Instance
+from poeflow.planning.plan import Plan, prepare
+from poeflow.planning.prepare import Prepared
 from poeflow.store.lockfile import Block
 
 

@@ -3,12 +3,12 @@
 import msgspec
 
 from poeflow.client.messages import Message, TextPart
-from poeflow.engine.prepare import Prepared
 from poeflow.engine.recipe import read_parts
-from poeflow.engine.texts import Values
-from poeflow.spec.resolve import Settings
+from poeflow.flowfile.step_settings import Settings
+from poeflow.planning.prepare import Prepared
 from poeflow.store.lockfile import Block
 from poeflow.templates.reader import Reads
+from poeflow.templates.texts import Values
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

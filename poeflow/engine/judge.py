@@ -4,14 +4,14 @@ from typing import Final
 
 import msgspec
 
+from poeflow.answers.judge import VERDICT_SCHEMA, Judged, judged
+from poeflow.answers.repair import correction
+from poeflow.answers.schemas import compile_schema
 from poeflow.client.messages import Message
-from poeflow.engine.asking import Asker, refuse_flagged
-from poeflow.engine.sending import Asked
+from poeflow.engine.ask import Asker, refuse_flagged
+from poeflow.engine.send import Asked
 from poeflow.errors import StepError
-from poeflow.outputs.judge import VERDICT_SCHEMA, Judged, judged
-from poeflow.outputs.repair import correction
-from poeflow.outputs.schemas import compile_schema
-from poeflow.spec.model import Output
+from poeflow.flowfile.model import Output
 
 _JUDGE_OUTPUT: Final = Output(format="json", schema=VERDICT_SCHEMA, repair=1)
 

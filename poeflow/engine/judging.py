@@ -1,20 +1,20 @@
 """Models that judge an answer by a rubric: requests of their own, cached like any other."""
 
+from poeflow.answers.expect import Verdict
+from poeflow.answers.judge import VERDICT_SCHEMA, judge_messages, judge_verdict
+from poeflow.answers.parse import Reading
 from poeflow.client.messages import ChatRequest
 from poeflow.digest import Json
-from poeflow.engine.asking import Asker
+from poeflow.engine.ask import Asker
 from poeflow.engine.expecting import answer_values
 from poeflow.engine.judge import verdict_of
-from poeflow.engine.sending import Asked
-from poeflow.engine.texts import Texts, Values, as_text
+from poeflow.engine.send import Asked
 from poeflow.errors import StepError
-from poeflow.outputs.expect import Verdict
-from poeflow.outputs.judge import VERDICT_SCHEMA, judge_messages, judge_verdict
-from poeflow.outputs.parse import Reading
-from poeflow.spec.model import Flow, Judge
-from poeflow.spec.resolve import Settings, judge_settings
-from poeflow.spec.rules import model_fault
-from poeflow.spec.tree import KeyPath
+from poeflow.flowfile.model import Flow, Judge
+from poeflow.flowfile.rules import model_fault
+from poeflow.flowfile.step_settings import Settings, judge_settings
+from poeflow.flowfile.tree import KeyPath
+from poeflow.templates.texts import Texts, Values, as_text
 
 
 class Judging:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from poeflow.engine.means import Means
-from poeflow.engine.memory import Memory
-from poeflow.output_paths import may_write
+from poeflow.engine.context import Means
+from poeflow.engine.lock_update import Memory
+from poeflow.project.output_paths import may_write
 
 UNMADE: Final = (
     "no step writes it any more; `poeflow run --prune-outputs` removes it, "

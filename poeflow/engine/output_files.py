@@ -8,10 +8,10 @@ their end.
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from poeflow.conflicts import has_marks, sides
 from poeflow.digest import sha256_of
 from poeflow.errors import StepError
-from poeflow.files import FileProblem, Project
+from poeflow.project.conflicts import has_marks, sides
+from poeflow.project.project import FileProblem, Project
 from poeflow.store.ledger import Ledger
 
 Look = Literal["same", "missing", "old", "edited", "foreign", "marked"]

@@ -5,7 +5,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.engine.tools import definitions
 from poeflow.errors import StepError
-from poeflow.spec.model import Params, Step
+from poeflow.flowfile.model import Params, Step
 
 
 def tool_params(step: Step) -> dict[str, Json]:

@@ -9,12 +9,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.attachments.find import MAX_FILE_BYTES
 from poeflow.digest import Json, sha256_of, sha256_of_json
-from poeflow.engine.plan import Plan
-from poeflow.engine.prepare import Prepared
-from poeflow.files import FileProblem, Project
-from poeflow.spec.tree import KeyPath
+from poeflow.flowfile.tree import KeyPath
+from poeflow.planning.plan import Plan
+from poeflow.planning.prepare import Prepared
+from poeflow.project.attachment_files import MAX_FILE_BYTES
+from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reads
 
 VERSION: Final = 1

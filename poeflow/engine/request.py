@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from poeflow.answers.prompts import instruction
 from poeflow.client.messages import ChatRequest, Message, Part
 from poeflow.digest import Json
 from poeflow.engine.attached import Files
 from poeflow.engine.examples import Examples
 from poeflow.engine.last_turn import add_parts, add_text, refuse_blank
 from poeflow.engine.params import check_params, tool_params
-from poeflow.engine.plan import Plan
-from poeflow.engine.prepare import Prepared
 from poeflow.engine.schemas import Schemas
-from poeflow.engine.texts import Values, as_text
-from poeflow.outputs.instruction import instruction
-from poeflow.spec.model import MessageSpec, Step
-from poeflow.spec.resolve import Given, Settings
-from poeflow.spec.tree import KeyPath
+from poeflow.flowfile.model import MessageSpec, Step
+from poeflow.flowfile.step_settings import Given, Settings
+from poeflow.flowfile.tree import KeyPath
+from poeflow.planning.plan import Plan
+from poeflow.planning.prepare import Prepared
+from poeflow.templates.texts import Values, as_text
 
 Declared = Callable[[str, dict[str, Json]], dict[str, Json]]
 """Returns the parameters of a bot as the bot declares them."""

@@ -8,24 +8,24 @@ from typing import Final
 
 import msgspec
 
+from poeflow.costs import estimate
 from poeflow.digest import Json, encode_json
-from poeflow.engine.accepting import Accepting
+from poeflow.engine.accept import Accepting
 from poeflow.engine.budget import Spent
-from poeflow.engine.course import Course, Persistence
+from poeflow.engine.context import Means
 from poeflow.engine.flow_outputs import FlowOutputs
 from poeflow.engine.flow_run import FlowRun
-from poeflow.engine.means import Means
-from poeflow.engine.memory import Memory
+from poeflow.engine.lock_update import Memory
 from poeflow.engine.orphans import UNMADE, clear_up, orphans
-from poeflow.engine.plan import Plan, Planner
-from poeflow.engine.recording import Unrecorded
-from poeflow.engine.result import StepResult
-from poeflow.engine.selection import check_glob
+from poeflow.engine.record import Unrecorded
+from poeflow.engine.results import StepResult
+from poeflow.engine.run_state import Course, Persistence
 from poeflow.engine.toolboxes import Toolboxes
 from poeflow.errors import PoeflowError, UsageError, most_serious
-from poeflow.estimates import estimate
 from poeflow.events import RunEstimated, RunFinished, RunStarted, Warned
 from poeflow.facts import Fact, outer_step, wholes_of
+from poeflow.planning.plan import Plan, Planner
+from poeflow.planning.selection import check_glob
 
 ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
 SHOWN: Final = 3

@@ -1,9 +1,9 @@
 """The schemas that answers must fit: inline or in files, each read and compiled once."""
 
+from poeflow.answers.schemas import Schema, compile_schema
 from poeflow.digest import Json
-from poeflow.files import Project
-from poeflow.outputs.schemas import Schema, compile_schema
-from poeflow.spec.load import FlowFile
+from poeflow.flowfile.load import FlowFile
+from poeflow.project.project import Project
 from poeflow.templates.data_files import schema_in
 
 

@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from poeflow.digest import Json
-from poeflow.engine.asking import NotStoredError
-from poeflow.engine.course import Course
+from poeflow.engine.ask import NotStoredError
 from poeflow.engine.forecast import Forecast
 from poeflow.engine.freshness import Current, Freshness
 from poeflow.engine.output_files import EditedError, Look
-from poeflow.engine.plan import Plan
-from poeflow.engine.prepare import Prepared
-from poeflow.engine.result import StepResult
-from poeflow.engine.sending import Asked
+from poeflow.engine.results import StepResult
+from poeflow.engine.run_state import Course
+from poeflow.engine.send import Asked
 from poeflow.engine.states import State
 from poeflow.errors import PoeflowError
 from poeflow.facts import Calls, Fact, Standing
+from poeflow.planning.plan import Plan
+from poeflow.planning.prepare import Prepared
 from poeflow.store.lockfile import Block
 
 

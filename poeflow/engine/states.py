@@ -6,7 +6,7 @@ import msgspec
 
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.result import Status, StepResult, nothing
+from poeflow.engine.results import Status, StepResult, nothing
 from poeflow.store.lockfile import Block
 from poeflow.templates.instances import Instances
 

@@ -8,27 +8,27 @@ from typing import Final
 
 import msgspec
 
+from poeflow.answers.expect import Verdict
+from poeflow.answers.media_links import is_media_name
+from poeflow.answers.parse import of_file, read
+from poeflow.answers.reasoning import parted
 from poeflow.digest import sha256_of
 from poeflow.engine.composers import composer_of
-from poeflow.engine.course import Course
+from poeflow.engine.conversation import Dialogue, Rules, converse
 from poeflow.engine.expecting import Expecting
 from poeflow.engine.job import Job, text_of
 from poeflow.engine.judging import Judging
-from poeflow.engine.locking import agrees
+from poeflow.engine.lock_entries import agrees
 from poeflow.engine.output_files import text_digest
-from poeflow.engine.plan import Plan
-from poeflow.engine.result import StepResult, is_failing, refuse_failing
+from poeflow.engine.results import StepResult, is_failing, refuse_failing
+from poeflow.engine.run_state import Course
 from poeflow.engine.schemas import Schemas
-from poeflow.engine.sending import Asked
-from poeflow.engine.turns import Dialogue, Rules, converse
+from poeflow.engine.send import Asked
 from poeflow.engine.within import within
+from poeflow.engine.write import file_bytes
 from poeflow.errors import StepError
-from poeflow.outputs.expect import Verdict
-from poeflow.outputs.media import is_media_name
-from poeflow.outputs.parse import of_file, read
-from poeflow.outputs.reasoning import parted
-from poeflow.outputs.write import file_bytes
-from poeflow.spec.resolve import Settings, samples_of
+from poeflow.flowfile.step_settings import Settings, samples_of
+from poeflow.planning.plan import Plan
 from poeflow.store.lockfile import Accepted
 
 _BROKEN: Final = "\ufffd"

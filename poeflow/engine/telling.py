@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from poeflow.answers.expect import Verdict
 from poeflow.client.progress import Delta, Progress
 from poeflow.errors import APIStatusError
 from poeflow.events import (
@@ -14,7 +15,6 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
-from poeflow.outputs.expect import Verdict
 
 
 def told(progress: Progress, step: str, at: float) -> tuple[Event, ...]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
+from poeflow.answers.display import one_line
 from poeflow.errors import UsageError
-from poeflow.outputs.shown import one_line
-from poeflow.spec.hints import one_of
-from poeflow.spec.model import Tool
+from poeflow.flowfile.hints import one_of
+from poeflow.flowfile.model import Tool
 
 _IMPORTING: Final = threading.RLock()  # sys.path is one for all threads
 _MARK: Final = "__poeflow__"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from poeflow.engine.tools import RefusedToolbox, Toolbox
 from poeflow.errors import UsageError
-from poeflow.files import Project
+from poeflow.flowfile.model import Step, Tool
 from poeflow.planning.checked import Checked
-from poeflow.spec.model import Step, Tool
+from poeflow.project.project import Project
 
 Where = tuple[str, str]
 """A flow by its project path, and a step of it."""

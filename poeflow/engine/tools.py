@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from poeflow.answers.schemas import Schema, compile_schema
 from poeflow.client.answers import ToolCall
 from poeflow.client.messages import Message
 from poeflow.clock import Clock, SystemClock
@@ -20,8 +21,7 @@ from poeflow.digest import Json, encode_json
 from poeflow.engine.threads import in_thread
 from poeflow.engine.tool_modules import error_text, function_of, importable
 from poeflow.errors import StepError, UsageError
-from poeflow.outputs.schemas import Schema, compile_schema
-from poeflow.spec.model import Tool
+from poeflow.flowfile.model import Tool
 
 MAX_ROUNDS: Final = 10
 """How often a model may call before it must answer."""

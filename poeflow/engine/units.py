@@ -6,14 +6,14 @@ from typing import TypeVar
 
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import Current
-from poeflow.engine.instances import Instance
-from poeflow.engine.plan import Plan, prepare, reason_to_skip
-from poeflow.engine.prepare import Prepared
 from poeflow.engine.states import State
-from poeflow.engine.texts import Values
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import StepExpanded
-from poeflow.spec.loops import is_fan_out
+from poeflow.flowfile.loops import is_fan_out
+from poeflow.planning.instances import Instance
+from poeflow.planning.plan import Plan, prepare, reason_to_skip
+from poeflow.planning.prepare import Prepared
+from poeflow.templates.texts import Values
 
 Unit = Instance | Prepared | Current
 Item = TypeVar("Item")

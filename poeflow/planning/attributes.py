@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from poeflow.planning.loops import Fields, own_names
-from poeflow.spec.loops import is_fan_out
-from poeflow.spec.model import Flow, Step
-from poeflow.spec.resolve import samples_of
+from poeflow.flowfile.loops import is_fan_out
+from poeflow.flowfile.model import Flow, Step
+from poeflow.flowfile.step_settings import samples_of
+from poeflow.planning.fan_out import Fields, own_names
 from poeflow.templates.scope import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES
 
 _NOT_OF_FLOWS: Final = frozenset(STEP_ATTRIBUTES - {"outputs", "status", "error", "key"})

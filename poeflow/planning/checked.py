@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.tree import KeyPath
 from poeflow.problems import Problem
-from poeflow.spec.load import FlowFile
-from poeflow.spec.tree import KeyPath
 
 Edges = dict[str, tuple[str, ...]]
 Way = tuple[str, ...]

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from poeflow.graph import CycleError, ordered
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.loops import chained_to
+from poeflow.flowfile.tree import KeyPath
+from poeflow.ordering import CycleError, ordered
 from poeflow.planning.checked import Uses
-from poeflow.planning.texts import Finding
+from poeflow.planning.template_checks import Finding
 from poeflow.problems import Place, Problem
-from poeflow.spec.load import FlowFile
-from poeflow.spec.loops import chained_to
-from poeflow.spec.tree import KeyPath
 
 Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that says so."""

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from poeflow.files import FileProblem, Project
+from poeflow.flowfile import inputs_file
+from poeflow.flowfile.hints import one_of
+from poeflow.flowfile.inputs import misfit
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.yaml_tree import MAX_BYTES
 from poeflow.problems import Place, Problem
-from poeflow.spec import inputs_file
-from poeflow.spec.hints import one_of
-from poeflow.spec.inputs import misfit
-from poeflow.spec.load import FlowFile
-from poeflow.spec.source import MAX_BYTES
+from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reader
 
 

@@ -9,13 +9,13 @@ from typing import Final
 
 import msgspec
 
-from poeflow.files import FileProblem, Project
-from poeflow.output_paths import check_output_path, claim_of
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.loops import is_fan_out
+from poeflow.flowfile.model import Step
 from poeflow.planning.checked import Checked
 from poeflow.problems import Place, Problem
-from poeflow.spec.load import FlowFile
-from poeflow.spec.loops import is_fan_out
-from poeflow.spec.model import Step
+from poeflow.project.output_paths import check_output_path, claim_of
+from poeflow.project.project import FileProblem, Project
 
 _EXPRESSION: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _OWN_PATH: Final = "give each step a path of its own"

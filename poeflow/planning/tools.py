@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
+from poeflow.answers.display import quoted
+from poeflow.answers.schema_faults import Fault, Inspection
+from poeflow.answers.schemas import schema_faults
 from poeflow.digest import Json
-from poeflow.outputs.schema_faults import Fault, Inspection
-from poeflow.outputs.schemas import schema_faults
-from poeflow.outputs.shown import quoted
-from poeflow.spec.model import Tool
+from poeflow.flowfile.model import Tool
 
 MAX_NAME: Final = 64
 """How long a function's name may be: https://platform.openai.com/docs/api-reference/chat."""

@@ -5,14 +5,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.files import FileProblem, Project
+from poeflow.flowfile.hints import one_of
+from poeflow.flowfile.inputs import misfit
+from poeflow.flowfile.load import FlowFile, load
+from poeflow.flowfile.model import InputSpec, Step
 from poeflow.planning.checked import Checked, Way
-from poeflow.planning.texts import Finding
+from poeflow.planning.template_checks import Finding
 from poeflow.problems import Place, Problem
-from poeflow.spec.hints import one_of
-from poeflow.spec.inputs import misfit
-from poeflow.spec.load import FlowFile, load
-from poeflow.spec.model import InputSpec, Step
+from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
 
 MAX_DEPTH: Final = 10

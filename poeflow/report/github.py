@@ -9,13 +9,13 @@ from poeflow.events import Event, Expected, StepFailed, Warned
 from poeflow.facts import Fact, step_of
 from poeflow.problems import Place, Problem
 from poeflow.redact import visible
-from poeflow.report.branch import Note
-from poeflow.report.marks import UNICODE, paired
-from poeflow.report.plain import ending
+from poeflow.report.github_commands import annotation
+from poeflow.report.log import ending
 from poeflow.report.status import told
-from poeflow.report.strips import outcome
-from poeflow.report.tree import Tree
-from poeflow.report.workflow import annotation
+from poeflow.report.terminal.branch import Note
+from poeflow.report.terminal.marks import UNICODE, paired
+from poeflow.report.terminal.step_lines import outcome
+from poeflow.report.terminal.tree import Tree
 
 MAX_ANNOTATIONS: Final = 10
 """How many errors, and how many warnings, GitHub shows of a step of a job."""

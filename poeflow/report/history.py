@@ -10,10 +10,10 @@ from poeflow.errors import EXIT_CLASSES
 from poeflow.facts import outer_step
 from poeflow.records import InstanceRecord, RunRow, how_to_go_on
 from poeflow.redact import visible
-from poeflow.report.lines import Line
-from poeflow.report.marks import Marks, Work
-from poeflow.report.plain import unknown_outcome
-from poeflow.report.tables import aligned
+from poeflow.report.log import unknown_outcome
+from poeflow.report.terminal.marks import Marks, Work
+from poeflow.report.terminal.tables import aligned
+from poeflow.report.terminal.text import Line
 
 _HEAD: Final = (
     "run", "when", "flow", "result", "commit", "asked", "cached", "tokens", "USD", "took"

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
+from poeflow.costs import Estimate, Prices, Range, estimate
 from poeflow.digest import Json, encode_json
-from poeflow.estimates import Estimate, Prices, Range, estimate
 from poeflow.facts import Fact, Measure
 from poeflow.redact import visible
 

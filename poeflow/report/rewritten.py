@@ -8,8 +8,8 @@ from typing import Final
 from rich.cells import cell_len
 
 from poeflow.redact import visible
-from poeflow.report.lines import Line, Piece, chopped
-from poeflow.report.marks import Marks
+from poeflow.report.terminal.marks import Marks
+from poeflow.report.terminal.text import Line, Piece, chopped
 from poeflow.word_diff import Piece as Change
 from poeflow.word_diff import word_diff
 

@@ -9,9 +9,9 @@ from itertools import groupby
 from typing import Final
 
 from poeflow.facts import Fact, Standing, step_of
-from poeflow.report.lines import Line, cells, cropped, padded, wrapped
-from poeflow.report.marks import Marks
 from poeflow.report.status import steps_of, told
+from poeflow.report.terminal.marks import Marks
+from poeflow.report.terminal.text import Line, cells, cropped, padded, wrapped
 
 _SERIOUS: Final[tuple[Standing, ...]] = (
     "edited",

@@ -9,7 +9,7 @@ from poeflow.facts import Fact
 from poeflow.records import InstanceRecord, RequestRow
 from poeflow.redact import visible
 from poeflow.report.history import tokens_of
-from poeflow.report.lines import Line
+from poeflow.report.terminal.text import Line
 
 UNKNOWN: Final = "outcome unknown: it may have been billed"
 UNKNOWN_REQUEST: Final = "its request is not known before that"

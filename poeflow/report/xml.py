@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from poeflow.redact import visible
-from poeflow.report.marks import paired
+from poeflow.report.terminal.marks import paired
 
 _ILLEGAL: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from poeflow.digest import Json, sha256_of
-from poeflow.simulator.catalogue import Bot
+from poeflow.simulator.bot_list import Bot
 from poeflow.simulator.fields import invalid
 
 USD_PER_POINT: Final = Decimal("0.00003")

@@ -7,16 +7,16 @@ import msgspec
 from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.simulator.account import Account
-from poeflow.simulator.answers import Answer, simulated
-from poeflow.simulator.asked import Asked, read_asked
-from poeflow.simulator.catalogue import PRIVATE, Bot, Catalogue
+from poeflow.simulator.bot_list import PRIVATE, Bot, Catalogue
+from poeflow.simulator.chat_request import Asked, read_asked
 from poeflow.simulator.completions import Envelope, delivered
 from poeflow.simulator.faults import Faults, Recipe, spoiled
+from poeflow.simulator.http_messages import Reply
+from poeflow.simulator.made_up_answers import Answer, simulated
 from poeflow.simulator.quota import Quota
 from poeflow.simulator.refusals import Profile, RefusedError, refusal
+from poeflow.simulator.script_player import Stage
 from poeflow.simulator.settings import Settings
-from poeflow.simulator.stage import Stage
-from poeflow.simulator.wire import Reply
 
 
 class Chat:

@@ -11,12 +11,12 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.simulator.answers import Answer
-from poeflow.simulator.asked import Asked
+from poeflow.simulator.chat_messages import tokens_in
+from poeflow.simulator.chat_request import Asked
+from poeflow.simulator.http_messages import SSE_TYPE, Reply, Segment, encoded, event, in_json
+from poeflow.simulator.made_up_answers import Answer
 from poeflow.simulator.prose import pieces
 from poeflow.simulator.refusals import Profile
-from poeflow.simulator.turns import tokens_in
-from poeflow.simulator.wire import SSE_TYPE, Reply, Segment, encoded, event, in_json
 
 _CALL_ID_DIGITS: Final = 24
 

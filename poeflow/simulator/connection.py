@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import h11
 
 from poeflow.clock import Clock
-from poeflow.simulator.wire import MAX_BODY_BYTES, Reply, Request
+from poeflow.simulator.http_messages import MAX_BODY_BYTES, Reply, Request
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 _MAX_AHEAD: Final = 1024 * 1024

@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from poeflow.errors import UsageError
-from poeflow.simulator.refusals import Fault, Profile, error_body, refusal
-from poeflow.simulator.wire import (
+from poeflow.flowfile.hints import did_you_mean
+from poeflow.simulator.http_messages import (
     JSON_TYPE,
     SSE_TYPE,
     Ending,
@@ -22,7 +22,7 @@ from poeflow.simulator.wire import (
     event,
     whole,
 )
-from poeflow.spec.hints import did_you_mean
+from poeflow.simulator.refusals import Fault, Profile, error_body, refusal
 
 KINDS: Final = {
     "cut": "the body ends after VALUE bytes (half of it)",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from poeflow.digest import Json
-from poeflow.simulator.dice import Dice
+from poeflow.simulator.seeded_random import Dice
 
 _USUAL_SPAN: Final = 100
 _TRIES: Final = 50

@@ -7,14 +7,14 @@ import msgspec
 from poeflow.digest import sha256_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
-from poeflow.files import FileProblem, Project
+from poeflow.flowfile.patterns import HINT, Pattern, PatternError, compiled
+from poeflow.flowfile.tree import Document, KeyPath
 from poeflow.problems import Problem
+from poeflow.project.project import FileProblem, Project
 from poeflow.simulator.faults import Recipe, read_recipes
-from poeflow.simulator.media import Media
 from poeflow.simulator.rules import MediaFile, Rule
+from poeflow.simulator.sample_media import Media
 from poeflow.simulator.wording import Wording
-from poeflow.spec.patterns import HINT, Pattern, PatternError, compiled
-from poeflow.spec.tree import Document, KeyPath
 
 MAX_MEDIA_BYTES: Final = 50 * 1024 * 1024
 _CONTENTS: Final = ("text", "template", "json", "media", "error")

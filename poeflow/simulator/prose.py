@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from poeflow.simulator.dice import Dice
+from poeflow.simulator.seeded_random import Dice
 
 _QUOTED_WORDS: Final = 9
 _QUOTED_LENGTH: Final = 70

@@ -5,8 +5,8 @@ from collections import deque
 from typing import Final
 
 from poeflow.clock import Clock
+from poeflow.simulator.http_messages import Headers
 from poeflow.simulator.refusals import Fault
-from poeflow.simulator.wire import Headers
 
 WINDOW_SECONDS: Final = 60.0
 

@@ -8,7 +8,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.redact import MASK
-from poeflow.simulator.wire import Request
+from poeflow.simulator.http_messages import Request
 
 MAX_KEPT: Final = 10_000
 MAX_KEPT_BYTES: Final = 256 * 1024 * 1024

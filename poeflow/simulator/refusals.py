@@ -5,7 +5,7 @@ from typing import Final, Literal
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.simulator.wire import Headers, Reply, in_json
+from poeflow.simulator.http_messages import Headers, Reply, in_json
 
 Profile = Literal["legacy", "strict"]
 

@@ -10,16 +10,16 @@ from typing import Final
 import msgspec
 
 from poeflow.errors import InvalidFlowError, UsageError
-from poeflow.files import FileProblem, Project
-from poeflow.places import placed
-from poeflow.private_files import Access
+from poeflow.flowfile.schema import validate
+from poeflow.flowfile.tree import Document
+from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
 from poeflow.problems import Place, Problem, errors_only
+from poeflow.project.places import placed
+from poeflow.project.private_files import Access
+from poeflow.project.project import FileProblem, Project
 from poeflow.simulator.preparation import Preparation, Prepared
 from poeflow.simulator.rules import Rules
 from poeflow.simulator.wording import Wording
-from poeflow.spec.schema import validate
-from poeflow.spec.source import MAX_BYTES, decode, parse
-from poeflow.spec.tree import Document
 
 SCHEMA: Final = "simulator-script.schema.json"
 

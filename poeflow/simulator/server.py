@@ -9,15 +9,15 @@ from types import TracebackType
 from typing import Final, Self
 
 from poeflow.clock import Clock, SystemClock
-from poeflow.simulator.catalogue import read_catalogue
+from poeflow.simulator.bot_list import read_catalogue
 from poeflow.simulator.faults import read_recipes
 from poeflow.simulator.received import Received
 from poeflow.simulator.refusals import Profile
 from poeflow.simulator.script import Script, read_script
+from poeflow.simulator.script_player import Stage
 from poeflow.simulator.service import Service
 from poeflow.simulator.serving import Serving
 from poeflow.simulator.settings import Settings
-from poeflow.simulator.stage import Stage
 
 LOOPBACK: Final = "127.0.0.1"
 

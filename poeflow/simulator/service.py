@@ -13,14 +13,14 @@ import msgspec
 
 from poeflow.clock import Clock
 from poeflow.digest import Json, sha256_of
-from poeflow.simulator.catalogue import Catalogue
+from poeflow.simulator.bot_list import Catalogue
 from poeflow.simulator.chat import Chat, no_model
-from poeflow.simulator.media import made
+from poeflow.simulator.http_messages import Headers, Reply, Request, decoded, in_json, whole
 from poeflow.simulator.received import Log
 from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
+from poeflow.simulator.sample_media import made
+from poeflow.simulator.script_player import Stage
 from poeflow.simulator.settings import Settings
-from poeflow.simulator.stage import Stage
-from poeflow.simulator.wire import Headers, Reply, Request, decoded, in_json, whole
 
 CHAT: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from poeflow.digest import Json
-from poeflow.simulator.dice import Dice
-from poeflow.simulator.patterns import PatternError, text_matching
+from poeflow.simulator.pattern_values import PatternError, text_matching
+from poeflow.simulator.seeded_random import Dice
 
 _TRIES: Final = 40
 _MAX_LENGTH: Final = 100_000

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from jinja2 import TemplateSyntaxError
 
 from poeflow.digest import Json
-from poeflow.files import Project
+from poeflow.flowfile.tree import Document, KeyPath
 from poeflow.problems import Problem
-from poeflow.spec.tree import Document, KeyPath
+from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
-from poeflow.templates.faults import syntax_problem
 from poeflow.templates.origin import Origin
 from poeflow.templates.reader import ProjectReader
 from poeflow.templates.render import render
+from poeflow.templates.template_errors import syntax_problem
 
 
 class Wording:

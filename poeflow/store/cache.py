@@ -11,8 +11,8 @@ import msgspec
 
 from poeflow.digest import Json, canonical, decode_json, encode_json, sha256_of
 from poeflow.errors import DiskError
-from poeflow.files import atomic_write
 from poeflow.opener import read_beneath
+from poeflow.project.project import atomic_write
 from poeflow.store.folders import disk_errors, make_private
 
 FORMAT: Final = 1

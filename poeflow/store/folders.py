@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from poeflow.errors import DiskError
-from poeflow.files import make_folder
 from poeflow.opener import UnusableFileError
+from poeflow.project.project import make_folder
 
 PRIVATE: Final = 0o700
 

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from poeflow.conflicts import has_marks
 from poeflow.opener import plain_file
+from poeflow.project.conflicts import has_marks
 from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, is_kind
 
 TIMEOUT: Final = 2.0

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from poeflow.drafts import sync_folder
 from poeflow.opener import head, regular, regular_status
+from poeflow.project.atomic_write import sync_folder
 from poeflow.store.folders import disk_errors, make_private
 
 MAX_BYTES: Final = 64 * 1024 * 1024

@@ -7,10 +7,10 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from poeflow.conflicts import has_marks, sides
 from poeflow.errors import DiskError, StaleError
-from poeflow.files import atomic_write
 from poeflow.opener import UnusableFileError, read_plain
+from poeflow.project.conflicts import has_marks, sides
+from poeflow.project.project import atomic_write
 from poeflow.store.folders import disk_errors
 
 VERSION: Final = 1

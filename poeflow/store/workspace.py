@@ -13,7 +13,7 @@ import msgspec
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import sha256_of
 from poeflow.errors import BusyError, UsageError
-from poeflow.files import Project, atomic_write
+from poeflow.project.project import Project, atomic_write
 from poeflow.store.cache import Cache
 from poeflow.store.folders import (
     PRIVATE,

@@ -12,8 +12,8 @@ from jinja2.runtime import Context, Undefined
 from poeflow.templates import rewrite
 from poeflow.templates.budget import Budget, bounded
 from poeflow.templates.includes import End, joined
-from poeflow.templates.keys import mapping
-from poeflow.templates.texts import text_of
+from poeflow.templates.mapping_keys import mapping
+from poeflow.templates.values import text_of
 
 _FILE: Final = 200
 """The work of finding a file and starting its template."""

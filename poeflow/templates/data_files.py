@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError
-from poeflow.files import FileProblem, Project
+from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse_value
 from poeflow.problems import Problem
-from poeflow.spec.source import MAX_BYTES, decode, parse_value
+from poeflow.project.project import FileProblem, Project
 
 
 def named_file(written: Mapping[str, Json]) -> str | None:

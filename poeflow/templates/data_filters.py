@@ -13,10 +13,10 @@ import yaml
 
 from poeflow.digest import Json, KeyTwiceError, check_keys
 from poeflow.errors import InvalidFlowError
-from poeflow.spec.source import parse_value
+from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.templates.budget import MAX_ITEMS, OverBudgetError, bounded, bounded_argument
 from poeflow.templates.instances import Entry
-from poeflow.templates.texts import plain
+from poeflow.templates.values import plain
 
 MAX_CELLS: Final = 500_000
 MAX_YAML: Final = 256 * 1024

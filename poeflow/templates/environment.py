@@ -12,7 +12,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from poeflow.templates import access, rewrite
+from poeflow.templates import rewrite
+from poeflow.templates import sandbox as access
 from poeflow.templates.budget import Allowance
 from poeflow.templates.counting import finalizer
 from poeflow.templates.filters import counted_filters, counted_tests

@@ -10,7 +10,7 @@ from jinja2.tests import TESTS
 from poeflow.templates import data_filters, text_filters
 from poeflow.templates.budget import Budget, OverBudgetError
 from poeflow.templates.counting import inner_filters
-from poeflow.templates.texts import text_of
+from poeflow.templates.values import text_of
 
 Table = dict[str, Any]
 

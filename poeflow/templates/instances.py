@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 from poeflow.digest import Json
-from poeflow.spec.loops import key_text
+from poeflow.flowfile.loops import key_text
 
 OWN: Final = ("item", "matrix")
 """What an instance has besides its result: what it ran over, where that is no step's answer."""

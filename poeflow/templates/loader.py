@@ -7,11 +7,11 @@ from jinja2 import BaseLoader, Environment, TemplateNotFound, pass_context
 from jinja2.runtime import Context
 from jinja2.utils import Namespace
 
-from poeflow.files import FileProblem
+from poeflow.project.project import FileProblem
 from poeflow.templates.budget import Budget
-from poeflow.templates.keys import mapping_of, namespace_of
+from poeflow.templates.mapping_keys import mapping_of, namespace_of
 from poeflow.templates.reader import Reader
-from poeflow.templates.texts import text_of
+from poeflow.templates.values import text_of
 
 
 class Loader(BaseLoader):

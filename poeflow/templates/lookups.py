@@ -6,15 +6,15 @@ from typing import Final, Literal
 
 from jinja2 import nodes
 
+from poeflow.flowfile.hints import did_you_mean, nearest, one_of
 from poeflow.problems import Level, Problem
-from poeflow.spec.hints import did_you_mean, nearest, one_of
-from poeflow.templates.access import LOOP_ATTRIBUTES, STRING_METHODS
-from poeflow.templates.bindings import Bindings
 from poeflow.templates.environment import GLOBALS, Environment
-from poeflow.templates.faults import RAW
 from poeflow.templates.instances import OWN
 from poeflow.templates.origin import Origin
+from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
 from poeflow.templates.scope import STEP_ATTRIBUTES, Reference, Scope
+from poeflow.templates.scopes import Bindings
+from poeflow.templates.template_errors import RAW
 
 METHODS: Final = ("items", "keys", "values", "get")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")

@@ -6,17 +6,17 @@ from typing import Final
 import msgspec
 from jinja2 import TemplateSyntaxError, nodes
 
-from poeflow.files import FileProblem
+from poeflow.flowfile.hints import one_of
 from poeflow.problems import Place, Problem, errors_only
-from poeflow.spec.hints import one_of
-from poeflow.templates.bindings import Bindings, losses
+from poeflow.project.project import FileProblem
 from poeflow.templates.environment import Environment, Mode, only_expression
-from poeflow.templates.faults import habits, lost, syntax_problem
 from poeflow.templates.lookups import Lookups
 from poeflow.templates.origin import Origin
 from poeflow.templates.render import as_template
 from poeflow.templates.rewrite import check_shape, compiles_surely
 from poeflow.templates.scope import Checked, Scope
+from poeflow.templates.scopes import Bindings, losses
+from poeflow.templates.template_errors import habits, lost, syntax_problem
 from poeflow.templates.walk import FileUse, Walker
 
 MAX_INCLUDES: Final = 20

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from poeflow.digest import sha256_of, sha256_of_json
-from poeflow.files import FileProblem, Project
-from poeflow.globs import matches
+from poeflow.project.globs import matches
+from poeflow.project.project import FileProblem, Project
 
 
 def _uncounted(_count: int) -> None:

@@ -9,13 +9,13 @@ from jinja2 import TemplateError as JinjaError
 
 from poeflow.digest import Json
 from poeflow.errors import StepError
-from poeflow.files import FileProblem
 from poeflow.problems import Place
+from poeflow.project.project import FileProblem
 from poeflow.templates.budget import OverBudgetError, bounded
 from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
-from poeflow.templates.faults import no_else, syntax_problem
 from poeflow.templates.origin import Origin
-from poeflow.templates.texts import encodable, plain
+from poeflow.templates.template_errors import no_else, syntax_problem
+from poeflow.templates.values import encodable, plain
 
 Values = Mapping[str, Json]
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from poeflow.spec.load import FlowFile
-from poeflow.spec.tree import KeyPath
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.tree import KeyPath
 from poeflow.templates.origin import Origin
 from poeflow.templates.reader import Reader
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 from jinja2 import Environment, pass_environment
 from jinja2.filters import FILTERS, do_batch, make_attrgetter, sync_do_slice
 
-from poeflow.templates.access import check_scan, replaced_size
 from poeflow.templates.budget import Budget, OverBudgetError, bounded, bounded_argument
-from poeflow.templates.keys import same_key
-from poeflow.templates.texts import text_of
+from poeflow.templates.mapping_keys import same_key
+from poeflow.templates.sandbox import check_scan, replaced_size
+from poeflow.templates.values import text_of
 
 MAX_PARTS: Final = 100_000
 MAX_WRAPPED: Final = 100_000

@@ -1,63 +1,75 @@
-"""What a value looks like in text, and which values have no look of their own."""
+"""The texts of one flow, ready to render: by their place in the flow file, with what they see."""
 
-import math
 from collections.abc import Mapping
-from typing import Any
 
-from jinja2.runtime import Undefined
+from poeflow.digest import Json
+from poeflow.errors import StepError
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.tree import KeyPath
+from poeflow.templates.environment import Environment
+from poeflow.templates.origin import Origin
+from poeflow.templates.reader import Reader
+from poeflow.templates.render import evaluate, render, render_path, render_value
+from poeflow.templates.sites import Site, sites_of, text_of
+
+Values = Mapping[str, Json]
 
 
-def text_of(value: object) -> str:
-    """Return what a value looks like in text.
+class Texts:
+    """Renders any template of `file`. One render pass: what values hold is never a template."""
 
-    Raises `TypeError` for what has no one look: none, true, false, lists, mappings.
-    """
+    def __init__(self, file: FlowFile, reader: Reader, environment: Environment) -> None:
+        self._file = file
+        self._reader = reader
+        self._environment = environment
+        self._sites = {site.path: site for site in sites_of(file)}
+
+    @property
+    def reader(self) -> Reader:
+        return self._reader
+
+    def release(self) -> None:
+        """Let renderings take their time from now on, and files be written: a run asks models.
+
+        Each rendering keeps its own bounds.
+        """
+        self._environment.allowance.is_free = True
+        self._reader.unsettle()
+
+    def prose(self, path: KeyPath, values: Values) -> str:
+        """Render the text at `path`, or the file it names. Raises `TemplateError`."""
+        site = self._sites.get((*path, "file")) or self._sites[path]
+        text, origin = self._text(site)
+        return text if site.raw else render(self._environment, text, origin, values)
+
+    def value(self, path: KeyPath, written: Json, values: Values) -> Json:
+        """Render every template below a free value; one that is all expression keeps its type."""
+        if isinstance(written, dict):
+            return {key: self.value((*path, key), part, values) for key, part in written.items()}
+        if isinstance(written, list):
+            return [self.value((*path, i), part, values) for i, part in enumerate(written)]
+        site = self._sites.get(path)
+        if site is None or not isinstance(written, str):
+            return written
+        text, origin = self._text(site)
+        return render_value(self._environment, text, origin, values)
+
+    def expression(self, path: KeyPath, values: Values) -> Json:
+        """Return the value of the bare expression at `path`. Raises `TemplateError`."""
+        text, origin = self._text(self._sites[path])
+        return evaluate(self._environment, text, origin, values)
+
+    def path(self, path: KeyPath, values: Values) -> str:
+        """Render a file's path: what each expression gives is one safe segment of it."""
+        text, origin = self._text(self._sites[path])
+        return render_path(self._environment, text, origin, values)
+
+    def _text(self, site: Site) -> tuple[str, Origin]:
+        return text_of(self._reader, self._file, site)
+
+
+def as_text(value: Json, what: str) -> str:
+    """Return a rendered value that must be text. Raises `StepError` naming `what`."""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or value is None:
-        shown = {None: "none", True: "true", False: "false"}[value]
-        raise TypeError(f"{shown} has no text of its own; use | tojson, or test it with if")
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, Undefined):
-        return str(value)  # raises: the environment's undefined values are strict
-    if isinstance(value, list | tuple):
-        raise TypeError("a list has no text of its own; use | tojson, | join(', ') or a loop")
-    if isinstance(value, Mapping):
-        raise TypeError("a mapping has no text of its own; use | tojson or name one of its keys")
-    if callable(value):
-        raise TypeError("a function is not text; call it with ()")
-    raise TypeError(f"a {type(value).__name__} has no text of its own")
-
-
-def plain(value: Any) -> Any:
-    """Return a value as plain JSON data. Raises `TypeError`, or what an undefined value raises."""
-    if isinstance(value, Mapping):
-        return {_key(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [plain(part) for part in value]
-    if value is None or isinstance(value, bool | float):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("the result is not a finite number")
-        return value
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**64:
-            raise ValueError("the result is a number over 64 bits")
-        return value
-    return encodable(text_of(value))
-
-
-def encodable(text: str) -> str:
-    """Return `text` where it can be written as UTF-8. Raises `ValueError`."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        character = f"\\u{ord(text[error.start]):04x}"
-        raise ValueError(f"the text holds half a character ({character})") from None
-    return text
-
-
-def _key(key: object) -> str:
-    if isinstance(key, bool) or not isinstance(key, str | int):
-        raise TypeError(f"the key {key!r} of a mapping is not text")
-    return str(key)
+    raise StepError(f"{what} must be text, not {value!r}", hint="check the template's value")

@@ -8,10 +8,10 @@ from typing import Final, Literal
 import msgspec
 from jinja2 import nodes
 
-from poeflow.templates.bindings import Bindings, guards
 from poeflow.templates.lookups import METHODS, Lookup, Lookups, attribute_name
 from poeflow.templates.rewrite import refusal
 from poeflow.templates.scope import Scope
+from poeflow.templates.scopes import Bindings, guards
 
 _FILE_FUNCTIONS: Final = ("read", "glob")
 _DEFAULTS: Final = ("default", "d")

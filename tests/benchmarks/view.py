@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "view"))
 from view_runs import large_run, shown
 from view_served import ask
 
+from poeflow.report.pages.file import html_report
+from poeflow.report.pages.server import serve
 from poeflow.store.history import History
-from poeflow.view.html_report import html_report
-from poeflow.view.server import serve
 
 PAGES = {
     "the list": "",

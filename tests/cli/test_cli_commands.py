@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poeflow.spec.source import parse_value
+from poeflow.flowfile.yaml_tree import parse_value
 
 BAD = """\
 poeflow: 1
@@ -192,7 +192,7 @@ def test_a_bug_is_reported_as_one_with_a_scrubbed_file(desk):
     desk.environ |= {"POE_API_KEY": key, "TMPDIR": str(desk.folder)}
     code = (
         "import os, sys, click\n"
-        "from poeflow.cli.failures import exit_code_of\n"
+        "from poeflow.cli.exit_codes import exit_code_of\n"
         "@click.command()\n"
         "def broken():\n"
         "    raise ZeroDivisionError(os.environ['POE_API_KEY'])\n"

@@ -162,7 +162,7 @@ def test_a_log_says_how_to_go_on_and_what_a_request_is_for(desk, begun):
 def test_the_development_mode_of_python_lets_no_task_be_quoted():
     code = (
         "import asyncio\n"
-        "from poeflow.cli.interrupts import run_until_done\n"
+        "from poeflow.cli.signals import run_until_done\n"
         "async def main(): return asyncio.get_running_loop().get_debug()\n"
         "print(run_until_done(main()))\n"
     )

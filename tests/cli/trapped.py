@@ -14,7 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
-from poeflow.cli.failures import exit_code_of
+from poeflow.cli.exit_codes import exit_code_of
 from poeflow.cli.main import poeflow
 
 MEMORY = 1024**3

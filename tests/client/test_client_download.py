@@ -11,11 +11,11 @@ from client_desk import END, FakeClock, chunk, reply
 from client_server import CLOSE, HOLD, RESET, ConnectProxy, ScriptedServer
 
 from poeflow import errors
+from poeflow.answers.media_links import file_name, urls_in
 from poeflow.client.aio import AsyncPoeClient
-from poeflow.client.download import Rules, download, wanted
-from poeflow.client.network import Internet
+from poeflow.client.http.download import Rules, download, wanted
+from poeflow.client.http.network import Internet
 from poeflow.errors import StepError
-from poeflow.outputs.media import file_name, urls_in
 from poeflow.simulator.server import Simulator
 
 OPENSSL = shutil.which("openssl")

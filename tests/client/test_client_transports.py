@@ -14,8 +14,8 @@ from client_desk import ASKED, KEY, FakeClock, event, large, piece, reply, strea
 from client_server import CLOSE, ConnectProxy, ScriptedServer
 
 from poeflow import errors
-from poeflow.client.transport import _translated
-from poeflow.client.wire import origin_of
+from poeflow.client.http.transport import _translated
+from poeflow.client.http.wire import origin_of
 
 OPENSSL = shutil.which("openssl")
 needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="makes a certificate with openssl")

@@ -9,6 +9,7 @@ from client_desk import reply, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poeflow.client.http.wire import Body, Talk, WireRequest, chat_body, origin_of
 from poeflow.client.messages import (
     ChatRequest,
     DataUrl,
@@ -19,7 +20,6 @@ from poeflow.client.messages import (
     Message,
     TextPart,
 )
-from poeflow.client.wire import Body, Talk, WireRequest, chat_body, origin_of
 from poeflow.errors import APIResponseError
 
 ORIGIN = origin_of("http://127.0.0.1:8000")

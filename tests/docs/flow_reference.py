@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from poeflow.spec.build import SCHEMA
-from poeflow.spec.schema import bundled
+from poeflow.flowfile.build import SCHEMA
+from poeflow.flowfile.schema import bundled
 
 Shape = dict[str, Any]
 BEGIN = "<!-- the schema's keys begin -->\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from poeflow.files import Project
+from poeflow.flowfile.project_settings import read_shared
+from poeflow.project.project import Project
 from poeflow.simulator.server import Simulator
-from poeflow.spec.shared import read_shared
 from poeflow.user_config import Provider, UserConfig, read_config
 
 ROOT = Path(__file__).parents[2]

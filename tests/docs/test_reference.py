@@ -4,8 +4,8 @@ from pathlib import Path
 
 from flow_reference import BEGIN, END, ROWS, reference
 
-from poeflow.spec.build import SCHEMA
-from poeflow.spec.schema import bundled
+from poeflow.flowfile.build import SCHEMA
+from poeflow.flowfile.schema import bundled
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from poeflow.engine.allowance import MAX_INSTANCES
-from poeflow.engine.combinations import combined
 from poeflow.errors import InvalidFlowError
-from poeflow.spec.loops import key_text
+from poeflow.flowfile.loops import key_text
+from poeflow.planning.allowance import MAX_INSTANCES
+from poeflow.planning.combinations import combined
 from poeflow.user_config import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from poeflow.errors import BudgetError, UsageError
-from poeflow.spec.model import Limits
+from poeflow.flowfile.model import Limits
 from poeflow.user_config import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"

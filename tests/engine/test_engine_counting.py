@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from poeflow.client.answers import Completion
-from poeflow.engine import sending
+from poeflow.engine import send as sending
 from poeflow.engine.budget import Bounds, Budget, Spent, bounds
-from poeflow.engine.sending import Attempts
+from poeflow.engine.send import Attempts
 from poeflow.errors import (
     APIConnectionError,
     APIResponseError,
@@ -24,7 +24,7 @@ from poeflow.errors import (
     UsageError,
 )
 from poeflow.events import RequestSent, RunFinished, StepFinished
-from poeflow.spec.model import Limits
+from poeflow.flowfile.model import Limits
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 JUDGED = """\

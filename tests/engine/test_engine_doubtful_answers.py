@@ -7,10 +7,10 @@ import uvloop
 from wire_server import WireServer, called, said
 
 from poeflow.events import Warned
-from poeflow.files import Project
-from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.running import run_checked
+from poeflow.operations.check import checkup
+from poeflow.operations.run import run_checked
+from poeflow.operations.run_options import RunOptions
+from poeflow.project.project import Project
 
 FLOW = """\
 poeflow: 1

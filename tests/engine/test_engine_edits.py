@@ -10,7 +10,7 @@ import pytest
 
 from poeflow.errors import UsageError
 from poeflow.events import Warned
-from poeflow.files import schemas_folder
+from poeflow.project.project import schemas_folder
 
 FLOW = """\
 poeflow: 1

@@ -7,9 +7,9 @@ import pytest
 
 from poeflow.errors import StaleError
 from poeflow.events import StepFinished, Warned
-from poeflow.files import schemas_folder
+from poeflow.flowfile.model import Limits
+from poeflow.project.project import schemas_folder
 from poeflow.simulator.server import Simulator
-from poeflow.spec.model import Limits
 
 FLOW = """\
 poeflow: 1

@@ -19,7 +19,7 @@ from poeflow.engine.tools import (
     definitions,
     with_ids,
 )
-from poeflow.spec.model import Tool
+from poeflow.flowfile.model import Tool
 
 
 @pytest.fixture

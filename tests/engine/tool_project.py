@@ -8,7 +8,7 @@ import pytest
 from poeflow.client.answers import ToolCall
 from poeflow.engine.tools import Toolbox
 from poeflow.errors import UsageError
-from poeflow.spec.model import Tool
+from poeflow.flowfile.model import Tool
 
 CITY = {"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}
 

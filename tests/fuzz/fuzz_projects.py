@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from poeflow.files import Project
+from poeflow.operations.check import checkup
+from poeflow.operations.run import run_checked
+from poeflow.operations.run_options import RunOptions
+from poeflow.project.project import Project
 from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd, RunRecord
 from poeflow.store.history import History
 from poeflow.user_config import UserConfig
-from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.running import run_checked
 
 OFFLINE_LOCK: Final = ".poeflow/offline/flow.lock.json"
 FINGERPRINT: Final = "ab" * 32

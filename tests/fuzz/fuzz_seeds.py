@@ -13,7 +13,7 @@ from typing import Final
 from fuzz_projects import FINGERPRINT, FLOW, house, sound_history, sound_lock
 
 from poeflow.digest import canonical, encode_json, sha256_of
-from poeflow.spec.rows import ROW_SUFFIXES
+from poeflow.flowfile.tables import ROW_SUFFIXES
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]

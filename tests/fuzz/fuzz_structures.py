@@ -9,8 +9,8 @@ from fuzz_seeds import words
 from hypothesis import strategies as st
 
 from poeflow.digest import Json
-from poeflow.simulator.instances import NoInstanceError, instance_of
-from poeflow.spec.schema import bundled
+from poeflow.flowfile.schema import bundled
+from poeflow.simulator.schema_values import NoInstanceError, instance_of
 
 Strategy = st.SearchStrategy[Any]
 _NAMES: Final = st.sampled_from(["a", "b", "item", "draft", "", "$ref", "é", "a b"])

@@ -15,36 +15,44 @@ from typing import Any, Final
 import msgspec
 from fuzz_projects import FINGERPRINT, OFFLINE_LOCK, House, house, ran, sound_history
 
-from poeflow.catalogue import kept
+from poeflow.answers.parse import read
+from poeflow.answers.schemas import compile_schema, schema_faults
 from poeflow.client.answers import Completion
+from poeflow.client.catalogue import kept
 from poeflow.client.commands import Call, Command, Conduct, Reply, Send
 from poeflow.client.driving import drive
 from poeflow.client.exchange import completed, fetched
-from poeflow.client.heads import Head
+from poeflow.client.http.heads import Head
+from poeflow.client.http.wire import Talk, WireRequest, origin_of
 from poeflow.client.retry import Policy
 from poeflow.client.stream import ChunkReader
-from poeflow.client.wire import Talk, WireRequest, origin_of
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, decode_json, encode_json
 from poeflow.errors import APIConnectionError, PoeflowError
-from poeflow.outputs.parse import read
-from poeflow.outputs.schemas import compile_schema, schema_faults
+from poeflow.flowfile.model import Output
+from poeflow.flowfile.tables import ROW_SUFFIXES, rows
+from poeflow.flowfile.yaml_tree import parse_value
+from poeflow.operations.budgets import prices_of
+from poeflow.operations.check import Checkup, checkup
+from poeflow.operations.plan import planned
+from poeflow.operations.run_options import RunOptions
+from poeflow.operations.status import facts_of, proof_of, stored_requests
 from poeflow.problems import Problem
 from poeflow.records import (
     RunFilter,
 )
 from poeflow.redact import Scrubber, Secret
-from poeflow.report.problems import with_source
-from poeflow.simulator.catalogue import read_catalogue
-from poeflow.simulator.instances import NoInstanceError, instance_of
+from poeflow.report.pages.file import html_report
+from poeflow.report.pages.pictures import Pictures
+from poeflow.report.pages.source import Shown
+from poeflow.report.problem_lines import with_source
+from poeflow.simulator.bot_list import read_catalogue
+from poeflow.simulator.http_messages import Request
+from poeflow.simulator.schema_values import NoInstanceError, instance_of
 from poeflow.simulator.script import Script, read_script
+from poeflow.simulator.script_player import Stage
 from poeflow.simulator.service import CHAT, Service
 from poeflow.simulator.settings import Settings
-from poeflow.simulator.stage import Stage
-from poeflow.simulator.wire import Request
-from poeflow.spec.model import Output
-from poeflow.spec.rows import ROW_SUFFIXES, rows
-from poeflow.spec.source import parse_value
 from poeflow.store.history import History
 from poeflow.store.ledger import Ledger
 from poeflow.store.workspace import Workspace
@@ -54,14 +62,6 @@ from poeflow.templates.origin import Origin
 from poeflow.templates.reader import ProjectReader
 from poeflow.templates.render import evaluate, render, render_path, render_value
 from poeflow.templates.scope import Scope
-from poeflow.view.html_report import html_report
-from poeflow.view.pictures import Pictures
-from poeflow.view.shown import Shown
-from poeflow.wiring.budgets import prices_of
-from poeflow.wiring.checkup import Checkup, checkup
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.planning import planned
-from poeflow.wiring.surveying import facts_of, proof_of, stored_requests
 
 Target = Callable[[bytes], None]
 DOCUMENTED: Final = (PoeflowError,)

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from poeflow.files import MAX_ENTRIES, MAX_NEAR, FileProblem, MissingFile, Project, Searches
-from poeflow.globs import matches
+from poeflow.project.globs import matches
+from poeflow.project.project import (
+    MAX_ENTRIES,
+    MAX_NEAR,
+    FileProblem,
+    MissingFile,
+    Project,
+    Searches,
+)
 from poeflow.templates.budget import Budget
 from poeflow.templates.environment import Environment
 from poeflow.templates.origin import Origin

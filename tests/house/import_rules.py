@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from house_source import FRONT, GROUND, MAY_IMPORT, Import, Module
 
 THIRD_PARTY = {
-    "spec": {"yaml", "jsonschema", "referencing", "re2", "duckdb"},
-    "outputs": {"jsonschema", "jsonschema_specifications", "referencing", "pyjson5"},
+    "flowfile": {"yaml", "jsonschema", "referencing", "re2", "duckdb"},
+    "answers": {"jsonschema", "jsonschema_specifications", "referencing", "pyjson5"},
     "client": {"httpx", "h11", "certifi", "platformdirs"},
     "templates": {"jinja2", "yaml"},
     "simulator": {"h11", "jinja2"},
-    "report": {"rich"},
-    "view": {"jinja2", "markdown_it", "markupsafe", "starlette", "uvicorn"},
-    "watch": {"watchfiles"},
+    "report": {"rich", "jinja2", "markdown_it", "markupsafe", "starlette", "uvicorn"},
+    "operations": {"watchfiles"},
     "cli": {"click", "dotenv"},
 }
 """What each room may use besides the standard library and msgspec."""
@@ -35,10 +34,10 @@ LATE = {
 OURS_LATE = {
     ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
     ("poeflow.cli.start", "poeflow.cli.main"),
-    ("poeflow.cli.pages", "poeflow.view.server"),  # starlette and uvicorn are an extra
-    ("poeflow.cli.watching", "poeflow.cli.pages"),  # only --view shows pages
-    ("poeflow.cli.results", "poeflow.report.live"),  # rich is only for a terminal
-    ("poeflow.wiring.providers", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
+    ("poeflow.cli.pages", "poeflow.report.pages.server"),  # starlette and uvicorn are an extra
+    ("poeflow.cli.watch_session", "poeflow.cli.pages"),  # only --view shows pages
+    ("poeflow.cli.results", "poeflow.report.terminal.live"),  # rich is only for a terminal
+    ("poeflow.operations.providers", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
 }
 IMPORTLIB = {"poeflow", "poeflow.cli.main", "poeflow.engine.tool_modules"}
 """Who may import by a computed name: the lazy public names, the lazy commands, users' tools."""
@@ -69,7 +68,7 @@ def _about(module: Module, found: Import) -> Iterator[str]:
     else:
         if found.top not in THIRD_PARTY.get(module.room, set()) | {"msgspec"}:
             yield f"may not use {found.top}"
-        if found.top == "httpx" and module.name != "poeflow.client.transport":
+        if found.top == "httpx" and module.name != "poeflow.client.http.transport":
             yield "uses httpx, which is the transport's"
     if found.is_late and not found.is_ours and found.top not in LATE:
         yield f"imports {found.name} late"

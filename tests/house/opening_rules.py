@@ -7,14 +7,17 @@ from house_source import Module
 
 OPENER = "poeflow.opener"
 ELSEWHERE = {
-    ("poeflow.drafts", "os.open"): "makes the drafts that are written, and makes folders durable",
+    (
+        "poeflow.project.atomic_write",
+        "os.open",
+    ): "makes the drafts that are written, and makes folders durable",
     ("poeflow.store.ledger", "os.open"): "appends to what it reads, under one lock",
     (
         "poeflow.store.history_file",
         "os.open",
     ): "makes the file that SQLite then opens, and its mark",
     ("poeflow.store.workspace", "os.open"): "makes the file whose lock keeps other runs out",
-    ("poeflow.cli.failures", "os.open"): "opens the null device, for a stream that is closed",
+    ("poeflow.cli.exit_codes", "os.open"): "opens the null device, for a stream that is closed",
     ("poeflow.cli.ci", ".open"): "adds to the summary that the CI system names",
 }
 """Who else opens a file, and how, each with its reason: nothing is only read there."""

@@ -11,7 +11,7 @@ FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager", "core", "mis
 SUPPRESSION = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma|mypy:|ruff:)")
 COMPLETE = re.compile(r"#\s*(?:noqa: ?[A-Z]+\d+(?:, ?[A-Z]+\d+)*|type: ?ignore\[[a-z, -]+\])(.*)")
 
-CATCHING_ALL = {"poeflow.cli.failures", "poeflow.engine.tools"}
+CATCHING_ALL = {"poeflow.cli.exit_codes", "poeflow.engine.tools"}
 """Where every exception is caught: a bug becomes a report, a user's tool tells the model."""
 
 

@@ -19,7 +19,7 @@ def test_suppressions_are_fewer_than_two_in_a_thousand_lines():
 
 
 def test_the_one_broad_handler_is_where_bugs_become_reports():
-    (failures,) = (module for module in MODULES if module.name == "poeflow.cli.failures")
+    (failures,) = (module for module in MODULES if module.name == "poeflow.cli.exit_codes")
     assert failures.text.count("except Exception") == 1
 
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from poeflow.files import Project
-from poeflow.planning.flow import check
+from poeflow.flowfile.load import load
+from poeflow.planning.flow_check import check
 from poeflow.problems import Problem
-from poeflow.report.problems import one_line
-from poeflow.spec.load import load
+from poeflow.project.project import Project
+from poeflow.report.problem_lines import one_line
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader
 

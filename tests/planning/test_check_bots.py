@@ -5,10 +5,10 @@ import json
 import pytest
 from case_files import listing
 
-from poeflow.catalogue import CATALOGUE
-from poeflow.files import Project
-from poeflow.planning.bots import bot_problems
-from poeflow.spec.load import load
+from poeflow.client.catalogue import CATALOGUE
+from poeflow.flowfile.load import load
+from poeflow.planning.bot_checks import bot_problems
+from poeflow.project.project import Project
 
 HEAD = "poeflow: 1\nsteps:\n  a:\n    model: {}\n    prompt: hi\n    {}\n"
 

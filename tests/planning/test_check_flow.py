@@ -7,14 +7,14 @@ from case_files import listing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.files import Project
-from poeflow.outputs.schema_faults import MAX_PARTS
+from poeflow.answers.schema_faults import MAX_PARTS
+from poeflow.flowfile.load import load
 from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
-from poeflow.planning.flow import Checked, check
-from poeflow.spec.load import load
+from poeflow.planning.flow_check import Checked, check
+from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
-from poeflow.templates.faults import RAW
 from poeflow.templates.reader import ProjectReader
+from poeflow.templates.template_errors import RAW
 
 HEAD = "poeflow: 1\ndefaults: {model: Bot}\nsteps:\n"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from poeflow.outputs.schema_faults import Inspection
+from poeflow.answers.schema_faults import Inspection
+from poeflow.flowfile.model import Tool
 from poeflow.planning.tools import tool_faults
-from poeflow.spec.model import Tool
 
 CITY = {"city": {"type": "string"}}
 

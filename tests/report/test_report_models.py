@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.bots import Bot, Context, Parameter, Pricing
+from poeflow.flowfile.build import build
+from poeflow.flowfile.model import Flow
+from poeflow.flowfile.yaml_tree import parse
 from poeflow.redact import visible
-from poeflow.report.models import one, table
-from poeflow.spec.build import build
-from poeflow.spec.model import Flow
-from poeflow.spec.source import parse
+from poeflow.report.bot_tables import one, table
 
 WRITER = Bot(
     id="writer-4.5",

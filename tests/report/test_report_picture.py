@@ -9,12 +9,12 @@ from rich.cells import cell_len
 from run_events import INTERRUPTED, OUTSIDE, every_event, telling
 
 from poeflow import events
-from poeflow.report.closing import closing
-from poeflow.report.lines import plain
-from poeflow.report.marks import ASCII, UNICODE, Marks
-from poeflow.report.picture import MAX_ROWS, picture
-from poeflow.report.strips import Frame
-from poeflow.report.tree import Tree
+from poeflow.report.terminal.closing import closing
+from poeflow.report.terminal.marks import ASCII, UNICODE, Marks
+from poeflow.report.terminal.picture import MAX_ROWS, picture
+from poeflow.report.terminal.step_lines import Frame
+from poeflow.report.terminal.text import plain
+from poeflow.report.terminal.tree import Tree
 
 HOSTILE = "a\x1b]0;owned\x07b\rc\u202ed\ufeffe\x9bf\u200bg\x1b]52;c;eA==\x07\x1b[2J\U000e0041"
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0041]")

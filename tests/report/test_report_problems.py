@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from poeflow.problems import Place, Problem
-from poeflow.report.marks import ASCII, UNICODE
-from poeflow.report.problems import MAX_LINE, in_color, listing, with_source
+from poeflow.report.problem_lines import MAX_LINE, in_color, listing, with_source
+from poeflow.report.terminal.marks import ASCII, UNICODE
 
 
 def told(line: int, column: int, text: str) -> list[str]:

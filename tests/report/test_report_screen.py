@@ -7,8 +7,8 @@ from run_events import FakeClock
 from terminal import Terminal
 
 from poeflow import events
-from poeflow.report.live import LiveReport
-from poeflow.report.screen import Screen
+from poeflow.report.terminal.live import LiveReport
+from poeflow.report.terminal.screen import Screen
 
 
 def lines(*texts: str):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from run_events import OUTSIDE, telling
 
 from poeflow.problems import Place, Problem
-from poeflow.report.plain import PlainReport
-from poeflow.report.problems import one_line
-from poeflow.report.workflow import annotation, fenced, inert, inert_json
+from poeflow.report.github_commands import annotation, fenced, inert, inert_json
+from poeflow.report.log import PlainReport
+from poeflow.report.problem_lines import one_line
 
 LINES = st.lists(st.sampled_from(["::", "##[", "#", "[", ":", "error", "]", "\n", "\r", " ", "x"]))
 

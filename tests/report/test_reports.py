@@ -9,9 +9,9 @@ from run_events import INTERRUPTED
 
 from poeflow import events
 from poeflow.problems import Place, Problem
-from poeflow.report.jsonl import JsonLines
-from poeflow.report.plain import PlainReport, ending
-from poeflow.report.problems import listing, with_source
+from poeflow.report.listeners import JsonLines
+from poeflow.report.log import PlainReport, ending
+from poeflow.report.problem_lines import listing, with_source
 
 RUN = (
     events.RunStarted(at=0, flow="notes", steps=("draft", "page", "late"), simulated=True),

@@ -7,12 +7,12 @@ import httpx
 import msgspec
 
 from poeflow.clock import SystemClock
-from poeflow.simulator.catalogue import read_catalogue
+from poeflow.simulator.bot_list import read_catalogue
+from poeflow.simulator.http_messages import Reply, Request
 from poeflow.simulator.script import Script
+from poeflow.simulator.script_player import Stage
 from poeflow.simulator.service import Service
 from poeflow.simulator.settings import Settings
-from poeflow.simulator.stage import Stage
-from poeflow.simulator.wire import Reply, Request
 
 
 class StoppedClock:

@@ -25,7 +25,7 @@ def test_answer_quotes_the_question_owns_to_being_simulated_and_ends_with_a_hash
         "messages": [{"content": "Top 3 things to do in NYC?", "role": "user"}],
         "model": "Claude-Sonnet-4.5",
     }
-    from poeflow.simulator.asked import seed_of
+    from poeflow.simulator.chat_request import seed_of
 
     assert '"Top 3 things to do in NYC?"' in text
     assert text.endswith(f"This answer is simulated. [{seed_of(body)[:8]}]")

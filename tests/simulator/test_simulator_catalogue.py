@@ -6,8 +6,8 @@ import pytest
 from simulator_desk import Desk, body_of
 
 from poeflow.errors import UsageError
-from poeflow.files import schemas_folder
-from poeflow.simulator.catalogue import PARTLY_TOLD, read_catalogue
+from poeflow.project.project import schemas_folder
+from poeflow.simulator.bot_list import PARTLY_TOLD, read_catalogue
 from poeflow.simulator.server import Simulator
 
 KEYS = {

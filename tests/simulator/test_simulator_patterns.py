@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.simulator.dice import Dice
-from poeflow.simulator.patterns import PatternError, text_matching
+from poeflow.simulator.pattern_values import PatternError, text_matching
+from poeflow.simulator.seeded_random import Dice
 
 PATTERNS = [
     "",

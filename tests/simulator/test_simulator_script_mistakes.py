@@ -5,10 +5,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from poeflow.errors import InvalidFlowError, UsageError
-from poeflow.files import schemas_folder
+from poeflow.flowfile.schema import bundled
+from poeflow.project.project import schemas_folder
 from poeflow.simulator.script import SCHEMA, read_script
 from poeflow.simulator.server import Simulator
-from poeflow.spec.schema import bundled
 
 
 def written(folder: Path, text: str) -> Path:

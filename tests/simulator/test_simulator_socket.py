@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from simulator_desk import StoppedClock
 
 from poeflow.errors import UsageError
+from poeflow.simulator.http_messages import MAX_BODY_BYTES
 from poeflow.simulator.server import Simulator
-from poeflow.simulator.wire import MAX_BODY_BYTES
 
 ASKED = {"model": "grok-4", "messages": [{"role": "user", "content": "hi"}]}
 BODY = msgspec.json.encode(ASKED)

@@ -9,13 +9,13 @@ import pytest
 
 from poeflow.digest import sha256_of
 from poeflow.errors import BusyError, DiskError
-from poeflow.files import Project
+from poeflow.project.project import Project
 from poeflow.store.workspace import Workspace
 
 A = sha256_of(b"a")
 HOLD = (
     "import pathlib, sys\n"
-    "from poeflow.files import Project\n"
+    "from poeflow.project.project import Project\n"
     "from poeflow.store.workspace import Workspace\n"
     "with Workspace(Project(pathlib.Path(sys.argv[1])), offline=False).hold():\n"
     "    print('held', flush=True)\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from poeflow.files import Project
+from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.origin import Origin

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poeflow.engine.result import nothing
+from poeflow.engine.results import nothing
 from poeflow.templates.budget import Budget
 from poeflow.templates.data_filters import fromjson, fromyaml, slug, tocsv, tojson, toyaml
 from poeflow.templates.filters import counted_filters

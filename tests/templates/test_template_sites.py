@@ -2,8 +2,8 @@
 
 import pytest
 
-from poeflow.files import Project
-from poeflow.spec.load import load
+from poeflow.flowfile.load import load
+from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_template
 from poeflow.templates.reader import ProjectReader

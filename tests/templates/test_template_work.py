@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poeflow.files import Project
+from poeflow.project.project import Project
 from poeflow.templates import budget as budgets
 from poeflow.templates.budget import Allowance, Budget
 from poeflow.templates.reader import MAX_TEXT, ProjectReader

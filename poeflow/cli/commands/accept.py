@@ -9,7 +9,7 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.private import (
+from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
     say,
@@ -19,10 +19,10 @@ from poeflow.cli.private import (
 )
 from poeflow.cli.targets import target_of
 from poeflow.errors import InvalidFlowError
+from poeflow.operations.accept import accept as take
+from poeflow.operations.check import checkup
+from poeflow.operations.run_options import RunOptions
 from poeflow.problems import errors_only
-from poeflow.wiring.accepting import accept as take
-from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunOptions
 
 EPILOG: Final = """\b
 Examples:

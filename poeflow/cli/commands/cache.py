@@ -8,25 +8,25 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import FLOWS, INSTANCES
-from poeflow.cli.past import trusted_workspace
 from poeflow.cli.printing import print_lines
-from poeflow.cli.private import (
+from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
     say_warning,
     trust_state_option,
     trusts_state,
 )
+from poeflow.cli.run_arguments import trusted_workspace
 from poeflow.cli.targets import instance_among, target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
-from poeflow.files import Project
+from poeflow.operations.check import checkup
+from poeflow.operations.run_options import RunOptions
+from poeflow.operations.status import facts_of, stored_requests
+from poeflow.project.project import Project
 from poeflow.redact import visible
 from poeflow.report.explain import explained
 from poeflow.store.pruning import prune_cache
-from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.surveying import facts_of, stored_requests
 
 EXPLAIN: Final = """\b
 Examples:

@@ -13,15 +13,15 @@ import msgspec
 from poeflow.cli.ci import CiReports
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.excerpts import Excerpts
-from poeflow.cli.painting import paint
-from poeflow.cli.private import access_of, allow_file_option, without_keys
+from poeflow.cli.output import paint
+from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
+from poeflow.flowfile.limit_problems import is_word_of_more
+from poeflow.operations.check import Checkup, checkups
 from poeflow.problems import Problem, errors_only
-from poeflow.report.marks import marks_for
-from poeflow.report.problems import in_color, listing
-from poeflow.report.workflow import inert_json
-from poeflow.spec.enough import is_word_of_more
-from poeflow.wiring.checkup import Checkup, checkups
+from poeflow.report.github_commands import inert_json
+from poeflow.report.problem_lines import in_color, listing
+from poeflow.report.terminal.marks import marks_for
 
 EPILOG: Final = """\b
 Examples:

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from poeflow.cli.private import say_warning
+from poeflow.cli.private_files_options import say_warning
 from poeflow.events import Warned
 from poeflow.user_config import config_path, find_config
 

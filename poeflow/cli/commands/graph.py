@@ -8,16 +8,16 @@ import click
 
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.private import access_of, allow_file_option, without_keys
+from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import target_of
+from poeflow.flowfile.model import Flow, Loop
+from poeflow.flowfile.model import Step as StepSpec
+from poeflow.flowfile.step_settings import model_of
+from poeflow.operations.check import checkup
 from poeflow.planning.checked import Checked
 from poeflow.problems import errors_only
 from poeflow.report import graph as drawing
-from poeflow.report.workflow import inert
-from poeflow.spec.model import Flow, Loop
-from poeflow.spec.model import Step as StepSpec
-from poeflow.spec.resolve import model_of
-from poeflow.wiring.checkup import checkup
+from poeflow.report.github_commands import inert
 
 EPILOG: Final = """\b
 Examples:

@@ -7,13 +7,13 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.past import history_here, trusted_workspace
 from poeflow.cli.printing import print_json, print_lines
-from poeflow.cli.private import trust_state_option
+from poeflow.cli.private_files_options import trust_state_option
+from poeflow.cli.run_arguments import history_here, trusted_workspace
 from poeflow.cli.targets import target_of
 from poeflow.durations import seconds
 from poeflow.errors import UsageError
-from poeflow.files import Project
+from poeflow.project.project import Project
 from poeflow.records import RunFilter
 from poeflow.report.history import table
 from poeflow.store.history import History

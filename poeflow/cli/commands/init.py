@@ -8,8 +8,8 @@ from typing import Final
 import click
 
 from poeflow.errors import UsageError
-from poeflow.files import Project, atomic_write, packaged
-from poeflow.spec.scalars import core_value
+from poeflow.flowfile.scalars import core_value
+from poeflow.project.project import Project, atomic_write, packaged
 
 FLOW: Final = """\
 # yaml-language-server: $schema={schema}

@@ -7,21 +7,27 @@ from typing import Final, Literal, TypedDict, Unpack
 import click
 
 from poeflow.bots import Bot
-from poeflow.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.cli.completing import BOTS
 from poeflow.cli.printing import print_json
-from poeflow.cli.private import env_file_option, environment_with, say, say_warning, without_keys
+from poeflow.cli.private_files_options import (
+    env_file_option,
+    environment_with,
+    say,
+    say_warning,
+    without_keys,
+)
+from poeflow.client.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
-from poeflow.files import Project
-from poeflow.report.models import one, table
-from poeflow.report.workflow import inert
+from poeflow.flowfile.hints import one_of
+from poeflow.operations.budgets import user_config
+from poeflow.operations.providers import poe_address
+from poeflow.operations.run_options import RunOptions
+from poeflow.project.project import Project
+from poeflow.report.bot_tables import one, table
+from poeflow.report.github_commands import inert
 from poeflow.settings import api_key_from, server_of
-from poeflow.spec.hints import one_of
 from poeflow.store.workspace import Workspace
-from poeflow.wiring.budgets import user_config
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.providers import poe_address
 
 EPILOG: Final = """\b
 Examples:

@@ -6,11 +6,13 @@ from typing import Final
 
 import click
 
+from poeflow.cli.argument_values import input_texts
+from poeflow.cli.click_options import part_options
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS, INPUTS, INSTANCES
-from poeflow.cli.painting import conclude, show_sheet
+from poeflow.cli.output import conclude, show_sheet
 from poeflow.cli.printing import print_lines
-from poeflow.cli.private import (
+from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
     say_warning,
@@ -18,20 +20,18 @@ from poeflow.cli.private import (
     trusts_state,
     without_keys,
 )
-from poeflow.cli.run_options import part_options
 from poeflow.cli.targets import instance_among, target_of
-from poeflow.cli.values import input_texts
-from poeflow.estimates import Prices
+from poeflow.costs import Prices
 from poeflow.facts import Fact
+from poeflow.operations.budgets import prices_of
+from poeflow.operations.check import checkup
+from poeflow.operations.run_options import RunOptions
+from poeflow.operations.status import facts_of, rendered
 from poeflow.problems import errors_only
+from poeflow.report.github_commands import inert_json
 from poeflow.report.plan import as_json, lines, summary
 from poeflow.report.sheet import plan_sheet
 from poeflow.report.shown_instance import request_lines
-from poeflow.report.workflow import inert_json
-from poeflow.wiring.budgets import prices_of
-from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.surveying import facts_of, rendered
 
 EPILOG: Final = """\b
 Examples:

@@ -7,11 +7,11 @@ import click
 
 from poeflow.cli.completing import RUNS
 from poeflow.cli.pages import shown_of
-from poeflow.cli.past import history_here, place_of
-from poeflow.cli.private import trust_state_option
+from poeflow.cli.private_files_options import trust_state_option
+from poeflow.cli.run_arguments import history_here, place_of
 from poeflow.errors import UsageError
-from poeflow.files import Project, atomic_write
-from poeflow.view.html_report import html_report
+from poeflow.project.project import Project, atomic_write
+from poeflow.report.pages.file import html_report
 
 EPILOG: Final = """\b
 Examples:

@@ -9,19 +9,19 @@ from typing import Final, Unpack
 import click
 
 from poeflow.cli.ci import CiReports
+from poeflow.cli.click_options import Chosen, check_selection, run_options, shared_options
 from poeflow.cli.commands.check import show
+from poeflow.cli.commands.one_run import run_one
+from poeflow.cli.commands.proving import check_locked, prove
 from poeflow.cli.completing import SELECTIONS
-from poeflow.cli.one_run import run_one
-from poeflow.cli.private import access_of, environment_with, say_warning
-from poeflow.cli.proving import check_locked, prove
+from poeflow.cli.private_files_options import access_of, environment_with, say_warning
 from poeflow.cli.results import print_results
-from poeflow.cli.run_options import Chosen, check_selection, run_options, shared_options
 from poeflow.cli.targets import selections, target_of
 from poeflow.engine.run import Outcome
-from poeflow.engine.selection import check_steps
 from poeflow.errors import InvalidFlowError, most_serious
+from poeflow.operations.check import checkups
+from poeflow.planning.selection import check_steps
 from poeflow.problems import errors_only
-from poeflow.wiring.checkup import checkups
 
 EPILOG: Final = """\b
 Examples:

@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from poeflow.files import packaged
+from poeflow.project.project import packaged
 
 EPILOG: Final = """\b
 Examples:

@@ -6,10 +6,11 @@ from typing import Final, Literal
 
 import click
 
+from poeflow.cli.click_options import part_options
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.painting import show_sheet
-from poeflow.cli.private import (
+from poeflow.cli.output import show_sheet
+from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
     say_warning,
@@ -17,17 +18,16 @@ from poeflow.cli.private import (
     trusts_state,
     without_keys,
 )
-from poeflow.cli.run_options import part_options
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
 from poeflow.facts import Fact
+from poeflow.operations.check import checkup
+from poeflow.operations.run_options import RunOptions
+from poeflow.operations.status import facts_of
 from poeflow.problems import errors_only
+from poeflow.report.github_commands import inert_json
 from poeflow.report.sheet import status_sheet
 from poeflow.report.status import lines
-from poeflow.report.workflow import inert_json
-from poeflow.wiring.checkup import checkup
-from poeflow.wiring.options import RunOptions
-from poeflow.wiring.surveying import facts_of
 
 EPILOG: Final = """\b
 Examples:

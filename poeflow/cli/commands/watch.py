@@ -4,10 +4,10 @@ from typing import Final, Unpack
 
 import click
 
+from poeflow.cli.click_options import Shared, shared_options
 from poeflow.cli.completing import SELECTIONS
-from poeflow.cli.interrupts import Ending
-from poeflow.cli.run_options import Shared, shared_options
-from poeflow.cli.watching import session
+from poeflow.cli.signals import Ending
+from poeflow.cli.watch_session import session
 
 EPILOG: Final = """\b
 Examples:

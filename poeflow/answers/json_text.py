@@ -1,0 +1,312 @@
+"""The one JSON document an answer holds, bare, in a fence or among words.
+
+Strict JSON first, then JSON5, a published grammar (https://spec.json5.org): trailing commas,
+comments and single quotes are read by its rules, and nothing is guessed beyond them. What either
+would change without a word, such as a backslash that begins no escape, is refused.
+"""
+
+import contextlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import Final, Literal
+
+from poeflow.answers.display import one_line, quoted, shown
+from poeflow.answers.fences import Block, blocks
+from poeflow.digest import Json, canonical
+
+MAX_TEXT: Final = 8 * 1024 * 1024
+MAX_DEPTH: Final = 64
+_MAX_BITS: Final = 1024
+"""A longer integer is beyond every float; strict readers elsewhere refuse it as well."""
+_MAX_DOCUMENTS: Final = 20
+_SHOWN: Final = 40
+_MAX_TRIES: Final = 1_000
+_TOO_DEEP: Final = f"it is nested deeper than {MAX_DEPTH} levels"
+_TOO_LONG: Final = "a number has too many digits"
+_JSON_LABELS: Final = ("json", "json5", "jsonc")
+_HALF: Final = re.compile("[\ud800-\udfff]")
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_OPENING: Final = re.compile(r"[\[{]")
+_IN_PROSE: Final = re.compile(r"\[[^\[\]{}\"]{0,200}\]|\{[^\[\]{}\"]{0,200}\}")
+"""A pair of brackets that prose may hold."""
+_NOT_BARE: Final = re.compile(
+    r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|//[^\n\r\u2028\u2029]*+|/\*.*?\*/", re.DOTALL
+)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES: Final = frozenset("\"'\\/bfnrtu")
+"""JSON's own, and the single quote. JSON5 has more, but reads `\\d` as d and `\\vec` as a tab."""
+_LATEX: Final = r"(?:text(?:bf|it|rm|tt)?|times|theta|nabla|rho|rangle|right(?:arrow)?)(?![A-Za-z])"
+_UNDOUBLED: Final = {
+    "json": re.compile(rf"(?<!\\)(?:\\\\)*(\\)(?:[bf](?=[A-Za-z])|{_LATEX})"),
+    "yaml": re.compile(rf"(?<!\\)(?:\\\\)*(\\)(?:[0abefvNLP_](?=[A-Za-z])|{_LATEX})"),
+}
+"""A pattern, a path or a formula whose `\\b` became a backspace; nobody begins a word with one."""
+_CUT_ESCAPE: Final = re.compile(r"\\(?:[uUxX][0-9a-fA-F]{0,3})?\Z")
+_NUMBER: Final = re.compile(r"(?<![\w$.\\])[0-9.][\w.]*(?:(?<=[eE])[-+][\w.]*)?", re.ASCII)
+_WHOLE: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]+")
+_DIGITS: Final = 17
+"""As many significant digits tell every double from all others."""
+_NO_BREAK: Final = re.compile(r"[^\n]")
+_NEAR: Final = re.compile(r"near (\d+)")
+
+
+class NotJsonError(Exception):
+    """There is no JSON in the text; the message says where it stops being JSON."""
+
+
+class UnusableError(Exception):
+    """It is JSON that cannot be used: a key twice, NaN, too deep, several. Says which."""
+
+
+def strict(text: str) -> Json:
+    """Return the JSON document that `text` is. Raises `NotJsonError` and `UnusableError`."""
+    data, end = _decoded(text, _start(text, 0))
+    if _start(text, end) != len(text):
+        raise NotJsonError(_unexpected(text, _start(text, end)))
+    return data
+
+
+def tolerant(text: str) -> Json:
+    """Return the JSON5 document that `text` is. Raises `NotJsonError` and `UnusableError`."""
+    import pyjson5
+
+    try:
+        data: Json = pyjson5.decode(text, maxdepth=MAX_DEPTH)
+    except pyjson5.Json5NestingTooDeep:
+        raise UnusableError(_TOO_DEEP) from None
+    except pyjson5.Json5DecoderException as error:
+        raise NotJsonError(_json5_reason(str(error.args[0]), text)) from None
+    except ValueError:  # Python's own limit on the digits of a number
+        raise UnusableError(_TOO_LONG) from None
+    keys = refuse_unusable(data)
+    if _refuse_changed(text).count(":") != keys:
+        raise UnusableError("an object has the same key twice")
+    return data
+
+
+def number(written: str) -> float:
+    """Return the number that decimals and an exponent spell.
+
+    Raises `UnusableError` where a double cannot hold it: nothing but digits beyond the 17th may
+    be rounded, and of a whole number not even those.
+    """
+    value = float(written)
+    if value - value != 0 or (len(written) < _DIGITS and "e" not in written.lower()):
+        return value
+    told = f"the number {one_line(written, _SHOWN)}"
+    if value == 0.0:
+        if written.lower().partition("e")[0].strip("+-0."):
+            raise UnusableError(f"{told} is too small to keep; write it as text")
+        return value
+    exact, kept = Decimal(written), Decimal(repr(value))
+    is_rounded = len(exact.as_tuple().digits) <= _DIGITS and exact != exact.to_integral_value()
+    if exact != kept and not is_rounded:
+        raise UnusableError(f"{told} has more digits than can be kept; write it as text")
+    return value
+
+
+def found(text: str, fits: Callable[[Json], bool]) -> Json:
+    """Return the one JSON document in an answer.
+
+    Of several different ones, the only one that `fits` is taken. Raises `NotJsonError` where
+    there is none, `UnusableError` where there is no telling which.
+    """
+    if len(text) > MAX_TEXT:
+        raise UnusableError(f"it has {len(text):,} characters, at most {MAX_TEXT:,} are read")
+    text = text.removeprefix("\ufeff")
+    try:
+        return _either(text)
+    except NotJsonError as error:
+        is_meant = text.lstrip()[:1] in ("", "{", "[", '"')
+        reason = error if is_meant else NotJsonError("there is no JSON document in it")
+    those = blocks(text)
+    marked = [block for block in those if block.label in _JSON_LABELS]
+    documents = _in_blocks(marked or those, is_marked=bool(marked))
+    return _only(documents or _in_prose(text), fits, reason)
+
+
+def refuse_unusable(data: Json) -> int:
+    """Return how many keys there are in all of `data`. Raises `UnusableError`."""
+    keys, stack = 0, [(data, 0)]
+    while stack:
+        value, depth = stack.pop()
+        if isinstance(value, str):
+            if not value.isascii() and _HALF.search(value):
+                raise UnusableError("it holds half a character")
+        elif isinstance(value, list | dict):
+            if depth == MAX_DEPTH:
+                raise UnusableError(_TOO_DEEP)
+            inside = value.values() if isinstance(value, dict) else value
+            if isinstance(value, dict):
+                keys += len(value)
+                stack += [(key, depth) for key in value if not key.isascii()]
+            stack += [(item, depth + 1) for item in inside]
+        elif isinstance(value, float) and value - value != 0:
+            raise UnusableError("NaN, Infinity and numbers beyond 1.8e308 are not JSON")
+        elif isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise UnusableError(_TOO_LONG)
+    return keys
+
+
+def refuse_undoubled(
+    text: str, start: int, end: int, *, form: Literal["json", "yaml"] = "json"
+) -> None:
+    """Raise `UnusableError` where a backslash that was meant made a control character.
+
+    `start` and `end` are those of a JSON document, or of one YAML text in double quotes.
+    """
+    found = _UNDOUBLED[form].search(text, start, end)
+    if found is not None:
+        at = found.start(1)
+        told = f"{_place(text, at)} makes a control character of {text[at : at + 2]}"
+        raise UnusableError(f"the backslash in {told}; write two for one that is meant")
+
+
+def _refuse_changed(text: str) -> str:
+    """Return JSON5 without its texts and comments. Raises `UnusableError`.
+
+    That is for a text or a number that would be read as another than it is.
+    """
+    for found in _NOT_BARE.finditer(text):
+        if found[0][0] not in "\"'":
+            continue
+        for escape in _ESCAPE.finditer(found[0]):
+            if escape[1] not in _ESCAPES:
+                raise UnusableError(_no_escape(text, found.start() + escape.start()))
+    refuse_undoubled(text, 0, len(text))
+    bare = _NOT_BARE.sub(" ", text)
+    for found in _NUMBER.finditer(bare):
+        if _WHOLE.fullmatch(found[0]) is None:
+            with contextlib.suppress(ValueError):  # a key that is not in quotes
+                number(found[0])
+    return bare
+
+
+def _no_escape(text: str, at: int) -> str:
+    told = f"the backslash in {_place(text, at)} begins no escape of JSON"
+    return f"{told}; write two for one that is meant"
+
+
+def _either(text: str) -> Json:
+    try:
+        return strict(text)
+    except NotJsonError:
+        return tolerant(text)
+
+
+def _in_blocks(those: Iterable[Block], *, is_marked: bool) -> list[Json]:
+    """Return the documents in fenced blocks. One that is marked as JSON must be JSON."""
+    documents = []
+    for block in those:
+        try:
+            data = _either(block.content)
+        except NotJsonError as error:
+            if is_marked:
+                raise NotJsonError(f"in the fenced block, {error}") from None
+            continue
+        if is_marked or isinstance(data, list | dict):
+            documents.append(data)
+    return documents
+
+
+def _in_prose(text: str) -> Iterator[Json]:
+    """Yield the objects and lists that stand among words, never one out of another's inside."""
+    opening, tries = _OPENING.search(text), 0
+    while opening is not None:
+        at, tries = opening.start(), tries + 1
+        if tries > _MAX_TRIES:
+            raise UnusableError("there are too many brackets among its words")
+        aside = _IN_PROSE.match(text, at)
+        if aside is not None:
+            end = aside.end()
+            with contextlib.suppress(NotJsonError):
+                yield _either(aside[0])
+        else:
+            try:
+                data, end = _decoded(text, at)
+            except NotJsonError:
+                yield tolerant(_part(text, at))
+                return
+            yield data
+        opening = _OPENING.search(text, end)
+
+
+def _only(documents: Iterable[Json], fits: Callable[[Json], bool], reason: NotJsonError) -> Json:
+    different: dict[bytes, Json] = {}
+    for data in documents:
+        different.setdefault(canonical(data), data)
+        if len(different) > _MAX_DOCUMENTS:
+            break
+    those = list(different.values())
+    if len(those) > 1:
+        those = [data for data in those if fits(data)] or those
+    match those:
+        case []:
+            raise reason
+        case [data]:
+            return data
+        case _:
+            raise UnusableError("there are several different documents, and one is wanted")
+
+
+def _decoded(text: str, start: int) -> tuple[Json, int]:
+    try:
+        data, end = _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise NotJsonError(_unexpected(text, error.pos)) from None
+    except RecursionError:
+        raise UnusableError(_TOO_DEEP) from None
+    except ValueError:  # Python's own limit on the digits of a number
+        raise UnusableError(_TOO_LONG) from None
+    refuse_unusable(data)
+    refuse_undoubled(text, start, end)
+    return data, end
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise UnusableError(f"the key {quoted(twice)} is in one object twice")
+    return data
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=number)
+
+
+def _start(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return space.end() if space is not None else at
+
+
+def _part(text: str, start: int) -> str:
+    """Return the text up to its last closing bracket, blank before `start`: places stay right."""
+    end = max(text.rfind("]"), text.rfind("}")) + 1
+    return _NO_BREAK.sub(" ", text[:start]) + text[start : end if end > start else len(text)]
+
+
+def _unexpected(text: str, at: int) -> str:
+    if not text.strip():
+        return "it is empty"
+    if at >= len(text.rstrip()):
+        return "it ends too early"
+    return f"{shown(text[at])} in {_place(text, at)} is not expected"
+
+
+def _json5_reason(told: str, text: str) -> str:
+    near = _NEAR.search(told)
+    at = max(0, int(near[1]) - 1) if near is not None else 0
+    if "Unclosed" in told and "Numeric" not in told:
+        return f"what begins in {_place(text, at)} does not end"
+    escape = _CUT_ESCAPE.search(text, max(0, at - 5), at)
+    if escape is not None:
+        return _no_escape(text, escape.start())
+    return _unexpected(text, at)
+
+
+def _place(text: str, at: int) -> str:
+    line = text.count("\n", 0, at) + 1
+    return f"line {line}, column {at - text.rfind(chr(10), 0, at)}"

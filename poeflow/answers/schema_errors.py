@@ -1,0 +1,146 @@
+"""What a validator found, as sentences that a model and a person both understand."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from poeflow.answers.display import counted, one_line, path_text, shown
+from poeflow.answers.schema_keywords import OURS
+from poeflow.flowfile.tree import KeyPath
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+_TYPES: Final = {
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+_MAX_OPTIONS: Final = 20
+_MAX_FORMS: Final = 3
+
+
+def sentence(error: "ValidationError") -> str:
+    """Return `path: what is wrong`, the path left out for the document as a whole."""
+    path, told = sentence_at(error)
+    return f"{path_text(path)}: {told}" if path else told
+
+
+def sentence_at(error: "ValidationError") -> tuple[KeyPath, str]:
+    """Return the place of what is wrong as a path of keys and indexes, and what is wrong there."""
+    while (branch := _branch(error)) is not None:
+        error = branch
+    return tuple(error.absolute_path), _told(error)
+
+
+def _told(error: "ValidationError") -> str:
+    told = _wrong(error)
+    return f"the key {told}" if "propertyNames" in error.absolute_schema_path else told
+
+
+def _wrong(error: "ValidationError") -> str:
+    value: Any = error.validator_value
+    instance: Any = error.instance
+    keyword: str | None = error.validator if isinstance(error.validator, str) else None
+    match keyword:
+        case name if name in OURS:
+            return error.message
+        case "type":
+            return f"{shown(instance)} is not {_types([value])}"
+        case "enum":
+            return f"{shown(instance)} is none of {_options(value)}"
+        case "const":
+            return f"{shown(instance)} is not {shown(value)}"
+        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
+            return f"{shown(instance)} is {_BOUNDS[keyword]} {shown(value)}"
+        case (
+            "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties"
+        ):
+            return _size(keyword, instance, value)
+        case "anyOf" | "oneOf" if error.context:
+            return _no_form(error.context, instance)
+        case "oneOf":
+            return f"{shown(instance)} fits more than one of the forms it may have"
+        case "not":
+            return f"{shown(instance)} is what it must not be"
+        case "contains":
+            return "none of its items is what the list must contain"
+        case "minContains" | "maxContains":
+            word = "fewer" if keyword == "minContains" else "more"
+            return f"{word} than {value} of its items are what the list must contain"
+        case "items":
+            return "the list has more items than it may have"
+        case None:
+            return f"{shown(instance)} is not allowed here"
+        case str() if keyword[3:] in _UNITS:
+            return _size(keyword, instance, value)
+        case other:
+            return f"{shown(instance)} does not fit {other}: {shown(value)}"
+
+
+_BOUNDS: Final = {
+    "minimum": "less than",
+    "exclusiveMinimum": "not more than",
+    "maximum": "more than",
+    "exclusiveMaximum": "not less than",
+}
+_UNITS: Final = {"Length": "character", "Items": "item", "Properties": "key"}
+
+
+def _size(keyword: str, instance: Any, limit: int) -> str:
+    word = "at least" if keyword.startswith("min") else "at most"
+    has = counted(len(instance), _UNITS[keyword[3:]])
+    return f"{shown(instance)} has {has}, {word} {limit:,} wanted"
+
+
+def _branch(error: "ValidationError") -> "ValidationError | None":
+    """Return the error inside a choice that tells most, None where that is the choice itself.
+
+    The form that was meant is the one whose type is right: a single error of it, or the first
+    of those that stand deepest.
+    """
+    if error.validator not in ("anyOf", "oneOf") or not error.context:
+        return None
+    context = [e for e in error.context if not _is_type_at(e)]
+    if not context:
+        return None
+    deepest = max(len(each.relative_path) for each in context)
+    those = [each for each in context if len(each.relative_path) == deepest]
+    forms = {next(iter(each.relative_schema_path), None) for each in those}
+    return those[0] if len(forms) == 1 else None
+
+
+def _is_type_at(error: "ValidationError") -> bool:
+    return error.validator == "type" and not error.relative_path
+
+
+def _no_form(context: Iterable["ValidationError"], instance: Any) -> str:
+    those = list(context)
+    if all(map(_is_type_at, those)):
+        return f"{shown(instance)} is not {_types(each.validator_value for each in those)}"
+    told = list(dict.fromkeys(_relative(each) for each in those if not _is_type_at(each)))
+    more = f", or {len(told) - _MAX_FORMS} more" if len(told) > _MAX_FORMS else ""
+    listed = "; or ".join(told[:_MAX_FORMS])
+    return f"{shown(instance)} has none of the forms it may have: {one_line(listed, 400)}{more}"
+
+
+def _relative(error: "ValidationError") -> str:
+    path = path_text(error.relative_path)
+    return f"{path}: {_told(error)}" if path else _told(error)
+
+
+def _types(values: Iterable[Any]) -> str:
+    names = dict.fromkeys(_TYPES.get(name, name) for value in values for name in _listed(value))
+    return " or ".join(names)
+
+
+def _listed(value: Any) -> Iterator[str]:
+    yield from [value] if isinstance(value, str) else value
+
+
+def _options(values: list[Any]) -> str:
+    listed = ", ".join(shown(value) for value in values[:_MAX_OPTIONS])
+    return f"{listed}, …" if len(values) > _MAX_OPTIONS else listed

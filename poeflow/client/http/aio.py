@@ -1,0 +1,262 @@
+"""The asynchronous transport: our own HTTP/1.1 on asyncio, connections handed out in O(1).
+
+A cancelled request closes its connection and leaves nothing behind.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from functools import cached_property
+from typing import Final, cast
+
+from poeflow.client.driving import adrive
+from poeflow.client.http.connections import Shelf, connection_error, lost, tls_context
+from poeflow.client.http.conversation import READ_SIZE, Conversation, LostError, Receive, Write
+from poeflow.client.http.heads import Head
+from poeflow.client.http.wire import Origin, WireRequest
+from poeflow.clock import Clock
+from poeflow.errors import APITimeoutError
+
+_HIGH_WATER: Final = 1024 * 1024
+_HAPPY_EYEBALLS: Final = 0.25
+
+
+class Connection(asyncio.Protocol):
+    """One open connection: bytes that came, and a waiter for more."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._lost: Exception | None = None
+        self._has_ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's do not derive from it
+
+    def data_received(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > _HIGH_WATER and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake(self._waiter)
+        self._wake(self._drained)  # an answer before the request is out ends the writing
+
+    def eof_received(self) -> None:
+        self._has_ended = True
+        self._wake(self._waiter)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_ended = True
+        self._lost = exc
+        if exc is not None:
+            self._rescue()
+        self._wake(self._waiter)
+        self._wake(self._drained)
+
+    def _rescue(self) -> None:
+        """Take what the server said before it hung up while we were still sending.
+
+        asyncio gives a connection up where a write fails and reads no more, an early 413 included.
+        """
+        if self._transport is None or self._transport.get_extra_info("ssl_object") is not None:
+            return
+        broken = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            with socket.fromfd(broken.fileno(), broken.family, broken.type) as left:
+                left.setblocking(False)
+                data = left.recv(READ_SIZE)
+            if data:
+                self._pieces.append(data)
+
+    def pause_writing(self) -> None:
+        self._drained = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        self._wake(self._drained)
+        self._drained = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the connection is open, quiet, and of the running event loop."""
+        is_quiet = not self._pieces and not self._has_ended
+        return is_quiet and self.loop is asyncio.get_running_loop()
+
+    async def perform(self, command: Write | Receive) -> bytes:
+        """Raises `TimeoutError`, or `OSError` where the connection broke."""
+        if command.timeout <= 0:
+            raise TimeoutError
+        if isinstance(command, Receive):
+            return self._taken() if self._pieces else await self._read(command.timeout)
+        await self._write(command.data, command.timeout)
+        if command.is_last:
+            return b""
+        await asyncio.sleep(0)  # let the loop see an answer that comes early
+        return self._taken() if self._pieces else b""
+
+    async def _write(self, data: bytes, timeout: float) -> None:
+        if self._transport is None or self._transport.is_closing():
+            raise self._lost if isinstance(self._lost, OSError) else BrokenPipeError
+        self._transport.write(data)
+        if self._drained is not None and not self._pieces:
+            await self._wait(self._drained, timeout)
+
+    async def _read(self, timeout: float) -> bytes:
+        if not self._has_ended:
+            self._waiter = self.loop.create_future()
+            try:
+                await self._wait(self._waiter, timeout)
+            finally:
+                self._waiter = None
+        if self._pieces:
+            return self._taken()
+        if isinstance(self._lost, OSError):
+            raise self._lost
+        return b""
+
+    async def _wait(self, waiter: asyncio.Future[None], timeout: float) -> None:
+        """Wait to be woken; `asyncio.timeout` would take twice as long, for every request."""
+        alarm = self.loop.call_later(timeout, self._expire, waiter)
+        try:
+            await waiter
+        finally:
+            alarm.cancel()
+
+    def _taken(self) -> bytes:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        if self._size > _HIGH_WATER and self._transport is not None:
+            self._transport.resume_reading()
+        self._size = 0
+        return data
+
+    def close(self) -> None:
+        if self._transport is not None and not self.loop.is_closed():
+            self._transport.abort()
+
+    @staticmethod
+    def _expire(waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_exception(TimeoutError())
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class AsyncDirectTransport:
+    """Sends requests, one connection each."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._shelf: Shelf[Connection] = Shelf(clock.monotonic)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return tls_context()
+
+    async def send(
+        self, request: WireRequest, *, connect: float, total: float, head: float
+    ) -> "AsyncDirectResponse":
+        """Send and return the response, its body unread.
+
+        Raises `APIConnectionError`, `APITimeoutError` where connecting or sending took too long,
+        and `TimeoutError` where the response did.
+        """
+        ends = self._clock.monotonic() + total
+        idle = self._shelf.take(request.origin)
+        if idle is not None:
+            try:
+                return await self._begin(idle, request, ends=ends, head=head)
+            except LostError:
+                pass  # it was closed while idle; the server has seen nothing of this request
+        fresh = await self._open(request.origin, connect)
+        try:
+            return await self._begin(fresh, request, ends=ends, head=head)
+        except LostError as error:
+            raise lost(request.origin, was_sent=error.was_sent) from None
+
+    async def aclose(self) -> None:
+        """Close idle connections and let the event loop see them go."""
+        self._shelf.close()
+        await asyncio.sleep(0)
+
+    async def _open(self, origin: Origin, timeout: float) -> Connection:
+        tls = self._tls if origin.scheme == "https" else None
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                if origin.is_loopback or not isinstance(loop, asyncio.BaseEventLoop):
+                    # only asyncio's own loops know of happy eyeballs: uvloop's do not
+                    connecting = loop.create_connection(
+                        Connection, origin.host, origin.port, ssl=tls
+                    )
+                else:
+                    connecting = loop.create_connection(
+                        Connection,
+                        origin.host,
+                        origin.port,
+                        ssl=tls,
+                        happy_eyeballs_delay=_HAPPY_EYEBALLS,
+                    )
+                _, connection = await connecting
+        except TimeoutError:
+            message = f"no connection to {origin} within {timeout:g} s"
+            raise APITimeoutError(message, hint="check the network") from None
+        except OSError as error:
+            raise connection_error(error, origin) from None
+        return connection
+
+    async def _begin(
+        self, connection: Connection, request: WireRequest, *, ends: float, head: float
+    ) -> "AsyncDirectResponse":
+        conversation = Conversation(request, self._clock)
+        try:
+            found = await adrive(conversation.begin(ends=ends, head=head), connection.perform)
+        except BaseException:
+            connection.close()
+            raise
+        return AsyncDirectResponse(found, conversation, connection, self._shelf, request.origin)
+
+
+class AsyncDirectResponse:
+    """A response whose body is read piece by piece; it gives its connection back at the end."""
+
+    def __init__(
+        self,
+        head: Head,
+        conversation: Conversation,
+        connection: Connection,
+        shelf: Shelf[Connection],
+        origin: Origin,
+    ) -> None:
+        self.head = head
+        self._conversation = conversation
+        self._connection: Connection | None = connection
+        self._shelf = shelf
+        self._origin = origin
+
+    async def read(self, timeout: float) -> bytes:
+        """Return the next bytes of the body, b"" at its end. Raises as `send` does."""
+        if self._connection is None:
+            return b""
+        data = await adrive(self._conversation.more(timeout), self._connection.perform)
+        if not data:
+            self._release()
+        return data
+
+    def abort(self) -> None:
+        """Close the connection, unless it was given back already."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._shelf.release(self._origin, connection, is_reusable=self._conversation.may_reuse)

@@ -1,0 +1,166 @@
+"""What happens to instances and requests becomes records for the history."""
+
+from typing import TypeVar, cast
+
+import msgspec
+
+from poeflow.client.answers import Completion
+from poeflow.digest import Json
+from poeflow.engine.budget import Sending, Usage
+from poeflow.engine.results import StepResult, UnexpectedError
+from poeflow.errors import EXIT_CLASSES, PoeflowError
+from poeflow.facts import key_of, step_of
+from poeflow.records import AnswerRecord, InstanceRecord, Recorder, RequestRecord, RunEnd
+from poeflow.redact import Scrubber, masked
+
+RecordT = TypeVar("RecordT", RequestRecord, AnswerRecord, InstanceRecord, RunEnd)
+
+
+class Unrecorded:
+    """A recorder that keeps nothing."""
+
+    async def requested(self, record: RequestRecord) -> int:
+        return 0
+
+    def answered(self, number: int, record: AnswerRecord) -> None:
+        pass
+
+    def instance(self, record: InstanceRecord) -> None:
+        pass
+
+    def ended(self, record: RunEnd) -> None:
+        pass
+
+
+class Scrubbed:
+    """A recorder that masks secrets in what it is told, then tells `recorder`."""
+
+    def __init__(self, recorder: Recorder, scrubber: Scrubber) -> None:
+        self._recorder = recorder
+        self._scrubber = scrubber
+
+    async def requested(self, record: RequestRecord) -> int:
+        return await self._recorder.requested(self._safe(record))
+
+    def answered(self, number: int, record: AnswerRecord) -> None:
+        self._recorder.answered(number, self._safe(record))
+
+    def instance(self, record: InstanceRecord) -> None:
+        self._recorder.instance(self._safe(record))
+
+    def ended(self, record: RunEnd) -> None:
+        self._recorder.ended(self._safe(record))
+
+    def _safe(self, record: RecordT) -> RecordT:
+        return cast("RecordT", masked(record, self._scrubber))
+
+
+def succeeded(
+    name: str, result: StepResult, used: list[Usage] | None, *, began: float, seconds: float
+) -> InstanceRecord:
+    """Return the record of an instance that has a result. `used` is what it used in this run."""
+    record = msgspec.structs.replace(
+        _with(result, InstanceRecord(id=name, step=step_of(name), status="ok")),
+        source=result.source,
+        began=began,
+        seconds=seconds,
+    )
+    return record if used is None else msgspec.structs.replace(record, **tokens(used))
+
+
+def failed(
+    name: str, error: PoeflowError, used: list[Usage] | None, *, began: float, seconds: float
+) -> InstanceRecord:
+    """Return the record of an instance that failed; an answer that was not as expected is kept."""
+    record = InstanceRecord(
+        id=name,
+        step=step_of(name),
+        key=key_of(name),
+        status="failed",
+        reason=str(error),
+        error_class=EXIT_CLASSES[error.exit_code],
+        began=began,
+        seconds=seconds,
+    )
+    if isinstance(error, UnexpectedError):
+        record = msgspec.structs.replace(_with(error.result, record), source=error.result.source)
+    if used is None:
+        return record
+    return msgspec.structs.replace(record, source="asked", **tokens(used))
+
+
+def tokens(used: list[Usage] | None) -> dict[str, int | None]:
+    """Return the tokens of an instance as records and events have them."""
+    return {
+        "prompt_tokens": sum(usage.prompt for usage in used) if used else None,
+        "completion_tokens": sum(usage.completion for usage in used) if used else None,
+    }
+
+
+def skipped(name: str, reason: str, *, at: float) -> InstanceRecord:
+    return InstanceRecord(
+        id=name,
+        step=step_of(name),
+        key=key_of(name),
+        status="skipped",
+        reason=reason,
+        began=at,
+    )
+
+
+def current(name: str, fingerprint: str | None, *, at: float) -> InstanceRecord:
+    """Return the record of an instance that the lock alone proves: nothing was done for it."""
+    return InstanceRecord(
+        id=name,
+        step=step_of(name),
+        key=key_of(name),
+        status="ok",
+        fingerprint=fingerprint,
+        began=at,
+    )
+
+
+def ended_request(
+    outcome: Completion | PoeflowError,
+    sending: Sending,
+    *,
+    ended: float,
+    retries: tuple[str, ...],
+    is_free: bool,
+) -> AnswerRecord:
+    """Return the record of what became of a request, with what all its attempts used.
+
+    One that `is_free` costs nothing, whatever the model would.
+    """
+    cost = None if is_free else sending.cost_usd
+    told = AnswerRecord(
+        ended=ended,
+        retries=retries,
+        sends=sending.sends,
+        cost_usd=None if cost is None else float(cost),
+    )
+    record = msgspec.structs.replace(told, **tokens(sending.used))
+    if isinstance(outcome, Completion):
+        return msgspec.structs.replace(record, answer=dict(outcome.raw))
+    kind = EXIT_CLASSES[outcome.exit_code]
+    return msgspec.structs.replace(record, error=str(outcome), error_class=kind)
+
+
+def _with(result: StepResult, record: InstanceRecord) -> InstanceRecord:
+    verdicts: list[dict[str, Json]] = msgspec.to_builtins(result.verdicts)
+    return msgspec.structs.replace(
+        record,
+        key=result.key,
+        model=result.model,
+        answered_by=result.answered_by,
+        fingerprint=result.fingerprint,
+        request=None if result.request is None else dict(result.request),
+        text=result.text,
+        reasoning=result.reasoning,
+        data=result.data,
+        files=dict(result.files),
+        media=result.media,
+        verdicts=tuple(verdicts),
+        prompt_tokens=result.prompt_tokens,
+        completion_tokens=result.completion_tokens,
+    )

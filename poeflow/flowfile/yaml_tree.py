@@ -1,0 +1,301 @@
+"""YAML text becomes a tree that remembers where everything stands.
+
+Read through libyaml's event API, never composed: nesting, aliases and size are bounded before
+anything is built. Scalars follow YAML 1.2's core schema, except that digits with a leading zero
+stay text.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+import yaml
+from yaml._yaml import CParser
+
+from poeflow.digest import Json
+from poeflow.errors import InvalidFlowError
+from poeflow.flowfile.scalars import core_value
+from poeflow.flowfile.tree import Document, Node, Style
+from poeflow.flowfile.yaml_messages import QUOTE, alias_hint, syntax_problem
+from poeflow.opener import NotTextError, text_of
+from poeflow.problems import Place, Problem
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+MAX_DEPTH: Final = 64
+MAX_ALIASES: Final = 100
+MAX_NODES: Final = 500_000
+"""How many keys and values a document may have: what some seconds and 300 MiB suffice for."""
+_MAX_NOTED: Final = 1_000
+_NONE: Final[dict[str, Node]] = {}
+"""What scalars and sequences have of keys: one for all, as there are many of them."""
+_SHOWN: Final = 40
+_LIBYAML_TOO_DEEP: Final = "exceeded maximum nesting depth"
+MAX_ALIASED_NODES: Final = 10_000
+_FORBIDDEN: Final = re.compile("[\x00\x85\u2028\u2029\ud800-\udfff]")
+_FORBIDDEN_NAMES: Final = {
+    "\0": "a NUL byte",
+    "\x85": "U+0085 (next line)",
+    "\u2028": "U+2028 (a line separator)",
+    "\u2029": "U+2029 (a paragraph separator)",
+}
+_CORE_TAGS: Final = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!"}
+
+_STYLES: Final[dict[str, Style]] = {
+    "": "plain",
+    "'": "single",
+    '"': "double",
+    "|": "literal",
+    ">": "folded",
+}
+
+
+def parse(text: str, path: str) -> Document:
+    """Parse one YAML document. Never raises for what the text holds: see `problems`."""
+    refusal = _refusal(text, path)
+    if refusal is not None:
+        return Document(path=path, text=text, root=None, problems=(refusal,))
+    builder = _Builder(text, path)
+    try:
+        root = builder.document()
+    except _UnreadableError as stop:
+        problems = (*builder.problems, stop.problem)
+        return Document(path=path, text=text, root=None, problems=problems)
+    except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
+        if getattr(error, "problem", None) == _LIBYAML_TOO_DEEP:
+            return _too_deep(error, text, path)
+        problems = (*builder.problems, syntax_problem(error, text, path))
+        return Document(path=path, text=text, root=None, problems=problems)
+    return Document(path=path, text=text, root=root, problems=tuple(builder.problems))
+
+
+def decode(data: bytes, path: str) -> str | Problem:
+    """Decode a file's bytes as UTF-8, BOM dropped and line ends as LF, or say what is wrong."""
+    if len(data) > MAX_BYTES:
+        return Problem(Place(path), f"the file has {len(data):,} bytes; the limit is 4 MiB")
+    try:
+        return text_of(data)
+    except NotTextError as error:
+        place = Place(path, error.line, error.column)
+        return Problem(place, error.reason, error.hint)
+
+
+def parse_value(text: str) -> Json:
+    """Parse YAML that came from outside (an answer, a filter) to plain data.
+
+    Raises `InvalidFlowError` with the problems found.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise InvalidFlowError((Problem(Place("value"), "the text is over 4 MiB"),))
+    document = parse(text, "value")
+    if document.problems:
+        raise InvalidFlowError(document.problems)
+    return document.root.data if document.root is not None else None
+
+
+class _UnreadableError(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+class _Builder:
+    """Turns libyaml's events into nodes; keeps problems that do not stop the reading."""
+
+    def __init__(self, text: str, path: str) -> None:
+        self.path = path
+        self.text = text
+        self.problems: list[Problem] = []
+        self._last_line = text.count("\n")
+        self._parser = CParser(text)
+        self._anchors: dict[str, Node | None] = {}
+        self._aliases = 0
+        self._nodes = 0
+        self._aliased_nodes = 0
+
+    def document(self) -> Node | None:
+        self._next()
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            return None
+        root = self._node(self._next(), 1)
+        self._next()
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            self._note(event, "a second document begins here", "keep one document per file")
+        return root
+
+    def _next(self) -> Any:
+        """Return libyaml's next event; PyYAML's own types leave most of its attributes out."""
+        return self._parser.get_event()
+
+    def _node(self, event: Any, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise _UnreadableError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            told = f"over {MAX_NODES:,} keys and values are in the file"
+            raise _UnreadableError(self._problem(event, told, "split it, or keep data in CSV"))
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if event.tag is not None and event.tag not in _CORE_TAGS:
+            name = str(event.tag).replace("tag:yaml.org,2002:", "!!")
+            self._note(event, f"unknown tag {name!r}", "remove it; poeflow reads plain YAML 1.2")
+        node = self._build(event, depth)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _build(self, event: Any, depth: int) -> Node:
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(event, depth)
+        if not isinstance(event, yaml.MappingStartEvent):
+            raise AssertionError(f"libyaml gave {event!r} where a value stands")
+        return self._mapping(event, depth)
+
+    def _scalar(self, event: Any) -> Node:
+        mark, style = event.start_mark, _STYLES[event.style or ""]
+        place = self._place(mark)
+        data: Json = event.value
+        if style == "plain" and event.tag is None:
+            data = core_value(event.value)
+            if isinstance(data, float) and data - data != 0:
+                shown = event.value if len(event.value) < _SHOWN else f"{event.value[:_SHOWN]}..."
+                self._note(event, f"{shown} is not a number JSON can hold", "quote it")
+                data = None
+        return Node(
+            data=data,
+            style=style,
+            line=place.line,
+            column=place.column,
+            start=mark.index,
+            end=event.end_mark.index,
+            keys=_NONE,
+            values=_NONE,
+        )
+
+    def _sequence(self, start: Any, depth: int) -> Node:
+        items: list[Node] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._node(event, depth + 1))
+        return Node(
+            data=[item.data for item in items],
+            style="flow" if start.flow_style else "block",
+            line=start.start_mark.line + 1,
+            column=start.start_mark.column + 1,
+            start=start.start_mark.index,
+            end=_end(event),
+            keys=_NONE,
+            values=_NONE,
+            items=tuple(items),
+            size=1 + sum(item.size for item in items),
+        )
+
+    def _mapping(self, start: Any, depth: int) -> Node:
+        keys: dict[str, Node] = {}
+        values: dict[str, Node] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._key(event, depth)
+            value = self._node(self._next(), depth + 1)
+            if key is None:
+                continue
+            name = str(key.data)
+            if name in keys:
+                line = keys[name].line
+                message = f'the key "{name}" is here twice, first in line {line}'
+                self._note(event, message, "keep one")
+                continue
+            keys[name], values[name] = key, value
+        return Node(
+            data={name: value.data for name, value in values.items()},
+            style="flow" if start.flow_style else "block",
+            line=start.start_mark.line + 1,
+            column=start.start_mark.column + 1,
+            start=start.start_mark.index,
+            end=_end(event),
+            keys=keys,
+            values=values,
+            size=1 + sum(value.size for value in values.values()),
+        )
+
+    def _key(self, event: Any, depth: int) -> Node | None:
+        """Read a mapping key; note what is not text and return None for it."""
+        key = self._node(event, depth + 1)
+        if isinstance(key.data, str):
+            if key.data == "<<" and key.style == "plain":
+                hint = "write the keys out, or use models: and defaults:"
+                self._note(event, "merge keys (<<) are not part of YAML 1.2", hint)
+                return None
+            return key
+        written = self.text[key.start : key.end].strip()
+        if isinstance(key.data, list | dict):
+            raise _UnreadableError(self._collection_as_key(event))
+        self._note(event, f"the key {written or 'null'} is not text", f'quote it: "{written}"')
+        return None
+
+    def _collection_as_key(self, event: Any) -> Problem:
+        start = event.start_mark.index
+        if self.text[start - 1 : start + 1] != "{{":
+            return self._problem(event, "a key must be text, not a collection")
+        problem = self._problem(event, "a value that begins with {{ is a mapping to YAML", QUOTE)
+        line, column = problem.place.line, problem.place.column - 1
+        return msgspec.structs.replace(problem, place=Place(self.path, line, column))
+
+    def _alias(self, event: Any) -> Node:
+        name = event.anchor or ""
+        target = self._anchors.get(name)
+        if target is None:
+            if name in self._anchors:
+                message = f"the alias *{name} refers to itself"
+                raise _UnreadableError(self._problem(event, message, "remove it"))
+            message = f"there is no anchor &{name} above this alias"
+            raise _UnreadableError(self._problem(event, message, alias_hint(name)))
+        self._aliases += 1
+        self._aliased_nodes += target.size
+        if self._aliases > MAX_ALIASES or self._aliased_nodes > MAX_ALIASED_NODES:
+            message = (
+                f"aliases expand too far; at most {MAX_ALIASES} aliases"
+                f" and {MAX_ALIASED_NODES:,} values"
+            )
+            raise _UnreadableError(self._problem(event, message))
+        return target
+
+    def _note(self, event: Any, message: str, hint: str) -> None:
+        if len(self.problems) < _MAX_NOTED:
+            self.problems.append(self._problem(event, message, hint))
+
+    def _problem(self, event: Any, message: str, hint: str = "") -> Problem:
+        return Problem(self._place(event.start_mark), message, hint)
+
+    def _place(self, mark: Any) -> Place:
+        """Return a mark's place; libyaml puts the end of a text into a line of its own."""
+        if mark.line > self._last_line:
+            column = len(self.text) - self.text.rfind("\n")
+            return Place(self.path, self._last_line + 1, column)
+        return Place(self.path, mark.line + 1, mark.column + 1)
+
+
+def _too_deep(error: Any, text: str, path: str) -> Document:
+    """Find our own limit in what stands before libyaml's: it reads ahead, and may meet its first.
+
+    libyaml 0.2.6, in PyYAML since 6.0.4, allows 1,000 levels; older ones have no limit.
+    """
+    before = parse(text[: error.problem_mark.index], path)
+    return msgspec.structs.replace(before, text=text)
+
+
+def _end(event: Any) -> int:
+    return int(event.end_mark.index)
+
+
+def _refusal(text: str, path: str) -> Problem | None:
+    found = _FORBIDDEN.search(text)
+    if found is None:
+        return None
+    line = text.count("\n", 0, found.start()) + 1
+    column = found.start() - text.rfind("\n", 0, found.start())
+    name = _FORBIDDEN_NAMES.get(found.group(), f"U+{ord(found.group()):04X} (half a character)")
+    hint = 'remove it, or write it as an escape in "double quotes"'
+    return Problem(Place(path, line, column), f"{name} is in the file", hint)

@@ -1,0 +1,175 @@
+"""What a flow was read from, and how that differs from what is there now.
+
+Content counts, not time: a file that is saved as it was has not changed. What poeflow wrote itself
+while it ran is no change either.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from poeflow.digest import sha256_of
+from poeflow.opener import content, followed, read_followed
+from poeflow.project.globs import matches
+from poeflow.project.project import FileProblem, Project
+from poeflow.project.read_log import ReadLog, Sight, stamp_at
+
+Kind = Literal["changed", "new", "gone"]
+_MAX_BYTES: Final = 64 * 1024 * 1024
+"""No larger file is read for a flow."""
+
+
+class Change(msgspec.Struct, frozen=True, order=True):
+    """What happened to a file."""
+
+    path: Path
+    kind: Kind
+
+
+class Inputs:
+    """The files and patterns of the project at `root` that a run read, by its `log`."""
+
+    def __init__(self, log: ReadLog, root: Path) -> None:
+        self.log = joined(log)
+        self._root = root
+        self._found: dict[Path, Sight] = {}
+        self._matched: dict[str, tuple[str, ...] | None] = {}
+        self._real = dict(_moved(self.log.files))
+        self._above = {one for path in self._places() for one in path.parents}
+
+    def folders(self) -> frozenset[Path]:
+        """Return the folders that must be watched, nearest existing ones for those that are gone.
+
+        Watching one tells of what happens to the entries in it, and to it.
+        """
+        wanted = {path.parent for path in (*self.log.files, *self._real)} | self.log.folders
+        return frozenset(_nearest(folder) for folder in wanted)
+
+    def concerns(self, path: Path) -> bool:
+        """Tell whether something that happened to `path` may matter."""
+        return path in self.log.files or path in self._real or self._is_around(path)
+
+    def changes(self, touched: Collection[Path] = (), *, sweeps: bool = True) -> list[Change]:
+        """Return what is not as it was read, sorted.
+
+        Files that were `touched` are read whatever their time says. Patterns are searched again
+        where something was touched in their folders, or where it `sweeps`.
+        """
+        named = {self._real.get(path, path) for path in touched}
+        found = {
+            path: Change(path, kind)
+            for path, sight in list(self.log.files.items())
+            if (kind := self._kind(path, sight, is_touched=path in named)) is not None
+        }
+        if sweeps or any(map(self._is_around, named)):
+            self._search()
+        for change in self._otherwise_matched():
+            found.setdefault(change.path, change)
+        return sorted(found.values())
+
+    def accept(self) -> None:
+        """Take what was found last for what was read: it has been acted upon."""
+        self.log.files.update(self._found)
+        self.log.patterns.update(self._matched)
+        self._found.clear()
+
+    def _is_around(self, path: Path) -> bool:
+        """Tell whether `path` is above an input, or in a folder that a pattern was searched in."""
+        return path in self._above or path.parent in self.log.folders
+
+    def _kind(self, path: Path, sight: Sight, *, is_touched: bool) -> Kind | None:
+        stamp = stamp_at(path)
+        if stamp == sight.stamp and sight.digest != "" and not (is_touched and sight.digest):
+            return None
+        own, digest = self.log.written.get(path), None
+        if stamp is not None and (sight.digest is not None or own is not None):
+            digest = _digest_at(path)
+        if digest is not None and digest in (sight.digest, own):
+            self.log.files[path] = Sight(stamp, digest)
+            return None
+        self._found[path] = Sight(stamp, digest)
+        if stamp is None:
+            return "gone"
+        return "new" if sight.stamp is None else "changed"
+
+    def _search(self) -> None:
+        log = ReadLog()
+        for pattern in self.log.patterns:
+            with contextlib.suppress(FileProblem):
+                matches(Project(self._root, log), pattern)
+        self._matched = log.patterns
+        self.log.folders |= log.folders
+
+    def _otherwise_matched(self) -> Iterator[Change]:
+        """Yield what patterns match and did not, and what they do not match any more."""
+        project = Project(self._root)
+        for pattern, found in self._matched.items():
+            now, before = set(found or ()), set(self.log.patterns[pattern] or ())
+            for path in map(project.path_of, now - before):
+                if not self._is_own(path):
+                    yield Change(path, "new")
+            yield from (Change(path, "gone") for path in map(project.path_of, before - now))
+
+    def _is_own(self, path: Path) -> bool:
+        return path in self.log.written and _digest_at(path) == self.log.written[path]
+
+    def _places(self) -> Iterator[Path]:
+        yield from self.log.files
+        yield from self._real
+        for folder in self.log.folders:
+            yield folder / "_"
+
+
+def joined(log: ReadLog, earlier: ReadLog | None = None) -> ReadLog:
+    """Return what a log holds, and what an earlier one does of other files and patterns."""
+    whole = ReadLog()
+    for one in (log,) if earlier is None else (earlier, log):
+        whole.files.update(one.files)
+        whole.patterns.update(one.patterns)
+        whole.folders |= one.folders
+        whole.written = {p: d for p, d in whole.written.items() if p not in one.files}
+        whole.written.update(one.written)
+    return whole
+
+
+def note(log: ReadLog, path: Path) -> None:
+    """Note a file outside the project as it is now."""
+    log.look(path)
+    try:
+        with followed(path) as (handle, status):
+            log.read(path, status, content(handle, status, _MAX_BYTES))
+    except OSError:
+        return
+
+
+def _moved(paths: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield the real places of files that are, or lie behind, links, with their own paths."""
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        folder = path.parent
+        if folder not in folders:
+            folders[folder] = folder.resolve()
+        real = folders[folder] / path.name
+        if path.is_symlink():
+            try:
+                real = path.resolve()
+            except RuntimeError:  # a link that goes round, before Python 3.13
+                continue
+        if real != path:
+            yield real, path
+
+
+def _nearest(folder: Path) -> Path:
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _digest_at(path: Path) -> str | None:
+    try:
+        return sha256_of(read_followed(path, limit=_MAX_BYTES))
+    except OSError:
+        return None

@@ -1,0 +1,112 @@
+"""Which files an attachment means: found, inside the project, and not too many."""
+
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from poeflow.project.globs import is_pattern, matches
+from poeflow.project.project import FileProblem, Project
+from poeflow.redact import visible
+
+MAX_FILE_BYTES: Final = 20 * 1024 * 1024
+MAX_STEP_BYTES: Final = 50 * 1024 * 1024
+MAX_FILES: Final = 200
+As = Literal["auto", "image", "file"]
+
+
+class AttachmentSource(msgspec.Struct, frozen=True, kw_only=True):
+    """An attachment as written: a path or glob, or the https address of an image."""
+
+    path: str | None = None
+    url: str | None = None
+    as_: As = "auto"
+    name: str | None = None
+    media_type: str | None = None
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """One attachment: a canonical path in the project, or an address. `size` is in bytes."""
+
+    path: str | None = None
+    url: str | None = None
+    size: int = 0
+    as_: As = "auto"
+    name: str | None = None
+    media_type: str | None = None
+
+
+def find(project: Project, source: AttachmentSource, *, relative_to: str) -> tuple[Found, ...]:
+    """Return what `source`, written in the file `relative_to`, means; a glob's files sorted.
+
+    Nothing is read yet. Raises `FileProblem` for what is missing, a folder, outside or too large.
+    """
+    if source.url is not None:
+        return (_linked(source),)
+    if source.path is None:
+        raise AssertionError("the schema asks for a path or a url")
+    canonical = project.canonical(source.path, relative_to=relative_to)
+    if not is_pattern(canonical) or project.has(canonical):
+        return (_file(project, canonical, source),)
+    paths = matches(project, canonical)
+    if not paths:
+        hint = "check the pattern; dot files, keys, backups and dependencies are never matched"
+        raise FileProblem(f"{source.path} matches no file", hint=hint)
+    if len(paths) > MAX_FILES:
+        message = f"{source.path} matches {len(paths)} files; the limit is {MAX_FILES}"
+        raise FileProblem(message, hint="narrow the pattern")
+    if source.name is not None and len(paths) > 1:
+        message = f"{source.path} matches {len(paths)} files and all would be called {source.name}"
+        raise FileProblem(message, hint="remove name:")
+    return tuple(_file(project, path, source) for path in paths)
+
+
+def check_total(found: tuple[Found, ...]) -> None:
+    """Check what one step sends in all. Raises `FileProblem`."""
+    total = sum(item.size for item in found)
+    if total > MAX_STEP_BYTES:
+        message = f"the step's attachments have {total:,} bytes; the limit is {MAX_STEP_BYTES:,}"
+        raise FileProblem(message, hint="attach fewer or smaller files")
+    if len(found) > MAX_FILES:
+        message = f"the step has {len(found)} attachments; the limit is {MAX_FILES}"
+        raise FileProblem(message, hint="attach fewer files")
+
+
+def _linked(source: AttachmentSource) -> Found:
+    url = source.url or ""
+    if visible(url) != url or any(character.isspace() for character in url):
+        raise FileProblem("an address holds white space or control characters", hint="encode them")
+    if not _is_plain_https(url):
+        hint = "link an image as https://host/path, or attach a file"
+        raise FileProblem(f"{url} is not a plain https address", hint=hint)
+    if source.as_ == "file":
+        hint = "download the file into the project and attach its path"
+        raise FileProblem("the API takes addresses for images only", hint=hint)
+    return Found(url=url, as_="image")
+
+
+def _is_plain_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address
+        return False
+    return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+
+
+def _file(project: Project, canonical: str, source: AttachmentSource) -> Found:
+    if project.has(canonical) and project.path_of(canonical).is_dir():
+        hint = f"attach its files with {(source.path or '').rstrip('/')}/*"
+        raise FileProblem(f"{canonical} is a folder", hint=hint)
+    size = project.size_of(canonical)
+    if size > MAX_FILE_BYTES:
+        message = f"{canonical} has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
+        raise FileProblem(message, hint="make it smaller, or link an image with url:")
+    if size == 0:
+        raise FileProblem(f"{canonical} is empty", hint="fill it, or do not attach it")
+    return Found(
+        path=canonical,
+        size=size,
+        as_=source.as_,
+        name=source.name,
+        media_type=source.media_type,
+    )

@@ -1,0 +1,230 @@
+"""Patterns over a project's files: sorted, bounded, and blind to what is never meant."""
+
+import fnmatch
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from poeflow.project.project import LOCALE, FileProblem, Project, composed, twin_of
+
+MAX_MATCHES: Final = 10_000
+MAX_VISITED: Final = 200_000
+_HIDDEN: Final = re.compile(
+    r"\.git|\.poeflow|node_modules|__pycache__|venv|.*\.lock\.json", re.DOTALL | re.IGNORECASE
+)
+"""Names of what is never meant, beside what is private."""
+_LEFTOVERS: Final = {
+    "*~": "the backup of an editor: Emacs, Vim, gedit, Kate",
+    "#*#": "what Emacs saves by itself",
+    "*.sw[klmnopx]": "what Vim keeps beside a file that is open",
+    "4913": "what Vim writes to see whether it may",
+    "*.bak": "the backup of an editor",
+    "*.orig": "a file before a merge or a patch",
+    "*.rej": "what a patch could not change",
+    "*.tmp": "a file that somebody is writing",
+    "*___jb_*___": "a file that an IDE of JetBrains is writing",
+    "~$*": "what Office keeps beside a document that is open",
+    ".ds_store": "how the Finder shows a folder",
+    "._*": "what macOS keeps of a file on a foreign disk",
+    "__macosx": "the same, in an archive",
+    "thumbs.db": "the pictures of a folder in Windows",
+    "ehthumbs.db": "the pictures of a folder in Windows",
+    "desktop.ini": "how Windows shows a folder",
+    "$recycle.bin": "what was thrown away in Windows",
+    "system volume information": "what Windows keeps on a disk",
+    "lost+found": "what was found after a crash",
+    "@eadir": "the pictures of a folder on a Synology",
+}
+"""Names, in small letters, of what editors and systems leave beside files, each with what it is."""
+_LEFTOVER: Final = re.compile("|".join(map(fnmatch.translate, _LEFTOVERS)))
+_ANY_FOLDERS: Final = "**"
+_SEARCH: Final = 10
+"""What beginning a search costs, in entries looked at."""
+_ENVIRONMENT_MARK: Final = "pyvenv.cfg"
+
+Positions = frozenset[int]
+
+
+def is_pattern(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def matches(
+    project: Project, pattern: str, *, visit: Callable[[int], None] | None = None
+) -> list[str]:
+    """Return the regular files a canonical pattern (`//data/**/*.pdf`) means, sorted.
+
+    `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: private
+    files, dot folders, dependencies, lock files, what editors and systems leave beside files, and
+    links that leave the project; links to folders are entered where the pattern names them. Letters
+    with accents match in both Unicode forms. Raises `FileProblem` where too much matches, or the
+    pattern begins with a folder that is never matched. `visit` is told how many entries of folders
+    are looked at, on the way, and may raise an error of its own.
+    """
+    parts = PurePosixPath(pattern[2:]).parts
+    project.searches.visit(_SEARCH, pattern)
+    literal = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
+    named = _as_on_disk(project, literal)
+    start = "//" + "/".join(named)
+    _note(project, pattern, start, None)
+    if not parts or not project.path_of(start).is_dir():
+        _note(project, pattern, start, ())
+        return []
+    _check_not_hidden(project, pattern, named)
+    _check_not_hidden(project, pattern, project.real_path(start).relative_to(project.root).parts)
+    found: list[str] = []
+    for canonical in _files(project, start, _Shape(pattern, parts[len(named) :]), visit):
+        if len(found) == MAX_MATCHES:
+            raise FileProblem(f"{pattern} matches over {MAX_MATCHES:,} files", hint="narrow it")
+        found.append(canonical)
+    found.sort()
+    _note(project, pattern, start, tuple(found))
+    return found
+
+
+def _as_on_disk(project: Project, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of folders as the disk spells them, where that differs in Unicode form."""
+    if "".join(folders).isascii():
+        return folders
+    found = project.root
+    for name in folders:
+        found /= name
+        if not found.exists():
+            twin = twin_of(found)
+            found = found if twin is None else found.with_name(twin)
+    return found.relative_to(project.root).parts
+
+
+def _note(project: Project, pattern: str, start: str, found: tuple[str, ...] | None) -> None:
+    if project.log is not None:
+        project.log.folders.add(project.path_of(start))
+        project.log.patterns[pattern] = found
+
+
+def _check_not_hidden(project: Project, pattern: str, folders: tuple[str, ...]) -> None:
+    for count, folder in enumerate(folders, 1):
+        message = f"{pattern}: patterns match nothing in {folder}"
+        if _HIDDEN.fullmatch(folder):
+            raise FileProblem(message, hint="name the files one by one")
+        if _is_closed(project, folders[:count]):
+            hint = f"name the folder on the command line: --allow-file {folder}"
+            raise FileProblem(message, hint=hint)
+
+
+def _is_closed(project: Project, folders: tuple[str, ...]) -> bool:
+    """Whether a folder begins with a dot and the user did not name it."""
+    is_dotted = folders[-1].startswith(".")
+    return is_dotted and bool(project.access.why_private(project.root, folders))
+
+
+class _Shape:
+    """A pattern as the parts it has left to match: a walk costs no more than what it visits."""
+
+    def __init__(self, pattern: str, parts: tuple[str, ...]) -> None:
+        self.text = pattern
+        self._parts: list[re.Pattern[str] | None] = []
+        for part in (*parts, "*") if parts[-1] == _ANY_FOLDERS else parts:
+            if part != _ANY_FOLDERS:
+                self._parts.append(re.compile(fnmatch.translate(composed(part))))
+            elif not self._parts or self._parts[-1] is not None:
+                self._parts.append(None)
+
+    def start(self) -> Positions:
+        return self._with_skipped(0)
+
+    def after(self, positions: Positions, name: str) -> Positions:
+        """Return what may come next once `name` has matched at one of `positions`."""
+        found: set[int] = set()
+        name = composed(name)
+        for position in positions:
+            part = self._parts[position] if position < len(self._parts) else _NOTHING
+            if part is None:
+                found |= self._with_skipped(position)
+            elif part.match(name):
+                found |= self._with_skipped(position + 1)
+        return frozenset(found)
+
+    def is_complete(self, positions: Positions) -> bool:
+        return len(self._parts) in positions
+
+    def _with_skipped(self, position: int) -> Positions:
+        """`**` also stands for no folder at all."""
+        is_open = position < len(self._parts) and self._parts[position] is None
+        return frozenset({position, position + 1} if is_open else {position})
+
+
+_NOTHING: Final = re.compile(r"(?!)")
+
+
+def _files(
+    project: Project, start: str, shape: _Shape, visit: Callable[[int], None] | None
+) -> Iterator[str]:
+    stack = [(start, shape.start())]
+    visited = 0
+    while stack:
+        folder, positions = stack.pop()
+        entries, above = _entries(project, folder), PurePosixPath(folder[2:]).parts
+        project.searches.visit(1 + len(entries), shape.text)
+        if visit is not None:
+            visit(1 + len(entries))
+        for entry in entries:
+            visited += 1
+            if visited > MAX_VISITED:
+                message = f"{shape.text}: over {MAX_VISITED:,} files to look at"
+                raise FileProblem(message, hint="begin the pattern with a folder")
+            following = shape.after(positions, entry.name)
+            if not following or _HIDDEN.fullmatch(entry.name):
+                continue
+            parts = (*above, entry.name)
+            canonical = "//" + "/".join(parts)
+            if entry.is_dir(follow_symlinks=False):
+                if not _is_closed(project, parts):
+                    stack.append((canonical, following))
+            elif shape.is_complete(following) and _is_meant(project, entry, parts):
+                yield _nameable(canonical)
+
+
+def _entries(project: Project, folder: str) -> list[os.DirEntry[str]]:
+    if project.log is not None:
+        project.log.folders.add(project.path_of(folder))
+    try:
+        with os.scandir(project.path_of(folder)) as entries:
+            found = list(itertools.islice(entries, MAX_VISITED + 1))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        hint = "change its permissions, or narrow the pattern"
+        raise FileProblem(f"{folder} cannot be searched: {reason}", hint=hint) from None
+    is_environment = any(entry.name == _ENVIRONMENT_MARK for entry in found)
+    return [] if is_environment else [e for e in found if not _LEFTOVER.match(e.name.lower())]
+
+
+def _is_meant(project: Project, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:
+    """Tell whether an entry is a regular file, or a link to one that would itself be meant."""
+    if project.access.why_private(project.root, parts):
+        return False
+    if not entry.is_symlink():
+        return entry.is_file()
+    try:
+        real = Path(entry.path).resolve()
+    except RuntimeError:  # a link that goes round, before Python 3.13
+        return False
+    if not real.is_file() or not real.is_relative_to(project.root):
+        return False
+    inside = real.relative_to(project.root).parts
+    if project.access.why_private(project.root, inside):
+        return False
+    return not any(_HIDDEN.fullmatch(part) for part in inside)
+
+
+def _nameable(canonical: str) -> str:
+    try:
+        canonical.encode()
+    except UnicodeEncodeError:
+        shown = canonical.encode(errors="backslashreplace").decode()
+        hint = "rename it" if sys.getfilesystemencoding() == "utf-8" else f"{LOCALE}, or rename it"
+        raise FileProblem(f"{shown}: the name is not UTF-8", hint=hint) from None
+    return canonical

@@ -1,0 +1,106 @@
+"""Where poeflow may write: never over what steers other programs, never a name that breaks one."""
+
+import re
+import unicodedata
+from pathlib import PurePosixPath
+from typing import Final
+
+from poeflow.project.project import FileProblem
+from poeflow.redact import visible
+
+
+def check_output_path(canonical: str) -> None:
+    """Check that poeflow may write there. Raises `FileProblem`."""
+    parts = PurePosixPath(canonical[2:]).parts
+    if not parts:
+        raise FileProblem("the output path names no file", hint="for example out/notes.md")
+    for part in parts:
+        why = why_protected(part)
+        if why:
+            message = f"{canonical}: {visible(part)} is never written by poeflow: {why}"
+            raise FileProblem(message, hint="save to another path")
+        is_reserved = part.split(".")[0].rstrip().upper() in _WINDOWS_NAMES
+        is_odd = part != part.strip() or part.endswith(".") or visible(part) != part
+        if is_reserved or is_odd or _UNSAFE.search(part) or _size(part) > _MOST_BYTES:
+            hint = "use letters, digits, dots, hyphens"
+            raise FileProblem(f'{canonical}: "{part}" is not a safe file name', hint=hint)
+
+
+def may_write(canonical: str) -> bool:
+    """Tell whether poeflow may write there."""
+    try:
+        check_output_path(canonical)
+    except FileProblem:
+        return False
+    return True
+
+
+def why_protected(name: str) -> str:
+    """Return why no file or folder of that name is ever written, empty where one may be.
+
+    In any case and spelling, as a file system may take it.
+    """
+    known = claim_of(name)
+    if known in _HARMLESS:
+        return ""
+    return next((why for pattern, why in _PATTERNS if pattern.fullmatch(known)), "")
+
+
+def claim_of(target: str) -> str:
+    """Return a path as a file system that ignores case, or spells letters its way, sees it."""
+    return unicodedata.normalize("NFC", target).casefold()
+
+
+def _size(name: str) -> int:
+    """Return how many bytes a name has on disk, whatever the locale of this machine is."""
+    return len(name.encode("utf-8", "surrogatepass"))
+
+
+_MOST_BYTES: Final = 255
+_CI: Final = "CI runs what it says"
+_EDITOR: Final = "editors run what it says"
+_AGENT: Final = "agents do what it says"
+_PYTHON: Final = "Python runs it by itself"
+_BUILD: Final = "build tools run what it says"
+_HOOKS: Final = "git's hooks run what it says"
+_OPENED: Final = "it starts a program when it is opened"
+_OWN: Final = "it steers poeflow"
+PROTECTED: Final = (
+    (r"\.git.*", "it steers git and what hosts it"),
+    (r"head", "git takes a folder that holds it for a repository"),
+    (r"\.poeflow|poeflow\.toml|.*\.lock\.json|.*\.inputs\.ya?ml", _OWN),
+    (r"\.(forgejo|gitea|circleci|buildkite|semaphore|woodpecker.*|(travis|drone|cirrus)\..*)", _CI),
+    (r"(bitbucket-|azure-)pipelines?\.ya?ml|\.?appveyor\.ya?ml|cloudbuild\.ya?ml", _CI),
+    (r"jenkinsfile|buildspec\.ya?ml|codefresh\.ya?ml", _CI),
+    (r"\.pre-commit-(config|hooks)\.ya?ml|\.husky|\.?lefthook(-local)?\..*", _HOOKS),
+    (r"\.(vscode|idea|devcontainer.*|fleet|zed|vs|vim|vimrc|exrc|nvim.*|dir-locals.*)", _EDITOR),
+    (r".*\.code-workspace|.*\.sublime-(project|workspace)|devcontainer\.json", _EDITOR),
+    (r"\.(claude|cursor|gemini|codex|windsurf|clinerules|roo|aider|mcp).*", _AGENT),
+    (r"(claude|agents|gemini)(\.local|\.override)?\.md|mcp\.json", _AGENT),
+    (r"\.env.*", "shells and programs take settings and keys from it"),
+    (r"\..*", "programs take dot files for their settings"),
+    (r"conftest\.py|(site|user)customize\.py|.*\.(pth|egg-link)|__main__\.py", _PYTHON),
+    (r"setup\.(py|cfg)|pyproject\.toml|(tox|pytest)\.(ini|toml)|noxfile\.py", _BUILD),
+    (
+        r"(gnu)?makefile|.*\.mk|justfile|taskfile(\.dist)?\.ya?ml|rakefile|gemfile|vagrantfile",
+        _BUILD,
+    ),
+    (
+        r"package\.json|(deno|bun|nx|turbo)\.jsonc?|(gulp|grunt)file\..*|.*\.config\.[cm]?[jt]s",
+        _BUILD,
+    ),
+    (r"cargo\.toml|build\.rs|cmakelists\.txt|pom\.xml|(build|settings)\.gradle(\.kts)?", _BUILD),
+    (r"(flake|default|shell)\.nix|build\.bazel|workspace(\.bazel)?|module\.bazel", _BUILD),
+    (r"(.*\.)?dockerfile(\..*)?|containerfile|(docker-)?compose(\..*)?\.ya?ml|procfile", _BUILD),
+    (r"autorun\.inf|desktop\.ini|.*\.(lnk|desktop|scf|library-ms)", _OPENED),
+    (r"[^.]{1,8}~[0-9]{1,6}(\..{0,3})?", "Windows takes it for the short form of another name"),
+)
+"""Names of files and folders, in any case, that a tool runs or takes its settings from, each with
+why. Nothing that a flow names is written there; of two reasons the first is given."""
+_HARMLESS: Final = frozenset({".changes", ".changeset", ".nojekyll", ".well-known"})
+"""Dot files and folders that hold texts for people or web servers, and settings of nothing."""
+_PATTERNS: Final = tuple((re.compile(pattern, re.DOTALL), why) for pattern, why in PROTECTED)
+_UNSAFE: Final = re.compile(r'[\x00-\x1f<>:"|?*\\]')
+_WINDOWS_NAMES: Final = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+)

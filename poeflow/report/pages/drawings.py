@@ -1,0 +1,120 @@
+"""Where the steps of a flow lie when they are drawn from left to right, and the lines between."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from poeflow.ordering import CycleError, ordered
+
+WIDTH: Final = 184
+HEIGHT: Final = 46
+_ACROSS: Final = 62
+_DOWN: Final = 18
+_EDGE: Final = 3
+_THIN: Final = 10
+"""The height a line takes where it passes a column of steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A step: its name and the corner it is drawn from."""
+
+    step: str
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A flow as a picture: the boxes, the lines as SVG paths, and the size of it all."""
+
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+    lines: tuple[str, ...]
+
+
+_Spot = tuple[str, str]
+"""A place in a column: a step, or (with who needs it) where a line to that one passes."""
+
+
+def drawn(steps: Mapping[str, Sequence[str]]) -> Drawing:
+    """Return the picture of steps that need others; needs that are no steps are left out."""
+    needs = {step: [need for need in wanted if need in steps] for step, wanted in steps.items()}
+    levels = _levels(needs)
+    chains = list(_chains(needs, levels))
+    columns = _columns(levels, chains)
+    height = max((_tall(column) for column in columns), default=0)
+    spots: dict[_Spot, tuple[int, int]] = {}
+    for at, column in enumerate(columns):
+        y = _EDGE + (height - _tall(column)) // 2
+        for spot in column:
+            spots[spot] = (_EDGE + at * (WIDTH + _ACROSS), y)
+            y += (_THIN if spot[1] else HEIGHT) + _DOWN
+    return Drawing(
+        width=max(len(columns) * (WIDTH + _ACROSS) - _ACROSS, 0) + 2 * _EDGE,
+        height=height + 2 * _EDGE,
+        boxes=tuple(Box(step, *spots[step, ""]) for step in steps),
+        lines=tuple(_path([spots[spot] for spot in chain]) for chain in chains),
+    )
+
+
+def _levels(needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return in which column each step is; all in one where they go round, which no run does."""
+    levels: dict[str, int] = dict.fromkeys(needs, 0)
+    try:
+        order = ordered(needs)
+    except CycleError:
+        return levels
+    for step in order:
+        levels[step] = max((levels[need] + 1 for need in needs[step]), default=0)
+    return levels
+
+
+def _chains(needs: Mapping[str, Sequence[str]], levels: Mapping[str, int]) -> Iterator[list[_Spot]]:
+    """Yield the places each line goes through: the need, the columns it passes, the step."""
+    for step, wanted in needs.items():
+        for need in dict.fromkeys(wanted):
+            passed = range(levels[need] + 1, levels[step])
+            yield [(need, ""), *((need, f"{step}\0{level}") for level in passed), (step, "")]
+
+
+def _columns(levels: Mapping[str, int], chains: Sequence[Sequence[_Spot]]) -> list[list[_Spot]]:
+    """Return the places of each column, sorted so that lines cross little."""
+    columns: list[list[_Spot]] = [[] for _ in range(max(levels.values(), default=-1) + 1)]
+    for step, level in levels.items():
+        columns[level].append((step, ""))
+    before: dict[_Spot, list[_Spot]] = {}
+    for chain in chains:
+        for at, spot in enumerate(chain[1:], start=1):
+            before.setdefault(spot, []).append(chain[at - 1])
+            if spot[1]:
+                columns[levels[chain[0][0]] + at].append(spot)
+    middle: dict[_Spot, float] = {}
+    for column in columns:
+        column.sort(key=lambda spot: _mean([middle.get(one, 0.0) for one in before.get(spot, ())]))
+        middle |= {spot: at - len(column) / 2 for at, spot in enumerate(column)}
+    return columns
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _tall(column: Sequence[_Spot]) -> int:
+    return sum((_THIN if spot[1] else HEIGHT) + _DOWN for spot in column) - _DOWN
+
+
+def _path(corners: Sequence[tuple[int, int]]) -> str:
+    """Return a smooth line from the right of the first place to the left of the last."""
+    last = len(corners) - 1
+    x, y = corners[0][0] + WIDTH, corners[0][1] + HEIGHT // 2
+    path = [f"M{x} {y}"]
+    for at, (left, top) in enumerate(corners[1:], start=1):
+        to_y = top + (HEIGHT if at == last else _THIN) // 2
+        half = (left - x) // 2
+        path.append(f"C{x + half} {y} {left - half} {to_y} {left} {to_y}")
+        if at != last:
+            path.append(f"H{left + WIDTH}")
+        x, y = left + WIDTH, to_y
+    return "".join(path)

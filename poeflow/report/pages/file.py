@@ -1,0 +1,95 @@
+"""A run as one HTML file that needs nothing else: no script, no server, no network."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC
+from typing import Final
+
+from jinja2 import Environment
+
+from poeflow.facts import whole_instance
+from poeflow.opener import read_packaged
+from poeflow.records import RequestRow, RunRow
+from poeflow.report.pages.environment import ASSETS, environment
+from poeflow.report.pages.groups import Group, Numbered
+from poeflow.report.pages.instance_page import InstanceView, Sent, instance_view
+from poeflow.report.pages.links import FileLinks
+from poeflow.report.pages.run_page import run_view
+from poeflow.report.pages.source import Shown, paths_of
+from poeflow.report.pages.standing import result_of, run_state
+from poeflow.report.pages.words import moment
+
+_MOST_PICTURES: Final = 20 * 1024 * 1024
+_MOST_RAW: Final = 4 * 1024 * 1024
+"""Bytes of pictures, and characters of raw requests and answers, that a report takes along."""
+
+
+def html_report(row: RunRow, shown: Shown) -> Iterator[bytes]:
+    """Yield a page with all of a run, in UTF-8; times are told in UTC. Raises `DiskError`.
+
+    Pictures and raw JSON are taken along until the file would become too large to be opened.
+    """
+    style = read_packaged(ASSETS / "style.css").decode()
+    records = shown.records.instances(row.id)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = _environment().get_template("report.html")
+    pieces = page.generate(
+        view=run_view(row, records, few=len(records)),
+        report=_Report(row, shown),
+        style=style,
+        digest=digest,
+    )
+    return (piece.encode() for piece in pieces)
+
+
+class _Report:
+    """What a report still has room for, and its instances one after another."""
+
+    def __init__(self, row: RunRow, shown: Shown) -> None:
+        self._shown = shown
+        self._picture_room = _MOST_PICTURES
+        self._missing: set[str] = set()
+        self._raw_room = _MOST_RAW
+        self._requests: dict[str, list[RequestRow]] = {}
+        for request in shown.records.requests(row.id):
+            name = whole_instance(request.record.instance)
+            self._requests.setdefault(name, []).append(request)
+
+    def views(self, group: Group) -> Iterator[InstanceView]:
+        """Yield the instances of a step, ready to be shown."""
+        for one in group.instances:
+            view = instance_view(
+                Numbered(one.number, self._shown.completed(one.record)),
+                self._requests.get(one.record.id, ()),
+                place=self._place,
+                prices=self._shown.prices,
+            )
+            yield replace(view, sent=tuple(map(self._fitting, view.sent)))
+
+    def _place(self, one: Numbered, digest: str) -> str | None:
+        if digest in self._missing:
+            return None
+        found = self._shown.pictures.find(digest, paths_of(one.record, digest))
+        if found is None:
+            self._missing.add(digest)
+        if found is None or len(found.data) > self._picture_room:
+            return None
+        self._picture_room -= len(found.data)
+        return f"data:{found.media_type};base64,{base64.b64encode(found.data).decode()}"
+
+    def _fitting(self, sent: Sent) -> Sent:
+        self._raw_room -= len(sent.request) + len(sent.answer)
+        return sent if self._raw_room > 0 else replace(sent, request="", answer="")
+
+
+def _environment() -> Environment:
+    made = environment()
+    made.globals |= {
+        "links": FileLinks(),
+        "moment": lambda seconds: moment(seconds, UTC),
+        "result_of": result_of,
+        "run_state": run_state,
+    }
+    return made

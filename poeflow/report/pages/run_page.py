@@ -1,0 +1,133 @@
+"""A run as its page shows it: its steps as a picture, as timings, and as tables or grids."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from poeflow.facts import outer_step
+from poeflow.records import InstanceRecord, RequestRow, RunRow
+from poeflow.report.pages.drawings import Box, Drawing, drawn
+from poeflow.report.pages.grid import Grid, grid_of
+from poeflow.report.pages.groups import Group, Numbered, grouped, numbered
+from poeflow.report.pages.standing import together
+from poeflow.report.pages.timings import Timings, timings_of
+
+FEW: Final = 50
+"""Instances of one step that the page of a run shows; the step's own page has all."""
+A_PAGE: Final = 200
+_SMALL_GRID: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step in the picture, with those of its instances that count for its colour."""
+
+    box: Box
+    group: Group
+    state: str
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A step with as many of its instances as are shown at once: a grid, or rows."""
+
+    group: Group
+    grid: Grid | None
+    rows: tuple[Numbered, ...]
+
+    @property
+    def left_out(self) -> int:
+        return 0 if self.grid else len(self.group.instances) - len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run, ready to be shown.
+
+    `single` are the steps that run once, or did not run; `sections` those that run many times.
+    `at_work` are the requests that have no answer yet.
+    """
+
+    row: RunRow
+    total: int
+    drawing: Drawing
+    nodes: tuple[Node, ...]
+    timings: Timings | None
+    single: tuple[Group, ...]
+    sections: tuple[Section, ...]
+    at_work: tuple[RequestRow, ...]
+
+
+def run_view(
+    row: RunRow,
+    records: Sequence[InstanceRecord],
+    *,
+    open_requests: Sequence[RequestRow] = (),
+    few: int = FEW,
+) -> RunView:
+    """Return what the page of a run shows, `few` instances of each step at most."""
+    instances = numbered(records)
+    groups = grouped(row, instances)
+    drawing = drawn(row.record.steps)
+    return RunView(
+        row=row,
+        total=len(instances),
+        drawing=drawing,
+        nodes=tuple(_nodes(drawing, groups)),
+        timings=timings_of(groups, row.end.seconds if row.end is not None else None),
+        single=tuple(group for group in groups if group.is_single or not group.instances),
+        sections=tuple(
+            _section(group, few) for group in groups if group.instances and not group.is_single
+        ),
+        at_work=tuple(open_requests),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A step with all its instances: a grid, or one page of rows."""
+
+    row: RunRow
+    group: Group
+    grid: Grid | None
+    rows: tuple[Numbered, ...]
+    state: str
+    found: int
+    page: int
+    pages: int
+
+
+def step_view(row: RunRow, group: Group, asked: Mapping[str, str]) -> StepView:
+    """Return what the page of a step shows; `asked` has `state`, `rows`, `columns` and `page`."""
+    state = asked.get("state", "")
+    found = [one for one in group.instances if state in ("", one.state)]
+    grid = None
+    if not state and asked.get("as") != "table":
+        grid = grid_of(group, down=asked.get("rows", ""), across=asked.get("columns", ""))
+    pages = max(-(-len(found) // A_PAGE), 1)
+    page = min(page_number(asked), pages)
+    rows = tuple(found[(page - 1) * A_PAGE : page * A_PAGE])
+    return StepView(row, group, grid, rows, state, len(found), page, pages)
+
+
+def page_number(asked: Mapping[str, str]) -> int:
+    """Return which page was asked for, the first where that is no number."""
+    text = asked.get("page", "")
+    return max(int(text), 1) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+
+
+def _section(group: Group, few: int) -> Section:
+    grid = grid_of(group) if len(group.instances) <= max(_SMALL_GRID, few) else None
+    return Section(group, grid, () if grid else group.instances[:few])
+
+
+def _nodes(drawing: Drawing, groups: Sequence[Group]) -> Iterator[Node]:
+    within: dict[str, list[Group]] = {}
+    for group in groups:
+        within.setdefault(outer_step(group.step), []).append(group)
+    own = {group.step: group for group in groups}
+    for box in drawing.boxes:
+        those = [one.state for group in within.get(box.step, ()) for one in group.instances]
+        yield Node(box, own[box.step], together(those), len(those), those.count("failed"))

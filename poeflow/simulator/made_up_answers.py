@@ -1,0 +1,148 @@
+"""What a bot answers: decided by the request alone, so that the same one gives the same."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from poeflow.digest import Json
+from poeflow.simulator.bot_list import Bot
+from poeflow.simulator.chat_messages import tokens_in
+from poeflow.simulator.chat_request import Asked
+from poeflow.simulator.fields import Tool, invalid
+from poeflow.simulator.http_messages import encoded
+from poeflow.simulator.prompted import prompted
+from poeflow.simulator.prose import paragraph, quoted, thought
+from poeflow.simulator.sample_media import Kind, address, told
+from poeflow.simulator.schema_values import NoInstanceError, instance_of
+from poeflow.simulator.seeded_random import Dice
+
+_NOTHING: Final[tuple[Json, ...]] = (None, False, 0, "none", "")
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call the bot wants made; `arguments` is JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    text: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    is_media: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """What the text counts for; nothing for media and bare tool calls."""
+        return 0 if self.is_media else tokens_in(self.text)
+
+
+def simulated(asked: Asked, origin: str) -> Answer:
+    """Return the answer to `asked`; media are addressed under `origin`.
+
+    Raises `RefusedError` where a schema was asked for that no value fits.
+    """
+    medium = asked.bot.medium
+    if medium != "text":
+        return media_answer(asked, medium, origin)
+    dice = Dice(asked.seed)
+    reasoning = thought(dice) if reasons(asked) else ""
+    tool = due_tool(asked)
+    if tool is not None:
+        calls = (ToolCall(name=tool.name, arguments=arguments_for(tool, asked.seed)),)
+        return Answer(text="", reasoning=reasoning, tool_calls=calls, finish_reason="tool_calls")
+    return cut_short(asked, Answer(text=_text(asked, dice), reasoning=reasoning))
+
+
+def media_answer(asked: Asked, kind: Kind, origin: str) -> Answer:
+    defaults = {name: item.default_value for name, item in asked.bot.declared.items()}
+    url = address(kind, asked.seed, origin, {**defaults, **asked.custom})
+    return Answer(text=told(kind, url, asked.prompt), is_media=True)
+
+
+def cut_short(asked: Asked, answer: Answer) -> Answer:
+    """End the text at the first stop sequence, and where the tokens run out."""
+    text = answer.text
+    ends = [at for stop in asked.stops if (at := text.find(stop)) >= 0]
+    text = text[: min(ends)] if ends else text
+    reason = answer.finish_reason
+    if asked.max_tokens is not None and tokens_in(text) > asked.max_tokens:
+        kept = text.encode("utf-8", "surrogatepass")[: asked.max_tokens * 4]
+        text, reason = kept.decode("utf-8", "ignore"), "length"
+    return msgspec.structs.replace(answer, text=text, finish_reason=reason)
+
+
+def arguments_for(tool: Tool, seed: str) -> str:
+    """Return arguments that fit the tool's schema, as JSON text."""
+    schema: Json = {"type": "object"}
+    if isinstance(tool.parameters, dict):
+        schema = {"type": "object", **tool.parameters}
+    try:
+        return encoded(instance_of(schema, f"{seed}:{tool.name}")).decode()
+    except NoInstanceError as error:
+        raise invalid("tools", f"Invalid schema for function '{tool.name}': {error}") from None
+
+
+def due_tool(asked: Asked) -> Tool | None:
+    """Return the tool to call now, None where an answer is due.
+
+    Where a bot may call, it calls the first, once in a conversation. Where it must, it calls each
+    once, in the order they are offered, and then the last: often that is what ends an agent's loop.
+    """
+    choice = asked.tool_choice
+    if choice.name is not None:
+        return next(tool for tool in asked.tools if tool.name == choice.name)
+    if choice.must_call:
+        called = {name for turn in asked.turns for name in turn.called}
+        return next((tool for tool in asked.tools if tool.name not in called), asked.tools[-1])
+    is_told = any(turn.role == "tool" for turn in asked.turns)
+    return asked.tools[0] if asked.tools and choice.may_call and not is_told else None
+
+
+def reasons(asked: Asked) -> bool:
+    """Say whether the bot shows reasoning: it always does, was told to, or does by default."""
+    if asked.bot.reasoning is None:
+        return False
+    if asked.bot.reasoning.get("required") is True or asked.effort not in _NOTHING:
+        return True
+    return any(value not in _NOTHING for value in _efforts(asked.bot, asked.custom))
+
+
+def _efforts(bot: Bot, custom: Mapping[str, Json]) -> Iterator[Json]:
+    for name in (*_EFFORTS,):
+        if name in bot.declared:
+            yield custom.get(name, bot.declared[name].default_value)
+
+
+_EFFORTS: Final = (
+    *("thinking_budget", "reasoning_effort", "output_effort", "thinking_level"),
+    "enable_thinking",
+)
+
+
+def _text(asked: Asked, dice: Dice) -> str:
+    match asked.response_format:
+        case {"type": "json_schema", "json_schema": {"schema": schema}}:
+            try:
+                return encoded(instance_of(schema, asked.seed)).decode()
+            except NoInstanceError as error:
+                raise invalid("response_format", f"Invalid schema: {error}") from None
+        case {"type": "json_object"}:
+            plain = encoded(_plain_object(asked)).decode()
+            return prompted(asked.turns, asked.seed, is_json_wanted=True) or plain
+        case _:
+            found = prompted(asked.turns, asked.seed, is_json_wanted=False)
+            return found or _prose(asked, dice)
+
+
+def _plain_object(asked: Asked) -> dict[str, str]:
+    return {"answer": f"simulated, {asked.seed[:8]}", "question": quoted(asked.prompt)}
+
+
+def _prose(asked: Asked, dice: Dice) -> str:
+    files = [str(item) for turn in asked.turns for item in turn.attachments]
+    told = [turn.text for turn in asked.turns if turn.role == "tool"]
+    return paragraph(dice, asked.prompt, seed=asked.seed, files=files, told=told)

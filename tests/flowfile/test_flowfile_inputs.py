@@ -1,0 +1,145 @@
+"""Inputs: what was given, else the default, read and checked as their types ask."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow.errors import InvalidFlowError
+from poeflow.flowfile import inputs_file
+from poeflow.flowfile.inputs import InputFault, gather, misfit, read_text
+from poeflow.flowfile.model import Flow, InputSpec
+
+
+def flow(**inputs):
+    specs = {name: {"type": "string", **spec} for name, spec in inputs.items()}
+    steps = {"a": {"render": "x"}}
+    return msgspec.convert({"poeflow": 1, "inputs": specs, "steps": steps}, Flow)
+
+
+def spec(kind="string", **rest):
+    return msgspec.convert({"type": kind, **rest}, InputSpec)
+
+
+def test_texts_win_over_values_and_values_over_defaults():
+    several = flow(a={"default": "d"}, b={"default": "d"}, c={"default": "d"})
+    assert gather(several, {"b": "v", "c": "v"}, {"c": "t"}) == ({"a": "d", "b": "v", "c": "t"}, ())
+
+
+def test_what_is_missing_or_unknown_is_told():
+    wanted = flow(topic={"description": "what it is about"}, tone={})
+    assert gather(wanted, {"tpic": 1}, {"zzz": "1"}) == (
+        {},
+        (
+            InputFault("tpic", 'unknown input "tpic"', 'did you mean "topic"?'),
+            InputFault("zzz", 'unknown input "zzz"', "known: tone, topic"),
+            InputFault(
+                "topic", 'the input "topic" is missing', "pass --input topic=... (what it is about)"
+            ),
+            InputFault("tone", 'the input "tone" is missing', "pass --input tone=..."),
+        ),
+    )
+
+
+def test_a_value_that_does_not_fit_is_told_and_kept():
+    assert gather(flow(n={"type": "integer", "description": "how many"}), {"n": "x"}, {}) == (
+        {"n": "x"},
+        (InputFault("n", "the input \"n\" must be an integer, not 'x'", "how many"),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("string", "12", "12"),
+        ("string", " x ", " x "),
+        ("file", "a.md", "a.md"),
+        ("integer", " 12 ", 12),
+        ("integer", "012", "012"),
+        ("number", "1e3", 1000.0),
+        ("boolean", "true", True),
+        ("boolean", "yes", "yes"),
+        ("array", "[a, 1]", ["a", 1]),
+        ("array", "- a\n- b", ["a", "b"]),
+        ("object", "{a: {b: 1}}", {"a": {"b": 1}}),
+        ("array", "[a", "[a"),
+        ("object", "*a", "*a"),
+    ],
+)
+def test_a_text_is_read_as_the_type_asks(kind, text, value):
+    assert read_text(spec(kind), text) == value
+
+
+@pytest.mark.parametrize(
+    ("given_spec", "value", "reason"),
+    [
+        (spec(), "x", ""),
+        (spec(), 1, "must be text, not 1"),
+        (spec(), None, "must be text, not null"),
+        (spec("integer"), 1.0, "must be an integer, not 1.0"),
+        (spec("integer"), True, "must be an integer, not true"),
+        (spec("number"), 1, ""),
+        (spec("number"), "1", "must be a number, not '1'"),
+        (spec("boolean"), False, ""),
+        (spec("boolean"), 0, "must be true or false, not 0"),
+        (spec("file"), 1, "must be a path, not 1"),
+        (spec("object"), [], "must be an object, not []"),
+        (spec("array"), {}, "must be an array, not {}"),
+        (spec(enum=["a", "b"]), "c", "must be one of a, b, not 'c'"),
+        (spec("integer", minimum=1, maximum=3), 0, "must be at least 1, not 0"),
+        (spec("integer", minimum=1, maximum=3), 4, "must be at most 3, not 4"),
+        (spec("number", minimum=0.5), 0.5, ""),
+        (spec("array", items={"type": "string"}), ["a", 5], "item 2 must be text, not 5"),
+        (spec("array", items={"enum": ["a"]}), ["b"], "item 1 must be one of a"),
+        (spec("array", items={"type": "integer"}), [1, 2], ""),
+        (spec(), ["x" * 100], 'must be text, not ["' + "x" * 55 + "..."),
+    ],
+)
+def test_why_a_value_does_not_fit(given_spec, value, reason):
+    assert misfit(given_spec, value) == reason
+
+
+@given(st.sampled_from(["integer", "number", "boolean", "array", "object"]), st.text())
+def test_any_text_becomes_a_value_that_fits_or_is_told(kind, text):
+    value = read_text(spec(kind), text)
+    faults = gather(flow(a={"type": kind}), {}, {"a": text})[1]
+    assert bool(faults) == bool(misfit(spec(kind), value))
+
+
+def test_a_file_of_inputs_is_yaml_or_json():
+    assert inputs_file.values_of(b"a: 1\nb: [x]\n", shown="i") == {"a": 1, "b": ["x"]}
+    assert inputs_file.values_of(b'{"a": {"b": null}}', shown="i") == {"a": {"b": None}}
+    assert inputs_file.values_of(b"# nothing\n", shown="i") == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"- a\n", "i:1:1: the file must be a mapping; write one NAME: VALUE a line"),
+        (b"a: 1\na: 2\n", 'i:2:1: the key "a" is here twice, first in line 1; keep one'),
+        (b"\xff", "i:1:1: byte 0xff is not UTF-8; save the file as UTF-8"),
+        (b"a: @x\n", "i:1:4: not YAML: a value cannot begin with @; quote it, or use |"),
+    ],
+)
+def test_a_faulty_file_of_inputs_is_told_with_its_place(data, message):
+    with pytest.raises(InvalidFlowError) as caught:
+        inputs_file.values_of(data, shown="i")
+    assert [str(problem) for problem in caught.value.problems] == [message]
+
+
+def test_the_file_beside_a_flow():
+    assert inputs_file.beside("//flows/notes.yaml") == "//flows/notes.inputs.yaml"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message", "hint"),
+    [
+        ("array", "x,y", "must be an array, not 'x,y'", """--input n='["x", "y"]'"""),
+        ("object", "a=b", "must be an object, not 'a=b'", """--input n='{"name": "x"}'"""),
+    ],
+)
+def test_a_list_or_mapping_on_the_command_line_is_told_with_an_example(kind, text, message, hint):
+    [fault] = gather(flow(n={"type": kind, "description": "those"}), {}, {"n": text})[1]
+    assert fault == InputFault("n", f'the input "n" {message}', f"for example {hint}")
+    example = hint.partition("=")[2].strip("'")
+    assert gather(flow(n={"type": kind}), {}, {"n": example})[1] == ()

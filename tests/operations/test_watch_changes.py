@@ -1,0 +1,146 @@
+"""When what happens to files is acted upon: at once where they are whole, later where not."""
+
+import os
+
+import pytest
+
+from poeflow.operations.watch.changes import (
+    LONGEST,
+    PATIENCE,
+    QUIET,
+    SETTLED,
+    Settling,
+    is_being_written,
+)
+from poeflow.project.read_log import stamp_at
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "a.md"
+    path.write_text("a text of some length\n")
+    return path
+
+
+def waited(clock, settling) -> float:
+    """Return the seconds until what was touched is taken."""
+    began = clock.time
+    while (due := settling.due_in) != 0.0:
+        clock.time += due
+    assert settling.take()
+    return round(clock.time - began, 6)
+
+
+def test_a_whole_file_is_taken_at_once(clock, file):
+    settling = Settling(clock)
+    assert settling.due_in is None
+    settling.touch([file])
+    assert waited(clock, settling) == QUIET
+    assert settling.due_in is None
+
+
+def test_a_file_that_is_being_written_is_left_alone(clock, file):
+    settling = Settling(clock)
+    with file.open("w") as writing:
+        writing.write("half")
+        writing.flush()
+        settling.touch([file])
+        clock.time += QUIET
+        assert round(settling.due_in, 6) == round(SETTLED - QUIET, 6)
+        clock.time += 0.1
+        settling.touch([file])
+        assert round(settling.due_in, 6) == SETTLED
+    clock.time += 0.2
+    settling.touch([file])
+    assert waited(clock, settling) == SETTLED
+
+
+def test_a_file_that_stays_open_is_taken_in_the_end(clock, file):
+    settling = Settling(clock)
+    with file.open("a") as writing:
+        settling.touch([file])
+        assert waited(clock, settling) == SETTLED
+        clock.time += 10
+        settling.touch([file])
+        began = clock.time
+        while settling.due_in:
+            writing.write("more")
+            writing.flush()
+            clock.time += 0.1
+            settling.touch([file])
+        assert PATIENCE <= clock.time - began < PATIENCE + 0.2
+
+
+@pytest.mark.parametrize("now", ["", "cut"])
+def test_a_file_that_was_emptied_or_cut_in_place_is_left_alone(clock, file, now):
+    before = stamp_at(file)
+    settling = Settling(clock, before=lambda _path: before)
+    file.write_text(now)
+    settling.touch([file])
+    assert waited(clock, settling) == SETTLED
+
+
+def test_a_shorter_file_in_its_place_is_taken_at_once(clock, file):
+    before = stamp_at(file)
+    settling = Settling(clock, before=lambda _path: before)
+    new = file.with_name("new")
+    new.write_text("cut")
+    os.replace(new, file)  # noqa: PTH105 - what editors do
+    settling.touch([file])
+    assert waited(clock, settling) == QUIET
+
+
+def test_a_file_that_is_gone_may_come_back(clock, file):
+    settling = Settling(clock)
+    file.unlink()
+    settling.touch([file])
+    assert waited(clock, settling) == SETTLED
+
+
+def test_what_is_saved_again_and_again_is_taken_twice(clock, file):
+    settling, taken = Settling(clock), []
+    for _ in range(5):
+        settling.touch([file])
+        end = clock.time + 0.15
+        while settling.due_in is not None and clock.time + settling.due_in < end:
+            clock.time += settling.due_in
+            if settling.due_in == 0:
+                taken.append(settling.take())
+        clock.time = end
+    assert waited(clock, settling) == round(SETTLED - 0.15, 6)
+    assert taken == [{file}]
+    clock.time += 2
+    settling.touch([file])
+    assert waited(clock, settling) == QUIET
+
+
+def test_a_burst_that_does_not_end_is_looked_into(clock, file, tmp_path):
+    settling, began = Settling(clock), clock.time
+    while settling.due_in != 0.0:
+        settling.touch([file])
+        clock.time += 0.02
+    assert LONGEST <= clock.time - began < LONGEST + 0.03
+
+
+def test_who_writes_a_file_is_known(file, tmp_path):
+    assert not is_being_written(file)
+    with file.open("rb"):
+        assert not is_being_written(file)
+    with file.open("ab"):
+        assert is_being_written(file)
+    assert not is_being_written(file)
+    assert not is_being_written(tmp_path)
+    assert not is_being_written(tmp_path / "none")
