@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from poeflow.api import status as status
     from poeflow.client.account import Model as Model
     from poeflow.client.aio import AsyncPoeClient as AsyncPoeClient
-    from poeflow.client.aio_stream import AsyncStream as AsyncStream
+    from poeflow.client.aio import AsyncStream as AsyncStream
     from poeflow.client.answers import Completion as Completion
     from poeflow.client.answers import CompletionChunk as CompletionChunk
     from poeflow.client.commands import Timeouts as Timeouts
     from poeflow.client.sync import PoeClient as PoeClient
-    from poeflow.client.sync_stream import Stream as Stream
+    from poeflow.client.sync import Stream as Stream
     from poeflow.engine.budget import Spent as Spent
     from poeflow.engine.results import StepResult as StepResult
     from poeflow.engine.run import Outcome as Outcome
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from poeflow.errors import UsageError as UsageError
     from poeflow.events import Event as Event
     from poeflow.events import Listener as Listener
-    from poeflow.facts import Fact as Fact
     from poeflow.flowfile.load import FlowFile as FlowFile
     from poeflow.flowfile.model import Flow as Flow
     from poeflow.flowfile.model import Limits as Limits
@@ -65,18 +64,17 @@ if TYPE_CHECKING:
     from poeflow.planning.plan import Plan as Plan
     from poeflow.problems import Place as Place
     from poeflow.problems import Problem as Problem
+    from poeflow.records import Fact as Fact
     from poeflow.simulator.server import Simulator as Simulator
     from poeflow.version import __version__ as __version__
 
 _HOMES = {
     "poeflow.api": "aplan arun astatus check load plan run status",
     "poeflow.client.account": "Model",
-    "poeflow.client.aio": "AsyncPoeClient",
-    "poeflow.client.aio_stream": "AsyncStream",
+    "poeflow.client.aio": "AsyncPoeClient AsyncStream",
     "poeflow.client.answers": "Completion CompletionChunk",
     "poeflow.client.commands": "Timeouts",
-    "poeflow.client.sync": "PoeClient",
-    "poeflow.client.sync_stream": "Stream",
+    "poeflow.client.sync": "PoeClient Stream",
     "poeflow.engine.budget": "Spent",
     "poeflow.planning.plan": "Plan",
     "poeflow.engine.results": "StepResult",
@@ -91,7 +89,7 @@ _HOMES = {
         " TruncatedStreamError UnprocessableEntityError UsageError"
     ),
     "poeflow.events": "Event Listener",
-    "poeflow.facts": "Fact",
+    "poeflow.records": "Fact",
     "poeflow.problems": "Place Problem",
     "poeflow.simulator.server": "Simulator",
     "poeflow.flowfile.load": "FlowFile",

@@ -6,7 +6,6 @@ from typing import Unpack
 
 from poeflow.engine.run import Outcome
 from poeflow.errors import InvalidFlowError
-from poeflow.facts import Fact
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load as load_file
 from poeflow.operations.check import checkup
@@ -18,6 +17,7 @@ from poeflow.planning.plan import Plan
 from poeflow.problems import Problem, errors_only
 from poeflow.project.places import placed
 from poeflow.project.project import Project
+from poeflow.records import Fact
 
 
 def load(path: str | Path) -> FlowFile:

@@ -1,8 +1,9 @@
-"""Time as an argument: durations come from a monotonic clock, waiting is asked of it."""
+"""Time as it is handed in, and durations as they are written and read."""
 
 import asyncio
+import re
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -33,3 +34,35 @@ class SystemClock:
 
     async def asleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+_SHAPE: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+PATTERN: Final = r"^\d+(\.\d+)?(ms|s|m|h)?$"
+
+
+def seconds(duration: float | str) -> float:
+    """Return a duration in seconds: `90` and `"90s"` are the same. Raises `ValueError`."""
+    if isinstance(duration, int | float):
+        return float(duration)
+    match = _SHAPE.fullmatch(duration.strip())
+    if match is None:
+        raise ValueError(f"{duration!r} is not a duration; write 90s, 10m or 1h")
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def spoken(duration: float) -> str:
+    """Show a duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 05 min`, `3 d 4 h`."""
+    if duration < 10:
+        return f"{duration:.1f} s"
+    if duration < 60:
+        return f"{duration:.0f} s"
+    minutes, rest = divmod(round(duration), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    minutes += rest >= 30
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest:02d} min" if rest else f"{hours} h"
+    days, rest = divmod(hours + (rest >= 30), 24)
+    return f"{days} d {rest} h" if rest else f"{days} d"

@@ -1,8 +1,7 @@
-"""What a run would send and cost: estimated from its requests, told as ranges.
+"""What a run would send and cost: estimated from its requests, as ranges.
 
-Tokens of prompts are taken as four characters each, good to a factor of two; prices are those of
-the kept catalogue. What cannot be known before a step has run is left open, never taken for
-nothing.
+Tokens of prompts are taken as four characters each, good to a factor of two. What cannot be known
+before a step has run is left open, never taken for nothing.
 """
 
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from poeflow.digest import Json, encode_json
-from poeflow.facts import Calls, Fact, Measure
+from poeflow.records import Calls, Fact, Measure
 
 CHARACTERS: Final = 4
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")

@@ -7,7 +7,7 @@ from typing import Final
 
 from poeflow.answers.display import counted, path_text, quoted, shown
 from poeflow.digest import Json
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 
 _LARGE: Final = 2**53
 _AROUND: Final = 20

@@ -1,8 +1,7 @@
-"""The one JSON document an answer holds, bare, in a fence or among words.
+"""The one JSON document an answer holds: bare, in a fence as CommonMark has them, or among words.
 
-Strict JSON first, then JSON5, a published grammar (https://spec.json5.org): trailing commas,
-comments and single quotes are read by its rules, and nothing is guessed beyond them. What either
-would change without a word, such as a backslash that begins no escape, is refused.
+Strict JSON first, then JSON5, a published grammar (https://spec.json5.org). What either would
+change silently, such as a backslash that begins no escape, is refused.
 """
 
 import contextlib
@@ -13,9 +12,63 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Final, Literal
 
+import msgspec
+
 from poeflow.answers.display import one_line, quoted, shown
-from poeflow.answers.fences import Block, blocks
 from poeflow.digest import Json, canonical
+
+_FENCE: Final = re.compile(r"[ \t]*(`{3,}(?=[^`]*$)|~{3,})(.*)")
+_TICKS: Final = re.compile(r"`+")
+
+
+class Block(msgspec.Struct, frozen=True):
+    """What stands between two fences. `label` is the first word behind the upper one, lower case.
+
+    `is_closed` is False where the text ends before the block does.
+    """
+
+    label: str
+    content: str
+    is_closed: bool = True
+
+
+def blocks(text: str) -> tuple[Block, ...]:
+    """Return the fenced blocks of a text, in order. Any indentation is taken, and taken away."""
+    found: list[Block] = []
+    fence, label, indent, inside = "", "", "", list[str]()
+    for line in text.replace("\r\n", "\n").split("\n"):
+        opening = None if fence else _FENCE.fullmatch(line)
+        if opening is not None:
+            fence, words = opening[1], opening[2].split()
+            label = words[0].lower() if words else ""
+            indent, inside = line[: opening.start(1)], []
+        elif fence and _closes(line, fence):
+            found.append(Block(label, "\n".join(inside)))
+            fence = ""
+        elif fence:
+            inside.append(line.removeprefix(indent))
+    if fence:
+        found.append(Block(label, "\n".join(inside), is_closed=False))
+    return tuple(found)
+
+
+def labelled(found: Iterable[Block], *labels: str) -> tuple[Block, ...]:
+    """Return the blocks with one of these labels; where there is none, all of them."""
+    those = tuple(found)
+    return tuple(block for block in those if block.label in labels) or those
+
+
+def fenced(text: str) -> str:
+    """Return `text` between fences longer than any run of backticks inside it."""
+    longest = max(map(len, _TICKS.findall(text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _closes(line: str, fence: str) -> bool:
+    mark = line.strip()
+    return len(mark) >= len(fence) and mark == fence[0] * len(mark)
+
 
 MAX_TEXT: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 64

@@ -1,26 +1,190 @@
-"""An answer's text becomes what its step's `output` asks for, or sentences saying why it cannot.
+"""The text of an answer becomes what its step's `output` asks for, or sentences why it cannot.
 
-The sentences go back to the model where a step repairs, so they tell what to do better.
+The sentences go back to the model if the step repairs, so they say what to do better.
 """
 
+import csv
+import io
+import json
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from poeflow.answers import json_text as documents
-from poeflow.answers.choices import chosen
-from poeflow.answers.display import one_line, quoted
-from poeflow.answers.fences import blocks, labelled
+from poeflow.answers.display import counted, one_line, quoted
+from poeflow.answers.json_text import blocks, labelled
 from poeflow.answers.reasoning import parted
 from poeflow.answers.schemas import Schema
-from poeflow.answers.tables import NotCsvError, table
 from poeflow.digest import Json
 from poeflow.errors import StepError
 from poeflow.flowfile import yaml_tree as source
 from poeflow.flowfile.model import Output
-from poeflow.flowfile.tree import Document
+from poeflow.flowfile.yaml_tree import Document
+
+_WRAPPERS: Final = (
+    *(("*", "*"), ("_", "_"), ("`", "`"), ('"', '"'), ("'", "'")),
+    *(("“", "”"), ("\u2018", "\u2019"), ("„", "“"), ("«", "»"), ("(", ")"), ("[", "]")),
+    *(("\u2039", "\u203a"), ("「", "」"), ("『", "』"), ("【", "】")),
+)
+_ENDINGS: Final = ".!,;:。"
+_MAX_ANSWER: Final = 10_000
+_FENCES: Final = ("```", "~~~")
+_SAME_SHAPE: Final = ("<noBreak>", "<wide>", "<narrow>", "<font>", "<compat>")
+"""Kinds of characters that are another one in a different dress: not ², ½ or ①."""
+_ALIKE: Final = {
+    **dict.fromkeys("\u2212\u2043\u02d7", "-"),
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02b9\u02bc`\u00b4", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
+}
+_INVISIBLE: Final = ("\u034f", *map(chr, range(0xFE00, 0xFE10)))
+
+
+def chosen(text: str, options: Sequence[str]) -> str | None:
+    """Return the option, as declared, that an answer names; None where it names none.
+
+    Case, surrounding space, quotes, Markdown emphasis, a fence and a final period do not count.
+    Nor does what the eye cannot tell apart (kinds of dashes, quotes and spaces, invisible
+    characters, full width), where that leaves one option only.
+    """
+    if len(text) > _MAX_ANSWER:
+        return None
+    exact = {_folded(option): option for option in reversed(options)}
+    alike: dict[str, str | None] = {}
+    for option in options:
+        same = alike.setdefault(_plain(option), option)
+        if same is not None and _folded(same) != _folded(option):
+            alike[_plain(option)] = None
+    said = tuple(_said(text))
+    peeled = [bare for one in said for bare in _peeled(_folded(one))]
+    found = next((exact[bare] for bare in peeled if bare in exact), None)
+    if found is not None:
+        return found
+    peeled = [bare for one in said for bare in _peeled(_plain(one))]
+    return next((alike[bare] for bare in peeled if alike.get(bare) is not None), None)
+
+
+def _said(text: str) -> Iterator[str]:
+    """Yield an answer, and what its fence holds or its JSON spells where it is nothing else."""
+    yield text
+    bare = text.strip()
+    if bare.startswith(_FENCES) and bare.endswith(_FENCES):
+        those = blocks(bare)
+        if len(those) == 1:
+            bare = those[0].content.strip()
+            yield bare
+    if bare.startswith('"') and "\\" in bare:
+        try:
+            spelled = json.loads(bare)
+        except ValueError:
+            return
+        yield str(spelled)
+
+
+def _peeled(text: str) -> Iterator[str]:
+    """Yield a text, and what is left of it each time a layer is taken off."""
+    while text:
+        yield text
+        if text[-1] in _ENDINGS:
+            text = text[:-1].strip()
+        elif len(text) > 1 and (text[0], text[-1]) in _WRAPPERS:
+            text = text[1:-1].strip()
+        else:
+            return
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text.casefold()).strip()
+
+
+def _plain(text: str) -> str:
+    """Return a text with one of each kind of characters that look the same, in small letters."""
+    told = "".join(map(_plain_character, unicodedata.normalize("NFC", text)))
+    return _folded(" ".join(told.split()))
+
+
+def _plain_character(character: str) -> str:
+    if character.isascii() and character != "`":
+        return character
+    category = unicodedata.category(character)
+    if character in _ALIKE:
+        return _ALIKE[character]
+    if category == "Pd":
+        return "-"
+    if category == "Cf" or character in _INVISIBLE:
+        return ""
+    if unicodedata.decomposition(character).startswith(_SAME_SHAPE):
+        return unicodedata.normalize("NFKC", character)
+    return character
+
+
+_SPACED_QUOTE: Final = re.compile(r'[ \t]+"')
+
+
+class NotCsvError(Exception):
+    """The text is no table; the message says where."""
+
+
+def table(text: str) -> list[Json]:
+    """Return the rows below the header. Raises `NotCsvError`."""
+    rows = _rows(text.removeprefix("\ufeff").strip("\r\n"))
+    header = next(rows, None)
+    if header is None:
+        raise NotCsvError("it is empty")
+    names = [name.strip() for name in header[1]]
+    divider = _divider(names)
+    if divider:
+        raise NotCsvError(f"its columns are divided by {divider}, not by commas")
+    if "" in names:
+        raise NotCsvError(f"column {names.index('') + 1} of the header has no name")
+    [(name, count)] = Counter(names).most_common(1)
+    if count > 1:
+        raise NotCsvError(f"the header has the column {quoted(name)} twice")
+    found: list[Json] = []
+    for line, values in rows:
+        if len(values) != len(names):
+            has = counted(len(values), "value")
+            raise NotCsvError(f"row {len(found) + 1} (line {line}) has {has}, not {len(names)}")
+        found.append(dict(zip(names, values, strict=True)))
+    return found
+
+
+def _divider(names: list[str]) -> str:
+    """Return what divides the columns of a header that has no comma, empty if there is one only."""
+    [name, *others] = names
+    if others:
+        return ""
+    if name.lower().startswith("sep=") or ";" in name:
+        return ";"
+    return "|" if "|" in name else "tabs" if "\t" in name else ""
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not blank, each with the line it begins in."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for values in reader:
+            if any(_is_quoted_late(value, text) for value in values):
+                told = f"in line {line} a space stands before the quote that begins a value"
+                raise NotCsvError(f"{told}; remove it")
+            if values:
+                yield line, values
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise NotCsvError(f"the row that begins in line {line} cannot be read: {error}") from None
+
+
+def _is_quoted_late(value: str, text: str) -> bool:
+    """Tell whether a value holds the quotes it stands in, as there is a space before the first."""
+    if _SPACED_QUOTE.match(value) is None:
+        return False
+    doubled = value.replace('"', '""')
+    return f'"{doubled}"' not in text
+
 
 _LABELS: Final = {"json": ("json", "json5", "jsonc"), "yaml": ("yaml", "yml"), "csv": ("csv",)}
 _TAIL: Final = re.compile(r"[ \t]+#[^\s#]")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from poeflow.answers.display import counted, one_line, path_text, shown
 from poeflow.answers.schema_keywords import OURS
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError

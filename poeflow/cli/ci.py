@@ -8,15 +8,15 @@ from typing import Final, Self
 
 import msgspec
 
+from poeflow.cli.output import Output
 from poeflow.cli.private_files_options import without_keys
-from poeflow.cli.results import Output
 from poeflow.errors import UsageError
 from poeflow.events import Listener
-from poeflow.facts import outer_step
 from poeflow.operations.check import Checkup
 from poeflow.operations.status import Proof
 from poeflow.problems import Place, errors_only
 from poeflow.project.project import atomic_write
+from poeflow.records import outer_step
 from poeflow.report.github import (
     MAX_ANNOTATIONS,
     GitHubReport,
@@ -26,7 +26,7 @@ from poeflow.report.github import (
 )
 from poeflow.report.github_commands import annotation
 from poeflow.report.junit import Suite, document
-from poeflow.report.status import steps_of
+from poeflow.report.plan import steps_of
 
 SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 ROOT_VARIABLE: Final = "GITHUB_WORKSPACE"

@@ -1,4 +1,4 @@
-"""What a command line says of how to run, for all commands that run flows."""
+"""Options that several commands share, and the `RunOptions` they make."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,17 +9,17 @@ import click
 
 from poeflow.cli.argument_values import input_texts
 from poeflow.cli.completing import INPUTS
+from poeflow.cli.output import Output
 from poeflow.cli.private_files_options import (
     allow_file_option,
     env_file_option,
     trust_state_option,
     trusts_state,
 )
-from poeflow.cli.results import Output
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Limits
-from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
+from poeflow.operations.run_context import shared_budget
 from poeflow.operations.run_options import RunOptions
 
 P = ParamSpec("P")

@@ -15,11 +15,10 @@ from poeflow.cli.shells import MORE, words
 from poeflow.cli.targets import is_flow, split_target, target_of
 from poeflow.client.catalogue import kept
 from poeflow.errors import PoeflowError
-from poeflow.facts import as_written
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load as load_file
 from poeflow.project.project import Project
-from poeflow.records import RunFilter
+from poeflow.records import RunFilter, as_written
 from poeflow.settings import server_of
 from poeflow.store.history import History
 from poeflow.store.lockfile import LockFile

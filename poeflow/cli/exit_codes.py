@@ -15,7 +15,7 @@ from poeflow.cli.suggestions import instead_of_option
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
-from poeflow.user_config import known_keys
+from poeflow.settings import known_keys
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141

@@ -16,7 +16,7 @@ from poeflow.events import Event, Warned
 from poeflow.project.private_files import Access
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
-from poeflow.user_config import key_variables, known_keys
+from poeflow.settings import key_variables, known_keys
 
 _TRUSTS: Final = "poeflow.trust_state"
 allow_file_option: Final = click.option(

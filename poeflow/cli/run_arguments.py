@@ -1,18 +1,23 @@
-"""Which run of the history a command line means: `12`, `last`, `last~1`, with `/STEP[@KEY]`."""
+"""What commands on earlier runs have in common: which run and instance, and the server of pages."""
 
+import contextlib
 import os
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
 from poeflow.cli.private_files_options import say, trusts_state
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
-from poeflow.facts import named
+from poeflow.operations.run_context import prices_of
 from poeflow.project.project import Project
-from poeflow.records import InstanceRecord, RunFilter, RunRow
+from poeflow.records import InstanceRecord, RunFilter, RunRow, named
+from poeflow.redact import Scrubber, masked
+from poeflow.report.pages.source import Pictures, ScrubbedRecords, Shown
+from poeflow.settings import known_keys
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace, tracked_state
 
@@ -108,3 +113,42 @@ def _run(history: History, written: str) -> RunRow:
 
 def _warn(message: str) -> None:
     say(f"warning: {message}")
+
+
+if TYPE_CHECKING:
+    from poeflow.report.pages.site import Serving
+
+_EXTRA: Final = ("starlette", "uvicorn")
+
+
+@contextlib.asynccontextmanager
+async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]:
+    """Serve the pages of a project while the block lasts, on this machine alone.
+
+    Raises `UsageError` where the port cannot be taken or the extra `ui` is not installed.
+    """
+    try:
+        from poeflow.report.pages.site import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        hint = "pip install 'poeflow[ui]'"
+        raise UsageError("the pages need starlette and uvicorn", hint=hint) from None
+    with History(trusted_workspace(project).history_path, told=_warn) as history:
+        async with serve(shown_of(project, history), port=port) as serving:
+            yield serving
+
+
+def shown_of(project: Project, history: History) -> Shown:
+    """Return what pages show of a project, with the secrets of the environment masked."""
+    scrubber = Scrubber(*known_keys(os.environ))
+
+    def completed(record: InstanceRecord) -> InstanceRecord:
+        return cast("InstanceRecord", masked(with_result(history, record), scrubber))
+
+    return Shown(
+        records=ScrubbedRecords(history, scrubber),
+        pictures=Pictures(project, Workspace(project, offline=True).outputs()),
+        prices=prices_of(project, os.environ),
+        completed=completed,
+    )

@@ -12,13 +12,13 @@ from poeflow.cli.private_files_options import say_warning
 from poeflow.cli.walking import below, has_magic, matching
 from poeflow.errors import UsageError
 from poeflow.events import Warned
-from poeflow.facts import as_written, instance_id, key_of, named, step_of
-from poeflow.flowfile.hints import did_you_mean, one_of
+from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
 from poeflow.opener import followed, head
 from poeflow.project.places import leaves, placed
 from poeflow.project.private_files import Access
 from poeflow.project.project import TWIN, Project, composed, taken_apart, twin_of
+from poeflow.records import as_written, instance_id, key_of, named, step_of
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _KEY: Final = re.compile(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)

@@ -1,23 +1,289 @@
-"""The asynchronous client: drives the exchange, awaiting each step."""
+"""The asynchronous client, by the names of the OpenAI SDK: chat, models, usage, streams."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar, Unpack, overload
 
-from poeflow.client.aio_resources import Chat, Models, Usage
-from poeflow.client.aio_stream import Lines
-from poeflow.client.answers import Completion
-from poeflow.client.client_options import Options, Validation
-from poeflow.client.commands import Timeouts
-from poeflow.client.exchange import completed
+from poeflow.client.account import (
+    Balance,
+    Model,
+    ModelList,
+    PointsPage,
+    balance_from,
+    models_from,
+    points_from,
+    points_query,
+)
+from poeflow.client.answers import Completion, CompletionChunk
+from poeflow.client.catalogue import store_list, stored_list
+from poeflow.client.client_options import Options, Validation, options_from
+from poeflow.client.commands import (
+    Command,
+    Exchange,
+    Progress,
+    Read,
+    Reply,
+    Send,
+    Timeouts,
+    Wait,
+    adrive,
+)
+from poeflow.client.exchange import Opened, completed, fetched, opened
 from poeflow.client.failures import Server
-from poeflow.client.http.transport import AsyncInjected, async_transport_for
-from poeflow.client.messages import ChatRequest
-from poeflow.client.progress import Progress
-from poeflow.client.setup import options_from
+from poeflow.client.folding import Halves
+from poeflow.client.http.transport import (
+    AsyncInjected,
+    AsyncResponse,
+    AsyncTransport,
+    async_transport_for,
+)
+from poeflow.client.messages import AskParams, ChatRequest
 from poeflow.clock import Clock, SystemClock
+from poeflow.digest import Json
+from poeflow.errors import UsageError
 from poeflow.redact import Secret
+
+T = TypeVar("T")
+
+
+class Line:
+    """Performs the commands of one exchange, on one response at a time."""
+
+    def __init__(self, carrier: AsyncTransport, clock: Clock) -> None:
+        self._carrier = carrier
+        self._clock = clock
+        self._response: AsyncResponse | None = None
+
+    async def perform(self, command: Command) -> Reply:
+        match command:
+            case Read(timeout=timeout):
+                if self._response is None:
+                    raise AssertionError("nothing was sent")
+                return await self._response.read(timeout)
+            case Send():
+                self.close()
+                self._response = await self._carrier.send(
+                    command.request, connect=command.connect, total=command.total, head=command.head
+                )
+                return self._response.head
+            case Wait(seconds=seconds):
+                self.close()
+                await self._clock.asleep(seconds)
+                return None
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.abort()
+            self._response = None
+
+
+class AsyncStream:
+    """The chunks of an answer as they arrive; iterate over it once.
+
+    `text()` gives only the text, `final()` the whole answer put together. Leave it early with
+    `aclose()` or an `async with` statement. Raises `TruncatedStreamError` where it ends too soon.
+    """
+
+    def __init__(
+        self, stream: Opened, line: Line, slots: AbstractAsyncContextManager[object]
+    ) -> None:
+        self._stream = stream
+        self._line = line
+        self._slots: AbstractAsyncContextManager[object] | None = slots
+
+    @property
+    def request_id(self) -> str | None:
+        return self._stream.request_id
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> CompletionChunk:
+        chunks = self._stream.chunks
+        if not chunks and self._slots is not None:
+            try:
+                await adrive(self._stream.more(), self._line.perform)
+            except BaseException:
+                await self.aclose()
+                raise
+        if chunks:
+            return chunks.popleft()
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def text(self) -> AsyncIterator[str]:
+        """Yield the text as it arrives, without empty pieces."""
+        halves = Halves()
+        async for chunk in self:
+            for choice in chunk.choices[:1]:
+                if text := halves.whole(choice.delta.content or ""):
+                    yield text
+        if rest := halves.rest():
+            yield rest
+
+    async def final(self) -> Completion:
+        """Read to the end and return the whole answer."""
+        async for _ in self:
+            pass
+        return self._stream.completion()
+
+    async def aclose(self) -> None:
+        """Give the connection up. Does nothing the second time."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            self._line.close()
+            await slots.__aexit__(None, None, None)
+
+
+class Lines:
+    """Hands out lines: as many at once as a client may have."""
+
+    def __init__(
+        self, carrier: AsyncTransport, clock: Clock, slots: AbstractAsyncContextManager[object]
+    ) -> None:
+        self._carrier = carrier
+        self._clock = clock
+        self._slots = slots
+
+    async def perform(self, exchange: Exchange[T]) -> T:
+        """Drive an exchange to its end."""
+        async with self._slots:
+            line = Line(self._carrier, self._clock)
+            try:
+                return await adrive(exchange, line.perform)
+            finally:
+                line.close()
+
+    async def open(self, exchange: Exchange[Opened]) -> AsyncStream:
+        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
+        await self._slots.__aenter__()
+        line = Line(self._carrier, self._clock)
+        try:
+            found = await adrive(exchange, line.perform)
+        except BaseException:
+            line.close()
+            await self._slots.__aexit__(None, None, None)
+            raise
+        return AsyncStream(found, line, self._slots)
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        await self._carrier.aclose()
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self.completions = Completions(options, lines)
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    @overload
+    async def create(
+        self, *, stream: Literal[False] | None = None, **params: Unpack[AskParams]
+    ) -> Completion: ...
+
+    @overload
+    async def create(
+        self, *, stream: Literal[True], **params: Unpack[AskParams]
+    ) -> AsyncStream: ...
+
+    @overload
+    async def create(
+        self, *, stream: bool | None, **params: Unpack[AskParams]
+    ) -> Completion | AsyncStream: ...
+
+    async def create(
+        self, *, stream: bool | None = None, **params: Unpack[AskParams]
+    ) -> Completion | AsyncStream:
+        """Ask a bot: the whole answer, or with `stream=True` its chunks as they arrive.
+
+        The parameters are those of `AskParams`. Raises `UsageError` before anything is sent where
+        one is wrong, then an `APIError`. A stream is not asked for again once it gave a chunk.
+        """
+        options = self._options
+        call = options.call_of(params, stream=bool(stream))
+        if stream:
+            return await self._lines.open(opened(call, options.conduct))
+        return await self._lines.perform(completed(call, options.conduct))
+
+
+class Models:
+    """`client.models`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    async def list(self, *, max_age: float | None = None, folder: Path | None = None) -> ModelList:
+        """Return every public bot.
+
+        With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
+        or the user's cache folder.
+        """
+        options, clock = self._options, self._options.conduct.clock
+        document: Json = None
+        if max_age is not None:
+            document = stored_list(options.base_url, folder, max_age=max_age, now=clock.now())
+        if document is None:
+            call = options.get("/models", {})
+            document = await self._lines.perform(fetched(call, options.conduct))
+            if max_age is not None:
+                store_list(options.base_url, folder, document, now=clock.now())
+        return models_from(document)
+
+    async def retrieve(self, model: str) -> Model:
+        """Return one bot of the list, whose name may be in upper or lower case.
+
+        Raises `NotFoundError` where it is not listed.
+        """
+        if not isinstance(model, str):
+            raise UsageError("model must be a bot's name")
+        return (await self.list()).named(model)
+
+
+class Usage:
+    """`client.usage`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    async def current_balance(self) -> Balance:
+        """Return what is left on the account; a cheap way to test a key."""
+        options = self._options
+        call = options.get("/usage/current_balance", {}, at_origin=True)
+        return balance_from(await self._lines.perform(fetched(call, options.conduct)))
+
+    async def points_history(
+        self, *, limit: int = 20, starting_after: str | None = None
+    ) -> PointsPage:
+        """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
+        options = self._options
+        query = points_query(limit, starting_after)
+        call = options.get("/usage/points_history", query, at_origin=True)
+        return points_from(await self._lines.perform(fetched(call, options.conduct)))
 
 
 class AsyncPoeClient:

@@ -1,16 +1,19 @@
-"""The catalogue of bots: the list `GET /v1/models` gives, and the copy of it a project keeps.
+"""The bots that `GET /v1/models` lists, and copies of that list on disk: a project's, a user's.
 
-What follows from it for a flow is for `check` to say.
+No copy holds a key. What follows from the list for a flow is decided by `planning`.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
 from poeflow.bots import Bot
-from poeflow.digest import Json, decode_json, encode_json
-from poeflow.opener import UnusableFileError, read_beneath
+from poeflow.digest import Json, decode_json, encode_json, sha256_of
+from poeflow.errors import DiskError, UsageError
+from poeflow.opener import UnusableFileError, read_beneath, read_followed
 from poeflow.project.project import Project, atomic_write
 
 CATALOGUE: Final = "//.poeflow/models.json"
@@ -100,3 +103,48 @@ def keep(project: Project, entries: Iterable[Mapping[str, Json]], server: str) -
 
 def _server_of(document: Json) -> Json:
     return document.get("server") if isinstance(document, dict) else None
+
+
+_MAX_STORED_BYTES: Final = 64 * 1024 * 1024
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """`fetched` is when, in seconds since 1970."""
+
+    fetched: float
+    document: dict[str, Json]
+
+
+def stored_list(base_url: str, folder: Path | None, *, max_age: float, now: float) -> Json:
+    """Return the document of `base_url` where it is younger than `max_age` seconds, else None.
+
+    Raises `UsageError` where an argument is of the wrong type.
+    """
+    if isinstance(max_age, bool) or not isinstance(max_age, int | float):
+        raise UsageError("max_age must be seconds")
+    if folder is not None and not isinstance(folder, Path):
+        raise UsageError("folder must be a Path")
+    try:
+        data = read_followed(_path(base_url, folder), limit=_MAX_STORED_BYTES)
+        found = msgspec.json.decode(data, type=Kept)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found.document if 0 <= now - found.fetched < max_age else None
+
+
+def store_list(base_url: str, folder: Path | None, document: Json, *, now: float) -> None:
+    """Keep `document` for the next time."""
+    if not isinstance(document, Mapping):
+        return
+    path = _path(base_url, folder)
+    with contextlib.suppress(DiskError, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, encode_json({"fetched": now, "document": document}))
+
+
+def _path(base_url: str, folder: Path | None) -> Path:
+    if folder is None:
+        from platformdirs import user_cache_path
+
+        folder = user_cache_path("poeflow")
+    return folder / f"models-{sha256_of(base_url.encode())[:16]}.json"

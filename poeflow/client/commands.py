@@ -1,17 +1,40 @@
-"""What the client's logic asks of whoever does the I/O, and what it is given to work with."""
+"""What the client's logic asks of whoever does the I/O, and how its commands are driven.
 
-from collections.abc import Callable, Generator
+This is the only place in which sync and async differ in shape.
+"""
+
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 from poeflow.client.failures import POE, Server
-from poeflow.client.http.heads import Head
-from poeflow.client.http.wire import WireRequest
-from poeflow.client.limits import Pace
-from poeflow.client.progress import Progress
-from poeflow.client.retry import Policy
+from poeflow.client.http.wire import Head, WireRequest
+from poeflow.client.retry import Pace, Policy
 from poeflow.clock import Clock
+from poeflow.errors import APIError
 from poeflow.redact import Scrubber
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer; either may be empty."""
+
+    text: str
+    reasoning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Attempt number `attempt` failed; the next begins in `wait` seconds. Drop what was shown."""
+
+    error: APIError
+    wait: float
+    attempt: int
+
+
+Progress: TypeAlias = Delta | Retrying
+
 
 T = TypeVar("T")
 
@@ -84,3 +107,43 @@ class Conduct:
     pace: Pace = field(default_factory=Pace)
     policy: Policy = field(default_factory=Policy)
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+Asked = TypeVar("Asked")
+Given = TypeVar("Given")
+
+
+def drive(steps: Generator[Asked, Given, T], perform: Callable[[Asked], Given]) -> T:
+    """Perform each command; what goes wrong on the network is thrown back into the generator."""
+    advance: Callable[[], Asked] = partial(next, steps)
+    while True:
+        try:
+            command = advance()
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        try:
+            reply = perform(command)
+        except (APIError, OSError) as error:
+            advance = partial(steps.throw, error)
+        else:
+            advance = partial(steps.send, reply)
+
+
+async def adrive(
+    steps: Generator[Asked, Given, T], perform: Callable[[Asked], Awaitable[Given]]
+) -> T:
+    """Do the same, awaiting each command."""
+    advance: Callable[[], Asked] = partial(next, steps)
+    while True:
+        try:
+            command = advance()
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        try:
+            reply = await perform(command)
+        except (APIError, OSError) as error:
+            advance = partial(steps.throw, error)
+        else:
+            advance = partial(steps.send, reply)

@@ -1,14 +1,18 @@
-"""The wire types that cross package borders: what is asked. What is answered is in `answers`.
+"""What is asked: messages and parameters of Poe's chat completions, checked before sending.
 
-Shapes follow Poe's OpenAI-compatible chat completions API.
+A bot's own parameters go into `extra_body`, and from there to the top level of the request.
 """
 
-from collections.abc import Callable
-from typing import Final, Literal
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Final, Literal, Required, TypedDict
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.client.answers import AnswerMessage
+from poeflow.digest import Json, encode_json
+from poeflow.errors import UsageError
 
 RESERVED: Final = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "tools", "tool_choice"}
@@ -103,3 +107,182 @@ def _spelled_part(part: Part, spell: Callable[[DataUrl], str]) -> Part:
             return FilePart(file=FileData(filename=name, file_data=spell(data)))
         case _:
             return part
+
+
+_ROLES: Final = ("system", "user", "assistant", "tool")
+_RANGES: Final = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_logprobs": (0, 20),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
+_COUNTS: Final = ("max_tokens", "max_completion_tokens")
+_KINDS: Final[Mapping[str, tuple[type | UnionType, str]]] = {
+    "seed": (int, "a whole number"),
+    "parallel_tool_calls": (bool, "True or False"),
+    "logprobs": (bool, "True or False"),
+    "store": (bool, "True or False"),
+    "media": (bool, "True or False"),
+    "reasoning_effort": (str, "a text"),
+    "service_tier": (str, "a text"),
+    "user": (str, "a text"),
+    "stream_options": (Mapping, "a mapping"),
+    "response_format": (Mapping, "a mapping"),
+    "logit_bias": (Mapping, "a mapping"),
+    "metadata": (Mapping, "a mapping"),
+    "extra_headers": (Mapping, "a mapping"),
+    "extra_query": (Mapping, "a mapping"),
+    "tool_choice": (str | Mapping, "a text or a mapping"),
+}
+_MAX_STOPS: Final = 4
+_OURS: Final = frozenset({"extra_body", "extra_headers", "extra_query", "timeout", "media"})
+
+
+class StreamOptions(TypedDict, total=False):
+    """`include_usage` asks for a last chunk with the tokens used."""
+
+    include_usage: bool
+
+
+class AskParams(TypedDict, total=False):
+    """Keyword arguments of `create`. Values that are None are left out of the request.
+
+    `model` is a bot's name, upper or lower case. `messages` are mappings with `role` and
+    `content`, and messages of earlier answers as they are. `n` must be 1. `stop` holds up to four
+    texts. `timeout` is in seconds, for each attempt. `media=True` marks an image, video or audio
+    bot: a longer timeout, and the request is not sent again where it may have been billed.
+    """
+
+    model: Required[str]
+    messages: Required[Iterable[Mapping[str, object] | AnswerMessage]]
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    stop: str | Sequence[str] | None
+    seed: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    store: bool | None
+    metadata: Mapping[str, object] | None
+    user: str | None
+    service_tier: str | None
+    n: Literal[1] | None
+    tools: Iterable[Mapping[str, object]] | None
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None
+    stream_options: StreamOptions | None
+    reasoning_effort: str | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    response_format: Mapping[str, object] | None
+    extra_body: Mapping[str, object] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, str] | None
+    timeout: float | None
+    media: bool
+
+
+def encoded(params: AskParams, *, stream: bool) -> bytes:
+    """Return the request's body as JSON. Raises `UsageError`, naming what is wrong."""
+    body = body_of(params, stream=stream)
+    for name in params.get("extra_body") or {}:
+        _check_json(name, body[name])
+    try:
+        return encode_json(body)
+    except (TypeError, ValueError, RecursionError):
+        for name, value in body.items():
+            _check_json(name, value)
+        raise AssertionError("some value is not JSON") from None
+
+
+def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
+    """Return the request's body. Raises `UsageError`, naming the parameter that is wrong."""
+    given = {name: value for name, value in params.items() if value is not None}
+    unknown = sorted(given.keys() - AskParams.__annotations__.keys())
+    if unknown:
+        raise UsageError(f"{unknown[0]} is no parameter of create", hint="pass it in extra_body")
+    _check(given)
+    body = {name: value for name, value in given.items() if name not in _OURS}
+    body["model"] = _model(given.get("model"))
+    body["messages"] = _messages(given.get("messages"))
+    if "tools" in body:
+        body["tools"] = _listed("tools", body["tools"])
+    if body.pop("n", 1) != 1:
+        raise UsageError("n must be 1", hint="ask several times for several answers")
+    extra = given.get("extra_body", {})
+    if not isinstance(extra, Mapping):
+        raise UsageError(
+            "extra_body must be a mapping", hint="for example {'thinking_budget': 1024}"
+        )
+    for name in extra:
+        if not isinstance(name, str):
+            raise UsageError("extra_body must have texts as names")
+        if name in RESERVED or name in body:
+            raise UsageError(f"extra_body may not hold {name}", hint=f"pass {name}= itself")
+    body |= extra
+    if stream:
+        body["stream"] = True
+    return body
+
+
+def _check_json(name: str, value: object) -> None:
+    """Raise `UsageError` for what JSON cannot spell; NaN would become null without a word."""
+    try:
+        json.dumps(msgspec.to_builtins(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        hint = "use texts, finite numbers, lists and mappings"
+        raise UsageError(f"{name} holds something that JSON cannot", hint=hint) from None
+
+
+def _model(model: object) -> str:
+    if not isinstance(model, str) or not model.strip():
+        raise UsageError("model must be a bot's name", hint="for example Claude-Sonnet-4.5")
+    return model
+
+
+def _messages(messages: object) -> list[object]:
+    listed = _listed("messages", messages)
+    if not listed:
+        raise UsageError("messages must hold at least one message")
+    listed = [one.to_param() if isinstance(one, AnswerMessage) else one for one in listed]
+    for index, message in enumerate(listed):
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role not in _ROLES:
+            hint = "developer is not a role here: use system" if role == "developer" else ""
+            told = f"messages[{index}].role must be one of {', '.join(_ROLES)}"
+            raise UsageError(told, hint=hint)
+    return listed
+
+
+def _listed(name: str, value: object) -> list[object]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise UsageError(f"{name} must be a list")
+    return list(value)
+
+
+def _check(body: Mapping[str, object]) -> None:
+    for name, (kind, told) in _KINDS.items():
+        value = body.get(name)
+        if value is not None and (
+            not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+        ):
+            raise UsageError(f"{name} must be {told}")
+    for name, (least, most) in _RANGES.items():
+        value = body.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{name} must be a number")
+        if not least <= value <= most:
+            raise UsageError(f"{name} must be between {least} and {most}")
+    for name in _COUNTS:
+        value = body.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} must be a whole number of at least 1")
+    stop = body.get("stop", "")
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list | tuple) or not all(isinstance(text, str) for text in stops):
+        raise UsageError("stop must be a text or a list of texts")
+    if len(stops) > _MAX_STOPS:
+        raise UsageError(f"stop must hold at most {_MAX_STOPS} texts")

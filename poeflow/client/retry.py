@@ -1,11 +1,13 @@
-"""Whether to try again and how long to wait first; decided without I/O.
+"""Whether to try again and how long to wait first, and how fast an origin may be asked.
 
-Follows promises P1 and P2: bounded, only for what a retry can fix, and never surprised by what a
-server asks for.
+Decided without I/O: retries are bounded, only for what they can fix, and never surprised by what
+a server asks for. One rate limiter is shared by all calls of a client, in any thread.
 """
 
 import random
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,3 +64,53 @@ def _is_worth_it(error: errors.APIError, *, is_media: bool) -> bool:
             return not is_media
         case _:
             return False
+
+
+_MINUTE: Final = 60.0
+
+
+class Pace:
+    """Hands out moments to send. `per_minute` None means no limit of our own."""
+
+    def __init__(self, *, per_minute: int | None = None) -> None:
+        self._per_minute = per_minute
+        self._sent: deque[float] = deque()
+        self._not_before = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, now: float) -> float:
+        """Return 0 and count a request as sent at `now`, or the seconds to wait first.
+
+        `now` is monotonic.
+        """
+        with self._lock:
+            wait = self._not_before - now
+            if wait > 0:
+                return wait
+            if self._per_minute is None:
+                return 0.0
+            while self._sent and self._sent[0] + _MINUTE - now <= 0:
+                self._sent.popleft()
+            if len(self._sent) >= self._per_minute:
+                return self._sent[0] + _MINUTE - now
+            self._sent.append(now)
+            return 0.0
+
+    def pause(self, until: float) -> None:
+        """Let nobody send before `until`: the origin said it is too much."""
+        with self._lock:
+            self._not_before = max(self._not_before, until)
+
+    def learn(self, headers: Mapping[str, str], now: float, *, longest: float) -> None:
+        """Take note of `x-ratelimit-*`, which some answers bring: none left means wait for reset.
+
+        A reset that is no number, negative, or further than `longest` seconds is not believed.
+        """
+        if headers.get("x-ratelimit-remaining-requests") != "0":
+            return
+        try:
+            reset = float(headers.get("x-ratelimit-reset-requests", ""))
+        except ValueError:
+            return
+        if 0 < reset <= longest:
+            self.pause(now + reset)

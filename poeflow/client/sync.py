@@ -1,23 +1,278 @@
-"""The synchronous client: drives the exchange, one blocking step after the other."""
+"""The synchronous client, by the names of the OpenAI SDK: chat, models, usage, streams."""
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar, Unpack, overload
 
-from poeflow.client.answers import Completion
-from poeflow.client.client_options import Options, Validation
-from poeflow.client.commands import Timeouts
-from poeflow.client.exchange import completed
+from poeflow.client.account import (
+    Balance,
+    Model,
+    ModelList,
+    PointsPage,
+    balance_from,
+    models_from,
+    points_from,
+    points_query,
+)
+from poeflow.client.answers import Completion, CompletionChunk
+from poeflow.client.catalogue import store_list, stored_list
+from poeflow.client.client_options import Options, Validation, options_from
+from poeflow.client.commands import (
+    Command,
+    Exchange,
+    Progress,
+    Read,
+    Reply,
+    Send,
+    Timeouts,
+    Wait,
+    drive,
+)
+from poeflow.client.exchange import Opened, completed, fetched, opened
 from poeflow.client.failures import Server
-from poeflow.client.http.transport import Injected, transport_for
-from poeflow.client.messages import ChatRequest
-from poeflow.client.progress import Progress
-from poeflow.client.setup import options_from
-from poeflow.client.sync_resources import Chat, Models, Usage
-from poeflow.client.sync_stream import Lines
+from poeflow.client.folding import Halves
+from poeflow.client.http.transport import Injected, Response, Transport, transport_for
+from poeflow.client.messages import AskParams, ChatRequest
 from poeflow.clock import Clock, SystemClock
+from poeflow.digest import Json
+from poeflow.errors import UsageError
 from poeflow.redact import Secret
+
+T = TypeVar("T")
+
+
+class Line:
+    """Performs the commands of one exchange, on one response at a time."""
+
+    def __init__(self, carrier: Transport, clock: Clock) -> None:
+        self._carrier = carrier
+        self._clock = clock
+        self._response: Response | None = None
+
+    def perform(self, command: Command) -> Reply:
+        match command:
+            case Read(timeout=timeout):
+                if self._response is None:
+                    raise AssertionError("nothing was sent")
+                return self._response.read(timeout)
+            case Send():
+                self.close()
+                self._response = self._carrier.send(
+                    command.request, connect=command.connect, total=command.total, head=command.head
+                )
+                return self._response.head
+            case Wait(seconds=seconds):
+                self.close()
+                self._clock.sleep(seconds)
+                return None
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.abort()
+            self._response = None
+
+
+class Stream:
+    """The chunks of an answer as they arrive; iterate over it once.
+
+    `text()` gives only the text, `final()` the whole answer put together. Leave it early with
+    `close()` or a `with` statement. Raises `TruncatedStreamError` where it ends too soon.
+    """
+
+    def __init__(self, stream: Opened, line: Line, slots: AbstractContextManager[object]) -> None:
+        self._stream = stream
+        self._line = line
+        self._slots: AbstractContextManager[object] | None = slots
+
+    @property
+    def request_id(self) -> str | None:
+        return self._stream.request_id
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> CompletionChunk:
+        chunks = self._stream.chunks
+        if not chunks and self._slots is not None:
+            try:
+                drive(self._stream.more(), self._line.perform)
+            except BaseException:
+                self.close()
+                raise
+        if chunks:
+            return chunks.popleft()
+        self.close()
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def text(self) -> Iterator[str]:
+        """Yield the text as it arrives, without empty pieces."""
+        halves = Halves()
+        for chunk in self:
+            for choice in chunk.choices[:1]:
+                if text := halves.whole(choice.delta.content or ""):
+                    yield text
+        if rest := halves.rest():
+            yield rest
+
+    def final(self) -> Completion:
+        """Read to the end and return the whole answer."""
+        for _ in self:
+            pass
+        return self._stream.completion()
+
+    def close(self) -> None:
+        """Give the connection up. Does nothing the second time."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            self._line.close()
+            slots.__exit__(None, None, None)
+
+
+class Lines:
+    """Hands out lines: as many at once as a client may have."""
+
+    def __init__(
+        self, carrier: Transport, clock: Clock, slots: AbstractContextManager[object]
+    ) -> None:
+        self._carrier = carrier
+        self._clock = clock
+        self._slots = slots
+
+    def perform(self, exchange: Exchange[T]) -> T:
+        """Drive an exchange to its end."""
+        with self._slots:
+            line = Line(self._carrier, self._clock)
+            try:
+                return drive(exchange, line.perform)
+            finally:
+                line.close()
+
+    def open(self, exchange: Exchange[Opened]) -> Stream:
+        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
+        self._slots.__enter__()
+        line = Line(self._carrier, self._clock)
+        try:
+            found = drive(exchange, line.perform)
+        except BaseException:
+            line.close()
+            self._slots.__exit__(None, None, None)
+            raise
+        return Stream(found, line, self._slots)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._carrier.close()
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self.completions = Completions(options, lines)
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    @overload
+    def create(
+        self, *, stream: Literal[False] | None = None, **params: Unpack[AskParams]
+    ) -> Completion: ...
+
+    @overload
+    def create(self, *, stream: Literal[True], **params: Unpack[AskParams]) -> Stream: ...
+
+    @overload
+    def create(
+        self, *, stream: bool | None, **params: Unpack[AskParams]
+    ) -> Completion | Stream: ...
+
+    def create(
+        self, *, stream: bool | None = None, **params: Unpack[AskParams]
+    ) -> Completion | Stream:
+        """Ask a bot: the whole answer, or with `stream=True` its chunks as they arrive.
+
+        The parameters are those of `AskParams`. Raises `UsageError` before anything is sent where
+        one is wrong, then an `APIError`. A stream is not asked for again once it gave a chunk.
+        """
+        options = self._options
+        call = options.call_of(params, stream=bool(stream))
+        if stream:
+            return self._lines.open(opened(call, options.conduct))
+        return self._lines.perform(completed(call, options.conduct))
+
+
+class Models:
+    """`client.models`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    def list(self, *, max_age: float | None = None, folder: Path | None = None) -> ModelList:
+        """Return every public bot.
+
+        With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
+        or the user's cache folder.
+        """
+        options, clock = self._options, self._options.conduct.clock
+        document: Json = None
+        if max_age is not None:
+            document = stored_list(options.base_url, folder, max_age=max_age, now=clock.now())
+        if document is None:
+            call = options.get("/models", {})
+            document = self._lines.perform(fetched(call, options.conduct))
+            if max_age is not None:
+                store_list(options.base_url, folder, document, now=clock.now())
+        return models_from(document)
+
+    def retrieve(self, model: str) -> Model:
+        """Return one bot of the list, whose name may be in upper or lower case.
+
+        Raises `NotFoundError` where it is not listed.
+        """
+        if not isinstance(model, str):
+            raise UsageError("model must be a bot's name")
+        return self.list().named(model)
+
+
+class Usage:
+    """`client.usage`."""
+
+    def __init__(self, options: Options, lines: Lines) -> None:
+        self._options = options
+        self._lines = lines
+
+    def current_balance(self) -> Balance:
+        """Return what is left on the account; a cheap way to test a key."""
+        options = self._options
+        call = options.get("/usage/current_balance", {}, at_origin=True)
+        return balance_from(self._lines.perform(fetched(call, options.conduct)))
+
+    def points_history(self, *, limit: int = 20, starting_after: str | None = None) -> PointsPage:
+        """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
+        options = self._options
+        query = points_query(limit, starting_after)
+        call = options.get("/usage/points_history", query, at_origin=True)
+        return points_from(self._lines.perform(fetched(call, options.conduct)))
 
 
 class PoeClient:

@@ -6,10 +6,10 @@ from poeflow.answers.media_links import is_media_name
 from poeflow.answers.parse import of_file, read
 from poeflow.answers.schemas import Schema
 from poeflow.digest import sha256_of, sha256_of_json
-from poeflow.engine.output_files import EDITED, OutputFiles, text_digest
-from poeflow.engine.recipe import Recipe
+from poeflow.engine.context import EDITED, OutputFiles, text_digest
+from poeflow.engine.fingerprint import Recipe
 from poeflow.flowfile.model import Output
-from poeflow.planning.prepare import Prepared
+from poeflow.planning.instances import Prepared
 from poeflow.store.lockfile import Accepted, Block
 
 

@@ -1,28 +1,80 @@
-"""A conversation until there is an answer to use: rounds of tools, and bounded repairs.
+"""A conversation until there is an answer to use: rounds of tools, repairs, expectations, judges.
 
 Every turn is a request of its own, stored under its own fingerprint: a chain that was cut short
-goes on where it stood.
+goes on from there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.answers.expect import Verdict
+from poeflow.answers.expect import (
+    VERDICT_SCHEMA,
+    Judged,
+    Verdict,
+    judge_messages,
+    judge_verdict,
+    judged,
+    verdict,
+)
 from poeflow.answers.parse import Reading, read
-from poeflow.answers.repair import correction
-from poeflow.answers.schemas import Schema
+from poeflow.answers.prompts import correction
+from poeflow.answers.schemas import Schema, compile_schema
 from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest, Message
 from poeflow.digest import Json
 from poeflow.engine.ask import Answer, Asker, has_tools, refuse_flagged
-from poeflow.engine.expecting import Expecting
 from poeflow.engine.send import Asked
 from poeflow.engine.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
 from poeflow.events import Purpose
-from poeflow.flowfile.model import Output
+from poeflow.flowfile.model import Expectation, Flow, Judge, Output
+from poeflow.flowfile.rules import model_fault
+from poeflow.flowfile.step_settings import Settings, judge_settings
+from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.templates.sites import Texts, Values, as_text
+
+
+class Expecting:
+    """The expectations of one instance. `values` are what its templates see."""
+
+    def __init__(self, texts: Texts, flow: Flow, step: str, values: Values) -> None:
+        self._texts = texts
+        self._flow = flow
+        self._step = step
+        self._values = values
+
+    def verdicts(self, reading: Reading) -> tuple[Verdict, ...]:
+        """Judge an answer by every expectation that needs no model. Raises `TemplateError`."""
+        values = {**self._values, "output": answer_values(reading)}
+        return tuple(self._verdicts(reading, values))
+
+    def _verdicts(self, reading: Reading, values: Values) -> Iterator[Verdict]:
+        for index, expectation in enumerate(self._flow.steps[self._step].expect):
+            path: KeyPath = ("steps", self._step, "expect", index)
+            if expectation.judge is not None:
+                continue
+            holds = None
+            if expectation.that is not None:
+                holds = bool(self._texts.expression((*path, "that"), values))
+            yield verdict(self._rendered(path, expectation, values), reading, holds=holds)
+
+    def _rendered(self, path: KeyPath, expectation: Expectation, values: Values) -> Expectation:
+        changes: dict[str, Json] = {}
+        for key in ("contains", "not_contains", "matches"):
+            written = getattr(expectation, key)
+            if written is not None:
+                changes[key] = as_text(self._texts.value((*path, key), written, values), key)
+        if expectation.equals is not msgspec.UNSET:
+            changes["equals"] = self._texts.value((*path, "equals"), expectation.equals, values)
+        return msgspec.structs.replace(expectation, **changes) if changes else expectation
+
+
+def answer_values(reading: Reading) -> dict[str, Json]:
+    """Return what expectations see as `output`."""
+    return {"text": reading.text, "data": reading.data, "value": reading.value}
+
 
 _SHOWN: Final = 3
 _BEGINNING: Final = 60
@@ -159,3 +211,87 @@ def _hint(output: Output) -> str:
         often = "once" if output.repair == 1 else f"{output.repair} times"
         return f"asked again {often}; make the prompt clearer"
     return "ask again with output: {repair: 2}, or make the prompt clearer"
+
+
+_JUDGE_OUTPUT: Final = Output(format="json", schema=VERDICT_SCHEMA, repair=1)
+
+
+async def verdict_of(asker: Asker, asked: Asked, messages: tuple[Message, ...]) -> Judged:
+    """Ask a judge, once more where what it says is no verdict."""
+    schema = compile_schema(VERDICT_SCHEMA)
+    for is_last in (False, True):
+        request = msgspec.structs.replace(asked.request, messages=messages)
+        answer = await asker.answer(msgspec.structs.replace(asked, request=request))
+        refuse_flagged(answer.completion, _JUDGE_OUTPUT, has_tools=False)
+        text = answer.completion.text
+        try:
+            return judged(text, schema)
+        except StepError as error:
+            if is_last:
+                raise
+            again = correction(_JUDGE_OUTPUT, (error.message,))
+        messages = (
+            *messages,
+            Message(role="assistant", content=text),
+            Message(role="user", content=again),
+        )
+    raise AssertionError("the last try returns or raises")
+
+
+class Judging:
+    """The judges of one instance. `values` are what its templates see."""
+
+    def __init__(self, texts: Texts, flow: Flow, step: str, values: Values) -> None:
+        self._texts = texts
+        self._flow = flow
+        self._step = step
+        self._values = values
+
+    async def verdicts(
+        self, asker: Asker, asking: Settings, *, name: str, question: str, reading: Reading
+    ) -> tuple[Verdict, ...]:
+        """Ask the models that judge. `asking` are the step's settings, whose model is the default.
+
+        Raises `StepError` where a judge gives no verdict, or its rubric or model renders to
+        nothing, and whatever asking raises.
+        """
+        values = {**self._values, "output": answer_values(reading)}
+        found: list[Verdict] = []
+        for index, expectation in enumerate(self._flow.steps[self._step].expect):
+            if expectation.judge is None:
+                continue
+            path: KeyPath = ("steps", self._step, "expect", index, "judge")
+            rubric = self._texts.prose((*path, "rubric"), values)
+            if not rubric.strip():
+                raise StepError("the rubric of the judge is blank", hint="check its template")
+            own = self._judge_settings(path, expectation.judge, asking, values)
+            request = _request(own, takes_schemas=asker.takes_schemas(own.provider))
+            asked = Asked(step=name, purpose="judge", request=request, settings=own)
+            messages = judge_messages(rubric, question, reading.text)
+            found.append(judge_verdict(expectation, await verdict_of(asker, asked, messages)))
+        return tuple(found)
+
+    def _judge_settings(
+        self, path: KeyPath, judge: Judge, settings: Settings, values: Values
+    ) -> Settings:
+        if judge.model is None:
+            return judge_settings(self._flow, settings.named, settings)
+        named = as_text(self._texts.value((*path, "model"), judge.model, values), "model")
+        if model_fault(named):
+            raise StepError(f"judge: {model_fault(named)}", hint="check its template")
+        return judge_settings(self._flow, named, settings)
+
+
+def _request(settings: Settings, *, takes_schemas: bool) -> ChatRequest:
+    """Return a judge's request without its messages."""
+    params = {name: given.value for name, given in settings.params.items()}
+    if takes_schemas:
+        named: dict[str, Json] = {"name": "verdict", "schema": VERDICT_SCHEMA}
+        params["response_format"] = {"type": "json_schema", "json_schema": named}
+    return ChatRequest(
+        model=as_text(settings.model, "model"),
+        messages=(),
+        params=params,
+        extra_body={name: given.value for name, given in settings.extra_body.items()},
+        stream=True,
+    )

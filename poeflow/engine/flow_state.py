@@ -1,24 +1,25 @@
-"""One flow under way: what is known of its steps, and how their instances end."""
+"""One flow under way: what is known of its steps, how their instances end, and its outputs."""
 
 import asyncio
-from collections.abc import Iterable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.engine.ask import UnaskedError
-from poeflow.engine.freshness import Current, Freshness
+from poeflow.engine.freshness import Current, Facts, Freshness, kept_because
 from poeflow.engine.record import current as recorded
+from poeflow.engine.results import State, StepResult, StepState, step_state
 from poeflow.engine.run_state import Course
-from poeflow.engine.standing import Facts, kept_because
-from poeflow.engine.states import State, StepState, step_state
 from poeflow.engine.stored_results import KeptResults
 from poeflow.errors import PoeflowError, StepError, UsageError
+from poeflow.events import StepExpanded
 from poeflow.flowfile.loops import is_fan_out
-from poeflow.planning.instances import Instance
-from poeflow.planning.plan import Plan
-from poeflow.planning.prepare import Prepared
+from poeflow.planning.instances import Instance, Prepared
+from poeflow.planning.plan import Plan, prepare, reason_to_skip
 from poeflow.store.lockfile import Block
-from poeflow.templates.instances import OWN
-from poeflow.templates.texts import Values
+from poeflow.templates.sites import Values
+from poeflow.templates.values import OWN
 
 
 class UnknownError(UnaskedError):
@@ -174,3 +175,242 @@ class FlowState:
         self.facts.failed(name, error)
         self.course.fail(name, error, began=began, is_tolerated=is_tolerated, is_told=is_told)
         return State(name=name, key=key, status="failed", blocks=not is_tolerated, error=str(error))
+
+
+Unit = Instance | Prepared | Current
+Item = TypeVar("Item")
+
+
+def found_units(flow: FlowState, step: str, source: str | None, values: Values) -> tuple[Unit, ...]:
+    """Return a step's instances: as planned, else as what it needs has made them known."""
+    if step in flow.plan.prepared:
+        return flow.plan.prepared[step]
+    condition = ("steps", step, "if")
+    if condition not in flow.plan.checked.varying:
+        skip = reason_to_skip(flow.plan, step, values)
+        if skip:
+            return (Prepared(instance=Instance(step=step), skip=skip),)
+    if source is not None:
+        sources = (instance_of(unit) for unit in flow.units.get(source, ()))
+        return flow.plan.fan_out.chained(step, sources)
+    return flow.plan.fan_out.instances(step, values)
+
+
+def current_units(flow: FlowState, step: str) -> tuple[Unit, ...] | None:
+    """Return a step's instances where the lock proves all of them, without any text."""
+    if flow.plan.file.flow.steps[step].kind == "flow":
+        return None
+    units = flow.plan.prepared.get(step)
+    if units is None:
+        is_loop = is_fan_out(flow.plan.file.flow.steps[step])
+        units = flow.freshness.locked_units(step) if is_loop else _alone(flow.plan, step)
+    found: list[Current] = []
+    for prepared in units or ():
+        current = flow.freshness.current(prepared, None) or flow.freshness.kept(prepared, None)
+        if current is None:
+            return None
+        found.append(current)
+    return tuple(found) if found else None
+
+
+def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
+    """Make a step's instances known to those that run over them, and tell how many run.
+
+    Raises `StepError` where the name of one, which the lock has, holds a key.
+    """
+    keys = "\n".join(instance_of(unit).key or "" for unit in units)
+    flow.course.means.refuse_keys(keys.encode("utf-8", "replace"), "the name of an instance")
+    loop = asyncio.get_running_loop()
+    flow.ended[step] = [loop.create_future() for _ in units]
+    flow.units[step] = units
+    if is_fan_out(flow.plan.file.flow.steps[step]) and flow.touches(step):
+        instances = [instance_of(unit) for unit in units]
+        count = sum(flow.covers(one, index) for index, one in enumerate(instances))
+        flow.course.loops[flow.name(step)] = [one.key for one in instances]
+        at = flow.course.elapsed()
+        flow.course.means.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
+
+
+def left_out(flow: FlowState, step: str) -> list[State]:
+    """Return the instances of a step the run is not about, as the last run left them."""
+    keys = flow.course.memory.keys(flow.name(step))
+    late = tuple(Instance(step=step, key=key) for key in keys)
+    units: tuple[Unit, ...] = flow.plan.prepared.get(step) or late
+    if not units:
+        return [flow.left_out(flow.name(step), None)]
+    expand(flow, step, units)
+    instances = map(instance_of, units)
+    states = [flow.left_out(flow.name(one.id), one.key) for one in instances]
+    for future, state in zip(flow.ended[step], states, strict=True):
+        future.set_result(state)
+    return states
+
+
+async def side_by_side(
+    items: Sequence[Item], work: Callable[[int, Item], Awaitable[None]], *, width: int
+) -> None:
+    """Do `work` for each item and its index, at most `width` at a time, in order.
+
+    One that fails keeps no other from its turn; the first `PoeflowError` is raised at the end.
+    """
+    waiting = iter(enumerate(items))
+    errors: list[PoeflowError] = []
+
+    async def worker() -> None:
+        for index, item in waiting:
+            try:
+                await work(index, item)
+            except PoeflowError as error:
+                errors.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(len(items), width)):
+            group.create_task(worker())
+    if errors:
+        raise errors[0]
+
+
+def prepared_unit(flow: FlowState, unit: Unit, values: Values) -> Prepared:
+    """Return an instance ready to run, its `if` decided. Raises `StepError`."""
+    instance = instance_of(unit)
+    if ("steps", instance.step, "if") in flow.plan.checked.late:
+        skip = reason_to_skip(flow.plan, instance.step, values)
+        if skip:
+            return Prepared(instance=instance, skip=skip)
+    if isinstance(unit, Prepared):
+        return unit
+    prepared, problems = prepare(flow.plan, instance, values)
+    if problems:
+        raise StepError(str(problems[0]))
+    return prepared
+
+
+def instance_of(unit: Unit) -> Instance:
+    match unit:
+        case Current():
+            return unit.prepared.instance
+        case Prepared():
+            return unit.instance
+        case _:
+            return unit
+
+
+def early(unit: Unit) -> Prepared:
+    """Return an instance as far as it is known without texts."""
+    match unit:
+        case Current():
+            return unit.prepared
+        case Prepared():
+            return unit
+        case _:
+            return Prepared(instance=unit)
+
+
+def _alone(plan: Plan, step: str) -> tuple[Prepared, ...] | None:
+    """Return the one instance of a step that runs once."""
+    prepared, problems = prepare(plan, Instance(step=step), plan.early_values())
+    return None if problems else (prepared,)
+
+
+_STEP: Final = re.compile(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
+"""A step named in an output for more than whether it ran: that much the lock has."""
+
+
+class FlowOutputs(NamedTuple):
+    """The outputs by name, and the instances whose answers are current and not here.
+
+    `missing` are the outputs that would be made of those, and so are left out.
+    """
+
+    values: dict[str, Json]
+    absent: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def wanted(flow: FlowState) -> list[str]:
+    """Return the steps whose answers the outputs are made of."""
+    declared = flow.plan.file.flow.outputs
+    return _named_in(flow, declared) if declared else _last_steps(flow)
+
+
+def steps_run(flow: FlowState) -> list[str]:
+    """Return the steps a run of a part of the flow is about."""
+    return [step for step in flow.plan.order if flow.touches(step)]
+
+
+def outputs_of(flow: FlowState) -> FlowOutputs:
+    """Return the outputs whose answers are all here. Raises `TemplateError`."""
+    declared = flow.plan.file.flow.outputs
+    if not declared:
+        return _texts(flow, _last_steps(flow))
+    values = flow.values(flow.plan.order)
+    outputs = {
+        name: flow.plan.texts.value(("outputs", name), written, values)
+        for name, written in declared.items()
+        if not _absent(flow, _named_in(flow, written))
+    }
+    missing = tuple(name for name in declared if name not in outputs)
+    return FlowOutputs(outputs, _absent(flow, wanted(flow)), missing)
+
+
+def part_of_outputs(flow: FlowState) -> FlowOutputs:
+    """Return the results of the last steps that have any, where a run is about a part of a flow."""
+    ended = [
+        step
+        for step in steps_run(flow)
+        if _shown(flow, step, flow.states[step]) is not None or _absent(flow, [step])
+    ]
+    needed = {need for step in ended for need in flow.plan.edges[step]}
+    return _texts(flow, [step for step in ended if step not in needed])
+
+
+def _texts(flow: FlowState, steps: Iterable[str]) -> FlowOutputs:
+    """Return the texts of steps, those without any left out."""
+    shown = {step: _shown(flow, step, flow.states[step]) for step in steps}
+    return FlowOutputs(
+        {step: value for step, value in shown.items() if value is not None},
+        _absent(flow, shown),
+        tuple(step for step in shown if shown[step] is None and _absent(flow, [step])),
+    )
+
+
+def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
+    """Return the instances of steps the run is about whose answers are not here."""
+    return tuple(
+        one.name
+        for step in steps
+        for one in flow.states[step].instances
+        if one.is_absent and not (one.is_left_out and flow.course.means.selection.named)
+    )
+
+
+def _named_in(flow: FlowState, written: Json | dict[str, Json]) -> list[str]:
+    """Return the steps that outputs name."""
+    named = set(_STEP.findall(encode_json(written).decode()))
+    return [step for step in flow.plan.order if step in named]
+
+
+def _last_steps(flow: FlowState) -> list[str]:
+    """Return the steps nothing depends on."""
+    needed = {need for needs in flow.plan.edges.values() for need in needs}
+    return [step for step in flow.plan.order if step not in needed]
+
+
+def _shown(flow: FlowState, step: str, state: StepState) -> Json:
+    """Return a step's result where a flow declares none: one text, or those of a loop by key."""
+    found = {
+        one.key: _text(one.result) if one.result.source != "ran" else dict(one.result.outputs)
+        for one in state.instances
+        if one.result is not None
+    }
+    named = flow.course.means.selection.named
+    is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in named)
+    if None in found or is_one:
+        return next(iter(found.values()))
+    is_loop = any(one.key is not None for one in state.instances) or not state.instances
+    return {key or "": value for key, value in found.items()} or None if is_loop else None
+
+
+def _text(result: StepResult) -> str:
+    """Return the word that was chosen, as it is declared, else the answer's text."""
+    return result.text if result.value is None else result.value

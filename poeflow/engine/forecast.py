@@ -14,9 +14,9 @@ from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json
 from poeflow.engine.lock_update import Memory
 from poeflow.engine.tools import MAX_ROUNDS
-from poeflow.facts import Calls
 from poeflow.flowfile.model import Flow, Judge, Step
 from poeflow.flowfile.step_settings import Settings, judge_settings, judges_of, samples_of
+from poeflow.records import Calls
 
 _TRIES: Final = 2
 """How often a judge is asked at most: once more where what it says is no verdict."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from poeflow.digest import Json, sha256_of, sha256_of_json
-from poeflow.engine.recipe import SERVER, Recipe
+from poeflow.engine.fingerprint import SERVER, Recipe
 from poeflow.engine.results import StepResult
 from poeflow.store.lockfile import Block
 

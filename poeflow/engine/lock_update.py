@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from poeflow.facts import Measure, key_of, step_of, wholes_of
+from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lockfile import VERSION, Block, Lock
 
 _COMPLETION: Final = "completion_tokens"

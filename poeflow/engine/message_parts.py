@@ -1,4 +1,4 @@
-"""A found file becomes a part of a message: read once, typed, and encoded only while it is sent."""
+"""A file of the project becomes a part of a message, unless it holds a secret."""
 
 import re
 from pathlib import PurePosixPath
@@ -8,11 +8,38 @@ import msgspec
 
 from poeflow.client.messages import DataUrl, FileData, FilePart, ImagePart, ImageUrl, Part
 from poeflow.digest import sha256_of
-from poeflow.engine.secrets import secret_in
 from poeflow.project.attachment_files import MAX_FILE_BYTES, Found
 from poeflow.project.media_types import media_type_of, mismatch, normal
 from poeflow.project.project import FileProblem, Project
 from poeflow.redact import Keyring
+
+_PATTERNS: Final = (
+    (re.compile(rb"PRIVATE KEY(?: BLOCK)?-----"), "a private key"),
+    (re.compile(rb"gh[pousr]_[A-Za-z0-9]{36}(?![A-Za-z0-9])"), "a GitHub token"),
+    (re.compile(rb"github_pat_[A-Za-z0-9_]{40}"), "a GitHub token"),
+    (re.compile(rb"glpat-[A-Za-z0-9_-]{20}"), "a GitLab token"),
+    (re.compile(rb"xox[abprs]-[A-Za-z0-9-]{10}"), "a Slack token"),
+    (re.compile(rb"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"), "a Google API key"),
+    (re.compile(rb"sk_live_[A-Za-z0-9]{24}"), "a Stripe key"),
+    (re.compile(rb"sk-(?:ant|proj)-[A-Za-z0-9_-]{20}"), "an API key of another service"),
+    (re.compile(rb"AKIA[0-9A-Z]{16}(?![0-9A-Z])"), "an AWS access key"),
+    (re.compile(rb"ASIA[0-9A-Z]{16}(?![0-9A-Z])"), "an AWS access key"),
+)
+"""Each begins with fixed bytes, which `re` looks for at the speed of memory: 20 MB in 50 ms."""
+_COMPRESSED: Final = ("image/", "audio/", "video/")
+
+
+def secret_in(data: bytes, media_type: str, forbidden: Keyring) -> str:
+    """Return what secret `data` holds in words, empty for none. `forbidden` are API keys.
+
+    Pictures, sound and film are looked through for API keys only: they hold no text.
+    """
+    if forbidden.is_in(data):
+        return "your API key"
+    if media_type.startswith(_COMPRESSED):
+        return ""
+    return next((name for pattern, name in _PATTERNS if pattern.search(data)), "")
+
 
 _UNSAFE_IN_NAMES: Final = re.compile(
     r'[\x00-\x1f\x7f-\x9f"\\/\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'

@@ -1,16 +1,36 @@
-"""What happens to instances and requests becomes records for the history."""
+"""What happens in a run, as events for listeners and as records for the history."""
 
+from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
 import msgspec
 
+from poeflow.answers.expect import Verdict
 from poeflow.client.answers import Completion
+from poeflow.client.commands import Delta, Progress
 from poeflow.digest import Json
 from poeflow.engine.budget import Sending, Usage
 from poeflow.engine.results import StepResult, UnexpectedError
-from poeflow.errors import EXIT_CLASSES, PoeflowError
-from poeflow.facts import key_of, step_of
-from poeflow.records import AnswerRecord, InstanceRecord, Recorder, RequestRecord, RunEnd
+from poeflow.errors import EXIT_CLASSES, APIStatusError, PoeflowError
+from poeflow.events import (
+    Event,
+    Expected,
+    Listener,
+    RetryPlanned,
+    StepStarted,
+    TextArrived,
+    ToolCalled,
+    Warned,
+)
+from poeflow.records import (
+    AnswerRecord,
+    InstanceRecord,
+    Recorder,
+    RequestRecord,
+    RunEnd,
+    key_of,
+    step_of,
+)
 from poeflow.redact import Scrubber, masked
 
 RecordT = TypeVar("RecordT", RequestRecord, AnswerRecord, InstanceRecord, RunEnd)
@@ -164,3 +184,57 @@ def _with(result: StepResult, record: InstanceRecord) -> InstanceRecord:
         prompt_tokens=result.prompt_tokens,
         completion_tokens=result.completion_tokens,
     )
+
+
+def told(progress: Progress, step: str, at: float) -> tuple[Event, ...]:
+    """Return the events of one piece of progress of `step`, `at` seconds into the run."""
+    if isinstance(progress, Delta):
+        pieces = [
+            TextArrived(at=at, step=step, text=progress.reasoning, kind="reasoning"),
+            TextArrived(at=at, step=step, text=progress.text),
+        ]
+        return tuple(piece for piece in pieces if piece.text)
+    error = progress.error
+    return (
+        RetryPlanned(
+            at=at,
+            step=step,
+            attempt=progress.attempt,
+            wait=progress.wait,
+            reason=error.message,
+            status=error.status_code if isinstance(error, APIStatusError) else None,
+        ),
+    )
+
+
+class Teller:
+    """Tells `listen` of one instance, called `name`. `elapsed` gives the run's seconds."""
+
+    def __init__(self, listen: Listener, elapsed: Callable[[], float], name: str) -> None:
+        self._listen = listen
+        self._elapsed = elapsed
+        self._name = name
+
+    def started(self, model: str | None) -> None:
+        self._listen(StepStarted(at=self._elapsed(), step=self._name, model=model))
+
+    def warned(self, messages: Iterable[str]) -> None:
+        for message in messages:
+            self._listen(Warned(at=self._elapsed(), step=self._name, message=message))
+
+    def tool_called(self, tool: str, *, is_error: bool) -> None:
+        self._listen(ToolCalled(at=self._elapsed(), step=self._name, tool=tool, is_error=is_error))
+
+    def judged(self, verdicts: Iterable[Verdict]) -> None:
+        """Tell of what is not as expected."""
+        for verdict in verdicts:
+            if not verdict.passed:
+                self._listen(
+                    Expected(
+                        at=self._elapsed(),
+                        step=self._name,
+                        kind=verdict.kind,
+                        level=verdict.level,
+                        message=verdict.message,
+                    )
+                )

@@ -15,15 +15,14 @@ from poeflow.engine.accept import Accepting
 from poeflow.engine.ask import Asker, UnaskedError
 from poeflow.engine.context import Means
 from poeflow.engine.lock_update import Memory
-from poeflow.engine.record import failed, skipped, succeeded, tokens
+from poeflow.engine.record import Teller, failed, skipped, succeeded, tokens
 from poeflow.engine.results import Source, StepResult
 from poeflow.engine.save import Saver
-from poeflow.engine.telling import Teller
-from poeflow.engine.toolboxes import Toolboxes
+from poeflow.engine.tools import Toolboxes
 from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.events import StepFailed, StepFinished, StepSkipped
-from poeflow.facts import Fact
 from poeflow.planning.plan import Planner
+from poeflow.records import Fact
 
 SHARED: Final = frozenset({5, 8, 9})
 """Exit codes of failures that every step would meet: account, disk, budget."""

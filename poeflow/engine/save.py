@@ -7,17 +7,20 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from poeflow.answers.media_links import file_in, file_name, urls_in
-from poeflow.client.http.download import download, wanted
-from poeflow.client.http.network import Internet
+from poeflow.client.http.download import Internet, download, wanted
 from poeflow.digest import sha256_of
 from poeflow.engine.ask import UnaskedError
-from poeflow.engine.context import Means
-from poeflow.engine.output_files import EDITED, Look, text_digest
-from poeflow.engine.write import file_bytes
+from poeflow.engine.context import EDITED, Look, Means, text_digest
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.store.lockfile import Block
+
+
+def file_bytes(text: str) -> bytes:
+    """Return the bytes of an output file: UTF-8, LF line ends, exactly one final newline."""
+    unified = text.replace("\r\n", "\n").replace("\r", "\n")
+    return (unified.rstrip("\n") + "\n").encode("utf-8", "replace")
 
 
 class Saver:

@@ -12,20 +12,18 @@ import msgspec
 from poeflow import errors
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.answers import Completion
+from poeflow.client.commands import Progress, Retrying
 from poeflow.client.messages import ChatRequest
-from poeflow.client.progress import Progress, Retrying
 from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json, canonical, encode_json, sha256_of
 from poeflow.engine.budget import Sending, Usage
 from poeflow.engine.context import Means, no_key
 from poeflow.engine.fingerprint import identity
-from poeflow.engine.record import ended_request
-from poeflow.engine.telling import told
+from poeflow.engine.record import ended_request, told
 from poeflow.events import Purpose, RequestSent, Warned
-from poeflow.facts import whole_instance
 from poeflow.flowfile.model import Output
 from poeflow.flowfile.step_settings import Settings
-from poeflow.records import RequestRecord
+from poeflow.records import RequestRecord, whole_instance
 from poeflow.redact import masked
 
 _WITH_USAGE: Final[dict[str, Json]] = {"include_usage": True}

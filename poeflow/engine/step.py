@@ -1,10 +1,10 @@
-"""One instance of a step: render, ask, judge, and keep what came of it."""
+"""One instance of a step: render, ask, judge, and keep what came of it, within its time."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -12,24 +12,92 @@ from poeflow.answers.expect import Verdict
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.parse import of_file, read
 from poeflow.answers.reasoning import parted
+from poeflow.client.messages import Message, TextPart
+from poeflow.clock import spoken
 from poeflow.digest import sha256_of
-from poeflow.engine.composers import composer_of
-from poeflow.engine.conversation import Dialogue, Rules, converse
-from poeflow.engine.expecting import Expecting
-from poeflow.engine.job import Job, text_of
-from poeflow.engine.judging import Judging
+from poeflow.engine.context import text_digest
+from poeflow.engine.conversation import Dialogue, Expecting, Judging, Rules, converse
+from poeflow.engine.fingerprint import read_parts
 from poeflow.engine.lock_entries import agrees
-from poeflow.engine.output_files import text_digest
+from poeflow.engine.request import Schemas, composer_of
 from poeflow.engine.results import StepResult, is_failing, refuse_failing
 from poeflow.engine.run_state import Course
-from poeflow.engine.schemas import Schemas
+from poeflow.engine.save import file_bytes
 from poeflow.engine.send import Asked
-from poeflow.engine.within import within
-from poeflow.engine.write import file_bytes
-from poeflow.errors import StepError
+from poeflow.errors import APITimeoutError, StepError
 from poeflow.flowfile.step_settings import Settings, samples_of
+from poeflow.planning.instances import Prepared
 from poeflow.planning.plan import Plan
-from poeflow.store.lockfile import Accepted
+from poeflow.store.lockfile import Accepted, Block
+from poeflow.templates.reader import Reads
+from poeflow.templates.sites import Values
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance at work: `name` is what events call it, `before` the conversation it continues.
+
+    `sample` counts the answers to one request from 0. `locked` is what the lock has of it, and
+    `proofs` is all that either side of the lock says its answer was;
+    `is_wanted` asks for the answer even where that says that it is known; one left out is not
+    asked, and writes nothing. `target` is the project path its text goes to; where a person edited
+    that file, and the answer is to be merged into it, `base` is what it held before. `reads` takes
+    up what its templates read.
+    """
+
+    prepared: Prepared
+    name: str
+    values: Values
+    before: tuple[Message, ...] = ()
+    sample: int = 0
+    locked: Block | None = None
+    proofs: tuple[Block, ...] = ()
+    is_wanted: bool = False
+    is_left_out: bool = False
+    target: str | None = None
+    base: bytes | None = None
+    reads: Reads = msgspec.field(default_factory=Reads)
+
+    @property
+    def read_parts(self) -> dict[str, str]:
+        """What its templates have read, with hashes."""
+        return read_parts(self.reads)
+
+    @property
+    def known(self) -> str | None:
+        """The fingerprint of a request that need not be sent, as far as the lock knows."""
+        is_asked = self.is_wanted or self.locked is None
+        return None if is_asked or self.locked is None else self.locked.request
+
+    @property
+    def step(self) -> str:
+        return self.prepared.instance.step
+
+    @property
+    def settings(self) -> Settings:
+        if self.prepared.settings is None:
+            raise AssertionError("a step that asks was given settings")
+        return self.prepared.settings
+
+
+def text_of(message: Message) -> str:
+    """Return the text of a message, its attachments left out."""
+    if message.content is None or isinstance(message.content, str):
+        return message.content or ""
+    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+T = TypeVar("T")
+
+
+async def within(limit: float | None, doing: Coroutine[object, object, T]) -> T:
+    """Return what `doing` gives within `limit` seconds. Raises `APITimeoutError`."""
+    try:
+        async with asyncio.timeout(limit):
+            return await doing
+    except TimeoutError:
+        message = f"the step took longer than {spoken(limit or 0)}"
+        raise APITimeoutError(message, hint="raise timeout.step") from None
+
 
 _BROKEN: Final = "\ufffd"
 """What stands for bytes that are no UTF-8, and for half of a character."""

@@ -7,12 +7,11 @@ from poeflow.answers.parse import of_file, read
 from poeflow.client.answers import Completion
 from poeflow.digest import sha256_of
 from poeflow.engine.ask import is_accepted
-from poeflow.engine.context import Means
+from poeflow.engine.context import Means, text_digest
 from poeflow.engine.lock_entries import agrees
-from poeflow.engine.output_files import text_digest
+from poeflow.engine.request import Schemas
 from poeflow.engine.results import StepResult
-from poeflow.engine.schemas import Schemas
-from poeflow.engine.write import file_bytes
+from poeflow.engine.save import file_bytes
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.plan import Plan
 from poeflow.store.lockfile import Accepted, Block

@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn
 
 from poeflow.answers.display import one_line
 from poeflow.errors import UsageError
-from poeflow.flowfile.hints import one_of
 from poeflow.flowfile.model import Tool
+from poeflow.flowfile.patterns import one_of
 
 _IMPORTING: Final = threading.RLock()  # sys.path is one for all threads
 _MARK: Final = "__poeflow__"

@@ -1,14 +1,18 @@
-"""Tools: Python functions of the project that a model may call, run only with the user's word.
+"""Tools: Python functions of the project that a model may call, only if the user allows it.
 
 Every fault of a call becomes an answer for the model, never an exception. What a function prints
 goes to where poeflow prints its results: it should write to standard error.
 """
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 import msgspec
@@ -18,10 +22,59 @@ from poeflow.client.answers import ToolCall
 from poeflow.client.messages import Message
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import Json, encode_json
-from poeflow.engine.threads import in_thread
 from poeflow.engine.tool_modules import error_text, function_of, importable
 from poeflow.errors import StepError, UsageError
-from poeflow.flowfile.model import Tool
+from poeflow.flowfile.model import Step, Tool
+from poeflow.planning.checked import Checked
+from poeflow.project.project import Project
+
+
+class _Ending:
+    """How a function ended: what it gave or raised, nothing lost."""
+
+    def __init__(self) -> None:
+        self.result: object = None
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self.error = error
+        return True
+
+
+async def in_thread(function: Callable[[], object]) -> object:
+    """Return what `function` gives, or raise what it raises.
+
+    Unlike in `asyncio.to_thread`, one that never returns keeps neither the event loop nor the
+    process from ending: when the waiting is cancelled, the thread is left to itself.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[_Ending] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        ending = _Ending()
+        with ending:
+            ending.result = context.run(function)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(deliver, ending)
+
+    def deliver(ending: _Ending) -> None:
+        if not ended.done():
+            ended.set_result(ending)
+
+    threading.Thread(target=run, name="poeflow-tool", daemon=True).start()
+    ending = await ended
+    if ending.error is not None:
+        raise ending.error
+    return ending.result
+
 
 MAX_ROUNDS: Final = 10
 """How often a model may call before it must answer."""
@@ -256,3 +309,70 @@ def _text(result: object) -> str:
         return data.decode()
     kept = data[:MAX_RESULT].decode("utf-8", "ignore")
     return f"{kept}\n[cut: these are the first {MAX_RESULT:,} of {len(data):,} bytes]"
+
+
+Where = tuple[str, str]
+"""A flow by its project path, and a step of it."""
+Tools = tuple[Tool, ...]
+
+
+class Toolboxes:
+    """The tools of every step that runs some, by flow and step; `refused` are not allowed to."""
+
+    def __init__(self, boxes: Mapping[Where, Toolbox], refused: Mapping[Where, Tools] = {}) -> None:
+        self._boxes = boxes
+        self._refused = refused
+
+    def of(self, flow: str, step: str) -> Toolbox | RefusedToolbox | None:
+        """Return the tools of a step, None where the calls are its result."""
+        if (flow, step) in self._refused:
+            return RefusedToolbox(_not_allowed({(flow, step): self._refused[flow, step]}))
+        return self._boxes.get((flow, step))
+
+
+def toolboxes(project: Project, checked: Checked, runs: Callable[[str], bool]) -> Toolboxes:
+    """Load the tools of those steps of a flow that run, and of the flows these use.
+
+    `runs` tells whether a step of the outermost flow does. Raises `UsageError` if one cannot be
+    loaded.
+    """
+    wanted = {where: tools for name, where, tools in running_tools(checked) if runs(name)}
+    return Toolboxes(
+        {where: Toolbox.load(list(tools), folder=project.root) for where, tools in wanted.items()}
+    )
+
+
+def refused_toolboxes(checked: Checked, runs: Callable[[str], bool]) -> Toolboxes:
+    """Return no tools, for a run whose user did not allow any.
+
+    Raises `UsageError` if one of the steps that run, as `runs` tells, has some.
+    """
+    every = tuple(running_tools(checked))
+    wanted = {where: tools for name, where, tools in every if runs(name)}
+    if wanted:
+        raise _not_allowed(wanted)
+    return Toolboxes({}, {where: tools for _, where, tools in every})
+
+
+def running_tools(checked: Checked) -> Iterator[tuple[str, Where, Tools]]:
+    """Yield the steps that run tools, each with the step of the outermost flow it belongs to."""
+    for name, step in checked.file.flow.steps.items():
+        if runs_tools(step):
+            yield name, (checked.file.path, name), tuple(step.tools or ())
+    for name, child in checked.children.items():
+        yield from ((name, where, tools) for _, where, tools in running_tools(child))
+
+
+def _not_allowed(wanted: Mapping[Where, Tools]) -> UsageError:
+    path, name = next(iter(wanted))
+    functions = ", ".join(sorted({tool.run or "" for tools in wanted.values() for tool in tools}))
+    return UsageError(
+        f"{path}: step {name} runs Python functions of this project: {functions}",
+        hint="look at them and add --allow-tools, or write tools_mode: return",
+    )
+
+
+def runs_tools(step: Step) -> bool:
+    """Whether a step answers its model's calls itself."""
+    has_functions = any(tool.run is not None for tool in step.tools or ())
+    return has_functions and step.tools_mode != "return"

@@ -6,14 +6,12 @@ from typing import Final
 
 import msgspec
 
-from poeflow.flowfile.build import SCHEMA, build
+from poeflow.flowfile.build import SCHEMA, build, mended
 from poeflow.flowfile.limit_problems import enough
-from poeflow.flowfile.mend import mended
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.project_settings import Shared, merged, read_shared
 from poeflow.flowfile.rules import heavy_settings, problems_of
-from poeflow.flowfile.tree import Document
-from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
+from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, decode, parse
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem, Project
 

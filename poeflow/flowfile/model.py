@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from poeflow.clock import PATTERN as DURATION_PATTERN
 from poeflow.digest import Json
-from poeflow.durations import PATTERN as DURATION_PATTERN
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 StepId = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*$")]

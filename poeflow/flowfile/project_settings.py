@@ -27,8 +27,7 @@ from poeflow.flowfile.model import (
 from poeflow.flowfile.schema import validate
 from poeflow.flowfile.step_settings import given
 from poeflow.flowfile.toml import parse_toml
-from poeflow.flowfile.tree import Document, KeyPath, Node
-from poeflow.flowfile.yaml_tree import decode
+from poeflow.flowfile.yaml_tree import Document, KeyPath, Node, decode
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem, Project
 

@@ -6,14 +6,14 @@ from typing import Final
 
 import msgspec
 
+from poeflow.clock import seconds
 from poeflow.digest import encode_json
-from poeflow.durations import seconds
-from poeflow.flowfile.hints import MAX_COMPARED, nearest, one_of
 from poeflow.flowfile.inputs import misfit
 from poeflow.flowfile.limit_problems import enough
 from poeflow.flowfile.model import Defaults, Flow, ModelAlias, Step, Timeout
+from poeflow.flowfile.patterns import MAX_COMPARED, nearest, one_of
 from poeflow.flowfile.step_settings import model_of, settings_of
-from poeflow.flowfile.tree import Document, KeyPath, Node
+from poeflow.flowfile.yaml_tree import Document, KeyPath, Node
 from poeflow.problems import Place, Problem
 
 MAX_NAME: Final = 100

@@ -13,10 +13,10 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import DiskError
-from poeflow.flowfile.hints import nearest
 from poeflow.flowfile.limit_problems import MAX_PROBLEMS, enough
+from poeflow.flowfile.patterns import nearest
 from poeflow.flowfile.schema_messages import sentence
-from poeflow.flowfile.tree import Document, KeyPath
+from poeflow.flowfile.yaml_tree import Document, KeyPath
 from poeflow.problems import Problem
 from poeflow.project.project import packaged
 

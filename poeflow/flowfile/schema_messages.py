@@ -1,13 +1,59 @@
-"""Turns a schema error into a sentence a person can act on: what is wrong, and what to do."""
+"""What the flow schema finds wrong, in our own words, and where a misplaced key belongs."""
 
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from poeflow.flowfile.elsewhere import where_it_goes
-from poeflow.flowfile.hints import did_you_mean
-from poeflow.flowfile.scalars import core_value
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.model import Defaults, Limits, Output, Params, Retry, Step
+from poeflow.flowfile.patterns import did_you_mean, nearest, one_of
+from poeflow.flowfile.yaml_messages import core_value
+from poeflow.flowfile.yaml_tree import KeyPath
+
+_OWNERS: Final = (
+    ("params", frozenset(Params.__struct_encode_fields__)),
+    ("output", frozenset(Output.__struct_encode_fields__)),
+    ("retry", frozenset(Retry.__struct_encode_fields__)),
+    ("defaults", frozenset(Defaults.__struct_encode_fields__)),
+    ("limits", frozenset(Limits.__struct_encode_fields__)),
+    ("extra_body", frozenset({"thinking_budget", "verbosity", "web_search"})),
+)
+_HABITS: Final = {
+    "env": "flows read no environment; declare an input and pass --input",
+    "depends_on": 'did you mean "needs"?',
+    "foreach": 'did you mean "for_each"?',
+    "glob": 'glob is a function: write for_each: glob("docs/*.md")',
+    "run": "a step asks a model or renders a text; write prompt: or render:",
+    "text": 'did you mean "prompt"?',
+}
+_HABITS_IN_PARTS: Final = {
+    "type": "remove it: the other key says it",
+    "image_url": "write attach: {url: https://...}",
+    "file": "write attach: PATH",
+}
+_OF_SINGLE_BOTS: Final = "parameters of single bots go under extra_body:"
+
+
+def where_it_goes(key: str, known: Iterable[str]) -> str:
+    """Return where the unknown `key` belongs, or the known key it resembles."""
+    names = frozenset(known)
+    for owner, fields in _OWNERS:
+        if owner in names and key in fields:
+            return f"{key} goes under {owner}:"
+    if key == "glob" and "url" in names:
+        return "a path may be a pattern: write path: docs/*.md"
+    is_params = names == frozenset(Params.__struct_encode_fields__)
+    if is_params and key in Step.__struct_encode_fields__:
+        return f"{key} is a key of the step itself"
+    habits = _HABITS_IN_PARTS if "attach" in names else _HABITS
+    near = did_you_mean(key, names)
+    if key in habits or not near:
+        habit = nearest(key, habits)
+        if habit is not None and habit not in names:
+            return habits[habit]
+    if is_params:
+        return near or _OF_SINGLE_BOTS
+    return one_of(key, names)
+
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError

@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
+from poeflow.clock import seconds
 from poeflow.digest import Json
-from poeflow.durations import seconds
 from poeflow.flowfile.model import Flow, Judge, Params, Samples, Step, Timeout
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 
 POE: Final = "poe"
 """The provider that needs no name."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from poeflow.digest import Json
-from poeflow.flowfile.tree import Document, Node
+from poeflow.flowfile.yaml_tree import Document, Node
 from poeflow.problems import Place, Problem
 
 _PART: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)"""

@@ -1,10 +1,12 @@
-"""What libyaml could not read, in words: where it went wrong, and what was probably meant."""
+"""What libyaml cannot read, in words, and what a plain scalar means (YAML 1.2's core schema)."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import yaml
 
+from poeflow.digest import Json
 from poeflow.problems import Place, Problem
 
 QUOTE: Final = "quote it, or use |"
@@ -122,3 +124,37 @@ def _unreadable_character(text: str, path: str, offset: int) -> Problem:
     code = ord(text[position]) if position < len(text) else 0
     message = f"the control character U+{code:04X} is not allowed"
     return Problem(Place(path, line, column), message, "remove it")
+
+
+_CONSTANTS: Final[dict[str, Json]] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
+_INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,4000})")
+_BASED: Final = re.compile(r"0o[0-7]{1,64}|0x[0-9a-fA-F]{1,64}")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NUMBERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], Json]], ...]] = (
+    (_INTEGER, int),
+    (_BASED, lambda text: int(text, 0)),
+    (_FLOAT, float),
+    (_SPECIAL, lambda text: float(text.replace(".", "", 1))),
+)
+
+
+def core_value(text: str) -> Json:
+    """Return the value of a plain scalar: null, boolean, integer, float, else the text itself."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if text[0] not in "-+.0123456789":
+        return text
+    return next((read(text) for shape, read in _NUMBERS if shape.fullmatch(text)), text)

@@ -8,14 +8,13 @@ from pathlib import Path
 import msgspec
 
 from poeflow.engine.accept import Accepting
+from poeflow.engine.context import OutputFiles, text_digest
 from poeflow.engine.lock_update import Memory
-from poeflow.engine.output_files import OutputFiles, text_digest
 from poeflow.errors import UsageError
-from poeflow.operations.budgets import user_config
 from poeflow.operations.check import Checkup
 from poeflow.operations.locks import inputs_hash, lock_of, memory_of
 from poeflow.operations.plan import planned
-from poeflow.operations.run_context import unheard
+from poeflow.operations.run_context import unheard, user_config
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.operations.status import surveyed

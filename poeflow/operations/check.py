@@ -5,13 +5,13 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from poeflow.flowfile.inputs_file import beside
+from poeflow.flowfile.inputs import beside
 from poeflow.flowfile.limit_problems import enough
 from poeflow.flowfile.load import Loaded
 from poeflow.flowfile.load import load as load_file
 from poeflow.planning.checked import Checked
+from poeflow.planning.files import clashes
 from poeflow.planning.flow_check import check as check_file
-from poeflow.planning.saves import clashes
 from poeflow.problems import Problem
 from poeflow.project.private_files import why_private
 from poeflow.project.project import Project, Searches

@@ -11,8 +11,7 @@ from poeflow.engine.budget import Budget
 from poeflow.engine.context import goes_on, interrupted
 from poeflow.events import Listener
 from poeflow.flowfile.model import Limits
-from poeflow.settings import process_environment
-from poeflow.user_config import UserConfig
+from poeflow.settings import UserConfig, process_environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

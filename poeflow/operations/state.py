@@ -1,6 +1,6 @@
 """The state that a run or a look works with, or none of it where it came with the repository."""
 
-from poeflow.operations.budgets import warn_once
+from poeflow.operations.run_context import warn_once
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 from poeflow.store.workspace import TRUST, Workspace, tracked_state, tracked_words

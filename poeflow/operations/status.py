@@ -11,17 +11,15 @@ from poeflow.engine.lock_update import Memory
 from poeflow.engine.record import Unrecorded
 from poeflow.engine.run import survey
 from poeflow.errors import StaleError
-from poeflow.facts import Fact
-from poeflow.operations.budgets import shared_budget, user_config
 from poeflow.operations.check import Checkup
 from poeflow.operations.locks import inputs_hash, lock_of
-from poeflow.operations.plan import planned
-from poeflow.operations.run_context import means_of
+from poeflow.operations.plan import planned, selection_of
+from poeflow.operations.run_context import means_of, shared_budget, user_config
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.selecting import selection_of
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan, Planner
 from poeflow.project.project import Project
+from poeflow.records import Fact
 
 
 def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:

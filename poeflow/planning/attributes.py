@@ -6,7 +6,7 @@ from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.fan_out import Fields, own_names
-from poeflow.templates.scope import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES
+from poeflow.templates.scopes import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES
 
 _NOT_OF_FLOWS: Final = frozenset(STEP_ATTRIBUTES - {"outputs", "status", "error", "key"})
 _OF_ANSWERS: Final = ("media", "model", "reasoning", "tool_calls", "usage")

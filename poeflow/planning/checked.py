@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
 
 Edges = dict[str, tuple[str, ...]]

@@ -6,7 +6,7 @@ from typing import Final
 
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import chained_to
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.ordering import CycleError, ordered
 from poeflow.planning.checked import Uses
 from poeflow.planning.template_checks import Finding

@@ -10,11 +10,11 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import chained_to, is_fan_out, key_text, names_of
 from poeflow.flowfile.model import Flow, Loop, Matrix, Step, TextFile
 from poeflow.flowfile.tables import ROW_SUFFIXES
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
-from poeflow.templates.instances import OWN
 from poeflow.templates.sandbox import STRING_METHODS
-from poeflow.templates.scope import STEP_ATTRIBUTES
+from poeflow.templates.scopes import STEP_ATTRIBUTES
+from poeflow.templates.values import OWN
 
 _TABLES: Final = (".csv", ".tsv", ".parquet")
 _OF_LOOP: Final = frozenset({"index", "index0", "first", "last", "length"})

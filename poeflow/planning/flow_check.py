@@ -1,23 +1,56 @@
-"""Everything that can be known about a flow without running it, beyond its shape.
+"""Everything that can be known of a flow without running it, beyond its shape.
 
 Templates are compiled and never rendered; files named literally are looked at; nothing is sent.
 """
+
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from poeflow.flowfile.limit_problems import enough
 from poeflow.flowfile.load import FlowFile
+from poeflow.planning.bot_checks import bot_problems
 from poeflow.planning.checked import Checked, Way
 from poeflow.planning.edges import chains, lost_sources, needs_of, order_of, tested, uses_of
-from poeflow.planning.problem_lists import problems_of
-from poeflow.planning.saves import clashes
+from poeflow.planning.fan_out import loops
+from poeflow.planning.files import Reads, attached, clashes, given, saves
+from poeflow.planning.key_conflicts import disagreements
+from poeflow.planning.schema_checks import schemas
 from poeflow.planning.table_checks import Tables
-from poeflow.planning.template_checks import findings
-from poeflow.planning.usage import unused
+from poeflow.planning.template_checks import Finding, findings
+from poeflow.planning.usage import step_uses, unused
 from poeflow.planning.used_flows import used_flows
-from poeflow.problems import errors_only
+from poeflow.problems import Problem, errors_only
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
+from poeflow.templates.reader import Reader
+
+
+def problems_of(
+    project: Project,
+    file: FlowFile,
+    reader: Reader,
+    tables: Tables,
+    found: Sequence[Finding],
+) -> Iterator[Problem]:
+    """Yield what is wrong with a flow by itself. `found` are the findings of its templates."""
+    files, inputs = attached(project, file), given(project, file, reader)
+    tabled = tuple(tables.problems())
+    reads = Reads(
+        files=files.files | inputs.files | tables.files | {path for f in found for path in f.files},
+        globs=files.globs | {pattern for f in found for pattern in f.globs},
+    )
+    for finding in found:
+        yield from finding.problems
+        yield from step_uses(file, finding.references)
+    yield from loops(file)
+    yield from tabled
+    yield from disagreements(file)
+    yield from schemas(project, file)
+    yield from bot_problems(project, file)
+    yield from files.problems
+    yield from inputs.problems
+    yield from saves(project, file, reads)
 
 
 def check(

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from poeflow.digest import Json
-from poeflow.flowfile.hints import MAX_COMPARED, nearest
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import chained_to, is_fan_out
 from poeflow.flowfile.model import Step
+from poeflow.flowfile.patterns import MAX_COMPARED, nearest
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
-from poeflow.templates.data_files import named_file
+from poeflow.templates.reader import named_file
 
 _FLAGS: Final = ("length", "empty", "no_finish")
 _MISTYPED: Final = 2

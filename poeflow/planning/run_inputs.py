@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import UsageError
-from poeflow.flowfile import inputs_file
+from poeflow.flowfile import inputs as inputs_file
 from poeflow.flowfile.inputs import gather
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.yaml_tree import MAX_BYTES

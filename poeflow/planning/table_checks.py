@@ -14,7 +14,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import key_text
 from poeflow.flowfile.model import Example, Loop, Step, TextFile
 from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, rows
-from poeflow.flowfile.tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
 from poeflow.project.project import FileProblem, Project
 

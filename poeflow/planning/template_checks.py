@@ -1,7 +1,7 @@
-"""Checks every template of a flow: names, files, and what must be known before any step runs."""
+"""Checks every template of a flow, within a bound on the work."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -10,16 +10,58 @@ from poeflow.flowfile.limit_problems import MAX_PROBLEMS
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.attributes import FIELDS_OF_FLOW, fields_of_answer, results_of
-from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
 from poeflow.planning.fan_out import Fields, Names, fields_of, instance_names
 from poeflow.planning.table_checks import Tables
 from poeflow.problems import Problem
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
-from poeflow.templates.origin import Origin
-from poeflow.templates.scope import Checked, Reference, Scope
+from poeflow.templates.reader import Origin
+from poeflow.templates.scopes import Checked, Reference, Scope
 from poeflow.templates.sites import Site, sites_of, text_of
+
+MAX_CODE: Final = 512 * 1024
+"""How many characters of template code the texts of one flow may have, includes counted."""
+MAX_PATTERNS: Final = 200
+"""How many different patterns over files one flow may have."""
+_BRACES: Final = 4
+_LEAST: Final = 50
+"""What a template counts as that has less code: compiling any takes a third of a millisecond."""
+_OPENING: Final = re.compile(r"\{[{%#]")
+_CLOSING: Final = re.compile(r"[}%#]\}")
+_INCLUDES: Final = re.compile(r"\{%[-+]?\s*(include|import|from)\b")
+
+
+class Effort:
+    """What is left of the effort for one flow."""
+
+    def __init__(self) -> None:
+        self._left = MAX_CODE
+        self._patterns: set[str] = set()
+
+    def covers(self, text: str, included: Iterable[str] = ()) -> bool:
+        """Count a template and the texts it may have included; tell whether it was enough."""
+        self._left -= _code(text)
+        if _INCLUDES.search(text):
+            self._left -= sum(map(_code, included))
+        return self._left >= 0
+
+    def covers_patterns(self, patterns: Iterable[str]) -> bool:
+        self._patterns.update(patterns)
+        return len(self._patterns) <= MAX_PATTERNS
+
+
+def _code(text: str) -> int:
+    """Return how many characters of `text` stand in braces, the braces included."""
+    pieces = _OPENING.split(text)[1:]
+    if not pieces:
+        return 0
+    total = _BRACES * len(pieces)
+    for piece in pieces:
+        end = _CLOSING.search(piece)
+        total += end.start() if end else len(piece)
+    return max(total, _LEAST)
+
 
 _ALWAYS: Final = frozenset({"flow"})
 _PROSE: Final = ("prompt", "system", "render", "content", "rubric")

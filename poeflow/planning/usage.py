@@ -8,7 +8,7 @@ from poeflow.flowfile.step_settings import judges_of, model_of
 from poeflow.planning.attributes import lacking
 from poeflow.planning.template_checks import Finding
 from poeflow.problems import Problem
-from poeflow.templates.scope import Reference
+from poeflow.templates.scopes import Reference
 
 
 def step_uses(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:

@@ -5,10 +5,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.flowfile.hints import one_of
 from poeflow.flowfile.inputs import misfit
 from poeflow.flowfile.load import FlowFile, load
 from poeflow.flowfile.model import InputSpec, Step
+from poeflow.flowfile.patterns import one_of
 from poeflow.planning.checked import Checked, Way
 from poeflow.planning.template_checks import Finding
 from poeflow.problems import Place, Problem

@@ -8,7 +8,7 @@ from typing import Final
 from poeflow.bots import USD_PER_POINT, Bot, Parameter
 from poeflow.digest import encode_json
 from poeflow.redact import visible
-from poeflow.report.terminal.tables import aligned
+from poeflow.report.terminal.text import aligned
 
 _HEAD: Final = (
     "name", "takes -> gives", "context", "$/M in", "$/M out", "$/request", "parameters"

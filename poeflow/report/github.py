@@ -6,16 +6,15 @@ from typing import Final, Literal, TextIO
 
 from poeflow.digest import Json, encode_json
 from poeflow.events import Event, Expected, StepFailed, Warned
-from poeflow.facts import Fact, step_of
 from poeflow.problems import Place, Problem
+from poeflow.records import Fact, step_of
 from poeflow.redact import visible
 from poeflow.report.github_commands import annotation
 from poeflow.report.log import ending
-from poeflow.report.status import told
-from poeflow.report.terminal.branch import Note
-from poeflow.report.terminal.marks import UNICODE, paired
+from poeflow.report.plan import told
 from poeflow.report.terminal.step_lines import outcome
-from poeflow.report.terminal.tree import Tree
+from poeflow.report.terminal.text import UNICODE, paired
+from poeflow.report.terminal.tree import Note, Tree
 
 MAX_ANNOTATIONS: Final = 10
 """How many errors, and how many warnings, GitHub shows of a step of a job."""

@@ -1,5 +1,6 @@
-"""Runs as a JUnit file, for the test views of CI systems: a suite a flow, a case an instance."""
+"""Runs as a JUnit file, for the test views of CI systems: always well-formed XML 1.0."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -7,9 +8,32 @@ import msgspec
 
 from poeflow.errors import EXIT_CLASSES
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
-from poeflow.facts import Fact, outer_step
 from poeflow.problems import Problem
-from poeflow.report.xml import attributes, content
+from poeflow.records import Fact, outer_step
+from poeflow.redact import visible
+from poeflow.report.terminal.text import paired
+
+_ILLEGAL: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_QUOTED: Final = str.maketrans({'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
+
+
+def content(text: str) -> str:
+    r"""Return `text` for between tags; what XML or a reader cannot bear is escaped as `\x01`."""
+    return _ILLEGAL.sub(_escaped, visible(paired(text))).translate(_MARKUP)
+
+
+def attributes(**values: str) -> str:
+    """Return attributes as they stand in a tag, a blank before each."""
+    return "".join(
+        f' {name.rstrip("_")}="{content(value).translate(_QUOTED)}"'
+        for name, value in values.items()
+    )
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
 
 _FAILURES: Final = frozenset({"failed", "stale", "invalid"})
 """Error classes that are failures; others are errors: not the flow's, but of what it ran on."""

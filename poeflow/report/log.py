@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from poeflow.durations import spoken
+from poeflow.clock import spoken
 from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
     Event,
@@ -23,8 +23,7 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
-from poeflow.facts import step_of, wholes_of
-from poeflow.records import Counts, going_on
+from poeflow.records import Counts, going_on, step_of, wholes_of
 from poeflow.redact import visible
 from poeflow.report.github_commands import inert
 

@@ -7,8 +7,7 @@ from typing import Final
 from poeflow.problems import Problem
 from poeflow.redact import visible
 from poeflow.report.github_commands import inert
-from poeflow.report.terminal.marks import Marks
-from poeflow.report.terminal.text import Line
+from poeflow.report.terminal.text import Line, Marks
 
 MAX_LINE: Final = 160
 

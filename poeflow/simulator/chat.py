@@ -1,22 +1,142 @@
-"""Chat completions: from a body to a reply, by way of the script, the bots and the faults."""
+"""Chat completions of the simulator: from a body to a reply, by script, bots, account and quota."""
 
+import math
+from collections import deque
 from collections.abc import Mapping
+from decimal import Decimal
+from itertools import islice
+from typing import Final
 
 import msgspec
 
 from poeflow.clock import Clock
-from poeflow.digest import Json
-from poeflow.simulator.account import Account
+from poeflow.digest import Json, sha256_of
 from poeflow.simulator.bot_list import PRIVATE, Bot, Catalogue
-from poeflow.simulator.chat_request import Asked, read_asked
+from poeflow.simulator.chat_request import Asked, invalid, read_asked
 from poeflow.simulator.completions import Envelope, delivered
 from poeflow.simulator.faults import Faults, Recipe, spoiled
-from poeflow.simulator.http_messages import Reply
+from poeflow.simulator.http_messages import Headers, Reply
 from poeflow.simulator.made_up_answers import Answer, simulated
-from poeflow.simulator.quota import Quota
-from poeflow.simulator.refusals import Profile, RefusedError, refusal
+from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
 from poeflow.simulator.script_player import Stage
-from poeflow.simulator.settings import Settings
+
+USD_PER_POINT: Final = Decimal("0.00003")
+DEFAULT_POINTS: Final = 1_000_000
+MAX_PAGE: Final = 100
+_USUAL_PAGE: Final = 20
+_MAX_KEPT: Final = 10_000
+
+
+class Account:
+    """Points and the history of their use, newest first."""
+
+    def __init__(self, points: int = DEFAULT_POINTS) -> None:
+        self._points = points
+        self._history: deque[dict[str, Json]] = deque(maxlen=_MAX_KEPT)
+        self._charged = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self._points <= 0
+
+    def charge(self, bot: Bot, prompt_tokens: int, completion_tokens: int, now: float) -> None:
+        """Book one answer at the bot's price, rounded up to whole points."""
+        usd = bot.cost(prompt_tokens, completion_tokens)
+        points = math.ceil(usd / USD_PER_POINT)
+        self._points -= points
+        self._charged += 1
+        self._history.appendleft(
+            {
+                "creation_time": int(now * 1_000_000),
+                "bot_name": bot.name,
+                "query_id": f"q{sha256_of(str(self._charged).encode())[:15]}",
+                "usage_type": "API",
+                "cost_points": points,
+                "cost_usd": f"{usd:.6f}",
+            }
+        )
+
+    def balance(self) -> dict[str, Json]:
+        return {"current_point_balance": max(self._points, 0)}
+
+    def page(self, query: Mapping[str, str]) -> dict[str, Json]:
+        """Return one page of the history. Raises `RefusedError` for a page that cannot be."""
+        limit = query.get("limit", str(_USUAL_PAGE))
+        if not limit.isdecimal() or len(limit) > 3 or not 1 <= int(limit) <= MAX_PAGE:
+            raise invalid("limit", f"'limit' must be between 1 and {MAX_PAGE}")
+        first = self._position(query.get("starting_after"))
+        rows = list(islice(self._history, first, first + int(limit)))
+        has_more = first + len(rows) < len(self._history)
+        return {"has_more": has_more, "length": len(rows), "data": [*rows]}
+
+    def _position(self, after: str | None) -> int:
+        if after is None:
+            return 0
+        for index, row in enumerate(self._history):
+            if row["query_id"] == after:
+                return index + 1
+        raise invalid("starting_after", "'starting_after' is not a known query_id")
+
+
+WINDOW_SECONDS: Final = 60.0
+
+
+class Quota:
+    """Counts requests against `limit` a minute; None counts nothing and says nothing."""
+
+    def __init__(self, limit: int | None, clock: Clock) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._taken: deque[float] = deque()
+
+    def take(self) -> Fault | None:
+        """Count one request, or return the fault it is answered with. A refused one is free."""
+        if self._limit is None:
+            return None
+        self._forget()
+        if len(self._taken) < self._limit:
+            self._taken.append(self._clock.monotonic())
+            return None
+        return Fault(status=429, retry_after=self._reset())
+
+    def headers(self) -> Headers:
+        """Return the headers that tell a client where it stands."""
+        if self._limit is None:
+            return ()
+        self._forget()
+        return (
+            ("x-ratelimit-limit-requests", str(self._limit)),
+            ("x-ratelimit-remaining-requests", str(self._limit - len(self._taken))),
+            ("x-ratelimit-reset-requests", str(self._reset())),
+        )
+
+    def _reset(self) -> int:
+        """Return in how many whole seconds the oldest request stops counting."""
+        if not self._taken:
+            return 0
+        return max(1, math.ceil(self._taken[0] + WINDOW_SECONDS - self._clock.monotonic()))
+
+    def _forget(self) -> None:
+        now = self._clock.monotonic()
+        while self._taken and self._taken[0] + WINDOW_SECONDS <= now:
+            self._taken.popleft()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`key` is the only one accepted; None with `key_required`: any.
+
+    `latency` is in seconds before every answer, `rpm` the cap on chat requests a minute. With
+    `answers_unknown` a bot the catalogue does not know answers as a text bot, and is no 404.
+    `recipes` are what goes wrong.
+    """
+
+    profile: Profile = "strict"
+    key: str | None = None
+    key_required: bool = False
+    latency: float = 0.0
+    rpm: int | None = None
+    answers_unknown: bool = False
+    recipes: tuple[Recipe, ...] = ()
 
 
 class Chat:

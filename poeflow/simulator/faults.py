@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from poeflow.errors import UsageError
-from poeflow.flowfile.hints import did_you_mean
+from poeflow.flowfile.patterns import did_you_mean
 from poeflow.simulator.http_messages import (
     JSON_TYPE,
     SSE_TYPE,

@@ -12,8 +12,7 @@ from typing import Final
 from poeflow.digest import Json
 from poeflow.simulator.chat_messages import Turn
 from poeflow.simulator.http_messages import decoded, encoded
-from poeflow.simulator.schema_values import NoInstanceError, instance_of
-from poeflow.simulator.schemas import looks_like_schema
+from poeflow.simulator.schema_values import NoInstanceError, instance_of, looks_like_schema
 
 _OPENING: Final = re.compile(r'\{\s*"')
 _ASKS: Final = re.compile(

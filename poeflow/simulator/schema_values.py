@@ -4,15 +4,301 @@ Local references are followed, nothing is fetched. `not` and rules between prope
 looked at; `if` is taken as met.
 """
 
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Final
+from urllib.parse import unquote
 
 from poeflow.digest import Json
 from poeflow.simulator.http_messages import encoded
-from poeflow.simulator.numbers import simulated_number
-from poeflow.simulator.pattern_values import PatternError
-from poeflow.simulator.schemas import Flattener, Schema, SchemaError, inferred_type, merged
+from poeflow.simulator.pattern_values import PatternError, text_matching
 from poeflow.simulator.seeded_random import Dice
-from poeflow.simulator.strings import simulated_string
+
+_USUAL_SPAN: Final = 100
+_NUMBER_TRIES: Final = 50
+
+
+def simulated_number(schema: Mapping[str, Json], kind: str, dice: Dice) -> int | float | None:
+    """Return a number that fits `schema`; None where there is none."""
+    least, most = _bounds(schema)
+    step = schema.get("multipleOf")
+    if kind == "integer" or (isinstance(step, int) and step > 0):
+        return _whole(least, most, _whole_step(step), dice)
+    if isinstance(step, float) and step > 0:
+        return _multiple(least, most, step, dice)
+    value = least + (most - least) * (dice.roll(9_999) + 1) / 10_000
+    return rounded if least <= (rounded := round(value, 2)) <= most else value
+
+
+def _whole(least: float, most: float, step: int, dice: Dice) -> int | None:
+    first, last = math.ceil(least / step), math.floor(most / step)
+    return step * (first + dice.roll(last - first + 1)) if first <= last else None
+
+
+def _multiple(least: float, most: float, step: float, dice: Dice) -> float | None:
+    """Return a multiple that stays one when it is divided again, in floating point."""
+    first, last = math.ceil(least / step), math.floor(most / step)
+    if first > last:
+        return None
+    for _ in range(_NUMBER_TRIES):
+        value = step * (first + dice.roll(last - first + 1))
+        for candidate in (round(value, 9), value):
+            if (candidate / step).is_integer() and least <= candidate <= most:
+                return candidate
+    return 0.0 if least <= 0 <= most else None
+
+
+def _bounds(schema: Mapping[str, Json]) -> tuple[float, float]:
+    """Return the closed range to take a number from; exclusive ends are moved a little inward."""
+    least, most = _number(schema, "minimum"), _number(schema, "maximum")
+    above, below = _number(schema, "exclusiveMinimum"), _number(schema, "exclusiveMaximum")
+    if above is not None and (least is None or above >= least):
+        least = _inward(above, below if below is not None else most)
+    if below is not None and (most is None or below <= most):
+        most = -_inward(-below, -least if least is not None else None)
+    if least is None:
+        least = 1 if most is None or most >= 1 else most - _USUAL_SPAN
+    return least, most if most is not None else least + _USUAL_SPAN
+
+
+def _inward(end: float, other: float | None) -> float:
+    room = 1.0 if other is None else other - end
+    return end + min(1e-6, room / 1_000) if room > 0 else end
+
+
+def _whole_step(step: Json) -> int:
+    if isinstance(step, float) and step > 0:
+        numerator, denominator = step.as_integer_ratio()
+        return numerator if denominator in (1, 2, 4, 8) else max(1, math.ceil(step))
+    return step if isinstance(step, int) and step > 0 else 1
+
+
+def _number(schema: Mapping[str, Json], name: str) -> float | None:
+    value = schema.get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and isinstance(value, int | float) else None
+
+
+_TEXT_TRIES: Final = 40
+_MAX_LENGTH: Final = 100_000
+_WORDS: Final = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "harbor", "island")
+
+
+def _word(dice: Dice) -> str:
+    return dice.choice(_WORDS)
+
+
+def _date(dice: Dice) -> str:
+    return f"2026-{dice.roll(12) + 1:02d}-{dice.roll(28) + 1:02d}"
+
+
+def _time(dice: Dice) -> str:
+    return f"{dice.roll(24):02d}:{dice.roll(60):02d}:{dice.roll(60):02d}Z"
+
+
+def _uuid(dice: Dice) -> str:
+    return f"{dice.hex(8)}-{dice.hex(4)}-4{dice.hex(3)}-a{dice.hex(3)}-{dice.hex(12)}"
+
+
+_FORMATS: Final[Mapping[str, Callable[[Dice], str]]] = {
+    "date": _date,
+    "time": _time,
+    "date-time": lambda dice: f"{_date(dice)}T{_time(dice)}",
+    "duration": lambda dice: f"PT{dice.roll(59) + 1}M",
+    "email": lambda dice: f"{_word(dice)}.{dice.hex(4)}@example.com",
+    "idn-email": lambda dice: f"{_word(dice)}.{dice.hex(4)}@example.com",
+    "hostname": lambda dice: f"{_word(dice)}-{dice.hex(4)}.example.com",
+    "ipv4": lambda dice: f"192.0.2.{dice.roll(254) + 1}",
+    "ipv6": lambda dice: f"2001:db8::{dice.hex(4)}",
+    "uri": lambda dice: f"https://example.com/{_word(dice)}/{dice.hex(6)}",
+    "url": lambda dice: f"https://example.com/{_word(dice)}/{dice.hex(6)}",
+    "iri": lambda dice: f"https://example.com/{_word(dice)}/{dice.hex(6)}",
+    "uri-reference": lambda dice: f"/{_word(dice)}/{dice.hex(6)}",
+    "uuid": _uuid,
+    "json-pointer": lambda dice: f"/{_word(dice)}/{dice.roll(9)}",
+    "regex": lambda dice: f"^{_word(dice)}-{dice.hex(4)}$",
+}
+
+
+def simulated_string(schema: Mapping[str, Json], name: str, dice: Dice) -> str:
+    """Return a text that fits `schema`, named after the property `name` where it is free.
+
+    Raises `PatternError` for a pattern that is not understood or fits no length.
+    """
+    least, most = _length(schema, "minLength", 0), _length(schema, "maxLength", _MAX_LENGTH)
+    pattern, form = schema.get("pattern"), schema.get("format")
+    if isinstance(pattern, str):
+        return _matching(pattern, least, most, dice)
+    if isinstance(form, str) and form in _FORMATS:
+        return _FORMATS[form](dice)
+    words = name.replace("_", " ").replace("-", " ").strip() or "text"
+    text = f"Simulated {words} {dice.choice(_WORDS)} {dice.hex(4)}"
+    if len(text) > most:
+        text = dice.hex(16)[:most]
+    while len(text) < least:
+        text = f"{text} {dice.choice(_WORDS)}"
+    return text[: max(least, min(most, 80))].rstrip().ljust(least, ".")
+
+
+def _matching(pattern: str, least: int, most: int, dice: Dice) -> str:
+    for _ in range(_TEXT_TRIES):
+        text = text_matching(pattern, dice)
+        if least <= len(text) <= most:
+            return text
+    raise PatternError(f"no text of {least} to {most} characters for {pattern!r} was found")
+
+
+def _length(schema: Mapping[str, Json], name: str, otherwise: int) -> int:
+    value = schema.get(name)
+    return min(int(value), _MAX_LENGTH) if isinstance(value, int | float) else otherwise
+
+
+Schema = Mapping[str, Json]
+_MAX_TAKEN: Final = 50_000
+_MAX_OPTIONS: Final = 64
+_LARGEST: Final = frozenset(
+    {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
+)
+_SMALLEST: Final = frozenset(
+    {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
+)
+_TYPE_HINTS: Final = {
+    "object": ("properties", "required", "additionalProperties", "minProperties"),
+    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"),
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+_OPTIONS: Final = ("enum", "anyOf", "oneOf", "allOf")
+TYPES: Final = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+
+
+class SchemaError(ValueError):
+    """The schema cannot be followed."""
+
+
+def looks_like_schema(value: Json) -> bool:
+    """Say whether a JSON value is most likely a JSON Schema and not just data."""
+    if not isinstance(value, dict):
+        return False
+    kind = value.get("type")
+    listed = kind if isinstance(kind, list) else [kind]
+    has_type = bool(listed) and all(isinstance(item, str) and item in TYPES for item in listed)
+    has_options = any(isinstance(value.get(name), list) for name in _OPTIONS)
+    return has_type or has_options or any(name in value for name in ("$schema", "$ref", "$defs"))
+
+
+class Flattener:
+    """Takes the schemas below `root` apart, in bounded work."""
+
+    def __init__(self, root: Json) -> None:
+        self._root = root
+        self._taken = 0
+
+    def flat(self, schema: Json) -> Schema | None:
+        """Return `schema` without `$ref`, `allOf` and `if`; None for the schema `false`.
+
+        Raises `SchemaError` for references that lead nowhere or round in circles.
+        """
+        self._taken += 1
+        if self._taken > _MAX_TAKEN:
+            raise SchemaError("its references have no end")
+        if schema is False:
+            return None
+        if not isinstance(schema, dict):
+            return {}
+        taken = ("$ref", "allOf", "if", "then", "else")
+        whole: Json = {key: part for key, part in schema.items() if key not in taken}
+        for part in self._parts(schema):
+            flat = self.flat(part)
+            whole = False if flat is None else merged(whole, dict(flat))
+        return whole if isinstance(whole, dict) else None
+
+    def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
+        """Yield what has to be met as well; `if` is taken as met."""
+        reference, listed = schema.get("$ref"), schema.get("allOf")
+        if isinstance(reference, str):
+            yield _target(reference, self._root)
+        yield from listed if isinstance(listed, list) else ()
+        if "if" in schema:
+            yield schema["if"]
+            yield schema.get("then", True)
+
+
+def merged(one: Json, other: Json) -> Json:
+    """Return a schema that asks for what both ask for, as far as that can be said in one."""
+    if one is False or other is False:
+        return False
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one if isinstance(one, dict) else other
+    if "const" in one and "const" in other and one["const"] != other["const"]:
+        return False
+    both = dict(one)
+    for key, value in other.items():
+        both[key] = _both(key, both[key], value) if key in both else value
+    return both
+
+
+def inferred_type(schema: Schema) -> str:
+    """Return the type to make: the first that is not null, or what the keywords speak of."""
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((item for item in kind if item != "null"), "null")
+    if isinstance(kind, str):
+        return kind
+    found = (name for name, keys in _TYPE_HINTS.items() if any(key in schema for key in keys))
+    return next(found, "string")
+
+
+def _target(reference: str, root: Json) -> Json:
+    if not reference.startswith("#"):
+        raise SchemaError(f"the reference {reference} leaves the schema")
+    found = root
+    for step in reference[1:].split("/")[1:]:
+        key = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            raise SchemaError(f"the reference {reference} leads nowhere")
+    return found
+
+
+def _both(key: str, one: Json, other: Json) -> Json:
+    """Return the value of `key` that meets both of its values."""
+    if one == other:
+        return one
+    match one, other:
+        case int() | float(), int() | float() if key in _LARGEST:
+            return max(one, other)
+        case int() | float(), int() | float() if key in _SMALLEST:
+            return min(one, other)
+        case list(), list() if key == "required":
+            return [*one, *(name for name in other if name not in one)]
+        case list(), list() if key in ("anyOf", "oneOf"):
+            both = (merged(mine, theirs) for mine in one for theirs in other)
+            return list(islice(both, _MAX_OPTIONS))
+        case list(), list() if key in ("enum", "type"):
+            return [item for item in one if item in other]
+        case _, _ if key == "type":
+            return _common_type(one, other)
+        case dict(), dict() if key in ("properties", "patternProperties", "$defs"):
+            return {**one, **{k: merged(one.get(k, True), v) for k, v in other.items()}}
+        case _, _ if key in ("items", "additionalProperties", "contains"):
+            return merged(one, other)
+        case _:
+            return other
+
+
+def _common_type(one: Json, other: Json) -> Json:
+    mine = one if isinstance(one, list) else [one]
+    theirs = other if isinstance(other, list) else [other]
+    both = [kind for kind in mine if kind in theirs]
+    if not both and "integer" in (*mine, *theirs):
+        return "integer"
+    return both
+
 
 _FULL_DEPTH: Final = 4
 """Below this depth only what a schema requires is made."""

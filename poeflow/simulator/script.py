@@ -1,25 +1,231 @@
 """Scripts: YAML that says what the simulator answers to which request, read and checked whole.
 
-What a rule makes of a request is decided in `stage`.
+What a rule makes of a request is decided in `script_player`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
+from jinja2 import TemplateSyntaxError
 
+from poeflow.clock import seconds
+from poeflow.digest import Json, sha256_of
 from poeflow.errors import InvalidFlowError, UsageError
+from poeflow.flowfile.patterns import HINT, Pattern, PatternError, compiled
 from poeflow.flowfile.schema import validate
-from poeflow.flowfile.tree import Document
-from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
+from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, KeyPath, decode, parse
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.places import placed
 from poeflow.project.private_files import Access
 from poeflow.project.project import FileProblem, Project
-from poeflow.simulator.preparation import Preparation, Prepared
-from poeflow.simulator.rules import Rules
-from poeflow.simulator.wording import Wording
+from poeflow.simulator.faults import Recipe, read_recipes
+from poeflow.simulator.sample_media import Media
+from poeflow.templates.environment import Environment
+from poeflow.templates.reader import Origin, ProjectReader
+from poeflow.templates.render import render
+from poeflow.templates.template_errors import syntax_problem
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class _Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Unknown keys are errors everywhere."""
+
+
+class Match(_Shape, frozen=True):
+    """Conditions, all of which a request must meet."""
+
+    model: str | None = None
+    text: str | None = None
+    regex: str | None = None
+    system: str | None = None
+    last: Role | None = None
+    nth: int | None = None
+
+
+class Call(_Shape, frozen=True):
+    """A tool call; arguments that are left out are made to fit the tool's schema."""
+
+    name: str
+    arguments: dict[str, Json] | str | None = None
+
+
+class ErrorSpec(_Shape, frozen=True):
+    status: int
+    message: str = ""
+    type: str = ""
+    code: str = ""
+    param: str = ""
+    retry_after: float | None = None
+
+
+class MediaFile(_Shape, frozen=True):
+    file: str
+
+
+class AnswerSpec(_Shape, frozen=True):
+    """What a rule answers: of `text`, `template`, `json`, `media` and `error` at most one."""
+
+    text: str | None = None
+    template: str | None = None
+    json: Json | msgspec.UnsetType = msgspec.UNSET
+    media: Literal["image", "video", "audio"] | MediaFile | None = None
+    tool_calls: tuple[Call, ...] = ()
+    reasoning: str = ""
+    finish_reason: str = ""
+    error: ErrorSpec | None = None
+
+
+class Rule(_Shape, frozen=True):
+    match: Match = Match()
+    answer: AnswerSpec | None = None
+    delay: float | str = 0
+    fault: str = ""
+
+
+class Rules(_Shape, frozen=True):
+    """A whole script."""
+
+    simulator: Literal[1]
+    rules: tuple[Rule, ...]
+    otherwise: Literal["simulate", "refuse"] = "simulate"
+
+
+class Wording:
+    """The templates in `document`, which stands at the project path `canonical`."""
+
+    def __init__(self, project: Project, document: Document, canonical: str) -> None:
+        self._document = document
+        self._canonical = canonical
+        self._environment = Environment(ProjectReader(project, project.root))
+
+    def problem(self, text: str, path: KeyPath) -> Problem | None:
+        """Return what keeps the template at `path` from being one."""
+        origin = self._origin(path)
+        try:
+            self._environment.template(text, origin)
+        except TemplateSyntaxError as error:
+            return syntax_problem(error, text, origin)
+        return None
+
+    def rendered(self, text: str, path: KeyPath, values: Mapping[str, Json]) -> str:
+        """Render the template at `path`. Raises `TemplateError`."""
+        return render(self._environment, text, self._origin(path), values)
+
+    def _origin(self, path: KeyPath) -> Origin:
+        return Origin(path=self._canonical, locate=self._document.locator(path))
+
+
+MAX_MEDIA_BYTES: Final = 50 * 1024 * 1024
+_CONTENTS: Final = ("text", "template", "json", "media", "error")
+_TYPES: Final = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+    "webm": "video/webm",
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+    "ogg": "audio/ogg",
+}
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule with what was made of its texts."""
+
+    rule: Rule
+    pattern: Pattern | None
+    recipes: tuple[Recipe, ...]
+    delay: float
+    media: Media | None
+
+    @property
+    def media_hash(self) -> str:
+        return sha256_of(self.media.data) if self.media is not None else ""
+
+
+def template_path(index: int) -> KeyPath:
+    """Return where in its script the template of a rule stands."""
+    return ("rules", index, "answer", "template")
+
+
+class Preparation:
+    """Makes rules ready to play; keeps what is wrong with them."""
+
+    def __init__(self, project: Project, document: Document, canonical: str) -> None:
+        self._project = project
+        self._document = document
+        self._path = canonical
+        self.wording = Wording(project, document, canonical)
+        self.problems: list[Problem] = []
+
+    def rule(self, index: int, rule: Rule) -> Prepared:
+        self._check_contents(index, rule)
+        self._check_template(index, rule)
+        return Prepared(
+            rule=rule,
+            pattern=self._pattern(index, rule.match.regex),
+            recipes=self._recipes(index, rule.fault),
+            delay=seconds(rule.delay),
+            media=self._media(index, rule),
+        )
+
+    def _check_contents(self, index: int, rule: Rule) -> None:
+        node = self._document.node(("rules", index, "answer"))
+        given = [key for key in node.keys if key in _CONTENTS] if node is not None else []
+        if len(given) > 1:
+            message = f'"{given[1]}" cannot stand beside "{given[0]}"'
+            self._note(index, ("answer", given[1]), message, f"remove {given[0]}: or {given[1]}:")
+        if rule.answer is not None and rule.answer.tool_calls and "error" in given:
+            hint = "remove error: or tool_calls:"
+            self._note(index, ("answer", "error"), '"error" cannot stand beside tool calls', hint)
+
+    def _pattern(self, index: int, regex: str | None) -> Pattern | None:
+        try:
+            return compiled(regex) if regex is not None else None
+        except PatternError as error:
+            self._note(index, ("match", "regex"), str(error), HINT)
+            return None
+
+    def _recipes(self, index: int, text: str) -> tuple[Recipe, ...]:
+        try:
+            return read_recipes(text)
+        except UsageError as error:
+            self._note(index, ("fault",), error.message, error.hint)
+            return ()
+
+    def _check_template(self, index: int, rule: Rule) -> None:
+        text = rule.answer.template if rule.answer is not None else None
+        problem = self.wording.problem(text, template_path(index)) if text is not None else None
+        if problem is not None:
+            self.problems.append(problem)
+
+    def _media(self, index: int, rule: Rule) -> Media | None:
+        media = rule.answer.media if rule.answer is not None else None
+        if not isinstance(media, MediaFile):
+            return None
+        path = ("answer", "media", "file")
+        media_type = _TYPES.get(media.file.rpartition(".")[2].lower())
+        if media_type is None:
+            message = f"{media.file} is no picture, film or sound"
+            self._note(index, path, message, f"known: {', '.join(_TYPES)}")
+            return None
+        try:
+            canonical = self._project.canonical(media.file, relative_to=self._path)
+            data = self._project.read_bytes(canonical, limit=MAX_MEDIA_BYTES)
+        except FileProblem as error:
+            self._note(index, path, error.message, error.hint)
+            return None
+        return Media(media_type=media_type, data=data)
+
+    def _note(self, index: int, path: tuple[str, ...], message: str, hint: str) -> None:
+        place = self._document.place(("rules", index, *path))
+        self.problems.append(Problem(place, message, hint))
+
 
 SCHEMA: Final = "simulator-script.schema.json"
 

@@ -10,11 +10,17 @@ from poeflow.simulator.chat_request import Asked
 from poeflow.simulator.faults import Faults, Recipe
 from poeflow.simulator.http_messages import encoded
 from poeflow.simulator.made_up_answers import Answer, ToolCall, arguments_for, media_answer
-from poeflow.simulator.preparation import Prepared, template_path
 from poeflow.simulator.refusals import Fault, RefusedError
-from poeflow.simulator.rules import AnswerSpec, Call, ErrorSpec, MediaFile
 from poeflow.simulator.sample_media import Kind, Media, told
-from poeflow.simulator.script import Script
+from poeflow.simulator.script import (
+    AnswerSpec,
+    Call,
+    ErrorSpec,
+    MediaFile,
+    Prepared,
+    Script,
+    template_path,
+)
 from poeflow.templates.render import TemplateError
 
 _KINDS: Final[Mapping[str, Kind]] = {"image": "image", "video": "video", "audio": "audio"}

@@ -25,7 +25,7 @@ from poeflow.store.database import (
     refuse_strange,
 )
 from poeflow.store.folders import check_folder, disk_errors, make_private, owners
-from poeflow.store.history_search import INDEX_SETTINGS, INDEX_THINGS
+from poeflow.store.history_rows import INDEX_SETTINGS, INDEX_THINGS
 
 Journal = Literal["wal", "delete"]
 MIGRATIONS: Final = (Path(__file__).with_name("schema.sql"),)

@@ -17,8 +17,7 @@ from poeflow.errors import DiskError
 from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd, RunRecord
 from poeflow.store.database import Database
 from poeflow.store.history_file import Journal, writing
-from poeflow.store.history_rows import Writer
-from poeflow.store.history_search import add_index
+from poeflow.store.history_rows import Writer, add_index
 
 GROUP: Final = 0.01
 """Seconds in which records that nobody waits for come together into one transaction."""

@@ -1,28 +1,162 @@
-"""The sandbox: Jinja without a way out, without surprises at compile time, with bounded work.
+"""The sandbox: Jinja without a way out, with its loader and a lexer that knows every node's place.
 
 `check` compiles in it and renders nothing. One environment serves one run and one thread.
 """
 
+import math
 import re
 import sys
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, NoReturn
 
-from jinja2 import StrictUndefined, Template, TemplateNotFound, TemplateSyntaxError, nodes
+import jinja2
+from jinja2 import (
+    BaseLoader,
+    StrictUndefined,
+    Template,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    nodes,
+    pass_context,
+)
+from jinja2.lexer import Lexer, newline_re
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
-from poeflow.templates import rewrite
+from poeflow.project.project import FileProblem
 from poeflow.templates import sandbox as access
-from poeflow.templates.budget import Allowance
-from poeflow.templates.counting import finalizer
+from poeflow.templates import sandbox as rewrite
+from poeflow.templates.budget import Allowance, Budget
 from poeflow.templates.filters import counted_filters, counted_tests
 from poeflow.templates.includes import End, line_ends
-from poeflow.templates.lexer import OffsetLexer
-from poeflow.templates.loader import Loader, file_functions
-from poeflow.templates.operators import check_operands
-from poeflow.templates.origin import Origin
-from poeflow.templates.reader import Reader
+from poeflow.templates.mapping_keys import mapping_of, namespace_of
+from poeflow.templates.reader import Origin, Reader
+from poeflow.templates.sandbox import check_operands, finalizer
+from poeflow.templates.values import text_of
+
+
+class Loader(BaseLoader):
+    """Gives Jinja the texts of a reader, by canonical paths."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def canonical(self, path: object, *, relative_to: str) -> str:
+        """Return the canonical path of a file there is. Raises `TemplateNotFound`."""
+        try:
+            return self._reader.source(text_of(path), relative_to=relative_to)[0]
+        except FileProblem as error:  # not put in words: the file may be one that may be missing
+            raise TemplateNotFound(str(path)) from error
+
+    def get_source(
+        self, environment: jinja2.Environment, template: str
+    ) -> tuple[str, str | None, Callable[[], bool] | None]:
+        try:
+            return self._reader.source(template, relative_to="//")[1], None, None
+        except FileProblem as error:
+            raise TemplateNotFound(template) from error
+
+
+_READING: Final = 100
+_SEARCHING: Final = 200
+_VISIT: Final = 60
+"""The work of reading a file again, of a search that is known, and of an entry looked at."""
+
+
+def file_functions(reader: Reader, budget: Callable[[], Budget]) -> dict[str, Callable[..., Any]]:
+    """Return the functions of templates; paths are relative to the file that calls them."""
+
+    @pass_context
+    def read(context: Context, path: object) -> str:
+        budget().work(_READING)
+        text = reader.source(text_of(path), relative_to=context.name or "//")[1]
+        budget().walk(text)
+        return text
+
+    @pass_context
+    def glob(context: Context, pattern: object) -> list[str]:
+        current = budget()
+        current.work(_SEARCHING)
+        written, relative_to = text_of(pattern), context.name or "//"
+        found = reader.glob(
+            written, relative_to=relative_to, visit=lambda count: current.work(count * _VISIT)
+        )
+        current.held(found)
+        return found
+
+    def dict_(*arguments: Any, **named: Any) -> dict[Any, Any]:
+        made = mapping_of(budget(), *arguments, **named)
+        budget().held(made)
+        return made
+
+    def namespace(*arguments: Any, **named: Any) -> Namespace:
+        return namespace_of(budget(), *arguments, **named)
+
+    return {"read": read, "glob": glob, "dict": dict_, "namespace": namespace}
+
+
+MAX_TOKENS: Final = 50_000
+MAX_BRACKETS: Final = 40
+MAX_DIGITS: Final = 100
+_POSITION: Final = re.compile(r" at \d+$")
+_CRLF: Final = re.compile(r"\r\n")
+
+
+class OffsetLexer(Lexer):
+    """Emits the tokens of Jinja's own lexer, each with its offset; bounded in number and depth."""
+
+    def tokeniter(
+        self,
+        source: str,
+        name: str | None,
+        filename: str | None = None,
+        state: str | None = None,
+    ) -> Iterator[tuple[int, str, str]]:
+        text = newline_re.sub("\n", source)
+        offsets = _Offsets(source)
+        position = depth = last = 0
+        try:
+            tokens = super().tokeniter(text, name, filename, state)
+            for count, (_line, kind, value) in enumerate(tokens):
+                # White space Jinja strips lies between tokens, so the next one may stand further.
+                last = position = max(text.find(value, position), position)
+                if kind == "operator":
+                    depth += (value in "([{") - (value in ")]}")
+                _check(kind, value, count, depth)
+                yield offsets.original(position) + 1, kind, value
+                position += len(value)
+        except TemplateSyntaxError as error:
+            message = _POSITION.sub("", error.message or "")
+            start = last if message.startswith("Missing end") else position
+            place = offsets.original(start) + 1
+            raise TemplateSyntaxError(message, place, name, filename) from None
+
+
+class _Offsets:
+    """Leads from offsets in a text with Jinja's line ends back to the text as written."""
+
+    def __init__(self, source: str) -> None:
+        found = _CRLF.finditer(source) if "\r" in source else ()
+        self._shortened = [match.start() - index for index, match in enumerate(found)]
+
+    def original(self, offset: int) -> int:
+        return offset + bisect_left(self._shortened, offset)
+
+
+def _check(kind: str, value: str, count: int, depth: int) -> None:
+    """Refuse what would make the parser or the compiler fall over."""
+    if count == MAX_TOKENS:
+        raise TemplateSyntaxError(f"the template has over {MAX_TOKENS:,} words", 1)
+    if depth > MAX_BRACKETS:
+        raise TemplateSyntaxError(f"brackets are nested over {MAX_BRACKETS} deep", 1)
+    if kind in ("integer", "float") and len(value) > MAX_DIGITS:
+        raise TemplateSyntaxError(f"a number has over {MAX_DIGITS} digits", 1)
+    if kind == "float" and math.isinf(float(value.replace("_", ""))):
+        raise TemplateSyntaxError(f"the number {value} is too large", 1)
+
 
 Mode = Literal["text", "path", "value"]
 VALUE: Final = "the_value_of_this_expression"

@@ -1,16 +1,292 @@
 """The filters and tests of flow templates: an allow-list of Jinja's and our own, all counted."""
 
-from collections.abc import Callable, Sized
+import csv
+import hashlib
+import io
+import json
+import re
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, Final
 
 import msgspec
-from jinja2.filters import FILTERS
+import yaml
+from jinja2 import Environment, pass_environment
+from jinja2.filters import FILTERS, do_batch, make_attrgetter, sync_do_slice
 from jinja2.tests import TESTS
 
-from poeflow.templates import data_filters, text_filters
-from poeflow.templates.budget import Budget, OverBudgetError
-from poeflow.templates.counting import inner_filters
-from poeflow.templates.values import text_of
+from poeflow.digest import Json, KeyTwiceError, check_keys
+from poeflow.errors import InvalidFlowError
+from poeflow.flowfile.yaml_tree import parse_value
+from poeflow.templates.budget import MAX_ITEMS, Budget, OverBudgetError, bounded, bounded_argument
+from poeflow.templates.mapping_keys import same_key
+from poeflow.templates.sandbox import check_scan, inner_filters, replaced_size
+from poeflow.templates.values import Entry, plain, text_of
+
+MAX_CELLS: Final = 500_000
+MAX_YAML: Final = 256 * 1024
+_SLUG_LENGTH: Final = 80
+_UNSAFE_IN_SLUG: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_FORMULA: Final = re.compile(
+    r"[\t\r\n]"
+    r"|[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*"
+    r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]"
+)
+"""How formulas begin, after what is not seen and in their wide and small forms too:
+https://owasp.org/www-community/attacks/CSV_Injection."""
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def tojson(value: object, indent: int | None = None) -> str:
+    """Encode as JSON, keys in their order; `indent` spaces a level where given."""
+    bounded_argument(indent, 16)
+    data = plain(value)
+    bounded(_margins(data, 1) * (indent or 0))
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def fromjson(text: str) -> Json:
+    """Decode JSON, no key in one object twice. Raises `ValueError`."""
+    if sum(map(text.count, ",[{")) > MAX_ITEMS:
+        raise OverBudgetError(f"fromjson takes at most {MAX_ITEMS:,} values")
+    try:
+        data: Json = msgspec.json.decode(text)
+        check_keys(text.strip())
+    except KeyTwiceError as error:
+        raise ValueError(f"fromjson: {error}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"fromjson: {error}") from None
+    return data
+
+
+def toyaml(value: object) -> str:
+    """Encode as YAML, keys in their order."""
+    return yaml.dump(plain(value), Dumper=_Dumper, allow_unicode=True, sort_keys=False).rstrip("\n")
+
+
+def fromyaml(text: str) -> Json:
+    """Decode YAML as flows are read: 1.2 core, no tags, bounded. Raises `ValueError`."""
+    if len(text) > MAX_YAML:
+        raise OverBudgetError(f"fromyaml takes at most {MAX_YAML:,} characters; use fromjson")
+    try:
+        return parse_value(text)
+    except InvalidFlowError as error:
+        raise ValueError(f"fromyaml: {error.problems[0]}") from None
+
+
+def tocsv(rows: object) -> str:
+    """Encode a list of mappings (with a header) or of lists as CSV.
+
+    The header holds every key, in the order they first appear; of the results of a step these are
+    its key, the columns it ran over, and what came of it. Texts that a spreadsheet would run
+    as a formula are prefixed with an apostrophe.
+    """
+    if isinstance(rows, list | tuple):
+        rows = [row.columns if isinstance(row, Entry) else row for row in rows]
+    table = plain(rows)
+    if not isinstance(table, list):
+        raise TypeError("tocsv takes a list of mappings or of lists")
+    header = list(dict.fromkeys(key for row in table if isinstance(row, dict) for key in row))
+    if len(header) * len(table) > MAX_CELLS:
+        raise OverBudgetError(f"the table would have over {MAX_CELLS:,} cells")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if header:
+        writer.writerow([_cell(name) for name in header])
+    for row in table:
+        if isinstance(row, dict):
+            writer.writerow([_cell(row.get(name)) for name in header])
+        elif isinstance(row, list) and not header:
+            writer.writerow([_cell(value) for value in row])
+        else:
+            raise TypeError("tocsv takes a list of mappings or of lists, not of both")
+    return buffer.getvalue().rstrip("\n")
+
+
+def slug(value: object) -> str:
+    """Make one safe path segment: letters, digits, `.`, `_`, `-`, at most 80 characters.
+
+    Where something had to be dropped, six hex digits of the whole value keep two apart.
+    """
+    text = str(value) if isinstance(value, int | float) else value
+    if not isinstance(text, str) or isinstance(value, bool):
+        raise TypeError("slug takes a text or a number")
+    marked = unicodedata.normalize("NFKD", text[:10_000]).encode("ascii", "ignore").decode()
+    safe = _UNSAFE_IN_SLUG.sub("-", marked).strip("-.")
+    if safe == text and 0 < len(safe) <= _SLUG_LENGTH and not _RESERVED.fullmatch(safe):
+        return safe
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    start = safe[: _SLUG_LENGTH - 7].rstrip("-.")
+    if not start or _RESERVED.fullmatch(start):
+        start = f"x-{start}".rstrip("-")
+    return f"{start[: _SLUG_LENGTH - 7]}-{digest}"
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Writes shared values again instead of naming them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _margins(value: Json, depth: int) -> int:
+    """Return how many levels of indent all lines together have."""
+    if not isinstance(value, list | dict):
+        return 0
+    parts = value.values() if isinstance(value, dict) else value
+    return (len(value) + 1) * depth + sum(_margins(part, depth + 1) for part in parts)
+
+
+def _cell(value: Json) -> Json:
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value.strip(" ")):
+        return f"'{value}"
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return value
+
+
+MAX_PARTS: Final = 100_000
+MAX_WRAPPED: Final = 100_000
+MIN_WIDTH: Final = 8
+MAX_NUMBER: Final = 1_000
+"""The longest text that is read as a number."""
+_WORD: Final = re.compile(r"\w+")
+
+
+def indent(text: str, width: int | str = 4, *options: bool, **named: bool) -> str:
+    bounded_argument(width, 1_000)
+    size = len(width) if isinstance(width, str) else max(width, 0)
+    bounded(len(text) + (len(text.splitlines()) + 1) * size)
+    result: str = FILTERS["indent"](text, width, *options, **named)
+    return result
+
+
+@pass_environment
+def truncate(environment: Environment, text: str, *options: Any, **named: Any) -> str:
+    try:
+        result: str = FILTERS["truncate"](environment, text, *options, **named)
+    except AssertionError as error:
+        raise ValueError(f"truncate: {error}") from None
+    return result
+
+
+def wordwrap(
+    text: str, width: int = 79, break_long_words: object = 1, wrapstring: str = "\n"
+) -> str:
+    """Wrap each line; unlike Jinja's own it does not break at hyphens, which takes quadratic time.
+
+    Raises `ValueError` and `OverBudgetError`.
+    """
+    if len(text) > MAX_WRAPPED:
+        raise OverBudgetError(f"wordwrap takes at most {MAX_WRAPPED:,} characters")
+    if width < MIN_WIDTH:
+        raise ValueError(f"wordwrap needs a width of {MIN_WIDTH} or more")
+    wrapper = textwrap.TextWrapper(
+        width=width,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=bool(break_long_words),
+        break_on_hyphens=False,
+    )
+    bounded(len(text) // width * len(wrapstring) * 2)
+    lines = [wrapstring.join(wrapper.wrap(line)) for line in text.splitlines()]
+    return wrapstring.join(lines)
+
+
+def wordcount(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def replace(text: str, old: object, new: object, count: int | None = None) -> str:
+    before, after = text_of(old), text_of(new)
+    bounded(replaced_size(text, before, after))
+    return text.replace(before, after, -1 if count is None else count)
+
+
+@pass_environment
+def join(
+    environment: Environment, items: Any, d: object = "", attribute: str | int | None = None
+) -> str:
+    parts = list(items)
+    if attribute is not None:
+        parts = list(map(make_attrgetter(environment, attribute), parts))
+    texts, glue = [text_of(part) for part in parts], text_of(d)
+    bounded(sum(map(len, texts)) + len(glue) * len(texts))
+    return glue.join(texts)
+
+
+def batch(items: Any, linecount: int, fill_with: object = None) -> Iterator[list[Any]]:
+    _check_parts(linecount)
+    return do_batch(items, linecount, fill_with)
+
+
+def columns(items: Any, slices: int, fill_with: object = None) -> Iterator[list[Any]]:
+    _check_parts(slices)
+    return sync_do_slice(items, slices, fill_with)
+
+
+def number_round(value: float, precision: int = 0, method: str = "common") -> float:
+    bounded_argument(precision, 300)
+    result: float = FILTERS["round"](value, precision, method)
+    return result
+
+
+def whole(value: Any, default: Any = 0, base: int = 10) -> Any:
+    _check_number(value)
+    return FILTERS["int"](value, default, base)
+
+
+def decimal(value: Any, default: Any = 0.0) -> Any:
+    _check_number(value)
+    return FILTERS["float"](value, default)
+
+
+@pass_environment
+def unique(
+    environment: Environment,
+    items: Any,
+    case_sensitive: object = 0,
+    attribute: str | int | None = None,
+) -> Iterator[Any]:
+    """Yield items, the first of those that are equal; unlike Jinja's own no number is hashed."""
+    get = make_attrgetter(environment, attribute)
+    seen: set[str] = set()
+    for item in items:
+        key = same_key(get(item), is_exact=bool(case_sensitive))
+        if key not in seen:
+            seen.add(key)
+            yield item
+
+
+@pass_environment
+def total(
+    environment: Environment, items: Any, attribute: str | int | None = None, start: float = 0
+) -> Any:
+    numbers = list(items)
+    if attribute is not None:
+        numbers = list(map(make_attrgetter(environment, attribute), numbers))
+    for number in (*numbers, start):
+        if not isinstance(number, int | float):
+            raise TypeError(f"sum adds numbers only, not {number!r}"[:100])
+    return sum(numbers, start)
+
+
+def trimmed(budget: Budget, text: str, chars: str | None = None) -> str:
+    check_scan(text, chars or "", budget)
+    return text.strip(chars)
+
+
+def _check_parts(count: int) -> None:
+    if not 1 <= count <= MAX_PARTS:
+        raise OverBudgetError(f"the number of parts must be 1 to {MAX_PARTS:,}")
+
+
+def _check_number(value: object) -> None:
+    if isinstance(value, str) and len(value) > MAX_NUMBER:
+        raise OverBudgetError(f"a number has at most {MAX_NUMBER:,} characters")
+
 
 Table = dict[str, Any]
 
@@ -40,26 +316,26 @@ _CASE: Final = _Rule(characters=10, takes_text=True, is_wide=True)
 _SCAN: Final = _Rule(characters=50, takes_text=True, is_wide=True)
 _ANY: Final = _Rule(is_wide=True)
 _OURS: Final[dict[str, tuple[Callable[..., Any], _Rule]]] = {
-    "batch": (text_filters.batch, _ITEMS),
-    "float": (text_filters.decimal, _ANY),
-    "fromjson": (data_filters.fromjson, _TEXT),
-    "fromyaml": (data_filters.fromyaml, _Rule(times=500, takes_text=True)),
-    "indent": (text_filters.indent, _SCAN),
-    "int": (text_filters.whole, _ANY),
-    "join": (text_filters.join, _ITEMS),
-    "replace": (text_filters.replace, _SCAN),
-    "round": (text_filters.number_round, _ANY),
-    "slice": (text_filters.columns, _ITEMS),
-    "slug": (data_filters.slug, _Rule(characters=100, is_wide=True)),
+    "batch": (batch, _ITEMS),
+    "float": (decimal, _ANY),
+    "fromjson": (fromjson, _TEXT),
+    "fromyaml": (fromyaml, _Rule(times=500, takes_text=True)),
+    "indent": (indent, _SCAN),
+    "int": (whole, _ANY),
+    "join": (join, _ITEMS),
+    "replace": (replace, _SCAN),
+    "round": (number_round, _ANY),
+    "slice": (columns, _ITEMS),
+    "slug": (slug, _Rule(characters=100, is_wide=True)),
     "string": (text_of, _ANY),
-    "sum": (text_filters.total, _ITEMS),
-    "tocsv": (data_filters.tocsv, _Rule(times=5)),
-    "tojson": (data_filters.tojson, _Rule(times=5, is_wide=True)),
-    "toyaml": (data_filters.toyaml, _Rule(times=50, is_wide=True)),
-    "truncate": (text_filters.truncate, _TEXT),
-    "unique": (text_filters.unique, _SORTING),
-    "wordcount": (text_filters.wordcount, _SLOW_TEXT),
-    "wordwrap": (text_filters.wordwrap, _Rule(times=1_000, takes_text=True)),
+    "sum": (total, _ITEMS),
+    "tocsv": (tocsv, _Rule(times=5)),
+    "tojson": (tojson, _Rule(times=5, is_wide=True)),
+    "toyaml": (toyaml, _Rule(times=50, is_wide=True)),
+    "truncate": (truncate, _TEXT),
+    "unique": (unique, _SORTING),
+    "wordcount": (wordcount, _SLOW_TEXT),
+    "wordwrap": (wordwrap, _Rule(times=1_000, takes_text=True)),
 }
 _JINJA: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("abs", "filesizeformat", "default", "d", "first", "last"), _ANY),
@@ -92,7 +368,7 @@ def counted_filters(budget: Callable[[], Budget]) -> Table:
     jinja = {name: _counted(FILTERS[name], rule, budget) for name, rule in _JINJA.items()}
 
     def trim(text: str, chars: str | None = None) -> str:
-        return text_filters.trim(budget(), text, chars)
+        return trimmed(budget(), text, chars)
 
     return inner_filters(budget) | ours | jinja | {"trim": _counted(trim, _TEXT, budget)}
 

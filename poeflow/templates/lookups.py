@@ -1,4 +1,4 @@
-"""Whether the names a template uses exist, and what to write where they do not."""
+"""What a template looks up: steps, their attributes, and what may be asked of them."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -6,15 +6,14 @@ from typing import Final, Literal
 
 from jinja2 import nodes
 
-from poeflow.flowfile.hints import did_you_mean, nearest, one_of
+from poeflow.flowfile.patterns import did_you_mean, nearest, one_of
 from poeflow.problems import Level, Problem
 from poeflow.templates.environment import GLOBALS, Environment
-from poeflow.templates.instances import OWN
-from poeflow.templates.origin import Origin
+from poeflow.templates.reader import Origin
 from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
-from poeflow.templates.scope import STEP_ATTRIBUTES, Reference, Scope
-from poeflow.templates.scopes import Bindings
+from poeflow.templates.scopes import STEP_ATTRIBUTES, Bindings, Reference, Scope
 from poeflow.templates.template_errors import RAW
+from poeflow.templates.values import OWN
 
 METHODS: Final = ("items", "keys", "values", "get")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")

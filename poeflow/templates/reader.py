@@ -1,12 +1,17 @@
 """How templates reach files: through the project's rules, and only those files."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
-from poeflow.digest import sha256_of, sha256_of_json
+import msgspec
+
+from poeflow.digest import Json, sha256_of, sha256_of_json
+from poeflow.errors import InvalidFlowError
+from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse_value
+from poeflow.problems import Place, Problem
 from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
 
@@ -117,3 +122,61 @@ class ProjectReader:
 
     def shown(self, path: str) -> str:
         return self._project.shown(path, self._folder)
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """The file a text stands in, and the way from an offset in it to a place.
+
+    `path` is canonical; offsets count from 0.
+    """
+
+    path: str
+    locate: Callable[[int], Place]
+
+    @classmethod
+    def for_file(cls, path: str, text: str, *, shown: str) -> Self:
+        """Return the origin of a text that is the whole file `path`, called `shown`."""
+
+        def locate(offset: int) -> Place:
+            before = text[:offset]
+            return Place(shown, before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+        return cls(path=path, locate=locate)
+
+    def moved(self, distance: int, last: int) -> Self:
+        """Return the origin of a part of the text: its offset 0 is at `distance`.
+
+        No place lies before the text or behind its offset `last`.
+        """
+
+        def locate(offset: int) -> Place:
+            return self.locate(min(max(offset + distance, 0), last))
+
+        return type(self)(path=self.path, locate=locate)
+
+
+def named_file(written: Mapping[str, Json]) -> str | None:
+    """Return the path a mapping is instead of data, None where it is data."""
+    path = written.get("file")
+    return path if isinstance(path, str) and len(written) == 1 else None
+
+
+def schema_in(project: Project, written: Mapping[str, Json], relative_to: str) -> dict[str, Json]:
+    """Return the mapping itself, or that in the JSON or YAML file it names.
+
+    Raises `FileProblem` where the file cannot be read or holds no mapping.
+    """
+    path = named_file(written)
+    if path is None:
+        return dict(written)
+    canonical = project.canonical(path, relative_to=relative_to)
+    text = decode(project.read_bytes(canonical, limit=MAX_BYTES), canonical)
+    if isinstance(text, Problem):
+        raise FileProblem(text.message, hint=text.hint)
+    try:
+        found = parse_value(text)
+    except InvalidFlowError as error:
+        raise FileProblem(f"{path} is not JSON or YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise FileProblem(f"{path} holds no schema", hint="a schema is a mapping")
+    return found

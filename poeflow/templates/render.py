@@ -1,4 +1,4 @@
-"""Templates become text or values, once; what values hold is never a template."""
+"""Renders texts, paths, values and expressions."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from poeflow.problems import Place
 from poeflow.project.project import FileProblem
 from poeflow.templates.budget import OverBudgetError, bounded
 from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
-from poeflow.templates.origin import Origin
+from poeflow.templates.reader import Origin
 from poeflow.templates.template_errors import no_else, syntax_problem
 from poeflow.templates.values import encodable, plain
 

@@ -1,16 +1,23 @@
-"""What `a.b`, `a[b]` and `a.b()` may reach: keys of mappings, items of lists, a few methods."""
+"""What a template may reach and how much work it may do: attributes, operators, loops, values.
 
-from collections.abc import Mapping
+A parsed template is rewritten so that nothing in it escapes the budget.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 
+from jinja2 import TemplateSyntaxError, nodes, pass_context
 from jinja2.environment import TemplateModule
-from jinja2.runtime import LoopContext, Macro, Undefined
+from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
 
 from poeflow.templates.budget import MAX_ITEMS, Budget, OverBudgetError, bounded
-from poeflow.templates.instances import Instances
+from poeflow.templates.includes import End, joined
+from poeflow.templates.mapping_keys import mapping
+from poeflow.templates.values import Instances, text_of
 
 STRING_METHODS: Final = frozenset(
     {
@@ -151,3 +158,311 @@ _KINDS: Final = {
     TemplateModule: "the imported file",
     Namespace: "the namespace",
 }
+
+
+MAX_BITS: Final = 1_024
+"""Up to here arithmetic, and writing a number down, takes a microsecond or two."""
+_SEQUENCES: Final = (str, bytes, list, tuple, dict)
+
+
+def check_operands(operator: str, left: object, right: object, budget: Budget) -> None:
+    """Refuse an operation whose result could be huge. Raises `TypeError` or `OverBudgetError`."""
+    if isinstance(left, _SEQUENCES) or isinstance(right, _SEQUENCES):
+        if operator != "+":
+            raise TypeError(f"{operator} works on numbers only; join texts with ~")
+        _check_sum(left, right, budget)
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length() + right.bit_length()
+        if operator == "**":
+            bits = left.bit_length() * max(right, 1)
+        if bits > MAX_BITS:
+            raise OverBudgetError("a number would have over 300 digits")
+
+
+def _check_sum(left: object, right: object, budget: Budget) -> None:
+    if isinstance(left, str) and isinstance(right, str):
+        bounded(len(left) + len(right))
+    elif isinstance(left, list) and isinstance(right, list):
+        budget.walk(left, right)
+    else:
+        kinds = f"{type(left).__name__} and {type(right).__name__}"
+        raise TypeError(f"+ cannot add {kinds}; join texts with ~")
+
+
+COUNTED: Final = " counted"
+CONCAT: Final = " concat"
+STEPPED: Final = " stepped"
+WALKED: Final = " walked"
+KEPT: Final = " kept"
+MAPPING: Final = " mapping"
+NUMBER: Final = " number"
+SEARCHED: Final = " searched"
+SEGMENT: Final = " segment"
+SPENT: Final = " spent"
+INCLUDED: Final = " included"
+"""Filter names no template can write: they hold a space."""
+
+MAX_TEMPLATE_DEPTH: Final = 60
+MAX_ELIFS: Final = 100
+MAX_LOOPS: Final = 10
+SMALL_NUMBER: Final = 1_000_000
+"""Up to here the numbers of a template are constants; their hashes cannot be chosen freely."""
+_LOOKUP: Final = 5
+"""How many times the work of another node looking up a name takes."""
+_MAY_FAIL: Final = (
+    *(nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.AssignBlock),
+    *(nodes.NSRef, nodes.Import, nodes.FromImport),
+)
+_BODIES: Final = (nodes.For, nodes.Macro, nodes.CallBlock)
+_REFUSED: Final = {
+    nodes.EvalContextModifier: "autoescape is not available in flows",
+    nodes.Extends: "extends is not available in flows; use include or import",
+    nodes.Block: "block is not available in flows; use include or a macro",
+}
+
+
+def rewrite(
+    template: nodes.Template, *, ends: Mapping[int, End], is_path: bool = False
+) -> nodes.Template:
+    """Put every loop, new value and piece of text under the budget.
+
+    `ends` has for each include, by its offset, what follows it in its line. In a path each
+    expression must give one safe segment. Raises `TemplateSyntaxError` for what flows do not take.
+    """
+    check_shape(template, is_path=is_path)
+    rewritten = _Rewriter(ends, _works(template), is_path=is_path).visit(template)
+    if not isinstance(rewritten, nodes.Template):
+        raise AssertionError("a template stays a template")
+    return rewritten
+
+
+def _works(template: nodes.Template) -> dict[int, int]:
+    """Return the work of running each body once, by the id of its node, inner bodies left out.
+
+    Without recursion, as `_all_nodes`.
+    """
+    works: dict[int, int] = {}
+    waiting: list[tuple[nodes.Node, int]] = [(template, id(template))]
+    while waiting:
+        node, owner = waiting.pop()
+        is_lookup = isinstance(node, nodes.Getattr | nodes.Getitem)
+        works[owner] = works.get(owner, 0) + (_LOOKUP if is_lookup else 1)
+        for field, value in node.iter_fields():
+            is_inner = field in ("body", "test") if isinstance(node, nodes.For) else field == "body"
+            inside = id(node) if is_inner and isinstance(node, _BODIES) else owner
+            children = value if isinstance(value, list) else [value]
+            waiting += [(child, inside) for child in children if isinstance(child, nodes.Node)]
+    return works
+
+
+def check_shape(template: nodes.Template, *, is_path: bool = False) -> None:
+    """Refuse what flows do not take, and what the compiler would fall over."""
+    for node, depth, loops in _all_nodes(template):
+        reason = refusal(node, depth)
+        if loops > MAX_LOOPS:
+            reason = f"loops are nested over {MAX_LOOPS} deep; use a macro"
+        if is_path and isinstance(node, nodes.Include | nodes.Import | nodes.FromImport):
+            reason = "a path cannot include or import"
+        if reason:
+            raise TemplateSyntaxError(reason, node.lineno)
+
+
+def refusal(node: nodes.Node, depth: int = 0) -> str:
+    """Return why flows do not take `node`, or the empty string."""
+    if depth > MAX_TEMPLATE_DEPTH:
+        return (
+            f"the template is nested over {MAX_TEMPLATE_DEPTH} deep; split it with set or include"
+        )
+    if isinstance(node, nodes.For) and node.recursive:
+        return "recursive loops are not available in flows; use a macro"
+    if isinstance(node, nodes.Include) and isinstance(node.template, nodes.List | nodes.Tuple):
+        return "include takes one path; add ignore missing where the file may be absent"
+    if isinstance(node, nodes.Name) and node.name == "loop" and node.ctx == "store":
+        return "loop is what a for gives; choose another name"
+    if isinstance(node, nodes.Tuple) and any(isinstance(n, nodes.Slice) for n in node.items):
+        return "a slice takes one range"
+    if isinstance(node, nodes.If) and len(node.elif_) > MAX_ELIFS:
+        return f"an if has over {MAX_ELIFS} branches; look the value up in a mapping"
+    return next((why for kind, why in _REFUSED.items() if isinstance(node, kind)), "")
+
+
+def compiles_surely(template: nodes.Template) -> bool:
+    """Whether a template that passes `check_shape` has nothing the compiler could refuse."""
+    for node, _, _ in _all_nodes(template):
+        if isinstance(node, _MAY_FAIL):
+            return False
+        if isinstance(node, nodes.Call | nodes.Filter | nodes.Test) and len(node.kwargs) > 1:
+            return False  # a name may be given twice
+    return True
+
+
+def _all_nodes(template: nodes.Template) -> Iterator[tuple[nodes.Node, int, int]]:
+    """Yield every node with its depth and the loops around it.
+
+    Without recursion: the depth is not known to be small.
+    """
+    waiting: list[tuple[nodes.Node, int, int]] = [(template, 0, 0)]
+    while waiting:
+        node, depth, loops = waiting.pop()
+        yield node, depth, loops
+        loops += isinstance(node, nodes.For)
+        waiting += [(child, depth + 1, loops) for child in node.iter_child_nodes()]
+
+
+class _Rewriter(NodeTransformer):
+    def __init__(self, ends: Mapping[int, End], works: Mapping[int, int], *, is_path: bool) -> None:
+        self._ends = ends
+        self._works = works
+        self._is_path = is_path
+
+    def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
+        node = super().generic_visit(node, *args, **kwargs)
+        match node:
+            case nodes.For():
+                node.iter = _filter(node.iter, COUNTED, self._works.get(id(node), 0))
+            case nodes.Template() | nodes.Macro() | nodes.CallBlock() if node.body:
+                node.body = [self._spent(node), *node.body]
+            case nodes.Include() | nodes.Import() | nodes.FromImport():
+                node.template = _filter(node.template, STEPPED)
+                return self._included(node) if isinstance(node, nodes.Include) else node
+            case nodes.Output():
+                node.nodes = [self._printed(part) for part in node.nodes]
+            case nodes.Compare():
+                node.expr = _filter(node.expr, WALKED)
+                for operand in node.ops:
+                    name = SEARCHED if operand.op in ("in", "notin") else WALKED
+                    operand.expr = _filter(operand.expr, name)
+            case nodes.Concat():
+                return _filter(nodes.List(node.nodes, lineno=node.lineno), CONCAT)
+            case nodes.Dict():
+                parts = [part for pair in node.items for part in (pair.key, pair.value)]
+                return _filter(nodes.List(parts, lineno=node.lineno), MAPPING)
+            case nodes.List() | nodes.Tuple(ctx="load"):
+                return _filter(node, KEPT)
+            case nodes.Const() if type(node.value) is int and node.value > SMALL_NUMBER:
+                return _filter(nodes.Const(str(node.value), lineno=node.lineno), NUMBER)
+            case nodes.Getitem():
+                return _filter(node, KEPT) if isinstance(node.arg, nodes.Slice) else node
+        return node
+
+    def _included(self, node: nodes.Include) -> nodes.Node:
+        """Have the included text meet the line it is in."""
+        end = nodes.Const(self._ends[node.lineno], lineno=node.lineno)
+        joined = nodes.Filter(None, INCLUDED, [end], [], None, None, lineno=node.lineno)
+        return nodes.FilterBlock([node], joined, lineno=node.lineno)
+
+    def _spent(self, node: nodes.Node) -> nodes.Node:
+        """Return a statement that counts the work of running the body of `node` once."""
+        nothing = nodes.Const(None, lineno=node.lineno)
+        work = _filter(nothing, SPENT, self._works.get(id(node), 0))
+        return nodes.ExprStmt(work, lineno=node.lineno)
+
+    def _printed(self, node: nodes.Expr) -> nodes.Expr:
+        """Have texts as they stand counted, and expressions in a path checked."""
+        if isinstance(node, nodes.TemplateData):
+            return nodes.Const(node.data, lineno=node.lineno)
+        return _filter(node, SEGMENT) if self._is_path else node
+
+
+def _filter(node: nodes.Node, name: str, *arguments: int) -> nodes.Expr:
+    if isinstance(node, nodes.Const) and name == WALKED:
+        return node
+    given = [nodes.Const(argument, lineno=node.lineno) for argument in arguments]
+    return nodes.Filter(node, name, given, [], None, None, lineno=node.lineno)
+
+
+_FILE: Final = 200
+"""The work of finding a file and starting its template."""
+_SEARCHED: Final = 8
+"""How many characters of a text cost a unit where another text is looked for in it."""
+
+
+def inner_filters(budget: Callable[[], Budget]) -> dict[str, Any]:
+    """Return the filters that `rewrite` puts in; `budget` is that of the rendering under way."""
+    made = {NUMBER: int, SEGMENT: segment}
+    return _on_the_way(budget) | _of_new_values(budget) | made
+
+
+def _on_the_way(budget: Callable[[], Budget]) -> dict[str, Any]:
+    """Return those that hand a value on and count what is done with it."""
+
+    def counted(items: Any, each: int = 0) -> Any:
+        if isinstance(items, dict | str | list | tuple | range):
+            budget().step(len(items))
+            budget().work(len(items) * each)
+        elif not isinstance(items, Undefined):
+            raise TypeError(f"a loop needs a list or a mapping, not {items!r}"[:100])
+        return items
+
+    def searched(value: Any) -> Any:
+        budget().walk(value)
+        budget().work(len(value) // _SEARCHED if isinstance(value, str) else 0)
+        return value
+
+    def spent(_nothing: Any, work: int) -> None:
+        budget().work(work)
+
+    def stepped(value: Any) -> Any:
+        budget().work(_FILE)
+        return value
+
+    def walked(value: Any) -> Any:
+        budget().work(3)
+        budget().walk(value)
+        return value
+
+    return {
+        COUNTED: counted,
+        SEARCHED: searched,
+        SPENT: spent,
+        STEPPED: stepped,
+        WALKED: walked,
+    }
+
+
+def _of_new_values(budget: Callable[[], Budget]) -> dict[str, Any]:
+    """Return those that make a value, or count one that was made."""
+
+    def concat(parts: list[Any]) -> str:
+        texts = [text_of(part) for part in parts]
+        bounded(sum(map(len, texts)))
+        return budget().made("".join(texts))
+
+    def included(text: str, end: End) -> str:
+        return budget().printed(joined(text, end))
+
+    def kept(value: Any) -> Any:
+        return budget().held(value)
+
+    def made_mapping(parts: list[Any]) -> dict[Any, Any]:
+        made = mapping(zip(parts[::2], parts[1::2], strict=True), budget())
+        budget().held(made)
+        return made
+
+    return {
+        CONCAT: concat,
+        INCLUDED: included,
+        KEPT: kept,
+        MAPPING: made_mapping,
+    }
+
+
+def finalizer(budget: Callable[[], Budget]) -> Callable[..., str]:
+    """Return what every printed value goes through.
+
+    It takes the context, which keeps Jinja from calling it when it compiles.
+    """
+
+    @pass_context
+    def finalize(_context: Context, value: Any) -> str:
+        return budget().printed(text_of(value))
+
+    return finalize
+
+
+def segment(value: Any) -> str:
+    """Return what an expression adds to a path. Raises `ValueError` unless it is one segment."""
+    text = text_of(value)
+    if not text or text.startswith(".") or any(character in text for character in "/\\\0\n"):
+        raise ValueError(f'"{text[:80]}" is not one safe part of a path; use | slug')
+    return text

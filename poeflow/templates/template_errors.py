@@ -7,8 +7,8 @@ from typing import Final
 from jinja2 import TemplateSyntaxError
 
 from poeflow.problems import Problem
-from poeflow.templates.lexer import OffsetLexer
-from poeflow.templates.origin import Origin
+from poeflow.templates.environment import OffsetLexer
+from poeflow.templates.reader import Origin
 from poeflow.templates.scopes import Loss
 
 _NO_ELSE: Final = re.compile(r"^the inline if-expression on line .* no else section was defined\.$")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poeflow.answers.expect import Verdict, expectation_faults, verdict
 from poeflow.answers.parse import Reading
-from poeflow.answers.schema_faults import Inspection
+from poeflow.answers.schemas import Inspection
 from poeflow.errors import StepError
 from poeflow.flowfile.model import Expectation, Judge
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from poeflow.answers.fences import blocks
+from poeflow.answers.json_text import blocks
 from poeflow.answers.prompts import instruction
 from poeflow.flowfile.model import Output
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.answers.expect import Verdict
-from poeflow.answers.judge import (
+from poeflow.answers.expect import (
     VERDICT_SCHEMA,
     Judged,
+    Verdict,
     judge_messages,
     judge_verdict,
     judged,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poeflow.answers.repair import correction
+from poeflow.answers.prompts import correction
 from poeflow.flowfile.model import Output
 
 

@@ -7,8 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from poeflow.answers.schema_faults import MAX_PARTS, MAX_PROGRAM, Inspection
-from poeflow.answers.schemas import compile_schema, schema_faults
+from poeflow.answers.schemas import (
+    MAX_PARTS,
+    MAX_PROGRAM,
+    Inspection,
+    compile_schema,
+    schema_faults,
+)
 from poeflow.errors import StepError
 from poeflow.flowfile.patterns import compiled
 

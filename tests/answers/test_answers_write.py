@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.engine.write import file_bytes
+from poeflow.engine.save import file_bytes
 
 
 @pytest.mark.parametrize(

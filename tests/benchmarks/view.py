@@ -21,7 +21,7 @@ from view_runs import large_run, shown
 from view_served import ask
 
 from poeflow.report.pages.file import html_report
-from poeflow.report.pages.server import serve
+from poeflow.report.pages.site import serve
 from poeflow.store.history import History
 
 PAGES = {

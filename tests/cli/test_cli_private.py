@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from poeflow.cli.commands.config import EXAMPLE
-from poeflow.user_config import Provider, UserConfig, read_config
+from poeflow.settings import Provider, UserConfig, read_config
 
 KEY = "canary-key-0123456789"
 HINT = "where a model may see it, name it on the command line: --allow-file PATH"

@@ -137,7 +137,7 @@ def test_a_folder_in_place_of_an_answer_is_seen_before_it_is_asked_for(online, s
 def test_pictures_behind_a_link_are_not_looked_through(desk, outside):
     from poeflow.digest import sha256_of
     from poeflow.project.project import Project
-    from poeflow.report.pages.pictures import Pictures
+    from poeflow.report.pages.source import Pictures
     from poeflow.store.workspace import Workspace
 
     data = b"\x89PNG\r\n\x1a\n" + bytes(64)

@@ -6,7 +6,7 @@ from client_desk import KEY, STREAM, Driver, event, piece, reply, streamed
 from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_EVENTS, MAX_KEYS, Effort
-from poeflow.client.http.heads import HeadReader
+from poeflow.client.http.wire import HeadReader
 from poeflow.client.stream import ChunkReader, whole_completion
 from poeflow.redact import Scrubber, Secret
 

@@ -9,7 +9,7 @@ from client_server import HOLD
 
 from poeflow import errors
 from poeflow.client.commands import Timeouts
-from poeflow.client.http.heads import Head
+from poeflow.client.http.wire import Head
 
 SOON = 0.15
 SSE = Head(200, {"content-type": "text/event-stream"})

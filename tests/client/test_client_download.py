@@ -13,8 +13,7 @@ from client_server import CLOSE, HOLD, RESET, ConnectProxy, ScriptedServer
 from poeflow import errors
 from poeflow.answers.media_links import file_name, urls_in
 from poeflow.client.aio import AsyncPoeClient
-from poeflow.client.http.download import Rules, download, wanted
-from poeflow.client.http.network import Internet
+from poeflow.client.http.download import Internet, Rules, download, wanted
 from poeflow.errors import StepError
 from poeflow.simulator.server import Simulator
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poeflow.client.http.heads import Head, HeadReader
+from poeflow.client.http.wire import Head, HeadReader
 from poeflow.errors import APIResponseError
 
 NAMES = st.sampled_from(

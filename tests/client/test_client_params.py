@@ -9,10 +9,9 @@ from client_desk import ASKED, KEY
 
 from poeflow.client.account import points_query
 from poeflow.client.answers import AnswerMessage
+from poeflow.client.client_options import checked_url, options_from
 from poeflow.client.http.wire import origin_of
-from poeflow.client.messages import RESERVED
-from poeflow.client.params import AskParams, encoded
-from poeflow.client.setup import checked_url, options_from
+from poeflow.client.messages import RESERVED, AskParams, encoded
 from poeflow.clock import SystemClock
 from poeflow.errors import AccountError, UsageError
 from poeflow.redact import Secret

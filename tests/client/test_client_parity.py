@@ -8,7 +8,11 @@ import sys
 import pytest
 from client_desk import ASKED, KEY
 
-from poeflow.client import aio, aio_resources, aio_stream, sync, sync_resources, sync_stream
+from poeflow.client import aio, sync
+from poeflow.client import aio as aio_resources
+from poeflow.client import aio as aio_stream
+from poeflow.client import sync as sync_resources
+from poeflow.client import sync as sync_stream
 
 RENAMED = {
     "aclose": "close",

@@ -21,9 +21,9 @@ from client_desk import (
 from client_server import CLOSE, RESET, ScriptedServer
 
 from poeflow import errors
+from poeflow.client.commands import Delta, Retrying
 from poeflow.client.failures import Server
 from poeflow.client.messages import ChatRequest, Message
-from poeflow.client.progress import Delta, Retrying
 from poeflow.client.sse import MAX_LINE
 from poeflow.client.stream import MAX_BODY
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.failures import BY_STATUS
-from poeflow.client.limits import Pace
-from poeflow.client.retry import Policy
+from poeflow.client.retry import Pace, Policy
 
 NEVER = [400, 401, 402, 403, 404, 413, 418, 422]
 ALWAYS = [408, 409, 429, 500, 502, 503, 504, 529, 599]

@@ -12,8 +12,8 @@ import pytest
 
 from poeflow.flowfile.project_settings import read_shared
 from poeflow.project.project import Project
+from poeflow.settings import Provider, UserConfig, read_config
 from poeflow.simulator.server import Simulator
-from poeflow.user_config import Provider, UserConfig, read_config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

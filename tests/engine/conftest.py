@@ -13,13 +13,13 @@ import pytest
 
 from poeflow.engine.run import Outcome
 from poeflow.events import Event
-from poeflow.facts import Fact
 from poeflow.operations.accept import Taken, accept
 from poeflow.operations.check import checkup
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of, proof_of
 from poeflow.project.project import Project
+from poeflow.records import Fact
 from poeflow.simulator.server import Simulator
 
 

@@ -10,7 +10,7 @@ from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.loops import key_text
 from poeflow.planning.allowance import MAX_INSTANCES
 from poeflow.planning.combinations import combined
-from poeflow.user_config import UserConfig
+from poeflow.settings import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 HINT = "run over less, or set max_instances in your own configuration"

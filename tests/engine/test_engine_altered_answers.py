@@ -122,8 +122,8 @@ def test_the_end_of_a_conversation_is_compared(bench, scripted):
 
 def test_calls_of_tools_are_compared(bench):
     """They are all there is of some answers, and no text tells of them."""
+    from poeflow.engine.fingerprint import Recipe
     from poeflow.engine.lock_entries import agrees, block_of
-    from poeflow.engine.recipe import Recipe
     from poeflow.engine.results import StepResult
 
     made = StepResult(text="", source="asked", tool_calls=({"id": "1"},))

@@ -6,7 +6,7 @@ import pytest
 
 from poeflow.errors import BudgetError, UsageError
 from poeflow.flowfile.model import Limits
-from poeflow.user_config import UserConfig
+from poeflow.settings import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 FIVE = 'steps:\n  say: {for_each: [1, 2, 3, 4, 5], prompt: "say {{ item }}"}\n'

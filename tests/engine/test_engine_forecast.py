@@ -5,7 +5,7 @@ import json
 import pytest
 
 from poeflow.events import RunEstimated
-from poeflow.facts import Calls
+from poeflow.records import Calls
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 LOOP = 'steps:\n  say: {{for_each: {items}, prompt: "{words} {{{{ item }}}}"}}\n'

@@ -7,8 +7,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from poeflow.digest import Json
-from poeflow.flowfile.tree import Document
-from poeflow.flowfile.yaml_tree import parse
+from poeflow.flowfile.yaml_tree import Document, parse
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases"

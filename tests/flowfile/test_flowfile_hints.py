@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from poeflow.flowfile.elsewhere import where_it_goes
-from poeflow.flowfile.hints import MAX_OPTIONS, did_you_mean, nearest, one_of
 from poeflow.flowfile.model import Flow, Output, Params, Step
+from poeflow.flowfile.patterns import MAX_OPTIONS, did_you_mean, nearest, one_of
+from poeflow.flowfile.schema_messages import where_it_goes
 
 FIELDS = {
     "flow": Flow.__struct_encode_fields__,

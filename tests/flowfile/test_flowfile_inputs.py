@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile import inputs_file
+from poeflow.flowfile import inputs as inputs_file
 from poeflow.flowfile.inputs import InputFault, gather, misfit, read_text
 from poeflow.flowfile.model import Flow, InputSpec
 

@@ -7,13 +7,11 @@ import pytest
 from flow_documents import WIDE, bent
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA, build
+from poeflow.flowfile.build import SCHEMA, build, mended
 from poeflow.flowfile.limit_problems import MAX_PROBLEMS, enough, is_word_of_more
 from poeflow.flowfile.load import load
-from poeflow.flowfile.mend import mended
 from poeflow.flowfile.model import Flow
-from poeflow.flowfile.tree import Document
-from poeflow.flowfile.yaml_tree import MAX_BYTES, parse
+from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, parse
 from poeflow.problems import Place, Problem
 from poeflow.project.project import Project
 

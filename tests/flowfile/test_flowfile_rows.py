@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.flowfile.parquet import parquet_rows
-from poeflow.flowfile.tables import MAX_BYTES, MAX_CELLS, MAX_ROWS, ROW_SUFFIXES, rows
+from poeflow.flowfile.tables import MAX_BYTES, MAX_CELLS, MAX_ROWS, ROW_SUFFIXES, parquet_rows, rows
 from poeflow.project.project import FileProblem
 
 TABLE = [{"id": "1", "word": "cat"}, {"id": "2", "word": "dog"}]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.flowfile.scalars import core_value
+from poeflow.flowfile.yaml_messages import core_value
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poeflow.flowfile.tree import Node
 from poeflow.flowfile.yaml_messages import alias_hint
-from poeflow.flowfile.yaml_tree import MAX_ALIASES, MAX_BYTES, decode, parse, parse_value
+from poeflow.flowfile.yaml_tree import MAX_ALIASES, MAX_BYTES, Node, decode, parse, parse_value
 from poeflow.problems import Place, Problem
 
 TEXT = """\

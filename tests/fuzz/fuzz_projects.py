@@ -14,8 +14,8 @@ from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 from poeflow.records import AnswerRecord, InstanceRecord, RequestRecord, RunEnd, RunRecord
+from poeflow.settings import UserConfig
 from poeflow.store.history import History
-from poeflow.user_config import UserConfig
 
 OFFLINE_LOCK: Final = ".poeflow/offline/flow.lock.json"
 FINGERPRINT: Final = "ab" * 32

@@ -19,11 +19,9 @@ from poeflow.answers.parse import read
 from poeflow.answers.schemas import compile_schema, schema_faults
 from poeflow.client.answers import Completion
 from poeflow.client.catalogue import kept
-from poeflow.client.commands import Call, Command, Conduct, Reply, Send
-from poeflow.client.driving import drive
+from poeflow.client.commands import Call, Command, Conduct, Reply, Send, drive
 from poeflow.client.exchange import completed, fetched
-from poeflow.client.http.heads import Head
-from poeflow.client.http.wire import Talk, WireRequest, origin_of
+from poeflow.client.http.wire import Head, Talk, WireRequest, origin_of
 from poeflow.client.retry import Policy
 from poeflow.client.stream import ChunkReader
 from poeflow.clock import SystemClock
@@ -32,9 +30,9 @@ from poeflow.errors import APIConnectionError, PoeflowError
 from poeflow.flowfile.model import Output
 from poeflow.flowfile.tables import ROW_SUFFIXES, rows
 from poeflow.flowfile.yaml_tree import parse_value
-from poeflow.operations.budgets import prices_of
 from poeflow.operations.check import Checkup, checkup
 from poeflow.operations.plan import planned
+from poeflow.operations.run_context import prices_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of, proof_of, stored_requests
 from poeflow.problems import Problem
@@ -43,25 +41,22 @@ from poeflow.records import (
 )
 from poeflow.redact import Scrubber, Secret
 from poeflow.report.pages.file import html_report
-from poeflow.report.pages.pictures import Pictures
-from poeflow.report.pages.source import Shown
+from poeflow.report.pages.source import Pictures, Shown
 from poeflow.report.problem_lines import with_source
 from poeflow.simulator.bot_list import read_catalogue
+from poeflow.simulator.chat import Settings
 from poeflow.simulator.http_messages import Request
 from poeflow.simulator.schema_values import NoInstanceError, instance_of
 from poeflow.simulator.script import Script, read_script
 from poeflow.simulator.script_player import Stage
 from poeflow.simulator.service import CHAT, Service
-from poeflow.simulator.settings import Settings
 from poeflow.store.history import History
-from poeflow.store.ledger import Ledger
-from poeflow.store.workspace import Workspace
+from poeflow.store.workspace import Ledger, Workspace
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
-from poeflow.templates.origin import Origin
-from poeflow.templates.reader import ProjectReader
+from poeflow.templates.reader import Origin, ProjectReader
 from poeflow.templates.render import evaluate, render, render_path, render_value
-from poeflow.templates.scope import Scope
+from poeflow.templates.scopes import Scope
 
 Target = Callable[[bytes], None]
 DOCUMENTED: Final = (PoeflowError,)

@@ -6,7 +6,7 @@ import msgspec
 
 from poeflow.bots import Pricing
 from poeflow.costs import Estimate, Range, estimate, limit_of, tokens_of
-from poeflow.facts import Calls, Fact
+from poeflow.records import Calls, Fact
 
 PRICE = Pricing(prompt=Decimal("0.000001"), completion=Decimal("0.00001"))
 FIRST = Calls(purpose="answer", model="A", least=1, most=1, prompt_tokens=100)

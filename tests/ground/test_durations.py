@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poeflow.durations import PATTERN, seconds, spoken
+from poeflow.clock import PATTERN, seconds, spoken
 
 WRITTEN = st.from_regex(r"[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h)?", fullmatch=True)
 

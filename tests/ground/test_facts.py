@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.facts import as_written, instance_id, key_of, named, path_of, step_of, wholes_of
+from poeflow.records import as_written, instance_id, key_of, named, path_of, step_of, wholes_of
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from poeflow.project.project import (
 )
 from poeflow.templates.budget import Budget
 from poeflow.templates.environment import Environment
-from poeflow.templates.origin import Origin
-from poeflow.templates.reader import ProjectReader
+from poeflow.templates.reader import Origin, ProjectReader
 from poeflow.templates.render import render
 
 

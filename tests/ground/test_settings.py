@@ -2,7 +2,8 @@
 
 import pytest
 
-from poeflow import durations, settings
+from poeflow import clock as durations
+from poeflow import settings
 from poeflow.errors import AccountError, UsageError
 
 

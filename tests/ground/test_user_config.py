@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from poeflow.errors import AccountError, UsageError
-from poeflow.user_config import (
+from poeflow.settings import (
     Provider,
     UserConfig,
     child_environment,

@@ -67,6 +67,7 @@ class Module:
 
     name: str
     text: str
+    is_package: bool = False
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -106,5 +107,6 @@ def package() -> tuple[Module, ...]:
     found = []
     for path in sorted((ROOT / "poeflow").rglob("*.py")):
         dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found.append(Module(dotted.removesuffix(".__init__"), path.read_text("utf-8")))
+        name = dotted.removesuffix(".__init__")
+        found.append(Module(name, path.read_text("utf-8"), is_package=name != dotted))
     return tuple(found)

@@ -34,10 +34,16 @@ LATE = {
 OURS_LATE = {
     ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
     ("poeflow.cli.start", "poeflow.cli.main"),
-    ("poeflow.cli.pages", "poeflow.report.pages.server"),  # starlette and uvicorn are an extra
-    ("poeflow.cli.watch_session", "poeflow.cli.pages"),  # only --view shows pages
-    ("poeflow.cli.results", "poeflow.report.terminal.live"),  # rich is only for a terminal
-    ("poeflow.operations.providers", "poeflow.simulator.server"),  # 0.1 s that only --offline pays
+    (
+        "poeflow.cli.run_arguments",
+        "poeflow.report.pages.site",
+    ),  # starlette and uvicorn are an extra
+    ("poeflow.cli.watch_session", "poeflow.cli.run_arguments"),  # only --view shows pages
+    ("poeflow.cli.output", "poeflow.report.terminal.live"),  # rich is only for a terminal
+    (
+        "poeflow.operations.run_context",
+        "poeflow.simulator.server",
+    ),  # 0.1 s that only --offline pays
 }
 IMPORTLIB = {"poeflow", "poeflow.cli.main", "poeflow.engine.tool_modules"}
 """Who may import by a computed name: the lazy public names, the lazy commands, users' tools."""

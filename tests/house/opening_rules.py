@@ -11,12 +11,14 @@ ELSEWHERE = {
         "poeflow.project.atomic_write",
         "os.open",
     ): "makes the drafts that are written, and makes folders durable",
-    ("poeflow.store.ledger", "os.open"): "appends to what it reads, under one lock",
     (
         "poeflow.store.history_file",
         "os.open",
     ): "makes the file that SQLite then opens, and its mark",
-    ("poeflow.store.workspace", "os.open"): "makes the file whose lock keeps other runs out",
+    (
+        "poeflow.store.workspace",
+        "os.open",
+    ): "appends to the ledger it reads, and makes the file whose lock keeps runs out",
     ("poeflow.cli.exit_codes", "os.open"): "opens the null device, for a stream that is closed",
     ("poeflow.cli.ci", ".open"): "adds to the summary that the CI system names",
 }

@@ -7,6 +7,22 @@ from collections.abc import Iterator
 from house_source import FRONT, Module
 
 MAX_LINES, MAX_FUNCTION_LINES, MAX_POSITIONAL, MAX_NAMES = 500, 40, 5, 40
+MANY_NAMES = {
+    "poeflow.cli.commands.run": 44,
+    "poeflow.cli.watch_session": 45,
+    "poeflow.client.aio": 54,
+    "poeflow.client.http.download": 44,
+    "poeflow.client.sync": 54,
+    "poeflow.engine.conversation": 43,
+    "poeflow.engine.request": 43,
+    "poeflow.engine.run": 61,
+    "poeflow.engine.step": 43,
+    "poeflow.operations.run": 53,
+    "poeflow.operations.run_context": 52,
+    "poeflow.operations.watch.session": 42,
+    "poeflow.planning.instances": 45,
+}
+"""Modules that import more names, and how many: a row may shrink or go, never grow or be added."""
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager", "core", "misc"}
 SUPPRESSION = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma|mypy:|ruff:)")
 COMPLETE = re.compile(r"#\s*(?:noqa: ?[A-Z]+\d+(?:, ?[A-Z]+\d+)*|type: ?ignore\[[a-z, -]+\])(.*)")
@@ -31,7 +47,8 @@ def _sizes(module: Module) -> Iterator[str]:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    if len(names) > MAX_NAMES and module.room != FRONT:  # the front's imports are the public names
+    most = MANY_NAMES.get(module.name, MAX_NAMES)
+    if len(names) > most and module.room != FRONT:  # the front's imports are the public names
         yield f"imports {len(names)} names"
     for function in module.functions:
         long = _length(function)

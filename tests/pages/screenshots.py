@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from view_runs import bad_run, good_run, large_run, shown, unfinished_run
 
-from poeflow.report.pages.server import serve
+from poeflow.report.pages.site import serve
 from poeflow.store.history import History
 
 PAGES = {

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from view_runs import asked, body, run_record
 
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.report.pages.compare_page import comparison_view
-from poeflow.report.pages.differences import Difference, side_by_side
+from poeflow.report.pages.compare_page import Difference, comparison_view, side_by_side
 
 
 def compare(old, new, **asked_for):

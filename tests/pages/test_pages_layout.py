@@ -6,11 +6,9 @@ from hypothesis import strategies as st
 from view_runs import asked, run_record
 
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.report.pages.drawings import HEIGHT, WIDTH, Box, drawn
-from poeflow.report.pages.grid import grid_of
+from poeflow.report.pages.drawings import HEIGHT, WIDTH, Bar, Box, Tick, drawn, timings_of
 from poeflow.report.pages.groups import Group, Numbered, grouped, natural, numbered
-from poeflow.report.pages.run_page import Section, run_view, step_view
-from poeflow.report.pages.timings import Bar, Tick, timings_of
+from poeflow.report.pages.run_page import Section, grid_of, run_view, step_view
 
 
 def group_of(*keys: str, step: str = "tone") -> Group:

@@ -5,7 +5,7 @@ from view_runs import png
 
 from poeflow.digest import sha256_of
 from poeflow.project.project import Project
-from poeflow.report.pages.pictures import Picture, Pictures
+from poeflow.report.pages.source import Picture, Pictures
 
 
 @pytest.fixture

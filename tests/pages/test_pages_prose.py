@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.report.pages.prose import MOST, prose
+from poeflow.report.pages.instance_page import MOST, prose
 
 REL = 'rel="noopener noreferrer nofollow"'
 ALLOWED = {

@@ -26,8 +26,8 @@ from poeflow.digest import sha256_of
 from poeflow.errors import DiskError, UsageError
 from poeflow.records import RunEnd, RunRow
 from poeflow.redact import Scrubber, Secret
-from poeflow.report.pages.scrubbed import ScrubbedRecords
-from poeflow.report.pages.server import serve
+from poeflow.report.pages.site import serve
+from poeflow.report.pages.source import ScrubbedRecords
 from poeflow.store.history import History
 
 POLICY = (

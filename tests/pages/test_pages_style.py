@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from poeflow.report.pages.environment import ASSETS
+from poeflow.report.pages.pages import ASSETS
 
 STYLE = (ASSETS / "style.css").read_text("utf-8")
 COLOURS = re.compile(r"--([\w-]+): (#[0-9a-f]{6})")

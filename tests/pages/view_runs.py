@@ -16,8 +16,7 @@ from poeflow.records import (
     RunEnd,
     RunRecord,
 )
-from poeflow.report.pages.pictures import Pictures
-from poeflow.report.pages.source import Shown
+from poeflow.report.pages.source import Pictures, Shown
 from poeflow.store.history import History
 
 STARTED = 1_790_000_000.0

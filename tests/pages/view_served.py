@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from poeflow.report.pages.server import Serving, serve
+from poeflow.report.pages.site import Serving, serve
 from poeflow.report.pages.source import Shown
 
 

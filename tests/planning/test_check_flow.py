@@ -7,10 +7,10 @@ from case_files import listing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.answers.schema_faults import MAX_PARTS
+from poeflow.answers.schemas import MAX_PARTS
 from poeflow.flowfile.load import load
-from poeflow.planning.effort import MAX_CODE, MAX_PATTERNS, Effort
 from poeflow.planning.flow_check import Checked, check
+from poeflow.planning.template_checks import MAX_CODE, MAX_PATTERNS, Effort
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader

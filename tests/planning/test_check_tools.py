@@ -2,9 +2,9 @@
 
 import pytest
 
-from poeflow.answers.schema_faults import Inspection
+from poeflow.answers.schemas import Inspection
 from poeflow.flowfile.model import Tool
-from poeflow.planning.tools import tool_faults
+from poeflow.planning.schema_checks import tool_faults
 
 CITY = {"city": {"type": "string"}}
 

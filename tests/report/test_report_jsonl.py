@@ -11,9 +11,8 @@ from run_events import KINDS, OUTSIDE, every_event, telling
 
 from poeflow import events
 from poeflow.redact import MASK, Scrubber, Secret
-from poeflow.report.listeners import JsonLines
+from poeflow.report.listeners import JsonLines, scrubbed
 from poeflow.report.log import PlainReport
-from poeflow.report.scrubbed import scrubbed
 
 KEY = "canary-key-0123456789"
 

@@ -9,8 +9,7 @@ from run_events import every_event
 
 from poeflow import events
 from poeflow.problems import Place, Problem
-from poeflow.report.junit import Suite, document
-from poeflow.report.xml import attributes, content
+from poeflow.report.junit import Suite, attributes, content, document
 
 RUN = (
     events.RunStarted(at=0, flow="notes", steps=("a", "each", "z", "old"), simulated=False),

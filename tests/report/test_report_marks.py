@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from poeflow.report.terminal.marks import ASCII, UNICODE, marks_for
+from poeflow.report.terminal.text import ASCII, UNICODE, marks_for
 
 
 @pytest.mark.parametrize(

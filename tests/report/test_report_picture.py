@@ -9,11 +9,9 @@ from rich.cells import cell_len
 from run_events import INTERRUPTED, OUTSIDE, every_event, telling
 
 from poeflow import events
-from poeflow.report.terminal.closing import closing
-from poeflow.report.terminal.marks import ASCII, UNICODE, Marks
-from poeflow.report.terminal.picture import MAX_ROWS, picture
+from poeflow.report.terminal.live import MAX_ROWS, closing, picture
 from poeflow.report.terminal.step_lines import Frame
-from poeflow.report.terminal.text import plain
+from poeflow.report.terminal.text import ASCII, UNICODE, Marks, plain
 from poeflow.report.terminal.tree import Tree
 
 HOSTILE = "a\x1b]0;owned\x07b\rc\u202ed\ufeffe\x9bf\u200bg\x1b]52;c;eA==\x07\x1b[2J\U000e0041"

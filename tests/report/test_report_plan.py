@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 
 from poeflow.bots import Pricing
-from poeflow.facts import Calls, Fact, Measure
+from poeflow.records import Calls, Fact, Measure
 from poeflow.report.plan import as_json, summary
 
 PRICE = Pricing(prompt=Decimal("0.00001"), completion=Decimal("0.0001"))

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from poeflow.problems import Place, Problem
 from poeflow.report.problem_lines import MAX_LINE, in_color, listing, with_source
-from poeflow.report.terminal.marks import ASCII, UNICODE
+from poeflow.report.terminal.text import ASCII, UNICODE
 
 
 def told(line: int, column: int, text: str) -> list[str]:

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.report.rewritten import MAX_LINES, rewritten
-from poeflow.report.terminal.marks import ASCII, UNICODE
-from poeflow.report.terminal.text import cells, plain
+from poeflow.report.difference import MAX_LINES, rewritten
+from poeflow.report.terminal.text import ASCII, UNICODE, cells, plain
 
 
 def told(old, new, *, width=60, is_colored=False, marks=ASCII):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from poeflow.events import TextArrived
-from poeflow.report.terminal.row import TAIL_CHARACTERS, Row
+from poeflow.report.terminal.tree import TAIL_CHARACTERS, Row
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 

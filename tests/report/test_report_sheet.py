@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from poeflow.facts import Fact
-from poeflow.report.sheet import plan_sheet, status_sheet
-from poeflow.report.terminal.marks import ASCII, UNICODE
-from poeflow.report.terminal.text import plain
+from poeflow.records import Fact
+from poeflow.report.plan import plan_sheet, status_sheet
+from poeflow.report.terminal.text import ASCII, UNICODE, plain
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 UNKNOWN = ("unknown until draft has run",)

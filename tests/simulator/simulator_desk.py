@@ -8,11 +8,11 @@ import msgspec
 
 from poeflow.clock import SystemClock
 from poeflow.simulator.bot_list import read_catalogue
+from poeflow.simulator.chat import Settings
 from poeflow.simulator.http_messages import Reply, Request
 from poeflow.simulator.script import Script
 from poeflow.simulator.script_player import Stage
 from poeflow.simulator.service import Service
-from poeflow.simulator.settings import Settings
 
 
 class StoppedClock:

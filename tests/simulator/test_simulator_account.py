@@ -1,7 +1,7 @@
 import pytest
 from simulator_desk import Desk, StoppedClock, body_of
 
-from poeflow.simulator.account import Account
+from poeflow.simulator.chat import Account
 
 
 def rows(desk: Desk, query: str = "") -> dict:

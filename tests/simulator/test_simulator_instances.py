@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from poeflow.simulator.schema_values import NoInstanceError, instance_of
-from poeflow.simulator.schemas import looks_like_schema
+from poeflow.simulator.schema_values import NoInstanceError, instance_of, looks_like_schema
 
 TREE = {
     "$ref": "#/$defs/node",

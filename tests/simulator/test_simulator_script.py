@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 from simulator_desk import Desk, body_of, text_of
 
-from poeflow.simulator.pictures import png
+from poeflow.simulator.sample_media import png
 from poeflow.simulator.script import read_script
 from poeflow.simulator.server import Simulator
 

@@ -131,7 +131,7 @@ def test_every_key_of_the_schema_is_described_with_an_example():
 def test_the_schema_and_the_rules_know_the_same_keys():
     import msgspec
 
-    from poeflow.simulator.rules import AnswerSpec, Call, ErrorSpec, Match, Rule, Rules
+    from poeflow.simulator.script import AnswerSpec, Call, ErrorSpec, Match, Rule, Rules
 
     definitions = bundled(SCHEMA)["$defs"]
     pairs = [

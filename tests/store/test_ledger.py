@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from poeflow.errors import DiskError
-from poeflow.store.ledger import Ledger
+from poeflow.store.workspace import Ledger
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_full_disk_is_said(tmp_path):
     script = (
         "import resource, pathlib, signal, sys\n"
         "from poeflow.errors import DiskError\n"
-        "from poeflow.store.ledger import Ledger\n"
+        "from poeflow.store.workspace import Ledger\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "ledger = Ledger(pathlib.Path(sys.argv[1]))\n"
         "ledger.record('//a.md', '1')\n"
@@ -142,7 +142,7 @@ def test_a_full_disk_is_said(tmp_path):
 def test_processes_and_threads_lose_nothing(path):
     script = (
         "import pathlib, sys\n"
-        "from poeflow.store.ledger import Ledger\n"
+        "from poeflow.store.workspace import Ledger\n"
         "ledger = Ledger(pathlib.Path(sys.argv[1]))\n"
         "for number in range(30):\n"
         "    ledger.record(f'//{number}', sys.argv[2])\n"

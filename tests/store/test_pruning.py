@@ -6,7 +6,7 @@ import pytest
 
 from poeflow.digest import sha256_of
 from poeflow.errors import DiskError
-from poeflow.store.pruning import prune_cache
+from poeflow.store.cache import prune_cache
 
 A, B = sha256_of(b"a"), sha256_of(b"b")
 

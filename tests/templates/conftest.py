@@ -8,10 +8,9 @@ import pytest
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
-from poeflow.templates.origin import Origin
-from poeflow.templates.reader import ProjectReader
+from poeflow.templates.reader import Origin, ProjectReader
 from poeflow.templates.render import evaluate, render, render_path, render_value
-from poeflow.templates.scope import Checked, Scope
+from poeflow.templates.scopes import Checked, Scope
 
 SCOPE = Scope(inputs=frozenset({"topic", "rows"}), steps=frozenset({"draft", "outline"}))
 VALUES = {

@@ -3,7 +3,7 @@
 import pytest
 
 from poeflow.templates.render import TemplateError
-from poeflow.templates.scope import Scope
+from poeflow.templates.scopes import Scope
 
 
 def test_included_file_is_checked_at_its_own_place(make_house):

@@ -12,10 +12,17 @@ from hypothesis import strategies as st
 
 from poeflow.engine.results import nothing
 from poeflow.templates.budget import Budget
-from poeflow.templates.data_filters import fromjson, fromyaml, slug, tocsv, tojson, toyaml
-from poeflow.templates.filters import counted_filters
-from poeflow.templates.instances import Instances
+from poeflow.templates.filters import (
+    counted_filters,
+    fromjson,
+    fromyaml,
+    slug,
+    tocsv,
+    tojson,
+    toyaml,
+)
 from poeflow.templates.render import TemplateError
+from poeflow.templates.values import Instances
 
 JSON = st.recursive(
     st.none()

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from jinja2 import TemplateSyntaxError, nodes
 
 from poeflow.problems import Place
-from poeflow.templates.rewrite import check_shape, compiles_surely, rewrite
-from poeflow.templates.scope import Reference, Scope
+from poeflow.templates.sandbox import check_shape, compiles_surely, rewrite
+from poeflow.templates.scopes import Reference, Scope
 
 RAW = "to show braces as they are, write {% raw %} ... {% endraw %}"
 

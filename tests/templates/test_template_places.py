@@ -7,8 +7,8 @@ from jinja2.lexer import newline_re
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from poeflow.problems import Place
-from poeflow.templates.lexer import OffsetLexer
-from poeflow.templates.origin import Origin
+from poeflow.templates.environment import OffsetLexer
+from poeflow.templates.reader import Origin
 
 PIECES = st.sampled_from(
     [

@@ -3,7 +3,7 @@
 import pytest
 
 from poeflow.problems import Place
-from poeflow.templates.origin import Origin
+from poeflow.templates.reader import Origin
 from poeflow.templates.render import TemplateError, render
 
 

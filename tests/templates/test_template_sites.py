@@ -7,7 +7,7 @@ from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_template
 from poeflow.templates.reader import ProjectReader
-from poeflow.templates.scope import Scope
+from poeflow.templates.scopes import Scope
 from poeflow.templates.sites import Site, sites_of, text_of
 
 FLOW = """\

@@ -3,8 +3,8 @@
 from typing import assert_type
 
 from poeflow import AsyncPoeClient, Completion, CompletionChunk, PoeClient
-from poeflow.client.aio_stream import AsyncStream
-from poeflow.client.sync_stream import Stream
+from poeflow.client.aio import AsyncStream
+from poeflow.client.sync import Stream
 
 
 def sync(client: PoeClient, flag: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import FLOWS, INSTANCES
-from poeflow.cli.printing import print_lines
+from poeflow.cli.output import print_lines
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
@@ -18,15 +18,15 @@ from poeflow.cli.private_files_options import (
 )
 from poeflow.cli.run_arguments import trusted_workspace
 from poeflow.cli.targets import instance_among, target_of
-from poeflow.durations import seconds
+from poeflow.clock import seconds
 from poeflow.errors import UsageError
 from poeflow.operations.check import checkup
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of, stored_requests
 from poeflow.project.project import Project
 from poeflow.redact import visible
-from poeflow.report.explain import explained
-from poeflow.store.pruning import prune_cache
+from poeflow.report.difference import explained
+from poeflow.store.cache import prune_cache
 
 EXPLAIN: Final = """\b
 Examples:

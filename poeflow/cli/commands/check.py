@@ -21,7 +21,7 @@ from poeflow.operations.check import Checkup, checkups
 from poeflow.problems import Problem, errors_only
 from poeflow.report.github_commands import inert_json
 from poeflow.report.problem_lines import in_color, listing
-from poeflow.report.terminal.marks import marks_for
+from poeflow.report.terminal.text import marks_for
 
 EPILOG: Final = """\b
 Examples:

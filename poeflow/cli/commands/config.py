@@ -7,7 +7,7 @@ import click
 
 from poeflow.cli.private_files_options import say_warning
 from poeflow.events import Warned
-from poeflow.user_config import config_path, find_config
+from poeflow.settings import config_path, find_config
 
 EXAMPLE: Final = """\
 # What your own flows and those of others may do on this machine. Every key can be left out.

@@ -7,14 +7,13 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import RUNS
-from poeflow.cli.output import is_colored, width_of
-from poeflow.cli.printing import print_json, print_lines
+from poeflow.cli.output import is_colored, print_json, print_lines, width_of
 from poeflow.cli.private_files_options import trust_state_option
 from poeflow.cli.run_arguments import Place, before, history_here, place_of, with_result
 from poeflow.records import InstanceRecord
 from poeflow.report.difference import change_lines, changed
 from poeflow.report.history import in_order
-from poeflow.report.terminal.marks import marks_for
+from poeflow.report.terminal.text import marks_for
 from poeflow.store.history import History
 
 EPILOG: Final = """\b

@@ -7,11 +7,11 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.printing import print_json, print_lines
+from poeflow.cli.output import print_json, print_lines
 from poeflow.cli.private_files_options import trust_state_option
 from poeflow.cli.run_arguments import history_here, trusted_workspace
 from poeflow.cli.targets import target_of
-from poeflow.durations import seconds
+from poeflow.clock import seconds
 from poeflow.errors import UsageError
 from poeflow.project.project import Project
 from poeflow.records import RunFilter

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from poeflow.errors import UsageError
-from poeflow.flowfile.scalars import core_value
+from poeflow.flowfile.yaml_messages import core_value
 from poeflow.project.project import Project, atomic_write, packaged
 
 FLOW: Final = """\

@@ -8,7 +8,7 @@ import click
 
 from poeflow.bots import Bot
 from poeflow.cli.completing import BOTS
-from poeflow.cli.printing import print_json
+from poeflow.cli.output import print_json
 from poeflow.cli.private_files_options import (
     env_file_option,
     environment_with,
@@ -19,9 +19,8 @@ from poeflow.cli.private_files_options import (
 from poeflow.client.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
-from poeflow.flowfile.hints import one_of
-from poeflow.operations.budgets import user_config
-from poeflow.operations.providers import poe_address
+from poeflow.flowfile.patterns import one_of
+from poeflow.operations.run_context import poe_address, user_config
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 from poeflow.report.bot_tables import one, table

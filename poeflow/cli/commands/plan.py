@@ -10,8 +10,7 @@ from poeflow.cli.argument_values import input_texts
 from poeflow.cli.click_options import part_options
 from poeflow.cli.commands.check import show
 from poeflow.cli.completing import FLOWS, INPUTS, INSTANCES
-from poeflow.cli.output import conclude, show_sheet
-from poeflow.cli.printing import print_lines
+from poeflow.cli.output import conclude, print_lines, show_sheet
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
@@ -22,16 +21,15 @@ from poeflow.cli.private_files_options import (
 )
 from poeflow.cli.targets import instance_among, target_of
 from poeflow.costs import Prices
-from poeflow.facts import Fact
-from poeflow.operations.budgets import prices_of
 from poeflow.operations.check import checkup
+from poeflow.operations.run_context import prices_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of, rendered
 from poeflow.problems import errors_only
+from poeflow.records import Fact
 from poeflow.report.github_commands import inert_json
-from poeflow.report.plan import as_json, lines, summary
-from poeflow.report.sheet import plan_sheet
-from poeflow.report.shown_instance import request_lines
+from poeflow.report.history import request_lines
+from poeflow.report.plan import as_json, lines, plan_sheet, summary
 
 EPILOG: Final = """\b
 Examples:

@@ -6,9 +6,8 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import RUNS
-from poeflow.cli.pages import shown_of
 from poeflow.cli.private_files_options import trust_state_option
-from poeflow.cli.run_arguments import history_here, place_of
+from poeflow.cli.run_arguments import history_here, place_of, shown_of
 from poeflow.errors import UsageError
 from poeflow.project.project import Project, atomic_write
 from poeflow.report.pages.file import html_report

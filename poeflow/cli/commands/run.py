@@ -1,4 +1,4 @@
-"""`poeflow run`: run flows, results on stdout, progress on stderr."""
+"""`poeflow run`: run flows and show them, or prove with `--locked` that nothing is to be run."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,73 @@ import click
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import Chosen, check_selection, run_options, shared_options
 from poeflow.cli.commands.check import show
-from poeflow.cli.commands.one_run import run_one
-from poeflow.cli.commands.proving import check_locked, prove
 from poeflow.cli.completing import SELECTIONS
-from poeflow.cli.private_files_options import access_of, environment_with, say_warning
-from poeflow.cli.results import print_results
-from poeflow.cli.targets import selections, target_of
+from poeflow.cli.output import Output, listener, print_results
+from poeflow.cli.private_files_options import access_of, environment_with, say, say_warning
+from poeflow.cli.signals import Ending
+from poeflow.cli.targets import Target, selections, target_of
 from poeflow.engine.run import Outcome
-from poeflow.errors import InvalidFlowError, most_serious
-from poeflow.operations.check import checkups
-from poeflow.planning.selection import check_steps
+from poeflow.errors import InvalidFlowError, StaleError, UsageError, most_serious
+from poeflow.events import Event, Listener
+from poeflow.operations.check import Checkup, checkups
+from poeflow.operations.run import run_checked
+from poeflow.operations.run_options import RunOptions
+from poeflow.operations.status import proof_of
+from poeflow.planning.plan import check_steps
 from poeflow.problems import errors_only
+from poeflow.redact import Scrubber
+from poeflow.report.listeners import Lasting, scrubbed
+from poeflow.settings import known_keys
+
+
+def run_one(
+    checked: Checkup, given: RunOptions, output: Output, *, also: tuple[Listener, ...] = ()
+) -> Outcome:
+    """Run a flow to its end, `also` heard by others; nothing that is shown holds a secret."""
+    others = [Lasting(hear) for hear in also]
+    with listener(output) as shown:
+
+        def listen(event: Event) -> None:
+            for hear in (shown, *others):
+                hear(event)
+
+        def stop() -> str:
+            return given.stop() or (shown.reason_to_stop() if output == "jsonl" else "")
+
+        heard = scrubbed(listen, Scrubber(*known_keys(given.environ)))
+        ending = Ending()
+        options = replace(given, listen=heard, stop=stop, cut_short=lambda: ending.exit_code)
+        return ending.run(run_checked(checked, options))
+
+
+_ASKING: Final = ("refresh", "failed", "force")
+_PARTS: Final = ("only", "until", "first", "key")
+
+
+def check_locked(chosen: Mapping[Path, Sequence[str]], options: Chosen) -> None:
+    """Raise `UsageError` where `--locked` stands beside what it cannot be together with."""
+    given: Mapping[str, object] = {**options}
+    for name in _ASKING:
+        if given[name]:
+            hint = "--locked sends and writes nothing: give one of them"
+            raise UsageError(f"--locked and --{name} are two things", hint=hint)
+    if any(chosen.values()) or any(given[name] for name in _PARTS):
+        hint = "poeflow plan FLOW says how each step stands"
+        raise UsageError("--locked proves whole flows, not parts of them", hint=hint)
+
+
+def prove(found: list[Target], checkups: list[Checkup], given: RunOptions, ci: CiReports) -> int:
+    """Print what keeps flows from being proven current, and return the exit code."""
+    code = 0
+    for target, checked in zip(found, checkups, strict=True):
+        proof = proof_of(checked, given)
+        ci.stand(checked, proof)
+        for line in proof.against or ["current"]:
+            say(f"{target.shown}: {line}")
+        if proof.against:
+            code = StaleError.exit_code
+    return code
+
 
 EPILOG: Final = """\b
 Examples:

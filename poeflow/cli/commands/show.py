@@ -7,15 +7,12 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import RUNS
-from poeflow.cli.printing import print_json, print_lines
+from poeflow.cli.output import print_json, print_lines
 from poeflow.cli.private_files_options import trust_state_option
 from poeflow.cli.run_arguments import history_here, place_of, with_result
-from poeflow.facts import step_of
-from poeflow.records import InstanceRecord, RequestRow
-from poeflow.report.history import headed, run_lines
-from poeflow.report.shown_instance import instance_lines
-from poeflow.report.terminal.marks import marks_for
-from poeflow.report.terminal.text import Line
+from poeflow.records import InstanceRecord, RequestRow, step_of
+from poeflow.report.history import headed, instance_lines, run_lines
+from poeflow.report.terminal.text import Line, marks_for
 
 EPILOG: Final = """\b
 Examples:

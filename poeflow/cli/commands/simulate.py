@@ -7,7 +7,7 @@ from typing import Final, TypedDict, Unpack
 
 import click
 
-from poeflow.durations import seconds
+from poeflow.clock import seconds
 from poeflow.simulator.faults import KINDS
 from poeflow.simulator.refusals import Profile
 from poeflow.simulator.server import LOOPBACK, Simulator

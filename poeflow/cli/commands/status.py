@@ -20,14 +20,13 @@ from poeflow.cli.private_files_options import (
 )
 from poeflow.cli.targets import targets
 from poeflow.digest import encode_json
-from poeflow.facts import Fact
 from poeflow.operations.check import checkup
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of
 from poeflow.problems import errors_only
+from poeflow.records import Fact
 from poeflow.report.github_commands import inert_json
-from poeflow.report.sheet import status_sheet
-from poeflow.report.status import lines
+from poeflow.report.plan import status_lines, status_sheet
 
 EPILOG: Final = """\b
 Examples:
@@ -84,6 +83,8 @@ def status(
         told = encode_json({name: list(facts) for name, facts in found.items()}).decode()
         click.echo(inert_json(without_keys()(told)))
     else:
-        show_sheet(lambda marks, width: status_sheet(found, marks=marks, width=width), lines(found))
+        show_sheet(
+            lambda marks, width: status_sheet(found, marks=marks, width=width), status_lines(found)
+        )
     if is_invalid:
         ctx.exit(3)

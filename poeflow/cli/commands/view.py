@@ -10,11 +10,11 @@ from typing import Final
 
 import click
 
-from poeflow.cli.pages import served
 from poeflow.cli.private_files_options import trust_state_option
+from poeflow.cli.run_arguments import served
 from poeflow.cli.signals import run_until_done
 from poeflow.project.project import Project
-from poeflow.user_config import child_environment
+from poeflow.settings import child_environment
 
 EPILOG: Final = """\b
 Examples:

@@ -6,11 +6,19 @@ import ssl
 from functools import cached_property
 from typing import Final
 
-from poeflow.client.driving import drive
-from poeflow.client.http.connections import Shelf, connection_error, lost, tls_context
-from poeflow.client.http.conversation import READ_SIZE, Conversation, LostError, Receive, Write
-from poeflow.client.http.heads import Head
-from poeflow.client.http.wire import Origin, WireRequest
+from poeflow.client.commands import drive
+from poeflow.client.http.connections import (
+    READ_SIZE,
+    Conversation,
+    LostError,
+    Receive,
+    Shelf,
+    Write,
+    connection_error,
+    lost,
+    tls_context,
+)
+from poeflow.client.http.wire import Head, Origin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APITimeoutError
 

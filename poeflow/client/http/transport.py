@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from poeflow.client.http.aio import AsyncDirectTransport
 from poeflow.client.http.connections import connection_error, tls_context
-from poeflow.client.http.heads import Head
 from poeflow.client.http.sync import DirectTransport
-from poeflow.client.http.wire import Origin, WireRequest, origin_of
+from poeflow.client.http.wire import Head, Origin, WireRequest, origin_of
 from poeflow.clock import Clock
 from poeflow.errors import APIConnectionError, APITimeoutError, BlockedConnectionError
 

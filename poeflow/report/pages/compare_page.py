@@ -1,13 +1,133 @@
-"""Two runs side by side: which instances differ, and in what."""
+"""Two runs side by side: their instances, requests and answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from poeflow.digest import Json
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.report.pages.differences import Difference, compared_values, differences, side_by_side
 from poeflow.report.pages.groups import Numbered, numbered
+from poeflow.report.pages.instance_page import Part, body_of, messages_of, parameters_of
 from poeflow.report.pages.run_page import page_number
+from poeflow.report.pages.words import MOST_TEXT, pretty
+from poeflow.word_diff import Piece, word_diff
+
+_MOST: Final = 40_000
+_MOST_LINES: Final = 1000
+"""Texts with more are shown whole, not compared: of the same few words it would take minutes."""
+_SHORT: Final = 60
+"""Parameters up to this length are shown whole: half a number says nothing."""
+_KEPT: Final = 3
+"""Lines of what is the same that stay on either side of a change."""
+
+Side = tuple[tuple[str, str], ...]
+"""One of two texts in pieces of a kind; one of kind `cut` says how many lines were left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that differs, as it was and as it is. A side is None where there was nothing."""
+
+    title: str
+    old: Side | None
+    new: Side | None
+
+
+def differences(
+    old: InstanceRecord | None, new: InstanceRecord | None
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield the title and both texts of all that differs.
+
+    An instance of which nothing is known but that it was current is as it was.
+    """
+    before, after = _texts(old), _texts(new)
+    are_good = old is not None and new is not None and old.status == new.status == "ok"
+    if are_good and (before["answer"] is None or after["answer"] is None):
+        return
+    for title in dict.fromkeys([*before, *after]):
+        was, now = before.get(title), after.get(title)
+        if was != now:
+            yield title, was, now
+
+
+def compared_values(
+    old: Mapping[str, Json], new: Mapping[str, Json]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield the name and both spellings of each value that differs."""
+    for name in sorted({*old, *new}):
+        if name not in old or name not in new or old[name] != new[name]:
+            yield name, _spelled(old, name), _spelled(new, name)
+
+
+def side_by_side(title: str, old: str | None, new: str | None) -> Difference:
+    """Return two texts with the words that differ marked, and little of what is the same."""
+    pieces = _pieces(old or "", new or "")
+    return Difference(
+        title,
+        None if old is None else tuple(_side(pieces, "removed")),
+        None if new is None else tuple(_side(pieces, "added")),
+    )
+
+
+def _texts(record: InstanceRecord | None) -> dict[str, str | None]:
+    """Return all that is compared of a result, by title, in the order it is shown."""
+    if record is None:
+        return {}
+    body = body_of(record.request)
+    texts: dict[str, str | None] = {"state": record.status}
+    if record.model or body.get("model"):
+        texts["model"] = record.answered_by or record.model or str(body.get("model"))
+    for number, message in enumerate(messages_of(body), start=1):
+        said = "\n".join(map(_said, message.parts))
+        texts[f"message {number}, {message.role}"] = said
+    texts |= parameters_of(body)
+    if record.reason:
+        texts["reason"] = record.reason
+    texts["answer"] = record.text
+    return texts
+
+
+def _said(part: Part) -> str:
+    if part.kind != "attachment":
+        return part.text
+    return " ".join(filter(None, ("attached", part.text, part.media_type, part.digest[:12])))
+
+
+def _spelled(values: Mapping[str, Json], name: str) -> str | None:
+    if name not in values:
+        return None
+    value = values[name]
+    return value if isinstance(value, str) else pretty(value)
+
+
+def _pieces(old: str, new: str) -> tuple[Piece, ...]:
+    most, lines = max(len(old), len(new)), max(old.count("\n"), new.count("\n"))
+    is_value = most <= _SHORT and " " not in old and " " not in new
+    if is_value or most > _MOST or lines > _MOST_LINES:
+        return (Piece("removed", old[:MOST_TEXT]), Piece("added", new[:MOST_TEXT]))
+    return word_diff(old, new)
+
+
+def _side(pieces: Sequence[Piece], kind: str) -> Iterator[tuple[str, str]]:
+    for at, piece in enumerate(pieces):
+        if piece.kind == "same":
+            yield from _cut(piece.text, is_first=at == 0, is_last=at == len(pieces) - 1)
+        elif piece.kind == kind and piece.text:
+            yield piece.kind, piece.text
+
+
+def _cut(text: str, *, is_first: bool, is_last: bool) -> Iterator[tuple[str, str]]:
+    """Yield the lines near a change, and how many are between."""
+    lines = text.splitlines(keepends=True)
+    head, tail = 0 if is_first else _KEPT, 0 if is_last else _KEPT
+    left_out = len(lines) - head - tail
+    if left_out <= _KEPT:
+        yield "same", text
+        return
+    yield "same", "".join(lines[:head])
+    yield "cut", f"{left_out:,} lines are the same"
+    yield "same", "".join(lines[len(lines) - tail :])
+
 
 A_PAGE: Final = 25
 

@@ -9,17 +9,14 @@ from typing import Final
 
 from jinja2 import Environment
 
-from poeflow.facts import whole_instance
 from poeflow.opener import read_packaged
-from poeflow.records import RequestRow, RunRow
-from poeflow.report.pages.environment import ASSETS, environment
+from poeflow.records import RequestRow, RunRow, whole_instance
 from poeflow.report.pages.groups import Group, Numbered
 from poeflow.report.pages.instance_page import InstanceView, Sent, instance_view
-from poeflow.report.pages.links import FileLinks
+from poeflow.report.pages.pages import ASSETS, FileLinks, environment
 from poeflow.report.pages.run_page import run_view
 from poeflow.report.pages.source import Shown, paths_of
-from poeflow.report.pages.standing import result_of, run_state
-from poeflow.report.pages.words import moment
+from poeflow.report.pages.words import moment, result_of, run_state
 
 _MOST_PICTURES: Final = 20 * 1024 * 1024
 _MOST_RAW: Final = 4 * 1024 * 1024

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.report.pages.standing import instance_state, together
+from poeflow.report.pages.words import instance_state, together
 
 _DIGITS: Final = re.compile(r"(\d{1,18})")
 

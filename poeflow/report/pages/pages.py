@@ -1,20 +1,171 @@
-"""The pages of the server as HTML: each looks up what it shows and fills a template."""
+"""The pages of the server as HTML, their templates, and the list of runs.
+
+Every text in a template is made harmless and escaped.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
 
-from poeflow.records import InstanceRecord, RequestRow, RunRow
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from poeflow.records import InstanceRecord, Records, RequestRow, RunFilter, RunRow, how_to_go_on
+from poeflow.report.pages import words
 from poeflow.report.pages.compare_page import comparison_view
-from poeflow.report.pages.conversation import digests_of
-from poeflow.report.pages.environment import environment
 from poeflow.report.pages.groups import Numbered, grouped, numbered
-from poeflow.report.pages.instance_page import instance_view
-from poeflow.report.pages.links import SiteLinks
-from poeflow.report.pages.pictures import Picture
-from poeflow.report.pages.run_page import run_view, step_view
-from poeflow.report.pages.runs_view import before, runs_view
-from poeflow.report.pages.source import Shown, paths_of
-from poeflow.report.pages.standing import RUN_STATES, result_of, run_state
-from poeflow.report.pages.words import moment
+from poeflow.report.pages.instance_page import digests_of, instance_view
+from poeflow.report.pages.run_page import page_number, run_view, step_view
+from poeflow.report.pages.source import Picture, Shown, paths_of
+from poeflow.report.pages.words import RUN_STATES, moment, result_of, run_state
+
+A_PAGE: Final = 50
+_MOST_PAGES: Final = 200
+_RECENT: Final = 300
+_SIMULATED: Final = {"yes": True, "no": False}
+
+
+@dataclass(frozen=True, slots=True)
+class RunsView:
+    """Runs that fit, and what was asked for. `flows` are those that were run lately."""
+
+    rows: tuple[RunRow, ...]
+    asked: Mapping[str, str]
+    flows: tuple[str, ...]
+    page: int
+    has_more: bool
+
+    @property
+    def is_filtered(self) -> bool:
+        return any(self.asked.values())
+
+
+def runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
+    """Return the runs that fit `flow`, `state`, `simulated` and `text`, on page `page`."""
+    asked = {name: given.get(name, "").strip() for name in ("flow", "state", "simulated", "text")}
+    page = min(page_number(given), _MOST_PAGES)
+    wanted = RunFilter(
+        flow=asked["flow"] or None,
+        state=next((state for state in RUN_STATES if state == asked["state"]), None),
+        simulated=_SIMULATED.get(asked["simulated"]),
+        text=asked["text"] or None,
+        limit=page * A_PAGE + 1,
+    )
+    found = records.runs(wanted)
+    recent = records.runs(RunFilter(limit=_RECENT))
+    flows = sorted({row.record.flow for row in recent} | ({asked["flow"]} - {""}))
+    rows = found[(page - 1) * A_PAGE : page * A_PAGE]
+    return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * A_PAGE)
+
+
+def before(records: Records, row: RunRow) -> RunRow | None:
+    """Return the run of the same flow before this one, real or simulated as this one is."""
+    alike = RunFilter(flow=row.record.flow, simulated=row.record.simulated, limit=_RECENT)
+    return next((one for one in records.runs(alike) if one.id < row.id), None)
+
+
+FOLDER: Final = Path(__file__).parent
+ASSETS: Final = FOLDER / "assets"
+_FILTERS: Final = (
+    words.beginning,
+    words.count,
+    words.iso,
+    words.pretty,
+    words.query,
+    words.size,
+    words.took,
+    words.usd,
+)
+
+
+def environment() -> Environment:
+    """Return the environment of the pages. Templates are ours, only what they show is hostile."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_harmless,
+    )
+    made.globals |= {"how_to_go_on": how_to_go_on}
+    made.filters |= {one.__name__: one for one in _FILTERS}
+    return made
+
+
+def _harmless(value: object) -> object:
+    """Return what is shown in place of a value; markup was made by us, of harmless text."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return words.harmless(value)
+    return value
+
+
+class Links(Protocol):
+    """Gives the address of each thing; empty for what is not to be had there."""
+
+    def runs(self) -> str: ...
+
+    def run(self, run: int) -> str: ...
+
+    def step(self, run: int, step: int) -> str: ...
+
+    def instance(self, run: int, number: int) -> str: ...
+
+    def text(self, run: int, number: int) -> str:
+        """The answer of an instance, whole and as plain text."""
+
+    def comparison(self, old: int, new: int) -> str: ...
+
+
+class SiteLinks:
+    """The addresses of a server whose pages are all below `root`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def runs(self) -> str:
+        return f"{self.root}/"
+
+    def run(self, run: int) -> str:
+        return f"{self.root}/runs/{run}"
+
+    def step(self, run: int, step: int) -> str:
+        return f"{self.root}/runs/{run}/steps/{step}"
+
+    def instance(self, run: int, number: int) -> str:
+        return f"{self.root}/runs/{run}/{number}"
+
+    def text(self, run: int, number: int) -> str:
+        return f"{self.instance(run, number)}/text"
+
+    def picture(self, run: int, number: int, digest: str) -> str:
+        return f"{self.instance(run, number)}/pictures/{digest}"
+
+    def comparison(self, old: int, new: int) -> str:
+        return f"{self.root}/compare?a={old}&b={new}"
+
+
+class FileLinks:
+    """The places within a page that holds a whole run."""
+
+    def runs(self) -> str:
+        return ""
+
+    def run(self, run: int) -> str:
+        return "#run"
+
+    def step(self, run: int, step: int) -> str:
+        return f"#step-{step}"
+
+    def instance(self, run: int, number: int) -> str:
+        return f"#instance-{number}"
+
+    def text(self, run: int, number: int) -> str:
+        return ""
+
+    def comparison(self, old: int, new: int) -> str:
+        return ""
 
 
 class Pages:

@@ -1,21 +1,157 @@
-"""The addresses of the server: which page, picture or stream is where."""
+"""The server of the pages: on loopback, at an address nobody can guess, for those who only look."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import hmac
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from poeflow.errors import PoeflowError
+from poeflow.errors import PoeflowError, UsageError
 from poeflow.opener import read_packaged
-from poeflow.report.pages.environment import ASSETS
-from poeflow.report.pages.live import news
-from poeflow.report.pages.pages import Pages
+from poeflow.report.pages.pages import ASSETS, Pages
+from poeflow.report.pages.source import Shown
+
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+_OPENING: Final = 60.0
+_BYTES: Final = 24
+
+
+class Guard:
+    """Lets through what asks for something below the secret path, by the server's own name.
+
+    A path rather than a cookie: cookies of 127.0.0.1 go to every port, so to every server on it.
+    A browser is started with an `opening`, an address that serves once and only for a minute, as
+    what a process was started with can be read by everybody on the machine.
+    """
+
+    def __init__(self, *, port: int, monotonic: Callable[[], float]) -> None:
+        self.root = f"/{secrets.token_urlsafe(_BYTES)}"
+        self._hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+        self._monotonic = monotonic
+        self._once = ""
+        self._until = 0.0
+
+    def guarding(self, app: ASGIApp) -> ASGIApp:
+        """Return `app` for those who may see it. Its pages link to places below `root`."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                return
+            answer = self._answer(scope)
+            if isinstance(answer, Response):
+                await answer(scope, receive, _strictly(send))
+            else:
+                inner = {**scope, "path": answer, "raw_path": answer.encode("utf-8", "replace")}
+                await app(inner, receive, _strictly(send))
+
+        return guarded
+
+    def opening(self) -> str:
+        """Return a path that leads to the first page once, within a minute."""
+        self._once = f"/open/{secrets.token_urlsafe(_BYTES)}"
+        self._until = self._monotonic() + _OPENING
+        return self._once
+
+    def _answer(self, scope: Scope) -> Response | str:
+        """Return the path below the secret one, or the answer to who may not see it."""
+        path = str(scope["path"])
+        if Headers(scope=scope).get("host", "") not in self._hosts:
+            return _refused(403, "this server is asked by another name than its own")
+        if scope["method"] not in ("GET", "HEAD"):
+            return PlainTextResponse("nothing can be changed here\n", 405, {"allow": "GET, HEAD"})
+        if path == "/favicon.ico":  # browsers ask for it where an answer is no page
+            return Response(status_code=204)
+        if self._opens(path, scope["method"]):
+            return RedirectResponse(f"{self.root}/", 303)
+        first, slash, rest = path[1:].partition("/")
+        if not _same(f"/{first}", self.root):
+            return _refused(404, "open the whole address that poeflow printed")
+        return f"/{rest}" if slash else RedirectResponse(f"{self.root}/", 308)
+
+    def _opens(self, path: str, method: str) -> bool:
+        is_open = method == "GET" and _same(path, self._once) and self._monotonic() < self._until
+        if is_open:
+            self._once = ""
+        return is_open
+
+
+def _same(given: str, secret: str) -> bool:
+    return bool(secret) and hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode())
+
+
+def _refused(status: int, text: str) -> Response:
+    return PlainTextResponse(f"{text}\n", status)
+
+
+def _strictly(send: Send) -> Send:
+    async def strict(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        await send(message)
+
+    return strict
+
+
+PAUSE: Final = 0.5
+_BEAT: Final = 30
+"""Looks without news after which a comment shows that the line still stands."""
+
+
+async def news(changes: Callable[[], int], seen: int, closing: asyncio.Event) -> AsyncIterator[str]:
+    """Yield an event whenever the number of changes is another than was `seen` before.
+
+    Ends when `closing` is set, or when the history cannot be read; browsers come back by
+    themselves.
+    """
+    yield "retry: 2000\n\n"
+    quiet = 0
+    while not closing.is_set():
+        try:
+            now = await asyncio.to_thread(changes)
+        except PoeflowError:
+            return
+        if now != seen:
+            seen, quiet = now, 0
+            yield f"id: {now}\ndata: {now}\n\n"
+        elif (quiet := quiet + 1) % _BEAT == 0:
+            yield ": still here\n\n"
+        try:
+            await asyncio.wait_for(closing.wait(), PAUSE)
+        except TimeoutError:
+            continue
+
 
 _ASSETS: Final = {"style.css": "text/css", "live.js": "text/javascript"}
 _MOST_DIGITS: Final = 12
@@ -120,3 +256,84 @@ def _number(request: Request, name: str) -> int:
     if number >= 10**_MOST_DIGITS:
         raise HTTPException(404)
     return number
+
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server at work. `address` is the list of runs; whoever knows it sees everything.
+
+    `opening()` gives an address to start a browser with: it leads to the same page, once.
+    """
+
+    origin: str
+    root: str
+    opening_path: Callable[[], str]
+
+    @property
+    def address(self) -> str:
+        return f"{self.origin}{self.root}/"
+
+    def opening(self) -> str:
+        return f"{self.origin}{self.opening_path()}"
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    shown: Shown, *, port: int = 0, clock: Callable[[], float] = monotonic
+) -> AsyncIterator[Serving]:
+    """Serve the pages from the running loop while the block lasts; `port` 0 takes a free one.
+
+    Signals are left to the caller. Raises `UsageError` where the port cannot be taken.
+    """
+    closing = asyncio.Event()
+    with _listening(port) as listener:
+        taken: int = listener.getsockname()[1]
+        guard = Guard(port=taken, monotonic=clock)
+        site = Site(Pages(shown, guard.root), closing)
+        server = _Server(_config(guard.guarding(site.application())))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield Serving(f"http://{LOOPBACK}:{taken}", guard.root, guard.opening)
+        finally:
+            closing.set()
+            server.should_exit = True
+            await task
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: Ctrl-C belongs to whoever started us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    """Return settings under which nothing is printed, and only plain HTTP is spoken."""
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    try:
+        listener = socket.create_server((LOOPBACK, port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        hint = "take another --port, or 0 for a free one"
+        raise UsageError(f"port {port} cannot be used: {reason}", hint=hint) from None
+    with listener:
+        yield listener

@@ -4,12 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from poeflow.durations import spoken
-from poeflow.report.terminal.branch import Branch
-from poeflow.report.terminal.marks import Marks
-from poeflow.report.terminal.row import Row
-from poeflow.report.terminal.text import Line, Piece, cells, cropped, ending, padded
-from poeflow.report.terminal.tree import Tree
+from poeflow.clock import spoken
+from poeflow.report.terminal.text import Line, Marks, Piece, cells, cropped, ending, padded
+from poeflow.report.terminal.tree import Branch, Row, Tree
 
 _WORDS: Final = {
     "asked": "answered",

@@ -1,13 +1,12 @@
-"""A run as a tree of steps, kept up to date by its events, each in constant time.
-
-It knows nothing of terminals: how the tree is drawn is left to others.
-"""
+"""A run as a tree of steps, kept up to date by its events, each in constant time."""
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
 
+from poeflow.clock import spoken
 from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
     Event,
@@ -28,10 +27,222 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
-from poeflow.facts import step_of
-from poeflow.report.log import estimated
-from poeflow.report.terminal.branch import Branch, Note, Part
-from poeflow.report.terminal.row import Row
+from poeflow.records import step_of
+from poeflow.redact import visible
+from poeflow.report.log import estimated, finished
+from poeflow.report.terminal.text import Work, paired, wrapped
+
+TAIL_CHARACTERS: Final = 4_000
+MAX_LABEL: Final = 200
+_AT_WORK: Final = {"judge": "judging", "repair": "repairing", "tools": "going on"}
+"""What is told of a request that is not the first of its instance."""
+
+
+class Row:
+    """Grows with the events of one instance, each in constant time.
+
+    `label` tells it from others of its step, `began` is a time of the report's clock.
+    """
+
+    __slots__ = ("_kept", "_note", "_pieces", "_size", "_until", "began", "label", "model")
+
+    def __init__(self, label: str, model: str, began: float) -> None:
+        self.label = label[:MAX_LABEL]
+        self.model = model[:MAX_LABEL]
+        self.began = began
+        self._note = ""
+        self._until = 0.0
+        self._size = 0
+        self._pieces: list[str] = []
+        self._kept = 0
+
+    def grow(self, event: TextArrived) -> None:
+        if event.kind == "reasoning":
+            self._note = "thinking"
+            return
+        self._note = ""
+        self._size += len(event.text)
+        self._kept += len(event.text)
+        self._pieces.append(event.text)
+        if self._kept > 2 * TAIL_CHARACTERS or len(self._pieces) > TAIL_CHARACTERS:
+            self._pieces = ["".join(self._pieces)[-TAIL_CHARACTERS:]]
+            self._kept = len(self._pieces[0])
+
+    def begin(self, event: RequestSent) -> None:
+        """Note that a request was sent: what arrives from now on is the answer to it."""
+        self._pieces, self._kept, self._size = [], 0, 0
+        self.model = event.model[:MAX_LABEL]
+        if event.purpose in _AT_WORK:
+            self.say(_AT_WORK[event.purpose])
+
+    def start_over(self, event: RetryPlanned, now: float) -> None:
+        """Drop what arrived: another attempt will answer from the beginning."""
+        self._pieces, self._kept, self._size = [], 0, 0
+        self._note = event.reason if event.status is None else str(event.status)
+        self._until = now + event.wait
+
+    def say(self, note: str) -> None:
+        """Tell of something until text arrives."""
+        self._note, self._until = note, 0.0
+
+    @property
+    def has_text(self) -> bool:
+        return self._size > 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an attempt failed and nothing has come of the next one yet."""
+        return bool(self._note) and self._until > 0
+
+    def note(self, now: float) -> str:
+        """Say what the instance is doing; empty where nothing has happened yet."""
+        if self.is_waiting:
+            left = self._until - now
+            return f"{self._note}, {f'waiting {spoken(left)}' if left > 0 else 'asking again'}"
+        return self._note or (f"{self._size:,} characters" if self._size else "")
+
+    def words(self, count: int) -> str:
+        """Return the newest text on one line: about `count` characters, harmless."""
+        found: list[str] = []
+        for piece in reversed(self._pieces):
+            if count <= 0:
+                break
+            found.append(piece[-TAIL_CHARACTERS:])
+            count -= len(piece)
+        return " ".join(_harmless(found[::-1]).split())
+
+    def tail(self, width: int, height: int) -> list[str]:
+        """Return the last lines of the text that fit: at most `height`, of at most `width` cells.
+
+        Lines are wrapped from where the text kept begins, so that they stand still as it grows.
+        """
+        text = _harmless(self._pieces).rstrip("\n").replace("\t", "    ")
+        paragraphs = text.split("\n")[-max(height, 1) :]
+        lines = [line for paragraph in paragraphs for line in wrapped(paragraph, max(width, 2))]
+        return lines[-max(height, 1) :]
+
+
+def _harmless(pieces: Iterable[str]) -> str:
+    """Return a text with its control characters escaped, but line breaks and tabs.
+
+    Pieces are joined first: what a stream cut in two is seen as one.
+    """
+    return visible(paired("".join(pieces)).replace("\r\n", "\n"))
+
+
+Part = Literal["whole", "instance", "within"]
+"""What of a step an event is about: all of it, one of its instances, or what one of them runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to tell of an instance at the end of a run."""
+
+    step: str
+    message: str
+
+
+class Branch:
+    """A step, or all that a loop over a flow runs. `total` is None where it runs once.
+
+    `began` and `seconds` are by the report's clock; `said` is what is told of one that has ended.
+    """
+
+    def __init__(self, name: str, above: "Branch | None" = None) -> None:
+        self.name = name
+        self.above = above
+        self.depth: int = 0 if above is None else above.depth + 1
+        self.state: Work = "waiting"
+        self.total: int | None = None
+        self.counts: Counter[str] = Counter()
+        self.tokens = 0
+        self.retries = 0
+        self.files = 0
+        self.path = ""
+        self.began = 0.0
+        self.seconds = 0.0
+        self.said = ""
+        self.trouble = ""
+        self.rows: dict[str, Row] = {}
+        self.children: list[Branch] = []
+
+    @property
+    def ended(self) -> int:
+        """How many instances have ended, one way or another."""
+        return sum(self.counts.values())
+
+    def walk(self) -> Iterator["Branch"]:
+        """Yield the branch and then all below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def start(self, now: float) -> None:
+        """Note that something of it is at work, and so of what it is nested in."""
+        if self.state == "waiting":
+            self.state, self.began = "running", now
+            if self.above is not None:
+                self.above.start(now)
+
+    def expand(self, instances: int, now: float) -> None:
+        self.total = instances
+        self._settle(now)
+
+    def finish(self, event: StepFinished, part: Part, now: float) -> None:
+        self.tokens += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+        if part == "instance":
+            self.counts[event.source] += 1
+            self._settle(now)
+        elif part == "whole":
+            self._end("done", now, finished(event))
+
+    def fail(self, event: StepFailed, part: Part, now: float) -> None:
+        self.trouble = event.message
+        self.tokens += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+        if part == "instance":
+            self.counts["tolerated" if event.is_tolerated else "failed"] += 1
+            self._settle(now)
+        elif part == "whole":
+            self._end("tolerated" if event.is_tolerated else "failed", now, event.message)
+
+    def skip(self, event: StepSkipped, part: Part, now: float) -> None:
+        if part == "instance":
+            self.counts["skipped"] += 1
+            self._settle(now)
+        elif part == "whole":
+            self._end("skipped", now, f"skipped, {event.reason}")
+
+    def wrote(self, path: str) -> None:
+        self.files += 1
+        self.path = path
+
+    def close(self, state: Work, now: float) -> None:
+        """Note that nothing more will be heard: what has not ended is now in `state`."""
+        self.rows.clear()
+        if self.state == "running":
+            self._end(state, now, "")
+        elif self.state == "waiting" and state == "current":
+            self.start(now)
+            self._end(state, now, "current")
+        elif self.state == "waiting":
+            self.said = "not started"
+
+    def _settle(self, now: float) -> None:
+        """End the step where all of its instances have."""
+        if self.total is None or self.ended < self.total:
+            return
+        if self.counts["failed"]:
+            self._end("failed", now, "")
+        elif self.counts["tolerated"]:
+            self._end("tolerated", now, "")
+        else:
+            is_skipped = self.total and self.counts["skipped"] == self.total
+            self._end("skipped" if is_skipped else "done", now, "")
+
+    def _end(self, state: Work, now: float, said: str) -> None:
+        self.state, self.said = state, said
+        self.seconds = now - self.began
+
 
 _STEPS: Final = re.compile(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
 _SAMPLE: Final = re.compile(r"#\d+\Z")
