@@ -13,7 +13,7 @@ from poeflow.client.finish_reasons import doubt_in, plain_name
 from poeflow.client.messages import ChatRequest
 from poeflow.digest import Json
 from poeflow.engine.budget import Usage
-from poeflow.engine.context import Means
+from poeflow.engine.context import RunContext
 from poeflow.engine.results import Source
 from poeflow.engine.send import Asked, Identified, Sender
 from poeflow.events import FellBack
@@ -83,10 +83,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Asker:
     """Answers the requests of one run. `elapsed` gives the seconds since it began."""
 
-    def __init__(self, means: Means, *, elapsed: Callable[[], float]) -> None:
-        self._means = means
+    def __init__(self, context: RunContext, *, elapsed: Callable[[], float]) -> None:
+        self._context = context
         self._elapsed = elapsed
-        self._sender = Sender(means, elapsed=elapsed)
+        self._sender = Sender(context, elapsed=elapsed)
         self._asking: dict[str, asyncio.Future[Answer]] = {}
         self._distrusted: set[str] = set()
 
@@ -106,9 +106,9 @@ class Asker:
             return stored
         if fingerprint == asked.known:
             raise KnownError(fingerprint)
-        if asked.target is not None and not self._means.force:
-            self._means.files.refuse_edited(asked.target)
-        if not (self._means.asks and asked.is_asked):
+        if asked.target is not None and not self._context.force:
+            self._context.files.refuse_edited(asked.target)
+        if not (self._context.asks and asked.is_asked):
             raise NotStoredError(asked, fingerprint)
         future = self._asking[fingerprint] = asyncio.get_running_loop().create_future()
         try:
@@ -131,10 +131,10 @@ class Asker:
 
         Then neither tools nor repairs are needed again.
         """
-        if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
+        if self._context.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
         whole, first = self._sender.identified(asked)
-        entry = self._means.answers.end(first) if first not in self._distrusted else None
+        entry = self._context.answers.end(first) if first not in self._distrusted else None
         if entry is None:
             return None
         completion = Completion(entry.answer)
@@ -151,7 +151,7 @@ class Asker:
     async def keep_end(self, first: Answer, last: Answer) -> None:
         """Keep how a conversation ended that took more than one request."""
         if first.fingerprint != last.fingerprint:
-            link = self._means.answers.link
+            link = self._context.answers.link
             await asyncio.to_thread(link, first.fingerprint, last.fingerprint)
 
     def distrust(self, *answers: Answer) -> None:
@@ -168,13 +168,13 @@ class Asker:
 
     def takes_schemas(self, provider: str) -> bool:
         """Whether a provider heeds `response_format`."""
-        return self._means.provider(provider).takes_schemas
+        return self._context.provider(provider).takes_schemas
 
     def _stored(self, asked: Asked, fingerprint: str, whole: dict[str, Json]) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
-        if self._means.selection.asks_again(asked.step) or not asked.settings.cache:
+        if self._context.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
-        stored = self._means.answers.entry(fingerprint)
+        stored = self._context.answers.entry(fingerprint)
         if stored is None or fingerprint in self._distrusted:
             return None
         completion = Completion(stored.answer)
@@ -206,7 +206,7 @@ class Asker:
                 raise
             completion, answered_by = standing_in
         storing = asyncio.to_thread(
-            self._means.answers.put,
+            self._context.answers.put,
             fingerprint,
             completion.raw,
             answered_by=answered_by,
@@ -214,7 +214,7 @@ class Asker:
         )
         await asyncio.shield(asyncio.ensure_future(storing))
         if fingerprint in self._distrusted:
-            await asyncio.to_thread(self._means.answers.link, fingerprint, fingerprint)
+            await asyncio.to_thread(self._context.answers.link, fingerprint, fingerprint)
             self._distrusted.discard(fingerprint)
         return Answer(
             completion=completion,
@@ -230,7 +230,7 @@ class Asker:
         """Ask the others in turn; None where there is none, or none of them answers."""
         for other in others:
             named = other.settings.named
-            self._means.listen(
+            self._context.listen(
                 FellBack(at=self._elapsed(), step=asked.step, model=named, reason=error.message)
             )
             try:

@@ -147,7 +147,7 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class RunContext:
     """`outputs` is the tree output files go to: the project, or the offline copy of it.
 
     `providers` are those the flow names, by name. `recorder` keeps the history. `keys` are all

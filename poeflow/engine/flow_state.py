@@ -49,7 +49,7 @@ class FlowState:
         self.states: dict[str, StepState] = {}
         self._prefix = prefix
         self._is_left_out = is_left_out
-        self.kept = KeptResults(plan, course.means)
+        self.kept = KeptResults(plan, course.context)
         self.freshness = Freshness(plan, course, self.states, name=self.name)
         self.facts = Facts(plan, course, self.freshness)
 
@@ -80,12 +80,12 @@ class FlowState:
     def covers(self, instance: Instance, index: int) -> bool:
         """Whether the run is about an instance, the `index`th of its step."""
         name = self.name(instance.id)
-        is_meant = self.course.means.selection.covers(name, instance.key, index)
+        is_meant = self.course.context.selection.covers(name, instance.key, index)
         return is_meant and not self._is_left_out
 
     def touches(self, step: str) -> bool:
         """Whether the run is about any instance of a step."""
-        return not self._is_left_out and self.course.means.selection.touches(self.name(step))
+        return not self._is_left_out and self.course.context.selection.touches(self.name(step))
 
     def left_out(self, name: str, key: str | None) -> State:
         """Return the state of an instance the run is not about: as the last run left it."""
@@ -117,11 +117,11 @@ class FlowState:
         """Return the state of an instance that need not run, and tell of files that stay."""
         self.course.memory.keep(name, unit.block)
         self.facts.current(name, unit)
-        if self.course.means.asks and unit.edited:
+        if self.course.context.asks and unit.edited:
             self.course.saver.warn_kept(name, unit.edited)
-        elif self.course.means.asks and unit.stale:
+        elif self.course.context.asks and unit.stale:
             self.course.teller(name).warned([kept_because(unit)])
-        self.course.means.recorder.instance(
+        self.course.context.recorder.instance(
             recorded(name, unit.block.request, at=self.course.elapsed())
         )
         is_ok = unit.block.status == "ok"
@@ -148,7 +148,7 @@ class FlowState:
         if blocks:
             self.course.memory.retain(name)
             self.facts.blocked(name, reason, self._planned(name, key))
-        is_pending = blocks and not self.course.means.asks
+        is_pending = blocks and not self.course.context.asks
         return State(
             name=name,
             key=key,
@@ -160,7 +160,7 @@ class FlowState:
 
     def blocked(self, step: str, name: str, key: str | None, culprit: State, began: float) -> State:
         """Return the state of an instance that needs one which blocks it."""
-        if culprit.is_left_out and self.course.means.selection.named:
+        if culprit.is_left_out and self.course.context.selection.named:
             hint = "run it first, or everything up to this step with --until"
             error = UsageError(culprit.blocks_because, hint=hint)
             return self.failed(step, name, key, error, began)
@@ -219,7 +219,7 @@ def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
     Raises `StepError` where the name of one, which the lock has, holds a key.
     """
     keys = "\n".join(instance_of(unit).key or "" for unit in units)
-    flow.course.means.refuse_keys(keys.encode("utf-8", "replace"), "the name of an instance")
+    flow.course.context.refuse_keys(keys.encode("utf-8", "replace"), "the name of an instance")
     loop = asyncio.get_running_loop()
     flow.ended[step] = [loop.create_future() for _ in units]
     flow.units[step] = units
@@ -228,7 +228,7 @@ def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
         count = sum(flow.covers(one, index) for index, one in enumerate(instances))
         flow.course.loops[flow.name(step)] = [one.key for one in instances]
         at = flow.course.elapsed()
-        flow.course.means.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
+        flow.course.context.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
 
 
 def left_out(flow: FlowState, step: str) -> list[State]:
@@ -380,7 +380,7 @@ def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
         one.name
         for step in steps
         for one in flow.states[step].instances
-        if one.is_absent and not (one.is_left_out and flow.course.means.selection.named)
+        if one.is_absent and not (one.is_left_out and flow.course.context.selection.named)
     )
 
 
@@ -403,7 +403,7 @@ def _shown(flow: FlowState, step: str, state: StepState) -> Json:
         for one in state.instances
         if one.result is not None
     }
-    named = flow.course.means.selection.named
+    named = flow.course.context.selection.named
     is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in named)
     if None in found or is_one:
         return next(iter(found.values()))

@@ -52,9 +52,9 @@ class Freshness:
         self._states = states
         self._name = name
         given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
-        origins = {key: one.origin for key, one in course.means.providers.items()}
-        self._schemas = Schemas(course.means.project, plan.file)
-        self._recipes = Recipes(plan, course.means.project, given=given, origins=origins)
+        origins = {key: one.origin for key, one in course.context.providers.items()}
+        self._schemas = Schemas(course.context.project, plan.file)
+        self._recipes = Recipes(plan, course.context.project, given=given, origins=origins)
 
     def step(self, prepared: Prepared) -> Step:
         """Return the step an instance is of."""
@@ -95,7 +95,7 @@ class Freshness:
         A file that was edited since stays as it is, unless the run replaces such files. One that
         the caller has asked again is not current, whatever the lock says.
         """
-        if self._course.means.selection.asks_again(self.name(prepared.instance)):
+        if self._course.context.selection.asks_again(self.name(prepared.instance)):
             return None
         recipe = self.recipe(prepared, upstream)
         if recipe is None:
@@ -125,9 +125,9 @@ class Freshness:
         None if there is no such file, or the run replaces it.
         """
         block, recipe = self.block(prepared.instance), self.recipe(prepared, upstream)
-        if block is None or block.accepted is None or recipe is None or self._course.means.force:
+        if block is None or block.accepted is None or recipe is None or self._course.context.force:
             return None
-        if self._course.means.files.look(block.accepted.path) == "missing":
+        if self._course.context.files.look(block.accepted.path) == "missing":
             return None
         edited = _edited(self.looks(block))
         return Current(prepared, block, edited=edited, stale=self.reasons(prepared, upstream))
@@ -170,7 +170,7 @@ class Freshness:
         """Return an instance whose files are all there, edited or not, if the run keeps them."""
         looks = self.looks(block)
         edited = _edited(looks)
-        is_replaced = self._course.means.force and bool(edited or block.accepted)
+        is_replaced = self._course.context.force and bool(edited or block.accepted)
         is_whole = all(look == "same" or look in EDITED for look in looks.values())
         return Current(prepared, block, edited=edited) if is_whole and not is_replaced else None
 
@@ -184,7 +184,7 @@ class Freshness:
 
     def looks(self, block: Block) -> dict[str, Look]:
         """Return how the files of a block stand; those that git ignores may be missing."""
-        files = self._course.means.files
+        files = self._course.context.files
         found = {path: files.look(path, digest) for path, digest in block.outputs.items()}
         if not block.untracked:
             return found
@@ -230,7 +230,7 @@ class Facts:
     def __init__(self, plan: Plan, course: Course, freshness: Freshness) -> None:
         self._course = course
         self._freshness = freshness
-        self._forecast = Forecast(plan.file.flow, course.memory, course.means.catalogue)
+        self._forecast = Forecast(plan.file.flow, course.memory, course.context.catalogue)
 
     def ok(
         self,

@@ -59,7 +59,7 @@ class InstanceRunner:
             self._flow.facts.skipped(name, prepared, block)
             return self._flow.skipped(name, instance.key, prepared.skip, blocks=False, block=block)
         person = await self._persons(prepared, own, upstream)
-        if person is not None and not (person.stale and self._flow.course.means.git):
+        if person is not None and not (person.stale and self._flow.course.context.git):
             return self._flow.current(name, person)
         try:
             result = await self._made(prepared, own, upstream)
@@ -112,7 +112,7 @@ class InstanceRunner:
         None where a file it wrote is gone too: then it is asked again.
         """
         name = self._flow.name(prepared.instance.id)
-        if self._flow.course.means.selection.asks_again(name):
+        if self._flow.course.context.selection.asks_again(name):
             return None
         found = self._flow.freshness.answered(prepared, upstream)
         if found is None:
@@ -191,7 +191,7 @@ class InstanceRunner:
                 proofs=self._flow.freshness.proofs(prepared, upstream),
                 is_left_out=is_left_out,
                 base=None if is_left_out else self._base(prepared, upstream),
-                is_wanted=is_wanted or self._flow.course.means.selection.asks_again(name),
+                is_wanted=is_wanted or self._flow.course.context.selection.asks_again(name),
             )
         )
 
@@ -200,7 +200,7 @@ class InstanceRunner:
 
         Raises `StepError` where nobody knows any more, or the marks of a merge are still in it.
         """
-        if self._flow.course.means.git is None:
+        if self._flow.course.context.git is None:
             return None
         kept = self._flow.freshness.kept(prepared, upstream)
         if kept is None or kept.block.accepted is None:
@@ -258,7 +258,7 @@ class Demand:
     def _is_proof_enough(self, step: str, unit: Unit) -> bool:
         """Whether nobody wants the answer: then the lock's word is enough, where it has one."""
         is_own = self._flow.plan.file.flow.steps[step].kind != "flow"
-        return is_own and isinstance(unit, Prepared) and not self._flow.course.means.asks
+        return is_own and isinstance(unit, Prepared) and not self._flow.course.context.asks
 
     async def fetch(self, steps: Iterable[str], *, reader: str) -> None:
         """Get answers that are current and not here, asking again where no place has them.
@@ -289,7 +289,7 @@ class Demand:
                 return
             instances = list(state.instances)
 
-            is_part = reader is None and bool(self._flow.course.means.selection.named)
+            is_part = reader is None and bool(self._flow.course.context.selection.named)
 
             async def work(index: int, one: State) -> None:
                 if one.is_absent and not (is_part and one.is_left_out):
@@ -304,14 +304,14 @@ class Demand:
 
     async def _fetched(self, step: str, state: State, *, reader: str) -> State:
         """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""
-        means = self._flow.course.means
-        if state.is_left_out and means.asks and not means.selection.is_whole:
+        context = self._flow.course.context
+        if state.is_left_out and context.asks and not context.selection.is_whole:
             self._flow.course.teller(state.name).warned(["its last result is used as it is"])
         kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)
         if state.block is not None and state.block.accepted is not None:
-            if means.files.look(state.block.accepted.path) == "marked":
+            if context.files.look(state.block.accepted.path) == "marked":
                 raise EditedError(state.block.accepted.path, "marked")
             message = f"{state.block.accepted.path} was edited since it was accepted"
             raise StepError(message, hint="`poeflow accept` it again, or run with --force")
@@ -330,7 +330,7 @@ class Demand:
             raise self._unknown(state) from None
         if result is None:
             raise StepError(f"{state.name} was not run")
-        if state.is_left_out or not means.asks:
+        if state.is_left_out or not context.asks:
             return msgspec.structs.replace(state, result=result, is_absent=False)
         return self._runner.succeeded(state.name, prepared, upstream, result, began)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from poeflow.engine.context import Means
+from poeflow.engine.context import RunContext
 from poeflow.engine.lock_update import Memory
 from poeflow.project.output_paths import may_write
 
@@ -14,7 +14,7 @@ UNMADE: Final = (
 
 
 def orphans(
-    means: Means, files: Mapping[str, str], *, made: Collection[str] = ()
+    context: RunContext, files: Mapping[str, str], *, made: Collection[str] = ()
 ) -> dict[str, str]:
     """Return those of `files`, with their hashes, that are there as poeflow wrote them.
 
@@ -25,19 +25,19 @@ def orphans(
         path: digest
         for path, digest in sorted(files.items())
         if path not in made
-        if may_write(path) and means.files.look(path, digest) in ("same", "old")
+        if may_write(path) and context.files.look(path, digest) in ("same", "old")
     }
 
 
-def clear_up(means: Means, memory: Memory, warn: Callable[[str], None]) -> None:
+def clear_up(context: RunContext, memory: Memory, warn: Callable[[str], None]) -> None:
     """Name the files that this run ceased to write, or remove them if it was told to.
 
     What stays is kept in the lock, so that it is not forgotten. Raises `DiskError`.
     """
-    found = orphans(means, memory.left_behind)
-    if means.prunes:
+    found = orphans(context, memory.left_behind)
+    if context.prunes:
         for path in found:
-            means.outputs.remove(path)
+            context.outputs.remove(path)
             warn(f"{path[2:]} was removed, as no step writes it any more")
         found = {}
     for path in sorted(found.keys() - memory.orphans.keys()):

@@ -8,7 +8,7 @@ from poeflow.answers.prompts import instruction
 from poeflow.answers.schemas import Schema, compile_schema
 from poeflow.client.messages import ChatRequest, Message, Part, TextPart
 from poeflow.digest import Json
-from poeflow.engine.context import Means
+from poeflow.engine.context import RunContext
 from poeflow.engine.message_parts import load
 from poeflow.engine.tools import definitions
 from poeflow.errors import StepError
@@ -391,7 +391,7 @@ def _has_system(step: Step) -> bool:
     return has_own or step.history is not None
 
 
-def composer_of(plan: Plan, schemas: Schemas, means: Means) -> Composer:
-    files = Files(plan.texts, means.project, means.outputs, forbidden=means.keys)
-    examples = Examples(means.project, plan.file, plan.texts)
-    return Composer(plan, schemas, files, examples, means.declared)
+def composer_of(plan: Plan, schemas: Schemas, context: RunContext) -> Composer:
+    files = Files(plan.texts, context.project, context.outputs, forbidden=context.keys)
+    examples = Examples(context.project, plan.file, plan.texts)
+    return Composer(plan, schemas, files, examples, context.declared)

@@ -13,7 +13,7 @@ from poeflow.digest import Json, encode_json
 from poeflow.engine.accept import Accepting
 from poeflow.engine.ask import KnownError, UnaskedError
 from poeflow.engine.budget import Spent
-from poeflow.engine.context import Means
+from poeflow.engine.context import RunContext
 from poeflow.engine.flow_state import (
     FlowOutputs,
     FlowState,
@@ -159,7 +159,7 @@ class FlowRun:
     def _check_named(self, step: str, units: Sequence[Unit]) -> None:
         """Raise `UsageError` if the caller named an instance that the step does not have."""
         is_skipped = any(isinstance(unit, Prepared) and unit.skip for unit in units)
-        wanted = self._flow.course.means.selection.wanted
+        wanted = self._flow.course.context.selection.wanted
         if wanted and not is_skipped:
             keys = [instance_of(unit).key for unit in units]
             check_keys(self._flow.name(step), keys, wanted)
@@ -248,7 +248,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 async def run_plan(
     plan: Plan,
     planner: Planner,
-    means: Means,
+    context: RunContext,
     toolboxes: Toolboxes,
     memory: Memory,
     *,
@@ -260,36 +260,36 @@ async def run_plan(
     new is started unless `persistence` says so; what is under way is paid for and finishes.
     """
     course = Course(
-        means,
+        context,
         planner,
         toolboxes,
         memory=memory,
         concurrency=plan.concurrency,
         persistence=persistence,
     )
-    means.listen(
+    context.listen(
         RunStarted(
             at=0.0,
             flow=plan.file.name,
-            steps=tuple(step for step in plan.order if means.selection.touches(step)),
-            simulated=means.simulated,
+            steps=tuple(step for step in plan.order if context.selection.touches(step)),
+            simulated=context.simulated,
         )
     )
     flow = FlowRun(plan, course)
     with _told(flow, course):
-        await _announce(plan, planner, means, memory)
+        await _announce(plan, planner, context, memory)
         try:
             await flow.run()
         except* PoeflowError as errors:
             raise errors.exceptions[0] from None
         found = await _outputs(flow, course)
-        await asyncio.to_thread(clear_up, means, memory, lambda text: _warn(course, text))
+        await asyncio.to_thread(clear_up, context, memory, lambda text: _warn(course, text))
     return _finished(flow, course, found)
 
 
-async def _announce(plan: Plan, planner: Planner, means: Means, memory: Memory) -> None:
+async def _announce(plan: Plan, planner: Planner, context: RunContext, memory: Memory) -> None:
     """Say what a run with a large loop will send, as far as it is known by now."""
-    selection = means.selection
+    selection = context.selection
     sizes = [
         sum(selection.covers(one.instance.id, one.instance.key, at) for at, one in enumerate(units))
         for units in plan.prepared.values()
@@ -301,24 +301,24 @@ async def _announce(plan: Plan, planner: Planner, means: Means, memory: Memory) 
     if is_too_large:
         selection = msgspec.structs.replace(selection, first=MOST)
     silent = replace(
-        means, asks=False, listen=lambda _: None, recorder=Unrecorded(), selection=selection
+        context, asks=False, listen=lambda _: None, recorder=Unrecorded(), selection=selection
     )
     try:
         facts = await survey(plan, planner, silent, memory.untouched())
     except PoeflowError:
         return  # the run itself tells what is wrong, where it is
-    found = estimate(facts, means.budget.prices)
+    found = estimate(facts, context.budget.prices)
     if not found.calls.least:
         return
     cost, most = found.cost_usd, found.calls.most
-    means.listen(
+    context.listen(
         RunEstimated(
             at=0.0,
             requests=int(found.calls.least),
             most_requests=None if is_too_large or most is None else int(most),
             prompt_tokens=found.prompt_tokens,
             answer_tokens=found.answer_tokens if found.measures else None,
-            cost_usd=None if cost is None or means.simulated else float(cost.least),
+            cost_usd=None if cost is None or context.simulated else float(cost.least),
         )
     )
 
@@ -335,7 +335,7 @@ def _finished(flow: FlowRun, course: Course, found: FlowOutputs) -> Outcome:
         failures=course.failures,
         skipped=course.skipped,
         tolerated=course.tolerated,
-        spent=course.means.budget.summary(),
+        spent=course.context.budget.summary(),
     )
 
 
@@ -348,7 +348,7 @@ def _told(flow: FlowRun, course: Course) -> Iterator[None]:
         yield
         is_whole = True
     except (asyncio.CancelledError, KeyboardInterrupt):
-        exit_code = course.means.cut_short()
+        exit_code = course.context.cut_short()
         raise
     except PoeflowError as error:
         exit_code = error.exit_code
@@ -360,10 +360,10 @@ def _told(flow: FlowRun, course: Course) -> Iterator[None]:
 
 def _tell_end(flow: FlowRun, course: Course, exit_code: int, outputs: dict[str, Json]) -> None:
     """Tell what the whole run did: the one place where it is summed up."""
-    spent = course.means.budget.summary()
+    spent = course.context.budget.summary()
     cost = spent.cost_usd
     done, instances = flow.progress()
-    course.means.listen(
+    course.context.listen(
         RunFinished(
             at=course.elapsed(),
             exit_code=exit_code,
@@ -373,26 +373,26 @@ def _tell_end(flow: FlowRun, course: Course, exit_code: int, outputs: dict[str, 
             failed=len(course.failures),
             skipped=len(course.skipped),
             seconds=course.elapsed(),
-            simulated=course.means.simulated,
+            simulated=course.context.simulated,
             outputs=outputs,
             requests=spent.requests,
             tokens=spent.tokens,
-            cost_usd=None if cost is None or course.means.simulated else float(cost),
+            cost_usd=None if cost is None or course.context.simulated else float(cost),
             unknown=spent.unknown,
             done=done,
             instances=instances,
-            is_refresh=course.means.selection.is_all_again,
+            is_refresh=course.context.selection.is_all_again,
         )
     )
 
 
 def _warn(course: Course, message: str) -> None:
-    course.means.listen(Warned(at=course.elapsed(), step=None, message=message))
+    course.context.listen(Warned(at=course.elapsed(), step=None, message=message))
 
 
 async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
     """Return the flow's results, or those of the part that was run; none where they failed."""
-    selection = course.means.selection
+    selection = course.context.selection
     _check_glob(course)
     is_blocked = any(state.blocks for state in flow.known.states.values())
     try:
@@ -403,7 +403,7 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
         else:
             found = await flow.outputs()
         for name, value in found.values.items():
-            course.means.refuse_keys(encode_json(value), f'the output "{name}"')
+            course.context.refuse_keys(encode_json(value), f'the output "{name}"')
     except PoeflowError as error:
         began = course.elapsed()
         course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
@@ -415,7 +415,7 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
 
 def _check_glob(course: Course) -> None:
     """Fail a run whose pattern of keys matched none, of loops that were not known before it."""
-    pattern = course.means.selection.key
+    pattern = course.context.selection.key
     if pattern is None or not course.loops or course.failures:
         return
     try:
@@ -436,17 +436,18 @@ def _not_here(absent: Sequence[str]) -> str:
 async def survey(
     plan: Plan,
     planner: Planner,
-    means: Means,
+    context: RunContext,
     memory: Memory,
     *,
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
     """Return how every instance stands, in the order of the file; nothing is sent or written.
 
-    `means` are those of a run that does not ask. `accepting` takes files into the lock as they are.
+    `context` is that of a run that does not ask. `accepting` takes files into the lock as they
+    are.
     """
     course = Course(
-        means,
+        context,
         planner,
         Toolboxes({}),
         memory=memory,
@@ -474,6 +475,6 @@ async def survey(
         ),
         *(
             Fact(id=path[2:], state="orphaned", reasons=(UNMADE,))
-            for path in orphans(means, memory.outputs_of(gone), made=plan.targets())
+            for path in orphans(context, memory.outputs_of(gone), made=plan.targets())
         ),
     )

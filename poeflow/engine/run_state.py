@@ -13,7 +13,7 @@ import msgspec
 
 from poeflow.engine.accept import Accepting
 from poeflow.engine.ask import Asker, UnaskedError
-from poeflow.engine.context import Means
+from poeflow.engine.context import RunContext
 from poeflow.engine.lock_update import Memory
 from poeflow.engine.record import Teller, failed, skipped, succeeded, tokens
 from poeflow.engine.results import Source, StepResult
@@ -44,7 +44,7 @@ class Course:
 
     def __init__(
         self,
-        means: Means,
+        context: RunContext,
         planner: Planner,
         toolboxes: Toolboxes,
         *,
@@ -53,7 +53,7 @@ class Course:
         persistence: Persistence,
         accepting: Accepting | None = None,
     ) -> None:
-        self.means = means
+        self.context = context
         self.planner = planner
         self.toolboxes = toolboxes
         self.memory = memory
@@ -61,25 +61,25 @@ class Course:
         self.facts: dict[str, Fact] = {}
         self.loops: dict[str, list[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
-        self.asker = Asker(means, elapsed=self.elapsed)
-        self.saver = Saver(means, elapsed=self.elapsed)
+        self.asker = Asker(context, elapsed=self.elapsed)
+        self.saver = Saver(context, elapsed=self.elapsed)
         self.results: dict[str, StepResult] = {}
         self.failures: dict[str, PoeflowError] = {}
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
         self.left_out: set[str] = set()
         self._persistence = persistence
-        self._began = means.clock.monotonic()
+        self._began = context.clock.monotonic()
         self._stopped_by = ""
         self._is_hopeless = False
         self._working: set[asyncio.Task[StepResult]] = set()
 
     def teller(self, name: str) -> Teller:
         """Return who tells of the instance `name`."""
-        return Teller(self.means.listen, self.elapsed, name)
+        return Teller(self.context.listen, self.elapsed, name)
 
     def elapsed(self) -> float:
-        return self.means.clock.monotonic() - self._began
+        return self.context.clock.monotonic() - self._began
 
     @property
     def persists(self) -> bool:
@@ -92,7 +92,7 @@ class Course:
         A step that is there for the case of failure runs all the same, but not where the caller
         asked to stop.
         """
-        asked = self.means.stop()
+        asked = self.context.stop()
         if asked:
             return asked
         if not self._stopped_by or (is_cleaning_up and not self._is_hopeless):
@@ -141,17 +141,17 @@ class Course:
         seconds = self.elapsed() - began
         used = self.asker.used(name)
         record = succeeded(name, result, used, began=began, seconds=seconds)
-        self.means.recorder.instance(record)
+        self.context.recorder.instance(record)
         event = StepFinished(
             at=self.elapsed(),
             step=name,
             source=result.source,
-            simulated=self.means.simulated,
+            simulated=self.context.simulated,
             seconds=seconds,
             answered_by=result.answered_by,
             **tokens(used),
         )
-        self.means.listen(event)
+        self.context.listen(event)
 
     def fail(
         self, name: str, error: PoeflowError, *, began: float, is_tolerated: bool, is_told: bool
@@ -164,7 +164,7 @@ class Course:
             self._stop(name, error)
         seconds = self.elapsed() - began
         used = self.asker.used(name)
-        self.means.recorder.instance(failed(name, error, used, began=began, seconds=seconds))
+        self.context.recorder.instance(failed(name, error, used, began=began, seconds=seconds))
         event = StepFailed(
             at=self.elapsed(),
             step=name,
@@ -175,12 +175,12 @@ class Course:
             is_told=is_told,
             **tokens(used),
         )
-        self.means.listen(event)
+        self.context.listen(event)
 
     def skip(self, name: str, reason: str) -> None:
         self.skipped[name] = reason
-        self.means.recorder.instance(skipped(name, reason, at=self.elapsed()))
-        self.means.listen(StepSkipped(at=self.elapsed(), step=name, reason=reason))
+        self.context.recorder.instance(skipped(name, reason, at=self.elapsed()))
+        self.context.listen(StepSkipped(at=self.elapsed(), step=name, reason=reason))
 
     def count(self, source: Source) -> int:
         return sum(result.source == source for result in self.results.values())

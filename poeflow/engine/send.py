@@ -17,7 +17,7 @@ from poeflow.client.messages import ChatRequest
 from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json, canonical, encode_json, sha256_of
 from poeflow.engine.budget import Sending, Usage
-from poeflow.engine.context import Means, no_key
+from poeflow.engine.context import RunContext, no_key
 from poeflow.engine.fingerprint import identity
 from poeflow.engine.record import ended_request, told
 from poeflow.events import Purpose, RequestSent, Warned
@@ -60,8 +60,8 @@ class Identified(NamedTuple):
 class Sender:
     """Sends the requests of one run. `elapsed` gives the seconds since it began."""
 
-    def __init__(self, means: Means, *, elapsed: Callable[[], float]) -> None:
-        self._means = means
+    def __init__(self, context: RunContext, *, elapsed: Callable[[], float]) -> None:
+        self._context = context
         self._elapsed = elapsed
         self._used: dict[str, list[Usage]] = {}
         """What the answers to each instance used, as reported. It has all that were answered."""
@@ -76,10 +76,10 @@ class Sender:
         Every request passes here before anything is made of it: a step's own, repairs, the results
         of tools, judges, and what is asked of models that stand in.
         """
-        provider = self._means.provider(asked.settings.provider)
+        provider = self._context.provider(asked.settings.provider)
         whole = identity(asked.request, provider=provider.origin, sample=asked.sample)
         data = canonical(whole)
-        self._means.refuse_keys(data, "the request")
+        self._context.refuse_keys(data, "the request")
         return Identified(whole, sha256_of(data))
 
     def used(self, instance: str) -> list[Usage] | None:
@@ -93,16 +93,16 @@ class Sender:
         """
         identified = known or self.identified(asked)
         named = asked.settings.provider
-        provider = self._means.provider(named)
+        provider = self._context.provider(named)
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
-        self._means.answers.check_place(identified.fingerprint)
+        self._context.answers.check_place(identified.fingerprint)
         whole = identified.whole
-        async with self._means.budget.sending(
+        async with self._context.budget.sending(
             asked.request.model, prompt_tokens=tokens_of(whole), most=limit_of(whole)
         ) as sending:
             number = await self._record(asked, identified)
-            self._means.listen(
+            self._context.listen(
                 RequestSent(
                     at=self._elapsed(),
                     step=asked.step,
@@ -122,9 +122,9 @@ class Sender:
                 sending,
                 ended=self._elapsed(),
                 retries=tuple(attempts.reasons),
-                is_free=self._means.simulated,
+                is_free=self._context.simulated,
             )
-            self._means.recorder.answered(number, ended)
+            self._context.recorder.answered(number, ended)
         if isinstance(outcome, errors.PoeflowError):
             raise outcome
         return outcome
@@ -138,7 +138,7 @@ class Sender:
             if isinstance(progress, Retrying):
                 attempts.failed(progress.error)
             for event in told(progress, asked.step, self._elapsed()):
-                self._means.listen(event)
+                self._context.listen(event)
 
         try:
             return await client.ask(
@@ -155,12 +155,12 @@ class Sender:
     def _without_keys(self, asked: Asked, completion: Completion) -> Completion:
         """Return an answer that holds no key: one that a server repeats is masked, and told of."""
         raw = completion.raw
-        if not self._means.keys.is_in(encode_json(raw)):
+        if not self._context.keys.is_in(encode_json(raw)):
             return completion
         message = "the answer held an API key; it is kept with [key] in its place"
-        self._means.listen(Warned(at=self._elapsed(), step=asked.step, message=message))
-        safe = cast("dict[str, Json]", masked(raw, self._means.keys.scrubber))
-        self._means.refuse_keys(encode_json(safe), "the answer")
+        self._context.listen(Warned(at=self._elapsed(), step=asked.step, message=message))
+        safe = cast("dict[str, Json]", masked(raw, self._context.keys.scrubber))
+        self._context.refuse_keys(encode_json(safe), "the answer")
         return Completion(safe)
 
     async def _record(self, asked: Asked, identified: Identified) -> int:
@@ -174,7 +174,7 @@ class Sender:
             began=self._elapsed(),
             request=identified.whole,
         )
-        return await self._means.recorder.requested(record)
+        return await self._context.recorder.requested(record)
 
 
 class Attempts:

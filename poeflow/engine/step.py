@@ -107,14 +107,14 @@ class StepRunner:
     """Runs the instances of one plan."""
 
     def __init__(self, plan: Plan, course: Course) -> None:
-        means = course.means
-        if means.asks:
+        context = course.context
+        if context.asks:
             plan.texts.release()
         self._plan = plan
         self._course = course
-        self._means = means
-        self._schemas = Schemas(means.project, plan.file)
-        self._composer = composer_of(plan, self._schemas, means)
+        self._context = context
+        self._schemas = Schemas(context.project, plan.file)
+        self._composer = composer_of(plan, self._schemas, context)
         steps = plan.file.flow.steps.values()
         self._continued = frozenset(step.history for step in steps if step.history is not None)
 
@@ -144,7 +144,7 @@ class StepRunner:
         key, reads = job.prepared.instance.key, job.read_parts
         attached = (one.path or "" for found in job.prepared.attached.values() for one in found)
         named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
-        self._means.refuse_keys(named, "a path it reads")
+        self._context.refuse_keys(named, "a path it reads")
         return msgspec.structs.replace(result, key=key, files=files, reads=reads)
 
     async def _merged(
@@ -170,7 +170,7 @@ class StepRunner:
                 text=sha256_of(answer.text.encode("utf-8", "replace")),
             ),
         )
-        return whole, text_digest(self._means.files.read(target))
+        return whole, text_digest(self._context.files.read(target))
 
     def _target(self, job: Job) -> str | None:
         """Return the project path an instance saves its text to, claimed for it, if it does.
@@ -278,7 +278,7 @@ class StepRunner:
         return bool(found) and not any(agrees(block, result) for block in found)
 
     def _asked(self, job: Job, settings: Settings) -> Asked:
-        takes_schemas = self._means.provider(settings.provider).takes_schemas
+        takes_schemas = self._context.provider(settings.provider).takes_schemas
         with self._plan.texts.reader.recording(job.reads):
             composed = self._composer.compose(
                 job.prepared,

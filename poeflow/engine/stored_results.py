@@ -7,7 +7,7 @@ from poeflow.answers.parse import of_file, read
 from poeflow.client.answers import Completion
 from poeflow.digest import sha256_of
 from poeflow.engine.ask import is_accepted
-from poeflow.engine.context import Means, text_digest
+from poeflow.engine.context import RunContext, text_digest
 from poeflow.engine.lock_entries import agrees
 from poeflow.engine.request import Schemas
 from poeflow.engine.results import StepResult
@@ -20,10 +20,10 @@ from poeflow.store.lockfile import Accepted, Block
 class KeptResults:
     """Finds the results of one flow's instances by what the lock has of them."""
 
-    def __init__(self, plan: Plan, means: Means) -> None:
+    def __init__(self, plan: Plan, context: RunContext) -> None:
         self._flow = plan.file.flow
-        self._means = means
-        self._schemas = Schemas(means.project, plan.file)
+        self._context = context
+        self._schemas = Schemas(context.project, plan.file)
 
     def result(self, step: str, key: str | None, block: Block) -> StepResult | None:
         """Return the result of an instance, None where no place has all of it."""
@@ -43,7 +43,7 @@ class KeptResults:
 
         What else there was of the answer is taken from the cache, if it is there.
         """
-        found = self._means.files.text(accepted.path, text)
+        found = self._context.files.text(accepted.path, text)
         if found is None:
             return None
         output = of_file(self._flow.steps[step].output)
@@ -68,7 +68,9 @@ class KeptResults:
         answer = self._in_cache(step, key, block, accepted.text or "")
         if answer is not None:
             return file_bytes(answer.text)
-        found = self._means.git.versions(accepted.path[2:]) if self._means.git is not None else ()
+        found = (
+            self._context.git.versions(accepted.path[2:]) if self._context.git is not None else ()
+        )
         return next((data for data in found if text_digest(data) == accepted.written), None)
 
     def _in_file(self, step: str, key: str | None, block: Block, text: str) -> StepResult | None:
@@ -77,7 +79,7 @@ class KeptResults:
         if output.format not in (None, "text") or output.schema or output.one_of:
             return None
         for path in block.outputs:
-            found = self._means.files.text(path, text)
+            found = self._context.files.text(path, text)
             if found is not None:
                 return StepResult(
                     text=found,
@@ -94,7 +96,7 @@ class KeptResults:
         spec = self._flow.steps[step]
         if block.request is None or samples_of(spec).count > 1:
             return None
-        answers = self._means.answers
+        answers = self._context.answers
         entry = answers.end(block.request) or answers.entry(block.request)
         if entry is None:
             return None

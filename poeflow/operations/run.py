@@ -17,7 +17,7 @@ from poeflow.events import Event, Listener, RunFinished
 from poeflow.operations.check import Checkup
 from poeflow.operations.locks import inputs_hash, kept_up, lock_of, memory_of
 from poeflow.operations.plan import planned, selection_of
-from poeflow.operations.run_context import budget_of, means_of, unheard, user_config, warner
+from poeflow.operations.run_context import budget_of, run_context, unheard, user_config, warner
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.operations.status import survey_checked
@@ -122,7 +122,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         memory = memory_of(lock, options.listen or unheard)
         kept = recording(found.project, workspace, made, options, config)
         history = await stack.enter_async_context(kept)
-        given = means_of(
+        given = run_context(
             found.project,
             workspace,
             checked,
@@ -134,10 +134,10 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             selection=selection,
             recorder=history.recorder,
         )
-        means = await stack.enter_async_context(given)
+        context = await stack.enter_async_context(given)
         persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
         async with kept_up(lock, memory, inputs_hash(made), options.clock):
-            return await run_plan(made, planner, means, boxes, memory, persistence=persistence)
+            return await run_plan(made, planner, context, boxes, memory, persistence=persistence)
 
 
 async def _toolboxes(

@@ -16,7 +16,7 @@ from poeflow.client.failures import Server
 from poeflow.client.http.download import MEDIA_HOSTS, Rules
 from poeflow.client.http.wire import origin_of
 from poeflow.engine.budget import Budget, Prices, bounds
-from poeflow.engine.context import Means, OutputFiles, Provider, no_key
+from poeflow.engine.context import OutputFiles, Provider, RunContext, no_key
 from poeflow.engine.lock_update import Memory
 from poeflow.errors import UsageError
 from poeflow.events import Event, Warned
@@ -267,7 +267,7 @@ def _origin(address: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def means_of(
+async def run_context(
     project: Project,
     workspace: Workspace,
     checked: Checked,
@@ -279,7 +279,7 @@ async def means_of(
     asks: bool,
     selection: Selection,
     recorder: Recorder,
-) -> AsyncIterator[Means]:
+) -> AsyncIterator[RunContext]:
     """Yield what a run of `checked` works with. Raises `AccountError` or `UsageError`.
 
     Without `asks` it connects to nothing, needs no key and writes nothing.
@@ -288,7 +288,7 @@ async def means_of(
         found = Connections(checked, options, config)
         await _reach(found, stack if asks else None, workspace, memory)
         ledger, outputs = workspace.ledger(), workspace.outputs()
-        yield Means(
+        yield RunContext(
             project=project,
             outputs=outputs,
             providers=found.providers,

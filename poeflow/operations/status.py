@@ -14,7 +14,7 @@ from poeflow.errors import StaleError
 from poeflow.operations.check import Checkup
 from poeflow.operations.locks import inputs_hash, lock_of
 from poeflow.operations.plan import planned, selection_of
-from poeflow.operations.run_context import means_of, shared_budget, user_config
+from poeflow.operations.run_context import run_context, shared_budget, user_config
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan, Planner
@@ -121,7 +121,7 @@ async def surveyed(
     """Return how the selected instances of a plan stand by what `memory` has of the last run."""
     workspace = workspace_of(project, options)
     chosen = selection_of(plan, options, workspace)
-    async with means_of(
+    async with run_context(
         project,
         workspace,
         plan.checked,
@@ -132,5 +132,5 @@ async def surveyed(
         asks=False,
         selection=msgspec.structs.replace(chosen, again=chosen.again | again),
         recorder=Unrecorded(),
-    ) as means:
-        return await survey(plan, planner, means, memory, accepting=accepting)
+    ) as context:
+        return await survey(plan, planner, context, memory, accepting=accepting)
