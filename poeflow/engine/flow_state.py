@@ -10,7 +10,7 @@ from poeflow.engine.ask import UnaskedError
 from poeflow.engine.freshness import Current, Facts, Freshness, kept_because
 from poeflow.engine.record import current as recorded
 from poeflow.engine.results import State, StepResult, StepState, step_state
-from poeflow.engine.run_state import Course
+from poeflow.engine.run_state import RunState
 from poeflow.engine.stored_results import KeptResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded
@@ -39,19 +39,19 @@ class FlowState:
     """
 
     def __init__(
-        self, plan: Plan, course: Course, *, prefix: str, is_left_out: bool = False
+        self, plan: Plan, run_state: RunState, *, prefix: str, is_left_out: bool = False
     ) -> None:
         self.plan = plan
-        self.course = course
+        self.run_state = run_state
         self.units: dict[str, tuple[Instance | Prepared | Current, ...]] = {}
         self.again: dict[str, tuple[Prepared, Values, State | None]] = {}
         self.ended: dict[str, list[asyncio.Future[State]]] = {}
         self.states: dict[str, StepState] = {}
         self._prefix = prefix
         self._is_left_out = is_left_out
-        self.kept = KeptResults(plan, course.context)
-        self.freshness = Freshness(plan, course, self.states, name=self.name)
-        self.facts = Facts(plan, course, self.freshness)
+        self.kept = KeptResults(plan, run_state.context)
+        self.freshness = Freshness(plan, run_state, self.states, name=self.name)
+        self.facts = Facts(plan, run_state, self.freshness)
 
     def name(self, instance: str) -> str:
         return f"{self._prefix}{instance}"
@@ -80,18 +80,18 @@ class FlowState:
     def covers(self, instance: Instance, index: int) -> bool:
         """Whether the run is about an instance, the `index`th of its step."""
         name = self.name(instance.id)
-        is_meant = self.course.context.selection.covers(name, instance.key, index)
+        is_meant = self.run_state.context.selection.covers(name, instance.key, index)
         return is_meant and not self._is_left_out
 
     def touches(self, step: str) -> bool:
         """Whether the run is about any instance of a step."""
-        return not self._is_left_out and self.course.context.selection.touches(self.name(step))
+        return not self._is_left_out and self.run_state.context.selection.touches(self.name(step))
 
     def left_out(self, name: str, key: str | None) -> State:
         """Return the state of an instance the run is not about: as the last run left it."""
-        block = self.course.memory.block(name)
-        self.course.memory.retain(name)
-        self.course.left_out.add(name)
+        block = self.run_state.memory.block(name)
+        self.run_state.memory.retain(name)
+        self.run_state.left_out.add(name)
         if block is None:
             return State(name=name, key=key, status="skipped", blocks=True, is_left_out=True)
         is_ok = block.status == "ok"
@@ -115,14 +115,14 @@ class FlowState:
 
     def current(self, name: str, unit: Current) -> State:
         """Return the state of an instance that need not run, and tell of files that stay."""
-        self.course.memory.keep(name, unit.block)
+        self.run_state.memory.keep(name, unit.block)
         self.facts.current(name, unit)
-        if self.course.context.asks and unit.edited:
-            self.course.saver.warn_kept(name, unit.edited)
-        elif self.course.context.asks and unit.stale:
-            self.course.teller(name).warned([kept_because(unit)])
-        self.course.context.recorder.instance(
-            recorded(name, unit.block.request, at=self.course.elapsed())
+        if self.run_state.context.asks and unit.edited:
+            self.run_state.saver.warn_kept(name, unit.edited)
+        elif self.run_state.context.asks and unit.stale:
+            self.run_state.teller(name).warned([kept_because(unit)])
+        self.run_state.context.recorder.instance(
+            recorded(name, unit.block.request, at=self.run_state.elapsed())
         )
         is_ok = unit.block.status == "ok"
         return State(
@@ -142,13 +142,13 @@ class FlowState:
         blocks: bool,
         block: Block | None = None,
     ) -> State:
-        self.course.skip(name, reason)
+        self.run_state.skip(name, reason)
         if block is not None:
-            self.course.memory.keep(name, block)
+            self.run_state.memory.keep(name, block)
         if blocks:
-            self.course.memory.retain(name)
+            self.run_state.memory.retain(name)
             self.facts.blocked(name, reason, self._planned(name, key))
-        is_pending = blocks and not self.course.context.asks
+        is_pending = blocks and not self.run_state.context.asks
         return State(
             name=name,
             key=key,
@@ -160,7 +160,7 @@ class FlowState:
 
     def blocked(self, step: str, name: str, key: str | None, culprit: State, began: float) -> State:
         """Return the state of an instance that needs one which blocks it."""
-        if culprit.is_left_out and self.course.context.selection.named:
+        if culprit.is_left_out and self.run_state.context.selection.named:
             hint = "run it first, or everything up to this step with --until"
             error = UsageError(culprit.blocks_because, hint=hint)
             return self.failed(step, name, key, error, began)
@@ -171,9 +171,9 @@ class FlowState:
     ) -> State:
         is_tolerated = self.plan.file.flow.steps[step].continue_on_error
         is_told = isinstance(error, UsedFlowError)
-        self.course.memory.retain(name)
+        self.run_state.memory.retain(name)
         self.facts.failed(name, error)
-        self.course.fail(name, error, began=began, is_tolerated=is_tolerated, is_told=is_told)
+        self.run_state.fail(name, error, began=began, is_tolerated=is_tolerated, is_told=is_told)
         return State(name=name, key=key, status="failed", blocks=not is_tolerated, error=str(error))
 
 
@@ -219,21 +219,21 @@ def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
     Raises `StepError` where the name of one, which the lock has, holds a key.
     """
     keys = "\n".join(instance_of(unit).key or "" for unit in units)
-    flow.course.context.refuse_keys(keys.encode("utf-8", "replace"), "the name of an instance")
+    flow.run_state.context.refuse_keys(keys.encode("utf-8", "replace"), "the name of an instance")
     loop = asyncio.get_running_loop()
     flow.ended[step] = [loop.create_future() for _ in units]
     flow.units[step] = units
     if is_fan_out(flow.plan.file.flow.steps[step]) and flow.touches(step):
         instances = [instance_of(unit) for unit in units]
         count = sum(flow.covers(one, index) for index, one in enumerate(instances))
-        flow.course.loops[flow.name(step)] = [one.key for one in instances]
-        at = flow.course.elapsed()
-        flow.course.context.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
+        flow.run_state.loops[flow.name(step)] = [one.key for one in instances]
+        at = flow.run_state.elapsed()
+        flow.run_state.context.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
 
 
 def left_out(flow: FlowState, step: str) -> list[State]:
     """Return the instances of a step the run is not about, as the last run left them."""
-    keys = flow.course.memory.keys(flow.name(step))
+    keys = flow.run_state.memory.keys(flow.name(step))
     late = tuple(Instance(step=step, key=key) for key in keys)
     units: tuple[Unit, ...] = flow.plan.prepared.get(step) or late
     if not units:
@@ -380,7 +380,7 @@ def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
         one.name
         for step in steps
         for one in flow.states[step].instances
-        if one.is_absent and not (one.is_left_out and flow.course.context.selection.named)
+        if one.is_absent and not (one.is_left_out and flow.run_state.context.selection.named)
     )
 
 
@@ -403,7 +403,7 @@ def _shown(flow: FlowState, step: str, state: StepState) -> Json:
         for one in state.instances
         if one.result is not None
     }
-    named = flow.course.context.selection.named
+    named = flow.run_state.context.selection.named
     is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in named)
     if None in found or is_one:
         return next(iter(found.values()))

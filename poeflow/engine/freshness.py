@@ -13,7 +13,7 @@ from poeflow.engine.forecast import Forecast
 from poeflow.engine.lock_entries import block_of, differences, reads_in, skipped_block
 from poeflow.engine.request import Schemas
 from poeflow.engine.results import State, StepResult, StepState, digest_of
-from poeflow.engine.run_state import Course
+from poeflow.engine.run_state import RunState
 from poeflow.engine.send import Asked
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.model import Step
@@ -42,19 +42,19 @@ class Freshness:
     def __init__(
         self,
         plan: Plan,
-        course: Course,
+        run_state: RunState,
         states: Mapping[str, StepState],
         *,
         name: Callable[[str], str],
     ) -> None:
         self._plan = plan
-        self._course = course
+        self._run_state = run_state
         self._states = states
         self._name = name
         given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
-        origins = {key: one.origin for key, one in course.context.providers.items()}
-        self._schemas = Schemas(course.context.project, plan.file)
-        self._recipes = Recipes(plan, course.context.project, given=given, origins=origins)
+        origins = {key: one.origin for key, one in run_state.context.providers.items()}
+        self._schemas = Schemas(run_state.context.project, plan.file)
+        self._recipes = Recipes(plan, run_state.context.project, given=given, origins=origins)
 
     def step(self, prepared: Prepared) -> Step:
         """Return the step an instance is of."""
@@ -69,7 +69,7 @@ class Freshness:
 
     def block(self, instance: Instance) -> Block | None:
         """Return what the last run made of an instance."""
-        return self._course.memory.block(self._name(instance.id))
+        return self._run_state.memory.block(self._name(instance.id))
 
     def recipe(self, prepared: Prepared, upstream: State | None) -> Recipe | None:
         """Return an instance's recipe short of what its templates read."""
@@ -95,7 +95,7 @@ class Freshness:
         A file that was edited since stays as it is, unless the run replaces such files. One that
         the caller has asked again is not current, whatever the lock says.
         """
-        if self._course.context.selection.asks_again(self.name(prepared.instance)):
+        if self._run_state.context.selection.asks_again(self.name(prepared.instance)):
             return None
         recipe = self.recipe(prepared, upstream)
         if recipe is None:
@@ -103,7 +103,7 @@ class Freshness:
         taken = self._taken(prepared, recipe)
         if taken is not None:
             return Current(prepared, taken)
-        for block in self._course.memory.candidates(self.name(prepared.instance)):
+        for block in self._run_state.memory.candidates(self.name(prepared.instance)):
             found = self._whole(prepared, block) if self._is_of(block, recipe) else None
             if found is not None:
                 return found
@@ -111,7 +111,7 @@ class Freshness:
 
     def _taken(self, prepared: Prepared, recipe: Recipe) -> Block | None:
         """Return the block of an instance whose files are taken as they are, if they are now."""
-        accepting, step = self._course.accepting, prepared.instance.step
+        accepting, step = self._run_state.accepting, prepared.instance.step
         if accepting is None:
             return None
         old = self.block(prepared.instance)
@@ -125,9 +125,14 @@ class Freshness:
         None if there is no such file, or the run replaces it.
         """
         block, recipe = self.block(prepared.instance), self.recipe(prepared, upstream)
-        if block is None or block.accepted is None or recipe is None or self._course.context.force:
+        if (
+            block is None
+            or block.accepted is None
+            or recipe is None
+            or self._run_state.context.force
+        ):
             return None
-        if self._course.context.files.look(block.accepted.path) == "missing":
+        if self._run_state.context.files.look(block.accepted.path) == "missing":
             return None
         edited = _edited(self.looks(block))
         return Current(prepared, block, edited=edited, stale=self.reasons(prepared, upstream))
@@ -147,7 +152,7 @@ class Freshness:
         None if it made nothing.
         """
         own = self.block(prepared.instance)
-        found = list(self._course.memory.candidates(self.name(prepared.instance)))
+        found = list(self._run_state.memory.candidates(self.name(prepared.instance)))
         recipe = self.recipe(prepared, upstream) if len(found) > 1 else None
         if recipe is None:
             return own
@@ -157,7 +162,7 @@ class Freshness:
         """Return what either side of the lock says of an instance's answer, read as it is now."""
         recipe = self.recipe(prepared, upstream)
         read = None if recipe is None else recipe.short.get("output")
-        found = self._course.memory.candidates(self.name(prepared.instance))
+        found = self._run_state.memory.candidates(self.name(prepared.instance))
         return tuple(
             block for block in found if recipe is not None and block.parts.get("output") == read
         )
@@ -170,7 +175,7 @@ class Freshness:
         """Return an instance whose files are all there, edited or not, if the run keeps them."""
         looks = self.looks(block)
         edited = _edited(looks)
-        is_replaced = self._course.context.force and bool(edited or block.accepted)
+        is_replaced = self._run_state.context.force and bool(edited or block.accepted)
         is_whole = all(look == "same" or look in EDITED for look in looks.values())
         return Current(prepared, block, edited=edited) if is_whole and not is_replaced else None
 
@@ -184,7 +189,7 @@ class Freshness:
 
     def looks(self, block: Block) -> dict[str, Look]:
         """Return how the files of a block stand; those that git ignores may be missing."""
-        files = self._course.context.files
+        files = self._run_state.context.files
         found = {path: files.look(path, digest) for path, digest in block.outputs.items()}
         if not block.untracked:
             return found
@@ -211,7 +216,7 @@ class Freshness:
         """Return a late step's instances as the lock has them, None where they cannot be used."""
         values = self._plan.early_values()
         found: list[Prepared] = []
-        for key in self._course.memory.keys(self._name(step)):
+        for key in self._run_state.memory.keys(self._name(step)):
             instance = Instance(step=step, key=key, names={"key": key})
             prepared, problems = prepare(self._plan, instance, {**values, "key": key})
             if problems:
@@ -227,10 +232,10 @@ def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:
 class Facts:
     """Notes the facts of one flow's instances in the course of the run."""
 
-    def __init__(self, plan: Plan, course: Course, freshness: Freshness) -> None:
-        self._course = course
+    def __init__(self, plan: Plan, run_state: RunState, freshness: Freshness) -> None:
+        self._run_state = run_state
         self._freshness = freshness
-        self._forecast = Forecast(plan.file.flow, course.memory, course.context.catalogue)
+        self._forecast = Forecast(plan.file.flow, run_state.memory, run_state.context.catalogue)
 
     def ok(
         self,
@@ -242,7 +247,7 @@ class Facts:
     ) -> None:
         """Note an instance whose result is at hand."""
         locked = self._freshness.block(prepared.instance)
-        looks = [self._course.saver.looks.get(path) for path in result.files]
+        looks = [self._run_state.saver.looks.get(path) for path in result.files]
         state: Standing = "fresh"
         reasons: tuple[str, ...] = ()
         if locked is None:
@@ -297,7 +302,7 @@ class Facts:
         elif not reasons:
             reasons = ("its request is another",)
         asked = error.asked
-        request = self._course.asker.whole(asked)
+        request = self._run_state.asker.whole(asked)
         kinds = self._forecast.sure(name, prepared.instance.step, asked.settings, request)
         self._note(name, state, reasons, model=asked.request.model, request=request, kinds=kinds)
 
@@ -307,7 +312,7 @@ class Facts:
         `asked` is None where the request builds on an answer that is not here either.
         """
         settings = None if asked is None else asked.settings
-        request = None if asked is None else self._course.asker.whole(asked)
+        request = None if asked is None else self._run_state.asker.whole(asked)
         self._note(
             name,
             "needed",
@@ -350,7 +355,7 @@ class Facts:
         request: dict[str, Json] | None = None,
         kinds: tuple[Calls, ...] = (),
     ) -> None:
-        self._course.facts[name] = Fact(
+        self._run_state.facts[name] = Fact(
             id=name,
             state=state,
             reasons=reasons,

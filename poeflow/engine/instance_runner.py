@@ -42,7 +42,7 @@ class InstanceRunner:
     def __init__(self, flow: FlowState, use: Use) -> None:
         self._flow = flow
         self._use = use
-        self._steps = StepRunner(flow.plan, flow.course)
+        self._steps = StepRunner(flow.plan, flow.run_state)
 
     async def attempt(
         self, unit: Unit, values: Values, upstream: State | None, began: float
@@ -59,7 +59,7 @@ class InstanceRunner:
             self._flow.facts.skipped(name, prepared, block)
             return self._flow.skipped(name, instance.key, prepared.skip, blocks=False, block=block)
         person = await self._persons(prepared, own, upstream)
-        if person is not None and not (person.stale and self._flow.course.context.git):
+        if person is not None and not (person.stale and self._flow.run_state.context.git):
             return self._flow.current(name, person)
         try:
             result = await self._made(prepared, own, upstream)
@@ -69,7 +69,7 @@ class InstanceRunner:
         if isinstance(result, State):
             return result
         if result is None:
-            stop = self._flow.course.reason_to_stop() or "another step failed"
+            stop = self._flow.run_state.reason_to_stop() or "another step failed"
             return self._flow.skipped(name, instance.key, stop, blocks=True)
         return self.succeeded(name, prepared, upstream, result, began)
 
@@ -112,7 +112,7 @@ class InstanceRunner:
         None where a file it wrote is gone too: then it is asked again.
         """
         name = self._flow.name(prepared.instance.id)
-        if self._flow.course.context.selection.asks_again(name):
+        if self._flow.run_state.context.selection.asks_again(name):
             return None
         found = self._flow.freshness.answered(prepared, upstream)
         if found is None:
@@ -133,7 +133,7 @@ class InstanceRunner:
 
         One left out gives its result and is neither asked nor written.
         """
-        return await self._flow.course.work(
+        return await self._flow.run_state.work(
             lambda: asyncio.ensure_future(
                 self._result(
                     prepared, values, upstream, is_wanted=is_wanted, is_left_out=is_left_out
@@ -149,12 +149,12 @@ class InstanceRunner:
         result: StepResult,
         began: float,
     ) -> State:
-        self._flow.course.succeed(name, result, began=began)
+        self._flow.run_state.succeed(name, result, began=began)
         recipe = self._flow.freshness.recipe(prepared, upstream)
         block = None
         if recipe is not None:
             block = self._flow.freshness.blocks_of(result, recipe, prepared.instance.step)
-            self._flow.course.memory.keep(name, block)
+            self._flow.run_state.memory.keep(name, block)
         self._flow.facts.ok(name, prepared, upstream, result, block)
         return State(name=name, key=prepared.instance.key, status="ok", result=result, block=block)
 
@@ -191,7 +191,7 @@ class InstanceRunner:
                 proofs=self._flow.freshness.proofs(prepared, upstream),
                 is_left_out=is_left_out,
                 base=None if is_left_out else self._base(prepared, upstream),
-                is_wanted=is_wanted or self._flow.course.context.selection.asks_again(name),
+                is_wanted=is_wanted or self._flow.run_state.context.selection.asks_again(name),
             )
         )
 
@@ -200,7 +200,7 @@ class InstanceRunner:
 
         Raises `StepError` where nobody knows any more, or the marks of a merge are still in it.
         """
-        if self._flow.course.context.git is None:
+        if self._flow.run_state.context.git is None:
             return None
         kept = self._flow.freshness.kept(prepared, upstream)
         if kept is None or kept.block.accepted is None:
@@ -229,7 +229,7 @@ class Demand:
     ) -> State:
         """Run an instance, or find it current. `source` is the step it runs over, if any."""
         instance = instance_of(unit)
-        name, began = self._flow.name(instance.id), self._flow.course.elapsed()
+        name, began = self._flow.name(instance.id), self._flow.run_state.elapsed()
         if not self._flow.covers(instance, index):
             return self._flow.left_out(name, instance.key)
         upstream: State | None = None
@@ -258,7 +258,7 @@ class Demand:
     def _is_proof_enough(self, step: str, unit: Unit) -> bool:
         """Whether nobody wants the answer: then the lock's word is enough, where it has one."""
         is_own = self._flow.plan.file.flow.steps[step].kind != "flow"
-        return is_own and isinstance(unit, Prepared) and not self._flow.course.context.asks
+        return is_own and isinstance(unit, Prepared) and not self._flow.run_state.context.asks
 
     async def fetch(self, steps: Iterable[str], *, reader: str) -> None:
         """Get answers that are current and not here, asking again where no place has them.
@@ -289,7 +289,7 @@ class Demand:
                 return
             instances = list(state.instances)
 
-            is_part = reader is None and bool(self._flow.course.context.selection.named)
+            is_part = reader is None and bool(self._flow.run_state.context.selection.named)
 
             async def work(index: int, one: State) -> None:
                 if one.is_absent and not (is_part and one.is_left_out):
@@ -304,9 +304,9 @@ class Demand:
 
     async def _fetched(self, step: str, state: State, *, reader: str) -> State:
         """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""
-        context = self._flow.course.context
+        context = self._flow.run_state.context
         if state.is_left_out and context.asks and not context.selection.is_whole:
-            self._flow.course.teller(state.name).warned(["its last result is used as it is"])
+            self._flow.run_state.teller(state.name).warned(["its last result is used as it is"])
         kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)
@@ -315,7 +315,7 @@ class Demand:
                 raise EditedError(state.block.accepted.path, "marked")
             message = f"{state.block.accepted.path} was edited since it was accepted"
             raise StepError(message, hint="`poeflow accept` it again, or run with --force")
-        began = self._flow.course.elapsed()
+        began = self._flow.run_state.elapsed()
         again: tuple[Prepared, Values, State | None] | None = None
         try:
             again = self._flow.again.get(state.name) or await self._again(step, state)

@@ -36,7 +36,7 @@ from poeflow.engine.lock_update import Memory
 from poeflow.engine.orphans import UNMADE, clear_up, orphans
 from poeflow.engine.record import Unrecorded
 from poeflow.engine.results import State, StepResult
-from poeflow.engine.run_state import Course, NotStartedError, Persistence
+from poeflow.engine.run_state import FailurePolicy, NotStartedError, RunState
 from poeflow.engine.tools import Toolboxes
 from poeflow.errors import PoeflowError, UsageError, most_serious
 from poeflow.events import RunEstimated, RunFinished, RunStarted, Warned
@@ -50,9 +50,9 @@ class FlowRun:
     """Runs a flow. `prefix` stands before the ids of its instances: empty for the outermost."""
 
     def __init__(
-        self, plan: Plan, course: Course, *, prefix: str = "", is_left_out: bool = False
+        self, plan: Plan, run_state: RunState, *, prefix: str = "", is_left_out: bool = False
     ) -> None:
-        self._flow = FlowState(plan, course, prefix=prefix, is_left_out=is_left_out)
+        self._flow = FlowState(plan, run_state, prefix=prefix, is_left_out=is_left_out)
         self._demand = Demand(self._flow, InstanceRunner(self._flow, self._used_flow))
         self._done = {step: asyncio.Event() for step in plan.order}
         self._expanded = {step: asyncio.Event() for step in plan.order}
@@ -109,11 +109,11 @@ class FlowRun:
         for need in self._flow.plan.edges[step]:
             await (self._expanded if need == source else self._done)[need].wait()
         states: list[State] = []
-        began = self._flow.course.elapsed()
+        began = self._flow.run_state.elapsed()
         try:
             culprit = self._culprit(step, source)
             is_cleaning_up = bool(self._flow.plan.checked.tested[step])
-            stop = self._flow.course.reason_to_stop(is_cleaning_up=is_cleaning_up)
+            stop = self._flow.run_state.reason_to_stop(is_cleaning_up=is_cleaning_up)
             if not self._flow.touches(step):
                 states = left_out(self._flow, step)
             elif culprit is not None:
@@ -159,7 +159,7 @@ class FlowRun:
     def _check_named(self, step: str, units: Sequence[Unit]) -> None:
         """Raise `UsageError` if the caller named an instance that the step does not have."""
         is_skipped = any(isinstance(unit, Prepared) and unit.skip for unit in units)
-        wanted = self._flow.course.context.selection.wanted
+        wanted = self._flow.run_state.context.selection.wanted
         if wanted and not is_skipped:
             keys = [instance_of(unit).key for unit in units]
             check_keys(self._flow.name(step), keys, wanted)
@@ -171,7 +171,7 @@ class FlowRun:
         step = instance.step
         written = self._flow.plan.file.flow.steps[step].with_
         given = self._flow.plan.texts.value(("steps", step, "with"), dict(written or {}), values)
-        planner = self._flow.course.planner
+        planner = self._flow.run_state.planner
         inputs = planner.arguments(self._flow.plan, step, given)
         prefix = f"{self._flow.name(instance.id)}/"
         plan = planner.plan(
@@ -183,7 +183,7 @@ class FlowRun:
         )
         child = FlowRun(
             plan,
-            self._flow.course,
+            self._flow.run_state,
             prefix=prefix,
             is_left_out=is_left_out,
         )
@@ -252,20 +252,20 @@ async def run_plan(
     toolboxes: Toolboxes,
     memory: Memory,
     *,
-    persistence: Persistence,
+    failure_policy: FailurePolicy,
 ) -> Outcome:
     """Run every step of `plan` and return how it ended; a step's failure is no exception here.
 
     Independent steps run at the same time, up to the plan's concurrency. After a failure nothing
-    new is started unless `persistence` says so; what is under way is paid for and finishes.
+    new is started unless `failure_policy` says so; what is under way is paid for and finishes.
     """
-    course = Course(
+    run_state = RunState(
         context,
         planner,
         toolboxes,
         memory=memory,
         concurrency=plan.concurrency,
-        persistence=persistence,
+        failure_policy=failure_policy,
     )
     context.listen(
         RunStarted(
@@ -275,16 +275,16 @@ async def run_plan(
             simulated=context.simulated,
         )
     )
-    flow = FlowRun(plan, course)
-    with _told(flow, course):
+    flow = FlowRun(plan, run_state)
+    with _told(flow, run_state):
         await _announce(plan, planner, context, memory)
         try:
             await flow.run()
         except* PoeflowError as errors:
             raise errors.exceptions[0] from None
-        found = await _outputs(flow, course)
-        await asyncio.to_thread(clear_up, context, memory, lambda text: _warn(course, text))
-    return _finished(flow, course, found)
+        found = await _outputs(flow, run_state)
+        await asyncio.to_thread(clear_up, context, memory, lambda text: _warn(run_state, text))
+    return _finished(flow, run_state, found)
 
 
 async def _announce(plan: Plan, planner: Planner, context: RunContext, memory: Memory) -> None:
@@ -323,24 +323,24 @@ async def _announce(plan: Plan, planner: Planner, context: RunContext, memory: M
     )
 
 
-def _finished(flow: FlowRun, course: Course, found: FlowOutputs) -> Outcome:
-    exit_code = most_serious(error.exit_code for error in course.failures.values())
-    _tell_end(flow, course, exit_code, found.values)
+def _finished(flow: FlowRun, run_state: RunState, found: FlowOutputs) -> Outcome:
+    exit_code = most_serious(error.exit_code for error in run_state.failures.values())
+    _tell_end(flow, run_state, exit_code, found.values)
     return Outcome(
         exit_code=exit_code,
         outputs=found.values,
         absent=found.absent,
         missing=found.missing,
-        results=course.results,
-        failures=course.failures,
-        skipped=course.skipped,
-        tolerated=course.tolerated,
-        spent=course.context.budget.summary(),
+        results=run_state.results,
+        failures=run_state.failures,
+        skipped=run_state.skipped,
+        tolerated=run_state.tolerated,
+        spent=run_state.context.budget.summary(),
     )
 
 
 @contextlib.contextmanager
-def _told(flow: FlowRun, course: Course) -> Iterator[None]:
+def _told(flow: FlowRun, run_state: RunState) -> Iterator[None]:
     """Tell how a run ended that does not come to its end: what it asked and spent by then."""
     exit_code = BUG
     is_whole = False
@@ -348,52 +348,52 @@ def _told(flow: FlowRun, course: Course) -> Iterator[None]:
         yield
         is_whole = True
     except (asyncio.CancelledError, KeyboardInterrupt):
-        exit_code = course.context.cut_short()
+        exit_code = run_state.context.cut_short()
         raise
     except PoeflowError as error:
         exit_code = error.exit_code
         raise
     finally:
         if not is_whole:
-            _tell_end(flow, course, exit_code, {})
+            _tell_end(flow, run_state, exit_code, {})
 
 
-def _tell_end(flow: FlowRun, course: Course, exit_code: int, outputs: dict[str, Json]) -> None:
+def _tell_end(flow: FlowRun, run_state: RunState, exit_code: int, outputs: dict[str, Json]) -> None:
     """Tell what the whole run did: the one place where it is summed up."""
-    spent = course.context.budget.summary()
+    spent = run_state.context.budget.summary()
     cost = spent.cost_usd
     done, instances = flow.progress()
-    course.context.listen(
+    run_state.context.listen(
         RunFinished(
-            at=course.elapsed(),
+            at=run_state.elapsed(),
             exit_code=exit_code,
-            asked=course.asked,
-            cached=course.count("cached"),
-            rendered=course.count("rendered"),
-            failed=len(course.failures),
-            skipped=len(course.skipped),
-            seconds=course.elapsed(),
-            simulated=course.context.simulated,
+            asked=run_state.asked,
+            cached=run_state.count("cached"),
+            rendered=run_state.count("rendered"),
+            failed=len(run_state.failures),
+            skipped=len(run_state.skipped),
+            seconds=run_state.elapsed(),
+            simulated=run_state.context.simulated,
             outputs=outputs,
             requests=spent.requests,
             tokens=spent.tokens,
-            cost_usd=None if cost is None or course.context.simulated else float(cost),
+            cost_usd=None if cost is None or run_state.context.simulated else float(cost),
             unknown=spent.unknown,
             done=done,
             instances=instances,
-            is_refresh=course.context.selection.is_all_again,
+            is_refresh=run_state.context.selection.is_all_again,
         )
     )
 
 
-def _warn(course: Course, message: str) -> None:
-    course.context.listen(Warned(at=course.elapsed(), step=None, message=message))
+def _warn(run_state: RunState, message: str) -> None:
+    run_state.context.listen(Warned(at=run_state.elapsed(), step=None, message=message))
 
 
-async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
+async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:
     """Return the flow's results, or those of the part that was run; none where they failed."""
-    selection = course.context.selection
-    _check_glob(course)
+    selection = run_state.context.selection
+    _check_glob(run_state)
     is_blocked = any(state.blocks for state in flow.known.states.values())
     try:
         if selection.named or (is_blocked and not selection.is_whole):
@@ -403,25 +403,25 @@ async def _outputs(flow: FlowRun, course: Course) -> FlowOutputs:
         else:
             found = await flow.outputs()
         for name, value in found.values.items():
-            course.context.refuse_keys(encode_json(value), f'the output "{name}"')
+            run_state.context.refuse_keys(encode_json(value), f'the output "{name}"')
     except PoeflowError as error:
-        began = course.elapsed()
-        course.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
+        began = run_state.elapsed()
+        run_state.fail("outputs", error, began=began, is_tolerated=False, is_told=False)
         return FlowOutputs({})
     if found.absent:
-        _warn(course, f"{_not_here(found.absent)}; {ASK_AGAIN}")
+        _warn(run_state, f"{_not_here(found.absent)}; {ASK_AGAIN}")
     return found
 
 
-def _check_glob(course: Course) -> None:
+def _check_glob(run_state: RunState) -> None:
     """Fail a run whose pattern of keys matched none, of loops that were not known before it."""
-    pattern = course.context.selection.key
-    if pattern is None or not course.loops or course.failures:
+    pattern = run_state.context.selection.key
+    if pattern is None or not run_state.loops or run_state.failures:
         return
     try:
-        check_glob(course.loops, pattern)
+        check_glob(run_state.loops, pattern)
     except UsageError as error:
-        course.fail("run", error, began=course.elapsed(), is_tolerated=False, is_told=False)
+        run_state.fail("run", error, began=run_state.elapsed(), is_tolerated=False, is_told=False)
 
 
 def _not_here(absent: Sequence[str]) -> str:
@@ -446,29 +446,29 @@ async def survey(
     `context` is that of a run that does not ask. `accepting` takes files into the lock as they
     are.
     """
-    course = Course(
+    run_state = RunState(
         context,
         planner,
         Toolboxes({}),
         memory=memory,
         concurrency=plan.concurrency,
-        persistence=Persistence(keep_going=True),
+        failure_policy=FailurePolicy(keep_going=True),
         accepting=accepting,
     )
     try:
-        await FlowRun(plan, course).run()
+        await FlowRun(plan, run_state).run()
     except* PoeflowError as errors:
         raise errors.exceptions[0] from None
-    blocked = {fact.id for fact in course.facts.values() if fact.state == "unknown"}
-    blocked |= course.left_out
+    blocked = {fact.id for fact in run_state.facts.values() if fact.state == "unknown"}
+    blocked |= run_state.left_out
     gone = [
         name
-        for name in sorted(memory.names - course.facts.keys() - course.left_out)
+        for name in sorted(memory.names - run_state.facts.keys() - run_state.left_out)
         if blocked.isdisjoint(wholes_of(name))
     ]
     position = {step: index for index, step in enumerate(plan.file.flow.steps)}
     return (
-        *sorted(course.facts.values(), key=lambda fact: position[outer_step(fact.id)]),
+        *sorted(run_state.facts.values(), key=lambda fact: position[outer_step(fact.id)]),
         *(
             Fact(id=name, state="stale", reasons=("it is not in the flow any more",))
             for name in gone

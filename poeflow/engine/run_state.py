@@ -28,7 +28,7 @@ SHARED: Final = frozenset({5, 8, 9})
 """Exit codes of failures that every step would meet: account, disk, budget."""
 
 
-class Persistence(msgspec.Struct, frozen=True, kw_only=True):
+class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What a run does after a failure: nothing new, what does not need it, or not even finish."""
 
     keep_going: bool = False
@@ -39,7 +39,7 @@ class NotStartedError(PoeflowError):
     """It was an instance's turn, and the run had stopped. The message is the reason."""
 
 
-class Course:
+class RunState:
     """Collects what becomes of every instance, by its id, and tells it."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Course:
         *,
         memory: Memory,
         concurrency: int,
-        persistence: Persistence,
+        failure_policy: FailurePolicy,
         accepting: Accepting | None = None,
     ) -> None:
         self.context = context
@@ -68,7 +68,7 @@ class Course:
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
         self.left_out: set[str] = set()
-        self._persistence = persistence
+        self._persistence = failure_policy
         self._began = context.clock.monotonic()
         self._stopped_by = ""
         self._is_hopeless = False

@@ -21,7 +21,7 @@ from poeflow.engine.fingerprint import read_parts
 from poeflow.engine.lock_entries import agrees
 from poeflow.engine.request import Schemas, composer_of
 from poeflow.engine.results import StepResult, is_failing, refuse_failing
-from poeflow.engine.run_state import Course
+from poeflow.engine.run_state import RunState
 from poeflow.engine.save import file_bytes
 from poeflow.engine.send import Asked
 from poeflow.errors import APITimeoutError, StepError
@@ -106,12 +106,12 @@ _BROKEN: Final = "\ufffd"
 class StepRunner:
     """Runs the instances of one plan."""
 
-    def __init__(self, plan: Plan, course: Course) -> None:
-        context = course.context
+    def __init__(self, plan: Plan, run_state: RunState) -> None:
+        context = run_state.context
         if context.asks:
             plan.texts.release()
         self._plan = plan
-        self._course = course
+        self._run_state = run_state
         self._context = context
         self._schemas = Schemas(context.project, plan.file)
         self._composer = composer_of(plan, self._schemas, context)
@@ -139,7 +139,7 @@ class StepRunner:
             result, digest = await self._merged(job, job.target, job.base, result)
             files[job.target] = digest
         elif job.target is not None:
-            saver = self._course.saver
+            saver = self._run_state.saver
             files |= await saver.text(job.name, job.target, result.text, locked=job.locked)
         key, reads = job.prepared.instance.key, job.read_parts
         attached = (one.path or "" for found in job.prepared.attached.values() for one in found)
@@ -154,7 +154,7 @@ class StepRunner:
 
         Raises `StepError` where they are in conflict, or both together cannot be read.
         """
-        text = await self._course.saver.merged(job.name, target, answer.text, base)
+        text = await self._run_state.saver.merged(job.name, target, answer.text, base)
         output = of_file(self._plan.file.flow.steps[job.step].output)
         reading = read(output, text, self._schemas.compiled(job.step))
         if reading.faults:
@@ -182,11 +182,11 @@ class StepRunner:
         if self._plan.file.flow.steps[job.step].output.save is None or job.is_left_out:
             return None
         target = job.prepared.save or self._plan.preparer.target(job.step, "save", job.values)
-        self._course.saver.claim(job.name, target)
+        self._run_state.saver.claim(job.name, target)
         return target
 
     def _slot(self, job: Job) -> contextlib.AbstractAsyncContextManager[None]:
-        return self._course.slot(
+        return self._run_state.slot(
             job.name,
             is_cleaning_up=bool(self._plan.checked.tested[job.step]),
             is_tolerated=self._plan.file.flow.steps[job.step].continue_on_error,
@@ -194,7 +194,7 @@ class StepRunner:
 
     def _rendered(self, job: Job) -> StepResult:
         spec = self._plan.file.flow.steps[job.step]
-        self._course.teller(job.name).started(None)
+        self._run_state.teller(job.name).started(None)
         with self._plan.texts.reader.recording(job.reads):
             text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
         output = msgspec.structs.replace(spec.output, reasoning="keep")  # no model wrote it
@@ -237,29 +237,29 @@ class StepRunner:
 
     async def _answered(self, job: Job) -> StepResult:
         spec = self._plan.file.flow.steps[job.step]
-        teller = self._course.teller(job.name)
+        teller = self._run_state.teller(job.name)
         about = (self._plan.texts, self._plan.file.flow, job.step, job.values)
         rules = Rules(
             output=spec.output,
             schema=self._schemas.compiled(job.step),
             expecting=Expecting(*about),
-            toolbox=self._course.toolboxes.of(self._plan.file.path, job.step),
+            toolbox=self._run_state.toolboxes.of(self._plan.file.path, job.step),
             is_continued=job.step in self._continued,
             on_tool=teller.tool_called,
         )
         asked = self._asked(job, job.settings)
         teller.started(asked.request.model)
-        dialogue = await converse(self._course.asker, asked, rules, others=self._others(job))
+        dialogue = await converse(self._run_state.asker, asked, rules, others=self._others(job))
         if self._is_doubtful(job, dialogue):
             teller.warned(("its stored answer is not the one the lock has; it is not used",))
-            self._course.asker.distrust(dialogue.first, dialogue.last)
-            dialogue = await converse(self._course.asker, asked, rules, others=self._others(job))
+            self._run_state.asker.distrust(dialogue.first, dialogue.last)
+            dialogue = await converse(self._run_state.asker, asked, rules, others=self._others(job))
         verdicts = list(dialogue.verdicts)
         if dialogue.last.source == "asked" and _BROKEN in dialogue.last.completion.text:
             teller.warned(("the answer holds characters that arrived broken (U+FFFD)",))
         if spec.expect and not any(verdict.is_failure for verdict in verdicts):
             verdicts += await Judging(*about).verdicts(
-                self._course.asker,
+                self._run_state.asker,
                 job.settings,
                 name=job.name,
                 question=text_of(asked.request.messages[-1]),
@@ -287,7 +287,7 @@ class StepRunner:
                 before=job.before,
                 takes_schemas=takes_schemas,
             )
-        self._course.teller(job.name).warned(composed.warnings)
+        self._run_state.teller(job.name).warned(composed.warnings)
         return Asked(
             step=job.name,
             purpose="answer" if settings is job.settings else "fallback",
@@ -316,7 +316,7 @@ class StepRunner:
         found = [one for one in job.proofs if one.request == dialogue.first.fingerprint]
         known = {PurePosixPath(path).name for one in found for path in one.outputs}
         drawn = frozenset(filter(is_media_name, known))
-        return await self._course.saver.media(job.name, folder, answer, drawn=drawn)
+        return await self._run_state.saver.media(job.name, folder, answer, drawn=drawn)
 
     def _result(
         self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: dict[str, str]

@@ -10,7 +10,7 @@ import msgspec
 
 from poeflow.engine.record import Scrubbed
 from poeflow.engine.run import BUG, Outcome, run_plan
-from poeflow.engine.run_state import Persistence
+from poeflow.engine.run_state import FailurePolicy
 from poeflow.engine.tools import Toolboxes, refused_toolboxes, running_tools, toolboxes
 from poeflow.errors import PoeflowError, StaleError
 from poeflow.events import Event, Listener, RunFinished
@@ -135,9 +135,11 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             recorder=history.recorder,
         )
         context = await stack.enter_async_context(given)
-        persistence = Persistence(keep_going=options.keep_going, fail_fast=options.fail_fast)
+        failure_policy = FailurePolicy(keep_going=options.keep_going, fail_fast=options.fail_fast)
         async with kept_up(lock, memory, inputs_hash(made), options.clock):
-            return await run_plan(made, planner, context, boxes, memory, persistence=persistence)
+            return await run_plan(
+                made, planner, context, boxes, memory, failure_policy=failure_policy
+            )
 
 
 async def _toolboxes(
