@@ -7,11 +7,11 @@ from typing import Final, NamedTuple, TypeVar
 
 from poeflow.digest import Json, encode_json
 from poeflow.engine.ask import UnaskedError
-from poeflow.engine.freshness import Current, Facts, Freshness, kept_because
+from poeflow.engine.freshness import Current, Freshness, StatusCollector, kept_because
 from poeflow.engine.record import current as recorded
 from poeflow.engine.results import State, StepResult, StepState, step_state
 from poeflow.engine.run_state import RunState
-from poeflow.engine.stored_results import KeptResults
+from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded
 from poeflow.flowfile.loops import is_fan_out
@@ -49,9 +49,9 @@ class FlowState:
         self.states: dict[str, StepState] = {}
         self._prefix = prefix
         self._is_left_out = is_left_out
-        self.kept = KeptResults(plan, run_state.context)
+        self.kept = StoredResults(plan, run_state.context)
         self.freshness = Freshness(plan, run_state, self.states, name=self.name)
-        self.facts = Facts(plan, run_state, self.freshness)
+        self.facts = StatusCollector(plan, run_state, self.freshness)
 
     def name(self, instance: str) -> str:
         return f"{self._prefix}{instance}"
@@ -120,7 +120,7 @@ class FlowState:
         if self.run_state.context.asks and unit.edited:
             self.run_state.saver.warn_kept(name, unit.edited)
         elif self.run_state.context.asks and unit.stale:
-            self.run_state.teller(name).warned([kept_because(unit)])
+            self.run_state.emitter(name).warned([kept_because(unit)])
         self.run_state.context.recorder.instance(
             recorded(name, unit.block.request, at=self.run_state.elapsed())
         )

@@ -229,7 +229,7 @@ def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:
     return {path: look for path, look in looks.items() if look in EDITED}
 
 
-class Facts:
+class StatusCollector:
     """Notes the facts of one flow's instances in the course of the run."""
 
     def __init__(self, plan: Plan, run_state: RunState, freshness: Freshness) -> None:

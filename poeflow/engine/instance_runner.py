@@ -22,7 +22,7 @@ from poeflow.engine.flow_state import (
 from poeflow.engine.freshness import Current
 from poeflow.engine.results import State, StepResult
 from poeflow.engine.run_state import NotStartedError
-from poeflow.engine.step import Job, StepRunner
+from poeflow.engine.step import StepInput, StepRunner
 from poeflow.errors import PoeflowError, StepError
 from poeflow.planning.instances import Instance, Prepared
 from poeflow.templates.sites import Values
@@ -182,7 +182,7 @@ class InstanceRunner:
             before = next((s.conversation for s in states if s is not None), ())
         name = self._flow.name(prepared.instance.id)
         return await self._steps.run(
-            Job(
+            StepInput(
                 prepared=prepared,
                 name=name,
                 values=values,
@@ -306,7 +306,7 @@ class Demand:
         """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""
         context = self._flow.run_state.context
         if state.is_left_out and context.asks and not context.selection.is_whole:
-            self._flow.run_state.teller(state.name).warned(["its last result is used as it is"])
+            self._flow.run_state.emitter(state.name).warned(["its last result is used as it is"])
         kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
         if kept is not None:
             return msgspec.structs.replace(state, result=kept, is_absent=False)

@@ -207,7 +207,7 @@ def told(progress: Progress, step: str, at: float) -> tuple[Event, ...]:
     )
 
 
-class Teller:
+class EventEmitter:
     """Tells `listen` of one instance, called `name`. `elapsed` gives the run's seconds."""
 
     def __init__(self, listen: Listener, elapsed: Callable[[], float], name: str) -> None:

@@ -15,7 +15,7 @@ from poeflow.engine.accept import Accepting
 from poeflow.engine.ask import Asker, UnaskedError
 from poeflow.engine.context import RunContext
 from poeflow.engine.lock_update import Memory
-from poeflow.engine.record import Teller, failed, skipped, succeeded, tokens
+from poeflow.engine.record import EventEmitter, failed, skipped, succeeded, tokens
 from poeflow.engine.results import Source, StepResult
 from poeflow.engine.save import Saver
 from poeflow.engine.tools import Toolboxes
@@ -74,9 +74,9 @@ class RunState:
         self._is_hopeless = False
         self._working: set[asyncio.Task[StepResult]] = set()
 
-    def teller(self, name: str) -> Teller:
+    def emitter(self, name: str) -> EventEmitter:
         """Return who tells of the instance `name`."""
-        return Teller(self.context.listen, self.elapsed, name)
+        return EventEmitter(self.context.listen, self.elapsed, name)
 
     def elapsed(self) -> float:
         return self.context.clock.monotonic() - self._began

@@ -33,7 +33,7 @@ from poeflow.templates.reader import Reads
 from poeflow.templates.sites import Values
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     """An instance at work: `name` is what events call it, `before` the conversation it continues.
 
     `sample` counts the answers to one request from 0. `locked` is what the lock has of it, and
@@ -118,7 +118,7 @@ class StepRunner:
         steps = plan.file.flow.steps.values()
         self._continued = frozenset(step.history for step in steps if step.history is not None)
 
-    async def run(self, job: Job) -> StepResult:
+    async def run(self, job: StepInput) -> StepResult:
         """Run an instance and write its files. Raises any `PoeflowError`.
 
         Where its text goes is known, and nobody else's, before anything is asked.
@@ -148,7 +148,7 @@ class StepRunner:
         return msgspec.structs.replace(result, key=key, files=files, reads=reads)
 
     async def _merged(
-        self, job: Job, target: str, base: bytes, answer: StepResult
+        self, job: StepInput, target: str, base: bytes, answer: StepResult
     ) -> tuple[StepResult, str]:
         """Return the result of a person's file with the answer merged into it, and the file's hash.
 
@@ -172,7 +172,7 @@ class StepRunner:
         )
         return whole, text_digest(self._context.files.read(target))
 
-    def _target(self, job: Job) -> str | None:
+    def _target(self, job: StepInput) -> str | None:
         """Return the project path an instance saves its text to, claimed for it, if it does.
 
         Raises `PoeflowError` where it may not write there, or its media not where they would go.
@@ -185,16 +185,16 @@ class StepRunner:
         self._run_state.saver.claim(job.name, target)
         return target
 
-    def _slot(self, job: Job) -> contextlib.AbstractAsyncContextManager[None]:
+    def _slot(self, job: StepInput) -> contextlib.AbstractAsyncContextManager[None]:
         return self._run_state.slot(
             job.name,
             is_cleaning_up=bool(self._plan.checked.tested[job.step]),
             is_tolerated=self._plan.file.flow.steps[job.step].continue_on_error,
         )
 
-    def _rendered(self, job: Job) -> StepResult:
+    def _rendered(self, job: StepInput) -> StepResult:
         spec = self._plan.file.flow.steps[job.step]
-        self._run_state.teller(job.name).started(None)
+        self._run_state.emitter(job.name).started(None)
         with self._plan.texts.reader.recording(job.reads):
             text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
         output = msgspec.structs.replace(spec.output, reasoning="keep")  # no model wrote it
@@ -205,7 +205,7 @@ class StepRunner:
             text=reading.text, source="rendered", data=reading.data, value=reading.value
         )
 
-    async def _sampled(self, job: Job) -> StepResult:
+    async def _sampled(self, job: StepInput) -> StepResult:
         """Ask as often as the step says; enough of the answers must pass what it expects."""
         samples = samples_of(self._plan.file.flow.steps[job.step])
         jobs = [
@@ -228,16 +228,16 @@ class StepRunner:
             refuse_failing(results, wanted=samples.pass_rate)
         return msgspec.structs.replace((passed or results)[0], samples=tuple(results))
 
-    async def _one_sample(self, job: Job) -> StepResult:
+    async def _one_sample(self, job: StepInput) -> StepResult:
         async with self._slot(job):
             return await self._in_time(job)
 
-    async def _in_time(self, job: Job) -> StepResult:
+    async def _in_time(self, job: StepInput) -> StepResult:
         return await within(job.settings.step_timeout, self._answered(job))
 
-    async def _answered(self, job: Job) -> StepResult:
+    async def _answered(self, job: StepInput) -> StepResult:
         spec = self._plan.file.flow.steps[job.step]
-        teller = self._run_state.teller(job.name)
+        emitter = self._run_state.emitter(job.name)
         about = (self._plan.texts, self._plan.file.flow, job.step, job.values)
         rules = Rules(
             output=spec.output,
@@ -245,18 +245,18 @@ class StepRunner:
             expecting=Expecting(*about),
             toolbox=self._run_state.toolboxes.of(self._plan.file.path, job.step),
             is_continued=job.step in self._continued,
-            on_tool=teller.tool_called,
+            on_tool=emitter.tool_called,
         )
         asked = self._asked(job, job.settings)
-        teller.started(asked.request.model)
+        emitter.started(asked.request.model)
         dialogue = await converse(self._run_state.asker, asked, rules, others=self._others(job))
         if self._is_doubtful(job, dialogue):
-            teller.warned(("its stored answer is not the one the lock has; it is not used",))
+            emitter.warned(("its stored answer is not the one the lock has; it is not used",))
             self._run_state.asker.distrust(dialogue.first, dialogue.last)
             dialogue = await converse(self._run_state.asker, asked, rules, others=self._others(job))
         verdicts = list(dialogue.verdicts)
         if dialogue.last.source == "asked" and _BROKEN in dialogue.last.completion.text:
-            teller.warned(("the answer holds characters that arrived broken (U+FFFD)",))
+            emitter.warned(("the answer holds characters that arrived broken (U+FFFD)",))
         if spec.expect and not any(verdict.is_failure for verdict in verdicts):
             verdicts += await Judging(*about).verdicts(
                 self._run_state.asker,
@@ -265,11 +265,11 @@ class StepRunner:
                 question=text_of(asked.request.messages[-1]),
                 reading=dialogue.reading,
             )
-        teller.judged(verdicts)
+        emitter.judged(verdicts)
         media = await self._media(job, dialogue)
         return self._result(job.step, dialogue, tuple(verdicts), media)
 
-    def _is_doubtful(self, job: Job, dialogue: Dialogue) -> bool:
+    def _is_doubtful(self, job: StepInput, dialogue: Dialogue) -> bool:
         """Whether an answer was stored, and the lock says that its request had another."""
         if dialogue.last.source != "cached" or dialogue.first.source != "cached":
             return False
@@ -277,7 +277,7 @@ class StepRunner:
         found = [block for block in job.proofs if block.request == result.fingerprint]
         return bool(found) and not any(agrees(block, result) for block in found)
 
-    def _asked(self, job: Job, settings: Settings) -> Asked:
+    def _asked(self, job: StepInput, settings: Settings) -> Asked:
         takes_schemas = self._context.provider(settings.provider).takes_schemas
         with self._plan.texts.reader.recording(job.reads):
             composed = self._composer.compose(
@@ -287,7 +287,7 @@ class StepRunner:
                 before=job.before,
                 takes_schemas=takes_schemas,
             )
-        self._run_state.teller(job.name).warned(composed.warnings)
+        self._run_state.emitter(job.name).warned(composed.warnings)
         return Asked(
             step=job.name,
             purpose="answer" if settings is job.settings else "fallback",
@@ -300,12 +300,12 @@ class StepRunner:
             known=job.known if job.sample == 0 and settings is job.settings else None,
         )
 
-    def _others(self, job: Job) -> Iterator[Asked]:
+    def _others(self, job: StepInput) -> Iterator[Asked]:
         """Yield the same request to the models that stand in, composed only when they are asked."""
         for other in self._plan.preparer.fallbacks(job.step, job.settings, job.values):
             yield self._asked(job, other)
 
-    async def _media(self, job: Job, dialogue: Dialogue) -> dict[str, str]:
+    async def _media(self, job: StepInput, dialogue: Dialogue) -> dict[str, str]:
         if self._plan.file.flow.steps[job.step].output.media is None:
             return {}
         if job.is_left_out:

@@ -17,7 +17,7 @@ from poeflow.planning.plan import Plan
 from poeflow.store.lockfile import Accepted, Block
 
 
-class KeptResults:
+class StoredResults:
     """Finds the results of one flow's instances by what the lock has of them."""
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
