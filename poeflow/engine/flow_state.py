@@ -89,8 +89,8 @@ class FlowState:
 
     def left_out(self, name: str, key: str | None) -> State:
         """Return the state of an instance the run is not about: as the last run left it."""
-        block = self.run_state.memory.block(name)
-        self.run_state.memory.retain(name)
+        block = self.run_state.lock_update.block(name)
+        self.run_state.lock_update.retain(name)
         self.run_state.left_out.add(name)
         if block is None:
             return State(name=name, key=key, status="skipped", blocks=True, is_left_out=True)
@@ -115,7 +115,7 @@ class FlowState:
 
     def current(self, name: str, unit: Current) -> State:
         """Return the state of an instance that need not run, and tell of files that stay."""
-        self.run_state.memory.keep(name, unit.block)
+        self.run_state.lock_update.keep(name, unit.block)
         self.facts.current(name, unit)
         if self.run_state.context.asks and unit.edited:
             self.run_state.saver.warn_kept(name, unit.edited)
@@ -144,9 +144,9 @@ class FlowState:
     ) -> State:
         self.run_state.skip(name, reason)
         if block is not None:
-            self.run_state.memory.keep(name, block)
+            self.run_state.lock_update.keep(name, block)
         if blocks:
-            self.run_state.memory.retain(name)
+            self.run_state.lock_update.retain(name)
             self.facts.blocked(name, reason, self._planned(name, key))
         is_pending = blocks and not self.run_state.context.asks
         return State(
@@ -171,7 +171,7 @@ class FlowState:
     ) -> State:
         is_tolerated = self.plan.file.flow.steps[step].continue_on_error
         is_told = isinstance(error, UsedFlowError)
-        self.run_state.memory.retain(name)
+        self.run_state.lock_update.retain(name)
         self.facts.failed(name, error)
         self.run_state.fail(name, error, began=began, is_tolerated=is_tolerated, is_told=is_told)
         return State(name=name, key=key, status="failed", blocks=not is_tolerated, error=str(error))
@@ -233,7 +233,7 @@ def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
 
 def left_out(flow: FlowState, step: str) -> list[State]:
     """Return the instances of a step the run is not about, as the last run left them."""
-    keys = flow.run_state.memory.keys(flow.name(step))
+    keys = flow.run_state.lock_update.keys(flow.name(step))
     late = tuple(Instance(step=step, key=key) for key in keys)
     units: tuple[Unit, ...] = flow.plan.prepared.get(step) or late
     if not units:

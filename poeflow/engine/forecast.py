@@ -12,7 +12,7 @@ import msgspec
 from poeflow.client.catalogue import Catalogue
 from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.tools import MAX_ROUNDS
 from poeflow.flowfile.model import Flow, Judge, Step
 from poeflow.flowfile.step_settings import Settings, judge_settings, judges_of, samples_of
@@ -29,11 +29,11 @@ _VERDICT: Final = 60
 
 
 class Forecast:
-    """Tells what the instances of one flow would send. `memory` has what the last run used."""
+    """Tells what the instances of one flow would send. `lock_update` has what the last run used."""
 
-    def __init__(self, flow: Flow, memory: Memory, catalogue: Catalogue | None) -> None:
+    def __init__(self, flow: Flow, lock_update: LockUpdate, catalogue: Catalogue | None) -> None:
         self._flow = flow
-        self._memory = memory
+        self._lock_update = lock_update
         self._catalogue = catalogue
 
     def sure(
@@ -44,7 +44,7 @@ class Forecast:
         `settings` and `request` are None where another answer decides them: then it is taken to be
         as long as last time.
         """
-        prompt = self._memory.prompt_tokens(name) if request is None else tokens_of(request)
+        prompt = self._lock_update.prompt_tokens(name) if request is None else tokens_of(request)
         first = self._first(step, settings, least=self._samples(step), prompt=prompt or 0)
         first = self._measured(name, first, None if request is None else limit_of(request))
         return (first, *self._others(step, settings, first))
@@ -54,7 +54,7 @@ class Forecast:
 
         Nothing is told where the last run does not say how long its first request was.
         """
-        prompt = self._memory.prompt_tokens(name)
+        prompt = self._lock_update.prompt_tokens(name)
         if prompt is None or settings is None:
             return ()
         first = self._measured(name, self._first(step, settings, least=0, prompt=prompt), None)
@@ -74,7 +74,7 @@ class Forecast:
 
     def _measured(self, name: str, first: Calls, limit: int | None) -> Calls:
         """Return the first request with how long its answer may be."""
-        known = self._memory.answer_tokens(name)
+        known = self._lock_update.answer_tokens(name)
         if known is None:
             bot = self._catalogue.find(first.model or "") if self._catalogue is not None else None
             limits = [limit, None if bot is None else bot.context.max_output]

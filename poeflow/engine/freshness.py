@@ -69,7 +69,7 @@ class Freshness:
 
     def block(self, instance: Instance) -> Block | None:
         """Return what the last run made of an instance."""
-        return self._run_state.memory.block(self._name(instance.id))
+        return self._run_state.lock_update.block(self._name(instance.id))
 
     def recipe(self, prepared: Prepared, upstream: State | None) -> Recipe | None:
         """Return an instance's recipe short of what its templates read."""
@@ -103,7 +103,7 @@ class Freshness:
         taken = self._taken(prepared, recipe)
         if taken is not None:
             return Current(prepared, taken)
-        for block in self._run_state.memory.candidates(self.name(prepared.instance)):
+        for block in self._run_state.lock_update.candidates(self.name(prepared.instance)):
             found = self._whole(prepared, block) if self._is_of(block, recipe) else None
             if found is not None:
                 return found
@@ -152,7 +152,7 @@ class Freshness:
         None if it made nothing.
         """
         own = self.block(prepared.instance)
-        found = list(self._run_state.memory.candidates(self.name(prepared.instance)))
+        found = list(self._run_state.lock_update.candidates(self.name(prepared.instance)))
         recipe = self.recipe(prepared, upstream) if len(found) > 1 else None
         if recipe is None:
             return own
@@ -162,7 +162,7 @@ class Freshness:
         """Return what either side of the lock says of an instance's answer, read as it is now."""
         recipe = self.recipe(prepared, upstream)
         read = None if recipe is None else recipe.short.get("output")
-        found = self._run_state.memory.candidates(self.name(prepared.instance))
+        found = self._run_state.lock_update.candidates(self.name(prepared.instance))
         return tuple(
             block for block in found if recipe is not None and block.parts.get("output") == read
         )
@@ -216,7 +216,7 @@ class Freshness:
         """Return a late step's instances as the lock has them, None where they cannot be used."""
         values = self._plan.early_values()
         found: list[Prepared] = []
-        for key in self._run_state.memory.keys(self._name(step)):
+        for key in self._run_state.lock_update.keys(self._name(step)):
             instance = Instance(step=step, key=key, names={"key": key})
             prepared, problems = prepare(self._plan, instance, {**values, "key": key})
             if problems:
@@ -235,7 +235,9 @@ class StatusCollector:
     def __init__(self, plan: Plan, run_state: RunState, freshness: Freshness) -> None:
         self._run_state = run_state
         self._freshness = freshness
-        self._forecast = Forecast(plan.file.flow, run_state.memory, run_state.context.catalogue)
+        self._forecast = Forecast(
+            plan.file.flow, run_state.lock_update, run_state.context.catalogue
+        )
 
     def ok(
         self,

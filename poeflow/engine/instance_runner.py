@@ -154,7 +154,7 @@ class InstanceRunner:
         block = None
         if recipe is not None:
             block = self._flow.freshness.blocks_of(result, recipe, prepared.instance.step)
-            self._flow.run_state.memory.keep(name, block)
+            self._flow.run_state.lock_update.keep(name, block)
         self._flow.facts.ok(name, prepared, upstream, result, block)
         return State(name=name, key=prepared.instance.key, status="ok", result=result, block=block)
 

@@ -9,7 +9,7 @@ from poeflow.store.lockfile import VERSION, Block, Lock
 _COMPLETION: Final = "completion_tokens"
 
 
-class Memory:
+class LockUpdate:
     """Blocks by the instance's name: those of the last lock, and new ones.
 
     `sides` is that lock, nothing if there was none, and both sides of it while a merge is not
@@ -49,9 +49,9 @@ class Memory:
             if key is not None and name == f"{step}[{key}]":
                 yield key
 
-    def untouched(self) -> "Memory":
+    def untouched(self) -> "LockUpdate":
         """Return what the last run made, without what this one makes of it."""
-        return Memory(self._sides)
+        return LockUpdate(self._sides)
 
     def prompt_tokens(self, name: str) -> int | None:
         """Return how long the last request of an instance was, None where nobody knows."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from poeflow.engine.context import RunContext
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.project.output_paths import may_write
 
 UNMADE: Final = (
@@ -29,17 +29,17 @@ def orphans(
     }
 
 
-def clear_up(context: RunContext, memory: Memory, warn: Callable[[str], None]) -> None:
+def clear_up(context: RunContext, lock_update: LockUpdate, warn: Callable[[str], None]) -> None:
     """Name the files that this run ceased to write, or remove them if it was told to.
 
     What stays is kept in the lock, so that it is not forgotten. Raises `DiskError`.
     """
-    found = orphans(context, memory.left_behind)
+    found = orphans(context, lock_update.left_behind)
     if context.prunes:
         for path in found:
             context.outputs.remove(path)
             warn(f"{path[2:]} was removed, as no step writes it any more")
         found = {}
-    for path in sorted(found.keys() - memory.orphans.keys()):
+    for path in sorted(found.keys() - lock_update.orphans.keys()):
         warn(f"{path[2:]}: {UNMADE}")
-    memory.keep_orphans(found)
+    lock_update.keep_orphans(found)

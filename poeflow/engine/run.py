@@ -32,7 +32,7 @@ from poeflow.engine.flow_state import (
     wanted,
 )
 from poeflow.engine.instance_runner import Demand, InstanceRunner
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.orphans import UNMADE, clear_up, orphans
 from poeflow.engine.record import Unrecorded
 from poeflow.engine.results import State, StepResult
@@ -250,7 +250,7 @@ async def run_plan(
     planner: Planner,
     context: RunContext,
     toolboxes: Toolboxes,
-    memory: Memory,
+    lock_update: LockUpdate,
     *,
     failure_policy: FailurePolicy,
 ) -> Outcome:
@@ -263,7 +263,7 @@ async def run_plan(
         context,
         planner,
         toolboxes,
-        memory=memory,
+        lock_update=lock_update,
         concurrency=plan.concurrency,
         failure_policy=failure_policy,
     )
@@ -277,17 +277,19 @@ async def run_plan(
     )
     flow = FlowRun(plan, run_state)
     with _told(flow, run_state):
-        await _announce(plan, planner, context, memory)
+        await _announce(plan, planner, context, lock_update)
         try:
             await flow.run()
         except* PoeflowError as errors:
             raise errors.exceptions[0] from None
         found = await _outputs(flow, run_state)
-        await asyncio.to_thread(clear_up, context, memory, lambda text: _warn(run_state, text))
+        await asyncio.to_thread(clear_up, context, lock_update, lambda text: _warn(run_state, text))
     return _finished(flow, run_state, found)
 
 
-async def _announce(plan: Plan, planner: Planner, context: RunContext, memory: Memory) -> None:
+async def _announce(
+    plan: Plan, planner: Planner, context: RunContext, lock_update: LockUpdate
+) -> None:
     """Say what a run with a large loop will send, as far as it is known by now."""
     selection = context.selection
     sizes = [
@@ -304,7 +306,7 @@ async def _announce(plan: Plan, planner: Planner, context: RunContext, memory: M
         context, asks=False, listen=lambda _: None, recorder=Unrecorded(), selection=selection
     )
     try:
-        facts = await survey(plan, planner, silent, memory.untouched())
+        facts = await survey(plan, planner, silent, lock_update.untouched())
     except PoeflowError:
         return  # the run itself tells what is wrong, where it is
     found = estimate(facts, context.budget.prices)
@@ -437,7 +439,7 @@ async def survey(
     plan: Plan,
     planner: Planner,
     context: RunContext,
-    memory: Memory,
+    lock_update: LockUpdate,
     *,
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
@@ -450,7 +452,7 @@ async def survey(
         context,
         planner,
         Toolboxes({}),
-        memory=memory,
+        lock_update=lock_update,
         concurrency=plan.concurrency,
         failure_policy=FailurePolicy(keep_going=True),
         accepting=accepting,
@@ -463,7 +465,7 @@ async def survey(
     blocked |= run_state.left_out
     gone = [
         name
-        for name in sorted(memory.names - run_state.facts.keys() - run_state.left_out)
+        for name in sorted(lock_update.names - run_state.facts.keys() - run_state.left_out)
         if blocked.isdisjoint(wholes_of(name))
     ]
     position = {step: index for index, step in enumerate(plan.file.flow.steps)}
@@ -475,6 +477,6 @@ async def survey(
         ),
         *(
             Fact(id=path[2:], state="orphaned", reasons=(UNMADE,))
-            for path in orphans(context, memory.outputs_of(gone), made=plan.targets())
+            for path in orphans(context, lock_update.outputs_of(gone), made=plan.targets())
         ),
     )

@@ -14,7 +14,7 @@ import msgspec
 from poeflow.engine.accept import Accepting
 from poeflow.engine.ask import Asker, UnaskedError
 from poeflow.engine.context import RunContext
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import EventEmitter, failed, skipped, succeeded, tokens
 from poeflow.engine.results import Source, StepResult
 from poeflow.engine.save import Saver
@@ -48,7 +48,7 @@ class RunState:
         planner: Planner,
         toolboxes: Toolboxes,
         *,
-        memory: Memory,
+        lock_update: LockUpdate,
         concurrency: int,
         failure_policy: FailurePolicy,
         accepting: Accepting | None = None,
@@ -56,7 +56,7 @@ class RunState:
         self.context = context
         self.planner = planner
         self.toolboxes = toolboxes
-        self.memory = memory
+        self.lock_update = lock_update
         self.accepting = accepting
         self.facts: dict[str, Fact] = {}
         self.loops: dict[str, list[str | None]] = {}

@@ -9,10 +9,10 @@ import msgspec
 
 from poeflow.engine.accept import Accepting
 from poeflow.engine.context import OutputFiles, text_digest
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.errors import UsageError
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import inputs_hash, lock_of, memory_of
+from poeflow.operations.locks import inputs_hash, lock_of, lock_update_of
 from poeflow.operations.plan import planned
 from poeflow.operations.run_context import unheard, user_config
 from poeflow.operations.run_options import RunOptions
@@ -44,22 +44,22 @@ async def accept(
         lock = lock_of(workspace, made, options)
         if lock is None:
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
-        memory = memory_of(lock, options.listen or unheard)
+        lock_update = lock_update_of(lock, options.listen or unheard)
         ledger = workspace.ledger()
-        files = OutputFiles(workspace.outputs(), ledger, memory.written)
+        files = OutputFiles(workspace.outputs(), ledger, lock_update.written)
         paths = {path: _project_path(found.project, path) for path in wanted}
         accepting = Accepting(files, frozenset(paths.values()), drop=drop)
         quiet = replace(options, listen=None, config=user_config(found.project, options))
-        await surveyed(made, planner, found.project, quiet, memory, accepting=accepting)
-        orphans = {path for path in paths.values() if path in memory.orphans}
+        await surveyed(made, planner, found.project, quiet, lock_update, accepting=accepting)
+        orphans = {path for path in paths.values() if path in lock_update.orphans}
         for path in sorted(set(paths.values()) - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {made.file.name}"
-            raise UsageError(message, hint=_unknown_until(memory, lock))
+            raise UsageError(message, hint=_unknown_until(lock_update, lock))
         if drop:
             for path in accepting.taken:
                 ledger.record(path, text_digest(files.read(path)))
-        memory.forget_orphans(orphans)
-        lock.write(memory.lock_so_far(inputs_hash(made)))
+        lock_update.forget_orphans(orphans)
+        lock.write(lock_update.lock_so_far(inputs_hash(made)))
     return Taken(paths=(*accepting.taken, *sorted(orphans)), refused=accepting.refused)
 
 
@@ -72,7 +72,7 @@ def _project_path(project: Project, path: Path) -> str:
         raise UsageError(message, hint=f"the project is {project.root}") from None
 
 
-def _unknown_until(memory: Memory, lock: LockFile) -> str:
-    if not memory.names:
+def _unknown_until(lock_update: LockUpdate, lock: LockFile) -> str:
+    if not lock_update.names:
         return f"{lock.shown} knows of no file yet; run the flow first"
     return "name one that `poeflow plan` says was edited, or run the flow up to its step first"

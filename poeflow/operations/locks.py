@@ -8,7 +8,7 @@ from typing import Final
 
 from poeflow.clock import Clock
 from poeflow.digest import sha256_of_json
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.errors import StaleError
 from poeflow.events import Listener, Warned
 from poeflow.operations.run_options import RunOptions
@@ -31,29 +31,29 @@ def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile |
     return LockFile(target, shown=f"{folder}{path.with_name(name).as_posix()}")
 
 
-def memory_of(lock: LockFile | None, listen: Listener) -> Memory:
+def lock_update_of(lock: LockFile | None, listen: Listener) -> LockUpdate:
     """Return what the last run made. A lock that cannot be used is told of and counts as none.
 
     Raises `NewerLockError`: what a newer poeflow wrote is not overwritten.
     """
     if lock is None:
-        return Memory()
+        return LockUpdate()
     try:
         sides = lock.sides()
     except NewerLockError:
         raise
     except StaleError as error:
         listen(Warned(at=0.0, step=None, message=str(error)))
-        return Memory()
+        return LockUpdate()
     if len(sides) > 1:
         message = f"{lock.shown} holds the marks of a merge; what either side has is taken"
         listen(Warned(at=0.0, step=None, message=message))
-    return Memory(sides)
+    return LockUpdate(sides)
 
 
 @contextlib.asynccontextmanager
 async def kept_up(
-    lock: LockFile | None, memory: Memory, inputs: str, clock: Clock
+    lock: LockFile | None, lock_update: LockUpdate, inputs: str, clock: Clock
 ) -> AsyncIterator[None]:
     """Write a lock while a run goes on, at most every two seconds, and whole when it has ended.
 
@@ -63,7 +63,7 @@ async def kept_up(
     if lock is None:
         yield
         return
-    writing = asyncio.create_task(_write_so_far(lock, memory, inputs, clock))
+    writing = asyncio.create_task(_write_so_far(lock, lock_update, inputs, clock))
     try:
         yield
     finally:
@@ -71,16 +71,16 @@ async def kept_up(
         await asyncio.wait([writing])
         if not writing.cancelled():
             writing.exception()  # a disk that is full is told when the whole lock is written
-    lock.write(memory.lock(inputs))
+    lock.write(lock_update.lock(inputs))
 
 
-async def _write_so_far(lock: LockFile, memory: Memory, inputs: str, clock: Clock) -> None:
+async def _write_so_far(lock: LockFile, lock_update: LockUpdate, inputs: str, clock: Clock) -> None:
     written = 0
     while True:
         await clock.asleep(PAUSE)
-        if memory.count != written:
-            written = memory.count
-            so_far = memory.lock_so_far(inputs)
+        if lock_update.count != written:
+            written = lock_update.count
+            so_far = lock_update.lock_so_far(inputs)
             write = asyncio.ensure_future(asyncio.to_thread(lock.write, so_far))
             try:
                 await asyncio.shield(write)

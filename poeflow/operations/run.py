@@ -15,7 +15,7 @@ from poeflow.engine.tools import Toolboxes, refused_toolboxes, running_tools, to
 from poeflow.errors import PoeflowError, StaleError
 from poeflow.events import Event, Listener, RunFinished
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import inputs_hash, kept_up, lock_of, memory_of
+from poeflow.operations.locks import inputs_hash, kept_up, lock_of, lock_update_of
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.run_context import budget_of, run_context, unheard, user_config, warner
 from poeflow.operations.run_options import RunOptions
@@ -119,7 +119,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(workspace.hold(wait=options.wait))
         lock = lock_of(workspace, made, options)
-        memory = memory_of(lock, options.listen or unheard)
+        lock_update = lock_update_of(lock, options.listen or unheard)
         kept = recording(found.project, workspace, made, options, config)
         history = await stack.enter_async_context(kept)
         given = run_context(
@@ -129,16 +129,16 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             options=replace(options, listen=history.heard(options.listen or unheard)),
             budget=budget,
             config=config,
-            memory=memory,
+            lock_update=lock_update,
             asks=True,
             selection=selection,
             recorder=history.recorder,
         )
         context = await stack.enter_async_context(given)
         failure_policy = FailurePolicy(keep_going=options.keep_going, fail_fast=options.fail_fast)
-        async with kept_up(lock, memory, inputs_hash(made), options.clock):
+        async with kept_up(lock, lock_update, inputs_hash(made), options.clock):
             return await run_plan(
-                made, planner, context, boxes, memory, failure_policy=failure_policy
+                made, planner, context, boxes, lock_update, failure_policy=failure_policy
             )
 
 

@@ -17,7 +17,7 @@ from poeflow.client.http.download import MEDIA_HOSTS, Rules
 from poeflow.client.http.wire import origin_of
 from poeflow.engine.budget import Budget, Prices, bounds
 from poeflow.engine.context import OutputFiles, Provider, RunContext, no_key
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.errors import UsageError
 from poeflow.events import Event, Warned
 from poeflow.flowfile.model import Limits
@@ -275,7 +275,7 @@ async def run_context(
     options: RunOptions,
     budget: Budget,
     config: UserConfig,
-    memory: Memory,
+    lock_update: LockUpdate,
     asks: bool,
     selection: Selection,
     recorder: Recorder,
@@ -286,7 +286,7 @@ async def run_context(
     """
     async with contextlib.AsyncExitStack() as stack:
         found = Connections(checked, options, config)
-        await _reach(found, stack if asks else None, workspace, memory)
+        await _reach(found, stack if asks else None, workspace, lock_update)
         ledger, outputs = workspace.ledger(), workspace.outputs()
         yield RunContext(
             project=project,
@@ -294,7 +294,7 @@ async def run_context(
             providers=found.providers,
             answers=workspace.answers(on_corrupt=warner(options)),
             ledger=ledger,
-            files=OutputFiles(outputs, ledger, memory.written),
+            files=OutputFiles(outputs, ledger, lock_update.written),
             budget=budget,
             clock=options.clock,
             listen=options.listen or unheard,
@@ -317,13 +317,13 @@ async def _reach(
     found: Connections,
     stack: contextlib.AsyncExitStack | None,
     workspace: Workspace,
-    memory: Memory,
+    lock_update: LockUpdate,
 ) -> None:
     """Connect to every server, or only name them where there is nothing to close them in."""
     if stack is None:
         found.name()
     else:
-        has_answers = workspace.has_answers or bool(memory.names)
+        has_answers = workspace.has_answers or bool(lock_update.names)
         await found.open(stack, has_answers=has_answers)
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.engine.accept import Accepting
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import Unrecorded
 from poeflow.engine.run import survey
 from poeflow.errors import StaleError
@@ -103,9 +103,9 @@ async def survey_checked(
     made, planner = planned(found, options)
     workspace = workspace_of(found.project, options)
     lock = lock_of(workspace, made, options)
-    memory = Memory(lock.sides() if lock is not None else ())
+    lock_update = LockUpdate(lock.sides() if lock is not None else ())
     quiet = replace(options, listen=None, config=user_config(found.project, options))
-    return await surveyed(made, planner, found.project, quiet, memory, again=again)
+    return await surveyed(made, planner, found.project, quiet, lock_update, again=again)
 
 
 async def surveyed(
@@ -113,12 +113,12 @@ async def surveyed(
     planner: Planner,
     project: Project,
     options: RunOptions,
-    memory: Memory,
+    lock_update: LockUpdate,
     *,
     again: frozenset[str] = frozenset(),
     accepting: Accepting | None = None,
 ) -> tuple[Fact, ...]:
-    """Return how the selected instances of a plan stand by what `memory` has of the last run."""
+    """Return how the selected instances of a plan stand, by the last run in `lock_update`."""
     workspace = workspace_of(project, options)
     chosen = selection_of(plan, options, workspace)
     async with run_context(
@@ -128,9 +128,9 @@ async def surveyed(
         options=options,
         budget=shared_budget(project, options),
         config=user_config(project, options),
-        memory=memory,
+        lock_update=lock_update,
         asks=False,
         selection=msgspec.structs.replace(chosen, again=chosen.again | again),
         recorder=Unrecorded(),
     ) as context:
-        return await survey(plan, planner, context, memory, accepting=accepting)
+        return await survey(plan, planner, context, lock_update, accepting=accepting)

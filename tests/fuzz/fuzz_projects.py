@@ -76,9 +76,9 @@ def removed() -> None:
 @cache
 def house(name: str) -> House:
     """Return the project of the target `name`, in memory where the system has a place for that."""
-    memory = Path("/dev/shm")
+    lock_update = Path("/dev/shm")
     folder = tempfile.mkdtemp(
-        prefix=f"poeflow-fuzz-{name}-", dir=memory if memory.is_dir() else None
+        prefix=f"poeflow-fuzz-{name}-", dir=lock_update if lock_update.is_dir() else None
     )
     _FOLDERS.append(folder)
     made = House(Path(folder).resolve())

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from poeflow.engine.lock_update import Memory
+from poeflow.engine.lock_update import LockUpdate
 from poeflow.operations.locks import PAUSE, kept_up
 from poeflow.store.lockfile import Block, Lock, LockFile
 
@@ -35,12 +35,14 @@ class TurnedClock:
             await asyncio.Event().wait()
 
 
-async def run(lock: LockFile, memory: Memory, *, made: dict[str, Block], is_cut: bool) -> None:
+async def run(
+    lock: LockFile, lock_update: LockUpdate, *, made: dict[str, Block], is_cut: bool
+) -> None:
     """Make blocks, wait until what was made so far was looked at, and end or fail."""
     clock = TurnedClock()
-    async with kept_up(lock, memory, INPUTS, clock):
+    async with kept_up(lock, lock_update, INPUTS, clock):
         for name, block in made.items():
-            memory.keep(name, block)
+            lock_update.keep(name, block)
         await clock.is_round.wait()
         if is_cut:
             raise KeyError
@@ -53,19 +55,23 @@ def lock(tmp_path):
 
 
 async def test_what_was_made_so_far_is_kept_when_the_run_is_cut_short(lock):
-    memory = Memory((Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": OLD, "two": OLD}),))
+    lock_update = LockUpdate(
+        (Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": OLD, "two": OLD}),)
+    )
     with pytest.raises(KeyError):
-        await run(lock, memory, made={"one": ONE}, is_cut=True)
+        await run(lock, lock_update, made={"one": ONE}, is_cut=True)
     assert lock.read() == Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": ONE, "two": OLD})
 
 
 async def test_a_whole_run_leaves_only_what_it_made(lock):
-    memory = Memory((Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": OLD, "gone": OLD}),))
-    await run(lock, memory, made={"one": ONE, "two": TWO}, is_cut=False)
+    lock_update = LockUpdate(
+        (Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": OLD, "gone": OLD}),)
+    )
+    await run(lock, lock_update, made={"one": ONE, "two": TWO}, is_cut=False)
     assert lock.read() == Lock(poeflow_lock=1, inputs=INPUTS, instances={"one": ONE, "two": TWO})
 
 
 async def test_nothing_made_is_nothing_written(lock):
     with pytest.raises(KeyError):
-        await run(lock, Memory(), made={}, is_cut=True)
+        await run(lock, LockUpdate(), made={}, is_cut=True)
     assert lock.read() is None
