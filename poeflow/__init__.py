@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from poeflow.planning.plan import Plan as Plan
     from poeflow.problems import Place as Place
     from poeflow.problems import Problem as Problem
-    from poeflow.records import Fact as Fact
+    from poeflow.records import InstanceStatus as InstanceStatus
     from poeflow.simulator.server import Simulator as Simulator
     from poeflow.version import __version__ as __version__
 
@@ -89,7 +89,7 @@ _HOMES = {
         " TruncatedStreamError UnprocessableEntityError UsageError"
     ),
     "poeflow.events": "Event Listener",
-    "poeflow.records": "Fact",
+    "poeflow.records": "InstanceStatus",
     "poeflow.problems": "Place Problem",
     "poeflow.simulator.server": "Simulator",
     "poeflow.flowfile.load": "FlowFile",
@@ -119,9 +119,9 @@ __all__ = [
     "ConflictError",
     "DiskError",
     "Event",
-    "Fact",
     "Flow",
     "FlowFile",
+    "InstanceStatus",
     "InsufficientCreditsError",
     "InternalServerError",
     "InvalidFlowError",

@@ -17,7 +17,7 @@ from poeflow.planning.plan import Plan
 from poeflow.problems import Problem, errors_only
 from poeflow.project.places import placed
 from poeflow.project.project import Project
-from poeflow.records import Fact
+from poeflow.records import InstanceStatus
 
 
 def load(path: str | Path) -> FlowFile:
@@ -61,7 +61,7 @@ async def aplan(
 
 def status(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
-) -> tuple[Fact, ...]:
+) -> tuple[InstanceStatus, ...]:
     """Return how every instance of the flow at `path` stands, with all reasons.
 
     An instance is fresh, new, stale, missing, edited, skipped, needed (asked again because another
@@ -74,7 +74,7 @@ def status(
 
 async def astatus(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
-) -> tuple[Fact, ...]:
+) -> tuple[InstanceStatus, ...]:
     """Do what `status` does in a running event loop."""
     return await survey_checked(checkup(*_located(path)), options_from(options, given))
 

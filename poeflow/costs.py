@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from poeflow.digest import Json, encode_json
-from poeflow.records import Calls, Fact, Measure
+from poeflow.records import Calls, InstanceStatus, Measure
 
 CHARACTERS: Final = 4
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
@@ -51,7 +51,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Range | None
 
 
-def estimate(facts: Sequence[Fact], prices: Prices) -> Estimate:
+def estimate(facts: Sequence[InstanceStatus], prices: Prices) -> Estimate:
     """Return what a run would send for instances that stand like this."""
     kinds = [kind for fact in facts for kind in fact.kinds]
     is_open = any(fact.state == "unknown" and not fact.kinds for fact in facts)

@@ -260,7 +260,7 @@ class Records(Protocol):
 
 
 Measure = Literal["instance", "step", "limit", "usual"]
-Standing = Literal[
+InstanceState = Literal[
     "fresh", "new", "stale", "missing", "edited", "needed", "unknown", "skipped", "orphaned"
 ]
 
@@ -289,7 +289,7 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True):
     answer_from: Measure | None = None
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How one instance stands.
 
     `reasons` are all there are. `calls` is how many requests a run would send for it at least,
@@ -300,7 +300,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    state: Standing
+    state: InstanceState
     reasons: tuple[str, ...] = ()
     calls: int = 0
     most_calls: int | None = 0

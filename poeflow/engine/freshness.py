@@ -19,7 +19,7 @@ from poeflow.errors import PoeflowError
 from poeflow.flowfile.model import Step
 from poeflow.planning.instances import Instance, Prepared
 from poeflow.planning.plan import Plan, prepare
-from poeflow.records import Calls, Fact, Standing
+from poeflow.records import Calls, InstanceState, InstanceStatus
 from poeflow.store.lockfile import Block
 
 
@@ -250,7 +250,7 @@ class StatusCollector:
         """Note an instance whose result is at hand."""
         locked = self._freshness.block(prepared.instance)
         looks = [self._run_state.saver.looks.get(path) for path in result.files]
-        state: Standing = "fresh"
+        state: InstanceState = "fresh"
         reasons: tuple[str, ...] = ()
         if locked is None:
             state, reasons = "new", ("the lock does not have it",)
@@ -296,7 +296,7 @@ class StatusCollector:
         """Note an instance that would have to be asked."""
         locked = self._freshness.block(prepared.instance)
         reasons = self._freshness.reasons(prepared, upstream)
-        state: Standing = "stale"
+        state: InstanceState = "stale"
         if locked is None:
             state, reasons = "new", ("the lock does not have it",)
         elif not reasons and locked.request == error.identity:
@@ -350,14 +350,14 @@ class StatusCollector:
     def _note(
         self,
         name: str,
-        state: Standing,
+        state: InstanceState,
         reasons: tuple[str, ...],
         *,
         model: str | None = None,
         request: dict[str, Json] | None = None,
         kinds: tuple[Calls, ...] = (),
     ) -> None:
-        self._run_state.facts[name] = Fact(
+        self._run_state.facts[name] = InstanceStatus(
             id=name,
             state=state,
             reasons=reasons,

@@ -42,7 +42,7 @@ from poeflow.errors import PoeflowError, UsageError, most_serious
 from poeflow.events import RunEstimated, RunFinished, RunStarted, Warned
 from poeflow.planning.instances import Instance, Prepared
 from poeflow.planning.plan import Plan, Planner, check_glob, check_keys
-from poeflow.records import Fact, outer_step, wholes_of
+from poeflow.records import InstanceStatus, outer_step, wholes_of
 from poeflow.templates.sites import Values
 
 
@@ -442,7 +442,7 @@ async def survey(
     lock_update: LockUpdate,
     *,
     accepting: Accepting | None = None,
-) -> tuple[Fact, ...]:
+) -> tuple[InstanceStatus, ...]:
     """Return how every instance stands, in the order of the file; nothing is sent or written.
 
     `context` is that of a run that does not ask. `accepting` takes files into the lock as they
@@ -472,11 +472,11 @@ async def survey(
     return (
         *sorted(run_state.facts.values(), key=lambda fact: position[outer_step(fact.id)]),
         *(
-            Fact(id=name, state="stale", reasons=("it is not in the flow any more",))
+            InstanceStatus(id=name, state="stale", reasons=("it is not in the flow any more",))
             for name in gone
         ),
         *(
-            Fact(id=path[2:], state="orphaned", reasons=(UNMADE,))
+            InstanceStatus(id=path[2:], state="orphaned", reasons=(UNMADE,))
             for path in orphans(context, lock_update.outputs_of(gone), made=plan.targets())
         ),
     )

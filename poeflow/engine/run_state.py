@@ -22,7 +22,7 @@ from poeflow.engine.tools import Toolboxes
 from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.events import StepFailed, StepFinished, StepSkipped
 from poeflow.planning.plan import Planner
-from poeflow.records import Fact
+from poeflow.records import InstanceStatus
 
 SHARED: Final = frozenset({5, 8, 9})
 """Exit codes of failures that every step would meet: account, disk, budget."""
@@ -58,7 +58,7 @@ class RunState:
         self.toolboxes = toolboxes
         self.lock_update = lock_update
         self.accepting = accepting
-        self.facts: dict[str, Fact] = {}
+        self.facts: dict[str, InstanceStatus] = {}
         self.loops: dict[str, list[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self.asker = Asker(context, elapsed=self.elapsed)

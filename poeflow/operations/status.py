@@ -19,10 +19,10 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan, Planner
 from poeflow.project.project import Project
-from poeflow.records import Fact
+from poeflow.records import InstanceStatus
 
 
-def facts_of(found: Checkup, options: RunOptions) -> tuple[Fact, ...]:
+def facts_of(found: Checkup, options: RunOptions) -> tuple[InstanceStatus, ...]:
     """Do what `survey_checked` does, where no event loop is running."""
     return asyncio.run(survey_checked(found, options))
 
@@ -31,7 +31,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the lock proves a flow current: how its instances stand, and what else is wrong."""
 
     faults: tuple[str, ...] = ()
-    facts: tuple[Fact, ...] = ()
+    facts: tuple[InstanceStatus, ...] = ()
 
     @property
     def against(self) -> list[str]:
@@ -79,7 +79,7 @@ def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
     return requests
 
 
-def rendered(found: Checkup, options: RunOptions, fact: Fact) -> Fact:
+def rendered(found: Checkup, options: RunOptions, fact: InstanceStatus) -> InstanceStatus:
     """Return a fact with the request its instance sends if it is asked, also if it is current.
 
     It has none if the instance asks no model, or if the request builds on an answer that is not
@@ -94,7 +94,7 @@ def rendered(found: Checkup, options: RunOptions, fact: Fact) -> Fact:
 
 async def survey_checked(
     found: Checkup, options: RunOptions, *, again: frozenset[str] = frozenset()
-) -> tuple[Fact, ...]:
+) -> tuple[InstanceStatus, ...]:
     """Return how every selected instance of a checked flow stands; those `again`, as if asked.
 
     Nothing is sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`,
@@ -117,7 +117,7 @@ async def surveyed(
     *,
     again: frozenset[str] = frozenset(),
     accepting: Accepting | None = None,
-) -> tuple[Fact, ...]:
+) -> tuple[InstanceStatus, ...]:
     """Return how the selected instances of a plan stand, by the last run in `lock_update`."""
     workspace = workspace_of(project, options)
     chosen = selection_of(plan, options, workspace)

@@ -11,7 +11,7 @@ import msgspec
 from rich.cells import cell_len
 
 from poeflow.digest import Json, encode_json
-from poeflow.records import Fact, InstanceRecord
+from poeflow.records import InstanceRecord, InstanceStatus
 from poeflow.redact import visible
 from poeflow.report.history import body_of, messages_of
 from poeflow.report.terminal.text import Line, Marks, Piece, chopped
@@ -211,7 +211,7 @@ def _spelled(body: Mapping[str, Json], name: str) -> str | None:
     return encode_json(body[name]).decode("utf-8", "replace") if name in body else None
 
 
-def explained(fact: Fact, before: Json) -> str:
+def explained(fact: InstanceStatus, before: Json) -> str:
     """Return the explanation of one instance. `before` is what the last run sent for it, if known.
 
     A request that would be sent now is compared with it line by line.

@@ -7,7 +7,7 @@ from typing import Final, Literal, TextIO
 from poeflow.digest import Json, encode_json
 from poeflow.events import Event, Expected, StepFailed, Warned
 from poeflow.problems import Place, Problem
-from poeflow.records import Fact, step_of
+from poeflow.records import InstanceStatus, step_of
 from poeflow.redact import visible
 from poeflow.report.github_commands import annotation
 from poeflow.report.log import ending
@@ -76,7 +76,9 @@ class GitHubReport:
             yield f"\n**{escaped(output)}**\n\n{fenced(_text(value))}"
 
 
-def standing_summary(flow: str, steps: Mapping[str, Sequence[Fact]], faults: Sequence[str]) -> str:
+def standing_summary(
+    flow: str, steps: Mapping[str, Sequence[InstanceStatus]], faults: Sequence[str]
+) -> str:
     """Return how a flow stands by its lock as Markdown: its steps, and what else is wrong."""
     is_ok = not faults and all(one.is_current for facts in steps.values() for one in facts)
     lines = [_head(flow, is_ok=is_ok), *(f"- {escaped(fault)}" for fault in faults)]

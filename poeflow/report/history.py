@@ -7,7 +7,14 @@ from typing import Final
 from poeflow.clock import spoken
 from poeflow.digest import Json, encode_json
 from poeflow.errors import EXIT_CLASSES
-from poeflow.records import Fact, InstanceRecord, RequestRow, RunRow, how_to_go_on, outer_step
+from poeflow.records import (
+    InstanceRecord,
+    InstanceStatus,
+    RequestRow,
+    RunRow,
+    how_to_go_on,
+    outer_step,
+)
 from poeflow.redact import visible
 from poeflow.report.log import unknown_outcome
 from poeflow.report.terminal.text import Line, Marks, Work, aligned
@@ -175,7 +182,7 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
         yield ((visible(f"wrote {path[2:]} ({digest[:12]})"), "dim"),)
 
 
-def request_lines(fact: Fact) -> Iterator[Line]:
+def request_lines(fact: InstanceStatus) -> Iterator[Line]:
     """Yield the request of an instance that is planned, as it would be sent."""
     yield ((visible(f"{fact.id}: {'; '.join((fact.state, *fact.reasons))}"), "bold"),)
     if fact.request is None:

@@ -9,7 +9,7 @@ import msgspec
 from poeflow.errors import EXIT_CLASSES
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
 from poeflow.problems import Problem
-from poeflow.records import Fact, outer_step
+from poeflow.records import InstanceStatus, outer_step
 from poeflow.redact import visible
 from poeflow.report.terminal.text import paired
 
@@ -85,7 +85,7 @@ class Suite:
         name = f"{self.name} is current"
         self.cases[name] = Case(name=name, kind="failure", type="stale", message=message)
 
-    def stand(self, fact: Fact) -> None:
+    def stand(self, fact: InstanceStatus) -> None:
         """Note how an instance stands where nothing is run: what is not current is a failure."""
         told = "; ".join((fact.state, *fact.reasons))
         if not fact.is_current:

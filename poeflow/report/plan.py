@@ -10,7 +10,7 @@ import msgspec
 
 from poeflow.costs import Estimate, Prices, Range, estimate
 from poeflow.digest import Json, encode_json
-from poeflow.records import Fact, Measure, Standing, step_of
+from poeflow.records import InstanceState, InstanceStatus, Measure, step_of
 from poeflow.redact import visible
 from poeflow.report.terminal.text import Line, Marks, cells, cropped, padded, wrapped
 
@@ -19,7 +19,7 @@ _ORDER: Final = (
 )
 
 
-def lines(facts: Sequence[Fact], *, all_: bool) -> list[str]:
+def lines(facts: Sequence[InstanceStatus], *, all_: bool) -> list[str]:
     """Return a line for each instance that a run would touch, or for all of them."""
     shown = [fact for fact in facts if all_ or not fact.is_current]
     width = max((len(fact.id) for fact in shown), default=0)
@@ -38,7 +38,7 @@ _MEASURES: Final[dict[Measure, str]] = {
 """How it is said where a guess of the length of answers comes from."""
 
 
-def summary(facts: Sequence[Fact], prices: Prices) -> str:
+def summary(facts: Sequence[InstanceStatus], prices: Prices) -> str:
     """Say how many instances stand how, and what a run would send and cost."""
     counts = Counter(fact.state for fact in facts)
     told = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
@@ -79,14 +79,14 @@ def _range(found: Range, form: str, without_end: str) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def as_json(facts: Sequence[Fact], prices: Prices) -> str:
+def as_json(facts: Sequence[InstanceStatus], prices: Prices) -> str:
     """Return all facts as one JSON document, requests and estimates included."""
     return encode_json(
         [msgspec.to_builtins(fact) | {"estimate": _estimated(fact, prices)} for fact in facts]
     ).decode()
 
 
-def _estimated(fact: Fact, prices: Prices) -> dict[str, Json] | None:
+def _estimated(fact: InstanceStatus, prices: Prices) -> dict[str, Json] | None:
     """Return what one instance is estimated to use and cost, None where nothing is asked."""
     if not fact.kinds:
         return None
@@ -108,7 +108,7 @@ def _estimated(fact: Fact, prices: Prices) -> dict[str, Json] | None:
 MAX_REASONS: Final = 3
 
 
-def status_lines(flows: Mapping[str, Sequence[Fact]]) -> Iterator[str]:
+def status_lines(flows: Mapping[str, Sequence[InstanceStatus]]) -> Iterator[str]:
     """Yield the name of each flow and a line for each of its steps, in order."""
     for flow, facts in flows.items():
         yield visible(flow)
@@ -118,20 +118,20 @@ def status_lines(flows: Mapping[str, Sequence[Fact]]) -> Iterator[str]:
             yield visible(f"  {step:<{width}}  {told(of)}")
 
 
-def steps_of(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
+def steps_of(facts: Sequence[InstanceStatus]) -> dict[str, list[InstanceStatus]]:
     """Return instances by their steps, in order."""
-    steps: dict[str, list[Fact]] = {}
+    steps: dict[str, list[InstanceStatus]] = {}
     for fact in facts:
         steps.setdefault(step_of(fact.id), []).append(fact)
     return steps
 
 
-def told(facts: Sequence[Fact]) -> str:
+def told(facts: Sequence[InstanceStatus]) -> str:
     """Say how the instances of a step stand: `2 stale, 1 fresh: prompt changed`.
 
     A reason of some of them has their number: `2 stale: prompt changed (1); file changed (1)`.
     """
-    counts: Counter[Standing] = Counter(fact.state for fact in facts)
+    counts: Counter[InstanceState] = Counter(fact.state for fact in facts)
     is_alone = len(facts) == 1
     states = ", ".join(
         state if is_alone else f"{count} {state}" for state, count in counts.most_common()
@@ -141,7 +141,7 @@ def told(facts: Sequence[Fact]) -> str:
     return f"{states}: {'; '.join(reasons[:MAX_REASONS])}{more}" if reasons else states
 
 
-def _reasons(facts: Sequence[Fact]) -> list[str]:
+def _reasons(facts: Sequence[InstanceStatus]) -> list[str]:
     """Return all reasons, each with how many instances it is of where that is not all of them."""
     counts = Counter(reason for fact in facts for reason in fact.reasons)
     concerned = sum(bool(fact.reasons) for fact in facts)
@@ -151,7 +151,7 @@ def _reasons(facts: Sequence[Fact]) -> list[str]:
     ]
 
 
-_SERIOUS: Final[tuple[Standing, ...]] = (
+_SERIOUS: Final[tuple[InstanceState, ...]] = (
     "edited",
     "orphaned",
     "missing",
@@ -176,14 +176,16 @@ class Entry:
     `more` is how many follow of which the same is told.
     """
 
-    state: Standing
+    state: InstanceState
     name: str
     said: str
     why: str = ""
     more: int = 0
 
 
-def plan_sheet(facts: Sequence[Fact], *, all_: bool, marks: Marks, width: int) -> Iterator[Line]:
+def plan_sheet(
+    facts: Sequence[InstanceStatus], *, all_: bool, marks: Marks, width: int
+) -> Iterator[Line]:
     """Yield instances with their reasons: those a run would touch, or all of them."""
     shown = [fact for fact in facts if all_ or not fact.is_current]
     entries: list[Entry] = []
@@ -196,7 +198,7 @@ def plan_sheet(facts: Sequence[Fact], *, all_: bool, marks: Marks, width: int) -
 
 
 def status_sheet(
-    flows: Mapping[str, Sequence[Fact]], *, marks: Marks, width: int
+    flows: Mapping[str, Sequence[InstanceStatus]], *, marks: Marks, width: int
 ) -> Iterator[Line]:
     """Yield the name of each flow and a row for each of its steps."""
     for flow, facts in flows.items():
@@ -211,18 +213,18 @@ def status_sheet(
         )
 
 
-def _told(facts: Sequence[Fact]) -> tuple[str, str]:
+def _told(facts: Sequence[InstanceStatus]) -> tuple[str, str]:
     """Say how the instances of a step stand, and why."""
     said, _, why = told(facts).partition(": ")
     return said, why
 
 
-def _standing(fact: Fact) -> tuple[str, str]:
+def _standing(fact: InstanceStatus) -> tuple[str, str]:
     """Return what is told of an instance besides its name."""
     return f"{fact.state:<7}{_asked(fact)}", "; ".join(fact.reasons)
 
 
-def _asked(fact: Fact) -> str:
+def _asked(fact: InstanceStatus) -> str:
     """Say whom an instance asks, and how often where that is not once."""
     if not fact.calls:
         return ""

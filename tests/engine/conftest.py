@@ -19,7 +19,7 @@ from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of, proof_of
 from poeflow.project.project import Project
-from poeflow.records import Fact
+from poeflow.records import InstanceStatus
 from poeflow.simulator.server import Simulator
 
 
@@ -47,7 +47,7 @@ class Bench:
         """Write `flow` as a.yaml and return how its instances stand, with the reasons."""
         return {f.id: (f.state, f.reasons) for f in self.standing(flow, **options)}
 
-    def standing(self, flow: str, **options) -> tuple[Fact, ...]:
+    def standing(self, flow: str, **options) -> tuple[InstanceStatus, ...]:
         """Write `flow` as a.yaml and return all that is known of its instances."""
         self.write("a.yaml", flow)
         given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}

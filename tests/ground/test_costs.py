@@ -6,7 +6,7 @@ import msgspec
 
 from poeflow.bots import Pricing
 from poeflow.costs import Estimate, Range, estimate, limit_of, tokens_of
-from poeflow.records import Calls, Fact
+from poeflow.records import Calls, InstanceStatus
 
 PRICE = Pricing(prompt=Decimal("0.000001"), completion=Decimal("0.00001"))
 FIRST = Calls(purpose="answer", model="A", least=1, most=1, prompt_tokens=100)
@@ -21,8 +21,8 @@ JUDGE = Calls(
 )  # fmt: skip
 
 
-def asked(*kinds: Calls, state: str = "new") -> Fact:
-    return Fact(id="a", state=state, kinds=kinds)
+def asked(*kinds: Calls, state: str = "new") -> InstanceStatus:
+    return InstanceStatus(id="a", state=state, kinds=kinds)
 
 
 def test_an_answer_is_taken_to_be_as_long_as_the_last_one():
@@ -61,7 +61,7 @@ def test_an_answer_without_any_measure_has_no_most():
 
 
 def test_what_is_unknown_leaves_both_open():
-    found = estimate([asked(KNOWN), Fact(id="b", state="unknown")], lambda _: PRICE)
+    found = estimate([asked(KNOWN), InstanceStatus(id="b", state="unknown")], lambda _: PRICE)
     assert (found.calls, found.cost_usd) == (Range(1, None), Range(Decimal("0.0006"), None))
 
 
@@ -78,7 +78,7 @@ def test_a_model_without_a_price_has_no_cost():
 
 
 def test_nothing_to_ask_costs_nothing():
-    assert estimate([Fact(id="a", state="fresh")], lambda _: None) == Estimate(
+    assert estimate([InstanceStatus(id="a", state="fresh")], lambda _: None) == Estimate(
         calls=Range(0, 0),
         prompt_tokens=0,
         answer_tokens=0,

@@ -6,13 +6,13 @@ from decimal import Decimal
 import msgspec
 
 from poeflow.bots import Pricing
-from poeflow.records import Calls, Fact, Measure
+from poeflow.records import Calls, InstanceStatus, Measure
 from poeflow.report.plan import as_json, summary
 
 PRICE = Pricing(prompt=Decimal("0.00001"), completion=Decimal("0.0001"))
 
 
-def new(measure: Measure | None = None, *, most: int = 1) -> Fact:
+def new(measure: Measure | None = None, *, most: int = 1) -> InstanceStatus:
     """Return an instance whose answer has 10 tokens, by the `measure` there is."""
     tokens = None if measure is None else 10
     first = Calls(
@@ -21,7 +21,7 @@ def new(measure: Measure | None = None, *, most: int = 1) -> Fact:
     )  # fmt: skip
     again = msgspec.structs.replace(first, purpose="repair", least=0, most=most - 1)
     kinds = (first, again) if most > 1 else (first,)
-    return Fact(id="a", state="new", calls=1, most_calls=most, model="A", kinds=kinds)
+    return InstanceStatus(id="a", state="new", calls=1, most_calls=most, model="A", kinds=kinds)
 
 
 def test_calls_tokens_and_cost_are_told_as_ranges():
@@ -38,14 +38,14 @@ def test_calls_tokens_and_cost_are_told_as_ranges():
         "(2 as others of their step, 1 as last time, 1 of unknown length), "
         "from 0.0070 USD (estimated)"
     )
-    assert summary([new(), Fact(id="b", state="unknown")], lambda _: None) == (
+    assert summary([new(), InstanceStatus(id="b", state="unknown")], lambda _: None) == (
         "1 new, 1 unknown: 1 or more calls, about 100 prompt tokens, answers of unknown length, "
         "cost unknown"
     )
 
 
 def test_json_has_what_each_instance_is_estimated_to_cost():
-    facts = [new("limit"), Fact(id="b", state="fresh")]
+    facts = [new("limit"), InstanceStatus(id="b", state="fresh")]
     found = [one["estimate"] for one in json.loads(as_json(facts, lambda _: PRICE))]
     assert found == [
         {
@@ -61,8 +61,8 @@ def test_json_has_what_each_instance_is_estimated_to_cost():
 
 
 def test_where_nothing_is_asked():
-    assert summary([Fact(id="b", state="unknown")], lambda _: None) == (
+    assert summary([InstanceStatus(id="b", state="unknown")], lambda _: None) == (
         "1 unknown: calls not known yet"
     )
-    assert summary([Fact(id="b", state="fresh")], lambda _: None) == "1 fresh: no calls"
+    assert summary([InstanceStatus(id="b", state="fresh")], lambda _: None) == "1 fresh: no calls"
     assert summary([], lambda _: None) == "nothing: no calls"

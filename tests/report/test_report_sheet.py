@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from poeflow.records import Fact
+from poeflow.records import InstanceStatus
 from poeflow.report.plan import plan_sheet, status_sheet
 from poeflow.report.terminal.text import ASCII, UNICODE, plain
 
@@ -15,7 +15,7 @@ UNKNOWN = ("unknown until draft has run",)
 NEW = ("the lock does not have it",)
 EDITED = ("out.md was edited", "prompt changed, and the model, and much more")
 FACTS = (
-    Fact(
+    InstanceStatus(
         id="draft",
         state="stale",
         reasons=("prompt changed",),
@@ -23,10 +23,12 @@ FACTS = (
         most_calls=3,
         model="GPT-5.2",
     ),
-    Fact(id="old", state="fresh"),
-    *(Fact(id=f"each[{n}]", state="unknown", reasons=UNKNOWN) for n in range(9)),
-    Fact(id="each[x]", state="new", reasons=NEW, calls=2, most_calls=None, model="Grok-4"),
-    Fact(id="page", state="edited", reasons=EDITED),
+    InstanceStatus(id="old", state="fresh"),
+    *(InstanceStatus(id=f"each[{n}]", state="unknown", reasons=UNKNOWN) for n in range(9)),
+    InstanceStatus(
+        id="each[x]", state="new", reasons=NEW, calls=2, most_calls=None, model="Grok-4"
+    ),
+    InstanceStatus(id="page", state="edited", reasons=EDITED),
 )
 
 
@@ -72,7 +74,7 @@ def test_steps_are_marked_by_what_is_most_serious():
 @given(
     st.lists(
         st.builds(
-            Fact,
+            InstanceStatus,
             id=st.text(st.characters(), max_size=20),
             state=st.sampled_from(["new", "stale", "fresh", "edited"]),
             reasons=st.tuples(st.text(st.characters(), max_size=60)),

@@ -26,7 +26,7 @@ from poeflow.operations.run_context import prices_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of, rendered
 from poeflow.problems import errors_only
-from poeflow.records import Fact
+from poeflow.records import InstanceStatus
 from poeflow.report.github_commands import inert_json
 from poeflow.report.history import request_lines
 from poeflow.report.plan import as_json, lines, plan_sheet, summary
@@ -108,13 +108,13 @@ def plan(
         _show_facts(facts, prices, all_=all_)
 
 
-def _named(facts: tuple[Fact, ...], wanted: str) -> Fact:
+def _named(facts: tuple[InstanceStatus, ...], wanted: str) -> InstanceStatus:
     """Return the fact of one instance. Raises `UsageError`."""
     by_name = {fact.id: fact for fact in facts}
     return by_name[instance_among(wanted, by_name)]
 
 
-def _show_facts(facts: tuple[Fact, ...], prices: Prices, *, all_: bool) -> None:
+def _show_facts(facts: tuple[InstanceStatus, ...], prices: Prices, *, all_: bool) -> None:
     show_sheet(
         lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
         lines(facts, all_=all_),
@@ -122,7 +122,7 @@ def _show_facts(facts: tuple[Fact, ...], prices: Prices, *, all_: bool) -> None:
     conclude(summary(facts, prices))
 
 
-def _show_request(fact: Fact, output: str, prices: Prices) -> None:
+def _show_request(fact: InstanceStatus, output: str, prices: Prices) -> None:
     if output == "json":
         click.echo(inert_json(without_keys()(as_json([fact], prices))))
     else:

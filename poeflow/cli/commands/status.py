@@ -24,7 +24,7 @@ from poeflow.operations.check import checkup
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import facts_of
 from poeflow.problems import errors_only
-from poeflow.records import Fact
+from poeflow.records import InstanceStatus
 from poeflow.report.github_commands import inert_json
 from poeflow.report.plan import status_lines, status_sheet
 
@@ -69,7 +69,7 @@ def status(
         trust_state=trusts_state(),
         listen=say_warning,
     )
-    found: dict[str, tuple[Fact, ...]] = {}
+    found: dict[str, tuple[InstanceStatus, ...]] = {}
     is_invalid = False
     for target in targets(flows or (".",), access_of(allow_files)):
         checked = checkup(target.project, target.path, target.shown)

@@ -10,7 +10,7 @@ from typing import Final, Literal, TextIO, TypeAlias
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from poeflow.records import Standing
+from poeflow.records import InstanceState
 from poeflow.redact import visible
 
 Piece: TypeAlias = tuple[str, str]
@@ -98,7 +98,7 @@ class Marks:
     more: str
     encoding: str = "utf-8"
 
-    def of(self, state: Work | Standing) -> tuple[str, str]:
+    def of(self, state: Work | InstanceState) -> tuple[str, str]:
         """Return the mark of what stands so, and its style."""
         mark, style = _LOOKS[state]
         return {"v": self.done, "x": self.failed, ".": self.waiting}.get(mark, mark), style
@@ -136,7 +136,7 @@ ASCII: Final = Marks(
     more="~",
     encoding="ascii",
 )
-_LOOKS: Final[dict[Work | Standing, tuple[str, str]]] = {
+_LOOKS: Final[dict[Work | InstanceState, tuple[str, str]]] = {
     "waiting": (".", "dim"),
     "running": (".", "cyan"),
     "done": ("v", "green"),
