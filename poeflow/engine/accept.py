@@ -10,7 +10,7 @@ from poeflow.engine.context import EDITED, OutputFiles, text_digest
 from poeflow.engine.fingerprint import Recipe
 from poeflow.flowfile.model import Output
 from poeflow.planning.instances import Prepared
-from poeflow.store.lockfile import Accepted, Block
+from poeflow.store.lockfile import Accepted, LockEntry
 
 
 class Accepting:
@@ -34,9 +34,9 @@ class Accepting:
         output: Output,
         schema: Schema | None,
         prepared: Prepared,
-        old: Block | None,
+        old: LockEntry | None,
         recipe: Recipe,
-    ) -> Block | None:
+    ) -> LockEntry | None:
         """Return the new block of an instance, None if its files stay as the lock has them.
 
         `recipe` is the instance's as it is now.
@@ -53,7 +53,7 @@ class Accepting:
     def _is_wanted(self, path: str) -> bool:
         return not self._wanted or path in self._wanted
 
-    def _dropped(self, old: Block | None) -> Block | None:
+    def _dropped(self, old: LockEntry | None) -> LockEntry | None:
         """Return a block as the answer left it, the person's file no longer in it."""
         accepted = old.accepted if old is not None else None
         if old is None or accepted is None or not self._is_wanted(accepted.path):
@@ -66,7 +66,7 @@ class Accepting:
             old, accepted=None, text=accepted.text, result=accepted.result, outputs=outputs
         )
 
-    def _with_media(self, old: Block | None) -> Block | None:
+    def _with_media(self, old: LockEntry | None) -> LockEntry | None:
         """Return a block with the pictures and sounds of it as they are now."""
         for path, known in old.outputs.items() if old is not None else ():
             if old is None or not is_media_name(path) or not self._is_wanted(path):
@@ -78,8 +78,13 @@ class Accepting:
         return old
 
     def _with_text(
-        self, path: str, output: Output, schema: Schema | None, old: Block | None, recipe: Recipe
-    ) -> Block | None:
+        self,
+        path: str,
+        output: Output,
+        schema: Schema | None,
+        old: LockEntry | None,
+        recipe: Recipe,
+    ) -> LockEntry | None:
         """Return a block whose text is what the file at `path` holds."""
         look = self._files.look(path, old.outputs.get(path, "") if old is not None else "")
         is_stale = old is not None and old.accepted is not None and old.recipe != recipe.hash
@@ -98,13 +103,13 @@ class Accepting:
             self.refused[path] = f"it is not what its step is to give: {'; '.join(faults)}"
             return old
         self.taken.append(path)
-        before = old if old is not None else Block(status="ok", recipe=recipe.hash)
+        before = old if old is not None else LockEntry(status="ok", recipe=recipe.hash)
         new = _accepted(before, path, text, recipe)
         outputs = {**before.outputs, path: text_digest(data)}
         return msgspec.structs.replace(new, outputs=outputs, untracked=not output.tracked)
 
 
-def _accepted(before: Block, path: str, text: str, recipe: Recipe) -> Block:
+def _accepted(before: LockEntry, path: str, text: str, recipe: Recipe) -> LockEntry:
     """Return a block whose text is a person's; what poeflow's own was is kept in it."""
     text_hash = sha256_of(text.encode())
     own = Accepted(
@@ -129,7 +134,7 @@ def _read_again(output: Output, text: str, schema: Schema | None) -> tuple[str, 
     return read(of_file(output), text, schema).faults
 
 
-def text_path(prepared: Prepared, block: Block | None) -> str | None:
+def text_path(prepared: Prepared, block: LockEntry | None) -> str | None:
     """Return the project path that an instance's text is at, None if it saves none."""
     if block is not None and block.accepted is not None:
         return block.accepted.path

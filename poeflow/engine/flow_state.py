@@ -17,7 +17,7 @@ from poeflow.events import StepExpanded
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.instances import Instance, Prepared
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
-from poeflow.store.lockfile import Block
+from poeflow.store.lockfile import LockEntry
 from poeflow.templates.sites import Values
 from poeflow.templates.values import OWN
 
@@ -140,7 +140,7 @@ class FlowState:
         reason: str,
         *,
         blocks: bool,
-        block: Block | None = None,
+        block: LockEntry | None = None,
     ) -> State:
         self.run_state.skip(name, reason)
         if block is not None:

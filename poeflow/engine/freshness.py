@@ -20,7 +20,7 @@ from poeflow.flowfile.model import Step
 from poeflow.planning.instances import Instance, Prepared
 from poeflow.planning.plan import Plan, prepare
 from poeflow.records import Calls, InstanceState, InstanceStatus
-from poeflow.store.lockfile import Block
+from poeflow.store.lockfile import LockEntry
 
 
 class Current(NamedTuple):
@@ -31,7 +31,7 @@ class Current(NamedTuple):
     """
 
     prepared: Prepared
-    block: Block
+    block: LockEntry
     edited: Mapping[str, Look] = {}
     stale: tuple[str, ...] = ()
 
@@ -67,7 +67,7 @@ class Freshness:
         """Return what an instance is called in the lock."""
         return self._name(instance.id)
 
-    def block(self, instance: Instance) -> Block | None:
+    def block(self, instance: Instance) -> LockEntry | None:
         """Return what the last run made of an instance."""
         return self._run_state.lock_update.block(self._name(instance.id))
 
@@ -109,7 +109,7 @@ class Freshness:
                 return found
         return None
 
-    def _taken(self, prepared: Prepared, recipe: Recipe) -> Block | None:
+    def _taken(self, prepared: Prepared, recipe: Recipe) -> LockEntry | None:
         """Return the block of an instance whose files are taken as they are, if they are now."""
         accepting, step = self._run_state.accepting, prepared.instance.step
         if accepting is None:
@@ -146,7 +146,7 @@ class Freshness:
         is_known = block is not None and self.recipe(prepared, upstream) is not None
         return self._whole(prepared, block) if block is not None and is_known else None
 
-    def known(self, prepared: Prepared, upstream: State | None) -> Block | None:
+    def known(self, prepared: Prepared, upstream: State | None) -> LockEntry | None:
         """Return what the last run made of an instance: of two sides of a merge, what still holds.
 
         None if it made nothing.
@@ -158,7 +158,7 @@ class Freshness:
             return own
         return next((block for block in found if self._is_of(block, recipe)), own)
 
-    def proofs(self, prepared: Prepared, upstream: State | None) -> tuple[Block, ...]:
+    def proofs(self, prepared: Prepared, upstream: State | None) -> tuple[LockEntry, ...]:
         """Return what either side of the lock says of an instance's answer, read as it is now."""
         recipe = self.recipe(prepared, upstream)
         read = None if recipe is None else recipe.short.get("output")
@@ -167,11 +167,11 @@ class Freshness:
             block for block in found if recipe is not None and block.parts.get("output") == read
         )
 
-    def _is_of(self, block: Block, recipe: Recipe) -> bool:
+    def _is_of(self, block: LockEntry, recipe: Recipe) -> bool:
         """Whether a block was made by a recipe, and what its templates read is as it was."""
         return recipe.joined(self._recipes.reread(reads_in(block))).hash == block.recipe
 
-    def _whole(self, prepared: Prepared, block: Block) -> Current | None:
+    def _whole(self, prepared: Prepared, block: LockEntry) -> Current | None:
         """Return an instance whose files are all there, edited or not, if the run keeps them."""
         looks = self.looks(block)
         edited = _edited(looks)
@@ -179,7 +179,7 @@ class Freshness:
         is_whole = all(look == "same" or look in EDITED for look in looks.values())
         return Current(prepared, block, edited=edited) if is_whole and not is_replaced else None
 
-    def renewed(self, kept: Current, upstream: State | None) -> Block:
+    def renewed(self, kept: Current, upstream: State | None) -> LockEntry:
         """Return the block of an instance whose request is the same, written another way."""
         recipe = self.recipe(kept.prepared, upstream)
         if recipe is None:
@@ -187,7 +187,7 @@ class Freshness:
         whole = recipe.joined(self._recipes.reread(reads_in(kept.block)))
         return msgspec.structs.replace(kept.block, recipe=whole.hash, parts=whole.short)
 
-    def looks(self, block: Block) -> dict[str, Look]:
+    def looks(self, block: LockEntry) -> dict[str, Look]:
         """Return how the files of a block stand; those that git ignores may be missing."""
         files = self._run_state.context.files
         found = {path: files.look(path, digest) for path, digest in block.outputs.items()}
@@ -195,12 +195,12 @@ class Freshness:
             return found
         return {path: look for path, look in found.items() if look != "missing"}
 
-    def blocks_of(self, result: StepResult, recipe: Recipe, step: str) -> Block:
+    def blocks_of(self, result: StepResult, recipe: Recipe, step: str) -> LockEntry:
         """Return the block for the next lock of an instance that has a result."""
         is_tracked = self._plan.file.flow.steps[step].output.tracked
         return block_of(result, recipe.joined(result.reads), is_tracked=is_tracked)
 
-    def skipped(self, prepared: Prepared, upstream: State | None) -> Block | None:
+    def skipped(self, prepared: Prepared, upstream: State | None) -> LockEntry | None:
         """Return the block of an instance that was skipped, None where its recipe is not known."""
         recipe = self.recipe(prepared, upstream)
         return None if recipe is None else skipped_block(recipe)
@@ -245,7 +245,7 @@ class StatusCollector:
         prepared: Prepared,
         upstream: State | None,
         result: StepResult,
-        block: Block | None,
+        block: LockEntry | None,
     ) -> None:
         """Note an instance whose result is at hand."""
         locked = self._freshness.block(prepared.instance)
@@ -281,7 +281,7 @@ class StatusCollector:
         else:
             self._note(name, "fresh" if unit.block.status == "ok" else "skipped", ())
 
-    def skipped(self, name: str, prepared: Prepared, block: Block | None) -> None:
+    def skipped(self, name: str, prepared: Prepared, block: LockEntry | None) -> None:
         """Note an instance that its own `if` skips."""
         locked = self._freshness.block(prepared.instance)
         is_same = locked is not None and locked.status == "skipped"
@@ -340,7 +340,7 @@ class StatusCollector:
         is_edited = isinstance(error, EditedError)
         self._note(name, "edited" if is_edited else "stale", (error.message,))
 
-    def _without(self, block: Block) -> tuple[str, ...]:
+    def _without(self, block: LockEntry) -> tuple[str, ...]:
         """Say which files of an instance are gone, when its answer is not here either."""
         words: dict[Look, str] = {"missing": "is missing", "old": "is an older one"}
         looks = self._freshness.looks(block).items()

@@ -6,7 +6,7 @@ from typing import Final
 from poeflow.digest import Json, sha256_of, sha256_of_json
 from poeflow.engine.fingerprint import SERVER, Recipe
 from poeflow.engine.results import StepResult
-from poeflow.store.lockfile import Block
+from poeflow.store.lockfile import LockEntry
 
 _EXTRAS: Final = ("reasoning", "usage")
 _NOT_RESULT: Final = frozenset({*_EXTRAS, "all", "error", "key"})
@@ -14,11 +14,11 @@ _OWN_ADDRESS: Final = "the provider's own address"
 _COUNTS: Final = ("prompt_tokens", "completion_tokens")
 
 
-def block_of(result: StepResult, recipe: Recipe, *, is_tracked: bool) -> Block:
+def block_of(result: StepResult, recipe: Recipe, *, is_tracked: bool) -> LockEntry:
     """Return the block of an instance that has a result."""
     values = result.values()
     seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
-    return Block(
+    return LockEntry(
         status="ok",
         recipe=recipe.hash,
         parts=recipe.short,
@@ -36,7 +36,7 @@ def block_of(result: StepResult, recipe: Recipe, *, is_tracked: bool) -> Block:
     )
 
 
-def agrees(block: Block, result: StepResult) -> bool:
+def agrees(block: LockEntry, result: StepResult) -> bool:
     """Whether a result is the one that a block says its request had, if it is read as it was then.
 
     Where a person's text was accepted, it is the answer's own that is compared. Calls of tools are
@@ -50,17 +50,17 @@ def agrees(block: Block, result: StepResult) -> bool:
     return is_same and own.answered_by in (None, block.answered_by)
 
 
-def skipped_block(recipe: Recipe) -> Block:
+def skipped_block(recipe: Recipe) -> LockEntry:
     """Return the block of an instance that its own `if` skipped."""
-    return Block(status="skipped", recipe=recipe.hash, parts=recipe.short)
+    return LockEntry(status="skipped", recipe=recipe.hash, parts=recipe.short)
 
 
-def reads_in(block: Block) -> tuple[str, ...]:
+def reads_in(block: LockEntry) -> tuple[str, ...]:
     """Return the parts of a block that name what its templates read."""
     return tuple(name for name in block.parts if name.startswith(("file ", "glob ")))
 
 
-def differences(recipe: Recipe, block: Block) -> tuple[str, ...]:
+def differences(recipe: Recipe, block: LockEntry) -> tuple[str, ...]:
     """Return what changed since a block was made, in words."""
     now, then = dict(recipe.short), dict(block.parts)
     reasons: list[str] = []

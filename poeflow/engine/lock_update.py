@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from poeflow.records import Measure, key_of, step_of, wholes_of
-from poeflow.store.lockfile import VERSION, Block, Lock
+from poeflow.store.lockfile import VERSION, Lock, LockEntry
 
 _COMPLETION: Final = "completion_tokens"
 
@@ -18,24 +18,24 @@ class LockUpdate:
 
     def __init__(self, sides: Sequence[Lock] = ()) -> None:
         self._sides = tuple(sides)
-        self._old: dict[str, Block] = {}
+        self._old: dict[str, LockEntry] = {}
         for side in reversed(self._sides):
             self._old |= side.instances
         for side in self._sides:
             self._old |= {name: one for name, one in side.instances.items() if one.accepted}
-        self._new: dict[str, Block] = {}
+        self._new: dict[str, LockEntry] = {}
         self._orphans: dict[str, str] = {}
         self._forgotten: frozenset[str] = frozenset()
         self._lengths: dict[str, list[int]] | None = None
         """The tokens of the answers of each step, once somebody asks for them."""
 
-    def block(self, name: str) -> Block | None:
+    def block(self, name: str) -> LockEntry | None:
         """Return what the last run made of an instance."""
         return self._old.get(name)
 
-    def candidates(self, name: str) -> Iterator[Block]:
+    def candidates(self, name: str) -> Iterator[LockEntry]:
         """Yield what the sides of the lock have of an instance, each once."""
-        seen: list[Block] = []
+        seen: list[LockEntry] = []
         for side in self._sides:
             block = side.instances.get(name)
             if block is not None and block not in seen:
@@ -134,7 +134,7 @@ class LockUpdate:
         """The names of all instances the last run had."""
         return frozenset(self._old)
 
-    def keep(self, name: str, block: Block) -> None:
+    def keep(self, name: str, block: LockEntry) -> None:
         """Take what an instance came to into the next lock."""
         self._new[name] = block
 

@@ -9,7 +9,7 @@ from poeflow.answers.expect import Verdict
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
 from poeflow.errors import StepError
-from poeflow.store.lockfile import Accepted, Block
+from poeflow.store.lockfile import Accepted, LockEntry
 from poeflow.templates.values import Instances
 
 Source = Literal["asked", "cached", "rendered", "ran"]
@@ -145,7 +145,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     blocks: bool = False
     result: StepResult | None = None
     error: str | None = None
-    block: Block | None = None
+    block: LockEntry | None = None
     is_absent: bool = False
     is_pending: bool = False
     is_left_out: bool = False
@@ -252,7 +252,7 @@ def _status(instances: tuple[State, ...]) -> Status:
     return "ok"
 
 
-def digest_of(block: Block, attribute: str | None) -> str:
+def digest_of(block: LockEntry, attribute: str | None) -> str:
     """Return the hash of what another step sees of an instance as `attribute`."""
     match attribute:
         case "status":

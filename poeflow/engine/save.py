@@ -14,7 +14,7 @@ from poeflow.engine.context import EDITED, Look, RunContext, text_digest
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
 from poeflow.project.output_paths import check_output_path, claim_of
-from poeflow.store.lockfile import Block
+from poeflow.store.lockfile import LockEntry
 
 
 def file_bytes(text: str) -> bytes:
@@ -45,7 +45,7 @@ class Saver:
             raise StepError(f"{target} is written by {owner} already", hint=hint)
 
     async def text(
-        self, instance: str, target: str, text: str, *, locked: Block | None
+        self, instance: str, target: str, text: str, *, locked: LockEntry | None
     ) -> dict[str, str]:
         """Write the text of `instance` to the project path `target`.
 
@@ -86,7 +86,7 @@ class Saver:
             raise StepError(message, hint="choose between the marks, then run `poeflow accept`")
         return data.decode("utf-8", "replace").removesuffix("\n")
 
-    def _kept(self, instance: str, target: str, text: str, locked: Block | None) -> str | None:
+    def _kept(self, instance: str, target: str, text: str, locked: LockEntry | None) -> str | None:
         """Return the hash the lock has of a file that stays as it is, else None."""
         own = locked.outputs.get(target) if locked is not None else None
         if own is None or locked is None or self._context.force:

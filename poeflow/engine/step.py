@@ -28,7 +28,7 @@ from poeflow.errors import APITimeoutError, StepError
 from poeflow.flowfile.step_settings import Settings, samples_of
 from poeflow.planning.instances import Prepared
 from poeflow.planning.plan import Plan
-from poeflow.store.lockfile import Accepted, Block
+from poeflow.store.lockfile import Accepted, LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.sites import Values
 
@@ -49,8 +49,8 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     values: Values
     before: tuple[Message, ...] = ()
     sample: int = 0
-    locked: Block | None = None
-    proofs: tuple[Block, ...] = ()
+    locked: LockEntry | None = None
+    proofs: tuple[LockEntry, ...] = ()
     is_wanted: bool = False
     is_left_out: bool = False
     target: str | None = None

@@ -14,7 +14,7 @@ from poeflow.engine.results import StepResult
 from poeflow.engine.save import file_bytes
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.plan import Plan
-from poeflow.store.lockfile import Accepted, Block
+from poeflow.store.lockfile import Accepted, LockEntry
 
 
 class StoredResults:
@@ -25,7 +25,7 @@ class StoredResults:
         self._context = context
         self._schemas = Schemas(context.project, plan.file)
 
-    def result(self, step: str, key: str | None, block: Block) -> StepResult | None:
+    def result(self, step: str, key: str | None, block: LockEntry) -> StepResult | None:
         """Return the result of an instance, None where no place has all of it."""
         if block.accepted is not None and block.text is not None:
             return self._accepted(step, key, block, block.accepted, block.text)
@@ -37,7 +37,7 @@ class StoredResults:
         )
 
     def _accepted(
-        self, step: str, key: str | None, block: Block, accepted: Accepted, text: str
+        self, step: str, key: str | None, block: LockEntry, accepted: Accepted, text: str
     ) -> StepResult | None:
         """Return a result whose text is a person's, read from its file as an answer is read.
 
@@ -60,7 +60,7 @@ class StoredResults:
             files=block.outputs,
         )
 
-    def base(self, step: str, key: str | None, block: Block) -> bytes | None:
+    def base(self, step: str, key: str | None, block: LockEntry) -> bytes | None:
         """Return what poeflow had written where a person's file is now: by the cache, or by git."""
         accepted = block.accepted
         if accepted is None or accepted.written is None:
@@ -73,7 +73,9 @@ class StoredResults:
         )
         return next((data for data in found if text_digest(data) == accepted.written), None)
 
-    def _in_file(self, step: str, key: str | None, block: Block, text: str) -> StepResult | None:
+    def _in_file(
+        self, step: str, key: str | None, block: LockEntry, text: str
+    ) -> StepResult | None:
         """Return a result whose text is all there is: what else an answer had no file has."""
         output = self._flow.steps[step].output
         if output.format not in (None, "text") or output.schema or output.one_of:
@@ -91,7 +93,9 @@ class StoredResults:
                 )
         return None
 
-    def _in_cache(self, step: str, key: str | None, block: Block, text: str) -> StepResult | None:
+    def _in_cache(
+        self, step: str, key: str | None, block: LockEntry, text: str
+    ) -> StepResult | None:
         """Return a result whose answer is stored, read as the step reads it now."""
         spec = self._flow.steps[step]
         if block.request is None or samples_of(spec).count > 1:

@@ -34,7 +34,7 @@ class Accepted(
     result: Hash | None = None
 
 
-class Block(
+class LockEntry(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
     """What an instance made; the keys are told in `schemas/lock.schema.json`."""
@@ -65,7 +65,7 @@ class Lock(
 
     poeflow_lock: Literal[1]
     inputs: Hash
-    instances: dict[str, Block]
+    instances: dict[str, LockEntry]
     orphans: dict[str, Hash] = {}
 
 
@@ -160,7 +160,7 @@ def _reason(error: ValueError | RecursionError) -> str:
     return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
-def _sorted(instances: Mapping[str, Block]) -> dict[str, Block]:
+def _sorted(instances: Mapping[str, LockEntry]) -> dict[str, LockEntry]:
     return {
         name: msgspec.structs.replace(
             block,

@@ -6,9 +6,9 @@ import pytest
 
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.operations.locks import PAUSE, kept_up
-from poeflow.store.lockfile import Block, Lock, LockFile
+from poeflow.store.lockfile import Lock, LockEntry, LockFile
 
-ONE, TWO, OLD = (Block(status="skipped", recipe=digit * 64) for digit in "123")
+ONE, TWO, OLD = (LockEntry(status="skipped", recipe=digit * 64) for digit in "123")
 INPUTS = "f" * 64
 
 
@@ -36,7 +36,7 @@ class TurnedClock:
 
 
 async def run(
-    lock: LockFile, lock_update: LockUpdate, *, made: dict[str, Block], is_cut: bool
+    lock: LockFile, lock_update: LockUpdate, *, made: dict[str, LockEntry], is_cut: bool
 ) -> None:
     """Make blocks, wait until what was made so far was looked at, and end or fail."""
     clock = TurnedClock()
