@@ -49,7 +49,7 @@ from poeflow.redact import Secret
 T = TypeVar("T")
 
 
-class Line:
+class Channel:
     """Performs the commands of one exchange, on one response at a time."""
 
     def __init__(self, carrier: AsyncTransport, clock: Clock) -> None:
@@ -88,7 +88,7 @@ class AsyncStream:
     """
 
     def __init__(
-        self, stream: Opened, line: Line, slots: AbstractAsyncContextManager[object]
+        self, stream: Opened, line: Channel, slots: AbstractAsyncContextManager[object]
     ) -> None:
         self._stream = stream
         self._line = line
@@ -149,7 +149,7 @@ class AsyncStream:
             await slots.__aexit__(None, None, None)
 
 
-class Lines:
+class Channels:
     """Hands out lines: as many at once as a client may have."""
 
     def __init__(
@@ -162,7 +162,7 @@ class Lines:
     async def perform(self, exchange: Exchange[T]) -> T:
         """Drive an exchange to its end."""
         async with self._slots:
-            line = Line(self._carrier, self._clock)
+            line = Channel(self._carrier, self._clock)
             try:
                 return await adrive(exchange, line.perform)
             finally:
@@ -171,7 +171,7 @@ class Lines:
     async def open(self, exchange: Exchange[Opened]) -> AsyncStream:
         """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
         await self._slots.__aenter__()
-        line = Line(self._carrier, self._clock)
+        line = Channel(self._carrier, self._clock)
         try:
             found = await adrive(exchange, line.perform)
         except BaseException:
@@ -188,14 +188,14 @@ class Lines:
 class Chat:
     """`client.chat`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self.completions = Completions(options, lines)
 
 
 class Completions:
     """`client.chat.completions`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
 
@@ -225,14 +225,14 @@ class Completions:
         options = self._options
         call = options.call_of(params, stream=bool(stream))
         if stream:
-            return await self._lines.open(opened(call, options.conduct))
-        return await self._lines.perform(completed(call, options.conduct))
+            return await self._lines.open(opened(call, options.config))
+        return await self._lines.perform(completed(call, options.config))
 
 
 class Models:
     """`client.models`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
 
@@ -242,13 +242,13 @@ class Models:
         With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
         or the user's cache folder.
         """
-        options, clock = self._options, self._options.conduct.clock
+        options, clock = self._options, self._options.config.clock
         document: Json = None
         if max_age is not None:
             document = stored_list(options.base_url, folder, max_age=max_age, now=clock.now())
         if document is None:
             call = options.get("/models", {})
-            document = await self._lines.perform(fetched(call, options.conduct))
+            document = await self._lines.perform(fetched(call, options.config))
             if max_age is not None:
                 store_list(options.base_url, folder, document, now=clock.now())
         return models_from(document)
@@ -266,7 +266,7 @@ class Models:
 class Usage:
     """`client.usage`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
 
@@ -274,7 +274,7 @@ class Usage:
         """Return what is left on the account; a cheap way to test a key."""
         options = self._options
         call = options.get("/usage/current_balance", {}, at_origin=True)
-        return balance_from(await self._lines.perform(fetched(call, options.conduct)))
+        return balance_from(await self._lines.perform(fetched(call, options.config)))
 
     async def points_history(
         self, *, limit: int = 20, starting_after: str | None = None
@@ -283,7 +283,7 @@ class Usage:
         options = self._options
         query = points_query(limit, starting_after)
         call = options.get("/usage/points_history", query, at_origin=True)
-        return points_from(await self._lines.perform(fetched(call, options.conduct)))
+        return points_from(await self._lines.perform(fetched(call, options.config)))
 
 
 class AsyncPoeClient:
@@ -333,9 +333,9 @@ class AsyncPoeClient:
         )
         carrier = async_transport_for(transport, proxy=options.proxy, clock=clock)
         slots = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
-        self._set_up(options, Lines(carrier, clock, slots))
+        self._set_up(options, Channels(carrier, clock, slots))
 
-    def _set_up(self, options: Options, lines: Lines) -> None:
+    def _set_up(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
         self.chat = Chat(options, lines)
@@ -389,4 +389,4 @@ class AsyncPoeClient:
         """
         options = self._options.with_(attempts=attempts, timeout=timeout)
         call = options.call(request, on_progress=on_progress, media=media, permit=permit)
-        return await self._lines.perform(completed(call, options.conduct))
+        return await self._lines.perform(completed(call, options.config))

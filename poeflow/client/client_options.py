@@ -7,11 +7,11 @@ from typing import Final, Literal
 from urllib.parse import urlencode, urlsplit
 
 from poeflow import settings
-from poeflow.client.commands import Call, Conduct, Progress, Timeouts
+from poeflow.client.commands import Call, ClientConfig, Progress, Timeouts
 from poeflow.client.failures import POE, Server
 from poeflow.client.http.wire import Body, WireRequest, chat_body, origin_of
 from poeflow.client.messages import AskParams, ChatRequest, encoded
-from poeflow.client.retry import DEFAULT_ATTEMPTS, Pace, Policy
+from poeflow.client.retry import DEFAULT_ATTEMPTS, Policy, RateLimiter
 from poeflow.clock import Clock
 from poeflow.errors import AccountError, UsageError
 from poeflow.redact import Scrubber, Secret, visible
@@ -37,7 +37,7 @@ class Options:
 
     key: Secret | None
     base_url: str
-    conduct: Conduct
+    config: ClientConfig
     validation: Validation | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     proxy: str | None = field(default=None, repr=False)
@@ -51,7 +51,7 @@ class Options:
         headers: Mapping[str, str] | None = None,
     ) -> "Options":
         """Return the same options but for what is given."""
-        policy, timeouts = self.conduct.policy, self.conduct.timeouts
+        policy, timeouts = self.config.policy, self.config.timeouts
         if attempts is not None:
             policy = replace(policy, attempts=at_least_one("attempts", attempts))
         if timeout is not None:
@@ -60,7 +60,7 @@ class Options:
             raise UsageError("headers must be a mapping")
         return replace(
             self,
-            conduct=replace(self.conduct, policy=policy, timeouts=timeouts),
+            config=replace(self.config, policy=policy, timeouts=timeouts),
             validation=validation_from(validation) or self.validation,
             headers={**self.headers, **(headers or {})},
         )
@@ -217,18 +217,18 @@ def options_from(
     for name, limit in (("concurrency", concurrency), ("requests_per_minute", requests_per_minute)):
         if limit is not None:
             at_least_one(name, limit)
-    conduct = Conduct(
+    config = ClientConfig(
         clock=clock,
         scrubber=Scrubber(*([key] if key is not None else [])),
         server=_server(server, url, is_given=keyless or api_key is not None),
-        pace=Pace(per_minute=requests_per_minute),
+        rate_limiter=RateLimiter(per_minute=requests_per_minute),
         policy=Policy(attempts=at_least_one("attempts", attempts)),
         timeouts=timeouts_from(timeout, Timeouts()) if timeout is not None else Timeouts(),
     )
     settings.check_certificates(environ)
     proxy = settings.proxy_from(environ, url)
     return Options(
-        key=key, base_url=url, conduct=conduct, validation=validation_from(validation), proxy=proxy
+        key=key, base_url=url, config=config, validation=validation_from(validation), proxy=proxy
     )
 
 

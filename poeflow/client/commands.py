@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 from poeflow.client.failures import POE, Server
 from poeflow.client.http.wire import Head, WireRequest
-from poeflow.client.retry import Pace, Policy
+from poeflow.client.retry import Policy, RateLimiter
 from poeflow.clock import Clock
 from poeflow.errors import APIError
 from poeflow.redact import Scrubber
@@ -98,13 +98,13 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conduct:
+class ClientConfig:
     """How a client behaves: shared by all its calls."""
 
     clock: Clock
     scrubber: Scrubber
     server: Server = POE
-    pace: Pace = field(default_factory=Pace)
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     policy: Policy = field(default_factory=Policy)
     timeouts: Timeouts = field(default_factory=Timeouts)
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, NoReturn, TypeVar
 from poeflow import errors
 from poeflow.client.answers import Completion, CompletionChunk
 from poeflow.client.bounds import check_weight
-from poeflow.client.commands import Call, Conduct, Delta, Exchange, Read, Retrying, Send, Wait
+from poeflow.client.commands import Call, ClientConfig, Delta, Exchange, Read, Retrying, Send, Wait
 from poeflow.client.failures import UNREADABLE, request_id_of, status_error
 from poeflow.client.http.wire import Head
 from poeflow.client.sse import BOM
@@ -24,22 +24,22 @@ from poeflow.errors import APITimeoutError
 class Attempt:
     """The clocks of one attempt."""
 
-    def __init__(self, call: Call, conduct: Conduct) -> None:
-        timeouts = conduct.timeouts
+    def __init__(self, call: Call, config: ClientConfig) -> None:
+        timeouts = config.timeouts
         total = timeouts.media if call.is_media else timeouts.total
-        self.conduct = conduct
+        self.config = config
         self.call = call
         self._total = call.total if call.total is not None else total
-        self._ends = conduct.clock.monotonic() + self._total
+        self._ends = config.clock.monotonic() + self._total
         self._step = timeouts.first if call.streams else self._total
         self._step_ends = self._ends
         self._has_begun = False
 
     def send(self) -> Exchange[Head]:
-        request, timeouts = self.call.request, self.conduct.timeouts
+        request, timeouts = self.call.request, self.config.timeouts
         connect = min(timeouts.connect, self._total)
         head = min(self._step, self._total)
-        began = self.conduct.clock.monotonic()
+        began = self.config.clock.monotonic()
         try:
             reply = yield Send(request=request, connect=connect, total=self._total, head=head)
         except TimeoutError:
@@ -50,7 +50,7 @@ class Attempt:
         return reply
 
     def read(self) -> Exchange[bytes]:
-        left = min(self._step_ends, self._ends) - self.conduct.clock.monotonic()
+        left = min(self._step_ends, self._ends) - self.config.clock.monotonic()
         if left <= 0:
             self._fail()
         try:
@@ -65,11 +65,11 @@ class Attempt:
         """Start the progress clock anew."""
         if self.call.streams:
             self._has_begun = True
-            self._step = self.conduct.timeouts.progress
-            self._step_ends = self.conduct.clock.monotonic() + self._step
+            self._step = self.config.timeouts.progress
+            self._step_ends = self.config.clock.monotonic() + self._step
 
     def _fail(self) -> NoReturn:
-        if self._step >= self._total or self.conduct.clock.monotonic() >= self._ends:
+        if self._step >= self._total or self.config.clock.monotonic() >= self._ends:
             message = f"the answer was not complete within {spoken(self._total)}"
         elif self._has_begun:
             message = f"nothing new arrived for {spoken(self._step)}"
@@ -85,19 +85,19 @@ _BEGINNING: Final = 1024
 _FAR_AWAY: Final = 7 * 86_400.0
 
 
-def completed(call: Call, conduct: Conduct) -> Exchange[Completion]:
+def completed(call: Call, config: ClientConfig) -> Exchange[Completion]:
     """Ask until there is a whole answer. Streams are folded and may be asked for again."""
-    return (yield from _attempts(call, conduct, _completion))
+    return (yield from _attempts(call, config, _completion))
 
 
-def opened(call: Call, conduct: Conduct) -> "Exchange[Opened]":
+def opened(call: Call, config: ClientConfig) -> "Exchange[Opened]":
     """Ask until the first chunk of a stream is there; from then on nothing is tried again."""
-    return (yield from _attempts(call, conduct, _first_chunk))
+    return (yield from _attempts(call, config, _first_chunk))
 
 
-def fetched(call: Call, conduct: Conduct) -> Exchange[Json]:
+def fetched(call: Call, config: ClientConfig) -> Exchange[Json]:
     """Ask until there is a JSON document."""
-    return (yield from _attempts(call, conduct, _document))
+    return (yield from _attempts(call, config, _document))
 
 
 class Opened:
@@ -106,14 +106,14 @@ class Opened:
     def __init__(self, attempt: Attempt, head: Head) -> None:
         self.chunks: deque[CompletionChunk] = deque()
         self._attempt = attempt
-        conduct = attempt.conduct
-        self.request_id = request_id_of(head.headers, conduct.scrubber)
+        config = attempt.config
+        self.request_id = request_id_of(head.headers, config.scrubber)
         self._content_type = head.headers.get("content-type", "")
         self._unpacking = Unpacking(head.headers.get("content-encoding", ""))
         self._kind: Literal["stream", "whole"] | None = None
         self._waiting = b""
         self._reader = ChunkReader(
-            request_id=self.request_id, scrubber=conduct.scrubber, server=conduct.server
+            request_id=self.request_id, scrubber=config.scrubber, server=config.server
         )
         self._whole: Completion | None = None
 
@@ -176,8 +176,8 @@ class Opened:
         whole = whole_completion(
             self._waiting + rest,
             request_id=self.request_id,
-            scrubber=self._attempt.conduct.scrubber,
-            server=self._attempt.conduct.server,
+            scrubber=self._attempt.config.scrubber,
+            server=self._attempt.config.server,
             content_type=self._content_type,
         )
         choices: list[Json] = [
@@ -189,32 +189,32 @@ class Opened:
 
 
 def _attempts(
-    call: Call, conduct: Conduct, consume: Callable[[Attempt, Head], Exchange[T]]
+    call: Call, config: ClientConfig, consume: Callable[[Attempt, Head], Exchange[T]]
 ) -> Exchange[T]:
     """Send until a response was consumed, or the failure is one that stays."""
-    began = conduct.clock.monotonic()
+    began = config.clock.monotonic()
     number = 1
     while True:
-        while wait := conduct.pace.wait(conduct.clock.monotonic()):
+        while wait := config.rate_limiter.wait(config.clock.monotonic()):
             yield Wait(wait)
-        attempt = Attempt(call, conduct)
+        attempt = Attempt(call, config)
         if call.permit is not None:
             call.permit()
         try:
             head = yield from attempt.send()
-            now, longest = conduct.clock.monotonic(), conduct.policy.max_wait
-            conduct.pace.learn(head.headers, now, longest=longest)
+            now, longest = config.clock.monotonic(), config.policy.max_wait
+            config.rate_limiter.learn(head.headers, now, longest=longest)
             if not 200 <= head.status < 300:
                 yield from _refuse(attempt, head)
             return (yield from consume(attempt, head))
         except errors.APIError as error:
-            elapsed = conduct.clock.monotonic() - began
-            again = conduct.policy.wait_after(
+            elapsed = config.clock.monotonic() - began
+            again = config.policy.wait_after(
                 error, attempt=number, elapsed=elapsed, is_media=call.is_media
             )
-            _pause(conduct, error, again)
+            _pause(config, error, again)
             if again is None:
-                _say_when(error, conduct.policy.max_wait)
+                _say_when(error, config.policy.max_wait)
                 raise
             if call.on_progress is not None:
                 call.on_progress(Retrying(error, again, number))
@@ -225,12 +225,12 @@ def _attempts(
 def _completion(attempt: Attempt, head: Head) -> Exchange[Completion]:
     if not attempt.call.streams:
         content = yield from _content(attempt, _unpacking_of(head))
-        conduct = attempt.conduct
+        config = attempt.config
         return whole_completion(
             content,
-            request_id=request_id_of(head.headers, conduct.scrubber),
-            scrubber=conduct.scrubber,
-            server=conduct.server,
+            request_id=request_id_of(head.headers, config.scrubber),
+            scrubber=config.scrubber,
+            server=config.server,
             content_type=head.headers.get("content-type", ""),
         )
     stream = Opened(attempt, head)
@@ -254,7 +254,7 @@ def _document(attempt: Attempt, head: Head) -> Exchange[Json]:
     try:
         return decode_json(content.removeprefix(BOM))
     except UNREADABLE:
-        request_id = request_id_of(head.headers, attempt.conduct.scrubber)
+        request_id = request_id_of(head.headers, attempt.config.scrubber)
         message = "the server answered with something that is not JSON"
         raise errors.APIResponseError(message, request_id=request_id) from None
 
@@ -267,9 +267,9 @@ def _refuse(attempt: Attempt, head: Head) -> Exchange[None]:
             content += unpacking.feed(data)
     except errors.APIError:
         pass  # the status says enough, whatever became of the body
-    now = attempt.conduct.clock.now()
-    scrubber = attempt.conduct.scrubber
-    server = attempt.conduct.server
+    now = attempt.config.clock.now()
+    scrubber = attempt.config.scrubber
+    server = attempt.config.server
     raise status_error(
         head.status, head.headers, content, scrubber=scrubber, now=now, server=server
     )
@@ -306,12 +306,12 @@ def _tell(call: Call, chunks: deque[CompletionChunk]) -> None:
         call.on_progress(Delta(text, reasoning))
 
 
-def _pause(conduct: Conduct, error: errors.APIError, again: float | None) -> None:
+def _pause(config: ClientConfig, error: errors.APIError, again: float | None) -> None:
     """Hold every call of this origin back where it said that it is too much."""
     if isinstance(error, errors.RateLimitError):
         wait = again if again is not None else error.retry_after or 0.0
-        if wait <= conduct.policy.max_wait:
-            conduct.pace.pause(conduct.clock.monotonic() + wait)
+        if wait <= config.policy.max_wait:
+            config.rate_limiter.pause(config.clock.monotonic() + wait)
 
 
 def _say_when(error: errors.APIError, longest: float) -> None:

@@ -69,7 +69,7 @@ def _is_worth_it(error: errors.APIError, *, is_media: bool) -> bool:
 _MINUTE: Final = 60.0
 
 
-class Pace:
+class RateLimiter:
     """Hands out moments to send. `per_minute` None means no limit of our own."""
 
     def __init__(self, *, per_minute: int | None = None) -> None:

@@ -44,7 +44,7 @@ from poeflow.redact import Secret
 T = TypeVar("T")
 
 
-class Line:
+class Channel:
     """Performs the commands of one exchange, on one response at a time."""
 
     def __init__(self, carrier: Transport, clock: Clock) -> None:
@@ -82,7 +82,9 @@ class Stream:
     `close()` or a `with` statement. Raises `TruncatedStreamError` where it ends too soon.
     """
 
-    def __init__(self, stream: Opened, line: Line, slots: AbstractContextManager[object]) -> None:
+    def __init__(
+        self, stream: Opened, line: Channel, slots: AbstractContextManager[object]
+    ) -> None:
         self._stream = stream
         self._line = line
         self._slots: AbstractContextManager[object] | None = slots
@@ -142,7 +144,7 @@ class Stream:
             slots.__exit__(None, None, None)
 
 
-class Lines:
+class Channels:
     """Hands out lines: as many at once as a client may have."""
 
     def __init__(
@@ -155,7 +157,7 @@ class Lines:
     def perform(self, exchange: Exchange[T]) -> T:
         """Drive an exchange to its end."""
         with self._slots:
-            line = Line(self._carrier, self._clock)
+            line = Channel(self._carrier, self._clock)
             try:
                 return drive(exchange, line.perform)
             finally:
@@ -164,7 +166,7 @@ class Lines:
     def open(self, exchange: Exchange[Opened]) -> Stream:
         """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
         self._slots.__enter__()
-        line = Line(self._carrier, self._clock)
+        line = Channel(self._carrier, self._clock)
         try:
             found = drive(exchange, line.perform)
         except BaseException:
@@ -181,14 +183,14 @@ class Lines:
 class Chat:
     """`client.chat`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self.completions = Completions(options, lines)
 
 
 class Completions:
     """`client.chat.completions`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
 
@@ -216,14 +218,14 @@ class Completions:
         options = self._options
         call = options.call_of(params, stream=bool(stream))
         if stream:
-            return self._lines.open(opened(call, options.conduct))
-        return self._lines.perform(completed(call, options.conduct))
+            return self._lines.open(opened(call, options.config))
+        return self._lines.perform(completed(call, options.config))
 
 
 class Models:
     """`client.models`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
 
@@ -233,13 +235,13 @@ class Models:
         With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
         or the user's cache folder.
         """
-        options, clock = self._options, self._options.conduct.clock
+        options, clock = self._options, self._options.config.clock
         document: Json = None
         if max_age is not None:
             document = stored_list(options.base_url, folder, max_age=max_age, now=clock.now())
         if document is None:
             call = options.get("/models", {})
-            document = self._lines.perform(fetched(call, options.conduct))
+            document = self._lines.perform(fetched(call, options.config))
             if max_age is not None:
                 store_list(options.base_url, folder, document, now=clock.now())
         return models_from(document)
@@ -257,7 +259,7 @@ class Models:
 class Usage:
     """`client.usage`."""
 
-    def __init__(self, options: Options, lines: Lines) -> None:
+    def __init__(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
 
@@ -265,14 +267,14 @@ class Usage:
         """Return what is left on the account; a cheap way to test a key."""
         options = self._options
         call = options.get("/usage/current_balance", {}, at_origin=True)
-        return balance_from(self._lines.perform(fetched(call, options.conduct)))
+        return balance_from(self._lines.perform(fetched(call, options.config)))
 
     def points_history(self, *, limit: int = 20, starting_after: str | None = None) -> PointsPage:
         """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
         options = self._options
         query = points_query(limit, starting_after)
         call = options.get("/usage/points_history", query, at_origin=True)
-        return points_from(self._lines.perform(fetched(call, options.conduct)))
+        return points_from(self._lines.perform(fetched(call, options.config)))
 
 
 class PoeClient:
@@ -322,9 +324,9 @@ class PoeClient:
         )
         carrier = transport_for(transport, proxy=options.proxy, clock=clock)
         slots = threading.BoundedSemaphore(concurrency) if concurrency else nullcontext()
-        self._set_up(options, Lines(carrier, clock, slots))
+        self._set_up(options, Channels(carrier, clock, slots))
 
-    def _set_up(self, options: Options, lines: Lines) -> None:
+    def _set_up(self, options: Options, lines: Channels) -> None:
         self._options = options
         self._lines = lines
         self.chat = Chat(options, lines)
@@ -378,4 +380,4 @@ class PoeClient:
         """
         options = self._options.with_(attempts=attempts, timeout=timeout)
         call = options.call(request, on_progress=on_progress, media=media, permit=permit)
-        return self._lines.perform(completed(call, options.conduct))
+        return self._lines.perform(completed(call, options.config))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.failures import BY_STATUS
-from poeflow.client.retry import Pace, Policy
+from poeflow.client.retry import Policy, RateLimiter
 
 NEVER = [400, 401, 402, 403, 404, 413, 418, 422]
 ALWAYS = [408, 409, 429, 500, 502, 503, 504, 529, 599]
@@ -82,9 +82,9 @@ def test_all_attempts_together_have_a_budget():
 
 
 def test_requests_per_minute_are_a_sliding_window():
-    clock, pace, sent = FakeClock(), Pace(per_minute=3), []
+    clock, rate_limiter, sent = FakeClock(), RateLimiter(per_minute=3), []
     for _ in range(8):
-        while seconds := pace.wait(clock.time):
+        while seconds := rate_limiter.wait(clock.time):
             clock.sleep(seconds)
         sent.append(clock.time - 1000.0)
         clock.time += 1
@@ -93,10 +93,10 @@ def test_requests_per_minute_are_a_sliding_window():
 
 @given(st.lists(st.floats(0, 30), max_size=40), st.integers(1, 5))
 def test_no_minute_ever_holds_more_than_the_limit(gaps, per_minute):
-    now, pace, sent = 0.0, Pace(per_minute=per_minute), []
+    now, rate_limiter, sent = 0.0, RateLimiter(per_minute=per_minute), []
     for gap in gaps:
         now += gap
-        while seconds := pace.wait(now):
+        while seconds := rate_limiter.wait(now):
             now = math.nextafter(now + seconds, math.inf)
         sent.append(now)
     for index in range(len(sent) - per_minute):
@@ -104,15 +104,15 @@ def test_no_minute_ever_holds_more_than_the_limit(gaps, per_minute):
 
 
 def test_without_a_limit_nobody_waits():
-    pace = Pace()
-    assert [pace.wait(5.0) for _ in range(1000)] == [0.0] * 1000
+    rate_limiter = RateLimiter()
+    assert [rate_limiter.wait(5.0) for _ in range(1000)] == [0.0] * 1000
 
 
 def test_a_pause_holds_everyone_back_and_is_never_shortened():
-    pace = Pace()
-    pace.pause(20.0)
-    pace.pause(15.0)
-    assert [pace.wait(now) for now in (10.0, 19.0, 20.0)] == [10.0, 1.0, 0.0]
+    rate_limiter = RateLimiter()
+    rate_limiter.pause(20.0)
+    rate_limiter.pause(15.0)
+    assert [rate_limiter.wait(now) for now in (10.0, 19.0, 20.0)] == [10.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,6 @@ def test_rate_limit_headers_are_believed_where_they_make_sense(remaining, reset,
     headers = {"x-ratelimit-reset-requests": reset}
     if remaining is not None:
         headers["x-ratelimit-remaining-requests"] = remaining
-    pace = Pace()
-    pace.learn(headers, 100.0, longest=120.0)
-    assert pace.wait(100.0) == seconds
+    rate_limiter = RateLimiter()
+    rate_limiter.learn(headers, 100.0, longest=120.0)
+    assert rate_limiter.wait(100.0) == seconds

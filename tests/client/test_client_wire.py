@@ -9,7 +9,7 @@ from client_desk import reply, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.client.http.wire import Body, Talk, WireRequest, chat_body, origin_of
+from poeflow.client.http.wire import Body, HttpCodec, WireRequest, chat_body, origin_of
 from poeflow.client.messages import (
     ChatRequest,
     DataUrl,
@@ -27,9 +27,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: Chunked\r\n\r\n"
 
 
-def received(*parts: bytes, ends: bool = False) -> tuple[bytes, Talk]:
+def received(*parts: bytes, ends: bool = False) -> tuple[bytes, HttpCodec]:
     """Feed a response in parts, as a connection would."""
-    talk, body, has_head = Talk(WireRequest(origin=ORIGIN, target="/")), b"", False
+    talk, body, has_head = HttpCodec(WireRequest(origin=ORIGIN, target="/")), b"", False
     talk.head_bytes()
     for part in filter(None, parts):
         if has_head:
@@ -155,11 +155,11 @@ def test_a_request_has_one_host_and_one_length():
     request = WireRequest(
         origin=ORIGIN, target="/v1?a=b", headers=(("x-a", "1"),), body=Body((b"abc",))
     )
-    assert Talk(request).head_bytes() == (
+    assert HttpCodec(request).head_bytes() == (
         b"POST /v1?a=b HTTP/1.1\r\nhost: 127.0.0.1:8000\r\nx-a: 1\r\ncontent-length: 3\r\n\r\n"
     )
     got = WireRequest(origin=ORIGIN, target="/", method="GET")
-    assert Talk(got).head_bytes() == b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8000\r\n\r\n"
+    assert HttpCodec(got).head_bytes() == b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8000\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_nothing_is_smuggled_into_a_head(target, header):
     with pytest.raises(
         ValueError, match=r"^a header or the address holds what HTTP does not allow$"
     ):
-        Talk(request).head_bytes()
+        HttpCodec(request).head_bytes()
 
 
 def asked(spell) -> ChatRequest:

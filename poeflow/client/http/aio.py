@@ -13,10 +13,10 @@ from typing import Final, cast
 from poeflow.client.commands import adrive
 from poeflow.client.http.connections import (
     READ_SIZE,
+    ConnectionPool,
     Conversation,
     LostError,
     Receive,
-    Shelf,
     Write,
     connection_error,
     lost,
@@ -162,7 +162,7 @@ class AsyncDirectTransport:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._shelf: Shelf[Connection] = Shelf(clock.monotonic)
+        self._pool: ConnectionPool[Connection] = ConnectionPool(clock.monotonic)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -177,7 +177,7 @@ class AsyncDirectTransport:
         and `TimeoutError` where the response did.
         """
         ends = self._clock.monotonic() + total
-        idle = self._shelf.take(request.origin)
+        idle = self._pool.take(request.origin)
         if idle is not None:
             try:
                 return await self._begin(idle, request, ends=ends, head=head)
@@ -191,7 +191,7 @@ class AsyncDirectTransport:
 
     async def aclose(self) -> None:
         """Close idle connections and let the event loop see them go."""
-        self._shelf.close()
+        self._pool.close()
         await asyncio.sleep(0)
 
     async def _open(self, origin: Origin, timeout: float) -> Connection:
@@ -229,7 +229,7 @@ class AsyncDirectTransport:
         except BaseException:
             connection.close()
             raise
-        return AsyncDirectResponse(found, conversation, connection, self._shelf, request.origin)
+        return AsyncDirectResponse(found, conversation, connection, self._pool, request.origin)
 
 
 class AsyncDirectResponse:
@@ -240,13 +240,13 @@ class AsyncDirectResponse:
         head: Head,
         conversation: Conversation,
         connection: Connection,
-        shelf: Shelf[Connection],
+        pool: ConnectionPool[Connection],
         origin: Origin,
     ) -> None:
         self.head = head
         self._conversation = conversation
         self._connection: Connection | None = connection
-        self._shelf = shelf
+        self._pool = pool
         self._origin = origin
 
     async def read(self, timeout: float) -> bytes:
@@ -267,4 +267,4 @@ class AsyncDirectResponse:
     def _release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._shelf.release(self._origin, connection, is_reusable=self._conversation.may_reuse)
+            self._pool.release(self._origin, connection, is_reusable=self._conversation.may_reuse)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from poeflow.client.bounds import Pieces
-from poeflow.client.http.wire import Head, Origin, Talk, WireRequest
+from poeflow.client.http.wire import Head, HttpCodec, Origin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APIConnectionError, APITimeoutError, BlockedConnectionError, UsageError
 
 MAX_IDLE_SECONDS: Final = 60.0
-C = TypeVar("C", bound="Kept")
+C = TypeVar("C", bound="PooledConnection")
 
 _REASONS: Final[tuple[tuple[type[OSError], str, str], ...]] = (
     (
@@ -86,7 +86,7 @@ def lost(origin: Origin, *, was_sent: bool) -> APIConnectionError:
     return APIConnectionError(message, hint="try again", was_sent=was_sent)
 
 
-class Kept(Protocol):
+class PooledConnection(Protocol):
     """A connection as the shelf sees it."""
 
     @property
@@ -95,7 +95,7 @@ class Kept(Protocol):
     def close(self) -> None: ...
 
 
-class Shelf(Generic[C]):
+class ConnectionPool(Generic[C]):
     """Idle connections of every origin; the one put back last is taken first, in O(1)."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -175,18 +175,18 @@ class Conversation:
     def __init__(self, request: WireRequest, clock: Clock) -> None:
         self._request = request
         self._clock = clock
-        self._talk = Talk(request)
+        self._codec = HttpCodec(request)
         self._first = b""
         self._was_sent = False
         self._pieces = Pieces()
 
     @property
     def is_complete(self) -> bool:
-        return self._talk.is_complete
+        return self._codec.is_complete
 
     @property
     def may_reuse(self) -> bool:
-        return self._was_sent and self._talk.may_reuse
+        return self._was_sent and self._codec.may_reuse
 
     def begin(self, *, ends: float, head: float) -> Steps[Head]:
         """Send the request and return the response's head, all before the moment `ends`.
@@ -205,9 +205,9 @@ class Conversation:
                 raise LostError(was_sent=self._was_sent)
             if not data:
                 raise cut_short(self._request.origin)
-            found = self._talk.receive_head(data)
+            found = self._codec.receive_head(data)
             if found is not None:
-                self._first = self._talk.first_body()
+                self._first = self._codec.first_body()
                 return replace(found, sent_at=sent_at)
             has_begun = True
             data = b""
@@ -218,12 +218,12 @@ class Conversation:
             first, self._first = self._first, b""
             return first
         ends = self._clock.monotonic() + timeout
-        while not self._talk.is_complete:
+        while not self._codec.is_complete:
             data = yield from self._receive(ends, has_begun=True)
-            if not data and not self._talk.end():
+            if not data and not self._codec.end():
                 raise cut_short(self._request.origin)
             self._pieces.add(len(data))
-            if data and (body := self._talk.receive_body(data)):
+            if data and (body := self._codec.receive_body(data)):
                 return body
         return b""
 
@@ -263,6 +263,6 @@ class Conversation:
 
     def _head_bytes(self) -> bytes:
         try:
-            return self._talk.head_bytes()
+            return self._codec.head_bytes()
         except ValueError as error:
             raise UsageError(str(error), hint="check extra_headers and extra_query") from None

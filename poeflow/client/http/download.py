@@ -20,9 +20,9 @@ from poeflow.client.commands import adrive
 from poeflow.client.failures import BY_STATUS, retry_after
 from poeflow.client.http.aio import AsyncDirectResponse, Connection
 from poeflow.client.http.connections import (
+    ConnectionPool,
     Conversation,
     LostError,
-    Shelf,
     connection_error,
     lost,
     tls_context,
@@ -294,13 +294,13 @@ async def _directly(
     request: WireRequest, target: Target, *, network: Network, clock: Clock
 ) -> AsyncIterator[AsyncResponse]:
     conversation = Conversation(request, clock)
-    shelf: Shelf[Connection] = Shelf(clock.monotonic)
-    shelf.close()  # nothing is kept: the next file may come from anywhere
+    pool: ConnectionPool[Connection] = ConnectionPool(clock.monotonic)
+    pool.close()  # nothing is kept: the next file may come from anywhere
     connection = await _connected(target, network)
     try:
         ends = clock.monotonic() + AGES
         head = await adrive(conversation.begin(ends=ends, head=AGES), connection.perform)
-        yield AsyncDirectResponse(head, conversation, connection, shelf, target.origin)
+        yield AsyncDirectResponse(head, conversation, connection, pool, target.origin)
     except LostError as error:
         raise lost(target.origin, was_sent=error.was_sent) from None
     finally:

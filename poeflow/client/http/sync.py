@@ -9,10 +9,10 @@ from typing import Final
 from poeflow.client.commands import drive
 from poeflow.client.http.connections import (
     READ_SIZE,
+    ConnectionPool,
     Conversation,
     LostError,
     Receive,
-    Shelf,
     Write,
     connection_error,
     lost,
@@ -82,7 +82,7 @@ class DirectTransport:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._shelf: Shelf[Connection] = Shelf(clock.monotonic)
+        self._pool: ConnectionPool[Connection] = ConnectionPool(clock.monotonic)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -97,7 +97,7 @@ class DirectTransport:
         and `TimeoutError` where the response did.
         """
         ends = self._clock.monotonic() + total
-        idle = self._shelf.take(request.origin)
+        idle = self._pool.take(request.origin)
         if idle is not None:
             try:
                 return self._begin(idle, request, ends=ends, head=head)
@@ -110,7 +110,7 @@ class DirectTransport:
             raise lost(request.origin, was_sent=error.was_sent) from None
 
     def close(self) -> None:
-        self._shelf.close()
+        self._pool.close()
 
     def _open(self, origin: Origin, timeout: float) -> Connection:
         try:
@@ -134,7 +134,7 @@ class DirectTransport:
         except BaseException:
             connection.close()
             raise
-        return DirectResponse(found, conversation, connection, self._shelf, request.origin)
+        return DirectResponse(found, conversation, connection, self._pool, request.origin)
 
 
 class DirectResponse:
@@ -145,13 +145,13 @@ class DirectResponse:
         head: Head,
         conversation: Conversation,
         connection: Connection,
-        shelf: Shelf[Connection],
+        pool: ConnectionPool[Connection],
         origin: Origin,
     ) -> None:
         self.head = head
         self._conversation = conversation
         self._connection: Connection | None = connection
-        self._shelf = shelf
+        self._pool = pool
         self._origin = origin
 
     def read(self, timeout: float) -> bytes:
@@ -172,4 +172,4 @@ class DirectResponse:
     def _release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._shelf.release(self._origin, connection, is_reusable=self._conversation.may_reuse)
+            self._pool.release(self._origin, connection, is_reusable=self._conversation.may_reuse)

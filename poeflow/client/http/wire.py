@@ -302,7 +302,7 @@ def chat_body(request: ChatRequest) -> Body:
     return Body(tuple(segments))
 
 
-class Talk:
+class HttpCodec:
     """One request and its response on a connection that is already open."""
 
     def __init__(self, request: WireRequest) -> None:
