@@ -18,7 +18,7 @@ from poeflow.simulator.faults import Faults, Recipe, spoiled
 from poeflow.simulator.http_messages import Headers, Reply
 from poeflow.simulator.made_up_answers import Answer, simulated
 from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
-from poeflow.simulator.script_player import Stage
+from poeflow.simulator.script_player import ScriptPlayer
 
 USD_PER_POINT: Final = Decimal("0.00003")
 DEFAULT_POINTS: Final = 1_000_000
@@ -143,13 +143,13 @@ class Chat:
     """Answers chat requests; `quota` counts them, what they cost is booked to `account`."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, stage: Stage, clock: Clock
+        self, settings: Settings, catalogue: Catalogue, player: ScriptPlayer, clock: Clock
     ) -> None:
         self.account = Account()
         self.quota = Quota(settings.rpm, clock)
         self._settings = settings
         self._catalogue = catalogue
-        self._stage = stage
+        self._stage = player
         self._clock = clock
         self._faults = Faults(settings.recipes)
 

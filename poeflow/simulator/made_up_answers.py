@@ -14,7 +14,7 @@ from poeflow.simulator.http_messages import encoded
 from poeflow.simulator.prompted import prompted
 from poeflow.simulator.sample_media import Kind, address, told
 from poeflow.simulator.schema_values import NoInstanceError, instance_of
-from poeflow.simulator.seeded_random import Dice
+from poeflow.simulator.seeded_random import SeededRandom
 
 _QUOTED_WORDS: Final = 9
 _QUOTED_LENGTH: Final = 70
@@ -47,24 +47,24 @@ MARK: Final = "This answer is simulated."
 
 
 def paragraph(
-    dice: Dice, prompt: str, *, seed: str, files: Sequence[str], told: Sequence[str]
+    rng: SeededRandom, prompt: str, *, seed: str, files: Sequence[str], told: Sequence[str]
 ) -> str:
     """Return an answer to `prompt` that ends with the start of `seed`.
 
     It mentions `files`, and what tools told.
     """
-    said = [dice.choice(_OPENINGS).format(quote=quoted(prompt)), dice.choice(_BODIES)]
+    said = [rng.choice(_OPENINGS).format(quote=quoted(prompt)), rng.choice(_BODIES)]
     if files:
         said.append(f"Received with it: {', '.join(files)}.")
     if told:
         said.append("The tools told: " + ", ".join(f'"{quoted(text)}"' for text in told) + ".")
-    said += [dice.choice(_CLOSINGS), MARK, f"[{seed[:8]}]"]
+    said += [rng.choice(_CLOSINGS), MARK, f"[{seed[:8]}]"]
     return " ".join(said)
 
 
-def thought(dice: Dice) -> str:
+def thought(rng: SeededRandom) -> str:
     """Return what a reasoning bot lets see of its reasoning."""
-    return f"{dice.choice(_THOUGHTS)} {dice.choice(_BODIES)}"
+    return f"{rng.choice(_THOUGHTS)} {rng.choice(_BODIES)}"
 
 
 def quoted(prompt: str) -> str:
@@ -111,13 +111,13 @@ def simulated(asked: Asked, origin: str) -> Answer:
     medium = asked.bot.medium
     if medium != "text":
         return media_answer(asked, medium, origin)
-    dice = Dice(asked.seed)
-    reasoning = thought(dice) if reasons(asked) else ""
+    rng = SeededRandom(asked.seed)
+    reasoning = thought(rng) if reasons(asked) else ""
     tool = due_tool(asked)
     if tool is not None:
         calls = (ToolCall(name=tool.name, arguments=arguments_for(tool, asked.seed)),)
         return Answer(text="", reasoning=reasoning, tool_calls=calls, finish_reason="tool_calls")
-    return cut_short(asked, Answer(text=_text(asked, dice), reasoning=reasoning))
+    return cut_short(asked, Answer(text=_text(asked, rng), reasoning=reasoning))
 
 
 def media_answer(asked: Asked, kind: Kind, origin: str) -> Answer:
@@ -186,7 +186,7 @@ _EFFORTS: Final = (
 )
 
 
-def _text(asked: Asked, dice: Dice) -> str:
+def _text(asked: Asked, rng: SeededRandom) -> str:
     match asked.response_format:
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
             try:
@@ -198,14 +198,14 @@ def _text(asked: Asked, dice: Dice) -> str:
             return prompted(asked.turns, asked.seed, is_json_wanted=True) or plain
         case _:
             found = prompted(asked.turns, asked.seed, is_json_wanted=False)
-            return found or _prose(asked, dice)
+            return found or _prose(asked, rng)
 
 
 def _plain_object(asked: Asked) -> dict[str, str]:
     return {"answer": f"simulated, {asked.seed[:8]}", "question": quoted(asked.prompt)}
 
 
-def _prose(asked: Asked, dice: Dice) -> str:
+def _prose(asked: Asked, rng: SeededRandom) -> str:
     files = [str(item) for turn in asked.turns for item in turn.attachments]
     told = [turn.text for turn in asked.turns if turn.role == "tool"]
-    return paragraph(dice, asked.prompt, seed=asked.seed, files=files, told=told)
+    return paragraph(rng, asked.prompt, seed=asked.seed, files=files, told=told)

@@ -1,4 +1,4 @@
-"""Texts that match a regular expression: the everyday part of the syntax, made from `Dice`.
+"""Texts that match a regular expression: the everyday part of the syntax, made from `SeededRandom`.
 
 Look-arounds, back references and inline flags are not understood.
 """
@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable
 from typing import Final
 
-from poeflow.simulator.seeded_random import Dice
+from poeflow.simulator.seeded_random import SeededRandom
 
 MAX_EXTRA: Final = 3
 """How many more than the least an open repetition gives, at most."""
@@ -31,9 +31,9 @@ class PatternError(ValueError):
     """The expression uses what is not understood here."""
 
 
-def text_matching(pattern: str, dice: Dice) -> str:
+def text_matching(pattern: str, rng: SeededRandom) -> str:
     """Return a text `pattern` matches. Raises `PatternError`."""
-    reader = _Reader(pattern, dice)
+    reader = _Reader(pattern, rng)
     maker = reader.alternatives()
     if not reader.at_end:
         raise PatternError(f"unbalanced parenthesis in {pattern!r}")
@@ -43,11 +43,11 @@ def text_matching(pattern: str, dice: Dice) -> str:
 class _Reader:
     """Reads an expression into a function that makes one match of it."""
 
-    def __init__(self, pattern: str, dice: Dice) -> None:
+    def __init__(self, pattern: str, rng: SeededRandom) -> None:
         self._pattern = pattern
         self._at = 0
         self._cost = 0
-        self._dice = dice
+        self._dice = rng
 
     @property
     def at_end(self) -> bool:

@@ -13,36 +13,38 @@ from urllib.parse import unquote
 from poeflow.digest import Json
 from poeflow.simulator.http_messages import encoded
 from poeflow.simulator.pattern_values import PatternError, text_matching
-from poeflow.simulator.seeded_random import Dice
+from poeflow.simulator.seeded_random import SeededRandom
 
 _USUAL_SPAN: Final = 100
 _NUMBER_TRIES: Final = 50
 
 
-def simulated_number(schema: Mapping[str, Json], kind: str, dice: Dice) -> int | float | None:
+def simulated_number(
+    schema: Mapping[str, Json], kind: str, rng: SeededRandom
+) -> int | float | None:
     """Return a number that fits `schema`; None where there is none."""
     least, most = _bounds(schema)
     step = schema.get("multipleOf")
     if kind == "integer" or (isinstance(step, int) and step > 0):
-        return _whole(least, most, _whole_step(step), dice)
+        return _whole(least, most, _whole_step(step), rng)
     if isinstance(step, float) and step > 0:
-        return _multiple(least, most, step, dice)
-    value = least + (most - least) * (dice.roll(9_999) + 1) / 10_000
+        return _multiple(least, most, step, rng)
+    value = least + (most - least) * (rng.roll(9_999) + 1) / 10_000
     return rounded if least <= (rounded := round(value, 2)) <= most else value
 
 
-def _whole(least: float, most: float, step: int, dice: Dice) -> int | None:
+def _whole(least: float, most: float, step: int, rng: SeededRandom) -> int | None:
     first, last = math.ceil(least / step), math.floor(most / step)
-    return step * (first + dice.roll(last - first + 1)) if first <= last else None
+    return step * (first + rng.roll(last - first + 1)) if first <= last else None
 
 
-def _multiple(least: float, most: float, step: float, dice: Dice) -> float | None:
+def _multiple(least: float, most: float, step: float, rng: SeededRandom) -> float | None:
     """Return a multiple that stays one when it is divided again, in floating point."""
     first, last = math.ceil(least / step), math.floor(most / step)
     if first > last:
         return None
     for _ in range(_NUMBER_TRIES):
-        value = step * (first + dice.roll(last - first + 1))
+        value = step * (first + rng.roll(last - first + 1))
         for candidate in (round(value, 9), value):
             if (candidate / step).is_integer() and least <= candidate <= most:
                 return candidate
@@ -85,43 +87,43 @@ _MAX_LENGTH: Final = 100_000
 _WORDS: Final = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "harbor", "island")
 
 
-def _word(dice: Dice) -> str:
-    return dice.choice(_WORDS)
+def _word(rng: SeededRandom) -> str:
+    return rng.choice(_WORDS)
 
 
-def _date(dice: Dice) -> str:
-    return f"2026-{dice.roll(12) + 1:02d}-{dice.roll(28) + 1:02d}"
+def _date(rng: SeededRandom) -> str:
+    return f"2026-{rng.roll(12) + 1:02d}-{rng.roll(28) + 1:02d}"
 
 
-def _time(dice: Dice) -> str:
-    return f"{dice.roll(24):02d}:{dice.roll(60):02d}:{dice.roll(60):02d}Z"
+def _time(rng: SeededRandom) -> str:
+    return f"{rng.roll(24):02d}:{rng.roll(60):02d}:{rng.roll(60):02d}Z"
 
 
-def _uuid(dice: Dice) -> str:
-    return f"{dice.hex(8)}-{dice.hex(4)}-4{dice.hex(3)}-a{dice.hex(3)}-{dice.hex(12)}"
+def _uuid(rng: SeededRandom) -> str:
+    return f"{rng.hex(8)}-{rng.hex(4)}-4{rng.hex(3)}-a{rng.hex(3)}-{rng.hex(12)}"
 
 
-_FORMATS: Final[Mapping[str, Callable[[Dice], str]]] = {
+_FORMATS: Final[Mapping[str, Callable[[SeededRandom], str]]] = {
     "date": _date,
     "time": _time,
-    "date-time": lambda dice: f"{_date(dice)}T{_time(dice)}",
-    "duration": lambda dice: f"PT{dice.roll(59) + 1}M",
-    "email": lambda dice: f"{_word(dice)}.{dice.hex(4)}@example.com",
-    "idn-email": lambda dice: f"{_word(dice)}.{dice.hex(4)}@example.com",
-    "hostname": lambda dice: f"{_word(dice)}-{dice.hex(4)}.example.com",
-    "ipv4": lambda dice: f"192.0.2.{dice.roll(254) + 1}",
-    "ipv6": lambda dice: f"2001:db8::{dice.hex(4)}",
-    "uri": lambda dice: f"https://example.com/{_word(dice)}/{dice.hex(6)}",
-    "url": lambda dice: f"https://example.com/{_word(dice)}/{dice.hex(6)}",
-    "iri": lambda dice: f"https://example.com/{_word(dice)}/{dice.hex(6)}",
-    "uri-reference": lambda dice: f"/{_word(dice)}/{dice.hex(6)}",
+    "date-time": lambda rng: f"{_date(rng)}T{_time(rng)}",
+    "duration": lambda rng: f"PT{rng.roll(59) + 1}M",
+    "email": lambda rng: f"{_word(rng)}.{rng.hex(4)}@example.com",
+    "idn-email": lambda rng: f"{_word(rng)}.{rng.hex(4)}@example.com",
+    "hostname": lambda rng: f"{_word(rng)}-{rng.hex(4)}.example.com",
+    "ipv4": lambda rng: f"192.0.2.{rng.roll(254) + 1}",
+    "ipv6": lambda rng: f"2001:db8::{rng.hex(4)}",
+    "uri": lambda rng: f"https://example.com/{_word(rng)}/{rng.hex(6)}",
+    "url": lambda rng: f"https://example.com/{_word(rng)}/{rng.hex(6)}",
+    "iri": lambda rng: f"https://example.com/{_word(rng)}/{rng.hex(6)}",
+    "uri-reference": lambda rng: f"/{_word(rng)}/{rng.hex(6)}",
     "uuid": _uuid,
-    "json-pointer": lambda dice: f"/{_word(dice)}/{dice.roll(9)}",
-    "regex": lambda dice: f"^{_word(dice)}-{dice.hex(4)}$",
+    "json-pointer": lambda rng: f"/{_word(rng)}/{rng.roll(9)}",
+    "regex": lambda rng: f"^{_word(rng)}-{rng.hex(4)}$",
 }
 
 
-def simulated_string(schema: Mapping[str, Json], name: str, dice: Dice) -> str:
+def simulated_string(schema: Mapping[str, Json], name: str, rng: SeededRandom) -> str:
     """Return a text that fits `schema`, named after the property `name` where it is free.
 
     Raises `PatternError` for a pattern that is not understood or fits no length.
@@ -129,21 +131,21 @@ def simulated_string(schema: Mapping[str, Json], name: str, dice: Dice) -> str:
     least, most = _length(schema, "minLength", 0), _length(schema, "maxLength", _MAX_LENGTH)
     pattern, form = schema.get("pattern"), schema.get("format")
     if isinstance(pattern, str):
-        return _matching(pattern, least, most, dice)
+        return _matching(pattern, least, most, rng)
     if isinstance(form, str) and form in _FORMATS:
-        return _FORMATS[form](dice)
+        return _FORMATS[form](rng)
     words = name.replace("_", " ").replace("-", " ").strip() or "text"
-    text = f"Simulated {words} {dice.choice(_WORDS)} {dice.hex(4)}"
+    text = f"Simulated {words} {rng.choice(_WORDS)} {rng.hex(4)}"
     if len(text) > most:
-        text = dice.hex(16)[:most]
+        text = rng.hex(16)[:most]
     while len(text) < least:
-        text = f"{text} {dice.choice(_WORDS)}"
+        text = f"{text} {rng.choice(_WORDS)}"
     return text[: max(least, min(most, 80))].rstrip().ljust(least, ".")
 
 
-def _matching(pattern: str, least: int, most: int, dice: Dice) -> str:
+def _matching(pattern: str, least: int, most: int, rng: SeededRandom) -> str:
     for _ in range(_TEXT_TRIES):
-        text = text_matching(pattern, dice)
+        text = text_matching(pattern, rng)
         if least <= len(text) <= most:
             return text
     raise PatternError(f"no text of {least} to {most} characters for {pattern!r} was found")
@@ -321,7 +323,7 @@ def instance_of(schema: Json, seed: str) -> Json:
     Raises `NoInstanceError`, also for a schema whose values are all endless.
     """
     try:
-        return _Maker(schema, Dice(seed)).value(schema, "value", 0)
+        return _Maker(schema, SeededRandom(seed)).value(schema, "value", 0)
     except (SchemaError, PatternError, RecursionError, ArithmeticError) as error:
         raise NoInstanceError(f"no value fits the schema: {error}") from None
 
@@ -329,9 +331,9 @@ def instance_of(schema: Json, seed: str) -> Json:
 class _Maker:
     """Makes values for one schema, in bounded number and depth."""
 
-    def __init__(self, root: Json, dice: Dice) -> None:
+    def __init__(self, root: Json, rng: SeededRandom) -> None:
         self._flattener = Flattener(root)
-        self._dice = dice
+        self._dice = rng
         self._made = 0
 
     def value(self, schema: Json, name: str, depth: int) -> Json:

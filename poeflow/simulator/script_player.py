@@ -26,7 +26,7 @@ from poeflow.templates.render import TemplateError
 _KINDS: Final[Mapping[str, Kind]] = {"image": "image", "video": "video", "audio": "audio"}
 
 
-class Cue(msgspec.Struct, frozen=True, kw_only=True):
+class ScriptedReply(msgspec.Struct, frozen=True, kw_only=True):
     """What the script says to one request; None leaves it to the simulation."""
 
     answer: Answer | None = None
@@ -35,7 +35,7 @@ class Cue(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 0.0
 
 
-class Stage:
+class ScriptPlayer:
     """A script being played: counts how often each rule's conditions were met."""
 
     def __init__(self, script: Script) -> None:
@@ -48,7 +48,7 @@ class Stage:
         """Return a media file of the script by its hash."""
         return self._shelf.get(name)
 
-    def cue(self, asked: Asked, origin: str) -> Cue:
+    def cue(self, asked: Asked, origin: str) -> ScriptedReply:
         """Return what the first rule that matches says. Raises `RefusedError`."""
         met = [index for index, rule in enumerate(self._script.rules) if _meets(rule, asked)]
         for index in met:
@@ -58,18 +58,18 @@ class Stage:
                 return self._played(index, asked, origin)
         if self._script.refuses_others:
             raise RefusedError(400, "No rule of the script matches the request")
-        return Cue()
+        return ScriptedReply()
 
-    def _played(self, index: int, asked: Asked, origin: str) -> Cue:
+    def _played(self, index: int, asked: Asked, origin: str) -> ScriptedReply:
         prepared = self._script.rules[index]
         spec = prepared.rule.answer
         recipe = self._faults[index].next(asked.seed)
         if spec is None:
-            return Cue(recipe=recipe, delay=prepared.delay)
+            return ScriptedReply(recipe=recipe, delay=prepared.delay)
         if spec.error is not None:
-            return Cue(error=_fault(spec.error), recipe=recipe, delay=prepared.delay)
+            return ScriptedReply(error=_fault(spec.error), recipe=recipe, delay=prepared.delay)
         answer = self._answer(index, spec, asked, origin)
-        return Cue(answer=answer, recipe=recipe, delay=prepared.delay)
+        return ScriptedReply(answer=answer, recipe=recipe, delay=prepared.delay)
 
     def _answer(self, index: int, spec: AnswerSpec, asked: Asked, origin: str) -> Answer | None:
         calls = tuple(_call(call, asked) for call in spec.tool_calls)

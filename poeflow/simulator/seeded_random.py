@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Dice:
+class SeededRandom:
     """An endless row of choices that follows from `seed`."""
 
     def __init__(self, seed: str) -> None:

@@ -24,7 +24,7 @@ from poeflow.simulator.connection import Connection, Host
 from poeflow.simulator.faults import read_recipes
 from poeflow.simulator.refusals import Profile
 from poeflow.simulator.script import Script, read_script
-from poeflow.simulator.script_player import Stage
+from poeflow.simulator.script_player import ScriptPlayer
 from poeflow.simulator.service import Received, Service
 
 _BACKLOG: Final = 1_024
@@ -198,7 +198,9 @@ class Simulator:
         )
         self._clock = clock or SystemClock()
         played = read_script(script) if script is not None else Script()
-        self._service = Service(settings, read_catalogue(catalogue), Stage(played), self._clock)
+        self._service = Service(
+            settings, read_catalogue(catalogue), ScriptPlayer(played), self._clock
+        )
         self._address = (host, port)
         self._port = port
         self._serving: Serving | None = None

@@ -17,7 +17,7 @@ from poeflow.simulator.chat import Chat, Settings, no_model
 from poeflow.simulator.http_messages import Headers, Reply, Request, decoded, in_json, whole
 from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
 from poeflow.simulator.sample_media import made
-from poeflow.simulator.script_player import Stage
+from poeflow.simulator.script_player import ScriptPlayer
 
 MAX_KEPT: Final = 10_000
 MAX_KEPT_BYTES: Final = 256 * 1024 * 1024
@@ -91,15 +91,15 @@ class Service:
     """Answers requests. `origin` is where it can be reached, for the addresses of media."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, stage: Stage, clock: Clock
+        self, settings: Settings, catalogue: Catalogue, player: ScriptPlayer, clock: Clock
     ) -> None:
         self.origin = ""
         self.log = Log()
         self.peak_concurrency = 0
         self._settings = settings
         self._catalogue = catalogue
-        self._stage = stage
-        self._chat = Chat(settings, catalogue, stage, clock)
+        self._stage = player
+        self._chat = Chat(settings, catalogue, player, clock)
         self._working = 0
         self._replied = 0
 

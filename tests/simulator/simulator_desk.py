@@ -11,7 +11,7 @@ from poeflow.simulator.bot_list import read_catalogue
 from poeflow.simulator.chat import Settings
 from poeflow.simulator.http_messages import Reply, Request
 from poeflow.simulator.script import Script
-from poeflow.simulator.script_player import Stage
+from poeflow.simulator.script_player import ScriptPlayer
 from poeflow.simulator.service import Service
 
 
@@ -52,8 +52,8 @@ class Desk:
     """A service, asked directly."""
 
     def __init__(self, clock: Any = None, script: Script | None = None, **settings: Any) -> None:
-        stage, used = Stage(script or Script()), clock or SystemClock()
-        self.service = Service(Settings(**settings), read_catalogue(None), stage, used)
+        player, used = ScriptPlayer(script or Script()), clock or SystemClock()
+        self.service = Service(Settings(**settings), read_catalogue(None), player, used)
         self.service.origin = "http://sim"
 
     def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
