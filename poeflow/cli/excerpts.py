@@ -31,12 +31,12 @@ class Excerpts:
 def _as_read(project: Project, shown: str) -> str:
     """Return a text that a project's log says was read, where it still is the same."""
     path = Path(shown).parent.resolve() / Path(shown).name
-    sight = project.log.files.get(path) if project.log is not None else None
-    if sight is None or not sight.digest or not path.is_relative_to(project.root):
+    snapshot = project.log.files.get(path) if project.log is not None else None
+    if snapshot is None or not snapshot.digest or not path.is_relative_to(project.root):
         return ""
     canonical = "//" + path.relative_to(project.root).as_posix()
     try:
         data = project.peek(canonical, limit=MAX_TEXT_BYTES)
-        return text_of(data) if sha256_of(data) == sight.digest else ""
+        return text_of(data) if sha256_of(data) == snapshot.digest else ""
     except (FileProblem, NotTextError):
         return ""

@@ -10,13 +10,13 @@ import tty
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from poeflow.operations.watch.changes import Wish, Wished
+from poeflow.operations.watch.changes import CommandGiven, WatchCommand
 
-KEYS: Final[dict[str, Wish]] = {"r": "rerun", "f": "refresh", "p": "pause", "q": "quit"}
+KEYS: Final[dict[str, WatchCommand]] = {"r": "rerun", "f": "refresh", "p": "pause", "q": "quit"}
 
 
 @contextlib.contextmanager
-def wishes(put: Callable[[Wished], None]) -> Iterator[bool]:
+def wishes(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
     """Put what the user wishes; yield whether there is a terminal to wish on."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         yield False
@@ -24,7 +24,7 @@ def wishes(put: Callable[[Wished], None]) -> Iterator[bool]:
 
     def heard(key: str) -> None:
         if key.lower() in KEYS:
-            put(Wished(KEYS[key.lower()]))
+            put(CommandGiven(KEYS[key.lower()]))
 
     with keys(sys.stdin.fileno(), heard):
         yield True

@@ -22,7 +22,7 @@ from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_context import shared_budget
 from poeflow.operations.watch.changes import Inbox
-from poeflow.operations.watch.session import Rewritten, Session, WatchedFlow, Work
+from poeflow.operations.watch.session import RerunExecutor, Rewritten, Session, WatchedFlow
 from poeflow.redact import Scrubber
 from poeflow.report.difference import rewritten
 from poeflow.report.listeners import scrubbed
@@ -141,7 +141,7 @@ async def session(
     clock, told = SystemClock(), set[str]()
     screen = WatchScreen(Scrubber(*known_keys(environ)))
     budget = shared_budget(targets[0].project, shared_run_options(given, environ))
-    work = Work(
+    work = RerunExecutor(
         lambda: replace(shared_run_options(given, environ), told=told, cut_short=cut_short),
         budget=budget,
         screen=screen,

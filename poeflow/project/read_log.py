@@ -8,7 +8,7 @@ import msgspec
 from poeflow.digest import sha256_of
 
 
-class Stamp(msgspec.Struct, frozen=True):
+class FileStat(msgspec.Struct, frozen=True):
     """What the file system says of a file. The content may differ where two stamps do."""
 
     inode: int
@@ -17,13 +17,13 @@ class Stamp(msgspec.Struct, frozen=True):
     changed: int
 
 
-class Sight(msgspec.Struct, frozen=True):
+class FileSnapshot(msgspec.Struct, frozen=True):
     """How a path was found: without `stamp` where nothing was there, `digest` where it was read.
 
     An empty digest is that of a file that changed while it was looked at.
     """
 
-    stamp: Stamp | None = None
+    stamp: FileStat | None = None
     digest: str | None = None
 
 
@@ -35,7 +35,7 @@ class ReadLog:
     """
 
     def __init__(self) -> None:
-        self.files: dict[Path, Sight] = {}
+        self.files: dict[Path, FileSnapshot] = {}
         self.patterns: dict[str, tuple[str, ...] | None] = {}
         self.folders: set[Path] = set()
         self.written: dict[Path, str] = {}
@@ -43,23 +43,23 @@ class ReadLog:
     def look(self, path: Path) -> None:
         """Note that `path` was looked for, whether or not it is there."""
         if path not in self.files:
-            self.files[path] = Sight(stamp_at(path))
+            self.files[path] = FileSnapshot(stamp_at(path))
 
     def read(self, path: Path, status: os.stat_result, data: bytes) -> None:
         """Note what a file held. `status` is from before it was read."""
-        new, old = Sight(stamp_of(status), sha256_of(data)), self.files.get(path)
+        new, old = FileSnapshot(stamp_of(status), sha256_of(data)), self.files.get(path)
         is_own = new.digest == self.written.get(path)
         if old is None or is_own or (old.digest is None and old.stamp == new.stamp):
             self.files[path] = new
         elif old.digest != new.digest:
-            self.files[path] = Sight(new.stamp, "")
+            self.files[path] = FileSnapshot(new.stamp, "")
 
     def write(self, path: Path, data: bytes) -> None:
         """Note what is about to be written."""
         self.written[path] = sha256_of(data)
 
 
-def stamp_at(path: Path) -> Stamp | None:
+def stamp_at(path: Path) -> FileStat | None:
     """Return the stamp of what is at `path`, links followed; None where nothing is."""
     try:
         return stamp_of(path.stat())
@@ -67,5 +67,5 @@ def stamp_at(path: Path) -> Stamp | None:
         return None
 
 
-def stamp_of(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def stamp_of(status: os.stat_result) -> FileStat:
+    return FileStat(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

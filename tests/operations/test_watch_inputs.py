@@ -8,7 +8,7 @@ import pytest
 from poeflow.operations.watch.watched_files import Change, Inputs, joined, note
 from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
-from poeflow.project.read_log import ReadLog, Sight, stamp_at
+from poeflow.project.read_log import FileSnapshot, ReadLog, stamp_at
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def test_a_file_saved_as_it_was_has_not_changed(project):
 def test_a_touched_file_is_read_where_its_stamp_is_the_same(project):
     path = project.path_of("//a.md")
     inputs = seen(project)
-    sight = inputs.log.files[path]
+    snapshot = inputs.log.files[path]
     path.write_bytes(b"b")
-    inputs.log.files[path] = Sight(stamp_at(path), sight.digest)
+    inputs.log.files[path] = FileSnapshot(stamp_at(path), snapshot.digest)
     assert told(project, inputs) == []
     assert told(project, inputs, ["//a.md"]) == [("//a.md", "changed")]
 

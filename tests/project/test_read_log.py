@@ -5,7 +5,7 @@ import pytest
 from poeflow.digest import sha256_of
 from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
-from poeflow.project.read_log import ReadLog, Sight, stamp_at
+from poeflow.project.read_log import FileSnapshot, ReadLog, stamp_at
 
 
 @pytest.fixture
@@ -23,21 +23,23 @@ def test_a_file_is_noted_with_stamp_and_hash(project):
     path = project.path_of("//a.md")
     path.write_bytes(b"a")
     project.read_text("//a.md")
-    assert project.log.files == {path: Sight(stamp_at(path), sha256_of(b"a"))}
+    assert project.log.files == {path: FileSnapshot(stamp_at(path), sha256_of(b"a"))}
 
 
 def test_a_missing_file_is_noted_as_missing(project):
     with pytest.raises(FileProblem):
         project.read_text("//a.md")
     assert not project.has("//b.md")
-    assert project.log.files == dict.fromkeys(map(project.path_of, ("//a.md", "//b.md")), Sight())
+    assert project.log.files == dict.fromkeys(
+        map(project.path_of, ("//a.md", "//b.md")), FileSnapshot()
+    )
 
 
 def test_a_file_that_is_only_looked_at_has_no_hash(project):
     path = project.path_of("//a.pdf")
     path.write_bytes(b"a")
     assert project.size_of("//a.pdf") == 1
-    assert project.log.files == {path: Sight(stamp_at(path))}
+    assert project.log.files == {path: FileSnapshot(stamp_at(path))}
 
 
 def test_peeking_is_not_noted(project):
@@ -51,7 +53,7 @@ def test_a_file_that_changes_between_two_readings_is_like_none(project):
     project.read_text("//a.md")
     path.write_bytes(b"other")
     project.read_text("//a.md")
-    assert project.log.files == {path: Sight(stamp_at(path), "")}
+    assert project.log.files == {path: FileSnapshot(stamp_at(path), "")}
 
 
 def test_a_file_touched_between_two_readings_has_not_changed(project):
@@ -70,7 +72,7 @@ def test_what_poeflow_wrote_itself_is_no_change(project):
     project.write("//out/a.md", b"own")
     project.read_text("//out/a.md")
     assert project.log.written == {path: sha256_of(b"own")}
-    assert project.log.files == {path: Sight(stamp_at(path), sha256_of(b"own"))}
+    assert project.log.files == {path: FileSnapshot(stamp_at(path), sha256_of(b"own"))}
 
 
 def test_patterns_are_noted_with_what_they_matched_and_where_they_looked(project):

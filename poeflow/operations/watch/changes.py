@@ -13,7 +13,7 @@ from watchfiles import awatch
 
 from poeflow.clock import Clock
 from poeflow.opener import followed
-from poeflow.project.read_log import Stamp, stamp_at
+from poeflow.project.read_log import FileStat, stamp_at
 
 STEP: Final = 0.01
 QUIET: Final = 0.05 - STEP
@@ -29,7 +29,7 @@ SWEEP: Final = 1.0
 PATIENCE: Final = 10.0
 """Seconds to wait at most for git, or whoever writes a file, to end what they do."""
 
-Wish = Literal["rerun", "refresh", "pause", "quit"]
+WatchCommand = Literal["rerun", "refresh", "pause", "quit"]
 
 
 class Touched(msgspec.Struct, frozen=True):
@@ -38,17 +38,17 @@ class Touched(msgspec.Struct, frozen=True):
     paths: frozenset[Path]
 
 
-class Wished(msgspec.Struct, frozen=True):
+class CommandGiven(msgspec.Struct, frozen=True):
     """The user pressed a key."""
 
-    wish: Wish
+    command: WatchCommand
 
 
 class Ended(msgspec.Struct, frozen=True):
     """The run that was going on has ended."""
 
 
-Item: TypeAlias = Touched | Wished | Ended
+Item: TypeAlias = Touched | CommandGiven | Ended
 
 
 class Source(Protocol):
@@ -152,7 +152,7 @@ class Settling:
         clock: Clock,
         *,
         held: Collection[Path] = (),
-        before: Callable[[Path], Stamp | None] = lambda _path: None,
+        before: Callable[[Path], FileStat | None] = lambda _path: None,
     ) -> None:
         self._clock = clock
         self._held = held

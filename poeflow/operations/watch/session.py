@@ -24,19 +24,19 @@ from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.watch.changes import (
     SWEEP,
+    CommandGiven,
     Ended,
     Item,
     Settling,
     Source,
     Touched,
-    Wish,
-    Wished,
+    WatchCommand,
     git_locks,
 )
 from poeflow.operations.watch.watched_files import Change, Inputs, joined, note
 from poeflow.problems import errors_only
 from poeflow.project.project import Project
-from poeflow.project.read_log import ReadLog, Stamp
+from poeflow.project.read_log import FileStat, ReadLog
 
 
 class Rewritten(msgspec.Struct, frozen=True):
@@ -125,11 +125,11 @@ MAX_NAMED: Final = 5
 """How many changed files are named."""
 
 
-class Errand(msgspec.Struct, frozen=True, kw_only=True):
+class Rerun(msgspec.Struct, frozen=True, kw_only=True):
     """A run of some flows, and why: at the start, by a key, or for `changes`."""
 
     flows: tuple[WatchedFlow, ...]
-    wish: Wish | None = None
+    command: WatchCommand | None = None
     changes: tuple[Change, ...] = ()
     is_first: bool = False
 
@@ -156,14 +156,14 @@ class Screen(Protocol):
         """Show a line by the way."""
 
 
-def why(errand: Errand) -> str:
+def why(rerun: Rerun) -> str:
     """Say why flows are run again: `prompts/a.md changed, data/b.csv new`."""
-    if errand.wish is not None:
-        return f"{errand.wish} asked for"
-    if not errand.changes:
+    if rerun.command is not None:
+        return f"{rerun.command} asked for"
+    if not rerun.changes:
         return "files changed, and are as before"
-    told = [f"{_path(change.path)} {change.kind}" for change in errand.changes[:MAX_NAMED]]
-    more = len(errand.changes) - MAX_NAMED
+    told = [f"{_path(change.path)} {change.kind}" for change in rerun.changes[:MAX_NAMED]]
+    more = len(rerun.changes) - MAX_NAMED
     return ", ".join(told) + (f" and {more} more" if more > 0 else "")
 
 
@@ -183,7 +183,7 @@ BETWEEN: Final = 0.5
 """Seconds between two tries to hold a project that another run holds."""
 
 
-class Work:
+class RerunExecutor:
     """Runs flows. `options` are asked for anew for every run; `budget` is the session's.
 
     While there is a `reason` to stop nothing new is started; flows that it kept from running as a
@@ -201,24 +201,24 @@ class Work:
         self._clock = clock
         self._is_spent = False
 
-    async def run(self, errand: Errand, *, on_read: Callable[[], None]) -> None:
+    async def run(self, rerun: Rerun, *, on_read: Callable[[], None]) -> None:
         """Run the flows of an errand. `on_read` is called when one was read.
 
         What keeps a flow from running is shown. Raises `AccountError` where that is a missing key
         at the start, for it cannot come any more.
         """
         before = self._budget.summary().requests
-        for flow in errand.flows:
+        for flow in rerun.flows:
             if not self.reason:
-                await self._flow(errand, flow, on_read)
+                await self._flow(rerun, flow, on_read)
             if self.reason:
                 self.cut_short.add(flow)
         spent = self._budget.summary()
-        if not errand.is_first and spent.requests != before:
+        if not rerun.is_first and spent.requests != before:
             self._screen.say(spending(spent))
         self._tell_spent()
 
-    async def _flow(self, errand: Errand, flow: WatchedFlow, on_read: Callable[[], None]) -> None:
+    async def _flow(self, rerun: Rerun, flow: WatchedFlow, on_read: Callable[[], None]) -> None:
         try:
             found = flow.begin()
             on_read()
@@ -226,15 +226,15 @@ class Work:
             if errors_only(found.problems):
                 flow.end(is_whole=False)
                 return
-            outcome = await self._outcome(flow, found, is_refresh=errand.wish == "refresh")
+            outcome = await self._outcome(flow, found, is_refresh=rerun.command == "refresh")
         except PoeflowError as error:
-            if errand.is_first and isinstance(error, AccountError):
+            if rerun.is_first and isinstance(error, AccountError):
                 raise
             if not isinstance(error, BusyError):
                 self._screen.failed(flow.shown, error)
         else:
             texts = flow.rewritten(outcome)
-            self._screen.result(flow.shown, outcome, None if errand.is_first else texts)
+            self._screen.result(flow.shown, outcome, None if rerun.is_first else texts)
 
     async def _outcome(self, flow: WatchedFlow, found: Checkup, *, is_refresh: bool) -> Outcome:
         """Run a flow, as soon as no other run holds the project."""
@@ -280,7 +280,7 @@ class Session:
     def __init__(
         self,
         flows: Sequence[WatchedFlow],
-        work: Work,
+        work: RerunExecutor,
         *,
         source: Source,
         screen: Screen,
@@ -300,7 +300,7 @@ class Session:
         self._is_running = False
         self._is_paused = False
         self._is_ending = False
-        self._wish: Wish | None = None
+        self._wish: WatchCommand | None = None
         self._pending: dict[WatchedFlow, tuple[Change, ...]] = {}
         self._sweep_at = 0.0
 
@@ -308,17 +308,17 @@ class Session:
         """Run the flows and go on until the user quits. Raises `AccountError` without a key."""
         try:
             async with self._group:
-                self._begin(Errand(flows=self._flows, is_first=True))
+                self._begin(Rerun(flows=self._flows, is_first=True))
                 while not self._is_ending or self._is_running:
                     self._react(await self._source.next(self._patience()))
                     self._proceed()
         except* PoeflowError as errors:
             raise errors.exceptions[0] from None
 
-    def _before(self, path: Path) -> Stamp | None:
+    def _before(self, path: Path) -> FileStat | None:
         """Return how a file was when a flow read it last."""
         sights = (flow.inputs.log.files.get(path) for flow in self._flows)
-        return next((sight.stamp for sight in sights if sight is not None), None)
+        return next((snapshot.stamp for snapshot in sights if snapshot is not None), None)
 
     def _patience(self) -> float:
         due = self._settling.due_in
@@ -332,8 +332,8 @@ class Session:
                 inputs = [flow.inputs for flow in self._flows]
                 own = [path for path in item.paths if any(one.concerns(path) for one in inputs)]
                 self._settling.touch(own)
-            case Wished():
-                self._obey(item.wish)
+            case CommandGiven():
+                self._obey(item.command)
             case Ended():
                 self._is_running = False
                 self._look(sweeps=True)
@@ -368,19 +368,19 @@ class Session:
         if self._is_running or self._is_ending or self._settling.due_in is not None:
             return
         if self._wish is not None:
-            errand = Errand(flows=self._flows, wish=self._wish)
+            rerun = Rerun(flows=self._flows, command=self._wish)
         elif (self._pending or self._work.cut_short) and not self._is_paused:
             due = tuple(
                 flow for flow in self._flows if flow in self._pending.keys() | self._work.cut_short
             )
             changes = sorted({one for each in self._pending.values() for one in each})
-            errand = Errand(flows=due, changes=tuple(changes))
+            rerun = Rerun(flows=due, changes=tuple(changes))
         else:
             return
-        self._begin(errand)
+        self._begin(rerun)
 
-    def _obey(self, wish: Wish) -> None:
-        match wish:
+    def _obey(self, command: WatchCommand) -> None:
+        match command:
             case "quit":
                 self._is_ending, self._work.reason = True, QUITTING
                 if self._is_running:
@@ -389,20 +389,20 @@ class Session:
                 self._is_paused = not self._is_paused
                 self._screen.say("paused; p goes on" if self._is_paused else "watching again")
             case "rerun" | "refresh":
-                self._wish = wish
+                self._wish = command
             case _:
-                assert_never(wish)
+                assert_never(command)
 
-    def _begin(self, errand: Errand) -> None:
+    def _begin(self, rerun: Rerun) -> None:
         self._is_running, self._wish, self._work.reason = True, None, ""
         self._pending.clear()
         self._work.cut_short.clear()
-        if not errand.is_first:
-            self._screen.begin(why(errand))
-        self._group.create_task(self._run(errand))
+        if not rerun.is_first:
+            self._screen.begin(why(rerun))
+        self._group.create_task(self._run(rerun))
 
-    async def _run(self, errand: Errand) -> None:
-        await self._work.run(errand, on_read=self._look if errand.is_first else _pass)
+    async def _run(self, rerun: Rerun) -> None:
+        await self._work.run(rerun, on_read=self._look if rerun.is_first else _pass)
         self._source.put(Ended())
 
 

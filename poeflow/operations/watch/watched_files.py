@@ -15,7 +15,7 @@ from poeflow.digest import sha256_of
 from poeflow.opener import content, followed, read_followed
 from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
-from poeflow.project.read_log import ReadLog, Sight, stamp_at
+from poeflow.project.read_log import FileSnapshot, ReadLog, stamp_at
 
 Kind = Literal["changed", "new", "gone"]
 _MAX_BYTES: Final = 64 * 1024 * 1024
@@ -35,7 +35,7 @@ class Inputs:
     def __init__(self, log: ReadLog, root: Path) -> None:
         self.log = joined(log)
         self._root = root
-        self._found: dict[Path, Sight] = {}
+        self._found: dict[Path, FileSnapshot] = {}
         self._matched: dict[str, tuple[str, ...] | None] = {}
         self._real = dict(_moved(self.log.files))
         self._above = {one for path in self._places() for one in path.parents}
@@ -61,8 +61,8 @@ class Inputs:
         named = {self._real.get(path, path) for path in touched}
         found = {
             path: Change(path, kind)
-            for path, sight in list(self.log.files.items())
-            if (kind := self._kind(path, sight, is_touched=path in named)) is not None
+            for path, snapshot in list(self.log.files.items())
+            if (kind := self._kind(path, snapshot, is_touched=path in named)) is not None
         }
         if sweeps or any(map(self._is_around, named)):
             self._search()
@@ -80,20 +80,24 @@ class Inputs:
         """Tell whether `path` is above an input, or in a folder that a pattern was searched in."""
         return path in self._above or path.parent in self.log.folders
 
-    def _kind(self, path: Path, sight: Sight, *, is_touched: bool) -> Kind | None:
+    def _kind(self, path: Path, snapshot: FileSnapshot, *, is_touched: bool) -> Kind | None:
         stamp = stamp_at(path)
-        if stamp == sight.stamp and sight.digest != "" and not (is_touched and sight.digest):
+        if (
+            stamp == snapshot.stamp
+            and snapshot.digest != ""
+            and not (is_touched and snapshot.digest)
+        ):
             return None
         own, digest = self.log.written.get(path), None
-        if stamp is not None and (sight.digest is not None or own is not None):
+        if stamp is not None and (snapshot.digest is not None or own is not None):
             digest = _digest_at(path)
-        if digest is not None and digest in (sight.digest, own):
-            self.log.files[path] = Sight(stamp, digest)
+        if digest is not None and digest in (snapshot.digest, own):
+            self.log.files[path] = FileSnapshot(stamp, digest)
             return None
-        self._found[path] = Sight(stamp, digest)
+        self._found[path] = FileSnapshot(stamp, digest)
         if stamp is None:
             return "gone"
-        return "new" if sight.stamp is None else "changed"
+        return "new" if snapshot.stamp is None else "changed"
 
     def _search(self) -> None:
         log = ReadLog()
