@@ -4,6 +4,7 @@ No copy holds a key. What follows from the list for a flow is decided by `planni
 """
 
 import contextlib
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -26,6 +27,8 @@ _LONGEST_NAME: Final = 100
 _MAX_NAMES: Final = 2000
 """Among more names than these no near one is looked for; there were 362 in 2026."""
 _ENOUGH: Final = 0.6
+MAX_BOTS: Final = 20_000
+"""How many bots of a list are looked at; there were 362 in 2026."""
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -35,9 +38,12 @@ class Catalogue(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, document: Json) -> Self:
-        """Read a dump of `GET /v1/models`, also as a bare list; what is no bot is left out."""
+        """Read a dump of `GET /v1/models`, also as a bare list; what is no bot is left out.
+
+        So is what comes after the first `MAX_BOTS`.
+        """
         data = document.get("data") if isinstance(document, dict) else document
-        entries = data if isinstance(data, list) else []
+        entries = data[:MAX_BOTS] if isinstance(data, list) else []
         bots = [bot for entry in entries if (bot := Bot.parse(entry)) is not None]
         named: dict[str, Bot] = {}
         for bot in bots:
@@ -76,8 +82,7 @@ def kept(project: Project, server: str) -> tuple[Catalogue | None, str]:
     """
     parts = tuple(CATALOGUE[2:].split("/"))
     try:
-        document = decode_json(read_beneath(project.root, parts, limit=_MAX_BYTES))
-        catalogue = Catalogue.parse(document)
+        listed_by, catalogue = _read(read_beneath(project.root, parts, limit=_MAX_BYTES))
     except UnusableFileError:
         return None, f"{CATALOGUE} is no list of models"
     except (FileNotFoundError, NotADirectoryError):
@@ -86,9 +91,19 @@ def kept(project: Project, server: str) -> tuple[Catalogue | None, str]:
         return None, f"{CATALOGUE} cannot be read: {(error.strerror or str(error)).lower()}"
     except (ValueError, RecursionError):
         return None, f"{CATALOGUE} is damaged"
-    if _server_of(document) not in (None, server):
+    if listed_by not in (None, server):
         return None, ""
     return (catalogue, "") if catalogue.named else (None, f"{CATALOGUE} lists no bot")
+
+
+@functools.lru_cache(maxsize=2)
+def _read(data: bytes) -> tuple[Json, Catalogue]:
+    """Return the server that a list is of and what it lists. Raises as `decode_json`.
+
+    A command looks at it several times: for warnings, prices and abilities.
+    """
+    document = decode_json(data)
+    return _server_of(document), Catalogue.parse(document)
 
 
 def keep(project: Project, entries: Iterable[Mapping[str, Json]], server: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.bots import Bot, Context, Parameter, Pricing, as_declared
-from poeflow.client.catalogue import CATALOGUE, USD_PER_POINT, Catalogue, keep, kept
+from poeflow.bots import USD_PER_POINT, Bot, Context, Parameter, Pricing, as_declared
+from poeflow.client.catalogue import CATALOGUE, MAX_BOTS, Catalogue, keep, kept
 from poeflow.project.project import Project
 
 SERVER = "https://api.poe.com/v1"
@@ -150,6 +150,13 @@ def test_a_list_of_too_many_values_or_of_other_than_texts_is_any_value():
     assert kind_of([str(n) for n in range(1001)]) == "any"
     assert kind_of(["4", 8]) == "any"
     assert kind_of([]) == "any"
+
+
+def test_what_comes_after_more_bots_than_there_are_is_not_looked_at():
+    entries = [{"id": f"bot-{number}"} for number in range(MAX_BOTS + 1)]
+    found = Catalogue.parse({"data": entries})
+    assert found.find(f"bot-{MAX_BOTS - 1}") is not None
+    assert found.find(f"bot-{MAX_BOTS}") is None
 
 
 def test_half_a_character_is_replaced():
