@@ -19,9 +19,9 @@ from poeflow.answers.parse import read
 from poeflow.answers.schemas import compile_schema, schema_faults
 from poeflow.client.answers import Completion
 from poeflow.client.catalogue import kept
-from poeflow.client.commands import Call, Command, Conduct, Reply, Send, drive
+from poeflow.client.commands import Call, Command, ClientConfig, Reply, Send, drive
 from poeflow.client.exchange import completed, fetched
-from poeflow.client.http.wire import Head, Talk, WireRequest, origin_of
+from poeflow.client.http.wire import Head, HttpCodec, WireRequest, origin_of
 from poeflow.client.retry import Policy
 from poeflow.client.stream import ChunkReader
 from poeflow.clock import SystemClock
@@ -48,7 +48,7 @@ from poeflow.simulator.chat import Settings
 from poeflow.simulator.http_messages import Request
 from poeflow.simulator.schema_values import NoInstanceError, instance_of
 from poeflow.simulator.script import Script, read_script
-from poeflow.simulator.script_player import Stage
+from poeflow.simulator.script_player import ScriptPlayer
 from poeflow.simulator.service import CHAT, Service
 from poeflow.store.history import History
 from poeflow.store.workspace import Ledger, Workspace
@@ -168,9 +168,9 @@ def response(data: bytes) -> None:
     for streams in (True, False):
         call = Call(request=_request(), streams=streams)
         with contextlib.suppress(*DOCUMENTED):
-            _answer(drive(completed(call, _conduct()), _Wire(pieces)))
+            _answer(drive(completed(call, _config()), _Wire(pieces)))
     with contextlib.suppress(*DOCUMENTED):
-        drive(fetched(Call(request=_request()), _conduct()), _Wire(pieces))
+        drive(fetched(Call(request=_request()), _config()), _Wire(pieces))
 
 
 def answer(data: bytes) -> None:
@@ -307,7 +307,7 @@ class _Wire:
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = iter(pieces)
-        self._talk = Talk(_request())
+        self._codec = HttpCodec(_request())
         self._waiting = b""
 
     def __call__(self, command: Command) -> Reply:
@@ -315,21 +315,21 @@ class _Wire:
 
     def _head(self) -> Head:
         for piece in self._pieces:
-            head = self._talk.receive_head(piece)
+            head = self._codec.receive_head(piece)
             if head is not None:
-                self._waiting = self._talk.first_body()
+                self._waiting = self._codec.first_body()
                 return head
         raise APIConnectionError("the connection broke")
 
     def _read(self) -> bytes:
         found, self._waiting = self._waiting, b""
-        while not found and not self._talk.is_complete:
+        while not found and not self._codec.is_complete:
             piece = next(self._pieces, None)
             if piece is None:
-                if not self._talk.end():
+                if not self._codec.end():
                     raise APIConnectionError("the connection broke")
                 break
-            found = self._talk.receive_body(piece)
+            found = self._codec.receive_body(piece)
         return found
 
 
@@ -415,8 +415,10 @@ def _request() -> WireRequest:
     return WireRequest(origin=origin_of("http://127.0.0.1:1/v1"), target="/v1/chat/completions")
 
 
-def _conduct() -> Conduct:
-    return Conduct(clock=SystemClock(), scrubber=Scrubber(Secret(KEY)), policy=Policy(attempts=1))
+def _config() -> ClientConfig:
+    return ClientConfig(
+        clock=SystemClock(), scrubber=Scrubber(Secret(KEY)), policy=Policy(attempts=1)
+    )
 
 
 @cache
@@ -425,8 +427,8 @@ def _catalogue() -> Any:
 
 
 def _service(script_: Script | None = None) -> Service:
-    stage = Stage(script_ or Script())
-    service = Service(Settings(answers_unknown=True), _catalogue(), stage, SystemClock())
+    player = ScriptPlayer(script_ or Script())
+    service = Service(Settings(answers_unknown=True), _catalogue(), player, SystemClock())
     service.origin = "http://sim"
     return service
 
