@@ -188,6 +188,8 @@ def compare(connection: Database, form: Form) -> None:
             raise DiskError(message, hint="update poeflow to keep and see runs in it")
         _compare(connection, form, int(version))
         connection.version = int(version)
+    except UnicodeDecodeError:  # in the words of SQLite, which quote the file
+        raise StrangeError("what it is to hold is not said in UTF-8") from None
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

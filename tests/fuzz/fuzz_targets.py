@@ -19,7 +19,7 @@ from poeflow.answers.parse import read
 from poeflow.answers.schemas import compile_schema, schema_faults
 from poeflow.client.answers import Completion
 from poeflow.client.catalogue import kept
-from poeflow.client.commands import Call, Command, ClientConfig, Reply, Send, drive
+from poeflow.client.commands import Call, ClientConfig, Command, Reply, Send, drive
 from poeflow.client.exchange import completed, fetched
 from poeflow.client.http.wire import Head, HttpCodec, WireRequest, origin_of
 from poeflow.client.retry import Policy

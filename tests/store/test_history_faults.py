@@ -317,6 +317,11 @@ def test_a_schema_that_is_no_text_is_told_as_damage(path, damage):
     history = History(path, told=pytest.fail)
     with pytest.raises(DiskError, match="the history cannot be read"):
         history.runs(RunFilter(text="otter"))
+    said: list[str] = []
+    with History(path, told=said.append) as writing:
+        writing.begin(RUN).ended(END)
+    assert [message.startswith("the history was damaged") for message in said] == [True]
+    assert [row.id for row in History(path, told=pytest.fail).runs(RunFilter())] == [1]
 
 
 @pytest.mark.parametrize("body", ["{", b"\xff", "[" * 100_000], ids=len)
