@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.bots import Bot, Context, Parameter, Pricing, as_declared
-from poeflow.client.catalogue import CATALOGUE, USD_PER_POINT, Catalogue, keep, kept
+from poeflow.bots import USD_PER_POINT, Bot, Context, Parameter, Pricing, as_declared
+from poeflow.client.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.project.project import Project
 
 SERVER = "https://api.poe.com/v1"
