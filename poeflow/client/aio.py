@@ -7,283 +7,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, Unpack, overload
 
-from poeflow.client.account import (
-    Balance,
-    Model,
-    ModelList,
-    PointsPage,
-    balance_from,
-    models_from,
-    points_from,
-    points_query,
-)
+from poeflow.client import endpoints
+from poeflow.client.account import Balance, Model, ModelList, PointsPage
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.catalogue import store_list, stored_list
 from poeflow.client.client_options import Options, Validation, options_from
-from poeflow.client.commands import (
-    Command,
-    Exchange,
-    Progress,
-    Read,
-    Reply,
-    Send,
-    Timeouts,
-    Wait,
-    adrive,
-)
-from poeflow.client.exchange import Opened, completed, fetched, opened
+from poeflow.client.commands import Exchange, Progress, Timeouts, adrive
+from poeflow.client.exchange import Opened
 from poeflow.client.failures import Server
 from poeflow.client.folding import Halves
-from poeflow.client.http.transport import (
-    AsyncInjected,
-    AsyncResponse,
-    AsyncTransport,
-    async_transport_for,
-)
+from poeflow.client.http.channels import AsyncChannel
+from poeflow.client.http.transport import AsyncInjected, AsyncTransport, async_transport_for
 from poeflow.client.messages import AskParams, ChatRequest
 from poeflow.clock import Clock, SystemClock
-from poeflow.digest import Json
-from poeflow.errors import UsageError
 from poeflow.redact import Secret
 
 T = TypeVar("T")
-
-
-class Channel:
-    """Performs the commands of one exchange, on one response at a time."""
-
-    def __init__(self, carrier: AsyncTransport, clock: Clock) -> None:
-        self._carrier = carrier
-        self._clock = clock
-        self._response: AsyncResponse | None = None
-
-    async def perform(self, command: Command) -> Reply:
-        match command:
-            case Read(timeout=timeout):
-                if self._response is None:
-                    raise AssertionError("nothing was sent")
-                return await self._response.read(timeout)
-            case Send():
-                self.close()
-                self._response = await self._carrier.send(
-                    command.request, connect=command.connect, total=command.total, head=command.head
-                )
-                return self._response.head
-            case Wait(seconds=seconds):
-                self.close()
-                await self._clock.asleep(seconds)
-                return None
-
-    def close(self) -> None:
-        if self._response is not None:
-            self._response.abort()
-            self._response = None
-
-
-class AsyncStream:
-    """The chunks of an answer as they arrive; iterate over it once.
-
-    `text()` gives only the text, `final()` the whole answer put together. Leave it early with
-    `aclose()` or an `async with` statement. Raises `TruncatedStreamError` where it ends too soon.
-    """
-
-    def __init__(
-        self, stream: Opened, line: Channel, slots: AbstractAsyncContextManager[object]
-    ) -> None:
-        self._stream = stream
-        self._line = line
-        self._slots: AbstractAsyncContextManager[object] | None = slots
-
-    @property
-    def request_id(self) -> str | None:
-        return self._stream.request_id
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> CompletionChunk:
-        chunks = self._stream.chunks
-        if not chunks and self._slots is not None:
-            try:
-                await adrive(self._stream.more(), self._line.perform)
-            except BaseException:
-                await self.aclose()
-                raise
-        if chunks:
-            return chunks.popleft()
-        await self.aclose()
-        raise StopAsyncIteration
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def text(self) -> AsyncIterator[str]:
-        """Yield the text as it arrives, without empty pieces."""
-        halves = Halves()
-        async for chunk in self:
-            for choice in chunk.choices[:1]:
-                if text := halves.whole(choice.delta.content or ""):
-                    yield text
-        if rest := halves.rest():
-            yield rest
-
-    async def final(self) -> Completion:
-        """Read to the end and return the whole answer."""
-        async for _ in self:
-            pass
-        return self._stream.completion()
-
-    async def aclose(self) -> None:
-        """Give the connection up. Does nothing the second time."""
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            self._line.close()
-            await slots.__aexit__(None, None, None)
-
-
-class Channels:
-    """Hands out lines: as many at once as a client may have."""
-
-    def __init__(
-        self, carrier: AsyncTransport, clock: Clock, slots: AbstractAsyncContextManager[object]
-    ) -> None:
-        self._carrier = carrier
-        self._clock = clock
-        self._slots = slots
-
-    async def perform(self, exchange: Exchange[T]) -> T:
-        """Drive an exchange to its end."""
-        async with self._slots:
-            line = Channel(self._carrier, self._clock)
-            try:
-                return await adrive(exchange, line.perform)
-            finally:
-                line.close()
-
-    async def open(self, exchange: Exchange[Opened]) -> AsyncStream:
-        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
-        await self._slots.__aenter__()
-        line = Channel(self._carrier, self._clock)
-        try:
-            found = await adrive(exchange, line.perform)
-        except BaseException:
-            line.close()
-            await self._slots.__aexit__(None, None, None)
-            raise
-        return AsyncStream(found, line, self._slots)
-
-    async def aclose(self) -> None:
-        """Close idle connections."""
-        await self._carrier.aclose()
-
-
-class Chat:
-    """`client.chat`."""
-
-    def __init__(self, options: Options, lines: Channels) -> None:
-        self.completions = Completions(options, lines)
-
-
-class Completions:
-    """`client.chat.completions`."""
-
-    def __init__(self, options: Options, lines: Channels) -> None:
-        self._options = options
-        self._lines = lines
-
-    @overload
-    async def create(
-        self, *, stream: Literal[False] | None = None, **params: Unpack[AskParams]
-    ) -> Completion: ...
-
-    @overload
-    async def create(
-        self, *, stream: Literal[True], **params: Unpack[AskParams]
-    ) -> AsyncStream: ...
-
-    @overload
-    async def create(
-        self, *, stream: bool | None, **params: Unpack[AskParams]
-    ) -> Completion | AsyncStream: ...
-
-    async def create(
-        self, *, stream: bool | None = None, **params: Unpack[AskParams]
-    ) -> Completion | AsyncStream:
-        """Ask a bot: the whole answer, or with `stream=True` its chunks as they arrive.
-
-        The parameters are those of `AskParams`. Raises `UsageError` before anything is sent where
-        one is wrong, then an `APIError`. A stream is not asked for again once it gave a chunk.
-        """
-        options = self._options
-        call = options.call_of(params, stream=bool(stream))
-        if stream:
-            return await self._lines.open(opened(call, options.config))
-        return await self._lines.perform(completed(call, options.config))
-
-
-class Models:
-    """`client.models`."""
-
-    def __init__(self, options: Options, lines: Channels) -> None:
-        self._options = options
-        self._lines = lines
-
-    async def list(self, *, max_age: float | None = None, folder: Path | None = None) -> ModelList:
-        """Return every public bot.
-
-        With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
-        or the user's cache folder.
-        """
-        options, clock = self._options, self._options.config.clock
-        document: Json = None
-        if max_age is not None:
-            document = stored_list(options.base_url, folder, max_age=max_age, now=clock.now())
-        if document is None:
-            call = options.get("/models", {})
-            document = await self._lines.perform(fetched(call, options.config))
-            if max_age is not None:
-                store_list(options.base_url, folder, document, now=clock.now())
-        return models_from(document)
-
-    async def retrieve(self, model: str) -> Model:
-        """Return one bot of the list, whose name may be in upper or lower case.
-
-        Raises `NotFoundError` where it is not listed.
-        """
-        if not isinstance(model, str):
-            raise UsageError("model must be a bot's name")
-        return (await self.list()).named(model)
-
-
-class Usage:
-    """`client.usage`."""
-
-    def __init__(self, options: Options, lines: Channels) -> None:
-        self._options = options
-        self._lines = lines
-
-    async def current_balance(self) -> Balance:
-        """Return what is left on the account; a cheap way to test a key."""
-        options = self._options
-        call = options.get("/usage/current_balance", {}, at_origin=True)
-        return balance_from(await self._lines.perform(fetched(call, options.config)))
-
-    async def points_history(
-        self, *, limit: int = 20, starting_after: str | None = None
-    ) -> PointsPage:
-        """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
-        options = self._options
-        query = points_query(limit, starting_after)
-        call = options.get("/usage/points_history", query, at_origin=True)
-        return points_from(await self._lines.perform(fetched(call, options.config)))
 
 
 class AsyncPoeClient:
@@ -335,12 +73,12 @@ class AsyncPoeClient:
         slots = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
         self._set_up(options, Channels(carrier, clock, slots))
 
-    def _set_up(self, options: Options, lines: Channels) -> None:
+    def _set_up(self, options: Options, channels: "Channels") -> None:
         self._options = options
-        self._lines = lines
-        self.chat = Chat(options, lines)
-        self.models = Models(options, lines)
-        self.usage = Usage(options, lines)
+        self._channels = channels
+        self.chat = Chat(options, channels)
+        self.models = Models(options, channels)
+        self.usage = Usage(options, channels)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._options.base_url!r})"
@@ -353,7 +91,7 @@ class AsyncPoeClient:
 
     async def aclose(self) -> None:
         """Close idle connections; requests under way finish."""
-        await self._lines.aclose()
+        await self._channels.aclose()
 
     def with_options(
         self,
@@ -368,7 +106,7 @@ class AsyncPoeClient:
             attempts=attempts, timeout=timeout, validation=validation, headers=headers
         )
         client = object.__new__(type(self))
-        client._set_up(changed, self._lines)
+        client._set_up(changed, self._channels)
         return client
 
     async def ask(
@@ -388,5 +126,200 @@ class AsyncPoeClient:
         is called before every send, retries included; what it raises ends the call.
         """
         options = self._options.with_(attempts=attempts, timeout=timeout)
-        call = options.call(request, on_progress=on_progress, media=media, permit=permit)
-        return await self._lines.perform(completed(call, options.config))
+        exchange = endpoints.answer_to(
+            options, request, on_progress=on_progress, media=media, permit=permit
+        )
+        return await self._channels.perform(exchange)
+
+
+class AsyncStream:
+    """The chunks of an answer as they arrive; iterate over it once.
+
+    `text()` gives only the text, `final()` the whole answer put together. Leave it early with
+    `aclose()` or an `async with` statement. Raises `TruncatedStreamError` where it ends too soon.
+    """
+
+    def __init__(
+        self, stream: Opened, channel: AsyncChannel, slots: AbstractAsyncContextManager[object]
+    ) -> None:
+        self._stream = stream
+        self._channel = channel
+        self._slots: AbstractAsyncContextManager[object] | None = slots
+
+    @property
+    def request_id(self) -> str | None:
+        return self._stream.request_id
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> CompletionChunk:
+        chunks = self._stream.chunks
+        if not chunks and self._slots is not None:
+            try:
+                await adrive(self._stream.more(), self._channel.perform)
+            except BaseException:
+                await self.aclose()
+                raise
+        if chunks:
+            return chunks.popleft()
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def text(self) -> AsyncIterator[str]:
+        """Yield the text as it arrives, without empty pieces."""
+        halves = Halves()
+        async for chunk in self:
+            if text := halves.text_of(chunk):
+                yield text
+        if rest := halves.rest():
+            yield rest
+
+    async def final(self) -> Completion:
+        """Read to the end and return the whole answer."""
+        async for _ in self:
+            pass
+        return self._stream.completion()
+
+    async def aclose(self) -> None:
+        """Give the connection up. Does nothing the second time."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            self._channel.close()
+            await slots.__aexit__(None, None, None)
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, options: Options, channels: "Channels") -> None:
+        self.completions = Completions(options, channels)
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, options: Options, channels: "Channels") -> None:
+        self._options = options
+        self._channels = channels
+
+    @overload
+    async def create(
+        self, *, stream: Literal[False] | None = None, **params: Unpack[AskParams]
+    ) -> Completion: ...
+
+    @overload
+    async def create(
+        self, *, stream: Literal[True], **params: Unpack[AskParams]
+    ) -> AsyncStream: ...
+
+    @overload
+    async def create(
+        self, *, stream: bool | None, **params: Unpack[AskParams]
+    ) -> Completion | AsyncStream: ...
+
+    async def create(
+        self, *, stream: bool | None = None, **params: Unpack[AskParams]
+    ) -> Completion | AsyncStream:
+        """Ask a bot: the whole answer, or with `stream=True` its chunks as they arrive.
+
+        The parameters are those of `AskParams`. Raises `UsageError` before anything is sent where
+        one is wrong, then an `APIError`. A stream is not asked for again once it gave a chunk.
+        """
+        if stream:
+            return await self._channels.open(endpoints.streamed_answer(self._options, params))
+        return await self._channels.perform(endpoints.whole_answer(self._options, params))
+
+
+class Models:
+    """`client.models`."""
+
+    def __init__(self, options: Options, channels: "Channels") -> None:
+        self._options = options
+        self._channels = channels
+
+    async def list(self, *, max_age: float | None = None, folder: Path | None = None) -> ModelList:
+        """Return every public bot.
+
+        With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
+        or the user's cache folder.
+        """
+        stored = endpoints.stored_models(self._options, max_age=max_age, folder=folder)
+        if stored is not None:
+            return stored
+        is_stored = max_age is not None
+        exchange = endpoints.models(self._options, folder=folder, is_stored=is_stored)
+        return await self._channels.perform(exchange)
+
+    async def retrieve(self, model: str) -> Model:
+        """Return one bot of the list, whose name may be in upper or lower case.
+
+        Raises `NotFoundError` where it is not listed.
+        """
+        return await self._channels.perform(endpoints.model(self._options, model))
+
+
+class Usage:
+    """`client.usage`."""
+
+    def __init__(self, options: Options, channels: "Channels") -> None:
+        self._options = options
+        self._channels = channels
+
+    async def current_balance(self) -> Balance:
+        """Return what is left on the account; a cheap way to test a key."""
+        return await self._channels.perform(endpoints.balance(self._options))
+
+    async def points_history(
+        self, *, limit: int = 20, starting_after: str | None = None
+    ) -> PointsPage:
+        """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
+        exchange = endpoints.points(self._options, limit=limit, starting_after=starting_after)
+        return await self._channels.perform(exchange)
+
+
+class Channels:
+    """Opens channels: as many at once as a client may have."""
+
+    def __init__(
+        self, transport: AsyncTransport, clock: Clock, slots: AbstractAsyncContextManager[object]
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._slots = slots
+
+    async def perform(self, exchange: Exchange[T]) -> T:
+        """Drive an exchange to its end."""
+        async with self._slots:
+            channel = AsyncChannel(self._transport, self._clock)
+            try:
+                return await adrive(exchange, channel.perform)
+            finally:
+                channel.close()
+
+    async def open(self, exchange: Exchange[Opened]) -> AsyncStream:
+        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
+        await self._slots.__aenter__()
+        channel = AsyncChannel(self._transport, self._clock)
+        try:
+            found = await adrive(exchange, channel.perform)
+        except BaseException:
+            channel.close()
+            await self._slots.__aexit__(None, None, None)
+            raise
+        return AsyncStream(found, channel, self._slots)
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        await self._transport.aclose()

@@ -14,8 +14,7 @@ from poeflow.client.bounds import check_weight
 from poeflow.client.commands import Call, ClientConfig, Delta, Exchange, Read, Retrying, Send, Wait
 from poeflow.client.failures import UNREADABLE, request_id_of, status_error
 from poeflow.client.http.wire import Head
-from poeflow.client.sse import BOM
-from poeflow.client.stream import ChunkReader, Unpacking, kind_of, whole_completion
+from poeflow.client.stream import BOM, ChunkReader, Unpacking, kind_of, whole_completion
 from poeflow.clock import spoken
 from poeflow.digest import Json, decode_json
 from poeflow.errors import APITimeoutError

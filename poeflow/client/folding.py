@@ -5,6 +5,7 @@ from typing import Final
 
 from poeflow.client.answers import (
     Completion,
+    CompletionChunk,
     arguments_in,
     delta_in,
     reasoning_in,
@@ -87,6 +88,11 @@ class Halves:
 
     def __init__(self) -> None:
         self._half = ""
+
+    def text_of(self, chunk: CompletionChunk) -> str:
+        """Return the whole characters that a chunk adds to the first choice."""
+        choices = chunk.choices
+        return self.whole(choices[0].delta.content or "") if choices else ""
 
     def whole(self, piece: str) -> str:
         """Return a piece with what waited in front, and without what has to wait."""

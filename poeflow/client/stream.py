@@ -1,11 +1,13 @@
-"""A response's body becomes chunks or one completion, without I/O."""
+"""A response's body becomes server-sent events, chunks, or one completion, without I/O."""
 
+import re
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.bounds import Effort, Pieces, check_weight
+from poeflow.client.bounds import MAX_LINES, Count, Effort, Pieces, check_weight
 from poeflow.client.failures import (
     POE,
     UNREADABLE,
@@ -17,12 +19,14 @@ from poeflow.client.failures import (
 )
 from poeflow.client.finish_reasons import is_failure
 from poeflow.client.folding import Folder
-from poeflow.client.sse import BOM, Decoder, ServerEvent
 from poeflow.digest import Json, decode_json, with_whole_characters
 from poeflow.errors import AnswerTooLargeError, APIResponseError, TruncatedStreamError
 from poeflow.redact import Scrubber
 
 MAX_BODY: Final = 64 * 1024 * 1024
+MAX_LINE: Final = 16 * 1024 * 1024
+BOM: Final = b"\xef\xbb\xbf"
+_BREAK: Final = re.compile(rb"\r\n|\n|\r")
 _STEP: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -92,6 +96,103 @@ def kind_of(beginning: bytes, content_type: str) -> Literal["stream", "whole"] |
         return None
     is_named = "event-stream" in content_type.lower() and start[:1] not in (b"{", b"[", b"<")
     return "stream" if is_named else "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event. `data` keeps its bytes, so that a character split across reads is whole again."""
+
+    data: bytes
+    event: str = "message"
+
+
+class Decoder:
+    """Feed it bytes as they come; it gives back the events they complete, to the standard.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+    Lines end with LF, CRLF or CR and hold at most `max_line` bytes. An event at the end of the
+    stream without its blank line, which the standard drops, is what `end` gives back.
+    """
+
+    def __init__(self, *, max_line: int = MAX_LINE) -> None:
+        self._max_line = max_line
+        self._rest = bytearray()
+        self._data: list[bytes] = []
+        self._size = 0
+        self._event = ""
+        self._is_first_line = True
+        self._lines = Count(MAX_LINES, "the stream has too many lines")
+        self._ended_with_cr = False
+
+    def feed(self, data: bytes) -> list[ServerEvent]:
+        """Return the events that `data` completes. Raises `AnswerTooLargeError` over the limit."""
+        if self._ended_with_cr and data:
+            self._ended_with_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\r" in data:
+            self._ended_with_cr = data.endswith(b"\r")
+            lines = _BREAK.split(data)
+        else:
+            lines = data.split(b"\n")
+        if len(lines) == 1:
+            self._keep(lines[0])
+            return []
+        if self._rest:
+            self._keep(lines[0])
+            lines[0] = bytes(self._rest)
+            self._rest.clear()
+        if len(data) > self._max_line:
+            self._limit(max(map(len, lines)))
+        last = lines.pop()
+        events = self._events(lines)
+        self._keep(last)
+        return events
+
+    def end(self) -> list[ServerEvent]:
+        """Return the event that the end of the stream leaves without its blank line."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return self._events([rest, b""])
+
+    def _keep(self, piece: bytes) -> None:
+        self._rest += piece
+        self._limit(len(self._rest))
+
+    def _limit(self, size: int) -> None:
+        if size > self._max_line:
+            raise AnswerTooLargeError(f"a line of the stream is longer than {self._max_line} bytes")
+
+    def _events(self, lines: list[bytes]) -> list[ServerEvent]:
+        events: list[ServerEvent] = []
+        self._lines.add(len(lines))
+        if self._is_first_line:
+            self._is_first_line = False
+            lines[0] = lines[0].removeprefix(BOM)
+        for line in lines:
+            if not line:
+                self._dispatch(events)
+            elif line.startswith(b"data:"):
+                self._add(line[6:] if line[5:6] == b" " else line[5:])
+            elif line.startswith(b"event:"):
+                self._event = line[6:].decode("utf-8", "replace").removeprefix(" ")
+            elif line == b"data":
+                self._add(b"")
+            elif line == b"event":
+                self._event = ""
+        return events
+
+    def _add(self, value: bytes) -> None:
+        self._size += len(value)
+        self._limit(self._size)
+        self._data.append(value)
+
+    def _dispatch(self, events: list[ServerEvent]) -> None:
+        if self._data:
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            events.append(ServerEvent(data, self._event or "message"))
+            self._data = []
+            self._size = 0
+        self._event = ""
 
 
 class ChunkReader:

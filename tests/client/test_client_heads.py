@@ -41,6 +41,8 @@ def read(data: bytes, size: int) -> tuple[Head, bytes] | str | None:
         except APIResponseError as error:
             return str(error)
         if head is not None:
+            if coding := head.headers.get("transfer-encoding"):
+                head.headers["transfer-encoding"] = coding.lower()  # as h11 gives it
             return head, reader.rest + data[at + size :]
     return None
 
@@ -50,6 +52,7 @@ def read(data: bytes, size: int) -> tuple[Head, bytes] | str | None:
 @example("HTTP/1.1 200 OK", [("Content-Length", "5"), ("content-length", "6")], b"")
 @example("HTTP/1.1 200 OK", [("Content-Length", "9" * 30)], b"")
 @example("HTTP/1.1 200 OK", [("Transfer-Encoding", "gzip")], b"")
+@example("HTTP/1.1 200 OK", [("Transfer-Encoding", "Chunked")], b"")
 def test_both_readers_agree(start, headers, body):
     lines = [start, *(f"{name}: {value}" for name, value in headers)]
     data = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.client.http.download import Target, checked, is_public, place_of, target_of
+from poeflow.client.http.media_targets import Target, checked, is_public, place_of, target_of
 from poeflow.client.http.wire import Origin
 from poeflow.errors import StepError
 

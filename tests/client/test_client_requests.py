@@ -24,8 +24,7 @@ from poeflow import errors
 from poeflow.client.commands import Delta, Retrying
 from poeflow.client.failures import Server
 from poeflow.client.messages import ChatRequest, Message
-from poeflow.client.sse import MAX_LINE
-from poeflow.client.stream import MAX_BODY
+from poeflow.client.stream import MAX_BODY, MAX_LINE
 
 ONCE = [301, 302, 400, 401, 402, 403, 404, 413, 418, 422]
 AGAIN = [408, 409, 429, 500, 502, 503, 504, 529]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.client.sse import Decoder, ServerEvent
+from poeflow.client.stream import Decoder, ServerEvent
 from poeflow.errors import APIResponseError
 
 BREAKS = st.sampled_from([b"\n", b"\r\n", b"\r"])

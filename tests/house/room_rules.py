@@ -10,9 +10,6 @@ MAX_LINES, MAX_FUNCTION_LINES, MAX_POSITIONAL, MAX_NAMES = 500, 40, 5, 40
 MANY_NAMES = {
     "poeflow.cli.commands.run": 44,
     "poeflow.cli.watch_session": 45,
-    "poeflow.client.aio": 54,
-    "poeflow.client.http.download": 44,
-    "poeflow.client.sync": 54,
     "poeflow.engine.conversation": 43,
     "poeflow.engine.request": 43,
     "poeflow.engine.run": 61,

@@ -1,0 +1,111 @@
+"""What each endpoint is asked, and what its answer becomes: all of a client that does not wait.
+
+A function checks its arguments when it is called, and returns an exchange that `sync` and `aio`
+drive.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from poeflow.client.account import (
+    Balance,
+    Model,
+    ModelList,
+    PointsPage,
+    balance_from,
+    models_from,
+    points_from,
+    points_query,
+)
+from poeflow.client.answers import Completion
+from poeflow.client.catalogue import store_list, stored_list
+from poeflow.client.client_options import Options
+from poeflow.client.commands import Exchange, Progress
+from poeflow.client.exchange import Opened, completed, fetched, opened
+from poeflow.client.messages import AskParams, ChatRequest
+from poeflow.digest import Json
+from poeflow.errors import UsageError
+
+T = TypeVar("T")
+
+
+def whole_answer(options: Options, params: AskParams) -> Exchange[Completion]:
+    """Ask for the whole answer to `create`'s arguments. Raises `UsageError`."""
+    return completed(options.call_of(params, stream=False), options.config)
+
+
+def streamed_answer(options: Options, params: AskParams) -> Exchange[Opened]:
+    """Ask for the first chunk of the answer to `create`'s arguments. Raises `UsageError`."""
+    return opened(options.call_of(params, stream=True), options.config)
+
+
+def answer_to(
+    options: Options,
+    request: ChatRequest,
+    *,
+    on_progress: Callable[[Progress], None] | None,
+    media: bool,
+    permit: Callable[[], None] | None,
+) -> Exchange[Completion]:
+    """Ask for the whole answer to a whole request. Raises `UsageError` if it is not one."""
+    call = options.call(request, on_progress=on_progress, media=media, permit=permit)
+    return completed(call, options.config)
+
+
+def stored_models(
+    options: Options, *, max_age: float | None, folder: Path | None
+) -> ModelList | None:
+    """Return the list stored less than `max_age` seconds ago, None if there is none.
+
+    Raises `UsageError` if an argument is of the wrong type.
+    """
+    if max_age is None:
+        return None
+    now = options.config.clock.now()
+    document = stored_list(options.base_url, folder, max_age=max_age, now=now)
+    return None if document is None else models_from(document)
+
+
+def models(options: Options, *, folder: Path | None, is_stored: bool) -> Exchange[ModelList]:
+    """Ask for the list of models; one that `is_stored` is there the next time."""
+
+    def listed(document: Json) -> ModelList:
+        if is_stored:
+            store_list(options.base_url, folder, document, now=options.config.clock.now())
+        return models_from(document)
+
+    return _document(options, "/models", listed)
+
+
+def model(options: Options, name: object) -> Exchange[Model]:
+    """Ask for the list, and take one of it. Raises `UsageError`; `NotFoundError` at the end."""
+    if not isinstance(name, str):
+        raise UsageError("model must be a bot's name")
+    return _document(options, "/models", lambda document: models_from(document).named(name))
+
+
+def balance(options: Options) -> Exchange[Balance]:
+    return _document(options, "/usage/current_balance", balance_from, at_origin=True)
+
+
+def points(options: Options, *, limit: int, starting_after: str | None) -> Exchange[PointsPage]:
+    """Ask for one page of the points history. Raises `UsageError`."""
+    query = points_query(limit, starting_after)
+    return _document(options, "/usage/points_history", points_from, query=query, at_origin=True)
+
+
+def _document(
+    options: Options,
+    path: str,
+    shape: Callable[[Json], T],
+    *,
+    query: Mapping[str, str] | None = None,
+    at_origin: bool = False,
+) -> Exchange[T]:
+    call = options.get(path, query or {}, at_origin=at_origin)
+    return _shaped(fetched(call, options.config), shape)
+
+
+def _shaped(exchange: Exchange[Json], shape: Callable[[Json], T]) -> Exchange[T]:
+    return shape((yield from exchange))
