@@ -30,7 +30,8 @@ def grown(root, tree):
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(TREE, PATTERN, st.booleans())
 def test_a_pattern_means_what_it_means_elsewhere(tmp_path_factory, tree, parts, is_absolute):
-    root = tmp_path_factory.mktemp("tree")
+    root = tmp_path_factory.mktemp("tree") / "d/d/d/d"  # as deep as a pattern climbs
+    root.mkdir(parents=True)
     grown(root, tree)
     pattern = os.path.join(glob.escape(str(root)), *parts)  # noqa: PTH118 - a pattern, no path
     if is_absolute:
