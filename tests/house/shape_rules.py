@@ -15,7 +15,6 @@ CROWDED: Mapping[str, tuple[int, int]] = {
     "poeflow.planning": (18, 6),
     "poeflow.cli": (18, 6),
     "poeflow.cli.commands": (19, 2),
-    "poeflow.simulator": (19, 9),
 }
 """Folders with more files or floors of imports than a folder should have, and with how many."""
 FRAGMENTS: Mapping[str, str] = {
