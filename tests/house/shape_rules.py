@@ -12,7 +12,6 @@ from house_source import Module
 MAX_FILES, MAX_FLOORS, SMALL = 16, 8, 100
 CROWDED: Mapping[str, tuple[int, int]] = {
     "poeflow.engine": (25, 10),
-    "poeflow.planning": (18, 6),
     "poeflow.cli.commands": (19, 2),
 }
 """Folders with more files or floors of imports than a folder should have, and with how many."""
@@ -23,7 +22,6 @@ FRAGMENTS: Mapping[str, str] = {
     "poeflow.engine.orphans": "goes into the save of a run",
     "poeflow.operations.accept": "a command's own operation",
     "poeflow.planning.flow_check": "runs all the checks, for who checks a flow",
-    "poeflow.planning.usage": "goes into the checks of templates",
     "poeflow.report.graph": "a command's own output",
     "poeflow.report.pages.file": "a command's own output",
     "poeflow.report.problem_lines": "a command's own output",
