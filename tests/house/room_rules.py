@@ -9,7 +9,6 @@ from house_source import FRONT, Module
 MAX_LINES, MAX_FUNCTION_LINES, MAX_POSITIONAL, MAX_NAMES = 500, 40, 5, 40
 MANY_NAMES = {
     "poeflow.cli.commands.run": 44,
-    "poeflow.cli.watch_session": 45,
     "poeflow.client.aio": 54,
     "poeflow.client.http.download": 44,
     "poeflow.client.sync": 54,

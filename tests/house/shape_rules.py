@@ -18,7 +18,6 @@ CROWDED: Mapping[str, tuple[int, int]] = {
 FRAGMENTS: Mapping[str, str] = {
     "poeflow.version": "read by the build, without importing anything",
     "poeflow.cli.main": "the list of commands, imported where the process starts",
-    "poeflow.cli.keys": "the keys a terminal sends while a session is watched",
     "poeflow.engine.orphans": "goes into the save of a run",
     "poeflow.operations.accept": "a command's own operation",
     "poeflow.planning.flow_check": "runs all the checks, for who checks a flow",
