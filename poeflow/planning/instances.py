@@ -176,7 +176,7 @@ class FanOut:
         for axis, written in matrix.axes.items():
             axes[axis] = self._axis((*path, axis), written, values)
             count, is_whole = prod(map(len, axes.values())), len(axes) == len(matrix.axes)
-            characters = length_of_keys(axes, count)
+            characters = _length_of_keys(axes, count)
             self._count(path, step, count, characters=characters, is_whole=is_whole)
         return axes
 
@@ -291,7 +291,7 @@ def combined(
     return [*named, *own]
 
 
-def length_of_keys(axes: Mapping[str, list[Json]], combinations: int) -> int:
+def _length_of_keys(axes: Mapping[str, list[Json]], combinations: int) -> int:
     """Return how many characters the keys of all combinations have, before there are any."""
     return sum(
         sum(len(label) + 1 for label in _labels(axis, values)) * (combinations // len(values))

@@ -20,7 +20,7 @@ from poeflow.templates.render import TemplateError
 from poeflow.templates.sites import Texts, Values, as_text
 
 Attached = Mapping[KeyPath, tuple[Found, ...]]
-Written = tuple[KeyPath, str | Attachment]
+_Written = tuple[KeyPath, str | Attachment]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ class Preparer:
             raise StepError(fault, hint="check what the template of model: gives")
         return msgspec.structs.replace(settings, model=model)
 
-    def _attachment_lists(self, step: str) -> Iterator[tuple[KeyPath, list[Written]]]:
+    def _attachment_lists(self, step: str) -> Iterator[tuple[KeyPath, list[_Written]]]:
         """Yield every list of attachments of a step: its own, and one for each attached part."""
         spec = self._file.flow.steps[step]
         own: KeyPath = ("steps", step, "attachments")
@@ -145,7 +145,7 @@ class Preparer:
                     yield path, [(path, part.attach)]
 
     def _search(
-        self, path: KeyPath, entries: list[Written], values: Values
+        self, path: KeyPath, entries: list[_Written], values: Values
     ) -> tuple[tuple[Found, ...], list[Problem]]:
         found: list[Found] = []
         problems: list[Problem] = []

@@ -122,9 +122,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def read_asked(body: Body, bot: Bot, profile: Profile) -> Asked:
     """Read the body of a chat completion. Raises `RefusedError`."""
     is_strict = profile == "strict"
-    check_ranges(body)
+    _check_ranges(body)
     custom = _custom(body, bot, is_strict=is_strict)
-    tools = offered_tools(body)
+    tools = _offered_tools(body)
     _check_tools(bot, tools)
     options = body.get("stream_options")
     asked = Asked(
@@ -135,10 +135,10 @@ def read_asked(body: Body, bot: Bot, profile: Profile) -> Asked:
         custom=custom,
         effort=body.get("reasoning_effort"),
         tools=tools,
-        tool_choice=tool_choice(body, tools),
+        tool_choice=_tool_choice(body, tools),
         response_format=body.get("response_format"),
-        max_tokens=max_tokens(body),
-        stops=stops(body),
+        max_tokens=_max_tokens(body),
+        stops=_stops(body),
         is_streamed=body.get("stream") is True,
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
@@ -156,7 +156,7 @@ def seed_of(body: Body) -> str:
     return sha256_of(encoded(told, in_order=True))
 
 
-def check_ranges(body: Body) -> None:
+def _check_ranges(body: Body) -> None:
     """Check what is only a number or a switch. Raises `RefusedError`."""
     _number(body, "temperature", 0, 2)
     _number(body, "top_p", 0, 1)
@@ -179,7 +179,7 @@ def _number(body: Body, name: str, least: float, most: float) -> None:
         raise invalid(name, f"{name.capitalize()} must be between {least} and {most}")
 
 
-def max_tokens(body: Body) -> int | None:
+def _max_tokens(body: Body) -> int | None:
     """Return the smaller of the two limits on the answer, None without."""
     limits = [_count(body, name) for name in ("max_tokens", "max_completion_tokens")]
     return min((limit for limit in limits if limit is not None), default=None)
@@ -192,7 +192,7 @@ def _count(body: Body, name: str) -> int | None:
     return value
 
 
-def stops(body: Body) -> tuple[str, ...]:
+def _stops(body: Body) -> tuple[str, ...]:
     """Return the stop sequences that work: those that are not only white space."""
     stop = body.get("stop")
     if stop is None:
@@ -206,7 +206,7 @@ def stops(body: Body) -> tuple[str, ...]:
     return tuple(text for text in texts if text.strip())
 
 
-def offered_tools(body: Body) -> tuple[Tool, ...]:
+def _offered_tools(body: Body) -> tuple[Tool, ...]:
     tools = body.get("tools")
     if tools is None:
         return ()
@@ -231,7 +231,7 @@ def _check_tools(bot: Bot, tools: tuple[Tool, ...]) -> None:
         raise RefusedError(400, message, code="unsupported_feature_for_model", param="model")
 
 
-def tool_choice(body: Body, tools: tuple[Tool, ...]) -> ToolChoice:
+def _tool_choice(body: Body, tools: tuple[Tool, ...]) -> ToolChoice:
     choice = body.get("tool_choice")
     if choice is not None and not tools:
         raise invalid("tool_choice", "'tool_choice' is only allowed with 'tools'")

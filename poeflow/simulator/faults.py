@@ -110,10 +110,10 @@ def refusal(fault: Fault, profile: Profile) -> Reply:
     """Return the reply that carries `fault`."""
     wait = fault.retry_after
     headers: Headers = () if wait is None else (("retry-after", f"{wait:g}"),)
-    return in_json(fault.status, error_body(fault, profile), headers)
+    return in_json(fault.status, _error_body(fault, profile), headers)
 
 
-def error_body(fault: Fault, profile: Profile) -> dict[str, Json]:
+def _error_body(fault: Fault, profile: Profile) -> dict[str, Json]:
     """Return the JSON body: bare or with a number as `code` in legacy, a word in strict."""
     status = fault.status
     message = fault.message or SENTENCES.get(status, f"The server answered {status}.")
@@ -256,7 +256,7 @@ def _malformed(reply: Reply, *, is_streamed: bool) -> Reply:
 
 
 def _error_inside(reply: Reply, recipe: Recipe, profile: Profile, *, is_streamed: bool) -> Reply:
-    body = encoded(error_body(Fault(status=int(recipe.value or 500)), profile))
+    body = encoded(_error_body(Fault(status=int(recipe.value or 500)), profile))
     if not is_streamed:
         return msgspec.structs.replace(whole(200, body, (JSON_TYPE,)), wait=reply.wait)
     before = reply.segments[: len(reply.segments) // 2]

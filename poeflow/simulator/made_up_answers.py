@@ -98,12 +98,12 @@ def simulated(asked: Asked, origin: str) -> Answer:
     if medium != "text":
         return media_answer(asked, medium, origin)
     rng = SeededRandom(asked.seed)
-    reasoning = thought(rng) if reasons(asked) else ""
-    tool = due_tool(asked)
+    reasoning = _thought(rng) if _reasons(asked) else ""
+    tool = _due_tool(asked)
     if tool is not None:
         calls = (ToolCall(name=tool.name, arguments=arguments_for(tool, asked.seed)),)
         return Answer(text="", reasoning=reasoning, tool_calls=calls, finish_reason="tool_calls")
-    return cut_short(asked, Answer(text=_text(asked, rng), reasoning=reasoning))
+    return _cut_short(asked, Answer(text=_text(asked, rng), reasoning=reasoning))
 
 
 def media_answer(asked: Asked, kind: Kind, origin: str) -> Answer:
@@ -128,7 +128,7 @@ def pieces(text: str) -> list[str]:
     return re.findall(r"\s*\S+\s?|\s+", text)
 
 
-def reasons(asked: Asked) -> bool:
+def _reasons(asked: Asked) -> bool:
     """Say whether the bot shows reasoning: it always does, was told to, or does by default."""
     if asked.bot.reasoning is None:
         return False
@@ -143,12 +143,12 @@ def _efforts(bot: Bot, custom: Mapping[str, Json]) -> Iterator[Json]:
             yield custom.get(name, bot.declared[name].default_value)
 
 
-def thought(rng: SeededRandom) -> str:
+def _thought(rng: SeededRandom) -> str:
     """Return what a reasoning bot lets see of its reasoning."""
     return f"{rng.choice(_THOUGHTS)} {rng.choice(_BODIES)}"
 
 
-def due_tool(asked: Asked) -> Tool | None:
+def _due_tool(asked: Asked) -> Tool | None:
     """Return the tool to call now, None where an answer is due.
 
     Where a bot may call, it calls the first, once in a conversation. Where it must, it calls each
@@ -164,7 +164,7 @@ def due_tool(asked: Asked) -> Tool | None:
     return asked.tools[0] if asked.tools and choice.may_call and not is_told else None
 
 
-def cut_short(asked: Asked, answer: Answer) -> Answer:
+def _cut_short(asked: Asked, answer: Answer) -> Answer:
     """End the text at the first stop sequence, and where the tokens run out."""
     text = answer.text
     ends = [at for stop in asked.stops if (at := text.find(stop)) >= 0]
@@ -192,32 +192,32 @@ def _text(asked: Asked, rng: SeededRandom) -> str:
 
 
 def _plain_object(asked: Asked) -> dict[str, str]:
-    return {"answer": f"simulated, {asked.seed[:8]}", "question": quoted(asked.prompt)}
+    return {"answer": f"simulated, {asked.seed[:8]}", "question": _quoted(asked.prompt)}
 
 
 def _prose(asked: Asked, rng: SeededRandom) -> str:
     files = [str(item) for turn in asked.turns for item in turn.attachments]
     told = [turn.text for turn in asked.turns if turn.role == "tool"]
-    return paragraph(rng, asked.prompt, seed=asked.seed, files=files, told=told)
+    return _paragraph(rng, asked.prompt, seed=asked.seed, files=files, told=told)
 
 
-def paragraph(
+def _paragraph(
     rng: SeededRandom, prompt: str, *, seed: str, files: Sequence[str], told: Sequence[str]
 ) -> str:
     """Return an answer to `prompt` that ends with the start of `seed`.
 
     It mentions `files`, and what tools told.
     """
-    said = [rng.choice(_OPENINGS).format(quote=quoted(prompt)), rng.choice(_BODIES)]
+    said = [rng.choice(_OPENINGS).format(quote=_quoted(prompt)), rng.choice(_BODIES)]
     if files:
         said.append(f"Received with it: {', '.join(files)}.")
     if told:
-        said.append("The tools told: " + ", ".join(f'"{quoted(text)}"' for text in told) + ".")
+        said.append("The tools told: " + ", ".join(f'"{_quoted(text)}"' for text in told) + ".")
     said += [rng.choice(_CLOSINGS), MARK, f"[{seed[:8]}]"]
     return " ".join(said)
 
 
-def quoted(prompt: str) -> str:
+def _quoted(prompt: str) -> str:
     """Return the first words of a text, on one line."""
     words = prompt[: _QUOTED_LENGTH * 4].split()
     start = " ".join(words[:_QUOTED_WORDS])[:_QUOTED_LENGTH].rstrip()

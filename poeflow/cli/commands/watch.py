@@ -49,10 +49,10 @@ def watch(flows: tuple[str, ...], *, views: bool, **options: Unpack[Shared]) -> 
     short by a change. On a terminal: r runs again, f asks everything again, p pauses, q quits.
     """
     ending = Ending()
-    ending.run(session(flows, options, views=views, cut_short=lambda: ending.exit_code))
+    ending.run(_session(flows, options, views=views, cut_short=lambda: ending.exit_code))
 
 
-async def session(
+async def _session(
     arguments: Sequence[str], options: Shared, *, views: bool, cut_short: Callable[[], int]
 ) -> None:
     """Watch the flows named until the user quits, with `views` on pages that follow them too.
