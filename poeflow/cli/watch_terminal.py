@@ -1,6 +1,6 @@
 """The terminal of a watch session: what is shown on it, and the keys that are pressed on it.
 
-It is as it was on every way out.
+The terminal is as it was before on every way out.
 """
 
 import asyncio
