@@ -9,7 +9,7 @@ from poeflow.digest import sha256_of, sha256_of_json
 from poeflow.engine.context import EDITED, OutputFiles, text_digest
 from poeflow.engine.fingerprint import Recipe
 from poeflow.flowfile.model import Output
-from poeflow.planning.instances import Prepared
+from poeflow.planning.preparation import Prepared
 from poeflow.store.lockfile import Accepted, LockEntry
 
 

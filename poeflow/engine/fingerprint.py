@@ -12,8 +12,8 @@ import msgspec
 from poeflow.client.messages import ChatRequest, DataUrl
 from poeflow.digest import Json, sha256_of, sha256_of_json
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.planning.instances import Prepared
 from poeflow.planning.plan import Plan
+from poeflow.planning.preparation import Prepared
 from poeflow.project.attachment_files import MAX_FILE_BYTES
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reads

@@ -15,8 +15,9 @@ from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded
 from poeflow.flowfile.loops import is_fan_out
-from poeflow.planning.instances import Instance, Prepared
+from poeflow.planning.instances import Instance
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
+from poeflow.planning.preparation import Prepared
 from poeflow.store.lockfile import LockEntry
 from poeflow.templates.sites import Values
 from poeflow.templates.values import OWN

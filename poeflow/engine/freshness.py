@@ -17,8 +17,9 @@ from poeflow.engine.run_state import RunState
 from poeflow.engine.send import Asked
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.model import Step
-from poeflow.planning.instances import Instance, Prepared
+from poeflow.planning.instances import Instance
 from poeflow.planning.plan import Plan, prepare
+from poeflow.planning.preparation import Prepared
 from poeflow.records import Calls, InstanceState, InstanceStatus
 from poeflow.store.lockfile import LockEntry
 

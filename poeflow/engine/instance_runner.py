@@ -24,7 +24,8 @@ from poeflow.engine.results import State, StepResult
 from poeflow.engine.run_state import NotStartedError
 from poeflow.engine.step import StepInput, StepRunner
 from poeflow.errors import PoeflowError, StepError
-from poeflow.planning.instances import Instance, Prepared
+from poeflow.planning.instances import Instance
+from poeflow.planning.preparation import Prepared
 from poeflow.templates.sites import Values
 
 

@@ -25,8 +25,8 @@ from poeflow.flowfile.model import (
 from poeflow.flowfile.step_settings import Given, Settings
 from poeflow.flowfile.tables import MAX_BYTES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.planning.instances import Attached, Prepared
 from poeflow.planning.plan import Plan
+from poeflow.planning.preparation import Attached, Prepared
 from poeflow.project.attachment_files import AttachmentSource, Found, find
 from poeflow.project.project import Project
 from poeflow.redact import Keyring

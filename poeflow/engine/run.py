@@ -40,8 +40,9 @@ from poeflow.engine.run_state import FailurePolicy, NotStartedError, RunState
 from poeflow.engine.tools import Toolboxes
 from poeflow.errors import PoeflowError, UsageError, most_serious
 from poeflow.events import RunEstimated, RunFinished, RunStarted, Warned
-from poeflow.planning.instances import Instance, Prepared
+from poeflow.planning.instances import Instance
 from poeflow.planning.plan import Plan, Planner, check_glob, check_keys
+from poeflow.planning.preparation import Prepared
 from poeflow.records import InstanceStatus, outer_step, wholes_of
 from poeflow.templates.sites import Values
 

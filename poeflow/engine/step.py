@@ -26,8 +26,8 @@ from poeflow.engine.save import file_bytes
 from poeflow.engine.send import Asked
 from poeflow.errors import APITimeoutError, StepError
 from poeflow.flowfile.step_settings import Settings, samples_of
-from poeflow.planning.instances import Prepared
 from poeflow.planning.plan import Plan
+from poeflow.planning.preparation import Prepared
 from poeflow.store.lockfile import Accepted, LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.sites import Values

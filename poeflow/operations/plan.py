@@ -6,7 +6,7 @@ from poeflow.flowfile.loops import is_fan_out
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_context import user_config
 from poeflow.operations.run_options import RunOptions
-from poeflow.planning.allowance import MAX_INSTANCES
+from poeflow.planning.instances import MAX_INSTANCES
 from poeflow.planning.plan import (
     Plan,
     Planner,

@@ -21,7 +21,7 @@ from poeflow.operations.run_context import budget_of, run_context, unheard, user
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.operations.status import survey_checked
-from poeflow.planning.allowance import MAX_RUN
+from poeflow.planning.instances import MAX_RUN
 from poeflow.planning.plan import Plan, Selection
 from poeflow.project.project import Project
 from poeflow.records import Recorder, RunEnd, RunRecord, outer_step

@@ -1,83 +1,33 @@
-"""What steps run over, as far as the flow itself tells: their names, items and keys."""
+"""What steps run over: items, keys and tables that a flow names literally, within bounds.
+
+Tables and examples are read as a run reads them, but for Parquet, which is only looked for.
+"""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to, is_fan_out, key_text, names_of
-from poeflow.flowfile.model import Flow, Loop, Matrix, Step, TextFile
-from poeflow.flowfile.tables import ROW_SUFFIXES
+from poeflow.flowfile.loops import is_fan_out, key_text
+from poeflow.flowfile.model import Example, Loop, Matrix, Step, TextFile
+from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
-from poeflow.templates.sandbox import STRING_METHODS
-from poeflow.templates.scopes import STEP_ATTRIBUTES
-from poeflow.templates.values import OWN
+from poeflow.project.project import FileProblem, Project
 
+MAX_READ: Final = 128 * 1024 * 1024
+"""How many bytes of tables are read for one flow; beyond that they are only looked for."""
 _TABLES: Final = (".csv", ".tsv", ".parquet")
-_OF_LOOP: Final = frozenset({"index", "index0", "first", "last", "length"})
-_STEPS: Final = re.compile(r"\bsteps\b")
-_INPUTS: Final = re.compile(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
 _PATTERN: Final = re.compile(r"(?!inputs\b|steps\b)[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*")
 _KEY: Final = "add key: with an expression that names each, for example item.id"
-
-
-class Names(NamedTuple):
-    """The names an instance's templates see, and those of them that come from a step."""
-
-    known: frozenset[str]
-    derived: frozenset[str]
-
-
-def instance_names(flow: Flow, name: str, derived_inputs: frozenset[str]) -> Names:
-    """Return the names that the templates of the step `name` see besides inputs and steps."""
-    known = names_of(flow, name)
-    texts = tuple(_loop_texts(flow.steps[_origin(flow, name)]))
-    if any(_comes_from_step(text, derived_inputs) for text in texts):
-        return Names(known, known - {"sample"})
-    return Names(known, known & {"source"})
-
-
-Fields = tuple[tuple[str, frozenset[str]], ...]
-
-
-def fields_of(flow: Flow, name: str, items: Callable[[str], list[Json]]) -> Fields:
-    """Return all that the names of an instance may be asked for, where that is known.
-
-    `items` gives what a step runs over, none where only a run can tell.
-    """
-    origin = _origin(flow, name)
-    step, known = flow.steps[origin], names_of(flow, name)
-    fields = {"loop": _OF_LOOP, "source": STEP_ATTRIBUTES} if known else {}
-    if step.matrix is not None:
-        included = (key for entry in step.matrix.include for key in entry)
-        fields["matrix"] = frozenset({*step.matrix.axes, *included})
-    found = items(origin) if step.for_each is not None else []
-    rows = [item for item in found if isinstance(item, dict)]
-    if found and len(rows) == len(found):
-        fields["item"] = frozenset(key for row in rows for key in row)
-    elif found and all(isinstance(item, str) for item in found):
-        fields["item"] = STRING_METHODS
-    return tuple((known_name, fields[known_name]) for known_name in sorted(known & fields.keys()))
-
-
-def own_names(flow: Flow, name: str) -> frozenset[str]:
-    """Return what the results of a step carry of what it ran over: nothing that a step gave."""
-    texts = _loop_texts(flow.steps[_origin(flow, name)])
-    is_late = any(_comes_from_step(text, frozenset()) for text in texts)
-    return frozenset() if is_late else names_of(flow, name) & {*OWN}
-
-
-def _origin(flow: Flow, name: str) -> str:
-    """Return the step whose items a step runs over, by way of others or itself."""
-    origin, seen = name, {name}
-    while (following := chained_to(flow, origin)) is not None and following not in seen:
-        seen.add(following)
-        origin = following
-    return origin
+_NO_EXAMPLE: Final = "is not a user's and an assistant's text"
+_PARQUET: Final = ".parquet"
+_COLUMN: Final = re.compile(r"\s*(?:\{\{\s*)?item\.([A-Za-z_]\w*)\s*(?:\}\})?\s*")
 
 
 def loops(file: FlowFile) -> Iterator[Problem]:
@@ -90,27 +40,122 @@ def loops(file: FlowFile) -> Iterator[Problem]:
             yield from _matrix(file, name, step.matrix)
 
 
-def _loop_texts(step: Step) -> Iterator[str]:
-    """Yield every text that decides what a step runs over."""
-    loop = step.for_each
-    stack: list[Json | TextFile] = [loop.in_ if isinstance(loop, Loop) else loop]
-    if step.matrix is not None:
-        stack += [*step.matrix.axes.values(), *step.matrix.include, *step.matrix.exclude]
-    while stack:
-        found = stack.pop()
-        if isinstance(found, str):
-            yield found
-        elif isinstance(found, list):
-            stack += found
-        elif isinstance(found, dict):
-            stack += found.values()
+class Tables:
+    """Reads the tables of one flow, each once. `files` are those it found, canonical."""
 
+    def __init__(self, project: Project, file: FlowFile) -> None:
+        self.files: set[str] = set()
+        self._project = project
+        self._file = file
+        self._left = MAX_READ
+        self._known: dict[str, list[Json] | FileProblem | None] = {}
 
-def _comes_from_step(text: str, derived_inputs: frozenset[str]) -> bool:
-    if _STEPS.search(text):
-        return True
-    used = {found[1] or found[2] for found in _INPUTS.finditer(text)}
-    return bool(derived_inputs) and any(n is None or n in derived_inputs for n in used)
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is wrong with every table, its keys, and the examples in files."""
+        for name, step in self._file.flow.steps.items():
+            yield from self._loop(name, step)
+            for axis, values in (step.matrix.axes if step.matrix is not None else {}).items():
+                if isinstance(values, TextFile):
+                    yield from self._table(
+                        ("steps", name, "matrix", "axes", axis, "file"), values.file
+                    )
+            for index, message in enumerate(step.messages or ()):
+                if isinstance(message.few_shot, TextFile):
+                    path: KeyPath = ("steps", name, "messages", index, "few_shot", "file")
+                    yield from self._table(path, message.few_shot.file)
+                    yield from self._examples(path, message.few_shot.file)
+
+    def _loop(self, name: str, step: Step) -> Iterator[Problem]:
+        loop, path = step.for_each, ("steps", name, "for_each")
+        if not isinstance(loop, Loop):
+            return
+        if loop.file is not None:
+            yield from self._table((*path, "file"), loop.file)
+        if loop.key is not None:
+            yield from self._keys((*path, "key"), loop.key, self.items(name))
+
+    def items(self, step: str) -> list[Json]:
+        """Return what a step runs over, none where only a run can tell."""
+        loop = self._file.flow.steps[step].for_each
+        path: KeyPath = ("steps", step, "for_each")
+        if isinstance(loop, Loop) and loop.file is not None:
+            return self._sound_rows(loop.file)
+        if isinstance(loop, Loop):
+            loop, path = loop.in_, (*path, "in")
+        is_literal = not _TEMPLATE.search(self._file.document.written(path))
+        return loop if isinstance(loop, list) and is_literal else []
+
+    def _table(self, path: KeyPath, written: str) -> Iterator[Problem]:
+        if _TEMPLATE.search(written):
+            return
+        place = self._file.document.place(path)
+        if not written.lower().endswith(ROW_SUFFIXES):
+            yield Problem(place, f"{written} is no table", f"use one of {', '.join(ROW_SUFFIXES)}")
+            return
+        try:
+            self._rows(written)
+        except FileProblem as error:
+            yield Problem(place, error.message, error.hint)
+
+    def _rows(self, written: str) -> list[Json] | None:
+        """Return the rows of a table, None where they are left to a run. Raises `FileProblem`."""
+        canonical = self._project.canonical(written, relative_to=self._file.path)
+        if canonical not in self._known:
+            try:
+                self._known[canonical] = self._read(canonical)
+            except FileProblem as error:
+                self._known[canonical] = error
+        found = self._known[canonical]
+        if isinstance(found, FileProblem):
+            raise found
+        return found
+
+    def _read(self, canonical: str) -> list[Json] | None:
+        size = self._project.size_of(canonical)
+        self.files.add(canonical)
+        self._left -= size
+        if canonical.lower().endswith(_PARQUET) or self._left < 0:
+            return None
+        return rows(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+
+    def _keys(self, path: KeyPath, key: str, items: Sequence[Json]) -> Iterator[Problem]:
+        """Look a key up that is a column: it must be there, and differ from item to item."""
+        found = _COLUMN.fullmatch(key)
+        if found is None:
+            return
+        place, column = self._file.document.place(path), found[1]
+        if not any(isinstance(item, dict) and column in item for item in items):
+            return  # told as a name that items do not have
+        seen: dict[str, int] = {}
+        for index, item in enumerate(items):
+            if not isinstance(item, dict) or column not in item:
+                hint = f"it has {', '.join(item)}" if isinstance(item, dict) else "it has no names"
+                yield Problem(place, f'item {index + 1} has no "{column}"', hint)
+                return
+            text = key_text(item[column])
+            if seen.setdefault(text, index) != index:
+                both = f"items {seen[text] + 1} and {index + 1}"
+                yield Problem(
+                    place, f'{both} have the key "{text}"', "give them a key that differs"
+                )
+                return
+
+    def _sound_rows(self, written: str) -> list[Json]:
+        """Return the rows of a table, none where it was told why they cannot be read."""
+        try:
+            return self._rows(written) or [] if not _TEMPLATE.search(written) else []
+        except FileProblem:
+            return []
+
+    def _examples(self, path: KeyPath, written: str) -> Iterator[Problem]:
+        for index, example in enumerate(self._sound_rows(written)):
+            try:
+                msgspec.convert(example, Example)
+            except msgspec.ValidationError:
+                message = f"example {index + 1} of {written} {_NO_EXAMPLE}"
+                place = self._file.document.place(path)
+                yield Problem(place, message, "write {user: ..., assistant: ...}")
+                return
 
 
 def _for_each(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:

@@ -12,13 +12,11 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.planning.bot_checks import bot_problems
 from poeflow.planning.checked import Checked, Way
 from poeflow.planning.edges import chains, lost_sources, needs_of, order_of, tested, uses_of
-from poeflow.planning.fan_out import loops
+from poeflow.planning.fan_out import Tables, loops
 from poeflow.planning.files import Reads, attached, clashes, given, saves
 from poeflow.planning.key_conflicts import disagreements
 from poeflow.planning.schema_checks import schemas
-from poeflow.planning.table_checks import Tables
-from poeflow.planning.template_checks import Finding, findings
-from poeflow.planning.usage import step_uses, unused
+from poeflow.planning.template_checks import Finding, findings, step_uses, unused
 from poeflow.planning.used_flows import used_flows
 from poeflow.problems import Problem, errors_only
 from poeflow.project.project import Project

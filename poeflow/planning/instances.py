@@ -1,30 +1,37 @@
-"""The instances of a step: one, or one for each item, with its key, its settings and its files."""
+"""The instances of a step: one, or one for each item or combination of a matrix, each with its key.
+
+All are counted before they are made: a plan has so many, and a matrix takes so much work.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from math import prod
 from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json
-from poeflow.errors import PoeflowError, StepError
+from poeflow.digest import Json, canonical
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import is_fan_out, key_text
-from poeflow.flowfile.model import Attachment, Loop, Matrix, TextFile
-from poeflow.flowfile.rules import model_fault
-from poeflow.flowfile.step_settings import Settings, fallback_settings, model_of, settings_of
+from poeflow.flowfile.loops import is_fan_out, key_text, matrix_key
+from poeflow.flowfile.model import Loop, Matrix, TextFile
 from poeflow.flowfile.tables import MAX_BYTES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.planning.allowance import HINT, Allowance, TooManyInstancesError
-from poeflow.planning.checked import Checked
-from poeflow.planning.combinations import TooManyFitsError, combined, length_of_keys
-from poeflow.planning.files import flow_claims
-from poeflow.problems import Problem
-from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
-from poeflow.project.output_paths import check_output_path, claim_of
-from poeflow.project.project import FileProblem, Project
+from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError
 from poeflow.templates.sites import Texts, Values, as_text
+
+MAX_INSTANCES: Final = 20_000
+"""How many instances are looked at unless the user allows more: what some seconds suffice for."""
+MAX_RUN: Final = 1_000_000
+"""How many a run may have, which asks models and so is nobody's but the user's."""
+MAX_FITS: Final = 1_000_000
+"""How often combinations may be compared with entries, and keys be added to them: some seconds."""
+HINT: Final = "run over less, or set max_instances in your own configuration"
+_CHARACTERS: Final = 160
+"""How many characters their keys may have, for each of these."""
+_KEY: Final = "give them a key: that differs"
+Combination = dict[str, Json]
+Positions = tuple[int, ...]
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +50,44 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
         return self.step if self.key is None else f"{self.step}[{self.key}]"
 
 
-_KEY: Final = "give them a key: that differs"
+class TooManyInstancesError(TemplateError):
+    """A plan would have more instances than one may."""
+
+
+class Allowance:
+    """Counts the instances of one plan, those of used flows included.
+
+    Steps are counted by their whole names, so that one found anew is not counted twice.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = MAX_INSTANCES if most is None else most
+        self._of_step: dict[str, tuple[int, int]] = {}
+        self._instances = 0
+        self._characters = 0
+
+    def fault(
+        self, step: str, instances: int, characters: int = 0, *, is_whole: bool = True
+    ) -> str:
+        """Count the instances of a step and the characters of their keys.
+
+        Return why there may not be so many, empty where there may. There may come more of them
+        unless the number `is_whole`.
+        """
+        named = '"' + step.rsplit("/", 1)[-1] + '"'
+        before, characters_before = self._of_step.get(step, (0, 0))
+        others = self._instances - before
+        if others + instances > self._most:
+            also = f", {others + instances:,} with those of other steps" if others else ""
+            noun = "instance" if instances == 1 else "instances"
+            noun += "" if is_whole else " or more"
+            return f"step {named} has {instances:,} {noun}{also}; the limit is {self._most:,}"
+        if self._characters - characters_before + characters > _CHARACTERS * self._most:
+            return f"the keys of the {instances:,} instances of step {named} are too long together"
+        self._of_step[step] = instances, characters
+        self._instances = others + instances
+        self._characters += characters - characters_before
+        return ""
 
 
 class FanOut:
@@ -132,7 +176,7 @@ class FanOut:
         for axis, written in matrix.axes.items():
             axes[axis] = self._axis((*path, axis), written, values)
             count, is_whole = prod(map(len, axes.values())), len(axes) == len(matrix.axes)
-            characters = length_of_keys(axes, count)
+            characters = _length_of_keys(axes, count)
             self._count(path, step, count, characters=characters, is_whole=is_whole)
         return axes
 
@@ -208,178 +252,102 @@ def _kind(value: Json) -> str:
     return kinds.get(type(value), "a number")
 
 
-Attached = Mapping[KeyPath, tuple[Found, ...]]
-Written = tuple[KeyPath, str | Attachment]
+class TooManyFitsError(ValueError):
+    """`include` and `exclude` together take more work than one matrix may cost."""
 
 
-class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance ready to run.
+def combined(
+    axes: Mapping[str, list[Json]],
+    include: Iterable[Mapping[str, Json]],
+    exclude: Iterable[Mapping[str, Json]],
+) -> list[tuple[str, Combination]]:
+    """Return the combinations with their keys. Raises `TooManyFitsError`.
 
-    `settings` are None where no model is asked. `attached` maps the place of each list of
-    attachments to the files found for it. `save` is the project path of the file it writes, None
-    if it writes none or another step decides the path. `skip` says why it does not run, empty
-    where it does.
+    An entry of `include` that fits combinations, by the axes it names, adds its other names to
+    them; else it is a combination of its own. So GitHub Actions reads it.
     """
+    lookup = _Lookup(axes)
+    for entry in exclude:
+        if entry.keys() <= axes.keys():
+            lookup.remove(entry)
+    labels = [_labels(axis, values) for axis, values in axes.items()]
+    found: dict[Positions, Combination] = {
+        at: {axis: axes[axis][index] for axis, index in zip(axes, at, strict=True)}
+        for at in lookup.left()
+    }
+    own: list[tuple[str, Combination]] = []
+    for entry in include:
+        of_axes = {name: value for name, value in entry.items() if name in axes}
+        fitting = [at for at in lookup.fitting(of_axes) if at in found]
+        lookup.spend(len(fitting) * len(entry))
+        for at in fitting:
+            found[at].update(entry)
+        if not fitting:
+            own.append((matrix_key(of_axes or entry), dict(entry)))
+    named = (
+        (",".join(label[index] for label, index in zip(labels, at, strict=True)), combination)
+        for at, combination in found.items()
+    )
+    return [*named, *own]
 
-    instance: Instance
-    settings: Settings | None = None
-    attached: Attached = {}
-    save: str | None = None
-    skip: str = ""
+
+def _length_of_keys(axes: Mapping[str, list[Json]], combinations: int) -> int:
+    """Return how many characters the keys of all combinations have, before there are any."""
+    return sum(
+        sum(len(label) + 1 for label in _labels(axis, values)) * (combinations // len(values))
+        for axis, values in axes.items()
+        if values
+    )
 
 
-class Preparer:
-    """Prepares the instances of one flow; what does not differ between them is found once."""
+class _Lookup:
+    """Finds the combinations, each as the positions of its values, that fit an entry."""
 
-    def __init__(self, project: Project, checked: Checked, texts: Texts) -> None:
-        self._project = project
-        self._checked = checked
-        self._file = checked.file
-        self._texts = texts
-        self._flows = flow_claims(checked)
-        self._settings: dict[tuple[str, str], Settings] = {}
-        self._found: dict[KeyPath, tuple[Found, ...]] = {}
-        self._targets: dict[KeyPath, str] = {}
+    def __init__(self, axes: Mapping[str, list[Json]]) -> None:
+        self._axes = {axis: [_identity(value) for value in axes[axis]] for axis in axes}
+        self._every = list(product(*(range(len(values)) for values in axes.values())))
+        self._removed: set[Positions] = set()
+        self._by_names: dict[tuple[str, ...], dict[tuple[bytes, ...], list[Positions]]] = {}
+        self._left = MAX_FITS
 
-    def prepare(self, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
-        """Return an instance ready to run, and what keeps it from that."""
-        step = instance.step
-        problems: list[Problem] = []
-        save: str | None = None
-        try:
-            save = self._early_target(step, "save", values)
-            self._early_target(step, "media", values)
-        except PoeflowError as error:
-            problems.append(self.problem(_output(step, "save"), error))
-        if self._file.flow.steps[step].kind != "model":
-            return Prepared(instance=instance, save=save), problems
-        settings: Settings | None = None
-        try:
-            settings = self._settings_of(step, values)
-        except PoeflowError as error:
-            problems.append(self.problem(("steps", step, "model"), error))
-        attached: dict[KeyPath, tuple[Found, ...]] = {}
-        for path, entries in self._attachment_lists(step):
-            found, faults = self._search(path, entries, values)
-            attached[path] = found
-            problems += faults
-        prepared = Prepared(instance=instance, settings=settings, attached=attached, save=save)
-        return prepared, problems
+    def spend(self, fits: int) -> None:
+        self._left -= fits
+        if self._left < 0:
+            raise TooManyFitsError
 
-    def target(self, step: str, key: str, values: Values) -> str:
-        """Return the project path of what a step's `output` has under `key`: `save` or `media`.
+    def remove(self, entry: Mapping[str, Json]) -> None:
+        fitting = self.fitting(entry)
+        self.spend(len(fitting))
+        self._removed.update(fitting)
 
-        Raises `PoeflowError`.
-        """
-        path = _output(step, key)
-        known = self._targets.get(path)
-        if known is None:
-            written = self._texts.path(path, values)
-            known = self._project.canonical(written, relative_to=self._file.path)
-            check_output_path(known)
-            if claim_of(known) in self._flows:
-                raise FileProblem(f"{known} is a flow that is run", hint="save to another file")
-            if path not in self._checked.varying | self._checked.late:
-                self._targets[path] = known
-        return known
+    def left(self) -> Iterator[Positions]:
+        return (at for at in self._every if at not in self._removed)
 
-    def _early_target(self, step: str, key: str, values: Values) -> str | None:
-        """Return a target, None if the step has none there or the path waits for a step."""
-        output = self._file.flow.steps[step].output
-        written = output.save if key == "save" else output.media
-        is_late = _output(step, key) in self._checked.late
-        return None if written is None or is_late else self.target(step, key, values)
+    def fitting(self, entry: Mapping[str, Json]) -> list[Positions]:
+        """Return the combinations that have all values of an entry, which names only axes."""
+        names = tuple(axis for axis in self._axes if axis in entry)
+        self.spend(1 + len(names))
+        if names not in self._by_names:
+            self._by_names[names] = self._index(names)
+        wanted = tuple(_identity(entry[name]) for name in names)
+        return self._by_names[names].get(wanted, [])
 
-    def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
-        """Yield the settings of the models to ask where the step's own fails."""
-        for named in settings.fallback:
-            yield self._rendered(fallback_settings(self._file.flow, step, named), named, values)
-
-    def problem(self, path: KeyPath, error: PoeflowError) -> Problem:
-        """Return an error as a problem of the flow file; a template's stands at its own place."""
-        if isinstance(error, TemplateError):
-            return Problem(error.place, error.reason, error.hint)
-        return Problem(self._file.document.place(path), error.message, error.hint)
-
-    def _settings_of(self, step: str, values: Values) -> Settings:
-        model = model_of(self._file.flow, step)
-        if model is None:
-            raise AssertionError("check finds steps without a model")
-        named = as_text(self._texts.value(model.path, model.value, values), "model")
-        known = self._settings.get((step, named))
-        if known is None:
-            known = settings_of(self._file.flow, step, named=named)
-            known = self._settings[step, named] = self._rendered(known, named, values)
-        return known
-
-    def _rendered(self, settings: Settings, named: str, values: Values) -> Settings:
-        rendered = self._texts.value(("models", named, "model"), settings.model, values)
-        model = as_text(rendered, "model")
-        fault = model_fault(model)
-        if fault:
-            raise StepError(fault, hint="check what the template of model: gives")
-        return msgspec.structs.replace(settings, model=model)
-
-    def _attachment_lists(self, step: str) -> Iterator[tuple[KeyPath, list[Written]]]:
-        """Yield every list of attachments of a step: its own, and one for each attached part."""
-        spec = self._file.flow.steps[step]
-        own: KeyPath = ("steps", step, "attachments")
-        if spec.attachments:
-            yield own, [((*own, index), entry) for index, entry in enumerate(spec.attachments)]
-        for index, message in enumerate(spec.messages or ()):
-            parts = message.content if isinstance(message.content, list) else []
-            for position, part in enumerate(parts):
-                if part.attach is not None:
-                    path = ("steps", step, "messages", index, "content", position, "attach")
-                    yield path, [(path, part.attach)]
-
-    def _search(
-        self, path: KeyPath, entries: list[Written], values: Values
-    ) -> tuple[tuple[Found, ...], list[Problem]]:
-        found: list[Found] = []
-        problems: list[Problem] = []
-        for own, entry in entries:
-            try:
-                found += self._files(own, entry, values)
-            except PoeflowError as error:
-                problems.append(self.problem(own, error))
-        try:
-            check_total(tuple(found))
-        except PoeflowError as error:
-            problems.append(self.problem(path, error))
-        return tuple(found), problems
-
-    def _files(self, path: KeyPath, entry: str | Attachment, values: Values) -> tuple[Found, ...]:
-        """Return the files an entry means; those an earlier step drew are known when it has run."""
-        if isinstance(entry, Attachment) and entry.from_ is not None:
-            return ()
-        known = self._found.get(path)
-        if known is not None:
-            return known
-        found = find(self._project, self._source(path, entry, values), relative_to=self._file.path)
-        keys = (path, *((*path, key) for key in ("path", "url", "name")))
-        if not self._checked.varying.intersection(keys):
-            self._found[path] = found
+    def _index(self, names: tuple[str, ...]) -> dict[tuple[bytes, ...], list[Positions]]:
+        self.spend(len(self._every))
+        named = [(self._axes[axis], at) for at, axis in enumerate(self._axes) if axis in names]
+        found: dict[tuple[bytes, ...], list[Positions]] = {}
+        for positions in self._every:
+            values = tuple(values[positions[at]] for values, at in named)
+            found.setdefault(values, []).append(positions)
         return found
 
-    def _source(self, path: KeyPath, entry: str | Attachment, values: Values) -> AttachmentSource:
-        if isinstance(entry, str):
-            return AttachmentSource(path=as_text(self._texts.value(path, entry, values), "path"))
 
-        def rendered(key: str, written: str | None) -> str | None:
-            if written is None:
-                return None
-            return as_text(self._texts.value((*path, key), written, values), key)
-
-        return AttachmentSource(
-            path=rendered("path", entry.path),
-            url=rendered("url", entry.url),
-            as_=entry.as_,
-            name=rendered("name", entry.name),
-            media_type=entry.media_type,
-        )
+def _labels(axis: str, values: Iterable[Json]) -> list[str]:
+    return [f"{axis}={key_text(value)}" for value in values]
 
 
-def _output(step: str, key: str) -> KeyPath:
-    """Return the place of a key of a step's `output`."""
-    return ("steps", step, "output", key)
+def _identity(value: Json) -> bytes:
+    """Return what is equal for equal values; 1 and 1.0 are, as they are in JSON."""
+    if isinstance(value, float) and value.is_integer():
+        return canonical(int(value))
+    return canonical(value)

@@ -15,10 +15,10 @@ from poeflow.flowfile.loops import chained_to
 from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.planning.allowance import Allowance, TooManyInstancesError
 from poeflow.planning.bot_checks import asks
 from poeflow.planning.checked import Checked
-from poeflow.planning.instances import FanOut, Instance, Prepared, Preparer
+from poeflow.planning.instances import Allowance, FanOut, Instance, TooManyInstancesError
+from poeflow.planning.preparation import Prepared, Preparer
 from poeflow.problems import Problem
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project

@@ -69,7 +69,7 @@ def schemas(project: Project, file: FlowFile) -> Iterator[Problem]:
             yield from _output(project, file, place, step.output.schema, inspection)
         for index, expectation in enumerate(step.expect):
             if named_file(expectation.json_schema or {}) is not None:
-                continue  # no file is read there, which `agreement` tells
+                continue  # no file is read there, which `key_conflicts` tells
             own = (*path, "expect", index)
             yield from _told(file, own, expectation_faults(expectation, inspection))
         for index, tool in enumerate(step.tools or ()):

@@ -1,4 +1,4 @@
-"""Checks every template of a flow, within a bound on the work."""
+"""Checks every template of a flow, within a bound on the work, and what nothing in it uses."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,19 @@ import msgspec
 from poeflow.flowfile.limit_problems import MAX_PROBLEMS
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
-from poeflow.planning.attributes import FIELDS_OF_FLOW, fields_of_answer, results_of
-from poeflow.planning.fan_out import Fields, Names, fields_of, instance_names
-from poeflow.planning.table_checks import Tables
+from poeflow.flowfile.model import Flow
+from poeflow.flowfile.step_settings import judges_of, model_of
+from poeflow.planning.attributes import (
+    FIELDS_OF_FLOW,
+    Fields,
+    Names,
+    fields_of,
+    fields_of_answer,
+    instance_names,
+    lacking,
+    results_of,
+)
+from poeflow.planning.fan_out import Tables
 from poeflow.problems import Problem
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
@@ -30,39 +40,6 @@ _LEAST: Final = 50
 _OPENING: Final = re.compile(r"\{[{%#]")
 _CLOSING: Final = re.compile(r"[}%#]\}")
 _INCLUDES: Final = re.compile(r"\{%[-+]?\s*(include|import|from)\b")
-
-
-class Effort:
-    """What is left of the effort for one flow."""
-
-    def __init__(self) -> None:
-        self._left = MAX_CODE
-        self._patterns: set[str] = set()
-
-    def covers(self, text: str, included: Iterable[str] = ()) -> bool:
-        """Count a template and the texts it may have included; tell whether it was enough."""
-        self._left -= _code(text)
-        if _INCLUDES.search(text):
-            self._left -= sum(map(_code, included))
-        return self._left >= 0
-
-    def covers_patterns(self, patterns: Iterable[str]) -> bool:
-        self._patterns.update(patterns)
-        return len(self._patterns) <= MAX_PATTERNS
-
-
-def _code(text: str) -> int:
-    """Return how many characters of `text` stand in braces, the braces included."""
-    pieces = _OPENING.split(text)[1:]
-    if not pieces:
-        return 0
-    total = _BRACES * len(pieces)
-    for piece in pieces:
-        end = _CLOSING.search(piece)
-        total += end.start() if end else len(piece)
-    return max(total, _LEAST)
-
-
 _ALWAYS: Final = frozenset({"flow"})
 _PROSE: Final = ("prompt", "system", "render", "content", "rubric")
 _PATH: Final = re.compile(r"[\w./-]+\.\w+")
@@ -113,6 +90,48 @@ def findings(
         problems += len(finding.problems)
         if texts.is_spent or problems > MAX_PROBLEMS:
             return
+
+
+def step_uses(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:
+    """Yield a problem for each use of something its step never has."""
+    for reference in references:
+        step = file.flow.steps.get(reference.name) if reference.kind == "step" else None
+        if step is not None and reference.attribute is not None:
+            message, hint = lacking(reference.name, step, reference.attribute)
+            if message:
+                yield Problem(reference.place, message, hint)
+
+
+def unused(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield a warning for each input and alias that nothing in a sound flow uses."""
+    found = tuple(findings)
+    used = {r.name for f in found for r in f.references if r.kind == "input"}
+    is_open = any(finding.is_open for finding in found)
+    for name in file.flow.inputs if not is_open else ():
+        if name not in used:
+            place = file.document.key_place(("inputs", name))
+            hint = f"write {{{{ inputs.{name} }}}} where you want it, or remove it"
+            yield Problem(place, f'the input "{name}" is never used', hint, "warning")
+    named = _named_models(file.flow)
+    for name in file.flow.models:
+        node = file.document.node(("models", name))
+        is_own = node is not None and not node.file
+        if named is not None and name not in named and is_own:
+            place = file.document.key_place(("models", name))
+            hint = f"write model: {name} in a step, or remove it"
+            yield Problem(place, f'the model alias "{name}" is never used', hint, "warning")
+
+
+def _named_models(flow: Flow) -> set[str] | None:
+    """Return what steps name as their models; None where a template decides."""
+    steps = {name: step for name, step in flow.steps.items() if step.kind == "model"}
+    given = [model_of(flow, name) for name in steps]
+    named = {str(model.value) for model in given if model is not None}
+    for step in steps.values():
+        named |= {*(step.fallback or ()), *(j.model for j in judges_of(step) if j.model)}
+    for alias in flow.models.values():
+        named |= set(alias.fallback)
+    return None if any("{" in name for name in named) else named
 
 
 class _Texts:
@@ -301,3 +320,34 @@ def _late(checked: Checked, derived: frozenset[str]) -> Iterator[Reference]:
     for reference in checked.references:
         if reference.kind == "step" or reference.name in derived:
             yield reference
+
+
+class Effort:
+    """What is left of the effort for one flow."""
+
+    def __init__(self) -> None:
+        self._left = MAX_CODE
+        self._patterns: set[str] = set()
+
+    def covers(self, text: str, included: Iterable[str] = ()) -> bool:
+        """Count a template and the texts it may have included; tell whether it was enough."""
+        self._left -= _code(text)
+        if _INCLUDES.search(text):
+            self._left -= sum(map(_code, included))
+        return self._left >= 0
+
+    def covers_patterns(self, patterns: Iterable[str]) -> bool:
+        self._patterns.update(patterns)
+        return len(self._patterns) <= MAX_PATTERNS
+
+
+def _code(text: str) -> int:
+    """Return how many characters of `text` stand in braces, the braces included."""
+    pieces = _OPENING.split(text)[1:]
+    if not pieces:
+        return 0
+    total = _BRACES * len(pieces)
+    for piece in pieces:
+        end = _CLOSING.search(piece)
+        total += end.start() if end else len(piece)
+    return max(total, _LEAST)

@@ -14,10 +14,9 @@ from poeflow.digest import Json, sha256_of
 from poeflow.simulator.bot_list import PRIVATE, Bot, Catalogue
 from poeflow.simulator.chat_request import Asked, invalid, read_asked
 from poeflow.simulator.completions import Envelope, delivered
-from poeflow.simulator.faults import Faults, Recipe, spoiled
+from poeflow.simulator.faults import Fault, Faults, Profile, Recipe, RefusedError, refusal, spoiled
 from poeflow.simulator.http_messages import Headers, Reply
 from poeflow.simulator.made_up_answers import Answer, simulated
-from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
 from poeflow.simulator.script_player import ScriptPlayer
 
 USD_PER_POINT: Final = Decimal("0.00003")

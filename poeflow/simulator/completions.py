@@ -11,11 +11,10 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.simulator.chat_messages import tokens_in
-from poeflow.simulator.chat_request import Asked
+from poeflow.simulator.chat_request import Asked, tokens_in
+from poeflow.simulator.faults import Profile
 from poeflow.simulator.http_messages import SSE_TYPE, Reply, Segment, encoded, event, in_json
 from poeflow.simulator.made_up_answers import Answer, pieces
-from poeflow.simulator.refusals import Profile
 
 _CALL_ID_DIGITS: Final = 24
 

@@ -1,29 +1,32 @@
-"""Things that go wrong on purpose: recipes, and what each does to a reply that was fine.
+"""What goes wrong: the documented refusals, and faults on purpose that spoil a good reply.
 
-A recipe is `KIND[=VALUE][xTIMES][/EVERY]`, several stand behind commas: `429x2` refuses each
-request twice before it answers, `cut=200/10` breaks off every tenth answer after 200 bytes.
+A recipe for a fault is `KIND[=VALUE][xTIMES][/EVERY]`, several stand behind commas: `429x2` refuses
+each request twice before it answers, `cut=200/10` breaks off every tenth answer after 200 bytes.
 """
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
+from poeflow.digest import Json
 from poeflow.errors import UsageError
 from poeflow.flowfile.patterns import did_you_mean
 from poeflow.simulator.http_messages import (
     JSON_TYPE,
     SSE_TYPE,
     Ending,
+    Headers,
     Reply,
     Segment,
     encoded,
     event,
+    in_json,
     whole,
 )
-from poeflow.simulator.refusals import Fault, Profile, error_body, refusal
 
+Profile = Literal["legacy", "strict"]
 KINDS: Final = {
     "cut": "the body ends after VALUE bytes (half of it)",
     "empty": "an answer without text, all of it given as reasoning",
@@ -39,12 +42,93 @@ KINDS: Final = {
 }
 """What each recipe does; besides these, any status from 400 to 599, VALUE its Retry-After."""
 REDIRECT: Final = 302
+SENTENCES: Final = {
+    401: "Incorrect API key provided. You can find your API key at https://poe.com/api_key.",
+    402: "The account has no points left.",
+    403: "The request was refused by moderation.",
+    408: "The model did not start to answer in time.",
+    413: "The request is larger than the model's context.",
+    429: "Too many requests; slow down.",
+    500: "The provider failed to answer.",
+    502: "The provider cannot be reached.",
+    503: "The service is unavailable for the moment.",
+    529: "The provider is overloaded.",
+}
+_LEGACY: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_credits",
+    403: "moderation_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    500: "provider_error",
+    502: "upstream_error",
+    503: "service_unavailable",
+    529: "overloaded_error",
+}
+_STRICT: Final = {
+    401: ("invalid_request_error", "invalid_api_key"),
+    402: ("insufficient_quota", "insufficient_points"),
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
+    500: ("api_error", "internal_error"),
+}
+_BARE: Final = frozenset({400, 404, 405, 422, 500})
+"""Statuses whose legacy body was recorded without a code; the others are as documented."""
 _SHAPE: Final = re.compile(r"([a-z-]+|\d{3})(?:=(\d+(?:\.\d+)?))?(?:x(\d+))?(?:/(\d+))?")
 _ASKS_TO_WAIT: Final = (429, 503)
 _PIECES: Final = 8
 _PINGS: Final = 1_000
 _MAX_KNOWN: Final = 100_000
 _PAGE: Final = b"<!doctype html>\n<title>Just a moment...</title>\n<h1>Checking your browser</h1>\n"
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes wrong. Empty texts stand for what the status has by itself."""
+
+    status: int
+    message: str = ""
+    kind: str = ""
+    code: str = ""
+    param: str = ""
+    retry_after: float | None = None
+
+
+class RefusedError(Exception):
+    """A request the server refuses, with what its reply says."""
+
+    def __init__(self, status: int, message: str, *, code: str = "", param: str = "") -> None:
+        super().__init__(message)
+        self.fault = Fault(status=status, message=message, code=code, param=param)
+
+
+def refusal(fault: Fault, profile: Profile) -> Reply:
+    """Return the reply that carries `fault`."""
+    wait = fault.retry_after
+    headers: Headers = () if wait is None else (("retry-after", f"{wait:g}"),)
+    return in_json(fault.status, _error_body(fault, profile), headers)
+
+
+def _error_body(fault: Fault, profile: Profile) -> dict[str, Json]:
+    """Return the JSON body: bare or with a number as `code` in legacy, a word in strict."""
+    status = fault.status
+    message = fault.message or SENTENCES.get(status, f"The server answered {status}.")
+    kind = fault.kind or _LEGACY.get(status, "api_error")
+    if profile == "strict":
+        strict_kind, code = _STRICT.get(status, (kind, ""))
+        error: dict[str, Json] = {"message": message, "type": fault.kind or strict_kind}
+        error |= {"param": fault.param or None, "code": fault.code or code or None}
+    elif status in _BARE or fault.code:
+        error = {"message": message, "type": kind}
+        error |= {"param": fault.param} if fault.param else {}
+        error |= {"code": fault.code} if fault.code else {}
+    else:
+        error = {"code": status, "type": kind, "message": message, "metadata": {}}
+    return {"error": error}
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +143,32 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 def read_recipes(text: str) -> tuple[Recipe, ...]:
     """Read recipes behind commas. Raises `UsageError`."""
     return tuple(_recipe(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _recipe(text: str) -> Recipe:
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        hint = "write KIND[=VALUE][xTIMES][/EVERY], for example 429x2 or cut=200"
+        raise UsageError(f'"{text}" is not a fault recipe', hint=hint)
+    kind, value, times, every = match.groups()
+    is_status = kind.isdecimal() and (400 <= int(kind) <= 599 or int(kind) == REDIRECT)
+    if kind not in KINDS and not is_status:
+        hint = did_you_mean(kind, KINDS) or f"known: a status from 400, {', '.join(KINDS)}"
+        raise UsageError(f'unknown fault "{kind}"', hint=hint)
+    if kind in ("html", "error-event") and value is not None and not _is_status(value):
+        raise UsageError(f'"{text}": {value} is no status', hint="write 200, or 400 to 599")
+    if every is not None and int(every) < 1:
+        raise UsageError(f'"{text}": every 0th request is none', hint="write /1 or more")
+    return Recipe(
+        kind=kind,
+        value=float(value) if value else None,
+        times=int(times) if times else None,
+        every=int(every or 1),
+    )
+
+
+def _is_status(value: str) -> bool:
+    return value == "200" or (value.isdecimal() and 400 <= int(value) <= 599)
 
 
 class Faults:
@@ -121,44 +231,6 @@ def spoiled(reply: Reply, recipe: Recipe, profile: Profile) -> Reply:
             return reply
 
 
-def _recipe(text: str) -> Recipe:
-    match = _SHAPE.fullmatch(text)
-    if match is None:
-        hint = "write KIND[=VALUE][xTIMES][/EVERY], for example 429x2 or cut=200"
-        raise UsageError(f'"{text}" is not a fault recipe', hint=hint)
-    kind, value, times, every = match.groups()
-    is_status = kind.isdecimal() and (400 <= int(kind) <= 599 or int(kind) == REDIRECT)
-    if kind not in KINDS and not is_status:
-        hint = did_you_mean(kind, KINDS) or f"known: a status from 400, {', '.join(KINDS)}"
-        raise UsageError(f'unknown fault "{kind}"', hint=hint)
-    if kind in ("html", "error-event") and value is not None and not _is_status(value):
-        raise UsageError(f'"{text}": {value} is no status', hint="write 200, or 400 to 599")
-    if every is not None and int(every) < 1:
-        raise UsageError(f'"{text}": every 0th request is none', hint="write /1 or more")
-    return Recipe(
-        kind=kind,
-        value=float(value) if value else None,
-        times=int(times) if times else None,
-        every=int(every or 1),
-    )
-
-
-def _is_status(value: str) -> bool:
-    return value == "200" or (value.isdecimal() and 400 <= int(value) <= 599)
-
-
-def _refused(recipe: Recipe, profile: Profile) -> Reply:
-    status = int(recipe.kind)
-    wait = recipe.value
-    if wait is None and status in _ASKS_TO_WAIT:
-        wait = 1.0
-    reply = refusal(Fault(status=status, retry_after=wait), profile)
-    if status != REDIRECT:
-        return reply
-    elsewhere = ("location", "https://example.com/v1/chat/completions")
-    return msgspec.structs.replace(reply, headers=(*reply.headers, elsewhere))
-
-
 def _shortened(reply: Reply, value: float | None, *, ending: Ending) -> Reply:
     size = sum(len(segment.data) for segment in reply.segments)
     left = size // 2 if value is None else min(int(value), max(size - 1, 0))
@@ -184,11 +256,17 @@ def _malformed(reply: Reply, *, is_streamed: bool) -> Reply:
 
 
 def _error_inside(reply: Reply, recipe: Recipe, profile: Profile, *, is_streamed: bool) -> Reply:
-    body = encoded(error_body(Fault(status=int(recipe.value or 500)), profile))
+    body = encoded(_error_body(Fault(status=int(recipe.value or 500)), profile))
     if not is_streamed:
         return msgspec.structs.replace(whole(200, body, (JSON_TYPE,)), wait=reply.wait)
     before = reply.segments[: len(reply.segments) // 2]
     return msgspec.structs.replace(reply, segments=(*before, Segment(event(body))))
+
+
+def _is_last_word(segment: Segment) -> bool:
+    """Say whether an event carries the finish reason, or the usage that comes behind it."""
+    is_open = b'"finish_reason":null' in segment.data
+    return not is_open
 
 
 def _slowed(reply: Reply, wait: float, *, is_streamed: bool) -> Reply:
@@ -202,7 +280,13 @@ def _slowed(reply: Reply, wait: float, *, is_streamed: bool) -> Reply:
     return msgspec.structs.replace(reply, segments=parts)
 
 
-def _is_last_word(segment: Segment) -> bool:
-    """Say whether an event carries the finish reason, or the usage that comes behind it."""
-    is_open = b'"finish_reason":null' in segment.data
-    return not is_open
+def _refused(recipe: Recipe, profile: Profile) -> Reply:
+    status = int(recipe.kind)
+    wait = recipe.value
+    if wait is None and status in _ASKS_TO_WAIT:
+        wait = 1.0
+    reply = refusal(Fault(status=status, retry_after=wait), profile)
+    if status != REDIRECT:
+        return reply
+    elsewhere = ("location", "https://example.com/v1/chat/completions")
+    return msgspec.structs.replace(reply, headers=(*reply.headers, elsewhere))

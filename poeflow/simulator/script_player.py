@@ -7,10 +7,9 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.simulator.chat_request import Asked
-from poeflow.simulator.faults import Faults, Recipe
+from poeflow.simulator.faults import Fault, Faults, Recipe, RefusedError
 from poeflow.simulator.http_messages import encoded
 from poeflow.simulator.made_up_answers import Answer, ToolCall, arguments_for, media_answer
-from poeflow.simulator.refusals import Fault, RefusedError
 from poeflow.simulator.sample_media import Kind, Media, told
 from poeflow.simulator.script import (
     AnswerSpec,

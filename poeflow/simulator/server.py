@@ -21,8 +21,7 @@ from poeflow.errors import UsageError
 from poeflow.simulator.bot_list import read_catalogue
 from poeflow.simulator.chat import Settings
 from poeflow.simulator.connection import Connection, Host
-from poeflow.simulator.faults import read_recipes
-from poeflow.simulator.refusals import Profile
+from poeflow.simulator.faults import Profile, read_recipes
 from poeflow.simulator.script import Script, read_script
 from poeflow.simulator.script_player import ScriptPlayer
 from poeflow.simulator.service import Received, Service

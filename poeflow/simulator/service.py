@@ -14,8 +14,8 @@ from poeflow.digest import Json, sha256_of
 from poeflow.redact import MASK
 from poeflow.simulator.bot_list import Catalogue
 from poeflow.simulator.chat import Chat, Settings, no_model
+from poeflow.simulator.faults import Fault, Profile, RefusedError, refusal
 from poeflow.simulator.http_messages import Headers, Reply, Request, decoded, in_json, whole
-from poeflow.simulator.refusals import Fault, Profile, RefusedError, refusal
 from poeflow.simulator.sample_media import made
 from poeflow.simulator.script_player import ScriptPlayer
 

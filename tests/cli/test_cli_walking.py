@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poeflow.cli.walking import below, matching
+from poeflow.cli.targets import below, matching
 from poeflow.errors import UsageError
 
 NAMES = st.sampled_from(["a", "b", "ab", ".a", "a.yaml", "b.yaml", ".c.yaml", "[x]"])

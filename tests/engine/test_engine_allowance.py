@@ -8,8 +8,7 @@ import pytest
 
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.loops import key_text
-from poeflow.planning.allowance import MAX_INSTANCES
-from poeflow.planning.combinations import combined
+from poeflow.planning.instances import MAX_INSTANCES, combined
 from poeflow.settings import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"

@@ -38,7 +38,7 @@ OURS_LATE = {
         "poeflow.cli.run_arguments",
         "poeflow.report.pages.site",
     ),  # starlette and uvicorn are an extra
-    ("poeflow.cli.watch_session", "poeflow.cli.run_arguments"),  # only --view shows pages
+    ("poeflow.cli.commands.watch", "poeflow.cli.run_arguments"),  # only --view shows pages
     ("poeflow.cli.output", "poeflow.report.terminal.live"),  # rich is only for a terminal
     (
         "poeflow.operations.run_context",

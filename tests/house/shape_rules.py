@@ -12,21 +12,15 @@ from house_source import Module
 MAX_FILES, MAX_FLOORS, SMALL = 16, 8, 100
 CROWDED: Mapping[str, tuple[int, int]] = {
     "poeflow.engine": (25, 10),
-    "poeflow.planning": (18, 6),
-    "poeflow.cli": (18, 6),
     "poeflow.cli.commands": (19, 2),
-    "poeflow.simulator": (19, 9),
 }
 """Folders with more files or floors of imports than a folder should have, and with how many."""
 FRAGMENTS: Mapping[str, str] = {
     "poeflow.version": "read by the build, without importing anything",
     "poeflow.cli.main": "the list of commands, imported where the process starts",
-    "poeflow.cli.excerpts": "one policy: what of a file may be shown with a problem",
-    "poeflow.cli.keys": "the keys a terminal sends while a session is watched",
     "poeflow.engine.orphans": "goes into the save of a run",
     "poeflow.operations.accept": "a command's own operation",
     "poeflow.planning.flow_check": "runs all the checks, for who checks a flow",
-    "poeflow.planning.usage": "goes into the checks of templates",
     "poeflow.report.graph": "a command's own output",
     "poeflow.report.pages.file": "a command's own output",
     "poeflow.report.problem_lines": "a command's own output",

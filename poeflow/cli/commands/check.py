@@ -12,13 +12,15 @@ import msgspec
 
 from poeflow.cli.ci import CiReports
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.excerpts import Excerpts
 from poeflow.cli.output import paint
 from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import targets
+from poeflow.digest import sha256_of
 from poeflow.flowfile.limit_problems import is_word_of_more
+from poeflow.opener import NotTextError, text_of
 from poeflow.operations.check import Checkup, checkups
 from poeflow.problems import Problem, errors_only
+from poeflow.project.project import MAX_TEXT_BYTES, FileProblem, Project
 from poeflow.report.github_commands import inert_json
 from poeflow.report.problem_lines import in_color, listing
 from poeflow.report.terminal.text import marks_for
@@ -81,7 +83,7 @@ def check(
 def show(problems: Collection[Problem], found: Iterable[Checkup]) -> None:
     """Write problems to stderr: with the source line and a caret on a terminal."""
     if sys.stderr.isatty():
-        marks, excerpts = marks_for(sys.stderr), Excerpts(found)
+        marks, excerpts = marks_for(sys.stderr), _Excerpts(found)
         for problem in problems:
             paint(in_color(problem, excerpts.text(problem.place.path), marks), sys.stderr)
     elif problems:
@@ -98,3 +100,36 @@ def _sum(flows: int, failing: tuple[Problem, ...]) -> str:
         return said
     mark, _ = marks_for(sys.stderr).of("failed" if failing else "done")
     return f"{mark} {said}"
+
+
+class _Excerpts:
+    """Texts of the files that problems are in, by their paths as shown.
+
+    A file that was refused, or is another one by now, has none.
+    """
+
+    def __init__(self, found: Iterable[Checkup]) -> None:
+        those = tuple(found)
+        self._projects = [one.project for one in those]
+        self._texts = {one.loaded.document.path: one.loaded.document.text for one in those}
+
+    def text(self, shown: str) -> str:
+        """Return the text of a file, empty where there is none to show."""
+        if shown not in self._texts:
+            found = (_as_read(project, shown) for project in self._projects)
+            self._texts[shown] = next(filter(None, found), "")
+        return self._texts[shown]
+
+
+def _as_read(project: Project, shown: str) -> str:
+    """Return a text that a project's log says was read, where it still is the same."""
+    path = Path(shown).parent.resolve() / Path(shown).name
+    snapshot = project.log.files.get(path) if project.log is not None else None
+    if snapshot is None or not snapshot.digest or not path.is_relative_to(project.root):
+        return ""
+    canonical = "//" + path.relative_to(project.root).as_posix()
+    try:
+        data = project.peek(canonical, limit=MAX_TEXT_BYTES)
+        return text_of(data) if sha256_of(data) == snapshot.digest else ""
+    except (FileProblem, NotTextError):
+        return ""

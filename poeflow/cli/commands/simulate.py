@@ -8,8 +8,7 @@ from typing import Final, TypedDict, Unpack
 import click
 
 from poeflow.clock import seconds
-from poeflow.simulator.faults import KINDS
-from poeflow.simulator.refusals import Profile
+from poeflow.simulator.faults import KINDS, Profile
 from poeflow.simulator.server import LOOPBACK, Simulator
 
 _RECIPES: Final = "\n".join(f"  {kind:<12} {what}" for kind, what in KINDS.items())

@@ -1,34 +1,34 @@
-"""`poeflow watch` on a terminal: the session, and the screen it is shown on."""
+"""The terminal of a watch session: what is shown on it, and the keys that are pressed on it.
 
+The terminal is as it was before on every way out.
+"""
+
+import asyncio
 import contextlib
 import os
+import signal
 import sys
+import termios
 import time
+import tty
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
-from poeflow.cli.argument_values import input_files, without_stdin
-from poeflow.cli.click_options import Shared, check_selection, shared_run_options
 from poeflow.cli.commands.check import show
-from poeflow.cli.keys import wishes
 from poeflow.cli.output import is_lively, listener, print_results
-from poeflow.cli.private_files_options import access_of, environment_with
-from poeflow.cli.targets import Target, selections, target_of
-from poeflow.clock import SystemClock
 from poeflow.engine.run import Outcome
 from poeflow.errors import PoeflowError
 from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup
-from poeflow.operations.run_context import shared_budget
-from poeflow.operations.watch.changes import Inbox
-from poeflow.operations.watch.session import RerunExecutor, Rewritten, Session, WatchedFlow
+from poeflow.operations.watch.changes import CommandGiven, WatchCommand
+from poeflow.operations.watch.session import Rewritten
 from poeflow.redact import Scrubber
 from poeflow.report.difference import rewritten
 from poeflow.report.listeners import scrubbed
 from poeflow.report.terminal.screen import Screen
 from poeflow.report.terminal.text import Line, marks_for, plain
-from poeflow.settings import known_keys
+
+KEYS: Final[dict[str, WatchCommand]] = {"r": "rerun", "f": "refresh", "p": "pause", "q": "quit"}
 
 
 class WatchScreen:
@@ -113,62 +113,80 @@ class WatchScreen:
             sys.stderr.flush()
 
 
-REQUESTS: Final = 200
-"""How many requests a session sends where nobody said how many."""
+@contextlib.contextmanager
+def wishes(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
+    """Put what the user wishes; yield whether there is a terminal to wish on."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        yield False
+        return
+
+    def heard(key: str) -> None:
+        if key.lower() in KEYS:
+            put(CommandGiven(KEYS[key.lower()]))
+
+    with keys(sys.stdin.fileno(), heard):
+        yield True
 
 
-async def session(
-    arguments: Sequence[str], options: Shared, *, views: bool, cut_short: Callable[[], int]
-) -> None:
-    """Watch the flows named until the user quits, with `views` on pages that follow them too.
+@contextlib.contextmanager
+def keys(handle: int, heard: Callable[[str], None]) -> Iterator[None]:
+    """Hand each key pressed on the terminal `handle` to `heard` while the block lasts.
 
-    `cut_short` gives the exit code of a run that a signal ends.
-    Raises `UsageError` or `AccountError`.
+    Must be used in a running event loop. Ctrl-Z gives the terminal back until the job goes on;
+    in the background nothing is read.
     """
-    given = _limited(options)
-    chosen = selections(arguments)
-    check_selection(chosen, given, refreshes=False)
-    files = input_files(given["inputs"])
-    if given["inputs_file"] is not None:
-        files = (*files, given["inputs_file"].absolute())
-    environ = environment_with(given["env_file"])
-    access = access_of(given["allow_files"], given["env_file"])
-    targets = [target_of(path, access) for path in chosen]
-    watched = [
-        WatchedFlow(one.project, one.path, shown=one.shown, steps=steps, outside=files)
-        for one, steps in zip(targets, chosen.values(), strict=True)
-    ]
-    clock, told = SystemClock(), set[str]()
-    screen = WatchScreen(Scrubber(*known_keys(environ)))
-    budget = shared_budget(targets[0].project, shared_run_options(given, environ))
-    work = RerunExecutor(
-        lambda: replace(shared_run_options(given, environ), told=told, cut_short=cut_short),
-        budget=budget,
-        screen=screen,
-        clock=clock,
-    )
-    async with contextlib.AsyncExitStack() as stack:
-        inbox = await stack.enter_async_context(Inbox(on_fault=screen.unwatched))
-        if views:
-            from poeflow.cli.run_arguments import served
-
-            serving = await stack.enter_async_context(served(targets[0].project))
-            screen.say(f"pages at {serving.address}")
-        has_keys = stack.enter_context(wishes(inbox.put))
-        screen.say(_greeting(targets, given["max_requests"], has_keys=has_keys))
-        await Session(watched, work, source=inbox, screen=screen, clock=clock).serve()
+    terminal = _Terminal(handle, heard)
+    terminal.take()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTSTP, terminal.suspend)
+    loop.add_signal_handler(signal.SIGCONT, terminal.take)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTSTP)
+        loop.remove_signal_handler(signal.SIGCONT)
+        terminal.give_back()
 
 
-def _limited(options: Shared) -> Shared:
-    """Return the options with what a session has that others have not."""
-    limit = options["max_requests"]
-    if limit is None and not options["offline"]:
-        limit = REQUESTS
-    return {**options, "max_requests": limit, "inputs": without_stdin(options["inputs"])}
+class _Terminal:
+    def __init__(self, handle: int, heard: Callable[[str], None]) -> None:
+        self._handle = handle
+        self._heard = heard
+        self._loop = asyncio.get_running_loop()
+        self._before = termios.tcgetattr(handle)
 
+    def take(self) -> None:
+        """Have keys one by one, unless we are in the background."""
+        if self._is_ours():
+            tty.setcbreak(self._handle, termios.TCSADRAIN)
+            self._loop.add_reader(self._handle, self._read)
 
-def _greeting(targets: list[Target], limit: int | None, *, has_keys: bool) -> str:
-    told = f"watching {', '.join(one.shown for one in targets)}"
-    if limit is not None:
-        told += f", {limit:,} requests at most"
-    return f"{told}; r run again, f ask all again, p pause, q quit" if has_keys else told
+    def give_back(self) -> None:
+        self._loop.remove_reader(self._handle)
+        if self._is_ours():
+            with contextlib.suppress(termios.error):  # the terminal is gone
+                termios.tcsetattr(self._handle, termios.TCSADRAIN, self._before)
+
+    def suspend(self) -> None:
+        """Stop as the terminal asked, and go on from here when it says so."""
+        self.give_back()
+        self._loop.remove_signal_handler(signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self._loop.add_signal_handler(signal.SIGTSTP, self.suspend)
+        self.take()
+
+    def _read(self) -> None:
+        try:
+            pressed = os.read(self._handle, 64) if self._is_ours() else b""
+        except OSError:
+            pressed = b""
+        if not pressed:  # hung up, or in the background
+            self._loop.remove_reader(self._handle)
+        for key in pressed.decode("utf-8", "replace"):
+            self._heard(key)
+
+    def _is_ours(self) -> bool:
+        try:
+            return os.tcgetpgrp(self._handle) == os.getpgrp()
+        except OSError:
+            return False
