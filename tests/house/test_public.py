@@ -19,8 +19,8 @@ def test_the_public_names():
         APIConnectionError APIError APIResponseError APIStatusError APITimeoutError
         AccountError AnswerTooLargeError AsyncPoeClient AsyncStream AuthenticationError
         BadRequestError BlockedConnectionError BudgetError BusyError Completion CompletionChunk
-        ConflictError DiskError Event Fact
-        Flow FlowFile InsufficientCreditsError InternalServerError InvalidFlowError Limits
+        ConflictError DiskError Event Flow FlowFile InstanceStatus
+        InsufficientCreditsError InternalServerError InvalidFlowError Limits
         Listener Model ModerationError NotFoundError Outcome OverloadedError
         PermissionDeniedError Place Plan PoeClient PoeflowError Problem RateLimitError
         RequestTimeoutError RequestTooLargeError RunKeywords RunOptions Simulator Spent
