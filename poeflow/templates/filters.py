@@ -358,10 +358,6 @@ _CALL: Final = 15
 _MAX_TEXT: Final = 500_000
 
 
-def filter_names() -> tuple[str, ...]:
-    return tuple(sorted({*_OURS, *_JINJA, "trim"}))
-
-
 def counted_filters(budget: Callable[[], Budget]) -> Table:
     """Return the filters by name; `budget` gives what the rendering under way may still do."""
     ours = {name: _counted(*known, budget) for name, known in _OURS.items()}

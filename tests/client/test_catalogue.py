@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.bots import Bot, Context, Parameter, Pricing, as_declared
-from poeflow.client.catalogue import CATALOGUE, USD_PER_POINT, Catalogue, keep, kept
+from poeflow.bots import USD_PER_POINT, Bot, Context, Parameter, Pricing
+from poeflow.client.catalogue import CATALOGUE, Catalogue, keep, kept
 from poeflow.project.project import Project
 
 SERVER = "https://api.poe.com/v1"
@@ -225,11 +225,12 @@ def test_a_point_is_what_recorded_requests_cost():
         ("duration", None, None),
         ("seed", 42, 42),
         ("voices", 3, 3),
-        ("unheard", 8, 8),
     ],
 )
 def test_a_value_is_sent_as_the_bot_spells_it(name, value, sent):
-    found = as_declared(VEO, name, value)
+    parameter = VEO.parameter(name)
+    assert parameter is not None
+    found = parameter.as_declared(value)
     if value != value:
         assert found is value
     else:

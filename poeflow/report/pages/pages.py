@@ -6,7 +6,7 @@ Every text in a template is made harmless and escaped.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -101,23 +101,6 @@ def _harmless(value: object) -> object:
     return value
 
 
-class Links(Protocol):
-    """Gives the address of each thing; empty for what is not to be had there."""
-
-    def runs(self) -> str: ...
-
-    def run(self, run: int) -> str: ...
-
-    def step(self, run: int, step: int) -> str: ...
-
-    def instance(self, run: int, number: int) -> str: ...
-
-    def text(self, run: int, number: int) -> str:
-        """The answer of an instance, whole and as plain text."""
-
-    def comparison(self, old: int, new: int) -> str: ...
-
-
 class SiteLinks:
     """The addresses of a server whose pages are all below `root`."""
 
@@ -137,6 +120,7 @@ class SiteLinks:
         return f"{self.root}/runs/{run}/{number}"
 
     def text(self, run: int, number: int) -> str:
+        """Return the address of an instance's answer, whole and as plain text."""
         return f"{self.instance(run, number)}/text"
 
     def picture(self, run: int, number: int, digest: str) -> str:
@@ -147,7 +131,7 @@ class SiteLinks:
 
 
 class FileLinks:
-    """The places within a page that holds a whole run."""
+    """The places within a page that holds a whole run; empty for what it does not hold."""
 
     def runs(self) -> str:
         return ""
