@@ -18,7 +18,7 @@ from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.instances import Instance, Prepared
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
 from poeflow.store.lockfile import LockEntry
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 from poeflow.templates.values import OWN
 
 

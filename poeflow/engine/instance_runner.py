@@ -25,7 +25,7 @@ from poeflow.engine.run_state import NotStartedError
 from poeflow.engine.step import StepInput, StepRunner
 from poeflow.errors import PoeflowError, StepError
 from poeflow.planning.instances import Instance, Prepared
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 
 
 class Use(Protocol):

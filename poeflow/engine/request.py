@@ -31,8 +31,8 @@ from poeflow.project.attachment_files import AttachmentSource, Found, find
 from poeflow.project.project import Project
 from poeflow.redact import Keyring
 from poeflow.templates.reader import schema_in
-from poeflow.templates.render import TemplateError
-from poeflow.templates.sites import Texts, Values, as_text
+from poeflow.templates.render import TemplateError, Values
+from poeflow.templates.sites import Texts, as_text
 
 
 def add_text(messages: list[Message], text: str) -> None:

@@ -43,7 +43,7 @@ from poeflow.events import RunEstimated, RunFinished, RunStarted, Warned
 from poeflow.planning.instances import Instance, Prepared
 from poeflow.planning.plan import Plan, Planner, check_glob, check_keys
 from poeflow.records import InstanceStatus, outer_step, wholes_of
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 
 
 class FlowRun:

@@ -30,7 +30,7 @@ from poeflow.planning.instances import Prepared
 from poeflow.planning.plan import Plan
 from poeflow.store.lockfile import Accepted, LockEntry
 from poeflow.templates.reader import Reads
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 
 
 class StepInput(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """What a flow asks of its bots, compared with what the list of bots says they can do."""
 
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import PurePosixPath
@@ -26,6 +25,7 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Place, Problem
 from poeflow.project.project import Project
 from poeflow.settings import process_environment, server_of
+from poeflow.templates.sites import has_template
 
 _ALIAS: Final = 3
 """How many parts the place of an alias's own model has."""
@@ -45,7 +45,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     def is_literal(self) -> bool:
         """Whether the name is known before a run."""
         model = self.settings.model
-        return model is not None and not _TEMPLATE.search(model)
+        return model is not None and not has_template(model)
 
     @property
     def is_known_of_poe(self) -> bool:
@@ -93,7 +93,6 @@ def _judges(step: Step) -> Iterator[tuple[int, str]]:
             yield index, expectation.judge.model
 
 
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
 _FAMILIES: Final = (
     ("aspect_ratio", "aspect", "size"),
     (
@@ -218,7 +217,7 @@ def _instead(bot: Bot, name: str) -> str:
 
 def _misfit(bot: Bot, parameter: Parameter, value: Json) -> tuple[str, str] | None:
     """Return what is wrong with a value and what to do, None where nothing is."""
-    if isinstance(value, str) and _TEMPLATE.search(value):
+    if isinstance(value, str) and has_template(value):
         return None
     spelled = encode_json(value).decode()[:_LONGEST]
     message = f"{bot.name} does not take {parameter.name}: {spelled}"

@@ -14,13 +14,13 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
 from poeflow.templates.sandbox import STRING_METHODS
 from poeflow.templates.scopes import STEP_ATTRIBUTES
+from poeflow.templates.sites import has_template
 from poeflow.templates.values import OWN
 
 _TABLES: Final = (".csv", ".tsv", ".parquet")
 _OF_LOOP: Final = frozenset({"index", "index0", "first", "last", "length"})
 _STEPS: Final = re.compile(r"\bsteps\b")
 _INPUTS: Final = re.compile(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
 _PATTERN: Final = re.compile(r"(?!inputs\b|steps\b)[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*")
 _KEY: Final = "add key: with an expression that names each, for example item.id"
 
@@ -139,7 +139,7 @@ def _items(file: FlowFile, path: KeyPath, items: list[Json]) -> Iterator[Problem
         if isinstance(item, list | dict):
             hint = "write for_each: {in: [...], key: item.id}"
             yield Problem(place, "an item that is no text or number needs a key", hint)
-        elif isinstance(item, str) and _TEMPLATE.search(item):
+        elif isinstance(item, str) and has_template(item):
             continue
         elif seen.setdefault(key_text(item), index) != index:
             message = f'two items have the key "{key_text(item)}"'

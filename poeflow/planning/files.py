@@ -24,8 +24,7 @@ from poeflow.project.globs import is_pattern
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reader
-
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
+from poeflow.templates.sites import has_template
 
 
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,8 +99,8 @@ def _entries(name: str, step: Step) -> Iterator[tuple[KeyPath, str | Attachment]
 def _source(entry: str | Attachment) -> AttachmentSource | None:
     """Return what an entry names; None where that is a template or media of a step."""
     if isinstance(entry, str):
-        return None if _TEMPLATE.search(entry) else AttachmentSource(path=entry)
-    if entry.from_ is not None or _TEMPLATE.search(f"{entry.path} {entry.url}"):
+        return None if has_template(entry) else AttachmentSource(path=entry)
+    if entry.from_ is not None or has_template(f"{entry.path} {entry.url}"):
         return None
     return AttachmentSource(
         path=entry.path,

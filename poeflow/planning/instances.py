@@ -23,8 +23,8 @@ from poeflow.problems import Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
-from poeflow.templates.render import TemplateError
-from poeflow.templates.sites import Texts, Values, as_text
+from poeflow.templates.render import TemplateError, Values
+from poeflow.templates.sites import Texts, as_text
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):

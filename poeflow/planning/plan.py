@@ -23,7 +23,8 @@ from poeflow.problems import Problem
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
 from poeflow.records import key_of, outer_step, path_of, step_of, wholes_of
-from poeflow.templates.sites import Texts, Values
+from poeflow.templates.render import Values
+from poeflow.templates.sites import Texts
 
 MakeTexts = Callable[[FlowFile], Texts]
 

@@ -17,12 +17,12 @@ from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
 from poeflow.project.project import FileProblem, Project
+from poeflow.templates.sites import has_template
 
 MAX_READ: Final = 128 * 1024 * 1024
 """How many bytes of tables are read for one flow; beyond that they are only looked for."""
 _NO_EXAMPLE: Final = "is not a user's and an assistant's text"
 _PARQUET: Final = ".parquet"
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
 _COLUMN: Final = re.compile(r"\s*(?:\{\{\s*)?item\.([A-Za-z_]\w*)\s*(?:\}\})?\s*")
 
 
@@ -68,11 +68,11 @@ class Tables:
             return self._sound_rows(loop.file)
         if isinstance(loop, Loop):
             loop, path = loop.in_, (*path, "in")
-        is_literal = not _TEMPLATE.search(self._file.document.written(path))
+        is_literal = not has_template(self._file.document.written(path))
         return loop if isinstance(loop, list) and is_literal else []
 
     def _table(self, path: KeyPath, written: str) -> Iterator[Problem]:
-        if _TEMPLATE.search(written):
+        if has_template(written):
             return
         place = self._file.document.place(path)
         if not written.lower().endswith(ROW_SUFFIXES):
@@ -129,7 +129,7 @@ class Tables:
     def _sound_rows(self, written: str) -> list[Json]:
         """Return the rows of a table, none where it was told why they cannot be read."""
         try:
-            return self._rows(written) or [] if not _TEMPLATE.search(written) else []
+            return self._rows(written) or [] if not has_template(written) else []
         except FileProblem:
             return []
 
