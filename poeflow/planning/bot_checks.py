@@ -17,6 +17,7 @@ from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.step_settings import (
     POE,
     Settings,
+    attachments_of,
     judge_settings,
     model_of,
     settings_of,
@@ -247,23 +248,13 @@ def _is_within(parameter: Parameter, value: float) -> bool:
 
 def _attachments(file: FlowFile, bot: Bot, step: str) -> Iterator[Problem]:
     takes = bot.input_modalities
-    for path, entry in _entries(step, file.flow.steps[step]) if takes else ():
+    for path, entry in attachments_of(step, file.flow.steps[step]) if takes else ():
         modality = _modality(entry)
         if modality and not _TAKEN_AS.get(modality, {modality}) & set(takes or ()):
             message = f"{bot.name} takes {', '.join(takes or ())}, and this is {_NOUNS[modality]}"
             asked = "image" if modality == "pdf" else modality
             hint = f"list the bots that take it: poeflow models --takes {asked}"
             yield _warning(file.document.place(path), message, hint)
-
-
-def _entries(name: str, step: Step) -> Iterator[tuple[KeyPath, str | Attachment]]:
-    for index, entry in enumerate(step.attachments):
-        yield ("steps", name, "attachments", index), entry
-    for index, message in enumerate(step.messages or ()):
-        parts = message.content if isinstance(message.content, list) else []
-        for position, part in enumerate(parts):
-            if part.attach is not None:
-                yield ("steps", name, "messages", index, "content", position, "attach"), part.attach
 
 
 def _modality(entry: str | Attachment) -> str:

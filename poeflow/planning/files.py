@@ -15,6 +15,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Attachment, Step
 from poeflow.flowfile.patterns import one_of
+from poeflow.flowfile.step_settings import attachments_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
 from poeflow.planning.checked import Checked
 from poeflow.planning.template_checks import MAX_PATTERNS
@@ -45,7 +46,7 @@ def attached(project: Project, file: FlowFile) -> Attached:
     for name, step in file.flow.steps.items():
         problems += _conversation(file, name, step)
         found: list[Found] = []
-        for path, entry in _entries(name, step):
+        for path, entry in attachments_of(name, step):
             try:
                 found += search.found(entry)
             except FileProblem as error:
@@ -83,17 +84,6 @@ class _Search:
         found = find(self._project, source, relative_to=self._file.path)
         self.files.update(item.path for item in found if item.path is not None)
         return found
-
-
-def _entries(name: str, step: Step) -> Iterator[tuple[KeyPath, str | Attachment]]:
-    for index, entry in enumerate(step.attachments):
-        yield ("steps", name, "attachments", index), entry
-    for index, message in enumerate(step.messages or ()):
-        parts = message.content if isinstance(message.content, list) else []
-        for position, part in enumerate(parts):
-            if part.attach is not None:
-                path = ("steps", name, "messages", index, "content", position, "attach")
-                yield path, part.attach
 
 
 def _source(entry: str | Attachment) -> AttachmentSource | None:

@@ -1,6 +1,6 @@
 """The instances of a step: one, or one for each item, with its key, its settings and its files."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Final
 
@@ -12,7 +12,13 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out, key_text
 from poeflow.flowfile.model import Attachment, Loop, Matrix, TextFile
 from poeflow.flowfile.rules import model_fault
-from poeflow.flowfile.step_settings import Settings, fallback_settings, model_of, settings_of
+from poeflow.flowfile.step_settings import (
+    Settings,
+    attachment_lists,
+    fallback_settings,
+    model_of,
+    settings_of,
+)
 from poeflow.flowfile.tables import MAX_BYTES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.allowance import HINT, Allowance, TooManyInstancesError
@@ -83,7 +89,7 @@ class FanOut:
         self._count(("steps", step, "for_each"), step, len(found), characters=characters)
         return tuple(Instance(step=step, key=s.key, names=s.names) for s in found)
 
-    def _of_items(self, step: str, values: Values) -> Iterator[Instance]:
+    def _of_items(self, step: str, values: Values) -> Iterable[Instance]:
         path: KeyPath = ("steps", step, "for_each")
         loop = self._file.flow.steps[step].for_each
         has_key = isinstance(loop, Loop) and loop.key is not None
@@ -107,7 +113,7 @@ class FanOut:
             yield Instance(step=step, key=key, names={**names, "key": key})
         self._count(path, step, len(items), characters=characters)
 
-    def _of_matrix(self, step: str, matrix: Matrix, values: Values) -> Iterator[Instance]:
+    def _of_matrix(self, step: str, matrix: Matrix, values: Values) -> Iterable[Instance]:
         path: KeyPath = ("steps", step, "matrix")
         axes = self._axes(step, matrix, values)
         include = self._texts.value((*path, "include"), [*matrix.include], values)
@@ -209,7 +215,6 @@ def _kind(value: Json) -> str:
 
 
 Attached = Mapping[KeyPath, tuple[Found, ...]]
-Written = tuple[KeyPath, str | Attachment]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,7 +264,7 @@ class Preparer:
         except PoeflowError as error:
             problems.append(self.problem(("steps", step, "model"), error))
         attached: dict[KeyPath, tuple[Found, ...]] = {}
-        for path, entries in self._attachment_lists(step):
+        for path, entries in attachment_lists(step, self._file.flow.steps[step]):
             found, faults = self._search(path, entries, values)
             attached[path] = found
             problems += faults
@@ -290,7 +295,7 @@ class Preparer:
         is_late = _output(step, key) in self._checked.late
         return None if written is None or is_late else self.target(step, key, values)
 
-    def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
+    def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterable[Settings]:
         """Yield the settings of the models to ask where the step's own fails."""
         for named in settings.fallback:
             yield self._rendered(fallback_settings(self._file.flow, step, named), named, values)
@@ -320,21 +325,8 @@ class Preparer:
             raise StepError(fault, hint="check what the template of model: gives")
         return msgspec.structs.replace(settings, model=model)
 
-    def _attachment_lists(self, step: str) -> Iterator[tuple[KeyPath, list[Written]]]:
-        """Yield every list of attachments of a step: its own, and one for each attached part."""
-        spec = self._file.flow.steps[step]
-        own: KeyPath = ("steps", step, "attachments")
-        if spec.attachments:
-            yield own, [((*own, index), entry) for index, entry in enumerate(spec.attachments)]
-        for index, message in enumerate(spec.messages or ()):
-            parts = message.content if isinstance(message.content, list) else []
-            for position, part in enumerate(parts):
-                if part.attach is not None:
-                    path = ("steps", step, "messages", index, "content", position, "attach")
-                    yield path, [(path, part.attach)]
-
     def _search(
-        self, path: KeyPath, entries: list[Written], values: Values
+        self, path: KeyPath, entries: list[tuple[KeyPath, str | Attachment]], values: Values
     ) -> tuple[tuple[Found, ...], list[Problem]]:
         found: list[Found] = []
         problems: list[Problem] = []
