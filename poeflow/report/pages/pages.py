@@ -18,7 +18,7 @@ from poeflow.report.pages.groups import Numbered, grouped, numbered
 from poeflow.report.pages.instance_page import digests_of, instance_view
 from poeflow.report.pages.run_page import page_number, run_view, step_view
 from poeflow.report.pages.source import Picture, Shown, paths_of
-from poeflow.report.pages.words import RUN_STATES, moment, result_of, run_state
+from poeflow.report.pages.words import RUN_STATES, moment, run_state
 
 A_PAGE: Final = 50
 _MOST_PAGES: Final = 200
@@ -167,7 +167,6 @@ class Pages:
         self._environment.globals |= {
             "links": self._links,
             "moment": lambda seconds: moment(seconds, shown.zone),
-            "result_of": result_of,
             "run_state": run_state,
             "states": RUN_STATES,
         }
