@@ -20,7 +20,7 @@ from poeflow.project.private_files import Access
 from poeflow.project.project import TWIN, Project, composed, taken_apart, twin_of
 from poeflow.records import as_written, instance_id, key_of, named, step_of
 
-_SUFFIXES: Final = (".yaml", ".yml")
+SUFFIXES: Final = (".yaml", ".yml")
 _KEY: Final = re.compile(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _FIRST_KEY: Final = re.compile(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _SHOWN: Final = 5
@@ -136,13 +136,13 @@ def _files(argument: str) -> Iterator[Path]:
 
 
 def _matching(pattern: str) -> list[Path]:
-    matches = [match for match in matching(pattern) if match.suffix in _SUFFIXES]
+    matches = [match for match in matching(pattern) if match.suffix in SUFFIXES]
     return [match for match in matches if match.is_file() or (match.is_symlink() and leaves(match))]
 
 
 def _flows_below(folder: Path) -> Iterator[Path]:
     for path in below(folder):
-        if path.suffix not in _SUFFIXES:
+        if path.suffix not in SUFFIXES:
             continue
         if path.is_symlink() and leaves(path):
             message = f"{path} is a link that leaves the project; it is not looked at"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from poeflow.errors import UsageError
+from poeflow.project.globs import MAX_VISITED
 
-MAX_VISITED: Final = 200_000
 _MAGIC: Final = re.compile(r"[*?[]")
 _ANY_FOLDERS: Final = "**"
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.client.messages import ROLES
 from poeflow.digest import Json
 from poeflow.simulator.refusals import RefusedError
 
@@ -107,7 +108,6 @@ def _data(url: str, name: str) -> tuple[str, bytes]:
     return head[1], data
 
 
-_ROLES: Final = ("system", "user", "assistant", "tool")
 _PER_TURN: Final = 3
 
 
@@ -158,7 +158,7 @@ def read_turns(messages: Json, *, is_strict: bool) -> tuple[Turn, ...]:
 
 def _role(message: dict[str, Json]) -> str:
     role = message.get("role")
-    if role not in _ROLES:
+    if role not in ROLES:
         allowed = "'system', 'user', 'assistant' or 'tool'"
         why = "; Poe has no 'developer', send it as 'system'" if role == "developer" else ""
         raise _refused(f"Invalid 'role': Input should be {allowed}{why}")
