@@ -178,12 +178,6 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
         return next((each for each in self.parameters or () if each.name == name), None)
 
 
-def as_declared(bot: Bot, name: str, value: Json) -> Json:
-    """Return the value of the parameter `name` as `bot` spells it: 8 as `"8"` where it says so."""
-    parameter = bot.parameter(name)
-    return value if parameter is None else parameter.as_declared(value)
-
-
 _KINDS: Final[dict[str, Kind]] = {
     "boolean": "boolean",
     "integer": "number",

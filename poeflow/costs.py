@@ -28,6 +28,12 @@ class Price(Protocol):
 Prices = Callable[[str], Price | None]
 
 
+def cost_of(prices: Prices, model: str, prompt_tokens: int, answer_tokens: int) -> Decimal | None:
+    """Return the cost of an answer of `model` in USD, None where it is not known."""
+    price = prices(model)
+    return None if price is None else price.cost(prompt_tokens, answer_tokens)
+
+
 class Range(msgspec.Struct, frozen=True):
     """From the least to the most; `most` is None where there is no telling."""
 
@@ -101,8 +107,7 @@ def _most(kind: Calls, prices: Prices) -> Decimal | None:
 
 
 def _cost(kind: Calls, answer_tokens: int, prices: Prices) -> Decimal | None:
-    price = prices(kind.model or "")
-    return None if price is None else price.cost(kind.prompt_tokens, answer_tokens)
+    return cost_of(prices, kind.model or "", kind.prompt_tokens, answer_tokens)
 
 
 def _body(request: Mapping[str, Json]) -> Mapping[str, Json]:

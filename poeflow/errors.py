@@ -60,6 +60,8 @@ EXIT_CLASSES: Final = {
     143: "interrupted",
     141: "interrupted",
 }
+INTERRUPTED: Final = 130
+"""The exit code of Ctrl-C."""
 PRECEDENCE: Final = (130, 143, 129, 141, 70, 8, 7, 2, 3, 5, 9, 1, 6, 4, 0)
 """Which exit code wins where several things went wrong, most serious first."""
 

@@ -29,13 +29,3 @@ def ordered(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     positions = {node: position for position, node in enumerate(ring)}
     first = next(positions[node] for node in edges if node in positions)
     raise CycleError((*ring[first:], *ring[: first + 1]))
-
-
-def dependants(edges: Mapping[str, Iterable[str]], node: str) -> frozenset[str]:
-    """Return all nodes that need `node`, directly or through others."""
-    found: set[str] = set()
-    frontier = {node}
-    while frontier:
-        frontier = {n for n, needs in edges.items() if n not in found and frontier & set(needs)}
-        found |= frontier
-    return frozenset(found)

@@ -1,6 +1,6 @@
 """What a user got wrong in a file: a place, a sentence and what to do."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
@@ -29,9 +29,6 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         word = "warning: " if self.level == "warning" else ""
         return f"{self.place}: {word}{self.message}" + (f"; {self.hint}" if self.hint else "")
-
-    def as_warning(self) -> Self:
-        return msgspec.structs.replace(self, level="warning")
 
 
 def errors_only(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:

@@ -169,6 +169,11 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
         """What the run did, as far as it came."""
         return self.end or self.so_far or Counts()
 
+    @property
+    def result(self) -> str:
+        """How the run ended: `ok`, or the class of its exit code; `unfinished` if it did not."""
+        return "unfinished" if self.end is None else EXIT_CLASSES.get(self.end.exit_code, "failed")
+
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     """A request in the history. Without `answer` it may or may not have been billed."""

@@ -8,6 +8,8 @@ from poeflow.digest import Json
 from poeflow.redact import visible
 
 MAX_SHOWN: Final = 80
+MAX_OPTIONS: Final = 20
+MAX_FAULTS: Final = 3
 _DOTS: Final = "…"
 
 

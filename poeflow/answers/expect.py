@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from poeflow.answers.differences import around, data_difference, text_difference, unified
-from poeflow.answers.display import counted, one_line, quoted, shown
+from poeflow.answers.display import MAX_FAULTS, counted, one_line, quoted, shown
 from poeflow.answers.json_text import fenced
 from poeflow.answers.parse import Reading, json_in, read
 from poeflow.answers.prompts import instruction
@@ -34,7 +34,6 @@ Kind = Literal[
 ]
 _KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 _MAX_EXPRESSION: Final = 200
-_MAX_FAULTS: Final = 3
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,8 +150,8 @@ def _json_schema(expectation: Expectation, reading: Reading) -> Finding:
     except StepError as error:
         return expected, f"that {error.message}"
     faults = schema.faults(data)
-    more = len(faults) - _MAX_FAULTS
-    told = "; ".join(faults[:_MAX_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+    more = len(faults) - MAX_FAULTS
+    told = "; ".join(faults[:MAX_FAULTS]) + (f"; and {more} more" if more > 0 else "")
     return expected, told or None
 
 

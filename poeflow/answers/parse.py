@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from poeflow.answers import json_text as documents
-from poeflow.answers.display import counted, one_line, quoted
+from poeflow.answers.display import MAX_FAULTS, MAX_OPTIONS, counted, one_line, quoted
 from poeflow.answers.json_text import blocks, labelled
 from poeflow.answers.reasoning import parted
 from poeflow.answers.schemas import Schema
@@ -189,8 +189,6 @@ def _is_quoted_late(value: str, text: str) -> bool:
 _LABELS: Final = {"json": ("json", "json5", "jsonc"), "yaml": ("yaml", "yml"), "csv": ("csv",)}
 _TAIL: Final = re.compile(r"[ \t]+#[^\s#]")
 """What YAML drops as a comment, and no comment is written like."""
-_MAX_FAULTS: Final = 3
-_MAX_OPTIONS: Final = 20
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,7 +294,7 @@ def _yaml_document(text: str) -> Json:
     if document.problems:
         told = [
             f"line {problem.place.line}, column {problem.place.column}: {problem.message}"
-            for problem in document.problems[:_MAX_FAULTS]
+            for problem in document.problems[:MAX_FAULTS]
         ]
         raise _UnreadableError(*(f"the answer is not YAML: {one_line(each, 200)}" for each in told))
     data = None if document.root is None else document.root.data
@@ -365,6 +363,6 @@ def _only_block(text: str, form: str) -> str | None:
 def _value(options: Sequence[str], text: str) -> str:
     value = chosen(text, options)
     if value is None:
-        listed = ", ".join(quoted(option) for option in options[:_MAX_OPTIONS])
+        listed = ", ".join(quoted(option) for option in options[:MAX_OPTIONS])
         raise _UnreadableError(f"the answer is none of {listed}: {quoted(text)}")
     return value

@@ -3,23 +3,16 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from poeflow.answers.display import counted, one_line, path_text, shown
+from poeflow.answers.display import MAX_OPTIONS, counted, one_line, path_text, shown
 from poeflow.answers.schema_keywords import OURS
+from poeflow.flowfile.schema_messages import TYPE_WORDS
 from poeflow.flowfile.yaml_tree import KeyPath
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
 
-_TYPES: Final = {
-    "string": "text",
-    "number": "a number",
-    "integer": "a whole number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
-_MAX_OPTIONS: Final = 20
+_TYPES: Final = TYPE_WORDS | {"object": "an object", "null": "null"}
+"""As in messages about flows, but answers are JSON, and flows YAML."""
 _MAX_FORMS: Final = 3
 
 
@@ -142,5 +135,5 @@ def _listed(value: Any) -> Iterator[str]:
 
 
 def _options(values: list[Any]) -> str:
-    listed = ", ".join(shown(value) for value in values[:_MAX_OPTIONS])
-    return f"{listed}, …" if len(values) > _MAX_OPTIONS else listed
+    listed = ", ".join(shown(value) for value in values[:MAX_OPTIONS])
+    return f"{listed}, …" if len(values) > MAX_OPTIONS else listed

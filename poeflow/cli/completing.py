@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from poeflow.cli.shells import MORE, words
-from poeflow.cli.targets import is_flow, split_target, target_of
+from poeflow.cli.targets import SUFFIXES, is_flow, split_target, target_of
 from poeflow.client.catalogue import kept
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.load import FlowFile
@@ -27,7 +27,6 @@ from poeflow.store.workspace import Workspace, tracked_state
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 _MOST: Final = 200
 _RUNS: Final = 10
-_SUFFIXES: Final = (".yaml", ".yml")
 
 
 def _lenient(found: Callable[[click.Context, str], Iterator[CompletionItem]]) -> Completer:
@@ -54,7 +53,7 @@ def _flows(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
             continue
         if entry.is_dir():
             yield CompletionItem(f"{name}/", type=MORE)
-        elif entry.suffix in _SUFFIXES and entry.is_file() and is_flow(entry):
+        elif entry.suffix in SUFFIXES and entry.is_file() and is_flow(entry):
             yield CompletionItem(name)
 
 

@@ -12,12 +12,11 @@ import click
 
 from poeflow import __version__
 from poeflow.cli.suggestions import instead_of_option
-from poeflow.errors import InvalidFlowError, PoeflowError
+from poeflow.errors import INTERRUPTED, InvalidFlowError, PoeflowError
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
 from poeflow.settings import known_keys
 
-INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 DISK: Final = 8
 BUG: Final = 70

@@ -7,8 +7,9 @@ from typing import Final, TypeVar
 
 import click
 
+from poeflow.errors import INTERRUPTED
+
 T = TypeVar("T")
-INTERRUPTED: Final = 130
 SIGNALLED: Final = {signal.SIGTERM: 143, signal.SIGHUP: 129}
 """The exit codes of a process that other signals than SIGINT end."""
 

@@ -19,13 +19,13 @@ from poeflow.events import Warned
 from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
 from poeflow.opener import followed, head
+from poeflow.project.globs import MAX_VISITED
 from poeflow.project.places import leaves, placed
 from poeflow.project.private_files import Access
 from poeflow.project.project import TWIN, Project, composed, taken_apart, twin_of
 from poeflow.records import as_written, instance_id, key_of, named, step_of
 
-MAX_VISITED: Final = 200_000
-_SUFFIXES: Final = (".yaml", ".yml")
+SUFFIXES: Final = (".yaml", ".yml")
 _KEY: Final = re.compile(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _FIRST_KEY: Final = re.compile(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _SHOWN: Final = 5
@@ -105,13 +105,13 @@ def _has_magic(pattern: str) -> bool:
 
 
 def _matching(pattern: str) -> list[Path]:
-    matches = [match for match in matching(pattern) if match.suffix in _SUFFIXES]
+    matches = [match for match in matching(pattern) if match.suffix in SUFFIXES]
     return [match for match in matches if match.is_file() or (match.is_symlink() and leaves(match))]
 
 
 def _flows_below(folder: Path) -> Iterator[Path]:
     for path in below(folder):
-        if path.suffix not in _SUFFIXES:
+        if path.suffix not in SUFFIXES:
             continue
         if path.is_symlink() and leaves(path):
             message = f"{path} is a link that leaves the project; it is not looked at"

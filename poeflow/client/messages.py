@@ -109,7 +109,7 @@ def _spelled_part(part: Part, spell: Callable[[DataUrl], str]) -> Part:
             return part
 
 
-_ROLES: Final = ("system", "user", "assistant", "tool")
+ROLES: Final = ("system", "user", "assistant", "tool")
 _RANGES: Final = {
     "temperature": (0, 2),
     "top_p": (0, 1),
@@ -250,9 +250,9 @@ def _messages(messages: object) -> list[object]:
     listed = [one.to_param() if isinstance(one, AnswerMessage) else one for one in listed]
     for index, message in enumerate(listed):
         role = message.get("role") if isinstance(message, Mapping) else None
-        if role not in _ROLES:
+        if role not in ROLES:
             hint = "developer is not a role here: use system" if role == "developer" else ""
-            told = f"messages[{index}].role must be one of {', '.join(_ROLES)}"
+            told = f"messages[{index}].role must be one of {', '.join(ROLES)}"
             raise UsageError(told, hint=hint)
     return listed
 

@@ -6,13 +6,14 @@ those under way may come to a limit the next one waits for them.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from poeflow.bots import USD_PER_POINT
+from poeflow.costs import Prices, cost_of
 from poeflow.errors import BudgetError, UsageError
 from poeflow.flowfile.model import Limits
 
@@ -21,16 +22,6 @@ CI_REQUESTS: Final = 200
 _NOTHING: Final = Decimal(0)
 USUAL: Final = 1000
 """How many tokens an answer is taken to have until one of its model is there."""
-
-
-class Price(Protocol):
-    """What a model costs."""
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
-        """Return the cost of an answer in USD, None where it is not known."""
-
-
-Prices = Callable[[str], Price | None]
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,8 +167,7 @@ class Tally:
 
     def cost(self, model: str, usage: Usage) -> Decimal | None:
         """Return what an answer costs, None where the price is not known."""
-        price = self._prices(model)
-        return None if price is None else price.cost(usage.prompt, usage.completion)
+        return cost_of(self._prices, model, usage.prompt, usage.completion)
 
     def summary(self) -> Spent:
         return Spent(

@@ -33,7 +33,8 @@ from poeflow.flowfile.model import Expectation, Flow, Judge, Output
 from poeflow.flowfile.rules import model_fault
 from poeflow.flowfile.step_settings import Settings, judge_settings
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.templates.sites import Texts, Values, as_text
+from poeflow.templates.render import Values
+from poeflow.templates.sites import Texts, as_text
 
 
 class Expecting:

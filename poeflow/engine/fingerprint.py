@@ -122,7 +122,7 @@ class Recipes:
         parts |= {f"input {name}": self._given[name] for name in uses.inputs if name in self._given}
         parts |= self._names(prepared, is_late=is_late)
         if "source" in uses.names:
-            source = self._plan.checked.chains.get(step) or ""
+            source = self._plan.chains.get(step) or ""
             found = upstream(source, None)
             if found is None:
                 return None
@@ -133,7 +133,7 @@ class Recipes:
             if found is None:
                 return None
             parts[f"steps.{name}{'.' + attribute if attribute else ''}"] = found
-        history = self._plan.file.flow.steps[step].history
+        history = self._plan.flow.steps[step].history
         if history is not None:
             found = upstream(history, "conversation")
             if found is None:

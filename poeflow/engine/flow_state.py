@@ -19,7 +19,7 @@ from poeflow.planning.instances import Instance
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
 from poeflow.planning.preparation import Prepared
 from poeflow.store.lockfile import LockEntry
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 from poeflow.templates.values import OWN
 
 
@@ -60,7 +60,7 @@ class FlowState:
     def settle(self, step: str, states: list[State]) -> None:
         """Note how a step ended, from how its instances did."""
         is_alone = len(states) == 1 and states[0].key is None
-        fans_out = is_fan_out(self.plan.file.flow.steps[step]) and not is_alone
+        fans_out = is_fan_out(self.plan.flow.steps[step]) and not is_alone
         if states or fans_out:
             own = self._own(step) if fans_out else {}
             self.states[step] = step_state(states, is_fan_out=fans_out, own=own)
@@ -81,12 +81,12 @@ class FlowState:
     def covers(self, instance: Instance, index: int) -> bool:
         """Whether the run is about an instance, the `index`th of its step."""
         name = self.name(instance.id)
-        is_meant = self.run_state.context.selection.covers(name, instance.key, index)
+        is_meant = self.run_state.selection.covers(name, instance.key, index)
         return is_meant and not self._is_left_out
 
     def touches(self, step: str) -> bool:
         """Whether the run is about any instance of a step."""
-        return not self._is_left_out and self.run_state.context.selection.touches(self.name(step))
+        return not self._is_left_out and self.run_state.selection.touches(self.name(step))
 
     def left_out(self, name: str, key: str | None) -> State:
         """Return the state of an instance the run is not about: as the last run left it."""
@@ -161,7 +161,7 @@ class FlowState:
 
     def blocked(self, step: str, name: str, key: str | None, culprit: State, began: float) -> State:
         """Return the state of an instance that needs one which blocks it."""
-        if culprit.is_left_out and self.run_state.context.selection.named:
+        if culprit.is_left_out and self.run_state.selection.named:
             hint = "run it first, or everything up to this step with --until"
             error = UsageError(culprit.blocks_because, hint=hint)
             return self.failed(step, name, key, error, began)
@@ -170,7 +170,7 @@ class FlowState:
     def failed(
         self, step: str, name: str, key: str | None, error: PoeflowError, began: float
     ) -> State:
-        is_tolerated = self.plan.file.flow.steps[step].continue_on_error
+        is_tolerated = self.plan.flow.steps[step].continue_on_error
         is_told = isinstance(error, UsedFlowError)
         self.run_state.lock_update.retain(name)
         self.facts.failed(name, error)
@@ -199,11 +199,11 @@ def found_units(flow: FlowState, step: str, source: str | None, values: Values) 
 
 def current_units(flow: FlowState, step: str) -> tuple[Unit, ...] | None:
     """Return a step's instances where the lock proves all of them, without any text."""
-    if flow.plan.file.flow.steps[step].kind == "flow":
+    if flow.plan.flow.steps[step].kind == "flow":
         return None
     units = flow.plan.prepared.get(step)
     if units is None:
-        is_loop = is_fan_out(flow.plan.file.flow.steps[step])
+        is_loop = is_fan_out(flow.plan.flow.steps[step])
         units = flow.freshness.locked_units(step) if is_loop else _alone(flow.plan, step)
     found: list[Current] = []
     for prepared in units or ():
@@ -224,7 +224,7 @@ def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
     loop = asyncio.get_running_loop()
     flow.ended[step] = [loop.create_future() for _ in units]
     flow.units[step] = units
-    if is_fan_out(flow.plan.file.flow.steps[step]) and flow.touches(step):
+    if is_fan_out(flow.plan.flow.steps[step]) and flow.touches(step):
         instances = [instance_of(unit) for unit in units]
         count = sum(flow.covers(one, index) for index, one in enumerate(instances))
         flow.run_state.loops[flow.name(step)] = [one.key for one in instances]
@@ -330,7 +330,7 @@ class FlowOutputs(NamedTuple):
 
 def wanted(flow: FlowState) -> list[str]:
     """Return the steps whose answers the outputs are made of."""
-    declared = flow.plan.file.flow.outputs
+    declared = flow.plan.flow.outputs
     return _named_in(flow, declared) if declared else _last_steps(flow)
 
 
@@ -341,7 +341,7 @@ def steps_run(flow: FlowState) -> list[str]:
 
 def outputs_of(flow: FlowState) -> FlowOutputs:
     """Return the outputs whose answers are all here. Raises `TemplateError`."""
-    declared = flow.plan.file.flow.outputs
+    declared = flow.plan.flow.outputs
     if not declared:
         return _texts(flow, _last_steps(flow))
     values = flow.values(flow.plan.order)
@@ -381,7 +381,7 @@ def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
         one.name
         for step in steps
         for one in flow.states[step].instances
-        if one.is_absent and not (one.is_left_out and flow.run_state.context.selection.named)
+        if one.is_absent and not (one.is_left_out and flow.run_state.selection.named)
     )
 
 
@@ -404,7 +404,7 @@ def _shown(flow: FlowState, step: str, state: StepState) -> Json:
         for one in state.instances
         if one.result is not None
     }
-    named = flow.run_state.context.selection.named
+    named = flow.run_state.selection.named
     is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in named)
     if None in found or is_one:
         return next(iter(found.values()))

@@ -62,7 +62,7 @@ class Freshness:
         return self.spec(prepared.instance.step)
 
     def spec(self, step: str) -> Step:
-        return self._plan.file.flow.steps[step]
+        return self._plan.flow.steps[step]
 
     def name(self, instance: Instance) -> str:
         """Return what an instance is called in the lock."""
@@ -76,9 +76,7 @@ class Freshness:
         """Return an instance's recipe short of what its templates read."""
 
         def digest(step: str, attribute: str | None) -> str | None:
-            if upstream is not None and step == self._plan.checked.chains.get(
-                prepared.instance.step
-            ):
+            if upstream is not None and step == self._plan.chains.get(prepared.instance.step):
                 return None if upstream.block is None else digest_of(upstream.block, attribute)
             state = self._states.get(step)
             return None if state is None else state.digest(attribute)
@@ -88,7 +86,7 @@ class Freshness:
 
     def is_late(self, step: str) -> bool:
         """Whether what a step runs over comes from another step."""
-        return step not in self._plan.prepared and step not in self._plan.checked.chains
+        return step not in self._plan.prepared and step not in self._plan.chains
 
     def current(self, prepared: Prepared, upstream: State | None) -> Current | None:
         """Return an instance that is current by its recipe, files included, else None.
@@ -96,7 +94,7 @@ class Freshness:
         A file that was edited since stays as it is, unless the run replaces such files. One that
         the caller has asked again is not current, whatever the lock says.
         """
-        if self._run_state.context.selection.asks_again(self.name(prepared.instance)):
+        if self._run_state.selection.asks_again(self.name(prepared.instance)):
             return None
         recipe = self.recipe(prepared, upstream)
         if recipe is None:
@@ -198,7 +196,7 @@ class Freshness:
 
     def blocks_of(self, result: StepResult, recipe: Recipe, step: str) -> LockEntry:
         """Return the block for the next lock of an instance that has a result."""
-        is_tracked = self._plan.file.flow.steps[step].output.tracked
+        is_tracked = self._plan.flow.steps[step].output.tracked
         return block_of(result, recipe.joined(result.reads), is_tracked=is_tracked)
 
     def skipped(self, prepared: Prepared, upstream: State | None) -> LockEntry | None:
@@ -236,9 +234,7 @@ class StatusCollector:
     def __init__(self, plan: Plan, run_state: RunState, freshness: Freshness) -> None:
         self._run_state = run_state
         self._freshness = freshness
-        self._forecast = Forecast(
-            plan.file.flow, run_state.lock_update, run_state.context.catalogue
-        )
+        self._forecast = Forecast(plan.flow, run_state.lock_update, run_state.context.catalogue)
 
     def ok(
         self,

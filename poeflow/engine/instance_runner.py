@@ -26,7 +26,7 @@ from poeflow.engine.step import StepInput, StepRunner
 from poeflow.errors import PoeflowError, StepError
 from poeflow.planning.instances import Instance
 from poeflow.planning.preparation import Prepared
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 
 
 class Use(Protocol):
@@ -113,7 +113,7 @@ class InstanceRunner:
         None where a file it wrote is gone too: then it is asked again.
         """
         name = self._flow.name(prepared.instance.id)
-        if self._flow.run_state.context.selection.asks_again(name):
+        if self._flow.run_state.selection.asks_again(name):
             return None
         found = self._flow.freshness.answered(prepared, upstream)
         if found is None:
@@ -169,16 +169,14 @@ class InstanceRunner:
         is_left_out: bool,
     ) -> StepResult:
         step = prepared.instance.step
-        spec = self._flow.plan.file.flow.steps[step]
+        spec = self._flow.plan.flow.steps[step]
         if spec.kind == "flow":
             return await self._use(
                 prepared.instance, values, is_wanted=is_wanted, is_left_out=is_left_out
             )
         before: tuple[Message, ...] = ()
         if spec.history is not None:
-            is_chained = (
-                upstream is not None and spec.history == self._flow.plan.checked.chains[step]
-            )
+            is_chained = upstream is not None and spec.history == self._flow.plan.chains[step]
             states = (upstream,) if is_chained else self._flow.states[spec.history].instances
             before = next((s.conversation for s in states if s is not None), ())
         name = self._flow.name(prepared.instance.id)
@@ -192,7 +190,7 @@ class InstanceRunner:
                 proofs=self._flow.freshness.proofs(prepared, upstream),
                 is_left_out=is_left_out,
                 base=None if is_left_out else self._base(prepared, upstream),
-                is_wanted=is_wanted or self._flow.run_state.context.selection.asks_again(name),
+                is_wanted=is_wanted or self._flow.run_state.selection.asks_again(name),
             )
         )
 
@@ -258,7 +256,7 @@ class Demand:
 
     def _is_proof_enough(self, step: str, unit: Unit) -> bool:
         """Whether nobody wants the answer: then the lock's word is enough, where it has one."""
-        is_own = self._flow.plan.file.flow.steps[step].kind != "flow"
+        is_own = self._flow.plan.flow.steps[step].kind != "flow"
         return is_own and isinstance(unit, Prepared) and not self._flow.run_state.context.asks
 
     async def fetch(self, steps: Iterable[str], *, reader: str) -> None:
@@ -290,7 +288,7 @@ class Demand:
                 return
             instances = list(state.instances)
 
-            is_part = reader is None and bool(self._flow.run_state.context.selection.named)
+            is_part = reader is None and bool(self._flow.run_state.selection.named)
 
             async def work(index: int, one: State) -> None:
                 if one.is_absent and not (is_part and one.is_left_out):
@@ -362,7 +360,7 @@ class Demand:
 
         Raises `UnknownError` where what it builds on is not here and may not be asked.
         """
-        source = self._flow.plan.checked.chains.get(step)
+        source = self._flow.plan.chains.get(step)
         needs = [need for need in self._flow.plan.edges[step] if need != source]
         await (self.fetch(needs, reader=state.name) if may_ask else self.recall(needs))
         if any(self._flow.states[need].is_absent for need in needs):

@@ -31,8 +31,8 @@ from poeflow.project.attachment_files import AttachmentSource, Found, find
 from poeflow.project.project import Project
 from poeflow.redact import Keyring
 from poeflow.templates.reader import schema_in
-from poeflow.templates.render import TemplateError
-from poeflow.templates.sites import Texts, Values, as_text
+from poeflow.templates.render import TemplateError, Values
+from poeflow.templates.sites import Texts, as_text
 
 
 def add_text(messages: list[Message], text: str) -> None:
@@ -277,7 +277,7 @@ class Composer:
         `response_format`.
         """
         step = prepared.instance.step
-        spec = self._plan.file.flow.steps[step]
+        spec = self._plan.flow.steps[step]
         params = self._rendered(settings.params, values)
         model = as_text(settings.model, "model")
         extra_body = self._declared(model, self._rendered(settings.extra_body, values))
@@ -302,7 +302,7 @@ class Composer:
         self, prepared: Prepared, settings: Settings, values: Values, warnings: list[str]
     ) -> tuple[Message, ...]:
         step = prepared.instance.step
-        spec = self._plan.file.flow.steps[step]
+        spec = self._plan.flow.steps[step]
         messages: list[Message] = []
         if settings.system is not None and not _has_system(spec):
             system = self._texts.prose(settings.system, values)
@@ -368,7 +368,7 @@ class Composer:
 
     def _ask_for_shape(self, step: str, messages: list[Message]) -> None:
         """Add to the last user message what the answer must look like."""
-        spec = self._plan.file.flow.steps[step]
+        spec = self._plan.flow.steps[step]
         told = instruction(spec.output, self._schemas.written(step))
         if told:
             add_text(messages, told)
@@ -380,7 +380,7 @@ class Composer:
         step = prepared.instance.step
         own: KeyPath = ("steps", step, "attachments")
         files = list(self._files.found(prepared.attached.get(own, ()), warnings))
-        for index, entry in enumerate(self._plan.file.flow.steps[step].attachments):
+        for index, entry in enumerate(self._plan.flow.steps[step].attachments):
             files += self._files.drawn((*own, index), entry, values, warnings)
         if files:
             add_parts(messages, files)

@@ -44,7 +44,7 @@ from poeflow.planning.instances import Instance
 from poeflow.planning.plan import Plan, Planner, check_glob, check_keys
 from poeflow.planning.preparation import Prepared
 from poeflow.records import InstanceStatus, outer_step, wholes_of
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 
 
 class FlowRun:
@@ -106,14 +106,14 @@ class FlowRun:
         return self._flow
 
     async def _step(self, step: str) -> None:
-        source = self._flow.plan.checked.chains.get(step)
+        source = self._flow.plan.chains.get(step)
         for need in self._flow.plan.edges[step]:
             await (self._expanded if need == source else self._done)[need].wait()
         states: list[State] = []
         began = self._flow.run_state.elapsed()
         try:
             culprit = self._culprit(step, source)
-            is_cleaning_up = bool(self._flow.plan.checked.tested[step])
+            is_cleaning_up = bool(self._flow.plan.tested[step])
             stop = self._flow.run_state.reason_to_stop(is_cleaning_up=is_cleaning_up)
             if not self._flow.touches(step):
                 states = left_out(self._flow, step)
@@ -160,7 +160,7 @@ class FlowRun:
     def _check_named(self, step: str, units: Sequence[Unit]) -> None:
         """Raise `UsageError` if the caller named an instance that the step does not have."""
         is_skipped = any(isinstance(unit, Prepared) and unit.skip for unit in units)
-        wanted = self._flow.run_state.context.selection.wanted
+        wanted = self._flow.run_state.selection.wanted
         if wanted and not is_skipped:
             keys = [instance_of(unit).key for unit in units]
             check_keys(self._flow.name(step), keys, wanted)
@@ -170,7 +170,7 @@ class FlowRun:
     ) -> StepResult:
         """Run the flow a step uses, as part of this run."""
         step = instance.step
-        written = self._flow.plan.file.flow.steps[step].with_
+        written = self._flow.plan.flow.steps[step].with_
         given = self._flow.plan.texts.value(("steps", step, "with"), dict(written or {}), values)
         planner = self._flow.run_state.planner
         inputs = planner.arguments(self._flow.plan, step, given)
@@ -204,7 +204,7 @@ class FlowRun:
 
     def _culprit(self, step: str, source: str | None) -> State | None:
         """Return what keeps a step from running; one whose `if` looks at a step's status runs."""
-        tested = self._flow.plan.checked.tested[step]
+        tested = self._flow.plan.tested[step]
         for need in self._flow.plan.edges[step]:
             state = self._flow.states.get(need)
             if state is None or (need == source and source in self._flow.ended):
@@ -384,7 +384,7 @@ def _tell_end(flow: FlowRun, run_state: RunState, exit_code: int, outputs: dict[
             unknown=spent.unknown,
             done=done,
             instances=instances,
-            is_refresh=run_state.context.selection.is_all_again,
+            is_refresh=run_state.selection.is_all_again,
         )
     )
 
@@ -395,7 +395,7 @@ def _warn(run_state: RunState, message: str) -> None:
 
 async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:
     """Return the flow's results, or those of the part that was run; none where they failed."""
-    selection = run_state.context.selection
+    selection = run_state.selection
     _check_glob(run_state)
     is_blocked = any(state.blocks for state in flow.known.states.values())
     try:
@@ -418,7 +418,7 @@ async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:
 
 def _check_glob(run_state: RunState) -> None:
     """Fail a run whose pattern of keys matched none, of loops that were not known before it."""
-    pattern = run_state.context.selection.key
+    pattern = run_state.selection.key
     if pattern is None or not run_state.loops or run_state.failures:
         return
     try:
@@ -469,7 +469,7 @@ async def survey(
         for name in sorted(lock_update.names - run_state.facts.keys() - run_state.left_out)
         if blocked.isdisjoint(wholes_of(name))
     ]
-    position = {step: index for index, step in enumerate(plan.file.flow.steps)}
+    position = {step: index for index, step in enumerate(plan.flow.steps)}
     return (
         *sorted(run_state.facts.values(), key=lambda fact: position[outer_step(fact.id)]),
         *(

@@ -21,7 +21,7 @@ from poeflow.engine.save import Saver
 from poeflow.engine.tools import Toolboxes
 from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.events import StepFailed, StepFinished, StepSkipped
-from poeflow.planning.plan import Planner
+from poeflow.planning.plan import Planner, Selection
 from poeflow.records import InstanceStatus
 
 SHARED: Final = frozenset({5, 8, 9})
@@ -77,6 +77,10 @@ class RunState:
     def emitter(self, name: str) -> EventEmitter:
         """Return who tells of the instance `name`."""
         return EventEmitter(self.context.listen, self.elapsed, name)
+
+    @property
+    def selection(self) -> Selection:
+        return self.context.selection
 
     def elapsed(self) -> float:
         return self.context.clock.monotonic() - self._began

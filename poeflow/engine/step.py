@@ -30,7 +30,7 @@ from poeflow.planning.plan import Plan
 from poeflow.planning.preparation import Prepared
 from poeflow.store.lockfile import Accepted, LockEntry
 from poeflow.templates.reader import Reads
-from poeflow.templates.sites import Values
+from poeflow.templates.render import Values
 
 
 class StepInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class StepRunner:
         self._context = context
         self._schemas = Schemas(context.project, plan.file)
         self._composer = composer_of(plan, self._schemas, context)
-        steps = plan.file.flow.steps.values()
+        steps = plan.flow.steps.values()
         self._continued = frozenset(step.history for step in steps if step.history is not None)
 
     async def run(self, job: StepInput) -> StepResult:
@@ -123,7 +123,7 @@ class StepRunner:
 
         Where its text goes is known, and nobody else's, before anything is asked.
         """
-        spec = self._plan.file.flow.steps[job.step]
+        spec = self._plan.flow.steps[job.step]
         job = msgspec.structs.replace(job, target=self._target(job))
         if spec.kind == "render":
             async with self._slot(job):
@@ -155,7 +155,7 @@ class StepRunner:
         Raises `StepError` where they are in conflict, or both together cannot be read.
         """
         text = await self._run_state.saver.merged(job.name, target, answer.text, base)
-        output = of_file(self._plan.file.flow.steps[job.step].output)
+        output = of_file(self._plan.flow.steps[job.step].output)
         reading = read(output, text, self._schemas.compiled(job.step))
         if reading.faults:
             raise StepError("; ".join(reading.faults), hint=f"mend {target}, then accept it")
@@ -177,9 +177,9 @@ class StepRunner:
 
         Raises `PoeflowError` where it may not write there, or its media not where they would go.
         """
-        if self._plan.file.flow.steps[job.step].output.media is not None and not job.is_left_out:
+        if self._plan.flow.steps[job.step].output.media is not None and not job.is_left_out:
             self._plan.preparer.target(job.step, "media", job.values)
-        if self._plan.file.flow.steps[job.step].output.save is None or job.is_left_out:
+        if self._plan.flow.steps[job.step].output.save is None or job.is_left_out:
             return None
         target = job.prepared.save or self._plan.preparer.target(job.step, "save", job.values)
         self._run_state.saver.claim(job.name, target)
@@ -188,12 +188,12 @@ class StepRunner:
     def _slot(self, job: StepInput) -> contextlib.AbstractAsyncContextManager[None]:
         return self._run_state.slot(
             job.name,
-            is_cleaning_up=bool(self._plan.checked.tested[job.step]),
-            is_tolerated=self._plan.file.flow.steps[job.step].continue_on_error,
+            is_cleaning_up=bool(self._plan.tested[job.step]),
+            is_tolerated=self._plan.flow.steps[job.step].continue_on_error,
         )
 
     def _rendered(self, job: StepInput) -> StepResult:
-        spec = self._plan.file.flow.steps[job.step]
+        spec = self._plan.flow.steps[job.step]
         self._run_state.emitter(job.name).started(None)
         with self._plan.texts.reader.recording(job.reads):
             text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
@@ -207,7 +207,7 @@ class StepRunner:
 
     async def _sampled(self, job: StepInput) -> StepResult:
         """Ask as often as the step says; enough of the answers must pass what it expects."""
-        samples = samples_of(self._plan.file.flow.steps[job.step])
+        samples = samples_of(self._plan.flow.steps[job.step])
         jobs = [
             msgspec.structs.replace(
                 job,
@@ -236,9 +236,9 @@ class StepRunner:
         return await within(job.settings.step_timeout, self._answered(job))
 
     async def _answered(self, job: StepInput) -> StepResult:
-        spec = self._plan.file.flow.steps[job.step]
+        spec = self._plan.flow.steps[job.step]
         emitter = self._run_state.emitter(job.name)
-        about = (self._plan.texts, self._plan.file.flow, job.step, job.values)
+        about = (self._plan.texts, self._plan.flow, job.step, job.values)
         rules = Rules(
             output=spec.output,
             schema=self._schemas.compiled(job.step),
@@ -293,7 +293,7 @@ class StepRunner:
             purpose="answer" if settings is job.settings else "fallback",
             request=composed.request,
             settings=settings,
-            output=self._plan.file.flow.steps[job.step].output,
+            output=self._plan.flow.steps[job.step].output,
             sample=job.sample,
             is_asked=not job.is_left_out,
             target=job.target if job.base is None else None,
@@ -306,7 +306,7 @@ class StepRunner:
             yield self._asked(job, other)
 
     async def _media(self, job: StepInput, dialogue: Dialogue) -> dict[str, str]:
-        if self._plan.file.flow.steps[job.step].output.media is None:
+        if self._plan.flow.steps[job.step].output.media is None:
             return {}
         if job.is_left_out:
             outputs = job.locked.outputs if job.locked is not None else {}

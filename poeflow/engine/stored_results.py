@@ -21,7 +21,7 @@ class StoredResults:
     """Finds the results of one flow's instances by what the lock has of them."""
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
-        self._flow = plan.file.flow
+        self._flow = plan.flow
         self._context = context
         self._schemas = Schemas(context.project, plan.file)
 

@@ -51,7 +51,7 @@ _MILLION: Final = Decimal(1_000_000)
 Amount = Annotated[float, Meta(ge=0)]
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PriceSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """USD for a million tokens of prompt and answer, and for each request."""
 
     prompt: Amount | None = None
@@ -71,7 +71,7 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     models: dict[Name, ModelAlias] = {}
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
-    prices: dict[str, Price] = {}
+    prices: dict[str, PriceSetting] = {}
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,8 +213,8 @@ def _decoded(document: Document) -> _Written | None:
     return written if is_sound and all(map(_has_price, written.prices.values())) else None
 
 
-def _has_price(price: Price) -> bool:
-    return price != Price()
+def _has_price(price: PriceSetting) -> bool:
+    return price != PriceSetting()
 
 
 def _templates(document: Document) -> Iterator[Problem]:

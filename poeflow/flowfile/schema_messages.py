@@ -58,7 +58,7 @@ def where_it_goes(key: str, known: Iterable[str]) -> str:
 if TYPE_CHECKING:
     from jsonschema import ValidationError
 
-_TYPES: Final = {
+TYPE_WORDS: Final = {
     "string": "text",
     "number": "a number",
     "integer": "a whole number",
@@ -170,7 +170,7 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
     allowed = [value] if isinstance(value, str) else list(value)
     if allowed[0] in ("number", "integer"):
         allowed = allowed[:1]  # text is taken too, but only as a template
-    wanted = " or ".join(_TYPES[kind] for kind in allowed)
+    wanted = " or ".join(TYPE_WORDS[kind] for kind in allowed)
     if instance is None:
         return f"{name} has no value; it must be {wanted}", "fill it, or remove the key"
     if "string" in allowed and not isinstance(instance, list | dict):
@@ -204,7 +204,7 @@ def _wrong_shape(error: "ValidationError", name: str, written: str) -> tuple[str
             return f'"{error.instance}" is not a valid name', _NAMES[str(pattern)]
         case r"\{\{":
             kind = error.schema["type"] if isinstance(error.schema, dict) else ["number"]
-            wanted = _TYPES[kind[0]]
+            wanted = TYPE_WORDS[kind[0]]
             return f"{name} must be {wanted}, not {_shown(written)}", 'or a template: "{{ ... }}"'
         case pattern if "ms|s|m|h" in str(pattern):
             return f"{name}: {_shown(written)} is not a duration", "write 90s, 10m or 1h"

@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.clock import seconds
 from poeflow.digest import Json
-from poeflow.flowfile.model import Flow, Judge, Params, Samples, Step, Timeout
+from poeflow.flowfile.model import Attachment, Flow, Judge, Params, Samples, Step, Timeout
 from poeflow.flowfile.yaml_tree import KeyPath
 
 POE: Final = "poe"
@@ -147,6 +147,28 @@ def samples_of(step: Step) -> Samples:
 
 def judges_of(step: Step) -> tuple[Judge, ...]:
     return tuple(e.judge for e in step.expect if e.judge is not None)
+
+
+PlacedAttachment = tuple[KeyPath, str | Attachment]
+
+
+def attachment_lists(name: str, step: Step) -> Iterator[tuple[KeyPath, list[PlacedAttachment]]]:
+    """Yield every list of attachments of a step: its own, and one for each attached part."""
+    own: KeyPath = ("steps", name, "attachments")
+    if step.attachments:
+        yield own, [((*own, index), entry) for index, entry in enumerate(step.attachments)]
+    for index, message in enumerate(step.messages or ()):
+        parts = message.content if isinstance(message.content, list) else []
+        for position, part in enumerate(parts):
+            if part.attach is not None:
+                path = ("steps", name, "messages", index, "content", position, "attach")
+                yield path, [(path, part.attach)]
+
+
+def attachments_of(name: str, step: Step) -> Iterator[PlacedAttachment]:
+    """Yield everything a step attaches, with its place."""
+    for _, entries in attachment_lists(name, step):
+        yield from entries
 
 
 def _layers(flow: Flow, step: str, named: str | None, key: str) -> Iterator[tuple[str, Given]]:

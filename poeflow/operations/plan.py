@@ -84,7 +84,7 @@ def selection_of(plan: Plan, options: RunOptions, workspace: Workspace) -> Selec
 
 
 def _is_loop(plan: Plan, step: str) -> bool:
-    return is_fan_out(plan.file.flow.steps[step])
+    return is_fan_out(plan.flow.steps[step])
 
 
 def _is_known(plan: Plan, step: str) -> bool:

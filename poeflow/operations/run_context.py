@@ -15,7 +15,8 @@ from poeflow.client.catalogue import kept
 from poeflow.client.failures import Server
 from poeflow.client.http.download import MEDIA_HOSTS, Rules
 from poeflow.client.http.wire import origin_of
-from poeflow.engine.budget import Budget, Prices, bounds
+from poeflow.costs import Prices
+from poeflow.engine.budget import Budget, bounds
 from poeflow.engine.context import OutputFiles, Provider, RunContext, no_key
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.errors import UsageError

@@ -1,6 +1,5 @@
 """What a flow asks of its bots, compared with what the list of bots says they can do."""
 
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import PurePosixPath
@@ -18,6 +17,7 @@ from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.step_settings import (
     POE,
     Settings,
+    attachments_of,
     judge_settings,
     model_of,
     settings_of,
@@ -26,6 +26,7 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Place, Problem
 from poeflow.project.project import Project
 from poeflow.settings import process_environment, server_of
+from poeflow.templates.sites import has_template
 
 _ALIAS: Final = 3
 """How many parts the place of an alias's own model has."""
@@ -45,7 +46,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     def is_literal(self) -> bool:
         """Whether the name is known before a run."""
         model = self.settings.model
-        return model is not None and not _TEMPLATE.search(model)
+        return model is not None and not has_template(model)
 
     @property
     def is_known_of_poe(self) -> bool:
@@ -93,7 +94,6 @@ def _judges(step: Step) -> Iterator[tuple[int, str]]:
             yield index, expectation.judge.model
 
 
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
 _FAMILIES: Final = (
     ("aspect_ratio", "aspect", "size"),
     (
@@ -218,7 +218,7 @@ def _instead(bot: Bot, name: str) -> str:
 
 def _misfit(bot: Bot, parameter: Parameter, value: Json) -> tuple[str, str] | None:
     """Return what is wrong with a value and what to do, None where nothing is."""
-    if isinstance(value, str) and _TEMPLATE.search(value):
+    if isinstance(value, str) and has_template(value):
         return None
     spelled = encode_json(value).decode()[:_LONGEST]
     message = f"{bot.name} does not take {parameter.name}: {spelled}"
@@ -248,23 +248,13 @@ def _is_within(parameter: Parameter, value: float) -> bool:
 
 def _attachments(file: FlowFile, bot: Bot, step: str) -> Iterator[Problem]:
     takes = bot.input_modalities
-    for path, entry in _entries(step, file.flow.steps[step]) if takes else ():
+    for path, entry in attachments_of(step, file.flow.steps[step]) if takes else ():
         modality = _modality(entry)
         if modality and not _TAKEN_AS.get(modality, {modality}) & set(takes or ()):
             message = f"{bot.name} takes {', '.join(takes or ())}, and this is {_NOUNS[modality]}"
             asked = "image" if modality == "pdf" else modality
             hint = f"list the bots that take it: poeflow models --takes {asked}"
             yield _warning(file.document.place(path), message, hint)
-
-
-def _entries(name: str, step: Step) -> Iterator[tuple[KeyPath, str | Attachment]]:
-    for index, entry in enumerate(step.attachments):
-        yield ("steps", name, "attachments", index), entry
-    for index, message in enumerate(step.messages or ()):
-        parts = message.content if isinstance(message.content, list) else []
-        for position, part in enumerate(parts):
-            if part.attach is not None:
-                yield ("steps", name, "messages", index, "content", position, "attach"), part.attach
 
 
 def _modality(entry: str | Attachment) -> str:

@@ -18,11 +18,11 @@ from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
 from poeflow.project.project import FileProblem, Project
+from poeflow.templates.sites import has_template
 
 MAX_READ: Final = 128 * 1024 * 1024
 """How many bytes of tables are read for one flow; beyond that they are only looked for."""
 _TABLES: Final = (".csv", ".tsv", ".parquet")
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
 _PATTERN: Final = re.compile(r"(?!inputs\b|steps\b)[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*")
 _KEY: Final = "add key: with an expression that names each, for example item.id"
 _NO_EXAMPLE: Final = "is not a user's and an assistant's text"
@@ -82,11 +82,11 @@ class Tables:
             return self._sound_rows(loop.file)
         if isinstance(loop, Loop):
             loop, path = loop.in_, (*path, "in")
-        is_literal = not _TEMPLATE.search(self._file.document.written(path))
+        is_literal = not has_template(self._file.document.written(path))
         return loop if isinstance(loop, list) and is_literal else []
 
     def _table(self, path: KeyPath, written: str) -> Iterator[Problem]:
-        if _TEMPLATE.search(written):
+        if has_template(written):
             return
         place = self._file.document.place(path)
         if not written.lower().endswith(ROW_SUFFIXES):
@@ -143,7 +143,7 @@ class Tables:
     def _sound_rows(self, written: str) -> list[Json]:
         """Return the rows of a table, none where it was told why they cannot be read."""
         try:
-            return self._rows(written) or [] if not _TEMPLATE.search(written) else []
+            return self._rows(written) or [] if not has_template(written) else []
         except FileProblem:
             return []
 
@@ -184,7 +184,7 @@ def _items(file: FlowFile, path: KeyPath, items: list[Json]) -> Iterator[Problem
         if isinstance(item, list | dict):
             hint = "write for_each: {in: [...], key: item.id}"
             yield Problem(place, "an item that is no text or number needs a key", hint)
-        elif isinstance(item, str) and _TEMPLATE.search(item):
+        elif isinstance(item, str) and has_template(item):
             continue
         elif seen.setdefault(key_text(item), index) != index:
             message = f'two items have the key "{key_text(item)}"'

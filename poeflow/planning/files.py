@@ -15,6 +15,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Attachment, Step
 from poeflow.flowfile.patterns import one_of
+from poeflow.flowfile.step_settings import attachments_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
 from poeflow.planning.checked import Checked
 from poeflow.planning.template_checks import MAX_PATTERNS
@@ -24,8 +25,7 @@ from poeflow.project.globs import is_pattern
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reader
-
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
+from poeflow.templates.sites import has_template
 
 
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ def attached(project: Project, file: FlowFile) -> Attached:
     for name, step in file.flow.steps.items():
         problems += _conversation(file, name, step)
         found: list[Found] = []
-        for path, entry in _entries(name, step):
+        for path, entry in attachments_of(name, step):
             try:
                 found += search.found(entry)
             except FileProblem as error:
@@ -86,22 +86,11 @@ class _Search:
         return found
 
 
-def _entries(name: str, step: Step) -> Iterator[tuple[KeyPath, str | Attachment]]:
-    for index, entry in enumerate(step.attachments):
-        yield ("steps", name, "attachments", index), entry
-    for index, message in enumerate(step.messages or ()):
-        parts = message.content if isinstance(message.content, list) else []
-        for position, part in enumerate(parts):
-            if part.attach is not None:
-                path = ("steps", name, "messages", index, "content", position, "attach")
-                yield path, part.attach
-
-
 def _source(entry: str | Attachment) -> AttachmentSource | None:
     """Return what an entry names; None where that is a template or media of a step."""
     if isinstance(entry, str):
-        return None if _TEMPLATE.search(entry) else AttachmentSource(path=entry)
-    if entry.from_ is not None or _TEMPLATE.search(f"{entry.path} {entry.url}"):
+        return None if has_template(entry) else AttachmentSource(path=entry)
+    if entry.from_ is not None or has_template(f"{entry.path} {entry.url}"):
         return None
     return AttachmentSource(
         path=entry.path,

@@ -17,8 +17,8 @@ from poeflow.flowfile.model import Loop, Matrix, TextFile
 from poeflow.flowfile.tables import MAX_BYTES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.project import Project
-from poeflow.templates.render import TemplateError
-from poeflow.templates.sites import Texts, Values, as_text
+from poeflow.templates.render import TemplateError, Values
+from poeflow.templates.sites import Texts, as_text
 
 MAX_INSTANCES: Final = 20_000
 """How many instances are looked at unless the user allows more: what some seconds suffice for."""

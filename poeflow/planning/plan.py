@@ -12,6 +12,7 @@ from poeflow.flowfile.inputs import gather
 from poeflow.flowfile.limit_problems import MANY, enough
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import chained_to
+from poeflow.flowfile.model import Flow
 from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -23,7 +24,8 @@ from poeflow.problems import Problem
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
 from poeflow.records import key_of, outer_step, path_of, step_of, wholes_of
-from poeflow.templates.sites import Texts, Values
+from poeflow.templates.render import Values
+from poeflow.templates.sites import Texts
 
 MakeTexts = Callable[[FlowFile], Texts]
 
@@ -57,6 +59,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def edges(self) -> Mapping[str, tuple[str, ...]]:
         return self.checked.edges
+
+    @property
+    def flow(self) -> Flow:
+        return self.file.flow
+
+    @property
+    def chains(self) -> Mapping[str, str]:
+        return self.checked.chains
+
+    @property
+    def tested(self) -> Mapping[str, frozenset[str]]:
+        return self.checked.tested
 
     def models(self) -> frozenset[str]:
         """Return the models that may be asked, as far as known: judges and stand-ins, too."""

@@ -7,7 +7,14 @@ import msgspec
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.model import Attachment
 from poeflow.flowfile.rules import model_fault
-from poeflow.flowfile.step_settings import Settings, fallback_settings, model_of, settings_of
+from poeflow.flowfile.step_settings import (
+    PlacedAttachment,
+    Settings,
+    attachment_lists,
+    fallback_settings,
+    model_of,
+    settings_of,
+)
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.checked import Checked
 from poeflow.planning.files import flow_claims
@@ -16,11 +23,10 @@ from poeflow.problems import Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
-from poeflow.templates.render import TemplateError
-from poeflow.templates.sites import Texts, Values, as_text
+from poeflow.templates.render import TemplateError, Values
+from poeflow.templates.sites import Texts, as_text
 
 Attached = Mapping[KeyPath, tuple[Found, ...]]
-_Written = tuple[KeyPath, str | Attachment]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +76,7 @@ class Preparer:
         except PoeflowError as error:
             problems.append(self.problem(("steps", step, "model"), error))
         attached: dict[KeyPath, tuple[Found, ...]] = {}
-        for path, entries in self._attachment_lists(step):
+        for path, entries in attachment_lists(step, self._file.flow.steps[step]):
             found, faults = self._search(path, entries, values)
             attached[path] = found
             problems += faults
@@ -131,21 +137,8 @@ class Preparer:
             raise StepError(fault, hint="check what the template of model: gives")
         return msgspec.structs.replace(settings, model=model)
 
-    def _attachment_lists(self, step: str) -> Iterator[tuple[KeyPath, list[_Written]]]:
-        """Yield every list of attachments of a step: its own, and one for each attached part."""
-        spec = self._file.flow.steps[step]
-        own: KeyPath = ("steps", step, "attachments")
-        if spec.attachments:
-            yield own, [((*own, index), entry) for index, entry in enumerate(spec.attachments)]
-        for index, message in enumerate(spec.messages or ()):
-            parts = message.content if isinstance(message.content, list) else []
-            for position, part in enumerate(parts):
-                if part.attach is not None:
-                    path = ("steps", step, "messages", index, "content", position, "attach")
-                    yield path, [(path, part.attach)]
-
     def _search(
-        self, path: KeyPath, entries: list[_Written], values: Values
+        self, path: KeyPath, entries: list[PlacedAttachment], values: Values
     ) -> tuple[tuple[Found, ...], list[Problem]]:
         found: list[Found] = []
         problems: list[Problem] = []

@@ -4,7 +4,7 @@ One table for every way to a file; `Access` is what the user said of single ones
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -64,11 +64,6 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     def _why_withheld(self, path: Path) -> str:
         is_withheld = any(_is_same(path, one) for one in self.withheld)
         return "it is the file of --env-file" if is_withheld else ""
-
-
-def allowed_files(paths: Iterable[Path]) -> frozenset[Path]:
-    """Return what `Access` may have as allowed for files or folders as they are named."""
-    return Access().allowing(*paths).allowed
 
 
 def _located(path: Path) -> Path:

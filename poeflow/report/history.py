@@ -6,7 +6,6 @@ from typing import Final
 
 from poeflow.clock import spoken
 from poeflow.digest import Json, encode_json
-from poeflow.errors import EXIT_CLASSES
 from poeflow.records import (
     InstanceRecord,
     InstanceStatus,
@@ -89,10 +88,8 @@ def when(seconds: float) -> str:
 
 
 def result_of(row: RunRow, *, is_running: bool) -> str:
-    """Return how a run ended: `ok`, a class of failure, or that it did not end."""
-    if row.end is None:
-        return "running" if is_running else "unfinished"
-    return EXIT_CLASSES.get(row.end.exit_code, "failed")
+    """Return how a run ended, or that it is at work."""
+    return "running" if row.end is None and is_running else row.result
 
 
 def _row(row: RunRow, result: str) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class PlainReport:
         self._lines = 0
         self._failed = 0
         self._failures: list[str] = []
-        self._loops: dict[str, Loop] = {}
+        self._loops: dict[str, LongLoop] = {}
 
     def __call__(self, event: Event) -> None:
         line = line_of(event) if not self._is_counted(event) else ""
@@ -73,7 +73,7 @@ class PlainReport:
         """Count what goes well in a long loop, and say now and then how far it has come."""
         match event:
             case StepExpanded() if event.instances > MANY:
-                self._loops[event.step] = Loop(event.step, event.instances, event.at, event.at)
+                self._loops[event.step] = LongLoop(event.step, event.instances, event.at, event.at)
             case RequestSent() | FileWritten():
                 return self._loop_of(event.step) is not None
             case StepFinished() | StepFailed() | StepSkipped() if self._loops:
@@ -87,12 +87,12 @@ class PlainReport:
                 pass
         return False
 
-    def _loop_of(self, instance: str) -> "Loop | None":
+    def _loop_of(self, instance: str) -> "LongLoop | None":
         """Return the long loop that an instance is of, or is run by."""
         names = wholes_of(instance) if self._loops else ()
         return next((self._loops[name] for name in names if name in self._loops), None)
 
-    def _progress(self, loop: "Loop", event: StepFinished | StepFailed | StepSkipped) -> None:
+    def _progress(self, loop: "LongLoop", event: StepFinished | StepFailed | StepSkipped) -> None:
         loop.done += 1
         loop.failed += isinstance(event, StepFailed)
         is_last = loop.done == loop.total
@@ -108,7 +108,7 @@ class PlainReport:
 
 
 @dataclass
-class Loop:
+class LongLoop:
     """A long loop on its way: of `total` instances, which began at `began` by the run's clock."""
 
     step: str

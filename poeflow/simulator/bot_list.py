@@ -38,7 +38,7 @@ Medium = Literal["text", "image", "video", "audio"]
 _MEDIA: Final[tuple[Medium, ...]] = ("video", "image", "audio")
 
 
-class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+class DeclaredParameter(msgspec.Struct, frozen=True, kw_only=True):
     """A custom parameter a bot declares; `schema` has one of the API's four forms."""
 
     name: str
@@ -51,7 +51,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     output_modalities: tuple[str, ...] = ("text",)
 
 
-class Pricing(msgspec.Struct, frozen=True, kw_only=True):
+class ListedPricing(msgspec.Struct, frozen=True, kw_only=True):
     """USD as decimal strings: by the token, `request` by the request."""
 
     prompt: str | None = None
@@ -76,11 +76,11 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     architecture: Architecture | None = None
     supported_features: tuple[str, ...] | None = None
-    pricing: Pricing | None = None
+    pricing: ListedPricing | None = None
     context_window: Window | None = None
     metadata: Metadata | None = None
     reasoning: dict[str, Json] | None = None
-    parameters: tuple[Parameter, ...] | None = None
+    parameters: tuple[DeclaredParameter, ...] | None = None
     partly_told: bool = False
 
     @property
@@ -109,7 +109,7 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
         return window or DEFAULT_CONTEXT
 
     @property
-    def declared(self) -> Mapping[str, Parameter]:
+    def declared(self) -> Mapping[str, DeclaredParameter]:
         return {parameter.name: parameter for parameter in self.parameters or ()}
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
@@ -167,7 +167,7 @@ def read_catalogue(path: Path | None) -> Catalogue:
         raise UsageError(f"{path} is not a catalogue: {error}", hint=hint) from None
 
 
-def fits(parameter: Parameter, value: Any) -> bool:
+def fits(parameter: DeclaredParameter, value: Any) -> bool:
     """Say whether `value` is one the parameter's schema takes."""
     schema = parameter.schema
     match schema.get("enum"), schema.get("type"):

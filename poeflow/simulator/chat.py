@@ -3,12 +3,12 @@
 import math
 from collections import deque
 from collections.abc import Mapping
-from decimal import Decimal
 from itertools import islice
 from typing import Final
 
 import msgspec
 
+from poeflow.bots import USD_PER_POINT
 from poeflow.clock import Clock
 from poeflow.digest import Json, sha256_of
 from poeflow.simulator.bot_list import PRIVATE, Bot, Catalogue
@@ -19,7 +19,6 @@ from poeflow.simulator.http_messages import Headers, Reply
 from poeflow.simulator.made_up_answers import Answer, simulated
 from poeflow.simulator.script_player import ScriptPlayer
 
-USD_PER_POINT: Final = Decimal("0.00003")
 DEFAULT_POINTS: Final = 1_000_000
 MAX_PAGE: Final = 100
 _USUAL_PAGE: Final = 20

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.client.messages import ROLES
 from poeflow.digest import Json, sha256_of
 from poeflow.simulator.bot_list import Bot, fits
 from poeflow.simulator.faults import Profile, RefusedError
@@ -30,7 +31,6 @@ MAX_STOPS: Final = 4
 _UNTOLD: Final = ("stream", "stream_options")
 """Fields that change how an answer travels and not what it says."""
 _MEDIA: Final = ("image", "video", "audio")
-_ROLES: Final = ("system", "user", "assistant", "tool")
 _PER_TURN: Final = 3
 _TOKENS: Final = 1_000
 """What an attachment that is not text counts for."""
@@ -331,7 +331,7 @@ def _read_turns(messages: Json, *, is_strict: bool) -> tuple[Turn, ...]:
 
 def _role(message: dict[str, Json]) -> str:
     role = message.get("role")
-    if role not in _ROLES:
+    if role not in ROLES:
         allowed = "'system', 'user', 'assistant' or 'tool'"
         why = "; Poe has no 'developer', send it as 'system'" if role == "developer" else ""
         raise _refused(f"Invalid 'role': Input should be {allowed}{why}")

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 from jinja2 import TemplateSyntaxError
 
+from poeflow.client.messages import Role
 from poeflow.clock import seconds
 from poeflow.digest import Json, sha256_of
 from poeflow.errors import InvalidFlowError, UsageError
@@ -26,8 +27,6 @@ from poeflow.templates.environment import Environment
 from poeflow.templates.reader import Origin, ProjectReader
 from poeflow.templates.render import render
 from poeflow.templates.template_errors import syntax_problem
-
-Role = Literal["system", "user", "assistant", "tool"]
 
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

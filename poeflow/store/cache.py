@@ -28,7 +28,7 @@ _UNDECODABLE: Final = (ValueError, RecursionError)
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stored answer. `sha256` is the hash of the canonical `answer`.
 
     `answered_by` names the model that stood in for the one that was asked, if any. `request` is
@@ -82,7 +82,7 @@ class Cache:
         entry = self.entry(fingerprint)
         return None if entry is None else entry.answer
 
-    def entry(self, fingerprint: str) -> Entry | None:
+    def entry(self, fingerprint: str) -> CacheEntry | None:
         """Return the stored answer with who gave it, or None. Raises as `get`."""
         path = self._path(fingerprint)
         data = self._content(path, MAX_BYTES) if self._is_used else None
@@ -109,7 +109,7 @@ class Cache:
         path = self._path(fingerprint)
         make_private(self._folder)
         make_private(path.parent)
-        entry = Entry(
+        entry = CacheEntry(
             format=FORMAT,
             fingerprint=fingerprint,
             sha256=sha256_of(canonical(answer)),
@@ -126,7 +126,7 @@ class Cache:
             make_private(folder)
         atomic_write(path, last.encode() + b"\n", mode=0o600)
 
-    def end(self, first: str) -> Entry | None:
+    def end(self, first: str) -> CacheEntry | None:
         """Return how the conversation begun with the request `first` ended, or None."""
         if not self._is_used:
             return None
@@ -188,9 +188,9 @@ class Cache:
         self._on_corrupt(f"{path} was damaged; it is kept as {aside.name} and asked again")
 
 
-def _sound_entry(data: bytes, fingerprint: str) -> Entry | None:
+def _sound_entry(data: bytes, fingerprint: str) -> CacheEntry | None:
     try:
-        entry = msgspec.convert(decode_json(data), Entry)
+        entry = msgspec.convert(decode_json(data), CacheEntry)
     except _UNDECODABLE:
         return None
     is_expected = (entry.format, entry.fingerprint) == (FORMAT, fingerprint)

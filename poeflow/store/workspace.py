@@ -34,7 +34,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`path` is a project path, `sha256` the hash of the bytes written there.
 
     `place` names the checkout that they were written in.
@@ -64,7 +64,7 @@ class Ledger:
 
     def record(self, path: str, sha256: str) -> None:
         """Commit a row, durable when this returns. Raises `DiskError`."""
-        row = Row(path=path, sha256=sha256, place=self._place)
+        row = LedgerRow(path=path, sha256=sha256, place=self._place)
         make_private(self._path.parent)
         with self._lock, disk_errors(self._path, "written"):
             handle = os.open(self._path, _APPEND, 0o600)
@@ -104,7 +104,7 @@ class Ledger:
         self._read += len(complete)
         for line in complete.split(b"\n"):
             try:
-                row = msgspec.json.decode(line, type=Row)
+                row = msgspec.json.decode(line, type=LedgerRow)
             except (ValueError, RecursionError):
                 continue
             if row.place == self._place:

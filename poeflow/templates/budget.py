@@ -13,6 +13,7 @@ MAX_PRINTED: Final = 2 * MAX_OUTPUT
 MAX_ITEMS: Final = 1_000_000
 MAX_DEPTH: Final = 100
 _STEP: Final = 10
+LOOKUP: Final = 5
 MAX_WORK: Final = MAX_STEPS * _STEP
 MAX_TOGETHER: Final = 2_000_000
 """How many steps all renderings of one command may take together, besides `_FREE` for each."""

@@ -19,7 +19,14 @@ from jinja2.tests import TESTS
 from poeflow.digest import Json, KeyTwiceError, check_keys
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.yaml_tree import parse_value
-from poeflow.templates.budget import MAX_ITEMS, Budget, OverBudgetError, bounded, bounded_argument
+from poeflow.templates.budget import (
+    LOOKUP,
+    MAX_ITEMS,
+    Budget,
+    OverBudgetError,
+    bounded,
+    bounded_argument,
+)
 from poeflow.templates.mapping_keys import same_key
 from poeflow.templates.sandbox import check_scan, inner_filters, replaced_size
 from poeflow.templates.values import Entry, plain, text_of
@@ -353,13 +360,8 @@ _TEST_NAMES: Final = (
     *("mapping", "ne", "none", "number", "odd", "sameas", "sequence", "string", "true"),
     *("undefined", "upper", "==", "!=", "<", "<=", ">", ">="),
 )
-_LOOKUP: Final = 5
 _CALL: Final = 15
 _MAX_TEXT: Final = 500_000
-
-
-def filter_names() -> tuple[str, ...]:
-    return tuple(sorted({*_OURS, *_JINJA, "trim"}))
 
 
 def counted_filters(budget: Callable[[], Budget]) -> Table:
@@ -421,7 +423,7 @@ def _by_character(value: object, rule: _Rule) -> int:
 def _lookups(items: object, others: tuple[Any, ...]) -> int:
     """Return the work of looking dotted names up in every item."""
     names = sum(1 + part.count(".") for part in others if isinstance(part, str))
-    return names * len(items) * _LOOKUP if isinstance(items, Sized) and names else 0
+    return names * len(items) * LOOKUP if isinstance(items, Sized) and names else 0
 
 
 def _check_width(value: object, rule: _Rule) -> None:

@@ -14,7 +14,7 @@ from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from poeflow.templates.budget import MAX_ITEMS, Budget, OverBudgetError, bounded
+from poeflow.templates.budget import LOOKUP, MAX_ITEMS, Budget, OverBudgetError, bounded
 from poeflow.templates.includes import End, joined
 from poeflow.templates.mapping_keys import mapping
 from poeflow.templates.values import Instances, text_of
@@ -207,7 +207,6 @@ MAX_ELIFS: Final = 100
 MAX_LOOPS: Final = 10
 SMALL_NUMBER: Final = 1_000_000
 """Up to here the numbers of a template are constants; their hashes cannot be chosen freely."""
-_LOOKUP: Final = 5
 """How many times the work of another node looking up a name takes."""
 _MAY_FAIL: Final = (
     *(nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.AssignBlock),
@@ -246,7 +245,7 @@ def _works(template: nodes.Template) -> dict[int, int]:
     while waiting:
         node, owner = waiting.pop()
         is_lookup = isinstance(node, nodes.Getattr | nodes.Getitem)
-        works[owner] = works.get(owner, 0) + (_LOOKUP if is_lookup else 1)
+        works[owner] = works.get(owner, 0) + (LOOKUP if is_lookup else 1)
         for field, value in node.iter_fields():
             is_inner = field in ("body", "test") if isinstance(node, nodes.For) else field == "body"
             inside = id(node) if is_inner and isinstance(node, _BODIES) else owner

@@ -1,7 +1,8 @@
 """Every template of a flow by its place, and rendering by place."""
 
-from collections.abc import Iterator, Mapping
-from typing import Literal
+import re
+from collections.abc import Iterator
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,7 +12,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import Origin, Reader
-from poeflow.templates.render import evaluate, render, render_path, render_value
+from poeflow.templates.render import Values, evaluate, render, render_path, render_value
 
 Use = Literal["text", "expression", "path", "value"]
 Stage = Literal["shared", "step", "instance", "answer"]
@@ -193,7 +194,12 @@ def _values(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
         yield from _values(file, (*path, index), step)
 
 
-Values = Mapping[str, Json]
+_OPENING: Final = re.compile(r"\{[{%#]")
+
+
+def has_template(text: str) -> bool:
+    """Whether a text holds what begins a template."""
+    return _OPENING.search(text) is not None
 
 
 class Texts:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.bots import USD_PER_POINT, Bot, Context, Parameter, Pricing, as_declared
+from poeflow.bots import USD_PER_POINT, Bot, Context, Parameter, Pricing
 from poeflow.client.catalogue import CATALOGUE, MAX_BOTS, Catalogue, keep, kept
 from poeflow.project.project import Project
 
@@ -232,11 +232,12 @@ def test_a_point_is_what_recorded_requests_cost():
         ("duration", None, None),
         ("seed", 42, 42),
         ("voices", 3, 3),
-        ("unheard", 8, 8),
     ],
 )
 def test_a_value_is_sent_as_the_bot_spells_it(name, value, sent):
-    found = as_declared(VEO, name, value)
+    parameter = VEO.parameter(name)
+    assert parameter is not None
+    found = parameter.as_declared(value)
     if value != value:
         assert found is value
     else:

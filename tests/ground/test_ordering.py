@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.ordering import CycleError, dependants, ordered
+from poeflow.ordering import CycleError, ordered
 
 NODES = st.sampled_from("abcdefgh")
 GRAPHS = st.dictionaries(NODES, st.lists(NODES, max_size=4), max_size=8)
@@ -58,22 +58,3 @@ def test_every_order_respects_the_edges_or_there_is_a_cycle(edges):
 def test_a_chain_as_long_as_a_flow_can_hold_is_ordered():
     edges = {str(i): [str(i + 1)] for i in range(50_000)}
     assert ordered(edges)[0] == "49999"
-
-
-def test_dependants_are_direct_and_through_others():
-    edges = {"a": [], "b": ["a"], "c": ["b"], "d": [], "e": ["d", "c"]}
-    assert dependants(edges, "a") == {"b", "c", "e"}
-    assert dependants(edges, "e") == frozenset()
-
-
-@given(GRAPHS, NODES)
-def test_dependants_are_those_with_a_way_there(edges, node):
-    found = dependants(edges, node)
-    reached, frontier = set(), [node]
-    while frontier:
-        current = frontier.pop()
-        for other, needs in edges.items():
-            if current in needs and other not in reached:
-                reached.add(other)
-                frontier.append(other)
-    assert found == reached

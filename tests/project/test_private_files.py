@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poeflow.project.private_files import Access, allowed_files, why_private
+from poeflow.project.private_files import Access, why_private
 from poeflow.project.project import FileProblem, Project
 
 DOT = "dot files hold settings and keys"
@@ -109,7 +109,7 @@ class TestAccess:
         monkeypatch.chdir(project.root)
         for name in (".env", ".other", "key.pem"):
             project.path_of(f"//{name}").write_text("text")
-        access = Access(allowed=allowed_files([Path(".env"), Path("key.pem")]))
+        access = Access().allowing(Path(".env"), Path("key.pem"))
         project = msgspec.structs.replace(project, access=access)
         assert project.read_text("//.env") == "text"
         assert project.read_text("//key.pem") == "text"

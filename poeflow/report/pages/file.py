@@ -16,7 +16,7 @@ from poeflow.report.pages.instance_page import InstanceView, Sent, instance_view
 from poeflow.report.pages.pages import ASSETS, FileLinks, environment
 from poeflow.report.pages.run_page import run_view
 from poeflow.report.pages.source import Shown, paths_of
-from poeflow.report.pages.words import moment, result_of, run_state
+from poeflow.report.pages.words import moment, run_state
 
 _MOST_PICTURES: Final = 20 * 1024 * 1024
 _MOST_RAW: Final = 4 * 1024 * 1024
@@ -86,7 +86,6 @@ def _environment() -> Environment:
     made.globals |= {
         "links": FileLinks(),
         "moment": lambda seconds: moment(seconds, UTC),
-        "result_of": result_of,
         "run_state": run_state,
     }
     return made

@@ -14,7 +14,7 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
-from poeflow.costs import Prices
+from poeflow.costs import Prices, cost_of
 from poeflow.digest import Json
 from poeflow.records import InstanceRecord, RequestRow
 from poeflow.report.pages.groups import Numbered
@@ -283,10 +283,9 @@ def _raw(value: dict[str, Json] | None) -> str:
 
 def _cost(row: RequestRow, prices: Prices) -> float | None:
     tokens = (row.answer.prompt_tokens, row.answer.completion_tokens) if row.answer else (None,)
-    price = prices(row.record.model)
-    if price is None or None in tokens:
+    if None in tokens:
         return None
-    cost = price.cost(tokens[0] or 0, tokens[-1] or 0)
+    cost = cost_of(prices, row.record.model, tokens[0] or 0, tokens[-1] or 0)
     return None if cost is None else float(cost)
 
 

@@ -6,7 +6,7 @@ Every text in a template is made harmless and escaped.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,7 +18,7 @@ from poeflow.report.pages.groups import Numbered, grouped, numbered
 from poeflow.report.pages.instance_page import digests_of, instance_view
 from poeflow.report.pages.run_page import page_number, run_view, step_view
 from poeflow.report.pages.source import Picture, Shown, paths_of
-from poeflow.report.pages.words import RUN_STATES, moment, result_of, run_state
+from poeflow.report.pages.words import RUN_STATES, moment, run_state
 
 A_PAGE: Final = 50
 _MOST_PAGES: Final = 200
@@ -101,23 +101,6 @@ def _harmless(value: object) -> object:
     return value
 
 
-class Links(Protocol):
-    """Gives the address of each thing; empty for what is not to be had there."""
-
-    def runs(self) -> str: ...
-
-    def run(self, run: int) -> str: ...
-
-    def step(self, run: int, step: int) -> str: ...
-
-    def instance(self, run: int, number: int) -> str: ...
-
-    def text(self, run: int, number: int) -> str:
-        """The answer of an instance, whole and as plain text."""
-
-    def comparison(self, old: int, new: int) -> str: ...
-
-
 class SiteLinks:
     """The addresses of a server whose pages are all below `root`."""
 
@@ -137,6 +120,7 @@ class SiteLinks:
         return f"{self.root}/runs/{run}/{number}"
 
     def text(self, run: int, number: int) -> str:
+        """Return the address of an instance's answer, whole and as plain text."""
         return f"{self.instance(run, number)}/text"
 
     def picture(self, run: int, number: int, digest: str) -> str:
@@ -147,7 +131,7 @@ class SiteLinks:
 
 
 class FileLinks:
-    """The places within a page that holds a whole run."""
+    """The places within a page that holds a whole run; empty for what it does not hold."""
 
     def runs(self) -> str:
         return ""
@@ -183,7 +167,6 @@ class Pages:
         self._environment.globals |= {
             "links": self._links,
             "moment": lambda seconds: moment(seconds, shown.zone),
-            "result_of": result_of,
             "run_state": run_state,
             "states": RUN_STATES,
         }

@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 from poeflow.clock import spoken
 from poeflow.digest import Json
-from poeflow.errors import EXIT_CLASSES
 from poeflow.records import InstanceRecord, RunRow
 from poeflow.redact import visible
 
@@ -99,12 +98,7 @@ def run_state(row: RunRow) -> RunState:
         return "unfinished"
     if row.end.exit_code == 0:
         return "ok"
-    return "interrupted" if EXIT_CLASSES.get(row.end.exit_code) == _INTERRUPTED else "failed"
-
-
-def result_of(row: RunRow) -> str:
-    """Return how a run ended: `ok`, or the class of its exit code."""
-    return "unfinished" if row.end is None else EXIT_CLASSES.get(row.end.exit_code, "failed")
+    return "interrupted" if row.result == _INTERRUPTED else "failed"
 
 
 def instance_state(record: InstanceRecord) -> str:
