@@ -16,7 +16,7 @@ from poeflow.operations.locks import inputs_hash, lock_of, lock_update_of
 from poeflow.operations.plan import planned
 from poeflow.operations.run_context import unheard, user_config
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.state import workspace_of
+from poeflow.operations.state import own_workspace
 from poeflow.operations.status import surveyed
 from poeflow.project.project import Project
 from poeflow.store.lockfile import LockFile
@@ -39,7 +39,7 @@ async def accept(
     paths, none for all. Raises `InvalidFlowError`, `UsageError`, `StaleError` or `DiskError`.
     """
     made, planner = planned(found, options)
-    workspace = workspace_of(found.project, options)
+    workspace = own_workspace(found.project, options)
     with workspace.hold(wait=options.wait):
         lock = lock_of(workspace, made, options)
         if lock is None:

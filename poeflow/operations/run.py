@@ -19,7 +19,7 @@ from poeflow.operations.locks import inputs_hash, kept_up, lock_of, lock_update_
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.run_context import budget_of, run_context, unheard, user_config, warner
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.state import workspace_of
+from poeflow.operations.state import own_workspace
 from poeflow.operations.status import survey_checked
 from poeflow.planning.instances import MAX_RUN
 from poeflow.planning.plan import Plan, Selection
@@ -109,8 +109,7 @@ class Recording:
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     """Run a flow that was checked. Raises as `run` does."""
     made, planner = planned(found, options, most=MAX_RUN)
-    workspace = workspace_of(found.project, options)
-    workspace.refuse_foreign()
+    workspace = own_workspace(found.project, options)
     selection = selection_of(made, options, workspace)
     checked, config = made.checked, user_config(found.project, options)
     boxes = await _toolboxes(found, made, selection, options, config)

@@ -7,20 +7,33 @@ from poeflow.store.workspace import TRUST, Workspace, tracked_state, tracked_wor
 
 
 def workspace_of(project: Project, options: RunOptions) -> Workspace:
-    """Return the state of a project. What git tracks is used only where the options trust it.
+    """Return the state of a project to look at. What git tracks is used only if options trust it.
 
-    Listeners are told, once. Raises `DiskError` where it is not what poeflow makes.
+    Listeners are warned, once. Raises `DiskError` if it is not what poeflow makes.
     """
-    if options.trust_state:
-        return _sound(Workspace(project, offline=options.offline))
-    if project.root not in options.tracked:
-        options.tracked[project.root] = tracked_state(project, options.environ)
-    tracked = options.tracked[project.root]
-    if tracked:
-        warn_once(options, f"{tracked_words(tracked)}, and so is not used: {TRUST}")
-    return _sound(Workspace(project, offline=options.offline, tracked=tracked))
+    workspace = _workspace(project, options)
+    if workspace.tracked:
+        warn_once(options, f"{tracked_words(workspace.tracked)}, and so is not used: {TRUST}")
+    return workspace
 
 
-def _sound(workspace: Workspace) -> Workspace:
+def own_workspace(project: Project, options: RunOptions) -> Workspace:
+    """Return the state of a project to work with.
+
+    Raises `UsageError` if git tracks it and the options do not trust it, and `DiskError` if it is
+    not what poeflow makes.
+    """
+    workspace = _workspace(project, options)
+    workspace.refuse_foreign()
+    return workspace
+
+
+def _workspace(project: Project, options: RunOptions) -> Workspace:
+    tracked: tuple[str, ...] = ()
+    if not options.trust_state:
+        if project.root not in options.tracked:
+            options.tracked[project.root] = tracked_state(project, options.environ)
+        tracked = options.tracked[project.root]
+    workspace = Workspace(project, offline=options.offline, tracked=tracked)
     workspace.check()
     return workspace

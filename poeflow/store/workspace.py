@@ -162,7 +162,7 @@ class Workspace:
 
     def __init__(self, project: Project, *, offline: bool, tracked: Sequence[str] = ()) -> None:
         self._project = project
-        self._tracked = tuple(tracked)
+        self.tracked = tuple(tracked)
         self._state = project.root / STATE
         self._folder = self._state / "simulated" if offline else self._state
         self._offline = offline
@@ -184,15 +184,15 @@ class Workspace:
     @property
     def is_foreign(self) -> bool:
         """Whether it came with the repository, so that nothing of it is used."""
-        return bool(self._tracked)
+        return bool(self.tracked)
 
     def refuse_foreign(self) -> None:
         """Raise `UsageError` where git tracks some of the state.
 
         Nothing is stored there either: what is paid for would lie among what is not used.
         """
-        if self._tracked:
-            message = f"{tracked_words(self._tracked)}, and so is not used"
+        if self.tracked:
+            message = f"{tracked_words(self.tracked)}, and so is not used"
             raise UsageError(message, hint=TRUST)
 
     def check(self) -> None:
