@@ -248,7 +248,8 @@ class _Walk:
                     yield path / entry.name, left
 
     def _any(self, path: Path, parts: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
-        yield path, parts[1:]
+        if path.is_dir():
+            yield path, parts[1:]
         for entry in self.entries(path):
             if entry.name.startswith("."):
                 continue
