@@ -19,6 +19,7 @@ from poeflow.engine.send import Asked, Identified, Sender
 from poeflow.events import FellBack
 from poeflow.flowfile.model import Output
 from poeflow.redact import visible
+from poeflow.store.cache import CacheEntry
 
 FALLS_BACK: Final = (
     errors.APIConnectionError,
@@ -101,7 +102,7 @@ class Asker:
         if under_way is not None:
             answer = await asyncio.shield(under_way)
             return msgspec.structs.replace(answer, source="cached")
-        stored = self._stored(asked, fingerprint, whole)
+        stored = self._accepted(asked, self._context.answers.entry, fingerprint, whole)
         if stored is not None:
             return stored
         if fingerprint == asked.known:
@@ -131,22 +132,8 @@ class Asker:
 
         Then neither tools nor repairs are needed again.
         """
-        if self._context.selection.asks_again(asked.step) or not asked.settings.cache:
-            return None
         whole, first = self._sender.identified(asked)
-        entry = self._context.answers.end(first) if first not in self._distrusted else None
-        if entry is None:
-            return None
-        completion = Completion(entry.answer)
-        if not is_accepted(completion, asked.output, has_tools=has_tools(asked.request)):
-            return None
-        return Answer(
-            completion=completion,
-            source="cached",
-            fingerprint=first,
-            request=whole,
-            answered_by=entry.answered_by,
-        )
+        return self._accepted(asked, self._context.answers.end, first, whole)
 
     async def keep_end(self, first: Answer, last: Answer) -> None:
         """Keep how a conversation ended that took more than one request."""
@@ -170,14 +157,20 @@ class Asker:
         """Whether a provider heeds `response_format`."""
         return self._context.provider(provider).takes_schemas
 
-    def _stored(self, asked: Asked, fingerprint: str, whole: dict[str, Json]) -> Answer | None:
+    def _accepted(
+        self,
+        asked: Asked,
+        stored: Callable[[str], CacheEntry | None],
+        fingerprint: str,
+        whole: dict[str, Json],
+    ) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
         if self._context.selection.asks_again(asked.step) or not asked.settings.cache:
             return None
-        stored = self._context.answers.entry(fingerprint)
-        if stored is None or fingerprint in self._distrusted:
+        entry = None if fingerprint in self._distrusted else stored(fingerprint)
+        if entry is None:
             return None
-        completion = Completion(stored.answer)
+        completion = Completion(entry.answer)
         if not is_accepted(completion, asked.output, has_tools=has_tools(asked.request)):
             return None
         return Answer(
@@ -185,7 +178,7 @@ class Asker:
             source="cached",
             fingerprint=fingerprint,
             request=whole,
-            answered_by=stored.answered_by,
+            answered_by=entry.answered_by,
         )
 
     async def _ask(

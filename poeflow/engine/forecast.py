@@ -1,7 +1,7 @@
 """What an instance would send if it had to be asked: which requests, how many, and how long.
 
 Counts are bounds, lengths are guesses that say where they come from. What it all costs is for
-`estimates` to say.
+`costs` to say.
 """
 
 from collections.abc import Iterator, Mapping

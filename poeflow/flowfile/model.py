@@ -1,6 +1,6 @@
 """A flow as data: the shape of `schemas/flow.schema.json`, field for field.
 
-Values are as the file gives them; defaults and aliases are resolved in `spec.resolve`. Durations
+Values are as the file gives them; defaults and aliases are resolved in `step_settings`. Durations
 stay as written (`seconds` reads them), templates stay text.
 """
 

@@ -1,6 +1,6 @@
 """Checks plain data against the bundled JSON Schema, and says each fault in our own words.
 
-jsonschema is imported here and only when asked: a valid flow never needs it (`spec.build`).
+jsonschema is imported here and only when asked: a valid flow never needs it (`build`).
 Nothing is ever fetched: the registry has bundled schemas only.
 """
 
