@@ -19,7 +19,7 @@ from poeflow.events import Warned
 from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
 from poeflow.opener import followed, head
-from poeflow.project.globs import MAX_VISITED
+from poeflow.project.globs import MAX_VISITED, is_pattern
 from poeflow.project.places import leaves, placed
 from poeflow.project.private_files import Access
 from poeflow.project.project import TWIN, Project, composed, taken_apart, twin_of
@@ -31,7 +31,6 @@ _FIRST_KEY: Final = re.compile(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.M
 _SHOWN: Final = 5
 _NEAR: Final = 1000
 """Among so many names a near one is looked for."""
-_MAGIC: Final = re.compile(r"[*?[]")
 _ANY_FOLDERS: Final = "**"
 NO_ACCESS: Final = Access()
 """Nothing that is private may be read."""
@@ -89,7 +88,7 @@ def _files(argument: str) -> Iterator[Path]:
         yield from flows
     elif path.exists():
         yield path
-    elif _has_magic(argument):
+    elif is_pattern(argument):
         flows = (
             _matching(argument) or _matching(composed(argument)) or _matching(taken_apart(argument))
         )
@@ -98,10 +97,6 @@ def _files(argument: str) -> Iterator[Path]:
         yield from flows
     else:
         raise UsageError(f"{argument}: no such file", hint=_siblings(path))
-
-
-def _has_magic(pattern: str) -> bool:
-    return _MAGIC.search(pattern) is not None
 
 
 def _matching(pattern: str) -> list[Path]:
@@ -237,7 +232,7 @@ class _Walk:
         part, left = parts[0], parts[1:]
         if part == _ANY_FOLDERS:
             yield from self._any(path, parts)
-        elif not _has_magic(part):
+        elif not is_pattern(part):
             if left or os.path.lexists(path / part):
                 yield path / part, left
         else:

@@ -5,7 +5,6 @@ All are counted before they are made: a plan has so many, and a matrix takes so 
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
-from math import prod
 from typing import Final
 
 import msgspec
@@ -173,10 +172,12 @@ class FanOut:
         """Return the values of each axis, their combinations counted."""
         path: KeyPath = ("steps", step, "matrix", "axes")
         axes: dict[str, list[Json]] = {}
+        count, characters = 1, 0
         for axis, written in matrix.axes.items():
-            axes[axis] = self._axis((*path, axis), written, values)
-            count, is_whole = prod(map(len, axes.values())), len(axes) == len(matrix.axes)
-            characters = _length_of_keys(axes, count)
+            found = axes[axis] = self._axis((*path, axis), written, values)
+            labels = sum(len(label) + 1 for label in _labels(axis, found))
+            count, characters = count * len(found), characters * len(found) + labels * count
+            is_whole = len(axes) == len(matrix.axes)
             self._count(path, step, count, characters=characters, is_whole=is_whole)
         return axes
 
@@ -289,15 +290,6 @@ def combined(
         for at, combination in found.items()
     )
     return [*named, *own]
-
-
-def _length_of_keys(axes: Mapping[str, list[Json]], combinations: int) -> int:
-    """Return how many characters the keys of all combinations have, before there are any."""
-    return sum(
-        sum(len(label) + 1 for label in _labels(axis, values)) * (combinations // len(values))
-        for axis, values in axes.items()
-        if values
-    )
 
 
 class _Lookup:

@@ -21,7 +21,7 @@ from poeflow.errors import DiskError
 from poeflow.opener import regular
 from poeflow.store.folders import owners
 
-Mode = Literal["ro", "rw", "rwc"]
+Mode = Literal["ro", "rw"]
 COMPANIONS: Final = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a file, and reads, writes and removes with it."""
 BUDGET: Final = 1_000_000_000

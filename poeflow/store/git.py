@@ -22,7 +22,7 @@ from typing import Final, Self
 
 from poeflow.opener import plain_file
 from poeflow.project.conflicts import has_marks
-from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, is_kind
+from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, index_names, is_kind
 
 TIMEOUT: Final = 2.0
 """Seconds that git may take for one answer."""
@@ -171,7 +171,7 @@ class Git:
     def tracked(self, paths: Iterable[str]) -> list[str]:
         """Return which files git tracks among `paths` and what is below them, in any case.
 
-        Where git cannot tell, those of `paths` that its index seems to name.
+        Where git cannot tell, its index is read here, and `paths` are returned if that fails.
         """
         those = [path.rstrip("/") for path in paths]
         if self._repository is None or not those:
@@ -187,16 +187,20 @@ class Git:
         return self._seen_in(index, those)
 
     def _seen_in(self, index: Path, paths: list[str]) -> list[str]:
-        """Return those of `paths` whose names an index holds, all where that cannot be seen.
-
-        The fourth kind of index does not spell names out, so that nothing can be seen in one.
-        """
-        data = data_of(index, _MAX_INDEX)
-        if data is None or data[:8] == b"DIRC\0\0\0\4":
+        """Return which files an index names among `paths` and below, `paths` if it is not read."""
+        names = index_names(data_of(index, _MAX_INDEX) or b"")
+        if names is None:
             return paths
         top = self._start.relative_to(self._repository.tree if self._repository else self._start)
-        lowered = data.lower()
-        return [path for path in paths if os.fsencode(top / path).lower() in lowered]
+        beneath = b"" if top == Path() else os.fsencode(top) + b"/"
+        wanted = tuple(os.fsencode(path).lower() for path in paths)
+        found = [name[len(beneath) :] for name in names if name.startswith(beneath)]
+        folders = tuple(path + b"/" for path in wanted)
+        return [
+            os.fsdecode(name)
+            for name in found
+            if name.lower() in wanted or name.lower().startswith(folders)
+        ]
 
     def versions(self, path: str) -> Iterator[bytes]:
         """Yield what the file at `path` held in commits before, the newest first.
@@ -288,7 +292,8 @@ class Git:
         program = shutil.which("git", path=path) if path else None
         if program is None:
             return None
-        environ = {"PATH": path, "GIT_DIR": str(folder), **(users or self._places(folder))}
+        places = self._places(folder) if users is None else users
+        environ = {"PATH": path, "GIT_DIR": str(folder), **places}
         with contextlib.ExitStack() as stack:
             stdin = subprocess.DEVNULL if given is None else stack.enter_context(plain_file(given))
             try:

@@ -107,3 +107,33 @@ def data_of(path: Path, limit: int) -> bytes | None:
         return read_followed(path, limit=limit)
     except OSError:
         return None
+
+
+def index_names(data: bytes) -> list[bytes] | None:
+    """Return the names of all files in a git index, None where they cannot all be seen.
+
+    Versions 2 and 3 spell names out (https://git-scm.com/docs/index-format); of SHA-1 and SHA-256
+    the one is taken by which the file ends where it should.
+    """
+    if data[:4] != b"DIRC" or data[4:8] not in (b"\0\0\0\2", b"\0\0\0\3"):
+        return None
+    found = (_index_names(data, length) for length in (20, 32))
+    return next((names for names in found if names is not None), None)
+
+
+def _index_names(data: bytes, length: int) -> list[bytes] | None:
+    """Return the names in an index whose hashes have so many bytes, None if it is none of these."""
+    names, at, last = [], 12, len(data) - length
+    for _ in range(int.from_bytes(data[8:12])):
+        flags = at + 40 + length  # behind ten numbers of four bytes, and a hash
+        start = flags + (4 if data[flags : flags + 1] and data[flags] & 0x40 else 2)
+        end = data.find(b"\0", start, last)
+        if end <= start:
+            return None
+        names.append(data[start:end])
+        at += (end - at) // 8 * 8 + 8
+    while at < last:
+        if data[at : at + 4] == b"link":  # other names stand in another file
+            return None
+        at += 8 + int.from_bytes(data[at + 4 : at + 8])
+    return names if at == last else None

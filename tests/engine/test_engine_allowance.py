@@ -44,6 +44,26 @@ def test_a_matrix_without_bound_is_counted_and_not_made(tmp_path, command):
     assert f"a.yaml:5:20: {message}; {HINT}" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("last", ["[x]", "'{{ [] }}'"])
+def test_the_axes_of_a_matrix_are_each_looked_at_once(tmp_path, last):
+    """Eight thousand of them: in 8 s of CPU time, as everything that is only looked at."""
+    (tmp_path / "poeflow.toml").touch()
+    axes = "".join(f", a{number}: [x]" for number in range(8_000))
+    text = f"{HEAD}steps:\n  a:\n    matrix: {{axes: {{z: {last}{axes}}}}}\n    prompt: x\n"
+    (tmp_path / "a.yaml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "poeflow.cli.main", "plan", "a.yaml"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (8, 8)),
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 def test_a_list_that_is_too_long_is_told_at_its_place(bench):
     text = f"{HEAD}steps:\n  a: {{for_each: range(20001), prompt: x}}\n"
     message = 'step "a" has 20,001 instances; the limit is 20,000'

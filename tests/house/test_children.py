@@ -22,15 +22,30 @@ def starts(module: Module) -> list[str]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Attribute):
             owner = node.value.id if isinstance(node.value, ast.Name) else ""
-            is_os = owner == "os" and node.attr.startswith(CALLS)
-            if is_os or node.attr.startswith(ASKED) or (owner == "click" and node.attr in CLICK):
-                names.add(f"{owner}.{node.attr}")
+            names |= {f"{owner}.{node.attr}"} if _is_start(owner, node.attr) else set()
+        elif isinstance(node, ast.ImportFrom):
+            home = node.module or ""
+            taken = [one.name for one in node.names if _is_start(home, one.name)]
+            names |= {f"{home}.{name}" for name in taken}
     return sorted(names)
 
 
+def _is_start(owner: str, name: str) -> bool:
+    is_os = owner == "os" and name.startswith(CALLS)
+    return is_os or name.startswith(ASKED) or (owner == "click" and name in CLICK)
+
+
 def bare_starts(module: Module) -> list[int]:
-    """Return the lines that start a program with the environment of this process."""
-    return [
+    """Return the lines that start a program with the environment of this process, or may do so.
+
+    A name taken out of `subprocess` may be called anywhere, and so counts as one.
+    """
+    taken = [
+        node.lineno
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "subprocess"
+    ]
+    return taken + [
         node.lineno
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call)
@@ -60,6 +75,12 @@ def test_each_gives_them_an_environment():
         ("asyncio.create_subprocess_exec('a')", ["asyncio.create_subprocess_exec"]),
         ("import click\nclick.launch('a')", ["click.launch"]),
         ("import os\nos.path.join('a')", []),
+        ("from os import execv, path", ["os.execv"]),
+        ("from asyncio import create_subprocess_exec", ["asyncio.create_subprocess_exec"]),
+        (
+            "from concurrent.futures import ProcessPoolExecutor",
+            ["concurrent.futures.ProcessPoolExecutor"],
+        ),
     ],
 )
 def test_what_starts_a_program_is_found(text, found):
@@ -69,3 +90,4 @@ def test_what_starts_a_program_is_found(text, found):
 def test_a_start_with_the_keys_is_found():
     text = "import subprocess\nsubprocess.run(['a'])\nsubprocess.run(['a'], env={})"
     assert bare_starts(Module("poeflow.a", text)) == [2]
+    assert bare_starts(Module("poeflow.a", "from subprocess import run\nrun(['a'])")) == [1]

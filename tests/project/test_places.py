@@ -1,12 +1,13 @@
 """A file that somebody names lies in the project of its place: links lead on within it only."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from poeflow.opener import UnusableFileError
 from poeflow.project.places import leaves, placed, read_given
-from poeflow.project.project import FileProblem, Project
+from poeflow.project.project import FileProblem
 
 
 @pytest.fixture
@@ -51,7 +52,6 @@ def test_a_link_out_is_the_link_itself(desk, monkeypatch, is_marked):
         project, found = placed(desk / "project" / path)
         with pytest.raises(FileProblem, match="is a link that leaves the project"):
             project.read_bytes(found, limit=100)
-    monkeypatch.chdir(desk)
 
 
 def test_the_project_is_that_of_the_place_of_the_link(desk):
@@ -85,7 +85,7 @@ def test_outside_every_project_a_link_and_a_pipe_will_do(desk):
     reading, writing = os.pipe()
     os.write(writing, b"piped")
     os.close(writing)
-    path = Project(desk).root / f"/dev/fd/{reading}"
+    path = Path(f"/dev/fd/{reading}")
     assert read_given(path, limit=10) == b"piped"
     os.close(reading)
 

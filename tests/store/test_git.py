@@ -252,14 +252,50 @@ def test_what_is_tracked_among_paths_and_below_them_in_any_case(project, git, co
     assert asked(project).tracked([]) == []
 
 
-def test_what_is_tracked_is_seen_without_git_too(project, git, commit):
-    for name in ("a", "sub/.poeflow/y"):
-        commit("x\n", name)
-    git = Git.find(project / "sub", {"PATH": ""})
-    assert git is not None
-    assert git.tracked([".Poeflow", "none"]) == [".Poeflow"]
-    (project / ".git/index").write_bytes(b"DIRC\0\0\0\4")
-    assert git.tracked([".poeflow", "none"]) == [".poeflow", "none"], "nobody can tell"
+@pytest.mark.parametrize("form", ["sha1", "sha256"])
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_what_is_tracked_is_seen_without_git_too(tmp_path, home, git, form, version):
+    folder = tmp_path / "other"
+    git("init", "-q", f"--object-format={form}", str(folder))
+    names = (
+        "a",
+        "docs/old.poeflow.md",
+        "sub/.PoeFlow/cache/y",
+        "sub/.poeflow.md",
+        "sub/" + "x" * 9,
+    )
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x\n")
+        git("add", name, folder=folder)
+    if version == "3":  # which only names with such a mark need
+        (folder / "late").touch()
+        git("add", "--intent-to-add", "late", folder=folder)
+    git("commit", "-qm", "x", folder=folder)
+    assert (folder / ".git/index").read_bytes()[7] == int(version)
+    blind = Git.find(folder / "sub", {"PATH": ""})
+    assert blind is not None
+    for paths in ([".poeflow", "none"], ["x" * 9], [".poeflow.md", ".Poeflow/cache/"], ["y"]):
+        assert blind.tracked(paths) == asked(folder / "sub").tracked(paths)
+    assert blind.tracked([".poeflow", "none"]) == [".PoeFlow/cache/y"]
+
+
+@pytest.mark.parametrize("how", ["4", "split", "cut", "none"])
+def test_what_nobody_can_tell_counts_as_tracked(project, git, commit, how):
+    commit("x\n", ".poeflow/y")
+    index = project / ".git/index"
+    match how:
+        case "4":
+            git("update-index", "--index-version=4")
+        case "split":
+            git("update-index", "--split-index")
+        case "cut":
+            index.write_bytes(index.read_bytes()[:-1])
+        case _:
+            index.write_bytes(b"")
+    blind = Git.find(project, {"PATH": ""})
+    assert blind is not None
+    assert blind.tracked([".poeflow", "none"]) == [".poeflow", "none"]
 
 
 def test_older_versions_of_a_file_are_found_the_newest_first(project, git, commit):
