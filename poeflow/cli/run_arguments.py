@@ -13,13 +13,15 @@ from poeflow.cli.private_files_options import say, trusts_state
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
 from poeflow.operations.run_context import prices_of
+from poeflow.operations.run_options import RunOptions
+from poeflow.operations.state import own_workspace
 from poeflow.project.project import Project
 from poeflow.records import InstanceRecord, RunFilter, RunRow, named
 from poeflow.redact import Scrubber, masked
 from poeflow.report.pages.source import Pictures, ScrubbedRecords, Shown
 from poeflow.settings import known_keys
 from poeflow.store.history import History
-from poeflow.store.workspace import Workspace, tracked_state
+from poeflow.store.workspace import Workspace
 
 _LAST: Final = re.compile(r"last(?:~([0-9]{1,6}))?")
 _SOME: Final = 1000
@@ -46,10 +48,7 @@ def history_here() -> History:
 
 def trusted_workspace(project: Project) -> Workspace:
     """Return the state of a project. Raises `UsageError` where git tracks it without trust."""
-    tracked = () if trusts_state() else tracked_state(project, os.environ)
-    workspace = Workspace(project, offline=False, tracked=tracked)
-    workspace.refuse_foreign()
-    return workspace
+    return own_workspace(project, RunOptions(environ=os.environ, trust_state=trusts_state()))
 
 
 def place_of(history: History, written: str) -> Place:

@@ -23,6 +23,7 @@ CATALOGUE: Final = "//.poeflow/models.json"
 Besides, it has the base URL it came from, as `server`; one saved by hand need not.
 """
 _MAX_BYTES: Final = 16 * 1024 * 1024
+_MAX_STORED_BYTES: Final = 64 * 1024 * 1024
 _LONGEST_NAME: Final = 100
 _MAX_NAMES: Final = 2000
 """Among more names than these no near one is looked for; there were 362 in 2026."""
@@ -120,10 +121,7 @@ def _server_of(document: Json) -> Json:
     return document.get("server") if isinstance(document, dict) else None
 
 
-_MAX_STORED_BYTES: Final = 64 * 1024 * 1024
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class StoredList(msgspec.Struct, frozen=True, kw_only=True):
     """`fetched` is when, in seconds since 1970."""
 
     fetched: float
@@ -141,7 +139,7 @@ def stored_list(base_url: str, folder: Path | None, *, max_age: float, now: floa
         raise UsageError("folder must be a Path")
     try:
         data = read_followed(_path(base_url, folder), limit=_MAX_STORED_BYTES)
-        found = msgspec.json.decode(data, type=Kept)
+        found = msgspec.json.decode(data, type=StoredList)
     except (OSError, ValueError, RecursionError):
         return None
     return found.document if 0 <= now - found.fetched < max_age else None

@@ -179,7 +179,7 @@ class FlowRun:
             self._flow.plan.checked.children[step],
             inputs,
             concurrency=self._flow.plan.concurrency,
-            allowance=self._flow.plan.allowance,
+            instance_count=self._flow.plan.instance_count,
             prefix=prefix,
         )
         child = FlowRun(

@@ -53,7 +53,7 @@ class TooManyInstancesError(TemplateError):
     """A plan would have more instances than one may."""
 
 
-class Allowance:
+class InstanceCount:
     """Counts the instances of one plan, those of used flows included.
 
     Steps are counted by their whole names, so that one found anew is not counted twice.
@@ -92,16 +92,22 @@ class Allowance:
 class FanOut:
     """Finds the instances of the steps of one flow, whose names begin with `prefix`.
 
-    All are counted by `allowance` before they are made.
+    All are counted by `instance_count` before they are made.
     """
 
     def __init__(
-        self, project: Project, file: FlowFile, texts: Texts, *, allowance: Allowance, prefix: str
+        self,
+        project: Project,
+        file: FlowFile,
+        texts: Texts,
+        *,
+        instance_count: InstanceCount,
+        prefix: str,
     ) -> None:
         self._project = project
         self._file = file
         self._texts = texts
-        self._allowance = allowance
+        self._instance_count = instance_count
         self._prefix = prefix
 
     def instances(self, step: str, values: Values) -> tuple[Instance, ...]:
@@ -192,7 +198,7 @@ class FanOut:
     ) -> None:
         """Count the instances of a step. Raises `TooManyInstancesError`."""
         name = f"{self._prefix}{step}"
-        fault = self._allowance.fault(name, instances, characters, is_whole=is_whole)
+        fault = self._instance_count.fault(name, instances, characters, is_whole=is_whole)
         if fault:
             place = self._file.document.place(path)
             raise TooManyInstancesError(place, fault, hint=HINT)

@@ -18,7 +18,7 @@ from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.bot_checks import asks
 from poeflow.planning.checked import Checked
-from poeflow.planning.instances import Allowance, FanOut, Instance, TooManyInstancesError
+from poeflow.planning.instances import FanOut, Instance, InstanceCount, TooManyInstancesError
 from poeflow.planning.preparation import Prepared, Preparer
 from poeflow.problems import Problem
 from poeflow.project.output_paths import claim_of
@@ -35,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `prepared` are the instances of each step that are known before any step has run; a step that
     is not in it is unknown until those it needs have run. `children` are the plans of used flows,
-    by the step, where their inputs are known. `allowance` counts the instances of all of them.
+    by the step, where their inputs are known. `instance_count` counts the instances of all of them.
     """
 
     checked: Checked
@@ -45,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Mapping[str, Json]
     prepared: Mapping[str, tuple[Prepared, ...]]
     concurrency: int
-    allowance: Allowance
+    instance_count: InstanceCount
     children: Mapping[str, "Plan"] = {}
 
     @property
@@ -119,25 +119,27 @@ class Planner:
         inputs: Mapping[str, Json],
         *,
         concurrency: int | None = None,
-        allowance: Allowance | None = None,
+        instance_count: InstanceCount | None = None,
         prefix: str = "",
     ) -> Plan:
         """Find instances, models and attachments; the smaller of two limits on concurrency wins.
 
-        A flow that another uses has the `allowance` of that one, and a `prefix` before the names
-        of its steps. Raises `InvalidFlowError` with every problem found.
+        A flow that another uses has the `instance_count` of that one, and a `prefix` before the
+        names of its steps. Raises `InvalidFlowError` with every problem found.
         """
         texts = self._make_texts(checked.file)
-        allowance = allowance or Allowance(self._max_instances)
+        instance_count = instance_count or InstanceCount(self._max_instances)
         plan = Plan(
             checked=checked,
             texts=texts,
-            fan_out=FanOut(self._project, checked.file, texts, allowance=allowance, prefix=prefix),
+            fan_out=FanOut(
+                self._project, checked.file, texts, instance_count=instance_count, prefix=prefix
+            ),
             preparer=Preparer(self._project, checked, texts),
             inputs=inputs,
             prepared={},
             concurrency=_concurrency(checked.file, concurrency),
-            allowance=allowance,
+            instance_count=instance_count,
         )
         problems: list[Problem] = []
         children = dict(self._children(plan, problems, prefix=prefix))
@@ -165,7 +167,10 @@ class Planner:
                 given = plan.texts.value(own, dict(step.with_ or {}), values)
                 inputs = self.arguments(plan, name, given)
                 within = f"{prefix}{name}/"
-                yield name, self.plan(child, inputs, allowance=plan.allowance, prefix=within)
+                yield (
+                    name,
+                    self.plan(child, inputs, instance_count=plan.instance_count, prefix=within),
+                )
             except InvalidFlowError as error:
                 problems += error.problems
             except PoeflowError as error:

@@ -29,7 +29,7 @@ from poeflow.store.folders import (
 )
 from poeflow.store.git import Git
 
-MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_LEDGER_BYTES: Final = 64 * 1024 * 1024
 """How much is taken in at once: a row has about 150 bytes."""
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -99,7 +99,7 @@ class Ledger:
         if status.st_ino != self._inode or status.st_size < self._read:
             self._rows, self._inode, self._read = {}, status.st_ino, 0
         os.lseek(handle, self._read, os.SEEK_SET)
-        data = head(handle, MAX_BYTES)
+        data = head(handle, MAX_LEDGER_BYTES)
         complete = data[: data.rfind(b"\n") + 1]
         self._read += len(complete)
         for line in complete.split(b"\n"):
