@@ -1,7 +1,8 @@
 """One piece of work by one client in a process of its own: `bench_client.py ROW PEER URL`.
 
-Prints the seconds it took without imports, those of them the processor worked for it, and the peak
-of memory above that before it, in MB.
+`count=50 width=5 fake=latency_ms=1` after it make it another. Prints the seconds it took without
+imports, those of them the processor worked for it, and the peak of memory above that before it,
+in MB.
 """
 
 import asyncio
@@ -161,13 +162,13 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-async def measured(row: str, peer: str, url: str) -> None:
-    work = ROWS[row]
+async def measured(row: str, peer: str, url: str, *changes: str) -> None:
+    work = ROWS[row] | dict(change.split("=", 1) for change in changes)
 
     async def run(ask: Callable[[], Awaitable[None]]) -> None:
         before, began, worked = peak(), time.perf_counter(), time.process_time()
-        count = 1 if row == "stream" else work["count"]
-        await in_parallel(ask, count, work["width"])
+        count = 1 if row == "stream" else int(work["count"])
+        await in_parallel(ask, count, int(work["width"]))
         elapsed, busy = time.perf_counter() - began, time.process_time() - worked
         sys.stdout.write(f"{elapsed} {busy} {peak() - before}\n")
 

@@ -5,15 +5,15 @@
 """
 
 import argparse
-import contextlib
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from servers import served
 
 HERE = Path(__file__).parent
 TITLES = {
@@ -30,17 +30,6 @@ class Run(NamedTuple):
     seconds: float
     busy: float
     megabytes: float
-
-
-@contextlib.contextmanager
-def served(url: str | None) -> Iterator[str]:
-    if url is not None:
-        yield url
-        return
-    command = [sys.executable, str(HERE / "bench_server.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        yield server.stdout.readline().strip()
-        server.terminate()
 
 
 def once(row: str, peer: str, url: str) -> Run:
@@ -81,12 +70,12 @@ def main() -> None:
     asked.add_argument("--server", help="a server that takes the x-fake header")
     given = asked.parse_args()
     peers = ["poeflow", *filter(None, given.peers.split(","))]
-    with served(given.server) as url:
+    with served(given.server) as server:
         for row in given.rows.split(","):
             runs: dict[str, list[Run]] = {peer: [] for peer in peers}
             for _ in range(given.rounds):
                 for peer in peers:
-                    runs[peer].append(once(row, peer, url))
+                    runs[peer].append(once(row, peer, server.address))
             sys.stdout.write(f"{TITLES[row]}\n")
             for peer in peers:
                 sys.stdout.write(f"{told(row, peer, runs[peer], runs['poeflow'])}\n")

@@ -51,7 +51,7 @@ def told(name: str, work: Callable[[], int], rounds: int) -> None:
 async def main(instances: int, rounds: int) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="poeflow-bench-") as name,
-        History(Path(name) / "history.db", told=tell) as history,
+        History(Path(name) / "poeflow.db", warn=tell) as history,
     ):
         large_run(history, instances)
         what = shown(history, Path(name))
