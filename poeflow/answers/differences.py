@@ -1,4 +1,4 @@
-"""Where two values or texts differ first, told as what was expected there and what was found."""
+"""The first difference of two values or texts, and how similar two texts are."""
 
 import math
 from collections.abc import Hashable, Iterator
@@ -14,42 +14,42 @@ _AROUND: Final = 20
 _WINDOW: Final = 60
 
 
-def identity(value: Json) -> Hashable:
-    """Return what is equal for values that are equal in JSON: 1 and 1.0 are, 1 and true not."""
+def comparable(value: Json) -> Hashable:
+    """Return a key that equal JSON values share: 1 and 1.0 do, 1 and true do not."""
     match value:
         case dict():
-            return "object", frozenset((key, identity(item)) for key, item in value.items())
+            return "object", frozenset((key, comparable(item)) for key, item in value.items())
         case list():
-            return "array", tuple(map(identity, value))
+            return "array", tuple(map(comparable, value))
         case bool():
             return "boolean", value
         case int() | float() if _LARGE <= abs(value) < math.inf:
-            # numbers whose hashes are the same can be found among these, and are slow to tell apart
+            # numbers with equal hashes can be found among these, and are slow to compare
             return "number", hex(int(value))
         case _:
             return value
 
 
 def data_difference(expected: Json, found: Json) -> tuple[str, str] | None:
-    """Return the first difference, as (expected, found); None where both are the same."""
+    """Return the first difference, as (expected, found); None if both are the same."""
     return next(_differences(expected, found, ()), None)
 
 
 def text_difference(expected: str, found: str) -> tuple[str, str] | None:
-    """Return the first line that differs, as (expected, found); None where there is none.
+    """Return the first line that differs, as (expected, found); None if there is none.
 
-    Space around a text does not count, nor the kind of its line ends.
+    Space around a text and the kind of its line ends do not count.
     """
     pairs = list(zip_longest(lines(expected), lines(found)))
-    for number, (wanted, got) in enumerate(pairs, start=1):
-        if wanted == got:
+    for number, (wanted, line) in enumerate(pairs, start=1):
+        if wanted == line:
             continue
         place = f" in line {number}" if len(pairs) > 1 else ""
-        at = _first_difference(wanted or "", got or "")
-        told = "no such line" if got is None else around(got, at)
+        at = _first_difference(wanted or "", line or "")
+        shown_line = "no such line" if line is None else around(line, at)
         if wanted is None:
-            return f"no line {number}", told
-        return f"{around(wanted, at)}{place}", told
+            return f"no line {number}", shown_line
+        return f"{around(wanted, at)}{place}", shown_line
     return None
 
 
@@ -71,13 +71,51 @@ def around(text: str, at: int, length: int = _WINDOW) -> str:
     return quoted(f"{before}{text[start:end]}{after}", 2 * length + 2 * _AROUND)
 
 
+MAX_COMPARED: Final = 20_000
+"""Characters of a text whose similarity is taken: both that long take a quarter of a second."""
+
+
+def similarity(one: str, other: str) -> float:
+    """Return how similar two texts are, from 0 to 1: 1 less the share of characters to edit.
+
+    Neither may be longer than `MAX_COMPARED`. Takes as many steps as the longer one has
+    characters, each on numbers with as many bits as the other has: see Hyyrö, "A bit-vector
+    algorithm for computing Levenshtein and Damerau edit distances", 2003.
+    """
+    longest = max(len(one), len(other))
+    return 1.0 if longest == 0 else 1 - _edits(one, other) / longest
+
+
+def _edits(one: str, other: str) -> int:
+    """Return how many characters must be put in, left out or replaced to make one of the other.
+
+    Bit `i` of a number tells of the first `i + 1` characters of `one`: whether one more of them
+    takes one more edit (`more`), or one less (`less`).
+    """
+    if not one:
+        return len(other)
+    places: dict[str, int] = {}
+    for at, character in enumerate(one):
+        places[character] = places.get(character, 0) | 1 << at
+    whole, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
+    more, less, edits = whole, 0, len(one)
+    for character in other:
+        same = places.get(character, 0) | less
+        free = (((same & more) + more) ^ more) | same
+        longer, shorter = less | ~(more | free), more & free
+        edits += bool(longer & last) - bool(shorter & last)
+        longer = longer << 1 | 1
+        more, less = (shorter << 1 | ~(free | longer)) & whole, longer & free & whole
+    return edits
+
+
 def _first_difference(one: str, other: str) -> int:
     pairs = zip(one, other, strict=False)
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _differences(expected: Json, found: Json, path: KeyPath) -> Iterator[tuple[str, str]]:
-    if identity(expected) == identity(found):
+    if comparable(expected) == comparable(found):
         return
     match expected, found:
         case dict(), dict():
@@ -89,12 +127,12 @@ def _differences(expected: Json, found: Json, path: KeyPath) -> Iterator[tuple[s
             for key in found.keys() - expected.keys():
                 yield _at("no such key", (*path, key)), shown(found[key])
         case list(), list():
-            for index, (wanted, got) in enumerate(zip(expected, found, strict=False)):
-                yield from _differences(wanted, got, (*path, index))
+            for index, (wanted, item) in enumerate(zip(expected, found, strict=False)):
+                yield from _differences(wanted, item, (*path, index))
             yield _at(counted(len(expected), "item"), path), f"{len(found):,}"
         case _:
             yield _at(shown(expected), path), shown(found)
 
 
-def _at(told: str, path: KeyPath) -> str:
-    return f"{told} at {path_text(path)}" if path else told
+def _at(what: str, path: KeyPath) -> str:
+    return f"{what} at {path_text(path)}" if path else what

@@ -1,4 +1,4 @@
-"""Values of an answer as messages show them: on one line, cut, with nothing invisible in them."""
+"""Values of an answer in messages: on one line, cut, without invisible characters."""
 
 import json
 from collections.abc import Iterable
@@ -32,8 +32,8 @@ def quoted(text: str, limit: int = MAX_SHOWN) -> str:
 def one_line(text: str, limit: int = MAX_SHOWN) -> str:
     """Return the beginning of a text on one line."""
     beginning = text[: 4 * limit]
-    told = visible(" ".join(beginning.split()))
-    return cut(told if len(beginning) == len(text) else f"{told}{_DOTS}", limit)
+    line = visible(" ".join(beginning.split()))
+    return cut(line if len(beginning) == len(text) else f"{line}{_DOTS}", limit)
 
 
 def cut(text: str, limit: int) -> str:
@@ -42,15 +42,15 @@ def cut(text: str, limit: int) -> str:
 
 def path_text(path: Iterable[str | int]) -> str:
     """Return a path of keys and indexes as `bullets[2].name`, empty for the whole document."""
-    told = ""
+    written = ""
     for step in path:
         if isinstance(step, int):
-            told += f"[{step}]"
+            written += f"[{step}]"
         elif step.isidentifier():
-            told += f".{step}" if told else step
+            written += f".{step}" if written else step
         else:
-            told += f"[{shown(step)}]"
-    return cut(visible(told), 2 * MAX_SHOWN)
+            written += f"[{shown(step)}]"
+    return cut(visible(written), 2 * MAX_SHOWN)
 
 
 def counted(number: int, what: str) -> str:

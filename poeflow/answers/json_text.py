@@ -1,7 +1,7 @@
-"""The one JSON document an answer holds: bare, in a fence as CommonMark has them, or among words.
+"""Finds the one JSON document in an answer: alone, in a fence of CommonMark, or among words.
 
-Strict JSON first, then JSON5, a published grammar (https://spec.json5.org). What either would
-change silently, such as a backslash that begins no escape, is refused.
+It tries strict JSON first, then JSON5 (https://spec.json5.org). Text that either would change
+silently, such as a backslash that begins no escape, is refused.
 """
 
 import contextlib
@@ -16,15 +16,16 @@ import msgspec
 
 from poeflow.answers.display import one_line, quoted, shown
 from poeflow.digest import Json, canonical
+from poeflow.lazy_pattern import lazy_pattern
 
-_FENCE: Final = re.compile(r"[ \t]*(`{3,}(?=[^`]*$)|~{3,})(.*)")
-_TICKS: Final = re.compile(r"`+")
+_FENCE: Final = lazy_pattern(r"[ \t]*(`{3,}(?=[^`]*$)|~{3,})(.*)")
+_TICKS: Final = lazy_pattern(r"`+")
 
 
 class Block(msgspec.Struct, frozen=True):
-    """What stands between two fences. `label` is the first word behind the upper one, lower case.
+    """The text between two fences. `label` is the first word after the upper one, in lower case.
 
-    `is_closed` is False where the text ends before the block does.
+    `is_closed` is False if the text ends before the block does.
     """
 
     label: str
@@ -33,7 +34,7 @@ class Block(msgspec.Struct, frozen=True):
 
 
 def blocks(text: str) -> tuple[Block, ...]:
-    """Return the fenced blocks of a text, in order. Any indentation is taken, and taken away."""
+    """Return the fenced blocks of a text, in order. Any indentation is allowed, and removed."""
     found: list[Block] = []
     fence, label, indent, inside = "", "", "", list[str]()
     for line in text.replace("\r\n", "\n").split("\n"):
@@ -53,7 +54,7 @@ def blocks(text: str) -> tuple[Block, ...]:
 
 
 def labelled(found: Iterable[Block], *labels: str) -> tuple[Block, ...]:
-    """Return the blocks with one of these labels; where there is none, all of them."""
+    """Return the blocks with one of these labels; if none has one, all of them."""
     those = tuple(found)
     return tuple(block for block in those if block.label in labels) or those
 
@@ -70,6 +71,8 @@ def _closes(line: str, fence: str) -> bool:
     return len(mark) >= len(fence) and mark == fence[0] * len(mark)
 
 
+FENCES: Final = ("json", "json5", "jsonc")
+"""The labels of fenced blocks of JSON."""
 MAX_TEXT: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 64
 _MAX_BITS: Final = 1024
@@ -79,39 +82,38 @@ _SHOWN: Final = 40
 _MAX_TRIES: Final = 1_000
 _TOO_DEEP: Final = f"it is nested deeper than {MAX_DEPTH} levels"
 _TOO_LONG: Final = "a number has too many digits"
-_JSON_LABELS: Final = ("json", "json5", "jsonc")
-_HALF: Final = re.compile("[\ud800-\udfff]")
-_SPACE: Final = re.compile(r"[ \t\n\r]*")
-_OPENING: Final = re.compile(r"[\[{]")
-_IN_PROSE: Final = re.compile(r"\[[^\[\]{}\"]{0,200}\]|\{[^\[\]{}\"]{0,200}\}")
+_HALF: Final = lazy_pattern("[\ud800-\udfff]")
+_SPACE: Final = lazy_pattern(r"[ \t\n\r]*")
+_OPENING: Final = lazy_pattern(r"[\[{]")
+_IN_PROSE: Final = lazy_pattern(r"\[[^\[\]{}\"]{0,200}\]|\{[^\[\]{}\"]{0,200}\}")
 """A pair of brackets that prose may hold."""
-_NOT_BARE: Final = re.compile(
+_NOT_BARE: Final = lazy_pattern(
     r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|//[^\n\r\u2028\u2029]*+|/\*.*?\*/", re.DOTALL
 )
-_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPE: Final = lazy_pattern(r"\\(.)", re.DOTALL)
 _ESCAPES: Final = frozenset("\"'\\/bfnrtu")
-"""JSON's own, and the single quote. JSON5 has more, but reads `\\d` as d and `\\vec` as a tab."""
+"""JSON's escapes, and the single quote. JSON5 has more, but reads `\\d` as d, `\\vec` as a tab."""
 _LATEX: Final = r"(?:text(?:bf|it|rm|tt)?|times|theta|nabla|rho|rangle|right(?:arrow)?)(?![A-Za-z])"
 _UNDOUBLED: Final = {
-    "json": re.compile(rf"(?<!\\)(?:\\\\)*(\\)(?:[bf](?=[A-Za-z])|{_LATEX})"),
-    "yaml": re.compile(rf"(?<!\\)(?:\\\\)*(\\)(?:[0abefvNLP_](?=[A-Za-z])|{_LATEX})"),
+    "json": lazy_pattern(rf"(?<!\\)(?:\\\\)*(\\)(?:[bf](?=[A-Za-z])|{_LATEX})"),
+    "yaml": lazy_pattern(rf"(?<!\\)(?:\\\\)*(\\)(?:[0abefvNLP_](?=[A-Za-z])|{_LATEX})"),
 }
 """A pattern, a path or a formula whose `\\b` became a backspace; nobody begins a word with one."""
-_CUT_ESCAPE: Final = re.compile(r"\\(?:[uUxX][0-9a-fA-F]{0,3})?\Z")
-_NUMBER: Final = re.compile(r"(?<![\w$.\\])[0-9.][\w.]*(?:(?<=[eE])[-+][\w.]*)?", re.ASCII)
-_WHOLE: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]+")
+_CUT_ESCAPE: Final = lazy_pattern(r"\\(?:[uUxX][0-9a-fA-F]{0,3})?\Z")
+_NUMBER: Final = lazy_pattern(r"(?<![\w$.\\])[0-9.][\w.]*(?:(?<=[eE])[-+][\w.]*)?", re.ASCII)
+_WHOLE: Final = lazy_pattern(r"[0-9]+|0[xX][0-9a-fA-F]+")
 _DIGITS: Final = 17
-"""As many significant digits tell every double from all others."""
-_NO_BREAK: Final = re.compile(r"[^\n]")
-_NEAR: Final = re.compile(r"near (\d+)")
+"""So many significant digits distinguish all doubles."""
+_NO_BREAK: Final = lazy_pattern(r"[^\n]")
+_NEAR: Final = lazy_pattern(r"near (\d+)")
 
 
 class NotJsonError(Exception):
-    """There is no JSON in the text; the message says where it stops being JSON."""
+    """The text is not JSON; the message names the place of the first error."""
 
 
 class UnusableError(Exception):
-    """It is JSON that cannot be used: a key twice, NaN, too deep, several. Says which."""
+    """The JSON cannot be used: a key twice, NaN, too deep, several documents."""
 
 
 def strict(text: str) -> Json:
@@ -120,6 +122,15 @@ def strict(text: str) -> Json:
     if _start(text, end) != len(text):
         raise NotJsonError(_unexpected(text, _start(text, end)))
     return data
+
+
+def is_json(text: str) -> bool:
+    """Return whether `text` is one JSON document and nothing else."""
+    try:
+        strict(text)
+    except (NotJsonError, UnusableError):
+        return False
+    return True
 
 
 def tolerant(text: str) -> Json:
@@ -143,29 +154,29 @@ def tolerant(text: str) -> Json:
 def number(written: str) -> float:
     """Return the number that decimals and an exponent spell.
 
-    Raises `UnusableError` where a double cannot hold it: nothing but digits beyond the 17th may
-    be rounded, and of a whole number not even those.
+    Raises `UnusableError` if a double cannot hold it: only digits beyond the 17th may be rounded,
+    and of a whole number not even those.
     """
     value = float(written)
     if value - value != 0 or (len(written) < _DIGITS and "e" not in written.lower()):
         return value
-    told = f"the number {one_line(written, _SHOWN)}"
+    what = f"the number {one_line(written, _SHOWN)}"
     if value == 0.0:
         if written.lower().partition("e")[0].strip("+-0."):
-            raise UnusableError(f"{told} is too small to keep; write it as text")
+            raise UnusableError(f"{what} is too small to be stored; write it as text")
         return value
-    exact, kept = Decimal(written), Decimal(repr(value))
+    exact, stored = Decimal(written), Decimal(repr(value))
     is_rounded = len(exact.as_tuple().digits) <= _DIGITS and exact != exact.to_integral_value()
-    if exact != kept and not is_rounded:
-        raise UnusableError(f"{told} has more digits than can be kept; write it as text")
+    if exact != stored and not is_rounded:
+        raise UnusableError(f"{what} has more digits than can be stored; write it as text")
     return value
 
 
 def found(text: str, fits: Callable[[Json], bool]) -> Json:
     """Return the one JSON document in an answer.
 
-    Of several different ones, the only one that `fits` is taken. Raises `NotJsonError` where
-    there is none, `UnusableError` where there is no telling which.
+    Of several different ones, the only one that `fits` is taken. Raises `NotJsonError` if
+    there is none, `UnusableError` if it is not clear which one is meant.
     """
     if len(text) > MAX_TEXT:
         raise UnusableError(f"it has {len(text):,} characters, at most {MAX_TEXT:,} are read")
@@ -176,7 +187,7 @@ def found(text: str, fits: Callable[[Json], bool]) -> Json:
         is_meant = text.lstrip()[:1] in ("", "{", "[", '"')
         reason = error if is_meant else NotJsonError("there is no JSON document in it")
     those = blocks(text)
-    marked = [block for block in those if block.label in _JSON_LABELS]
+    marked = [block for block in those if block.label in FENCES]
     documents = _in_blocks(marked or those, is_marked=bool(marked))
     return _only(documents or _in_prose(text), fits, reason)
 
@@ -207,21 +218,21 @@ def refuse_unusable(data: Json) -> int:
 def refuse_undoubled(
     text: str, start: int, end: int, *, form: Literal["json", "yaml"] = "json"
 ) -> None:
-    """Raise `UnusableError` where a backslash that was meant made a control character.
+    """Raise `UnusableError` if a backslash that was probably literal made a control character.
 
     `start` and `end` are those of a JSON document, or of one YAML text in double quotes.
     """
     found = _UNDOUBLED[form].search(text, start, end)
     if found is not None:
         at = found.start(1)
-        told = f"{_place(text, at)} makes a control character of {text[at : at + 2]}"
-        raise UnusableError(f"the backslash in {told}; write two for one that is meant")
+        what = f"{_place(text, at)} makes a control character of {text[at : at + 2]}"
+        raise UnusableError(f"the backslash in {what}; write two for one that is meant")
 
 
 def _refuse_changed(text: str) -> str:
-    """Return JSON5 without its texts and comments. Raises `UnusableError`.
+    """Return JSON5 without its texts and comments.
 
-    That is for a text or a number that would be read as another than it is.
+    Raises `UnusableError` for a text or a number that would be read differently.
     """
     for found in _NOT_BARE.finditer(text):
         if found[0][0] not in "\"'":
@@ -239,8 +250,8 @@ def _refuse_changed(text: str) -> str:
 
 
 def _no_escape(text: str, at: int) -> str:
-    told = f"the backslash in {_place(text, at)} begins no escape of JSON"
-    return f"{told}; write two for one that is meant"
+    what = f"the backslash in {_place(text, at)} begins no escape of JSON"
+    return f"{what}; write two for one that is meant"
 
 
 def _either(text: str) -> Json:
@@ -266,7 +277,7 @@ def _in_blocks(those: Iterable[Block], *, is_marked: bool) -> list[Json]:
 
 
 def _in_prose(text: str) -> Iterator[Json]:
-    """Yield the objects and lists that stand among words, never one out of another's inside."""
+    """Yield the objects and lists among the words of a text, never one inside another."""
     opening, tries = _OPENING.search(text), 0
     while opening is not None:
         at, tries = opening.start(), tries + 1
@@ -349,10 +360,10 @@ def _unexpected(text: str, at: int) -> str:
     return f"{shown(text[at])} in {_place(text, at)} is not expected"
 
 
-def _json5_reason(told: str, text: str) -> str:
-    near = _NEAR.search(told)
+def _json5_reason(message: str, text: str) -> str:
+    near = _NEAR.search(message)
     at = max(0, int(near[1]) - 1) if near is not None else 0
-    if "Unclosed" in told and "Numeric" not in told:
+    if "Unclosed" in message and "Numeric" not in message:
         return f"what begins in {_place(text, at)} does not end"
     escape = _CUT_ESCAPE.search(text, max(0, at - 5), at)
     if escape is not None:

@@ -1,6 +1,6 @@
-"""What a bot drew, filmed or spoke: the addresses in its answer, and the names its files get.
+"""Media in an answer: their addresses, and the names of their files.
 
-Fetching is the client's, writing the engine's.
+The client fetches them, the engine writes them.
 """
 
 import base64
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from poeflow.digest import Json, decode_json, sha256_of
 from poeflow.errors import StepError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.media_types import media_type_of
 
 _EXTENSIONS: Final = {
@@ -30,27 +31,27 @@ _EXTENSIONS: Final = {
     "audio/mp4": ".m4a",
     "application/pdf": ".pdf",
 }
-"""Every kind that is saved. SVG and HTML are not among them: they can hold script."""
+"""The types that are saved. SVG and HTML are not, as they can contain scripts."""
 _NAME_LENGTH: Final = 16
-_MEDIA_NAME: Final = re.compile(rf"[0-9a-f]{{{_NAME_LENGTH}}}\.[a-z0-9]+")
-_MARKS: Final = re.compile(
+_MEDIA_NAME: Final = lazy_pattern(rf"[0-9a-f]{{{_NAME_LENGTH}}}\.[a-z0-9]+")
+_MARKS: Final = lazy_pattern(
     r"!\[|(?P<lead>\]\(\s*<?|<)?(?P<url>https?://(?=[a-z0-9\[])|(?<!\w)data:(?=[a-z]+/))"
     r"|\n[ \t\r]*\n",
     re.ASCII | re.IGNORECASE,
 )
-"""Where an image begins, an address (and what leads to it), and an empty line."""
-_PIECE: Final = re.compile(
+"""The beginning of an image, an address with the text before it, or an empty line."""
+_PIECE: Final = lazy_pattern(
     r"(?:[A-Za-z0-9\-._~:/?#@!$*+=%]|\\[_*&~=#+-])+|(?P<bracket>[()\[\]])"
     r"|&(?:amp|#0*38|#x0*26);|(?P<mark>['&,;])"
 )
-_ESCAPED: Final = re.compile(r"\\([_*&~=#+-])")
-_AMPERSAND: Final = re.compile(r"&(?:amp|#0*38|#x0*26);", re.IGNORECASE)
-_STOP: Final = re.compile(
+_ESCAPED: Final = lazy_pattern(r"\\([_*&~=#+-])")
+_AMPERSAND: Final = lazy_pattern(r"&(?:amp|#0*38|#x0*26);", re.IGNORECASE)
+_STOP: Final = lazy_pattern(
     r"&(?:quot|apos|lt|gt|nbsp|#0*(?:34|39|60|62)|#x0*(?:22|27|3c|3e));|[,;](?=https?://|data:)",
     re.IGNORECASE,
 )
-"""A quote or bracket as HTML spells it, and what stands between two addresses."""
-_DATA: Final = re.compile(
+"""A quote or bracket as an HTML entity, and separators between two addresses."""
+_DATA: Final = lazy_pattern(
     r"data:(?:image|audio|video|application)/[\w.+-]{1,99}(?:;[\w.=+-]{1,99}){0,4};base64,"
     r"(?P<payload>(?:(?:[\w+/%-]{76}|[\w+/%-]{64})[ \t\r]*+\n[ \t]*+)*+[\w+/%-]*+=*+)",
     re.ASCII | re.IGNORECASE,
@@ -68,10 +69,10 @@ _LONGEST: Final = 4_096
 def urls_in(text: str) -> tuple[str, ...]:
     """Return the http(s) and `data:` addresses an answer holds, in order, each once.
 
-    They stand in Markdown images and links, in HTML, bare in the text, or as `url` in an answer
-    that is JSON (`{"url": ..., "mimeType": ...}`). What an image's alternative text holds is left
-    out: bots write the prompt there, unescaped. `&amp;` is `&` in an address. Whether one may be
-    fetched is not judged. Takes linear time, whatever the text.
+    They are in Markdown images and links, in HTML, in the text, or under `url` in a JSON answer
+    (`{"url": ..., "mimeType": ...}`). Addresses in the alternative text of an image are left out:
+    bots write the prompt there, unescaped. `&amp;` is `&` in an address. Whether an address may be
+    fetched is not checked. Takes linear time for any text.
     """
     return tuple(dict.fromkeys(_in_document(text) or _in_prose(text)))
 
@@ -79,7 +80,7 @@ def urls_in(text: str) -> tuple[str, ...]:
 def file_in(url: str, *, limit: int) -> bytes | None:
     """Return the file that a `data:` address holds, of at most `limit` bytes; None for others.
 
-    Raises `StepError` where it is larger, or no base64.
+    Raises `StepError` if it is larger, or not base64.
     """
     if not url.startswith(_DATA_HEAD):
         return None
@@ -91,24 +92,24 @@ def file_in(url: str, *, limit: int) -> bytes | None:
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
-        message = "a file in the answer is cut, or no base64"
+        message = "a file in the answer is cut off, or is not base64"
         raise StepError(message, hint="ask again with --refresh") from None
 
 
-def kind_of(data: bytes) -> tuple[str, str] | None:
-    """Return a file's media type and extension by its content, None where it is never saved."""
+def media_kind_of(data: bytes) -> tuple[str, str] | None:
+    """Return a file's media type and extension by its content, None if it is never saved."""
     media_type = media_type_of("", data)
     extension = _EXTENSIONS.get(media_type)
     return (media_type, extension) if extension is not None else None
 
 
 def file_name(data: bytes) -> str:
-    """Return the name a file is saved under: 16 hex digits of its SHA-256, and the extension.
+    """Return the name of a saved file: 16 hex digits of its SHA-256, and the extension.
 
-    Equal files get equal names. Raises `StepError` for what is neither picture, film, sound nor
-    PDF by its content; SVG and HTML are refused as they can hold script.
+    Equal files have equal names. Raises `StepError` unless its content is a picture, film, sound or
+    PDF; SVG and HTML are refused, as they can contain scripts.
     """
-    kind = kind_of(data)
+    kind = media_kind_of(data)
     if kind is None:
         message = f"the file the bot returned is {_described(data)}, which is not saved"
         raise StepError(message, hint="pictures, films, sounds and PDF are; ask the bot for one")
@@ -116,12 +117,12 @@ def file_name(data: bytes) -> str:
 
 
 def is_media_name(path: str) -> bool:
-    """Tell whether a path ends in a name that `file_name` gives."""
+    """Whether a path ends in a name made by `file_name`."""
     return _MEDIA_NAME.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def _in_document(text: str) -> list[str]:
-    """Return what stands under `url` in a text that is JSON; nothing where it is none."""
+    """Return the addresses under `url` and `b64_json` in a text if it is JSON."""
     if text.lstrip()[:1] not in ("{", "["):
         return []
     try:
@@ -140,7 +141,7 @@ def _in_document(text: str) -> list[str]:
 
 
 def _encoded(value: Json) -> list[str]:
-    """Return base64 as image APIs give it, as an address."""
+    """Return base64 from an image API as a `data:` address."""
     text = f"data:application/octet-stream;base64,{value}" if isinstance(value, str) else ""
     return _address(text)
 
@@ -182,7 +183,7 @@ def _in_prose(text: str) -> Iterator[str]:
 
 
 def _marked(text: str, mark: re.Match[str]) -> tuple[str | None, int]:
-    """Return the address that a mark begins, None where that is none, and where it ends."""
+    """Return the address that begins at a mark, or None, and the offset after it."""
     start = mark.start("url")
     if _is_data(mark):
         found = _DATA.match(text, start)
@@ -200,16 +201,16 @@ def _is_data(mark: re.Match[str]) -> bool:
 
 
 def _whole(found: re.Match[str]) -> str | None:
-    """Return a `data:` address on one line, None where it is too short to hold a file."""
+    """Return a `data:` address on one line, None if it is too short to hold a file."""
     if len(found["payload"]) < _SHORTEST:
         return None
     return _DATA_HEAD + "".join(found[0][len(_DATA_HEAD) :].split())
 
 
 def _end(text: str, start: int, *, is_quoted: bool = False) -> int:
-    """Return where the address that begins at `start` ends, behind a single quote if it is quoted.
+    """Return the offset after the address at `start`; if it `is_quoted`, a single quote ends it.
 
-    It may hold brackets in pairs: one that closes what was opened before it is not its own.
+    It may have pairs of brackets; a bracket that closes an earlier one is not part of it.
     """
     at, opened = start, list[str]()
     while (piece := _PIECE.match(text, at)) is not None:

@@ -1,35 +1,37 @@
-"""What a model thought before it answered, where its server left that in the answer's text.
+"""The reasoning of a model, if its server left it at the beginning of the answer's text.
 
 Servers of open models often send `<think>...</think>` before the answer instead of a field of
-its own. A block counts only where the answer begins: further down, such a tag is the answer's.
+its own. A block counts only at the beginning: further down, such a tag is the answer's.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-_TAG: Final = re.compile(
+from poeflow.lazy_pattern import lazy_pattern
+
+_TAG: Final = lazy_pattern(
     r"<(?P<close>/?)(?:[a-z]{1,20}:)?(?:think|thinking|thoughts?|reasoning)"
     r"(?:\s[^<>]{0,200})?(?P<empty>/?)>",
     re.ASCII | re.IGNORECASE,
 )
-_SPACE: Final = re.compile(r"[\s\ufeff]*")
-_BLANK_LINES: Final = re.compile(r"(?:[ \t\r]*\n)*")
-_END_OF_LINE: Final = re.compile(r"[ \t\r]*\n")
+_SPACE: Final = lazy_pattern(r"[\s\ufeff]*")
+_BLANK_LINES: Final = lazy_pattern(r"(?:[ \t\r]*\n)*")
+_END_OF_LINE: Final = lazy_pattern(r"[ \t\r]*\n")
 
 
 class Parted(NamedTuple):
-    """`answer` is what follows the reasoning: the whole text, as it is, where there is none."""
+    """`answer` is what follows the reasoning: the whole text, as it is, if there is none."""
 
     reasoning: str
     answer: str
 
 
 def parted(text: str) -> Parted:
-    """Part an answer's text from the blocks of reasoning it begins with.
+    """Separate an answer's text from the blocks of reasoning at its beginning.
 
-    A block that does not end is reasoning to the last. One whose opening tag was left out, as it
-    was part of the prompt, ends with a closing tag at the end of a line. Takes linear time.
+    A block without an end is all reasoning. A block without its opening tag, which was part of the
+    prompt, ends with a closing tag at the end of a line. Takes linear time.
     """
     tags = list(_TAG.finditer(text))
     ends = _ends(tags)
@@ -52,7 +54,7 @@ def parted(text: str) -> Parted:
 
 
 def _ends(tags: Sequence[re.Match[str]]) -> list[int | None]:
-    """Return for each tag which one ends what it opens: its partner, else the next that closes."""
+    """Return for each opening tag the one that ends it: its partner, else the next closing tag."""
     ends: list[int | None] = [None] * len(tags)
     opened: list[int] = []
     for number, tag in enumerate(tags):
@@ -72,7 +74,7 @@ def _ends(tags: Sequence[re.Match[str]]) -> list[int | None]:
 
 
 def _ends_unopened(text: str, tag: re.Match[str]) -> bool:
-    """Tell whether a closing tag ends a line, and an answer follows."""
+    """Whether a closing tag ends a line, and an answer follows."""
     line = _END_OF_LINE.match(text, tag.end())
     return line is not None and _space(text, line.end()) < len(text)
 
@@ -83,7 +85,7 @@ def _space(text: str, at: int) -> int:
 
 
 def _after(text: str, at: int) -> int:
-    """Return where the answer begins behind a tag: space in the tag's line and blank lines go."""
+    """Return the offset of the answer after a tag, the rest of its line and blank lines skipped."""
     blank = _BLANK_LINES.match(text, at)
     if blank is not None and blank.end() > at:
         return blank.end()

@@ -1,4 +1,4 @@
-"""What a validator found, as sentences that a model and a person both understand."""
+"""Errors of a validator, as sentences for models and people."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -16,22 +16,22 @@ _TYPES: Final = TYPE_WORDS | {"object": "an object", "null": "null"}
 _MAX_FORMS: Final = 3
 
 
-def sentence(error: "ValidationError") -> str:
+def sentence(path: KeyPath, message: str) -> str:
     """Return `path: what is wrong`, the path left out for the document as a whole."""
-    path, told = sentence_at(error)
-    return f"{path_text(path)}: {told}" if path else told
+    return f"{path_text(path)}: {message}" if path else message
 
 
 def sentence_at(error: "ValidationError") -> tuple[KeyPath, str]:
-    """Return the place of what is wrong as a path of keys and indexes, and what is wrong there."""
+    """Return the place of an error as a path of keys and indexes, and its message."""
     while (branch := _branch(error)) is not None:
         error = branch
-    return tuple(error.absolute_path), _told(error)
+    return tuple(error.absolute_path), _message(error)
 
 
-def _told(error: "ValidationError") -> str:
-    told = _wrong(error)
-    return f"the key {told}" if "propertyNames" in error.absolute_schema_path else told
+def _message(error: "ValidationError") -> str:
+    message = _wrong(error)
+    is_key = "propertyNames" in error.absolute_schema_path
+    return f"the key {message}" if is_key else message
 
 
 def _wrong(error: "ValidationError") -> str:
@@ -90,10 +90,10 @@ def _size(keyword: str, instance: Any, limit: int) -> str:
 
 
 def _branch(error: "ValidationError") -> "ValidationError | None":
-    """Return the error inside a choice that tells most, None where that is the choice itself.
+    """Return the most useful error inside a choice, None if that is the choice itself.
 
-    The form that was meant is the one whose type is right: a single error of it, or the first
-    of those that stand deepest.
+    The intended option is the one with the right type: its single error, or the first of its
+    deepest ones.
     """
     if error.validator not in ("anyOf", "oneOf") or not error.context:
         return None
@@ -114,15 +114,15 @@ def _no_form(context: Iterable["ValidationError"], instance: Any) -> str:
     those = list(context)
     if all(map(_is_type_at, those)):
         return f"{shown(instance)} is not {_types(each.validator_value for each in those)}"
-    told = list(dict.fromkeys(_relative(each) for each in those if not _is_type_at(each)))
-    more = f", or {len(told) - _MAX_FORMS} more" if len(told) > _MAX_FORMS else ""
-    listed = "; or ".join(told[:_MAX_FORMS])
+    messages = list(dict.fromkeys(_relative(each) for each in those if not _is_type_at(each)))
+    more = f", or {len(messages) - _MAX_FORMS} more" if len(messages) > _MAX_FORMS else ""
+    listed = "; or ".join(messages[:_MAX_FORMS])
     return f"{shown(instance)} has none of the forms it may have: {one_line(listed, 400)}{more}"
 
 
 def _relative(error: "ValidationError") -> str:
     path = path_text(error.relative_path)
-    return f"{path}: {_told(error)}" if path else _told(error)
+    return f"{path}: {_message(error)}" if path else _message(error)
 
 
 def _types(values: Iterable[Any]) -> str:

@@ -1,10 +1,9 @@
-"""The keywords of JSON Schema whose work has no bound of its own, with one."""
+"""Keywords of JSON Schema that could take unlimited work, with a limit."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
-from poeflow.answers.differences import identity
+from poeflow.answers.differences import comparable
 from poeflow.answers.display import one_line, quoted, shown
 from poeflow.digest import Json
 from poeflow.flowfile.patterns import compiled
@@ -77,24 +76,24 @@ if TYPE_CHECKING:
 Errors = Iterator["ValidationError"]
 Keyword = Callable[[Any, Any, Any, Any], Errors | None]
 MAX_EFFORT: Final = 300_000
-"""Ten times what the longest answers of today's models need; two seconds or so."""
+"""Ten times the work for the longest answers of today's models: about two seconds."""
 _CHARACTERS_A_STEP: Final = 100
 _LOOKS_A_STEP: Final = 50
-"""How many words of a schema, such as those of an enum, are looked at in the time of a step."""
+"""How many words of a schema, such as those of an enum, are compared in the time of a step."""
 _COLLECTION: Final = 30
 _PROGRAM_A_STEP: Final = 5_000
-"""How many instructions of a pattern are taken, each for each character, in the time of a step."""
+"""How many instructions of a pattern are run per character in the time of a step."""
 
 
 _COMPARED: Final = frozenset({"enum", "const"})
 
 
 class TooMuchWorkError(Exception):
-    """A check takes more work than one answer may cost."""
+    """A check takes more work than one answer may take."""
 
 
 class Effort:
-    """What one check may still cost: a step for each keyword and error, more for long messages."""
+    """The work left for one check: a step for each keyword and error, more for long messages."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -130,7 +129,7 @@ def _counted(name: str, keyword: Keyword, effort: Effort) -> Keyword:
 
 
 def _weight(value: Any) -> int:
-    """Return how many words a part of a schema is worth: lists and objects take long to compare."""
+    """Return how many words a part of a schema counts as: lists and objects compare slowly."""
     match value:
         case dict():
             return _COLLECTION + sum(map(_weight, value.values()))
@@ -141,7 +140,7 @@ def _weight(value: Any) -> int:
 
 
 def _matching(name: str, value: Any, instance: Any, schema: Any) -> int:
-    """Return the steps that a keyword's patterns take, or its names where they are many."""
+    """Return the steps that a keyword's patterns take, or its names if they are many."""
     match name, instance:
         case (("properties" | "required" | "dependentRequired" | "dependentSchemas"), dict()):
             return len(value) // _LOOKS_A_STEP
@@ -247,15 +246,17 @@ def _unique_items(_validator: Any, is_wanted: Any, instance: Any, _schema: Any) 
     if is_wanted and isinstance(instance, list):
         first: dict[Hashable, int] = {}
         for index, item in enumerate(instance):
-            before = first.setdefault(identity(item), index)
+            before = first.setdefault(comparable(item), index)
             if before != index:
                 yield _error(f"items {before} and {index} are the same: {shown(item)}")
                 return
 
 
 def _multiple_of(_validator: Any, unit: Any, instance: Any, _schema: Any) -> Errors:
-    """Reckon with decimals as they are written: 0.3 is three times 0.1."""
+    """Calculate with decimals as written: 0.3 is three times 0.1."""
     if isinstance(instance, int | float) and not isinstance(instance, bool):
+        from fractions import Fraction
+
         ratio = Fraction(repr(instance)) / Fraction(repr(unit))
         if ratio.denominator != 1:
             yield _error(f"{shown(instance)} is not a multiple of {shown(unit)}")

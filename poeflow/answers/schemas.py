@@ -28,15 +28,50 @@ if TYPE_CHECKING:
 
 Fault = tuple[KeyPath, str]
 MAX_PARTS: Final = 10_000
-"""How many mappings, true and false all schemas of a flow may hold: four seconds or so."""
+"""How many mappings, true and false all schemas of a flow may hold: two seconds or so."""
 MAX_PROGRAM: Final = 2_000_000
 """How many instructions all patterns of a flow may have: two seconds or so."""
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCES: Final = {"$ref", "$dynamicRef"}
+MAX_FAULTS: Final = 10
+_MAX_KEPT: Final = 64
+
+
+class Schema:
+    """A compiled JSON Schema."""
+
+    def __init__(self, written: dict[str, Json]) -> None:
+        self._effort = Effort()
+        self._lock = threading.Lock()
+        self._validator = _validator(written, self._effort)
+
+    def faults(self, data: Json) -> tuple[str, ...]:
+        """Return why `data` does not fit: at most ten sentences like `a[2]: 7 is not text`."""
+        return tuple(sentence(*fault) for fault in self.located(data))
+
+    def located(self, data: Json) -> tuple[Fault, ...]:
+        """Return the same, each with the path of its place."""
+        with self._lock:
+            self._effort.refill()
+            try:
+                errors = islice(self._validator.iter_errors(data), MAX_FAULTS)
+                return tuple(dict.fromkeys(map(sentence_at, errors)))
+            except TooMuchWorkError:
+                return (((), "checking it against its schema takes too long; make it shorter"),)
+            except RecursionError:
+                return (((), "it is nested too deep to check it against its schema"),)
+
+
+def compile_schema(written: Mapping[str, Json]) -> Schema:
+    """Return a schema ready to check answers; equal ones are compiled once.
+
+    Raises `StepError` if the schema is not valid.
+    """
+    return _compiled(canonical(written))
 
 
 class Inspection:
-    """Looks at the schemas and patterns of one flow, each once, all within one limit."""
+    """Checks the schemas and patterns of one flow, each once, all within one limit."""
 
     def __init__(self) -> None:
         self._parts = 0
@@ -49,27 +84,27 @@ class Inspection:
         try:
             name = sha256_of_json(written)
             if name not in self._schemas:
-                self._schemas[name] = self._looked_at(dict(written))
+                self._schemas[name] = self._schema_faults(dict(written))
             return self._schemas[name]
         except RecursionError:
             return (((), "it is nested too deep"),)
 
     def pattern(self, written: str) -> str | None:
-        """Return what is wrong with a pattern, None where it can be used."""
+        """Return what is wrong with a pattern, None if it can be used."""
         if written not in self._patterns:
-            self._patterns[written] = self._compiling(written)
+            self._patterns[written] = self._pattern_fault(written)
         return self._patterns[written]
 
-    def _looked_at(self, written: dict[str, Json]) -> tuple[Fault, ...]:
+    def _schema_faults(self, written: dict[str, Json]) -> tuple[Fault, ...]:
         parts = _parts(written)
         if self._parts + parts > MAX_PARTS:
-            told = f"schemas may have {MAX_PARTS:,} parts in one flow, and this goes beyond"
-            return (((), f"{told}; shorten them"),)
+            message = f"schemas may have {MAX_PARTS:,} parts in one flow, and this goes beyond"
+            return (((), f"{message}; shorten them"),)
         self._parts += parts
         of_form = tuple(dict.fromkeys(islice(_of_form(written), MAX_FAULTS)))
         return of_form or tuple(islice(_Reach(written, self.pattern).faults(), MAX_FAULTS))
 
-    def _compiling(self, written: str) -> str | None:
+    def _pattern_fault(self, written: str) -> str | None:
         if self._program > MAX_PROGRAM:
             return "the patterns before it are as large as those of one flow may be; shorten them"
         try:
@@ -78,6 +113,43 @@ class Inspection:
             self._program += error.size
             return f"{error}; {HINT}"
         return None
+
+
+def schema_faults(
+    written: Mapping[str, Json], inspection: Inspection | None = None
+) -> tuple[Fault, ...]:
+    """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs.
+
+    Valid parts that probably do not mean what their writer intended count as wrong, too. The
+    schemas of one flow share one `inspection` with its limit.
+    """
+    foreign = tuple(islice(foreign_faults(dict(written)), MAX_FAULTS))
+    places = [path for path, _ in foreign]
+    others = (
+        (path, message)
+        for path, message in (inspection or Inspection()).schema(written)
+        if not any(path[: len(place)] == place for place in places)
+    )
+    return (*foreign, *others)
+
+
+@functools.lru_cache(_MAX_KEPT)
+def _compiled(encoded: bytes) -> Schema:
+    written: dict[str, Json] = msgspec.json.decode(encoded)
+    for path, message in Inspection().schema(written):
+        place = f"{path_text(path)}: " if path else ""
+        raise StepError(f"the schema is not valid: {place}{message}", hint="mend the schema")
+    return Schema(written)
+
+
+def _validator(written: dict[str, Json], effort: Effort) -> "Validator":
+    from jsonschema import Draft202012Validator, validators
+
+    extended: Any = validators.extend
+    strict = extended(Draft202012Validator, keywords(Draft202012Validator.VALIDATORS, effort))
+    plain = {key: value for key, value in written.items() if key != "$schema"}
+    validator: Validator = strict(plain, registry=registry_of(plain))
+    return validator
 
 
 def _parts(value: Json) -> int:
@@ -91,40 +163,52 @@ def _parts(value: Json) -> int:
 
 
 def _of_form(schema: Json) -> Iterator[Fault]:
-    """Yield what the schema of schemas says."""
+    """Yield the errors by the schema of schemas."""
     for error in _of_schemas().iter_errors(schema):
         yield sentence_at(error)
 
 
 @functools.cache
 def _of_schemas() -> "Validator":
-    """Return the schema of schemas, with `uniqueItems` of ours: jsonschema's is quadratic.
+    """Return the schema of schemas as one part, with `uniqueItems` of ours.
 
-    Its parts lose `$schema`, for which jsonschema would go back to keywords of its own.
+    As the eight parts it is published in, each schema would be checked eight times, and the parts
+    name their dialect, for which jsonschema goes back to its own keywords: its `uniqueItems` takes
+    quadratic time.
     """
     from jsonschema import Draft202012Validator, validators
     from jsonschema_specifications import REGISTRY
-    from referencing.jsonschema import DRAFT202012
 
-    def plain(schema: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in schema.items() if key != "$schema"}
-
-    written = plain(Draft202012Validator.META_SCHEMA)
-    parts = {part["$ref"] for part in written["allOf"]}
-    registry: Registry[Any] = REGISTRY.with_resources(
-        (address, DRAFT202012.create_resource(plain(REGISTRY.contents(address))))
-        for address in (urljoin(_DIALECT, part) for part in parts)
-    )
+    whole: Any = Draft202012Validator.META_SCHEMA
+    parts = [REGISTRY.contents(urljoin(_DIALECT, part["$ref"])) for part in whole["allOf"]]
+    written: dict[str, Any] = {"type": whole["type"]}
+    for group in ("properties", "$defs"):
+        found = [part.get(group, {}).items() for part in (*parts, whole)]
+        written[group] = {name: _local(each) for items in found for name, each in items}
     extended: Any = validators.extend
     strict = extended(Draft202012Validator, {"uniqueItems": OURS["uniqueItems"]})
-    of_schemas: Validator = strict(written, registry=registry.crawl())
+    of_schemas: Validator = strict(written, registry=registry_of(written))
     return of_schemas
 
 
-def registry_of(written: dict[str, Json]) -> "Registry[Any]":
-    """Return where references inside a schema lead, all names found beforehand.
+def _local(part: Any) -> Any:
+    """Return a part of the schema of schemas whose references stay inside one document."""
+    match part:
+        case {"$dynamicRef": str()}:
+            return {"$ref": "#"}
+        case {"$ref": str(reference)}:
+            return {**part, "$ref": "#" + reference.partition("#")[2]}
+        case dict():
+            return {name: _local(each) for name, each in part.items()}
+        case list():
+            return [_local(each) for each in part]
+    return part
 
-    A registry that has yet to look for names does so again at each reference: quadratic time.
+
+def registry_of(written: dict[str, Json]) -> "Registry[Any]":
+    """Return the registry for references inside a schema, with all names found beforehand.
+
+    A registry without them searches again at each reference: quadratic time.
     """
     from referencing import Registry
     from referencing.jsonschema import DRAFT202012
@@ -136,14 +220,14 @@ def registry_of(written: dict[str, Json]) -> "Registry[Any]":
 
 
 def root_uri(written: dict[str, Json]) -> str:
-    """Return the address that a schema gives itself, empty where it has none."""
+    """Return the address that a schema gives itself, empty if it has none."""
     from referencing.jsonschema import DRAFT202012
 
     return DRAFT202012.create_resource(written).id() or ""
 
 
 class _Reach:
-    """All schemas that a check can come to: those inside the schema, and where references lead."""
+    """All schemas that a check can reach: those inside the schema, and targets of references."""
 
     def __init__(
         self, written: dict[str, Json], pattern_fault: Callable[[str], str | None]
@@ -170,7 +254,7 @@ class _Reach:
                 yield from self._below(part)
 
     def _dialects(self) -> Iterator[Fault]:
-        """Yield a fault for each `$schema` that does not stand at the top or names another."""
+        """Yield a fault for each `$schema` that is not at the top, or names another dialect."""
         for schema in self._below(self._root):
             named = schema.get("$schema")
             if named is None:
@@ -188,7 +272,7 @@ class _Reach:
                 urlsplit(schema.get("$id", ""))
             except ValueError:
                 path = (*self._paths[id(schema)], "$id")
-                yield path, f"{quoted(schema['$id'])} is no address; mend it, or remove it"
+                yield path, f"{quoted(schema['$id'])} is not an address; correct it, or remove it"
 
     def _contents(self) -> Iterator[Fault]:
         resolver = registry_of(self._root).resolver(root_uri(self._root))
@@ -217,14 +301,14 @@ class _Reach:
             ((*path, "patternProperties", key), key) for key in schema.get("patternProperties", ())
         ]
         for place, pattern in written:
-            if told := self._pattern_fault(pattern):
-                yield place, told
+            if fault := self._pattern_fault(pattern):
+                yield place, fault
 
     def _wrong_target(self, target: Any, reference: str) -> tuple[str, ...]:
-        """Return what keeps a reference from leading to a schema."""
+        """Return why a reference does not lead to a schema."""
         if target is None:
-            told = f"{quoted(reference)} leads to no part of this schema, and nothing is fetched"
-            return (f"{told}; put what it means under $defs",)
+            message = f"{quoted(reference)} leads to no part of this schema, and nothing is fetched"
+            return (f"{message}; put what it means under $defs",)
         contents = target.contents
         if isinstance(contents, bool) or id(contents) in self._inside:
             return ()
@@ -232,10 +316,10 @@ class _Reach:
             if not any(_of_form(contents)):
                 parts = list(self._below(contents))
                 if not any("$schema" in part for part in parts):
-                    self._inside.update(map(id, parts))  # looked at once, however often it is named
+                    self._inside.update(map(id, parts))  # checked once, however often it is named
                     return ()
             self._outside.add(id(contents))
-        return (f"{quoted(reference)} leads to what is no schema",)
+        return (f"{quoted(reference)} leads to something that is not a schema",)
 
 
 def _target(resolver: Any, reference: str) -> Any:
@@ -248,7 +332,7 @@ def _target(resolver: Any, reference: str) -> Any:
 
 
 def _places(value: Json, path: KeyPath) -> Iterator[tuple[int, KeyPath]]:
-    """Yield where each mapping stands, by its identity."""
+    """Yield the path of each mapping, by its identity."""
     if isinstance(value, dict):
         yield id(value), path
         for key, part in value.items():
@@ -278,7 +362,7 @@ _ASSERTIONS: Final = frozenset(
     }
 )
 _KNOWN: Final = _ANNOTATIONS | _ASSERTIONS
-"""The keywords of 2020-12, and `definitions`, where references may lead all the same."""
+"""The keywords of 2020-12, and `definitions`, which references may lead to as well."""
 _SPELLINGS: Final = {word.lower(): word for word in _KNOWN}
 _MOVED: Final = {
     "additionalItems": "write items, with what comes first under prefixItems",
@@ -319,11 +403,10 @@ _SINGLE: Final = (
 
 
 def foreign_faults(written: dict[str, Json]) -> Iterator[Fault]:
-    """Yield what is meant otherwise than it is read, each with the path of keys inside it."""
+    """Yield messages about parts that do not mean what their writer intended, with their paths."""
     deeper = _wrapped(written)
     if deeper:
-        told = f"the schema stands deeper, under {path_text(deeper)}"
-        yield (), f"{told}; write here what stands there"
+        yield (), f"the schema is deeper, under {path_text(deeper)}; write that one here"
         return
     waiting: list[tuple[KeyPath, Json]] = [((), written)]
     while waiting:
@@ -334,11 +417,11 @@ def foreign_faults(written: dict[str, Json]) -> Iterator[Fault]:
             waiting += reversed(tuple(_inside(path, schema)))
         elif isinstance(schema, str) and schema.lower() in _TYPE_NAMES:
             named = _TYPE_NAMES[schema.lower()]
-            yield path, f"{quoted(schema)} is no schema by itself; write {{type: {named}}}"
+            yield path, f"{quoted(schema)} is not a schema by itself; write {{type: {named}}}"
 
 
 def _wrapped(written: Json) -> KeyPath:
-    """Return where the schema stands in what an API takes around one; empty where it is none."""
+    """Return the path of the schema inside an API's wrapper; empty if it is not wrapped."""
     path: list[str] = []
     while isinstance(written, dict) and _is_wrapper(written):
         [key, *_] = (key for key in _WRAPPERS if isinstance(written.get(key), dict))
@@ -355,23 +438,24 @@ def _is_wrapper(written: Mapping[str, Json]) -> bool:
 
 def _of_one(path: KeyPath, schema: dict[str, Json]) -> Iterator[Fault]:
     for key, value in schema.items():
-        told = _keyword(key, value)
-        if told:
-            yield (*path, key), told
+        fault = _keyword(key, value)
+        if fault:
+            yield (*path, key), fault
 
 
 def _keyword(key: str, value: Json) -> str:
-    """Return what to say of a keyword that means nothing here, or something else."""
+    """Return the message for a keyword that has no meaning here, or another one."""
     match key, value:
         case "items", list():
             return "a list of schemas is prefixItems since 2020-12; write that"
         case "exclusiveMinimum" | "exclusiveMaximum", bool():
             limit = key.removeprefix("exclusive").lower()
-            told = f"{key} is a number since draft 6"
-            return f"{told}; write it in place of {limit}" if value else f"{told}; remove it"
+            meaning = f"{key} is a number since draft 6"
+            return f"{meaning}; write it in place of {limit}" if value else f"{meaning}; remove it"
         case "required", bool():
-            told = "required is a list of keys, beside properties"
-            return f"{told}; write the name of this key there" if value else f"{told}; remove it"
+            meaning = "required is a list of keys, beside properties"
+            remedy = "write the name of this key there" if value else "remove it"
+            return f"{meaning}; {remedy}"
         case "nullable", True:
             return "nullable is a word of OpenAPI; write null among the types: [string, null]"
         case "type", str() if value not in _TYPES:
@@ -380,27 +464,28 @@ def _keyword(key: str, value: Json) -> str:
         return f"{key} is of an older draft and not read; {_MOVED[key]}"
     meant = _SPELLINGS.get(key.lower().replace("_", "").replace("-", ""))
     if meant is not None and key not in _KNOWN:
-        return f"{quoted(key)} is no keyword; write {meant}"
+        return f"{quoted(key)} is not a keyword; write {meant}"
     return ""
 
 
 def _type(value: str) -> str:
     if value.lower() == "any":
-        return "any type is meant where no type is written; remove type:"
+        return '"any" is not a type; remove type: to allow any'
     if value.lower() in _FORMATS:
-        return f"{quoted(value)} is no type; write string, and format: {_FORMATS[value.lower()]}"
+        return f"{quoted(value)} is not a type; write string, and format: {_FORMATS[value.lower()]}"
     named = _TYPE_NAMES.get(value.lower())
-    return "" if named is None else f"{quoted(value)} is no type; write {named}"
+    return "" if named is None else f"{quoted(value)} is not a type; write {named}"
 
 
 def _of_nothing(path: KeyPath, schema: dict[str, Json]) -> Iterator[Fault]:
-    """Yield a fault for a schema of words of which none is a keyword, so that anything fits."""
+    """Yield a fault for a schema without any keyword, which everything fits."""
     is_group = len(path) > 1 and path[-2] in _DEFINITIONS
     if not schema or is_group or any(key in _KNOWN or key.startswith("x-") for key in schema):
         return
-    told = "it has no keyword of JSON Schema, so that anything fits"
+    message = "it has no keyword of JSON Schema, so that anything fits"
     are_schemas = all(isinstance(value, dict) for value in schema.values())
-    yield path, f"{told}; {'put its keys under properties:' if are_schemas else 'begin with type:'}"
+    remedy = "put its keys under properties:" if are_schemas else "begin with type:"
+    yield path, f"{message}; {remedy}"
 
 
 def _inside(path: KeyPath, schema: dict[str, Json]) -> Iterator[tuple[KeyPath, Json]]:
@@ -411,79 +496,3 @@ def _inside(path: KeyPath, schema: dict[str, Json]) -> Iterator[tuple[KeyPath, J
             yield from (((*path, key, index), part) for index, part in enumerate(value))
         elif key in _SINGLE:
             yield (*path, key), value
-
-
-if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
-
-MAX_FAULTS: Final = 10
-_MAX_KEPT: Final = 64
-
-
-class Schema:
-    """A compiled JSON Schema."""
-
-    def __init__(self, written: dict[str, Json]) -> None:
-        self._effort = Effort()
-        self._lock = threading.Lock()
-        self._validator = _validator(written, self._effort)
-
-    def faults(self, data: Json) -> tuple[str, ...]:
-        """Return what keeps `data` from fitting, at most ten sentences; none where it fits.
-
-        Each names its place as a path: `bullets[2]: 7 is not text`.
-        """
-        with self._lock:
-            self._effort.refill()
-            try:
-                errors = islice(self._validator.iter_errors(data), MAX_FAULTS)
-                return tuple(dict.fromkeys(map(sentence, errors)))
-            except TooMuchWorkError:
-                return ("checking it against its schema takes too long; make it shorter",)
-            except RecursionError:
-                return ("it is nested too deep to check it against its schema",)
-
-
-def compile_schema(written: Mapping[str, Json]) -> Schema:
-    """Return a schema ready to check answers; equal ones are compiled once.
-
-    Raises `StepError` where it is no valid schema.
-    """
-    return _compiled(canonical(written))
-
-
-def schema_faults(
-    written: Mapping[str, Json], inspection: Inspection | None = None
-) -> tuple[Fault, ...]:
-    """Return what is wrong with a schema itself: (path of keys inside it, sentence) pairs.
-
-    Wrong is also what is valid and says something else than its writer means, or nothing. The
-    schemas of one flow are given one `inspection`, whose limit is theirs together.
-    """
-    foreign = tuple(islice(foreign_faults(dict(written)), MAX_FAULTS))
-    told = [path for path, _ in foreign]
-    others = (
-        (path, message)
-        for path, message in (inspection or Inspection()).schema(written)
-        if not any(path[: len(place)] == place for place in told)
-    )
-    return (*foreign, *others)
-
-
-@functools.lru_cache(_MAX_KEPT)
-def _compiled(encoded: bytes) -> Schema:
-    written: dict[str, Json] = msgspec.json.decode(encoded)
-    for path, message in Inspection().schema(written):
-        place = f"{path_text(path)}: " if path else ""
-        raise StepError(f"the schema is not valid: {place}{message}", hint="mend the schema")
-    return Schema(written)
-
-
-def _validator(written: dict[str, Json], effort: Effort) -> "Validator":
-    from jsonschema import Draft202012Validator, validators
-
-    extended: Any = validators.extend
-    strict = extended(Draft202012Validator, keywords(Draft202012Validator.VALIDATORS, effort))
-    plain = {key: value for key, value in written.items() if key != "$schema"}
-    validator: Validator = strict(plain, registry=registry_of(plain))
-    return validator

@@ -1,4 +1,4 @@
-"""What the neighbouring endpoints answer: models, balance, and what was spent."""
+"""Responses of the endpoints for models, balance and points history."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -13,7 +13,7 @@ _LONGEST_PAGE: Final = 100
 
 
 class Model(View):
-    """A bot as `/v1/models` lists it; everything else it says is in `raw`."""
+    """A bot as listed by `/v1/models`; all other keys are in `raw`."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ class Model(View):
 
 
 class Balance(View):
-    """What is left on the account."""
+    """The balance of the account."""
 
     __slots__ = ()
 
@@ -46,7 +46,7 @@ class Balance(View):
 
 
 class PointsEntry(View):
-    """One thing points were spent on. No request id leads here: match by bot and time."""
+    """One use of points. It has no request id: match it by bot and time."""
 
     __slots__ = ()
 
@@ -65,7 +65,7 @@ class PointsEntry(View):
 
     @property
     def cost_points(self) -> int:
-        """Points; may be 0 for a moment before the final cost lands."""
+        """Points; may be 0 for a moment until the final cost is known."""
         return self._count("cost_points") or 0
 
     @property
@@ -93,13 +93,13 @@ class PointsPage(View):
 
     @property
     def next_after(self) -> str | None:
-        """What `starting_after` takes to get the next page, or None at the end."""
+        """The `starting_after` of the next page, or None at the end."""
         entries = self.data
         return entries[-1].query_id or None if self.has_more and entries else None
 
 
 class ModelList(tuple[Model, ...]):
-    """Every bot, in a tuple; `data` is the same, under the name of the OpenAI SDK."""
+    """All bots as a tuple; `data` is the same, as in the OpenAI SDK."""
 
     __slots__ = ()
 
@@ -108,7 +108,7 @@ class ModelList(tuple[Model, ...]):
         return self
 
     def named(self, name: str) -> Model:
-        """Return the bot of a name, upper or lower case. Raises `NotFoundError`."""
+        """Return the bot with a name, ignoring case. Raises `NotFoundError`."""
         for model in self:
             if model.id.lower() == name.lower():
                 return model

@@ -1,87 +1,46 @@
-"""The asynchronous client, by the names of the OpenAI SDK: chat, models, usage, streams."""
+"""The asynchronous client, with the names of the OpenAI SDK: chat, models, usage, streams."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self, TypeVar, Unpack, overload
 
 from poeflow.client import endpoints
 from poeflow.client.account import Balance, Model, ModelList, PointsPage
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.client_options import Options, Validation, options_from
-from poeflow.client.commands import Exchange, Progress, Timeouts, adrive
+from poeflow.client.calls import Exchange
+from poeflow.client.client_options import AskOptions, Client, Options, Resource
 from poeflow.client.exchange import Opened
-from poeflow.client.failures import Server
-from poeflow.client.folding import Halves
+from poeflow.client.folding import TextJoiner
 from poeflow.client.http.channels import AsyncChannel
+from poeflow.client.http.commands import adrive
 from poeflow.client.http.transport import AsyncInjected, AsyncTransport, async_transport_for
-from poeflow.client.messages import AskParams, ChatRequest
-from poeflow.clock import Clock, SystemClock
-from poeflow.redact import Secret
+from poeflow.client.messages import ChatRequest, CreateParams
+from poeflow.clock import Clock
 
 T = TypeVar("T")
 
 
-class AsyncPoeClient:
-    """A client of Poe's chat completions API, or of anything that speaks it.
+class AsyncPoeClient(Client["AsyncInjected", "AsyncChannels"]):
+    """A client of Poe's chat completions API and compatible servers.
 
-    `api_key` and `base_url` fall back to `POE_API_KEY` and `POE_BASE_URL`. `attempts` counts all
-    sends of one request. `timeout` is seconds for each attempt, or `Timeouts`. `concurrency` and
-    `requests_per_minute` bound what this client does at once; a 429 pauses all of it.
-    `validation` asks the server for `strict` or `legacy` checks (the `poe-feature` header).
-    `transport` is one of httpx's or any object with `send` and `aclose`. Plain http beyond
-    loopback needs `allow_insecure=True`. One that is `keyless` sends no key: for a server of your
-    own that wants none. `server` is whom hints name; the address says so without.
-
-    Close it, or use it in an `async with` statement. Raises `AccountError` without a key
-    and `UsageError` where an argument is wrong.
+    Close it, or use it in an `async with` statement.
     """
 
-    def __init__(
-        self,
-        *,
-        api_key: str | Secret | None = None,
-        base_url: str | None = None,
-        attempts: int = 4,
-        timeout: float | Timeouts | None = None,
-        concurrency: int | None = None,
-        requests_per_minute: int | None = None,
-        validation: Validation | None = None,
-        transport: "AsyncInjected | None" = None,
-        allow_insecure: bool = False,
-        keyless: bool = False,
-        clock: Clock | None = None,
-        server: Server | None = None,
-    ) -> None:
-        clock = clock or SystemClock()
-        options = options_from(
-            api_key=api_key,
-            base_url=base_url,
-            allow_insecure=allow_insecure,
-            clock=clock,
-            attempts=attempts,
-            timeout=timeout,
-            concurrency=concurrency,
-            requests_per_minute=requests_per_minute,
-            validation=validation,
-            keyless=keyless,
-            server=server,
-        )
+    def _open_channels(
+        self, options: Options, transport: "AsyncInjected | None", concurrency: int | None
+    ) -> "AsyncChannels":
+        clock = options.config.clock
         carrier = async_transport_for(transport, proxy=options.proxy, clock=clock)
         slots = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
-        self._set_up(options, Channels(carrier, clock, slots))
+        return AsyncChannels(carrier, clock, slots)
 
-    def _set_up(self, options: Options, channels: "Channels") -> None:
-        self._options = options
-        self._channels = channels
-        self.chat = Chat(options, channels)
-        self.models = Models(options, channels)
-        self.usage = Usage(options, channels)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self._options.base_url!r})"
+    def _set_up(self, options: Options, channels: "AsyncChannels") -> None:
+        super()._set_up(options, channels)
+        self.chat = AsyncChat(options, channels)
+        self.models = AsyncModels(options, channels)
+        self.usage = AsyncAccountUsage(options, channels)
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,53 +49,23 @@ class AsyncPoeClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close idle connections; requests under way finish."""
+        """Close idle connections; running requests finish."""
         await self._channels.aclose()
 
-    def with_options(
-        self,
-        *,
-        attempts: int | None = None,
-        timeout: float | Timeouts | None = None,
-        validation: Validation | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> "AsyncPoeClient":
-        """Return a client that differs in these and shares connections, pace and slots."""
-        changed = self._options.with_(
-            attempts=attempts, timeout=timeout, validation=validation, headers=headers
-        )
-        client = object.__new__(type(self))
-        client._set_up(changed, self._channels)
-        return client
+    async def ask(self, request: ChatRequest, **options: Unpack[AskOptions]) -> Completion:
+        """Send a whole request and return its whole answer. The options are those of `AskOptions`.
 
-    async def ask(
-        self,
-        request: ChatRequest,
-        *,
-        on_progress: Callable[[Progress], None] | None = None,
-        attempts: int | None = None,
-        timeout: float | None = None,
-        media: bool = False,
-        permit: Callable[[], None] | None = None,
-    ) -> Completion:
-        """Send a whole request and return its whole answer.
-
-        A streamed answer is put together here, and asked for again where the stream breaks:
-        `on_progress` hears the pieces, and `Retrying` when those so far no longer count. `permit`
-        is called before every send, retries included; what it raises ends the call.
+        A streamed answer is joined, and requested again if the stream breaks. Raises `UsageError`
+        before sending, and `APIError`.
         """
-        options = self._options.with_(attempts=attempts, timeout=timeout)
-        exchange = endpoints.answer_to(
-            options, request, on_progress=on_progress, media=media, permit=permit
-        )
-        return await self._channels.perform(exchange)
+        return await self._channels.perform(endpoints.ask(self._options, request, **options))
 
 
 class AsyncStream:
     """The chunks of an answer as they arrive; iterate over it once.
 
-    `text()` gives only the text, `final()` the whole answer put together. Leave it early with
-    `aclose()` or an `async with` statement. Raises `TruncatedStreamError` where it ends too soon.
+    `text()` yields only the text, `final()` returns the whole answer. To stop early use `aclose()`
+    or an `async with` statement. Raises `TruncatedStreamError` if the stream ends too early.
     """
 
     def __init__(
@@ -169,17 +98,12 @@ class AsyncStream:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
     async def text(self) -> AsyncIterator[str]:
         """Yield the text as it arrives, without empty pieces."""
-        halves = Halves()
+        halves = TextJoiner()
         async for chunk in self:
             if text := halves.text_of(chunk):
                 yield text
@@ -193,104 +117,92 @@ class AsyncStream:
         return self._stream.completion()
 
     async def aclose(self) -> None:
-        """Give the connection up. Does nothing the second time."""
+        """Close the connection. Does nothing the second time."""
         slots, self._slots = self._slots, None
         if slots is not None:
             self._channel.close()
             await slots.__aexit__(None, None, None)
 
 
-class Chat:
+class AsyncChat:
     """`client.chat`."""
 
-    def __init__(self, options: Options, channels: "Channels") -> None:
-        self.completions = Completions(options, channels)
+    def __init__(self, options: Options, channels: "AsyncChannels") -> None:
+        self.completions = AsyncCompletions(options, channels)
 
 
-class Completions:
+class AsyncCompletions(Resource["AsyncChannels"]):
     """`client.chat.completions`."""
-
-    def __init__(self, options: Options, channels: "Channels") -> None:
-        self._options = options
-        self._channels = channels
 
     @overload
     async def create(
-        self, *, stream: Literal[False] | None = None, **params: Unpack[AskParams]
+        self, *, stream: Literal[False] | None = None, **params: Unpack[CreateParams]
     ) -> Completion: ...
 
     @overload
     async def create(
-        self, *, stream: Literal[True], **params: Unpack[AskParams]
+        self, *, stream: Literal[True], **params: Unpack[CreateParams]
     ) -> AsyncStream: ...
 
     @overload
     async def create(
-        self, *, stream: bool | None, **params: Unpack[AskParams]
+        self, *, stream: bool | None, **params: Unpack[CreateParams]
     ) -> Completion | AsyncStream: ...
 
     async def create(
-        self, *, stream: bool | None = None, **params: Unpack[AskParams]
+        self, *, stream: bool | None = None, **params: Unpack[CreateParams]
     ) -> Completion | AsyncStream:
-        """Ask a bot: the whole answer, or with `stream=True` its chunks as they arrive.
+        """Return a bot's whole answer, or with `stream=True` its chunks as they arrive.
 
-        The parameters are those of `AskParams`. Raises `UsageError` before anything is sent where
-        one is wrong, then an `APIError`. A stream is not asked for again once it gave a chunk.
+        The parameters are those of `CreateParams`. Raises `UsageError` before sending if one is
+        wrong, and `APIError`. A stream is not retried after its first chunk.
         """
         if stream:
             return await self._channels.open(endpoints.streamed_answer(self._options, params))
         return await self._channels.perform(endpoints.whole_answer(self._options, params))
 
 
-class Models:
+class AsyncModels(Resource["AsyncChannels"]):
     """`client.models`."""
-
-    def __init__(self, options: Options, channels: "Channels") -> None:
-        self._options = options
-        self._channels = channels
 
     async def list(self, *, max_age: float | None = None, folder: Path | None = None) -> ModelList:
         """Return every public bot.
 
-        With `max_age` in seconds a list fetched less long ago is taken from disk: from `folder`,
-        or the user's cache folder.
+        With `max_age` in seconds a stored list that is not older is returned, from `folder` or the
+        user's cache folder.
         """
         stored = endpoints.stored_models(self._options, max_age=max_age, folder=folder)
         if stored is not None:
             return stored
         is_stored = max_age is not None
-        exchange = endpoints.models(self._options, folder=folder, is_stored=is_stored)
+        exchange = endpoints.model_list(self._options, folder=folder, is_stored=is_stored)
         return await self._channels.perform(exchange)
 
     async def retrieve(self, model: str) -> Model:
-        """Return one bot of the list, whose name may be in upper or lower case.
+        """Return one bot of the list; case does not matter.
 
-        Raises `NotFoundError` where it is not listed.
+        Raises `NotFoundError` if it is not listed.
         """
-        return await self._channels.perform(endpoints.model(self._options, model))
+        return await self._channels.perform(endpoints.model_named(self._options, model))
 
 
-class Usage:
+class AsyncAccountUsage(Resource["AsyncChannels"]):
     """`client.usage`."""
 
-    def __init__(self, options: Options, channels: "Channels") -> None:
-        self._options = options
-        self._channels = channels
-
     async def current_balance(self) -> Balance:
-        """Return what is left on the account; a cheap way to test a key."""
+        """Return the account's balance; a cheap way to test a key."""
         return await self._channels.perform(endpoints.balance(self._options))
 
     async def points_history(
         self, *, limit: int = 20, starting_after: str | None = None
     ) -> PointsPage:
-        """Return one page of up to `limit` (1 to 100) entries, newest first, of thirty days."""
+        """Return one page of `limit` (1 to 100) entries of the last thirty days, newest first."""
         exchange = endpoints.points(self._options, limit=limit, starting_after=starting_after)
         return await self._channels.perform(exchange)
 
 
-class Channels:
-    """Opens channels: as many at once as a client may have."""
+class AsyncChannels:
+    """Opens channels, up to the client's limit on concurrency."""
 
     def __init__(
         self, transport: AsyncTransport, clock: Clock, slots: AbstractAsyncContextManager[object]
@@ -300,7 +212,7 @@ class Channels:
         self._slots = slots
 
     async def perform(self, exchange: Exchange[T]) -> T:
-        """Drive an exchange to its end."""
+        """Run an exchange to its end."""
         async with self._slots:
             channel = AsyncChannel(self._transport, self._clock)
             try:
@@ -309,7 +221,7 @@ class Channels:
                 channel.close()
 
     async def open(self, exchange: Exchange[Opened]) -> AsyncStream:
-        """Drive an exchange to its first chunk; the slot is held until the stream is closed."""
+        """Run an exchange to its first chunk; the slot stays taken until the stream is closed."""
         await self._slots.__aenter__()
         channel = AsyncChannel(self._transport, self._clock)
         try:

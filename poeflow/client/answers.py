@@ -1,7 +1,7 @@
-"""What the API answers, as typed views over the JSON that arrived: unknown keys stay in `raw`.
+"""The API's responses, as typed views of the JSON; unknown keys stay in `raw`.
 
-Every accessor takes null, missing and mistyped values as absent, because the API's two wire
-profiles differ in what they leave out; what servers are known to spell in other ways is read.
+Every accessor treats null, missing and mistyped values as absent, because the API's two wire
+profiles omit different keys; known alternative spellings of other servers are read, too.
 """
 
 import copy
@@ -21,7 +21,7 @@ _DEEPEST: Final = 4
 
 
 class View:
-    """A JSON object seen through properties. `raw` holds all of it, unknown keys included."""
+    """A JSON object with properties. `raw` is the whole object, unknown keys included."""
 
     __slots__ = ("raw",)
 
@@ -37,11 +37,11 @@ class View:
         return f"{type(self).__name__}({dict(self.raw)!r})"
 
     def to_dict(self) -> dict[str, Json]:
-        """Return a copy of `raw`, to change or to keep."""
+        """Return a copy of `raw`."""
         return copy.deepcopy(dict(self.raw))
 
     def model_dump(self) -> dict[str, Json]:
-        """Return what `to_dict` does, under the name the OpenAI SDK's objects have it by."""
+        """Return `to_dict()`; the OpenAI SDK has this name."""
         return self.to_dict()
 
     def model_dump_json(self) -> str:
@@ -60,9 +60,9 @@ V = TypeVar("V", bound=View)
 
 
 class Function(View):
-    """The function a tool call names; `arguments` is JSON text as the model wrote it.
+    """The function of a tool call; `arguments` is JSON text as the model wrote it.
 
-    Some servers send an object instead, which becomes such text.
+    Some servers send an object instead, which is converted to text.
     """
 
     __slots__ = ()
@@ -77,7 +77,7 @@ class Function(View):
 
 
 class ToolCall(View):
-    """One call the model asks for. In a stream's chunk `id` and `name` come once, at the start."""
+    """One tool call. In a stream only the first chunk of a call has `id` and `name`."""
 
     __slots__ = ()
 
@@ -98,15 +98,15 @@ class ToolCall(View):
         return Function(_object(self.raw, "function"))
 
     def to_param(self) -> dict[str, Json]:
-        """Return the call as the API takes it back: every key kept, its arguments as text."""
+        """Return the call for a later request, with all keys and its arguments as text."""
         function: dict[str, Json] = dict(self.function.raw)
         if not isinstance(function.get("arguments"), str):
             function["arguments"] = self.function.arguments
         return {**self.raw, "function": function}
 
 
-class Delta(View):
-    """What a chunk adds to a message."""
+class MessageDelta(View):
+    """The part of a message in a chunk."""
 
     __slots__ = ()
 
@@ -116,17 +116,17 @@ class Delta(View):
 
     @property
     def content(self) -> str | None:
-        """The text; where the server sent a list of parts, that of its text parts."""
+        """The text; if the server sent a list of parts, that of its text parts."""
         return text_in(self.raw.get("content"))
 
     @property
     def reasoning(self) -> str | None:
-        """The reasoning: `reasoning_content`, else `reasoning`, else the thinking among parts."""
+        """The reasoning: `reasoning_content`, else `reasoning`, else the thinking parts."""
         return reasoning_in(self.raw)
 
     @property
     def refusal(self) -> str | None:
-        """What the model says where it will not answer."""
+        """The model's explanation if it refuses to answer."""
         return refusal_in(self.raw)
 
     @property
@@ -140,15 +140,15 @@ class Delta(View):
         return found or None
 
 
-class AnswerMessage(Delta):
-    """The assistant's message. `to_param()` gives it back for the next turn."""
+class AnswerMessage(MessageDelta):
+    """The assistant's message. `to_param()` returns it for the next request."""
 
     __slots__ = ()
 
     def to_param(self) -> dict[str, Json]:
-        """Return this turn as the API takes it, every key of its tool calls kept.
+        """Return this message for the next request, with all keys of its tool calls.
 
-        Gemini's `extra_content` signatures, for one, must be echoed.
+        Gemini's `extra_content` signatures, for example, must be sent back.
         """
         calls = self.tool_calls
         content = self.content if self.content or calls else self.refusal or self.content
@@ -159,7 +159,7 @@ class AnswerMessage(Delta):
 
 
 class Choice(View):
-    """An answer and why it ended."""
+    """An answer and its finish reason."""
 
     __slots__ = ()
 
@@ -173,7 +173,7 @@ class Choice(View):
 
     @property
     def logprobs(self) -> Mapping[str, Json] | None:
-        """How likely the tokens were, as the API says it; None where that was not asked for."""
+        """The log probabilities of the tokens as the API sends them; None if not requested."""
         return _object(self.raw, "logprobs") or None
 
     @property
@@ -191,9 +191,9 @@ class ChunkChoice(View):
         return self._count("index") or 0
 
     @property
-    def delta(self) -> Delta:
-        """What is added; the whole message where the server sends one in its place."""
-        return Delta(delta_in(self.raw))
+    def delta(self) -> MessageDelta:
+        """The added part; the whole message if the server sends one instead."""
+        return MessageDelta(delta_in(self.raw))
 
     @property
     def logprobs(self) -> Mapping[str, Json] | None:
@@ -205,7 +205,7 @@ class ChunkChoice(View):
 
 
 class Usage(View):
-    """Tokens as the server reports them: an estimate for many bots, never a bill."""
+    """Token counts as the server reports them: an estimate for many bots."""
 
     __slots__ = ()
 
@@ -215,7 +215,7 @@ class Usage(View):
 
     @property
     def completion_tokens(self) -> int:
-        """Where only the sum came, what the prompt leaves of it."""
+        """If the server sent only the sum, the sum less the prompt's tokens."""
         found = self._known("completion_tokens", "output_tokens")
         rest = (self._known("total_tokens") or 0) - self.prompt_tokens
         return max(rest, 0) if found is None else found
@@ -225,22 +225,25 @@ class Usage(View):
         return self._known("total_tokens") or self.prompt_tokens + self.completion_tokens
 
     def _known(self, *names: str) -> int | None:
-        """Return the first count there is, by any of its names; none is below zero."""
-        found = (self._count(name) for name in names)
-        return next((max(count, 0) for count in found if count is not None), None)
+        """Return the first of several keys that has a count of at least zero."""
+        for name in names:
+            count = self._count(name)
+            if count is not None:
+                return max(count, 0)
+        return None
 
     @property
     def prompt_tokens_details(self) -> Mapping[str, Json] | None:
-        """Such as `cached_tokens`, from those servers that say so."""
+        """Such as `cached_tokens`, from servers that send it."""
         return _object(self.raw, "prompt_tokens_details") or None
 
     @property
     def completion_tokens_details(self) -> Mapping[str, Json] | None:
-        """Such as `reasoning_tokens`, from those servers that say so."""
+        """Such as `reasoning_tokens`, from servers that send it."""
         return _object(self.raw, "completion_tokens_details") or None
 
     def counted(self) -> dict[str, Json]:
-        """Return `raw` with the counts of prompt and completion, whole numbers by these names.
+        """Return `raw` with `prompt_tokens` and `completion_tokens` as whole numbers.
 
         Some servers write `1100.0` or `"1100"`, or call them `input_tokens` and `output_tokens`.
         """
@@ -265,7 +268,7 @@ class Completion(View):
 
     @property
     def model(self) -> str | None:
-        """The model that answered: as asked for, or the snapshot behind it."""
+        """The model that answered: the requested name, or its snapshot."""
         return self._text("model")
 
     @property
@@ -324,11 +327,11 @@ class Completion(View):
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What makes this answer doubtful, the weightiest first; nothing where it is good.
+        """The reasons to doubt this answer, most important first; empty if there are none.
 
-        `refusal`, `length` (cut), `content_filter`, `no_finish`, a finish reason that is not
-        known by its name, and `empty`: also where the model put all of it into `reasoning`, or
-        was cut within a call.
+        `refusal`, `length` (cut), `content_filter`, `no_finish`, the name of an unknown finish
+        reason, and `empty`, also if the model put everything into `reasoning` or was cut within a
+        tool call.
         """
         doubt = doubt_in(self.finish_reason)
         is_silent = not self.text.strip() and (doubt == LENGTH or not self.tool_calls)
@@ -338,7 +341,7 @@ class Completion(View):
 
 
 class CompletionChunk(View):
-    """One event of a stream. The last one may hold `usage` and no choices."""
+    """One event of a stream. The last one may have `usage` and no choices."""
 
     __slots__ = ()
 
@@ -377,7 +380,7 @@ class CompletionChunk(View):
 
 
 def whole_number(value: Json) -> int | None:
-    """Return a number with nothing behind the point, also where it is written as text."""
+    """Return a value as a whole number, also if it is text or like 1.0; else None."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -386,24 +389,23 @@ def whole_number(value: Json) -> int | None:
 
 
 def text_in(content: Json) -> str | None:
-    """Return a message's text, whether it is one or a list of parts; None where there is none."""
+    """Return a message's text, also from a list of parts; None if there is none."""
     if content is None or isinstance(content, str):
         return content
     return _joined(content, _text_of)
 
 
 def reasoning_in(delta: Mapping[str, Json]) -> str | None:
-    """Return what a message says of its reasoning, by any of its names or among its parts."""
+    """Return a message's reasoning, from any of its keys or from the parts."""
     for key in ("reasoning_content", "reasoning", "thinking"):
-        found = _plain(delta.get(key), _THOUGHT_KEYS)
-        if found:
+        if delta.get(key) is not None and (found := _plain(delta[key], _THOUGHT_KEYS)):
             return found
     content = delta.get("content")
     return None if isinstance(content, str) else _joined(content, _thought_of)
 
 
 def refusal_in(delta: Mapping[str, Json]) -> str | None:
-    """Return why the model will not answer, as a key of its own or among the parts."""
+    """Return a message's refusal, from its key or from the parts."""
     refusal = delta.get("refusal")
     if isinstance(refusal, str):
         return refusal
@@ -418,13 +420,22 @@ def arguments_in(arguments: Json) -> str:
     return "" if arguments is None else encode_json(arguments).decode()
 
 
+def first_delta_in(raw: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return the delta of a chunk's first choice, empty if it has none."""
+    choices = raw.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            return delta_in(choice)
+    return {}
+
+
 def delta_in(choice: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Return what a chunk adds: its delta, else the message or text that stands in its place."""
+    """Return a chunk's delta, else the message or text it has instead."""
     return _object(choice, "delta") or _object(choice, "message") or _bare_text(choice)
 
 
 def _bare_text(choice: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the text of a choice that has no message, as servers of bare completions send it."""
+    """Return the text of a choice without a message, as text completion servers send it."""
     text = choice.get("text")
     return {"content": text} if isinstance(text, str) else {}
 
@@ -455,7 +466,7 @@ def _refusal_of(part: Mapping[str, Json] | str) -> str | None:
 
 
 def _plain(value: object, keys: tuple[str, ...], deepest: int = _DEEPEST) -> str | None:
-    """Return the text of a value that is one, or has one under the first of `keys` it knows."""
+    """Return a text, or the text under the first of `keys` that a value has."""
     if isinstance(value, str) or deepest == 0:
         return value if isinstance(value, str) else None
     if isinstance(value, list):

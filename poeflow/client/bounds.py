@@ -1,17 +1,14 @@
-"""How much work a server's bytes may make: counts, beside the limits of size.
+"""Limits on the work that a server's response may cause, besides limits on its size.
 
-What a model really says stays far below all of them; what is above would keep a core busy.
+Real answers stay far below them; a response above would keep a CPU core busy.
 """
 
 from typing import Final
 
-from poeflow.errors import AnswerTooLargeError
+from poeflow.client.http.piece_counts import Count
 
-MAX_INTERIM: Final = 100
-"""Responses 1xx before the one that counts."""
-MAX_TRAILERS: Final = 100
 MAX_LINES: Final = 2_000_000
-"""Lines of a stream, comments and blank ones too."""
+"""Lines of a stream, including comments and blank ones."""
 MAX_EVENTS: Final = 500_000
 MAX_IDLE_EVENTS: Final = 20_000
 """Events in a row that add nothing to the answer."""
@@ -19,49 +16,14 @@ MAX_CALLS: Final = 1_000
 """Tool calls of one choice."""
 MAX_CHOICES: Final = 128
 MAX_KEYS: Final = 1_000
-"""Different keys of an answer that its pieces bring beside its text."""
+"""Different keys in the chunks of an answer besides its text."""
 MAX_WEIGHT: Final = 384 * 1024 * 1024
-"""Bytes of memory that the values of an answer take, as `weight_of` estimates them."""
+"""Bytes of memory that the values of an answer use, as estimated by `weight_of`."""
 _TOO_HEAVY: Final = "the values of the answer take too many bytes of memory"
-_FREE_PIECES: Final = 10_000
-_SMALLEST: Final = 16
-"""Bytes that the pieces of a body hold on average, once there are many."""
 
 
-class Count:
-    """Counts up to a limit. Raises `AnswerTooLargeError` above it, with what is `told`."""
-
-    def __init__(self, limit: int, told: str) -> None:
-        self._limit = limit
-        self._told = told
-        self._count = 0
-
-    def add(self, more: int = 1) -> None:
-        self._count += more
-        if self._count > self._limit:
-            raise too_much(f"{self._told} ({self._limit:,} are read)")
-
-    def reset(self) -> None:
-        self._count = 0
-
-
-class Pieces:
-    """Counts the pieces a body comes in: many are fine, and tiny ones, but not many tiny ones."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._size = 0
-
-    def add(self, size: int) -> None:
-        """Take note of a piece of `size` bytes. Raises `AnswerTooLargeError`."""
-        self._count += 1
-        self._size += size
-        if self._count > _FREE_PIECES and self._size < _SMALLEST * self._count:
-            raise too_much(f"the answer comes in too many pieces of fewer than {_SMALLEST} bytes")
-
-
-class Effort:
-    """What the events of a stream cost, and whether the answer grows meanwhile."""
+class StreamWork:
+    """Counts the events of a stream, and those that do not extend the answer."""
 
     def __init__(self) -> None:
         self._events = Count(MAX_EVENTS, "the stream has too many events")
@@ -70,7 +32,7 @@ class Effort:
         self._progress = 0
 
     def event(self, data: bytes, progress: int) -> None:
-        """Take note of an event; `progress` grows with the answer. Raises `AnswerTooLargeError`."""
+        """Count an event; `progress` grows with the answer. Raises `AnswerTooLargeError`."""
         self._events.add()
         self._weight.add(weight_of(data))
         if progress != self._progress:
@@ -78,22 +40,21 @@ class Effort:
             self._idle.reset()
         self._idle.add()
 
+    def text(self) -> None:
+        """Count an event that extends the answer, and of which nothing but text is held."""
+        self._events.add()
+
 
 def weight_of(data: bytes) -> int:
-    """Return how many bytes of memory the values in a JSON text take, estimated from above.
+    """Return an upper estimate of the memory in bytes that the values of a JSON text use.
 
-    Nothing is decoded. What a text value holds counts too, so prose weighs a little more than it
-    takes.
+    Nothing is decoded. Characters inside text values count like structure, so the estimate for
+    prose is a little too high.
     """
     containers = 128 * data.count(b"{") + 64 * data.count(b"[")
     return containers + 96 * data.count(b":") + 64 * data.count(b",")
 
 
 def check_weight(data: bytes) -> None:
-    """Raise `AnswerTooLargeError` where a JSON text holds more values than are read."""
+    """Raise `AnswerTooLargeError` if the values of a JSON text use too much memory."""
     Count(MAX_WEIGHT, _TOO_HEAVY).add(weight_of(data))
-
-
-def too_much(message: str) -> AnswerTooLargeError:
-    """Return the error of a server that makes more work than an answer is."""
-    return AnswerTooLargeError(message, hint="ask another model or server, or for less at once")

@@ -1,6 +1,6 @@
-"""The bots that `GET /v1/models` lists, and copies of that list on disk: a project's, a user's.
+"""The bots of `GET /v1/models`, and stored copies of that list: a project's and a user's.
 
-No copy holds a key. What follows from the list for a flow is decided by `planning`.
+No copy contains an API key. `planning` uses the list to check flows.
 """
 
 import contextlib
@@ -16,20 +16,24 @@ from poeflow.digest import Json, decode_json, encode_json, sha256_of
 from poeflow.errors import DiskError, UsageError
 from poeflow.opener import UnusableFileError, read_beneath, read_followed
 from poeflow.project.project import Project, atomic_write
+from poeflow.project.state_folder import STATE_NAME, is_elsewhere, state_folder
+from poeflow.settings import server_of
 
-CATALOGUE: Final = "//.poeflow/models.json"
-"""Where a project keeps the list: a dump of `GET /v1/models`, which may be committed.
+_FILE: Final = "models.json"
+CATALOGUE: Final = f"//{STATE_NAME}/{_FILE}"
+"""Where a project stores the response of `GET /v1/models`; it may be committed.
 
-Besides, it has the base URL it came from, as `server`; one saved by hand need not.
+With `POEFLOW_STATE_DIR` it is written there, and one in the project is read if there is none.
+It also has the base URL it came from as `server`; a file saved by hand need not have it.
 """
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _MAX_STORED_BYTES: Final = 64 * 1024 * 1024
 _LONGEST_NAME: Final = 100
 _MAX_NAMES: Final = 2000
-"""Among more names than these no near one is looked for; there were 362 in 2026."""
+"""There are no suggestions from more names than these; there were 362 in 2026."""
 _ENOUGH: Final = 0.6
 MAX_BOTS: Final = 20_000
-"""How many bots of a list are looked at; there were 362 in 2026."""
+"""How many bots of a list are read; there were 362 in 2026."""
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -39,9 +43,9 @@ class Catalogue(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, document: Json) -> Self:
-        """Read a dump of `GET /v1/models`, also as a bare list; what is no bot is left out.
+        """Read a response of `GET /v1/models`, or a bare list.
 
-        So is what comes after the first `MAX_BOTS`.
+        Entries that are not bots, and those after the first `MAX_BOTS`, are skipped.
         """
         data = document.get("data") if isinstance(document, dict) else document
         entries = data[:MAX_BOTS] if isinstance(data, list) else []
@@ -60,11 +64,11 @@ class Catalogue(msgspec.Struct, frozen=True):
         return tuple(sorted(unique, key=lambda bot: (bot.name.casefold(), bot.id)))
 
     def find(self, name: str) -> Bot | None:
-        """Return the bot with this id or display name; case does not matter, as for the API."""
+        """Return the bot with this id or display name; case does not matter, as in the API."""
         return self.named.get(name.casefold())
 
     def nearest(self, name: str) -> Bot | None:
-        """Return the bot a typing mistake away, or behind a provider's prefix (`openai/o3`)."""
+        """Return the bot with a similar name, or without a provider's prefix (`openai/o3`)."""
         from difflib import get_close_matches
 
         bare = name.rpartition("/")[2].casefold()
@@ -75,46 +79,60 @@ class Catalogue(msgspec.Struct, frozen=True):
         return self.named[matches[0]] if matches else None
 
 
-def kept(project: Project, server: str) -> tuple[Catalogue | None, str]:
-    """Return the catalogue the project keeps of a server, or None and why it cannot be read.
+def stored_catalogue(project: Project, environ: Mapping[str, str]) -> tuple[Catalogue | None, str]:
+    """Return the stored catalogue of the server of `environ`, or None and why it cannot be read.
 
-    Where there is none, or one of another server, there is nothing to say either. `server` is a
-    base URL.
+    The reason is empty if there is no file, or one of another server. Raises `UsageError` if the
+    environment names a place for the state that is not safe.
     """
-    parts = tuple(CATALOGUE[2:].split("/"))
+    folder = state_folder(project.root, environ)
+    if not is_elsewhere(environ):
+        return _catalogue_in(folder, CATALOGUE, server_of(environ))
+    found = _catalogue_in(folder, str(folder / _FILE), server_of(environ))
+    if found != (None, ""):
+        return found
+    return _catalogue_in(project.root / STATE_NAME, CATALOGUE, server_of(environ))
+
+
+def _catalogue_in(folder: Path, shown: str, server: str) -> tuple[Catalogue | None, str]:
+    """Return the catalogue of a base URL in a state folder, or None and why it cannot be read."""
     try:
-        listed_by, catalogue = _read(read_beneath(project.root, parts, limit=_MAX_BYTES))
+        data = read_beneath(folder.parent, (folder.name, _FILE), limit=_MAX_BYTES)
+        listed_by, catalogue = _read(data)
     except UnusableFileError:
-        return None, f"{CATALOGUE} is no list of models"
+        return None, f"{shown} is not a list of models"
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except OSError as error:
-        return None, f"{CATALOGUE} cannot be read: {(error.strerror or str(error)).lower()}"
+        return None, f"{shown} cannot be read: {(error.strerror or str(error)).lower()}"
     except (ValueError, RecursionError):
-        return None, f"{CATALOGUE} is damaged"
+        return None, f"{shown} is damaged"
     if listed_by not in (None, server):
         return None, ""
-    return (catalogue, "") if catalogue.named else (None, f"{CATALOGUE} lists no bot")
+    return (catalogue, "") if catalogue.named else (None, f"{shown} lists no bot")
 
 
 @functools.lru_cache(maxsize=2)
 def _read(data: bytes) -> tuple[Json, Catalogue]:
-    """Return the server that a list is of and what it lists. Raises as `decode_json`.
+    """Return the server and the bots of a list. Raises as `decode_json`.
 
-    A command looks at it several times: for warnings, prices and abilities.
+    Cached, as a command reads it several times: for warnings, prices and abilities.
     """
     document = decode_json(data)
     return _server_of(document), Catalogue.parse(document)
 
 
-def keep(project: Project, entries: Iterable[Mapping[str, Json]], server: str) -> None:
-    """Keep the entries of a server's `GET /v1/models`: by id and a line a value, to read a diff.
+def store_catalogue(
+    project: Project, entries: Iterable[Mapping[str, Json]], environ: Mapping[str, str]
+) -> None:
+    """Store the entries of `GET /v1/models`, sorted by id, one value per line for readable diffs.
 
-    The state folder must be there. Raises `DiskError`.
+    They are those of the server of `environ`. The state folder must exist. Raises `DiskError`.
     """
     listed: list[Json] = [*map(dict, sorted(entries, key=lambda entry: str(entry.get("id"))))]
-    document = encode_json({"object": "list", "server": server, "data": listed})
-    atomic_write(project.path_of(CATALOGUE), msgspec.json.format(document, indent=1) + b"\n")
+    document = encode_json({"object": "list", "server": server_of(environ), "data": listed})
+    path = state_folder(project.root, environ) / _FILE
+    atomic_write(path, msgspec.json.format(document, indent=1) + b"\n")
 
 
 def _server_of(document: Json) -> Json:
@@ -129,9 +147,9 @@ class StoredList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def stored_list(base_url: str, folder: Path | None, *, max_age: float, now: float) -> Json:
-    """Return the document of `base_url` where it is younger than `max_age` seconds, else None.
+    """Return the document of `base_url` if it is younger than `max_age` seconds, else None.
 
-    Raises `UsageError` where an argument is of the wrong type.
+    Raises `UsageError` if an argument is of the wrong type.
     """
     if isinstance(max_age, bool) or not isinstance(max_age, int | float):
         raise UsageError("max_age must be seconds")
@@ -146,7 +164,7 @@ def stored_list(base_url: str, folder: Path | None, *, max_age: float, now: floa
 
 
 def store_list(base_url: str, folder: Path | None, document: Json, *, now: float) -> None:
-    """Keep `document` for the next time."""
+    """Store `document` for later calls."""
     if not isinstance(document, Mapping):
         return
     path = _path(base_url, folder)

@@ -1,25 +1,30 @@
-"""The settings of a client, from its arguments and the environment."""
+"""The settings of a client, from its arguments and the environment.
 
-import re
+`Client` is what both clients do without awaiting; `sync` and `aio` do the rest.
+"""
+
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Final, Literal
+from typing import Final, Generic, Literal, Self, TypedDict, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+import msgspec
+
 from poeflow import settings
-from poeflow.client.commands import Call, ClientConfig, Progress, Timeouts
+from poeflow.client.calls import Call, ClientConfig, Progress, Timeouts, chat_body
 from poeflow.client.failures import POE, Server
-from poeflow.client.http.wire import Body, WireRequest, chat_body, origin_of
-from poeflow.client.messages import AskParams, ChatRequest, encoded
-from poeflow.client.retry import DEFAULT_ATTEMPTS, Policy, RateLimiter
-from poeflow.clock import Clock
+from poeflow.client.http.wire import Body, WireRequest, origin_of
+from poeflow.client.messages import ChatRequest, CreateParams, encode_params
+from poeflow.client.retry import DEFAULT_ATTEMPTS, RateLimiter, RetryPolicy
+from poeflow.clock import Clock, SystemClock
 from poeflow.errors import AccountError, UsageError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import Scrubber, Secret, visible
 
 CHAT: Final = "/chat/completions"
 _LONGEST_TIMEOUT: Final = 86_400
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_HEADER_NAME: Final = lazy_pattern(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_HEADER_VALUE: Final = lazy_pattern(r"[\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"authorization", "connection", "content-length", "expect", "host", "te", "trailer"}
     | {"transfer-encoding", "upgrade"}
@@ -28,19 +33,19 @@ Validation = Literal["strict", "legacy"]
 _VALIDATIONS: Final = ("strict", "legacy")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """A client's settings.
 
-    Without a `key` none is sent. `proxy` is the address of the proxy in front of it, or None.
+    Without `key` no key is sent. `proxy` is the address of the proxy to use, or None.
     """
 
     key: Secret | None
     base_url: str
     config: ClientConfig
     validation: Validation | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    proxy: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    proxy: str | None = dataclasses.field(default=None, repr=False)
 
     def with_(
         self,
@@ -50,17 +55,17 @@ class Options:
         validation: Validation | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> "Options":
-        """Return the same options but for what is given."""
+        """Return the options with some of them replaced."""
         policy, timeouts = self.config.policy, self.config.timeouts
         if attempts is not None:
-            policy = replace(policy, attempts=at_least_one("attempts", attempts))
+            policy = msgspec.structs.replace(policy, attempts=at_least_one("attempts", attempts))
         if timeout is not None:
             timeouts = timeouts_from(timeout, timeouts)
         if headers is not None and not isinstance(headers, Mapping):
             raise UsageError("headers must be a mapping")
-        return replace(
+        return dataclasses.replace(
             self,
-            config=replace(self.config, policy=policy, timeouts=timeouts),
+            config=dataclasses.replace(self.config, policy=policy, timeouts=timeouts),
             validation=validation_from(validation) or self.validation,
             headers={**self.headers, **(headers or {})},
         )
@@ -72,8 +77,9 @@ class Options:
         on_progress: Callable[[Progress], None] | None,
         media: bool,
         permit: Callable[[], None] | None,
+        pace: Callable[[], float] | None = None,
     ) -> Call:
-        """Return the call of a whole request. Raises `UsageError` for what is none."""
+        """Return the call of a whole request. Raises `UsageError` if it is not one."""
         given: object = request
         if not isinstance(given, ChatRequest):
             raise UsageError("ask takes a ChatRequest", hint="create takes keyword arguments")
@@ -83,11 +89,12 @@ class Options:
             is_media=media,
             on_progress=on_progress,
             permit=permit,
+            pace=pace,
         )
 
-    def call_of(self, params: AskParams, *, stream: bool) -> Call:
-        """Return the call of `create`'s arguments. Raises `UsageError`."""
-        body = encoded(params, stream=stream)
+    def call_of(self, params: CreateParams, *, stream: bool) -> Call:
+        """Return the call for the arguments of `create`. Raises `UsageError`."""
+        body = encode_params(params, stream=stream)
         timeout = params.get("timeout")
         return Call(
             request=self._post(
@@ -99,7 +106,7 @@ class Options:
         )
 
     def get(self, path: str, query: Mapping[str, str], *, at_origin: bool = False) -> Call:
-        """Return the call that reads a document: below the base URL, or below its origin."""
+        """Return the call for a document, below the base URL or its origin."""
         request = WireRequest(
             origin=origin_of(self.base_url),
             target=("" if at_origin else urlsplit(self.base_url).path) + path + _query(query),
@@ -132,10 +139,118 @@ class Options:
         return tuple(headers.items())
 
 
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers by their names in lower case, so that none is sent twice.
+class AskOptions(TypedDict, total=False):
+    """Keyword arguments of `ask`.
 
-    Raises `UsageError` where a name or value is no text.
+    `attempts` and `timeout`, in seconds, replace those of the client. `on_progress` receives the
+    pieces of a streamed answer, and `Retrying` when earlier pieces become invalid. `media=True` is
+    for an image, video or audio bot, as in `create`. `permit` is called before every send, retries
+    included; an exception from it ends the call. `pace` is called before that until it returns 0,
+    else the seconds to wait.
+    """
+
+    on_progress: Callable[[Progress], None] | None
+    attempts: int | None
+    timeout: float | None
+    media: bool
+    permit: Callable[[], None] | None
+    pace: Callable[[], float] | None
+
+
+InjectedT = TypeVar("InjectedT")
+ChannelsT = TypeVar("ChannelsT")
+
+
+class Client(Generic[InjectedT, ChannelsT]):
+    """The part of both clients that awaits nothing: their arguments and options."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | Secret | None = None,
+        base_url: str | None = None,
+        attempts: int = DEFAULT_ATTEMPTS,
+        timeout: float | Timeouts | None = None,
+        concurrency: int | None = None,
+        requests_per_minute: int | None = None,
+        validation: Validation | None = None,
+        transport: InjectedT | None = None,
+        allow_insecure: bool = False,
+        keyless: bool = False,
+        clock: Clock | None = None,
+        server: Server | None = None,
+    ) -> None:
+        """Make a client. Nothing is sent.
+
+        `api_key` and `base_url` fall back to `POE_API_KEY` and `POE_BASE_URL`. `attempts` counts
+        all sends of one request. `timeout` is seconds for each attempt, or `Timeouts`.
+        `concurrency` and `requests_per_minute` limit this client; after a 429 it pauses all
+        requests. `validation` asks the server for `strict` or `legacy` checks (the `poe-feature`
+        header). `transport` is one of httpx's or any object with `send` and `close`, or `aclose`
+        for the asynchronous client. Plain http beyond loopback needs `allow_insecure=True`. With
+        `keyless` no key is sent, for servers without keys. `server` is the server that hints name,
+        by default found from the address.
+
+        Raises `AccountError` without a key and `UsageError` if an argument is wrong.
+        """
+        options = make_options(
+            api_key=api_key,
+            base_url=base_url,
+            allow_insecure=allow_insecure,
+            clock=clock or SystemClock(),
+            attempts=attempts,
+            timeout=timeout,
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            validation=validation,
+            keyless=keyless,
+            server=server,
+        )
+        self._set_up(options, self._open_channels(options, transport, concurrency))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self._options.base_url!r})"
+
+    def with_options(
+        self,
+        *,
+        attempts: int | None = None,
+        timeout: float | Timeouts | None = None,
+        validation: Validation | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a client with other options that shares connections, rate limit and slots."""
+        changed = self._options.with_(
+            attempts=attempts, timeout=timeout, validation=validation, headers=headers
+        )
+        client = object.__new__(type(self))
+        client._set_up(changed, self._channels)
+        return client
+
+    def _set_up(self, options: Options, channels: ChannelsT) -> None:
+        """Store both. A client overrides this to make its resources."""
+        self._options = options
+        self._channels = channels
+
+    def _open_channels(
+        self, options: Options, transport: InjectedT | None, concurrency: int | None
+    ) -> ChannelsT:
+        """Return the channels of a new client. Each client overrides this."""
+        raise NotImplementedError
+
+
+class Resource(Generic[ChannelsT]):
+    """A part of a client, such as `client.models`."""
+
+    def __init__(self, options: Options, channels: ChannelsT) -> None:
+        self._options = options
+        self._channels = channels
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with names in lower case, so that none is sent twice.
+
+    Raises `UsageError` if a name or value is not a text.
     """
     given: Iterable[tuple[object, object]] = headers.items()
     for name, value in given:
@@ -145,28 +260,30 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _header_name(lower: str, value: str) -> str:
-    """Return the name. Raises `UsageError`: a line break would begin a new one."""
+    """Return the name. Raises `UsageError` for line breaks, which would begin a new header."""
     if lower in _OUR_HEADERS:
         raise UsageError(f"the header {lower} is set by the client")
     if not _HEADER_NAME.fullmatch(lower) or not _HEADER_VALUE.fullmatch(value):
         shown = visible(lower)
-        raise UsageError(f"the header {shown} holds what HTTP does not allow", hint="use ASCII")
+        raise UsageError(
+            f"the header {shown} has characters that HTTP does not allow", hint="use ASCII"
+        )
     return lower
 
 
 def _query(query: Mapping[str, str]) -> str:
     if not all(isinstance(one, str | int | float) for pair in query.items() for one in pair):
-        raise UsageError("extra_query must hold texts or numbers")
+        raise UsageError("extra_query must have texts or numbers as values")
     return f"?{urlencode(query)}" if query else ""
 
 
 def timeouts_from(given: float | Timeouts, otherwise: Timeouts) -> Timeouts:
     if isinstance(given, Timeouts):
-        for clock in fields(given):
+        for clock in dataclasses.fields(given):
             _positive(f"timeout.{clock.name}", getattr(given, clock.name))
         return given
     total = _positive("timeout", given)
-    return replace(otherwise, total=total, media=total)
+    return dataclasses.replace(otherwise, total=total, media=total)
 
 
 def _positive(name: str, value: object) -> float:
@@ -189,7 +306,7 @@ def at_least_one(name: str, value: object) -> int:
     return value
 
 
-def options_from(
+def make_options(
     *,
     api_key: str | Secret | None,
     base_url: str | None,
@@ -205,7 +322,7 @@ def options_from(
 ) -> Options:
     """Return a client's options; key and base URL fall back to the environment.
 
-    One that is `keyless` sends no key. Raises `AccountError` without a key, `UsageError` where an
+    With `keyless` no key is sent. Raises `AccountError` without a key, `UsageError` if an
     argument is wrong.
     """
     environ = settings.process_environment()
@@ -222,7 +339,7 @@ def options_from(
         scrubber=Scrubber(*([key] if key is not None else [])),
         server=_server(server, url, is_given=keyless or api_key is not None),
         rate_limiter=RateLimiter(per_minute=requests_per_minute),
-        policy=Policy(attempts=at_least_one("attempts", attempts)),
+        policy=RetryPolicy(attempts=at_least_one("attempts", attempts)),
         timeouts=timeouts_from(timeout, Timeouts()) if timeout is not None else Timeouts(),
     )
     settings.check_certificates(environ)
@@ -233,19 +350,19 @@ def options_from(
 
 
 def _server(named: Server | None, url: str, *, is_given: bool) -> Server:
-    """Return whom hints speak of; where the caller does not say so, Poe or an address."""
+    """Return the server that hints name: the caller's, else Poe or the address."""
     if named is None and origin_of(url) == origin_of(settings.DEFAULT_BASE_URL):
         named = POE
     if named is None:
         variable = "" if is_given else settings.KEY_VARIABLE
         named = Server(name=str(origin_of(url)), variable=variable, is_poe=False)
-    return replace(named, base_url=url)
+    return msgspec.structs.replace(named, base_url=url)
 
 
 def checked_url(url: object, *, allow_insecure: bool) -> str:
     """Return a base URL without its last slash.
 
-    Raises `UsageError`, also for plain http: it would show the key to everyone on the way.
+    Raises `UsageError`, also for plain http, which would expose the key.
     """
     if not isinstance(url, str):
         raise UsageError("base_url must be a text", hint=f"such as {settings.DEFAULT_BASE_URL}")
@@ -254,13 +371,13 @@ def checked_url(url: object, *, allow_insecure: bool) -> str:
     if parts.scheme == "http" and not origin.is_loopback and not allow_insecure:
         raise UsageError(
             f"base_url {origin} is not encrypted",
-            hint="use https, or pass allow_insecure=True where the network is yours",
+            hint="use https, or pass allow_insecure=True if the network is yours",
         )
     return url
 
 
 def _key(given: str | Secret | None, environ: Mapping[str, str]) -> Secret:
-    """Return the key a client was given, else that of the environment. Raises `AccountError`."""
+    """Return the given key, else that of the environment. Raises `AccountError`."""
     if isinstance(given, Secret):
         return given
     if given is None:

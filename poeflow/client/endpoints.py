@@ -1,7 +1,7 @@
-"""What each endpoint is asked, and what its answer becomes: all of a client that does not wait.
+"""The requests and responses of each endpoint: the part that both clients share.
 
-A function checks its arguments when it is called, and returns an exchange that `sync` and `aio`
-drive.
+A function checks its arguments when it is called and returns an exchange that `sync` and `aio`
+run.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,38 +19,42 @@ from poeflow.client.account import (
     points_query,
 )
 from poeflow.client.answers import Completion
+from poeflow.client.calls import Exchange, Progress
 from poeflow.client.catalogue import store_list, stored_list
 from poeflow.client.client_options import Options
-from poeflow.client.commands import Exchange, Progress
-from poeflow.client.exchange import Opened, completed, fetched, opened
-from poeflow.client.messages import AskParams, ChatRequest
+from poeflow.client.exchange import Opened, json_document, opened_stream, whole_completion_of
+from poeflow.client.messages import ChatRequest, CreateParams
 from poeflow.digest import Json
 from poeflow.errors import UsageError
 
 T = TypeVar("T")
 
 
-def whole_answer(options: Options, params: AskParams) -> Exchange[Completion]:
-    """Ask for the whole answer to `create`'s arguments. Raises `UsageError`."""
-    return completed(options.call_of(params, stream=False), options.config)
+def whole_answer(options: Options, params: CreateParams) -> Exchange[Completion]:
+    """Request the whole answer to the arguments of `create`. Raises `UsageError`."""
+    return whole_completion_of(options.call_of(params, stream=False), options.config)
 
 
-def streamed_answer(options: Options, params: AskParams) -> Exchange[Opened]:
-    """Ask for the first chunk of the answer to `create`'s arguments. Raises `UsageError`."""
-    return opened(options.call_of(params, stream=True), options.config)
+def streamed_answer(options: Options, params: CreateParams) -> Exchange[Opened]:
+    """Request the first chunk of the answer to the arguments of `create`. Raises `UsageError`."""
+    return opened_stream(options.call_of(params, stream=True), options.config)
 
 
-def answer_to(
+def ask(
     options: Options,
     request: ChatRequest,
     *,
-    on_progress: Callable[[Progress], None] | None,
-    media: bool,
-    permit: Callable[[], None] | None,
+    on_progress: Callable[[Progress], None] | None = None,
+    attempts: int | None = None,
+    timeout: float | None = None,
+    media: bool = False,
+    permit: Callable[[], None] | None = None,
+    pace: Callable[[], float] | None = None,
 ) -> Exchange[Completion]:
-    """Ask for the whole answer to a whole request. Raises `UsageError` if it is not one."""
-    call = options.call(request, on_progress=on_progress, media=media, permit=permit)
-    return completed(call, options.config)
+    """Request the whole answer to a whole request. Raises `UsageError` if it is not one."""
+    options = options.with_(attempts=attempts, timeout=timeout)
+    call = options.call(request, on_progress=on_progress, media=media, permit=permit, pace=pace)
+    return whole_completion_of(call, options.config)
 
 
 def stored_models(
@@ -67,8 +71,8 @@ def stored_models(
     return None if document is None else models_from(document)
 
 
-def models(options: Options, *, folder: Path | None, is_stored: bool) -> Exchange[ModelList]:
-    """Ask for the list of models; one that `is_stored` is there the next time."""
+def model_list(options: Options, *, folder: Path | None, is_stored: bool) -> Exchange[ModelList]:
+    """Request the list of models, and store it if `is_stored`."""
 
     def listed(document: Json) -> ModelList:
         if is_stored:
@@ -78,8 +82,8 @@ def models(options: Options, *, folder: Path | None, is_stored: bool) -> Exchang
     return _document(options, "/models", listed)
 
 
-def model(options: Options, name: object) -> Exchange[Model]:
-    """Ask for the list, and take one of it. Raises `UsageError`; `NotFoundError` at the end."""
+def model_named(options: Options, name: object) -> Exchange[Model]:
+    """Request the list and return one model. Raises `UsageError`; `NotFoundError` at the end."""
     if not isinstance(name, str):
         raise UsageError("model must be a bot's name")
     return _document(options, "/models", lambda document: models_from(document).named(name))
@@ -90,7 +94,7 @@ def balance(options: Options) -> Exchange[Balance]:
 
 
 def points(options: Options, *, limit: int, starting_after: str | None) -> Exchange[PointsPage]:
-    """Ask for one page of the points history. Raises `UsageError`."""
+    """Request one page of the points history. Raises `UsageError`."""
     query = points_query(limit, starting_after)
     return _document(options, "/usage/points_history", points_from, query=query, at_origin=True)
 
@@ -104,7 +108,7 @@ def _document(
     at_origin: bool = False,
 ) -> Exchange[T]:
     call = options.get(path, query or {}, at_origin=at_origin)
-    return _shaped(fetched(call, options.config), shape)
+    return _shaped(json_document(call, options.config), shape)
 
 
 def _shaped(exchange: Exchange[Json], shape: Callable[[Json], T]) -> Exchange[T]:

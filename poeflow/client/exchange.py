@@ -1,7 +1,7 @@
-"""One body of client logic: a call becomes commands for whoever does the I/O.
+"""The client's logic without I/O: retries, rate limits, timeouts and reading of responses.
 
-A generator yields `Send`, `Read` and `Wait`; `sync` and `aio` only drive it and throw in what
-went wrong. Retries, pacing, clocks and the reading of answers are decided here.
+A generator yields the commands `Send`, `Read` and `Wait`; `sync` and `aio` only perform them and
+throw errors into it.
 """
 
 from collections import deque
@@ -9,19 +9,26 @@ from collections.abc import Callable
 from typing import Final, Literal, NoReturn, TypeVar
 
 from poeflow import errors
-from poeflow.client.answers import Completion, CompletionChunk
+from poeflow.client.answers import (
+    Completion,
+    CompletionChunk,
+    first_delta_in,
+    reasoning_in,
+    text_in,
+)
 from poeflow.client.bounds import check_weight
-from poeflow.client.commands import Call, ClientConfig, Delta, Exchange, Read, Retrying, Send, Wait
+from poeflow.client.calls import Call, ClientConfig, Delta, Exchange, Retrying
 from poeflow.client.failures import UNREADABLE, request_id_of, status_error
+from poeflow.client.http.commands import Read, Send, Wait
 from poeflow.client.http.wire import Head
-from poeflow.client.stream import BOM, ChunkReader, Unpacking, kind_of, whole_completion
+from poeflow.client.stream import BOM, ChunkReader, Unpacking, body_kind, whole_completion
 from poeflow.clock import spoken
 from poeflow.digest import Json, decode_json
 from poeflow.errors import APITimeoutError
 
 
 class Attempt:
-    """The clocks of one attempt."""
+    """The time limits of one attempt."""
 
     def __init__(self, call: Call, config: ClientConfig) -> None:
         timeouts = config.timeouts
@@ -61,7 +68,7 @@ class Attempt:
         return reply
 
     def progressed(self) -> None:
-        """Start the progress clock anew."""
+        """Restart the progress time limit."""
         if self.call.streams:
             self._has_begun = True
             self._step = self.config.timeouts.progress
@@ -84,23 +91,23 @@ _BEGINNING: Final = 1024
 _FAR_AWAY: Final = 7 * 86_400.0
 
 
-def completed(call: Call, config: ClientConfig) -> Exchange[Completion]:
-    """Ask until there is a whole answer. Streams are folded and may be asked for again."""
+def whole_completion_of(call: Call, config: ClientConfig) -> Exchange[Completion]:
+    """Send until there is a whole answer. Streams are joined and may be retried."""
     return (yield from _attempts(call, config, _completion))
 
 
-def opened(call: Call, config: ClientConfig) -> "Exchange[Opened]":
-    """Ask until the first chunk of a stream is there; from then on nothing is tried again."""
+def opened_stream(call: Call, config: ClientConfig) -> "Exchange[Opened]":
+    """Send until the first chunk of a stream arrives; after it nothing is retried."""
     return (yield from _attempts(call, config, _first_chunk))
 
 
-def fetched(call: Call, config: ClientConfig) -> Exchange[Json]:
-    """Ask until there is a JSON document."""
+def json_document(call: Call, config: ClientConfig) -> Exchange[Json]:
+    """Send until there is a JSON document."""
     return (yield from _attempts(call, config, _document))
 
 
 class Opened:
-    """A stream under way. `chunks` are those read and not yet handed out."""
+    """An open stream. `chunks` are those read but not yet returned."""
 
     def __init__(self, attempt: Attempt, head: Head) -> None:
         self.chunks: deque[CompletionChunk] = deque()
@@ -121,11 +128,11 @@ class Opened:
         return self._whole is not None or self._reader.is_done
 
     def completion(self) -> Completion:
-        """Return what has arrived so far as one completion."""
+        """Return the chunks so far as one completion."""
         return self._whole or self._reader.completion()
 
     def more(self) -> Exchange[None]:
-        """Read until there is another chunk, or all is read."""
+        """Read until there is another chunk, or to the end."""
         if self._kind is None:
             yield from self._begin()
         if not self.is_finished:
@@ -134,11 +141,11 @@ class Opened:
             yield from _drain()
 
     def _begin(self) -> Exchange[None]:
-        """Read until the body's beginning tells what it is."""
+        """Read until the beginning of the body shows its kind."""
         while self._kind is None:
-            data = yield from self._next()
+            data = yield from self._read_bytes()
             self._waiting += self._unpacking.feed(data) if data else b""
-            self._kind = kind_of(self._waiting, self._content_type)
+            self._kind = body_kind(self._waiting, self._content_type)
             if not data or len(self._waiting) > _BEGINNING:
                 is_named = "event-stream" in self._content_type.lower()
                 self._kind = self._kind or ("stream" if is_named else "whole")
@@ -147,7 +154,7 @@ class Opened:
         while not self.chunks and not self.is_finished:
             unpacked, self._waiting = self._waiting, b""
             if not unpacked:
-                data = yield from self._next()
+                data = yield from self._read_bytes()
                 if not data:
                     self.chunks.extend(self._reader.end())
                     return
@@ -156,8 +163,8 @@ class Opened:
             if self.chunks:
                 self._attempt.progressed()
 
-    def _next(self) -> Exchange[bytes]:
-        """Read on. A connection that breaks after the answer's end is its end."""
+    def _read_bytes(self) -> Exchange[bytes]:
+        """Read more. A connection that breaks after the end of the answer counts as its end."""
         try:
             return (yield from self._attempt.read())
         except errors.APIConnectionError as error:
@@ -170,7 +177,7 @@ class Opened:
             ) from error
 
     def _read_whole(self) -> Exchange[None]:
-        """Take the answer of a server that does not stream, as one chunk."""
+        """Read the answer of a server that does not stream, as one chunk."""
         rest = yield from _content(self._attempt, self._unpacking)
         whole = whole_completion(
             self._waiting + rest,
@@ -190,11 +197,11 @@ class Opened:
 def _attempts(
     call: Call, config: ClientConfig, consume: Callable[[Attempt, Head], Exchange[T]]
 ) -> Exchange[T]:
-    """Send until a response was consumed, or the failure is one that stays."""
+    """Send until a response is consumed, or an error cannot be retried."""
     began = config.clock.monotonic()
     number = 1
     while True:
-        while wait := config.rate_limiter.wait(config.clock.monotonic()):
+        while wait := _until_sent(call, config):
             yield Wait(wait)
         attempt = Attempt(call, config)
         if call.permit is not None:
@@ -213,12 +220,20 @@ def _attempts(
             )
             _pause(config, error, again)
             if again is None:
-                _say_when(error, config.policy.max_wait)
+                _add_retry_hint(error, config.policy.max_wait)
                 raise
             if call.on_progress is not None:
                 call.on_progress(Retrying(error, again, number))
         yield Wait(again)
         number += 1
+
+
+def _until_sent(call: Call, config: ClientConfig) -> float:
+    """Return 0 and count a request as sent, or the seconds to wait first."""
+    now, limiter = config.clock.monotonic(), config.rate_limiter
+    if call.pace is None:
+        return limiter.wait(now)
+    return limiter.delay(now, 0) or call.pace() or limiter.wait(now)
 
 
 def _completion(attempt: Attempt, head: Head) -> Exchange[Completion]:
@@ -235,7 +250,7 @@ def _completion(attempt: Attempt, head: Head) -> Exchange[Completion]:
     stream = Opened(attempt, head)
     yield from stream.more()
     while stream.chunks:
-        _tell(attempt.call, stream.chunks)
+        _report_progress(attempt.call, stream.chunks)
         stream.chunks.clear()
         yield from stream.more()
     return stream.completion()
@@ -265,7 +280,7 @@ def _refuse(attempt: Attempt, head: Head) -> Exchange[None]:
         while data := (yield from attempt.read()):
             content += unpacking.feed(data)
     except errors.APIError:
-        pass  # the status says enough, whatever became of the body
+        pass  # the status is enough if the body cannot be read
     now = attempt.config.clock.now()
     scrubber = attempt.config.scrubber
     server = attempt.config.server
@@ -286,7 +301,7 @@ def _content(attempt: Attempt, unpacking: Unpacking) -> Exchange[bytes]:
 
 
 def _drain() -> Exchange[None]:
-    """Read what follows the last event, so that the connection can serve again."""
+    """Read what follows the last event, so that the connection can be reused."""
     try:
         for _ in range(4):
             if not (yield Read(_DRAIN)):
@@ -295,25 +310,29 @@ def _drain() -> Exchange[None]:
         return
 
 
-def _tell(call: Call, chunks: deque[CompletionChunk]) -> None:
+def _report_progress(call: Call, chunks: deque[CompletionChunk]) -> None:
     if call.on_progress is None:
         return
-    deltas = [choice.delta for chunk in chunks for choice in chunk.choices[:1]]
-    text = "".join(delta.content or "" for delta in deltas)
-    reasoning = "".join(delta.reasoning or "" for delta in deltas)
-    if text or reasoning:
-        call.on_progress(Delta(text, reasoning))
+    text, reasoning = [], []
+    for chunk in chunks:
+        delta = first_delta_in(chunk.raw)
+        text.append(text_in(delta.get("content")) or "")
+        if len(delta) > 1 or not text[-1]:
+            reasoning.append(reasoning_in(delta) or "")
+    found = Delta("".join(text), "".join(reasoning))
+    if found.text or found.reasoning:
+        call.on_progress(found)
 
 
 def _pause(config: ClientConfig, error: errors.APIError, again: float | None) -> None:
-    """Hold every call of this origin back where it said that it is too much."""
+    """Pause all calls to this origin if it reported too many requests."""
     if isinstance(error, errors.RateLimitError):
         wait = again if again is not None else error.retry_after or 0.0
         if wait <= config.policy.max_wait:
             config.rate_limiter.pause(config.clock.monotonic() + wait)
 
 
-def _say_when(error: errors.APIError, longest: float) -> None:
+def _add_retry_hint(error: errors.APIError, longest: float) -> None:
     asked = error.retry_after if isinstance(error, errors.APIStatusError) else None
     if asked is not None and asked > longest:
         when = f"in {spoken(asked)}" if asked < _FAR_AWAY else "much later"

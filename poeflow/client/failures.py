@@ -1,20 +1,21 @@
-"""The one border where what the server refused becomes an error of ours.
+"""Converts error responses of servers to our exceptions.
 
-Every shape servers are known to give their reasons in, plain text, web pages and empty bodies all
-end here; nothing of them is printed before the key and control characters are taken out.
+Reads all known forms of error bodies, plain text, web pages and empty bodies; keys and control
+characters are removed from everything that is shown.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+import msgspec
+
 from poeflow import errors
 from poeflow.digest import Json, decode_json, encode_json
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import Scrubber, visible
 
 BY_STATUS: Final[Mapping[int, type[errors.APIStatusError]]] = {
@@ -30,7 +31,7 @@ BY_STATUS: Final[Mapping[int, type[errors.APIStatusError]]] = {
     429: errors.RateLimitError,
     529: errors.OverloadedError,
 }
-"""Every documented status; the rest is `InternalServerError` from 500, `APIStatusError` below."""
+"""Every documented status; others are `InternalServerError` from 500, `APIStatusError` below."""
 
 STATUS_OF_TYPE: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -48,15 +49,14 @@ STATUS_OF_TYPE: Final[Mapping[str, int]] = {
     "upstream_error": 502,
     "overloaded_error": 529,
 }
-"""What the type of an error inside an answer stands for, where it brings no status."""
+"""The status for the type of an error inside an answer, if it has no status of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """Whom hints speak of.
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The server that hints name.
 
-    `name` is what the user calls it, `variable` where its key is read from, empty where that is
-    not known; `is_poe` where Poe's own pages help; `base_url` is its address.
+    `name` is the user's name for it, `variable` the environment variable of its key, empty if it
+    is not known; `is_poe` if Poe's own pages help; `base_url` is its address.
     """
 
     name: str = "Poe"
@@ -73,7 +73,7 @@ _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "internal_error": 500,
 }
 UNREADABLE: Final = (ValueError, RecursionError)
-"""What decoding JSON from outside raises; nesting without end is one of its tricks."""
+"""What decoding JSON can raise; deep nesting raises `RecursionError`."""
 
 _STATUS_KEYS: Final = ("code", "status", "status_code", "error_code")
 _REASON_KEYS: Final = (
@@ -81,23 +81,23 @@ _REASON_KEYS: Final = (
     *("error_description", "error_message", "error_msg", "errorMessage", "Message", "text"),
     *("fault", "faultstring", "err", "innererror", "response"),
 )
-"""Where a reason stands, the most telling first."""
+"""The keys of a reason, most informative first."""
 _MOST_REASONS: Final = 3
 _BAD_REQUEST: Final = frozenset({400, 422})
-_MONEY: Final = re.compile(
+_MONEY: Final = lazy_pattern(
     r"insufficient_(?:\w+_)?(?:quota|credits?|balance|funds?|points?)(?:_error)?"
     r"|(?:exceeded_current|out_of|no)_(?:quota|credits?)(?:_error)?|payment_required(?:_error)?"
     r"|(?:low|credit|account|negative)_balance(?:_\w+)?|(?:\w+_)?(?:billing|credits?)(?:_\w+)?"
 )
-_UNKNOWN_NAMES: Final = re.compile(
+_UNKNOWN_NAMES: Final = lazy_pattern(
     r"(?:invalid|unknown|unsupported|no_such)_model|model_(?:not|does_not|is_not|invalid|unknown)"
 )
-_UNKNOWN_TEXT: Final = re.compile(
+_UNKNOWN_TEXT: Final = lazy_pattern(
     r"(?i:invalid model|unknown model|no such model|unsupported model"
     r"|model\b.{0,200}\b(?:not found|not exist|not supported|not a valid|unknown|invalid))"
 )
-_TOO_SMALL_NAMES: Final = re.compile(r"context_(?:length|window|size)|string_above_max_length")
-_TOO_SMALL_TEXT: Final = re.compile(
+_TOO_SMALL_NAMES: Final = lazy_pattern(r"context_(?:length|window|size)|string_above_max_length")
+_TOO_SMALL_TEXT: Final = lazy_pattern(
     r"(?i:context ?(?:window|length|size)|prompt is too long|too many (?:input )?tokens)"
 )
 _MAY_BE_THE_MODEL: Final = (
@@ -105,11 +105,11 @@ _MAY_BE_THE_MODEL: Final = (
     errors.UnprocessableEntityError,
     errors.NotFoundError,
 )
-_VERSION: Final = re.compile(r"/v[0-9]")
-_THREE_DIGITS: Final = re.compile(r"[0-9]{3}")
+_VERSION: Final = lazy_pattern(r"/v[0-9]")
+_THREE_DIGITS: Final = lazy_pattern(r"[0-9]{3}")
 _BOM: Final = b"\xef\xbb\xbf"
 _LONGEST: Final = 400
-_SPACE: Final = re.compile(r"\s+")
+_SPACE: Final = lazy_pattern(r"\s+")
 
 
 def status_error(
@@ -121,13 +121,13 @@ def status_error(
     now: float,
     server: Server = POE,
 ) -> errors.APIStatusError:
-    """Return the error a refused request stands for. `now` is seconds since 1970 (for dates)."""
+    """Return the error for a refused request. `now` is seconds since 1970 (for dates)."""
     body = _body(content, scrubber)
-    told = _told(body)
+    described = _error_object(body)
     text = reason_in(body)
     if 300 <= status <= 399:
-        text = "the server redirects elsewhere, which is never followed; check the base URL"
-    error = _error(status, told, text or _without_reason(content), scrubber, server)
+        text = "the server redirects, which is never followed; check the base URL"
+    error = _error(status, described, text or _without_reason(content), scrubber, server)
     error.body = body
     error.request_id = request_id_of(headers, scrubber)
     error.retry_after = retry_after(headers, now=now)
@@ -136,7 +136,7 @@ def status_error(
 
 
 def holds_error(document: Json) -> bool:
-    """Whether a document of status 200 reports an error in place of an answer."""
+    """Return whether a document of status 200 reports an error instead of an answer."""
     if not isinstance(document, dict):
         return False
     kinds = [str(document.get(key)).lower() for key in ("object", "type")]
@@ -144,45 +144,45 @@ def holds_error(document: Json) -> bool:
         return True
     if document.get("choices") is not None or document.get("usage") is not None:
         return False
-    is_told = isinstance(document.get("message"), str) and any(map(document.get, _STATUS_KEYS))
-    return bool(is_told or document.get("detail") or document.get("errors"))
+    has_status = isinstance(document.get("message"), str) and any(map(document.get, _STATUS_KEYS))
+    return bool(has_status or document.get("detail") or document.get("errors"))
 
 
 def error_inside(
     event: Json, *, request_id: str | None, scrubber: Scrubber, server: Server = POE
 ) -> errors.APIStatusError:
-    """Return the error that came inside an answer of status 200, by its code or type."""
+    """Return the error inside an answer of status 200, by its code or type."""
     event = _body(encode_json(event), scrubber)
-    told = _told(event)
+    described = _error_object(event)
     text = reason_in(event) or "the server reported an error without a message"
-    status = next(filter(None, (_status_in(told.get(key)) for key in _STATUS_KEYS)), 0)
+    status = next(filter(None, (_status_in(described.get(key)) for key in _STATUS_KEYS)), 0)
     if not status:
-        named, kind = str(told.get("code")), str(told.get("type"))
+        named, kind = str(described.get("code")), str(described.get("type"))
         status = _STATUS_OF_CODE.get(named) or STATUS_OF_TYPE.get(kind, 0)
     if not status:
-        status = 500 if told.get("allow_retry", True) is not False else 400
-    error = _error(status, told, text, scrubber, server)
+        status = 500 if described.get("allow_retry", True) is not False else 400
+    error = _error(status, described, text, scrubber, server)
     error.body = event
     error.request_id = request_id
-    error.may_retry = told.get("allow_retry") is not False
+    error.may_retry = described.get("allow_retry") is not False
     return error
 
 
 def wants_other_model(error: errors.APIStatusError) -> bool:
-    """Whether a request was refused only because of its model: not known, or too small for it.
+    """Return whether a request was refused because its model is unknown or its context too small.
 
-    Some gateways say so with the status of any bad request.
+    Some gateways send these with the status of a bad request.
     """
     return error.status_code in _BAD_REQUEST and bool(
-        _model_fault(error.code, error.type, error.message)
+        _model_problem(error.code, error.type, error.message)
     )
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Return the seconds a server asks to wait: `retry-after-ms`, seconds, or an HTTP date.
 
-    A date is compared with the server's own, where it sends one: this machine's clock may be wrong.
-    None where it asks for nothing sensible: zero, negative, not a number, a broken date.
+    A date is compared with the server's `date` header, as this machine's clock may be wrong.
+    None if the value is not sensible: zero, negative, not a number, a broken date.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -191,20 +191,24 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     seconds = _number(written)
     if seconds is not None:
         return _sensible(seconds)
-    moment, then = _moment(written), _moment(headers.get("date"))
+    moment, then = http_date(written), http_date(headers.get("date"))
     return None if moment is None else _sensible(moment - (now if then is None else then))
 
 
-def _moment(written: str | None) -> float | None:
+def http_date(written: str | None) -> float | None:
     """Return an HTTP date as seconds since 1970."""
+    if not written:
+        return None
+    from email.utils import parsedate_to_datetime
+
     try:
-        moment = parsedate_to_datetime(written or "")
+        moment = parsedate_to_datetime(written)
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
-def shown(text: str, scrubber: Scrubber) -> str:
+def safe_text(text: str, scrubber: Scrubber) -> str:
     """Return a server's text in one short line, without keys and control characters."""
     line = visible(_SPACE.sub(" ", scrubber.scrub_server_text(text)).strip()[: 2 * _LONGEST])
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
@@ -213,15 +217,17 @@ def shown(text: str, scrubber: Scrubber) -> str:
 def request_id_of(headers: Mapping[str, str], scrubber: Scrubber) -> str | None:
     """Return the server's `x-request-id`, or None."""
     written = headers.get("x-request-id")
-    return shown(written, scrubber) if written else None
+    return safe_text(written, scrubber) if written else None
 
 
 def _body(content: bytes, scrubber: Scrubber) -> Json:
-    """Return a body without the key: its JSON, its text where it is none, None for a web page."""
+    """Return a body without keys: as JSON, else as text; None for a web page."""
     try:
         document = content.removeprefix(_BOM).strip().removeprefix(b"data:")
         plain = encode_json(decode_json(document)).decode()
-        return decode_json(scrubber.scrub(plain).encode())  # the key has one spelling in it now
+        return decode_json(
+            scrubber.scrub(plain).encode()
+        )  # keys in escaped forms are plain text now
     except RecursionError:
         return None
     except ValueError:
@@ -237,9 +243,9 @@ def _plain_text(content: bytes, scrubber: Scrubber) -> str | None:
 
 
 def _error(
-    status: int, told: Mapping[str, Json], text: str, scrubber: Scrubber, server: Server
+    status: int, described: Mapping[str, Json], text: str, scrubber: Scrubber, server: Server
 ) -> errors.APIStatusError:
-    kind, code, param = told.get("type"), told.get("code"), told.get("param")
+    kind, code, param = described.get("type"), described.get("code"), described.get("param")
     error_class = BY_STATUS.get(status)
     if error_class is None:
         error_class = errors.InternalServerError if status >= 500 else errors.APIStatusError
@@ -248,9 +254,9 @@ def _error(
     if _is_about_money(kind) or _is_about_money(code):
         error_class = errors.InsufficientCreditsError
     return error_class(
-        f"{shown(text, scrubber)} ({status})",
+        f"{safe_text(text, scrubber)} ({status})",
         status_code=status,
-        hint=_hint(error_class, text, told, server),
+        hint=_hint(error_class, text, described, server),
         code=code if isinstance(code, str | int) else None,
         type=kind if isinstance(kind, str) else None,
         param=param if isinstance(param, str) else None,
@@ -258,12 +264,15 @@ def _error(
 
 
 def _hint(
-    error_class: type[errors.APIStatusError], text: str, told: Mapping[str, Json], server: Server
+    error_class: type[errors.APIStatusError],
+    text: str,
+    described: Mapping[str, Json],
+    server: Server,
 ) -> str:
-    """Return what to do about a refusal; it names the server that refused, and its key."""
+    """Return a hint for a refusal, naming the server and its key."""
     fault = None
     if issubclass(error_class, _MAY_BE_THE_MODEL):
-        fault = _model_fault(told.get("code"), told.get("type"), text)
+        fault = _model_problem(described.get("code"), described.get("type"), text)
     if issubclass(error_class, errors.AuthenticationError):
         key = f"check {server.variable}" if server.variable else "check the key"
         of = "; keys are at https://poe.com/api_key" if server.is_poe else ""
@@ -286,29 +295,29 @@ def _hint(
     return "the service is busy; try again later" if error_class is errors.OverloadedError else ""
 
 
-def _model_fault(code: Json, kind: Json, text: str) -> Literal["unknown", "small"] | None:
-    names = f"{_words(code)} {_words(kind)}"
+def _model_problem(code: Json, kind: Json, text: str) -> Literal["unknown", "small"] | None:
+    names = f"{_snake_case(code)} {_snake_case(kind)}"
     if _TOO_SMALL_NAMES.search(names) or _TOO_SMALL_TEXT.search(text):
         return "small"
     return "unknown" if _UNKNOWN_NAMES.search(names) or _UNKNOWN_TEXT.search(text) else None
 
 
 def _is_about_money(name: Json) -> bool:
-    """Whether the type or code of an error says that the account is empty, or not paid for."""
-    return bool(_MONEY.fullmatch(_words(name)))
+    """Return whether the type or code of an error means an empty or unpaid account."""
+    return bool(_MONEY.fullmatch(_snake_case(name)))
 
 
-def _words(name: Json) -> str:
-    """Return a type or code in lower case, its words joined by `_`."""
+def _snake_case(name: Json) -> str:
+    """Return a type or code in lower case, words joined by `_`."""
     if not isinstance(name, str):
         return ""
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:200]).lower())
 
 
-def _told(body: Json) -> Mapping[str, Json]:
-    """Return the object that describes the error, whatever shape it came in."""
+def _error_object(body: Json) -> Mapping[str, Json]:
+    """Return the object that describes the error, in any known form."""
     if isinstance(body, list):
-        return _told(body[0]) if body else {}
+        return _error_object(body[0]) if body else {}
     if not isinstance(body, dict):
         return {}
     for key in ("error", "detail", "errors"):
@@ -321,9 +330,9 @@ def _told(body: Json) -> Mapping[str, Json]:
 
 
 def reason_in(body: Json, deepest: int = 4) -> str:
-    """Return what a server says went wrong, empty where it says nothing.
+    """Return the server's reason for an error, empty if there is none.
 
-    Looks where the OpenAI, FastAPI, problem+json and other shapes have it.
+    Reads the forms of OpenAI, FastAPI, problem+json and others.
     """
     if isinstance(body, str):
         return body.strip()
@@ -338,7 +347,7 @@ def reason_in(body: Json, deepest: int = 4) -> str:
     reason = next(filter(None, reasons), "")
     beside = body.get("metadata")
     if reason and isinstance(beside, dict) and (raw := _raw_reason(beside.get("raw"))):
-        reason = f"{reason}: {raw}"  # what a router's provider said
+        reason = f"{reason}: {raw}"  # the reason of the provider behind a router
     place = body.get("loc")
     if reason and isinstance(place, list):
         return f"{'.'.join(map(str, place))}: {reason}"
@@ -346,7 +355,7 @@ def reason_in(body: Json, deepest: int = 4) -> str:
 
 
 def _raw_reason(raw: Json) -> str:
-    """Return the reason in what a router passes on, JSON as a text or any other."""
+    """Return the reason that a router passes on, as JSON text or otherwise."""
     try:
         return reason_in(
             decode_json(raw.encode("utf-8", "replace")) if isinstance(raw, str) else raw

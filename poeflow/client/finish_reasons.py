@@ -1,11 +1,12 @@
-"""Why an answer ended, in every spelling servers give it: the one list of what is known.
+"""The known finish reasons of answers, in all spellings of servers.
 
 Names are compared without case, prefix and punctuation: `MAX_TOKENS`, `maxTokens` and
-`FinishReason.MAX_TOKENS` are one.
+`FinishReason.MAX_TOKENS` are the same.
 """
 
-import re
 from typing import Final
+
+from poeflow.lazy_pattern import lazy_pattern
 
 LENGTH: Final = "length"
 FILTERED: Final = "content_filter"
@@ -16,7 +17,7 @@ GOOD: Final = frozenset(
     | {"tool_calls", "tool_call", "tool_use", "function_call", "function_calls"}
     | {"complete", "completed", "done", "finish", "finished", "normal"}
 )
-"""The answer is whole."""
+"""The answer is complete."""
 
 CUT: Final = frozenset(
     {LENGTH, "max_length", "model_length", "context_length", "context_length_exceeded"}
@@ -24,7 +25,7 @@ CUT: Final = frozenset(
     | {"limit", "token_limit", "error_limit", "time_limit", "not_finished"}
     | {"model_context_window_exceeded", "context_window_exceeded"}
 )
-"""It ran into a limit."""
+"""The answer was cut at a limit."""
 
 STOPPED: Final = frozenset(
     {FILTERED, "content_filtered", "content_filtering", "filtered", "moderation", "blocked"}
@@ -32,28 +33,28 @@ STOPPED: Final = frozenset(
     | {"image_safety", "image_prohibited_content", "image_recitation", "error_toxic"}
     | {"guardrail_intervened", "refusal"}
 )
-"""Somebody's rules ended it."""
+"""A content filter ended the answer."""
 
 FAILED: Final = frozenset(
     {"error", "network_error", "server_error", "internal_error", "insufficient_system_resource"}
 )
-"""The server failed: asking again may help."""
+"""The server failed; a retry may help."""
 
-_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_BETWEEN: Final = re.compile(r"[^a-z0-9]+")
+_CAPITAL: Final = lazy_pattern(r"(?<=[a-z])(?=[A-Z])")
+_BETWEEN: Final = lazy_pattern(r"[^a-z0-9]+")
 
 
 def plain_name(reason: str) -> str:
-    """Return a reason in lower case, words joined by `_`, without what its API puts in front."""
+    """Return a reason in lower case, words joined by `_`, without an API's prefix."""
     name = _CAPITAL.sub("_", reason.rpartition(".")[2]).lower()
     name = _BETWEEN.sub("_", name).strip("_")
     return name.removeprefix("finish_reason_").removeprefix("stop_reason_")
 
 
 def doubt_in(reason: str | None) -> str | None:
-    """Return what makes an answer doubtful that ended so: one of the names above, or its own.
+    """Return the flag for a finish reason: one of the names above, or its own name if unknown.
 
-    None where it is known to be whole. A reason nobody knows is no such thing.
+    None if the answer is known to be complete.
     """
     name = plain_name(reason or "")
     if not name:
@@ -66,5 +67,5 @@ def doubt_in(reason: str | None) -> str | None:
 
 
 def is_failure(reason: str | None) -> bool:
-    """Whether a server says so that it failed."""
+    """Return whether a finish reason means that the server failed."""
     return plain_name(reason or "") in FAILED

@@ -1,7 +1,9 @@
-"""Chunks become the completion they are pieces of, in time linear in their text."""
+"""Joins the chunks of a stream to a completion, in time linear in their text."""
 
 from collections.abc import Mapping, Sized
 from typing import Final
+
+import msgspec
 
 from poeflow.client.answers import (
     Completion,
@@ -13,19 +15,27 @@ from poeflow.client.answers import (
     text_in,
     whole_number,
 )
-from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_KEYS, too_much
+from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_KEYS
+from poeflow.client.http.piece_counts import too_much
 from poeflow.digest import Json, decode_json, with_whole_characters
 from poeflow.errors import AnswerTooLargeError
+from poeflow.lazy_pattern import lazy_pattern
 
 MAX_TEXT: Final = 32 * 1024 * 1024
 _WHOLE_KEYS: Final = frozenset(
     {"role", "content", "reasoning", "reasoning_content", "thinking", "refusal", "tool_calls"}
 )
+_CONTENT: Final = lazy_pattern(rb'"content"\s*:\s*("(?:[^"\\]|\\.)*")')
+_EMPTY_KEYS: Final = frozenset({"finish_reason", "logprobs"})
+"""Keys of a choice that only adds text, besides its index and the delta: they are null."""
+_MOST_MISSES: Final = 20
+"""After so many chunks that no other was like, none is remembered: each differs in more."""
+_literal: Final = msgspec.json.Decoder(str)
 _PLACED_KEYS: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
 
 
 class Folder:
-    """Puts chunks together. `max_text` bounds the characters of text and arguments."""
+    """Joins chunks. `max_text` limits the characters of text and arguments."""
 
     def __init__(self, *, request_id: str | None = None, max_text: int = MAX_TEXT) -> None:
         self._request_id = request_id
@@ -35,7 +45,7 @@ class Folder:
         self._size = 0
 
     def add(self, raw: Mapping[str, Json]) -> None:
-        """Take one chunk in. Raises `APIResponseError` where the text grows past its limit."""
+        """Add one chunk. Raises `AnswerTooLargeError` if the text exceeds the limit."""
         for key, value in raw.items():
             if key not in ("choices", "object") and value is not None and value != {}:
                 self._head[key] = value
@@ -49,8 +59,16 @@ class Folder:
                     _limit(self._choices, MAX_CHOICES, "choices")
                     folded = self._choices[key_of] = _FoldedChoice()
                 self._size += folded.add(choice)
-                if choice.get("usage"):  # some servers count there
+                if choice.get("usage"):  # some servers put it there
                     self._head["usage"] = choice["usage"]
+        self._check_size()
+
+    def add_text(self, text: str) -> None:
+        """Add a chunk that is like the last but for its text, in the first choice."""
+        self._size += self._choices[0].add_text(text)
+        self._check_size()
+
+    def _check_size(self) -> None:
         if self._size > self._max_text:
             raise AnswerTooLargeError(
                 f"the answer's text is longer than {self._max_text} characters",
@@ -59,7 +77,7 @@ class Folder:
 
     @property
     def progress(self) -> int:
-        """What grows with the answer's text, arguments and ends."""
+        """A number that grows with the answer's text, arguments and finish reasons."""
         ended = sum(choice.finish_reason is not None for choice in self._choices.values())
         return self._size + ended
 
@@ -76,32 +94,93 @@ class Folder:
         return any(choice.finish_reason for choice in self._choices.values())
 
     def completion(self) -> Completion:
-        """Return what has arrived so far, in the shape of an unstreamed answer."""
+        """Return the chunks so far in the form of an unstreamed answer."""
         raw: dict[str, Json] = {"object": "chat.completion", **self._head}
         raw["choices"] = [choice.whole(index) for index, choice in sorted(self._choices.items())]
         whole = with_whole_characters(raw)
         return Completion(whole if isinstance(whole, dict) else raw, request_id=self._request_id)
 
 
-class Halves:
-    """Text in pieces, of which none ends in half a character: the half waits for the next."""
+class TextChunks:
+    """Recognises chunks that only add text, which most do, without decoding them whole.
+
+    Such a chunk has the same bytes as the one before it but for the text.
+    """
+
+    def __init__(self) -> None:
+        self._raw: Mapping[str, Json] = {}
+        self._choice: Mapping[str, Json] = {}
+        self._before = b""
+        self._after = b""
+        self._misses = 0
+
+    def text(self, data: bytes) -> str | None:
+        """Return the text that a chunk adds; None if it is not like the last, or has no text."""
+        before, after = self._before, self._after
+        if not before or not data.startswith(before) or not data.endswith(after):
+            return None
+        if len(data) < len(before) + len(after):
+            return None
+        text = _decoded(data[len(before) - 1 : len(data) - len(after) + 1])
+        if text:
+            self._misses = 0
+        return text or None
+
+    def learn(self, data: bytes, raw: Mapping[str, Json]) -> None:
+        """Take a chunk as the pattern of those that follow, or forget the last if it has more."""
+        self._before = self._after = b""
+        choice = None if self._misses >= _MOST_MISSES else _only_text(raw)
+        found = [] if choice is None else list(_CONTENT.finditer(data))
+        if choice is None or len(found) != 1:
+            return
+        if choice["delta"] == {"content": _decoded(found[0][1])}:
+            self._misses += 1
+            self._raw, self._choice = raw, choice
+            self._before, self._after = data[: found[0].start(1) + 1], data[found[0].end(1) - 1 :]
+
+    def like_last(self, text: str) -> dict[str, Json]:
+        """Return the chunk that is like the last, with this text."""
+        return {**self._raw, "choices": [{**self._choice, "delta": {"content": text}}]}
+
+
+def _decoded(literal: bytes) -> str | None:
+    try:
+        return _literal.decode(literal)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _only_text(raw: Mapping[str, Json]) -> Mapping[str, Json] | None:
+    """Return the choice of a chunk that has one and adds nothing but text to it, else None."""
+    choices = raw.get("choices")
+    choice = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(delta, dict) or delta.keys() != {"content"}:
+        return None
+    rest = {key: value for key, value in choice.items() if key not in ("index", "delta")}
+    is_plain = rest.keys() <= _EMPTY_KEYS and not any(rest.values()) and choice.get("index") == 0
+    return choice if is_plain else None
+
+
+class TextJoiner:
+    """Joins surrogate halves in text pieces: a high half at the end waits for the next piece."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def text_of(self, chunk: CompletionChunk) -> str:
-        """Return the whole characters that a chunk adds to the first choice."""
+        """Return the complete characters that a chunk adds to the first choice."""
         choices = chunk.choices
         return self.whole(choices[0].delta.content or "") if choices else ""
 
     def whole(self, piece: str) -> str:
-        """Return a piece with what waited in front, and without what has to wait."""
+        """Return a piece with the waiting half before it, without a half at its end."""
         text = self._half + piece
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return str(with_whole_characters(text[: len(text) - len(self._half)]))
 
     def rest(self) -> str:
-        """Return U+FFFD where a half waited in vain."""
+        """Return U+FFFD if a half is still waiting, else an empty text."""
         half, self._half = self._half, ""
         return str(with_whole_characters(half))
 
@@ -119,7 +198,7 @@ class _FoldedChoice:
         self._logprobs: dict[str, Json] = {}
 
     def add(self, choice: Mapping[str, Json]) -> int:
-        """Take a piece in and return how much text it held."""
+        """Add a piece and return the length of its text."""
         is_again = self._has_begun and not choice.get("delta") and choice.get("message")
         size = 0 if is_again else self._add_delta(delta_in(choice))
         reason = choice.get("finish_reason")
@@ -128,9 +207,13 @@ class _FoldedChoice:
         self._add_beside(choice)
         return size
 
+    def add_text(self, text: str) -> int:
+        self._content.append(text)
+        return len(text)
+
     @property
     def _has_begun(self) -> bool:
-        """Whether something came in pieces: a whole message after them would say it again."""
+        """Return whether pieces have arrived; a whole message after them would repeat them."""
         return bool(self._content or self._reasoning or self._refusal or self._calls.in_order)
 
     def _add_delta(self, delta: Mapping[str, Json]) -> int:
@@ -156,7 +239,7 @@ class _FoldedChoice:
         return size + self._calls.add(delta.get("tool_calls"))
 
     def _add_beside(self, choice: Mapping[str, Json]) -> None:
-        """Keep what stands beside the delta: the last of each, of the tokens' odds all."""
+        """Store the keys beside the delta: the last value of each, but all logprobs."""
         for key, value in choice.items():
             if key not in _PLACED_KEYS and value is not None:
                 self._beside[key] = value
@@ -164,11 +247,11 @@ class _FoldedChoice:
         for key, value in odds.items() if isinstance(odds, dict) else ():
             if value is not None:
                 _add_to(self._logprobs, key, value)
-        for kept in (self._extra, self._beside, self._logprobs):
-            _limit(kept, MAX_KEYS, "keys")
+        for stored in (self._extra, self._beside, self._logprobs):
+            _limit(stored, MAX_KEYS, "keys")
 
     def whole(self, index: int) -> dict[str, Json]:
-        """Return the choice as an unstreamed answer has it."""
+        """Return the choice in the form of an unstreamed answer."""
         message: dict[str, Json] = {"role": self._role, "content": "".join(self._content)}
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)
@@ -183,23 +266,23 @@ class _FoldedChoice:
         return {**found, **self._beside}
 
 
-def _limit(kept: Sized, limit: int, name: str) -> None:
-    """Raise `AnswerTooLargeError` where an answer has more of something than is read."""
-    if len(kept) >= limit:
+def _limit(stored: Sized, limit: int, name: str) -> None:
+    """Raise `AnswerTooLargeError` if there are more than `limit` items."""
+    if len(stored) >= limit:
         raise too_much(f"the answer has more than {limit:,} {name}")
 
 
-def _add_to(kept: dict[str, Json], key: str, value: Json) -> None:
-    """Keep a value under its key; lists that come in pieces are joined."""
-    before = kept.get(key)
+def _add_to(stored: dict[str, Json], key: str, value: Json) -> None:
+    """Store a value under its key; lists in pieces are joined."""
+    before = stored.get(key)
     if isinstance(before, list) and isinstance(value, list):
         before.extend(value)
     else:
-        kept[key] = list(value) if isinstance(value, list) else value
+        stored[key] = list(value) if isinstance(value, list) else value
 
 
 class _FoldedCalls:
-    """The calls of one message, told apart by index, id and name, whichever a server sends."""
+    """The tool calls of one message, distinguished by index, id or name."""
 
     def __init__(self) -> None:
         self._calls: list[_FoldedCall] = []
@@ -220,9 +303,9 @@ class _FoldedCalls:
         return size
 
     def _call_of(self, piece: Mapping[str, Json]) -> "_FoldedCall":
-        """Return the call a fragment goes on with, a new one where it begins one.
+        """Return the call that a fragment continues, or a new one.
 
-        Some servers number every call 0, or none: then a new id or a new function tells.
+        Some servers number every call 0, or none: then a new id or function begins a new call.
         """
         index = whole_number(piece.get("index"))
         if index is None:
@@ -241,14 +324,14 @@ class _FoldedCalls:
         return call
 
     def _index_of(self, piece: Mapping[str, Json]) -> int:
-        """Place a fragment without an index: with its id, else with the last call."""
+        """Return the index of a fragment without one: by its id, else that of the last call."""
         if not piece.get("id"):
             return max(self._last, 0)
         return self._index_of_id.get(str(piece["id"]), self._last + 1)
 
 
 class _FoldedCall:
-    """One tool call: names and ids come once, arguments in fragments, unknown keys are kept."""
+    """One tool call: name and id come once, arguments in fragments; unknown keys are stored."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -262,9 +345,9 @@ class _FoldedCall:
         return self._call.get("id")
 
     def is_followed_by(self, piece: Mapping[str, Json]) -> bool:
-        """Whether a fragment in this call's place is of another call.
+        """Return whether a fragment at this call's index belongs to another call.
 
-        Its id is another, or without one its function, or both came whole.
+        It has another id, or no id and another function, or both calls are complete.
         """
         if piece.get("id"):
             return self.id is not None and piece["id"] != self.id
@@ -291,7 +374,7 @@ class _FoldedCall:
         size = 0
         for key, value in piece.items():
             if key == "arguments":
-                if value == {}:  # all there is, or what some servers send before the fragments
+                if value == {}:  # all arguments, or sent by some servers before the fragments
                     self._has_placeholder = True
                 elif text := arguments_in(value):
                     self._arguments.append(text)
@@ -308,7 +391,7 @@ class _FoldedCall:
 
 
 def _is_object(text: str) -> bool:
-    """Whether a call's arguments are all there."""
+    """Return whether a call's arguments are complete."""
     try:
         return text.startswith("{") and isinstance(decode_json(text.encode()), dict)
     except (ValueError, RecursionError):

@@ -1,36 +1,41 @@
-"""What is asked: messages and parameters of Poe's chat completions, checked before sending.
+"""Requests: messages and parameters of Poe's chat completions, checked before sending.
 
-A bot's own parameters go into `extra_body`, and from there to the top level of the request.
+A bot's own parameters go into `extra_body`, which is merged into the top level of the request.
 """
 
+import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Final, Literal, Required, TypedDict
 
 import msgspec
 
+from poeflow.bots import RESERVED_KEYS
 from poeflow.client.answers import AnswerMessage
 from poeflow.digest import Json, encode_json
 from poeflow.errors import UsageError
 
-RESERVED: Final = frozenset(
-    {"model", "messages", "stream", "stream_options", "n", "tools", "tool_choice"}
-)
-"""Names `extra_body` may not hold: each is a field, and `model` would replace the bot."""
-
+_STEP: Final = 3 * 64 * 1024
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 class DataUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that become `data:<media_type>;base64,...` only while the request is being sent."""
+    """Bytes that are encoded as `data:<media_type>;base64,...` only while sending."""
 
     media_type: str
     data: bytes
 
     def __len__(self) -> int:
-        """Characters of the finished URL."""
+        """The number of characters of the URL."""
         return len(f"data:{self.media_type};base64,") + (len(self.data) + 2) // 3 * 4
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the URL in bounded pieces; may be called again."""
+        yield f"data:{self.media_type};base64,".encode()
+        view = memoryview(self.data)
+        for start in range(0, len(view), _STEP):
+            yield base64.b64encode(view[start : start + _STEP])
 
 
 class TextPart(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
@@ -59,7 +64,7 @@ Part = TextPart | ImagePart | FilePart
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One turn. Keys that are None are left out of the body."""
+    """One message. Keys that are None are not sent."""
 
     role: Role
     content: str | tuple[Part, ...] | None = None
@@ -67,9 +72,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: tuple[dict[str, Json], ...] | None = None
     tool_call_id: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The text of the message, its attachments left out."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, exact.
+    """One complete request.
 
     `params` are the documented completion parameters, `extra_body` the bot's own; both are merged
     into the top level of the body, and no name is in both.
@@ -82,7 +94,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
     def body(self, spell: Callable[[DataUrl], str]) -> dict[str, object]:
-        """Return the JSON body, with what `spell` gives in place of every `DataUrl`."""
+        """Return the JSON body, with every `DataUrl` replaced by `spell`."""
         body: dict[str, object] = {"model": self.model}
         body["messages"] = [_spelled(message, spell) for message in self.messages]
         body |= self.params
@@ -140,18 +152,18 @@ _OURS: Final = frozenset({"extra_body", "extra_headers", "extra_query", "timeout
 
 
 class StreamOptions(TypedDict, total=False):
-    """`include_usage` asks for a last chunk with the tokens used."""
+    """`include_usage` requests a last chunk with the token counts."""
 
     include_usage: bool
 
 
-class AskParams(TypedDict, total=False):
-    """Keyword arguments of `create`. Values that are None are left out of the request.
+class CreateParams(TypedDict, total=False):
+    """Keyword arguments of `create`. Values that are None are not sent.
 
-    `model` is a bot's name, upper or lower case. `messages` are mappings with `role` and
-    `content`, and messages of earlier answers as they are. `n` must be 1. `stop` holds up to four
-    texts. `timeout` is in seconds, for each attempt. `media=True` marks an image, video or audio
-    bot: a longer timeout, and the request is not sent again where it may have been billed.
+    `model` is a bot's name; case does not matter. `messages` are mappings with `role` and
+    `content`, or messages of earlier answers. `n` must be 1. `stop` has up to four texts.
+    `timeout` is in seconds, for each attempt. `media=True` is for an image, video or audio bot:
+    the timeout is longer, and a request that may have been billed is not sent again.
     """
 
     model: Required[str]
@@ -185,9 +197,9 @@ class AskParams(TypedDict, total=False):
     media: bool
 
 
-def encoded(params: AskParams, *, stream: bool) -> bytes:
-    """Return the request's body as JSON. Raises `UsageError`, naming what is wrong."""
-    body = body_of(params, stream=stream)
+def encode_params(params: CreateParams, *, stream: bool) -> bytes:
+    """Return the request's body as JSON. Raises `UsageError`, naming the wrong parameter."""
+    body = params_body(params, stream=stream)
     for name in params.get("extra_body") or {}:
         _check_json(name, body[name])
     try:
@@ -198,12 +210,12 @@ def encoded(params: AskParams, *, stream: bool) -> bytes:
         raise AssertionError("some value is not JSON") from None
 
 
-def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
-    """Return the request's body. Raises `UsageError`, naming the parameter that is wrong."""
+def params_body(params: CreateParams, *, stream: bool) -> dict[str, object]:
+    """Return the request's body. Raises `UsageError`, naming the wrong parameter."""
     given = {name: value for name, value in params.items() if value is not None}
-    unknown = sorted(given.keys() - AskParams.__annotations__.keys())
+    unknown = sorted(given.keys() - CreateParams.__annotations__.keys())
     if unknown:
-        raise UsageError(f"{unknown[0]} is no parameter of create", hint="pass it in extra_body")
+        raise UsageError(f"{unknown[0]} is not a parameter of create", hint="pass it in extra_body")
     _check(given)
     body = {name: value for name, value in given.items() if name not in _OURS}
     body["model"] = _model(given.get("model"))
@@ -211,7 +223,7 @@ def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
     if "tools" in body:
         body["tools"] = _listed("tools", body["tools"])
     if body.pop("n", 1) != 1:
-        raise UsageError("n must be 1", hint="ask several times for several answers")
+        raise UsageError("n must be 1", hint="send several requests for several answers")
     extra = given.get("extra_body", {})
     if not isinstance(extra, Mapping):
         raise UsageError(
@@ -219,9 +231,9 @@ def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
         )
     for name in extra:
         if not isinstance(name, str):
-            raise UsageError("extra_body must have texts as names")
-        if name in RESERVED or name in body:
-            raise UsageError(f"extra_body may not hold {name}", hint=f"pass {name}= itself")
+            raise UsageError("extra_body must have texts as keys")
+        if name in RESERVED_KEYS or name in body:
+            raise UsageError(f"extra_body must not have {name}", hint=f"pass {name}= itself")
     body |= extra
     if stream:
         body["stream"] = True
@@ -229,12 +241,12 @@ def body_of(params: AskParams, *, stream: bool) -> dict[str, object]:
 
 
 def _check_json(name: str, value: object) -> None:
-    """Raise `UsageError` for what JSON cannot spell; NaN would become null without a word."""
+    """Raise `UsageError` for values that JSON does not have; NaN would silently become null."""
     try:
         json.dumps(msgspec.to_builtins(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         hint = "use texts, finite numbers, lists and mappings"
-        raise UsageError(f"{name} holds something that JSON cannot", hint=hint) from None
+        raise UsageError(f"{name} has a value that JSON does not have", hint=hint) from None
 
 
 def _model(model: object) -> str:
@@ -246,14 +258,14 @@ def _model(model: object) -> str:
 def _messages(messages: object) -> list[object]:
     listed = _listed("messages", messages)
     if not listed:
-        raise UsageError("messages must hold at least one message")
+        raise UsageError("messages must have at least one message")
     listed = [one.to_param() if isinstance(one, AnswerMessage) else one for one in listed]
     for index, message in enumerate(listed):
         role = message.get("role") if isinstance(message, Mapping) else None
         if role not in ROLES:
-            hint = "developer is not a role here: use system" if role == "developer" else ""
-            told = f"messages[{index}].role must be one of {', '.join(ROLES)}"
-            raise UsageError(told, hint=hint)
+            hint = "there is no role developer: use system" if role == "developer" else ""
+            expected = f"messages[{index}].role must be one of {', '.join(ROLES)}"
+            raise UsageError(expected, hint=hint)
     return listed
 
 
@@ -264,12 +276,12 @@ def _listed(name: str, value: object) -> list[object]:
 
 
 def _check(body: Mapping[str, object]) -> None:
-    for name, (kind, told) in _KINDS.items():
+    for name, (kind, expected) in _KINDS.items():
         value = body.get(name)
         if value is not None and (
             not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
         ):
-            raise UsageError(f"{name} must be {told}")
+            raise UsageError(f"{name} must be {expected}")
     for name, (least, most) in _RANGES.items():
         value = body.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -285,4 +297,4 @@ def _check(body: Mapping[str, object]) -> None:
     if not isinstance(stops, list | tuple) or not all(isinstance(text, str) for text in stops):
         raise UsageError("stop must be a text or a list of texts")
     if len(stops) > _MAX_STOPS:
-        raise UsageError(f"stop must hold at most {_MAX_STOPS} texts")
+        raise UsageError(f"stop must have at most {_MAX_STOPS} texts")

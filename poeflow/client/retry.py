@@ -1,15 +1,16 @@
-"""Whether to try again and how long to wait first, and how fast an origin may be asked.
+"""Decides whether and when to retry, and limits the rate of requests, without I/O.
 
-Decided without I/O: retries are bounded, only for what they can fix, and never surprised by what
-a server asks for. One rate limiter is shared by all calls of a client, in any thread.
+Retries are bounded and only for errors they can fix; implausible delays of servers are ignored.
+One rate limiter is shared by all calls of a client, in any thread.
 """
 
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+
+import msgspec
 
 from poeflow import errors
 
@@ -20,9 +21,8 @@ _LAST_CEILING: Final = 8.0
 _RETRIED_STATUS: Final = frozenset({408, 409, 429})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """`attempts` counts all sends of one request; `budget` bounds the seconds they may take."""
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """`attempts` counts all sends of one request; `budget` limits their seconds in total."""
 
     attempts: int = DEFAULT_ATTEMPTS
     budget: float = 1800.0
@@ -34,8 +34,8 @@ class Policy:
     ) -> float | None:
         """Return the seconds to wait before the next attempt, or None to give up.
 
-        `attempt` counts from 1. Media requests bill per send, so they are sent again only where
-        the server said no or the request never went out whole.
+        `attempt` counts from 1. Media requests are billed per send, so they are sent again only if
+        the server refused or the request was not sent completely.
         """
         if attempt >= self.attempts or not _is_worth_it(error, is_media=is_media):
             return None
@@ -69,14 +69,32 @@ def _is_worth_it(error: errors.APIError, *, is_media: bool) -> bool:
 _MINUTE: Final = 60.0
 
 
-class RateLimiter:
-    """Hands out moments to send. `per_minute` None means no limit of our own."""
+class CountedSend:
+    """A request that was sent at `at`, and the tokens that it counts for."""
 
-    def __init__(self, *, per_minute: int | None = None) -> None:
+    __slots__ = ("at", "tokens")
+
+    def __init__(self, at: float, tokens: int) -> None:
+        self.at = at
+        self.tokens = tokens
+
+
+class RateLimiter:
+    """Decides when a request may be sent. Without limits of our own only an origin limits.
+
+    Tokens are counted by an estimate until `correct` knows better. A request of more tokens than
+    a minute may have is sent alone in its minute.
+    """
+
+    def __init__(
+        self, *, per_minute: int | None = None, tokens_per_minute: int | None = None
+    ) -> None:
         self._per_minute = per_minute
-        self._sent: deque[float] = deque()
+        self._tokens_per_minute = tokens_per_minute
+        self._sent: deque[CountedSend] = deque()
+        self._tokens = 0
         self._not_before = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def wait(self, now: float) -> float:
         """Return 0 and count a request as sent at `now`, or the seconds to wait first.
@@ -84,27 +102,62 @@ class RateLimiter:
         `now` is monotonic.
         """
         with self._lock:
+            wait = self.delay(now, 0)
+            if not wait:
+                self.count(now, 0)
+            return wait
+
+    def delay(self, now: float, tokens: int) -> float:
+        """Return the seconds until a request of about so many tokens may be sent."""
+        with self._lock:
             wait = self._not_before - now
             if wait > 0:
                 return wait
-            if self._per_minute is None:
-                return 0.0
-            while self._sent and self._sent[0] + _MINUTE - now <= 0:
-                self._sent.popleft()
-            if len(self._sent) >= self._per_minute:
-                return self._sent[0] + _MINUTE - now
-            self._sent.append(now)
+            while self._sent and self._sent[0].at + _MINUTE - now <= 0:
+                self._tokens -= self._sent.popleft().tokens
+            return max(self._until_fewer(now), self._until_less(now, tokens))
+
+    def count(self, now: float, tokens: int) -> CountedSend:
+        """Count a request as sent at `now`."""
+        sent = CountedSend(now, tokens)
+        with self._lock:
+            if self._per_minute is not None or self._tokens_per_minute is not None:
+                self._sent.append(sent)
+                self._tokens += tokens
+        return sent
+
+    def correct(self, sent: CountedSend, tokens: int) -> None:
+        """Count the tokens that a request of the last minute really had."""
+        with self._lock:
+            if sent in self._sent:
+                self._tokens += tokens - sent.tokens
+                sent.tokens = tokens
+
+    def _until_fewer(self, now: float) -> float:
+        if self._per_minute is None or len(self._sent) < self._per_minute:
             return 0.0
+        return self._sent[len(self._sent) - self._per_minute].at + _MINUTE - now
+
+    def _until_less(self, now: float, tokens: int) -> float:
+        if self._tokens_per_minute is None:
+            return 0.0
+        left, room, wait = self._tokens, max(self._tokens_per_minute - tokens, 0), 0.0
+        for sent in self._sent:
+            if left <= room:
+                break
+            left -= sent.tokens
+            wait = sent.at + _MINUTE - now
+        return wait
 
     def pause(self, until: float) -> None:
-        """Let nobody send before `until`: the origin said it is too much."""
+        """Send nothing before `until`, as the origin reported too many requests."""
         with self._lock:
             self._not_before = max(self._not_before, until)
 
     def learn(self, headers: Mapping[str, str], now: float, *, longest: float) -> None:
-        """Take note of `x-ratelimit-*`, which some answers bring: none left means wait for reset.
+        """Read `x-ratelimit-*` headers: if no requests remain, wait for the reset.
 
-        A reset that is no number, negative, or further than `longest` seconds is not believed.
+        A reset that is not a number, negative, or over `longest` seconds is ignored.
         """
         if headers.get("x-ratelimit-remaining-requests") != "0":
             return
@@ -114,3 +167,31 @@ class RateLimiter:
             return
         if 0 < reset <= longest:
             self.pause(now + reset)
+
+
+class Pace:
+    """When one request may be sent, by several limiters; `tokens` is an estimate of its own.
+
+    `now` returns the monotonic time.
+    """
+
+    def __init__(
+        self, limiters: Sequence[RateLimiter], tokens: int, now: Callable[[], float]
+    ) -> None:
+        self._limiters = limiters
+        self._tokens = tokens
+        self._now = now
+        self._sent: list[tuple[RateLimiter, CountedSend]] = []
+
+    def wait(self) -> float:
+        """Return 0 and count a send of the request, or the seconds to wait first."""
+        now = self._now()
+        wait = max((one.delay(now, self._tokens) for one in self._limiters), default=0.0)
+        if not wait:
+            self._sent = [(one, one.count(now, self._tokens)) for one in self._limiters]
+        return wait
+
+    def used(self, tokens: int) -> None:
+        """Count the tokens that the last send really had."""
+        for limiter, sent in self._sent:
+            limiter.correct(sent, tokens)

@@ -1,13 +1,13 @@
-"""A response's body becomes server-sent events, chunks, or one completion, without I/O."""
+"""Parses a response's body into server-sent events, chunks, or one completion, without I/O."""
 
-import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
+
 from poeflow.client.answers import Completion, CompletionChunk
-from poeflow.client.bounds import MAX_LINES, Count, Effort, Pieces, check_weight
+from poeflow.client.bounds import MAX_LINES, StreamWork, check_weight
 from poeflow.client.failures import (
     POE,
     UNREADABLE,
@@ -15,36 +15,41 @@ from poeflow.client.failures import (
     error_inside,
     holds_error,
     reason_in,
-    shown,
+    safe_text,
 )
 from poeflow.client.finish_reasons import is_failure
-from poeflow.client.folding import Folder
+from poeflow.client.folding import Folder, TextChunks
+from poeflow.client.http.piece_counts import Count, PieceCount
 from poeflow.digest import Json, decode_json, with_whole_characters
 from poeflow.errors import AnswerTooLargeError, APIResponseError, TruncatedStreamError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import Scrubber
 
 MAX_BODY: Final = 64 * 1024 * 1024
 MAX_LINE: Final = 16 * 1024 * 1024
 BOM: Final = b"\xef\xbb\xbf"
-_BREAK: Final = re.compile(rb"\r\n|\n|\r")
+_BREAK: Final = lazy_pattern(rb"\r\n|\n|\r")
 _STEP: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Unpacking:
-    """Undoes `content-encoding` as bytes come, a bounded step at a time.
+    """Decompresses `content-encoding` incrementally.
 
-    Raises `AnswerTooLargeError` above `limit` decoded bytes: a small body can hold a huge one.
+    Raises `AnswerTooLargeError` above `limit` decoded bytes: a small body can decompress to a
+    huge one.
     """
 
     def __init__(self, encoding: str, *, limit: int = MAX_BODY) -> None:
         self._limit = limit
         self._size = 0
-        self._pieces = Pieces()
+        self._pieces = PieceCount()
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise APIResponseError(f"the answer is packed with {encoding}, which was not asked for")
+            raise APIResponseError(
+                f"the answer is compressed with {encoding}, which was not requested"
+            )
         self._is_packed = encoding not in ("", "identity")
         self._head = b"" if encoding == "deflate" else None
         self._packed = zlib.decompressobj(wbits=47)
@@ -62,10 +67,10 @@ class Unpacking:
                 self._packed = zlib.decompressobj(wbits=-15)
         pieces = [b""]
         try:
-            while data or len(pieces[-1]) == _STEP:  # a full step may have left some inside zlib
+            while data or len(pieces[-1]) == _STEP:  # after a full step zlib may have more output
                 pieces.append(self._counted(self._packed.decompress(data, _STEP)))
                 data = self._packed.unconsumed_tail
-                if self._packed.unused_data.startswith(_GZIP):  # it goes on in another member
+                if self._packed.unused_data.startswith(_GZIP):  # another gzip member follows
                     data = self._packed.unused_data
                     self._packed = zlib.decompressobj(wbits=47)
         except zlib.error:
@@ -80,14 +85,14 @@ class Unpacking:
 
 
 def _is_zlib(data: bytes) -> bool:
-    """Whether `deflate` came as the standard has it; some servers leave its head out."""
+    """Return whether `deflate` data has the standard's zlib header; some servers omit it."""
     return data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
-def kind_of(beginning: bytes, content_type: str) -> Literal["stream", "whole"] | None:
-    """Return how a body is to be read, None where more of it is needed to tell.
+def body_kind(beginning: bytes, content_type: str) -> Literal["stream", "whole"] | None:
+    """Return how to read a body, None if more bytes are needed to decide.
 
-    What it begins with counts: proxies change the type, and servers stream though nobody asked.
+    Its beginning decides: proxies change the type, and some servers stream without being asked.
     """
     start = beginning.removeprefix(BOM).lstrip()
     if start.startswith(_BEGINNINGS):
@@ -98,20 +103,19 @@ def kind_of(beginning: bytes, content_type: str) -> Literal["stream", "whole"] |
     return "stream" if is_named else "whole"
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
-    """One event. `data` keeps its bytes, so that a character split across reads is whole again."""
+class ServerEvent(msgspec.Struct, frozen=True):
+    """One event. `data` is bytes, so that characters split across reads are joined."""
 
     data: bytes
     event: str = "message"
 
 
 class Decoder:
-    """Feed it bytes as they come; it gives back the events they complete, to the standard.
+    """Decodes bytes into events as they arrive, as the standard says.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
-    Lines end with LF, CRLF or CR and hold at most `max_line` bytes. An event at the end of the
-    stream without its blank line, which the standard drops, is what `end` gives back.
+    Lines end with LF, CRLF or CR and have at most `max_line` bytes. `end` returns an event at the
+    end of the stream without its blank line, which the standard drops.
     """
 
     def __init__(self, *, max_line: int = MAX_LINE) -> None:
@@ -135,26 +139,26 @@ class Decoder:
         else:
             lines = data.split(b"\n")
         if len(lines) == 1:
-            self._keep(lines[0])
+            self._store(lines[0])
             return []
         if self._rest:
-            self._keep(lines[0])
+            self._store(lines[0])
             lines[0] = bytes(self._rest)
             self._rest.clear()
         if len(data) > self._max_line:
             self._limit(max(map(len, lines)))
         last = lines.pop()
         events = self._events(lines)
-        self._keep(last)
+        self._store(last)
         return events
 
     def end(self) -> list[ServerEvent]:
-        """Return the event that the end of the stream leaves without its blank line."""
+        """Return the last event if the stream ends without its blank line."""
         rest = bytes(self._rest)
         self._rest.clear()
         return self._events([rest, b""])
 
-    def _keep(self, piece: bytes) -> None:
+    def _store(self, piece: bytes) -> None:
         self._rest += piece
         self._limit(len(self._rest))
 
@@ -196,11 +200,11 @@ class Decoder:
 
 
 class ChunkReader:
-    """Turns the bytes of an open event stream into chunks, folding them on the way.
+    """Reads chunks from the bytes of an event stream, and joins them to a completion.
 
-    Raises the mapped error for an error event, `APIResponseError` for what is no chunk or a
-    stream without any, and at the end `TruncatedStreamError` where neither `[DONE]` nor a finish
-    reason came.
+    Raises the mapped error for an error event, `APIResponseError` for invalid chunks or a stream
+    without any, and at the end `TruncatedStreamError` if neither `[DONE]` nor a finish reason
+    came.
     """
 
     def __init__(self, *, request_id: str | None, scrubber: Scrubber, server: Server = POE) -> None:
@@ -209,21 +213,22 @@ class ChunkReader:
         self._request_id = request_id
         self._scrubber = scrubber
         self._server = server
-        self._effort = Effort()
+        self._effort = StreamWork()
+        self._plain = TextChunks()
         self.is_done = False
 
     def feed(self, data: bytes) -> list[CompletionChunk]:
         return self._chunks(self._decoder.feed(data))
 
     def end(self) -> list[CompletionChunk]:
-        """Say that no more bytes will come, and return what the last of them left."""
+        """End the stream and return the chunks of its last bytes."""
         chunks: list[CompletionChunk] = []
         if not self.is_done:
             try:
                 chunks = self._chunks(self._decoder.end())
             except APIResponseError:
                 if self.is_done:
-                    raise  # else it was cut within its last event
+                    raise  # otherwise the stream was cut within its last event
         if not self.is_done and not self.has_answer:
             raise TruncatedStreamError(self.completion(), request_id=self._request_id)
         self.is_done = True
@@ -235,7 +240,7 @@ class ChunkReader:
 
     @property
     def has_answer(self) -> bool:
-        """Whether a finish reason came: what may follow is only `usage` and `[DONE]`."""
+        """Return whether a finish reason came: only `usage` and `[DONE]` may follow."""
         return self._folder.has_finish_reason
 
     def completion(self) -> Completion:
@@ -244,6 +249,12 @@ class ChunkReader:
     def _chunks(self, events: list[ServerEvent]) -> list[CompletionChunk]:
         chunks: list[CompletionChunk] = []
         for event in events:
+            text = self._plain.text(event.data)
+            if text is not None and event.event == "message" and not self.is_done:
+                self._effort.text()
+                self._folder.add_text(text)
+                chunks.append(CompletionChunk(self._plain.like_last(text)))
+                continue
             for data in _pieces(event.data):
                 if self.is_done:
                     return chunks
@@ -251,11 +262,12 @@ class ChunkReader:
                 raw = self._decoded(data, event.event)
                 if raw is not None:
                     self._folder.add(raw)
+                    self._plain.learn(data, raw)
                     chunks.append(CompletionChunk(raw))
         return chunks
 
     def _decoded(self, data: bytes, name: str) -> dict[str, Json] | None:
-        """Return a chunk, None for what is none and may be there, the mark of the end too."""
+        """Return a chunk; None for the end mark and other events that are allowed."""
         if name == "ping" or not data.strip():
             return None
         if _is_end(data):
@@ -269,17 +281,17 @@ class ChunkReader:
         except UNREADABLE:
             raw = ""
         if name == "error" or holds_error(raw):
-            told: Json = (
+            reason: Json = (
                 raw if isinstance(raw, dict) else {"message": data.decode(errors="replace")}
             )
             raise error_inside(
-                told, request_id=self._request_id, scrubber=self._scrubber, server=self._server
+                reason, request_id=self._request_id, scrubber=self._scrubber, server=self._server
             )
         if raw is None:
             return None
         if not isinstance(raw, dict):
             raise APIResponseError(
-                "the stream holds something that is no chunk", request_id=self._request_id
+                "an event of the stream is not a chunk", request_id=self._request_id
             )
         _refuse_failed(raw, self._request_id, self._scrubber)
         return raw
@@ -290,7 +302,7 @@ def _is_end(data: bytes) -> bool:
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """Return the documents of an event: one, or one a line where the blank lines are missing."""
+    """Return the documents of an event: one, or one per line if the blank lines are missing."""
     lines = data.split(b"\n")
     if len(lines) == 1:
         return lines
@@ -309,11 +321,11 @@ def whole_completion(
     server: Server = POE,
     content_type: str = "",
 ) -> Completion:
-    """Return an unstreamed answer. Raises `APIResponseError` or the error it holds.
+    """Return an unstreamed answer. Raises `APIResponseError` or the error in it.
 
-    An event stream is read too: some servers stream whether asked to or not.
+    An event stream is read too, as some servers always stream.
     """
-    if kind_of(content, "") == "stream":
+    if body_kind(content, "") == "stream":
         reader = ChunkReader(request_id=request_id, scrubber=scrubber, server=server)
         reader.feed(content)
         reader.end()
@@ -323,7 +335,7 @@ def whole_completion(
         raw = with_whole_characters(decode_json(content.removeprefix(BOM)))
     except UNREADABLE:
         raise APIResponseError(
-            f"the server answered with {_no_json(content, content_type, scrubber)}",
+            f"the server answered with {_not_json_description(content, content_type, scrubber)}",
             hint="check the base URL",
             request_id=request_id,
         ) from None
@@ -335,22 +347,22 @@ def whole_completion(
     return Completion(raw, request_id=request_id)
 
 
-def _no_json(content: bytes, content_type: str, scrubber: Scrubber) -> str:
+def _not_json_description(content: bytes, content_type: str, scrubber: Scrubber) -> str:
     start = content.removeprefix(BOM).lstrip()
     if not start:
         return "nothing"
     if start[:1] == b"<":
         return "a web page"
-    named = f" ({shown(content_type, scrubber)})" if content_type else ""
+    named = f" ({safe_text(content_type, scrubber)})" if content_type else ""
     return f"something that is not JSON{named}"
 
 
 def _refuse_failed(raw: Mapping[str, Json], request_id: str | None, scrubber: Scrubber) -> None:
-    """Raise `APIResponseError` where the first choice ended because the server failed."""
+    """Raise `APIResponseError` if the first choice ended because the server failed."""
     choices = raw.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     reason = choice.get("finish_reason") if isinstance(choice, dict) else None
     if isinstance(choice, dict) and isinstance(reason, str) and is_failure(reason):
-        told = shown(reason_in(choice.get("error")), scrubber)
-        message = "the model ended with an error" + (f": {told}" if told else "")
+        reason = safe_text(reason_in(choice.get("error")), scrubber)
+        message = "the model ended with an error" + (f": {reason}" if reason else "")
         raise APIResponseError(message, request_id=request_id)

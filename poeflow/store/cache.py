@@ -1,101 +1,168 @@
-"""Answers by fingerprint, and the media they name; entries are pruned by age, size or use."""
+"""Answers by fingerprint, and the media they name; entries are pruned by age, size or use.
 
-import contextlib
+Answers are rows of the store: the calling thread reads them, the store's thread writes them. Media
+are files, named by their hash.
+"""
+
+import heapq
 import os
-import re
+import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, canonical, decode_json, encode_json, sha256_of
+from poeflow.digest import PREFIX, Json, decode_json, hash_prefix, sha256_of
 from poeflow.errors import DiskError
-from poeflow.opener import read_beneath, read_plain
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.opener import read_beneath
 from poeflow.project.project import atomic_write
+from poeflow.store.answer_lines import CacheEntry, EndLine, OldAnswers
+from poeflow.store.contents import (
+    add_content,
+    answer_key,
+    content_hash,
+    drop_unused,
+    end_key,
+    recent_answer,
+    said_in,
+    unpacked,
+)
+from poeflow.store.database import Database
+from poeflow.store.database_file import JOURNAL, DamagedStoreError, RowReader, writing
 from poeflow.store.folders import disk_errors, make_private
-from poeflow.store.lockfile import MAX_BYTES as MAX_LOCK_BYTES
+from poeflow.store.lockfile import requests_in
+from poeflow.store.writer import StoreWriter, Write
 
-FORMAT: Final = 1
-MAX_BYTES: Final = 256 * 1024 * 1024
-"""Of an entry: what a server may send, with every character escaped."""
 MAX_MEDIA_BYTES: Final = 64 * 1024 * 1024
 _MAX_POINTER: Final = 1024
 RESERVE: Final = 1024 * 1024
-"""Bytes that must be free before a request is sent: room for the answers that are under way."""
-_UNDECODABLE: Final = (ValueError, RecursionError)
-_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
-
-
-class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A stored answer. `sha256` is the hash of the canonical `answer`.
-
-    `answered_by` names the model that stood in for the one that was asked, if any. `request` is
-    what the fingerprint is the hash of, attachments as hashes.
-    """
-
-    format: int
-    fingerprint: str
-    sha256: str
-    answer: dict[str, Json]
-    answered_by: str | None = None
-    request: dict[str, Json] | None = None
-
-
-class _Header(msgspec.Struct, frozen=True):
-    format: int
+"""Bytes that must be free before a request is sent: space for the answers of running requests."""
+_FINGERPRINT: Final = lazy_pattern(r"[0-9a-f]{64}")
+_MOST_WARNED: Final = 1000
+_LOOK_EVERY: Final = 0.05
+"""Seconds for which a measured free space is used again."""
+_ENTRY: Final = """SELECT answer.body, answer.hash, request.body, answered_by FROM answers
+    JOIN contents AS answer ON answer.id = answers.answer
+    LEFT JOIN contents AS request ON request.id = answers.request
+    WHERE simulated = ? AND fingerprint = ?"""
+_PUT: Final = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
+_LINK: Final = "INSERT OR REPLACE INTO ends VALUES (?, ?, ?)"
+_LINK_NEW: Final = "INSERT OR IGNORE INTO ends VALUES (?, ?, ?)"
+_NEWER: Final = "SELECT 1 FROM answers WHERE simulated = ? AND fingerprint = ? AND stored >= ?"
+_ENTRIES: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, ", 1).replace(
+    "fingerprint = ?", "fingerprint > ? ORDER BY fingerprint"
+)
+_LAST: Final = b"\xff" * 33
+"""Greater than any fingerprint."""
+_ENDS: Final = "SELECT first, last FROM ends WHERE simulated = ? AND first > ? ORDER BY first"
+_LOCKED: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, last, ", 1).replace(
+    "WHERE simulated = ? AND fingerprint = ?",
+    """LEFT JOIN ends ON ends.simulated = answers.simulated AND first = fingerprint
+    WHERE answers.simulated = ?1 AND fingerprint BETWEEN ?2 AND ?3
+    UNION ALL SELECT first, last, NULL, NULL, NULL, NULL FROM ends
+    WHERE simulated = ?1 AND first BETWEEN ?2 AND ?3 AND NOT EXISTS
+    (SELECT 1 FROM answers WHERE simulated = ?1 AND fingerprint = first)""",
+)
+_ANY: Final = "SELECT 1 FROM answers WHERE simulated = ? LIMIT 1"
+_END: Final = "SELECT last FROM ends WHERE simulated = ? AND first = ?"
 
 
 class Cache:
-    """Content-addressed answers below `folder`, one file each: `ab/<fingerprint>.json`.
+    """Answers in the store of `writer`: real or `simulated` ones. Media are in `folder`.
 
-    An entry that does not hold what its hash says counts as a miss, is set aside, never deleted,
-    and told to `on_corrupt` in one sentence. So does one of another format, which stays in place.
-    Where it is not `is_used`, all that is asked for is a miss.
+    An entry whose hash does not match is a miss, and `on_corrupt` gets a message of one sentence.
+    Unless it `is_used`, every look-up is a miss.
     """
 
     def __init__(
-        self, folder: Path, *, on_corrupt: Callable[[str], None], is_used: bool = True
+        self,
+        folder: Path,
+        writer: StoreWriter,
+        *,
+        on_corrupt: Callable[[str], None],
+        is_used: bool = True,
+        simulated: bool = False,
     ) -> None:
         self._is_used = is_used
         self._folder = folder
+        self._writer = writer
+        self._reader = RowReader(writer.path)
+        self._old = OldAnswers(folder, on_corrupt)
+        self._simulated = simulated
         self._on_corrupt = on_corrupt
+        self._warned: set[str] = set()
+        self._looked = float("-inf")
+
+    @property
+    def has_any(self) -> bool:
+        """Whether any answer is stored. Raises `DiskError`."""
+        return self._is_used and (self._old.exists or self._row(_ANY) is not None)
 
     def check_place(self, fingerprint: str) -> None:
-        """Raise `DiskError` where the answer to a request that is about to be sent has no place.
+        """Raise `DiskError` if there is no space for the answer to the next request.
 
-        A disk without blocks to count, as some network folders are, is taken to have space.
+        A disk that reports no blocks, as some network folders, is assumed to have space.
         """
-        folder = next(one for one in (self._folder, *self._folder.parents) if one.exists())
+        _key(fingerprint)
+        now = time.monotonic()
+        if now - self._looked > _LOOK_EVERY:
+            self._check_space()
+            self._looked = now
+        self._writer.check()
+
+    def _check_space(self) -> None:
+        path = self._writer.path
+        folder = next(one for one in path.parents if one.exists())
         with disk_errors(folder, "looked at"):
             disk = os.statvfs(folder)
         if disk.f_blocks and disk.f_bavail * disk.f_frsize < RESERVE:
             message = f"{folder}: less than {RESERVE // 1024:,} KiB are free"
             raise DiskError(message, hint="free some space and run again; no answer was lost")
-        if self._path(fingerprint).is_dir():
-            message = f"{self._path(fingerprint)} is a folder where an answer is stored"
-            raise DiskError(message, hint="move it away")
 
     def get(self, fingerprint: str) -> dict[str, Json] | None:
-        """Return the stored answer, or None. Raises `DiskError` where it cannot be read."""
+        """Return the stored answer, or None. Raises `DiskError` if it cannot be read."""
         entry = self.entry(fingerprint)
         return None if entry is None else entry.answer
 
     def entry(self, fingerprint: str) -> CacheEntry | None:
-        """Return the stored answer with who gave it, or None. Raises as `get`."""
-        path = self._path(fingerprint)
-        data = self._content(path, MAX_BYTES) if self._is_used else None
-        if data is None:
+        """Return the stored answer with the model that gave it, or None. Raises as `get`.
+
+        The caller's thread reads it, and waits for a writer only during a commit.
+        """
+        key = _key(fingerprint)
+        if not self._is_used:
             return None
-        entry = _sound_entry(data, fingerprint)
-        if entry is not None:
-            return entry
-        if _is_of_another_format(data):
-            self._on_corrupt(f"{path} was stored by another version of poeflow; it is not used")
+        row = None
+        if not self._writer.is_absent(answer_key(key, simulated=self._simulated)):
+            row = self._row(_ENTRY, key)
+        if row is None:
+            old = self._old.entry(fingerprint)
+            return None if old is None else old.entry
+        return self._sound(fingerprint, row)
+
+    def locked(self, short: str) -> tuple[str, CacheEntry] | None:
+        """Return the one request with this short hash of a lock, and its stored answer.
+
+        If the request began a conversation, that is its last answer. Raises as `get`.
+        """
+        if not self._is_used:
+            return None
+        begin = hash_prefix(short)
+        low, high = (bytes.fromhex(begin) + end * 16 for end in (b"\0", b"\xff"))
+        rows = self._rows(_LOCKED, low, high, most=2)
+        found = {row[0].hex() for row in rows if isinstance(row[0], bytes)}
+        found = found or self._old.like(begin)
+        if len(found) != 1:
+            return None
+        first = found.pop()
+        if rows and rows[0][1] is None:
+            entry = self._sound(first, rows[0][2:])
         else:
-            self._set_aside(path)
-        return None
+            entry = self.end(first) or self.entry(first)
+        return None if entry is None else (first, entry)
 
     def put(
         self,
@@ -105,33 +172,70 @@ class Cache:
         answered_by: str | None = None,
         request: Mapping[str, Json] | None = None,
     ) -> None:
-        """Store an answer; it is on disk when this returns. Raises `DiskError`."""
-        path = self._path(fingerprint)
-        make_private(self._folder)
-        make_private(path.parent)
-        entry = CacheEntry(
-            format=FORMAT,
-            fingerprint=fingerprint,
-            sha256=sha256_of(canonical(answer)),
-            answer=dict(answer),
-            answered_by=answered_by,
-            request=None if request is None else dict(request),
-        )
-        atomic_write(path, encode_json(entry), mode=0o600)
+        """Store an answer; blocks until it is on disk. Raises `DiskError`."""
+        write = self._putting(fingerprint, answer, answered_by, request)
+        self._writer.do(write, is_durable=True)
+
+    async def store(
+        self,
+        fingerprint: str,
+        answer: Mapping[str, Json],
+        *,
+        answered_by: str | None = None,
+        request: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Store an answer; it is on disk when this returns. Raises `DiskError`.
+
+        If the wait is cancelled, the answer is stored nevertheless.
+        """
+        write = self._putting(fingerprint, answer, answered_by, request)
+        await self._writer.wait(write, is_durable=True)
 
     def link(self, first: str, last: str) -> None:
-        """Keep that the conversation begun with the request `first` ended with the one `last`."""
-        path = self._folder / "ends" / first
-        for folder in (self._folder, path.parent):
-            make_private(folder)
-        atomic_write(path, last.encode() + b"\n", mode=0o600)
+        """Store the first and the last request of a conversation."""
+        self._writer.do(self._linking(first, last), is_durable=True)
+
+    async def store_end(self, first: str, last: str) -> None:
+        """Store them as `link` does, without blocking."""
+        await self._writer.wait(self._linking(first, last), is_durable=True)
 
     def end(self, first: str) -> CacheEntry | None:
-        """Return how the conversation begun with the request `first` ended, or None."""
+        """Return the last request of the conversation that `first` began, or None."""
+        key = _key(first)
         if not self._is_used:
             return None
-        last = self._pointer(self._folder / "ends" / first)
+        row = None
+        if not self._writer.is_absent(end_key(key, simulated=self._simulated)):
+            row = self._row(_END, key)
+        if row is None:
+            last = self._old.end(first)
+        else:
+            last = row[0].hex() if isinstance(row[0], bytes) else ""
         return self.entry(last) if last and _FINGERPRINT.fullmatch(last) else None
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """Yield all sound answers in the store, by fingerprint. Raises `DiskError`."""
+        last = b""
+        while row := self._reader.row(_ENTRIES, (self._simulated, last)):
+            last = row[0] if isinstance(row[0], bytes) else _LAST
+            entry = self._sound(last.hex(), row[1:])
+            if entry is not None:
+                yield entry
+
+    def ends(self) -> Iterator[tuple[str, str]]:
+        """Yield the first and last requests of conversations. Raises `DiskError`."""
+        last = b""
+        while row := self._reader.row(_ENDS, (self._simulated, last)):
+            first, end = (one if isinstance(one, bytes) else _LAST for one in row)
+            last = first
+            yield first.hex(), end.hex()
+
+    def add(self, entry: CacheEntry | EndLine) -> Write:
+        """Return a write that stores an answer or an end unless it is there, and then gives 1."""
+        simulated, now = self._simulated, time.time()
+        if isinstance(entry, EndLine):
+            return lambda connection: put_end(connection, entry, simulated=simulated, is_new=True)
+        return lambda connection: put_new(connection, entry, simulated=simulated, at=now)
 
     def media(self, url: str) -> bytes | None:
         """Return the file that was fetched from `url`, or None. Raises as `get`."""
@@ -148,7 +252,7 @@ class Cache:
         return None
 
     def put_media(self, url: str, data: bytes) -> None:
-        """Keep a fetched file by the hash of its bytes. Raises `DiskError`."""
+        """Store a fetched file by the hash of its bytes. Raises `DiskError`."""
         digest = sha256_of(data)
         named = self._media_path(digest, of="files")
         pointer = self._media_path(sha256_of(url.encode()))
@@ -157,8 +261,54 @@ class Cache:
         atomic_write(named, data, mode=0o600)
         atomic_write(pointer, digest.encode() + b"\n", mode=0o600)
 
+    def _row(self, sql: str, *values: bytes) -> tuple[object, ...] | None:
+        """Return a row of the store, None if there is none."""
+        rows = self._rows(sql, *values, most=1)
+        return rows[0] if rows else None
+
+    def _rows(self, sql: str, *values: bytes, most: int) -> list[tuple[object, ...]]:
+        """Return rows of the store, none if it is damaged, with a message."""
+        try:
+            return self._reader.rows(sql, (self._simulated, *values), most=most)
+        except DamagedStoreError as error:
+            if "" not in self._warned:
+                self._warned.add("")
+                self._on_corrupt(f"{error.message}; the answers in it are not used")
+            return []
+
+    def _sound(self, fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None:
+        """Return the answer in a row; report once that it is damaged."""
+        entry = _sound_entry(fingerprint, row)
+        if entry is None and fingerprint not in self._warned and len(self._warned) < _MOST_WARNED:
+            self._warned.add(fingerprint)
+            self._on_corrupt(f"the stored answer {fingerprint[:12]} was damaged; it is asked again")
+        return entry
+
+    def _putting(
+        self,
+        fingerprint: str,
+        answer: Mapping[str, Json],
+        answered_by: str | None,
+        request: Mapping[str, Json] | None,
+    ) -> Write:
+        _key(fingerprint)
+        entry = CacheEntry(
+            fingerprint=fingerprint,
+            answer=dict(answer),
+            answered_by=answered_by,
+            request=None if request is None else dict(request),
+        )
+        now = time.time()
+        return lambda connection: put_entry(connection, entry, simulated=self._simulated, at=now)
+
+    def _linking(self, first: str, last: str) -> Write:
+        end = EndLine.of(first, last)
+        if end is None:
+            raise AssertionError("a fingerprint is 64 hexadecimal digits")
+        return lambda connection: put_end(connection, end, simulated=self._simulated)
+
     def _content(self, path: Path, limit: int) -> bytes | None:
-        """Return what a file of the store holds, None where there is none. Raises `DiskError`.
+        """Return the content of a media file, None if there is none. Raises `DiskError`.
 
         Neither it nor a folder on the way may be a link.
         """
@@ -176,89 +326,159 @@ class Cache:
     def _media_path(self, digest: str, *, of: str = "urls") -> Path:
         return self._folder / "media" / of / digest
 
-    def _path(self, fingerprint: str) -> Path:
-        if not _FINGERPRINT.fullmatch(fingerprint):
-            raise AssertionError("a fingerprint is 64 hexadecimal digits")
-        return self._folder / fingerprint[:2] / f"{fingerprint}.json"
 
-    def _set_aside(self, path: Path) -> None:
-        aside = path.with_suffix(".corrupt")
-        with contextlib.suppress(OSError):  # read-only, or another run was faster
-            path.replace(aside)
-        self._on_corrupt(f"{path} was damaged; it is kept as {aside.name} and asked again")
+def put_entry(connection: Database, entry: CacheEntry, *, simulated: bool, at: float) -> int:
+    """Write an answer and its contents, within a transaction."""
+    answer = add_content(connection, "completion", entry.answer, is_checked=True)
+    request = None
+    if entry.request is not None:
+        request = add_content(connection, "request", entry.request)
+    said = said_in(entry.answer).hash
+    key = _key(entry.fingerprint)
+    row = (simulated, key, answer, request, entry.answered_by, said, at)
+    connection.note(answer_key(key, simulated=simulated))
+    count = connection.execute(_PUT, row).rowcount
+    for one in (
+        recent_answer(key, simulated=simulated),
+        recent_answer(key, said, simulated=simulated),
+    ):
+        connection.recent[one] = answer
+    return count
 
 
-def _sound_entry(data: bytes, fingerprint: str) -> CacheEntry | None:
+def put_new(
+    connection: Database, entry: CacheEntry, *, simulated: bool, at: float, since: float = 0.0
+) -> int:
+    """Write an answer, within a transaction, unless one was stored `since` that time."""
+    key = (simulated, _key(entry.fingerprint), since)
+    if connection.execute(_NEWER, key).fetchone() is not None:
+        return 0
+    return put_entry(connection, entry, simulated=simulated, at=at)
+
+
+def put_end(connection: Database, end: EndLine, *, simulated: bool, is_new: bool = False) -> int:
+    """Write the end of a conversation, within a transaction; if it `is_new` it replaces none."""
+    row = (simulated, _key(end.first), _key(end.last))
+    connection.note(end_key(row[1], simulated=simulated))
+    return connection.execute(_LINK_NEW if is_new else _LINK, row).rowcount
+
+
+def _key(fingerprint: str) -> bytes:
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise AssertionError("a fingerprint is 64 hexadecimal digits")
+    return bytes.fromhex(fingerprint)
+
+
+def _sound_entry(fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None:
+    """Return an entry if the hash of its answer matches, else None."""
+    body, digest, request, answered_by = row
     try:
-        entry = msgspec.convert(decode_json(data), CacheEntry)
-    except _UNDECODABLE:
+        data = unpacked(body)
+        if content_hash("completion", data) != digest:
+            return None
+        return msgspec.convert(
+            {
+                "fingerprint": fingerprint,
+                "answer": decode_json(data),
+                "answered_by": answered_by,
+                "request": None if request is None else decode_json(unpacked(request)),
+            },
+            CacheEntry,
+        )
+    except (ValueError, TypeError, RecursionError):
         return None
-    is_expected = (entry.format, entry.fingerprint) == (FORMAT, fingerprint)
-    return entry if is_expected and sha256_of(canonical(entry.answer)) == entry.sha256 else None
 
 
-def _is_of_another_format(data: bytes) -> bool:
-    try:
-        return msgspec.convert(decode_json(data), _Header).format != FORMAT
-    except _UNDECODABLE:
-        return False
+_PRUNABLE: Final = """SELECT fingerprint, stored, length(body) FROM answers
+    JOIN contents ON contents.id = answers.answer WHERE simulated = 0 ORDER BY stored DESC"""
+_PRUNE: Final = "DELETE FROM answers WHERE simulated = 0 AND fingerprint = ?"
+_PRUNE_ENDS: Final = """DELETE FROM ends WHERE simulated = 0 AND last NOT IN
+    (SELECT fingerprint FROM answers WHERE simulated = 0)"""
 
 
-_HASH: Final = re.compile(rb'"request": ?"([0-9a-f]{64})"')
+class Pruning(msgspec.Struct, frozen=True, kw_only=True):
+    """Which answers are deleted.
+
+    Those stored before `before`, in Unix seconds; the oldest, until the others take `max_bytes`;
+    those that none of the lock files `locks` mentions.
+    """
+
+    before: float | None = None
+    max_bytes: int | None = None
+    locks: tuple[Path, ...] | None = None
 
 
 def prune_cache(
-    folder: Path, *, older: float | None, max_bytes: int | None, locks: Iterable[Path] | None
+    path: Path, media: Path, wanted: Pruning, warn: Callable[[str], None]
 ) -> tuple[int, int]:
-    """Drop entries below `folder`; return how many, and their bytes.
+    """Delete real answers from the store at `path`, and files below `media`.
 
-    `older` is in seconds since an entry was stored; `max_bytes` is what may stay, the newest
-    first; `locks` are lock files, and what none of them mentions is dropped. Raises `DiskError`,
-    also if a lock cannot be read: what it mentions would be lost.
+    Returns their number, and their bytes as stored. Raises `DiskError`, also if a lock cannot be
+    read: answers that it mentions would be lost.
     """
-    if folder.is_symlink():
+    if media.is_symlink():
         hint = "replace the link by a folder"
-        raise DiskError(f"{folder} is a link; nothing is dropped through it", hint=hint)
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    stats = {path: path.stat() for path in files}
-    doomed: set[Path] = set()
-    if older is not None:
-        limit = time.time() - older
-        doomed |= {path for path in files if stats[path].st_mtime < limit}
-    if locks is not None:
-        named = _with_ends(folder, {name for lock in locks for name in _named_in(lock)})
-        doomed |= {p for p in files if p.suffix == ".json" and p.stem not in named}
-    if max_bytes is not None:
-        size = 0
-        for path in sorted(files, key=lambda one: stats[one].st_mtime, reverse=True):
-            size += stats[path].st_size
-            if size > max_bytes:
-                doomed.add(path)
-    for path in doomed:
-        path.unlink(missing_ok=True)
-    return len(doomed), sum(stats[path].st_size for path in doomed)
-
-
-def _with_ends(folder: Path, named: set[str]) -> set[str]:
-    """Return the named requests with those their conversations ended with."""
-    ends = {path.name: _end(path) for path in (folder / "ends").glob("*")}
-    return named | {ends[name] for name in named if name in ends}
-
-
-def _named_in(lock: Path) -> set[str]:
-    """Return the requests that a lock mentions, whatever else it holds. Raises `DiskError`."""
+        raise DiskError(f"{media} is a link; nothing is dropped through it", hint=hint)
+    named = None
+    if wanted.locks is not None:
+        named = frozenset(name for lock in wanted.locks for name in requests_in(lock))
+    files = [(one, one.lstat()) for one in media.rglob("*") if one.is_file()]
+    aged = sorted(((stat.st_mtime, stat.st_size, one) for one, stat in files), reverse=True)
     try:
-        found = _HASH.findall(read_plain(lock, limit=MAX_LOCK_BYTES))
-    except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
-        hint = "mend or remove it: what it mentions would be dropped"
-        raise DiskError(f"{lock}: {reason}", hint=hint) from None
-    return {name.decode() for name in found}
+        with writing(path, warn, journal=JOURNAL) as connection:
+            count, size, doomed = _prune(connection, wanted, named, aged)
+    except (sqlite3.Error, OSError) as error:
+        raise DiskError(f"no answer was dropped: {error}") from None
+    for file, length in doomed:
+        try:
+            file.unlink(missing_ok=True)
+            count, size = count + 1, size + length
+        except OSError as error:
+            warn(f"{file} was not dropped: {(error.strerror or 'the disk refused').lower()}")
+    return count, size
 
 
-def _end(path: Path) -> str:
-    """Return the request that a conversation ended with; nothing where that is damaged."""
-    try:
-        return read_plain(path, limit=_MAX_POINTER).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
+def _prune(
+    connection: Database,
+    wanted: Pruning,
+    named: frozenset[str] | None,
+    aged: list[tuple[float, int, Path]],
+) -> tuple[int, int, list[tuple[Path, int]]]:
+    """Delete answers, then contents that nothing refers to, and free their space.
+
+    Returns the number of answers, their bytes, and the media files to delete, with their bytes.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    kept = None if named is None else named | _ends_of(connection, named)
+    count = size = total = 0
+    doomed: list[tuple[Path, int]] = []
+    stored = connection.execute(_PRUNABLE)  # sorted, so read to its end before the first row
+    rows = ((float(at), int(length), bytes(key)) for key, at, length in stored)
+    everything: Iterator[tuple[float, int, bytes | Path]] = heapq.merge(
+        rows, aged, key=lambda row: -row[0]
+    )
+    for at, length, what in everything:
+        total += length
+        is_old = wanted.before is not None and at < wanted.before
+        is_beyond = wanted.max_bytes is not None and total > wanted.max_bytes
+        name = what.hex()[:PREFIX] if isinstance(what, bytes) else None
+        is_unnamed = kept is not None and name is not None and name not in kept
+        if not (is_old or is_beyond or is_unnamed):
+            continue
+        if isinstance(what, bytes):
+            count, size = count + 1, size + length
+            connection.execute(_PRUNE, (what,))
+        else:
+            doomed.append((what, length))
+    connection.execute(_PRUNE_ENDS)
+    drop_unused(connection)
+    return count, size, doomed
+
+
+def _ends_of(connection: Database, named: frozenset[str]) -> frozenset[str]:
+    """Return the last requests of the conversations whose first ones are `named`.
+
+    All are given by the beginnings of their fingerprints.
+    """
+    rows = connection.execute("SELECT first, last FROM ends WHERE simulated = 0")
+    return frozenset(last.hex()[:PREFIX] for first, last in rows if first.hex()[:PREFIX] in named)

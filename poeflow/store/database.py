@@ -1,16 +1,16 @@
 """SQLite files, opened as if a stranger had made them.
 
-A file is looked at before SQLite opens it, what it holds is compared with what poeflow makes before
-anything in it is used, and no statement goes on without end. What the tables are for is known to
-those who open it.
+A file is checked before SQLite opens it, its tables are compared with poeflow's own before anything
+is read, and each statement has a limit. The modules that open a file know what its tables mean.
 """
 
+import functools
 import os
-import re
 import sqlite3
 import stat
 import sys
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
@@ -18,16 +18,20 @@ from urllib.parse import quote
 import msgspec
 
 from poeflow.errors import DiskError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import regular
 from poeflow.store.folders import owners
 
 Mode = Literal["ro", "rw"]
 COMPANIONS: Final = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a file, and reads, writes and removes with it."""
+"""Suffixes of the files that SQLite reads, writes and removes beside a database."""
 BUDGET: Final = 1_000_000_000
-"""Steps of SQLite's machine that one statement may take: some ten seconds of work."""
+"""Steps of SQLite's virtual machine that one statement may take: about ten seconds of work."""
+MOST_RECENT: Final = 5000
+"""How many recent rows are remembered by the hash of their content."""
+_FILTER_BITS: Final = 23
 _PERIOD: Final = 100_000
-"""Steps from one look at the budget to the next."""
+"""Steps between two checks of the budget."""
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 """Ends a journal that names a super-journal: https://sqlite.org/fileformat2.html#the_rollback_journal."""
 _MOST_LENGTH: Final = 256 * 1024 * 1024
@@ -41,7 +45,7 @@ _PRAGMAS: Final = (
 _KNOWN_PRAGMAS: Final = frozenset(
     {
         *("user_version", "journal_mode", "synchronous"),
-        "data_version",  # by which the index of words sees a change
+        "data_version",  # the index of words detects changes by it
     }
 )
 _ACTIONS: Final = frozenset(
@@ -54,19 +58,19 @@ _ACTIONS: Final = frozenset(
         sqlite3.SQLITE_DETACH,  # of what could be attached
     }
 )
-"""What statements of poeflow do: no views, no triggers, no recursion."""
+"""The actions that statements of poeflow need: no views, no triggers, no recursion."""
 _NO_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
 _MODULE: Final = "fts5"
-_SPACE: Final = re.compile(r"[ \t\n\r\f]+")
-"""What SQLite takes for space, and nothing else."""
+_SPACE: Final = lazy_pattern(r"[ \t\n\r\f]+")
+"""The characters that are space to SQLite."""
 
 
 class StrangeError(sqlite3.DatabaseError):
-    """A file is not what poeflow makes: nothing in it was used. The text says why."""
+    """A file was not made by poeflow, and nothing in it was used. The text says why."""
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """A table or an index as SQLite has it; `sql` is None where SQLite makes it by itself."""
+    """A table or an index as SQLite lists it; `sql` is None if SQLite made it by itself."""
 
     type: str
     name: str
@@ -75,10 +79,10 @@ class Thing(msgspec.Struct, frozen=True):
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
-    """What a database holds: things made by `scripts`, one for each version, in order.
+    """The tables and indices of a database: `scripts` make them, one for each version, in order.
 
-    `called` is what messages call it. `index` are things that may be there too, all or none;
-    `settings` is what each of its tables named here holds.
+    `called` is its name in messages. `index` are others that may be there, all or none; `settings`
+    are queries of the index, each with the rows it must give.
     """
 
     called: str
@@ -87,28 +91,93 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     settings: Mapping[str, tuple[tuple[str, int], ...]] = {}
 
     def things(self, version: int) -> frozenset[Thing]:
-        """Return what a file of a version holds, the index left out."""
-        made = sqlite3.connect(":memory:", isolation_level=None)
-        try:
-            for script in self.scripts[:version]:
-                made.executescript(script)
-            return frozenset(_things(made, most=1000))
-        finally:
-            made.close()
+        """Return the tables and indices of a file of a version, without the index of words."""
+        return _made_by(self.scripts[:version])
+
+
+@functools.cache
+def _made_by(scripts: tuple[str, ...]) -> frozenset[Thing]:
+    """Return the tables and indices that scripts make, by running them."""
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        for script in scripts:
+            made.executescript(script)
+        return frozenset(_things(made, most=1000))
+    finally:
+        made.close()
+
+
+class KeyFilter:
+    """A Bloom filter: says which keys are certainly not in the store, in memory of a fixed size.
+
+    Rarely, a missing key is not recognized.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray(1 << (_FILTER_BITS - 3))
+
+    def add(self, key: bytes) -> None:
+        for place in _places(key):
+            self._bits[place >> 3] |= 1 << (place & 7)
+
+    def may_have(self, key: bytes) -> bool:
+        return all(self._bits[place >> 3] & 1 << (place & 7) for place in _places(key))
+
+
+def _places(key: bytes) -> tuple[int, int, int]:
+    number = int.from_bytes(blake2b(key, digest_size=12).digest(), "big")
+    mask = (1 << _FILTER_BITS) - 1
+    return number & mask, (number >> 32) & mask, (number >> 64) & mask
 
 
 class Database(sqlite3.Connection):
-    """A connection whose statements end: each may take `budget` steps, counted by `renew`.
+    """A connection that limits its statements: each may take `budget` steps, until `renew`.
 
-    `version` is that of what it holds, once that was compared.
+    `version` is the file's, once it was compared. A writer sets `has_index`, and may set `keys`
+    to collect all keys that are written.
     """
 
     budget: int = BUDGET
     version: int = 0
+    has_index: bool = False
+    keys: KeyFilter | None = None
     _spent: int = 0
+    _recent: "dict[bytes, int] | None" = None
+    _data_version: int = 0
+
+    @property
+    def recent(self) -> "dict[bytes, int]":
+        """The numbers of rows written lately, by a hash of their content.
+
+        Outside of a transaction that `begin` began, it is empty and forgets what is added.
+        """
+        if self._recent is None:
+            return {}
+        if len(self._recent) > MOST_RECENT:
+            self._recent.clear()
+        return self._recent
+
+    def begin(self) -> None:
+        """Begin a transaction that writes. If another connection wrote, `recent` is emptied."""
+        self.renew()
+        self.execute("BEGIN IMMEDIATE")
+        (version,) = self.execute("PRAGMA data_version").fetchone()
+        if version != self._data_version or self._recent is None:
+            self._recent, self._data_version = {}, version
+
+    def note(self, key: bytes) -> None:
+        """Note a key that is written."""
+        if self.keys is not None:
+            self.keys.add(key)
+
+    def give_up(self) -> None:
+        """Roll the transaction back, if there is one."""
+        self._recent = None
+        if self.in_transaction:
+            self.execute("ROLLBACK")
 
     def renew(self) -> None:
-        """Begin to count anew: what follows is another piece of work."""
+        """Reset the count of steps, for the next piece of work."""
         self._spent = 0
 
     @property
@@ -117,7 +186,7 @@ class Database(sqlite3.Connection):
         return self._spent > self.budget
 
     def guard(self) -> None:
-        """Turn off what a file could have SQLite do, and bound what it does."""
+        """Turn off what a file could make SQLite do, and limit its work."""
         self.set_progress_handler(self._count, _PERIOD)
         self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_LENGTH)
         self.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 1)  # which VACUUM uses
@@ -141,14 +210,21 @@ class Database(sqlite3.Connection):
 
 
 def connected(path: Path, mode: Mode, *, wait: float) -> Database:
-    """Return a guarded connection to a file that was looked at first.
+    """Check a file, then return a guarded connection to it.
 
-    `wait` is how many seconds to wait for another process that writes. Raises `StrangeError` for
-    what is no plain file of ours, and `sqlite3.Error`.
+    `wait` is how many seconds to wait for another process that writes. Raises `StrangeError` if it
+    is not a plain file of the user's, and `sqlite3.Error`.
     """
     refuse_strange(path)
     address = f"file:{quote(os.fsencode(path))}?mode={mode}"
-    found = sqlite3.connect(address, uri=True, timeout=wait, isolation_level=None, factory=Database)
+    found = sqlite3.connect(
+        address,
+        uri=True,
+        timeout=wait,
+        isolation_level=None,
+        factory=Database,
+        check_same_thread=False,  # threads that share one use a lock
+    )
     try:
         found.guard()
     except BaseException:
@@ -158,7 +234,7 @@ def connected(path: Path, mode: Mode, *, wait: float) -> Database:
 
 
 def refuse_strange(path: Path) -> None:
-    """Raise `StrangeError` for a file, or what is beside it, that SQLite must not open."""
+    """Raise `StrangeError` if SQLite must not open a file, or a journal beside it."""
     allowed = owners(path.parent)
     for name in (path.name, *(path.name + ending for ending in COMPANIONS)):
         try:
@@ -176,20 +252,20 @@ def refuse_strange(path: Path) -> None:
 
 
 def compare(connection: Database, form: Form) -> None:
-    """Note the version of a file that holds what it should, and nothing else.
+    """Check that a file has the tables of its version and nothing else; set its version.
 
-    Raises `StrangeError` for any other, `DiskError` for one of a newer poeflow.
+    Raises `StrangeError` if not, `DiskError` for a file of a newer poeflow.
     """
     connection.execute("BEGIN")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(form.scripts):
             message = f"{form.called} was written by a newer version of poeflow"
-            raise DiskError(message, hint="update poeflow to keep and see runs in it")
+            raise DiskError(message, hint="update poeflow to use it")
         _compare(connection, form, int(version))
         connection.version = int(version)
     except UnicodeDecodeError:  # in the words of SQLite, which quote the file
-        raise StrangeError("what it is to hold is not said in UTF-8") from None
+        raise StrangeError("its list of tables is not UTF-8") from None
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -208,11 +284,11 @@ def _compare(connection: Database, form: Form, version: int) -> None:
         raise StrangeError(f"{one.type} {one.name[:60]!r} {how}")
     for select, rows in form.settings.items() if has_index else ():
         if tuple(connection.execute(select)) != rows:
-            raise StrangeError("the settings of its index are others")
+            raise StrangeError("the settings of its index differ")
 
 
 def _things(connection: sqlite3.Connection, *, most: int) -> list[Thing]:
-    """Return what a file says that it holds, comments and line ends in our own SQL left out."""
+    """Return the tables and indices that a file lists, without comments and line ends."""
     connection.text_factory = _lenient
     try:
         rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
@@ -227,7 +303,7 @@ def _thing(row: tuple[object, ...]) -> Thing:
 
 
 def plain_sql(sql: str) -> str:
-    """Return a statement without comments and needless space; with quotes in it, as it is."""
+    """Return a statement without comments and extra space, or unchanged if it has quotes."""
     code = "\n".join(line.partition("--")[0] for line in sql.split("\n"))
     return sql if set(code) & set("'\"`[") else " ".join(_SPACE.split(code.strip(" \t\n\r\f")))
 
@@ -237,7 +313,7 @@ def _lenient(data: bytes) -> str:
 
 
 def _names_another(journal: Path) -> bool:
-    """Whether a journal names the journal of several databases, which SQLite would then remove."""
+    """Whether a journal names a super-journal, which SQLite would then remove."""
     length = len(_JOURNAL_MAGIC)
     try:
         with regular(journal.parent, (journal.name,)) as (handle, status):
@@ -250,7 +326,7 @@ def _names_another(journal: Path) -> bool:
 def _permitted(
     action: int, first: str | None, second: str | None, _base: str | None, within: str | None
 ) -> int:
-    """Permit what poeflow's own statements do, and nothing on behalf of a view or a trigger."""
+    """Permit the actions that poeflow's statements need, and none from a view or a trigger."""
     is_fine = within is None and (
         action in _ACTIONS
         or (action == sqlite3.SQLITE_PRAGMA and first in _KNOWN_PRAGMAS)

@@ -1,4 +1,4 @@
-"""Folders of the state: private, durable, ours, and never reached through a link."""
+"""Folders of the state: private, durable, owned by the user, and never reached through a link."""
 
 import contextlib
 import os
@@ -17,8 +17,7 @@ PRIVATE: Final = 0o700
 def make_private(folder: Path) -> None:
     """Make `folder` and what is missing above it.
 
-    Raises `DiskError`, also where `folder` is a link: state is not written elsewhere because a
-    repository says so.
+    Raises `DiskError`, also if `folder` is a link: a repository must not redirect the state.
     """
     if not folder.parent.exists():
         make_private(folder.parent)
@@ -26,17 +25,17 @@ def make_private(folder: Path) -> None:
 
 
 def owners(folder: Path) -> frozenset[int]:
-    """Return whose files are ours in `folder`: the user's own.
+    """Return the ids of the users whose files in `folder` count as the user's own.
 
-    Root, who owns all, is at home in the folders of whoever has `folder`, too: in a container the
-    project is often another user's.
+    For root the owner of `folder` counts, too: in a container the project often belongs to another
+    user.
     """
     user = os.geteuid()
     return frozenset({user} if user else {user, folder.stat().st_uid})
 
 
 def check_folder(folder: Path, allowed: frozenset[int]) -> None:
-    """Check that a folder of the state is a real one, or not there, and belongs to one `allowed`.
+    """Check that a folder of the state is missing, or real and owned by an `allowed` user.
 
     Raises `DiskError`.
     """
@@ -57,7 +56,7 @@ def check_folder(folder: Path, allowed: frozenset[int]) -> None:
 
 
 def check_file(path: Path, allowed: frozenset[int]) -> None:
-    """Check that a file of the state is a plain one, or not there, and belongs to one `allowed`.
+    """Check that a file of the state is missing, or plain and owned by an `allowed` user.
 
     Raises `DiskError`.
     """

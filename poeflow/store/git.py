@@ -1,7 +1,7 @@
-"""What git knows of a project, asked so that nothing of the repository's own runs.
+"""What git knows of a project, read without running any program that the repository configures.
 
-Git sees a folder of ours in place of `.git`: its configuration is ours, and only index and objects
-are the repository's. What `repository` can read by itself is not asked for.
+Git gets a temporary folder instead of `.git`: the configuration is poeflow's, only index and
+objects are the repository's. What `repository` can read itself is not read here.
 """
 
 import contextlib
@@ -18,20 +18,23 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import plain_file
 from poeflow.project.conflicts import has_marks
 from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, index_names, is_kind
 
 TIMEOUT: Final = 2.0
-"""Seconds that git may take for one answer."""
+"""Seconds that one call of git may take."""
 MAX_VERSIONS: Final = 50
-"""How far back an older version of a file is looked for, in commits that changed it."""
+"""How many commits that changed a file are searched for an older version."""
 MAX_OUTPUT: Final = 8 * 1024 * 1024
-"""Bytes that are read of what git prints; a version of a file that is larger is left out."""
+"""Bytes that are read of git's output; a larger version of a file is left out."""
+PATIENCE: Final = 30.0
+"""Seconds that a call may take that a user asked for."""
 MAX_MEMORY: Final = 1024**3
-"""Bytes that git may have in memory, where the system can say so (Linux)."""
+"""Bytes of memory that git may use, if the system can limit it (Linux)."""
 CONFIG: Final = (
     ("core.repositoryFormatVersion", "1", "the folder is of a kind every git reads"),
     ("core.bare", "false", "there is a work tree"),
@@ -56,10 +59,10 @@ CONFIG: Final = (
     ("fetch.recurseSubmodules", "false", "nothing is fetched"),
     ("gc.auto", "0", "nothing is tidied, not in the background either"),
     ("maintenance.auto", "false", "nothing is tidied, not in the background either"),
-    ("safe.bareRepository", "explicit", "a folder is no repository for looking like one"),
+    ("safe.bareRepository", "explicit", "a folder is not a repository because it looks like one"),
 )
-"""The configuration that git sees, each with why; besides, how files are compared, as the
-repository and the user have it (`_HARMLESS`), and which the user ignores everywhere."""
+"""The configuration for git, each with its reason. The settings in `_HARMLESS`, and the files that
+the user ignores everywhere, are added to it."""
 ENVIRONMENT: Final = (
     ("GIT_CONFIG_NOSYSTEM", "1", "the machine's configuration can name programs"),
     ("GIT_CONFIG_GLOBAL", "/dev/null", "the user's configuration can name programs"),
@@ -76,36 +79,43 @@ ENVIRONMENT: Final = (
     ("GIT_EDITOR", "false", "an editor is a program"),
     ("LC_ALL", "C", "what git prints is read by a program"),
 )
-"""The environment that git gets besides `PATH`, `HOME` and where things are, each with why.
+"""The environment for git besides `PATH`, `HOME` and the paths of folders, each with its reason.
 
-It has nothing else of the user's: no key, no GIT_TRACE that names a file, no GIT_CONFIG_COUNT.
+Nothing else of the user's is in it: no key, no GIT_TRACE that names a file, no GIT_CONFIG_COUNT.
 """
 _IN_MEMORY: Final = "/dev/shm"  # noqa: S108 - the folder made there is of a new name, and ours alone
-"""Where files that are gone at once cost nothing; on a disk they cost some milliseconds."""
+"""A folder in memory: on a disk, files that are removed at once take some milliseconds."""
 _COMMAND: Final = ("--no-pager", "--no-optional-locks")
 _HARMLESS: Final = frozenset(
     {"core.autocrlf", "core.checkstat", "core.eol", "core.filemode", "core.ignorecase"}
     | {"core.precomposeunicode", "core.symlinks", "core.trustctime"}
 )
-"""Configuration that says how files are compared, and can neither run nor name anything."""
-_WORD: Final = re.compile(r"[A-Za-z0-9]{1,16}")
+"""Settings of how files are compared, which can neither run a program nor name a file."""
+_WORD: Final = lazy_pattern(r"[A-Za-z0-9]{1,16}")
 _USERS: Final = (
     *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM"),
     *("HOME", "XDG_CONFIG_HOME"),
 )
-"""What leads git to the user's own configuration."""
-_SHA256: Final = re.compile(rb"(?im)^[ \t]*objectFormat[ \t]*=[ \t]*\"?sha256\b")
+"""Variables by which git finds the user's own configuration."""
+_SHA256: Final = lazy_pattern(rb"(?im)^[ \t]*objectFormat[ \t]*=[ \t]*\"?sha256\b")
 _MOST_PARTS: Final = 16
 _MAX_INDEX: Final = 256 * 1024 * 1024
-_COMMENTS: Final = re.compile(rb"(?:(?:#.*)?\n)*+")
+_COMMENTS: Final = lazy_pattern(rb"(?:(?:#.*)?\n)*+")
 _COPIED: Final = ("info/exclude", "info/attributes", "shallow")
 """Data of a repository that git looks for beside its configuration: copied, if it is small."""
 
 
-class Git:
-    """Asks git about the project at `start`, or, without a `repository`, only to merge texts.
+class CallLimits(NamedTuple):
+    """How long a call of git may take, and how many bytes of its output are read."""
 
-    Paths are relative to `start`. Nothing is written, and no network is used.
+    seconds: float = TIMEOUT
+    output: int = MAX_OUTPUT
+
+
+class Git:
+    """Asks git about the project at `start`; without a `repository` it only merges texts.
+
+    Paths are relative to `start`. Only `configure` writes, and no network is used.
     """
 
     def __init__(
@@ -117,17 +127,16 @@ class Git:
 
     @classmethod
     def find(cls, start: Path, environ: Mapping[str, str]) -> Self | None:
-        """Return who to ask about the project at `start`, None where it is in no repository."""
+        """Return git for the project at `start`, None if it is in no repository."""
         repository = Repository.find(start)
         return None if repository is None else cls(start, environ, repository)
 
     def commit_and_dirty(self) -> tuple[str | None, bool | None]:
-        """Return the commit the project is at, and whether any file of it differs from that.
+        """Return the project's commit, and whether any of its files differs from it.
 
-        Files that are new and not ignored count; what is in submodules does not. The first is None
-        before the first commit; the second also where git is not here, fails, or takes longer than
-        two seconds, and where all that differs goes through a filter (as of git-lfs), which is not
-        run.
+        Files that are new and not ignored count; submodules do not. The commit is None before the
+        first one. The second is None, too, if git is missing, fails, or takes longer than two
+        seconds, or if all files that differ go through a filter (as of git-lfs), which is not run.
         """
         commit = self._repository.commit if self._repository is not None else None
         if commit is None:
@@ -145,9 +154,9 @@ class Git:
             return commit, None if self._are_filtered(folder, changed) else True
 
     def _changes(self, folder: Path) -> list[bytes] | None:
-        """Return a line of `git status` for each file that differs, None where it fails.
+        """Return a line of `git status` for each file that differs, None if it fails.
 
-        A line that was cut short begins as none of git's does.
+        A line that was cut short begins unlike any line of git.
         """
         flags = ("--porcelain=v2", "--no-renames", "--untracked-files=normal", "-z")
         printed = self._asked(folder, "status", *flags, "--ignore-submodules=all", "--", ".")
@@ -157,7 +166,7 @@ class Git:
         return [*lines, b"cut short"] if rest else lines
 
     def _are_filtered(self, folder: Path, paths: list[bytes]) -> bool:
-        """Tell whether every one of the files goes through a filter on its way into git.
+        """Return whether git filters each of the files when it stores them.
 
         Its paths are relative to the top of the work tree.
         """
@@ -169,9 +178,9 @@ class Git:
         return len(values) == len(paths) and not {b"unspecified", b"unset"}.intersection(values)
 
     def tracked(self, paths: Iterable[str]) -> list[str]:
-        """Return which files git tracks among `paths` and what is below them, in any case.
+        """Return the tracked files among `paths` and below them, in upper or lower case.
 
-        Where git cannot tell, its index is read here, and `paths` are returned if that fails.
+        If git fails, its index is read here; if that fails, too, `paths` are returned.
         """
         those = [path.rstrip("/") for path in paths]
         if self._repository is None or not those:
@@ -187,7 +196,7 @@ class Git:
         return self._seen_in(index, those)
 
     def _seen_in(self, index: Path, paths: list[str]) -> list[str]:
-        """Return which files an index names among `paths` and below, `paths` if it is not read."""
+        """Return the files in the index among `paths` and below, `paths` if it cannot be read."""
         names = index_names(data_of(index, _MAX_INDEX) or b"")
         if names is None:
             return paths
@@ -203,9 +212,9 @@ class Git:
         ]
 
     def versions(self, path: str) -> Iterator[bytes]:
-        """Yield what the file at `path` held in commits before, the newest first.
+        """Yield earlier contents of the file at `path` from its commits, the newest first.
 
-        Nothing where there is no git or no repository.
+        Yields nothing without git or a repository.
         """
         if self._repository is None or self._repository.commit is None:
             return
@@ -217,10 +226,39 @@ class Git:
                 if found is not None and len(found) <= MAX_OUTPUT:
                     yield found
 
-    def merged(self, ours: bytes, base: bytes, theirs: bytes) -> tuple[bytes, bool] | None:
-        """Return both changes of `base` in one text, and whether they are in conflict in it.
+    def ask(self, *words: str, given: bytes = b"", most: int = MAX_OUTPUT) -> bytes | None:
+        """Return what git prints about commits and files that a user asks about.
 
-        Then both are there between marks. None where there is no git.
+        `given` is its standard input. None if git is missing, fails, takes longer than a user
+        waits, or prints over `most` bytes.
+        """
+        with self._folder() as folder:
+            _write_config(folder, {**self._config(), **self._users_comparing(folder)})
+            (folder / "given").write_bytes(given)
+            printed = self._asked(
+                folder, *words, given=folder / "given", limits=CallLimits(PATIENCE, most)
+            )
+        return printed if printed is not None and len(printed) <= most else None
+
+    def revision(self, name: str) -> str | None:
+        """Return the hash that HEAD, a branch, a tag or a remote branch has; read without git."""
+        return None if self._repository is None else self._repository.revision(name)
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether the repository is a clone without all commits."""
+        shallow = None if self._repository is None else self._repository.common / "shallow"
+        return shallow is not None and is_kind(stat.S_ISREG, shallow)
+
+    def in_conflict(self, path: str) -> list[bytes]:
+        """Return both sides of the file at `path` while a merge of it is not resolved."""
+        sides = (self.ask("cat-file", "blob", f":{stage}:./{path}") for stage in (2, 3))
+        return [side for side in sides if side is not None]
+
+    def merged(self, ours: bytes, base: bytes, theirs: bytes) -> tuple[bytes, bool] | None:
+        """Merge both changes of `base`; return the text, and whether they conflict.
+
+        A conflict has both between marks. None if git is missing.
         """
         with self._folder() as folder:
             sides = {"edited": ours, "before": base, "answer": theirs}
@@ -233,9 +271,22 @@ class Git:
             return None
         return found, has_marks(found) and not has_marks(ours + base + theirs)
 
+    def configure(self, settings: Mapping[str, str]) -> bool:
+        """Write settings into the repository's own configuration; return whether it succeeded.
+
+        Git edits the file and uses nothing in it; a link is left alone.
+        """
+        config = None if self._repository is None else self._repository.common / "config"
+        if config is None or config.is_symlink() or not is_kind(stat.S_ISREG, config):
+            return False
+        with self._folder() as folder:
+            words = ("config", "--file", str(config), "--replace-all")
+            asked = (self._asked(folder, *words, name, to) for name, to in settings.items())
+            return all(printed is not None for printed in asked)
+
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
-        """Yield a folder that git takes for the repository's, which is removed afterwards."""
+        """Yield a temporary folder that git uses as the repository's."""
         place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK | os.X_OK) else None
         with tempfile.TemporaryDirectory(prefix="poeflow-", dir=place) as name:
             folder = Path(name)
@@ -250,7 +301,7 @@ class Git:
             yield folder
 
     def _config(self) -> dict[str, str]:
-        """Return the configuration that git sees: ours, and how files are compared there."""
+        """Return the configuration for git: poeflow's, and how the repository compares files."""
         config = {name: value for name, value, _ in CONFIG}
         settings = self._repository.settings if self._repository is not None else b""
         if _SHA256.search(settings):
@@ -258,10 +309,10 @@ class Git:
         return {**config, **_harmless(_values_in(settings))}
 
     def _users_comparing(self, folder: Path) -> dict[str, str]:
-        """Return how files are compared: the user's own ways, then the repository's.
+        """Return the settings of how files are compared: the user's, then the repository's.
 
-        The user's configuration alone says which files are ignored everywhere. Listing it acts on
-        none of it.
+        Only the user's configuration says which files are ignored everywhere. Listing it runs
+        nothing.
         """
         users = {name: self._environ[name] for name in _USERS if name in self._environ}
         home = users.get("HOME")
@@ -270,7 +321,7 @@ class Git:
         ignored = listed.get("core.excludesfile") or f"{settings}/git/ignore"
         if ignored.startswith("~/") and home is not None:
             ignored = f"{home}{ignored[1:]}"
-        found = _harmless(listed)  # the repository's are among them, as the last
+        found = _harmless(listed)  # the list ends with the repository's
         is_sound = ignored.startswith("/") and ignored.isprintable()
         return {**found, "core.excludesFile": ignored} if is_sound else found
 
@@ -282,11 +333,12 @@ class Git:
         given: Path | None = None,
         users: Mapping[str, str] | None = None,
         fine: Iterable[int] = (0,),
+        limits: "CallLimits | None" = None,
     ) -> bytes | None:
-        """Return what git prints, of which no more than the limit and a byte is read.
+        """Return git's output, at most a byte above the limit.
 
-        None where it fails: ends with another code than those `fine`, or not in time. `given` is
-        a file that it reads, `users` what of the user's environment it has to see.
+        None if it fails: its exit code is not in `fine`, or it takes too long. `given` is a file
+        that it reads, `users` the variables it needs of the user's environment.
         """
         path = _search_path(self._environ, self._start)
         program = shutil.which("git", path=path) if path else None
@@ -308,10 +360,10 @@ class Git:
                 )
             except OSError:
                 return None
-            return _read(process, fine)
+            return _read(process, fine, limits or CallLimits())
 
     def _places(self, folder: Path) -> dict[str, str]:
-        """Return the environment that leads git to the repository's data and to nobody's wishes."""
+        """Return the environment: git finds the repository's data and no other settings."""
         environ = {name: value for name, value, _ in ENVIRONMENT}
         environ["HOME"] = str(folder)
         if self._repository is not None:
@@ -321,19 +373,21 @@ class Git:
         return environ
 
 
-def _read(process: subprocess.Popen[bytes], fine: Iterable[int]) -> bytes | None:
-    """Return what a process prints, ending it where that is too much or takes too long."""
+def _read(
+    process: subprocess.Popen[bytes], fine: Iterable[int], limits: CallLimits
+) -> bytes | None:
+    """Return a process's output; end the process if that is too long or takes too long."""
     if process.stdout is None:
         raise AssertionError("it was started with a pipe")
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, ValueError):  # it is over already, or limited further
+        with contextlib.suppress(OSError, ValueError):  # it has ended already, or has a lower limit
             resource.prlimit(process.pid, resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
-    timer = threading.Timer(TIMEOUT, _end, [process])
+    timer = threading.Timer(limits.seconds, _end, [process])
     timer.start()
     try:
         with process.stdout:
-            data = process.stdout.read(MAX_OUTPUT + 1)
-        if len(data) > MAX_OUTPUT:
+            data = process.stdout.read(limits.output + 1)
+        if len(data) > limits.output:
             _end(process)
             return data
         return data if process.wait() in fine else None
@@ -343,14 +397,35 @@ def _read(process: subprocess.Popen[bytes], fine: Iterable[int]) -> bytes | None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that is not over, with all it started."""
+    """End a process that still runs, with all processes that it started."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def installed_git(start: Path, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the version and the path of the git that is used in a folder, None without one."""
+    path = _search_path(environ, start.resolve())
+    program = shutil.which("git", path=path) if path else None
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 - git itself, with a word of ours
+            [program, "--version"],
+            env={"PATH": path, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = done.stdout.decode(errors="replace").split()
+    return (words[2], program) if len(words) > 2 else None
+
+
 def _search_path(environ: Mapping[str, str], project: Path) -> str:
-    """Return where programs are looked for: not in the project, nor in the current folder."""
+    """Return the folders to find programs in: none in the project, nor the current folder."""
     folders = [Path(one) for one in environ.get("PATH", os.defpath).split(os.pathsep)]
     is_all = project == project.parent  # the root of the machine
     return os.pathsep.join(
@@ -361,7 +436,7 @@ def _search_path(environ: Mapping[str, str], project: Path) -> str:
 
 
 def _copy(repository: Repository, folder: Path) -> None:
-    """Copy what git looks for beside its configuration, and lead to the parts of a split index."""
+    """Copy the data git needs beside its configuration, and link the parts of a split index."""
     for name in _COPIED:
         data = data_of(repository.common / name, MAX_SETTINGS)
         if data and not _COMMENTS.fullmatch(data):
@@ -381,7 +456,7 @@ def _write_config(folder: Path, config: Mapping[str, str]) -> None:
 
 
 def _listed(printed: bytes | None) -> dict[str, str]:
-    """Return the last value of each name in what `git config --list -z` prints."""
+    """Return the last value of each name in the output of `git config --list -z`."""
     pairs = (one.partition(b"\n") for one in (printed or b"").split(b"\0"))
     return {os.fsdecode(name): os.fsdecode(value or b"true") for name, _, value in pairs}
 
@@ -400,5 +475,5 @@ def _values_in(settings: bytes) -> dict[str, str]:
 
 
 def _harmless(config: Mapping[str, str]) -> dict[str, str]:
-    """Return what of a configuration only says how files are compared."""
+    """Return the settings of a configuration that only say how files are compared."""
     return {name: config[name] for name in _HARMLESS & set(config) if _WORD.fullmatch(config[name])}

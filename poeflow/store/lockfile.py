@@ -1,71 +1,53 @@
-"""The lock beside a flow: what the last real run made, in hashes, for git to review and merge."""
+"""The lock beside a flow: hashes of what the last real run made, to review and merge in git."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
+from poeflow.digest import hash_prefix, sha256_of, short_hash
 from poeflow.errors import DiskError, StaleError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import UnusableFileError, read_plain
 from poeflow.project.conflicts import has_marks, sides
 from poeflow.project.project import atomic_write
 from poeflow.store.folders import disk_errors
+from poeflow.store.lock.entries import PART, Accepted, Before, Hash, LockEntry, LongHash
+from poeflow.store.lock.layout import LockTable, ReadRows, blocks_of
+from poeflow.store.lock.rows import LockRows, PackedRows, rows_of
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_BYTES: Final = 256 * 1024 * 1024
-Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-_MARK: Final = re.compile(rb"^(<{7}|={7}|>{7})", re.MULTILINE)
+_MARK: Final = lazy_pattern(rb"^(<{7}|={7}|>{7})", re.MULTILINE)
 
 
-class Accepted(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """A file that a person edited and accepted as an instance's text.
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run made. `inputs` is the hash of its inputs.
 
-    `written`, `text` and `result` are the hashes that poeflow's own file and answer had, None if
-    there was none.
+    `order` has the keys of loops over what a step gives, in the order of their items, if that is
+    not the order of the instances here, or some have none. `orphans` are files that earlier runs
+    wrote and no step writes now, with their hashes.
     """
 
-    path: str
-    written: Hash | None = None
-    text: Hash | None = None
-    result: Hash | None = None
+    inputs: str
+    instances: Mapping[str, LockEntry]
+    order: dict[str, list[str]] = {}
+    orphans: dict[str, str] = {}
+
+    @property
+    def rows(self) -> LockRows:
+        return rows_of(self.instances)
 
 
-class LockEntry(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """What an instance made; the keys are told in `schemas/lock.schema.json`."""
+class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A lock as its file has it."""
 
-    status: Literal["ok", "skipped"]
-    recipe: Hash
-    request: Hash | None = None
-    server: str = ""
-    parts: dict[str, str] = {}
-    result: Hash | None = None
-    extras: Hash | None = None
-    text: Hash | None = None
-    outputs: dict[str, Hash] = {}
-    untracked: bool = False
-    usage: dict[str, int] = {}
-    answered_by: str | None = None
-    warnings: list[str] = []
-    accepted: Accepted | None = None
-
-
-class Lock(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """What a run made. `inputs` is the hash of what it was given.
-
-    `orphans` are files that earlier runs wrote and no step writes any more, with their hashes.
-    """
-
-    poeflow_lock: Literal[1]
+    poeflow_lock: Literal[2]
     inputs: Hash
-    instances: dict[str, LockEntry]
+    steps: dict[str, LockTable]
+    order: dict[str, list[str]] = {}
     orphans: dict[str, Hash] = {}
 
 
@@ -74,7 +56,7 @@ class _Version(msgspec.Struct):
 
 
 class NewerLockError(StaleError):
-    """A lock was written by a newer poeflow; this one leaves it alone."""
+    """A lock of a newer poeflow, which this one does not change."""
 
 
 _RUN: Final = "run the flow: it takes what either side has, and writes the lock anew"
@@ -84,27 +66,27 @@ class LockFile:
     """The lock of one flow at `path`, called `shown` in messages."""
 
     def __init__(self, path: Path, *, shown: str) -> None:
-        self._path = path
+        self.path = path
         self.shown = shown
 
     def read(self) -> Lock | None:
-        """Return the lock, None where there is none.
+        """Return the lock, None if there is none.
 
-        Raises `StaleError` where it cannot be used: cut short, of another version, or with the
-        marks of a merge that was not resolved.
+        Raises `StaleError` if it cannot be used: cut short, of another version, or with conflict
+        marks.
         """
         found = self.sides()
         if len(found) > 1:
-            raise StaleError(f"{self.shown} holds the marks of a merge", hint=_RUN)
+            raise StaleError(f"{self.shown} has conflict marks", hint=_RUN)
         return found[0] if found else None
 
     def sides(self) -> tuple[Lock, ...]:
-        """Return the lock, or both sides of it while a merge is not resolved; none if not there.
+        """Return the lock, both sides of one with conflict marks, or nothing if it is missing.
 
-        Raises `StaleError` if it cannot be used, as `NewerLockError` if it is of a newer format.
+        Raises `StaleError` if it cannot be used, `NewerLockError` if its format is newer.
         """
         try:
-            data = read_plain(self._path, limit=MAX_BYTES)
+            data = read_plain(self.path, limit=MAX_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except UnusableFileError as error:
@@ -114,59 +96,185 @@ class LockFile:
             reason = (error.strerror or "cannot be read").lower()
             raise DiskError(f"{self.shown}: {reason}", hint="check its permissions") from None
         if not _MARK.search(data):
-            return (self._decoded(data),)
+            return (self.decoded(data),)
         try:
-            found = tuple(self._decoded(side) for side in sides(data) if side.strip())
+            found = tuple(self.decoded(side) for side in sides(data) if side.strip())
         except NewerLockError:
             raise
         except StaleError:
             found = ()
         if not has_marks(data) or not found:
-            message = f"{self.shown} holds the marks of a merge, and neither side can be read"
+            message = f"{self.shown} has conflict marks, and neither side can be read"
             raise StaleError(message, hint="take one side with git, then run the flow")
         return found if len(found) > 1 else found * 2
 
-    def _decoded(self, data: bytes) -> Lock:
-        """Return the lock that a text holds. Raises `StaleError`."""
+    def decoded(self, data: bytes) -> Lock:
+        """Return the lock in a text. Raises `StaleError`."""
         try:
             version = msgspec.json.decode(data, type=_Version).poeflow_lock
             if version > VERSION:
                 message = f"{self.shown} has the format {version} of a newer poeflow"
                 raise NewerLockError(message, hint="update poeflow")
-            return msgspec.json.decode(data, type=Lock)
+            if version == 1:
+                return _of_version_1(msgspec.json.decode(data, type=_Text1))
+            text = msgspec.json.decode(data, type=_Text)
+            return Lock(
+                inputs=text.inputs,
+                instances=ReadRows(text.steps),
+                order=text.order,
+                orphans=text.orphans,
+            )
         except (ValueError, RecursionError) as error:
-            message = f"{self.shown} is no lock this version reads: {_reason(error)}"
+            message = f"{self.shown} is not a lock this version can read: {_reason(error, data)}"
             raise StaleError(message, hint="run the flow to write it anew") from None
 
     def write(self, lock: Lock) -> None:
-        """Replace the lock, instances sorted; one that is the same is left alone.
-
-        Raises `DiskError`.
-        """
-        ordered = msgspec.structs.replace(
-            lock,
-            instances=_sorted(lock.instances),
-            orphans=dict(sorted(lock.orphans.items())),
-        )
-        data = msgspec.json.format(msgspec.json.encode(ordered), indent=1)
-        with disk_errors(self._path.parent, "made"):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self._path, data + b"\n")
+        """Replace the lock, unless it is the same. Raises `DiskError`."""
+        with disk_errors(self.path.parent, "made"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.path, b"".join(block for _, block in lock_blocks(lock)))
 
 
-def _reason(error: ValueError | RecursionError) -> str:
+def lock_blocks(lock: Lock) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Yield the text of a lock in self-contained blocks, with their keys, in order."""
+    head = '{{\n"poeflow_lock": {},\n"inputs": "{}",\n"steps": {{\n'
+    yield ("0",), head.format(VERSION, short_hash(lock.inputs)).encode()
+    for key, block in blocks_of(lock.rows):
+        yield ("1", *key), block
+    yield ("2",), b"}\n"
+    if lock.order:
+        yield ("2", "0"), b',"order": {\n'
+    for number, (step, keys) in enumerate(sorted(lock.order.items())):
+        lines = b"\n,".join(map(msgspec.json.encode, keys))
+        name = (b"," if number else b"") + msgspec.json.encode(step)
+        yield ("2", "1", step), b"%b: [\n%b\n]\n" % (name, lines)
+    if lock.order:
+        yield ("2", "2"), b"}\n"
+    if lock.orphans:
+        yield ("3",), b',"orphans": {\n'
+    for number, (path, digest) in enumerate(sorted(lock.orphans.items())):
+        lead = "," if number else ""
+        yield ("3", path), f'{lead}{msgspec.json.encode(path).decode()}: "{digest}"\n'.encode()
+    yield ("4",), b"}\n}\n" if lock.orphans else b"}\n"
+
+
+def _reason(error: ValueError | RecursionError, data: bytes) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    return str(error)
 
 
-def _sorted(instances: Mapping[str, LockEntry]) -> dict[str, LockEntry]:
-    return {
-        name: msgspec.structs.replace(
-            block,
-            parts=dict(sorted(block.parts.items())),
-            outputs=dict(sorted(block.outputs.items())),
-            usage=dict(sorted(block.usage.items())),
+_REQUEST: Final = lazy_pattern(
+    rb'"(?:[A-Za-z0-9_-]{22} ([A-Za-z0-9_-]{22})(?= )|request": ?"([0-9a-f]{32})[0-9a-f]{32}")'
+)
+
+
+def requests_in(path: Path) -> frozenset[str]:
+    """Return the first 32 digits of the hash of each request that a lock mentions.
+
+    The rest of the lock may be damaged. Raises `DiskError`.
+    """
+    try:
+        found = _REQUEST.findall(read_plain(path, limit=MAX_BYTES))
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        hint = "repair or remove it: the answers that it mentions would be deleted"
+        raise DiskError(f"{path}: {reason}", hint=hint) from None
+    return frozenset(long.decode() or hash_prefix(short.decode()) for short, long in found)
+
+
+class _Accepted1(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    path: str
+    written: LongHash | None = None
+    text: LongHash | None = None
+    result: LongHash | None = None
+
+
+class _Entry1(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    status: Literal["ok", "skipped"]
+    recipe: LongHash
+    request: LongHash | None = None
+    server: str = ""
+    parts: dict[str, str] = {}
+    result: LongHash | None = None
+    extras: LongHash | None = None
+    text: LongHash | None = None
+    outputs: dict[str, LongHash] = {}
+    untracked: bool = False
+    usage: dict[str, int] = {}
+    answered_by: str | None = None
+    warnings: list[str] = []
+    accepted: _Accepted1 | None = None
+
+
+class _Text1(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A lock of the first format: long hashes, all values repeated for each instance."""
+
+    poeflow_lock: Literal[1]
+    inputs: LongHash
+    instances: dict[str, _Entry1]
+    orphans: dict[str, LongHash] = {}
+
+
+def _of_version_1(text: _Text1) -> Lock:
+    return Lock(
+        inputs=short_hash(text.inputs),
+        instances=PackedRows({name: _entry_of(one) for name, one in text.instances.items()}),
+        orphans=_short(text.orphans),
+    )
+
+
+def _entry_of(old: _Entry1) -> LockEntry:
+    accepted = None
+    if old.accepted is not None:
+        accepted = Accepted(
+            path=old.accepted.path,
+            written=_maybe_short(old.accepted.written),
+            text=_maybe_short(old.accepted.text),
+            result=_maybe_short(old.accepted.result),
         )
-        for name, block in sorted(instances.items())
-    }
+    names = (one.split(".")[1] for one in old.parts if one.startswith("steps."))
+    return LockEntry(
+        status=old.status,
+        recipe=short_hash(old.recipe),
+        request=_maybe_short(old.request),
+        server=old.server,
+        because=tuple(sorted(set(names))),
+        parts={name: _part_of(value) for name, value in old.parts.items()},
+        result=_maybe_short(old.result),
+        extras=_maybe_short(old.extras),
+        text=_maybe_short(old.text),
+        outputs=_short(old.outputs),
+        untracked=old.untracked,
+        answered_by=old.answered_by,
+        warnings=old.warnings,
+        accepted=accepted,
+        before=Before(
+            recipe=old.recipe,
+            request=old.request,
+            result=old.result,
+            extras=old.extras,
+            text=old.text,
+        ),
+    )
+
+
+_PART: Final = lazy_pattern(r"[0-9a-f]{8}")
+
+
+def _part_of(value: str) -> str:
+    """Return the short form of a part, also if it is not a hash."""
+    begin = value[:PART]
+    return begin if _PART.fullmatch(begin) else sha256_of(value.encode())[:PART]
+
+
+def _maybe_short(digest: str | None) -> str | None:
+    return None if digest is None else short_hash(digest)
+
+
+def _short(digests: Mapping[str, str]) -> dict[str, str]:
+    return {path: short_hash(digest) for path, digest in digests.items()}

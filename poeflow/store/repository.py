@@ -1,6 +1,6 @@
-"""Where a repository is, and the commit it is at, read from its files without git.
+"""The place of a repository, and its current commit, read from its files without git.
 
-What is found is data: nothing is believed of it but names and hashes.
+Only names and hashes are taken from the files; all else is untrusted.
 """
 
 import os
@@ -12,19 +12,23 @@ from typing import Final, Self
 
 import msgspec
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import read_followed
 
 MAX_SETTINGS: Final = 1024 * 1024
-"""Bytes that a file of settings may have; a larger one is as if it were not there."""
-_COMMIT: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_REF: Final = re.compile(rb"ref:[ \t]*(refs/[^\x00-\x20~^:?*\[\\\x7f]+)")
+"""Maximum bytes of a configuration file; a larger one is ignored."""
+_COMMIT: Final = lazy_pattern(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_REF: Final = lazy_pattern(rb"ref:[ \t]*(refs/[^\x00-\x20~^:?*\[\\\x7f]+)")
+_STARTS: Final = ("refs/", "refs/tags/", "refs/heads/", "refs/remotes/")
+"""Where a name is looked for, in git's order (https://git-scm.com/docs/gitrevisions)."""
+_OWN_HEAD: Final = lazy_pattern(r"[A-Z]+_HEAD")
 _DEEPEST: Final = 5
 _MAX_LINE: Final = 8 * 1024
 _MAX_REFS: Final = 64 * 1024 * 1024
 
 
 class Repository(msgspec.Struct, frozen=True):
-    """Where a repository is: the `tree` of its files, its git `folder`, and what is `common`.
+    """The folders of a repository: the `tree` of its files, its git `folder`, and the `common` one.
 
     The last two differ in a linked work tree, which has a HEAD and an index of its own.
     """
@@ -35,11 +39,11 @@ class Repository(msgspec.Struct, frozen=True):
 
     @classmethod
     def find(cls, start: Path) -> Self | None:
-        """Return the repository that `start` is in, None where there is none.
+        """Return the repository that `start` is in, None if there is none.
 
-        Only what is called `.git` is looked at, upward from `start`: a folder that merely looks
-        like a repository is none. A `.git` that is a file names the folder. Whose they are does not
-        matter, as nothing in them is believed but data.
+        Only `.git` is considered, in `start` and the folders above: a bare repository does not
+        count. If `.git` is a file, it names the folder. Any user may own them, as only data is
+        read from them.
         """
         folder = start.resolve()
         for tree in (folder, *folder.parents):
@@ -53,7 +57,7 @@ class Repository(msgspec.Struct, frozen=True):
 
     @classmethod
     def _of(cls, tree: Path, folder: Path) -> Self | None:
-        """Return the repository with that git folder, None where it is not one."""
+        """Return the repository with this git folder, None if it is not one."""
         common = _named_in(folder / "commondir", b"") or folder
         has_folders = all(is_kind(stat.S_ISDIR, common / name) for name in ("objects", "refs"))
         is_whole = has_folders and is_kind(stat.S_ISREG, folder / "HEAD")
@@ -61,17 +65,41 @@ class Repository(msgspec.Struct, frozen=True):
 
     @property
     def commit(self) -> str | None:
-        """The commit HEAD is at, None before the first one. Read without git."""
-        line = data_of(self.folder / "HEAD", _MAX_LINE)
+        """The commit of HEAD, None before the first one. Read without git."""
+        return self._commit_in(data_of(self.folder / "HEAD", _MAX_LINE))
+
+    def revision(self, name: str) -> str | None:
+        """Return the hash that a name stands for: HEAD, a branch, a tag or a remote branch.
+
+        A full hash stands for itself. None if there is no such name; nothing is computed.
+        """
+        if name in ("HEAD", "@"):
+            return self.commit
+        if _COMMIT.fullmatch(os.fsencode(name)):
+            return name
+        starts = ("", *_STARTS) if name.startswith("refs/") else _STARTS
+        places = [*(f"{start}{name}" for start in starts), f"refs/remotes/{name}/HEAD"]
+        sound = [one for one in places if _REF.fullmatch(b"ref: " + os.fsencode(one))]
+        if _OWN_HEAD.fullmatch(name):
+            sound.insert(0, name)
+        lines = (self._line(one) for one in sound if ".." not in one)
+        return next((found for line in lines if (found := self._commit_in(line))), None)
+
+    def _line(self, ref: str) -> bytes | None:
+        """Return the first words of a ref's file, or its hash among the packed ones."""
+        found = (data_of(folder / ref, _MAX_LINE) for folder in (self.folder, self.common))
+        line = next((one for one in found if one), None)
+        return line.split(b"\t")[0] if line else self._packed(os.fsencode(ref))
+
+    def _commit_in(self, line: bytes | None) -> str | None:
+        """Return the hash in the line of a ref, or of the ref that it names."""
         for _ in range(_DEEPEST):
             if line is not None and _COMMIT.fullmatch(line.strip()):
                 return line.strip().decode()
             named = _REF.match(line or b"")
             if named is None or b".." in named[1]:
                 return None
-            ref = os.fsdecode(named[1])
-            line = data_of(self.folder / ref, _MAX_LINE) or data_of(self.common / ref, _MAX_LINE)
-            line = line or self._packed(named[1])
+            line = self._line(os.fsdecode(named[1]))
         return None
 
     def _packed(self, ref: bytes) -> bytes | None:
@@ -81,12 +109,12 @@ class Repository(msgspec.Struct, frozen=True):
 
     @property
     def settings(self) -> bytes:
-        """The text of its configuration, which nothing acts on."""
+        """The text of its configuration, which has no effect here."""
         return data_of(self.common / "config", MAX_SETTINGS) or b""
 
 
 def _named_in(file: Path, lead: bytes) -> Path | None:
-    """Return the folder that a file of git names after `lead`, None where it names none."""
+    """Return the folder that a file names after the word `lead`, None if it names none."""
     data = data_of(file, _MAX_LINE)
     if data is None or not data.startswith(lead) or b"\0" in data:
         return None
@@ -94,7 +122,7 @@ def _named_in(file: Path, lead: bytes) -> Path | None:
 
 
 def is_kind(kind: Callable[[int], bool], path: Path) -> bool:
-    """Tell whether something of that kind is there, links followed; not where nobody can see."""
+    """Return whether a file of that kind is there, links followed; false if it cannot be read."""
     try:
         return kind(path.stat().st_mode)
     except OSError:
@@ -102,7 +130,7 @@ def is_kind(kind: Callable[[int], bool], path: Path) -> bool:
 
 
 def data_of(path: Path, limit: int) -> bytes | None:
-    """Return a regular file's bytes, None where there is none, or one larger than `limit`."""
+    """Return a regular file's bytes, None if it is missing or larger than `limit`."""
     try:
         return read_followed(path, limit=limit)
     except OSError:
@@ -110,10 +138,10 @@ def data_of(path: Path, limit: int) -> bytes | None:
 
 
 def index_names(data: bytes) -> list[bytes] | None:
-    """Return the names of all files in a git index, None where they cannot all be seen.
+    """Return the names of all files in a git index, None if any of them cannot be read.
 
-    Versions 2 and 3 spell names out (https://git-scm.com/docs/index-format); of SHA-1 and SHA-256
-    the one is taken by which the file ends where it should.
+    Versions 2 and 3 spell names out (https://git-scm.com/docs/index-format). SHA-1 and SHA-256 are
+    both tried; the right one makes the entries end at the end of the file.
     """
     if data[:4] != b"DIRC" or data[4:8] not in (b"\0\0\0\2", b"\0\0\0\3"):
         return None
@@ -122,10 +150,10 @@ def index_names(data: bytes) -> list[bytes] | None:
 
 
 def _index_names(data: bytes, length: int) -> list[bytes] | None:
-    """Return the names in an index whose hashes have so many bytes, None if it is none of these."""
+    """Return the names in an index whose hashes have so many bytes, None if it is another."""
     names, at, last = [], 12, len(data) - length
     for _ in range(int.from_bytes(data[8:12])):
-        flags = at + 40 + length  # behind ten numbers of four bytes, and a hash
+        flags = at + 40 + length  # after ten numbers of four bytes, and a hash
         start = flags + (4 if data[flags : flags + 1] and data[flags] & 0x40 else 2)
         end = data.find(b"\0", start, last)
         if end <= start:
@@ -133,7 +161,7 @@ def _index_names(data: bytes, length: int) -> list[bytes] | None:
         names.append(data[start:end])
         at += (end - at) // 8 * 8 + 8
     while at < last:
-        if data[at : at + 4] == b"link":  # other names stand in another file
+        if data[at : at + 4] == b"link":  # other names are in another file
             return None
         at += 8 + int.from_bytes(data[at + 4 : at + 8])
     return names if at == last else None

@@ -1,11 +1,8 @@
-"""The state folder `.poeflow/` of a project, its lock, and the ledger of written files."""
+"""The state folder of a project, `.poeflow/`, and the lock that allows one run at a time."""
 
 import contextlib
-import errno
 import fcntl
 import os
-import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,9 +12,9 @@ import msgspec
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import sha256_of
 from poeflow.errors import BusyError, UsageError
-from poeflow.opener import head, regular, regular_status
-from poeflow.project.atomic_write import sync_folder
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import Project, atomic_write
+from poeflow.project.state_folder import STATE_NAME, is_elsewhere, state_folder
 from poeflow.store.cache import Cache
 from poeflow.store.folders import (
     PRIVATE,
@@ -28,113 +25,28 @@ from poeflow.store.folders import (
     owners,
 )
 from poeflow.store.git import Git
+from poeflow.store.history import History
+from poeflow.store.ledger import Ledger, has_old
+from poeflow.store.rescue import opened_store
+from poeflow.store.transfer import take_over
+from poeflow.store.writer import StoreWriter
 
-MAX_LEDGER_BYTES: Final = 64 * 1024 * 1024
-"""How much is taken in at once: a row has about 150 bytes."""
-_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`path` is a project path, `sha256` the hash of the bytes written there.
-
-    `place` names the checkout that they were written in.
-    """
-
-    path: str
-    sha256: str
-    place: str = ""
-
-
-class Ledger:
-    """An append-only file of JSON rows, safe with several threads and processes.
-
-    A row is committed before its file is replaced: a crash between the two never makes our own
-    file look edited. A torn line, left by a crash, is ignored, and so is a row of another `place`:
-    what was written elsewhere says nothing of a file here. None counts where it is not `is_used`.
-    """
-
-    def __init__(self, path: Path, *, place: str = "", is_used: bool = True) -> None:
-        self._is_used = is_used
-        self._path = path
-        self._place = place
-        self._rows: dict[str, set[str]] = {}
-        self._inode = 0
-        self._read = 0
-        self._lock = threading.Lock()
-
-    def record(self, path: str, sha256: str) -> None:
-        """Commit a row, durable when this returns. Raises `DiskError`."""
-        row = LedgerRow(path=path, sha256=sha256, place=self._place)
-        make_private(self._path.parent)
-        with self._lock, disk_errors(self._path, "written"):
-            handle = os.open(self._path, _APPEND, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                self._catch_up(handle)
-                is_first = os.fstat(handle).st_size == 0
-                if sha256 in self._rows.get(path, ()):
-                    return  # whoever wrote it made it durable
-                _append(handle, msgspec.json.encode(row) + b"\n")
-                if is_first:
-                    sync_folder(self._path.parent)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-    def written(self, path: str) -> frozenset[str]:
-        """Return the hashes of all that poeflow ever wrote to a path. Raises `DiskError`."""
-        if not self._is_used:
-            return frozenset()
-        with self._lock, disk_errors(self._path, "read"):
-            try:
-                with regular(self._path.parent, (self._path.name,)) as (handle, _):
-                    self._catch_up(handle)
-            except FileNotFoundError:
-                return frozenset()
-            return frozenset(self._rows.get(path, ()))
-
-    def _catch_up(self, handle: int) -> None:
-        """Take in the complete lines that were added since the last look."""
-        status = regular_status(handle)
-        if status.st_ino != self._inode or status.st_size < self._read:
-            self._rows, self._inode, self._read = {}, status.st_ino, 0
-        os.lseek(handle, self._read, os.SEEK_SET)
-        data = head(handle, MAX_LEDGER_BYTES)
-        complete = data[: data.rfind(b"\n") + 1]
-        self._read += len(complete)
-        for line in complete.split(b"\n"):
-            try:
-                row = msgspec.json.decode(line, type=LedgerRow)
-            except (ValueError, RecursionError):
-                continue
-            if row.place == self._place:
-                self._rows.setdefault(row.path, set()).add(row.sha256)
-
-
-def _append(handle: int, line: bytes) -> None:
-    """Append a line, beginning a new one where a crash tore the last."""
-    size = os.fstat(handle).st_size
-    is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-    data = b"\n" + line if is_torn else line
-    if os.write(handle, data) < len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-STATE: Final = ".poeflow"
 WAIT: Final = 10.0
 TRUST: Final = (
     "a stranger may have made it: remove it with `git rm -r .poeflow`; if it is yours, add"
     " --trust-state, or keep it out of git with `git rm -r --cached .poeflow`"
 )
-"""What to do about state that git tracks."""
-_COMMITTED: Final = re.compile(r"\.poeflow/(models\.json|\.gitignore|offline/.+)")
+"""The hint for state that git tracks."""
+_COMMITTED: Final = lazy_pattern(r"\.poeflow/(models\.json|\.gitignore|offline/.+)")
+_UNSAFE: Final = lazy_pattern(r"[^A-Za-z0-9._=,+-]")
+_LONGEST: Final = 100
 _PAUSE: Final = 0.05
 _SYSTEM_CLOCK: Final = SystemClock()
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds the workspace, for information: the lock itself is the system's."""
+    """The process that holds the workspace, for information: the operating system has the lock."""
 
     pid: int
     since: float
@@ -143,34 +55,45 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 def tracked_state(project: Project, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return which files of the project's state git tracks, by their paths in the project.
 
-    They came with the repository, so that whoever made it decides what is in them. Not among them
-    are those that may be committed: the list of models, what keeps git away, and simulated outputs.
+    They came with the repository, so that its author decides what is in them. Files that may be
+    committed are left out: the list of models, `.gitignore`, and simulated outputs. There are none
+    if the user has the state elsewhere.
     """
-    if not os.path.lexists(project.root / STATE):
+    if is_elsewhere(environ) or not os.path.lexists(project.root / STATE_NAME):
         return ()
     git = Git.find(project.root, environ)
-    found = git.tracked([STATE]) if git is not None else []
+    found = git.tracked([STATE_NAME]) if git is not None else []
     return tuple(sorted(path for path in found if not _COMMITTED.match(path)))
 
 
 class Workspace:
-    """The state of `project`. What it holds is not used where git has `tracked` some of it.
+    """The state of `project`. It is not used if git tracks the files `tracked` of it.
 
-    Offline nothing real is touched: outputs go to `.poeflow/offline/`, at the same paths as in the
-    project, and what is remembered of simulated answers to `.poeflow/simulated/`.
+    It is in `.poeflow/`, or where `POEFLOW_STATE_DIR` of `environ` says. Offline nothing real is
+    changed: outputs go to `offline/` in it, at the same paths as in the project, and state about
+    simulated answers to `simulated/`.
     """
 
-    def __init__(self, project: Project, *, offline: bool, tracked: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        project: Project,
+        environ: Mapping[str, str],
+        *,
+        offline: bool,
+        tracked: Sequence[str] = (),
+    ) -> None:
+        """Raise `UsageError` if the environment names a place that is not safe."""
         self._project = project
         self.tracked = tuple(tracked)
-        self._state = project.root / STATE
+        self._state = state_folder(project.root, environ)
         self._folder = self._state / "simulated" if offline else self._state
         self._offline = offline
+        self._store = StoreWriter(self._state / "poeflow.db")
 
     def prepare(self) -> None:
         """Make the state folder, private and ignored by git. Raises `DiskError`.
 
-        Whoever wants to commit what is in it edits its `.gitignore`, which is written once.
+        Its `.gitignore` is written once, so that users can edit it to commit files.
         """
         make_private(self._state)
         make_private(self._folder)
@@ -180,31 +103,79 @@ class Workspace:
         ignore = self._state / ".gitignore"
         if not ignore.exists():
             atomic_write(ignore, b"*\n")
+        if self.is_elsewhere:
+            atomic_write(self._state / "project.txt", os.fsencode(self._project.root) + b"\n")
+
+    @property
+    def folder(self) -> Path:
+        """The state folder, which need not exist."""
+        return self._state
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the state is not in the project."""
+        return self._state.parent != self._project.root
+
+    @property
+    def shown(self) -> str:
+        """The state folder in messages: relative to the project, if it is there."""
+        return str(self._state) if self.is_elsewhere else STATE_NAME
+
+    @property
+    def trials(self) -> str:
+        """The folder of the output files of trials in messages."""
+        return f"{self.shown}/simulated/trial" if self._offline else f"{self.shown}/trial"
+
+    @property
+    def left_behind(self) -> Path | None:
+        """The store in the project that is not used, as the state is elsewhere, and still empty."""
+        old = self._project.root / STATE_NAME / self._store.path.name
+        is_unused = self.is_elsewhere and not os.path.lexists(self._store.path)
+        return old if is_unused and os.path.lexists(old) else None
+
+    def holder(self) -> Holder | None:
+        """Return the process that holds the workspace now, None if none does. Raises `DiskError`.
+
+        Its number is 0 if it left no note.
+        """
+        path = self._state / "lock"
+        with disk_errors(path, "opened"):
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _signed(handle) or Holder(pid=0, since=0.0)
+        finally:
+            os.close(handle)
+        return None
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it came with the repository, so that nothing of it is used."""
+        """Whether the state came with the repository, so that nothing in it is used."""
         return bool(self.tracked)
 
     def refuse_foreign(self) -> None:
-        """Raise `UsageError` where git tracks some of the state.
+        """Raise `UsageError` if git tracks some of the state.
 
-        Nothing is stored there either: what is paid for would lie among what is not used.
+        Nothing is stored there either: paid answers would then not be used.
         """
         if self.tracked:
             message = f"{tracked_words(self.tracked)}, and so is not used"
             raise UsageError(message, hint=TRUST)
 
     def check(self) -> None:
-        """Check that all there is of the state is real folders and plain files, and ours.
+        """Check that the state has only real folders and plain files of the user's own.
 
-        What is written later then finds its place: nothing is sent whose answer could not be
-        stored. Raises `DiskError`.
+        Then an answer can be stored. Raises `DiskError`.
         """
         allowed = owners(self._project.root)
         cache = self.cache_folder
         media = cache / "media"
-        for folder in (self._state, self._state / "offline", self._folder, cache):
+        trial = self._folder / "trial"
+        for folder in (self._state, self._state / "offline", self._folder, cache, trial):
             check_folder(folder, allowed)
         with disk_errors(cache, "looked at"):
             inner = list(cache.iterdir()) if cache.is_dir() else []
@@ -213,40 +184,86 @@ class Workspace:
         for file in (self._state / "lock", self._folder / "ledger.jsonl"):
             check_file(file, allowed)
 
+    @property
+    def store(self) -> StoreWriter:
+        """The writer of the store; `hold` closes it at its end."""
+        return self._store
+
     def answers(self, *, on_corrupt: Callable[[str], None]) -> Cache:
-        return Cache(self._folder / "cache", on_corrupt=on_corrupt, is_used=not self.is_foreign)
+        """Return the stored answers: the real ones, or offline the simulated ones."""
+        return Cache(
+            self.cache_folder,
+            self._store,
+            on_corrupt=on_corrupt,
+            is_used=not self.is_foreign,
+            simulated=self._offline,
+        )
+
+    def history(self, warn: Callable[[str], None]) -> History:
+        """Return the history; its runs are written through the store's writer."""
+        return History(self.history_path, warn=warn, store=self._store)
 
     @property
     def cache_folder(self) -> Path:
+        """The folder of media, and of answers of older versions."""
         return self._folder / "cache"
 
     @property
     def has_answers(self) -> bool:
-        """Whether any answer was ever stored."""
-        return (self._folder / "cache").is_dir() and not self.is_foreign
+        """Whether any answer is stored. Raises `DiskError`."""
+        return self.answers(on_corrupt=_unheard).has_any
 
     @property
     def history_path(self) -> Path:
-        """Where runs are kept: one file for real and simulated ones, which are marked."""
-        return self._state / "history.db"
+        """The file with the runs: the store, in which simulated runs are marked.
+
+        Until this version writes, it is the history of an older version.
+        """
+        old = self._state / "history.db"
+        has_old_alone = old.exists() and not os.path.lexists(self._store.path)
+        return old if has_old_alone else self._store.path
 
     def ledger(self) -> Ledger:
-        """Return what poeflow wrote in this checkout; what a copy of it says counts for nothing.
+        """Return the ledger of this checkout; rows of a copy elsewhere do not count.
 
-        A cache of a CI system comes back to the same place, and counts.
+        State that a CI system restores at the same path counts.
         """
         place = sha256_of(os.fsencode(self._project.root.resolve()))[:16]
-        return Ledger(self._folder / "ledger.jsonl", place=place, is_used=not self.is_foreign)
+        old = self._folder / "ledger.jsonl"
+        return Ledger(
+            self._store,
+            old=old if has_old(old) else None,
+            place=place,
+            is_used=not self.is_foreign,
+            simulated=self._offline,
+        )
 
-    def outputs(self) -> Project:
-        """Return the tree output files go to."""
+    def output_tree(self) -> Project:
+        """Return the folder for output files."""
         return Project(self._state / "offline") if self._offline else self._project
 
-    @contextlib.contextmanager
-    def hold(self, *, wait: float = WAIT, clock: Clock = _SYSTEM_CLOCK) -> Iterator[None]:
-        """Keep other runs out while the block lasts; the system lets go if we die.
+    def trial_tree(self, models: Mapping[str, str]) -> Project:
+        """Return the folder for the output files of a trial of other models, given by alias."""
+        named = ",".join(f"{alias}={name}" for alias, name in sorted(models.items()))
+        safe = _UNSAFE.sub("-", named)[:_LONGEST].lstrip(".")
+        name = safe if safe == named else f"{safe}-{sha256_of(named.encode())[:6]}"
+        return Project(self._folder / "trial" / name)
 
-        Raises `BusyError`, saying who holds the workspace, after `wait` seconds.
+    @contextlib.contextmanager
+    def hold(
+        self,
+        *,
+        wait: float = WAIT,
+        clock: Clock = _SYSTEM_CLOCK,
+        warn: Callable[[str], None] | None = None,
+    ) -> Iterator[None]:
+        """Keep other runs out until the block ends; the system releases the lock if we die.
+
+        First the files of an older version are moved into the store, and the store is opened: a
+        damaged one is renamed, and its readable answers are copied. `warn` gets messages about
+        that; without it the history of the run reports them.
+
+        Raises `BusyError`, which names the holder of the workspace, after `wait` seconds.
         """
         self.refuse_foreign()
         self.check()
@@ -258,13 +275,22 @@ class Workspace:
             with disk_errors(path, "locked"):
                 _acquire(handle, clock, wait)
             _sign(handle, Holder(pid=os.getpid(), since=clock.now()))
-            yield
+            take_over(self._state, self._store)
+            with opened_store(self._store):
+                self._report(warn)
+                yield
         finally:
             os.close(handle)
+            self._report(warn)
+
+    def _report(self, warn: Callable[[str], None] | None) -> None:
+        """Pass on the messages of the store."""
+        while warn is not None and self._store.messages:
+            warn(self._store.messages.popleft())
 
 
 def tracked_words(paths: Sequence[str]) -> str:
-    """Say which files of the state git tracks."""
+    """Describe the files of the state that git tracks."""
     rest = len(paths) - 1
     return f"git tracks {paths[0]}{f' and {rest:,} more' if rest else ''}"
 
@@ -283,17 +309,27 @@ def _acquire(handle: int, clock: Clock, wait: float) -> None:
 
 
 def _sign(handle: int, holder: Holder) -> None:
-    """Leave a note for those who wait. It is only a note: a full disk does not stop a run."""
+    """Write a note for waiting processes. It is only a note: a full disk does not stop a run."""
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, msgspec.json.encode(holder) + b"\n", 0)
 
 
-def _busy(handle: int, now: float) -> BusyError:
+def _signed(handle: int) -> Holder | None:
+    """Return who wrote the note of a locked workspace, None if it cannot be read."""
     try:
-        holder = msgspec.json.decode(os.pread(handle, 1024, 0), type=Holder)
+        return msgspec.json.decode(os.pread(handle, 1024, 0), type=Holder)
     except (ValueError, RecursionError):
-        who = "another run"
-    else:
+        return None
+
+
+def _busy(handle: int, now: float) -> BusyError:
+    holder = _signed(handle)
+    who = "another run"
+    if holder is not None:
         who = f"another run (process {holder.pid}, for {max(0, now - holder.since):.0f} s)"
     return BusyError(f"{who} is at work in this project", hint="wait for it, or end it")
+
+
+def _unheard(_message: str) -> None:
+    """Ignore a message."""

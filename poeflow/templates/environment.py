@@ -1,14 +1,14 @@
-"""The sandbox: Jinja without a way out, with its loader and a lexer that knows every node's place.
+"""The sandboxed Jinja environment, its loader, and a lexer that records every node's offset.
 
-`check` compiles in it and renders nothing. One environment serves one run and one thread.
+`check` compiles in it without rendering. One environment serves one run and one thread.
 """
 
 import math
-import re
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal, NoReturn
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 import jinja2
 from jinja2 import (
@@ -26,29 +26,27 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import FileProblem
-from poeflow.templates import sandbox as access
-from poeflow.templates import sandbox as rewrite
-from poeflow.templates.budget import Allowance, Budget
+from poeflow.templates import includes, sandbox
 from poeflow.templates.filters import counted_filters, counted_tests
-from poeflow.templates.includes import End, line_ends
 from poeflow.templates.mapping_keys import mapping_of, namespace_of
 from poeflow.templates.reader import Origin, Reader
-from poeflow.templates.sandbox import check_operands, finalizer
-from poeflow.templates.values import text_of
+from poeflow.templates.values import to_text
+from poeflow.templates.work_budget import Allowance, WorkBudget
 
 
 class Loader(BaseLoader):
-    """Gives Jinja the texts of a reader, by canonical paths."""
+    """Loads templates for Jinja from a reader, by canonical paths."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
     def canonical(self, path: object, *, relative_to: str) -> str:
-        """Return the canonical path of a file there is. Raises `TemplateNotFound`."""
+        """Return the canonical path of an existing file. Raises `TemplateNotFound`."""
         try:
-            return self._reader.source(text_of(path), relative_to=relative_to)[0]
-        except FileProblem as error:  # not put in words: the file may be one that may be missing
+            return self._reader.source(to_text(path), relative_to=relative_to)[0]
+        except FileProblem as error:  # without a message: the file may be optional
             raise TemplateNotFound(str(path)) from error
 
     def get_source(
@@ -63,16 +61,18 @@ class Loader(BaseLoader):
 _READING: Final = 100
 _SEARCHING: Final = 200
 _VISIT: Final = 60
-"""The work of reading a file again, of a search that is known, and of an entry looked at."""
+"""The work of reading a cached file, of a cached search, and of visiting a folder entry."""
 
 
-def file_functions(reader: Reader, budget: Callable[[], Budget]) -> dict[str, Callable[..., Any]]:
-    """Return the functions of templates; paths are relative to the file that calls them."""
+def file_functions(
+    reader: Reader, budget: Callable[[], WorkBudget]
+) -> dict[str, Callable[..., Any]]:
+    """Return the functions for templates; paths are relative to the file with the call."""
 
     @pass_context
     def read(context: Context, path: object) -> str:
         budget().work(_READING)
-        text = reader.source(text_of(path), relative_to=context.name or "//")[1]
+        text = reader.source(to_text(path), relative_to=_file_of(path, context))[1]
         budget().walk(text)
         return text
 
@@ -80,16 +80,16 @@ def file_functions(reader: Reader, budget: Callable[[], Budget]) -> dict[str, Ca
     def glob(context: Context, pattern: object) -> list[str]:
         current = budget()
         current.work(_SEARCHING)
-        written, relative_to = text_of(pattern), context.name or "//"
+        written, relative_to = to_text(pattern), _file_of(pattern, context)
         found = reader.glob(
             written, relative_to=relative_to, visit=lambda count: current.work(count * _VISIT)
         )
-        current.held(found)
+        current.count_reused(found)
         return found
 
     def dict_(*arguments: Any, **named: Any) -> dict[Any, Any]:
         made = mapping_of(budget(), *arguments, **named)
-        budget().held(made)
+        budget().count_reused(made)
         return made
 
     def namespace(*arguments: Any, **named: Any) -> Namespace:
@@ -98,15 +98,20 @@ def file_functions(reader: Reader, budget: Callable[[], Budget]) -> dict[str, Ca
     return {"read": read, "glob": glob, "dict": dict_, "namespace": namespace}
 
 
+def _file_of(path: object, context: Context) -> str:
+    """Return the file a path is written in: in what another file extends not the one rendered."""
+    return path.file if isinstance(path, includes.PathIn) else context.name or "//"
+
+
 MAX_TOKENS: Final = 50_000
 MAX_BRACKETS: Final = 40
 MAX_DIGITS: Final = 100
-_POSITION: Final = re.compile(r" at \d+$")
-_CRLF: Final = re.compile(r"\r\n")
+_POSITION: Final = lazy_pattern(r" at \d+$")
+_CRLF: Final = lazy_pattern(r"\r\n")
 
 
 class OffsetLexer(Lexer):
-    """Emits the tokens of Jinja's own lexer, each with its offset; bounded in number and depth."""
+    """Yields the tokens of Jinja's lexer with their offsets; their number and depth are bounded."""
 
     def tokeniter(
         self,
@@ -121,7 +126,7 @@ class OffsetLexer(Lexer):
         try:
             tokens = super().tokeniter(text, name, filename, state)
             for count, (_line, kind, value) in enumerate(tokens):
-                # White space Jinja strips lies between tokens, so the next one may stand further.
+                # Jinja strips white space between tokens, so the next one may be further on.
                 last = position = max(text.find(value, position), position)
                 if kind == "operator":
                     depth += (value in "([{") - (value in ")]}")
@@ -136,7 +141,7 @@ class OffsetLexer(Lexer):
 
 
 class _Offsets:
-    """Leads from offsets in a text with Jinja's line ends back to the text as written."""
+    """Converts offsets in a text with Jinja's line ends to offsets in the original text."""
 
     def __init__(self, source: str) -> None:
         found = _CRLF.finditer(source) if "\r" in source else ()
@@ -147,7 +152,7 @@ class _Offsets:
 
 
 def _check(kind: str, value: str, count: int, depth: int) -> None:
-    """Refuse what would make the parser or the compiler fall over."""
+    """Raise `TemplateSyntaxError` for tokens that would crash the parser or compiler."""
     if count == MAX_TOKENS:
         raise TemplateSyntaxError(f"the template has over {MAX_TOKENS:,} words", 1)
     if depth > MAX_BRACKETS:
@@ -160,13 +165,13 @@ def _check(kind: str, value: str, count: int, depth: int) -> None:
 
 Mode = Literal["text", "path", "value"]
 VALUE: Final = "the_value_of_this_expression"
-"""The variable in which a template compiled for its value leaves it."""
-_LAST_LINE_END: Final = re.compile(r"(?:\r\n|\r|\n)\Z")
+"""The variable in which a template compiled for its value stores it."""
+_LAST_LINE_END: Final = lazy_pattern(r"(?:\r\n|\r|\n)\Z")
 _COMPILING: Final = 5
 """The work of compiling one character of an included file."""
 _MAX_COMPILED: Final = 1_000
 _MAX_COMPILED_TEXT: Final = 1024 * 1024
-"""How many compiled templates are kept, and how many characters of them."""
+"""How many compiled templates are cached, and how many characters of them."""
 _FAILED_LOOKUP: Final = 20
 _FAILED_SEARCH: Final = 400
 GLOBALS: Final = frozenset({"range", "dict", "namespace", "read", "glob"})
@@ -175,14 +180,16 @@ GLOBALS: Final = frozenset({"range", "dict", "namespace", "read", "glob"})
 class Environment(ImmutableSandboxedEnvironment):
     """Compiles and renders the templates of one run; files come from `reader`.
 
-    What they may do together is in `allowance`, which other environments may share; without one
-    each rendering is bounded by itself.
+    `allowance` limits their work together and can be shared with other environments; without one
+    each rendering has only its own limit.
     """
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
     def __init__(self, reader: Reader, allowance: Allowance | None = None) -> None:
         self._files = Loader(reader)
+        self._allowance = allowance or Allowance(is_free=True)
+        furnishing = _furnishing(self._allowance)
         super().__init__(
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -190,45 +197,49 @@ class Environment(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             autoescape=False,
             optimized=False,
-            finalize=finalizer(lambda: self.budget),
+            finalize=furnishing.finalize,
             loader=self._files,
             cache_size=400,
         )
         self.reader = reader
-        self.allowance = allowance or Allowance(is_free=True)
-        self.budget = self.allowance.next_budget()
+        self._allowance.budget = self._allowance.next_budget()
         self._compiled: dict[tuple[Mode, str, str], Template] = {}
         self._compiled_text = 0
-        self._offset_lexer: OffsetLexer | None = None
-        self.filters = counted_filters(lambda: self.budget)
-        self.tests = counted_tests(lambda: self.budget)
+        self.filters = furnishing.filters
+        self.tests = furnishing.tests
         own = file_functions(reader, lambda: self.budget)
         self.globals = {"range": self.globals["range"], **own}
 
+    @property
+    def allowance(self) -> Allowance:
+        return self._allowance
+
+    @property
+    def budget(self) -> WorkBudget:
+        return self._allowance.budget
+
     def begin(self) -> None:
-        """Begin a rendering: it has a budget of its own."""
-        self.budget = self.allowance.next_budget(self.budget)
+        """Begin a rendering with a new budget."""
+        self._allowance.budget = self._allowance.next_budget(self._allowance.budget)
 
     @property
     def lexer(self) -> OffsetLexer:
-        if self._offset_lexer is None:
-            self._offset_lexer = OffsetLexer(self)
-        return self._offset_lexer
+        return _lexer()
 
     def template(self, text: str, origin: Origin, mode: Mode = "text") -> Template:
-        """Compile `text`, once. Raises `jinja2.TemplateSyntaxError`.
+        """Compile `text`, with a cache. Raises `jinja2.TemplateSyntaxError`.
 
-        In mode `value` the text must be one expression, whose value the template leaves in `VALUE`.
+        In mode `value` the text must be one expression; the template stores its value in `VALUE`.
         """
         known = self._compiled.get((mode, origin.path, text))
         return known or self.compiled(text, self.parsed(text, origin), origin, mode)
 
     def parsed(self, text: str, origin: Origin) -> nodes.Template:
-        """Parse `text` as written, less its last line end. Raises `jinja2.TemplateSyntaxError`."""
+        """Parse `text` without its last line end. Raises `jinja2.TemplateSyntaxError`."""
         return Parser(self, without_last_line_end(text), origin.path).parse()
 
     def is_expression(self, text: str, origin: Origin) -> bool:
-        """Whether `text` is exactly one `{{ expression }}`. Raises as `template`."""
+        """Return whether `text` is exactly one `{{ expression }}`. Raises as `template`."""
         if ("value", origin.path, text) in self._compiled:
             return True
         return only_expression(self.parsed(text, origin)) is not None
@@ -236,7 +247,7 @@ class Environment(ImmutableSandboxedEnvironment):
     def compiled(
         self, text: str, parsed: nodes.Template, origin: Origin, mode: Mode = "text"
     ) -> Template:
-        """Compile what `text` was parsed to, which is changed by it. Raises as `template`."""
+        """Compile the tree of `text`, which is modified. Raises as `template`."""
         if mode == "value":
             expression = only_expression(parsed)
             if expression is None:
@@ -244,14 +255,16 @@ class Environment(ImmutableSandboxedEnvironment):
             target = nodes.Name(VALUE, "store", lineno=expression.lineno)
             parsed.body = [nodes.Assign(target, expression, lineno=expression.lineno)]
         ends = self._ends(without_last_line_end(text), origin.path)
-        rewritten = rewrite.rewrite(parsed, ends=ends, is_path=mode == "path")
+        kind = Template if includes.parent_of(parsed) is None else _Extending
+        file, is_path = origin.path, mode == "path"
+        rewritten = sandbox.rewrite(parsed, ends=ends, file=file, is_path=is_path)
         code = self.compile(rewritten, name=origin.path)
-        template = Template.from_code(self, code, self.globals)
+        template = kind.from_code(self, code, self.globals)
         self._keep((mode, origin.path, text), template)
         return template
 
     def _keep(self, key: tuple[Mode, str, str], template: Template) -> None:
-        """Keep a compiled template; those compiled first make room."""
+        """Cache a compiled template; the oldest ones are dropped."""
         self._compiled[key] = template
         self._compiled_text += len(key[2])
         while len(self._compiled) > 1 and (
@@ -262,17 +275,17 @@ class Environment(ImmutableSandboxedEnvironment):
             self._compiled_text -= len(first[2])
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """Parse an included file, last line end and all: its includer has a line to go on with."""
+        """Parse an included file with its last line end, as the including line may continue."""
         self.budget.work(len(source) * _COMPILING)
         parsed = Parser(self, source, name, filename).parse()
-        return rewrite.rewrite(parsed, ends=self._ends(source, name))
+        return sandbox.rewrite(parsed, ends=self._ends(source, name), file=name)
 
-    def _ends(self, text: str, name: str | None) -> dict[int, End]:
-        """Return what follows each include of a text that can be parsed."""
-        return line_ends(self.lexer.tokeniter(text, name)) if "include" in text else {}
+    def _ends(self, text: str, name: str | None) -> dict[int, includes.End]:
+        """Return the line end of each include in a text that can be parsed."""
+        return includes.line_ends(self.lexer.tokeniter(text, name)) if "include" in text else {}
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
-        """Raise as is: Jinja would rewrite the trace by line numbers, which are offsets here."""
+        """Raise unchanged: Jinja would rewrite the traceback by line numbers, here offsets."""
         error = sys.exception()
         if error is None:
             raise AssertionError("there is an exception to handle")
@@ -286,33 +299,67 @@ class Environment(ImmutableSandboxedEnvironment):
             raise
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Look a name up: on mappings always the key, elsewhere the few safe methods."""
+        """Look up an attribute: on mappings always the key, otherwise one of a few safe methods."""
         try:
-            return access.attribute(obj, attribute)
+            return sandbox.attribute(obj, attribute)
         except LookupError as error:
             self.budget.work(_FAILED_LOOKUP)
             return self.undefined(str(error.args[0]), obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         try:
-            return access.item(obj, argument)
+            return sandbox.item(obj, argument)
         except LookupError as error:
             self.budget.work(_FAILED_LOOKUP)
             return self.undefined(str(error.args[0]), obj)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        is_new = access.check_call(obj, (*args, *kwargs.values()), self.budget)
+        is_new = sandbox.check_call(obj, (*args, *kwargs.values()), self.budget)
         result = super().call(context, obj, *args, **kwargs)
-        return self.budget.kept(result) if is_new else result
+        return self.budget.count_new(result) if is_new else result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self.budget.work(20 if operator == "**" else 5)
-        check_operands(operator, left, right, self.budget)
-        return self.budget.held(super().call_binop(context, operator, left, right))
+        sandbox.check_operands(operator, left, right, self.budget)
+        return self.budget.count_reused(super().call_binop(context, operator, left, right))
+
+
+class _Extending(Template):
+    """A template that extends another one, whose last line end is left out as its own would be."""
+
+    def render(self, *args: Any, **kwargs: Any) -> str:
+        return without_last_line_end(super().render(*args, **kwargs))
+
+
+class _Furnishing(NamedTuple):
+    """What the environments of one command share: making it takes half a millisecond."""
+
+    filters: dict[str, Any]
+    tests: dict[str, Any]
+    finalize: Callable[..., str]
+
+
+@lru_cache(maxsize=1)
+def _furnishing(allowance: Allowance) -> _Furnishing:
+    def budget() -> WorkBudget:
+        return allowance.budget
+
+    return _Furnishing(
+        sandbox.inner_filters(budget) | counted_filters(budget),
+        counted_tests(budget),
+        _finalizer(budget),
+    )
+
+
+@lru_cache(maxsize=1)
+def _lexer() -> OffsetLexer:
+    """Return the lexer of all environments, which have one syntax."""
+    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    return OffsetLexer(ImmutableSandboxedEnvironment(**options))
 
 
 def without_last_line_end(text: str) -> str:
-    """Return a text as prompts are sent: a file ends with a line end, a prompt does not."""
+    """Return a text without its last line end: files end with one, prompts do not."""
     return text[: -len(found[0])] if (found := _LAST_LINE_END.search(text)) else text
 
 
@@ -323,3 +370,16 @@ def only_expression(parsed: nodes.Template) -> nodes.Expr | None:
         return None
     expression = body.nodes[0]
     return None if isinstance(expression, nodes.TemplateData) else expression
+
+
+def _finalizer(budget: Callable[[], WorkBudget]) -> Callable[..., str]:
+    """Return the function that converts every printed value.
+
+    It takes the context, so that Jinja does not call it while compiling.
+    """
+
+    @pass_context
+    def finalize(_context: Context, value: Any) -> str:
+        return budget().count_printed(to_text(value))
+
+    return finalize

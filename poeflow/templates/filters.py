@@ -1,13 +1,12 @@
-"""The filters and tests of flow templates: an allow-list of Jinja's and our own, all counted."""
+"""The filters and tests of flow templates: some of Jinja's and our own, all counted as work."""
 
 import csv
 import hashlib
 import io
 import json
 import re
-import textwrap
 import unicodedata
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any, Final
 
 import msgspec
@@ -16,51 +15,54 @@ from jinja2 import Environment, pass_environment
 from jinja2.filters import FILTERS, do_batch, make_attrgetter, sync_do_slice
 from jinja2.tests import TESTS
 
-from poeflow.digest import Json, KeyTwiceError, check_keys
+from poeflow.digest import Json, KeyTwiceError, check_json_keys
 from poeflow.errors import InvalidFlowError
+from poeflow.flowfile.tables import rows as table_rows
 from poeflow.flowfile.yaml_tree import parse_value
-from poeflow.templates.budget import (
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.project.project import FileProblem
+from poeflow.templates import text_filters
+from poeflow.templates.mapping_keys import same_key
+from poeflow.templates.values import InstanceValue, to_json, to_text
+from poeflow.templates.work_budget import (
     LOOKUP,
     MAX_ITEMS,
-    Budget,
     OverBudgetError,
+    WorkBudget,
     bounded,
     bounded_argument,
 )
-from poeflow.templates.mapping_keys import same_key
-from poeflow.templates.sandbox import check_scan, inner_filters, replaced_size
-from poeflow.templates.values import Entry, plain, text_of
 
 MAX_CELLS: Final = 500_000
 MAX_YAML: Final = 256 * 1024
 _SLUG_LENGTH: Final = 80
-_UNSAFE_IN_SLUG: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_FORMULA: Final = re.compile(
+_UNSAFE_IN_SLUG: Final = lazy_pattern(r"[^A-Za-z0-9._-]+")
+_FORMULA: Final = lazy_pattern(
     r"[\t\r\n]"
     r"|[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*"
     r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]"
 )
-"""How formulas begin, after what is not seen and in their wide and small forms too:
+"""The beginnings of formulas, also after invisible characters and in full-width form:
 https://owasp.org/www-community/attacks/CSV_Injection."""
-_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
-_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_NUMBER: Final = lazy_pattern(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_RESERVED: Final = lazy_pattern(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def tojson(value: object, indent: int | None = None) -> str:
-    """Encode as JSON, keys in their order; `indent` spaces a level where given."""
+    """Encode as JSON, keys in their order, with `indent` spaces per level if given."""
     bounded_argument(indent, 16)
-    data = plain(value)
+    data = to_json(value)
     bounded(_margins(data, 1) * (indent or 0))
     return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def fromjson(text: str) -> Json:
-    """Decode JSON, no key in one object twice. Raises `ValueError`."""
+    """Decode JSON without duplicate keys. Raises `ValueError`."""
     if sum(map(text.count, ",[{")) > MAX_ITEMS:
         raise OverBudgetError(f"fromjson takes at most {MAX_ITEMS:,} values")
     try:
         data: Json = msgspec.json.decode(text)
-        check_keys(text.strip())
+        check_json_keys(text.strip())
     except KeyTwiceError as error:
         raise ValueError(f"fromjson: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
@@ -70,11 +72,13 @@ def fromjson(text: str) -> Json:
 
 def toyaml(value: object) -> str:
     """Encode as YAML, keys in their order."""
-    return yaml.dump(plain(value), Dumper=_Dumper, allow_unicode=True, sort_keys=False).rstrip("\n")
+    return yaml.dump(to_json(value), Dumper=_Dumper, allow_unicode=True, sort_keys=False).rstrip(
+        "\n"
+    )
 
 
 def fromyaml(text: str) -> Json:
-    """Decode YAML as flows are read: 1.2 core, no tags, bounded. Raises `ValueError`."""
+    """Decode YAML like flows: 1.2 core schema, no tags, bounded size. Raises `ValueError`."""
     if len(text) > MAX_YAML:
         raise OverBudgetError(f"fromyaml takes at most {MAX_YAML:,} characters; use fromjson")
     try:
@@ -86,13 +90,13 @@ def fromyaml(text: str) -> Json:
 def tocsv(rows: object) -> str:
     """Encode a list of mappings (with a header) or of lists as CSV.
 
-    The header holds every key, in the order they first appear; of the results of a step these are
-    its key, the columns it ran over, and what came of it. Texts that a spreadsheet would run
-    as a formula are prefixed with an apostrophe.
+    The header has every key in order of first appearance; for results of a step these are its key,
+    the columns of its items, and the result. Texts that a spreadsheet would run as a formula are
+    prefixed with an apostrophe.
     """
     if isinstance(rows, list | tuple):
-        rows = [row.columns if isinstance(row, Entry) else row for row in rows]
-    table = plain(rows)
+        rows = [row.columns if isinstance(row, InstanceValue) else row for row in rows]
+    table = to_json(rows)
     if not isinstance(table, list):
         raise TypeError("tocsv takes a list of mappings or of lists")
     header = list(dict.fromkeys(key for row in table if isinstance(row, dict) for key in row))
@@ -112,10 +116,28 @@ def tocsv(rows: object) -> str:
     return buffer.getvalue().rstrip("\n")
 
 
+def fromcsv(text: str) -> list[Json]:
+    """Decode CSV like files that steps run over: mappings of texts. Raises `ValueError`."""
+    try:
+        return table_rows(text.encode("utf-8", "replace"), name="fromcsv.csv")
+    except FileProblem as error:
+        message = error.message.replace("fromcsv.csv", "fromcsv")
+        raise ValueError(f"{message}; {error.hint}") from None
+
+
+def flatten(items: Any, levels: int | None = None) -> Iterator[Any]:
+    """Yield the items of lists in lists, to any depth or `levels` deep."""
+    for item in items:
+        if isinstance(item, list | tuple) and levels != 0:
+            yield from flatten(item, None if levels is None else levels - 1)
+        else:
+            yield item
+
+
 def slug(value: object) -> str:
     """Make one safe path segment: letters, digits, `.`, `_`, `-`, at most 80 characters.
 
-    Where something had to be dropped, six hex digits of the whole value keep two apart.
+    If characters are dropped, six hex digits of the value's hash make the segment unique.
     """
     text = str(value) if isinstance(value, int | float) else value
     if not isinstance(text, str) or isinstance(value, bool):
@@ -132,14 +154,14 @@ def slug(value: object) -> str:
 
 
 class _Dumper(yaml.CSafeDumper):
-    """Writes shared values again instead of naming them."""
+    """Writes shared values in full instead of as aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _margins(value: Json, depth: int) -> int:
-    """Return how many levels of indent all lines together have."""
+    """Return the sum of the indentation levels of all lines."""
     if not isinstance(value, list | dict):
         return 0
     parts = value.values() if isinstance(value, dict) else value
@@ -155,61 +177,8 @@ def _cell(value: Json) -> Json:
 
 
 MAX_PARTS: Final = 100_000
-MAX_WRAPPED: Final = 100_000
-MIN_WIDTH: Final = 8
 MAX_NUMBER: Final = 1_000
-"""The longest text that is read as a number."""
-_WORD: Final = re.compile(r"\w+")
-
-
-def indent(text: str, width: int | str = 4, *options: bool, **named: bool) -> str:
-    bounded_argument(width, 1_000)
-    size = len(width) if isinstance(width, str) else max(width, 0)
-    bounded(len(text) + (len(text.splitlines()) + 1) * size)
-    result: str = FILTERS["indent"](text, width, *options, **named)
-    return result
-
-
-@pass_environment
-def truncate(environment: Environment, text: str, *options: Any, **named: Any) -> str:
-    try:
-        result: str = FILTERS["truncate"](environment, text, *options, **named)
-    except AssertionError as error:
-        raise ValueError(f"truncate: {error}") from None
-    return result
-
-
-def wordwrap(
-    text: str, width: int = 79, break_long_words: object = 1, wrapstring: str = "\n"
-) -> str:
-    """Wrap each line; unlike Jinja's own it does not break at hyphens, which takes quadratic time.
-
-    Raises `ValueError` and `OverBudgetError`.
-    """
-    if len(text) > MAX_WRAPPED:
-        raise OverBudgetError(f"wordwrap takes at most {MAX_WRAPPED:,} characters")
-    if width < MIN_WIDTH:
-        raise ValueError(f"wordwrap needs a width of {MIN_WIDTH} or more")
-    wrapper = textwrap.TextWrapper(
-        width=width,
-        expand_tabs=False,
-        replace_whitespace=False,
-        break_long_words=bool(break_long_words),
-        break_on_hyphens=False,
-    )
-    bounded(len(text) // width * len(wrapstring) * 2)
-    lines = [wrapstring.join(wrapper.wrap(line)) for line in text.splitlines()]
-    return wrapstring.join(lines)
-
-
-def wordcount(text: str) -> int:
-    return sum(1 for _ in _WORD.finditer(text))
-
-
-def replace(text: str, old: object, new: object, count: int | None = None) -> str:
-    before, after = text_of(old), text_of(new)
-    bounded(replaced_size(text, before, after))
-    return text.replace(before, after, -1 if count is None else count)
+"""The longest text that is converted to a number."""
 
 
 @pass_environment
@@ -219,7 +188,7 @@ def join(
     parts = list(items)
     if attribute is not None:
         parts = list(map(make_attrgetter(environment, attribute), parts))
-    texts, glue = [text_of(part) for part in parts], text_of(d)
+    texts, glue = [to_text(part) for part in parts], to_text(d)
     bounded(sum(map(len, texts)) + len(glue) * len(texts))
     return glue.join(texts)
 
@@ -240,7 +209,7 @@ def number_round(value: float, precision: int = 0, method: str = "common") -> fl
     return result
 
 
-def whole(value: Any, default: Any = 0, base: int = 10) -> Any:
+def to_integer(value: Any, default: Any = 0, base: int = 10) -> Any:
     _check_number(value)
     return FILTERS["int"](value, default, base)
 
@@ -257,7 +226,7 @@ def unique(
     case_sensitive: object = 0,
     attribute: str | int | None = None,
 ) -> Iterator[Any]:
-    """Yield items, the first of those that are equal; unlike Jinja's own no number is hashed."""
+    """Yield the first of equal items; unlike Jinja's filter it does not hash numbers."""
     get = make_attrgetter(environment, attribute)
     seen: set[str] = set()
     for item in items:
@@ -280,9 +249,12 @@ def total(
     return sum(numbers, start)
 
 
-def trimmed(budget: Budget, text: str, chars: str | None = None) -> str:
-    check_scan(text, chars or "", budget)
-    return text.strip(chars)
+def pass_rate(results: Any) -> float:
+    """Return the share of results that passed what their step expects; 1 if there are none."""
+    passed = [one.get("passed") if isinstance(one, Mapping) else None for one in results]
+    if not all(isinstance(one, bool) for one in passed):
+        raise TypeError("pass_rate takes results of a step with expect: write steps.ID.all")
+    return passed.count(True) / len(passed) if passed else 1.0
 
 
 def _check_parts(count: int) -> None:
@@ -299,13 +271,12 @@ Table = dict[str, Any]
 
 
 class _Rule(msgspec.Struct, frozen=True):
-    """How a filter is counted.
+    """How the work of a filter is counted.
 
-    `times` is how often it goes through its values, `characters` how many times longer it takes
-    for each character of a text than copying it does; `takes_text` whether the first is made text;
-    `is_wide` whether that text may have over half a million characters; `has_attribute` whether it
-    goes through items, of which a text has one for each character, and takes a dotted name to look
-    up in every one.
+    `times` is how often it visits its values, `characters` how many times slower than a copy it is
+    per character of a text; `takes_text` if its first value is converted to text; `is_wide` if
+    that text may have over half a million characters; `has_attribute` if it visits items (the
+    characters of a text) and accepts a dotted name to look up in each.
     """
 
     times: int = 1
@@ -324,25 +295,30 @@ _SCAN: Final = _Rule(characters=50, takes_text=True, is_wide=True)
 _ANY: Final = _Rule(is_wide=True)
 _OURS: Final[dict[str, tuple[Callable[..., Any], _Rule]]] = {
     "batch": (batch, _ITEMS),
+    "dedent": (text_filters.dedent, _SCAN),
+    "flatten": (flatten, _Rule(times=10)),
     "float": (decimal, _ANY),
+    "fromcsv": (fromcsv, _Rule(times=50, takes_text=True)),
     "fromjson": (fromjson, _TEXT),
     "fromyaml": (fromyaml, _Rule(times=500, takes_text=True)),
-    "indent": (indent, _SCAN),
-    "int": (whole, _ANY),
+    "indent": (text_filters.indent, _SCAN),
+    "int": (to_integer, _ANY),
     "join": (join, _ITEMS),
-    "replace": (replace, _SCAN),
+    "pass_rate": (pass_rate, _Rule()),
+    "replace": (text_filters.replace, _SCAN),
     "round": (number_round, _ANY),
     "slice": (columns, _ITEMS),
     "slug": (slug, _Rule(characters=100, is_wide=True)),
-    "string": (text_of, _ANY),
+    "string": (to_text, _ANY),
     "sum": (total, _ITEMS),
     "tocsv": (tocsv, _Rule(times=5)),
     "tojson": (tojson, _Rule(times=5, is_wide=True)),
     "toyaml": (toyaml, _Rule(times=50, is_wide=True)),
-    "truncate": (truncate, _TEXT),
+    "truncate": (text_filters.truncate, _TEXT),
+    "truncate_words": (text_filters.truncate_words, _SLOW_TEXT),
     "unique": (unique, _SORTING),
-    "wordcount": (wordcount, _SLOW_TEXT),
-    "wordwrap": (wordwrap, _Rule(times=1_000, takes_text=True)),
+    "wordcount": (text_filters.wordcount, _SLOW_TEXT),
+    "wordwrap": (text_filters.wordwrap, _Rule(times=1_000, takes_text=True)),
 }
 _JINJA: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("abs", "filesizeformat", "default", "d", "first", "last"), _ANY),
@@ -364,25 +340,27 @@ _CALL: Final = 15
 _MAX_TEXT: Final = 500_000
 
 
-def counted_filters(budget: Callable[[], Budget]) -> Table:
-    """Return the filters by name; `budget` gives what the rendering under way may still do."""
+def counted_filters(budget: Callable[[], WorkBudget]) -> Table:
+    """Return the filters by name; `budget` returns the budget of the current rendering."""
     ours = {name: _counted(*known, budget) for name, known in _OURS.items()}
     jinja = {name: _counted(FILTERS[name], rule, budget) for name, rule in _JINJA.items()}
 
     def trim(text: str, chars: str | None = None) -> str:
-        return trimmed(budget(), text, chars)
+        return text_filters.trimmed(budget(), text, chars)
 
-    return inner_filters(budget) | ours | jinja | {"trim": _counted(trim, _TEXT, budget)}
+    counting = {"trim": trim, **text_filters.pattern_filters(budget)}
+    own = {name: _counted(function, _TEXT, budget) for name, function in counting.items()}
+    return ours | jinja | own
 
 
-def counted_tests(budget: Callable[[], Budget]) -> Table:
-    """Return the tests by name, likewise."""
+def counted_tests(budget: Callable[[], WorkBudget]) -> Table:
+    """Return the tests by name; `budget` is as in `counted_filters`."""
     rule = _Rule(characters=10, is_wide=True)
     return {name: _counted(TESTS[name], rule, budget) for name in _TEST_NAMES}
 
 
-def _counted(function: Any, rule: _Rule, budget: Callable[[], Budget]) -> Callable[..., Any]:
-    """Put a filter under the budget, keeping the mark that says what Jinja hands in first."""
+def _counted(function: Any, rule: _Rule, budget: Callable[[], WorkBudget]) -> Callable[..., Any]:
+    """Return a filter that counts its work, with the mark for the argument Jinja passes first."""
     mark = getattr(function, "jinja_pass_arg", None)
     before = 0 if mark is None else 1
 
@@ -391,7 +369,7 @@ def _counted(function: Any, rule: _Rule, budget: Callable[[], Budget]) -> Callab
         current.work(_CALL)
         values = list(arguments)
         if rule.takes_text:
-            values[before] = text_of(values[before])
+            values[before] = to_text(values[before])
         _check_width(values[before], rule)
         others = (*values[before + 1 :], *named.values())
         current.walk(values[before], *others, times=rule.times)
@@ -402,7 +380,7 @@ def _counted(function: Any, rule: _Rule, budget: Callable[[], Budget]) -> Callab
         result = function(*values, **named)
         if any(result is value for value in values):
             return result
-        return current.kept(result)
+        return current.count_new(result)
 
     if mark is not None:
         vars(filtered)["jinja_pass_arg"] = mark
@@ -410,7 +388,7 @@ def _counted(function: Any, rule: _Rule, budget: Callable[[], Budget]) -> Callab
 
 
 def _by_character(value: object, rule: _Rule) -> int:
-    """Return the work of looking at each character of a text, or of those in a list."""
+    """Return the work of visiting each character of a text, or of the texts in a list."""
     if isinstance(value, str):
         each = rule.times * 100 if rule.has_attribute else rule.characters
         return len(value) * each // 100 if each > 1 else 0
@@ -421,7 +399,7 @@ def _by_character(value: object, rule: _Rule) -> int:
 
 
 def _lookups(items: object, others: tuple[Any, ...]) -> int:
-    """Return the work of looking dotted names up in every item."""
+    """Return the work of looking up dotted names in every item."""
     names = sum(1 + part.count(".") for part in others if isinstance(part, str))
     return names * len(items) * LOOKUP if isinstance(items, Sized) and names else 0
 

@@ -1,17 +1,20 @@
-"""How an included text meets the line that includes it.
+"""How the texts of several files become one: what a template includes, and what it extends.
 
-`trim_blocks` takes the line end behind a tag, so an `include` decides about it: alone in its line
-it stands for the lines of its file, inside a line for their text.
+`trim_blocks` removes the line end after a tag, so an `include` restores it: alone on its line it
+gives the lines of its file, inside a line only their text.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import msgspec
+from jinja2 import nodes
+
+from poeflow.templates.scopes import Scope
 
 End = Literal["inside", "line", "end"]
-"""What follows an included text: the rest of its line, a line end unless it has one or is empty,
-or a line end in any case."""
+"""What follows an included text: the rest of its line, a line end unless the text has one or is
+empty, or always a line end."""
 _TAG_ENDS: Final = ("block_end", "comment_end", "raw_end")
 _TAG_BEGINS: Final = ("block_begin", "variable_begin", "comment_begin", "raw_begin")
 _BRANCHES: Final = ("else", "elif")
@@ -19,8 +22,8 @@ _BRANCHES: Final = ("else", "elif")
 Tokens = Iterable[tuple[int, str, str]]
 
 
-def joined(text: str, end: End) -> str:
-    """Return an included text with the line end it needs where it stands."""
+def included_text(text: str, end: End) -> str:
+    """Return an included text with the line end it needs."""
     if end == "line":
         return text if not text or text.endswith("\n") else f"{text}\n"
     inside = text.removesuffix("\n")
@@ -28,7 +31,7 @@ def joined(text: str, end: End) -> str:
 
 
 def line_ends(tokens: Tokens) -> dict[int, End]:
-    """Return for each `include`, by the offset of the word, what follows it in its line."""
+    """Return what follows each `include`, by the offset of the word."""
     ends: dict[int, End] = {}
     for line in _lines(tokens):
         for index, (offset, branch) in enumerate(line.includes):
@@ -47,8 +50,8 @@ def line_ends(tokens: Tokens) -> dict[int, End]:
 class _Line(msgspec.Struct):
     """A line of a template: its includes, each with the branch of an `if` it is in.
 
-    `has_text` tells that it holds more than tags, `is_trimmed` that the tag at its end took the
-    line end away, `is_ended_by_include` that this tag is an include.
+    `has_text` if it has more than tags, `is_trimmed` if the tag at its end removed the line end,
+    `is_ended_by_include` if this tag is an include.
     """
 
     includes: list[tuple[int, int]] = []
@@ -59,12 +62,12 @@ class _Line(msgspec.Struct):
 
 
 def _lines(tokens: Tokens) -> Iterator[_Line]:
-    """Yield the lines of a template, each once it is known whether a tag takes its end away."""
+    """Yield the lines of a template, each once it is known whether a tag removes its line end."""
     line, ended, tag = _Line(), _Line(), ""
     for offset, kind, value in tokens:
         if kind == "data" or kind in _TAG_BEGINS:
             if kind != "data" and "-" in value:
-                ended.is_trimmed = False  # it takes the line end before it away
+                ended.is_trimmed = False  # it removes the line end before it
             yield ended
             ended, tag = _Line(), ""
         if kind == "data":
@@ -86,3 +89,53 @@ def _lines(tokens: Tokens) -> Iterator[_Line]:
             line, ended = _Line(), line
     yield ended
     yield line
+
+
+ISOLATED: Final = Scope(
+    inputs=frozenset(),
+    steps=frozenset(),
+    extra=frozenset(),
+    is_isolated=True,
+    stands="included",
+)
+
+
+class FileUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A literal file name or pattern at `offset`; `scope` has the names a template in it can use.
+
+    `imported` are the names imported from it, with offsets. `is_optional` files may be missing.
+    """
+
+    kind: Literal["read", "glob", "include", "import", "extends"]
+    path: str
+    offset: int
+    scope: Scope = ISOLATED
+    is_optional: bool = False
+    imported: tuple[tuple[str, int], ...] = ()
+
+
+def parent_of(template: nodes.Template) -> nodes.Extends | None:
+    """Return the tag by which a template extends another one, or None."""
+    return next((node for node in template.body if isinstance(node, nodes.Extends)), None)
+
+
+def first_text(node: nodes.Node) -> int | None:
+    """Return the position of a text or expression that a node prints, None if it prints none."""
+    for part in node.nodes if isinstance(node, nodes.Output) else ():
+        if not isinstance(part, nodes.TemplateData):
+            return part.lineno
+        if part.data.strip():
+            return part.lineno + len(part.data) - len(part.data.lstrip())
+    return None
+
+
+class PathIn(str):
+    """A path with the `file` it is written in, which it is relative to."""
+
+    __slots__ = ("file",)
+    file: str
+
+    def __new__(cls, path: str, file: str) -> Self:
+        made = super().__new__(cls, path)
+        made.file = file
+        return made

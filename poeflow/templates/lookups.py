@@ -1,4 +1,4 @@
-"""What a template looks up: steps, their attributes, and what may be asked of them."""
+"""Checks the names a template uses: inputs, steps, attributes, functions and filters."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,21 @@ from poeflow.problems import Level, Problem
 from poeflow.templates.environment import GLOBALS, Environment
 from poeflow.templates.reader import Origin
 from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
-from poeflow.templates.scopes import STEP_ATTRIBUTES, Bindings, Reference, Scope
+from poeflow.templates.scopes import (
+    STEP_ATTRIBUTES,
+    VERDICT_ATTRIBUTES,
+    Bindings,
+    Reference,
+    Scope,
+)
 from poeflow.templates.template_errors import RAW
+from poeflow.templates.text_filters import PATTERN_FILTERS, replacement, template_pattern
 from poeflow.templates.values import OWN
+from poeflow.templates.work_budget import OverBudgetError
 
 METHODS: Final = ("items", "keys", "values", "get")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
-_ELSEWHERE: Final = {
+_OTHER_NAMES: Final = {
     "upcase": "upper",
     "downcase": "lower",
     "to_json": "tojson",
@@ -25,14 +33,20 @@ _ELSEWHERE: Final = {
     "from_json": "fromjson",
     "to_yaml": "toyaml",
     "from_yaml": "fromyaml",
+    "from_csv": "fromcsv",
+    "to_csv": "tocsv",
     "slugify": "slug",
+    "regex_search": "regex_find",
+    "regex_match": "regex_find",
+    "re_sub": "regex_replace",
+    "truncatewords": "truncate_words",
     "size": "length",
     "len": "length",
     "strip": "trim",
     "str": "string",
 }
-"""What other template languages call our filters."""
-_METHODS: Final = {
+"""The names of our filters in other template languages."""
+_OTHER_METHODS: Final = {
     **dict.fromkeys(("contains", "includes", "__contains__"), "write 'x' in text"),
     "startsWith": "write text.startswith('x')",
     "endsWith": "write text.endswith('x')",
@@ -40,8 +54,10 @@ _METHODS: Final = {
     "toUpperCase": "write text | upper",
     "text": "it is the text already",
 }
-"""Methods of texts in other languages."""
-_DROPPED: Final = {
+"""Methods of texts in other languages, and what to write here."""
+_OTHER_RESULTS: Final = ("output", "result", "content", "response", "answer", "completion")
+"""What the text of a result is called elsewhere."""
+_UNAVAILABLE: Final = {
     "attr": "write value.name",
     "center": "it can make texts without bound",
     "format": "join texts with ~",
@@ -51,33 +67,43 @@ _DROPPED: Final = {
     "escape": "nothing is escaped in prompts",
     "e": "nothing is escaped in prompts",
 }
-"""Filters of Jinja that flows do without, and why or what instead."""
+"""Filters of Jinja that are not available, and why or what to use instead."""
 _TEXTS: Final = frozenset({"text", "value", "reasoning", "model", "status"})
-"""Attributes of results that are texts, where they are anything."""
-_KEEPING: Final = frozenset(
+"""Attributes of results that are texts or none."""
+_LIST_FILTERS: Final = frozenset(
     {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
 )
-"""Filters that give a list of what was in the list."""
+"""Filters that return items of the list they are given."""
 _BY_ATTRIBUTE: Final = frozenset({"groupby", "rejectattr", "selectattr"})
-_LATE: Final = "what {step} runs over comes from a step: add one with for_each: steps.{step}"
-_OUTLIVES: Final = (
-    "what is set in a loop or block is lost at its end: "
+_LOST_HINT: Final = (
+    "names set in a loop or block are lost at its end: "
     "write {% set ns = namespace(x=none) %} before, {% set ns.x = ... %} in it"
 )
-_FAMILIAR: Final = {
+_MEANT_ELSEWHERE: Final = {
     **dict.fromkeys(("null", "nil", "undefined", "None_"), "write none"),
     **dict.fromkeys(
         ("env", "environ", "secrets", "os"),
-        "flows read no environment; declare an input and pass --input",
+        "flows cannot read the environment; declare an input and pass --input",
     ),
-    **dict.fromkeys(("item", "loop"), "a step has it that runs once for each item: add for_each:"),
-    "key": "for_each: and matrix: give it to a step, and key: itself says what it is",
-    "matrix": "a step has it that runs over combinations: add matrix:",
-    "source": "a step has it that runs over another one's: for_each: steps.ID",
-    "sample": "only prompts, params, media and expect: of a step with samples: have it",
-    "output": "only expect: sees the answer",
+    **dict.fromkeys(
+        ("item", "loop"), "only a step that runs once for each item has it: add for_each:"
+    ),
+    "key": "only a step with for_each: or matrix: has it, except in its own for_each:",
+    "matrix": "only a step that runs over combinations has it: add matrix:",
+    "source": "only a step that runs over another one has it: for_each: steps.ID",
+    "self": "a block is not called by its name: write a macro",
+    "super": "only a block that fills one of the file that is extended has it",
+    "sample": "only prompts, params, save, media and expect: of a step with samples: have it",
+    "output": "only expect: and until: can use the answer",
+    "outputs": "only until: of a flow that is repeated has them: write steps.ID.outputs",
+    **dict.fromkeys(
+        ("previous", "repeat"),
+        "only prompts, params, with: and expect: of a step with repeat: have it",
+    ),
+    "carry": "only a step with for_each: {carry: ...} has it",
+    "verdicts": "only until: of repeat: has them; elsewhere write previous.verdicts",
 }
-"""Names that mean something elsewhere: in other languages, or at other places of a flow."""
+"""Names with a meaning in other languages or at other places of a flow."""
 
 Lookup = nodes.Getattr | nodes.Getitem
 
@@ -106,11 +132,11 @@ class Lookups:
 
     @contextlib.contextmanager
     def without_fields(self) -> Iterator[None]:
-        """Ask nothing of what names have while the block lasts: it may be absent."""
-        kept = self._fields, self._results
+        """Do not check attributes inside the block: they may be absent."""
+        saved = self._fields, self._results
         self._fields, self._results = {}, {}
         yield
-        self._fields, self._results = kept
+        self._fields, self._results = saved
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -130,9 +156,9 @@ class Lookups:
             self.note(node.lineno - 1, message, hint)
 
     def maybe(self, node: nodes.Name) -> None:
-        """Look up a name that need not be there: it has a default, or it is asked for.
+        """Look up a name that may be undefined: it has a default, or is tested.
 
-        Who includes a file may set it; in a flow nobody can.
+        The including template may define it; in a flow nothing can.
         """
         is_known = self._bindings.knows(node.name) or node.name in {*GLOBALS, *self._scope.extra}
         if is_known or node.name in ("inputs", "steps"):
@@ -150,14 +176,16 @@ class Lookups:
         hint = did_you_mean(name, {*GLOBALS, *self._bindings.names()})
         if name in _STATUS_FUNCTIONS:
             hint = "test steps.ID.status"
-        elif name in self._environment.filters:
-            hint = f"it is a filter: write value | {name}"
+        elif _OTHER_NAMES.get(name, name) in self._environment.filters:
+            hint = f"it is a filter: write value | {_OTHER_NAMES.get(name, name)}"
+        elif name in _OTHER_METHODS:
+            hint = _OTHER_METHODS[name]
         known = f"known: {', '.join(sorted(GLOBALS))}"
-        hint = hint or (f"{known}; {RAW}" if self._is_text else known)
+        hint = hint or _MEANT_ELSEWHERE.get(name) or (f"{known}; {RAW}" if self._is_text else known)
         self.note(node.lineno - 1, f'unknown function "{name}"', hint)
 
     def attribute(self, node: Lookup) -> bool:
-        """Look up `inputs.x`, `steps.x` or `steps.x.text`. Return whether it was one of them."""
+        """Look up `inputs.x`, `steps.x` or `steps.x.text`. Return whether it is one of these."""
         owner, name = node.node, attribute_name(node)
         if self._is_root(owner, "inputs") and name is not None:
             self._check("input", name, _name_offset(node))
@@ -180,12 +208,14 @@ class Lookups:
             return True
         if isinstance(owner, nodes.Name) and name is not None:
             self._check_field(node, owner.name, name)
+            if owner.name == "source" and name in VERDICT_ATTRIBUTES:
+                self._refer("verdicts", "", _name_offset(node))
         if isinstance(node, nodes.Getattr) and self._is_text_of_result(owner):
             self._check_method(node)
         return False
 
     def _check_field(self, node: Lookup, owner: str, name: str) -> None:
-        """Look up what `item` or `matrix` is asked for, where all it has is known."""
+        """Look up an attribute of `item` or `matrix` if all their attributes are known."""
         is_bound = self._bindings.knows(owner)
         fields = LOOP_ATTRIBUTES if is_bound and owner == "loop" else self._fields.get(owner)
         is_sure = (is_bound and owner != "loop") or self._bindings.knows(f"{owner}.{name}")
@@ -194,7 +224,7 @@ class Lookups:
             self.note(_name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
 
     def _is_text_of_result(self, node: nodes.Node) -> bool:
-        """Tell whether a node is `steps.ID.text`, or another text of a result or an answer."""
+        """Return whether a node is `steps.ID.text` or another text of a result or answer."""
         if not isinstance(node, nodes.Getattr) or node.attr not in _TEXTS:
             return False
         owner = node.node
@@ -204,16 +234,18 @@ class Lookups:
         return is_of_step or self.result_of(owner) is not None
 
     def _check_method(self, node: nodes.Getattr) -> None:
-        """Look up what a text is asked for: one of a few methods."""
+        """Look up a method of a text, one of a few."""
         if node.attr not in STRING_METHODS:
             filters = self._environment.filters
-            named = _ELSEWHERE.get(node.attr, node.attr)
-            hint = f"write text | {named}" if named in filters else _METHODS.get(node.attr, "")
+            named = _OTHER_NAMES.get(node.attr, node.attr)
+            hint = (
+                f"write text | {named}" if named in filters else _OTHER_METHODS.get(node.attr, "")
+            )
             hint = hint or one_of(node.attr, STRING_METHODS)
             self.note(_name_offset(node), f'a text has no "{node.attr}"', hint)
 
     def result_of(self, node: nodes.Node) -> str | None:
-        """Return the step of which a value is one of several results, None where it is not."""
+        """Return the step that a value is one of several results of, or None."""
         match node:
             case nodes.Name():
                 return self._bindings.result_of(node.name)
@@ -228,9 +260,9 @@ class Lookups:
         return None
 
     def results_of(self, node: nodes.Node | None) -> str | None:
-        """Return the step of which a value is a list of results, None where it is not."""
+        """Return the step that a value is a list of results of, or None."""
         match node:
-            case nodes.Filter() if node.name in _KEEPING:
+            case nodes.Filter() if node.name in _LIST_FILTERS:
                 return self.results_of(node.node)
             case nodes.Getitem(arg=nodes.Slice()):
                 return self.results_of(node.node)
@@ -243,21 +275,26 @@ class Lookups:
     def _check_result(
         self, offset: int, step: str, name: str, owner: nodes.Node | None = None
     ) -> None:
-        """Look up what one result of a loop is asked for."""
+        """Look up an attribute of one result of a loop."""
+        if name in VERDICT_ATTRIBUTES:
+            self._refer("verdicts", step, offset)
+        if name in OWN:
+            self._refer("items", step, offset)
         known = self._results.get(step)
         guarded = f"{owner.name}.{name}" if isinstance(owner, nodes.Name) else ""
         if known is None or name in known or self._bindings.knows(guarded):
             return
-        is_late = name in OWN and known.isdisjoint(OWN)
-        hint = _LATE.format(step=step) if is_late else one_of(name, known)
+        hint = f"add expect: to {step}" if name in VERDICT_ATTRIBUTES else one_of(name, known)
         self.note(offset, f'a result of step "{step}" has no "{name}"', hint)
 
     def _check_attribute(self, node: nodes.Getattr, known: Iterable[str]) -> None:
         if node.attr not in known:
-            self.note(_name_offset(node), f'a step has no "{node.attr}"', one_of(node.attr, known))
+            is_meant = node.attr in _OTHER_RESULTS and "text" in known
+            hint = "write .text, or .data of JSON" if is_meant else one_of(node.attr, known)
+            self.note(_name_offset(node), f'a step has no "{node.attr}"', hint)
 
     def printed(self, node: nodes.Expr) -> None:
-        """Look at an expression that becomes text."""
+        """Check an expression that is printed as text."""
         if isinstance(node, Lookup) and self._is_root(node.node, "steps"):
             name = attribute_name(node) or "ID"
             is_fan_out = name in self._scope.fan_outs
@@ -278,17 +315,40 @@ class Lookups:
         self._check_filter(node.name, known, node.lineno - 1)
         argument = node.args[0] if node.args else None
         self._filter_of_results(node)
+        self._pattern(node.name, node.args)
         if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
             if node.name == "map":
                 self._check_filter(argument.value, known, argument.lineno - 1)
+                self._pattern(argument.value, node.args[1:])
             elif node.name in ("select", "reject"):
                 self._check_test(argument.value, argument.lineno - 1)
+
+    def _pattern(self, name: str, arguments: list[nodes.Expr]) -> None:
+        """Check a pattern and a replacement that are written literally."""
+        written = [part if isinstance(part, nodes.Const) else None for part in arguments[:2]]
+        texts = [(part.value, part.lineno - 1) for part in written if part is not None]
+        if name not in PATTERN_FILTERS or not texts or written[0] is None:
+            return
+        self._environment.begin()
+        offset = texts[0][1]
+        try:
+            pattern = template_pattern(str(texts[0][0]), self._environment.budget.work)
+            if name == "regex_replace" and len(texts) > 1:
+                text, offset = texts[1]
+                replacement(str(text), pattern)
+        except OverBudgetError:
+            return
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            self.note(offset, message, hint)
 
     def _filter_of_results(self, node: nodes.Filter) -> None:
         """Look up the attribute by which a list of results is filtered, sorted or mapped."""
         step = self.results_of(node.node)
         named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
         first = node.args[:1] if node.name in _BY_ATTRIBUTE else []
+        if step is not None and node.name == "pass_rate":
+            self._check_result(node.lineno - 1, step, "passed")
         for argument in (*first, *named) if step is not None else ():
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
                 name = argument.value.partition(".")[0]
@@ -300,9 +360,9 @@ class Lookups:
     def _check_filter(self, name: str, known: Iterable[str], offset: int) -> None:
         if name in self._environment.filters:
             return
-        hint = _DROPPED.get(name) or one_of(_ELSEWHERE.get(name, name), known)
-        if name in _ELSEWHERE:
-            hint = f'did you mean "{_ELSEWHERE[name]}"?'
+        hint = _UNAVAILABLE.get(name) or one_of(_OTHER_NAMES.get(name, name), known)
+        if name in _OTHER_NAMES:
+            hint = f'did you mean "{_OTHER_NAMES[name]}"?'
         self.note(offset, f'unknown filter "{name}"', hint)
 
     def _check_test(self, name: str, offset: int) -> None:
@@ -328,7 +388,7 @@ class Lookups:
 
     def _refer(
         self,
-        kind: Literal["input", "step", "name"],
+        kind: Literal["input", "step", "name", "verdicts", "items"],
         name: str,
         offset: int,
         attribute: str | None = None,
@@ -350,11 +410,11 @@ class Lookups:
         if name in self._scope.steps:
             return message, f"write steps.{name}.text"
         if self._bindings.was_set(name):
-            return message, _OUTLIVES
-        return message, _FAMILIAR.get(name) or self._resembling(name)
+            return message, _LOST_HINT
+        return message, _MEANT_ELSEWHERE.get(name) or self._suggestion(name)
 
-    def _resembling(self, name: str) -> str:
-        """Return the name that was meant, else what may stand in place of an unknown one."""
+    def _suggestion(self, name: str) -> str:
+        """Return the name that was probably meant, else the names that are allowed."""
         roots = () if self._scope.is_isolated else ("inputs", "steps", *self._scope.extra)
         names = {*roots, *self._bindings.names()}
         near = nearest(name, self._scope.inputs)
@@ -368,7 +428,7 @@ class Lookups:
 
 
 def attribute_name(node: Lookup) -> str | None:
-    """Return the name after the dot or in literal brackets, None where it is computed."""
+    """Return the name after the dot or in literal brackets, None if it is computed."""
     if isinstance(node, nodes.Getattr):
         return node.attr
     value = node.arg.value if isinstance(node.arg, nodes.Const) else None
@@ -376,5 +436,5 @@ def attribute_name(node: Lookup) -> str | None:
 
 
 def _name_offset(node: Lookup) -> int:
-    """Return the offset of the name itself: Jinja marks the dot or the bracket before it."""
+    """Return the offset of the name itself: Jinja gives that of the dot or bracket before it."""
     return node.lineno if isinstance(node, nodes.Getattr) else node.arg.lineno - 1

@@ -1,7 +1,7 @@
-"""Keys of mappings in templates: none whose hash a stranger can choose, or only a few of them.
+"""Mappings in templates, with few keys whose hash a flow can choose to make collisions.
 
-Texts are hashed with a key of the process. Numbers hash to what they are, less multiples of
-2**61 - 1, so thousands of them can be made to fall on one another:
+Hashes of texts are randomized per process. Numbers hash to themselves modulo 2**61 - 1, so
+thousands of them can be chosen to collide:
 https://docs.python.org/3/library/stdtypes.html#hashing-of-numeric-types.
 """
 
@@ -10,48 +10,48 @@ from typing import Any, Final
 
 from jinja2.utils import Namespace
 
-from poeflow.templates.budget import Budget, OverBudgetError
+from poeflow.templates.work_budget import OverBudgetError, WorkBudget
 
 MAX_NUMBERS: Final = 1_000
 """How many keys of a mapping may be numbers."""
 MAX_NUMBER: Final = 2**53
-_TRY: Final = 10
+_NUMBER_WORK: Final = 10
 
 
-def mapping(pairs: Iterable[tuple[Any, Any]], budget: Budget) -> dict[Any, Any]:
-    """Return a mapping of `pairs`. Raises `TypeError` for keys no lookup finds, `OverBudgetError`.
+def mapping(pairs: Iterable[tuple[Any, Any]], budget: WorkBudget) -> dict[Any, Any]:
+    """Return a mapping of `pairs`. Raises `TypeError` and `OverBudgetError`.
 
     A key is a text, a whole number, true, false or none.
     """
-    made: dict[Any, Any] = {}
+    result: dict[Any, Any] = {}
     numbers = 0
     for key, value in pairs:
         budget.work(1)
         if not isinstance(key, str):
             numbers += 1
-            budget.work(_TRY)
+            budget.work(_NUMBER_WORK)
             _check(key, numbers)
-        made[key] = value
-    return made
+        result[key] = value
+    return result
 
 
-def mapping_of(budget: Budget, /, *arguments: Any, **named: Any) -> dict[Any, Any]:
-    """Return what `dict(...)` gives in a template: of a mapping, of pairs, of named values."""
+def mapping_of(budget: WorkBudget, /, *arguments: Any, **named: Any) -> dict[Any, Any]:
+    """Return `dict(...)` in a template: from a mapping, pairs, or named values."""
     if len(arguments) > 1:
         raise TypeError(f"dict takes one mapping or list of pairs, not {len(arguments)}")
     pairs = [*_pairs(arguments[0] if arguments else ()), *named.items()]
     return mapping(pairs, budget)
 
 
-def namespace_of(budget: Budget, /, *arguments: Any, **named: Any) -> Namespace:
-    """Return what `namespace(...)` gives in a template; it takes what `dict` takes."""
+def namespace_of(budget: WorkBudget, /, *arguments: Any, **named: Any) -> Namespace:
+    """Return `namespace(...)` in a template; the arguments are those of `dict`."""
     return Namespace(mapping_of(budget, *arguments, **named))
 
 
 def same_key(value: Any, *, is_exact: bool = False) -> Any:
-    """Return a text for `value`, the same one for all that are equal to it.
+    """Return a text for `value` that is the same for equal values.
 
-    Of texts, upper and lower case are one unless `is_exact`. Raises `TypeError` for lists and
+    Texts that differ only in case are equal unless `is_exact`. Raises `TypeError` for lists and
     mappings.
     """
     if isinstance(value, str):
@@ -65,13 +65,13 @@ def same_key(value: Any, *, is_exact: bool = False) -> Any:
     raise TypeError(f"unique takes texts and numbers, not {value!r}"[:100])
 
 
-def _pairs(given: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(given, dict):
-        yield from given.items()
+def _pairs(argument: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(argument, dict):
+        yield from argument.items()
         return
-    if not isinstance(given, list | tuple):
-        raise TypeError(f"dict takes a mapping or a list of pairs, not {given!r}"[:100])
-    for pair in given:
+    if not isinstance(argument, list | tuple):
+        raise TypeError(f"dict takes a mapping or a list of pairs, not {argument!r}"[:100])
+    for pair in argument:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise TypeError(f"dict takes a list of pairs, not of {pair!r}"[:100])
         yield pair[0], pair[1]

@@ -1,4 +1,4 @@
-"""Checks a template without rendering it: walks its syntax tree for the names it uses."""
+"""Checks a template without rendering it: walks its syntax tree and checks the names in it."""
 
 import contextlib
 import re
@@ -12,46 +12,27 @@ from poeflow.flowfile.patterns import one_of
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem
 from poeflow.templates.environment import Environment, Mode, only_expression
+from poeflow.templates.includes import ISOLATED, FileUse, first_text, parent_of
 from poeflow.templates.lookups import METHODS, Lookup, Lookups, attribute_name
 from poeflow.templates.reader import Origin
 from poeflow.templates.render import as_template
-from poeflow.templates.sandbox import check_shape, compiles_surely, refusal
-from poeflow.templates.scopes import Bindings, Checked, Scope, guards, losses
-from poeflow.templates.template_errors import habits, lost, syntax_problem
+from poeflow.templates.sandbox import check_shape, children_of, compiles_surely, why_refused
+from poeflow.templates.scopes import Bindings, CheckedTemplate, Scope, guards, lost_names
+from poeflow.templates.template_errors import habit_warnings, loss_warnings, syntax_problem
 
 _FILE_FUNCTIONS: Final = ("read", "glob")
 _DEFAULTS: Final = ("default", "d")
 _PRESENCE: Final = ("defined", "undefined")
+_LEFT_OUT: Final = "this is left out, as it is not in a block of the file that is extended"
+_INTO_BLOCK: Final = "write it into a block, or use include"
 _IN_MACROS: Final = ("caller", "varargs", "kwargs")
-_ISOLATED: Final = Scope(
-    inputs=frozenset(),
-    steps=frozenset(),
-    extra=frozenset(),
-    is_isolated=True,
-    stands="included",
-)
-
 _Import = nodes.Include | nodes.Import | nodes.FromImport
-
-
-class FileUse(msgspec.Struct, frozen=True, kw_only=True):
-    """A file or pattern named literally, at `offset`; `scope` is what a template in it sees.
-
-    `wanted` are the names taken from it, with their offsets. `is_optional` files may be missing.
-    """
-
-    kind: Literal["read", "glob", "include", "import"]
-    path: str
-    offset: int
-    scope: Scope = _ISOLATED
-    is_optional: bool = False
-    wanted: tuple[tuple[str, int], ...] = ()
 
 
 class Walker:
     """Walks one template: references and problems are in `lookups`, files in `files`.
 
-    `is_open` tells that it met a file to include that is not named literally.
+    `is_open` if the template includes a file that is not named literally.
     """
 
     def __init__(self, text: str, bindings: Bindings, lookups: Lookups) -> None:
@@ -62,21 +43,62 @@ class Walker:
         self._files: list[FileUse] = []
         self._modules: dict[str, int] = {}
         self._members: dict[str, list[tuple[str, int]]] = {}
+        self._filling: list[nodes.Block] = []
+        self.blocks: dict[str, frozenset[str]] = {}
+        self.required: set[str] = set()
 
-    def walk(self, template: nodes.Template) -> None:
-        self._visit_all(template.body)
+    def walk(self, template: nodes.Template) -> FileUse | None:
+        """Walk a template. Return the file it extends: its blocks are walked by `fill`."""
+        parent = parent_of(template)
+        for node in template.body:
+            if node is parent and not why_refused(node):
+                continue
+            if parent is not None and isinstance(node, nodes.Block):
+                self._filling.append(node)
+                continue
+            if parent is not None and (lost := first_text(node)) is not None:
+                self._lookups.note(lost - 1, _LEFT_OUT, _INTO_BLOCK, "warning")
+            self._visit(node)
+        if parent is None or not (literals := _literals(parent.template)):
+            return None
+        [(path, offset)] = literals
+        return FileUse(
+            kind="extends", path=path, offset=offset, scope=self._bindings.scope_of_include()
+        )
+
+    def fill(self, parent: CheckedTemplate) -> None:
+        """Walk the blocks that fill those of `parent`."""
+        offered = dict(parent.blocks)
+        self.required = set(parent.required)
+        for block in self._filling:
+            if block.name not in offered and not errors_only(parent.problems):
+                message = f'what this extends has no block "{block.name}"'
+                self._lookups.note(block.lineno - 1, message, one_of(block.name, offered))
+            around = offered.get(block.name, frozenset())
+            own = {"super"} if block.name in offered else set()
+            self._block(block, parent.defined | around | own)
+            self.blocks[block.name] = around
+        self.blocks = offered | self.blocks
+
+    def _block(self, node: nodes.Block, names: frozenset[str] = frozenset()) -> None:
+        self.blocks[node.name] = frozenset(self._bindings.names()) if node.scoped else frozenset()
+        self.required = (
+            {*self.required, node.name} if node.required else self.required - {node.name}
+        )
+        with self._bindings.in_block(names, is_scoped=node.scoped):
+            self._visit_all(node.body)
 
     def walk_expression(self, expression: nodes.Expr) -> None:
-        """Walk an expression whose value is used, and never printed."""
+        """Walk an expression whose value is used but not printed."""
         self._visit(expression)
 
     @property
     def files(self) -> list[FileUse]:
-        """What the template names, each import with the members used of it."""
+        """The files the template names, each import with the members that are used."""
         files = list(self._files)
         for name, index in self._modules.items():
-            wanted = tuple(self._members.get(name, ()))
-            files[index] = msgspec.structs.replace(files[index], wanted=wanted)
+            imported = tuple(self._members.get(name, ()))
+            files[index] = msgspec.structs.replace(files[index], imported=imported)
         return files
 
     def _visit_all(self, children: Iterable[nodes.Node]) -> None:
@@ -84,7 +106,7 @@ class Walker:
             self._visit(child)
 
     def _visit(self, node: nodes.Node) -> None:
-        reason = refusal(node)
+        reason = why_refused(node)
         if reason:
             self._lookups.note(node.lineno - 1, reason, "")
             return
@@ -109,6 +131,8 @@ class Walker:
                 self._with(node)
             case nodes.Include() | nodes.Import() | nodes.FromImport():
                 self._import(node)
+            case nodes.Block():
+                self._block(node)
             case nodes.FilterBlock():
                 self._visit(node.filter)
                 self._inside(node.body)
@@ -141,11 +165,11 @@ class Walker:
             case nodes.CondExpr():
                 self._choice(node)
             case _:
-                self._visit_all(node.iter_child_nodes())
+                self._visit_all(children_of(node))
 
     def _maybe_absent(self, node: nodes.Filter | nodes.Test, names: tuple[str, ...]) -> None:
-        """Visit a filter or test; those of `names` take a name that nobody sets."""
-        for child in node.iter_child_nodes():
+        """Visit a filter or test; those in `names` accept an undefined name."""
+        for child in children_of(node):
             takes_absent = node.name in names and child is node.node
             if takes_absent and isinstance(child, nodes.Name):
                 self._lookups.maybe(child)
@@ -237,7 +261,7 @@ class Walker:
                 self._file_call("read" if function.name == "read" else "glob", node)
         else:
             self._visit(function)
-        self._visit_all(child for child in node.iter_child_nodes() if child is not function)
+        self._visit_all(child for child in children_of(node) if child is not function)
 
     def _file_call(self, kind: Literal["read", "glob"], node: nodes.Call) -> None:
         if len(node.args) != 1 or node.kwargs or node.dyn_args or node.dyn_kwargs:
@@ -250,7 +274,7 @@ class Walker:
     def _import(self, node: _Import) -> None:
         self._visit(node.template)
         if self._is_known_path("include", node.template):
-            scope = self._bindings.scope_of_include() if node.with_context else _ISOLATED
+            scope = self._bindings.scope_of_include() if node.with_context else ISOLATED
             is_include = isinstance(node, nodes.Include)
             literals = _literals(node.template)
             self.is_open = self.is_open or not literals
@@ -261,7 +285,7 @@ class Walker:
                     offset=offset,
                     scope=scope,
                     is_optional=isinstance(node, nodes.Include) and node.ignore_missing,
-                    wanted=self._wanted(node),
+                    imported=self._imported_names(node),
                 )
                 self._files.append(use)
                 if isinstance(node, nodes.Import):
@@ -273,20 +297,20 @@ class Walker:
                 alias = entry if isinstance(entry, str) else entry[1]
                 self._bindings.bind(alias, is_derived=True)
 
-    def _wanted(self, node: _Import) -> tuple[tuple[str, int], ...]:
-        """Return the names a `from ... import` takes, with their offsets."""
+    def _imported_names(self, node: _Import) -> tuple[tuple[str, int], ...]:
+        """Return the names in `from ... import`, with their offsets."""
         if not isinstance(node, nodes.FromImport):
             return ()
         start = self._text.find(" import ", node.lineno - 1)
-        wanted: list[tuple[str, int]] = []
+        imported: list[tuple[str, int]] = []
         for entry in node.names:
             name = entry if isinstance(entry, str) else entry[0]
             found = re.compile(rf"\b{re.escape(name)}\b").search(self._text, max(start, 0) + 8)
-            wanted.append((name, found.start() if found else node.lineno - 1))
-        return tuple(wanted)
+            imported.append((name, found.start() if found else node.lineno - 1))
+        return tuple(imported)
 
     def _is_known_path(self, what: str, argument: nodes.Node) -> bool:
-        """Note a problem where a path may come from a step."""
+        """Add a problem and return False if a path may come from a step."""
         if not self._bindings.comes_from_step(argument):
             return True
         message = f"{what} cannot take a path that may come from a step"
@@ -296,7 +320,7 @@ class Walker:
 
 
 def _literals(node: nodes.Node) -> list[tuple[str, int]]:
-    """Return the text a node is literally, with its offset, if it is one."""
+    """Return the text of a literal node with its offset, else nothing."""
     if isinstance(node, nodes.Const) and isinstance(node.value, str):
         return [(node.value, node.lineno - 1)]
     return []
@@ -305,7 +329,7 @@ def _literals(node: nodes.Node) -> list[tuple[str, int]]:
 MAX_INCLUDES: Final = 20
 """How deep files may include each other."""
 MAX_INCLUDED: Final = 1024 * 1024
-"""How many characters the files a template includes may have; a file counts as 2,000 or more."""
+"""How many characters all files a template includes may have; each counts as at least 2,000."""
 _LEAST: Final = 2_000
 _NOT_ONE: Final = "this must be one expression"
 _BARE: Final = "write it bare: steps.draft.status == 'ok'"
@@ -313,30 +337,35 @@ _BARE: Final = "write it bare: steps.draft.status == 'ok'"
 
 def check_template(
     environment: Environment, text: str, origin: Origin, scope: Scope, *, is_path: bool = False
-) -> Checked:
-    """Check every name in `text` and in the files it includes, and render nothing.
+) -> CheckedTemplate:
+    """Check every name in `text` and in the files it includes, without rendering.
 
-    Its findings have their places in the files they are in. `is_path` texts become paths.
+    Problems in included files have places there. `is_path` if the text is rendered as a path.
     """
     if "{" not in text:
-        return Checked()
+        return CheckedTemplate()
     mode: Mode = "path" if is_path else "text"
-    return _Checker(environment, (origin.path,), _Findings()).check(text, origin, scope, mode)
+    checked = _Checker(environment, (origin.path,), _IncludedFiles()).check(
+        text, origin, scope, mode
+    )
+    return checked.with_problems(checked.unfilled(origin.locate(0)))
 
 
-def check_expression(environment: Environment, text: str, origin: Origin, scope: Scope) -> Checked:
-    """Check a bare expression, as in `if`; `{{ x }}` is taken for `x`."""
+def check_expression(
+    environment: Environment, text: str, origin: Origin, scope: Scope
+) -> CheckedTemplate:
+    """Check a bare expression, as in `if`; `{{ x }}` is the same as `x`."""
     template, moved = as_template(text, origin)
-    return _Checker(environment, (origin.path,), _Findings()).check(
+    return _Checker(environment, (origin.path,), _IncludedFiles()).check(
         template, moved, scope, mode="value"
     )
 
 
-class _Findings:
-    """What was found in the files of one template, and how much text they may still have."""
+class _IncludedFiles:
+    """The results for the files of one template, and how much more text they may have."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, Scope], Checked] = {}
+        self.known: dict[tuple[str, Scope], CheckedTemplate] = {}
         self._left = MAX_INCLUDED
 
     def covers(self, text: str) -> bool:
@@ -347,111 +376,123 @@ class _Findings:
 class _Checker:
     """Checks one file; `way` are the files on the way to it, the last is its own."""
 
-    def __init__(self, environment: Environment, way: tuple[str, ...], findings: _Findings) -> None:
+    def __init__(
+        self, environment: Environment, include_path: tuple[str, ...], findings: _IncludedFiles
+    ) -> None:
         self._environment = environment
-        self._way = way
+        self._include_path = include_path
         self._findings = findings
 
-    def check(self, text: str, origin: Origin, scope: Scope, mode: Mode = "text") -> Checked:
-        warnings = tuple(habits(text, origin, self._environment.lexer))
+    def check(
+        self, text: str, origin: Origin, scope: Scope, mode: Mode = "text"
+    ) -> CheckedTemplate:
+        warnings = tuple(habit_warnings(text, origin, self._environment.lexer))
         bindings = Bindings(scope)
         is_text = mode == "text"
         lookups = Lookups(self._environment, origin, scope, bindings, is_text=is_text)
         walker = Walker(text, bindings, lookups)
+        included: list[CheckedTemplate] = []
         try:
             parsed = self._environment.parsed(text, origin)
             if mode == "value":
                 expression = only_expression(parsed)
                 if expression is None:
-                    return Checked(problems=(Problem(origin.locate(0), _NOT_ONE, _BARE),))
+                    return CheckedTemplate(problems=(Problem(origin.locate(0), _NOT_ONE, _BARE),))
                 walker.walk_expression(expression)
             else:
-                walker.walk(parsed)
-                warnings += tuple(lost(losses(parsed, scope.extra), origin))
+                included = self._walked(walker, parsed, origin)
+                warnings += tuple(loss_warnings(lost_names(parsed, scope.extra), origin))
             if not errors_only(tuple(lookups.problems)):
                 self._compile(text, parsed, origin, mode)
         except TemplateSyntaxError as error:
             problem = syntax_problem(error, text, origin, is_bare=mode == "value")
-            return Checked(problems=(*warnings, problem))
+            return CheckedTemplate(problems=(*warnings, problem))
         except (RecursionError, SyntaxError, MemoryError, OverflowError):
             message = "the template is too large or nested too deep"
             problem = Problem(origin.locate(0), message, "split it with set or include")
-            return Checked(problems=(*warnings, problem))
-        own = Checked(
+            return CheckedTemplate(problems=(*warnings, problem))
+        own = CheckedTemplate(
             references=tuple(lookups.references),
             problems=(*warnings, *lookups.problems),
             defined=bindings.exported,
             is_open=walker.is_open,
+            blocks=tuple(walker.blocks.items()),
+            required=frozenset(walker.required),
         )
-        below = [self._file(use, origin) for use in walker.files]
-        return _joined(own, below)
+        included += [self._file(use, origin) for use in walker.files]
+        return own.joined(included)
+
+    def _walked(
+        self, walker: Walker, parsed: nodes.Template, origin: Origin
+    ) -> list[CheckedTemplate]:
+        """Walk a template, and the blocks that fill those of the file it extends: return that."""
+        extended = walker.walk(parsed)
+        if extended is None:
+            return []
+        parent = self._file(extended, origin)
+        walker.fill(parent)
+        return [parent]
 
     def _compile(self, text: str, parsed: nodes.Template, origin: Origin, mode: Mode) -> None:
-        """Compile what may still fail; the rest is known to compile, and left for rendering."""
+        """Compile a template that may fail to; others are compiled when they are rendered."""
         check_shape(parsed, is_path=mode == "path")
         if not compiles_surely(parsed):
             self._environment.compiled(text, parsed, origin, mode)
 
-    def _file(self, use: FileUse, origin: Origin) -> Checked:
+    def _file(self, use: FileUse, origin: Origin) -> CheckedTemplate:
         """Check a file that is named literally."""
         reader = self._environment.reader
         place = origin.locate(use.offset)
         try:
             if use.kind == "glob":
                 reader.glob(use.path, relative_to=origin.path)
-                return Checked(globs=(use.path,))
+                return CheckedTemplate(globs=(use.path,))
             path, text = reader.source(use.path, relative_to=origin.path)
         except FileProblem as error:
             problem = Problem(place, error.message, error.hint)
-            return Checked(problems=() if use.is_optional else (problem,))
+            return CheckedTemplate(problems=() if use.is_optional else (problem,))
         if use.kind == "read":
-            return Checked(files=(path,))
-        if path in self._way or len(self._way) > MAX_INCLUDES:
-            return Checked(files=(path,), problems=(self._loop_problem(path, place),))
-        below = self._template(path, text, use.scope)
-        missing = tuple(_missing(use, below, path, origin))
-        files, problems = (path, *below.files), (*below.problems, *missing)
-        return msgspec.structs.replace(below, files=files, problems=problems)
+            return CheckedTemplate(files=(path,))
+        if path in self._include_path or len(self._include_path) > MAX_INCLUDES:
+            return CheckedTemplate(files=(path,), problems=(self._loop_problem(path, place),))
+        included = self._template(path, text, use.scope)
+        missing = [*_missing(use, included, path, origin)]
+        missing += included.unfilled(place) if use.kind != "extends" else ()
+        files, problems = (path, *included.files), (*included.problems, *missing)
+        return msgspec.structs.replace(included, files=files, problems=problems)
 
-    def _template(self, path: str, text: str, scope: Scope) -> Checked:
-        """Check a file once for each set of names it sees."""
+    def _template(self, path: str, text: str, scope: Scope) -> CheckedTemplate:
+        """Check a file once for each scope."""
         known = self._findings.known.get((path, scope))
         if known is None:
             origin = Origin.for_file(path, text, shown=self._environment.reader.shown(path))
             if not self._findings.covers(text):
-                message = "too many files are included on the way here"
-                return Checked(problems=(Problem(origin.locate(0), message, "include fewer"),))
-            checker = _Checker(self._environment, (*self._way, path), self._findings)
+                message = "too many files are included before this one"
+                return CheckedTemplate(
+                    problems=(Problem(origin.locate(0), message, "include fewer"),)
+                )
+            checker = _Checker(self._environment, (*self._include_path, path), self._findings)
             known = checker.check(text, origin, scope)
             self._findings.known[path, scope] = known
         return known
 
     def _loop_problem(self, path: str, place: Place) -> Problem:
-        if path not in self._way:
+        if path not in self._include_path:
             message = f"files include each other over {MAX_INCLUDES} deep"
             return Problem(place, message, "include fewer")
-        way = " -> ".join([*self._way[self._way.index(path) :], path])
-        return Problem(place, f"these files include each other: {way}", "remove one of them")
+        include_path = " -> ".join([*self._include_path[self._include_path.index(path) :], path])
+        return Problem(
+            place, f"these files include each other: {include_path}", "remove one of them"
+        )
 
 
-def _missing(use: FileUse, below: Checked, path: str, origin: Origin) -> Iterator[Problem]:
-    """Yield a problem for each name wanted from a file that does not define it."""
-    if any(problem.level == "error" for problem in below.problems):
-        return  # what it defines is not known
-    for name, offset in use.wanted:
-        if name not in below.defined:
-            message = f'{path} defines no "{name}"'
-            yield Problem(origin.locate(offset), message, one_of(name, below.defined))
-
-
-def _joined(own: Checked, below: Iterable[Checked]) -> Checked:
-    """Return all findings as one, each once."""
-    parts = (own, *below)
-    return Checked(
-        references=tuple(dict.fromkeys(found for part in parts for found in part.references)),
-        files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
-        globs=tuple(dict.fromkeys(pattern for part in parts for pattern in part.globs)),
-        problems=tuple(dict.fromkeys(problem for part in parts for problem in part.problems)),
-        defined=own.defined,
-        is_open=any(part.is_open for part in parts),
-    )
+def _missing(
+    use: FileUse, included: CheckedTemplate, path: str, origin: Origin
+) -> Iterator[Problem]:
+    """Yield a problem for each imported name that the file does not define."""
+    if any(problem.level == "error" for problem in included.problems):
+        return  # its definitions are not known
+    for name, offset in use.imported:
+        if name not in included.defined:
+            message = f'{path} does not define "{name}"'
+            yield Problem(origin.locate(offset), message, one_of(name, included.defined))

@@ -1,4 +1,4 @@
-"""How templates reach files: through the project's rules, and only those files."""
+"""Reads the files that templates use, only as far as the project's rules allow."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ def _uncounted(_count: int) -> None:
 
 
 class Reader(Protocol):
-    """Gives templates their files. Both raise `FileProblem`."""
+    """Reads files for templates. `source` and `glob` raise `FileProblem`."""
 
     def source(self, path: str, *, relative_to: str) -> tuple[str, str]:
         """Return the canonical path and the text of `path`, written in the file `relative_to`."""
@@ -29,37 +29,43 @@ class Reader(Protocol):
     def glob(
         self, pattern: str, *, relative_to: str, visit: Callable[[int], None] = _uncounted
     ) -> list[str]:
-        """Return the canonical paths that match, sorted; `visit` counts what was looked at."""
+        """Return the matching canonical paths, sorted; `visit` counts the visited entries."""
 
     def unsettle(self) -> None:
-        """Expect files to be written from now on, by a run that may take its time."""
+        """Stop caching patterns, as a run may write files from now on."""
 
     def shown(self, path: str) -> str:
-        """Return what the user calls the canonical path `path`."""
+        """Return the canonical path `path` as shown to the user."""
 
     def recording(self, reads: "Reads") -> AbstractContextManager[None]:
-        """Note what is read while the block lasts."""
+        """Record in `reads` what is read inside the block."""
 
 
 class Reads:
-    """What was read while it was recorded, in hashes: texts by canonical path, lists by pattern."""
+    """Hashes of what was read while recording: texts by canonical path, lists by pattern.
+
+    `contents` are the hashes of the files that a command says it reads, `code` of the modules with
+    functions that judge.
+    """
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
+        self.contents: dict[str, str] = {}
+        self.code: dict[str, str] = {}
         self.globs: dict[str, str] = {}
 
 
 MAX_TEXT: Final = 64 * 1024 * 1024
-"""How many characters of text are kept; what was read before that is read again."""
+"""How many characters of text are cached; the oldest texts are read again."""
 MAX_PATHS: Final = 100_000
-"""How many paths of known patterns are kept."""
+"""How many paths found by patterns are cached."""
 
 
 class ProjectReader:
-    """Reads each text of a project once: what was checked is what is rendered.
+    """Reads each text of a project once, so that the checked text is the rendered one.
 
-    `folder` is the working folder, which shown paths are relative to. As long as nothing is
-    written, what a pattern matches is looked for once, too.
+    `folder` is the working folder, which shown paths are relative to. Matches of patterns are
+    cached, too, until files may be written.
     """
 
     def __init__(self, project: Project, folder: Path) -> None:
@@ -75,7 +81,7 @@ class ProjectReader:
 
     @contextlib.contextmanager
     def recording(self, reads: Reads) -> Iterator[None]:
-        """Note what is read while the block lasts. Blocks do not overlap: rendering never waits."""
+        """Record in `reads` what is read inside the block. Blocks do not run concurrently."""
         outer, self._reads = self._reads, reads
         try:
             yield
@@ -125,7 +131,7 @@ class ProjectReader:
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """The file a text stands in, and the way from an offset in it to a place.
+    """The file of a text, and the function from an offset in it to a place.
 
     `path` is canonical; offsets count from 0.
     """
@@ -135,7 +141,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def for_file(cls, path: str, text: str, *, shown: str) -> Self:
-        """Return the origin of a text that is the whole file `path`, called `shown`."""
+        """Return the origin of the whole file `path`, called `shown` in messages."""
 
         def locate(offset: int) -> Place:
             before = text[:offset]
@@ -144,9 +150,9 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         return cls(path=path, locate=locate)
 
     def moved(self, distance: int, last: int) -> Self:
-        """Return the origin of a part of the text: its offset 0 is at `distance`.
+        """Return the origin of a part of the text that begins at `distance`.
 
-        No place lies before the text or behind its offset `last`.
+        Places stay between the begin of the text and its offset `last`.
         """
 
         def locate(offset: int) -> Place:
@@ -156,15 +162,15 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def named_file(written: Mapping[str, Json]) -> str | None:
-    """Return the path a mapping is instead of data, None where it is data."""
+    """Return PATH if a mapping is `{file: PATH}`, None if it is data."""
     path = written.get("file")
     return path if isinstance(path, str) and len(written) == 1 else None
 
 
 def schema_in(project: Project, written: Mapping[str, Json], relative_to: str) -> dict[str, Json]:
-    """Return the mapping itself, or that in the JSON or YAML file it names.
+    """Return the mapping itself, or the one in the JSON or YAML file it names.
 
-    Raises `FileProblem` where the file cannot be read or holds no mapping.
+    Raises `FileProblem` if the file cannot be read or is not a mapping.
     """
     path = named_file(written)
     if path is None:
@@ -173,10 +179,15 @@ def schema_in(project: Project, written: Mapping[str, Json], relative_to: str) -
     text = decode(project.read_bytes(canonical, limit=MAX_BYTES), canonical)
     if isinstance(text, Problem):
         raise FileProblem(text.message, hint=text.hint)
+    return schema_of(text, path)
+
+
+def schema_of(text: str, path: str) -> dict[str, Json]:
+    """Return the schema in the text of the file `path`. Raises `FileProblem`."""
     try:
         found = parse_value(text)
     except InvalidFlowError as error:
         raise FileProblem(f"{path} is not JSON or YAML: {error}") from None
     if not isinstance(found, dict):
-        raise FileProblem(f"{path} holds no schema", hint="a schema is a mapping")
+        raise FileProblem(f"{path} is not a schema", hint="a schema is a mapping")
     return found

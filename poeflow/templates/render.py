@@ -9,17 +9,18 @@ from jinja2 import TemplateError as JinjaError
 
 from poeflow.digest import Json
 from poeflow.errors import StepError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place
 from poeflow.project.project import FileProblem
-from poeflow.templates.budget import OverBudgetError, bounded
 from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
 from poeflow.templates.reader import Origin
 from poeflow.templates.template_errors import no_else, syntax_problem
-from poeflow.templates.values import encodable, plain
+from poeflow.templates.values import encodable, to_json
+from poeflow.templates.work_budget import OverBudgetError, bounded
 
 Values = Mapping[str, Json]
 
-_FAULTS: Final = (
+_TEMPLATE_ERRORS: Final = (
     JinjaError,
     FileProblem,
     TypeError,
@@ -32,7 +33,7 @@ _FAULTS: Final = (
     SyntaxError,
     MemoryError,
 )
-"""What a template can bring about."""
+"""The exceptions that rendering a template can raise."""
 
 
 class TemplateError(StepError):
@@ -52,32 +53,34 @@ def render(environment: Environment, text: str, origin: Origin, values: Values) 
 
 
 def render_path(environment: Environment, text: str, origin: Origin, values: Values) -> str:
-    """Render a path: what each expression gives must be one safe segment. Raises as `render`."""
+    """Render a path: each expression must give one safe segment. Raises as `render`."""
     if "{" not in text:
         return encodable(_as_jinja_leaves_it(text))
     return _rendered(environment, text, origin, values, mode="path")
 
 
 def render_value(environment: Environment, text: str, origin: Origin, values: Values) -> Json:
-    """Render `text`; where it is exactly one `{{ expression }}` its value keeps its type."""
+    """Render `text`; if it is exactly one `{{ expression }}`, the value has its own type."""
+    if "{" not in text:
+        return render(environment, text, origin, values)
     stripped, moved = without_margin(text, origin)
     try:
         is_expression = environment.is_expression(stripped, moved)
-    except _FAULTS as error:
-        raise _fault(environment, stripped, moved, None, error) from None
+    except _TEMPLATE_ERRORS as error:
+        raise _located_error(environment, stripped, moved, None, error) from None
     if is_expression:
         return _evaluated(environment, stripped, moved, values)
     return render(environment, text, origin, values)
 
 
 def evaluate(environment: Environment, expression: str, origin: Origin, values: Values) -> Json:
-    """Return the value of a bare expression; `{{ x }}` is taken for `x`. Raises `TemplateError`."""
+    """Return the value of an expression; `{{ x }}` is the same as `x`. Raises `TemplateError`."""
     text, moved = as_template(expression, origin)
     return _evaluated(environment, text, moved, values)
 
 
 def as_template(expression: str, origin: Origin) -> tuple[str, Origin]:
-    """Return a bare expression as a template, with the origin that leads back to it."""
+    """Return a bare expression as a template, with the origin of the expression."""
     text, moved = without_margin(expression, origin)
     if text.startswith("{{") and text.endswith("}}"):
         return text, moved
@@ -85,12 +88,15 @@ def as_template(expression: str, origin: Origin) -> tuple[str, Origin]:
 
 
 def without_margin(text: str, origin: Origin) -> tuple[str, Origin]:
-    """Return `text` without the white space around it, and where it then stands."""
-    return text.strip(), origin.moved(len(text) - len(text.lstrip()), len(text.rstrip()))
+    """Return `text` without the white space around it, and its origin."""
+    stripped = text.strip()
+    if stripped == text:
+        return text, origin
+    return stripped, origin.moved(len(text) - len(text.lstrip()), len(text.rstrip()))
 
 
 def _as_jinja_leaves_it(text: str) -> str:
-    """Return a text without templates as Jinja does: with LF, less one newline at its end."""
+    """Return a text without templates like Jinja: with LF, without its last line end."""
     return without_last_line_end(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -103,11 +109,11 @@ def _rendered(
         template = environment.template(text, origin, mode)
         rendered = encodable(template.render(dict(values)))
         bounded(len(rendered) if rendered.isascii() else len(rendered.encode()))
-    except _FAULTS as error:
-        fault = _fault(environment, text, origin, template, error)
+    except _TEMPLATE_ERRORS as error:
+        located = _located_error(environment, text, origin, template, error)
     else:
         return rendered
-    raise fault  # here, so that it keeps nothing of what was rendered alive
+    raise located  # outside the except block, so that it holds no references to rendered values
 
 
 def _evaluated(environment: Environment, text: str, origin: Origin, values: Values) -> Json:
@@ -118,24 +124,24 @@ def _evaluated(environment: Environment, text: str, origin: Origin, values: Valu
         context = template.new_context(dict(values))
         for _ in template.root_render_func(context):
             raise AssertionError("an assignment prints nothing")
-        value: Json = plain(context.vars[VALUE])
-    except _FAULTS as error:
-        fault = _fault(environment, text, origin, template, error)
+        value: Json = to_json(context.vars[VALUE])
+    except _TEMPLATE_ERRORS as error:
+        located = _located_error(environment, text, origin, template, error)
     else:
         return value
-    raise fault  # as in `_rendered`
+    raise located  # as in `_rendered`
 
 
-def _fault(
+def _located_error(
     environment: Environment,
     text: str,
     origin: Origin,
     root: Template | None,
     error: BaseException,
 ) -> TemplateError:
-    """Say where a rendering failed, by the offsets that stand for line numbers.
+    """Return the error with the place where rendering failed; line numbers are offsets here.
 
-    `root` is the template of `text`, None where that could not be compiled.
+    `root` is the template of `text`, None if it could not be compiled.
     """
     if isinstance(error, TemplateSyntaxError):
         if root is not None:
@@ -151,11 +157,32 @@ def _fault(
             found = origin if template is root else _file(environment, template.name or "")[1]
         trace = trace.tb_next
     hint = error.hint if isinstance(error, OverBudgetError) else ""
-    return TemplateError(found.locate(max(offset - 1, 0)), _sentence(error), hint=hint)
+    at, sentence = max(offset - 1, 0), _sentence(error)
+    if sentence.startswith(_NONE):
+        failed = text if found is origin else _file(environment, found.path)[0]
+        hint = _first_hint(failed, at)
+        sentence = sentence.partition("; ")[0] if hint else sentence
+    return TemplateError(found.locate(at), sentence, hint=hint)
+
+
+_NONE: Final = "none has no "
+_AT: Final = lazy_pattern(r"(?:\{\{[-+]?\s*)?(carry|previous)\b(?!\s*[.\[])")
+_BEFORE: Final = lazy_pattern(r"(?:^|[^.\w])(carry|previous)$")
+_FIRST: Final = {
+    "carry": "the first instance has none: write {{ carry or '' }}, or {% if carry %}",
+    "previous": "the first turn has none: write {% if previous %}...{% endif %}",
+}
+"""What to write for names that have no value at first."""
+
+
+def _first_hint(text: str, at: int) -> str:
+    """Return a hint for a name without a value that is at a place of a template, or before it."""
+    found = _AT.match(text[at:]) or _BEFORE.search(text[:at])
+    return _FIRST[found[1]] if found is not None else ""
 
 
 def _file(environment: Environment, path: str) -> tuple[str, Origin]:
-    """Return the text of an included file, which the reader has given before, and its origin."""
+    """Return the text of an included file, cached by the reader, and its origin."""
     path, text = environment.reader.source(path, relative_to="//")
     return text, Origin.for_file(path, text, shown=environment.reader.shown(path))
 

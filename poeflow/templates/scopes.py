@@ -1,33 +1,36 @@
-"""Where names are bound in a template, and where they are lost."""
+"""The scopes of a template: which names are bound where, and which are lost at the end of one."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import msgspec
 from jinja2 import nodes
 
 from poeflow.problems import Place, Problem
 
+VERDICT_ATTRIBUTES: Final = frozenset({"verdicts", "score", "passed"})
+"""What a step with `expect` has besides, if any text of its flow reads one of them."""
 STEP_ATTRIBUTES: Final = frozenset(
     {
+        *VERDICT_ATTRIBUTES,
         *("text", "data", "media", "reasoning", "tool_calls", "usage", "model", "outputs"),
         *("status", "all", "value", "key", "error"),
     }
 )
 FAN_OUT_ATTRIBUTES: Final = frozenset({"all", "status"})
-"""What a step that runs once for each item has besides its instances, `steps.ID["key"]`."""
+"""The attributes of a step that runs once for each item, besides `steps.ID["key"]`."""
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """The names a template may use: inputs, steps, and `extra` ones with free attributes.
+    """The names a template may use: inputs, steps, and `extra` names with any attributes.
 
     `fan_outs` are those of `steps` that run once for each item. `derived` are those of `extra`
-    that come from a step, such as `item` over a step's data, `derived_inputs` those of `inputs`:
-    no path may be built from them. `is_isolated` marks a file imported without context. `stands`
-    tells whether the text is in the flow, in a file, or in one that another text includes: that
-    may set names for it. `fields` has for some of `extra` all they may be asked for, `results` for
-    each of `fan_outs` what one of its results has.
+    that come from a step, such as `item` over a step's data, and `derived_inputs` those of
+    `inputs`: paths must not use them. `is_isolated` if a file is imported without context.
+    `stands` is where the text is: in the flow, in a file, or in a file that another text includes
+    and may define names for. `fields` lists the attributes of some `extra` names, `results` those
+    of one result of each of `fan_outs`.
     """
 
     inputs: frozenset[str]
@@ -43,23 +46,26 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """A use of an input, a step, or another name such as `item`, at its place.
+    """A use of an input, a step, or another name such as `item`, with its place.
 
-    `attribute` is the one used of a step (`text`), None where it is an input or all of a step.
+    `attribute` is that of a step (`text`), None for an input or a whole step. One of the kind
+    `verdicts` reads how one of the step's results was judged; its name is empty for `source`. One
+    of the kind `items` reads the item of one.
     """
 
-    kind: Literal["input", "step", "name"]
+    kind: Literal["input", "step", "name", "verdicts", "items"]
     name: str
     place: Place
     attribute: str | None = None
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
+class CheckedTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """What a template uses and what is wrong with it.
 
-    `files` are the canonical paths of those it names literally, `globs` the literal patterns as
-    written, `defined` the macros and variables it hands to those who import it. `is_open` tells
-    that it includes a file which only a run can name.
+    `files` are the canonical paths of literal file names, `globs` literal patterns as written,
+    `defined` the macros and variables that can be imported from it. `is_open` if it includes a
+    file that is known only in a run. `blocks` are those that a file that extends it can fill, each
+    with the names it has where it stands; `required` are those of them that one must fill.
     """
 
     references: tuple[Reference, ...] = ()
@@ -68,6 +74,29 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
     defined: frozenset[str] = frozenset()
     is_open: bool = False
+    blocks: tuple[tuple[str, frozenset[str]], ...] = ()
+    required: frozenset[str] = frozenset()
+
+    def unfilled(self, place: Place) -> Iterator[Problem]:
+        """Yield a problem for each required block, if this is rendered and not extended."""
+        for name in sorted(self.required):
+            hint = f"write {{% block {name} %}} ... {{% endblock %}} in a file that extends it"
+            yield Problem(place, f'nothing fills the required block "{name}"', hint)
+
+    def with_problems(self, more: Iterable[Problem]) -> Self:
+        return msgspec.structs.replace(self, problems=(*self.problems, *more))
+
+    def joined(self, included: Iterable[Self]) -> Self:
+        """Return this with what the files it names use, without duplicates."""
+        parts = (self, *included)
+        return msgspec.structs.replace(
+            self,
+            references=tuple(dict.fromkeys(found for part in parts for found in part.references)),
+            files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
+            globs=tuple(dict.fromkeys(pattern for part in parts for pattern in part.globs)),
+            problems=tuple(dict.fromkeys(problem for part in parts for problem in part.problems)),
+            is_open=any(part.is_open for part in parts),
+        )
 
 
 _MUTABLE: Final = "namespace"
@@ -76,7 +105,7 @@ _MUTABLE: Final = "namespace"
 class Bindings:
     """A stack of scopes.
 
-    What macros, imports and namespaces give counts as coming from a step, because it may.
+    Values from macros, imports and namespaces count as coming from a step, because they may.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -85,7 +114,7 @@ class Bindings:
         self._results: list[dict[str, str | None]] = [{}]
         self._guards: list[frozenset[str]] = []
         self._set: set[str] = set()
-        self._gone: set[str] = set()
+        self._ended_names: set[str] = set()
 
     @property
     def exported(self) -> frozenset[str]:
@@ -96,7 +125,7 @@ class Bindings:
         self._results.append({})
 
     def leave(self) -> None:
-        self._gone |= self._set & self._stack.pop().keys()
+        self._ended_names |= self._set & self._stack.pop().keys()
         self._results.pop()
 
     def bind(
@@ -109,11 +138,11 @@ class Bindings:
         self._results[-1].update(dict.fromkeys(names, result_of if is_one else None))
 
     def was_set(self, name: str) -> bool:
-        """Tell whether a name was set in a loop, block or macro that has ended."""
-        return name in self._gone
+        """Return whether a name was set in a loop, block or macro that has ended."""
+        return name in self._ended_names
 
     def result_of(self, name: str) -> str | None:
-        """Return the step that a name is one of several results of, None where it is not."""
+        """Return the step that a name is one of several results of, or None."""
         for results in reversed(self._results):
             if name in results:
                 return results[name]
@@ -122,7 +151,7 @@ class Bindings:
     def assign(
         self, target: nodes.Node, value: nodes.Node, *, result_of: str | None = None
     ) -> None:
-        """Bind what `set` sets."""
+        """Bind the names that `set` assigns."""
         is_namespace = any(
             isinstance(call.node, nodes.Name) and call.node.name == _MUTABLE
             for call in _with_below(value)
@@ -132,12 +161,25 @@ class Bindings:
         is_derived = is_namespace or self.comes_from_step(value)
         self.bind(target, is_derived=is_derived, result_of=result_of)
 
+    @contextlib.contextmanager
+    def in_block(self, names: Iterable[str], *, is_scoped: bool) -> Iterator[None]:
+        """Bind `names` inside a block, which knows names of loops around it only if `is_scoped`."""
+        outer = self._stack, self._results
+        if not is_scoped:
+            self._stack, self._results = self._stack[:1], self._results[:1]
+        self.enter()
+        for name in names:
+            self.bind(name, is_derived=True)
+        yield
+        self.leave()
+        self._stack, self._results = outer
+
     def knows(self, name: str) -> bool:
         return any(name in names for names in (*self._stack, *self._guards))
 
     @contextlib.contextmanager
     def guarding(self, names: Iterable[str]) -> Iterator[None]:
-        """Know `names` while the block lasts: a test makes sure that they are there."""
+        """Treat `names` as defined inside the block, as a test ensures it."""
         self._guards.append(frozenset(names))
         yield
         self._guards.pop()
@@ -146,14 +188,14 @@ class Bindings:
         return set().union(*self._stack, *self._guards)
 
     def comes_from_step(self, node: nodes.Node) -> bool:
-        """Whether a value may come from a step, directly or through a name."""
+        """Return whether a value may come from a step, directly or through a name."""
         parts = tuple(_with_below(node))
         if any(isinstance(part, nodes.Name) and self._is_derived(part.name) for part in parts):
             return True
         return bool(self._scope.derived_inputs) and self._uses_derived_input(parts)
 
     def _uses_derived_input(self, parts: Iterable[nodes.Node]) -> bool:
-        """Whether an input a step decided is used, or one whose name is not told."""
+        """Return whether a derived input is used, or one whose name is not literal."""
         known = 0
         for part in parts:
             if isinstance(part, nodes.Name) and part.name == "inputs":
@@ -166,7 +208,7 @@ class Bindings:
         return known < 0 and not self.knows("inputs")
 
     def scope_of_include(self) -> Scope:
-        """Return what a file included here, with context, sees."""
+        """Return the scope of a file that is included here with context."""
         names = self.names()
         derived = {name for name in names if self._is_derived(name)}
         return Scope(
@@ -190,7 +232,7 @@ class Bindings:
 
 
 def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names a condition makes sure of: where it holds, and where it does not."""
+    """Return the names that are defined if a condition is true, and those if it is false."""
     none: frozenset[str] = frozenset()
     match test:
         case nodes.Test(node=nodes.Name(name=name), name="defined"):
@@ -205,10 +247,13 @@ def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
             held, failed = guards(inner)
             return failed, held
         case nodes.And() | nodes.Or():
-            (one, one_not), (other, other_not) = guards(test.left), guards(test.right)
+            (left_held, left_failed), (right_held, right_failed) = (
+                guards(test.left),
+                guards(test.right),
+            )
             if isinstance(test, nodes.And):
-                return one | other, one_not & other_not
-            return one & other, one_not | other_not
+                return left_held | right_held, left_failed & right_failed
+            return left_held & right_held, left_failed | right_failed
         case _:
             return none, none
 
@@ -235,43 +280,43 @@ def _with_below(node: nodes.Node) -> Iterable[nodes.Node]:
     return (node, *node.find_all(nodes.Node))
 
 
-class Loss(msgspec.Struct, frozen=True, kw_only=True):
-    """A name that is set at `offset`, and forgotten before it is used, as Jinja's scopes end."""
+class LostName(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that is set at `offset` and lost before it is used, as its scope ends."""
 
     name: str
     offset: int
     in_loop: bool
 
 
-def losses(template: nodes.Template, known: frozenset[str]) -> tuple[Loss, ...]:
-    """Return what a template sets in loops and blocks for later, in vain.
+def lost_names(template: nodes.Template, known: frozenset[str]) -> tuple[LostName, ...]:
+    """Return the names that a template sets in loops and blocks and reads after their end.
 
-    `known` are names that were there before: they have their old values again.
+    `known` are names defined before the template: after the block they have their old values.
     """
-    finder = _Losses(known)
+    finder = _LostNameFinder(known)
     finder.visit(template)
     return tuple(sorted(finder.found, key=lambda loss: loss.offset))
 
 
 class _Block:
-    """A scope that is open: the names set in it, those read before that, and what is set anew.
+    """An open scope: the names set in it, those read before, and those set again.
 
-    `lost` is what blocks inside it set, which have ended.
+    `lost` are names set by inner blocks that have ended.
     """
 
     def __init__(self, kind: str, names: Iterable[str] = ()) -> None:
         self.kind = kind
         self.names = set(names)
         self.read: set[str] = set()
-        self.anew: dict[str, Loss] = {}
-        self.lost: dict[str, set[Loss]] = {}
+        self.set_again: dict[str, LostName] = {}
+        self.lost: dict[str, set[LostName]] = {}
 
 
-class _Losses:
-    """Walks a template in the order it is rendered in. `found` is what somebody misses."""
+class _LostNameFinder:
+    """Walks a template in the order of rendering. `found` are the lost names that are read."""
 
     def __init__(self, known: Iterable[str]) -> None:
-        self.found: set[Loss] = set()
+        self.found: set[LostName] = set()
         self._blocks = [_Block("file", known)]
 
     def visit(self, node: nodes.Node) -> None:
@@ -292,6 +337,8 @@ class _Losses:
                 self._inside("block", node.body, own, before=nodes.List(node.values))
             case nodes.FilterBlock():
                 self._inside("block", node.body, before=node.filter)
+            case nodes.Block():
+                self._inside("block", node.body)
             case nodes.Macro() | nodes.CallBlock():
                 own = {argument.name for argument in node.args}
                 self._inside("function", [*node.defaults, *node.body], own)
@@ -309,7 +356,7 @@ class _Losses:
         *,
         before: nodes.Node | None = None,
     ) -> None:
-        """Visit what is in a scope of its own, after what is `before` it."""
+        """Visit the node `before` a new scope, then the nodes inside it."""
         if before is not None:
             self.visit(before)
         self._blocks.append(_Block(kind, names))
@@ -317,26 +364,26 @@ class _Losses:
             self.visit(node)
         block = self._blocks.pop()
         around = self._blocks[-1].lost
-        for name, missed in block.lost.items():
-            around.setdefault(name, set()).update(missed)
-        for name, loss in block.anew.items():
+        for name, lost_in_body in block.lost.items():
+            around.setdefault(name, set()).update(lost_in_body)
+        for name, loss in block.set_again.items():
             around.setdefault(name, set()).add(loss)
 
     def _set(self, target: nodes.Node) -> None:
         block = self._blocks[-1]
         for node in _with_below(target):
             if isinstance(node, nodes.Name):
-                if node.name not in block.names and self._is_set_anew(node.name):
+                if node.name not in block.names and self._is_set_again(node.name):
                     in_loop = block.kind == "loop"
-                    loss = Loss(name=node.name, offset=node.lineno - 1, in_loop=in_loop)
-                    block.anew[node.name] = loss
+                    loss = LostName(name=node.name, offset=node.lineno - 1, in_loop=in_loop)
+                    block.set_again[node.name] = loss
                     if in_loop and node.name in block.read:
                         self.found.add(loss)
                 block.names.add(node.name)
                 block.lost.pop(node.name, None)
 
-    def _is_set_anew(self, name: str) -> bool:
-        """Whether a block around this one has the name; a function's own names are nobody's."""
+    def _is_set_again(self, name: str) -> bool:
+        """Return whether an outer block has the name; the names of a function are its own."""
         *around, block = self._blocks
         return block.kind != "function" and any(name in other.names for other in around)
 

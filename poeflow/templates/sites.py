@@ -1,6 +1,5 @@
-"""Every template of a flow by its place, and rendering by place."""
+"""Finds every template of a flow by its place, and renders it by place."""
 
-import re
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -8,23 +7,34 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import StepError
+from poeflow.flowfile.key_marks import templates_of
 from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.model import Expectation
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import Origin, Reader
-from poeflow.templates.render import Values, evaluate, render, render_path, render_value
+from poeflow.templates.render import (
+    TemplateError,
+    Values,
+    as_template,
+    evaluate,
+    render,
+    render_path,
+    render_value,
+)
 
 Use = Literal["text", "expression", "path", "value"]
-Stage = Literal["shared", "step", "instance", "answer"]
+Stage = Literal["shared", "form", "step", "instance", "answer"]
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """A template: `path` is its place in the flow file, `step` the step it belongs to.
+    """A template; `path` is its place in the flow file, `step` the step it belongs to.
 
-    `file` is set where the text stands in a file of its own, as written there; `raw` where that
-    file is no template. `early` marks what must be known before any answer: its values come from
-    inputs and items only. `stage` tells what it sees: settings shared by steps no more than inputs,
-    a step's loop the other steps, an instance its item too, a check of the answer also `output`.
+    `file` is the file name as written if the text is in a file; `raw` if that file is not a
+    template. `early` if it must be known before any answer, so that it uses only inputs and items.
+    `stage` decides which names it can use: shared settings and the form of an answer only inputs,
+    a step's loop also other steps, an instance also its item, a check of the answer also `output`.
     """
 
     path: KeyPath
@@ -42,7 +52,7 @@ def sites_of(file: FlowFile) -> Iterator[Site]:
     for key in ("system", "model", "params", "extra_body"):
         yield from _shared(file, ("defaults", key))
     for name in file.flow.models:
-        for key in ("model", "params", "extra_body"):
+        for key in ("system", "model", "params", "extra_body"):
             yield from _shared(file, ("models", name, key))
     for name in file.flow.steps:
         yield from step_sites(file, name)
@@ -50,8 +60,15 @@ def sites_of(file: FlowFile) -> Iterator[Site]:
         yield from _values(file, ("outputs", name), None)
 
 
-def text_of(reader: Reader, file: FlowFile, site: Site) -> tuple[str, Origin]:
-    """Return a site's text and where its characters stand. Raises `FileProblem`."""
+def name_site(site: Site) -> Site | None:
+    """Return the site of the template that names the file of a site, None if none does."""
+    if site.file is None or not has_template(site.file):
+        return None
+    return msgspec.structs.replace(site, text=site.file, file=None, raw=False, early=True)
+
+
+def site_text(reader: Reader, file: FlowFile, site: Site) -> tuple[str, Origin]:
+    """Return a site's text and its origin. Raises `FileProblem`."""
     if site.file is None:
         return site.text, Origin(path=file.path, locate=file.document.locator(site.path))
     path, text = reader.source(site.file, relative_to=file.path)
@@ -59,7 +76,7 @@ def text_of(reader: Reader, file: FlowFile, site: Site) -> tuple[str, Origin]:
 
 
 def _shared(file: FlowFile, path: KeyPath) -> Iterator[Site]:
-    """Yield sites outside any step: they serve many, so they cannot wait for one."""
+    """Yield sites outside steps: several steps use them, so they cannot depend on one."""
     found = _prose(file, path, None) if path[-1] == "system" else _values(file, path, None)
     for site in found:
         yield msgspec.structs.replace(site, early=True, stage="shared")
@@ -71,7 +88,7 @@ def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
     path: KeyPath = ("steps", step)
     for key in node.keys if node is not None else ():
         match key:
-            case "prompt" | "system" | "render":
+            case "prompt" | "system" | "render" | "stdin":
                 yield from _prose(file, (*path, key), step)
             case "messages":
                 yield from _messages(file, (*path, key), step)
@@ -81,21 +98,31 @@ def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
                 yield from _values(file, (*path, key), step)
             case "model" | "use":
                 yield from _text(file, (*path, key), step, "text", early=True)
+            case "command":
+                yield from _listed(file, (*path, key), step)
+            case "reads":
+                yield from _listed(file, (*path, key), step, early=True)
             case "with":
                 yield from _values(file, (*path, key), step)
             case "output":
                 yield from _text(file, (*path, key, "save"), step, "path")
                 yield from _text(file, (*path, key, "media"), step, "path")
+                for site in _text(file, (*path, key, "one_of"), step, "value", early=True):
+                    yield msgspec.structs.replace(site, stage="form")
+                yield from _expressions(file, (*path, key, "schema"), step)
             case "if":
                 yield from _text(file, (*path, key), step, "expression")
             case "for_each" | "matrix":
                 yield from _loop(file, (*path, key), step)
+            case "repeat":
+                for site in _text(file, (*path, key, "until"), step, "expression"):
+                    yield msgspec.structs.replace(site, stage="answer")
             case "expect":
                 yield from _expectations(file, (*path, key), step)
 
 
 def _loop(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
-    """Yield what a step runs over; the key of an item is the only text that sees the item."""
+    """Yield the sites of a step's loop; only what names or chooses items can use one."""
     for source in ((), ("in",)) if path[-1] == "for_each" else ():
         yield from _items_of(file, (*path, *source), step)
     axes = file.document.node((*path, "axes"))
@@ -104,11 +131,15 @@ def _loop(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     for key in ("include", "exclude"):
         for site in _values(file, (*path, key), step):
             yield msgspec.structs.replace(site, stage="step")
-    yield from _text(file, (*path, "key"), step, "expression")
+    for key in ("key", "where", "group_by", "carry"):
+        yield from _text(file, (*path, key), step, "expression")
+    for key in ("glob", "limit", "sample"):
+        for site in _text(file, (*path, key), step, "text", early=True):
+            yield msgspec.structs.replace(site, stage="step")
 
 
 def _items_of(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
-    """Yield the sites of a list, an expression that gives one, or the name of a file with one."""
+    """Yield the sites of a list, of an expression for a list, or of the name of a file."""
     node = file.document.node(path)
     is_list = node is not None and bool(node.items)
     found = _values(file, path, step) if is_list else _text(file, path, step, "expression")
@@ -122,13 +153,19 @@ def _expectations(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     for index in range(len(node.items) if node is not None else 0):
         own = (*path, index)
         found = [
-            *_text(file, (*own, "that"), step, "expression"),
             *_prose(file, (*own, "judge", "rubric"), step),
+            *_prose(file, (*own, "judge", "system"), step),
             *_text(file, (*own, "judge", "model"), step, "text", early=True),
         ]
-        for key in ("contains", "not_contains", "equals", "matches"):
-            found += _values(file, (*own, key), step)
+        rubrics = file.document.node((*own, "judge", "rubrics"))
+        for name in rubrics.values if rubrics is not None else ():
+            found += _prose(file, (*own, "judge", "rubrics", name), step)
+        for key, renders in templates_of(Expectation).items():
+            is_truth = renders.to == "truth"
+            at = (*own, key)
+            found += _text(file, at, step, "expression") if is_truth else _values(file, at, step)
         yield from (msgspec.structs.replace(site, stage="answer") for site in found)
+        yield from _expressions(file, (*own, "json_schema"), step)
 
 
 def _text(
@@ -137,6 +174,13 @@ def _text(
     node = file.document.node(path)
     if node is not None and isinstance(node.data, str):
         yield Site(path=path, step=step, use=use, text=node.data, early=early)
+
+
+def _listed(file: FlowFile, path: KeyPath, step: str, *, early: bool = False) -> Iterator[Site]:
+    """Yield every text of a list."""
+    node = file.document.node(path)
+    for index in range(len(node.items) if node is not None else 0):
+        yield from _text(file, (*path, index), step, "text", early=early)
 
 
 def _prose(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
@@ -150,6 +194,8 @@ def _prose(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
 
 def _messages(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
     node = file.document.node(path)
+    yield from _text(file, path, step, "expression")
+    yield from _text(file, (*path, "file"), step, "text", early=True)
     for index, _ in enumerate(node.items if node is not None else ()):
         few_shot = (*path, index, "few_shot")
         yield from _text(file, few_shot, step, "expression")
@@ -182,7 +228,7 @@ def _attachment(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
 
 
 def _values(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
-    """Yield every string that holds a template below a free value."""
+    """Yield every string with a template at any depth of a value."""
     node = file.document.node(path)
     if node is None:
         return
@@ -194,31 +240,43 @@ def _values(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
         yield from _values(file, (*path, index), step)
 
 
-_OPENING: Final = re.compile(r"\{[{%#]")
+_EXPRESSION: Final = lazy_pattern(r"\s*\{\{[^{}]*\binputs\b[^{}]*\}\}\s*")
+
+
+def _expressions(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
+    """Yield every string of a schema that is one expression over inputs; others are texts."""
+    for site in _values(file, path, step):
+        if _EXPRESSION.fullmatch(site.text):
+            yield msgspec.structs.replace(site, early=True, stage="form")
+
+
+_OPENING: Final = lazy_pattern(r"\{[{%#]")
 
 
 def has_template(text: str) -> bool:
-    """Whether a text holds what begins a template."""
+    """Return whether a text contains the beginning of a template."""
     return _OPENING.search(text) is not None
 
 
 class Texts:
-    """Renders any template of `file`. One render pass: what values hold is never a template."""
+    """Renders the templates of `file` in one pass: rendered values are never templates."""
 
     def __init__(self, file: FlowFile, reader: Reader, environment: Environment) -> None:
         self._file = file
         self._reader = reader
         self._environment = environment
         self._sites = {site.path: site for site in sites_of(file)}
+        self._own: dict[KeyPath, tuple[str, Origin]] = {}
+        self._expressions: dict[KeyPath, tuple[str, Origin]] = {}
 
     @property
     def reader(self) -> Reader:
         return self._reader
 
     def release(self) -> None:
-        """Let renderings take their time from now on, and files be written: a run asks models.
+        """Lift the limit on all renderings together and allow written files: a run has begun.
 
-        Each rendering keeps its own bounds.
+        Each rendering keeps its own limits.
         """
         self._environment.allowance.is_free = True
         self._reader.unsettle()
@@ -226,11 +284,21 @@ class Texts:
     def prose(self, path: KeyPath, values: Values) -> str:
         """Render the text at `path`, or the file it names. Raises `TemplateError`."""
         site = self._sites.get((*path, "file")) or self._sites[path]
+        if site.file is not None:
+            site = msgspec.structs.replace(site, file=self.file_name(site.path, values))
         text, origin = self._text(site)
         return text if site.raw else render(self._environment, text, origin, values)
 
+    def file_name(self, path: KeyPath, values: Values) -> str:
+        """Return the name of a file as it is written at `path`, rendered if it is a template."""
+        site = self._sites[path]
+        named = name_site(site)
+        if named is None:
+            return str(site.file)
+        return render(self._environment, *self._text(named), values)
+
     def value(self, path: KeyPath, written: Json, values: Values) -> Json:
-        """Render every template below a free value; one that is all expression keeps its type."""
+        """Render every template in a value; one that is exactly one expression keeps its type."""
         if isinstance(written, dict):
             return {key: self.value((*path, key), part, values) for key, part in written.items()}
         if isinstance(written, list):
@@ -241,18 +309,39 @@ class Texts:
         text, origin = self._text(site)
         return render_value(self._environment, text, origin, values)
 
+    def count(self, path: KeyPath, written: str | int | None, values: Values) -> int | None:
+        """Return a number as written, or the one that its template gives. Raises `TemplateError`.
+
+        It must be a whole number above zero.
+        """
+        if not isinstance(written, str):
+            return written
+        found = self.value(path, written, values)
+        if isinstance(found, int) and not isinstance(found, bool) and found > 0:
+            return found
+        message = f"{path[-1]} must be a whole number above 0, not {found!r}"
+        hint = "give an input with type: integer and minimum: 1"
+        raise TemplateError(self._file.document.place(path), message, hint=hint)
+
     def expression(self, path: KeyPath, values: Values) -> Json:
         """Return the value of the bare expression at `path`. Raises `TemplateError`."""
-        text, origin = self._text(self._sites[path])
-        return evaluate(self._environment, text, origin, values)
+        known = self._expressions.get(path)
+        if known is None:
+            known = self._expressions[path] = as_template(*self._text(self._sites[path]))
+        return evaluate(self._environment, *known, values)
 
     def path(self, path: KeyPath, values: Values) -> str:
-        """Render a file's path: what each expression gives is one safe segment of it."""
+        """Render a file path: each expression gives one safe segment."""
         text, origin = self._text(self._sites[path])
         return render_path(self._environment, text, origin, values)
 
     def _text(self, site: Site) -> tuple[str, Origin]:
-        return text_of(self._reader, self._file, site)
+        if site.file is not None:
+            return site_text(self._reader, self._file, site)
+        known = self._own.get(site.path)
+        if known is None:
+            known = self._own[site.path] = site_text(self._reader, self._file, site)
+        return known
 
 
 def as_text(value: Json, what: str) -> str:

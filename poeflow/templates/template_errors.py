@@ -1,4 +1,4 @@
-"""What is wrong with a template's text, in words: syntax, and habits from other tools."""
+"""Messages for errors in a template's text: syntax, and habits from other tools."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -6,17 +6,20 @@ from typing import Final
 
 from jinja2 import TemplateSyntaxError
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Problem
 from poeflow.templates.environment import OffsetLexer
 from poeflow.templates.reader import Origin
-from poeflow.templates.scopes import Loss
+from poeflow.templates.scopes import LostName
 
-_NO_ELSE: Final = re.compile(r"^the inline if-expression on line .* no else section was defined\.$")
-_IMPORTED_AT: Final = re.compile(r" \(imported on line \d+( in '.*?')?\)")
+_NO_ELSE: Final = lazy_pattern(
+    r"^the inline if-expression on line .* no else section was defined\.$"
+)
+_IMPORTED_AT: Final = lazy_pattern(r" \(imported on line \d+( in '.*?')?\)")
 _CHARACTERS: Final = {
-    "&": ("&& is no operator here", 'write "and"'),
-    "!": ("! is no operator here", 'write "not", or "!=" between two values'),
-    "?": ("? is no operator here", 'write "a if condition else b"'),
+    "&": ("&& is not an operator here", 'write "and"'),
+    "!": ("! is not an operator here", 'write "not", or "!=" between two values'),
+    "?": ("? is not an operator here", 'write "a if condition else b"'),
     "$": ("$ has no meaning here", "write names without it"),
 }
 RAW: Final = "to show braces as they are, write {% raw %} ... {% endraw %}"
@@ -28,7 +31,8 @@ _OPERATORS: Final = {
     "starts_with": "write text.startswith('x')",
     "endswith": "write text.endswith('x')",
     "ends_with": "write text.endswith('x')",
-    "matches": "use expect: {matches: ...}, or 'x' in text",
+    "matches": "write text | regex_find('x')",
+    "not": "write 'x' not in text",
     "AND": 'write "and"',
     "OR": 'write "or"',
     "eq": 'write "=="',
@@ -41,10 +45,10 @@ _MISSING: Final = (
     "Expected an expression, got 'end of print statement'",
     "unexpected 'end of print statement'",
 )
-_OPENED: Final = re.compile(r"\{\{[-+]?\s*$")
+_OPENED: Final = lazy_pattern(r"\{\{[-+]?\s*$")
 _NEAR: Final = 20
-_INNERMOST: Final = re.compile(r"innermost block that needs to be closed is '(\w+)'")
-_STRAY: Final = re.compile(r"^expected token 'end of print statement', got '(\w+)'$")
+_INNERMOST: Final = lazy_pattern(r"innermost block that needs to be closed is '(\w+)'")
+_STRAY: Final = lazy_pattern(r"^expected token 'end of print statement', got '(\w+)'$")
 _HINTS: Final = {
     "got ':'": RAW,
     "expected token ':', got '}'": RAW,
@@ -59,8 +63,8 @@ _HINTS: Final = {
 }
 
 
-def habits(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
-    """Yield warnings for what Jinja takes and its writer hardly means: `${{`, long comments."""
+def habit_warnings(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
+    """Yield warnings for valid text that is probably not meant: `${{`, long comments."""
     if "${{" not in text and "{#" not in text:
         return
     before = ""
@@ -68,7 +72,7 @@ def habits(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
         for position, kind, value in lexer.tokeniter(text, None):
             if kind == "variable_begin" and before.endswith("$"):
                 place = origin.locate(position - 2)
-                hint = "write {{ ... }} alone, or {{ '$' }} before it where you mean the sign"
+                hint = "write {{ ... }} alone, or {{ '$' }} before it if you mean the sign"
                 yield Problem(place, "the $ before {{ stays in the text", hint, "warning")
             if kind == "comment" and "\n" in value:
                 place = origin.locate(position - 3)
@@ -80,8 +84,8 @@ def habits(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
         return
 
 
-def lost(losses: Iterable[Loss], origin: Origin) -> Iterator[Problem]:
-    """Yield a warning for each name that is set in a loop or block and read when it is over."""
+def loss_warnings(losses: Iterable[LostName], origin: Origin) -> Iterator[Problem]:
+    """Yield a warning for each name that is set in a loop or block and read after its end."""
     for loss in losses:
         where = "each turn of the loop" if loss.in_loop else "the block"
         message = f'what "{loss.name}" is set to here is lost at the end of {where}'
@@ -95,12 +99,12 @@ def lost(losses: Iterable[Loss], origin: Origin) -> Iterator[Problem]:
 def syntax_problem(
     error: TemplateSyntaxError, text: str, origin: Origin, *, is_bare: bool = False
 ) -> Problem:
-    """Turn Jinja's syntax error, whose line number is an offset, into a problem.
+    """Return Jinja's syntax error, whose line number is an offset, as a problem.
 
-    `is_bare` tells that the text is an expression whose braces its writer does not see.
+    `is_bare` if the text is an expression that is written without braces.
     """
     offset = min(max(error.lineno - 1, 0), len(text))
-    message, hint = _words(error.message or "the template cannot be read", text, offset)
+    message, hint = _message_and_hint(error.message or "the template cannot be read", text, offset)
     if is_bare and hint == _CLOSE:
         hint = "write an operator before it"
     elif is_bare and hint == RAW:
@@ -109,12 +113,12 @@ def syntax_problem(
 
 
 def no_else(text: str) -> str:
-    """Return Jinja's message at run time without the line numbers that are offsets here."""
+    """Return Jinja's run-time message without line numbers, which are offsets here."""
     text = _NO_ELSE.sub("this if has no else, and its condition is false; add: else ''", text)
     return _IMPORTED_AT.sub("", text)
 
 
-def _words(message: str, text: str, offset: int) -> tuple[str, str]:
+def _message_and_hint(message: str, text: str, offset: int) -> tuple[str, str]:
     message = message.rstrip(".")
     character = text[offset : offset + 1]
     if message.startswith("unexpected") and _is_foreign(text, offset):
@@ -122,11 +126,13 @@ def _words(message: str, text: str, offset: int) -> tuple[str, str]:
     if message.startswith("unexpected char") and character in _CHARACTERS:
         return _CHARACTERS[character]
     if "||" in text[max(offset - 1, 0) : offset + 2]:
-        return "|| is no operator here", 'write "or"'
+        return "|| is not an operator here", 'write "or"'
     if text[offset - 2 : offset + 1] in ("===", "!=="):
         return "= is one too many here", 'write "==" or "!="'
     if text[offset - 1 : offset + 1] == "<>":
-        return "<> is no operator here", 'write "!="'
+        return "<> is not an operator here", 'write "!="'
+    if text[offset : offset + 2] == "=~" or text[offset - 1 : offset + 1] == "=~":
+        return "=~ is not an operator here", "write text | regex_find('x')"
     if "got '='" in message:
         return "= does not compare", 'write "=="'
     if message.startswith(_MISSING):
@@ -143,7 +149,7 @@ def _words(message: str, text: str, offset: int) -> tuple[str, str]:
         if innermost:
             tag = innermost[1]
             return f"the template ends, and its {tag} is not closed", f"add {{% end{tag} %}}"
-        return f"the template ends where {ended[1]} is needed", "close what is open"
+        return f"the template ends where {ended[1]} is expected", "close what is open"
     stray = _STRAY.search(message)
     if stray:
         found = _KINDS.get(stray[1], f'"{stray[1]}"')
@@ -152,7 +158,7 @@ def _words(message: str, text: str, offset: int) -> tuple[str, str]:
 
 
 def _is_foreign(text: str, offset: int) -> bool:
-    """Tell whether braces begin as those of another language: `{{> x }}`, `{{! x }}`."""
+    """Return whether braces are those of another language: `{{> x }}`, `{{! x }}`."""
     before = text[max(offset - _NEAR, 0) : offset]
     is_alone = text[offset : offset + 1] in _CHARACTERS and before[-1:].isspace()
     return bool(_OPENED.search(before)) and not is_alone
@@ -160,6 +166,6 @@ def _is_foreign(text: str, offset: int) -> bool:
 
 def _tag_hint(tag: str) -> str:
     if tag.startswith("end"):
-        return "nothing of that kind is open here"
-    tags = "if, for, set, macro, call, with, filter, include, import, from, raw"
+        return "there is no open tag of this kind here"
+    tags = "if, for, set, macro, call, with, filter, include, import, from, extends, block, raw"
     return f"known: {tags}; {RAW}"

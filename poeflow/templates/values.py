@@ -1,4 +1,4 @@
-"""Values as text, and instances as templates see them."""
+"""Values as text and JSON, and the results of instances in templates."""
 
 import math
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from poeflow.digest import Json
 from poeflow.flowfile.loops import key_text
 
 
-def text_of(value: object) -> str:
-    """Return what a value looks like in text.
+def to_text(value: object) -> str:
+    """Return a value as text.
 
-    Raises `TypeError` for what has no one look: none, true, false, lists, mappings.
+    Raises `TypeError` for values without an obvious text: none, true, false, lists, mappings.
     """
     if isinstance(value, str):
         return value
@@ -34,12 +34,12 @@ def text_of(value: object) -> str:
     raise TypeError(f"a {type(value).__name__} has no text of its own")
 
 
-def plain(value: Any) -> Any:
-    """Return a value as plain JSON data. Raises `TypeError`, or what an undefined value raises."""
+def to_json(value: Any) -> Any:
+    """Return a value as JSON data. Raises `TypeError`, or the error of an undefined value."""
     if isinstance(value, Mapping):
-        return {_key(key): plain(part) for key, part in value.items()}
+        return {_key(key): to_json(part) for key, part in value.items()}
     if isinstance(value, list | tuple | range):
-        return [plain(part) for part in value]
+        return [to_json(part) for part in value]
     if value is None or isinstance(value, bool | float):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("the result is not a finite number")
@@ -48,11 +48,11 @@ def plain(value: Any) -> Any:
         if not -(2**63) <= value < 2**64:
             raise ValueError("the result is a number over 64 bits")
         return value
-    return encodable(text_of(value))
+    return encodable(to_text(value))
 
 
 def encodable(text: str) -> str:
-    """Return `text` where it can be written as UTF-8. Raises `ValueError`."""
+    """Return `text` if it can be encoded as UTF-8. Raises `ValueError`."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -68,18 +68,18 @@ def _key(key: object) -> str:
 
 
 OWN: Final = ("item", "matrix")
-"""What an instance has besides its result: what it ran over, where that is no step's answer."""
+"""What results contain besides the result itself: the item, if it comes from no step."""
 
 
-class Entry(dict[str, Json]):
-    """The result of one instance, with what it ran over."""
+class InstanceValue(dict[str, Json]):
+    """The result of one instance, with its item."""
 
     @property
     def columns(self) -> dict[str, Json]:
-        """What a table has of it: its key, the columns it ran over, and what came of it.
+        """The cells of a table row: the key, the columns of the item, and the result.
 
-        That is the word it chose, else the fields of its data, else its text; what is called like
-        a column it ran over is called `answer.NAME`.
+        The result is the chosen word, else the fields of the data, else the text; a field with
+        the name of a column of the item is called `answer.NAME`.
         """
         item, matrix = self.get("item"), self.get("matrix")
         own: dict[str, Json] = {"key": self["key"]}
@@ -92,30 +92,31 @@ class Entry(dict[str, Json]):
         )
         own |= matrix if isinstance(matrix, dict) else {}
         return own | {
-            f"answer.{name}" if name in own else name: value for name, value in self._came.items()
+            f"answer.{name}" if name in own else name: value
+            for name, value in self._results.items()
         }
 
     @property
-    def _came(self) -> dict[str, Json]:
-        """Return what came of the instance, by name."""
-        data, came = self["data"], dict[str, Json]()
+    def _results(self) -> dict[str, Json]:
+        """Return the fields of the result by name."""
+        data, results = self["data"], dict[str, Json]()
         if self["value"] is not None:
-            came = {"value": self["value"]}
+            results = {"value": self["value"]}
         elif isinstance(data, dict):
-            came = dict(data)
+            results = dict(data)
         elif data is not None:
-            came = {"data": data}
+            results = {"data": data}
         elif self["text"] is not None:
-            came = {"text": self["text"]}
+            results = {"text": self["text"]}
         if self["media"]:
-            came["media"] = self["media"]
-        return came if self["error"] is None else {**came, "error": self["error"]}
+            results["media"] = self["media"]
+        return results if self["error"] is None else {**results, "error": self["error"]}
 
 
 class Instances(dict[str, Json]):
     """Instances by key: `steps.ID["key"]`. `all` are those that were not skipped, in order.
 
-    `own` has by key what each ran over, where that is known.
+    `own` maps keys to the items, if they are known.
     """
 
     def __init__(
@@ -125,13 +126,17 @@ class Instances(dict[str, Json]):
         status: str,
         own: Mapping[str, Mapping[str, Json]],
     ) -> None:
-        entries = {key: Entry({**own.get(key, {}), **value}) for key, value in by_key.items()}
+        entries = {
+            key: InstanceValue({**own.get(key, {}), **value}) for key, value in by_key.items()
+        }
         super().__init__(entries)
         self.status = status
-        self.all: list[Json] = [one for one in entries.values() if one["status"] != "skipped"]
+        self.all: list[Json] = [
+            instance for instance in entries.values() if instance["status"] != "skipped"
+        ]
 
     def attribute(self, name: str) -> Json:
-        """Return what a template sees as `steps.ID.name`. Raises `LookupError`."""
+        """Return `steps.ID.name` in a template. Raises `LookupError`."""
         match name:
             case "all":
                 return self.all

@@ -192,8 +192,8 @@ def test_what_json_escapes_is_read(text, data):
     assert only(text) == [data]
 
 
-DIGITS = "has more digits than can be kept; write it as text"
-SMALL = "is too small to keep; write it as text"
+DIGITS = "has more digits than can be stored; write it as text"
+SMALL = "is too small to be stored; write it as text"
 
 
 @pytest.mark.parametrize(

@@ -6,24 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.answers.expect import (
+from poeflow.answers.expect import Verdict, judge_verdict
+from poeflow.answers.judge import (
+    ALONE,
     VERDICT_SCHEMA,
     Judged,
-    Verdict,
+    JudgeTask,
     judge_messages,
-    judge_verdict,
     judged,
+    verdict_schema,
 )
 from poeflow.answers.schemas import compile_schema
-from poeflow.client.messages import Message
+from poeflow.client.messages import ImagePart, ImageUrl, Message
 from poeflow.errors import StepError
-from poeflow.flowfile.model import Expectation, Judge
+from poeflow.flowfile.model import Expectation, Judge, JudgedExample
 
 SCHEMA = compile_schema(VERDICT_SCHEMA)
 
 
 def test_the_judge_is_asked_with_rubric_question_and_answer():
-    system, user = judge_messages("  Be kind.\n", "Say hi.", "Hi!")
+    system, user = judge_messages(JudgeTask(rubrics={"": "  Be kind.\n"}), "Say hi.", "Hi!")
     assert system == Message(
         role="system",
         content=(
@@ -63,7 +65,7 @@ It must be valid by this JSON Schema:
 
 @given(st.from_regex(r"(`|~|\n|a|\r| )*", fullmatch=True))
 def test_an_answer_cannot_leave_its_fence(answer):
-    asked = judge_messages("r", "q", answer)[1].content
+    asked = judge_messages(JudgeTask(rubrics={"": "r"}), "q", answer)[1].content
     fence, inside = re.search(
         "Answer to judge:\n\n(`+)\n(.*)\n\\1\n\nAnswer with", asked, re.DOTALL
     ).groups()
@@ -79,7 +81,7 @@ def test_an_answer_cannot_leave_its_fence(answer):
     ],
 )
 def test_a_verdict_is_read(text, found):
-    assert judged(text, SCHEMA) == found
+    assert judged(text, SCHEMA) == {"": found}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_any_answer_is_a_verdict_or_a_step_error(text):
         found = judged(text, SCHEMA)
     except StepError:
         return
-    assert 0 <= found.score <= 1
+    assert 0 <= found[ALONE].score <= 1
 
 
 @pytest.mark.parametrize(
@@ -132,21 +134,78 @@ def test_any_answer_is_a_verdict_or_a_step_error(text):
     ],
 )
 def test_the_threshold_is_the_least_score(score, passed, message):
-    expectation = Expectation(judge=Judge(rubric="r", threshold=0.7), level="warn")
-    found = judge_verdict(expectation, Judged(score=score, reason="it is\n\x1b[1m bold"))
-    assert found == Verdict(kind="judge", passed=passed, level="warn", message=message)
+    expectation = Expectation(judge=Judge(rubric="r", threshold=0.7), level="warn", weight=2)
+    found = judge_verdict(expectation, score=score, reason="it is\n\x1b[1m bold")
+    assert found == Verdict(
+        kind="judge",
+        passed=passed,
+        level="warn",
+        message=message,
+        score=score,
+        weight=2,
+        reason="it is\n\x1b[1m bold",
+    )
 
 
 def test_a_verdict_without_a_reason_says_so():
-    found = judge_verdict(Expectation(judge=Judge(rubric="r")), Judged(score=1, reason=" "))
+    found = judge_verdict(Expectation(judge=Judge(rubric="r")), score=1, reason=" ")
     assert found.message == "expected a score of at least 0.5, found 1: no reason given"
 
 
 def test_a_long_reason_is_cut():
-    found = judge_verdict(Expectation(judge=Judge(rubric="r")), Judged(score=0, reason="x" * 999))
+    found = judge_verdict(Expectation(judge=Judge(rubric="r")), score=0, reason="x" * 999)
     assert found.message == f"expected a score of at least 0.5, found 0: {'x' * 299}…"
 
 
 def test_only_a_judge_has_a_threshold():
     with pytest.raises(AssertionError):
-        judge_verdict(Expectation(contains="x"), Judged(score=1, reason=""))
+        judge_verdict(Expectation(contains="x"), score=1, reason="")
+
+
+EXAMPLES = [
+    JudgedExample(answer="Whatever.", score=0.1, reason="It is rude."),
+    JudgedExample(answer="Gladly.", score=1),
+]
+
+
+def test_a_judge_is_what_its_system_prompt_says_and_scores_as_all_do():
+    task = JudgeTask(rubrics={"": "r"}, system=" You are strict.\n", examples=EXAMPLES)
+    system, user = judge_messages(task, "q", "a")
+    assert system.content.startswith("You are strict.\n\nYou judge the answer of another model")
+    assert user.content.startswith(
+        "Rubric:\n\nr\n\nExamples of answers and their scores:\n\n```\nWhatever.\n```\n\n"
+        "Score 0.1: It is rude.\n\n```\nGladly.\n```\n\nScore 1\n\nQuestion that was asked:"
+    )
+
+
+def test_several_rubrics_are_one_request_with_a_verdict_for_each():
+    task = JudgeTask(rubrics={"polite": "Is it polite?\n", "brief": "Is it brief?"})
+    _, user = judge_messages(task, "q", "a")
+    assert user.content.startswith(
+        "Rubrics, each to be judged by itself:\n\npolite:\n\nIs it polite?\n\n"
+        "brief:\n\nIs it brief?\n\nQuestion that was asked:"
+    )
+    schema = verdict_schema(task.rubrics)
+    assert schema["required"] == ["polite", "brief"]
+    answer = '{"polite": {"reason": "yes", "score": 1}, "brief": {"reason": "no", "score": 0.25}}'
+    assert judged(answer, compile_schema(schema), task.rubrics) == {
+        "polite": Judged(score=1.0, reason="yes"),
+        "brief": Judged(score=0.25, reason="no"),
+    }
+    with pytest.raises(StepError, match='the key "brief" is missing'):
+        judged('{"polite": {"reason": "", "score": 1}}', compile_schema(schema), task.rubrics)
+
+
+def test_what_is_attached_goes_to_the_judge_too():
+    image = ImagePart(image_url=ImageUrl(url="https://example.com/a.png"))
+    _, user = judge_messages(JudgeTask(rubrics={"": "r"}, attached=[image]), "q", "a")
+    assert isinstance(user.content, tuple)
+    assert user.content[1:] == (image,)
+    assert user.text.startswith("Rubric:")
+
+
+def test_rubrics_share_the_weight_of_their_expectation():
+    expectation = Expectation(judge=Judge(rubrics={"a": "x", "b": "y"}, threshold=0.7), weight=3)
+    found = judge_verdict(expectation, score=0.5, reason="so", rubric="a")
+    assert (found.weight, found.rubric, found.passed) == (1.5, "a", False)
+    assert found.message == "expected a score of at least 0.7 for a, found 0.5: so"

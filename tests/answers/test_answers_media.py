@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.answers.media_links import file_in, file_name, kind_of, urls_in
+from poeflow.answers.media_links import file_in, file_name, media_kind_of, urls_in
 from poeflow.errors import StepError
-from poeflow.simulator.sample_media import address, made, told
+from poeflow.simulator.sample_media import media_address, media_at, media_content
 
 ASSETS = Path(__file__).parents[2] / "flows" / "assets"
 IMAGE = "https://pfst.cf2.poecdn.net/base/image/0f?w=1024&h=1024"
@@ -142,12 +142,12 @@ def test_an_address_of_a_server_holds_no_file():
         (
             "data:image/png;base64,AAAAA",
             1024,
-            "a file in the answer is cut, or no base64; ask again with --refresh",
+            "a file in the answer is cut off, or is not base64; ask again with --refresh",
         ),
         (
             "data:image/png;base64,%FFAA",
             1024,
-            "a file in the answer is cut, or no base64; ask again with --refresh",
+            "a file in the answer is cut off, or is not base64; ask again with --refresh",
         ),
     ],
 )
@@ -194,8 +194,8 @@ def test_an_image_s_text_is_not_searched(text, urls):
 
 @pytest.mark.parametrize("kind", ["image", "video", "audio"])
 def test_what_the_simulator_answers_is_found(kind):
-    url = address(kind, "x", "http://127.0.0.1:8123", {})
-    assert urls_in(told(kind, url, "A (b) [c] ](d) ![e")) == (url,)
+    url = media_address(kind, "x", "http://127.0.0.1:8123", {})
+    assert urls_in(media_content(kind, url, "A (b) [c] ](d) ![e")) == (url,)
 
 
 def test_an_address_longer_than_any_is_none():
@@ -275,7 +275,7 @@ def test_each_address_is_found_once_in_order(urls):
     ],
 )
 def test_kinds_follow_from_content(data, kind):
-    assert kind_of(data) == kind
+    assert media_kind_of(data) == kind
 
 
 def test_a_name_is_the_content_s_hash_and_kind():
@@ -287,8 +287,8 @@ def test_a_name_is_the_content_s_hash_and_kind():
     ("kind", "extension"), [("image", "png"), ("video", "mp4"), ("audio", "wav")]
 )
 def test_what_the_simulator_serves_has_a_name(kind, extension):
-    media = made(address(kind, "x", "", {}).partition("?")[0], {"w": "8", "h": "8"})
-    assert kind_of(media.data) == (media.media_type, f".{extension}")
+    media = media_at(media_address(kind, "x", "", {}).partition("?")[0], {"w": "8", "h": "8"})
+    assert media_kind_of(media.data) == (media.media_type, f".{extension}")
 
 
 @pytest.mark.parametrize(

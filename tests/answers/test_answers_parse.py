@@ -181,8 +181,8 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "the answer is empty, and no YAML mapping or list"),
-        ("Sorry.", 'the answer is the plain text "Sorry.", and no YAML mapping or list'),
+        ("", "the answer is empty, not a YAML mapping or list"),
+        ("Sorry.", 'the answer is the plain text "Sorry.", not a YAML mapping or list'),
         (
             "a: 1\na: 2",
             'the answer is not YAML: line 2, column 1: the key "a" is here twice, first in line 1',
@@ -197,13 +197,13 @@ def test_yaml_is_read_bare_and_in_a_fence(text, data):
             "a: {b: [9007199254740993.0]}",
             (
                 "the answer's YAML cannot be used: the number 9007199254740993.0 has more digits"
-                " than can be kept; write it as text"
+                " than can be stored; write it as text"
             ),
         ),
         (
             "a: &x 1e-400\nb: *x",
             (
-                "the answer's YAML cannot be used: the number 1e-400 is too small to keep;"
+                "the answer's YAML cannot be used: the number 1e-400 is too small to be stored;"
                 " write it as text"
             ),
         ),
@@ -282,11 +282,11 @@ def test_csv_is_a_list_of_objects(text, data):
         ("a\tb\n1\t2\n", "its columns are divided by tabs, not by commas"),
         (
             'a, "b"\n1,2\n',
-            "in line 1 a space stands before the quote that begins a value; remove it",
+            "line 1 has a space before the quote that begins a value; remove it",
         ),
         (
             'a,b\n\n1, "2"\n',
-            "in line 3 a space stands before the quote that begins a value; remove it",
+            "line 3 has a space before the quote that begins a value; remove it",
         ),
         ('a\n"x"y', "the row that begins in line 2 cannot be read: ',' expected after '\"'"),
     ],

@@ -5,7 +5,7 @@ import pytest
 from poeflow.answers.schemas import schema_faults
 
 AGE = {"type": "object", "required": ["age"]}
-DEEPER = "the schema stands deeper, under {}; write here what stands there"
+DEEPER = "the schema is deeper, under {}; write that one here"
 ANYTHING = "it has no keyword of JSON Schema, so that anything fits"
 OLDER = "is of an older draft and not read"
 ADDITIONAL = f"additionalItems {OLDER}; write items, with what comes first under prefixItems"
@@ -67,23 +67,23 @@ LIMIT = "exclusiveMinimum is a number since draft 6"
         (
             {"allOf": [{"min_length": 1}]},
             ("allOf", 0, "min_length"),
-            '"min_length" is no keyword; write minLength',
+            '"min_length" is not a keyword; write minLength',
         ),
         (
             {"additionalproperties": False},
             ("additionalproperties",),
-            '"additionalproperties" is no keyword; write additionalProperties',
+            '"additionalproperties" is not a keyword; write additionalProperties',
         ),
-        ({"type": "STRING"}, ("type",), '"STRING" is no type; write string'),
-        ({"not": {"type": "int"}}, ("not", "type"), '"int" is no type; write integer'),
-        ({"type": "any"}, ("type",), "any type is meant where no type is written; remove type:"),
-        ({"type": "date"}, ("type",), '"date" is no type; write string, and format: date'),
+        ({"type": "STRING"}, ("type",), '"STRING" is not a type; write string'),
+        ({"not": {"type": "int"}}, ("not", "type"), '"int" is not a type; write integer'),
+        ({"type": "any"}, ("type",), '"any" is not a type; remove type: to allow any'),
+        ({"type": "date"}, ("type",), '"date" is not a type; write string, and format: date'),
         (
             {"properties": {"a": "string"}},
             ("properties", "a"),
-            '"string" is no schema by itself; write {type: string}',
+            '"string" is not a schema by itself; write {type: string}',
         ),
-        ({"items": "Int"}, ("items",), '"Int" is no schema by itself; write {type: integer}'),
+        ({"items": "Int"}, ("items",), '"Int" is not a schema by itself; write {type: integer}'),
     ],
 )
 def test_a_schema_copied_from_elsewhere_is_told_what_to_write(schema, path, message):

@@ -275,6 +275,8 @@ def test_a_schema_that_never_ends_is_told():
 
 # the schema itself
 
+NO_SCHEMA = "leads to something that is not a schema"
+NO_ADDRESS = "is not an address; correct it, or remove it"
 NOWHERE = "leads to no part of this schema, and nothing is fetched; put what it means under $defs"
 RE2 = "write it in RE2 syntax: no look-around, no back references"
 INVALID = "the pattern is not valid:"
@@ -298,16 +300,16 @@ TYPES = '"array", "boolean", "integer", "null", "number", "object", "string"'
         ({"$ref": "#/required/x", "required": ["a"]}, ("$ref",), f'"#/required/x" {NOWHERE}'),
         ({"anyOf": [{"$ref": "https://x/y"}]}, ("anyOf", 0, "$ref"), f'"https://x/y" {NOWHERE}'),
         ({"$dynamicRef": "#a"}, ("$dynamicRef",), f'"#a" {NOWHERE}'),
-        ({"$ref": "#/x", "x": 5}, ("$ref",), '"#/x" leads to what is no schema'),
-        ({"$ref": "#/x", "x": {"type": 5}}, ("$ref",), '"#/x" leads to what is no schema'),
-        ({"$ref": "#/x", "x": {"$schema": "urn:x"}}, ("$ref",), '"#/x" leads to what is no schema'),
+        ({"$ref": "#/x", "x": 5}, ("$ref",), f'"#/x" {NO_SCHEMA}'),
+        ({"$ref": "#/x", "x": {"type": 5}}, ("$ref",), f'"#/x" {NO_SCHEMA}'),
+        ({"$ref": "#/x", "x": {"$schema": "urn:x"}}, ("$ref",), f'"#/x" {NO_SCHEMA}'),
         ({"$ref": "#/x", "x": {"$ref": "#/y"}}, ("x", "$ref"), f'"#/y" {NOWHERE}'),
         ({"pattern": "(?=a)"}, ("pattern",), f"{INVALID} invalid perl operator: (?=; {RE2}"),
         ({"$ref": "#/x", "x": {"pattern": "("}}, ("x", "pattern"), OPEN),
         ({"patternProperties": {"(": {}}}, ("patternProperties", "("), OPEN),
         ({"$schema": OLD}, ("$schema",), f'"{OLD}" is not read; write {DIALECT}, or remove it'),
         ({"not": {"$schema": DIALECT, "pattern": "("}}, ("not", "$schema"), ONLY_TOP),
-        ({"not": {"$id": "//[a"}}, ("not", "$id"), '"//[a" is no address; mend it, or remove it'),
+        ({"not": {"$id": "//[a"}}, ("not", "$id"), f'"//[a" {NO_ADDRESS}'),
         ({"required": ["b", "a", "a"]}, ("required",), 'items 1 and 2 are the same: "a"'),
     ],
 )  # fmt: skip
@@ -382,6 +384,9 @@ def test_long_lists_of_different_kinds_are_compared_in_linear_time():
     started = time.process_time()
     names = [f"n{n}" for n in range(20_000)]
     assert schema_faults({"required": [*names, 1]}) == ((("required", 20_000), "1 is not text"),)
+    nested = {"properties": {"a": {"required": [*names, 1]}}}
+    path = ("properties", "a", "required", 20_000)
+    assert schema_faults(nested) == ((path, "1 is not text"),)
     assert time.process_time() - started < 4
 
 

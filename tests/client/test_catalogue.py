@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.bots import USD_PER_POINT, Bot, Context, Parameter, Pricing
-from poeflow.client.catalogue import CATALOGUE, MAX_BOTS, Catalogue, keep, kept
+from poeflow.client.catalogue import (
+    CATALOGUE,
+    MAX_BOTS,
+    Catalogue,
+    store_catalogue,
+    stored_catalogue,
+)
 from poeflow.project.project import Project
 
 SERVER = "https://api.poe.com/v1"
@@ -251,31 +257,31 @@ def project(tmp_path):
 
 
 def test_what_is_kept_is_read_again(project):
-    keep(project, [{"id": "z"}, ENTRY], SERVER)
+    store_catalogue(project, [{"id": "z"}, ENTRY], {})
     text = project.path_of(CATALOGUE).read_text()
     assert json.loads(text) == {"object": "list", "server": SERVER, "data": [ENTRY, {"id": "z"}]}
     assert '\n   "id": "veo-9",\n' in text
-    catalogue, reason = kept(project, SERVER)
+    catalogue, reason = stored_catalogue(project, {})
     assert (catalogue and catalogue.bots, reason) == ((VEO, Bot(id="z", name="z")), "")
 
 
 def test_the_list_of_another_server_is_none(project):
-    keep(project, [ENTRY], "http://127.0.0.1:7305/v1")
-    assert kept(project, SERVER) == (None, "")
+    store_catalogue(project, [ENTRY], {"POE_BASE_URL": "http://127.0.0.1:7305/v1"})
+    assert stored_catalogue(project, {}) == (None, "")
 
 
 def test_a_list_that_does_not_say_whose_it_is_serves_any(project):
     project.path_of(CATALOGUE).write_text(json.dumps({"object": "list", "data": [ENTRY]}))
     for server in (SERVER, "http://127.0.0.1:7305/v1"):
-        catalogue, reason = kept(project, server)
+        catalogue, reason = stored_catalogue(project, {"POE_BASE_URL": server})
         assert (catalogue and catalogue.bots, reason) == ((VEO,), "")
 
 
 def test_there_may_be_none(tmp_path):
     project = Project(tmp_path.resolve())
-    assert kept(project, SERVER) == (None, "")
+    assert stored_catalogue(project, {}) == (None, "")
     (tmp_path / ".poeflow").touch()
-    assert kept(project, SERVER) == (None, "")
+    assert stored_catalogue(project, {}) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +298,7 @@ def test_there_may_be_none(tmp_path):
 )
 def test_damage_is_told_and_stops_nothing(project, data, reason):
     project.path_of(CATALOGUE).write_bytes(data)
-    assert kept(project, SERVER) == (None, f"//.poeflow/models.json {reason}")
+    assert stored_catalogue(project, {}) == (None, f"//.poeflow/models.json {reason}")
 
 
 def test_only_a_file_of_the_project_is_read(project, tmp_path):
@@ -300,13 +306,19 @@ def test_only_a_file_of_the_project_is_read(project, tmp_path):
     outside = tmp_path / "outside.json"
     outside.write_text(json.dumps([ENTRY]))
     path.symlink_to(outside)
-    assert kept(project, SERVER)[0] is None
+    assert stored_catalogue(project, {})[0] is None
     path.unlink()
     os.mkfifo(path)
-    assert kept(project, SERVER) == (None, "//.poeflow/models.json is no list of models")
+    assert stored_catalogue(project, {}) == (
+        None,
+        "//.poeflow/models.json is not a list of models",
+    )
     path.unlink()
     path.mkdir()
-    assert kept(project, SERVER) == (None, "//.poeflow/models.json is no list of models")
+    assert stored_catalogue(project, {}) == (
+        None,
+        "//.poeflow/models.json is not a list of models",
+    )
 
 
 def test_the_bundled_list_is_read_whole():

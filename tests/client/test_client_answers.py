@@ -7,7 +7,7 @@ from poeflow.client.answers import (
     Choice,
     Completion,
     CompletionChunk,
-    Delta,
+    MessageDelta,
     ToolCall,
     Usage,
     whole_number,
@@ -43,7 +43,7 @@ THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     ],
 )
 def test_content_is_a_text_or_parts(content, text, reasoning, refusal):
-    delta = Delta({"content": content})
+    delta = MessageDelta({"content": content})
     assert (delta.content, delta.reasoning, delta.refusal) == (text, reasoning, refusal)
 
 
@@ -51,7 +51,7 @@ def test_nesting_without_end_is_no_text():
     value: object = "x"
     for _ in range(100):
         value = {"text": value}
-    assert Delta({"content": [{"type": "text", "text": value}]}).content is None
+    assert MessageDelta({"content": [{"type": "text", "text": value}]}).content is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_nesting_without_end_is_no_text():
     ],
 )
 def test_reasoning_by_any_of_its_names(raw, reasoning):
-    assert Delta(raw).reasoning == reasoning
+    assert MessageDelta(raw).reasoning == reasoning
 
 
 @pytest.mark.parametrize(

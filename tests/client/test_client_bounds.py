@@ -5,7 +5,7 @@ from client_desk import KEY, STREAM, Driver, event, piece, reply, streamed
 
 from poeflow import errors
 from poeflow.client.answers import Completion
-from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_EVENTS, MAX_KEYS, Effort
+from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_EVENTS, MAX_KEYS, StreamWork
 from poeflow.client.http.wire import HeadReader
 from poeflow.client.stream import ChunkReader, whole_completion
 from poeflow.redact import Scrubber, Secret
@@ -113,7 +113,7 @@ def test_many_choices_are_an_answer():
 
 
 def test_so_many_events_make_no_answer():
-    effort = Effort()
+    effort = StreamWork()
     for progress in range(MAX_EVENTS):
         effort.event(b"{}", progress)
     with pytest.raises(errors.AnswerTooLargeError, match="the stream has too many events"):

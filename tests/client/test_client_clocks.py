@@ -8,7 +8,7 @@ from client_desk import END, STREAM, FakeClock, chunk, event, large, piece, repl
 from client_server import HOLD
 
 from poeflow import errors
-from poeflow.client.commands import Timeouts
+from poeflow.client.calls import Timeouts
 from poeflow.client.http.wire import Head
 
 SOON = 0.15

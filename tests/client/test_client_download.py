@@ -4,8 +4,8 @@ import asyncio
 import shutil
 import ssl
 import subprocess
-from dataclasses import replace
 
+import msgspec
 import pytest
 from client_desk import END, FakeClock, chunk, reply
 from client_server import CLOSE, HOLD, RESET, ConnectProxy, ScriptedServer
@@ -13,7 +13,7 @@ from client_server import CLOSE, HOLD, RESET, ConnectProxy, ScriptedServer
 from poeflow import errors
 from poeflow.answers.media_links import file_name, urls_in
 from poeflow.client.aio import AsyncPoeClient
-from poeflow.client.http.download import Internet, Rules, download, wanted
+from poeflow.client.media.download import DownloadRules, Internet, download, wanted
 from poeflow.errors import StepError
 from poeflow.simulator.server import Simulator
 
@@ -22,7 +22,7 @@ PUBLIC = "93.184.216.34"
 HOST = "pfst.cf2.poecdn.net"
 URL = f"https://{HOST}/base/image/0f?w=1&token=secret"
 PLACE = f"{HOST}/base/image/0f"
-EXPIRED = "the address may have expired; ask again with --refresh"
+EXPIRED = "the address may have expired; request it again with --refresh"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(1_000)
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -45,7 +45,7 @@ class Detour(Internet):
         if address in self.dead:
             raise self.dead[address]
         scheme = "https" if self.secure else "http"
-        there = replace(origin, scheme=scheme, port=self.server.port)
+        there = msgspec.structs.replace(origin, scheme=scheme, port=self.server.port)
         return await super().connect(there, "127.0.0.1")
 
 
@@ -56,7 +56,7 @@ def fetched(server, *, url=URL, network=None, clock=None, **rules):
         try:
             return await download(
                 url,
-                Rules(**rules),
+                DownloadRules(**rules),
                 clock=clock or FakeClock(),
                 network=network or Detour(server),
             )
@@ -87,7 +87,7 @@ async def test_what_a_bot_of_the_simulator_made_is_fetched(bot):
         asked = {"model": bot, "messages": [{"role": "user", "content": "an (otter]"}]}
         answer = await poe.chat.completions.create(**asked)
         (url,) = urls_in(answer.text)
-        data = await download(url, Rules(loopback={sim.origin}), clock=FakeClock())
+        data = await download(url, DownloadRules(loopback={sim.origin}), clock=FakeClock())
     kind = {"Imagen-4": ".png", "Sora-2": ".mp4", "ElevenLabs-v3": ".wav"}[bot]
     assert file_name(data).endswith(kind)
 
@@ -134,8 +134,8 @@ def test_a_file_is_read_to_its_end(server, answer):
 def test_a_private_address_is_not_connected_to(server):
     network = Detour(server, {HOST: (PUBLIC, "169.254.169.254")})
     assert refused(server, network=network) == (
-        f"{PLACE} is not fetched: its name leads to a private network;"
-        " check what your network answers for that name"
+        f"{PLACE} is not fetched: its name resolves to a private network;"
+        " check the name resolution of your network"
     )
     assert (network.connected, server.connections) == ([], 0)
 
@@ -197,7 +197,7 @@ def test_three_redirects_are_followed_and_no_more(server):
         ("//user@b.poecdn.net/x", "b.poecdn.net/x is not an address"),
         ("http://127.0.0.1:1/x", "127.0.0.1:1/x has no https"),
         ("file:///etc/passwd", "/etc/passwd is not an address"),
-        ("https://inside.poecdn.net/x", "inside.poecdn.net/x is not fetched: its name leads to"),
+        ("https://inside.poecdn.net/x", "inside.poecdn.net/x is not fetched: its name resolves to"),
         ("https://b.poecdn.net\\@evil.example/", "evil.example/ is not an address"),
         ("https://[b/", "redirects nowhere"),
     ],
@@ -249,20 +249,20 @@ def test_a_file_of_exactly_the_limit_is_fetched(server):
 )
 def test_documents_are_no_media(server, header, media_type):
     server.play(reply(200, PNG, content_type=header))
-    message = f"{PLACE} holds {media_type}, no picture, film or sound; {EXPIRED}"
+    message = f"{PLACE} is {media_type}, not an image, video or audio; {EXPIRED}"
     assert refused(server) == message
 
 
 def test_what_was_compressed_unasked_is_refused(server):
     server.play(reply(200, PNG, content_encoding="gzip"))
-    message = f"{PLACE} comes compressed, which was not asked for; {EXPIRED}"
+    message = f"{PLACE} is compressed, which was not requested; {EXPIRED}"
     assert refused(server) == message
 
 
 @pytest.mark.parametrize("status", [201, 206, 304, 400, 401, 402, 403, 404, 410, 451])
 def test_a_refused_file_fails_the_step_and_nothing_else(server, status):
     server.play(reply(status, b"no"))
-    assert refused(server) == f"{PLACE} is not to be had ({status}); {EXPIRED}"
+    assert refused(server) == f"{PLACE} is not available ({status}); {EXPIRED}"
     assert len(server.requests) == 1
 
 
@@ -282,7 +282,7 @@ def test_what_may_pass_is_tried_three_times(server, status, error_class):
     assert fetched(server, clock=clock) == PNG
     with pytest.raises(error_class) as caught:
         fetched(server, clock=clock)
-    assert str(caught.value) == f"{PLACE} is not there now ({status}); try again"
+    assert str(caught.value) == f"{PLACE} is not available now ({status}); try again"
     assert caught.value.exit_code == 6
     assert len(server.requests) == 6
     assert len(clock.waits) == 4
@@ -329,7 +329,9 @@ def test_an_attempt_takes_no_longer_than_it_may(server, answer):
 
 async def test_a_cancelled_download_leaves_nothing_open(server):
     server.play((CHUNKED, chunk(PNG), HOLD))
-    task = asyncio.create_task(download(URL, Rules(), clock=FakeClock(), network=Detour(server)))
+    task = asyncio.create_task(
+        download(URL, DownloadRules(), clock=FakeClock(), network=Detour(server))
+    )
     await asyncio.to_thread(server.wait_for, lambda: server.requests)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -338,7 +340,7 @@ async def test_a_cancelled_download_leaves_nothing_open(server):
 
 
 def test_of_an_answer_s_addresses_those_that_may_be_asked_are_wanted():
-    rules = Rules(hosts=("a.example",), loopback={"http://127.0.0.1:8123"})
+    rules = DownloadRules(hosts=("a.example",), loopback={"http://127.0.0.1:8123"})
     mine = ("https://a.example/x", "http://127.0.0.1:8123/y")
     assert wanted((mine[0], "https://b.example/page", mine[1]), rules) == mine
     assert wanted((), rules) == ()
@@ -348,9 +350,9 @@ def test_of_an_answer_s_addresses_those_that_may_be_asked_are_wanted():
 
 def test_more_files_than_anybody_asks_for_are_not_fetched():
     urls = [f"https://a.poecdn.net/{n}" for n in range(1_001)]
-    assert wanted(urls[:100], Rules()) == tuple(urls[:100])
+    assert wanted(urls[:100], DownloadRules()) == tuple(urls[:100])
     with pytest.raises(StepError) as caught:
-        wanted(urls, Rules())
+        wanted(urls, DownloadRules())
     message = "the answer names 1,001 files; at most 100 are fetched; ask the bot for fewer"
     assert str(caught.value) == message
 
@@ -435,7 +437,7 @@ def test_an_address_behind_a_proxy_is_still_checked(server):
     rules = {"hosts": ("127.0.0.1", "10.0.0.1"), "proxy_of": lambda _: "http://127.0.0.1:9"}
     for host in rules["hosts"]:
         message = refused(server, url=f"https://{host}/x", **rules)
-        assert "leads to a private network" in message
+        assert "resolves to a private network" in message
 
 
 def test_this_machine_is_never_asked_through_a_proxy(server):

@@ -137,7 +137,7 @@ def test_a_redirect_is_told_as_one():
     error = failed(302, b"<html>moved</html>", location="https://elsewhere.example/")
     assert type(error) is errors.APIStatusError
     assert error.message == (
-        "the server redirects elsewhere, which is never followed; check the base URL (302)"
+        "the server redirects, which is never followed; check the base URL (302)"
     )
 
 

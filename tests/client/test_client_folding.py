@@ -7,7 +7,7 @@ from client_desk import piece
 
 from poeflow import errors
 from poeflow.client.answers import Completion
-from poeflow.client.folding import Folder, Halves
+from poeflow.client.folding import Folder, TextJoiner
 from poeflow.digest import canonical, decode_json
 
 
@@ -216,7 +216,7 @@ def test_halves_of_a_character_are_joined_and_never_left(pieces, text):
         "note": "\ufffd",
     }
     assert decode_json(canonical(found)) == found
-    halves = Halves()
+    halves = TextJoiner()
     assert "".join([*map(halves.whole, pieces), halves.rest()]) == text
 
 

@@ -4,8 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.client.http.media_targets import Target, checked, is_public, place_of, target_of
-from poeflow.client.http.wire import Origin
+from poeflow.client.http.wire import ServerOrigin
+from poeflow.client.media.media_targets import (
+    MediaTarget,
+    check_addresses,
+    is_public,
+    media_target,
+    shown_address,
+)
 from poeflow.errors import StepError
 
 HOSTS = (
@@ -19,8 +25,8 @@ HOSTS = (
 LOOPBACK = ("http://127.0.0.1:8123", "http://localhost:80", "https://api.poe.com")
 
 
-def read(url: str) -> Target:
-    return target_of(url, hosts=HOSTS, loopback=LOOPBACK)
+def read(url: str) -> MediaTarget:
+    return media_target(url, hosts=HOSTS, loopback=LOOPBACK)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,7 @@ def test_a_refusal_says_what_to_do_and_hides_the_query():
         read("https://files.example:8443/a/b.png?token=secret#secret")
     assert str(caught.value) == (
         "files.example:8443/a/b.png is not fetched: files.example:8443 is not among the media"
-        ' hosts; where you trust it, add "files.example:8443" to media_hosts in your own'
+        ' hosts; if you trust it, add "files.example:8443" to media_hosts in your own'
         " configuration"
     )
 
@@ -153,13 +159,13 @@ def test_a_refusal_says_what_to_do_and_hides_the_query():
     ],
 )
 def test_a_place_is_host_and_path(url, place):
-    assert place_of(url) == place
+    assert shown_address(url) == place
 
 
 @pytest.mark.parametrize("hosts", [("*",), ("*.",), ("*.*",), ("",), (".poecdn.net",)])
 def test_a_pattern_that_says_too_much_allows_nothing(hosts):
     with pytest.raises(StepError, match="is not among the media hosts"):
-        target_of("https://a.poecdn.net/x", hosts=hosts, loopback=())
+        media_target("https://a.poecdn.net/x", hosts=hosts, loopback=())
 
 
 @given(st.text(alphabet="htps:/@\\.#?[]%a1 -\n\t\x00poecdn.net", max_size=40))
@@ -241,27 +247,29 @@ def test_no_address_within_another_is_public(address):
     assert not is_public(str(address))
 
 
-REMOTE = Target(Origin("https", "a.poecdn.net", 443), "/x?token", is_loopback=False)
-LOCAL = Target(Origin("http", "localhost", 8123), "/x", is_loopback=True)
+REMOTE = MediaTarget(ServerOrigin("https", "a.poecdn.net", 443), "/x?token", is_loopback=False)
+LOCAL = MediaTarget(ServerOrigin("http", "localhost", 8123), "/x", is_loopback=True)
 
 
 def test_a_name_that_leads_where_it_should_gives_all_its_addresses():
-    assert checked(PUBLIC, REMOTE) == tuple(PUBLIC)
-    assert checked(["127.0.0.1", "::1"], LOCAL) == ("127.0.0.1", "::1")
-    assert checked([], REMOTE) == ()
+    assert check_addresses(PUBLIC, REMOTE) == tuple(PUBLIC)
+    assert check_addresses(["127.0.0.1", "::1"], LOCAL) == ("127.0.0.1", "::1")
+    assert check_addresses([], REMOTE) == ()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::ffff:8.8.8.8", "nonsense"])
 def test_one_private_address_is_too_many(address):
     with pytest.raises(StepError) as caught:
-        checked(["8.8.8.8", address], REMOTE)
+        check_addresses(["8.8.8.8", address], REMOTE)
     assert str(caught.value) == (
-        "a.poecdn.net/x is not fetched: its name leads to a private network;"
-        " check what your network answers for that name"
+        "a.poecdn.net/x is not fetched: its name resolves to a private network;"
+        " check the name resolution of your network"
     )
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "192.168.1.1", "nonsense"])
 def test_what_should_be_on_this_machine_leads_nowhere_else(address):
-    with pytest.raises(StepError, match=r"localhost:8123/x .* leads to a machine other than this"):
-        checked(["127.0.0.1", address], LOCAL)
+    with pytest.raises(
+        StepError, match=r"localhost:8123/x .* resolves to a machine other than this"
+    ):
+        check_addresses(["127.0.0.1", address], LOCAL)

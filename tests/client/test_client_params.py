@@ -7,23 +7,24 @@ import msgspec
 import pytest
 from client_desk import ASKED, KEY
 
+from poeflow.bots import RESERVED_KEYS
 from poeflow.client.account import points_query
 from poeflow.client.answers import AnswerMessage
-from poeflow.client.client_options import checked_url, options_from
+from poeflow.client.client_options import checked_url, make_options
 from poeflow.client.http.wire import origin_of
-from poeflow.client.messages import RESERVED, AskParams, encoded
+from poeflow.client.messages import CreateParams, encode_params
 from poeflow.clock import SystemClock
 from poeflow.errors import AccountError, UsageError
 from poeflow.redact import Secret
 
 
 def body(*, stream: bool = False, **params) -> dict:
-    return msgspec.json.decode(encoded({**ASKED, **params}, stream=stream))
+    return msgspec.json.decode(encode_params({**ASKED, **params}, stream=stream))
 
 
 def options(**settings):
     given = {"api_key": KEY, "base_url": None, "allow_insecure": False, "clock": SystemClock()}
-    return options_from(**(given | settings))
+    return make_options(**(given | settings))
 
 
 def headers(found, **params) -> dict:
@@ -58,7 +59,7 @@ def test_the_body_holds_what_was_given_and_nothing_else():
     assert body(**given) == ASKED | given
     assert body(stream=True) == ASKED | {"stream": True}
     assert body(n=1, timeout=3, media=True, extra_headers={}, extra_query={}) == ASKED
-    assert set(given) | {"model", "messages", "n"} == set(AskParams.__annotations__) - {
+    assert set(given) | {"model", "messages", "n"} == set(CreateParams.__annotations__) - {
         "extra_body",
         "extra_headers",
         "extra_query",
@@ -68,7 +69,7 @@ def test_the_body_holds_what_was_given_and_nothing_else():
 
 
 def test_none_is_left_out():
-    assert body(**dict.fromkeys(set(AskParams.__annotations__) - {"model", "messages"})) == ASKED
+    assert body(**dict.fromkeys(set(CreateParams.__annotations__) - {"model", "messages"})) == ASKED
 
 
 def test_extra_body_is_merged_into_the_top_level():
@@ -114,7 +115,7 @@ def test_the_ends_of_a_range_belong_to_it(given):
         ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
         ({"max_tokens": 1.5}, "max_tokens must be a whole number of at least 1"),
         ({"max_completion_tokens": True}, "max_completion_tokens must be a whole number"),
-        ({"stop": list("abcde")}, "stop must hold at most 4 texts"),
+        ({"stop": list("abcde")}, "stop must have at most 4 texts"),
         ({"stop": [1]}, "stop must be a text or a list of texts"),
         ({"stop": 3}, "stop must be a text or a list of texts"),
         ({"n": 2}, "n must be 1"),
@@ -122,7 +123,7 @@ def test_the_ends_of_a_range_belong_to_it(given):
         ({"model": ""}, "model must be a bot's name"),
         ({"model": None}, "model must be a bot's name"),
         ({"model": 3}, "model must be a bot's name"),
-        ({"messages": []}, "messages must hold at least one message"),
+        ({"messages": []}, "messages must have at least one message"),
         ({"messages": None}, "messages must be a list"),
         ({"messages": "Hi"}, "messages must be a list"),
         ({"messages": {"role": "user"}}, "messages must be a list"),
@@ -130,7 +131,7 @@ def test_the_ends_of_a_range_belong_to_it(given):
         ({"messages": [{"role": "developer"}]}, r"messages\[0\].role must be one of"),
         ({"messages": [*ASKED["messages"], {}]}, r"messages\[1\].role must be one of"),
         ({"tools": "f"}, "tools must be a list"),
-        ({"best_of": 3}, "best_of is no parameter of create"),
+        ({"best_of": 3}, "best_of is not a parameter of create"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"seed": True}, "seed must be a whole number"),
         ({"presence_penalty": 2.1}, "presence_penalty must be between -2 and 2"),
@@ -150,15 +151,15 @@ def test_the_ends_of_a_range_belong_to_it(given):
         ({"extra_headers": [("a", "b")]}, "extra_headers must be a mapping"),
         ({"extra_query": "a=b"}, "extra_query must be a mapping"),
         ({"extra_body": [1]}, "extra_body must be a mapping"),
-        ({"extra_body": {3: 1}}, "extra_body must have texts as names"),
-        ({"extra_body": {"a": object()}}, "a holds something that JSON cannot"),
-        ({"extra_body": {"a": {"b": [math.nan]}}}, "a holds something that JSON cannot"),
-        ({"extra_body": {"a": math.inf}}, "a holds something that JSON cannot"),
-        ({"messages": [{"role": "user", "content": object()}]}, "messages holds something"),
-        ({"temperature": 1, "extra_body": {"temperature": 1}}, "extra_body may not hold temp"),
+        ({"extra_body": {3: 1}}, "extra_body must have texts as keys"),
+        ({"extra_body": {"a": object()}}, "a has a value that JSON does not have"),
+        ({"extra_body": {"a": {"b": [math.nan]}}}, "a has a value that JSON does not have"),
+        ({"extra_body": {"a": math.inf}}, "a has a value that JSON does not have"),
+        ({"messages": [{"role": "user", "content": object()}]}, "messages has a value"),
+        ({"temperature": 1, "extra_body": {"temperature": 1}}, "extra_body must not have temp"),
         *(
-            ({"extra_body": {name: 1}}, f"extra_body may not hold {name}")
-            for name in sorted(RESERVED)
+            ({"extra_body": {name: 1}}, f"extra_body must not have {name}")
+            for name in sorted(RESERVED_KEYS)
         ),
     ],
 )
@@ -170,7 +171,7 @@ def test_what_is_wrong_is_named(given, message):
 def test_something_that_holds_itself_is_refused():
     around: list = []
     around.append(around)
-    with pytest.raises(UsageError, match="a holds something that JSON cannot"):
+    with pytest.raises(UsageError, match="a has a value that JSON does not have"):
         body(extra_body={"a": around})
 
 
@@ -368,7 +369,7 @@ def test_headers_are_texts(given):
 def test_a_query_is_texts_or_numbers():
     call = options().call_of({**ASKED, "extra_query": {"a": 1}}, stream=False)
     assert call.request.target.endswith("?a=1")
-    with pytest.raises(UsageError, match="extra_query must hold texts or numbers"):
+    with pytest.raises(UsageError, match="extra_query must have texts or numbers as values"):
         options().call_of({**ASKED, "extra_query": {"a": ["b"]}}, stream=False)
 
 

@@ -6,13 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from client_desk import ASKED, KEY
+from client_desk import ASKED, KEY, large
 
-from poeflow.client import aio, sync
-from poeflow.client import aio as aio_resources
-from poeflow.client import aio as aio_stream
-from poeflow.client import sync as sync_resources
-from poeflow.client import sync as sync_stream
+from poeflow.client import aio, endpoints, sync
+from poeflow.client.client_options import AskOptions
 
 RENAMED = {
     "aclose": "close",
@@ -22,11 +19,9 @@ RENAMED = {
     "__anext__": "__next__",
 }
 PAIRS = [
-    (sync.PoeClient, aio.AsyncPoeClient),
-    (sync_stream.Stream, aio_stream.AsyncStream),
     *(
-        (getattr(sync_resources, name), getattr(aio_resources, name))
-        for name in ("Chat", "Completions", "Models", "Usage")
+        (getattr(sync, name), getattr(aio, f"Async{name}"))
+        for name in ("PoeClient", "Stream", "Chat", "Completions", "Models", "AccountUsage")
     ),
 ]
 
@@ -60,6 +55,19 @@ def test_sync_and_async_have_the_same_names_and_parameters(ours, theirs):
 
 def _parameters(kind: type, name: str):
     return inspect.signature(vars(kind)[name]).parameters.values()
+
+
+def test_ask_takes_the_options_it_says():
+    _, _, *taken = inspect.signature(endpoints.ask).parameters.values()
+    assert {one.name: one.annotation for one in taken} == AskOptions.__annotations__
+
+
+def test_a_wrong_keyword_is_named(connect, server):
+    driver = connect(server)
+    with pytest.raises(TypeError, match=r"Client.__init__\(\) .* argument 'nonsense'"):
+        type(driver.client)(nonsense=1)
+    with pytest.raises(TypeError, match=r"ask\(\) .* argument 'nonsense'"):
+        driver.do(lambda client: client.ask(large(1), nonsense=1))
 
 
 @pytest.mark.parametrize("name", ["PoeClient", "AsyncPoeClient"])

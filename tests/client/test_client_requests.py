@@ -21,7 +21,7 @@ from client_desk import (
 from client_server import CLOSE, RESET, ScriptedServer
 
 from poeflow import errors
-from poeflow.client.commands import Delta, Retrying
+from poeflow.client.calls import Delta, Retrying
 from poeflow.client.failures import Server
 from poeflow.client.messages import ChatRequest, Message
 from poeflow.client.stream import MAX_BODY, MAX_LINE
@@ -237,7 +237,7 @@ def test_an_error_inside_a_200_is_an_error(connect, server, body, error, stream)
 def test_a_redirect_is_an_error_and_the_key_goes_nowhere(connect, server):
     with ScriptedServer() as elsewhere:
         server.play(reply(307, location=f"{elsewhere.base_url}/chat/completions"))
-        with pytest.raises(errors.APIStatusError, match="redirects elsewhere"):
+        with pytest.raises(errors.APIStatusError, match="redirects, which is never followed"):
             connect(server).create()
         assert (len(server.requests), elsewhere.connections) == (1, 0)
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.failures import BY_STATUS
-from poeflow.client.retry import Policy, RateLimiter
+from poeflow.client.retry import Pace, RateLimiter, RetryPolicy
 
 NEVER = [400, 401, 402, 403, 404, 413, 418, 422]
 ALWAYS = [408, 409, 429, 500, 502, 503, 504, 529, 599]
-TOP = Policy(spread=lambda _, most: most)
+TOP = RetryPolicy(spread=lambda _, most: most)
 
 
 def refused(status: int, **facts) -> errors.APIStatusError:
@@ -53,7 +53,7 @@ def test_what_may_have_been_billed_is_sent_again_only_for_text(error, text, medi
 
 
 def test_waits_double_up_to_a_ceiling_and_attempts_end():
-    policy = Policy(attempts=8, spread=lambda _, most: most)
+    policy = RetryPolicy(attempts=8, spread=lambda _, most: most)
     waits = [wait(refused(500), attempt=number, policy=policy) for number in range(1, 9)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, None]
     assert [wait(refused(500), attempt=number) for number in (3, 4)] == [2.0, None]
@@ -61,7 +61,7 @@ def test_waits_double_up_to_a_ceiling_and_attempts_end():
 
 @given(st.integers(1, 3), st.randoms())
 def test_jitter_is_full(attempt, dice):
-    found = wait(refused(500), attempt=attempt, policy=Policy(spread=dice.uniform))
+    found = wait(refused(500), attempt=attempt, policy=RetryPolicy(spread=dice.uniform))
     assert 0 <= found <= 0.5 * 2 ** (attempt - 1)
 
 
@@ -76,7 +76,7 @@ def test_no_wait_is_longer_than_the_longest(asked):
 
 
 def test_all_attempts_together_have_a_budget():
-    policy = Policy(budget=10.0, spread=lambda _, most: most)
+    policy = RetryPolicy(budget=10.0, spread=lambda _, most: most)
     assert wait(refused(500), elapsed=9.5, policy=policy) == 0.5
     assert wait(refused(500), elapsed=9.6, policy=policy) is None
 
@@ -101,6 +101,70 @@ def test_no_minute_ever_holds_more_than_the_limit(gaps, per_minute):
         sent.append(now)
     for index in range(len(sent) - per_minute):
         assert sent[index + per_minute] - sent[index] > 59.999
+
+
+def paced(limiters, clock, tokens):
+    """Wait until a request may be sent; return its pace."""
+    pace = Pace(limiters, tokens, clock.monotonic)
+    while seconds := pace.wait():
+        clock.sleep(seconds)
+    return pace
+
+
+def test_tokens_per_minute_are_a_sliding_window():
+    clock, limiter, sent = FakeClock(), RateLimiter(tokens_per_minute=100), []
+    for tokens in (60, 40, 10, 60, 100):
+        paced([limiter], clock, tokens)
+        sent.append(clock.time - 1000.0)
+        clock.time += 1
+    assert sent == [0, 1, 60, 61, 121]
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 120)), max_size=40))
+def test_no_minute_ever_holds_more_tokens_than_the_limit(requests):
+    clock, limiter, sent = FakeClock(), RateLimiter(tokens_per_minute=100), []
+    for gap, tokens in requests:
+        clock.time += gap
+        pace = Pace([limiter], tokens, clock.monotonic)
+        while seconds := pace.wait():
+            clock.time = math.nextafter(clock.time + seconds, math.inf)
+        sent.append((clock.time, tokens))
+    for now, tokens in sent:
+        minute = sum(other for at, other in sent if now - 59.999 < at <= now)
+        assert minute <= 100 or minute == tokens, "one that is too large is sent alone"
+
+
+def test_a_request_of_too_many_tokens_is_sent_alone():
+    clock, limiter = FakeClock(), RateLimiter(tokens_per_minute=100)
+    paced([limiter], clock, 30)
+    paced([limiter], clock, 500)
+    assert clock.waits == [60.0]
+    paced([limiter], clock, 1)
+    assert clock.waits == [60.0, 60.0]
+
+
+def test_what_an_answer_used_replaces_the_estimate():
+    clock, limiter = FakeClock(), RateLimiter(tokens_per_minute=100)
+    paced([limiter], clock, 100).used(20)
+    first = paced([limiter], clock, 70)
+    assert clock.waits == []
+    first.used(90)
+    clock.time += 10
+    paced([limiter], clock, 1)
+    assert clock.waits == [50.0]
+    first.used(0)  # more than a minute ago
+    paced([limiter], clock, 99)
+    assert clock.waits == [50.0]
+
+
+def test_every_limiter_of_a_request_counts_or_none_does():
+    clock = FakeClock()
+    own, shared = RateLimiter(per_minute=1), RateLimiter(tokens_per_minute=100)
+    paced([own, shared], clock, 50)
+    waiting = Pace([own, shared], 50, clock.monotonic)
+    assert [waiting.wait() for _ in range(3)] == [60.0, 60.0, 60.0]
+    paced([shared], clock, 50)
+    assert clock.waits == [], "those that wait take nothing"
 
 
 def test_without_a_limit_nobody_waits():

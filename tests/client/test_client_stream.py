@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow import errors
-from poeflow.client.stream import ChunkReader, Unpacking, kind_of, whole_completion
+from poeflow.client.stream import ChunkReader, Unpacking, body_kind, whole_completion
 from poeflow.redact import Scrubber, Secret
 
 SCRUBBER = Scrubber(Secret(KEY))
@@ -133,7 +133,7 @@ def test_an_error_event_is_an_error(data, error, may_retry):
 
 @pytest.mark.parametrize("data", [b"Hello", b"[1]", b"<html>", b"[" * 100_000])
 def test_what_is_no_chunk_is_an_error(data):
-    with pytest.raises(errors.APIResponseError, match="no chunk"):
+    with pytest.raises(errors.APIResponseError, match="not a chunk"):
         read(b"data: " + data + b"\n\n")
 
 
@@ -232,7 +232,7 @@ def test_a_bomb_is_stopped_early():
 
 
 def test_other_encodings_and_broken_ones_are_refused():
-    with pytest.raises(errors.APIResponseError, match="packed with br"):
+    with pytest.raises(errors.APIResponseError, match="compressed with br"):
         Unpacking("br")
     with pytest.raises(errors.APIResponseError, match="compression is broken"):
         Unpacking("gzip").feed(b"no gzip at all")
@@ -353,7 +353,7 @@ def test_a_byte_order_mark_before_an_answer_is_nothing():
     ],
 )
 def test_how_a_body_is_read(beginning, content_type, kind):
-    assert kind_of(beginning, content_type) == kind
+    assert body_kind(beginning, content_type) == kind
 
 
 @given(st.binary(min_size=1, max_size=300), st.integers(1, 64))

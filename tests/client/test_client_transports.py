@@ -90,8 +90,8 @@ def test_a_certificate_of_another_name_is_refused(connect, secure, trusted):
     with pytest.raises(errors.BlockedConnectionError) as caught:
         driver.create()
     assert str(caught.value) == (
-        f"the certificate that https://127.0.0.1:{secure.port} shows is for another host; "
-        "check the base URL, and who answers there"
+        f"the certificate of https://127.0.0.1:{secure.port} is for another host; "
+        "check the base URL and the server there"
     )
     assert (caught.value.exit_code, secure.connections, secure.requests) == (1, 1, [])
 
@@ -134,7 +134,7 @@ def test_a_server_without_tls_says_so(connect):
 
 def test_an_ssl_cert_file_that_is_none_is_a_mistake_of_use(connect, monkeypatch, tmp_path):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(errors.UsageError, match="SSL_CERT_FILE names no file"):
+    with pytest.raises(errors.UsageError, match="SSL_CERT_FILE is not a file"):
         connect()
 
 
@@ -157,7 +157,7 @@ def test_https_proxy_is_used_and_sees_no_key(connect, secure, trusted, monkeypat
     ("status", "sends", "exit_code", "hint"),
     [
         ("407 Proxy Authentication Required", 1, 1, "the user name and password in HTTPS_PROXY"),
-        ("403 Forbidden", 1, 1, "it does not let this host or port through"),
+        ("403 Forbidden", 1, 1, "it does not allow this host or port"),
         ("400 Bad Request", 1, 1, "check HTTPS_PROXY and NO_PROXY"),
         ("503 Service Unavailable", 2, 6, "it may not find or reach that host"),
         ("502 Bad Gateway", 2, 6, "it may not find or reach that host"),

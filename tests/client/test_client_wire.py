@@ -9,7 +9,8 @@ from client_desk import reply, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.client.http.wire import Body, HttpCodec, WireRequest, chat_body, origin_of
+from poeflow.client.calls import chat_body
+from poeflow.client.http.wire import Body, HttpCodec, WireRequest, origin_of
 from poeflow.client.messages import (
     ChatRequest,
     DataUrl,
@@ -175,7 +176,7 @@ def test_a_request_has_one_host_and_one_length():
 def test_nothing_is_smuggled_into_a_head(target, header):
     request = WireRequest(origin=ORIGIN, target=target, headers=(header,))
     with pytest.raises(
-        ValueError, match=r"^a header or the address holds what HTTP does not allow$"
+        ValueError, match=r"^a header or the address has characters that HTTP does not allow$"
     ):
         HttpCodec(request).head_bytes()
 

@@ -1,17 +1,23 @@
 """Stored answers come back exactly, or not at all."""
 
-import json
+import asyncio
+import contextlib
 import os
+import sqlite3
 import stat
 import threading
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poeflow.digest import canonical, sha256_of
+from poeflow.digest import canonical, sha256_of, short_hash
 from poeflow.errors import DiskError
+from poeflow.store.answer_lines import CacheEntry
 from poeflow.store.cache import Cache
+from poeflow.store.contents import MAX_BYTES
+from poeflow.store.writer import StoreWriter
 
 A, B = sha256_of(b"a"), sha256_of(b"b")
 ANSWER = {"id": "chatcmpl-1", "choices": [{"message": {"content": "héllo\u2028"}}], "n": 1.5}
@@ -22,143 +28,239 @@ JSON = st.recursive(
 )
 
 
-def told_cache(folder):
-    told = []
-    return Cache(folder, on_corrupt=told.append), told
+@pytest.fixture
+def writer(tmp_path):
+    made = StoreWriter(tmp_path / "state" / "poeflow.db")
+    yield made
+    made.close()
 
 
-def entry_of(folder, fingerprint=A):
-    return folder / fingerprint[:2] / f"{fingerprint}.json"
+@pytest.fixture
+def told():
+    return []
 
 
-def test_an_answer_comes_back(tmp_path):
-    cache, told = told_cache(tmp_path / "state" / "cache")
+@pytest.fixture
+def cache(writer, told):
+    return Cache(writer.path.parent / "cache", writer, on_corrupt=told.append)
+
+
+def altered(writer, *statements: tuple[str, tuple]) -> None:
+    """Change the database past all checks, as damage does."""
+    writer.flush()
+    with contextlib.closing(sqlite3.connect(writer.path)) as connection, connection:
+        for sql, values in statements:
+            connection.execute(sql, values)
+
+
+def test_an_answer_comes_back(cache, writer, told):
     assert cache.get(A) is None
-    cache.put(A, ANSWER)
+    request = {"body": {"model": "A"}}
+    cache.put(A, ANSWER, answered_by="B", request=request)
     cache.put(B, {})
     assert (cache.get(A), cache.get(B), told) == (ANSWER, {}, [])
-    assert told_cache(tmp_path / "state" / "cache")[0].get(A) == ANSWER
+    again = Cache(writer.path.parent / "cache", writer, on_corrupt=told.append)
+    found = CacheEntry(fingerprint=A, answer=ANSWER, answered_by="B", request=request)
+    assert again.entry(A) == found
 
 
-def test_a_miss_makes_nothing(tmp_path):
-    told_cache(tmp_path / "cache")[0].get(A)
+@pytest.mark.parametrize("is_old", [False, True])
+def test_an_answer_is_found_by_the_beginning_that_the_lock_has(cache, told, writer, is_old):
+    other, short = f"{A[:32]}{B[32:]}", short_hash(A)
+    assert cache.locked(short) is None
+    if is_old:
+        folder = writer.path.parent / "cache"
+        for name, answer in ((A, ANSWER), (B, {})):
+            line = {"format": 1, "fingerprint": name, "sha256": sha256_of(canonical(answer))}
+            path = folder / name[:2] / f"{name}.json"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(canonical(line | {"answer": answer}))
+        (folder / "ends").mkdir()
+        (folder / "ends" / A).write_text(B)
+        cache = Cache(folder, writer, on_corrupt=told.append)
+    else:
+        cache.put(A, ANSWER)
+        cache.put(B, {})
+        cache.link(A, B)
+    first, last = cache.locked(short)
+    assert (first, last.fingerprint, last.answer) == (A, B, {})
+    assert (cache.get(A), cache.end(A).fingerprint) == (ANSWER, B)
+    if not is_old:
+        cache.put(other, {})
+        assert cache.locked(short) is None, "two that begin alike are not told apart"
+    assert told == []
+
+
+def test_a_miss_makes_nothing(cache, tmp_path):
+    cache.get(A)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_newest_answer_counts(tmp_path):
-    cache, _ = told_cache(tmp_path)
+def test_the_newest_answer_counts(cache):
     cache.put(A, {"n": 1})
     cache.put(A, {"n": 2})
     assert cache.get(A) == {"n": 2}
 
 
-def test_what_lies_on_disk(tmp_path):
-    cache, _ = told_cache(tmp_path / "cache")
+def test_simulated_answers_are_apart(cache, writer, told):
+    simulated = Cache(
+        writer.path.parent / "simulated", writer, on_corrupt=told.append, simulated=True
+    )
+    cache.put(A, {"n": 1})
+    assert (simulated.get(A), simulated.has_any, cache.has_any) == (None, False, True)
+    simulated.put(A, {"n": 2})
+    assert (cache.get(A), simulated.get(A)) == ({"n": 1}, {"n": 2})
+
+
+def test_what_is_not_used_is_a_miss(cache, writer, told):
+    cache.put(A, ANSWER)
+    unused = Cache(writer.path.parent, writer, on_corrupt=told.append, is_used=False)
+    assert (unused.get(A), unused.has_any) == (None, False)
+
+
+def test_the_file_is_nobody_elses(cache, writer):
     cache.put(A, {"b": 1, "a": 2})
-    path = entry_of(tmp_path / "cache")
-    assert json.loads(path.read_bytes()) == {
-        "format": 1,
-        "fingerprint": A,
-        "sha256": sha256_of(b'{"a":2,"b":1}'),
-        "answer": {"b": 1, "a": 2},
-        "answered_by": None,
-        "request": None,
-    }
-    modes = [stat.S_IMODE(p.stat().st_mode) for p in (path, path.parent, tmp_path / "cache")]
-    assert modes == [0o600, 0o700, 0o700]
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    modes = [stat.S_IMODE(p.stat().st_mode) for p in (writer.path, writer.path.parent)]
+    assert modes == [0o600, 0o700]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_answer_is_stored_once_and_compressed(cache, writer):
+    text = "they hold hands " * 10_000
+    for name in (A, B):
+        cache.put(name, {"choices": [{"message": {"content": text}}]})
+    writer.close()
+    assert writer.path.stat().st_size < 200_000
+    with contextlib.closing(sqlite3.connect(writer.path)) as connection:
+        (size,) = connection.execute("SELECT sum(length(body)) FROM contents").fetchone()
+    assert size < len(text) / 50
+
+
+async def test_many_that_wait_share_a_commit(cache, writer):
+    await cache.store(A, {})
+    before = writer.commits
+    names = [sha256_of(bytes([number])) for number in range(100)]
+    await asyncio.gather(*(cache.store(name, {"of": name}) for name in names))
+    assert writer.commits - before <= 2
+    assert [cache.get(name) for name in names] == [{"of": name} for name in names]
+
+
+async def test_a_wait_that_is_cancelled_stores_all_the_same(cache, writer):
+    storing = asyncio.create_task(cache.store(A, ANSWER))
+    await asyncio.sleep(0)
+    storing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+    writer.flush()
+    assert cache.get(A) == ANSWER
+
+
+def test_one_that_cannot_be_stored_costs_no_other(cache, writer):
+    deep = {}
+    for _ in range(2000):
+        deep = {"a": deep}
+
+    async def store() -> list[object]:
+        both = (cache.store(A, deep), cache.store(B, ANSWER))
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    first, second = asyncio.run(store())
+    assert (type(first), second) == (DiskError, None)
+    assert (cache.get(A), cache.get(B)) == (None, ANSWER)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=4))
-def test_every_json_that_is_stored_is_found(tmp_path, answer):
-    cache, told = told_cache(tmp_path)
+def test_every_json_that_is_stored_is_found(cache, told, answer):
     cache.put(A, answer)
     assert canonical(cache.get(A)) == canonical(answer)
     assert told == []
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: b"",
-        lambda data: data[:-1],
-        lambda data: data[: len(data) // 2],
-        lambda data: data.replace(b"chatcmpl-1", b"chatcmpl-2"),
-        lambda data: data.replace(A.encode(), B.encode()),
-        lambda data: data.replace(b'"format"', b'"other"'),
-        lambda data: data.replace("é".encode(), b"\xe9"),
-        lambda data: b"[" * 100_000,
-        lambda data: b'{"format":1,"answer":' + b'{"a":' * 100_000,
-        lambda data: b"null",
-        lambda data: b"<<<<<<< HEAD\n" + data,
-    ],
-)
-def test_a_damaged_entry_is_a_miss_and_is_kept_aside(tmp_path, damage):
-    cache, told = told_cache(tmp_path)
+BODY = "SELECT answer FROM answers"
+DAMAGE = {
+    "nothing": b"",
+    "no text": b"\xff\xfe",
+    "cut": zlib.compress(b'{"id":"chatcmpl-1","choices":[]}')[:-3],
+    "more": zlib.compress(b"{}") + b"more",
+    "another answer": '{"id":"chatcmpl-2"}',
+    "not JSON": "<<<<<<< HEAD",
+    "too deep": "[" * 100_000,
+    "a number": 5,
+    "a bomb": zlib.compress(bytes(MAX_BYTES + 1)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
+def test_a_damaged_entry_is_a_miss_and_mended_by_the_next_answer(cache, writer, told, damage):
     cache.put(A, ANSWER)
-    path = entry_of(tmp_path)
-    damaged = damage(path.read_bytes())
-    path.write_bytes(damaged)
-    aside = path.with_suffix(".corrupt")
-    assert cache.get(A) is None
-    assert told == [f"{path} was damaged; it is kept as {aside.name} and asked again"]
-    assert (path.exists(), aside.read_bytes()) == (False, damaged)
+    altered(writer, (f"UPDATE contents SET body = ? WHERE id IN ({BODY})", (damage,)))
+    assert [cache.get(A), cache.get(A)] == [None, None]
+    assert told == [f"the stored answer {A[:12]} was damaged; it is asked again"]
     cache.put(A, ANSWER)
     assert cache.get(A) == ANSWER
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
-def test_no_single_changed_byte_goes_unnoticed(tmp_path, data):
-    cache, _ = told_cache(tmp_path)
-    cache.put(A, ANSWER)
-    path = entry_of(tmp_path)
-    changed = bytearray(path.read_bytes())
+def test_no_single_changed_byte_goes_unnoticed(cache, writer, data):
+    answer = {"text": "they hold hands " * 60}
+    cache.put(A, answer)
+    with contextlib.closing(sqlite3.connect(writer.path)) as connection:
+        (body,) = connection.execute(f"SELECT body FROM contents WHERE id IN ({BODY})").fetchone()
+    changed = bytearray(body)
     position = data.draw(st.integers(0, len(changed) - 1))
     changed[position] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(changed)
-    assert cache.get(A) in (None, ANSWER)
+    altered(writer, (f"UPDATE contents SET body = ? WHERE id IN ({BODY})", (bytes(changed),)))
+    assert cache.get(A) in (None, answer)
 
 
-def test_an_entry_of_another_format_stays(tmp_path):
-    cache, told = told_cache(tmp_path)
-    cache.put(A, ANSWER)
-    path = entry_of(tmp_path)
-    newer = path.read_bytes().replace(b'"format":1', b'"format":2,"more":true')
-    path.write_bytes(newer)
-    assert cache.get(A) is None
-    assert told == [f"{path} was stored by another version of poeflow; it is not used"]
-    assert path.read_bytes() == newer
-
-
-def test_a_cache_that_is_a_link_is_not_written(tmp_path):
+def test_a_store_in_a_folder_that_is_a_link_is_not_written(tmp_path, told):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (tmp_path / "cache").symlink_to(elsewhere)
+    (tmp_path / "state").symlink_to(elsewhere)
+    writer = StoreWriter(tmp_path / "state" / "poeflow.db")
+    cache = Cache(tmp_path / "state" / "cache", writer, on_corrupt=told.append)
     with pytest.raises(DiskError) as caught:
-        told_cache(tmp_path / "cache")[0].put(A, ANSWER)
+        cache.put(A, ANSWER)
+    writer.close()
     assert str(caught.value) == (
-        f"{tmp_path}/cache is a link; nothing is written through it; replace the link by a folder"
+        f"{tmp_path}/state is a link; nothing is written through it; replace the link by a folder"
     )
     assert list(elsewhere.iterdir()) == []
 
 
-def test_an_unreadable_entry_is_an_error_not_a_second_bill(tmp_path):
-    entry_of(tmp_path).mkdir(parents=True)
-    with pytest.raises(DiskError) as caught:
-        told_cache(tmp_path)[0].get(A)
-    assert str(caught.value) == (f"{entry_of(tmp_path)} cannot be read: is a folder; move it away")
+def test_a_store_that_is_damaged_has_no_answers_and_is_said_once(cache, writer, told):
+    cache.put(A, ANSWER)
+    writer.close()
+    writer.path.write_bytes(b"\xa5" * 8192)
+    assert (cache.get(A), cache.end(A), cache.has_any) == (None, None, False)
+    assert told == [
+        "the store cannot be read: file is not a database; the answers in it are not used"
+    ]
+    cache.put(A, ANSWER)
+    assert cache.get(A) == ANSWER
+
+
+def test_a_store_that_cannot_be_opened_has_no_place_for_an_answer(cache, writer):
+    writer.path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(writer.path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(DiskError, match="written by a newer version"):
+        cache.check_place(A)
+    with pytest.raises(DiskError, match="written by a newer version"):
+        cache.put(A, ANSWER)
+    with pytest.raises(DiskError, match="written by a newer version"):
+        cache.get(A)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", A.upper(), A + "0", "g" * 64])
-def test_only_a_fingerprint_names_an_entry(tmp_path, name):
-    with pytest.raises(AssertionError, match="64 hexadecimal digits"):
-        told_cache(tmp_path)[0].get(name)
+def test_only_a_fingerprint_names_an_entry(cache, name):
+    for look in (cache.get, cache.end, lambda name: cache.put(name, {})):
+        with pytest.raises(AssertionError, match="64 hexadecimal digits"):
+            look(name)
 
 
-def test_threads_store_at_the_same_time(tmp_path):
-    cache, told = told_cache(tmp_path / "cache")
+def test_threads_store_at_the_same_time(cache, told):
     names = [sha256_of(bytes([number])) for number in range(40)]
 
     def store(part):
@@ -195,15 +297,17 @@ def traps(path, outside):
         yield kind
 
 
-def test_what_is_no_file_of_the_store_is_not_read(tmp_path):
-    cache, _ = told_cache(tmp_path / "cache")
+def test_what_is_no_file_of_the_store_is_not_read(writer, tmp_path):
+    folder = tmp_path / "state/cache"
+    (folder / A[:2]).mkdir(parents=True)
+    cache = Cache(folder, writer, on_corrupt=pytest.fail)
     (tmp_path / "outside").write_bytes(b"secret")
     cache.put_media("https://a/b.png", b"png")
-    pointer = next((tmp_path / "cache/media/urls").iterdir())
-    media = next((tmp_path / "cache/media/files").iterdir())
+    pointer = next((folder / "media/urls").iterdir())
+    media = next((folder / "media/files").iterdir())
     places = [
-        (entry_of(tmp_path / "cache"), lambda: cache.get(A)),
-        (tmp_path / "cache/ends" / A, lambda: cache.end(A)),
+        (folder / A[:2] / f"{A}.json", lambda: cache.get(A)),
+        (folder / "ends" / A, lambda: cache.end(A)),
         (media, lambda: cache.media("https://a/b.png")),
         (pointer, lambda: cache.media("https://a/b.png")),
     ]
@@ -213,11 +317,10 @@ def test_what_is_no_file_of_the_store_is_not_read(tmp_path):
                 read()
 
 
-def test_a_pointer_leads_to_nothing_but_a_hash(tmp_path):
-    cache, told = told_cache(tmp_path / "cache")
+def test_a_pointer_leads_to_nothing_but_a_hash(cache, told, tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     cache.put_media("https://a/b.png", b"png")
-    pointer = next((tmp_path / "cache/media/urls").iterdir())
+    pointer = next((tmp_path / "state/cache/media/urls").iterdir())
     for written in (b"../../../../secret", str(tmp_path / "secret").encode(), b"\xff", b""):
         pointer.write_bytes(written)
         assert cache.media("https://a/b.png") is None

@@ -26,7 +26,7 @@ def trap(request, tmp_path):
 
 
 def test_a_run_starts_nothing_of_the_tree(trap):
-    run = [sys.executable, "-P", "-m", "poeflow.cli.main", "run", "a.yaml", "--offline"]
+    run = [sys.executable, "-P", "-m", "poeflow.cli.start", "run", "a.yaml", "--offline"]
     environ = {**trap.environ, "POE_API_KEY": "canary-key-0123456789"}
     done = subprocess.run(
         run, cwd=trap.project, env=environ, capture_output=True, text=True, timeout=40, check=False
@@ -40,6 +40,9 @@ def test_no_question_starts_anything_of_the_tree(trap):
     git.commit_and_dirty()
     git.tracked(["a.md", ".poeflow"])
     list(git.versions("a.md"))
+    git.in_conflict("a.md")
+    git.ask("ls-files", "--others", "--exclude-standard")
+    git.revision("main")
     assert git.merged(b"A\nb\nc\n", b"a\nb\nc\n", b"a\nb\nC\n") == (b"A\nb\nC\n", False)
     assert not trap.ran.exists(), trap.ran.read_text()
 

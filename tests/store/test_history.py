@@ -1,9 +1,12 @@
 """The history file: what is kept, found, searched, pruned, and what damage does to it."""
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
+from decimal import Decimal
 
+import msgspec
 import pytest
 
 from poeflow.errors import DiskError
@@ -17,7 +20,10 @@ from poeflow.records import (
     RunRecord,
     RunRow,
 )
+from poeflow.store.cache import Cache
 from poeflow.store.history import History
+from poeflow.store.history_rows import cost_since
+from poeflow.store.writer import StoreWriter
 
 BODY = {"body": {"model": "A", "messages": [{"role": "user", "content": "about otters"}]}}
 
@@ -47,7 +53,7 @@ END = RunEnd(exit_code=0, seconds=2.5, asked=1, outputs={"draft": "They"})
 
 @pytest.fixture
 def history(tmp_path):
-    with History(tmp_path / ".poeflow" / "history.db", told=pytest.fail) as made:
+    with History(tmp_path / ".poeflow" / "history.db", warn=pytest.fail) as made:
         yield made
 
 
@@ -172,13 +178,13 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path, damage):
     path = tmp_path / "history.db"
     path.write_bytes(damage)
     told: list[str] = []
-    with History(path, told=told.append) as history:
-        with pytest.raises(DiskError, match="the history cannot be read"):
+    with History(path, warn=told.append) as history:
+        with pytest.raises(DiskError, match="the store cannot be read"):
             history.runs(RunFilter())
         keep(history, run_record())
         assert len(history.runs(RunFilter())) == 1
     assert told == [
-        "the history was damaged; it is kept as history.damaged-1.db, and a new one begun"
+        "the store was damaged; it was renamed to history.damaged-1.db, and a new one begun"
     ]
     assert (tmp_path / "history.damaged-1.db").read_bytes() == damage
 
@@ -190,7 +196,7 @@ def test_the_file_of_a_newer_version_is_left_alone(tmp_path):
     connection.close()
     before = path.read_bytes()
     told: list[str] = []
-    with History(path, told=told.append) as history:
+    with History(path, warn=told.append) as history:
         recorder = history.begin(run_record())
         assert asyncio.run(recorder.requested(request())) == 0
         recorder.ended(END)
@@ -198,8 +204,8 @@ def test_the_file_of_a_newer_version_is_left_alone(tmp_path):
             history.runs(RunFilter())
     assert told == [
         (
-            "this run is not kept in the history: the history was written by a newer version of "
-            "poeflow; update poeflow to keep and see runs in it"
+            "this run is not stored in the history: the store was written by a newer version of "
+            "poeflow; update poeflow to use it"
         ),
     ]
     assert path.read_bytes() == before
@@ -208,13 +214,13 @@ def test_the_file_of_a_newer_version_is_left_alone(tmp_path):
 def test_a_folder_that_is_a_file_stops_no_run(tmp_path):
     (tmp_path / "state").write_text("in the way")
     told: list[str] = []
-    with History(tmp_path / "state" / "history.db", told=told.append) as history:
+    with History(tmp_path / "state" / "history.db", warn=told.append) as history:
         recorder = history.begin(run_record())
         assert asyncio.run(recorder.requested(request())) == 0
         recorder.instance(DRAFT)
         recorder.ended(END)
     assert len(told) == 1
-    assert told[0].startswith("this run is not kept in the history: ")
+    assert told[0].startswith("this run is not stored in the history: ")
 
 
 def test_a_file_without_a_table_is_set_aside_and_the_run_goes_on(history, tmp_path):
@@ -223,7 +229,7 @@ def test_a_file_without_a_table_is_set_aside_and_the_run_goes_on(history, tmp_pa
         connection.execute("DROP TABLE instances")
     connection.close()
     told: list[str] = []
-    with History(tmp_path / ".poeflow/history.db", told=told.append) as other:
+    with History(tmp_path / ".poeflow/history.db", warn=told.append) as other:
         recorder = other.begin(run_record())
         asyncio.run(recorder.requested(request()))
         recorder.instance(DRAFT)
@@ -231,7 +237,107 @@ def test_a_file_without_a_table_is_set_aside_and_the_run_goes_on(history, tmp_pa
         recorder.ended(END)
     assert told == [
         (
-            "the history was damaged (index 'instances_of_a_run' is not there as poeflow makes "
-            "it); it is kept as history.damaged-1.db, and a new one begun"
+            "the store was damaged (index 'instances_of_a_run' is not there as poeflow makes "
+            "it); it was renamed to history.damaged-1.db, and a new one begun"
         )
     ]
+
+
+@pytest.mark.parametrize("text", ["They hold hands while they sleep. " * 50, ""])
+async def test_an_answer_is_stored_once_for_all_that_have_it(tmp_path, text):
+    path, name = tmp_path / "poeflow.db", "ab" * 32
+    store = StoreWriter(path)
+    cache = Cache(tmp_path / "cache", store, on_corrupt=pytest.fail)
+    message = {"content": text, "reasoning_content": "hm, otters"}
+    answer = {"choices": [{"message": message}]}
+    with History(path, warn=pytest.fail, store=store) as history:
+        recorder = history.begin(run_record())
+        number = await recorder.requested(request(fingerprint=name))
+        await cache.store(name, answer, request=BODY)
+        recorder.answered(number, AnswerRecord(ended=1.0), stored=name)
+        same = msgspec.structs.replace(DRAFT, fingerprint=name, text=text, reasoning="hm, otters")
+        other = msgspec.structs.replace(same, id="other", text="Something else.")
+        recorder.instance(same)
+        recorder.instance(other)
+        recorder.ended(END)
+        assert history.instances(1) == (same, other)
+        assert history.made(name) == other
+        (row,) = history.requests(1)
+        assert row.answer == AnswerRecord(ended=1.0, answer=answer)
+        assert [run.id for run in history.runs(RunFilter(text="hm"))] == [1]
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            kinds = connection.execute("SELECT kind FROM contents ORDER BY kind").fetchall()
+        assert kinds == [("completion",), ("request",), ("result",)]
+        assert history.prune(keep=0) == 1
+        assert cache.get(name) == answer, "the history is forgotten, not what was paid for"
+    store.close()
+
+
+def test_a_result_is_found_by_how_its_fingerprint_begins(history):
+    whole = msgspec.structs.replace(DRAFT, fingerprint="ab" * 32)
+    keep(history, run_record(), whole, msgspec.structs.replace(DRAFT, fingerprint="ac" * 32))
+    assert history.made("ab" * 16) == history.made("ab" * 32) == whole
+    assert history.made("ad" * 16) is None
+
+
+def test_trials_are_found_or_left_out(history):
+    keep(history, run_record())
+    keep(history, run_record(models={"writer": "Grok-4"}))
+
+    def found(*, is_trial: bool | None) -> list[int]:
+        return [row.id for row in history.runs(RunFilter(is_trial=is_trial))]
+
+    assert [found(is_trial=one) for one in (None, True, False)] == [[2, 1], [2], [1]]
+
+
+async def test_lengths_are_those_of_the_newest_first_request_of_a_flow(history):
+    async def asked(instance: str, prompt: int, *, flow: str = "//a.yaml", **more) -> None:
+        recorder = history.begin(run_record(flow, **more))
+        first = msgspec.structs.replace(request(instance))
+        number = await recorder.requested(first)
+        tokens = {"prompt_tokens": prompt, "completion_tokens": 2 * prompt}
+        recorder.answered(number, AnswerRecord(ended=1.0, **tokens))
+        judge = await recorder.requested(msgspec.structs.replace(first, purpose="judge"))
+        recorder.answered(judge, AnswerRecord(ended=2.0, prompt_tokens=999))
+        await recorder.requested(first)
+        recorder.ended(END)
+
+    await asked("draft", 5)
+    await asked("draft", 7)
+    await asked("each[x]#2", 3)
+    await asked("draft", 8, simulated=True)
+    await asked("draft", 9, flow="//b.yaml")
+    await asked("draft", 6, models={"writer": "Grok-4"})
+    found = {"draft": (7, 14), "each[x]": (3, 6)}
+    assert history.lengths("//a.yaml", simulated=False) == found
+    assert history.lengths("//a.yaml", simulated=True) == {"draft": (8, 16)}
+    assert history.lengths("//none.yaml", simulated=False) == {}
+
+
+async def test_costs_are_those_of_answers_since_a_time_whatever_became_of_their_run(
+    history, tmp_path
+):
+    async def spend(record: RunRecord, *answers: AnswerRecord | None, is_over: bool = True) -> None:
+        recorder = history.begin(record)
+        for answer in answers:
+            number = await recorder.requested(request())
+            if answer is not None:
+                recorder.answered(number, answer)
+        if is_over:
+            recorder.ended(RunEnd(exit_code=0, seconds=600.0))
+        recorder.close()
+
+    path = tmp_path / ".poeflow" / "history.db"
+    cost = AnswerRecord(ended=10.0, cost_usd=0.25)
+    late = AnswerRecord(ended=500.0, cost_usd=1.0)
+    refused = AnswerRecord(ended=500.0, sends=0, error="no")
+    unpriced = AnswerRecord(ended=500.0)
+    assert cost_since(path, 0) == (Decimal(0), 0)
+    await spend(run_record(started=100.0), cost)
+    await spend(run_record(started=1000.0), cost, late, refused, unpriced)
+    await spend(run_record(started=2000.0, simulated=True), cost)
+    await spend(run_record(started=2000.0), cost, None, is_over=False)
+    assert cost_since(path, 0) == (Decimal("1.75"), 2)
+    assert cost_since(path, 1200.0) == (Decimal("1.25"), 2), "a run goes on after midnight"
+    assert cost_since(path, 1601.0) == (Decimal("0.25"), 1), "a killed one has spent, too"
+    assert cost_since(path, 3000.0) == (Decimal(0), 0)

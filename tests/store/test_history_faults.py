@@ -21,8 +21,8 @@ from poeflow.records import (
     RunFilter,
     RunRecord,
 )
+from poeflow.store.database_file import FIXED_WAL, JOURNAL
 from poeflow.store.history import History
-from poeflow.store.history_file import FIXED_WAL, JOURNAL
 
 RUN = RunRecord(flow="//a.yaml", name="a", started=1.0, simulated=False, version="1")
 END = RunEnd(exit_code=0, seconds=1.0)
@@ -33,7 +33,7 @@ from poeflow.records import RequestRecord, RunRecord
 from poeflow.store.history import History
 
 RUN = RunRecord(flow="//killed.yaml", name="a", started=1.0, simulated=False, version="1")
-history = History(Path(sys.argv[1]), told=print, journal=sys.argv[2])
+history = History(Path(sys.argv[1]), warn=print, journal=sys.argv[2])
 recorder = history.begin(RUN)
 
 async def work():
@@ -93,7 +93,7 @@ def instance(text: str, *, said: str | None = None, name: str = "draft") -> Inst
 
 
 def keep(path, *instances: InstanceRecord, run: RunRecord = RUN) -> None:
-    with History(path, told=pytest.fail) as history:
+    with History(path, warn=pytest.fail) as history:
         recorder = history.begin(run)
         for one in instances:
             recorder.instance(one)
@@ -123,7 +123,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(path, journal):
             worker.stdout.readline()
         os.kill(worker.pid, signal.SIGKILL)
         acknowledged = worker.stdout.read().split()
-    history = History(path, told=pytest.fail)
+    history = History(path, warn=pytest.fail)
     (run,) = history.runs(RunFilter())
     assert (run.end, history.running()) == (None, None)
     rows = history.requests(run.id)
@@ -140,14 +140,14 @@ def test_what_a_kill_left_half_written_is_rolled_back_by_whoever_looks(path):
     keep(path, instance("x"))
     subprocess.run([sys.executable, "-c", HALF_WRITTEN, path], check=False)
     assert path.with_name("history.db-journal").exists()
-    history = History(path, told=pytest.fail)
+    history = History(path, warn=pytest.fail)
     assert history.instances(1) == (instance("x"),)
     assert not path.with_name("history.db-journal").exists()
 
 
 def test_a_run_is_looked_at_while_another_process_writes_it(path, journal):
     with at_work(path, journal):
-        history = History(path, told=pytest.fail)
+        history = History(path, warn=pytest.fail)
         seen = {history.changes() for _ in range(50)}
         (run,) = history.runs(RunFilter())
         assert run.record.flow == "//killed.yaml"
@@ -158,7 +158,7 @@ def test_a_run_is_looked_at_while_another_process_writes_it(path, journal):
 
 def test_two_processes_write_at_once(path, journal):
     with at_work(path, journal) as worker:
-        with History(path, told=pytest.fail, journal=journal) as history:
+        with History(path, warn=pytest.fail, journal=journal) as history:
             recorder = history.begin(RUN)
             numbers = [asyncio.run(recorder.requested(request(f"i{n}"))) for n in range(20)]
             recorder.ended(END)
@@ -169,7 +169,7 @@ def test_two_processes_write_at_once(path, journal):
 
 
 def test_many_threads_look_while_one_writes(path, journal):
-    with History(path, told=pytest.fail, journal=journal) as history:
+    with History(path, warn=pytest.fail, journal=journal) as history:
         recorder = history.begin(RUN)
         asyncio.run(recorder.requested(request()))
         seen: list[int] = []
@@ -189,12 +189,12 @@ def test_many_threads_look_while_one_writes(path, journal):
 def test_pruning_spares_the_run_at_work_and_no_other(path):
     keep(path, instance("old"))
     with at_work(path) as worker:
-        assert History(path, told=pytest.fail).prune(keep=0) == 1
+        assert History(path, warn=pytest.fail).prune(keep=0) == 1
         for _ in range(3):
             assert worker.stdout.readline(), "it writes on"
-        (run,) = History(path, told=pytest.fail).runs(RunFilter())
+        (run,) = History(path, warn=pytest.fail).runs(RunFilter())
         assert run.end is None
-    assert History(path, told=pytest.fail).prune(keep=0) == 1, "it was killed"
+    assert History(path, warn=pytest.fail).prune(keep=0) == 1, "it was killed"
 
 
 def test_pruning_takes_what_is_neither_new_nor_among_the_newest(path):
@@ -202,7 +202,7 @@ def test_pruning_takes_what_is_neither_new_nor_among_the_newest(path):
         keep(
             path, run=RunRecord(flow="//a", name="a", started=started, simulated=False, version="")
         )
-    history = History(path, told=pytest.fail)
+    history = History(path, warn=pytest.fail)
     assert history.prune(before=25.0, keep=2) == 1
     assert history.prune(before=5.0, keep=0) == 0
     assert [row.record.started for row in history.runs(RunFilter())] == [30.0, 20.0]
@@ -216,11 +216,11 @@ def test_texts_are_kept_once_however_often_they_come(path):
     for _ in range(4):
         keep(path, instance(text, said=said))
     assert path.stat().st_size - size < 20_000
-    assert History(path, told=pytest.fail).instances(5) == (instance(text, said=said),)
+    assert History(path, warn=pytest.fail).instances(5) == (instance(text, said=said),)
 
 
 async def test_a_request_that_is_cancelled_before_it_is_sent_is_forgotten(path):
-    with History(path, told=pytest.fail) as history:
+    with History(path, warn=pytest.fail) as history:
         recorder = history.begin(RUN)
         asking = asyncio.create_task(recorder.requested(request()))
         await asyncio.sleep(0)
@@ -250,7 +250,7 @@ async def test_no_text_is_beyond_it(path):
         text=odd, reasoning=odd, data={odd: [10**30, 1e300, None]}, files={odd: odd},
     )  # fmt: skip
     answer = AnswerRecord(ended=1.0, answer={odd: odd}, prompt_tokens=10**30)
-    with History(path, told=pytest.fail) as history:
+    with History(path, warn=pytest.fail) as history:
         recorder = history.begin(run)
         recorder.answered(await recorder.requested(asked), answer)
         recorder.instance(made)
@@ -266,7 +266,7 @@ def test_what_the_lock_proved_is_found_where_it_was_made(path):
     keep(path, instance("first", said="q"))
     keep(path, instance("second", said="q"))
     keep(path, InstanceRecord(id="draft", step="draft", status="ok", fingerprint="q"))
-    history = History(path, told=pytest.fail)
+    history = History(path, warn=pytest.fail)
     assert history.made("q") == instance("second", said="q")
     assert history.made("other") is None
 
@@ -295,7 +295,7 @@ def test_words_of_any_script_are_found(path, wanted, found, has_index):
     if not has_index:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("DROP TABLE search")
-    history = History(path, told=pytest.fail)
+    history = History(path, warn=pytest.fail)
     assert [row.id for row in history.runs(RunFilter(text=wanted))] == found
 
 
@@ -314,14 +314,14 @@ def test_a_schema_that_is_no_text_is_told_as_damage(path, damage):
     keep(path)
     sound = re.sub(rb"[^\x00-\x7f]", b".", damage)
     path.write_bytes(re.sub(sound.replace(b"(", rb"\("), damage, path.read_bytes()))
-    history = History(path, told=pytest.fail)
-    with pytest.raises(DiskError, match="the history cannot be read"):
+    history = History(path, warn=pytest.fail)
+    with pytest.raises(DiskError, match="the store cannot be read"):
         history.runs(RunFilter(text="otter"))
     said: list[str] = []
-    with History(path, told=said.append) as writing:
+    with History(path, warn=said.append) as writing:
         writing.begin(RUN).ended(END)
-    assert [message.startswith("the history was damaged") for message in said] == [True]
-    assert [row.id for row in History(path, told=pytest.fail).runs(RunFilter())] == [1]
+    assert [message.startswith("the store was damaged") for message in said] == [True]
+    assert [row.id for row in History(path, warn=pytest.fail).runs(RunFilter())] == [1]
 
 
 @pytest.mark.parametrize("body", ["{", b"\xff", "[" * 100_000], ids=len)
@@ -331,9 +331,9 @@ def test_a_damaged_text_is_not_found_and_stops_nothing(path, body):
         connection.execute("UPDATE contents SET body = ?", (body,))
         connection.execute("DROP TABLE search")
         connection.commit()
-    found = History(path, told=pytest.fail).runs(RunFilter(text="zebra"))
+    found = History(path, warn=pytest.fail).runs(RunFilter(text="zebra"))
     keep(path, instance("otter"))
-    again = History(path, told=pytest.fail).runs(RunFilter(text="otter"))
+    again = History(path, warn=pytest.fail).runs(RunFilter(text="otter"))
     assert (found, [row.id for row in again]) == ((), [2])
 
 
@@ -345,7 +345,7 @@ def test_damage_that_shows_while_writing_is_set_aside(path, is_early):
     damaged[start:] = b"\xa5" * (len(damaged) - start)
     path.write_bytes(damaged)
     told: list[str] = []
-    with History(path, told=told.append) as history:
+    with History(path, warn=told.append) as history:
         recorder = history.begin(RUN)
         asyncio.run(recorder.requested(request()))
         recorder.instance(instance("x"))
@@ -354,20 +354,20 @@ def test_damage_that_shows_while_writing_is_set_aside(path, is_early):
     assert "history.damaged-1.db" in told[0]
     assert path.with_name("history.damaged-1.db").stat().st_size >= len(damaged)
     keep(path, instance("x"))
-    assert History(path, told=pytest.fail).instances(1) == (instance("x"),)
+    assert History(path, warn=pytest.fail).instances(1) == (instance("x"),)
 
 
 def test_damage_is_not_renamed_while_another_has_the_file_open(path):
-    with History(path, told=pytest.fail) as other:
+    with History(path, warn=pytest.fail) as other:
         asyncio.run(other.begin(RUN).requested(request()))
         path.write_bytes(b"\xa5" * 8192)
         told: list[str] = []
-        with History(path, told=told.append) as history:
+        with History(path, warn=told.append) as history:
             recorder = history.begin(RUN)
             assert asyncio.run(recorder.requested(request())) == 0
             recorder.ended(END)
     assert len(told) == 1
-    assert told[0].startswith("this run is not kept in the history: ")
+    assert told[0].startswith("this run is not stored in the history: ")
     assert sorted(path.parent.glob("*.db")) == [path]
 
 
@@ -375,7 +375,7 @@ def test_a_link_in_its_place_is_not_followed(path, tmp_path):
     path.parent.mkdir()
     path.symlink_to(tmp_path / "elsewhere")
     told: list[str] = []
-    with History(path, told=told.append) as history:
+    with History(path, warn=told.append) as history:
         history.begin(RUN).ended(END)
     assert len(told) == 1
     assert not (tmp_path / "elsewhere").exists()
@@ -403,13 +403,13 @@ def test_rows_that_are_no_records_are_told_as_damage(path, column, record):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"UPDATE {table} SET {name} = ?", (record,))
         connection.commit()
-    history = History(path, told=pytest.fail)
-    with pytest.raises(DiskError, match="the history cannot be read"):
+    history = History(path, warn=pytest.fail)
+    with pytest.raises(DiskError, match="the store cannot be read"):
         [history.instances(run.id) for run in history.runs(RunFilter())]
 
 
 FULL = """
-import asyncio, resource, signal, sys
+import asyncio, random, resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[2])))
 from test_history_faults import END, RUN, instance, request
@@ -417,10 +417,10 @@ from poeflow.store.history import History
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-with History(Path(sys.argv[1]), told=print) as history:
+with History(Path(sys.argv[1]), warn=print) as history:
     recorder = history.begin(RUN)
     first = asyncio.run(recorder.requested(request()))
-    recorder.instance(instance("x" * 1_000_000))
+    recorder.instance(instance(random.Random(0).randbytes(500_000).hex()))
     second = asyncio.run(recorder.requested(request("later")))
     recorder.ended(END)
 print(first, second)
@@ -431,9 +431,9 @@ def test_a_full_disk_is_told_once_and_the_run_goes_on(path):
     command = [sys.executable, "-c", FULL, path, os.path.dirname(__file__)]  # noqa: PTH120
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     message, numbers = done.stdout.splitlines()
-    assert message.startswith("this run is not kept in the history: ")
+    assert message.startswith("this run is not stored in the history: ")
     assert numbers == "1 0"
-    (row,) = History(path, told=pytest.fail).requests(1)
+    (row,) = History(path, warn=pytest.fail).requests(1)
     assert (row.record.instance, row.answer) == ("draft", None)
 
 
@@ -441,7 +441,7 @@ async def test_what_goes_wrong_is_told_to_the_one_who_runs(tmp_path):
     (tmp_path / "state").write_text("in the way")
     heard: list[int] = []
     with History(
-        tmp_path / "state" / "history.db", told=lambda _: heard.append(threading.get_ident())
+        tmp_path / "state" / "history.db", warn=lambda _: heard.append(threading.get_ident())
     ) as history:
         recorder = history.begin(RUN)
         numbers = await asyncio.gather(*(recorder.requested(request()) for _ in range(3)))

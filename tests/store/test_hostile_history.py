@@ -14,8 +14,8 @@ import pytest
 from poeflow.errors import DiskError
 from poeflow.records import InstanceRecord, RequestRecord, RunEnd, RunFilter, RunRecord
 from poeflow.store.database import StrangeError, compare, connected
+from poeflow.store.database_file import form, reading
 from poeflow.store.history import History
-from poeflow.store.history_file import form, reading
 
 RUN = RunRecord(flow="//a.yaml", name="a", started=1.0, simulated=False, version="1")
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT"
@@ -36,7 +36,7 @@ def kept(path: Path) -> list[str]:
         instance="draft", fingerprint="f", provider="poe", model="A", began=0.0,
         request={"body": {"messages": [{"role": "user", "content": "on otters"}]}},
     )  # fmt: skip
-    with History(path, told=told.append) as history:
+    with History(path, warn=told.append) as history:
         recorder = history.begin(RUN)
         asyncio.run(recorder.requested(request))
         recorder.instance(InstanceRecord(id="draft", step="draft", status="ok", text="otters"))
@@ -46,7 +46,7 @@ def kept(path: Path) -> list[str]:
 
 def looked(path: Path) -> None:
     """Look at the history in all ways there are."""
-    history = History(path, told=pytest.fail)
+    history = History(path, warn=pytest.fail)
     history.runs(RunFilter(text="otters"))
     history.run(1)
     history.instances(1)
@@ -121,11 +121,11 @@ SCHEMAS = {
 def test_what_poeflow_did_not_make_is_set_aside(path, kind):
     altered(path, *SCHEMAS[kind])
     before = path.read_bytes()
-    with pytest.raises(DiskError, match="the history cannot be read: "):
+    with pytest.raises(DiskError, match="the store cannot be read: "):
         looked(path)
     assert path.read_bytes() == before, "looking changes nothing"
     (told,) = kept(path)
-    assert told.endswith("; it is kept as history.damaged-1.db, and a new one begun")
+    assert told.endswith("; it was renamed to history.damaged-1.db, and a new one begun")
     assert path.with_name("history.damaged-1.db").read_bytes() == before
     looked(path)
 
@@ -188,10 +188,10 @@ def test_what_is_no_plain_file_of_ours_is_not_opened(path, tmp_path, trap):
     outside = tmp_path / "file"
     trap(path, outside)
     before = outside.read_bytes() if outside.exists() else b""
-    with pytest.raises(DiskError, match="the history cannot be read: "):
+    with pytest.raises(DiskError, match="the store cannot be read: "):
         looked(path)
     (told,) = kept(path)
-    assert told.endswith("; it is kept as history.damaged-1.db, and a new one begun")
+    assert told.endswith("; it was renamed to history.damaged-1.db, and a new one begun")
     assert (outside.read_bytes() if outside.exists() else b"") == before
     looked(path)
 
@@ -212,7 +212,7 @@ def test_what_is_set_aside_replaces_nothing(path, tmp_path):
     path.with_name("history.damaged-2.db-wal").write_text("of an earlier one")
     path.write_bytes(b"\xa5" * 8192)
     (told,) = kept(path)
-    assert "it is kept as history.damaged-3.db" in told
+    assert "it was renamed to history.damaged-3.db" in told
     assert taken.is_symlink()
 
 
@@ -221,12 +221,12 @@ def test_a_mark_that_is_a_link_or_a_pipe_misleads_and_blocks_nobody(path, tmp_pa
     mark.unlink()
     mark.symlink_to(tmp_path / "outside")
     (told,) = kept(path)
-    assert told.startswith("this run is not kept in the history: ")
+    assert told.startswith("this run is not stored in the history: ")
     assert not (tmp_path / "outside").exists()
     mark.unlink()
     os.mkfifo(mark)
     looked(path)
-    assert History(path, told=pytest.fail).running() is None
+    assert History(path, warn=pytest.fail).running() is None
 
 
 @pytest.mark.parametrize("value", ["'{'", "5", "x'ff'", "''", f"'{'[' * 100_000}'"])
@@ -234,10 +234,10 @@ def test_rows_that_are_no_records_are_told_in_a_line(path, value):
     for table, column in (("runs", "record"), ("instances", "record"), ("contents", "body")):
         altered(path, f"UPDATE {table} SET {column} = {value}")
     for look in ("instances", "requests"):
-        with pytest.raises(DiskError, match="the history cannot be read: "):
-            getattr(History(path, told=pytest.fail), look)(1)
-    with pytest.raises(DiskError, match="the history cannot be read: "):
-        History(path, told=pytest.fail).runs(RunFilter())
+        with pytest.raises(DiskError, match="the store cannot be read: "):
+            getattr(History(path, warn=pytest.fail), look)(1)
+    with pytest.raises(DiskError, match="the store cannot be read: "):
+        History(path, warn=pytest.fail).runs(RunFilter())
 
 
 def test_a_folder_of_state_that_is_a_link_is_not_read_through(path, tmp_path):
@@ -258,7 +258,7 @@ def test_a_statement_that_takes_too_long_is_ended(path):
             connection.budget = 1_000_000
             connection.execute(f"SELECT count(*) FROM {tables}").fetchone()
 
-    with pytest.raises(DiskError, match="the history cannot be read: it takes too long"):
+    with pytest.raises(DiskError, match="the store cannot be read: it takes too long"):
         ask()
 
 

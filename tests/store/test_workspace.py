@@ -17,7 +17,7 @@ HOLD = (
     "import pathlib, sys\n"
     "from poeflow.project.project import Project\n"
     "from poeflow.store.workspace import Workspace\n"
-    "with Workspace(Project(pathlib.Path(sys.argv[1])), offline=False).hold():\n"
+    "with Workspace(Project(pathlib.Path(sys.argv[1])), {}, offline=False).hold():\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"
 )
@@ -64,25 +64,24 @@ def tree(root):
 
 
 def test_nothing_is_made_before_it_is_needed(project):
-    workspace = Workspace(project, offline=False)
+    workspace = Workspace(project, {}, offline=False)
     workspace.answers(on_corrupt=print).get(A)
     workspace.ledger().written("//a")
     assert tree(project.root) == []
 
 
 def test_what_lies_where(project):
-    workspace = Workspace(project, offline=False)
+    workspace = Workspace(project, {}, offline=False)
     workspace.prepare()
     workspace.answers(on_corrupt=print).put(A, {})
     workspace.ledger().record("//a", "1")
-    workspace.outputs().write("//out/a.md", b"x")
+    workspace.output_tree().write("//out/a.md", b"x")
+    workspace.store.close()
     assert tree(project.root) == [
         ".poeflow",
         ".poeflow/.gitignore",
-        ".poeflow/cache",
-        f".poeflow/cache/{A[:2]}",
-        f".poeflow/cache/{A[:2]}/{A}.json",
-        ".poeflow/ledger.jsonl",
+        ".poeflow/poeflow.db",
+        ".poeflow/poeflow.lock",
         "out",
         "out/a.md",
     ]
@@ -92,24 +91,24 @@ def test_what_lies_where(project):
 
 
 def test_offline_is_apart(project):
-    workspace = Workspace(project, offline=True)
+    workspace = Workspace(project, {}, offline=True)
     workspace.prepare()
     workspace.answers(on_corrupt=print).put(A, {})
     workspace.ledger().record("//a", "1")
-    workspace.outputs().write("//out/a.md", b"x")
+    workspace.output_tree().write("//out/a.md", b"x")
+    workspace.store.close()
     assert tree(project.root) == [
         ".poeflow",
         ".poeflow/.gitignore",
         ".poeflow/offline",
         ".poeflow/offline/out",
         ".poeflow/offline/out/a.md",
+        ".poeflow/poeflow.db",
+        ".poeflow/poeflow.lock",
         ".poeflow/simulated",
-        ".poeflow/simulated/cache",
-        f".poeflow/simulated/cache/{A[:2]}",
-        f".poeflow/simulated/cache/{A[:2]}/{A}.json",
-        ".poeflow/simulated/ledger.jsonl",
     ]
-    real = Workspace(project, offline=False)
+    assert workspace.answers(on_corrupt=print).get(A) == {}
+    real = Workspace(project, {}, offline=False)
     assert real.answers(on_corrupt=print).get(A) is None
     assert real.ledger().written("//a") == frozenset()
 
@@ -118,7 +117,7 @@ def test_an_own_gitignore_is_kept_and_an_open_folder_is_closed(project):
     state = project.root / ".poeflow"
     state.mkdir(mode=0o755)
     (state / ".gitignore").write_text("!cache\n")
-    Workspace(project, offline=False).prepare()
+    Workspace(project, {}, offline=False).prepare()
     assert (state / ".gitignore").read_text() == "!cache\n"
     assert state.stat().st_mode & 0o777 == 0o700
 
@@ -130,7 +129,7 @@ def test_state_that_is_a_link_is_refused(project, tmp_path_factory, name):
     path.parent.mkdir(exist_ok=True)
     path.symlink_to(elsewhere)
     with pytest.raises(DiskError) as caught:
-        Workspace(project, offline=True).prepare()
+        Workspace(project, {}, offline=True).prepare()
     assert str(caught.value) == (
         f"{path} is a link; nothing is written through it; replace the link by a folder"
     )
@@ -140,14 +139,14 @@ def test_state_that_is_a_link_is_refused(project, tmp_path_factory, name):
 def test_a_lock_that_is_a_link_is_refused(project):
     (project.root / ".poeflow").mkdir()
     (project.root / ".poeflow" / "lock").symlink_to("../victim")
-    with pytest.raises(DiskError), Workspace(project, offline=False).hold():
+    with pytest.raises(DiskError), Workspace(project, {}, offline=False).hold():
         raise AssertionError
     assert not (project.root / "victim").exists()
 
 
 def test_holding_twice_says_who_holds_it(project):
     clock = FakeClock()
-    first, second = Workspace(project, offline=False), Workspace(project, offline=True)
+    first, second = Workspace(project, {}, offline=False), Workspace(project, {}, offline=True)
     with first.hold(clock=clock):
         with pytest.raises(BusyError) as caught, second.hold(wait=10, clock=clock):
             raise AssertionError
@@ -165,14 +164,14 @@ def test_a_lock_without_a_note(project, other_run, note):
     (project.root / ".poeflow" / "lock").write_bytes(note)
     with (
         pytest.raises(BusyError) as caught,
-        Workspace(project, offline=False).hold(wait=0, clock=FakeClock()),
+        Workspace(project, {}, offline=False).hold(wait=0, clock=FakeClock()),
     ):
         raise AssertionError
     assert caught.value.message == "another run is at work in this project"
 
 
 def test_a_failure_lets_go(project):
-    workspace = Workspace(project, offline=False)
+    workspace = Workspace(project, {}, offline=False)
     with pytest.raises(KeyboardInterrupt), workspace.hold():
         raise KeyboardInterrupt
     with workspace.hold(wait=0):
@@ -182,7 +181,7 @@ def test_a_failure_lets_go(project):
 def test_another_process_is_named(project, other_run):
     with (
         pytest.raises(BusyError) as caught,
-        Workspace(project, offline=False).hold(wait=1, clock=FakeClock()),
+        Workspace(project, {}, offline=False).hold(wait=1, clock=FakeClock()),
     ):
         raise AssertionError
     assert caught.value.message.startswith(f"another run (process {other_run.pid}, for ")
@@ -193,5 +192,5 @@ def test_a_killed_run_lets_go(project, other_run):
         other_run.send_signal(signal.SIGKILL)
         other_run.wait()
 
-    with Workspace(project, offline=False).hold(clock=FakeClock(on_sleep=kill)):
+    with Workspace(project, {}, offline=False).hold(clock=FakeClock(on_sleep=kill)):
         assert other_run.returncode == -9

@@ -10,7 +10,8 @@ from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.reader import Origin, ProjectReader
 from poeflow.templates.render import evaluate, render, render_path, render_value
-from poeflow.templates.scopes import Checked, Scope
+from poeflow.templates.scopes import CheckedTemplate, Scope
+from poeflow.templates.work_budget import Allowance
 
 SCOPE = Scope(inputs=frozenset({"topic", "rows"}), steps=frozenset({"draft", "outline"}))
 VALUES = {
@@ -39,10 +40,15 @@ class House:
             path.write_bytes(text.encode())
         self.environment = Environment(ProjectReader(Project(root.resolve()), root.resolve()))
 
+    def share(self, allowance: Allowance) -> Allowance:
+        """Render from now on at the cost of an allowance."""
+        self.environment = Environment(self.environment.reader, allowance)
+        return allowance
+
     def origin(self, text: str) -> Origin:
         return Origin.for_file("//prompts/main.md", text, shown="prompts/main.md")
 
-    def check(self, text: str, scope: Scope = SCOPE, *, is_path: bool = False) -> Checked:
+    def check(self, text: str, scope: Scope = SCOPE, *, is_path: bool = False) -> CheckedTemplate:
         return check_template(self.environment, text, self.origin(text), scope, is_path=is_path)
 
     def problems(self, text: str, scope: Scope = SCOPE) -> list[str]:
@@ -50,7 +56,7 @@ class House:
         found = self.check(text, scope).problems
         return [str(problem).removeprefix("prompts/main.md:") for problem in found]
 
-    def check_expression(self, text: str) -> Checked:
+    def check_expression(self, text: str) -> CheckedTemplate:
         return check_expression(self.environment, text, self.origin(text), SCOPE)
 
     def render(self, text: str) -> str:

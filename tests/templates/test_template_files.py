@@ -66,7 +66,7 @@ def test_includes_cannot_multiply(make_house):
     }
     house = make_house(files | {"prompts/18.md": ""})
     messages = {problem.message for problem in house.check("{% include '0.md' %}").problems}
-    assert messages == {"too many files are included on the way here"}
+    assert messages == {"too many files are included before this one"}
 
 
 def test_included_file_sees_what_its_includer_sets(make_house):
@@ -87,8 +87,8 @@ def test_unknown_macro_is_a_problem_at_its_name(make_house):
     house = make_house({"prompts/m.md": "{% macro greet() %}{% endmacro %}"})
     text = "{% from 'm.md' import greet, gret %}\n{% import 'm.md' as m %}{{ m.gret() }}"
     assert house.problems(text) == [
-        '1:30: //prompts/m.md defines no "gret"; did you mean "greet"?',
-        '2:30: //prompts/m.md defines no "gret"; did you mean "greet"?',
+        '1:30: //prompts/m.md does not define "gret"; did you mean "greet"?',
+        '2:30: //prompts/m.md does not define "gret"; did you mean "greet"?',
     ]
 
 

@@ -11,11 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poeflow.engine.results import nothing
-from poeflow.templates.budget import Budget
 from poeflow.templates.filters import (
     counted_filters,
+    flatten,
+    fromcsv,
     fromjson,
     fromyaml,
+    pass_rate,
     slug,
     tocsv,
     tojson,
@@ -23,6 +25,7 @@ from poeflow.templates.filters import (
 )
 from poeflow.templates.render import TemplateError
 from poeflow.templates.values import Instances
+from poeflow.templates.work_budget import WorkBudget
 
 JSON = st.recursive(
     st.none()
@@ -39,14 +42,29 @@ JSON = st.recursive(
 
 
 def test_filters_are_these():
-    assert sorted(name for name in counted_filters(Budget) if name.isidentifier()) == [
-        *("abs", "batch", "capitalize", "count", "d", "default", "dictsort", "filesizeformat"),
-        *("first", "float", "fromjson", "fromyaml", "groupby", "indent", "int", "items", "join"),
-        *("last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr"),
+    assert sorted(name for name in counted_filters(WorkBudget) if name.isidentifier()) == [
+        *("abs", "batch", "capitalize", "count", "d", "dedent", "default", "dictsort"),
+        *("filesizeformat", "first", "flatten", "float", "fromcsv", "fromjson", "fromyaml"),
+        *("groupby", "indent", "int", "items", "join", "last", "length", "list", "lower", "map"),
+        *("max", "min", "pass_rate", "regex_find", "regex_findall", "regex_replace"),
+        *("reject", "rejectattr"),
         *("replace", "reverse", "round", "select", "selectattr", "slice", "slug", "sort"),
-        *("string", "sum", "title", "tocsv", "tojson", "toyaml", "trim", "truncate", "unique"),
-        *("upper", "urlencode", "wordcount", "wordwrap"),
+        *("string", "sum", "title", "tocsv", "tojson", "toyaml", "trim", "truncate"),
+        *("truncate_words", "unique", "upper", "urlencode", "wordcount", "wordwrap"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("passed", "rate"), [([], 1.0), ([True], 1.0), ([True, False, False, True], 0.5)]
+)
+def test_the_pass_rate_is_the_share_of_results_that_passed(passed, rate):
+    assert pass_rate([{"passed": one} for one in passed]) == rate
+
+
+@pytest.mark.parametrize("results", [[{"text": "x"}], ["x"], [{"passed": None}]])
+def test_only_results_that_were_judged_have_a_pass_rate(results):
+    with pytest.raises(TypeError, match="takes results of a step with expect"):
+        pass_rate(results)
 
 
 @given(JSON)
@@ -82,6 +100,8 @@ def test_fromyaml_reads_the_core_schema():
         (fromjson, "NaN", "fromjson: JSON is malformed"),
         (fromjson, ' [{"q": 1, "q": 1}]', 'fromjson: the key "q" is here twice'),
         (fromyaml, "a: !!python/object:os.system x", "fromyaml: value:1:4"),
+        (fromcsv, "a,b\n1\n", "fromcsv, line 2: cells in this row: 1, columns: 2; put cells"),
+        (fromcsv, "a;b\n1;2\n", "fromcsv, line 1: columns are separated by ;; save it with commas"),
         (fromyaml, "x" * 300_000, "fromyaml takes at most 262,144 characters"),
         (fromyaml, "[" * 100_000, "fromyaml: value:1:65: nested deeper than 64 levels"),
     ],
@@ -94,6 +114,21 @@ def test_unreadable_text_is_said(function, text, message):
 def test_csv_has_a_header_of_all_keys():
     rows = [{"a": 1, "b": "x,y"}, {"b": None, "c": [1, "é"], "a": True}]
     assert tocsv(rows) == 'a,b,c\n1,"x,y",\ntrue,,"[1, ""é""]"'
+
+
+def test_fromcsv_reads_texts_by_the_names_in_the_first_line():
+    text = '\ufeffid, word\r\n1,"a, ""b"""\r\n\r\n2,=x\r\n'
+    assert fromcsv(text) == [{"id": "1", "word": 'a, "b"'}, {"id": "2", "word": "=x"}]
+    assert fromcsv("a\n") == []
+
+
+@pytest.mark.parametrize(
+    ("levels", "flat"),
+    [(None, [1, 2, 3, "xy", {"a": [4]}]), (1, [1, 2, [3], "xy", {"a": [4]}]), (0, None)],
+)
+def test_flatten_opens_lists_in_lists(levels, flat):
+    nested = [1, [2, [3]], [], "xy", {"a": [4]}]
+    assert list(flatten(nested, levels)) == (nested if flat is None else flat)
 
 
 def result(key: str, **some: object) -> dict[str, object]:

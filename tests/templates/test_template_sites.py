@@ -2,13 +2,13 @@
 
 import pytest
 
-from poeflow.flowfile.load import load
+from poeflow.flowfile.load import load_flow
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_template
 from poeflow.templates.reader import ProjectReader
 from poeflow.templates.scopes import Scope
-from poeflow.templates.sites import Site, sites_of, text_of
+from poeflow.templates.sites import Site, site_text, sites_of
 
 FLOW = """\
 poeflow: 1
@@ -41,7 +41,7 @@ def project(tmp_path):
 
 
 def test_every_template_is_found(project):
-    file = load(project, "//flow.yaml", shown="flow.yaml").file
+    file = load_flow(project, "//flow.yaml", shown="flow.yaml").file
     assert file is not None
     step = ("steps", "draft")
     assert list(sites_of(file)) == [
@@ -103,13 +103,13 @@ def test_every_template_is_found(project):
 
 
 def test_problems_have_places_in_the_yaml_and_in_files(project):
-    file = load(project, "//flow.yaml", shown="flow.yaml").file
+    file = load_flow(project, "//flow.yaml", shown="flow.yaml").file
     assert file is not None
     environment = Environment(ProjectReader(project, project.root))
     scope = Scope(inputs=frozenset(file.flow.inputs), steps=frozenset(file.flow.steps))
     found = []
     for site in sites_of(file):
-        text, origin = text_of(environment.reader, file, site)
+        text, origin = site_text(environment.reader, file, site)
         if not site.raw:
             found += check_template(environment, text, origin, scope).problems
     assert [str(problem).split(";")[0] for problem in found] == [

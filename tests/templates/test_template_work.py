@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from poeflow.project.project import Project
-from poeflow.templates import budget as budgets
-from poeflow.templates.budget import Allowance, Budget
+from poeflow.templates import work_budget as budgets
 from poeflow.templates.reader import MAX_TEXT, ProjectReader
 from poeflow.templates.render import TemplateError
+from poeflow.templates.work_budget import Allowance, WorkBudget
 
 PRIME = 2**61 - 1
 
@@ -42,7 +42,7 @@ TOGETHER = (
 
 
 def test_renderings_share_an_allowance(house):
-    house.environment.allowance = Allowance()
+    house.share(Allowance())
     text = each("{% set y = i %}", 60_000)
     house.render(text)
     with pytest.raises(TemplateError) as caught:
@@ -51,14 +51,14 @@ def test_renderings_share_an_allowance(house):
 
 
 def test_small_renderings_take_nothing_from_others(house):
-    allowance = house.environment.allowance = Allowance()
+    allowance = house.share(Allowance())
     for _ in range(100):
         house.render("Hello {{ inputs.topic | upper }}, {{ inputs.rows[0].name }}: {{ 1 + 1 }}")
     assert allowance.left == Allowance().left
 
 
 def test_a_run_that_asks_is_free_of_the_allowance(house):
-    allowance = house.environment.allowance = Allowance()
+    allowance = house.share(Allowance())
     allowance.left = 0
     text = each("{% set y = i %}", 1_000)
     with pytest.raises(TemplateError):
@@ -190,9 +190,9 @@ def test_compiled_templates_are_kept_within_bounds(house):
 
 
 def test_small_lists_are_counted_before_there_are_many():
-    budget = Budget()
+    budget = WorkBudget()
     with pytest.raises(budgets.OverBudgetError, match="makes too much text or too many values"):
-        budget.kept([index] for index in range(900_000))
+        budget.count_new([index] for index in range(900_000))
 
 
 MEMORY = [

@@ -1,6 +1,6 @@
-"""The asynchronous transport: our own HTTP/1.1 on asyncio, connections handed out in O(1).
+"""The asynchronous transport: our own HTTP/1.1 on asyncio, with a connection pool.
 
-A cancelled request closes its connection and leaves nothing behind.
+A cancelled request closes its connection.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import ssl
 from functools import cached_property
 from typing import Final, cast
 
-from poeflow.client.commands import adrive
+from poeflow.client.http.commands import adrive
 from poeflow.client.http.connections import (
     READ_SIZE,
     ConnectionPool,
@@ -19,10 +19,10 @@ from poeflow.client.http.connections import (
     Receive,
     Write,
     connection_error,
-    lost,
+    ended_early,
     tls_context,
 )
-from poeflow.client.http.wire import Head, Origin, WireRequest
+from poeflow.client.http.wire import Head, ServerOrigin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APITimeoutError
 
@@ -30,8 +30,8 @@ _HIGH_WATER: Final = 1024 * 1024
 _HAPPY_EYEBALLS: Final = 0.25
 
 
-class Connection(asyncio.Protocol):
-    """One open connection: bytes that came, and a waiter for more."""
+class AsyncConnection(asyncio.Protocol):
+    """One open connection: received bytes, and a waiter for more."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         if self._size > _HIGH_WATER and self._transport is not None:
             self._transport.pause_reading()
         self._wake(self._waiter)
-        self._wake(self._drained)  # an answer before the request is out ends the writing
+        self._wake(self._drained)  # a response before the request is sent ends the writing
 
     def eof_received(self) -> None:
         self._has_ended = True
@@ -67,9 +67,9 @@ class Connection(asyncio.Protocol):
         self._wake(self._drained)
 
     def _rescue(self) -> None:
-        """Take what the server said before it hung up while we were still sending.
+        """Read what the server sent before it closed the connection while we were sending.
 
-        asyncio gives a connection up where a write fails and reads no more, an early 413 included.
+        asyncio stops reading when a write fails, so it would lose an early 413.
         """
         if self._transport is None or self._transport.get_extra_info("ssl_object") is not None:
             return
@@ -90,12 +90,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the connection is open, quiet, and of the running event loop."""
+        """Return whether the connection is open, without data, and of the running event loop."""
         is_quiet = not self._pieces and not self._has_ended
         return is_quiet and self.loop is asyncio.get_running_loop()
 
     async def perform(self, command: Write | Receive) -> bytes:
-        """Raises `TimeoutError`, or `OSError` where the connection broke."""
+        """Perform a command. Raises `TimeoutError`, or `OSError` if the connection broke."""
         if command.timeout <= 0:
             raise TimeoutError
         if isinstance(command, Receive):
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         await self._write(command.data, command.timeout)
         if command.is_last:
             return b""
-        await asyncio.sleep(0)  # let the loop see an answer that comes early
+        await asyncio.sleep(0)  # let the loop read an early response
         return self._taken() if self._pieces else b""
 
     async def _write(self, data: bytes, timeout: float) -> None:
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         return b""
 
     async def _wait(self, waiter: asyncio.Future[None], timeout: float) -> None:
-        """Wait to be woken; `asyncio.timeout` would take twice as long, for every request."""
+        """Wait for the waiter; `asyncio.timeout` would take twice as long for every request."""
         alarm = self.loop.call_later(timeout, self._expire, waiter)
         try:
             await waiter
@@ -162,7 +162,7 @@ class AsyncDirectTransport:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._pool: ConnectionPool[Connection] = ConnectionPool(clock.monotonic)
+        self._pool: ConnectionPool[AsyncConnection] = ConnectionPool(clock.monotonic)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -173,8 +173,8 @@ class AsyncDirectTransport:
     ) -> "AsyncDirectResponse":
         """Send and return the response, its body unread.
 
-        Raises `APIConnectionError`, `APITimeoutError` where connecting or sending took too long,
-        and `TimeoutError` where the response did.
+        Raises `APIConnectionError`, `APITimeoutError` if connecting or sending took too long,
+        and `TimeoutError` if the response did.
         """
         ends = self._clock.monotonic() + total
         idle = self._pool.take(request.origin)
@@ -182,31 +182,31 @@ class AsyncDirectTransport:
             try:
                 return await self._begin(idle, request, ends=ends, head=head)
             except LostError:
-                pass  # it was closed while idle; the server has seen nothing of this request
+                pass  # it was closed while idle, so the server has not seen this request
         fresh = await self._open(request.origin, connect)
         try:
             return await self._begin(fresh, request, ends=ends, head=head)
         except LostError as error:
-            raise lost(request.origin, was_sent=error.was_sent) from None
+            raise ended_early(request.origin, was_sent=error.was_sent) from None
 
     async def aclose(self) -> None:
-        """Close idle connections and let the event loop see them go."""
+        """Close idle connections and let the event loop finish closing them."""
         self._pool.close()
         await asyncio.sleep(0)
 
-    async def _open(self, origin: Origin, timeout: float) -> Connection:
+    async def _open(self, origin: ServerOrigin, timeout: float) -> AsyncConnection:
         tls = self._tls if origin.scheme == "https" else None
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
                 if origin.is_loopback or not isinstance(loop, asyncio.BaseEventLoop):
-                    # only asyncio's own loops know of happy eyeballs: uvloop's do not
+                    # only asyncio's own loops support happy eyeballs: uvloop's do not
                     connecting = loop.create_connection(
-                        Connection, origin.host, origin.port, ssl=tls
+                        AsyncConnection, origin.host, origin.port, ssl=tls
                     )
                 else:
                     connecting = loop.create_connection(
-                        Connection,
+                        AsyncConnection,
                         origin.host,
                         origin.port,
                         ssl=tls,
@@ -221,7 +221,7 @@ class AsyncDirectTransport:
         return connection
 
     async def _begin(
-        self, connection: Connection, request: WireRequest, *, ends: float, head: float
+        self, connection: AsyncConnection, request: WireRequest, *, ends: float, head: float
     ) -> "AsyncDirectResponse":
         conversation = Conversation(request, self._clock)
         try:
@@ -233,19 +233,19 @@ class AsyncDirectTransport:
 
 
 class AsyncDirectResponse:
-    """A response whose body is read piece by piece; it gives its connection back at the end."""
+    """A response whose body is read in pieces; at its end the connection returns to the pool."""
 
     def __init__(
         self,
         head: Head,
         conversation: Conversation,
-        connection: Connection,
-        pool: ConnectionPool[Connection],
-        origin: Origin,
+        connection: AsyncConnection,
+        pool: ConnectionPool[AsyncConnection],
+        origin: ServerOrigin,
     ) -> None:
         self.head = head
         self._conversation = conversation
-        self._connection: Connection | None = connection
+        self._connection: AsyncConnection | None = connection
         self._pool = pool
         self._origin = origin
 
@@ -259,7 +259,7 @@ class AsyncDirectResponse:
         return data
 
     def abort(self) -> None:
-        """Close the connection, unless it was given back already."""
+        """Close the connection, unless it is back in the pool."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -1,6 +1,6 @@
-"""Carries out the commands of an exchange, on sockets or on asyncio, one response at a time."""
+"""Performs the commands of an exchange on a transport, one response at a time."""
 
-from poeflow.client.commands import Command, Read, Reply, Send, Wait
+from poeflow.client.http.commands import Command, Read, Reply, Send, Wait
 from poeflow.client.http.transport import AsyncResponse, AsyncTransport, Response, Transport
 from poeflow.clock import Clock
 
@@ -31,14 +31,14 @@ class Channel:
                 return None
 
     def close(self) -> None:
-        """Give up the response, unless it was read to its end."""
+        """Close the response, unless it was read to its end."""
         if self._response is not None:
             self._response.abort()
             self._response = None
 
 
 class AsyncChannel:
-    """The same, awaited."""
+    """Performs the commands of one exchange on asyncio."""
 
     def __init__(self, transport: AsyncTransport, clock: Clock) -> None:
         self._transport = transport
@@ -63,7 +63,7 @@ class AsyncChannel:
                 return None
 
     def close(self) -> None:
-        """Give up the response, unless it was read to its end."""
+        """Close the response, unless it was read to its end."""
         if self._response is not None:
             self._response.abort()
             self._response = None

@@ -1,16 +1,17 @@
-"""What both transports share: idle connections, the TLS context, and the steps of one request.
+"""What both transports share: the connection pool, the TLS context, and the steps of a request.
 
-Errors of the operating system become ours here.
+Errors of the operating system are converted to ours here.
 """
 
 import socket
 import ssl
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from poeflow.client.bounds import Pieces
-from poeflow.client.http.wire import Head, HttpCodec, Origin, WireRequest
+import msgspec
+
+from poeflow.client.http.piece_counts import PieceCount
+from poeflow.client.http.wire import Head, HttpCodec, ServerOrigin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APIConnectionError, APITimeoutError, BlockedConnectionError, UsageError
 
@@ -29,7 +30,7 @@ _REASONS: Final[tuple[tuple[type[OSError], str, str], ...]] = (
     (ConnectionError, "the connection to {} broke", "try again"),
     (OSError, "{} could not be reached", "check the network"),
 )
-"""The first class that fits says what is told; `OSError` is last and fits all."""
+"""Message and hint by error class; the first match counts, `OSError` matches all."""
 
 _OTHER_NAME: Final = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
@@ -37,12 +38,12 @@ _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED
 
 
 def connection_error(
-    error: OSError, origin: Origin, *, was_sent: bool = False
+    error: OSError, origin: ServerOrigin, *, was_sent: bool = False
 ) -> APIConnectionError:
-    """Translate what the operating system said; its own text never reaches a user."""
+    """Return an error of the operating system as ours, without its own text."""
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OTHER_NAME:
-        message = f"the certificate that {origin} shows is for another host"
-        return BlockedConnectionError(message, hint="check the base URL, and who answers there")
+        message = f"the certificate of {origin} is for another host"
+        return BlockedConnectionError(message, hint="check the base URL and the server there")
     if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
         message = f"{origin} does not speak TLS as expected"
         return BlockedConnectionError(message, hint="check the port, and http or https")
@@ -54,7 +55,7 @@ def connection_error(
     raise AssertionError("every OSError has a reason")
 
 
-def cut_short(origin: Origin) -> APIConnectionError:
+def cut_short(origin: ServerOrigin) -> APIConnectionError:
     """Return the error of a connection that ended inside a response."""
     message = f"the connection to {origin} ended inside the answer"
     return APIConnectionError(message, hint="try again", was_sent=True)
@@ -63,8 +64,8 @@ def cut_short(origin: Origin) -> APIConnectionError:
 def tls_context() -> ssl.SSLContext:
     """Return a context that checks certificates against the system's authorities.
 
-    `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured by OpenSSL itself; where neither they nor the
-    system bring any authority, certifi's are used.
+    OpenSSL itself reads `SSL_CERT_FILE` and `SSL_CERT_DIR`; if neither they nor the system have
+    any authorities, certifi's are used.
     """
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"] and not _has_folder():
@@ -76,18 +77,18 @@ def tls_context() -> ssl.SSLContext:
 
 
 def _has_folder() -> bool:
-    """Tell whether authorities lie in a folder, which is read only when one is needed."""
+    """Return whether there is a folder of authorities, which OpenSSL reads only on demand."""
     return ssl.get_default_verify_paths().capath is not None
 
 
-def lost(origin: Origin, *, was_sent: bool) -> APIConnectionError:
-    """Return the error of a new connection that ended before an answer began."""
+def ended_early(origin: ServerOrigin, *, was_sent: bool) -> APIConnectionError:
+    """Return the error of a new connection that ended before a response began."""
     message = f"the connection to {origin} ended before an answer came"
     return APIConnectionError(message, hint="try again", was_sent=was_sent)
 
 
 class PooledConnection(Protocol):
-    """A connection as the shelf sees it."""
+    """A connection in the pool."""
 
     @property
     def is_usable(self) -> bool: ...
@@ -96,15 +97,15 @@ class PooledConnection(Protocol):
 
 
 class ConnectionPool(Generic[C]):
-    """Idle connections of every origin; the one put back last is taken first, in O(1)."""
+    """Idle connections by origin; the one released last is taken first, in O(1)."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._idle: dict[Origin, list[tuple[C, float]]] = {}
+        self._idle: dict[ServerOrigin, list[tuple[C, float]]] = {}
         self._is_open = True
 
-    def take(self, origin: Origin) -> C | None:
-        """Return a connection that is usable and was idle for less than a minute, or None."""
+    def take(self, origin: ServerOrigin) -> C | None:
+        """Return a usable connection that was idle for less than a minute, or None."""
         idle = self._idle.get(origin)
         while idle:
             try:
@@ -116,15 +117,15 @@ class ConnectionPool(Generic[C]):
             connection.close()
         return None
 
-    def release(self, origin: Origin, connection: C, *, is_reusable: bool) -> None:
-        """Keep a connection whose response is read, or close it."""
+    def release(self, origin: ServerOrigin, connection: C, *, is_reusable: bool) -> None:
+        """Put a connection whose response is read into the pool, or close it."""
         if is_reusable and self._is_open:
             self._idle.setdefault(origin, []).append((connection, self._clock()))
         else:
             connection.close()
 
     def close(self) -> None:
-        """Close what is idle, now and from now on."""
+        """Close idle connections, and from now on those that are released."""
         self._is_open = False
         for idle in self._idle.values():
             while idle:
@@ -136,18 +137,17 @@ READ_SIZE: Final = 256 * 1024
 
 
 class LostError(Exception):
-    """A connection ended before one byte of the response came."""
+    """A connection ended before the first byte of the response."""
 
     def __init__(self, *, was_sent: bool) -> None:
         super().__init__()
         self.was_sent = was_sent
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Send all of `data` within `timeout` seconds; what arrives meanwhile may be given back.
+class Write(msgspec.Struct, frozen=True):
+    """Send all of `data` within `timeout` seconds; bytes that arrive meanwhile may be returned.
 
-    `is_last` where nothing follows, so that there is no need to look.
+    `is_last` if nothing follows, so that they need not be checked for.
     """
 
     data: bytes
@@ -155,9 +155,8 @@ class Write:
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Receive:
-    """Give back what comes within `timeout` seconds, b"" at the end."""
+class Receive(msgspec.Struct, frozen=True):
+    """Return the bytes that arrive within `timeout` seconds, b"" at the end."""
 
     timeout: float
 
@@ -168,8 +167,8 @@ Steps: TypeAlias = Generator[Write | Receive, bytes, T]
 class Conversation:
     """The steps of one request.
 
-    They raise `APIConnectionError`, `APITimeoutError` where sending took too long, and
-    `TimeoutError` where the response did.
+    They raise `APIConnectionError`, `APITimeoutError` if sending took too long, and
+    `TimeoutError` if the response did.
     """
 
     def __init__(self, request: WireRequest, clock: Clock) -> None:
@@ -178,7 +177,7 @@ class Conversation:
         self._codec = HttpCodec(request)
         self._first = b""
         self._was_sent = False
-        self._pieces = Pieces()
+        self._pieces = PieceCount()
 
     @property
     def is_complete(self) -> bool:
@@ -189,10 +188,9 @@ class Conversation:
         return self._was_sent and self._codec.may_reuse
 
     def begin(self, *, ends: float, head: float) -> Steps[Head]:
-        """Send the request and return the response's head, all before the moment `ends`.
+        """Send the request and return the response's head, all before the time `ends`.
 
-        `head` is how many seconds the head may take once the request is out. Raises also
-        `LostError`.
+        `head` limits the seconds from the sent request to the head. Raises also `LostError`.
         """
         data = yield from self._write(ends)
         sent_at = self._clock.monotonic()
@@ -208,7 +206,7 @@ class Conversation:
             found = self._codec.receive_head(data)
             if found is not None:
                 self._first = self._codec.first_body()
-                return replace(found, sent_at=sent_at)
+                return msgspec.structs.replace(found, sent_at=sent_at)
             has_begun = True
             data = b""
 
@@ -238,9 +236,9 @@ class Conversation:
             raise connection_error(error, self._request.origin, was_sent=True) from None
 
     def _write(self, ends: float) -> Steps[bytes]:
-        """Send it all, and return what the server answered before it had everything.
+        """Send everything, and return what the server sent before it had all of it.
 
-        It may hang up early: its answer may still be there.
+        The server may close the connection early; its response can still be read.
         """
         waiting = self._head_bytes()
         try:

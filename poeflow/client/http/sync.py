@@ -1,4 +1,4 @@
-"""The synchronous transport: our own HTTP/1.1 on sockets, connections handed out in O(1)."""
+"""The synchronous transport: our own HTTP/1.1 on sockets, with a connection pool."""
 
 import selectors
 import socket
@@ -6,7 +6,7 @@ import ssl
 from functools import cached_property
 from typing import Final
 
-from poeflow.client.commands import drive
+from poeflow.client.http.commands import drive
 from poeflow.client.http.connections import (
     READ_SIZE,
     ConnectionPool,
@@ -15,10 +15,10 @@ from poeflow.client.http.connections import (
     Receive,
     Write,
     connection_error,
-    lost,
+    ended_early,
     tls_context,
 )
-from poeflow.client.http.wire import Head, Origin, WireRequest
+from poeflow.client.http.wire import Head, ServerOrigin, WireRequest
 from poeflow.clock import Clock
 from poeflow.errors import APITimeoutError
 
@@ -27,7 +27,7 @@ READ_OR_WRITE: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
 _Selector: Final[type[selectors.BaseSelector]] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
-"""`poll` has no limit on descriptors; Windows has none of it and no such limit."""
+"""`poll` has no limit on descriptors; Windows has no `poll`, and `select` without that limit."""
 
 
 class Connection:
@@ -39,7 +39,7 @@ class Connection:
 
     @property
     def is_usable(self) -> bool:
-        """Whether nothing came while it was idle: what comes then is its end."""
+        """Return whether nothing was received while idle: that would be the end of connection."""
         return not self._ready(selectors.EVENT_READ, 0)
 
     def perform(self, command: Write | Receive) -> bytes:
@@ -54,7 +54,7 @@ class Connection:
         return self._write(command.data, self._clock.monotonic() + command.timeout)
 
     def _write(self, data: bytes, ends: float) -> bytes:
-        """Send, and give back what the server answers before it has it all."""
+        """Send, and return what the server sends before it has everything."""
         rest = memoryview(data)
         while rest:
             ready = self._ready(READ_OR_WRITE, ends - self._clock.monotonic())
@@ -93,8 +93,8 @@ class DirectTransport:
     ) -> "DirectResponse":
         """Send and return the response, its body unread.
 
-        Raises `APIConnectionError`, `APITimeoutError` where connecting or sending took too long,
-        and `TimeoutError` where the response did.
+        Raises `APIConnectionError`, `APITimeoutError` if connecting or sending took too long,
+        and `TimeoutError` if the response did.
         """
         ends = self._clock.monotonic() + total
         idle = self._pool.take(request.origin)
@@ -102,17 +102,17 @@ class DirectTransport:
             try:
                 return self._begin(idle, request, ends=ends, head=head)
             except LostError:
-                pass  # it was closed while idle; the server has seen nothing of this request
+                pass  # it was closed while idle, so the server has not seen this request
         fresh = self._open(request.origin, connect)
         try:
             return self._begin(fresh, request, ends=ends, head=head)
         except LostError as error:
-            raise lost(request.origin, was_sent=error.was_sent) from None
+            raise ended_early(request.origin, was_sent=error.was_sent) from None
 
     def close(self) -> None:
         self._pool.close()
 
-    def _open(self, origin: Origin, timeout: float) -> Connection:
+    def _open(self, origin: ServerOrigin, timeout: float) -> Connection:
         try:
             opened = socket.create_connection((origin.host, origin.port), timeout)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -138,7 +138,7 @@ class DirectTransport:
 
 
 class DirectResponse:
-    """A response whose body is read piece by piece; it gives its connection back at the end."""
+    """A response whose body is read in pieces; at its end the connection returns to the pool."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class DirectResponse:
         conversation: Conversation,
         connection: Connection,
         pool: ConnectionPool[Connection],
-        origin: Origin,
+        origin: ServerOrigin,
     ) -> None:
         self.head = head
         self._conversation = conversation
@@ -164,7 +164,7 @@ class DirectResponse:
         return data
 
     def abort(self) -> None:
-        """Close the connection, unless it was given back already."""
+        """Close the connection, unless it is back in the pool."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

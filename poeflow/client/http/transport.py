@@ -1,4 +1,4 @@
-"""What carries a request: our direct transports, or httpx's where one is injected or proxied.
+"""The transports of requests: our own, or httpx's if one is injected or a proxy is used.
 
 The only module that imports httpx.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 from poeflow.client.http.aio import AsyncDirectTransport
 from poeflow.client.http.connections import connection_error, tls_context
 from poeflow.client.http.sync import DirectTransport
-from poeflow.client.http.wire import Head, Origin, WireRequest, origin_of
+from poeflow.client.http.wire import Head, ServerOrigin, WireRequest, origin_of
 from poeflow.clock import Clock
 from poeflow.errors import APIConnectionError, APITimeoutError, BlockedConnectionError
 
@@ -24,7 +24,7 @@ _DEEPEST: Final = 8
 
 
 class Response(Protocol):
-    """`read` returns b"" at the end of the body; `abort` closes what is not finished."""
+    """`read` returns b"" at the end of the body; `abort` closes an unfinished response."""
 
     head: Head
 
@@ -34,7 +34,7 @@ class Response(Protocol):
 
 
 class Transport(Protocol):
-    """Raises `APIConnectionError` and its kin, and `TimeoutError` while waiting for a response."""
+    """Raises `APIConnectionError` and subclasses, and `TimeoutError` waiting for a response."""
 
     def send(
         self, request: WireRequest, *, connect: float, total: float, head: float
@@ -44,7 +44,7 @@ class Transport(Protocol):
 
 
 class AsyncResponse(Protocol):
-    """The same, awaited."""
+    """The asynchronous form of the protocol above."""
 
     head: Head
 
@@ -54,7 +54,7 @@ class AsyncResponse(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """The same, awaited."""
+    """The asynchronous form of the protocol above."""
 
     async def send(
         self, request: WireRequest, *, connect: float, total: float, head: float
@@ -68,7 +68,7 @@ AsyncInjected: TypeAlias = "AsyncTransport | httpx.AsyncBaseTransport"
 
 
 def transport_for(given: "Injected | None", *, proxy: str | None, clock: Clock) -> Transport:
-    """Return what carries requests: what was injected, through a proxy, or directly."""
+    """Return the transport: the injected one, one through a proxy, or a direct one."""
     if given is None and proxy is None:
         return DirectTransport(clock)
     if given is None:
@@ -85,7 +85,7 @@ def transport_for(given: "Injected | None", *, proxy: str | None, clock: Clock) 
 def async_transport_for(
     given: "AsyncInjected | None", *, proxy: str | None, clock: Clock
 ) -> AsyncTransport:
-    """Return the same for the asynchronous client."""
+    """Return the transport of the asynchronous client."""
     if given is None and proxy is None:
         return AsyncDirectTransport(clock)
     if given is None:
@@ -100,7 +100,7 @@ def async_transport_for(
 
 
 class _HttpxTransport:
-    def __init__(self, inner: "httpx.BaseTransport", *, proxy: Origin | None = None) -> None:
+    def __init__(self, inner: "httpx.BaseTransport", *, proxy: ServerOrigin | None = None) -> None:
         self._inner = inner
         self._proxy = proxy
 
@@ -126,7 +126,7 @@ class _HttpxTransport:
 
 
 class _HttpxResponse:
-    def __init__(self, response: "httpx.Response", origin: Origin) -> None:
+    def __init__(self, response: "httpx.Response", origin: ServerOrigin) -> None:
         self.head = _head(response)
         self._response = response
         self._origin = origin
@@ -146,7 +146,9 @@ class _HttpxResponse:
 
 
 class _AsyncHttpxTransport:
-    def __init__(self, inner: "httpx.AsyncBaseTransport", *, proxy: Origin | None = None) -> None:
+    def __init__(
+        self, inner: "httpx.AsyncBaseTransport", *, proxy: ServerOrigin | None = None
+    ) -> None:
         self._inner = inner
         self._proxy = proxy
 
@@ -177,7 +179,7 @@ class _AsyncHttpxTransport:
 
 
 class _AsyncHttpxResponse:
-    def __init__(self, response: "httpx.Response", origin: Origin) -> None:
+    def __init__(self, response: "httpx.Response", origin: ServerOrigin) -> None:
         self.head = _head(response)
         self._response = response
         self._origin = origin
@@ -219,14 +221,14 @@ def _head(response: "httpx.Response") -> Head:
     return Head(response.status_code, {k.lower(): v for k, v in response.headers.items()})
 
 
-def _origin(proxy: str | None) -> Origin | None:
+def _origin(proxy: str | None) -> ServerOrigin | None:
     return origin_of(proxy) if proxy is not None else None
 
 
 def _translated(
-    error: "httpx.TransportError", origin: Origin, proxy: Origin | None = None
+    error: "httpx.TransportError", origin: ServerOrigin, proxy: ServerOrigin | None = None
 ) -> OSError | APIConnectionError:
-    """Say in our words what httpx met; its own may quote the request."""
+    """Return an error of httpx as ours, without its text, which may quote the request."""
     import httpx
 
     match error:
@@ -251,25 +253,25 @@ def _translated(
             return APIConnectionError(message, hint="try again", was_sent=True)
 
 
-def _refused_by_proxy(status: str, origin: Origin) -> APIConnectionError:
-    """Return the error of a proxy that opened no way, by the status it gave."""
+def _refused_by_proxy(status: str, origin: ServerOrigin) -> APIConnectionError:
+    """Return the error of a proxy that refused, by its status."""
     if status == "407":
         hint = "check the user name and password in HTTPS_PROXY"
     elif status in ("403", "405"):
-        hint = "it does not let this host or port through; ask who runs it, or set NO_PROXY"
+        hint = "it does not allow this host or port; ask its administrator, or set NO_PROXY"
     elif status.startswith("5"):
         hint = "it may not find or reach that host; check the base URL, HTTPS_PROXY and NO_PROXY"
     else:
         hint = "check HTTPS_PROXY and NO_PROXY"
-    told = f" ({status})" if status.isascii() and status.isdigit() else ""
-    message = f"the proxy in front of {origin} refused{told}"
+    shown_status = f" ({status})" if status.isascii() and status.isdigit() else ""
+    message = f"the proxy in front of {origin} refused{shown_status}"
     if status.startswith("4") and status not in ("408", "429"):
         return BlockedConnectionError(message, hint=hint)
     return APIConnectionError(message, hint=hint)
 
 
 def _system_error(error: BaseException) -> OSError | None:
-    """Return what the operating system said, the most telling of the errors behind this one."""
+    """Return the most informative error of the operating system behind this one."""
     found: OSError | None = None
     cause: BaseException | None = error
     for _ in range(_DEEPEST):

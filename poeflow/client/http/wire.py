@@ -1,38 +1,32 @@
-"""HTTP/1.1 without I/O: a request becomes bytes, bytes become a head and a body.
+"""HTTP/1.1 without I/O: encodes requests, decodes heads and bodies of responses.
 
-A plain head that arrives whole is read here; one that is cut or odd is read by h11.
+A simple head in one piece is parsed here; others are parsed by h11.
 """
 
-import base64
-import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-import h11
+import msgspec
 
-from poeflow.client.bounds import MAX_INTERIM, MAX_TRAILERS, Count, Pieces
-from poeflow.client.messages import ChatRequest, DataUrl
-from poeflow.digest import encode_json
+from poeflow.client.http.piece_counts import MAX_INTERIM, MAX_TRAILERS, Count, PieceCount
 from poeflow.errors import APIResponseError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.settings import is_loopback
 
 MAX_HEAD: Final = 64 * 1024
 _LONGEST_LENGTH: Final = 20
-_PLAIN: Final = re.compile(
+_PLAIN: Final = lazy_pattern(
     rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\x20-\x7e]*)?\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 )
-_ASKED: Final = h11.Request(method="POST", target="/", headers=[("host", "x")])
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """A response's status and headers, names in lower case.
 
-    `sent_at` is the monotonic moment at which the request had gone out, where that is known.
+    `sent_at` is the monotonic time at which the request was sent, if it is known.
     """
 
     status: int
@@ -42,40 +36,59 @@ class Head:
 
 
 class HeadReader:
-    """Takes bytes until the head is whole; `rest` is what came after it."""
+    """Collects bytes until the head is complete; `rest` are the bytes after it."""
 
     def __init__(self) -> None:
         self.rest = b""
-        self._h11: h11.Connection | None = None
-        self._interim = Count(MAX_INTERIM, "too many interim responses (1xx) came before an answer")
+        self._parser: _HeadParser | None = None
 
     def feed(self, data: bytes) -> Head | None:
-        """Return the head once it is whole. Raises `APIResponseError` for what is not HTTP."""
-        if self._h11 is None:
+        """Return the head once it is complete. Raises `APIResponseError` if it is not HTTP."""
+        if self._parser is None:
             plain = _plain_head(data)
             if plain is not None:
                 head, end = plain
                 self.rest = data[end:]
                 return head
-            self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-            self._h11.send(_ASKED)
+            self._parser = _HeadParser()
+        head_and_rest = self._parser.feed(data)
+        if head_and_rest is None:
+            return None
+        head, self.rest = head_and_rest
+        return head
+
+
+class _HeadParser:
+    """Parses any head by h11, which takes a while to import."""
+
+    def __init__(self) -> None:
+        import h11
+
+        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._connection.send(h11.Request(method="POST", target="/", headers=[("host", "x")]))
+        self._interim = Count(MAX_INTERIM, "too many interim responses (1xx) came before an answer")
+
+    def feed(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Return the head and the bytes after it, once it is complete."""
+        import h11
+
         if len(data) >= MAX_HEAD and data.find(b"\r\n\r\n", 0, MAX_HEAD) < 0:
             raise _no_http()
         try:
-            self._h11.receive_data(data)
-            event = self._h11.next_event()
+            self._connection.receive_data(data)
+            event = self._connection.next_event()
             while isinstance(event, h11.InformationalResponse):
                 self._interim.add()
-                event = self._h11.next_event()
+                event = self._connection.next_event()
         except h11.RemoteProtocolError:
             raise _no_http() from None
         if not isinstance(event, h11.Response):
             return None
-        self.rest = self._h11.trailing_data[0]
         headers: dict[str, str] = {}
         for name, value in event.headers:
             headers.setdefault(name.decode("ascii"), value.decode("latin-1"))
-        return Head(event.status_code, headers, event.http_version.decode())
+        head = Head(event.status_code, headers, event.http_version.decode())
+        return head, self._connection.trailing_data[0]
 
 
 def _no_http() -> APIResponseError:
@@ -83,7 +96,7 @@ def _no_http() -> APIResponseError:
 
 
 def _plain_head(data: bytes) -> tuple[Head, int] | None:
-    """Return the head and where it ends, or None where it takes more care.
+    """Return the head and its end, or None if it is not simple.
 
     h11 takes 60 microseconds for a head, a fifth of a request; this takes 6.
     """
@@ -111,7 +124,7 @@ _MAX_LINE: Final = 64 * 1024
 
 
 def framing_of(status: int, headers: Mapping[str, str]) -> "Framing":
-    """Return what cuts the body out of the bytes that follow this head."""
+    """Return the framing of the body after this head."""
     if status in (204, 304):
         return _Counted(0)
     if headers.get("transfer-encoding", "").lower() == "chunked":
@@ -121,7 +134,7 @@ def framing_of(status: int, headers: Mapping[str, str]) -> "Framing":
 
 
 class Framing:
-    """A body that ends where the connection does."""
+    """A body that ends with the connection."""
 
     is_complete = False
     is_reusable = False
@@ -160,7 +173,7 @@ class _Chunked(Framing):
         self._rest = b""
         self._left = 0
         self._in_trailers = False
-        self._pieces = Pieces()
+        self._pieces = PieceCount()
         self._trailers = Count(MAX_TRAILERS, "the answer has too many trailers")
 
     def feed(self, data: bytes) -> bytes:
@@ -193,7 +206,7 @@ class _Chunked(Framing):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _begin(self, line: bytes) -> None:
-        """Start the chunk that `line` announces, or end with the empty line after the last."""
+        """Begin the chunk with the size in `line`, or end at the empty line after the last."""
         if self._in_trailers:
             self.is_complete = not line
             self._trailers.add()
@@ -210,16 +223,14 @@ class _Chunked(Framing):
         return self.is_complete
 
 
-_STEP: Final = 3 * 64 * 1024
-_HEAD: Final = re.compile(
+_HEAD: Final = lazy_pattern(
     r"[A-Z]+ [\x21-\x7e]+ HTTP/1\.1\r\n"
     r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*\r\n)+\r\n"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a connection goes."""
+class ServerOrigin(msgspec.Struct, frozen=True):
+    """The server of a connection: scheme, host and port."""
 
     scheme: str
     host: str
@@ -243,63 +254,48 @@ class Origin:
         return is_loopback(self.host)
 
 
-def origin_of(url: str) -> Origin:
+def origin_of(url: str) -> ServerOrigin:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Origin(parts.scheme, parts.hostname or "", port)
+    return ServerOrigin(parts.scheme, parts.hostname or "", port)
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A request's body in segments; attachments become base64 only as they are sent."""
+class BodySegment(Protocol):
+    """A part of a body that is encoded only while it is sent. Its length is that of the bytes."""
 
-    segments: tuple[bytes | DataUrl, ...] = ()
+    def __len__(self) -> int: ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes in bounded pieces; may be called again."""
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A request's body in segments."""
+
+    segments: tuple[bytes | BodySegment, ...] = ()
 
     @property
     def length(self) -> int:
         return sum(len(segment) for segment in self.segments)
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes, a bounded piece at a time; may be called again."""
+        """Yield the bytes in bounded pieces; may be called again."""
         for segment in self.segments:
             if isinstance(segment, bytes):
                 yield segment
             else:
-                yield f"data:{segment.media_type};base64,".encode()
-                view = memoryview(segment.data)
-                for start in range(0, len(view), _STEP):
-                    yield base64.b64encode(view[start : start + _STEP])
+                yield from segment.pieces()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireRequest:
     """One HTTP request. `target` is path and query."""
 
-    origin: Origin
+    origin: ServerOrigin
     target: str
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    body: Body = Body()
-
-
-def chat_body(request: ChatRequest) -> Body:
-    """Encode a request, keeping attachments apart until they are sent."""
-    holes: list[DataUrl] = []
-    mark = secrets.token_hex(16)  # nobody can have written it into a prompt
-
-    def spell(url: DataUrl) -> str:
-        holes.append(url)
-        return f"{mark}"
-
-    body = encode_json(request.body(spell))
-    if not holes:
-        return Body((body,))
-    segments: list[bytes | DataUrl] = []
-    for piece, hole in zip(body.split(mark.encode()), [*holes, None], strict=True):
-        segments.append(piece)
-        if hole is not None:
-            segments.append(hole)
-    return Body(tuple(segments))
+    body: Body = field(default_factory=Body)
 
 
 class HttpCodec:
@@ -312,7 +308,7 @@ class HttpCodec:
         self._head: Head | None = None
 
     def head_bytes(self) -> bytes:
-        """Return the request's head. Raises `ValueError` where a header holds a line break."""
+        """Return the request's head. Raises `ValueError` if a header has a line break."""
         request = self._request
         lines = [f"{request.method} {request.target} HTTP/1.1", f"host: {request.origin.authority}"]
         lines += [f"{name}: {value}" for name, value in request.headers]
@@ -320,13 +316,13 @@ class HttpCodec:
             lines.append(f"content-length: {request.body.length}")
         head = "\r\n".join(lines) + "\r\n\r\n"
         if not _HEAD.fullmatch(head) or len(lines) != head.count("\n") - 1:
-            raise ValueError("a header or the address holds what HTTP does not allow")
+            raise ValueError("a header or the address has characters that HTTP does not allow")
         return head.encode("ascii")
 
     def receive_head(self, data: bytes) -> Head | None:
-        """Take bytes and return the head once it is whole.
+        """Add bytes and return the head once it is complete.
 
-        Raises `APIResponseError` for what is not HTTP.
+        Raises `APIResponseError` if it is not HTTP.
         """
         self._head = self._reader.feed(data)
         if self._head is not None:
@@ -334,17 +330,17 @@ class HttpCodec:
         return self._head
 
     def first_body(self) -> bytes:
-        """Return the body bytes that came together with the head."""
+        """Return the bytes of the body that arrived with the head."""
         return self.receive_body(self._reader.rest)
 
     def receive_body(self, data: bytes) -> bytes:
-        """Take bytes off the wire and return those of the body among them."""
+        """Return the bytes of the body among bytes from the wire."""
         if self._body is None:
             raise AssertionError("the head comes first")
         return self._body.feed(data)
 
     def end(self) -> bool:
-        """Take note that the connection ended; True where that was the body's proper end."""
+        """Record the end of the connection; return whether the body is complete."""
         return self._body is not None and self._body.end()
 
     @property
@@ -353,7 +349,7 @@ class HttpCodec:
 
     @property
     def may_reuse(self) -> bool:
-        """Whether the connection can serve another request."""
+        """Return whether the connection can be used for another request."""
         head = self._head
         if head is None or self._body is None or not self._body.is_reusable:
             return False

@@ -1,25 +1,26 @@
-"""Fetches the media an answer names: public addresses only, a bounded size, no key, no cookies.
+"""Downloads the media of an answer: only public addresses, bounded size, no key, no cookies.
 
-A model names them, so each is checked as if an attacker had written it: a host's name is resolved
-once, and the connection goes to the address that was checked.
+A model writes the URLs, so each is checked like an attacker's: a host name is resolved once, and
+the connection goes to the checked address.
 """
 
 import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 from urllib.parse import urljoin
 
+import msgspec
+
 from poeflow.client.failures import BY_STATUS, retry_after
-from poeflow.client.http.aio import Connection
+from poeflow.client.http.aio import AsyncConnection
 from poeflow.client.http.connections import tls_context
-from poeflow.client.http.media_request import AGES, Network, answered
-from poeflow.client.http.media_targets import place_of, target_of
-from poeflow.client.http.wire import Head, Origin
-from poeflow.client.retry import Policy
+from poeflow.client.http.wire import Head, ServerOrigin
+from poeflow.client.media.media_request import AGES, Network, media_response
+from poeflow.client.media.media_targets import media_target, shown_address
+from poeflow.client.retry import RetryPolicy
 from poeflow.clock import Clock, spoken
 from poeflow.errors import (
     AnswerTooLargeError,
@@ -31,28 +32,26 @@ from poeflow.errors import (
 )
 
 MEDIA_HOSTS: Final = ("*.poecdn.net",)
-"""Where Poe keeps what its bots made."""
+"""Where Poe stores the media that bots make."""
 MIB: Final = 1024 * 1024
 MAX_FILES: Final = 100
 _MAX_REDIRECTS: Final = 3
 _ATTEMPTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_EXPIRED: Final = "the address may have expired; ask again with --refresh"
+_EXPIRED: Final = "the address may have expired; request it again with --refresh"
 
 
 def _without_proxy(_url: str) -> None:
-    """Find no proxy before any address."""
+    """Return no proxy for any address."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What may be fetched, from where.
+class DownloadRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be downloaded, and from where.
 
-    `hosts` are exact names, or `*.name` for every name below it, with `:port` where that is not
-    443. `limit` is in bytes a file, `timeout` in seconds an attempt. `loopback` are origins such
-    as `http://127.0.0.1:8123`, the simulator's or the configured API's, which may serve media
-    too; those beyond this machine are ignored. `proxy_of` gives the proxy that stands before an
-    address, None where there is none.
+    `hosts` are exact names, or `*.name` for every name below it, with `:port` unless that is 443.
+    `limit` is in bytes per file, `timeout` in seconds per attempt. `loopback` are origins such as
+    `http://127.0.0.1:8123`, the simulator's or the configured API's, which may serve media too;
+    origins on other machines are ignored. `proxy_of` returns the proxy for an address, or None.
     """
 
     hosts: Collection[str] = MEDIA_HOSTS
@@ -62,12 +61,11 @@ class Rules:
     proxy_of: Callable[[str], str | None] = _without_proxy
 
 
-def wanted(urls: Iterable[str], rules: Rules) -> tuple[str, ...]:
-    """Return those of an answer's addresses that may be asked; it may link to pages as well.
+def wanted(urls: Iterable[str], rules: DownloadRules) -> tuple[str, ...]:
+    """Return the addresses in an answer that may be downloaded; others may be links to pages.
 
-    One that holds its file itself (`data:`) is wanted and never asked. Raises `StepError` where
-    there are addresses but none may be asked, telling why for the first, and where more than 100
-    may.
+    `data:` addresses, which contain the file, are included. Raises `StepError` if there are
+    addresses but none is allowed, with the reason for the first, and if over 100 are allowed.
     """
     found: list[str] = []
     refused: list[StepError] = []
@@ -76,7 +74,7 @@ def wanted(urls: Iterable[str], rules: Rules) -> tuple[str, ...]:
             found.append(url)
             continue
         try:
-            target_of(url, hosts=rules.hosts, loopback=rules.loopback)
+            media_target(url, hosts=rules.hosts, loopback=rules.loopback)
         except StepError as error:
             refused.append(error)
         else:
@@ -90,21 +88,21 @@ def wanted(urls: Iterable[str], rules: Rules) -> tuple[str, ...]:
 
 
 async def download(
-    url: str, rules: Rules, *, clock: Clock, network: Network | None = None
+    url: str, rules: DownloadRules, *, clock: Clock, network: Network | None = None
 ) -> bytes:
-    """Fetch a file that an answer names.
+    """Download a file of an answer.
 
-    A host's name is resolved once, every address it leads to must be public, and the connection
-    is made to one of those; behind a proxy, which finds hosts by itself, the name alone counts.
-    Redirects are checked in the same way. What a retry can fix is tried three times. A `network`
-    that several downloads share reads the trusted certificates once.
+    A host name is resolved once, all its addresses must be public, and the connection is made to
+    one of them; behind a proxy, which resolves names itself, only the name is checked. Redirects
+    are checked in the same way. Errors that a retry can fix are tried three times. Several
+    downloads can share a `network`, which reads the trusted certificates once.
 
-    Raises `StepError` where the file may not be fetched, is gone, too large, or a document
-    instead of media; `APIConnectionError`, `APITimeoutError`, `APIResponseError` and the
-    `APIStatusError` of 408, 429 and from 500 on where the last attempt failed so.
+    Raises `StepError` if the file is not allowed, is gone, too large, or a document instead of
+    media; `APIConnectionError`, `APITimeoutError`, `APIResponseError` and the `APIStatusError` of
+    408, 429 and from 500 on if the last attempt failed with it.
     """
     fetch = _Fetch(rules, clock, network or Internet())
-    policy = Policy(attempts=_ATTEMPTS)
+    policy = RetryPolicy(attempts=_ATTEMPTS)
     began, attempt = clock.monotonic(), 0
     while True:
         attempt += 1
@@ -119,22 +117,22 @@ async def download(
 
 
 class Internet:
-    """The machine's own network."""
+    """The network of this machine."""
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return tls_context()
 
-    async def addresses(self, origin: Origin) -> tuple[str, ...]:
+    async def addresses(self, origin: ServerOrigin) -> tuple[str, ...]:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         return tuple(str(address[0]) for *_, address in found)
 
-    async def connect(self, origin: Origin, address: str) -> Connection:
+    async def connect(self, origin: ServerOrigin, address: str) -> AsyncConnection:
         is_secure = origin.scheme == "https"
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            Connection,
+            AsyncConnection,
             address,
             origin.port,
             ssl=self._tls if is_secure else None,
@@ -144,9 +142,9 @@ class Internet:
 
 
 class _Fetch:
-    """One attempt at a file, and the redirects it takes."""
+    """One attempt to download a file, with its redirects."""
 
-    def __init__(self, rules: Rules, clock: Clock, network: Network) -> None:
+    def __init__(self, rules: DownloadRules, clock: Clock, network: Network) -> None:
         self._rules = rules
         self._clock = clock
         self._network = network
@@ -156,12 +154,12 @@ class _Fetch:
             async with asyncio.timeout(self._rules.timeout):
                 return await self._followed(url)
         except TimeoutError:
-            message = f"{place_of(url)} did not arrive within {spoken(self._rules.timeout)}"
+            message = f"{shown_address(url)} did not arrive within {spoken(self._rules.timeout)}"
             raise APITimeoutError(message, hint="try again") from None
-        except AnswerTooLargeError as error:  # it would be so the next time too
-            raise StepError(f"{place_of(url)} could not be read: {error.message}") from None
+        except AnswerTooLargeError as error:  # a retry would not help
+            raise StepError(f"{shown_address(url)} could not be read: {error.message}") from None
         except APIResponseError as error:
-            message = f"{place_of(url)} could not be read: {error.message}"
+            message = f"{shown_address(url)} could not be read: {error.message}"
             raise APIResponseError(message, hint="try again") from None
 
     async def _followed(self, url: str) -> bytes:
@@ -172,20 +170,20 @@ class _Fetch:
             except StepError as error:
                 if not hop:
                     raise
-                message = f"{place_of(url)} redirects: {error.message}"
+                message = f"{shown_address(url)} redirects: {error.message}"
                 raise StepError(message, hint=error.hint) from None
             if isinstance(found, bytes):
                 return found
             at = found
-        message = f"{place_of(url)} redirects more than {_MAX_REDIRECTS} times"
+        message = f"{shown_address(url)} redirects more than {_MAX_REDIRECTS} times"
         raise StepError(message, hint=_EXPIRED)
 
     async def _asked(self, url: str) -> bytes | str:
         """Return the file at an address, or the address it redirects to."""
-        target = target_of(url, hosts=self._rules.hosts, loopback=self._rules.loopback)
+        target = media_target(url, hosts=self._rules.hosts, loopback=self._rules.loopback)
         limit = self._rules.limit
         proxy = self._rules.proxy_of(str(target.origin))
-        async with answered(
+        async with media_response(
             target, network=self._network, proxy=proxy, clock=self._clock
         ) as response:
             elsewhere = _redirection_of(response.head, url, target.place)
@@ -201,9 +199,9 @@ class _Fetch:
 
 
 def _redirection_of(head: Head, url: str, place: str) -> str | None:
-    """Return the address that `url` redirects to, None where it does not redirect.
+    """Return the address that `url` redirects to, None if it does not redirect.
 
-    The address is not checked yet. Raises `StepError` where it is none.
+    The address is not checked yet. Raises `StepError` if it is not an address.
     """
     if head.status not in _REDIRECTS:
         return None
@@ -214,30 +212,30 @@ def _redirection_of(head: Head, url: str, place: str) -> str | None:
 
 
 def _check_head(head: Head, place: str, *, limit: int, now: float) -> None:
-    """Raise the error that a response's head stands for, none where a file follows.
+    """Raise the error of a response's head, if it is not that of a media file.
 
     `now` is in seconds since 1970, `place` for the message.
     """
     if head.status in (408, 429) or head.status >= 500:
         status_error = BY_STATUS.get(head.status, InternalServerError)
         wait = retry_after(head.headers, now=now)
-        message = f"{place} is not there now ({head.status})"
+        message = f"{place} is not available now ({head.status})"
         raise status_error(message, status_code=head.status, hint="try again", retry_after=wait)
     if head.status != 200:
-        raise StepError(f"{place} is not to be had ({head.status})", hint=_EXPIRED)
+        raise StepError(f"{place} is not available ({head.status})", hint=_EXPIRED)
     media_type = head.headers.get("content-type", "").partition(";")[0].strip().lower()
     if _is_document(media_type):
-        message = f"{place} holds {media_type}, no picture, film or sound"
+        message = f"{place} is {media_type}, not an image, video or audio"
         raise StepError(message, hint=_EXPIRED)
     if head.headers.get("content-encoding", "identity").lower() != "identity":
-        raise StepError(f"{place} comes compressed, which was not asked for", hint=_EXPIRED)
+        raise StepError(f"{place} is compressed, which was not requested", hint=_EXPIRED)
     length = head.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise _too_large(place, limit)
 
 
 def _is_document(media_type: str) -> bool:
-    """Tell whether it is text or markup, such as an error page, JSON or SVG."""
+    """Return whether it is text or markup, such as an error page, JSON or SVG."""
     kind, _, name = media_type.partition("/")
     return kind == "text" or name in ("json", "xml") or name.endswith(("+json", "+xml"))
 

@@ -1,4 +1,4 @@
-"""How much work renderings may do: steps, the weight of values, and the memory they take."""
+"""Limits the work of renderings: steps, the size of values, and the memory they use."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,33 +7,33 @@ from typing import Any, Final
 
 MAX_STEPS: Final = 1_000_000
 MAX_OUTPUT: Final = 8 * 1024 * 1024
-MAX_MADE: Final = 128 * 1024 * 1024
+MAX_MEMORY: Final = 128 * 1024 * 1024
 MAX_PRINTED: Final = 2 * MAX_OUTPUT
-"""How many characters a rendering may print, those in macros and blocks counted again."""
+"""How many characters a rendering may print; those in macros and blocks count again."""
 MAX_ITEMS: Final = 1_000_000
 MAX_DEPTH: Final = 100
-_STEP: Final = 10
+_STEP_WORK: Final = 10
 LOOKUP: Final = 5
-MAX_WORK: Final = MAX_STEPS * _STEP
-MAX_TOGETHER: Final = 2_000_000
-"""How many steps all renderings of one command may take together, besides `_FREE` for each."""
-_FREE: Final = 400
-"""The work of a rendering that is not counted together: as long as making its instance takes."""
-_CHARACTERS: Final = 100
-"""Work is counted in looks at an item: a step of a loop costs 10, 100 characters of a text 1.
+MAX_WORK: Final = MAX_STEPS * _STEP_WORK
+MAX_SHARED_STEPS: Final = 2_000_000
+"""How many steps all renderings of one command may take together, besides `_FREE_WORK` for each."""
+_FREE_WORK: Final = 400
+"""The work of each rendering that does not count together: about that of making its instance."""
+_CHARACTERS_PER_UNIT: Final = 100
+"""A unit of work is one access to an item: a loop step costs 10, 100 characters of a text 1.
 
-A unit takes 0.05 to 0.3 microseconds, whatever it is spent on: what is slower costs more of them.
+A unit takes 0.05 to 0.3 microseconds; slower operations cost more units.
 """
-_BYTES: Final = 128
+_BYTES_PER_UNIT: Final = 128
 """How many bytes of new text cost one unit."""
-_CONTAINER: Final = 160
-"""What is kept of a list or a mapping besides itself, in bytes."""
-_ITEM: Final = 56
-"""What an item of a new list may take, in bytes: a short text, a number."""
+_CONTAINER_BYTES: Final = 160
+"""The bytes that are stored for a list or mapping besides its own."""
+_ITEM_BYTES: Final = 56
+"""The bytes of an item in a new list: a short text, a number."""
 
 
 class OverBudgetError(ValueError):
-    """A template does more than a rendering may. `hint` says what to do (may be empty)."""
+    """A template does more work than a rendering may. `hint` may be empty."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -41,42 +41,43 @@ class OverBudgetError(ValueError):
 
 
 class Allowance:
-    """What all renderings of one command may do together: a stranger's flow ends in seconds.
+    """The work that all renderings of one command may do together, a few seconds.
 
-    Each rendering has some work for itself, so that flows of many steps and tables of many rows
-    are planned; what it does beyond that is taken from here. A run that asks models is free of it:
-    it may take its time.
+    Each rendering has some free work, so that flows with many steps and tables with many rows can
+    be planned; work beyond that is taken from here. A run that calls models has no such limit.
     """
 
-    __slots__ = ("is_free", "left")
+    __slots__ = ("budget", "is_free", "left")
 
     def __init__(self, *, is_free: bool = False) -> None:
-        self.left = MAX_TOGETHER * _STEP
+        self.left = MAX_SHARED_STEPS * _STEP_WORK
         self.is_free = is_free
+        self.budget = self.next_budget()
+        """That of the rendering under way; there is one at a time."""
 
-    def next_budget(self, last: "Budget | None" = None) -> "Budget":
-        """Return the budget of the next rendering, once `last` is over."""
+    def next_budget(self, last: "WorkBudget | None" = None) -> "WorkBudget":
+        """Return the budget of the next rendering, after `last` has ended."""
         if last is not None and not self.is_free:
-            self.left = max(self.left - max(last.spent - _FREE, 0), 0)
-        return Budget(MAX_WORK if self.is_free else min(MAX_WORK, self.left + _FREE))
+            self.left = max(self.left - max(last.spent - _FREE_WORK, 0), 0)
+        return WorkBudget(MAX_WORK if self.is_free else min(MAX_WORK, self.left + _FREE_WORK))
 
 
-class Budget:
-    """Counts what one rendering does and makes, and stops it."""
+class WorkBudget:
+    """Counts the work and memory of one rendering, and stops it at a limit."""
 
-    __slots__ = ("_limit", "_made", "_printed", "_weights", "_work")
+    __slots__ = ("_limit", "_memory", "_printed", "_weights", "_work")
 
     def __init__(self, limit: int = MAX_WORK) -> None:
         self._limit = limit
         self._work = 0
-        self._made = 0
+        self._memory = 0
         self._printed = 0
-        # Lists in templates never change, so their weights hold; the value keeps its id taken.
+        # Lists in templates never change, so weights stay valid; the stored value reserves its id.
         self._weights: dict[int, tuple[object, int, int]] = {}
 
     def step(self, count: int = 1) -> None:
-        """Count steps of loops, calls and filters."""
-        self.work(count * _STEP)
+        """Count steps: of loops, calls and filters."""
+        self.work(count * _STEP_WORK)
 
     def work(self, amount: int) -> None:
         self._work += amount
@@ -89,58 +90,58 @@ class Budget:
         return self._work
 
     def walk(self, *values: object, times: int = 1) -> None:
-        """Count going through all of `values`, whatever they hold."""
+        """Count visiting all items of `values` at all depths."""
         self.work(times * sum(self._measure(value, 0)[0] for value in values))
 
     def size_of(self, value: object) -> int:
-        """Return how many items `value` holds at all depths, counting shared ones again."""
+        """Return how many items `value` has at all depths, counting shared ones again."""
         return self._measure(value, 0)[0]
 
-    def made(self, text: str) -> str:
-        """Count a new text by the memory it takes."""
+    def count_text(self, text: str) -> str:
+        """Count the memory of a new text."""
         size = sys.getsizeof(text)
-        self.work(3 + size // _BYTES)
-        self.take(size)
+        self.work(3 + size // _BYTES_PER_UNIT)
+        self.use_memory(size)
         return text
 
-    def printed(self, text: str) -> str:
-        """Count a text that is printed: all of them are joined in the end."""
+    def count_printed(self, text: str) -> str:
+        """Count a printed text; all printed texts are joined at the end."""
         self._printed += len(text)
         if self._printed > MAX_PRINTED:
             raise OverBudgetError("the template prints too much text")
-        return self.made(text)
+        return self.count_text(text)
 
-    def take(self, size: int) -> None:
-        """Count new memory, in bytes; what is let go again is counted too."""
-        self._made += size
-        if self._made > MAX_MADE:
+    def use_memory(self, size: int) -> None:
+        """Count new memory in bytes; memory that is freed again counts too."""
+        self._memory += size
+        if self._memory > MAX_MEMORY:
             raise OverBudgetError("the template makes too much text or too many values")
 
-    def kept(self, value: Any) -> Any:
-        """Count a new value of new parts; what is made item by item becomes a list."""
+    def count_new(self, value: Any) -> Any:
+        """Count a new value with new parts; iterators become lists."""
         if isinstance(value, str):
-            return self.made(value)
+            return self.count_text(value)
         if isinstance(value, Iterator):
             value = list(self._counted(value))
         if isinstance(value, list | tuple | dict):
-            self.take(len(value) * _ITEM)
-        return self.held(value)
+            self.use_memory(len(value) * _ITEM_BYTES)
+        return self.count_reused(value)
 
-    def held(self, value: Any) -> Any:
-        """Count a new value whose parts were there before."""
+    def count_reused(self, value: Any) -> Any:
+        """Count a new value with existing parts."""
         if isinstance(value, str):
-            return self.made(value)
+            return self.count_text(value)
         if isinstance(value, list | tuple | dict):
-            self.work(_STEP)
+            self.work(_STEP_WORK)
             self.walk(value)
         elif isinstance(value, int):
-            self.take(sys.getsizeof(value))
+            self.use_memory(sys.getsizeof(value))
         return value
 
     def _over(self) -> OverBudgetError:
         if self._limit == MAX_WORK:
             return OverBudgetError(f"the template takes over {MAX_STEPS:,} steps")
-        message = f"the templates take over {MAX_TOGETHER:,} steps together"
+        message = f"the templates take over {MAX_SHARED_STEPS:,} steps together"
         hint = "shorten their loops and texts, split the flow, or choose instances with --first"
         return OverBudgetError(message, hint=hint)
 
@@ -156,7 +157,7 @@ class Budget:
     def _measure(self, value: object, depth: int) -> tuple[int, int]:
         """Return the weight and the depth of a value."""
         if isinstance(value, str):
-            return 1 + len(value) // _CHARACTERS, 0
+            return 1 + len(value) // _CHARACTERS_PER_UNIT, 0
         if isinstance(value, range):
             return 1 + len(value), 0
         if not isinstance(value, list | tuple | dict):
@@ -172,7 +173,7 @@ class Budget:
                 weight, below = weight + inner, max(below, levels + 1)
             known = self._weights[id(value)] = value, weight, below
             self.work(10 + len(value))
-            self.take(_CONTAINER + sys.getsizeof(value))
+            self.use_memory(_CONTAINER_BYTES + sys.getsizeof(value))
         _, weight, below = known
         if weight > MAX_ITEMS:
             raise OverBudgetError(f"a value would hold over {MAX_ITEMS:,} items")
@@ -182,13 +183,23 @@ class Budget:
 
 
 def bounded(size: int) -> int:
-    """Return `size` where a text may be that long. Raises `OverBudgetError`."""
+    """Return `size` if a text may be that long. Raises `OverBudgetError`."""
     if size > MAX_OUTPUT:
         raise OverBudgetError("a text would be over 8 MiB")
     return size
 
 
 def bounded_argument(value: object, limit: int = 100_000) -> None:
-    """Refuse a count that makes a filter produce without bound."""
+    """Raise `OverBudgetError` for a number that would make a filter's result too large."""
     if isinstance(value, int) and abs(value) > limit:
         raise OverBudgetError(f"the argument {value} is over {limit:,}")
+
+
+def replaced_size(text: str, old: str, new: str) -> int:
+    """Return the length of `text` after replacing `old`."""
+    return len(text) + (text.count(old) if old else len(text) + 1) * len(new)
+
+
+def check_scan(text: str, needle: str, budget: WorkBudget) -> None:
+    """Count a search whose time is proportional to the product of both lengths."""
+    budget.work(len(text) // 20 + len(text) * len(needle) // 100)

@@ -1,6 +1,6 @@
-"""One request for a media file: to an address that was checked, or through a proxy.
+"""One request for a media file: to a checked address, or through a proxy.
 
-It carries no key and no cookies, and its connection is closed after it.
+It has no key and no cookies, and its connection is closed afterwards.
 """
 
 import asyncio
@@ -9,22 +9,22 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
-from poeflow.client.commands import adrive
-from poeflow.client.http.aio import AsyncDirectResponse, Connection
+from poeflow.client.http.aio import AsyncConnection, AsyncDirectResponse
+from poeflow.client.http.commands import adrive
 from poeflow.client.http.connections import (
     ConnectionPool,
     Conversation,
     LostError,
     connection_error,
-    lost,
+    ended_early,
 )
-from poeflow.client.http.media_targets import Target, checked
 from poeflow.client.http.transport import AsyncResponse, async_transport_for
-from poeflow.client.http.wire import Origin, WireRequest
+from poeflow.client.http.wire import ServerOrigin, WireRequest
+from poeflow.client.media.media_targets import MediaTarget, check_addresses
 from poeflow.clock import Clock
 
 AGES: Final = 86_400.0
-"""For clocks of single steps, in seconds, where the caller bounds all of them together."""
+"""The time limit of single steps in seconds, as the caller limits all steps together."""
 _CONNECT: Final = 10.0
 _MAX_ADDRESSES: Final = 6
 _HEADERS: Final = (
@@ -36,24 +36,24 @@ _HEADERS: Final = (
 
 
 class Network(Protocol):
-    """Finds hosts and connects to them; both raise `OSError`."""
+    """Resolves host names and connects to addresses; both raise `OSError`."""
 
-    async def addresses(self, origin: Origin) -> tuple[str, ...]:
+    async def addresses(self, origin: ServerOrigin) -> tuple[str, ...]:
         """Return the IP addresses of an origin's host."""
 
-    async def connect(self, origin: Origin, address: str) -> Connection:
-        """Connect to an IP address and, with https, have it prove that it is the origin."""
+    async def connect(self, origin: ServerOrigin, address: str) -> AsyncConnection:
+        """Connect to an IP address; with https, check the origin's certificate."""
 
 
 @contextlib.asynccontextmanager
-async def answered(
-    target: Target, *, network: Network, proxy: str | None, clock: Clock
+async def media_response(
+    target: MediaTarget, *, network: Network, proxy: str | None, clock: Clock
 ) -> AsyncIterator[AsyncResponse]:
-    """Ask for a target, without a key or cookies; the response's body is unread.
+    """Request a target without key or cookies and return the response, its body unread.
 
-    A `proxy` finds the host by itself, so only its name was checked; what is on this machine is
-    never asked for through one. Raises `StepError` where the host's name leads where it should
-    not, `APIConnectionError` and `APIResponseError`. The caller bounds the time.
+    A `proxy` resolves the name itself, so only the name is checked; loopback targets never use a
+    proxy. Raises `StepError` if the name resolves to a forbidden address, `APIConnectionError`
+    and `APIResponseError`. The caller limits the time.
     """
     request = WireRequest(
         origin=target.origin, target=target.target, method="GET", headers=_HEADERS
@@ -68,18 +68,18 @@ async def answered(
 
 @contextlib.asynccontextmanager
 async def _directly(
-    request: WireRequest, target: Target, *, network: Network, clock: Clock
+    request: WireRequest, target: MediaTarget, *, network: Network, clock: Clock
 ) -> AsyncIterator[AsyncResponse]:
     conversation = Conversation(request, clock)
-    pool: ConnectionPool[Connection] = ConnectionPool(clock.monotonic)
-    pool.close()  # nothing is kept: the next file may come from anywhere
+    pool: ConnectionPool[AsyncConnection] = ConnectionPool(clock.monotonic)
+    pool.close()  # connections are not reused: the next file may be on any host
     connection = await _connected(target, network)
     try:
         ends = clock.monotonic() + AGES
         head = await adrive(conversation.begin(ends=ends, head=AGES), connection.perform)
         yield AsyncDirectResponse(head, conversation, connection, pool, target.origin)
     except LostError as error:
-        raise lost(target.origin, was_sent=error.was_sent) from None
+        raise ended_early(target.origin, was_sent=error.was_sent) from None
     finally:
         connection.close()
 
@@ -93,14 +93,14 @@ async def _through(request: WireRequest, proxy: str, clock: Clock) -> AsyncItera
         await transport.aclose()
 
 
-async def _connected(target: Target, network: Network) -> Connection:
-    """Connect to the first of a host's addresses that takes it."""
+async def _connected(target: MediaTarget, network: Network) -> AsyncConnection:
+    """Connect to the first of a host's addresses that accepts a connection."""
     failure: OSError = socket.gaierror()
     try:
         found = await network.addresses(target.origin)
     except OSError as error:
         raise connection_error(error, target.origin) from None
-    for address in checked(dict.fromkeys(found), target)[:_MAX_ADDRESSES]:
+    for address in check_addresses(dict.fromkeys(found), target)[:_MAX_ADDRESSES]:
         try:
             async with asyncio.timeout(_CONNECT):
                 return await network.connect(target.origin, address)

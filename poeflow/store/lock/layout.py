@@ -1,0 +1,302 @@
+"""The lock as text: a table for each step, two lines for each instance, all of it sorted.
+
+What the instances of a step share is written once, above them. Lines begin with their comma, so
+that a new row changes no other line.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Final, NamedTuple, Self
+
+import msgspec
+
+from poeflow.store.lock.entries import Accepted, Before, Hash, LockEntry
+from poeflow.store.lock.rows import (
+    LEGEND,
+    NO_MORE,
+    NOTHING,
+    About,
+    LockRows,
+    More,
+    Packed,
+    name_of,
+    place_of,
+    whole_entry,
+)
+
+_HASH: Final = "[A-Za-z0-9_-]{22}"
+_Row = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^({LEGEND}\Z|(skipped {_HASH}|{_HASH}( ({_HASH}|-)){{4}})"
+        rf"( ([0-9a-f]{{8}}|[@-]))*\Z)"
+    ),
+]
+_Part = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{8}|@)\Z")]
+_FILE: Final = "file "
+_SKIPPED: Final = "skipped "
+_MOST_RECENT: Final = 1000
+_FILES: Final = (_FILE, "glob ", "attachment ", "reads ")
+
+
+class LongRow(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A row that has more than hashes. None means the value of the table, or no such part."""
+
+    hashes: _Row
+    outputs: dict[str, Hash] = {}
+    parts: dict[str, _Part | None] = {}
+    model: str | None = None
+    because: tuple[str, ...] | None = None
+    server: str | None = None
+    untracked: bool | None = None
+    served: str | None = None
+    answered_by: str | None = None
+    warnings: list[str] = []
+    accepted: Accepted | None = None
+    before: Before | None = None
+
+
+class LockTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The instances of a step as the text has them; `columns` are the parts in which they differ.
+
+    The row without a name is the legend.
+    """
+
+    model: str = ""
+    server: str = ""
+    because: tuple[str, ...] = ()
+    untracked: bool = False
+    served: str = ""
+    files: dict[str, _Part] = {}
+    parts: dict[str, _Part] = {}
+    columns: tuple[str, ...] = ()
+    instances: dict[str, _Row | LongRow] = {}
+
+
+class _Layout(NamedTuple):
+    """What the instances of a step share, and the parts in which they differ."""
+
+    about: About
+    shared: Mapping[str, str]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Packed]) -> Self:
+        """Return what most of some rows have in common."""
+        grouped: defaultdict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+        for row in rows:
+            grouped[row.names].append(row.values)
+        counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for names, values in grouped.items():
+            for name, column in zip(names, zip(*values, strict=True), strict=True):
+                counts[name].update(column)
+        shared: dict[str, str] = {}
+        columns: list[str] = []
+        for name, counter in sorted(counts.items()):
+            value, often = max(counter.items(), key=lambda item: (item[1], item[0]))
+            if 2 * often > len(rows):
+                shared[name] = value
+            elif 2 * counter.total() > len(rows):
+                columns.append(name)
+        abouts = Counter(row.about for row in rows)
+        about, _ = max(abouts.items(), key=lambda item: (item[1], item[0]))
+        return cls(about, shared, tuple(columns))
+
+
+def _row(packed: Packed, layout: _Layout) -> bytes:
+    """Return the text of a row."""
+    known = dict(zip(packed.names, packed.values, strict=True))
+    hashes = " ".join([packed.hashes, *[known.pop(name, NOTHING) for name in layout.columns]])
+    own: dict[str, str | None] = {}
+    if known != layout.shared:
+        own |= {name: one for name, one in known.items() if layout.shared.get(name) != one}
+        own |= dict.fromkeys(layout.shared.keys() - known.keys())
+    if not own and packed.more is None and packed.about == layout.about:
+        return b'"%b"' % hashes.encode()
+    return _long_row(hashes, own, packed, layout.about)
+
+
+def _long_row(hashes: str, own: Mapping[str, str | None], packed: Packed, common: About) -> bytes:
+    more, about = packed.more or More(), packed.about
+    row = LongRow(
+        hashes=hashes,
+        outputs=more.outputs,
+        parts=dict(sorted(own.items())),
+        model=None if about.model == common.model else about.model,
+        because=None if about.because == common.because else about.because,
+        server=None if about.server == common.server else about.server,
+        untracked=None if about.untracked == common.untracked else about.untracked,
+        served=None if about.served == common.served else about.served,
+        answered_by=more.answered_by,
+        warnings=more.warnings,
+        accepted=more.accepted,
+        before=more.before,
+    )
+    return msgspec.json.encode(row)
+
+
+def blocks_of(rows: LockRows) -> Iterator[tuple[tuple[str, str, str], bytes]]:
+    """Yield the text of the tables in self-contained blocks, with their keys, in order.
+
+    A key names a step, a part of its table and an instance.
+    """
+    tables: defaultdict[str, list[tuple[str, Packed]]] = defaultdict(list)
+    for name, packed in rows.packed():
+        table, row = place_of(name)
+        tables[table].append((row, packed))
+    for number, (table, found) in enumerate(sorted(tables.items())):
+        found.sort(key=lambda item: item[0])
+        layout = _Layout.of([packed for _, packed in found])
+        lead = b"," if number else b""
+        yield (table, "0", ""), lead + _quoted(table) + b": {\n"
+        for place, line in enumerate(_head(layout)):
+            yield (table, "1", str(place)), line
+        yield (table, "2", ""), b'"instances": {"": "%b"\n' % LEGEND.encode()
+        for row, packed in found:
+            yield (table, "3", row), b",%b:\n %b\n" % (_quoted(row), _row(packed, layout))
+        yield (table, "4", ""), b"}}\n"
+
+
+def _head(layout: _Layout) -> Iterator[bytes]:
+    """Yield the lines above the rows of a table; a missing one is an empty text."""
+    about = layout.about
+    for name, value in zip(about._fields, about, strict=True):
+        yield b"%b: %b,\n" % (_quoted(name), msgspec.json.encode(value)) if value else b""
+    encoded = msgspec.json.encode(layout.columns)
+    yield b'"columns": %b,\n' % encoded if layout.columns else b""
+    files = {_shown(one): value for one, value in layout.shared.items() if one.startswith(_FILES)}
+    parts = {one: value for one, value in layout.shared.items() if not one.startswith(_FILES)}
+    for name, shared in (("files", files), ("parts", parts)):
+        lines = (f' {_quoted(key).decode()}: "{shared[key]}"' for key in sorted(shared))
+        text = ",\n".join(lines).encode()
+        yield b"%b: {\n%b\n},\n" % (_quoted(name), text) if shared else b""
+
+
+def _shown(part: str) -> str:
+    """Return the name of a part in a table: the path of a file, else the part's own name."""
+    return part.removeprefix(_FILE) if part.startswith("file //") else part
+
+
+def _part_of(shown: str) -> str:
+    return f"{_FILE}{shown}" if shown.startswith("//") else shown
+
+
+def _quoted(text: str) -> bytes:
+    return msgspec.json.encode(text)
+
+
+class ReadRows(LockRows):
+    """The entries of tables that were read, each unpacked when it is used."""
+
+    def __init__(self, tables: Mapping[str, LockTable]) -> None:
+        self._tables = {name: _Reader(name, table) for name, table in tables.items()}
+        self._recent: dict[str, tuple[LockEntry, Packed]] = {}
+        """Entries used a moment ago: those of running instances are used often."""
+
+    def __getitem__(self, name: str) -> LockEntry:
+        known = self._recent.get(name)
+        if known is not None:
+            return known[0]
+        table, row = place_of(name)
+        if table not in self._tables:
+            raise KeyError(name)
+        packed = self._tables[table].packed(row)
+        if len(self._recent) >= _MOST_RECENT:
+            self._recent.clear()
+        entry = whole_entry(name, packed)
+        self._recent[name] = (entry, packed)
+        return entry
+
+    def packed_as(self, name: str, entry: LockEntry) -> Packed | None:
+        known = self._recent.get(name)
+        return known[1] if known is not None and known[0] is entry else None
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        table, row = place_of(name)
+        return table in self._tables and row in self._tables[table].rows
+
+    def __iter__(self) -> Iterator[str]:
+        for name, table in self._tables.items():
+            yield from (name_of(name, row) for row in table.rows)
+
+    def __len__(self) -> int:
+        return sum(len(table.rows) for table in self._tables.values())
+
+    def packed(self) -> Iterable[tuple[str, Packed]]:
+        for name, table in self._tables.items():
+            yield from ((name_of(name, row), table.packed(row)) for row in table.rows)
+
+    def rare(self) -> Iterator[More]:
+        for table in self._tables.values():
+            for row in table.rows.values():
+                more = None if isinstance(row, str) else _more(row)
+                if more is not None:
+                    yield more
+
+
+class _Reader:
+    """One table. Raises `ValueError` if a row is not of its step."""
+
+    def __init__(self, name: str, table: LockTable) -> None:
+        self.rows = {key: row for key, row in table.instances.items() if key}
+        for key in self.rows:
+            if place_of(name_of(name, key)) != (name, key):
+                raise ValueError(f"{name}: {key} is not an instance of it")
+        files = {_part_of(shown): value for shown, value in table.files.items()}
+        self._shared = {**files, **table.parts}
+        self._columns = table.columns
+        self._names = tuple(sorted({*self._shared, *self._columns}))
+        self._template = [self._shared.get(one, "") for one in self._names]
+        places = {one: place for place, one in enumerate(self._names)}
+        self._places = [places[one] for one in self._columns]
+        self._about = About(table.model, table.because, table.server, table.untracked, table.served)
+
+    def packed(self, key: str) -> Packed:
+        """Return a row. Raises `KeyError`."""
+        row = self.rows[key]
+        if isinstance(row, str) and not row.startswith(_SKIPPED):
+            words = row.split(" ")
+            own = words[5:]
+            if len(own) == len(self._places) and NOTHING not in own:
+                values = self._template.copy()
+                for place, word in zip(self._places, own, strict=True):
+                    values[place] = word
+                return Packed(" ".join(words[:5]), self._names, tuple(values), self._about, None)
+        return self._rare(row)
+
+    def _rare(self, row: str | LongRow) -> Packed:
+        long = LongRow(row) if isinstance(row, str) else row
+        width = 2 if long.hashes.startswith(_SKIPPED) else 5
+        words = long.hashes.split(" ")
+        parts: dict[str, str | None] = dict(self._shared)
+        parts |= dict(zip(self._columns, words[width:], strict=False))
+        parts |= long.parts
+        known = {one: value for one, value in parts.items() if value not in (None, NOTHING)}
+        names = tuple(sorted(known))
+        names = self._names if names == self._names else names
+        return Packed(
+            hashes=" ".join(words[:width]),
+            names=names,
+            values=tuple(known[one] or "" for one in names),
+            about=_about(self._about, long),
+            more=None if isinstance(row, str) else _more(long),
+        )
+
+
+def _about(common: About, row: LongRow) -> About:
+    own = {name: value for name in About._fields if (value := getattr(row, name)) is not None}
+    return common._replace(**own) if own else common
+
+
+def _more(row: LongRow) -> More | None:
+    """Return what is rare of a row, None if nothing is."""
+    more = More(
+        outputs=row.outputs,
+        answered_by=row.answered_by,
+        warnings=row.warnings,
+        accepted=row.accepted,
+        before=row.before,
+    )
+    return None if more == NO_MORE else more

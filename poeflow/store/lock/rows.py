@@ -1,0 +1,273 @@
+"""The instances of a lock in little memory: unpacked one by one, when they are used."""
+
+import abc
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from poeflow.digest import sha256_of_json
+from poeflow.records import key_of, path_of
+from poeflow.store.lock.entries import PART, Accepted, Before, LockEntry
+
+OWN_KEY: Final = "@"
+"""Means the hash of the instance's own key."""
+NOTHING: Final = "-"
+_HASHES: Final = ("recipe", "request", "text", "result", "extras")
+LEGEND: Final = " ".join(_HASHES)
+_SKIPPED: Final = "skipped"
+
+
+class About(NamedTuple):
+    """What most instances of a step have in common, besides parts."""
+
+    model: str = ""
+    because: tuple[str, ...] = ()
+    server: str = ""
+    untracked: bool = False
+    served: str = ""
+
+
+class More(msgspec.Struct, frozen=True, kw_only=True):
+    """Values that few instances have."""
+
+    outputs: dict[str, str] = {}
+    answered_by: str | None = None
+    warnings: list[str] = []
+    accepted: Accepted | None = None
+    before: Before | None = None
+
+
+NO_MORE: Final = More()
+
+
+class Packed(NamedTuple):
+    """An entry: its `hashes` as text, the `names` and `values` of its parts, and rare values."""
+
+    hashes: str
+    names: tuple[str, ...]
+    values: tuple[str, ...]
+    about: About
+    more: More | None
+
+
+def packed_of(name: str, entry: LockEntry) -> Packed:
+    """Return the entry of an instance, packed."""
+    more: More | None = None
+    if entry.outputs or entry.answered_by or entry.warnings or entry.accepted or entry.before:
+        more = More(
+            outputs=dict(sorted(entry.outputs.items())),
+            answered_by=entry.answered_by,
+            warnings=entry.warnings,
+            accepted=entry.accepted,
+            before=entry.before,
+        )
+    if entry.status == _SKIPPED:
+        hashes = f"{_SKIPPED} {entry.recipe}"
+    else:
+        found = (entry.recipe, entry.request, entry.text, entry.result, entry.extras)
+        hashes = " ".join([one or NOTHING for one in found])
+    parts = entry.parts
+    names = tuple(sorted(parts))
+    key = _key_part(name)
+    return Packed(
+        hashes=hashes,
+        names=names,
+        values=tuple([OWN_KEY if parts[one] == key else parts[one] for one in names]),
+        about=About(entry.model, entry.because, entry.server, entry.untracked, entry.served),
+        more=more,
+    )
+
+
+def whole_entry(name: str, packed: Packed) -> LockEntry:
+    """Return the entry that was packed."""
+    about, more = packed.about, packed.more or NO_MORE
+    words = packed.hashes.split(" ")
+    is_skipped = words[0] == _SKIPPED
+    found = {"recipe": words[1]} if is_skipped else dict(zip(_HASHES, words, strict=False))
+    values = packed.values
+    if OWN_KEY in values:
+        key = _key_part(name)
+        values = tuple(key if one == OWN_KEY else one for one in values)
+    return LockEntry(
+        status="skipped" if is_skipped else "ok",
+        recipe=found["recipe"],
+        request=_known(found.get("request")),
+        server=about.server,
+        model=about.model,
+        served=about.served,
+        because=about.because,
+        parts=dict(zip(packed.names, values, strict=True)),
+        result=_known(found.get("result")),
+        extras=_known(found.get("extras")),
+        text=_known(found.get("text")),
+        outputs=more.outputs,
+        untracked=about.untracked,
+        answered_by=more.answered_by,
+        warnings=more.warnings,
+        accepted=more.accepted,
+        before=more.before,
+    )
+
+
+def _known(word: str | None) -> str | None:
+    return None if word == NOTHING else word
+
+
+def _key_part(name: str) -> str:
+    """Return the part for an instance's own key; without a key, a text that no part equals."""
+    if not name.endswith("]") or "[" not in name:
+        return ""
+    key = key_of(name) if "/" in name else name.partition("[")[2][:-1]
+    return "" if key is None else sha256_of_json(key)[:PART]
+
+
+class LockRows(Mapping[str, LockEntry]):
+    """Entries by the name of their instance."""
+
+    @abc.abstractmethod
+    def packed(self) -> Iterable[tuple[str, Packed]]:
+        """Return all entries, packed, in no order."""
+
+    @abc.abstractmethod
+    def rare(self) -> Iterator[More]:
+        """Yield the values that few instances have: their files."""
+
+    def packed_as(self, _name: str, _entry: LockEntry) -> Packed | None:
+        """Return the packed form of an entry that was returned a moment ago, if it is unchanged."""
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and dict(self.items()) == dict(other.items())
+
+    __hash__ = None  # type: ignore[assignment]  # as of every mapping that can change
+
+
+class PackedRows(LockRows):
+    """Entries that can be added one by one."""
+
+    def __init__(self, entries: Mapping[str, LockEntry] | None = None) -> None:
+        self._rows: dict[str, Packed] = {}
+        self._known: dict[object, object] = {}
+        for name, entry in (entries or {}).items():
+            self.add(name, entry)
+
+    @classmethod
+    def of(cls, rows: Mapping[str, Packed]) -> "PackedRows":
+        """Return entries that are packed already."""
+        found = cls()
+        found._rows |= rows
+        return found
+
+    def add(self, name: str, entry: LockEntry) -> None:
+        """Add an entry, or replace that of an instance."""
+        self.add_packed(name, packed_of(name, entry))
+
+    def add_packed(self, name: str, made: Packed) -> None:
+        """Add a packed entry; values that it shares with others are stored once."""
+        last = self._known.setdefault(made.names, made)
+        if isinstance(last, Packed):
+            pairs = zip(made.values, last.values, strict=True)
+            values = tuple([old if old == new else new for new, old in pairs])
+            about = last.about if last.about == made.about else made.about
+            made = Packed(made.hashes, last.names, values, about, made.more)
+        self._rows[name] = made
+
+    def copy(self) -> "PackedRows":
+        """Return a copy of the current entries."""
+        other = PackedRows()
+        other._rows = dict(self._rows)
+        return other
+
+    def without_before(self) -> "PackedRows":
+        """Return the entries without the hashes of version 1, if no recipe uses those."""
+        older = {
+            name: (row, row.more)
+            for name, row in self._rows.items()
+            if row.more is not None and row.more.before is not None
+        }
+        if any(map(_needs_before, (row for row, _ in older.values()))):
+            return self
+        rows = dict(self._rows)
+        for name, (row, more) in older.items():
+            rest = msgspec.structs.replace(more, before=None)
+            rows[name] = row._replace(more=None if rest == NO_MORE else rest)
+        return PackedRows.of(rows)
+
+    def packed(self) -> Iterable[tuple[str, Packed]]:
+        return self._rows.items()
+
+    def rare(self) -> Iterator[More]:
+        return (one.more for one in self._rows.values() if one.more is not None)
+
+    def __getitem__(self, name: str) -> LockEntry:
+        return whole_entry(name, self._rows[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _needs_before(row: Packed) -> bool:
+    """Whether an entry of version 1 still has its old recipe, which reads other instances."""
+    before = row.more.before if row.more is not None else None
+    reads = any(name == "source" or name.startswith("steps.") for name in row.names)
+    return before is not None and before.recipe is not None and reads
+
+
+class BothRows(LockRows):
+    """The entries of `new`, and those of `old` that `new` does not have."""
+
+    def __init__(self, old: LockRows, new: LockRows) -> None:
+        self._old = old
+        self._new = new
+
+    def packed(self) -> Iterable[tuple[str, Packed]]:
+        yield from ((name, one) for name, one in self._old.packed() if name not in self._new)
+        yield from self._new.packed()
+
+    def rare(self) -> Iterator[More]:
+        kept = (one.more for _, one in self.packed())
+        return (one for one in kept if one is not None)
+
+    def __getitem__(self, name: str) -> LockEntry:
+        return self._new[name] if name in self._new else self._old[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._new or name in self._old
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name in self._old if name not in self._new)
+        yield from self._new
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def rows_of(entries: Mapping[str, LockEntry]) -> LockRows:
+    """Return entries as rows."""
+    return entries if isinstance(entries, LockRows) else PackedRows(entries)
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """Return the table and the row of an instance: `a/b` and `[x]/b[y]` of `a[x]/b[y]`.
+
+    The row of one whose outermost step runs once is its name.
+    """
+    head, bracket, rest = name.partition("[")
+    if "/" not in name:
+        return head, f"[{rest}" if bracket else name
+    steps = path_of(name)
+    begin = steps[0] if steps else ""
+    is_parted = name.startswith(f"{begin}[")
+    return "/".join(steps), name[len(begin) :] if is_parted else name
+
+
+def name_of(table: str, row: str) -> str:
+    """Return the name of the instance that has its place there."""
+    return f"{table.partition('/')[0]}{row}" if row.startswith("[") else row

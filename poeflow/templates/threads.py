@@ -1,0 +1,89 @@
+"""Conversations from data: rows become messages, or examples. Their texts are never templates."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from poeflow.digest import Json
+from poeflow.flowfile.model import ExampleFile
+
+Role = Literal["system", "user", "assistant", "tool"]
+_ROLES: Final = ("system", "user", "assistant", "tool")
+_HINT: Final = "write {role: user, content: ...}"
+
+
+class RowError(ValueError):
+    """A row is not a message or an example; `hint` says how one is written."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ThreadMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that comes from data, in the API's shape; other keys of its row are left out."""
+
+    role: Role
+    content: str | None = None
+    name: str | None = None
+    tool_calls: tuple[dict[str, Json], ...] | None = None
+    tool_call_id: str | None = None
+
+
+def thread(rows: Iterable[Json]) -> tuple[ThreadMessage, ...]:
+    """Return rows as messages. Raises `RowError`, also if there are none."""
+    found = tuple(_message(index, row) for index, row in enumerate(rows, 1))
+    if not found:
+        raise RowError("there are no messages", _HINT)
+    return found
+
+
+def _message(index: int, row: Json) -> ThreadMessage:
+    role = row.get("role") if isinstance(row, dict) else None
+    if not isinstance(row, dict) or role is None:
+        raise RowError(f"message {index} has no role", _HINT)
+    if role not in _ROLES:
+        shown = f'the role "{role[:40]}"' if isinstance(role, str) else "a role that is not text"
+        raise RowError(f"message {index} has {shown}", f"known: {', '.join(_ROLES)}")
+    given = {key: value for key, value in row.items() if value not in ("", None)}
+    try:
+        message = msgspec.convert({"content": row.get("content")} | given, ThreadMessage)
+    except msgspec.ValidationError as error:
+        key = str(error).rpartition("$.")[2].rstrip("`").partition("[")[0]
+        raise RowError(f"message {index} has {_wanted(key)}", _HINT) from None
+    fault = _fault(message)
+    if fault:
+        raise RowError(f"message {index} {fault}", _HINT)
+    return message
+
+
+def _wanted(key: str) -> str:
+    return "a content that is not text" if key == "content" else f"a {key} of the wrong type"
+
+
+def _fault(message: ThreadMessage) -> str:
+    """Return why the keys of a message do not go together, or an empty text."""
+    is_call = message.role == "assistant" and message.tool_calls is not None
+    if message.content is None and not is_call:
+        return "has no content"
+    if message.tool_calls is not None and not is_call:
+        return f"has tool_calls, which a {message.role} does not make"
+    if (message.tool_call_id is not None) != (message.role == "tool"):
+        return "has a tool_call_id" if message.role != "tool" else "has no tool_call_id"
+    return ""
+
+
+def examples(rows: Iterable[Json], columns: ExampleFile) -> Iterator[tuple[str, str]]:
+    """Yield what a user says and what the answer should be. Raises `RowError`."""
+    for index, row in enumerate(rows, 1):
+        cells = row if isinstance(row, dict) else {}
+        user, assistant = cells.get(columns.user), cells.get(columns.assistant)
+        if not isinstance(user, str) or not isinstance(assistant, str) or not (user and assistant):
+            hint = f"write {{{columns.user}: ..., {columns.assistant}: ...}}"
+            names = {columns.user, columns.assistant}
+            if names != {"user", "assistant"} and not cells.keys() >= names:
+                hint = f"it has {', '.join(cells) or 'no names'}"
+            raise RowError(f"example {index} has no user's and assistant's text", hint)
+        yield user, assistant

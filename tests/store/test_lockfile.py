@@ -1,0 +1,171 @@
+"""The text of a lock: small, quiet, and the same again when it is read."""
+
+import difflib
+import json
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow.digest import hash_prefix, sha256_of, sha256_of_json, short_hash
+from poeflow.errors import StaleError
+from poeflow.project.project import schemas_folder
+from poeflow.store.lock.entries import Accepted, LockEntry
+from poeflow.store.lockfile import Lock, LockFile, lock_blocks, requests_in
+
+INPUTS = short_hash("0" * 64)
+
+
+def short(*about: object) -> str:
+    return short_hash(sha256_of(repr(about).encode()))
+
+
+def row(number: int, *, answer: int = 0) -> tuple[str, LockEntry]:
+    """Return an instance of a loop over a table, and its name."""
+    key = f"row-{number:05}"
+    entry = LockEntry(
+        status="ok",
+        recipe=short("recipe", number),
+        request=short("request", number),
+        text=short("text", number, answer),
+        result=short("result", number, answer),
+        extras=short("extras", number, answer),
+        model="GPT-5.2",
+        because=("find",),
+        parts={
+            "file //data.md": "0a1b2c3d",
+            "item": sha256_of(key.encode())[:8],
+            "key": sha256_of_json(key)[:8],
+            "prompt": "4e5f6a7b",
+        },
+    )
+    return f"say[{key}]", entry
+
+
+def text(instances: dict[str, LockEntry]) -> str:
+    lock = Lock(inputs=INPUTS, instances=instances)
+    return b"".join(block for _, block in lock_blocks(lock)).decode()
+
+
+def changed(before: str, after: str) -> list[str]:
+    lines = difflib.ndiff(before.splitlines(), after.splitlines())
+    return [line for line in lines if line[0] in "+-"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    return LockFile(tmp_path / "a.lock.json", shown="a.lock.json")
+
+
+def test_an_instance_takes_150_bytes_at_most():
+    assert len(text(dict(map(row, range(1000))))) <= 150 * 1000
+
+
+def test_a_changed_row_changes_its_own_line():
+    rows = dict(map(row, range(100)))
+    name, entry = row(50, answer=1)
+    found = changed(text(rows), text({**rows, name: entry}))
+    assert [line[0] for line in found] == ["-", "+"]
+
+
+@pytest.mark.parametrize("number", [0, 50, 99])
+def test_an_added_row_changes_no_line_of_another(number):
+    rows = dict(map(row, range(100)))
+    name, _ = row(number)
+    fewer = {one: entry for one, entry in rows.items() if one != name}
+    found = changed(text(fewer), text(rows))
+    assert [line[0] for line in found] == ["+", "+"]
+
+
+def test_a_step_says_in_words_what_it_was_made_with():
+    table = json.loads(text(dict(map(row, range(3)))))["steps"]["say"]
+    assert (table["model"], table["because"]) == ("GPT-5.2", ["find"])
+    assert table["files"] == {"//data.md": "0a1b2c3d"}
+    assert table["parts"] == {"key": "@", "prompt": "4e5f6a7b"}
+
+
+HASHES = st.binary(min_size=32, max_size=32).map(lambda data: short_hash(data.hex()))
+PARTS = st.dictionaries(
+    st.sampled_from(["prompt", "file //a b.md", "//odd", "glob //x/*", "item", "", "input: y"]),
+    st.sampled_from(["00000000", "abcdef01", "12345678"]),
+)
+ACCEPTED = st.builds(
+    Accepted, path=st.just("//out/a.md"), written=st.none() | HASHES, text=st.none() | HASHES
+)
+MADE = st.builds(
+    LockEntry,
+    status=st.just("ok"),
+    recipe=HASHES,
+    request=st.none() | HASHES,
+    text=st.none() | HASHES,
+    result=st.none() | HASHES,
+    extras=st.none() | HASHES,
+    server=st.sampled_from(["", "http://127.0.0.1:1"]),
+    model=st.sampled_from(["", "GPT-5.2"]),
+    because=st.sampled_from([(), ("find",), ("find", "say")]),
+    parts=PARTS,
+    outputs=st.dictionaries(st.sampled_from(["//out/a.md", '//out/"b".md']), HASHES),
+    untracked=st.booleans(),
+    answered_by=st.none() | st.just("Grok-4"),
+    warnings=st.lists(st.sampled_from(["length", "judge"])),
+    accepted=st.none() | ACCEPTED,
+)
+SKIPPED = st.builds(LockEntry, status=st.just("skipped"), recipe=HASHES, parts=PARTS)
+NAMES = st.sampled_from(
+    [
+        "say",
+        "say[x]",
+        "say[a/b]",
+        "say[]",
+        'say["]',
+        "say[x]/in",
+        "say[x]/in[y]",
+        "say/in",
+        "z[1]/b",
+    ]
+)
+SCHEMA = json.loads((schemas_folder() / "lock.schema.json").read_text())
+
+
+@given(
+    st.dictionaries(NAMES, MADE | SKIPPED),
+    st.dictionaries(st.sampled_from(["say", "say[x]/in"]), st.lists(st.text(max_size=9))),
+    st.dictionaries(st.just("//gone.md"), HASHES),
+)
+def test_what_is_written_is_read_again(tmp_path_factory, instances, order, orphans):
+    path = tmp_path_factory.mktemp("lock") / "a.lock.json"
+    file = LockFile(path, shown="a.lock.json")
+    lock = Lock(inputs=INPUTS, instances=instances, order=order, orphans=orphans)
+    file.write(lock)
+    found = file.read()
+    assert found is not None
+    assert dict(found.instances) == instances
+    assert found == lock
+    data = path.read_bytes()
+    file.write(found)
+    assert path.read_bytes() == data
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(data))
+    wanted = {hash_prefix(one.request) for one in instances.values() if one.request is not None}
+    assert requests_in(path) == wanted
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"say[x]": "skipped " + "a" * 22},
+        {"[x]": "skipped " + "a" * 21},
+        {"[x]": "a" * 22},
+        {"[x]": {"hashes": "skipped " + "a" * 22, "more": 1}},
+        {"[x]": "skipped " + "a" * 22 + " 0000000\n"},
+    ],
+    ids=str,
+)
+def test_rows_that_nobody_wrote_are_refused(file, tmp_path, rows):
+    lock = {"poeflow_lock": 2, "inputs": "a" * 22, "steps": {"say": {"instances": rows}}}
+    if "say[x]" in rows:
+        lock["steps"] = {"other": {"instances": rows}}
+    (tmp_path / "a.lock.json").write_bytes(msgspec.json.encode(lock))
+    with pytest.raises(StaleError, match="is not a lock this version can read"):
+        file.read()

@@ -1,0 +1,97 @@
+"""Rows become the messages of a conversation, or examples."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poeflow.flowfile.model import ExampleFile
+from poeflow.templates.threads import RowError, ThreadMessage, examples, thread
+
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+JSON = st.recursive(SCALAR, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "user", "assistant")
+ROW = JSON | st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from(["user", "tool", ""]))
+CALLS = [{"id": "c1"}]
+USER = {"role": "user", "content": "x"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (USER, ThreadMessage(role="user", content="x")),
+        ({**USER, "name": "", "at": 5}, ThreadMessage(role="user", content="x")),
+        ({**USER, "name": "Ada"}, ThreadMessage(role="user", content="x", name="Ada")),
+        ({"role": "user", "content": ""}, ThreadMessage(role="user", content="")),
+        (
+            {"role": "assistant", "content": None, "tool_calls": CALLS},
+            ThreadMessage(role="assistant", tool_calls=({"id": "c1"},)),
+        ),
+        (
+            {"role": "tool", "content": "r", "tool_call_id": "c1"},
+            ThreadMessage(role="tool", content="r", tool_call_id="c1"),
+        ),
+    ],
+)
+def test_a_row_is_a_message(row, message):
+    assert thread([USER, row])[1] == message
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("text", "has no role"),
+        ({"content": "x"}, "has no role"),
+        ({"role": "bot", "content": "x"}, 'has the role "bot"'),
+        ({"role": ["user"], "content": "x"}, "has a role that is not text"),
+        ({"role": "user"}, "has no content"),
+        ({"role": "user", "content": ["x"]}, "has a content that is not text"),
+        ({**USER, "name": 5}, "has a name of the wrong type"),
+        ({**USER, "tool_calls": ["x"]}, "has a tool_calls of the wrong type"),
+        ({**USER, "tool_calls": CALLS}, "has tool_calls, which a user does not make"),
+        ({**USER, "tool_call_id": "c"}, "has a tool_call_id"),
+        ({"role": "tool", "content": "x"}, "has no tool_call_id"),
+        ({"role": "assistant"}, "has no content"),
+    ],
+)
+def test_a_row_that_is_no_message_is_an_error(row, fault):
+    with pytest.raises(RowError) as caught:
+        thread([USER, row])
+    assert caught.value.message == f"message 2 {fault}"
+
+
+def test_a_conversation_has_a_message():
+    with pytest.raises(RowError, match="there are no messages"):
+        thread([])
+
+
+def test_examples_are_the_columns_that_are_named():
+    rows = [{"question": "q", "answer": "a", "by": "Ada"}]
+    named = ExampleFile(file="x.csv", user="question", assistant="answer")
+    assert list(examples(rows, named)) == [("q", "a")]
+    assert list(examples([{"user": "q", "assistant": "a"}], ExampleFile(file="x"))) == [("q", "a")]
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"question": "q", "reply": "a"}, "it has question, reply"),
+        ({"question": "", "answer": "a"}, "write {question: ..., answer: ...}"),
+        ({"question": "q", "answer": 4}, "write {question: ..., answer: ...}"),
+        ("q", "it has no names"),
+    ],
+)
+def test_an_example_without_its_texts_is_an_error(row, hint):
+    named = ExampleFile(file="x.csv", user="question", assistant="answer")
+    with pytest.raises(RowError, match="example 1 has no user's and assistant's text") as caught:
+        list(examples([row], named))
+    assert caught.value.hint == hint
+
+
+@given(st.lists(ROW, max_size=4))
+def test_any_rows_are_messages_and_examples_or_an_error(rows):
+    with contextlib.suppress(RowError):
+        assert [message.role for message in thread(rows)] == [row["role"] for row in rows]
+    with contextlib.suppress(RowError):
+        assert len(list(examples(rows, ExampleFile(file="x")))) == len(rows)
