@@ -1,4 +1,4 @@
-"""The bots a simulator knows, in the shape of `GET /v1/models`."""
+"""The bots of the simulator, from a response of `GET /v1/models`."""
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -10,28 +10,28 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import UsageError
 from poeflow.project.places import read_given
-from poeflow.project.project import packaged
+from poeflow.project.project import packaged, schemas_folder
 
 BUNDLED: Final = "catalogue.json"
-"""The bots as of 2026-08-16, as far as that is known: Poe's own list could not be asked.
+"""The bots as of 2026-08-16, as far as known: Poe's own list could not be requested.
 
-Most are from a `GET /v1/models` of 2026-04-01 recorded in github.com/poe-platform/
-ai-sdk-provider-poe. Those that came after it, `PARTLY_TOLD`, are from providers/poe of
-github.com/anomalyco/models.dev, whose newest pages say they read Poe's list on that day: names,
-modalities, prices, windows, that they take tools, and of four how their effort is chosen. Whether
-they have more parameters is not told there, nor their endpoints. Not confirmed is which of April's
-bots have gone, and no `created` is real.
+Most are from a `GET /v1/models` of 2026-04-01 in github.com/poe-platform/
+ai-sdk-provider-poe. Later bots, `PARTLY_KNOWN`, are from providers/poe of
+github.com/anomalyco/models.dev, whose newest pages cite Poe's list of that day: names, modalities,
+prices, context windows, support of tools, and for four bots the parameter of effort. They do not
+list other parameters or endpoints. Which bots of April have been removed is not confirmed, and no
+`created` is real.
 """
-PARTLY_TOLD: Final = frozenset(
+PARTLY_KNOWN: Final = frozenset(
     {
         *("claude-opus-4.7", "claude-opus-4.8", "gpt-5.5", "gpt-5.5-pro", "gemini-3.5-flash"),
         *("gemini-3.6-flash", "gemini-3.7-flash", "grok-4.5", "grok-4.6", "kimi-k2.6"),
         *("kimi-k2.7-code", "glm-5.2"),
     }
 )
-"""Bots of the bundled list that may take parameters it does not have."""
+"""Bots that may accept parameters which the bundled list does not have."""
 PRIVATE: Final = frozenset({"app-creator", "script-bot-creator"})
-"""Bots the API documents as not available, whatever a catalogue says."""
+"""Bots that the API documents as not available, even if a catalogue lists them."""
 DEFAULT_CONTEXT: Final = 128_000
 MAX_BYTES: Final = 16 * 1024 * 1024
 Medium = Literal["text", "image", "video", "audio"]
@@ -39,7 +39,7 @@ _MEDIA: Final[tuple[Medium, ...]] = ("video", "image", "audio")
 
 
 class DeclaredParameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A custom parameter a bot declares; `schema` has one of the API's four forms."""
+    """A custom parameter of a bot; `schema` has one of the API's four forms."""
 
     name: str
     schema: dict[str, Json]
@@ -52,7 +52,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedPricing(msgspec.Struct, frozen=True, kw_only=True):
-    """USD as decimal strings: by the token, `request` by the request."""
+    """USD as decimal strings: per token, `request` per request."""
 
     prompt: str | None = None
     completion: str | None = None
@@ -67,10 +67,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int | None = None
 
 
-class Bot(msgspec.Struct, frozen=True, kw_only=True):
-    """What the simulator reads of a catalogue entry; all else is handed on as it stands.
+class SimulatedBot(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a catalogue entry that the simulator reads; others are passed on unchanged.
 
-    Of one that is `partly_told` no parameter is taken for wrong because it is not listed.
+    If a bot is `partly_known`, parameters that are not listed are accepted.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     reasoning: dict[str, Json] | None = None
     parameters: tuple[DeclaredParameter, ...] | None = None
-    partly_told: bool = False
+    partly_known: bool = False
 
     @property
     def name(self) -> str:
@@ -89,12 +89,12 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def inputs(self) -> tuple[str, ...] | None:
-        """What the bot takes; None where that is not told."""
+        """The input modalities of the bot, None if they are not known."""
         return self.architecture.input_modalities if self.architecture else None
 
     @property
     def medium(self) -> Medium:
-        """What the bot answers with: text wherever it can."""
+        """The medium of the bot's answers: text if it is among them."""
         outputs = self.architecture.output_modalities if self.architecture else ("text",)
         found = (kind for kind in _MEDIA if kind in outputs)
         return "text" if "text" in outputs else next(found, "text")
@@ -113,7 +113,7 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
         return {parameter.name: parameter for parameter in self.parameters or ()}
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """Return the price of one request in USD; 0 where the catalogue has none."""
+        """Return the price of one request in USD; 0 if the catalogue has none."""
         if self.pricing is None:
             return Decimal(0)
         prompt, completion = _usd(self.pricing.prompt), _usd(self.pricing.completion)
@@ -125,50 +125,50 @@ class _Listing(msgspec.Struct, frozen=True):
     data: tuple[msgspec.Raw, ...]
 
 
-class Catalogue:
-    """Bots by name, upper and lower case alike; `listing` is the body of `GET /v1/models`.
+class BotList:
+    """Bots by name, ignoring case; `listing` is the body of `GET /v1/models`.
 
-    `partly_told` are the ids of those it does not tell all parameters of.
+    `partly_known` are the ids of bots whose parameters are not all listed.
     """
 
-    def __init__(self, listing: bytes, partly_told: frozenset[str] = frozenset()) -> None:
+    def __init__(self, listing: bytes, partly_known: frozenset[str] = frozenset()) -> None:
         entries = msgspec.json.decode(listing, type=_Listing).data
-        bots = [(_bot(entry, partly_told), entry) for entry in entries]
+        bots = [(_bot(entry, partly_known), entry) for entry in entries]
         self.listing = listing
         self._bots = {bot.id.casefold(): (bot, entry) for bot, entry in bots}
         self._bots |= {bot.name.casefold(): (bot, entry) for bot, entry in bots}
 
-    def bot(self, model: str) -> Bot | None:
-        """Return the bot called `model`, or None where there is none or it is private."""
-        found = self._found(model)
+    def bot(self, model: str) -> SimulatedBot | None:
+        """Return the bot called `model`, or None if there is none or it is private."""
+        found = self._find(model)
         return found[0] if found is not None else None
 
     def entry(self, model: str) -> msgspec.Raw | None:
-        """Return how the bot called `model` is listed, or None as `bot` does."""
-        found = self._found(model)
+        """Return the catalogue entry of the bot called `model`, or None as `bot` does."""
+        found = self._find(model)
         return found[1] if found is not None else None
 
-    def _found(self, model: str) -> tuple[Bot, msgspec.Raw] | None:
+    def _find(self, model: str) -> tuple[SimulatedBot, msgspec.Raw] | None:
         name = model.casefold()
         return None if name in PRIVATE else self._bots.get(name)
 
 
-def read_catalogue(path: Path | None) -> Catalogue:
-    """Read a dump of `GET /v1/models`, by default the bundled one. Raises `UsageError`."""
+def read_bot_list(path: Path | None) -> BotList:
+    """Read a saved `GET /v1/models`, by default the bundled one. Raises `UsageError`."""
     if path is None:
-        return Catalogue(packaged(BUNDLED), PARTLY_TOLD)
+        return BotList(packaged(schemas_folder() / BUNDLED), PARTLY_KNOWN)
     try:
-        return Catalogue(read_given(path, limit=MAX_BYTES))
+        return BotList(read_given(path, limit=MAX_BYTES))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"{path} cannot be read: {reason}", hint="check the path") from None
     except (ValueError, RecursionError) as error:
-        hint = "give the answer of GET /v1/models, saved as it is"
+        hint = "use a saved response of GET /v1/models"
         raise UsageError(f"{path} is not a catalogue: {error}", hint=hint) from None
 
 
 def fits(parameter: DeclaredParameter, value: Any) -> bool:
-    """Say whether `value` is one the parameter's schema takes."""
+    """Return whether the parameter's schema allows `value`."""
     schema = parameter.schema
     match schema.get("enum"), schema.get("type"):
         case list(options), _:
@@ -184,9 +184,9 @@ def fits(parameter: DeclaredParameter, value: Any) -> bool:
             return True
 
 
-def _bot(entry: msgspec.Raw, partly_told: frozenset[str]) -> Bot:
-    bot = msgspec.json.decode(entry, type=Bot)
-    return msgspec.structs.replace(bot, partly_told=bot.id in partly_told)
+def _bot(entry: msgspec.Raw, partly_known: frozenset[str]) -> SimulatedBot:
+    bot = msgspec.json.decode(entry, type=SimulatedBot)
+    return msgspec.structs.replace(bot, partly_known=bot.id in partly_known)
 
 
 def _within(schema: Mapping[str, Json], value: float) -> bool:

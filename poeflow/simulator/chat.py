@@ -1,4 +1,4 @@
-"""Chat completions of the simulator: from a body to a reply, by script, bots, account and quota."""
+"""The simulator's chat completions: makes a reply from a body, by script, bots, account, quota."""
 
 import math
 from collections import deque
@@ -11,12 +11,20 @@ import msgspec
 from poeflow.bots import USD_PER_POINT
 from poeflow.clock import Clock
 from poeflow.digest import Json, sha256_of
-from poeflow.simulator.bot_list import PRIVATE, Bot, Catalogue
-from poeflow.simulator.chat_request import Asked, invalid, read_asked
-from poeflow.simulator.completions import Envelope, delivered
-from poeflow.simulator.faults import Fault, Faults, Profile, Recipe, RefusedError, refusal, spoiled
+from poeflow.simulator.bot_list import PRIVATE, BotList, SimulatedBot
+from poeflow.simulator.chat_request import CompletionRequest, invalid, read_completion_request
+from poeflow.simulator.completions import Envelope, completion_reply
+from poeflow.simulator.faults import (
+    Fault,
+    FaultRecipe,
+    Faults,
+    Profile,
+    RefusedError,
+    refusal,
+    spoiled,
+)
 from poeflow.simulator.http_messages import Headers, Reply
-from poeflow.simulator.made_up_answers import Answer, simulated
+from poeflow.simulator.made_up_answers import MadeUpAnswer, made_up_answer
 from poeflow.simulator.script_player import ScriptPlayer
 
 DEFAULT_POINTS: Final = 1_000_000
@@ -26,7 +34,7 @@ _MAX_KEPT: Final = 10_000
 
 
 class Account:
-    """Points and the history of their use, newest first."""
+    """The points and their history, newest first."""
 
     def __init__(self, points: int = DEFAULT_POINTS) -> None:
         self._points = points
@@ -37,8 +45,10 @@ class Account:
     def is_empty(self) -> bool:
         return self._points <= 0
 
-    def charge(self, bot: Bot, prompt_tokens: int, completion_tokens: int, now: float) -> None:
-        """Book one answer at the bot's price, rounded up to whole points."""
+    def charge(
+        self, bot: SimulatedBot, prompt_tokens: int, completion_tokens: int, now: float
+    ) -> None:
+        """Charge one answer at the bot's price, rounded up to whole points."""
         usd = bot.cost(prompt_tokens, completion_tokens)
         points = math.ceil(usd / USD_PER_POINT)
         self._points -= points
@@ -58,7 +68,7 @@ class Account:
         return {"current_point_balance": max(self._points, 0)}
 
     def page(self, query: Mapping[str, str]) -> dict[str, Json]:
-        """Return one page of the history. Raises `RefusedError` for a page that cannot be."""
+        """Return one page of the history. Raises `RefusedError` for wrong arguments."""
         limit = query.get("limit", str(_USUAL_PAGE))
         if not limit.isdecimal() or len(limit) > 3 or not 1 <= int(limit) <= MAX_PAGE:
             raise invalid("limit", f"'limit' must be between 1 and {MAX_PAGE}")
@@ -80,7 +90,7 @@ WINDOW_SECONDS: Final = 60.0
 
 
 class Quota:
-    """Counts requests against `limit` a minute; None counts nothing and says nothing."""
+    """Counts requests against `limit` per minute; None means no limit and no headers."""
 
     def __init__(self, limit: int | None, clock: Clock) -> None:
         self._limit = limit
@@ -88,7 +98,7 @@ class Quota:
         self._taken: deque[float] = deque()
 
     def take(self) -> Fault | None:
-        """Count one request, or return the fault it is answered with. A refused one is free."""
+        """Count one request, or return the fault if it is refused, which does not count."""
         if self._limit is None:
             return None
         self._forget()
@@ -98,7 +108,7 @@ class Quota:
         return Fault(status=429, retry_after=self._reset())
 
     def headers(self) -> Headers:
-        """Return the headers that tell a client where it stands."""
+        """Return the rate limit headers."""
         if self._limit is None:
             return ()
         self._forget()
@@ -109,7 +119,7 @@ class Quota:
         )
 
     def _reset(self) -> int:
-        """Return in how many whole seconds the oldest request stops counting."""
+        """Return the whole seconds until the oldest request stops counting."""
         if not self._taken:
             return 0
         return max(1, math.ceil(self._taken[0] + WINDOW_SECONDS - self._clock.monotonic()))
@@ -120,12 +130,12 @@ class Quota:
             self._taken.popleft()
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """`key` is the only one accepted; None with `key_required`: any.
+class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`key` is the only accepted one; with None and `key_required` any key is accepted.
 
-    `latency` is in seconds before every answer, `rpm` the cap on chat requests a minute. With
-    `answers_unknown` a bot the catalogue does not know answers as a text bot, and is no 404.
-    `recipes` are what goes wrong.
+    `latency` is in seconds before every answer, `rpm` limits chat requests per minute. With
+    `answers_unknown` bots that are not in the catalogue answer as text bots instead of a 404.
+    `recipes` are faults to simulate.
     """
 
     profile: Profile = "strict"
@@ -134,20 +144,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     latency: float = 0.0
     rpm: int | None = None
     answers_unknown: bool = False
-    recipes: tuple[Recipe, ...] = ()
+    recipes: tuple[FaultRecipe, ...] = ()
 
 
-class Chat:
-    """Answers chat requests; `quota` counts them, what they cost is booked to `account`."""
+class ChatService:
+    """Answers chat requests; `quota` counts them, `account` is charged for them."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, player: ScriptPlayer, clock: Clock
+        self, settings: SimulatorSettings, catalogue: BotList, player: ScriptPlayer, clock: Clock
     ) -> None:
         self.account = Account()
         self.quota = Quota(settings.rpm, clock)
         self._settings = settings
         self._catalogue = catalogue
-        self._stage = player
+        self._player = player
         self._clock = clock
         self._faults = Faults(settings.recipes)
 
@@ -161,43 +171,47 @@ class Chat:
         bot = self._bot(body)
         if self.account.is_empty:
             raise RefusedError(402, "")
-        asked = read_asked(body, bot, profile)
-        cue = self._stage.cue(asked, origin)
-        recipe = cue.recipe or self._faults.next(asked.seed)
-        if cue.error is not None:
-            reply = refusal(cue.error, profile)
+        request = read_completion_request(body, bot, profile)
+        scripted = self._player.reply_to(request, origin)
+        recipe = scripted.recipe or self._faults.next(request.seed)
+        if scripted.error is not None:
+            reply = refusal(scripted.error, profile)
         else:
-            answer = cue.answer or simulated(asked, origin)
-            reply = self._answered(asked, _emptied(answer, recipe), profile)
-        reply = msgspec.structs.replace(reply, wait=self._settings.latency + cue.delay)
+            answer = scripted.answer or made_up_answer(request, origin)
+            reply = self._answer_reply(request, _as_reasoning(answer, recipe), profile)
+        reply = msgspec.structs.replace(reply, wait=self._settings.latency + scripted.delay)
         return spoiled(reply, recipe, profile) if recipe is not None else reply
 
-    def _bot(self, body: Mapping[str, Json]) -> Bot:
+    def _bot(self, body: Mapping[str, Json]) -> SimulatedBot:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise RefusedError(400, "'model' is missing", code="missing_parameter", param="model")
         bot = self._catalogue.bot(model)
         if bot is None and self._settings.answers_unknown and model.casefold() not in PRIVATE:
-            bot = Bot(id=model.lower(), supported_features=("tools",), partly_told=True)
+            bot = SimulatedBot(id=model.lower(), supported_features=("tools",), partly_known=True)
         if bot is None:
-            raise no_model(model)
+            raise model_not_found(model)
         return bot
 
-    def _answered(self, asked: Asked, answer: Answer, profile: Profile) -> Reply:
-        """Charge for an answer and return it, streamed if so asked."""
+    def _answer_reply(
+        self, request: CompletionRequest, answer: MadeUpAnswer, profile: Profile
+    ) -> Reply:
+        """Charge for an answer and return its reply, streamed if requested."""
         now = self._clock.now()
-        self.account.charge(asked.bot, asked.prompt_tokens, answer.tokens, now)
-        return delivered(Envelope(asked=asked, answer=answer, profile=profile, created=int(now)))
+        self.account.charge(request.bot, request.prompt_tokens, answer.tokens, now)
+        return completion_reply(
+            Envelope(request=request, answer=answer, profile=profile, created=int(now))
+        )
 
 
-def no_model(name: str) -> RefusedError:
-    """Return the refusal of a bot that is not there, or is private."""
+def model_not_found(name: str) -> RefusedError:
+    """Return the refusal for a bot that does not exist or is private."""
     why = "is not available" if name.casefold() in PRIVATE else "does not exist"
     return RefusedError(404, f"The model `{name[:200]}` {why}")
 
 
-def _emptied(answer: Answer, recipe: Recipe | None) -> Answer:
-    """Return the answer; for the recipe `empty` as some bots gave it, all of it as reasoning."""
+def _as_reasoning(answer: MadeUpAnswer, recipe: FaultRecipe | None) -> MadeUpAnswer:
+    """Return the answer; for the recipe `empty` all of it as reasoning, as some bots sent it."""
     if recipe is None or recipe.kind != "empty":
         return answer
     return msgspec.structs.replace(answer, text="", reasoning=answer.reasoning + answer.text)

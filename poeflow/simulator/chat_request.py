@@ -1,7 +1,6 @@
-"""The body of a chat request and the messages in it, parsed as the API does or refused."""
+"""Parses the body of a chat request and its messages like the API, or refuses it."""
 
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -9,7 +8,8 @@ import msgspec
 
 from poeflow.client.messages import ROLES
 from poeflow.digest import Json, sha256_of
-from poeflow.simulator.bot_list import Bot, fits
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.simulator.bot_list import SimulatedBot, fits
 from poeflow.simulator.faults import Profile, RefusedError
 from poeflow.simulator.http_messages import encoded
 
@@ -26,21 +26,21 @@ IGNORED: Final = frozenset(
         *("service_tier", "audio", "logit_bias", "user", "modalities", "reasoning_effort"),
     }
 )
-"""Fields the documentation calls ignored; the strict profile refuses them."""
+"""Fields that are documented as ignored; the strict profile refuses them."""
 MAX_STOPS: Final = 4
-_UNTOLD: Final = ("stream", "stream_options")
-"""Fields that change how an answer travels and not what it says."""
+_DELIVERY_FIELDS: Final = ("stream", "stream_options")
+"""Fields that change the delivery of an answer, not its content."""
 _MEDIA: Final = ("image", "video", "audio")
 _PER_TURN: Final = 3
 _TOKENS: Final = 1_000
-"""What an attachment that is not text counts for."""
+"""The token count of an attachment that is not text."""
 _NAMES: Final = {"image": "an image", "audio": "a recording", "video": "a video"}
-_DATA_URL: Final = re.compile(r"data:([a-z]+/[A-Za-z0-9.+-]+)(?:;[a-z-]+=[^;,]*)*;base64,")
+_DATA_URL: Final = lazy_pattern(r"data:([a-z]+/[A-Za-z0-9.+-]+)(?:;[a-z-]+=[^;,]*)*;base64,")
 Body = Mapping[str, Json]
 
 
-class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that came with a message: what it is called, its media type and its size in tokens."""
+class ReceivedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file in a message: its name, media type and size in tokens."""
 
     name: str
     media_type: str
@@ -48,7 +48,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def medium(self) -> str:
-        """The first half of the media type; addresses of pictures have none, and are pictures."""
+        """The first part of the media type; image URLs have no type and count as images."""
         return self.media_type.partition("/")[0] or "image"
 
     def __str__(self) -> str:
@@ -57,24 +57,24 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Content(msgspec.Struct, frozen=True):
     text: str
-    attachments: tuple[Attachment, ...] = ()
+    attachments: tuple[ReceivedFile, ...] = ()
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One message. `called` are the names of the tools an assistant's asks for."""
+    """One message. `called` are the names of the tools that an assistant message calls."""
 
     role: str
     text: str
     called: tuple[str, ...] = ()
-    attachments: tuple[Attachment, ...] = ()
+    attachments: tuple[ReceivedFile, ...] = ()
 
     @property
     def tokens(self) -> int:
-        """What the turn counts for: about a token for four bytes."""
+        """The token count of the turn: about one token per four bytes."""
         return _PER_TURN + tokens_in(self.text) + sum(item.tokens for item in self.attachments)
 
 
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
+class OfferedTool(msgspec.Struct, frozen=True, kw_only=True):
     """A function offered to the bot; `parameters` is its JSON Schema."""
 
     name: str
@@ -82,26 +82,26 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a tool must be called, and which; `may_call` is False for `none`."""
+    """Whether a tool must be called, and which one; `may_call` is False for `none`."""
 
     must_call: bool = False
     may_call: bool = True
     name: str | None = None
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """One request for an answer. `seed` is the same for the same request, streamed or not.
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One parsed request. `seed` is the same for the same request, streamed or not.
 
-    `custom` are the bot's own parameters that took effect, `response_format` is as sent.
+    `custom` are the bot's own parameters that take effect, `response_format` is as sent.
     """
 
-    bot: Bot
+    bot: SimulatedBot
     model: str
     seed: str
     turns: tuple[Turn, ...]
     custom: Mapping[str, Json]
     effort: Json
-    tools: tuple[Tool, ...]
+    tools: tuple[OfferedTool, ...]
     tool_choice: ToolChoice
     response_format: Json
     max_tokens: int | None
@@ -119,7 +119,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return sum(turn.tokens for turn in self.turns)
 
 
-def read_asked(body: Body, bot: Bot, profile: Profile) -> Asked:
+def read_completion_request(body: Body, bot: SimulatedBot, profile: Profile) -> CompletionRequest:
     """Read the body of a chat completion. Raises `RefusedError`."""
     is_strict = profile == "strict"
     _check_ranges(body)
@@ -127,7 +127,7 @@ def read_asked(body: Body, bot: Bot, profile: Profile) -> Asked:
     tools = _offered_tools(body)
     _check_tools(bot, tools)
     options = body.get("stream_options")
-    asked = Asked(
+    request = CompletionRequest(
         bot=bot,
         model=str(body["model"]),
         seed=seed_of(body),
@@ -143,21 +143,21 @@ def read_asked(body: Body, bot: Bot, profile: Profile) -> Asked:
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
     if is_strict:
-        _check_modalities(asked)
-    if asked.prompt_tokens > bot.context:
-        message = f"The prompt has {asked.prompt_tokens} tokens; the context holds {bot.context}"
+        _check_modalities(request)
+    if request.prompt_tokens > bot.context:
+        message = f"The prompt has {request.prompt_tokens} tokens; the context holds {bot.context}"
         raise RefusedError(413, message)
-    return asked
+    return request
 
 
 def seed_of(body: Body) -> str:
-    """Return the hash of what a request asks, however its answer is to travel."""
-    told = {name: body[name] for name in body if name not in _UNTOLD}
-    return sha256_of(encoded(told, in_order=True))
+    """Return the hash of a request without the fields of delivery."""
+    relevant = {name: body[name] for name in body if name not in _DELIVERY_FIELDS}
+    return sha256_of(encoded(relevant, in_order=True))
 
 
 def _check_ranges(body: Body) -> None:
-    """Check what is only a number or a switch. Raises `RefusedError`."""
+    """Check the numbers and booleans. Raises `RefusedError`."""
     _number(body, "temperature", 0, 2)
     _number(body, "top_p", 0, 1)
     for name in ("stream", "parallel_tool_calls", "logprobs"):
@@ -180,7 +180,7 @@ def _number(body: Body, name: str, least: float, most: float) -> None:
 
 
 def _max_tokens(body: Body) -> int | None:
-    """Return the smaller of the two limits on the answer, None without."""
+    """Return the smaller of the two limits on the answer, None if there is none."""
     limits = [_count(body, name) for name in ("max_tokens", "max_completion_tokens")]
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -193,7 +193,7 @@ def _count(body: Body, name: str) -> int | None:
 
 
 def _stops(body: Body) -> tuple[str, ...]:
-    """Return the stop sequences that work: those that are not only white space."""
+    """Return the stop sequences that take effect: those that are not only white space."""
     stop = body.get("stop")
     if stop is None:
         return ()
@@ -206,13 +206,13 @@ def _stops(body: Body) -> tuple[str, ...]:
     return tuple(text for text in texts if text.strip())
 
 
-def _offered_tools(body: Body) -> tuple[Tool, ...]:
+def _offered_tools(body: Body) -> tuple[OfferedTool, ...]:
     tools = body.get("tools")
     if tools is None:
         return ()
     if not isinstance(tools, list):
         raise invalid("tools", "'tools' must be a list")
-    found: dict[str, Tool] = {}
+    found: dict[str, OfferedTool] = {}
     for tool in tools:
         match tool:
             case {"type": "function", "function": {"name": str(name), **rest}} if name:
@@ -221,17 +221,17 @@ def _offered_tools(body: Body) -> tuple[Tool, ...]:
                 raise invalid("tools", "A tool needs 'type': 'function' and a function's 'name'")
         if name in found:
             raise invalid("tools", f"The tool '{name}' is offered twice")
-        found[name] = Tool(name=name, parameters=parameters)
+        found[name] = OfferedTool(name=name, parameters=parameters)
     return tuple(found.values())
 
 
-def _check_tools(bot: Bot, tools: tuple[Tool, ...]) -> None:
+def _check_tools(bot: SimulatedBot, tools: tuple[OfferedTool, ...]) -> None:
     if tools and not bot.takes_tools:
         message = f"Model {bot.id} does not support tool calling"
         raise RefusedError(400, message, code="unsupported_feature_for_model", param="model")
 
 
-def _tool_choice(body: Body, tools: tuple[Tool, ...]) -> ToolChoice:
+def _tool_choice(body: Body, tools: tuple[OfferedTool, ...]) -> ToolChoice:
     choice = body.get("tool_choice")
     if choice is not None and not tools:
         raise invalid("tool_choice", "'tool_choice' is only allowed with 'tools'")
@@ -250,10 +250,10 @@ def _tool_choice(body: Body, tools: tuple[Tool, ...]) -> ToolChoice:
             raise invalid("tool_choice", "'tool_choice' must be none, auto, required or a function")
 
 
-def _custom(body: Body, bot: Bot, *, is_strict: bool) -> Mapping[str, Json]:
-    """Return the custom parameters that take effect: nested ones first, top level over them.
+def _custom(body: Body, bot: SimulatedBot, *, is_strict: bool) -> Mapping[str, Json]:
+    """Return the custom parameters that take effect; those at the top level win over nested ones.
 
-    Of a bot that is only known in part any is taken, and only those it declares take effect.
+    A bot that is partly known accepts any, but only declared ones take effect.
     """
     nested = body.get("extra_body")
     if not isinstance(nested, dict | None):
@@ -263,7 +263,7 @@ def _custom(body: Body, bot: Bot, *, is_strict: bool) -> Mapping[str, Json]:
     taken: dict[str, Json] = {}
     for name, value in given.items():
         if name not in declared:
-            if is_strict and not bot.partly_told:
+            if is_strict and not bot.partly_known:
                 _refuse_undeclared(name, bot)
         elif fits(declared[name], value):
             taken[name] = value
@@ -272,12 +272,12 @@ def _custom(body: Body, bot: Bot, *, is_strict: bool) -> Mapping[str, Json]:
     return taken
 
 
-def _refuse_undeclared(name: str, bot: Bot) -> None:
+def _refuse_undeclared(name: str, bot: SimulatedBot) -> None:
     what = "is ignored by this API" if name in IGNORED else f"is not a parameter of {bot.name}"
     raise RefusedError(400, f"Extra inputs are not permitted: '{name}' {what}", param=name)
 
 
-def _does_not_fit(name: str, bot: Bot) -> str:
+def _does_not_fit(name: str, bot: SimulatedBot) -> str:
     schema = bot.declared[name].schema
     options = schema.get("enum")
     if isinstance(options, list):
@@ -286,20 +286,20 @@ def _does_not_fit(name: str, bot: Bot) -> str:
     return f"'{name}' does not fit {encoded(schema).decode()}"
 
 
-def _check_modalities(asked: Asked) -> None:
-    """Refuse pictures, films and sounds that a bot which tells what it takes does not take."""
-    inputs = asked.bot.inputs
+def _check_modalities(request: CompletionRequest) -> None:
+    """Refuse media that the bot does not accept, if its modalities are known."""
+    inputs = request.bot.inputs
     if inputs is None:
         return
-    for item in (item for turn in asked.turns for item in turn.attachments):
+    for item in (item for turn in request.turns for item in turn.attachments):
         if item.medium in _MEDIA and item.medium not in inputs:
-            message = f"Model {asked.bot.id} does not support {item.medium} input"
+            message = f"Model {request.bot.id} does not support {item.medium} input"
             code = "unsupported_feature_for_model"
             raise RefusedError(400, message, code=code, param="messages")
 
 
 def invalid(name: str, message: str) -> RefusedError:
-    """Return the refusal of a field's value."""
+    """Return the refusal for the value of a field."""
     return RefusedError(400, message, code="invalid_parameter", param=name)
 
 
@@ -339,7 +339,7 @@ def _role(message: dict[str, Json]) -> str:
 
 
 def _check_order(role: str, message: dict[str, Json], unanswered: set[str]) -> None:
-    """Check that tool calls and their results belong together."""
+    """Check that tool calls and tool results match."""
     if role == "tool":
         call = message.get("tool_call_id")
         if not isinstance(call, str) or call not in unanswered:
@@ -350,7 +350,7 @@ def _check_order(role: str, message: dict[str, Json], unanswered: set[str]) -> N
 
 
 def _called(message: dict[str, Json]) -> Iterator[tuple[str, str]]:
-    """Yield the id and the tool's name of an assistant message's tool calls."""
+    """Yield id and tool name of the tool calls in an assistant message."""
     calls = message.get("tool_calls")
     if calls is None:
         return
@@ -380,9 +380,9 @@ def _refused(message: str, code: str = "") -> RefusedError:
 
 
 def _read_content(content: Json, *, is_strict: bool) -> _Content:
-    """Read a message's `content`. Raises `RefusedError` for what the documentation does not have.
+    """Read a message's `content`. Raises `RefusedError` for undocumented content.
 
-    `input_audio` is dropped silently unless `is_strict`.
+    `input_audio` is ignored unless `is_strict`.
     """
     if content is None:
         return _Content("")
@@ -391,7 +391,7 @@ def _read_content(content: Json, *, is_strict: bool) -> _Content:
     if not isinstance(content, list):
         raise RefusedError(400, "'content' must be a string or a list of parts", param="messages")
     texts: list[str] = []
-    attachments: list[Attachment] = []
+    attachments: list[ReceivedFile] = []
     for part in content:
         read = _part(part, is_strict=is_strict)
         if isinstance(read, str):
@@ -401,7 +401,7 @@ def _read_content(content: Json, *, is_strict: bool) -> _Content:
     return _Content("\n".join(texts), tuple(attachments))
 
 
-def _part(part: Json, *, is_strict: bool) -> str | Attachment | None:
+def _part(part: Json, *, is_strict: bool) -> str | ReceivedFile | None:
     match part:
         case {"type": "text", "text": str(text)}:
             return text
@@ -417,25 +417,25 @@ def _part(part: Json, *, is_strict: bool) -> str | Attachment | None:
             raise RefusedError(400, "A content part has no 'type'", param="messages")
 
 
-def _image(url: str) -> Attachment:
+def _image(url: str) -> ReceivedFile:
     if url.startswith("https://"):
-        return Attachment(name=url.partition("?")[0], media_type="", tokens=_TOKENS)
+        return ReceivedFile(name=url.partition("?")[0], media_type="", tokens=_TOKENS)
     media_type, _ = _data(url, "image_url")
     kind = media_type.partition("/")[0]
-    return Attachment(name=_NAMES.get(kind, "a file"), media_type=media_type, tokens=_TOKENS)
+    return ReceivedFile(name=_NAMES.get(kind, "a file"), media_type=media_type, tokens=_TOKENS)
 
 
-def _file(url: str, described: Mapping[object, object]) -> Attachment:
+def _file(url: str, described: Mapping[object, object]) -> ReceivedFile:
     media_type, data = _data(url, "file_data")
     named = described.get("filename")
     name = named if isinstance(named, str) and named else "a file"
     is_text = media_type.startswith("text/") or media_type == "application/json"
     tokens = len(data) // 4 if is_text else _TOKENS
-    return Attachment(name=name, media_type=media_type, tokens=tokens)
+    return ReceivedFile(name=name, media_type=media_type, tokens=tokens)
 
 
 def _data(url: str, name: str) -> tuple[str, bytes]:
-    """Take a data URL apart. Raises `RefusedError` where it is none."""
+    """Parse a data URL. Raises `RefusedError` if it is not one."""
     head = _DATA_URL.match(url)
     if head is None:
         message = f"'{name}' must be a data URL such as data:image/png;base64,..."
@@ -450,5 +450,5 @@ def _data(url: str, name: str) -> tuple[str, bytes]:
 
 
 def tokens_in(text: str) -> int:
-    """Return how many tokens a text has, near enough."""
+    """Return about how many tokens a text has."""
     return (len(text.encode("utf-8", "surrogatepass")) + 3) // 4

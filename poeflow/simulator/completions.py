@@ -1,7 +1,7 @@
-"""An answer in the API's JSON: whole or in chunks, in either of the two shapes seen.
+"""Encodes an answer as the API's JSON, whole or in chunks, in one of two observed profiles.
 
-`legacy` is the translator's shape: optional keys are absent, tokens an estimate. `strict` is the
-pass-through shape: optional keys are there and null, the model is the provider's snapshot.
+In `legacy`, from the API's translator, optional keys are absent and tokens are estimates. In
+`strict`, passed through, optional keys are null and the model is the provider's snapshot.
 """
 
 from collections.abc import Iterator
@@ -11,25 +11,25 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.simulator.chat_request import Asked, tokens_in
+from poeflow.simulator.chat_request import CompletionRequest, tokens_in
 from poeflow.simulator.faults import Profile
 from poeflow.simulator.http_messages import SSE_TYPE, Reply, Segment, encoded, event, in_json
-from poeflow.simulator.made_up_answers import Answer, pieces
+from poeflow.simulator.made_up_answers import MadeUpAnswer, pieces
 
 _CALL_ID_DIGITS: Final = 24
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """What all parts of one answer carry: who answers, when, and in which shape."""
+    """The data that all parts of one answer share: request, time and profile."""
 
-    asked: Asked
-    answer: Answer
+    request: CompletionRequest
+    answer: MadeUpAnswer
     profile: Profile
     created: int
 
     @property
     def id(self) -> str:
-        digits = self.asked.seed
+        digits = self.request.seed
         if self.profile == "legacy":
             return f"chatcmpl-{digits[:24]}"
         parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32])
@@ -37,22 +37,22 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def model(self) -> str:
-        """The name as it was sent; passed through, the provider's snapshot of it."""
+        """The requested name; in the strict profile the provider's snapshot."""
         if self.profile == "legacy":
-            return self.asked.model
-        return f"{self.asked.bot.id}-{datetime.fromtimestamp(self.created, UTC):%Y}-01-15"
+            return self.request.model
+        return f"{self.request.bot.id}-{datetime.fromtimestamp(self.created, UTC):%Y}-01-15"
 
 
-def delivered(envelope: Envelope) -> Reply:
-    """Return the reply that carries an answer, streamed if so asked."""
-    if not envelope.asked.is_streamed:
-        return in_json(200, completion(envelope))
+def completion_reply(envelope: Envelope) -> Reply:
+    """Return the reply with an answer, streamed if requested."""
+    if not envelope.request.is_streamed:
+        return in_json(200, completion_body(envelope))
     segments = [Segment(event(encoded(chunk))) for chunk in chunks(envelope)]
     headers = (SSE_TYPE, ("cache-control", "no-cache"))
     return Reply(status=200, headers=headers, segments=(*segments, Segment(event(b"[DONE]"))))
 
 
-def completion(envelope: Envelope) -> dict[str, Json]:
+def completion_body(envelope: Envelope) -> dict[str, Json]:
     """Return the body of an unstreamed answer."""
     choice: dict[str, Json] = {
         "index": 0,
@@ -72,12 +72,12 @@ def chunks(envelope: Envelope) -> Iterator[dict[str, Json]]:
     for piece in [answer.text] if answer.is_media else pieces(answer.text):
         yield _chunk(envelope, {"content": piece})
     deltas = list(_call_deltas(envelope))
-    # The translator was seen to end with the last piece of a tool call: not in a chunk of its own.
+    # The translator was observed to end with the last piece of a tool call, not in a new chunk.
     last = deltas.pop() if deltas and envelope.profile == "legacy" else {}
     for delta in deltas:
         yield _chunk(envelope, delta)
     yield _chunk(envelope, last, finish_reason=answer.finish_reason)
-    if envelope.asked.wants_usage:
+    if envelope.request.wants_usage:
         body = _around(envelope, "chat.completion.chunk", [])
         yield body | {"usage": _usage(envelope)}
 
@@ -115,7 +115,7 @@ def _chunk(
 ) -> dict[str, Json]:
     choice: dict[str, Json] = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     body = _around(envelope, "chat.completion.chunk", [choice])
-    has_usage = envelope.profile == "strict" and envelope.asked.wants_usage
+    has_usage = envelope.profile == "strict" and envelope.request.wants_usage
     return body | {"usage": None} if has_usage else body
 
 
@@ -126,19 +126,20 @@ def _reasoning(text: str, profile: Profile) -> dict[str, Json]:
 
 def _call(envelope: Envelope, index: int) -> dict[str, Json]:
     call = envelope.answer.tool_calls[index]
-    digits = envelope.asked.seed[index : index + _CALL_ID_DIGITS]
+    digits = envelope.request.seed[index : index + _CALL_ID_DIGITS]
     body: dict[str, Json] = {
         "id": f"call_{digits}",
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
-    if envelope.asked.bot.id.startswith("gemini"):
-        body["extra_content"] = {"google": {"thought_signature": envelope.asked.seed[:32]}}
+    request = envelope.request
+    if request.bot.id.startswith("gemini"):
+        body["extra_content"] = {"google": {"thought_signature": request.seed[:32]}}
     return body
 
 
 def _call_deltas(envelope: Envelope) -> Iterator[dict[str, Json]]:
-    """Yield the pieces of tool calls: name and id first, then the arguments bit by bit."""
+    """Yield the pieces of tool calls: name and id first, then the arguments in pieces."""
     for index, call in enumerate(envelope.answer.tool_calls):
         whole = _call(envelope, index) | {"function": {"name": call.name, "arguments": ""}}
         yield {"tool_calls": [{"index": index, **whole}]}
@@ -147,14 +148,14 @@ def _call_deltas(envelope: Envelope) -> Iterator[dict[str, Json]]:
 
 
 def _usage(envelope: Envelope) -> Json:
-    """Return the tokens: estimated like the translator does, or with the provider's details."""
-    asked, answer = envelope.asked, envelope.answer
-    prompt, completion = asked.prompt_tokens, answer.tokens
+    """Return the token counts: an estimate as in legacy, or with the provider's details."""
+    request, answer = envelope.request, envelope.answer
+    prompt, completion = request.prompt_tokens, answer.tokens
     if envelope.profile == "legacy":
         return _counts(prompt, completion)
     reasoning = tokens_in(answer.reasoning)
     called = sum(tokens_in(call.name + call.arguments) for call in answer.tool_calls)
-    offered = sum(tokens_in(str(tool.parameters)) for tool in asked.tools)
+    offered = sum(tokens_in(str(tool.parameters)) for tool in request.tools)
     return {
         **_counts(prompt + offered, completion + reasoning + called),
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": None},

@@ -1,10 +1,9 @@
-"""What goes wrong: the documented refusals, and faults on purpose that spoil a good reply.
+"""Error replies: the documented refusals, and simulated faults in good replies.
 
-A recipe for a fault is `KIND[=VALUE][xTIMES][/EVERY]`, several stand behind commas: `429x2` refuses
-each request twice before it answers, `cut=200/10` breaks off every tenth answer after 200 bytes.
+A recipe for a fault is `KIND[=VALUE][xTIMES][/EVERY]`, several are separated by commas: `429x2`
+refuses each request twice before answering, `cut=200/10` cuts every tenth answer at 200 bytes.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -13,6 +12,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import UsageError
 from poeflow.flowfile.patterns import did_you_mean
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.simulator.http_messages import (
     JSON_TYPE,
     SSE_TYPE,
@@ -31,16 +31,16 @@ KINDS: Final = {
     "cut": "the body ends after VALUE bytes (half of it)",
     "empty": "an answer without text, all of it given as reasoning",
     "error-event": "an error of status VALUE (500) inside a good answer",
-    "html": "a web page with status VALUE (200) in place of JSON",
+    "html": "a web page with status VALUE (200) instead of JSON",
     "malformed": "JSON that breaks off in the middle",
     "no-done": "a stream without its closing [DONE]",
     "no-finish": "a stream that ends quietly before finish_reason and [DONE]",
     "ping": "comments VALUE (1) seconds apart, and no answer",
-    "reset": "the connection is reset before a byte",
+    "reset": "the connection is reset before the first byte",
     "slow": "VALUE (0.1) seconds between the pieces of the answer",
-    "stall": "nothing more after VALUE bytes of the body; without VALUE not even a head",
+    "stall": "nothing more after VALUE bytes of the body; without VALUE no head either",
 }
-"""What each recipe does; besides these, any status from 400 to 599, VALUE its Retry-After."""
+"""The effect of each recipe; also any status from 400 to 599, with VALUE as its Retry-After."""
 REDIRECT: Final = 302
 SENTENCES: Final = {
     401: "Incorrect API key provided. You can find your API key at https://poe.com/api_key.",
@@ -78,8 +78,8 @@ _STRICT: Final = {
     500: ("api_error", "internal_error"),
 }
 _BARE: Final = frozenset({400, 404, 405, 422, 500})
-"""Statuses whose legacy body was recorded without a code; the others are as documented."""
-_SHAPE: Final = re.compile(r"([a-z-]+|\d{3})(?:=(\d+(?:\.\d+)?))?(?:x(\d+))?(?:/(\d+))?")
+"""Statuses whose legacy body was observed without a code; the others are as documented."""
+_SHAPE: Final = lazy_pattern(r"([a-z-]+|\d{3})(?:=(\d+(?:\.\d+)?))?(?:x(\d+))?(?:/(\d+))?")
 _ASKS_TO_WAIT: Final = (429, 503)
 _PIECES: Final = 8
 _PINGS: Final = 1_000
@@ -88,7 +88,7 @@ _PAGE: Final = b"<!doctype html>\n<title>Just a moment...</title>\n<h1>Checking 
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes wrong. Empty texts stand for what the status has by itself."""
+    """A fault. Empty texts mean the defaults of its status."""
 
     status: int
     message: str = ""
@@ -99,7 +99,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusedError(Exception):
-    """A request the server refuses, with what its reply says."""
+    """The server refuses a request; has the contents of the reply."""
 
     def __init__(self, status: int, message: str, *, code: str = "", param: str = "") -> None:
         super().__init__(message)
@@ -107,14 +107,14 @@ class RefusedError(Exception):
 
 
 def refusal(fault: Fault, profile: Profile) -> Reply:
-    """Return the reply that carries `fault`."""
+    """Return the reply for `fault`."""
     wait = fault.retry_after
     headers: Headers = () if wait is None else (("retry-after", f"{wait:g}"),)
     return in_json(fault.status, _error_body(fault, profile), headers)
 
 
 def _error_body(fault: Fault, profile: Profile) -> dict[str, Json]:
-    """Return the JSON body: bare or with a number as `code` in legacy, a word in strict."""
+    """Return the JSON body: in legacy without `code` or a number, in strict a word."""
     status = fault.status
     message = fault.message or SENTENCES.get(status, f"The server answered {status}.")
     kind = fault.kind or _LEGACY.get(status, "api_error")
@@ -131,8 +131,8 @@ def _error_body(fault: Fault, profile: Profile) -> dict[str, Json]:
     return {"error": error}
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that goes wrong: `times` for each different request, at every `every`th of them."""
+class FaultRecipe(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault that occurs `times` for each different request, at every `every`th of them."""
 
     kind: str
     value: float | None = None
@@ -140,12 +140,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     every: int = 1
 
 
-def read_recipes(text: str) -> tuple[Recipe, ...]:
-    """Read recipes behind commas. Raises `UsageError`."""
+def read_recipes(text: str) -> tuple[FaultRecipe, ...]:
+    """Parse recipes separated by commas. Raises `UsageError`."""
     return tuple(_recipe(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _recipe(text: str) -> Recipe:
+def _recipe(text: str) -> FaultRecipe:
     match = _SHAPE.fullmatch(text)
     if match is None:
         hint = "write KIND[=VALUE][xTIMES][/EVERY], for example 429x2 or cut=200"
@@ -156,10 +156,10 @@ def _recipe(text: str) -> Recipe:
         hint = did_you_mean(kind, KINDS) or f"known: a status from 400, {', '.join(KINDS)}"
         raise UsageError(f'unknown fault "{kind}"', hint=hint)
     if kind in ("html", "error-event") and value is not None and not _is_status(value):
-        raise UsageError(f'"{text}": {value} is no status', hint="write 200, or 400 to 599")
+        raise UsageError(f'"{text}": {value} is not a status', hint="write 200, or 400 to 599")
     if every is not None and int(every) < 1:
-        raise UsageError(f'"{text}": every 0th request is none', hint="write /1 or more")
-    return Recipe(
+        raise UsageError(f'"{text}": EVERY must be at least 1', hint="write /1 or more")
+    return FaultRecipe(
         kind=kind,
         value=float(value) if value else None,
         times=int(times) if times else None,
@@ -172,15 +172,15 @@ def _is_status(value: str) -> bool:
 
 
 class Faults:
-    """Decides which request meets which recipe: the first that applies."""
+    """Decides which recipe applies to a request: the first one that does."""
 
-    def __init__(self, recipes: tuple[Recipe, ...]) -> None:
+    def __init__(self, recipes: tuple[FaultRecipe, ...]) -> None:
         self._recipes = recipes
         self._asked = [0] * len(recipes)
         self._met: list[dict[str, int]] = [{} for _ in recipes]
 
-    def next(self, seed: str) -> Recipe | None:
-        """Return what goes wrong with the request `seed` this time."""
+    def next(self, seed: str) -> FaultRecipe | None:
+        """Return the recipe for the request `seed` this time, if any."""
         return next((self._recipes[index] for index in self._hits(seed)), None)
 
     def _hits(self, seed: str) -> Iterator[int]:
@@ -196,8 +196,8 @@ class Faults:
             yield index
 
 
-def spoiled(reply: Reply, recipe: Recipe, profile: Profile) -> Reply:
-    """Return what becomes of a good reply."""
+def spoiled(reply: Reply, recipe: FaultRecipe, profile: Profile) -> Reply:
+    """Return a good reply with the recipe's fault."""
     is_streamed = SSE_TYPE in reply.headers
     match recipe.kind:
         case "cut":
@@ -218,8 +218,8 @@ def spoiled(reply: Reply, recipe: Recipe, profile: Profile) -> Reply:
         case "no-done" if is_streamed:
             return msgspec.structs.replace(reply, segments=reply.segments[:-1])
         case "no-finish" if is_streamed:
-            kept = (part for part in reply.segments[:-1] if not _is_last_word(part))
-            return msgspec.structs.replace(reply, segments=tuple(kept))
+            stored = (part for part in reply.segments[:-1] if not _is_last_word(part))
+            return msgspec.structs.replace(reply, segments=tuple(stored))
         case "slow":
             return _slowed(reply, recipe.value or 0.1, is_streamed=is_streamed)
         case "ping":
@@ -234,13 +234,13 @@ def spoiled(reply: Reply, recipe: Recipe, profile: Profile) -> Reply:
 def _shortened(reply: Reply, value: float | None, *, ending: Ending) -> Reply:
     size = sum(len(segment.data) for segment in reply.segments)
     left = size // 2 if value is None else min(int(value), max(size - 1, 0))
-    kept: list[Segment] = []
+    stored: list[Segment] = []
     for segment in reply.segments:
         if left <= 0:
             break
-        kept.append(Segment(segment.data[:left], segment.wait))
+        stored.append(Segment(segment.data[:left], segment.wait))
         left -= len(segment.data)
-    return msgspec.structs.replace(reply, segments=tuple(kept), ending=ending)
+    return msgspec.structs.replace(reply, segments=tuple(stored), ending=ending)
 
 
 def _malformed(reply: Reply, *, is_streamed: bool) -> Reply:
@@ -255,7 +255,9 @@ def _malformed(reply: Reply, *, is_streamed: bool) -> Reply:
     return msgspec.structs.replace(reply, segments=parts)
 
 
-def _error_inside(reply: Reply, recipe: Recipe, profile: Profile, *, is_streamed: bool) -> Reply:
+def _error_inside(
+    reply: Reply, recipe: FaultRecipe, profile: Profile, *, is_streamed: bool
+) -> Reply:
     body = encoded(_error_body(Fault(status=int(recipe.value or 500)), profile))
     if not is_streamed:
         return msgspec.structs.replace(whole(200, body, (JSON_TYPE,)), wait=reply.wait)
@@ -264,7 +266,7 @@ def _error_inside(reply: Reply, recipe: Recipe, profile: Profile, *, is_streamed
 
 
 def _is_last_word(segment: Segment) -> bool:
-    """Say whether an event carries the finish reason, or the usage that comes behind it."""
+    """Return whether an event has the finish reason, or the usage after it."""
     is_open = b'"finish_reason":null' in segment.data
     return not is_open
 
@@ -280,7 +282,7 @@ def _slowed(reply: Reply, wait: float, *, is_streamed: bool) -> Reply:
     return msgspec.structs.replace(reply, segments=parts)
 
 
-def _refused(recipe: Recipe, profile: Profile) -> Reply:
+def _refused(recipe: FaultRecipe, profile: Profile) -> Reply:
     status = int(recipe.kind)
     wait = recipe.value
     if wait is None and status in _ASKS_TO_WAIT:

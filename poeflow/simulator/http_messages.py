@@ -1,7 +1,4 @@
-"""What goes over the socket, as data: the request that came in, the reply that will go out.
-
-How bytes reach the socket is `connection`'s affair; what stands in them is decided in `service`.
-"""
+"""Requests and replies as data; `connection` reads and writes them, `service` decides replies."""
 
 import json
 from collections.abc import Mapping
@@ -19,28 +16,32 @@ SSE_TYPE: Final = ("content-type", "text/event-stream; charset=utf-8")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request, read whole. Header names are in lower case; of equal names the last counts."""
+    """A whole request. Header names are in lower case; of equal names the last one counts.
+
+    `raw_query` is the query as it was sent.
+    """
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes = b""
+    raw_query: str = ""
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """Bytes that are written at once, `wait` seconds after what went before."""
+    """Bytes that are written together, `wait` seconds after the previous ones."""
 
     data: bytes
     wait: float = 0.0
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A reply as a plan: `wait` seconds, the head, the segments, and how it ends.
+    """A planned reply: `wait` seconds, the head, the segments, and the ending.
 
-    `cut` closes the connection where the segments end, `stall` holds it open and says no more.
-    `silent` holds it open and `reset` breaks it before the first byte. Without a content-length
-    the body goes in chunks.
+    `cut` closes the connection after the segments, `stall` keeps it open and sends nothing more.
+    `silent` keeps it open and `reset` resets it before the first byte. Without a content-length
+    the body is chunked.
     """
 
     status: int
@@ -57,7 +58,7 @@ def whole(status: int, body: bytes, headers: Headers) -> Reply:
 
 
 def in_json(status: int, value: object, headers: Headers = ()) -> Reply:
-    """Return a reply whose body is `value` in JSON."""
+    """Return a reply with `value` as JSON."""
     return whole(status, encoded(value), (JSON_TYPE, *headers))
 
 
@@ -67,7 +68,7 @@ def event(data: bytes) -> bytes:
 
 
 def encoded(value: object, *, in_order: bool = False) -> bytes:
-    """Encode as JSON, keys sorted if `in_order`; lone surrogates go as escapes."""
+    """Encode as JSON, keys sorted if `in_order`; lone surrogates are escaped."""
     try:
         return msgspec.json.encode(value, order="sorted" if in_order else None)
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Answers that the simulator makes up: prose, media, calls of tools, and JSON that is asked for.
+"""The simulator's made-up answers: prose, media, tool calls, and requested JSON.
 
-Libraries write schemas into prompts in ways of their own, most of them bare: the JSON that messages
-ask for follows a schema they show, in a fence or not, or an example.
+Libraries write schemas into prompts in different ways: JSON that messages request follows a schema
+in them, fenced or not, or an example.
 """
 
 import json
@@ -12,11 +12,12 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.simulator.bot_list import Bot
-from poeflow.simulator.chat_request import Asked, Tool, Turn, invalid, tokens_in
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.simulator.bot_list import SimulatedBot
+from poeflow.simulator.chat_request import CompletionRequest, OfferedTool, Turn, invalid, tokens_in
 from poeflow.simulator.http_messages import decoded, encoded
-from poeflow.simulator.sample_media import Kind, address, told
-from poeflow.simulator.schema_values import NoInstanceError, instance_of, looks_like_schema
+from poeflow.simulator.sample_media import Kind, media_address, media_content
+from poeflow.simulator.schema_values import NoInstanceError, looks_like_schema, made_up_value
 from poeflow.simulator.seeded_random import SeededRandom
 
 MARK: Final = "This answer is simulated."
@@ -52,8 +53,8 @@ _EFFORTS: Final = (
     *("thinking_budget", "reasoning_effort", "output_effort", "thinking_level"),
     "enable_thinking",
 )
-_OPENING: Final = re.compile(r'\{\s*"')
-_ASKS: Final = re.compile(
+_OPENING: Final = lazy_pattern(r'\{\s*"')
+_ASKS: Final = lazy_pattern(
     r"\b(?:respond|reply|answer|return|output|give|write|produce)\b[^.\n]{0,80}\bJSON\b",
     re.IGNORECASE,
 )
@@ -63,162 +64,168 @@ _STRUCTURE: Final = frozenset(
         *("$ref", "$defs", "definitions", "additionalProperties", "$schema"),
     }
 )
-"""What tells a bare schema from data that has a `type`, one of which must be there."""
+"""Keys of which a schema has at least one, unlike data with a `type`."""
 _MAX_LOOKED_AT: Final = 1_000_000
 _MAX_TRIES: Final = 200
-"""How many opening braces of a text are looked behind: each may cost a walk to its end."""
+"""How many opening braces of a text are tried: each may take time linear in the text."""
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call the bot wants made; `arguments` is JSON as text."""
+class MadeUpToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call of the bot; `arguments` is JSON text."""
 
     name: str
     arguments: str
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class MadeUpAnswer(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[MadeUpToolCall, ...] = ()
     finish_reason: str = "stop"
     is_media: bool = False
 
     @property
     def tokens(self) -> int:
-        """What the text counts for; nothing for media and bare tool calls."""
+        """The token count of the text; 0 for media and for tool calls without text."""
         return 0 if self.is_media else tokens_in(self.text)
 
 
-def simulated(asked: Asked, origin: str) -> Answer:
-    """Return the answer to `asked`; media are addressed under `origin`.
+def made_up_answer(request: CompletionRequest, origin: str) -> MadeUpAnswer:
+    """Return the answer to `request`; addresses of media are under `origin`.
 
-    Raises `RefusedError` where a schema was asked for that no value fits.
+    Raises `RefusedError` for a requested schema that no value fits.
     """
-    medium = asked.bot.medium
+    medium = request.bot.medium
     if medium != "text":
-        return media_answer(asked, medium, origin)
-    rng = SeededRandom(asked.seed)
-    reasoning = _thought(rng) if _reasons(asked) else ""
-    tool = _due_tool(asked)
+        return media_answer(request, medium, origin)
+    rng = SeededRandom(request.seed)
+    reasoning = _thought(rng) if _reasons(request) else ""
+    tool = _due_tool(request)
     if tool is not None:
-        calls = (ToolCall(name=tool.name, arguments=arguments_for(tool, asked.seed)),)
-        return Answer(text="", reasoning=reasoning, tool_calls=calls, finish_reason="tool_calls")
-    return _cut_short(asked, Answer(text=_text(asked, rng), reasoning=reasoning))
+        calls = (MadeUpToolCall(name=tool.name, arguments=arguments_for(tool, request.seed)),)
+        return MadeUpAnswer(
+            text="", reasoning=reasoning, tool_calls=calls, finish_reason="tool_calls"
+        )
+    return _cut_short(request, MadeUpAnswer(text=_text(request, rng), reasoning=reasoning))
 
 
-def media_answer(asked: Asked, kind: Kind, origin: str) -> Answer:
-    defaults = {name: item.default_value for name, item in asked.bot.declared.items()}
-    url = address(kind, asked.seed, origin, {**defaults, **asked.custom})
-    return Answer(text=told(kind, url, asked.prompt), is_media=True)
+def media_answer(request: CompletionRequest, kind: Kind, origin: str) -> MadeUpAnswer:
+    defaults = {name: item.default_value for name, item in request.bot.declared.items()}
+    url = media_address(kind, request.seed, origin, {**defaults, **request.custom})
+    return MadeUpAnswer(text=media_content(kind, url, request.prompt), is_media=True)
 
 
-def arguments_for(tool: Tool, seed: str) -> str:
+def arguments_for(tool: OfferedTool, seed: str) -> str:
     """Return arguments that fit the tool's schema, as JSON text."""
     schema: Json = {"type": "object"}
     if isinstance(tool.parameters, dict):
         schema = {"type": "object", **tool.parameters}
     try:
-        return encoded(instance_of(schema, f"{seed}:{tool.name}")).decode()
+        return encoded(made_up_value(schema, f"{seed}:{tool.name}")).decode()
     except NoInstanceError as error:
         raise invalid("tools", f"Invalid schema for function '{tool.name}': {error}") from None
 
 
 def pieces(text: str) -> list[str]:
-    """Take a text apart into the pieces a stream delivers; joined they are the text."""
+    """Split a text into the pieces of a stream."""
     return re.findall(r"\s*\S+\s?|\s+", text)
 
 
-def _reasons(asked: Asked) -> bool:
-    """Say whether the bot shows reasoning: it always does, was told to, or does by default."""
-    if asked.bot.reasoning is None:
+def _reasons(request: CompletionRequest) -> bool:
+    """Return whether the bot sends reasoning: always, by parameter, or by default."""
+    if request.bot.reasoning is None:
         return False
-    if asked.bot.reasoning.get("required") is True or asked.effort not in _NOTHING:
+    if request.bot.reasoning.get("required") is True or request.effort not in _NOTHING:
         return True
-    return any(value not in _NOTHING for value in _efforts(asked.bot, asked.custom))
+    return any(value not in _NOTHING for value in _efforts(request.bot, request.custom))
 
 
-def _efforts(bot: Bot, custom: Mapping[str, Json]) -> Iterator[Json]:
+def _efforts(bot: SimulatedBot, custom: Mapping[str, Json]) -> Iterator[Json]:
     for name in (*_EFFORTS,):
         if name in bot.declared:
             yield custom.get(name, bot.declared[name].default_value)
 
 
 def _thought(rng: SeededRandom) -> str:
-    """Return what a reasoning bot lets see of its reasoning."""
+    """Return made-up reasoning."""
     return f"{rng.choice(_THOUGHTS)} {rng.choice(_BODIES)}"
 
 
-def _due_tool(asked: Asked) -> Tool | None:
-    """Return the tool to call now, None where an answer is due.
+def _due_tool(request: CompletionRequest) -> OfferedTool | None:
+    """Return the tool to call next, None to answer.
 
-    Where a bot may call, it calls the first, once in a conversation. Where it must, it calls each
-    once, in the order they are offered, and then the last: often that is what ends an agent's loop.
+    If a bot may call tools, it calls the first one once in a conversation. If it must, it calls
+    each once in their order, then the last again, which often ends an agent's loop.
     """
-    choice = asked.tool_choice
+    choice = request.tool_choice
     if choice.name is not None:
-        return next(tool for tool in asked.tools if tool.name == choice.name)
+        return next(tool for tool in request.tools if tool.name == choice.name)
     if choice.must_call:
-        called = {name for turn in asked.turns for name in turn.called}
-        return next((tool for tool in asked.tools if tool.name not in called), asked.tools[-1])
-    is_told = any(turn.role == "tool" for turn in asked.turns)
-    return asked.tools[0] if asked.tools and choice.may_call and not is_told else None
+        called = {name for turn in request.turns for name in turn.called}
+        return next((tool for tool in request.tools if tool.name not in called), request.tools[-1])
+    has_tool_result = any(turn.role == "tool" for turn in request.turns)
+    return request.tools[0] if request.tools and choice.may_call and not has_tool_result else None
 
 
-def _cut_short(asked: Asked, answer: Answer) -> Answer:
-    """End the text at the first stop sequence, and where the tokens run out."""
+def _cut_short(request: CompletionRequest, answer: MadeUpAnswer) -> MadeUpAnswer:
+    """Cut the text at the first stop sequence and at the token limit."""
     text = answer.text
-    ends = [at for stop in asked.stops if (at := text.find(stop)) >= 0]
+    ends = [at for stop in request.stops if (at := text.find(stop)) >= 0]
     text = text[: min(ends)] if ends else text
     reason = answer.finish_reason
-    if asked.max_tokens is not None and tokens_in(text) > asked.max_tokens:
-        kept = text.encode("utf-8", "surrogatepass")[: asked.max_tokens * 4]
-        text, reason = kept.decode("utf-8", "ignore"), "length"
+    if request.max_tokens is not None and tokens_in(text) > request.max_tokens:
+        cut = text.encode("utf-8", "surrogatepass")[: request.max_tokens * 4]
+        text, reason = cut.decode("utf-8", "ignore"), "length"
     return msgspec.structs.replace(answer, text=text, finish_reason=reason)
 
 
-def _text(asked: Asked, rng: SeededRandom) -> str:
-    match asked.response_format:
+def _text(request: CompletionRequest, rng: SeededRandom) -> str:
+    match request.response_format:
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
             try:
-                return encoded(instance_of(schema, asked.seed)).decode()
+                return encoded(made_up_value(schema, request.seed)).decode()
             except NoInstanceError as error:
                 raise invalid("response_format", f"Invalid schema: {error}") from None
         case {"type": "json_object"}:
-            plain = encoded(_plain_object(asked)).decode()
-            return _prompted(asked.turns, asked.seed, is_json_wanted=True) or plain
+            plain = encoded(_plain_object(request)).decode()
+            return _prompted(request.turns, request.seed, is_json_wanted=True) or plain
         case _:
-            found = _prompted(asked.turns, asked.seed, is_json_wanted=False)
-            return found or _prose(asked, rng)
+            found = _prompted(request.turns, request.seed, is_json_wanted=False)
+            return found or _prose(request, rng)
 
 
-def _plain_object(asked: Asked) -> dict[str, str]:
-    return {"answer": f"simulated, {asked.seed[:8]}", "question": _quoted(asked.prompt)}
+def _plain_object(request: CompletionRequest) -> dict[str, str]:
+    return {"answer": f"simulated, {request.seed[:8]}", "question": _quoted(request.prompt)}
 
 
-def _prose(asked: Asked, rng: SeededRandom) -> str:
-    files = [str(item) for turn in asked.turns for item in turn.attachments]
-    told = [turn.text for turn in asked.turns if turn.role == "tool"]
-    return _paragraph(rng, asked.prompt, seed=asked.seed, files=files, told=told)
+def _prose(request: CompletionRequest, rng: SeededRandom) -> str:
+    files = [str(item) for turn in request.turns for item in turn.attachments]
+    tool_results = [turn.text for turn in request.turns if turn.role == "tool"]
+    return _paragraph(
+        rng, request.prompt, seed=request.seed, files=files, tool_results=tool_results
+    )
 
 
 def _paragraph(
-    rng: SeededRandom, prompt: str, *, seed: str, files: Sequence[str], told: Sequence[str]
+    rng: SeededRandom, prompt: str, *, seed: str, files: Sequence[str], tool_results: Sequence[str]
 ) -> str:
     """Return an answer to `prompt` that ends with the start of `seed`.
 
-    It mentions `files`, and what tools told.
+    It mentions `files` and `tool_results`.
     """
-    said = [rng.choice(_OPENINGS).format(quote=_quoted(prompt)), rng.choice(_BODIES)]
+    sentences = [rng.choice(_OPENINGS).format(quote=_quoted(prompt)), rng.choice(_BODIES)]
     if files:
-        said.append(f"Received with it: {', '.join(files)}.")
-    if told:
-        said.append("The tools told: " + ", ".join(f'"{_quoted(text)}"' for text in told) + ".")
-    said += [rng.choice(_CLOSINGS), MARK, f"[{seed[:8]}]"]
-    return " ".join(said)
+        sentences.append(f"Received with it: {', '.join(files)}.")
+    if tool_results:
+        sentences.append(
+            "The tools told: " + ", ".join(f'"{_quoted(text)}"' for text in tool_results) + "."
+        )
+    sentences += [rng.choice(_CLOSINGS), MARK, f"[{seed[:8]}]"]
+    return " ".join(sentences)
 
 
 def _quoted(prompt: str) -> str:
-    """Return the first words of a text, on one line."""
+    """Return the first words of a text in one line."""
     words = prompt[: _QUOTED_LENGTH * 4].split()
     start = " ".join(words[:_QUOTED_WORDS])[:_QUOTED_LENGTH].rstrip()
     is_whole = start == " ".join(prompt[: _QUOTED_LENGTH * 8].split())
@@ -226,24 +233,24 @@ def _quoted(prompt: str) -> str:
 
 
 def _prompted(turns: tuple[Turn, ...], seed: str, *, is_json_wanted: bool) -> str | None:
-    """Return a value for the last JSON Schema in the messages, as JSON; None where there is none.
+    """Return a JSON value for the last JSON Schema in the messages, None if there is none.
 
-    Without a schema it takes after the last example, in a message that asks for JSON in words or,
-    with `is_json_wanted`, in any.
+    Without a schema it follows the last example, in a message that requests JSON in words or,
+    with `is_json_wanted`, in any message.
     """
     asking = [turn.text for turn in reversed(turns) if turn.role in ("system", "user")]
     wanted = [text for text in asking if is_json_wanted or _ASKS.search(text)]
     examples = (_like(found) for text in wanted for found in reversed(_objects(text)))
     for schema in (*(schema for text in asking for schema in _schemas(text)), *examples):
         try:
-            return encoded(instance_of(schema, seed)).decode()
+            return encoded(made_up_value(schema, seed)).decode()
         except NoInstanceError:
             continue
     return None
 
 
 def _schemas(text: str) -> Iterator[Json]:
-    """Yield the schemas in a text, the last first, those in fences before all others."""
+    """Yield the schemas in a text, the last first, fenced ones before others."""
     yield from (value for value in reversed(_fenced(text)) if looks_like_schema(value))
     yield from (value for value in reversed(_objects(text)) if _is_bare_schema(value))
 
@@ -256,7 +263,7 @@ def _is_bare_schema(value: Mapping[str, Json]) -> bool:
 
 
 def _fenced(text: str) -> list[Json]:
-    """Return the JSON that stands in the text's ```json fences."""
+    """Return the JSON values in the text's ```json fences."""
     found: list[Json] = []
     inside: list[str] | None = None
     for line in text.split("\n"):
@@ -279,7 +286,7 @@ def _values(text: str) -> list[Json]:
 
 
 def _objects(text: str) -> list[dict[str, Json]]:
-    """Return the JSON objects that stand somewhere in a text, the outermost of each."""
+    """Return the outermost JSON objects in a text."""
     found: list[dict[str, Json]] = []
     text, at, read = text[-_MAX_LOOKED_AT:], 0, json.JSONDecoder().raw_decode
     for _ in range(_MAX_TRIES):
@@ -296,7 +303,7 @@ def _objects(text: str) -> list[dict[str, Json]]:
 
 
 def _like(example: Json) -> dict[str, Json]:
-    """Return the schema of what is shaped as `example` is."""
+    """Return a schema for values like `example`."""
     match example:
         case dict():
             properties: Json = {key: _like(value) for key, value in example.items()}

@@ -1,6 +1,6 @@
-"""Texts that match a regular expression: the everyday part of the syntax, made from `SeededRandom`.
+"""Makes texts that match a regular expression, for the common part of the syntax.
 
-Look-arounds, back references and inline flags are not understood.
+Look-arounds, back references and inline flags are not supported.
 """
 
 import string
@@ -10,10 +10,10 @@ from typing import Final
 from poeflow.simulator.seeded_random import SeededRandom
 
 MAX_EXTRA: Final = 3
-"""How many more than the least an open repetition gives, at most."""
+"""How many more than the minimum an unbounded repetition gives at most."""
 _MAX_TEXT: Final = 10_000
 _MAX_COST: Final = 200_000
-"""Pieces and characters, counted at every level of nesting."""
+"""The limit on pieces and characters, counted at every level of nesting."""
 _CLASSES: Final = {
     "d": string.digits,
     "w": string.ascii_letters + string.digits + "_",
@@ -27,27 +27,27 @@ _PRINTABLE: Final = string.ascii_letters + string.digits + " -_.,:;!?()[]{}<>@#$
 _Maker = Callable[[], str]
 
 
-class PatternError(ValueError):
-    """The expression uses what is not understood here."""
+class UnsupportedPatternError(ValueError):
+    """The expression uses syntax that is not supported."""
 
 
 def text_matching(pattern: str, rng: SeededRandom) -> str:
-    """Return a text `pattern` matches. Raises `PatternError`."""
+    """Return a text that `pattern` matches. Raises `UnsupportedPatternError`."""
     reader = _Reader(pattern, rng)
     maker = reader.alternatives()
     if not reader.at_end:
-        raise PatternError(f"unbalanced parenthesis in {pattern!r}")
+        raise UnsupportedPatternError(f"unbalanced parenthesis in {pattern!r}")
     return maker()
 
 
 class _Reader:
-    """Reads an expression into a function that makes one match of it."""
+    """Parses an expression into a function that makes a matching text."""
 
     def __init__(self, pattern: str, rng: SeededRandom) -> None:
         self._pattern = pattern
         self._at = 0
         self._cost = 0
-        self._dice = rng
+        self._random = rng
 
     @property
     def at_end(self) -> bool:
@@ -59,7 +59,7 @@ class _Reader:
             branches.append(self._sequence())
 
         def make() -> str:
-            return self._dice.choice(branches)()
+            return self._random.choice(branches)()
 
         return make
 
@@ -83,19 +83,19 @@ class _Reader:
             case "\\":
                 return self._escape()
             case "*" | "+" | "?":
-                raise PatternError(f"nothing to repeat in {self._pattern!r}")
+                raise UnsupportedPatternError(f"nothing to repeat in {self._pattern!r}")
             case _:
                 return lambda: character
 
     def _group(self) -> _Maker:
         if self._skip("?") and not self._skip(":"):
             if not (self._skip("P<") or self._skip("<")) or self._peek() in "=!":
-                raise PatternError(f"a group of {self._pattern!r} is not understood")
+                raise UnsupportedPatternError(f"a group of {self._pattern!r} is not understood")
             while self._next() != ">":
                 pass
         inner = self.alternatives()
         if self._next() != ")":
-            raise PatternError(f"unbalanced parenthesis in {self._pattern!r}")
+            raise UnsupportedPatternError(f"unbalanced parenthesis in {self._pattern!r}")
         return inner
 
     def _escape(self) -> _Maker:
@@ -111,14 +111,14 @@ class _Reader:
         if name in "xu":
             digits = "".join(self._next() for _ in range(2 if name == "x" else 4))
             if not set(digits) <= set(string.hexdigits):
-                raise PatternError(f"\\{name}{digits} is not understood")
+                raise UnsupportedPatternError(f"\\{name}{digits} is not understood")
             return chr(int(digits, 16))
         if name.isalnum() and name not in _ESCAPES:
-            raise PatternError(f"\\{name} is not understood")
+            raise UnsupportedPatternError(f"\\{name} is not understood")
         return _ESCAPES.get(name, name)
 
     def _class(self) -> str:
-        """Read a bracketed class and return the characters it takes."""
+        """Parse a bracketed class and return its characters."""
         negated = self._skip("^")
         taken: list[str] = []
         while not (taken and self._peek() == "]"):
@@ -132,7 +132,7 @@ class _Reader:
         self._next()
         options = "".join(c for c in _PRINTABLE if c not in taken) if negated else "".join(taken)
         if not options:
-            raise PatternError(f"an empty class in {self._pattern!r}")
+            raise UnsupportedPatternError(f"an empty class in {self._pattern!r}")
         return options
 
     def _member(self) -> str:
@@ -150,20 +150,20 @@ class _Reader:
         spread = (most if most is not None else least + MAX_EXTRA) - least
         spread = min(spread, MAX_EXTRA)
         if spread < 0 or least > _MAX_TEXT:
-            raise PatternError(f"a repetition of {self._pattern!r} is not understood")
+            raise UnsupportedPatternError(f"a repetition of {self._pattern!r} is not understood")
 
         def repeat() -> str:
-            count = least + self._dice.roll(spread + 1)
+            count = least + self._random.roll(spread + 1)
             return "".join(self._counted(make) for _ in range(count))
 
         return repeat
 
     def _counted(self, make: _Maker) -> str:
-        """Make one more piece, within what a pattern may cost."""
+        """Make one more piece, within the limit."""
         text = make()
         self._cost += 1 + len(text)
         if self._cost > _MAX_COST:
-            raise PatternError(f"texts for {self._pattern[:80]!r} are too long")
+            raise UnsupportedPatternError(f"texts for {self._pattern[:80]!r} are too long")
         return text
 
     def _bounds(self) -> tuple[int, int | None]:
@@ -183,11 +183,11 @@ class _Reader:
         return int(least), (int(most) if most else None if comma else int(least))
 
     def _one_of(self, options: str) -> _Maker:
-        return lambda: self._dice.choice(options)
+        return lambda: self._random.choice(options)
 
     def _next(self) -> str:
         if self.at_end:
-            raise PatternError(f"{self._pattern!r} ends too early")
+            raise UnsupportedPatternError(f"{self._pattern!r} ends too early")
         self._at += 1
         return self._pattern[self._at - 1]
 

@@ -1,11 +1,10 @@
-"""Small real pictures, recordings and films that the simulator answers with.
+"""Small real images, audio and videos for the simulator's answers.
 
-A file follows from its address alone, so nothing has to be stored.
+A file is computed from its address, so nothing has to be stored.
 """
 
 import array
 import math
-import re
 import struct
 import sys
 import zlib
@@ -15,13 +14,14 @@ from typing import Final, Literal
 import msgspec
 
 from poeflow.digest import Json, sha256_of
+from poeflow.lazy_pattern import lazy_pattern
 
 _FIELDS: Final = 8
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 
 def png(colours: bytes, width: int, height: int) -> bytes:
-    """Return a PNG of that many pixels; the first 24 bytes of `colours` are its palette."""
+    """Return a PNG of the given size; the first 24 bytes of `colours` are its palette."""
     palette = colours[: 3 * _FIELDS]
     rows = [_row(shift, width) for shift in range(_FIELDS)]
     pixels = b"".join(rows[line * _FIELDS // height] for line in range(height))
@@ -38,7 +38,7 @@ def png(colours: bytes, width: int, height: int) -> bytes:
 
 
 def _row(shift: int, width: int) -> bytes:
-    """Return one line of pixels behind its filter byte, which says that nothing is filtered."""
+    """Return one line of pixels after its filter byte for no filter."""
     return b"\0" + bytes((column * _FIELDS // width + shift) % _FIELDS for column in range(width))
 
 
@@ -50,7 +50,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 _RATE: Final = 8_000
 _LOUDNESS: Final = 8_000
 _UNIT: Final = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-"""The transformation that changes nothing, as MP4 writes it."""
+"""The identity transformation in MP4."""
 _UNDETERMINED_LANGUAGE: Final = 0x55C4
 
 
@@ -68,7 +68,7 @@ def wav(pitch: int, seconds: float) -> bytes:
 
 
 class _Film(msgspec.Struct, frozen=True, kw_only=True):
-    """A film of one frame of `size` bytes, shown for `length` milliseconds."""
+    """A video of one frame of `size` bytes and `length` milliseconds."""
 
     size: int
     width: int
@@ -77,7 +77,7 @@ class _Film(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def mp4(frame: bytes, width: int, height: int, seconds: int) -> bytes:
-    """Return a film that shows `frame`, a PNG, for some seconds."""
+    """Return a video that shows `frame`, a PNG, for some seconds."""
     film = _Film(size=len(frame), width=width, height=height, length=seconds * 1000)
     kind = _box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2mp41")
     movie = _movie(film, at=0)
@@ -86,7 +86,7 @@ def mp4(frame: bytes, width: int, height: int, seconds: int) -> bytes:
 
 
 def _movie(film: _Film, *, at: int) -> bytes:
-    """Return the box that describes a film whose frame begins `at`."""
+    """Return the box that describes a video whose frame begins at `at`."""
     width, height, length = film.width, film.height, film.length
     head = struct.pack(">5IiHHQ", 0, 0, 0, 1000, length, 0x10000, 0x100, 0, 0)
     track = struct.pack(">6IQHHHH", 7, 0, 0, 1, 0, length, 0, 0, 0, 0, 0)
@@ -112,7 +112,7 @@ def _movie(film: _Film, *, at: int) -> bytes:
 
 
 def _samples(film: _Film, at: int) -> bytes:
-    """Return the sample table: one PNG, and how long it is shown."""
+    """Return the sample table: one PNG and its duration."""
     entry = struct.pack(">6xH16xHHIII", 1, film.width, film.height, 72 << 16, 72 << 16, 0)
     entry += struct.pack(">H32sHh", 1, b"\x03png", 24, -1)
     return _box(
@@ -134,8 +134,8 @@ Kind = Literal["image", "video", "audio"]
 MAX_SIDE: Final = 4_096
 _USUAL_SIDE: Final = 1_024
 _FILM_SIZE: Final = (320, 180)
-_PATH: Final = re.compile(r"/base/(image|video|audio)/([0-9a-f]{64})")
-_RATIO: Final = re.compile(r"(\d{1,4})[:x](\d{1,4})")
+_PATH: Final = lazy_pattern(r"/base/(image|video|audio)/([0-9a-f]{64})")
+_RATIO: Final = lazy_pattern(r"(\d{1,4})[:x](\d{1,4})")
 _ALT_LENGTH: Final = 200
 
 
@@ -144,8 +144,8 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
 
 
-def address(kind: Kind, seed: str, origin: str, custom: Mapping[str, Json]) -> str:
-    """Return the address of what `seed` stands for; a picture's says its size."""
+def media_address(kind: Kind, seed: str, origin: str, custom: Mapping[str, Json]) -> str:
+    """Return the address of the media for `seed`; that of an image includes its size."""
     url = f"{origin}/base/{kind}/{sha256_of(f'{kind}:{seed}'.encode())}"
     if kind != "image":
         return url
@@ -153,16 +153,16 @@ def address(kind: Kind, seed: str, origin: str, custom: Mapping[str, Json]) -> s
     return f"{url}?w={width}&h={height}"
 
 
-def told(kind: Kind, url: str, prompt: str) -> str:
-    """Return the content of the answer: a bare address, for pictures behind a Markdown image."""
+def media_content(kind: Kind, url: str, prompt: str) -> str:
+    """Return the content of the answer: an address, for images after a Markdown image."""
     if kind != "image":
         return url
     alt = " ".join(prompt.split())[:_ALT_LENGTH]
     return f"![{alt}.png]({url})\n\n{url}"
 
 
-def made(path: str, query: Mapping[str, str]) -> Media | None:
-    """Return the file at an address of this server, None where there cannot be one."""
+def media_at(path: str, query: Mapping[str, str]) -> Media | None:
+    """Return the file at an address of this server, None if there is none."""
     match = _PATH.fullmatch(path)
     if match is None:
         return None
@@ -179,7 +179,7 @@ def made(path: str, query: Mapping[str, str]) -> Media | None:
 
 
 def _size(custom: Mapping[str, Json]) -> tuple[int, int]:
-    """Return width and height by the bot's parameters, whatever it calls them."""
+    """Return width and height by the bot's parameters, which have different names."""
     for name in ("size", "aspect_ratio", "aspect"):
         match = _RATIO.fullmatch(str(custom.get(name, "")))
         if match is None:

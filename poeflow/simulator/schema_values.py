@@ -1,7 +1,7 @@
-"""Values that fit a JSON Schema, for bots that are asked for one.
+"""Makes values that fit a JSON Schema.
 
-Local references are followed, nothing is fetched. `not` and rules between properties are not
-looked at; `if` is taken as met.
+Local references are followed, nothing is fetched. `not` and rules between properties are
+ignored; `if` is treated as true.
 """
 
 import math
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from poeflow.digest import Json
 from poeflow.simulator.http_messages import encoded
-from poeflow.simulator.pattern_values import PatternError, text_matching
+from poeflow.simulator.pattern_values import UnsupportedPatternError, text_matching
 from poeflow.simulator.seeded_random import SeededRandom
 
 _USUAL_SPAN: Final = 100
@@ -22,7 +22,7 @@ _NUMBER_TRIES: Final = 50
 def simulated_number(
     schema: Mapping[str, Json], kind: str, rng: SeededRandom
 ) -> int | float | None:
-    """Return a number that fits `schema`; None where there is none."""
+    """Return a number that fits `schema`, None if there is none."""
     least, most = _bounds(schema)
     step = schema.get("multipleOf")
     if kind == "integer" or (isinstance(step, int) and step > 0):
@@ -39,7 +39,7 @@ def _whole(least: float, most: float, step: int, rng: SeededRandom) -> int | Non
 
 
 def _multiple(least: float, most: float, step: float, rng: SeededRandom) -> float | None:
-    """Return a multiple that stays one when it is divided again, in floating point."""
+    """Return a multiple of `step` that is exact in floating point."""
     first, last = math.ceil(least / step), math.floor(most / step)
     if first > last:
         return None
@@ -52,7 +52,7 @@ def _multiple(least: float, most: float, step: float, rng: SeededRandom) -> floa
 
 
 def _bounds(schema: Mapping[str, Json]) -> tuple[float, float]:
-    """Return the closed range to take a number from; exclusive ends are moved a little inward."""
+    """Return the closed range for a number; exclusive bounds are moved a little inward."""
     least, most = _number(schema, "minimum"), _number(schema, "maximum")
     above, below = _number(schema, "exclusiveMinimum"), _number(schema, "exclusiveMaximum")
     if above is not None and (least is None or above >= least):
@@ -124,9 +124,9 @@ _FORMATS: Final[Mapping[str, Callable[[SeededRandom], str]]] = {
 
 
 def simulated_string(schema: Mapping[str, Json], name: str, rng: SeededRandom) -> str:
-    """Return a text that fits `schema`, named after the property `name` where it is free.
+    """Return a text that fits `schema`, with the property `name` in it if it is unrestricted.
 
-    Raises `PatternError` for a pattern that is not understood or fits no length.
+    Raises `UnsupportedPatternError` for a pattern that is not supported or fits no length.
     """
     least, most = _length(schema, "minLength", 0), _length(schema, "maxLength", _MAX_LENGTH)
     pattern, form = schema.get("pattern"), schema.get("format")
@@ -148,7 +148,9 @@ def _matching(pattern: str, least: int, most: int, rng: SeededRandom) -> str:
         text = text_matching(pattern, rng)
         if least <= len(text) <= most:
             return text
-    raise PatternError(f"no text of {least} to {most} characters for {pattern!r} was found")
+    raise UnsupportedPatternError(
+        f"no text of {least} to {most} characters for {pattern!r} was found"
+    )
 
 
 def _length(schema: Mapping[str, Json], name: str, otherwise: int) -> int:
@@ -176,11 +178,11 @@ TYPES: Final = frozenset({"object", "array", "string", "number", "integer", "boo
 
 
 class SchemaError(ValueError):
-    """The schema cannot be followed."""
+    """The schema has invalid references."""
 
 
 def looks_like_schema(value: Json) -> bool:
-    """Say whether a JSON value is most likely a JSON Schema and not just data."""
+    """Return whether a JSON value is probably a JSON Schema rather than data."""
     if not isinstance(value, dict):
         return False
     kind = value.get("type")
@@ -191,7 +193,7 @@ def looks_like_schema(value: Json) -> bool:
 
 
 class Flattener:
-    """Takes the schemas below `root` apart, in bounded work."""
+    """Resolves the schemas below `root`, in bounded work."""
 
     def __init__(self, root: Json) -> None:
         self._root = root
@@ -200,7 +202,7 @@ class Flattener:
     def flat(self, schema: Json) -> Schema | None:
         """Return `schema` without `$ref`, `allOf` and `if`; None for the schema `false`.
 
-        Raises `SchemaError` for references that lead nowhere or round in circles.
+        Raises `SchemaError` for references that do not exist or have a cycle.
         """
         self._taken += 1
         if self._taken > _MAX_TAKEN:
@@ -213,11 +215,11 @@ class Flattener:
         whole: Json = {key: part for key, part in schema.items() if key not in taken}
         for part in self._parts(schema):
             flat = self.flat(part)
-            whole = False if flat is None else merged(whole, dict(flat))
+            whole = False if flat is None else merge_schemas(whole, dict(flat))
         return whole if isinstance(whole, dict) else None
 
     def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
-        """Yield what has to be met as well; `if` is taken as met."""
+        """Yield the schemas that must also hold; `if` is treated as true."""
         reference, listed = schema.get("$ref"), schema.get("allOf")
         if isinstance(reference, str):
             yield _target(reference, self._root)
@@ -227,22 +229,22 @@ class Flattener:
             yield schema.get("then", True)
 
 
-def merged(one: Json, other: Json) -> Json:
-    """Return a schema that asks for what both ask for, as far as that can be said in one."""
-    if one is False or other is False:
+def merge_schemas(first_schema: Json, other: Json) -> Json:
+    """Return a schema that combines both, as far as possible."""
+    if first_schema is False or other is False:
         return False
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return one if isinstance(one, dict) else other
-    if "const" in one and "const" in other and one["const"] != other["const"]:
+    if not isinstance(first_schema, dict) or not isinstance(other, dict):
+        return first_schema if isinstance(first_schema, dict) else other
+    if "const" in first_schema and "const" in other and first_schema["const"] != other["const"]:
         return False
-    both = dict(one)
+    both = dict(first_schema)
     for key, value in other.items():
         both[key] = _both(key, both[key], value) if key in both else value
     return both
 
 
 def inferred_type(schema: Schema) -> str:
-    """Return the type to make: the first that is not null, or what the keywords speak of."""
+    """Return the type to make: the first that is not null, else the one the keywords imply."""
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = next((item for item in kind if item != "null"), "null")
@@ -267,34 +269,37 @@ def _target(reference: str, root: Json) -> Json:
     return found
 
 
-def _both(key: str, one: Json, other: Json) -> Json:
-    """Return the value of `key` that meets both of its values."""
-    if one == other:
-        return one
-    match one, other:
+def _both(key: str, first_schema: Json, other: Json) -> Json:
+    """Return the value of `key` that satisfies both of its values."""
+    if first_schema == other:
+        return first_schema
+    match first_schema, other:
         case int() | float(), int() | float() if key in _LARGEST:
-            return max(one, other)
+            return max(first_schema, other)
         case int() | float(), int() | float() if key in _SMALLEST:
-            return min(one, other)
+            return min(first_schema, other)
         case list(), list() if key == "required":
-            return [*one, *(name for name in other if name not in one)]
+            return [*first_schema, *(name for name in other if name not in first_schema)]
         case list(), list() if key in ("anyOf", "oneOf"):
-            both = (merged(mine, theirs) for mine in one for theirs in other)
+            both = (merge_schemas(mine, theirs) for mine in first_schema for theirs in other)
             return list(islice(both, _MAX_OPTIONS))
         case list(), list() if key in ("enum", "type"):
-            return [item for item in one if item in other]
+            return [item for item in first_schema if item in other]
         case _, _ if key == "type":
-            return _common_type(one, other)
+            return _common_type(first_schema, other)
         case dict(), dict() if key in ("properties", "patternProperties", "$defs"):
-            return {**one, **{k: merged(one.get(k, True), v) for k, v in other.items()}}
+            return {
+                **first_schema,
+                **{k: merge_schemas(first_schema.get(k, True), v) for k, v in other.items()},
+            }
         case _, _ if key in ("items", "additionalProperties", "contains"):
-            return merged(one, other)
+            return merge_schemas(first_schema, other)
         case _:
             return other
 
 
-def _common_type(one: Json, other: Json) -> Json:
-    mine = one if isinstance(one, list) else [one]
+def _common_type(first_schema: Json, other: Json) -> Json:
+    mine = first_schema if isinstance(first_schema, list) else [first_schema]
     theirs = other if isinstance(other, list) else [other]
     both = [kind for kind in mine if kind in theirs]
     if not both and "integer" in (*mine, *theirs):
@@ -303,12 +308,12 @@ def _common_type(one: Json, other: Json) -> Json:
 
 
 _FULL_DEPTH: Final = 4
-"""Below this depth only what a schema requires is made."""
+"""Below this depth only required parts are made."""
 _MAX_DEPTH: Final = 40
 _MAX_VALUES: Final = 20_000
 _MAX_ITEMS: Final = 1_000
 _CHARACTERS_A_VALUE: Final = 100
-"""How many characters count as one value against the limit."""
+"""How many characters count as one value for the limit."""
 _USUAL_ITEMS: Final = 2
 _UNIQUE_TRIES: Final = 20
 
@@ -317,23 +322,23 @@ class NoInstanceError(ValueError):
     """No value that fits was found."""
 
 
-def instance_of(schema: Json, seed: str) -> Json:
+def made_up_value(schema: Json, seed: str) -> Json:
     """Return a value that fits `schema`; the same seed gives the same value.
 
-    Raises `NoInstanceError`, also for a schema whose values are all endless.
+    Raises `NoInstanceError`, also for a schema whose values are all infinite.
     """
     try:
         return _Maker(schema, SeededRandom(seed)).value(schema, "value", 0)
-    except (SchemaError, PatternError, RecursionError, ArithmeticError) as error:
+    except (SchemaError, UnsupportedPatternError, RecursionError, ArithmeticError) as error:
         raise NoInstanceError(f"no value fits the schema: {error}") from None
 
 
 class _Maker:
-    """Makes values for one schema, in bounded number and depth."""
+    """Makes values for one schema, bounded in number and depth."""
 
     def __init__(self, root: Json, rng: SeededRandom) -> None:
         self._flattener = Flattener(root)
-        self._dice = rng
+        self._random = rng
         self._made = 0
 
     def value(self, schema: Json, name: str, depth: int) -> Json:
@@ -353,13 +358,13 @@ class _Maker:
         return self._typed(flat, name, depth)
 
     def _either(self, flat: Schema, key: str, options: list[Json], name: str, depth: int) -> Json:
-        """Take the first of the options, from a chosen one on, that some value fits."""
+        """Return a value for the first option that has one, beginning at a random option."""
         rest: Json = {other: part for other, part in flat.items() if other != key}
-        first = self._dice.roll(len(options)) if depth <= _FULL_DEPTH else 0
+        first = self._random.roll(len(options)) if depth <= _FULL_DEPTH else 0
         failure: NoInstanceError | None = None
         for option in (*options[first:], *options[:first]):
             try:
-                return self.value(merged(rest, option), name, depth + 1)
+                return self.value(merge_schemas(rest, option), name, depth + 1)
             except NoInstanceError as error:
                 failure = error
         raise failure or NoInstanceError("no value fits the schema")
@@ -371,7 +376,7 @@ class _Maker:
             fitting = [value for value in fitting if value in enum]
         if not fitting:
             raise NoInstanceError("no value fits the schema: nothing in its enum")
-        return self._dice.choice(fitting)
+        return self._random.choice(fitting)
 
     def _typed(self, flat: Schema, name: str, depth: int) -> Json:
         match inferred_type(flat):
@@ -380,24 +385,24 @@ class _Maker:
             case "array":
                 return self._array(flat, name, depth)
             case "boolean":
-                return self._dice.roll(2) == 1
+                return self._random.roll(2) == 1
             case "null":
                 return None
             case ("number" | "integer") as kind:
-                number = simulated_number(flat, kind, self._dice)
+                number = simulated_number(flat, kind, self._random)
                 if number is None:
                     raise NoInstanceError("no value fits the schema: an empty range")
                 return number
             case _:
-                text = simulated_string(flat, name, self._dice)
+                text = simulated_string(flat, name, self._random)
                 self._made += len(text) // _CHARACTERS_A_VALUE
                 return text
 
     def _object(self, flat: Schema, depth: int) -> Json:
         properties = flat.get("properties")
         known = properties if isinstance(properties, dict) else {}
-        asked = flat.get("required")
-        required = [str(key) for key in asked] if isinstance(asked, list) else []
+        request = flat.get("required")
+        required = [str(key) for key in request] if isinstance(request, list) else []
         most = _count(flat, "maxProperties", _MAX_ITEMS)
         made: dict[str, Json] = {}
         for key in (*required, *(key for key in known if key not in required)):
@@ -417,16 +422,16 @@ class _Maker:
             made.pop(key, None)
 
     def _filled_up(self, made: dict[str, Json], flat: Schema, depth: int, most: int) -> Json:
-        """Add entries under free names where the schema wants more, or speaks of nothing else."""
+        """Add entries with free names if the schema needs more, or names no properties."""
         extra = flat.get("additionalProperties", True)
         is_map = isinstance(extra, dict) and not made and depth < _FULL_DEPTH
         least = _count(flat, "minProperties", _USUAL_ITEMS if is_map else 0)
         names = flat.get("propertyNames")
         while len(made) < min(least, most) and extra is not False:
             if isinstance(names, dict):
-                name = str(self.value(merged({"type": "string"}, names), "name", depth + 1))
+                name = str(self.value(merge_schemas({"type": "string"}, names), "name", depth + 1))
             else:
-                name = f"{self._dice.choice(('first', 'second', 'third'))}_{self._dice.hex(4)}"
+                name = f"{self._random.choice(('first', 'second', 'third'))}_{self._random.hex(4)}"
             made[name] = self.value(extra, name, depth + 1)
             self._made += 1
         return made
@@ -442,7 +447,7 @@ class _Maker:
         contained = flat.get("contains")
         if contained is not None:
             wanted = _count(flat, "minContains", 1)
-            both = merged(items, contained)
+            both = merge_schemas(items, contained)
             made += [self.value(both, singular, depth + 1) for _ in range(wanted)]
         if items is not False:
             self._fill(made, flat, items, singular, depth)
@@ -451,7 +456,7 @@ class _Maker:
         return made
 
     def _fill(self, made: list[Json], flat: Schema, items: Json, name: str, depth: int) -> None:
-        """Add items up to the usual number, within what the schema allows."""
+        """Add items up to the usual number, as far as the schema allows."""
         usual = _USUAL_ITEMS if depth < _FULL_DEPTH else 0
         wanted = min(_count(flat, "maxItems", _MAX_ITEMS), max(_count(flat, "minItems", 0), usual))
         is_unique = bool(flat.get("uniqueItems"))

@@ -1,6 +1,6 @@
-"""Scripts: YAML that says what the simulator answers to which request, read and checked whole.
+"""Reads and checks scripts: YAML files with the simulator's replies to requests.
 
-What a rule makes of a request is decided in `script_player`.
+`script_player` applies the rules to requests.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.places import placed
 from poeflow.project.private_files import Access
 from poeflow.project.project import FileProblem, Project
-from poeflow.simulator.faults import Recipe, read_recipes
+from poeflow.simulator.faults import FaultRecipe, read_recipes
 from poeflow.simulator.sample_media import Media
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import Origin, ProjectReader
@@ -34,7 +34,7 @@ class _Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Match(_Shape, frozen=True):
-    """Conditions, all of which a request must meet."""
+    """Conditions that a request must all meet."""
 
     model: str | None = None
     text: str | None = None
@@ -44,8 +44,8 @@ class Match(_Shape, frozen=True):
     nth: int | None = None
 
 
-class Call(_Shape, frozen=True):
-    """A tool call; arguments that are left out are made to fit the tool's schema."""
+class ScriptedCall(_Shape, frozen=True):
+    """A tool call; missing arguments are made up to fit the tool's schema."""
 
     name: str
     arguments: dict[str, Json] | str | None = None
@@ -65,13 +65,13 @@ class MediaFile(_Shape, frozen=True):
 
 
 class AnswerSpec(_Shape, frozen=True):
-    """What a rule answers: of `text`, `template`, `json`, `media` and `error` at most one."""
+    """The answer of a rule: at most one of `text`, `template`, `json`, `media` and `error`."""
 
     text: str | None = None
     template: str | None = None
     json: Json | msgspec.UnsetType = msgspec.UNSET
     media: Literal["image", "video", "audio"] | MediaFile | None = None
-    tool_calls: tuple[Call, ...] = ()
+    tool_calls: tuple[ScriptedCall, ...] = ()
     reasoning: str = ""
     finish_reason: str = ""
     error: ErrorSpec | None = None
@@ -84,7 +84,7 @@ class Rule(_Shape, frozen=True):
     fault: str = ""
 
 
-class Rules(_Shape, frozen=True):
+class ScriptRules(_Shape, frozen=True):
     """A whole script."""
 
     simulator: Literal[1]
@@ -92,8 +92,8 @@ class Rules(_Shape, frozen=True):
     otherwise: Literal["simulate", "refuse"] = "simulate"
 
 
-class Wording:
-    """The templates in `document`, which stands at the project path `canonical`."""
+class ScriptTemplates:
+    """The templates in `document`, the file at the project path `canonical`."""
 
     def __init__(self, project: Project, document: Document, canonical: str) -> None:
         self._document = document
@@ -101,7 +101,7 @@ class Wording:
         self._environment = Environment(ProjectReader(project, project.root))
 
     def problem(self, text: str, path: KeyPath) -> Problem | None:
-        """Return what keeps the template at `path` from being one."""
+        """Return the problem with the template at `path`, if any."""
         origin = self._origin(path)
         try:
             self._environment.template(text, origin)
@@ -133,12 +133,12 @@ _TYPES: Final = {
 }
 
 
-class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule with what was made of its texts."""
+class PreparedRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule with its compiled patterns, recipes and media."""
 
     rule: Rule
     pattern: Pattern | None
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[FaultRecipe, ...]
     delay: float
     media: Media | None
 
@@ -148,24 +148,24 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def template_path(index: int) -> KeyPath:
-    """Return where in its script the template of a rule stands."""
+    """Return the place of a rule's template in its script."""
     return ("rules", index, "answer", "template")
 
 
-class Preparation:
-    """Makes rules ready to play; keeps what is wrong with them."""
+class RulePreparer:
+    """Prepares rules and collects their problems."""
 
     def __init__(self, project: Project, document: Document, canonical: str) -> None:
         self._project = project
         self._document = document
         self._path = canonical
-        self.wording = Wording(project, document, canonical)
+        self.templates = ScriptTemplates(project, document, canonical)
         self.problems: list[Problem] = []
 
-    def rule(self, index: int, rule: Rule) -> Prepared:
+    def rule(self, index: int, rule: Rule) -> PreparedRule:
         self._check_contents(index, rule)
         self._check_template(index, rule)
-        return Prepared(
+        return PreparedRule(
             rule=rule,
             pattern=self._pattern(index, rule.match.regex),
             recipes=self._recipes(index, rule.fault),
@@ -175,31 +175,35 @@ class Preparation:
 
     def _check_contents(self, index: int, rule: Rule) -> None:
         node = self._document.node(("rules", index, "answer"))
-        given = [key for key in node.keys if key in _CONTENTS] if node is not None else []
-        if len(given) > 1:
-            message = f'"{given[1]}" cannot stand beside "{given[0]}"'
-            self._note(index, ("answer", given[1]), message, f"remove {given[0]}: or {given[1]}:")
-        if rule.answer is not None and rule.answer.tool_calls and "error" in given:
+        contents = [key for key in node.keys if key in _CONTENTS] if node is not None else []
+        if len(contents) > 1:
+            message = f'"{contents[1]}" is not allowed with "{contents[0]}"'
+            self._add_problem(
+                index, ("answer", contents[1]), message, f"remove {contents[0]}: or {contents[1]}:"
+            )
+        if rule.answer is not None and rule.answer.tool_calls and "error" in contents:
             hint = "remove error: or tool_calls:"
-            self._note(index, ("answer", "error"), '"error" cannot stand beside tool calls', hint)
+            self._add_problem(
+                index, ("answer", "error"), '"error" is not allowed with tool calls', hint
+            )
 
     def _pattern(self, index: int, regex: str | None) -> Pattern | None:
         try:
             return compiled(regex) if regex is not None else None
         except PatternError as error:
-            self._note(index, ("match", "regex"), str(error), HINT)
+            self._add_problem(index, ("match", "regex"), str(error), HINT)
             return None
 
-    def _recipes(self, index: int, text: str) -> tuple[Recipe, ...]:
+    def _recipes(self, index: int, text: str) -> tuple[FaultRecipe, ...]:
         try:
             return read_recipes(text)
         except UsageError as error:
-            self._note(index, ("fault",), error.message, error.hint)
+            self._add_problem(index, ("fault",), error.message, error.hint)
             return ()
 
     def _check_template(self, index: int, rule: Rule) -> None:
         text = rule.answer.template if rule.answer is not None else None
-        problem = self.wording.problem(text, template_path(index)) if text is not None else None
+        problem = self.templates.problem(text, template_path(index)) if text is not None else None
         if problem is not None:
             self.problems.append(problem)
 
@@ -210,18 +214,18 @@ class Preparation:
         path = ("answer", "media", "file")
         media_type = _TYPES.get(media.file.rpartition(".")[2].lower())
         if media_type is None:
-            message = f"{media.file} is no picture, film or sound"
-            self._note(index, path, message, f"known: {', '.join(_TYPES)}")
+            message = f"{media.file} is not an image, video or audio"
+            self._add_problem(index, path, message, f"known: {', '.join(_TYPES)}")
             return None
         try:
             canonical = self._project.canonical(media.file, relative_to=self._path)
             data = self._project.read_bytes(canonical, limit=MAX_MEDIA_BYTES)
         except FileProblem as error:
-            self._note(index, path, error.message, error.hint)
+            self._add_problem(index, path, error.message, error.hint)
             return None
         return Media(media_type=media_type, data=data)
 
-    def _note(self, index: int, path: tuple[str, ...], message: str, hint: str) -> None:
+    def _add_problem(self, index: int, path: tuple[str, ...], message: str, hint: str) -> None:
         place = self._document.place(("rules", index, *path))
         self.problems.append(Problem(place, message, hint))
 
@@ -230,15 +234,15 @@ SCHEMA: Final = "simulator-script.schema.json"
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
-    """What a simulator plays. With `refuses_others` a request without a rule is an error."""
+    """A script. With `refuses_others` a request without a matching rule is refused."""
 
-    rules: tuple[Prepared, ...] = ()
+    rules: tuple[PreparedRule, ...] = ()
     refuses_others: bool = False
-    wording: Wording | None = None
+    templates: ScriptTemplates | None = None
 
 
 def read_script(path: Path) -> Script:
-    """Read a script. Raises `UsageError` and, with every mistake in it, `InvalidFlowError`."""
+    """Read a script. Raises `UsageError`, and `InvalidFlowError` with every problem in it."""
     project, canonical = placed(path)
     project = Project(project.root, access=Access().allowing(path))
     try:
@@ -251,15 +255,15 @@ def read_script(path: Path) -> Script:
     problems = (*document.problems, *_shape_problems(document))
     if errors_only(problems) or document.root is None:
         raise InvalidFlowError(tuple(sorted(errors_only(problems))))
-    rules = msgspec.convert(document.root.data, Rules)
-    preparation = Preparation(project, document, canonical)
+    rules = msgspec.convert(document.root.data, ScriptRules)
+    preparation = RulePreparer(project, document, canonical)
     prepared = tuple(preparation.rule(index, rule) for index, rule in enumerate(rules.rules))
     if preparation.problems:
         raise InvalidFlowError(tuple(sorted(preparation.problems)))
     return Script(
         rules=prepared,
         refuses_others=rules.otherwise == "refuse",
-        wording=preparation.wording,
+        templates=preparation.templates,
     )
 
 

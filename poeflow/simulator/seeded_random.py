@@ -1,4 +1,4 @@
-"""Choices that look like chance and are not: the same seed makes the same ones."""
+"""Pseudo-random choices: the same seed gives the same choices."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 class SeededRandom:
-    """An endless row of choices that follows from `seed`."""
+    """An endless sequence of choices determined by `seed`."""
 
     def __init__(self, seed: str) -> None:
         self._seed = seed.encode("utf-8", "surrogatepass")
         self._rolled = 0
 
     def roll(self, sides: int) -> int:
-        """Return a whole number from 0 up to, not including, `sides`."""
+        """Return a whole number from 0 to `sides` - 1."""
         self._rolled += 1
         digest = hashlib.sha256(self._seed + b":%d" % self._rolled).digest()
         return int.from_bytes(digest[:8]) % sides

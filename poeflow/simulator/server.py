@@ -1,6 +1,6 @@
 """A simulator of Poe's API on a loopback socket: for tests, and for working offline.
 
-It accepts connections itself: asyncio's server loses one that comes while it is being closed.
+It accepts connections itself: asyncio's server loses one that arrives while it is being closed.
 """
 
 import asyncio
@@ -18,9 +18,10 @@ from typing import Final, Self
 
 from poeflow.clock import Clock, SystemClock
 from poeflow.errors import UsageError
-from poeflow.simulator.bot_list import read_catalogue
-from poeflow.simulator.chat import Settings
-from poeflow.simulator.connection import Connection, Host
+from poeflow.settings import LOOPBACK
+from poeflow.simulator.bot_list import read_bot_list
+from poeflow.simulator.chat import SimulatorSettings
+from poeflow.simulator.connection import Host, ServerConnection
 from poeflow.simulator.faults import Profile, read_recipes
 from poeflow.simulator.script import Script, read_script
 from poeflow.simulator.script_player import ScriptPlayer
@@ -30,13 +31,13 @@ _BACKLOG: Final = 1_024
 _BUFFER: Final = 1024 * 1024
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _BREATHER_SECONDS: Final = 1.0
-"""How long to take no connection where the system can give none, as asyncio's own server does."""
+"""How long to stop accepting if the system has no descriptors left, as in asyncio's server."""
 
 
-class Serving:
-    """One listening socket and the connections that came of it.
+class RunningServer:
+    """One listening socket and its connections.
 
-    It is no task group that holds the connections: there, one that fails ends all others.
+    The connections are not in a task group, where one that fails would end all others.
     """
 
     def __init__(self, host: Host, clock: Clock) -> None:
@@ -49,7 +50,7 @@ class Serving:
         self._bug: BaseException | None = None
 
     async def start(self, address: str, port: int) -> int:
-        """Listen and return the port. Raises `UsageError` where the address cannot be taken."""
+        """Listen and return the port. Raises `UsageError` if the address cannot be used."""
         listener = _listening(address, port)
         taken: int = listener.getsockname()[1]
         self._task = asyncio.create_task(self._hold(listener))
@@ -57,10 +58,9 @@ class Serving:
         return taken
 
     async def stop(self) -> None:
-        """Stop listening and break off what is still open.
+        """Stop listening and close open connections.
 
-        Raises what the first connection failed with that should not have: a bug, told late rather
-        than never.
+        Raises the first unexpected error of a connection, which is a bug.
         """
         self._stopping.set()
         if self._task is not None:
@@ -69,7 +69,7 @@ class Serving:
             raise self._bug
 
     async def _hold(self, listener: socket.socket) -> None:
-        """Hold the connections together; end them when it is time."""
+        """Keep the connections until the server stops, then end them."""
         loop = asyncio.get_running_loop()
         with listener:
             self._listen(loop, listener)
@@ -89,11 +89,11 @@ class Serving:
             loop.add_reader(listener, self._accept, loop, listener)
 
     def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
-        """Take every connection that waits."""
+        """Accept every waiting connection."""
         for _ in range(_BACKLOG):
             try:
                 connected, _address = listener.accept()
-            except OSError as error:  # none waits, the one that did has left, or there is no room
+            except OSError as error:  # none waits, it has closed, or no descriptor is left
                 if error.errno in _EXHAUSTED:
                     loop.remove_reader(listener)
                     loop.call_later(_BREATHER_SECONDS, self._listen, loop, listener)
@@ -101,16 +101,16 @@ class Serving:
             connected.setblocking(False)
             task = loop.create_task(self._serve(connected))
             self._connections.add(task)
-            # A task that is cancelled before its first step never gets to close anything.
+            # A task that is cancelled before its first step cannot close anything.
             task.add_done_callback(partial(self._ended, connected))
 
     async def _serve(self, connected: socket.socket) -> None:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection(sock=connected, limit=_BUFFER)
-            await Connection(reader, writer, self._host, self._clock).serve()
+            await ServerConnection(reader, writer, self._host, self._clock).serve()
 
     def _ended(self, connected: socket.socket, task: asyncio.Task[None]) -> None:
-        """Let go of a connection, and keep what it failed with."""
+        """Remove a connection, and store its error."""
         connected.close()
         self._connections.discard(task)
         if not task.cancelled():
@@ -121,14 +121,14 @@ def _listening(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     hint = "choose another port, or 0 for a free one"
     try:
-        # create_server forgets to close its socket where the host or the port cannot be.
+        # create_server does not close its socket if the host or port is invalid.
         host = socket.getaddrinfo(address, None, family, socket.SOCK_STREAM)[0][4][0]
         listener = socket.create_server((host, _port(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror or str(error)
     except (ValueError, OverflowError):
-        reason, hint = "that is no address", "give an IP address, and a port from 0 to 65535"
+        reason, hint = "that is not an address", "give an IP address, and a port from 0 to 65535"
     else:
         listener.setblocking(False)
         return listener
@@ -142,32 +142,38 @@ def _port(number: int) -> int:
     return number
 
 
-LOOPBACK: Final = "127.0.0.1"
+def base_url_at(address: str, port: int) -> str:
+    """Return the base URL of a server on this address."""
+    return f"{_origin_at(address, port)}/v1"
+
+
+def _origin_at(address: str, port: int) -> str:
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 class Simulator:
-    """A Poe-compatible server; nothing leaves the machine.
+    """A Poe-compatible server; it sends nothing to other machines.
 
-    `with` serves from a thread of its own, `async with` from the running loop:
+    `with` serves from a new thread, `async with` from the running loop:
 
         with Simulator(rpm=60) as sim:
             client = PoeClient(api_key="any-key-at-all", base_url=sim.base_url)
 
-    The same request gets the same answer, streamed or not, whenever it comes.
+    The same request always gets the same answer, streamed or not.
 
-    `profile` is how requests are read where their `poe-feature` header does not say: "strict", as
-    the API does since spring 2026, or "legacy", which ignores fields that no bot declares.
-    `key` is the only key accepted, `key_required` asks for any. `latency` is in seconds before
-    each answer, `rpm` the cap on requests a minute. `catalogue` is a saved answer of
-    `GET /v1/models`, by default the bundled one; with `answers_unknown` bots it does not hold
+    `profile` is how requests are read without a `poe-feature` header: "strict", as the API does
+    since spring 2026, or "legacy", which ignores fields that no bot declares.
+    `key` is the only key accepted, `key_required` needs any key. `latency` is in seconds before
+    each answer, `rpm` limits requests per minute. `catalogue` is a saved response of
+    `GET /v1/models`, by default the bundled one; with `answers_unknown` bots that are not in it
     answer as text bots instead of 404. `port` 0 takes a free one.
 
-    `script` is a file of rules that say what is answered, `faults` what goes wrong without one,
-    such as "429x2" (see `poeflow.simulator.faults`).
+    `script` is a file of rules for answers, `faults` are faults without a script, such as "429x2"
+    (see `poeflow.simulator.faults`).
 
     Raises `UsageError` for a catalogue, script or recipe that cannot be read, `InvalidFlowError`
-    with every mistake in a script; on entering, `UsageError` for an address that cannot be taken;
-    on leaving, what a connection failed with by a bug of ours, which ended that connection alone.
+    with every problem in a script; on entering, `UsageError` for an address that cannot be used;
+    on leaving, the unexpected error of a connection, which is a bug and ended only that one.
     """
 
     def __init__(
@@ -186,7 +192,7 @@ class Simulator:
         port: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        settings = Settings(
+        settings = SimulatorSettings(
             profile=profile,
             key=key,
             key_required=key_required,
@@ -198,11 +204,11 @@ class Simulator:
         self._clock = clock or SystemClock()
         played = read_script(script) if script is not None else Script()
         self._service = Service(
-            settings, read_catalogue(catalogue), ScriptPlayer(played), self._clock
+            settings, read_bot_list(catalogue), ScriptPlayer(played), self._clock
         )
         self._address = (host, port)
         self._port = port
-        self._serving: Serving | None = None
+        self._serving: RunningServer | None = None
         self._thread: threading.Thread | None = None
         self._exit: _Exit | None = None
 
@@ -213,21 +219,20 @@ class Simulator:
 
     @property
     def origin(self) -> str:
-        host = f"[{self._address[0]}]" if ":" in self._address[0] else self._address[0]
-        return f"http://{host}:{self._port}"
+        return _origin_at(self._address[0], self._port)
 
     @property
     def requests(self) -> tuple[Received, ...]:
-        """What was received so far, oldest first; keys are masked."""
+        """The requests received so far, oldest first; keys are masked."""
         return self._service.log.all()
 
     @property
     def peak_concurrency(self) -> int:
-        """How many chat requests were in work at once, at most."""
+        """The highest number of chat requests in flight at once."""
         return self._service.peak_concurrency
 
     async def __aenter__(self) -> Self:
-        self._serving = Serving(self._service, self._clock)
+        self._serving = RunningServer(self._service, self._clock)
         self._port = await self._serving.start(*self._address)
         self._service.origin = self.origin
         return self
@@ -259,17 +264,17 @@ class Simulator:
         if self._exit is None or self._thread is None:
             return
         way_out = self._exit
-        way_out.loop.call_soon_threadsafe(way_out.asked.set)
+        way_out.loop.call_soon_threadsafe(way_out.request.set)
         self._thread.join()
         self._exit = self._thread = None
         way_out.ended.result()
 
     def _serve_apart(self, started: "Future[_Exit]") -> None:
-        """Serve in a loop of this thread's own until told to leave."""
+        """Serve in an event loop of this thread until asked to stop."""
         asyncio.run(self._watched(started))
 
     async def _watched(self, started: "Future[_Exit]") -> None:
-        """Hand what the serving fails with to the thread that waits: nobody looks at this one."""
+        """Pass an error of the server to the waiting thread; nothing reads it in this one."""
         serving = asyncio.create_task(self._serve_until_exit(started))
         await asyncio.wait((serving,))
         failure = serving.exception()
@@ -284,13 +289,13 @@ class Simulator:
         async with self:
             way_out = _Exit(asyncio.get_running_loop(), asyncio.Event(), Future())
             started.set_result(way_out)
-            await way_out.asked.wait()
+            await way_out.request.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class _Exit:
-    """How another thread ends the serving, and how it ended."""
+    """Lets another thread stop the server, and has the result."""
 
     loop: asyncio.AbstractEventLoop
-    asked: asyncio.Event
+    request: asyncio.Event
     ended: "Future[None]"

@@ -1,4 +1,4 @@
-"""The simulated API as a whole: which request goes where, and the log of what was asked."""
+"""The simulated API: routes requests to endpoints, and logs them."""
 
 import contextlib
 from collections import deque
@@ -12,11 +12,11 @@ import msgspec
 from poeflow.clock import Clock
 from poeflow.digest import Json, sha256_of
 from poeflow.redact import MASK
-from poeflow.simulator.bot_list import Catalogue
-from poeflow.simulator.chat import Chat, Settings, no_model
+from poeflow.simulator.bot_list import BotList
+from poeflow.simulator.chat import ChatService, SimulatorSettings, model_not_found
 from poeflow.simulator.faults import Fault, Profile, RefusedError, refusal
 from poeflow.simulator.http_messages import Headers, Reply, Request, decoded, in_json, whole
-from poeflow.simulator.sample_media import made
+from poeflow.simulator.sample_media import media_at
 from poeflow.simulator.script_player import ScriptPlayer
 
 MAX_KEPT: Final = 10_000
@@ -24,9 +24,9 @@ MAX_KEPT_BYTES: Final = 256 * 1024 * 1024
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it came in; the key in `authorization` is masked.
+    """One received request; the key in `authorization` is masked.
 
-    `json` is the decoded body, None where there was none or it is not JSON.
+    `json` is the decoded body, None if there is none or it is not JSON.
     """
 
     method: str
@@ -37,7 +37,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Log:
-    """Keeps the newest requests, bounded in number and in bytes."""
+    """Stores the newest requests, bounded in number and bytes."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, Received]] = deque()
@@ -80,7 +80,7 @@ _THERE: Final = (
 )
 _PREFLIGHT: Final[Headers] = (
     ("access-control-allow-methods", "GET, POST"),
-    ("access-control-allow-headers", "*, authorization"),  # which the star does not stand for
+    ("access-control-allow-headers", "*, authorization"),  # not included in `*`
     ("access-control-max-age", "600"),
 )
 _FEATURE: Final = "chat-completions-"
@@ -88,10 +88,10 @@ _PROFILES: Final[Mapping[str, Profile]] = {"legacy": "legacy", "strict": "strict
 
 
 class Service:
-    """Answers requests. `origin` is where it can be reached, for the addresses of media."""
+    """Answers requests. `origin` is its address, for the addresses of media."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, player: ScriptPlayer, clock: Clock
+        self, settings: SimulatorSettings, catalogue: BotList, player: ScriptPlayer, clock: Clock
     ) -> None:
         self.origin = ""
         self.log = Log()
@@ -99,12 +99,12 @@ class Service:
         self._settings = settings
         self._catalogue = catalogue
         self._stage = player
-        self._chat = Chat(settings, catalogue, player, clock)
+        self._chat = ChatService(settings, catalogue, player, clock)
         self._working = 0
         self._replied = 0
 
     def reply_to(self, request: Request) -> Reply:
-        """Return the reply to a request; never raises for what a client sent."""
+        """Return the reply to a request; never raises for invalid requests."""
         profile = self._profile(request)
         try:
             body = decoded(request.body) if request.body else None
@@ -120,14 +120,14 @@ class Service:
         return self._signed(reply, profile)
 
     def refusal(self, status: int, message: str) -> Reply:
-        """Return the reply to what could not be read as a request."""
+        """Return the reply to an unreadable request."""
         profile = self._settings.profile
         reply = refusal(Fault(status=status, message=message), profile)
         return self._signed(reply, profile)
 
     @contextlib.contextmanager
     def in_flight(self, request: Request) -> Iterator[None]:
-        """Count a chat request as being worked on."""
+        """Count a chat request as in flight."""
         if request.path != CHAT:
             yield
             return
@@ -139,7 +139,7 @@ class Service:
             self._working -= 1
 
     def _profile(self, request: Request) -> Profile:
-        """Return the profile a request asks for by header, else the usual one."""
+        """Return the profile in a request's header, else the default one."""
         for flag in request.headers.get("poe-feature", "").split(","):
             named = _PROFILES.get(flag.strip().removeprefix(_FEATURE))
             if named is not None and flag.strip().startswith(_FEATURE):
@@ -147,7 +147,7 @@ class Service:
         return self._settings.profile
 
     def _route(self, request: Request) -> Callable[[Request, Json, Profile], Reply]:
-        """Return what answers; HEAD is asked as GET is, the connection leaves the body away."""
+        """Return the endpoint's function; HEAD is handled as GET, without the body when sent."""
         routes = {
             CHAT: ("POST", self._completion),
             MODELS: ("GET", self._models),
@@ -161,18 +161,18 @@ class Service:
         below = (folder for folder in (MEDIA, _MODEL) if request.path.startswith(folder))
         path = next(below, request.path)
         if path not in routes:
-            raise _nothing_at(request.path, f"; {_THERE}")
+            raise _unknown_url(request.path, f"; {_THERE}")
         method, handler = routes[path]
         if method != ("GET" if request.method == "HEAD" else request.method):
             return partial(self._not_allowed, method)
         return handler
 
     def _preflight(self, _request: Request, _body: Json, _profile: Profile) -> Reply:
-        """Answer a browser that asks whether a page of another origin may ask."""
+        """Answer a browser's CORS preflight request."""
         return Reply(status=204, headers=_PREFLIGHT)
 
     def _not_allowed(self, only: str, request: Request, _body: Json, profile: Profile) -> Reply:
-        fault = Fault(status=405, message=f"{request.path[:200]} is only there for {only}")
+        fault = Fault(status=405, message=f"{request.path[:200]} allows only {only}")
         reply = refusal(fault, profile)
         return msgspec.structs.replace(reply, headers=(*reply.headers, ("allow", only)))
 
@@ -184,11 +184,11 @@ class Service:
         return in_json(200, msgspec.Raw(self._catalogue.listing))
 
     def _model(self, request: Request, _body: Json, _profile: Profile) -> Reply:
-        """Return one entry of the catalogue, as OpenAI's API does; that Poe's does is not known."""
+        """Return one catalogue entry, as in OpenAI's API; it is not known whether Poe's has it."""
         name = unquote(request.path.removeprefix(_MODEL))
         entry = self._catalogue.entry(name)
         if entry is None:
-            raise no_model(name)
+            raise model_not_found(name)
         return in_json(200, entry)
 
     def _balance(self, request: Request, _body: Json, _profile: Profile) -> Reply:
@@ -201,13 +201,13 @@ class Service:
 
     def _media(self, request: Request, _body: Json, _profile: Profile) -> Reply:
         name = request.path.rpartition("/")[2]
-        media = self._stage.media(name) or made(request.path, request.query)
+        media = self._stage.media(name) or media_at(request.path, request.query)
         if media is None:
-            raise _nothing_at(request.path)
+            raise _unknown_url(request.path)
         return whole(200, media.data, (("content-type", media.media_type),))
 
     def _check_key(self, request: Request) -> None:
-        """Check the key, where one is asked for. Raises `RefusedError`."""
+        """Check the key, if one is required. Raises `RefusedError`."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         key = self._settings.key
         is_known = (
@@ -217,7 +217,7 @@ class Service:
             raise RefusedError(401, "")
 
     def _signed(self, reply: Reply, profile: Profile) -> Reply:
-        """Add the headers every reply carries."""
+        """Return the reply with the headers of every reply."""
         self._replied += 1
         headers: Headers = (
             *reply.headers,
@@ -231,5 +231,5 @@ class Service:
         return msgspec.structs.replace(reply, headers=headers)
 
 
-def _nothing_at(path: str, instead: str = "") -> RefusedError:
+def _unknown_url(path: str, instead: str = "") -> RefusedError:
     return RefusedError(404, f"There is nothing at {path[:200]}{instead}", code="unknown_url")

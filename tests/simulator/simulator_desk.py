@@ -7,8 +7,8 @@ import httpx
 import msgspec
 
 from poeflow.clock import SystemClock
-from poeflow.simulator.bot_list import read_catalogue
-from poeflow.simulator.chat import Settings
+from poeflow.simulator.bot_list import read_bot_list
+from poeflow.simulator.chat import SimulatorSettings
 from poeflow.simulator.http_messages import Reply, Request
 from poeflow.simulator.script import Script
 from poeflow.simulator.script_player import ScriptPlayer
@@ -53,7 +53,7 @@ class Desk:
 
     def __init__(self, clock: Any = None, script: Script | None = None, **settings: Any) -> None:
         player, used = ScriptPlayer(script or Script()), clock or SystemClock()
-        self.service = Service(Settings(**settings), read_catalogue(None), player, used)
+        self.service = Service(SimulatorSettings(**settings), read_bot_list(None), player, used)
         self.service.origin = "http://sim"
 
     def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:

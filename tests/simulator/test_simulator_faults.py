@@ -3,17 +3,17 @@ import pytest
 from simulator_desk import Desk, body_of
 
 from poeflow.errors import UsageError
-from poeflow.simulator.faults import KINDS, Faults, Recipe, read_recipes
+from poeflow.simulator.faults import KINDS, FaultRecipe, Faults, read_recipes
 
 SHAPE = "write KIND[=VALUE][xTIMES][/EVERY], for example 429x2 or cut=200"
 
 
 def test_recipes_are_read():
     assert read_recipes("429=0x2, cut=200/10,slow=0.5,302") == (
-        Recipe(kind="429", value=0.0, times=2),
-        Recipe(kind="cut", value=200.0, every=10),
-        Recipe(kind="slow", value=0.5),
-        Recipe(kind="302"),
+        FaultRecipe(kind="429", value=0.0, times=2),
+        FaultRecipe(kind="cut", value=200.0, every=10),
+        FaultRecipe(kind="slow", value=0.5),
+        FaultRecipe(kind="302"),
     )
     assert read_recipes(" ,") == ()
 
@@ -27,9 +27,9 @@ def test_recipes_are_read():
             "429y2",
             f'"429y2" is not a fault recipe; {SHAPE}',
         ),
-        ("500/0", '"500/0": every 0th request is none; write /1 or more'),
-        ("html=302", '"html=302": 302 is no status; write 200, or 400 to 599'),
-        ("error-event=42", '"error-event=42": 42 is no status; write 200, or 400 to 599'),
+        ("500/0", '"500/0": EVERY must be at least 1; write /1 or more'),
+        ("html=302", '"html=302": 302 is not a status; write 200, or 400 to 599'),
+        ("error-event=42", '"error-event=42": 42 is not a status; write 200, or 400 to 599'),
     ],
 )
 def test_recipes_that_are_none(text, message):

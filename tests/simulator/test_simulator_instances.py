@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from poeflow.simulator.schema_values import NoInstanceError, instance_of, looks_like_schema
+from poeflow.simulator.schema_values import NoInstanceError, looks_like_schema, made_up_value
 
 TREE = {
     "$ref": "#/$defs/node",
@@ -98,9 +98,9 @@ SCHEMAS: list[Any] = [
 @pytest.mark.parametrize("seed", ["one", "two", "three"])
 def test_an_instance_fits_its_schema(schema, seed):
     validator = Draft202012Validator(schema)
-    value = instance_of(schema, seed)
+    value = made_up_value(schema, seed)
     assert [error.message for error in validator.iter_errors(value)] == []
-    assert instance_of(schema, seed) == value
+    assert made_up_value(schema, seed) == value
 
 
 FORMATS = ["date", "date-time", "email", "ipv4", "ipv6", "uuid", "regex", "time", "hostname"]
@@ -108,14 +108,14 @@ FORMATS = ["date", "date-time", "email", "ipv4", "ipv6", "uuid", "regex", "time"
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_are_met(name):
-    value = instance_of({"type": "string", "format": name}, "seed")
+    value = made_up_value({"type": "string", "format": name}, "seed")
     Draft202012Validator.FORMAT_CHECKER.check(value, name)
-    assert value != instance_of({"type": "string", "format": name}, "other")
+    assert value != made_up_value({"type": "string", "format": name}, "other")
 
 
 def test_free_text_is_named_after_its_property_and_differs_by_seed():
     schema = {"type": "object", "properties": {"bullets": {"type": "array", "items": {}}}}
-    one, other = instance_of(schema, "a"), instance_of(schema, "b")
+    one, other = made_up_value(schema, "a"), made_up_value(schema, "b")
     assert one["bullets"][0].startswith("Simulated bullet ")
     assert one != other
 
@@ -158,7 +158,7 @@ DOUBLING: dict[str, Any] = {
 )
 def test_what_no_value_fits_is_told_in_bounded_time(schema):
     with pytest.raises(NoInstanceError):
-        instance_of(schema, "seed")
+        made_up_value(schema, "seed")
 
 
 _SCALARS = st.one_of(
@@ -213,7 +213,7 @@ _SCHEMAS = st.recursive(
 @given(schema=_SCHEMAS, seed=st.text(max_size=5))
 @settings(max_examples=150, deadline=None)
 def test_any_ordinary_schema_gets_a_fitting_instance(schema, seed):
-    assert Draft202012Validator(schema).is_valid(instance_of(schema, seed))
+    assert Draft202012Validator(schema).is_valid(made_up_value(schema, seed))
 
 
 _JUNK = st.recursive(
@@ -250,6 +250,6 @@ _JUNK = st.recursive(
 def test_a_schema_that_is_none_brings_nothing_down(schema):
     looks_like_schema(schema)
     try:
-        json.dumps(instance_of(schema, "seed"))
+        json.dumps(made_up_value(schema, "seed"))
     except NoInstanceError:
         return

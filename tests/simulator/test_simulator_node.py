@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,11 @@ import pytest
 
 from poeflow.simulator.server import Simulator
 
-PACKAGE = "openai@6.30.1"  # 7 asks for a newer node than Debian has
-CLIENT = Path(__file__).with_name("node_client.mjs")
 WITHOUT = ("POE_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
 
 
-@pytest.fixture(scope="session")
-def client(tmp_path_factory) -> Path:
-    """Return the script in a folder where the package is installed."""
-    folder = tmp_path_factory.mktemp("node")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
-    environ = os.environ | {"npm_config_cache": str(folder / "cache"), "HOME": str(folder)}
-    (folder / "package.json").write_text("{}")
-    done = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return Path(shutil.copy(CLIENT, folder))
-
-
-def told(client: Path, sim: Simulator, scenario: str) -> Any:
-    command = ["node", str(client), sim.base_url, scenario]
+def told(node_client: Path, sim: Simulator, scenario: str) -> Any:
+    command = ["node", str(node_client), sim.base_url, scenario]
     environ = {name: text for name, text in os.environ.items() if name not in WITHOUT}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -57,13 +40,13 @@ def told(client: Path, sim: Simulator, scenario: str) -> Any:
         ("models", [True, "Grok-4"]),
     ],
 )
-def test_it_is_answered(client, sim, scenario, expected):
-    assert told(client, sim, scenario) == expected
+def test_it_is_answered(node_client, sim, scenario, expected):
+    assert told(node_client, sim, scenario) == expected
 
 
-def test_its_stream_goes_on_after_head(client):
+def test_its_stream_goes_on_after_head(node_client):
     with Simulator(faults="slow=0.005") as sim:
-        assert told(client, sim, "head") == [[200], True]
+        assert told(node_client, sim, "head") == [[200], True]
 
 
 @pytest.mark.parametrize(
@@ -75,12 +58,12 @@ def test_its_stream_goes_on_after_head(client):
         ("reset", ["APIConnectionError", None, None]),
     ],
 )
-def test_faults_are_thrown_as_their_class(client, recipe, expected):
+def test_faults_are_thrown_as_their_class(node_client, recipe, expected):
     with Simulator(faults=recipe) as sim:
-        assert told(client, sim, "refused") == expected
+        assert told(node_client, sim, "refused") == expected
 
 
-def test_a_refused_request_is_tried_again(client):
+def test_a_refused_request_is_tried_again(node_client):
     with Simulator(faults="429=0x2") as sim:
-        assert told(client, sim, "again") == "stop"
+        assert told(node_client, sim, "again") == "stop"
         assert len(sim.requests) == 3

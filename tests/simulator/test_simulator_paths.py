@@ -23,7 +23,7 @@ THERE = (
 def test_a_wrong_method_is_told_the_right_one(desk, method, path, allowed):
     reply = desk.send(method, path)
     assert (reply.status, dict(reply.headers)["allow"]) == (405, allowed)
-    assert body_of(reply)["error"]["message"] == f"{path} is only there for {allowed}"
+    assert body_of(reply)["error"]["message"] == f"{path} allows only {allowed}"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from poeflow.errors import InvalidFlowError, UsageError
-from poeflow.flowfile.schema import bundled
+from poeflow.flowfile.schema import bundled_schema
 from poeflow.project.project import schemas_folder
 from poeflow.simulator.script import SCHEMA, read_script
 from poeflow.simulator.server import Simulator
@@ -47,11 +47,11 @@ INVALID = {
     ),
     "both": (
         "simulator: 1\nrules:\n  - answer: {text: x, json: 1}",
-        'script.yaml:3:29: "json" cannot stand beside "text"; remove text: or json:',
+        'script.yaml:3:29: "json" is not allowed with "text"; remove text: or json:',
     ),
     "error and calls": (
         "simulator: 1\nrules:\n  - answer: {error: {status: 500}, tool_calls: [{name: f}]}",
-        'script.yaml:3:21: "error" cannot stand beside tool calls; remove error: or tool_calls:',
+        'script.yaml:3:21: "error" is not allowed with tool calls; remove error: or tool_calls:',
     ),
     "media of another kind": (
         "simulator: 1\nrules:\n  - answer: {media: picture}",
@@ -71,7 +71,7 @@ INVALID = {
     ),
     "kind of file": (
         "simulator: 1\nrules:\n  - answer: {media: {file: no.txt}}",
-        "script.yaml:3:28: no.txt is no picture, film or sound; known: png, jpg",
+        "script.yaml:3:28: no.txt is not an image, video or audio; known: png, jpg",
     ),
     "outside": (
         "simulator: 1\nrules:\n  - answer: {media: {file: ../x.png}}",
@@ -113,7 +113,7 @@ def test_a_script_that_is_not_there(tmp_path):
 
 
 def test_every_key_of_the_schema_is_described_with_an_example():
-    schema = bundled(SCHEMA)
+    schema = bundled_schema(SCHEMA)
     Draft202012Validator.check_schema(schema)
     parts = [schema, *schema["$defs"].values()]
     for part in parts:
@@ -131,15 +131,22 @@ def test_every_key_of_the_schema_is_described_with_an_example():
 def test_the_schema_and_the_rules_know_the_same_keys():
     import msgspec
 
-    from poeflow.simulator.script import AnswerSpec, Call, ErrorSpec, Match, Rule, Rules
+    from poeflow.simulator.script import (
+        AnswerSpec,
+        ErrorSpec,
+        Match,
+        Rule,
+        ScriptedCall,
+        ScriptRules,
+    )
 
-    definitions = bundled(SCHEMA)["$defs"]
+    definitions = bundled_schema(SCHEMA)["$defs"]
     pairs = [
-        (bundled(SCHEMA), Rules),
+        (bundled_schema(SCHEMA), ScriptRules),
         (definitions["rule"], Rule),
         (definitions["match"], Match),
         (definitions["answer"], AnswerSpec),
-        (definitions["call"], Call),
+        (definitions["call"], ScriptedCall),
         (definitions["error"], ErrorSpec),
     ]
     for part, struct in pairs:

@@ -7,7 +7,7 @@ from simulator_desk import Desk, body_of
 
 from poeflow.errors import UsageError
 from poeflow.project.project import schemas_folder
-from poeflow.simulator.bot_list import PARTLY_TOLD, read_catalogue
+from poeflow.simulator.bot_list import PARTLY_KNOWN, read_bot_list
 from poeflow.simulator.server import Simulator
 
 KEYS = {
@@ -38,7 +38,7 @@ def test_entries_have_the_shape_of_the_api():
 
 
 def test_bots_known_in_part_are_in_the_list():
-    assert {entry["id"] for entry in entries()} >= PARTLY_TOLD
+    assert {entry["id"] for entry in entries()} >= PARTLY_KNOWN
 
 
 def test_every_bot_answers_under_either_of_its_names():
@@ -86,9 +86,9 @@ def test_what_is_no_catalogue_is_told(tmp_path, content):
     path = tmp_path / "models.json"
     path.write_text(content, "utf-8")
     with pytest.raises(UsageError, match=r"models\.json is not a catalogue"):
-        read_catalogue(path)
+        read_bot_list(path)
 
 
 def test_a_catalogue_that_is_not_there_is_told(tmp_path):
     with pytest.raises(UsageError, match=r"none\.json cannot be read: no such file or directory"):
-        read_catalogue(tmp_path / "none.json")
+        read_bot_list(tmp_path / "none.json")
