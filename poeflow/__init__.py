@@ -1,6 +1,6 @@
 """poeflow: make for prompts. Declarative YAML flows around Poe's chat completions API.
 
-The public names are imported when they are first used, so that `import poeflow` costs nothing.
+Public names are imported on first use, so that `import poeflow` is fast.
 """
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost the most here
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from poeflow.client.aio import AsyncStream as AsyncStream
     from poeflow.client.answers import Completion as Completion
     from poeflow.client.answers import CompletionChunk as CompletionChunk
-    from poeflow.client.commands import Timeouts as Timeouts
+    from poeflow.client.calls import Timeouts as Timeouts
     from poeflow.client.sync import PoeClient as PoeClient
     from poeflow.client.sync import Stream as Stream
-    from poeflow.engine.budget import Spent as Spent
+    from poeflow.engine.asking.spending import Spent as Spent
     from poeflow.engine.results import StepResult as StepResult
     from poeflow.engine.run import Outcome as Outcome
     from poeflow.errors import AccountError as AccountError
@@ -73,9 +73,9 @@ _HOMES = {
     "poeflow.client.account": "Model",
     "poeflow.client.aio": "AsyncPoeClient AsyncStream",
     "poeflow.client.answers": "Completion CompletionChunk",
-    "poeflow.client.commands": "Timeouts",
+    "poeflow.client.calls": "Timeouts",
     "poeflow.client.sync": "PoeClient Stream",
-    "poeflow.engine.budget": "Spent",
+    "poeflow.engine.asking.spending": "Spent",
     "poeflow.planning.plan": "Plan",
     "poeflow.engine.results": "StepResult",
     "poeflow.engine.run": "Outcome",

@@ -1,4 +1,4 @@
-"""The front door: load, check, plan, look at and run flows from Python."""
+"""The Python API: load, check, plan, survey and run flows."""
 
 import asyncio
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Unpack
 from poeflow.engine.run import Outcome
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.load import load as load_file
+from poeflow.flowfile.load import load_flow as load_file
 from poeflow.operations.check import checkup
 from poeflow.operations.plan import planned
 from poeflow.operations.run import run_checked
-from poeflow.operations.run_options import RunKeywords, RunOptions, options_from
+from poeflow.operations.run_options import RunKeywords, RunOptions, with_keywords
 from poeflow.operations.status import survey_checked
 from poeflow.planning.plan import Plan
 from poeflow.problems import Problem, errors_only
@@ -21,9 +21,9 @@ from poeflow.records import InstanceStatus
 
 
 def load(path: str | Path) -> FlowFile:
-    """Return the flow at `path`: `flow` is what it says, `name` and `path` what it is called.
+    """Return the flow at `path`: `flow` is its content, `name` and `path` are its names.
 
-    Raises `InvalidFlowError` with every problem of its shape. Templates are not looked at.
+    Raises `InvalidFlowError` with every problem of the schema. Templates are not checked.
     """
     project, canonical, shown = _located(path)
     loaded = load_file(project, canonical, shown=shown)
@@ -34,7 +34,7 @@ def load(path: str | Path) -> FlowFile:
 
 
 def check(path: str | Path) -> tuple[Problem, ...]:
-    """Return everything wrong with the flow at `path`, sorted by place; empty where it is sound.
+    """Return every problem of the flow at `path`, sorted by place; empty if there is none.
 
     Nothing is run, sent or rendered. A problem of severity `warning` does not stop a run.
     """
@@ -45,29 +45,29 @@ def plan(path: str | Path, options: RunOptions | None = None, **given: Unpack[Ru
     """Return what a run of the flow at `path` would do, as far as it is known before one.
 
     Options are those of `RunOptions`, as one object, as keywords, or both: keywords win.
-    `prepared` maps each step to its instances, with model and files of each; a step that is not
+    `instances` maps each step to its own, with model and files of each; a step that is not
     in it is unknown until those it needs have run. Nothing is sent, no tool is imported. Raises
     `InvalidFlowError` or `UsageError`.
     """
-    return planned(checkup(*_located(path)), options_from(options, given))[0]
+    return planned(checkup(*_located(path)), with_keywords(options, given))[0]
 
 
 async def aplan(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
 ) -> Plan:
     """Do what `plan` does in a thread, so that a running event loop goes on."""
-    return await asyncio.to_thread(plan, path, options_from(options, given))
+    return await asyncio.to_thread(plan, path, with_keywords(options, given))
 
 
 def status(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
 ) -> tuple[InstanceStatus, ...]:
-    """Return how every instance of the flow at `path` stands, with all reasons.
+    """Return the status of every instance of the flow at `path`, with all reasons.
 
     An instance is fresh, new, stale, missing, edited, skipped, needed (asked again because another
     builds on its answer), or unknown until another has run. Options are as for `plan`. Nothing is
     sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`, or
-    `StaleError` where the lock cannot be used.
+    `StaleError` if the lock cannot be read.
     """
     return asyncio.run(astatus(path, options, **given))
 
@@ -76,7 +76,7 @@ async def astatus(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
 ) -> tuple[InstanceStatus, ...]:
     """Do what `status` does in a running event loop."""
-    return await survey_checked(checkup(*_located(path)), options_from(options, given))
+    return await survey_checked(checkup(*_located(path)), with_keywords(options, given))
 
 
 def run(
@@ -85,7 +85,7 @@ def run(
     """Run the flow at `path` and return how it ended; blocks until then.
 
     Options are those of `RunOptions`, as one object, as keywords, or both: keywords win. A failing
-    step is told in the outcome. Raises `InvalidFlowError`, `UsageError`, `AccountError`,
+    step is reported in the outcome. Raises `InvalidFlowError`, `UsageError`, `AccountError`,
     `BusyError` or `DiskError`.
     """
     return asyncio.run(arun(path, options, **given))
@@ -95,7 +95,7 @@ async def arun(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
 ) -> Outcome:
     """Do what `run` does in a running event loop."""
-    return await run_checked(checkup(*_located(path)), options_from(options, given))
+    return await run_checked(checkup(*_located(path)), with_keywords(options, given))
 
 
 def _located(path: str | Path) -> tuple[Project, str, str]:

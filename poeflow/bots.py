@@ -1,6 +1,6 @@
-"""What is told about a bot: its modalities, features, prices and own parameters.
+"""The properties of a bot: its modalities, features, prices and own parameters.
 
-What is missing, null or of another shape counts as not told, and is never taken for a no.
+Values that are missing, null or malformed count as unknown, never as "no".
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,54 @@ from typing import Final, Literal, Self, assert_never
 import msgspec
 
 from poeflow.digest import Json, encode_json
+from poeflow.redact import visible
 
 _MAX_PRICE: Final = Decimal(1_000_000)
 _MAX_VALUES: Final = 1000
 _SHOWN: Final = 12
 
+RESERVED_KEYS: Final = frozenset(
+    {"model", "messages", "stream", "stream_options", "n", "tools", "tool_choice"}
+)
+"""Keys not allowed in `extra_body`: each has its own argument, `model` would change the bot."""
 Kind = Literal["enum", "boolean", "string", "number", "any"]
 USD_PER_POINT: Final = Decimal("0.00003")
-"""Derived, no official rate: 8,369 prompt tokens at 0.85 USD a million were 238 points."""
+"""Derived, not an official rate: 8,369 prompt tokens at 0.85 USD a million were 238 points."""
+
+
+_MAX_NAME: Final = 200
+_DATES: Final = (4, 6, 8)
+"""How many digits a date in a name may have."""
+
+
+def other_name(asked: str, served: str | None) -> str:
+    """Return the name by which a model answered, if it is not the one that was asked, else empty.
+
+    It comes from a server, so it is cut and has no control characters.
+    """
+    name = visible((served or "")[:_MAX_NAME].encode("utf-8", "replace").decode())
+    return "" if not asked or name.casefold() == asked.casefold() else name
+
+
+def is_snapshot(name: str, asked: str) -> bool:
+    """Whether a name is the asked one with a date: `gpt-5-2025-08-07` of `GPT-5`.
+
+    Other characters than letters and digits do not count, nor does what is before a slash.
+    """
+    whole, begin = _letters(name), _letters(asked)
+    date = whole.removeprefix(begin)
+    return whole.startswith(begin) and date.isdecimal() and len(date) in _DATES
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.rpartition("/")[2].casefold()))
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """One of a bot's own parameters, which go under `extra_body`.
 
     `values` are those of an enum, always texts; `minimum` and `maximum` bound a number. The kind
-    is `any` where it is told in a way not known here.
+    is `any` if its schema is not understood.
     """
 
     name: str
@@ -37,7 +70,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, raw: Json) -> Self | None:
-        """Return the parameter, or None where the entry has no name."""
+        """Return the parameter, or None if the entry has no name."""
         entry = _mapping(raw)
         schema = _mapping(entry.get("schema"))
         name, values = _text(entry.get("name")), schema.get("enum")
@@ -55,7 +88,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accepts(self) -> str:
-        """Say what it takes: `4, 6, 8`, `0 to 31999`, `true or false`, `a text`."""
+        """The allowed values: `4, 6, 8`, `0 to 31999`, `true or false`, `a text`."""
         match self.kind:
             case "enum":
                 more = ", ..." if len(self.values) > _SHOWN else ""
@@ -72,9 +105,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
                 assert_never(self.kind)
 
     def as_declared(self, value: Json) -> Json:
-        """Return `value` as the bot's list of values spells it: 8 as `"8"`, 1 as `"1.0"`.
+        """Return `value` as spelled in the bot's list of values: 8 as `"8"`, 1 as `"1.0"`.
 
-        All values of enums are texts, and YAML's are not. Anything else is returned as it is.
+        Values of enums are texts, unlike those in YAML. Other values are returned unchanged.
         """
         if not isinstance(value, bool | int | float):
             return value
@@ -89,9 +122,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pricing(msgspec.Struct, frozen=True, kw_only=True):
-    """Prices in USD: `prompt`, `completion` and `cached` for each token, `request` for each send.
+    """Prices in USD: `prompt`, `completion` and `cached` per token, `request` per send.
 
-    None is not told, which is not free. That `request` is in USD is read off its magnitudes.
+    None means unknown, not free. That `request` is in USD is inferred from its magnitude.
     """
 
     prompt: Decimal | None = None
@@ -110,10 +143,9 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
-        """Return the estimated USD of one request, or None where a price is not known.
+        """Return the estimated USD of one request, or None if a price is not known.
 
-        Tokens are as the server reports them, often an estimate, and nothing is taken off for
-        cached ones: an estimate, never a bill.
+        Tokens are as the server reports them, often an estimate; cached tokens are not discounted.
         """
         if self.prompt is None and self.completion is None:
             return self.request
@@ -124,16 +156,16 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """How many tokens a bot takes in all, and gives at most; None where that is not told."""
+    """The context window and the maximum output of a bot, in tokens; None if not known."""
 
     length: int | None = None
     max_output: int | None = None
 
 
 class Bot(msgspec.Struct, frozen=True, kw_only=True):
-    """One bot. `name` is how people write it, `id` the same in lower case.
+    """One bot. `name` is its display name, `id` the same in lower case.
 
-    None is not told; an empty tuple says that there are none.
+    None means unknown, an empty tuple none.
     """
 
     id: str
@@ -150,7 +182,7 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, raw: Json) -> Self | None:
-        """Return the bot, or None where the entry has no name."""
+        """Return the bot, or None if the entry has no name."""
         entry = _mapping(raw)
         bot_id = _text(entry.get("id"))
         architecture = _mapping(entry.get("architecture"))
@@ -195,7 +227,7 @@ def _bounds(minimum: float | None, maximum: float | None) -> str:
 
 
 def _enum(values: Json) -> Kind:
-    """Return the kind of a list of values: texts, and not too many to look at."""
+    """Return the kind of a list of values: an enum if they are texts and not too many."""
     if not isinstance(values, list) or not 0 < len(values) <= _MAX_VALUES:
         return "any"
     return "enum" if all(isinstance(value, str) for value in values) else "any"
@@ -212,12 +244,12 @@ def _mapping(raw: Json) -> Mapping[str, Json]:
 
 
 def _text(raw: Json) -> str:
-    """Return a text, empty where it is none; half characters, which no file takes, as `?`."""
+    """Return a text, empty if it is not one; lone surrogates become `?`."""
     return raw.encode("utf-8", "replace").decode() if isinstance(raw, str) else ""
 
 
 def _texts(raw: Json) -> tuple[str, ...] | None:
-    """Return the texts of a list, None where it is no list."""
+    """Return the texts of a list, None if it is not a list."""
     if not isinstance(raw, list):
         return None
     return tuple(_text(each) for each in raw if isinstance(each, str))
@@ -236,7 +268,7 @@ def _count(raw: Json) -> int | None:
 
 
 def _price(raw: Json) -> Decimal | None:
-    """Return a price: a decimal text, or a number. None where it is neither, or absurd."""
+    """Return a price from a decimal text or a number; None if it is neither, or implausible."""
     found = _decimal(raw) if isinstance(raw, str) else _decimal(str(_number(raw)))
     return found if found is not None and 0 <= found < _MAX_PRICE else None
 

@@ -1,13 +1,14 @@
-"""Time as it is handed in, and durations as they are written and read."""
+"""The clock that is passed to everything that needs time; reading and showing durations."""
 
 import asyncio
-import re
 import time
 from typing import Final, Protocol
 
+from poeflow.lazy_pattern import lazy_pattern
+
 
 class Clock(Protocol):
-    """What waits and measures. Tests hand in one that does not sleep."""
+    """Measures time and sleeps. Tests pass one that does not sleep."""
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start; never goes back."""
@@ -21,7 +22,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The system's clock."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -36,7 +37,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-_SHAPE: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_SHAPE: Final = lazy_pattern(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 PATTERN: Final = r"^\d+(\.\d+)?(ms|s|m|h)?$"
 
@@ -52,7 +53,7 @@ def seconds(duration: float | str) -> float:
 
 
 def spoken(duration: float) -> str:
-    """Show a duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 05 min`, `3 d 4 h`."""
+    """Return a duration as text: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 05 min`, `3 d 4 h`."""
     if duration < 10:
         return f"{duration:.1f} s"
     if duration < 60:

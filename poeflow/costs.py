@@ -1,17 +1,20 @@
-"""What a run would send and cost: estimated from its requests, as ranges.
+"""Estimates what a run would send and cost, as ranges.
 
-Tokens of prompts are taken as four characters each, good to a factor of two. What cannot be known
-before a step has run is left open, never taken for nothing.
+A token of a prompt is estimated as four characters, within a factor of two. What is not known
+before a step has run stays unknown and does not count as zero.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final, Protocol
 
 import msgspec
 
+from poeflow.clock import Clock
 from poeflow.digest import Json, encode_json
+from poeflow.events import RunEstimated
 from poeflow.records import Calls, InstanceStatus, Measure
 
 CHARACTERS: Final = 4
@@ -19,34 +22,84 @@ _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 
 
 class Price(Protocol):
-    """What a model costs."""
+    """The price of a model."""
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
-        """Return the cost of an answer in USD, None where it is not known."""
+        """Return the cost of an answer in USD, None if it is not known."""
 
 
 Prices = Callable[[str], Price | None]
 
 
 def cost_of(prices: Prices, model: str, prompt_tokens: int, answer_tokens: int) -> Decimal | None:
-    """Return the cost of an answer of `model` in USD, None where it is not known."""
+    """Return the cost of an answer of `model` in USD, None if it is not known."""
     price = prices(model)
     return None if price is None else price.cost(prompt_tokens, answer_tokens)
 
 
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of the calendar whose costs may be limited, in the time zone of the machine.
+
+    `key` is the limit's name in the configuration, `name` what messages call the period.
+    """
+
+    key: str
+    name: str
+    is_month: bool = False
+
+    def span(self, now: float) -> tuple[float, float]:
+        """Return when the period with this time begins and ends, in Unix seconds."""
+        today = datetime.fromtimestamp(now).date()  # noqa: DTZ006 - the day of the machine's zone
+        begin = today.replace(day=1) if self.is_month else today
+        end = begin + timedelta(days=32 if self.is_month else 1)
+        end = end.replace(day=1) if self.is_month else end
+        return _midnight(begin), _midnight(end)
+
+
+PERIODS: Final = (
+    Period(key="max_cost_usd_per_day", name="today"),
+    Period(key="max_cost_usd_per_month", name="this month", is_month=True),
+)
+
+
+class PeriodSpending:
+    """What all runs have cost in a period; at its end the next one begins with nothing.
+
+    `cost_usd` is what was spent before, by the history.
+    """
+
+    def __init__(self, period: Period, cost_usd: Decimal, clock: Clock) -> None:
+        self.period = period
+        self.cost_usd = cost_usd
+        self._clock = clock
+        self._end = period.span(clock.now())[1]
+
+    def has_ended(self) -> bool:
+        """Whether another period has begun since the last call; nothing is spent in it yet."""
+        now = self._clock.now()
+        if now < self._end:
+            return False
+        self._end = self.period.span(now)[1]
+        return True
+
+
+def _midnight(day: date) -> float:
+    """Return when a local day begins: where clocks go back it may have 25 hours."""
+    return datetime.combine(day, time.min).timestamp()
+
+
 class Range(msgspec.Struct, frozen=True):
-    """From the least to the most; `most` is None where there is no telling."""
+    """From `least` to `most`; `most` is None if it is not known."""
 
     least: Decimal | int
     most: Decimal | int | None
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run would send. `cost_usd` is None where the price of a model is not known.
+    """What a run would send. `cost_usd` is None if the price of a model is not known.
 
-    Tokens are those of the requests that are sure to be sent: `answer_tokens` as far as there is
-    any telling, by what tells so many of the instances; `unmeasured` are those of which nothing
-    does.
+    Tokens are those of the requests that are certainly sent: `answer_tokens` counts instances by
+    the source of the estimate, `unmeasured` those without any.
     """
 
     calls: Range
@@ -57,10 +110,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Range | None
 
 
-def estimate(facts: Sequence[InstanceStatus], prices: Prices) -> Estimate:
-    """Return what a run would send for instances that stand like this."""
-    kinds = [kind for fact in facts for kind in fact.kinds]
-    is_open = any(fact.state == "unknown" and not fact.kinds for fact in facts)
+def estimate(statuses: Sequence[InstanceStatus], prices: Prices) -> Estimate:
+    """Return what a run would send for instances of this status."""
+    kinds = [kind for status in statuses for kind in status.kinds]
+    is_open = any(status.state == "unknown" and not status.kinds for status in statuses)
     sure = [kind for kind in kinds if kind.least]
     answers = [kind for kind in sure if kind.purpose == "answer"]
     measures = Counter(kind.answer_from for kind in answers if kind.answer_from is not None)
@@ -80,26 +133,26 @@ def estimate(facts: Sequence[InstanceStatus], prices: Prices) -> Estimate:
 
 
 def tokens_of(request: Mapping[str, Json]) -> int:
-    """Return about how many tokens a request has, attachments left out."""
+    """Return about how many tokens a request has, without attachments."""
     return len(encode_json(_body(request).get("messages"))) // CHARACTERS
 
 
 def limit_of(request: Mapping[str, Json]) -> int | None:
-    """Return how many tokens the answer to a request may have, None where it does not say."""
+    """Return the limit on the answer's tokens in a request, None if it has none."""
     body = _body(request)
     limits = [limit for key in _LIMITS if isinstance(limit := body.get(key), int)]
     return min(limits, default=None)
 
 
 def _least(kind: Calls, prices: Prices) -> Decimal | None:
-    """Return what is sure to be paid; an answer may be shorter than its limit."""
+    """Return the least cost; an answer may be shorter than its limit."""
     answer = 0 if kind.answer_from == "limit" else kind.answer_tokens
     one = _cost(kind, answer or 0, prices)
     return None if one is None else one * kind.least
 
 
 def _most(kind: Calls, prices: Prices) -> Decimal | None:
-    """Return what is paid where every request of the kind is needed, None without an end."""
+    """Return the cost if every request of the kind is needed, None if it is unlimited."""
     if kind.answer_tokens is None:
         return None
     one = _cost(kind, kind.answer_tokens, prices)
@@ -116,6 +169,20 @@ def _body(request: Mapping[str, Json]) -> Mapping[str, Json]:
 
 
 def _sum(values: Sequence[Decimal | None]) -> Decimal | None:
-    """Return the sum, None where a part of it is not known."""
+    """Return the sum, None if a part of it is not known."""
     known = [value for value in values if value is not None]
     return Decimal(sum(known)) if len(known) == len(values) else None
+
+
+def estimated_event(found: Estimate, *, is_free: bool, is_sample: bool) -> RunEstimated:
+    """Return the event of what a run will send."""
+    cost, most = found.cost_usd, found.calls.most
+    return RunEstimated(
+        at=0.0,
+        requests=int(found.calls.least),
+        most_requests=None if most is None else int(most),
+        is_sample=is_sample,
+        prompt_tokens=found.prompt_tokens,
+        answer_tokens=found.answer_tokens if found.measures else None,
+        cost_usd=None if cost is None or is_free else float(cost.least),
+    )

@@ -1,5 +1,6 @@
-"""JSON in and out, its canonical form, and the hashes made of it."""
+"""Encodes, decodes and hashes JSON."""
 
+import binascii
 import hashlib
 import json
 from collections import Counter
@@ -16,7 +17,7 @@ _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class KeyTwiceError(ValueError):
-    """A key is in one object twice, and nobody can tell which value is meant."""
+    """An object has a key twice, so that its value is ambiguous."""
 
 
 class TooDeepError(ValueError, RecursionError):
@@ -27,7 +28,7 @@ def canonical(value: object) -> bytes:
     """Encode as JSON with sorted keys and no spaces, so that equal values give equal bytes."""
     try:
         return msgspec.json.encode(value, order="sorted")
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell only as an escape
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can express only as an escape
         plain = msgspec.to_builtins(value)
         return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
@@ -41,7 +42,7 @@ def encode_json(value: object) -> bytes:
 
 
 def decode_json(data: bytes) -> Json:
-    """Decode JSON from outside. Lone surrogates survive. Raises `ValueError`."""
+    """Decode JSON, keeping lone surrogates. Raises `ValueError`."""
     decoded: Json
     try:
         try:
@@ -53,10 +54,10 @@ def decode_json(data: bytes) -> Json:
     return decoded
 
 
-def check_keys(text: str, start: int = 0) -> int:
-    """Check that no object in the JSON value at `start` has a key twice. Return where it ends.
+def check_json_keys(text: str, start: int = 0) -> int:
+    """Check that no object in the JSON value at `start` has a key twice; return the value's end.
 
-    Raises `KeyTwiceError`, and `ValueError` where it is not JSON.
+    Raises `KeyTwiceError`, and `ValueError` if it is not JSON.
     """
     return _KEYS.raw_decode(text, start)[1]
 
@@ -68,13 +69,13 @@ def _each_once(pairs: list[tuple[str, object]]) -> None:
 
 
 _KEYS: Final = json.JSONDecoder(object_pairs_hook=_each_once, parse_int=len, parse_float=len)
-"""Keeps no values: numbers of any length will do."""
+"""It does not convert numbers, so they may have any length."""
 
 
 def with_whole_characters(value: Json) -> Json:
-    """Return JSON in which two halves of a character are one, and a half alone is U+FFFD.
+    """Return JSON with surrogate pairs joined and lone surrogates replaced by U+FFFD.
 
-    Streams are cut within a character's escapes; only what was put together can be mended.
+    Streams may be split within the escapes of a character; only the joined text can be corrected.
     """
     try:
         msgspec.json.encode(value)
@@ -101,6 +102,30 @@ def sha256_of(data: bytes) -> str:
 
 def sha256_of_json(value: object) -> str:
     return sha256_of(canonical(value))
+
+
+SHORT: Final = 22
+"""Characters of a short hash."""
+PREFIX: Final = 32
+"""Hexadecimal digits that a short hash stands for."""
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
+
+
+def short_hash(digest: str) -> str:
+    """Return the first 128 bits of a SHA-256 as 22 characters, of base64 without `+` and `/`.
+
+    That is a third less than in hexadecimal digits. A hash that is short already stays as it is.
+    """
+    if len(digest) == SHORT:
+        return digest
+    data = binascii.b2a_base64(bytes.fromhex(digest[:PREFIX]), newline=False)
+    return data.translate(_TO_URL)[:SHORT].decode()
+
+
+def hash_prefix(short: str) -> str:
+    """Return the hexadecimal digits that the hash begins with which a short one stands for."""
+    return binascii.a2b_base64(short.encode().translate(_FROM_URL) + b"==").hex()
 
 
 def _refuse(name: str) -> None:

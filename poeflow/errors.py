@@ -1,4 +1,4 @@
-"""Every error poeflow raises, one tree, each family with its exit code.
+"""All exceptions of poeflow as a tree, each family with its exit code.
 
 ```
 PoeflowError                        1  something failed that a retry will not fix
@@ -8,16 +8,16 @@ PoeflowError                        1  something failed that a retry will not fi
 ├── BusyError                       7  another run holds the workspace
 ├── DiskError                       8  local disk, permission or damaged state
 ├── BudgetError                     9  a limit on requests, tokens or cost
-├── StepError                       1  a step's own failure: template at run time, bad answer
+├── StepError                       1  a step failed: template at run time, unusable answer
 ├── AccountError                    5  the key is missing or unusable
 └── APIError                        1  talking to the API
     ├── APIConnectionError          6  no connection, or it broke
     │   ├── APITimeoutError         6  one of the clocks ran out
-    │   └── BlockedConnectionError  1  a certificate or a proxy is in the way
-    ├── APIResponseError            6  the answer is not what the protocol promises
-    │   ├── TruncatedStreamError    6  a stream ended early; carries what arrived
-    │   └── AnswerTooLargeError     1  it is larger than what is read
-    └── APIStatusError              1  the server said no
+    │   └── BlockedConnectionError  1  a certificate or a proxy prevents the connection
+    ├── APIResponseError            6  the response does not follow the protocol
+    │   ├── TruncatedStreamError    6  a stream ended early; has what arrived
+    │   └── AnswerTooLargeError     1  the response is larger than allowed
+    └── APIStatusError              1  the server refused the request
         ├── BadRequestError         1  400
         ├── AuthenticationError     5  401
         ├── InsufficientCreditsError 5 402
@@ -33,8 +33,8 @@ PoeflowError                        1  something failed that a retry will not fi
             └── OverloadedError     6  529
 ```
 
-What a user got wrong in a file is a `Problem`, collected and shown all at once; what stops work
-is an exception here; what cannot be is an `AssertionError`.
+A mistake of the user in a file is a `Problem`, and all are shown at once; an exception here stops
+the work; an impossible state is an `AssertionError`.
 """
 
 from collections.abc import Iterable
@@ -43,6 +43,8 @@ from typing import ClassVar, Final
 from poeflow.digest import Json
 from poeflow.problems import Problem
 
+BUG: Final = 70
+"""The exit code of an error in poeflow itself."""
 EXIT_CLASSES: Final = {
     0: "ok",
     1: "failed",
@@ -54,7 +56,7 @@ EXIT_CLASSES: Final = {
     7: "busy",
     8: "io",
     9: "budget",
-    70: "internal",
+    BUG: "internal",
     129: "interrupted",
     130: "interrupted",
     143: "interrupted",
@@ -63,16 +65,24 @@ EXIT_CLASSES: Final = {
 INTERRUPTED: Final = 130
 """The exit code of Ctrl-C."""
 PRECEDENCE: Final = (130, 143, 129, 141, 70, 8, 7, 2, 3, 5, 9, 1, 6, 4, 0)
-"""Which exit code wins where several things went wrong, most serious first."""
+"""Which exit code is used if there are several, most serious first."""
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error in a group, however deep it is."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def most_serious(codes: Iterable[int]) -> int:
-    """Return the exit code that wins among several; 0 for none."""
+    """Return the most serious of several exit codes; 0 for none."""
     return min(codes, key=PRECEDENCE.index, default=0)
 
 
 class PoeflowError(Exception):
-    """The root. `message` says where and what; `hint` says what to do (may be empty)."""
+    """The base class. `message` says where and what; `hint` says what to do (may be empty)."""
 
     exit_code: ClassVar[int] = 1
 
@@ -102,7 +112,7 @@ class InvalidFlowError(PoeflowError):
 
 
 class StaleError(PoeflowError):
-    """Something is stale, edited or missing and the run was told not to ask."""
+    """Something is stale, edited or missing, and the run must not send requests."""
 
     exit_code = 4
 
@@ -120,7 +130,7 @@ class BusyError(PoeflowError):
 
 
 class DiskError(PoeflowError):
-    """The local disk refused: full, read-only, no permission, damaged state."""
+    """The local disk is full, read-only, not permitted, or its state is damaged."""
 
     exit_code = 8
 
@@ -132,13 +142,13 @@ class BudgetError(PoeflowError):
 
 
 class StepError(PoeflowError):
-    """A step failed for a reason of its own: its template at run time, an answer it cannot use."""
+    """A step failed: its template at run time, or an unusable answer."""
 
 
 class APIError(PoeflowError):
-    """Anything that went wrong while talking to the API.
+    """Any error in communicating with the API.
 
-    `request_id` is the server's `x-request-id`, or None. Never holds the key.
+    `request_id` is the server's `x-request-id`, or None. It never contains the key.
     """
 
     def __init__(self, message: str, *, hint: str = "", request_id: str | None = None) -> None:
@@ -147,7 +157,7 @@ class APIError(PoeflowError):
 
 
 class APIConnectionError(APIError):
-    """No connection, or it broke. `was_sent` tells whether the whole request had gone out."""
+    """No connection, or it broke. `was_sent` if the whole request was sent."""
 
     exit_code = 6
 
@@ -164,17 +174,17 @@ class APIConnectionError(APIError):
 
 
 class APITimeoutError(APIConnectionError):
-    """One of the clocks ran out; the message says which."""
+    """A time limit was exceeded; the message says which."""
 
 
 class BlockedConnectionError(APIConnectionError):
-    """A certificate or a proxy is in the way, and stays there: trying again changes nothing."""
+    """A certificate or a proxy prevents the connection; a retry does not help."""
 
     exit_code = 1
 
 
 class APIResponseError(APIError):
-    """The answer is not what the protocol promises: broken JSON, a web page, a broken stream."""
+    """The response does not follow the protocol: broken JSON, a web page, a broken stream."""
 
     exit_code = 6
 
@@ -194,12 +204,11 @@ class AnswerTooLargeError(APIResponseError):
 
 
 class APIStatusError(APIError):
-    """The server said no.
+    """The server refused the request.
 
-    `status_code` is the HTTP status (or the one an error inside a stream stands for), `code`,
-    `type` and `param` what the body names, `body` the parsed body (its text where it is not JSON)
-    or None, `retry_after` the seconds the server asks to wait, `may_retry` False where it asks
-    not to try again.
+    `status_code` is the HTTP status (or that of an error inside a stream), `code`, `type` and
+    `param` are from the body, `body` is the parsed body (its text if it is not JSON) or None,
+    `retry_after` the seconds the server asks to wait, `may_retry` is False if it asks not to retry.
     """
 
     def __init__(
@@ -231,7 +240,7 @@ class BadRequestError(APIStatusError):
 
 
 class AuthenticationError(APIStatusError):
-    """401: the key is wrong, expired or was withdrawn."""
+    """401: the key is wrong, expired or revoked."""
 
     exit_code = 5
 
@@ -243,7 +252,7 @@ class InsufficientCreditsError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: this key may not do that."""
+    """403: the key has no permission for this."""
 
     exit_code = 5
 
@@ -271,11 +280,11 @@ class ConflictError(APIStatusError):
 
 
 class RequestTooLargeError(APIStatusError):
-    """413: more tokens than the model takes."""
+    """413: more tokens than the model accepts."""
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the request cannot be worked on."""
+    """422: the request cannot be processed."""
 
 
 class RateLimitError(APIStatusError):

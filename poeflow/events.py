@@ -1,4 +1,4 @@
-"""What happens during a run, as facts. Terminal, JSON Lines and history are listeners.
+"""The events of a run, for listeners such as the terminal, JSON Lines and the history.
 
 Times are seconds since the run began, from a monotonic clock.
 """
@@ -10,9 +10,11 @@ import msgspec
 
 from poeflow.digest import Json
 
-Purpose = Literal["answer", "repair", "tools", "judge", "fallback"]
-"""What a request is to its instance: the first, or to repair the answer, with what tools gave, to
-judge the answer, in place of a model that failed."""
+Source = Literal["asked", "cached", "rendered", "ran"]
+"""Where the text of an instance came from."""
+Purpose = Literal["answer", "repair", "tools", "judge", "fallback", "repeat"]
+"""The purpose of a request for its instance: the answer itself, a repair, an answer with tool
+results, a judgement, a fallback for a failed model, or another turn of a step with `repeat`."""
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -20,7 +22,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
-    """`flow` is the flow's name; `steps` the instance ids in order; `simulated` marks offline."""
+    """`flow` is the flow's name; `steps` are the instance ids in order; `simulated` if offline."""
 
     flow: str
     steps: tuple[str, ...]
@@ -28,10 +30,11 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
 
 
 class RunEstimated(_Event, frozen=True, kw_only=True, tag="run_estimated"):
-    """What a run with a large loop will send at least, told before it does.
+    """What a run with a large loop will send at least, emitted before it sends.
 
-    `most_requests` is None where there is no telling; `answer_tokens` where nothing says how long
-    any answer may be; `cost_usd` where a price is not known.
+    `most_requests` is None if it is not known, `answer_tokens` if no length can be estimated,
+    `cost_usd` if a price is not known. If it `is_sample`, the loop is very large, only some of its
+    instances were looked at, and the numbers are about right.
     """
 
     requests: int
@@ -39,10 +42,11 @@ class RunEstimated(_Event, frozen=True, kw_only=True, tag="run_estimated"):
     prompt_tokens: int
     answer_tokens: int | None
     cost_usd: float | None
+    is_sample: bool = False
 
 
 class StepExpanded(_Event, frozen=True, kw_only=True, tag="step_expanded"):
-    """A step turned out to run `instances` times."""
+    """A step will run `instances` times."""
 
     step: str
     instances: int
@@ -56,10 +60,10 @@ class StepStarted(_Event, frozen=True, kw_only=True, tag="step_started"):
 
 
 class RequestSent(_Event, frozen=True, kw_only=True, tag="request_sent"):
-    """`model` is asked for an answer that is not stored, for a `purpose`.
+    """`model` is requested for an answer that is not stored, for a `purpose`.
 
-    A repair, a round of tools or a judge is a request of its own; text that arrives from then on
-    is the answer to it.
+    A repair, a round of tools and a judge are separate requests; text that arrives afterwards is
+    the answer to the last one.
     """
 
     step: str
@@ -68,7 +72,7 @@ class RequestSent(_Event, frozen=True, kw_only=True, tag="request_sent"):
 
 
 class TextArrived(_Event, frozen=True, kw_only=True, tag="text_arrived"):
-    """A piece of a streaming answer; `kind` tells the answer from the reasoning."""
+    """A piece of a streamed answer; `kind` is text or reasoning."""
 
     step: str
     text: str
@@ -76,9 +80,9 @@ class TextArrived(_Event, frozen=True, kw_only=True, tag="text_arrived"):
 
 
 class RetryPlanned(_Event, frozen=True, kw_only=True, tag="retry_planned"):
-    """An attempt failed and another will follow after `wait` seconds. Drop the tail shown.
+    """An attempt failed and another follows after `wait` seconds. Drop the text shown so far.
 
-    `status` is the HTTP status the server gave, None where it gave none.
+    `status` is the server's HTTP status, None if there was none.
     """
 
     step: str
@@ -89,7 +93,7 @@ class RetryPlanned(_Event, frozen=True, kw_only=True, tag="retry_planned"):
 
 
 class FellBack(_Event, frozen=True, kw_only=True, tag="fell_back"):
-    """The model that was asked failed for good, for `reason`; `model` is asked in its place."""
+    """The requested model failed permanently for `reason`; `model` is requested instead."""
 
     step: str
     model: str
@@ -97,7 +101,7 @@ class FellBack(_Event, frozen=True, kw_only=True, tag="fell_back"):
 
 
 class ToolCalled(_Event, frozen=True, kw_only=True, tag="tool_called"):
-    """A Python function of the flow ran; `is_error` where the model was told of an error."""
+    """A Python function of the flow ran; `is_error` if the model received an error."""
 
     step: str
     tool: str
@@ -105,7 +109,7 @@ class ToolCalled(_Event, frozen=True, kw_only=True, tag="tool_called"):
 
 
 class Expected(_Event, frozen=True, kw_only=True, tag="expected"):
-    """An answer is not what the step expects; `message` has the value found."""
+    """An answer does not meet an expectation; `message` has the actual value."""
 
     step: str
     kind: str
@@ -122,27 +126,30 @@ class FileWritten(_Event, frozen=True, kw_only=True, tag="file_written"):
 
 
 class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
-    """`source` says where the text came from.
+    """An instance has a result.
 
-    Tokens are those of every request that was sent for the instance, as reported, None where that
-    is not known or nothing was sent. `answered_by` names the model that stood in for the step's
-    own.
+    Tokens are those of all requests sent for the instance, as reported, None if they are not
+    known or nothing was sent; `cost_usd` is an estimate by their prices, None if one is not known.
+    `answered_by` is the fallback model that answered, `served` the name by which the server says
+    that the model answered, if it is another than was asked.
     """
 
     step: str
-    source: Literal["asked", "cached", "rendered", "ran"]
+    source: Source
     simulated: bool
     seconds: float
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cost_usd: float | None = None
     answered_by: str | None = None
+    served: str | None = None
 
 
 class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     """`error_class` is the exit class of RELIABILITY: failed, account, transient, ...
 
-    `is_tolerated` marks a step that says `continue_on_error`, `is_told` one that uses a flow in
-    which a step failed, which has been told and counted. Tokens are as for one that finished.
+    `is_tolerated` if the step has `continue_on_error`, `is_told` if it uses a flow in which a step
+    failed, which was already reported and counted. Tokens and cost are as in `StepFinished`.
     """
 
     step: str
@@ -153,6 +160,7 @@ class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     is_told: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cost_usd: float | None = None
 
 
 class StepSkipped(_Event, frozen=True, kw_only=True, tag="step_skipped"):
@@ -166,14 +174,13 @@ class Warned(_Event, frozen=True, kw_only=True, tag="warned"):
 
 
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
-    """How a run ended, also one that was cut short: `exit_code` is then that of the signal.
+    """How a run ended; if it was interrupted, `exit_code` is that of the signal.
 
-    `outputs` are the flow's results by name, simulated or not as the run was. `asked` counts the
-    instances of which answers came in this run, those that failed all the same included.
-    `requests` counts sends of every kind, `tokens` those that were reported, `unknown` sends that
-    may have been billed and nobody knows; `cost_usd` is estimated by the prices of the catalogue,
-    None where one is unknown, and of a simulated run. Of the `instances` that are known so many are
-    `done`, which another run does not ask again unless it `is_refresh`.
+    `outputs` are the flow's results by name. `asked` counts the instances that received answers
+    in this run, failed ones included. `requests` counts all sends, `tokens` are those reported,
+    `unknown` counts sends that may have been billed; `cost_usd` is an estimate from the
+    catalogue's prices, None if one is unknown or the run is simulated. Of the known `instances`
+    `done` are complete, and another run does not request them again unless it `is_refresh`.
     """
 
     exit_code: int

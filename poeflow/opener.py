@@ -1,8 +1,8 @@
-"""The one place that opens files to read: regular ones, of bounded size, each read once.
+"""Opens files for reading: only regular files, of bounded size, each read once.
 
-What a repository holds is read without following a link and without waiting, so that a device, a
-pipe or a file that grows in a file's place is an error like any other. What the user names, or what
-is poeflow's own, may be a link; what the user names may also be a pipe.
+Files of a repository are opened without following links and without blocking, so that a device,
+a pipe or a growing file is an error. Files that the user names, and poeflow's own, may be links;
+those that the user names may also be pipes.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ MAX_PACKAGED_BYTES: Final = 16 * 1024 * 1024
 _STEP: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _LAST: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _OPENABLE: Final = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
-"""What is opened at all: to open a device may already do something, and a link is an error."""
+"""The kinds that are opened: opening a device may have effects, and a link is an error."""
 
 
 class UnusableFileError(OSError):
-    """What is there is not read. `strerror` says why, `hint` what to do."""
+    """The file cannot be used. `strerror` says why, `hint` what to do."""
 
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(errno.EINVAL, reason)
@@ -29,7 +29,7 @@ class UnusableFileError(OSError):
 
 
 class NotTextError(ValueError):
-    """Bytes are not UTF-8. `line` and `column` count from 1; `reason` says what is there."""
+    """Bytes are not UTF-8. `line` and `column` count from 1; `reason` describes the bytes."""
 
     def __init__(self, reason: str, hint: str, line: int = 1, column: int = 1) -> None:
         super().__init__(reason)
@@ -59,7 +59,7 @@ def opened(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
 
 @contextlib.contextmanager
 def regular(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[int, os.stat_result]]:
-    """Yield a descriptor of a regular file, as `opened` does, and what the system says of it."""
+    """Yield a descriptor of a regular file, as `opened` does, and its status."""
     with contextlib.ExitStack() as stack:
         try:
             handle = stack.enter_context(opened(root, parts))
@@ -71,7 +71,7 @@ def regular(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[int, os.stat_r
 
 
 def regular_status(handle: int) -> os.stat_result:
-    """Return what the system says of an open file. Raises `UnusableFileError` if not regular."""
+    """Return the status of an open file. Raises `UnusableFileError` if it is not regular."""
     status = os.fstat(handle)
     if stat.S_ISDIR(status.st_mode):
         raise UnusableFileError("is a folder", "name a file in it")
@@ -80,10 +80,10 @@ def regular_status(handle: int) -> os.stat_result:
     return status
 
 
-def content(handle: int, status: os.stat_result, limit: int) -> bytes:
-    """Return all that the regular file behind a descriptor holds. Raises `UnusableFileError`.
+def file_content(handle: int, status: os.stat_result, limit: int) -> bytes:
+    """Return the content of the regular file of a descriptor. Raises `UnusableFileError`.
 
-    So it does where the file has more than `limit` bytes, or others than `status` says.
+    It also raises if the file has more than `limit` bytes, or other than in `status`.
     """
     size = status.st_size
     if size > limit:
@@ -96,40 +96,42 @@ def content(handle: int, status: os.stat_result, limit: int) -> bytes:
 
 
 def head(handle: int, size: int) -> bytes:
-    """Return what comes next behind a descriptor, so many bytes at most."""
+    """Return at most `size` bytes from the current position of a descriptor."""
     with os.fdopen(handle, "rb", closefd=False) as file:
         return file.read(size)
 
 
 def read_beneath(root: Path, parts: tuple[str, ...], *, limit: int) -> bytes:
-    """Read a regular file below `root`, through no link. Raises `OSError`."""
+    """Read a regular file below `root` without following links. Raises `OSError`."""
     with regular(root, parts) as (handle, status):
-        return content(handle, status, limit)
+        return file_content(handle, status, limit)
 
 
 def read_plain(path: Path, *, limit: int) -> bytes:
-    """Read a regular file that is no link itself; its folder may be one. Raises `OSError`."""
+    """Read a regular file that is not a link; its folder may be one. Raises `OSError`."""
     return read_beneath(path.parent, (path.name,), limit=limit)
 
 
-@contextlib.contextmanager
-def followed(path: Path) -> Iterator[tuple[int, os.stat_result]]:
-    """Yield a descriptor of a regular file, maybe behind links, and its status, as `regular`."""
-    real = really(path)
-    with regular(real.parent, (real.name,)) as found:
-        yield found
+def regular_file(path: Path) -> contextlib.AbstractContextManager[tuple[int, os.stat_result]]:
+    """Open a regular file that is not a link, as `regular` does; its folder may be one."""
+    return regular(path.parent, (path.name,))
+
+
+def followed(path: Path) -> contextlib.AbstractContextManager[tuple[int, os.stat_result]]:
+    """Open a regular file as `regular` does, following links."""
+    return regular_file(really(path))
 
 
 def read_followed(path: Path, *, limit: int) -> bytes:
-    """Read a regular file, maybe behind links. Never waits. Raises `OSError`."""
+    """Read a regular file, following links. Never blocks. Raises `OSError`."""
     with followed(path) as (handle, status):
-        return content(handle, status, limit)
+        return file_content(handle, status, limit)
 
 
 def read_named(path: Path, *, limit: int) -> bytes:
-    """Read what the user names: a file anywhere, behind links, a pipe; waits for who writes it.
+    """Read a file that the user names, following links, or a pipe, waiting for its writer.
 
-    Raises `OSError`, also where there is more than `limit` bytes.
+    Raises `OSError`, also for more than `limit` bytes.
     """
     with path.open("rb") as file:
         data = file.read(limit + 1)
@@ -145,20 +147,24 @@ def read_packaged(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def plain_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a regular file that is no link, to be read piece by piece. Raises `OSError`."""
+    """Yield a regular file that is not a link, to be read in pieces. Raises `OSError`."""
     with (
-        regular(path.parent, (path.name,)) as (handle, _),
+        regular_file(path) as (handle, _),
         os.fdopen(handle, "rb", closefd=False) as file,
     ):
         yield file
 
 
 def really(path: Path) -> Path:
-    """Return where a path leads, links followed. Raises `OSError` where a link goes round."""
+    """Return a path with links resolved. Raises `OSError` if links have a cycle."""
     try:
-        return path.resolve()
-    except RuntimeError:  # what Python before 3.13 makes of a link that goes round
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+        found = path.resolve()
+        is_cycle = found.is_symlink()  # which Python 3.13 leaves as it is
+    except RuntimeError:  # raised by older ones
+        is_cycle = True
+    if is_cycle:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return found
 
 
 def text_of(data: bytes) -> str:

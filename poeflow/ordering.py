@@ -1,11 +1,11 @@
-"""Ordering and cycle-finding over step ids, on top of the standard library's `graphlib`."""
+"""Orders step ids and finds cycles, with the standard library's `graphlib`."""
 
 import graphlib
 from collections.abc import Iterable, Mapping
 
 
 class CycleError(ValueError):
-    """The edges go round.
+    """The edges have a cycle.
 
     `path` begins and ends with the same node, the first of them in the mapping; each needs the
     next.
@@ -17,7 +17,7 @@ class CycleError(ValueError):
 
 
 def ordered(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Return the nodes, each after all it needs. `edges` maps a node to what it needs.
+    """Return the nodes, each after all it needs. `edges` maps a node to those it needs.
 
     Needs outside the mapping are ignored. Raises `CycleError`.
     """

@@ -1,6 +1,8 @@
-"""What a user got wrong in a file: a place, a sentence and what to do."""
+"""Mistakes of the user in a file: a place, a message and a hint; not too many of them at once."""
 
-from typing import Literal
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,7 +21,7 @@ class Place(msgspec.Struct, frozen=True, order=True):
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
-    """One thing wrong at one place. `message` is lower case and says what; `hint` what to do."""
+    """One mistake at one place. `message` is in lower case; `hint` says what to do."""
 
     place: Place
     message: str
@@ -33,3 +35,29 @@ class Problem(msgspec.Struct, frozen=True, order=True):
 
 def errors_only(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
     return tuple(problem for problem in problems if problem.level == "error")
+
+
+MAX_PROBLEMS: Final = 200
+MANY: Final = 4 * MAX_PROBLEMS
+"""How many are collected, to report those that come first in the file."""
+_MORE_MESSAGE: Final = f"there are more problems than these {MAX_PROBLEMS}"
+
+
+def limited(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return problems sorted by place, without duplicates, and a notice if there are more.
+
+    Stops iterating over `problems` at a limit. If `problems` come from several such results, the
+    notice still occurs once.
+    """
+    found = set(islice(problems, MANY))
+    errors_and_warnings = tuple(sorted(problem for problem in found if not is_more_notice(problem)))
+    if len(errors_and_warnings) <= MAX_PROBLEMS and len(errors_and_warnings) == len(found):
+        return errors_and_warnings
+    shown = errors_and_warnings[:MAX_PROBLEMS]
+    level: Level = "error" if errors_only(tuple(found)) else "warning"
+    return (*shown, Problem(shown[-1].place, _MORE_MESSAGE, "correct these and check again", level))
+
+
+def is_more_notice(problem: Problem) -> bool:
+    """Return whether a problem is the notice that there are more problems."""
+    return problem.message.startswith(_MORE_MESSAGE)

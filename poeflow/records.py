@@ -1,8 +1,9 @@
-"""What is recorded of a run: the run, its instances and how they stand, and every request sent.
+"""The records of a run: the run itself, its instances and their status, and all requests.
 
 An instance is `STEP`, `STEP[KEY]` in a loop, `STEP#2` for a sample, `USER/STEP` in a used flow.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -12,14 +13,16 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import EXIT_CLASSES
-from poeflow.events import Purpose
+from poeflow.events import Purpose, Source
+from poeflow.lazy_pattern import lazy_pattern
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A run as it begins.
 
     `flow` is the project path of its file, `started` in Unix seconds, `steps` each step with those
-    it needs, in order. `commit` and `is_dirty` are git's, None where there is no git.
+    it needs, in order. `commit` and `is_dirty` are git's, None without git. `models` are those that
+    were tried in place of the flow's, by alias.
     """
 
     flow: str
@@ -31,15 +34,22 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     steps: Mapping[str, tuple[str, ...]] = {}
     commit: str | None = None
     is_dirty: bool | None = None
+    models: Mapping[str, str] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What sets the run apart from others of its flow."""
+        tried = tuple(f"{alias}={name}" for alias, name in sorted(self.models.items()))
+        return (*(("simulated",) if self.simulated else ()), *tried)
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did: instances counted by where their results came from, and what was spent.
+    """The totals of a run: instances by the source of their results, requests and costs.
 
-    `asked` are those of which an answer came, failed ones included. `requests` counts sends,
-    `tokens` what was reported, `unknown` sends that may have been billed and nobody knows;
-    `cost_usd` is estimated, None where a price is unknown. Of the `instances` that were known so
-    many were `done`.
+    `asked` counts instances that received an answer, failed ones included. `requests` counts
+    sends, `tokens` are those reported, `unknown` counts sends that may have been billed;
+    `cost_usd` is an estimate, None if a price is unknown. Of the known `instances` `done` are
+    complete.
     """
 
     asked: int = 0
@@ -56,10 +66,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunEnd(Counts, frozen=True, kw_only=True):
-    """How a run ended, and what it had done by then.
+    """How a run ended, and its totals.
 
-    `exit_code` is that of the command line; 129, 130 and 143 mean it was cut short. One that
-    `is_refresh` would ask everything again if it were run again as it was.
+    `exit_code` is that of the command line; 129, 130 and 143 mean it was interrupted. If it
+    `is_refresh`, the same run again would request everything again.
     """
 
     exit_code: int
@@ -71,8 +81,8 @@ class RunEnd(Counts, frozen=True, kw_only=True):
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A request about to be sent for an instance, `began` seconds into the run.
 
-    `purpose` is what it is to the instance: the first, a repair, a judge of its answer, ...
-    `request` is what makes it the one it is, attachments as hashes; `fingerprint` its hash.
+    `purpose` is its purpose for the instance: the answer, a repair, a judge, ... `request` is its
+    identity, attachments as hashes; `fingerprint` is the hash of that.
     """
 
     instance: str
@@ -85,11 +95,11 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a request, `ended` seconds into the run: an answer as it came, or an error.
+    """The result of a request, `ended` seconds into the run: the received answer, or an error.
 
-    `retries` are the reasons of the attempts before the last. `sends` counts those that went out;
-    tokens are those of all of them, as reported, and `cost_usd` is estimated by the price there
-    was, None where that is not known.
+    `retries` are the reasons of the attempts before the last. `sends` counts the sent attempts;
+    tokens are those of all of them, as reported, and `cost_usd` is an estimate by the price at
+    that time, None if it is not known.
     """
 
     ended: float
@@ -107,23 +117,25 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How an instance of a step ended.
 
     `id` is its name in the run (`step[key]`, `parent/step` in a used flow). `began` and `seconds`
-    are measured from the run's start. `source` is where the result came from, also of one that
-    failed and had an answer; tokens are those of all requests of this run for it, of a cached one
-    those of its answer. `reason` tells why it failed or was skipped. `request` is the first it went
-    by, None for a render step. `files` are what it wrote, by project path with their hashes;
-    `verdicts` what was expected of it.
+    are measured from the run's start. `source` is the source of the result, also of a failed
+    instance with an answer; `model` is the name by which the server said that it answered,
+    `response_id` the name of that answer, `answered_by` a fallback model; tokens are those of all
+    its requests in this run, or of its cached answer. `reason` says why it failed or was skipped.
+    `request` is its first request, or its command, None for a render step. `files` are the written
+    files, by project path with their hashes; `verdicts` the results of its expectations.
     """
 
     id: str
     step: str
     status: Literal["ok", "failed", "skipped"]
     key: str | None = None
-    source: Literal["asked", "cached", "rendered", "ran"] | None = None
+    source: Source | None = None
     reason: str = ""
     error_class: str | None = None
     began: float = 0.0
     seconds: float = 0.0
     model: str | None = None
+    response_id: str | None = None
     answered_by: str | None = None
     fingerprint: str | None = None
     request: dict[str, Json] | None = None
@@ -138,23 +150,26 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorder(Protocol):
-    """Keeps the records of one run. A recorder never stops a run: what fails is told once."""
+    """Stores the records of one run. A recorder never stops a run: an error is reported once."""
 
     async def requested(self, record: RequestRecord) -> int:
-        """Keep a request before it is sent: on disk when this returns. Gives its number."""
+        """Store a request before it is sent, on disk when this returns; return its number."""
 
-    def answered(self, number: int, record: AnswerRecord) -> None:
-        """Keep what became of a request."""
+    def answered(self, number: int, record: AnswerRecord, *, stored: str | None = None) -> None:
+        """Store the result of a request.
+
+        If its answer is in the store, `stored` is the fingerprint there, and `record` has none.
+        """
 
     def instance(self, record: InstanceRecord) -> None:
-        """Keep how an instance ended."""
+        """Store how an instance ended."""
 
     def ended(self, record: RunEnd) -> None:
-        """Keep how the run ended; everything is on disk when this returns."""
+        """Store how the run ended; everything is on disk when this returns."""
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in the history. `end` is None while it is at work, and for ever where it was killed.
+    """A run in the history. `end` is None while it is running, and forever if it was killed.
 
     Then `so_far` is what its instances and requests come to by now.
     """
@@ -166,7 +181,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def counts(self) -> Counts:
-        """What the run did, as far as it came."""
+        """The totals of the run so far."""
         return self.end or self.so_far or Counts()
 
     @property
@@ -184,21 +199,23 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs are wanted: all that fit what is given, the newest first, `limit` at most.
+    """A filter for runs: those that match all given fields, newest first, at most `limit`.
 
-    `flow` is a project path, `since` in Unix seconds, `text` is searched in prompts and answers.
+    `flow` is a project path, `since` in Unix seconds, `text` is searched in prompts and answers. A
+    run `is_trial` if it tried other models than the flow's.
     """
 
     flow: str | None = None
     since: float | None = None
     state: Literal["ok", "failed", "interrupted", "unfinished"] | None = None
     simulated: bool | None = None
+    is_trial: bool | None = None
     text: str | None = None
     limit: int = 50
 
 
-def counted(instances: Iterable[InstanceRecord], requests: Iterable[RequestRow]) -> Counts:
-    """Return what a run did by what was kept of it: one that is at work, or was killed."""
+def run_counts(instances: Iterable[InstanceRecord], requests: Iterable[RequestRow]) -> Counts:
+    """Return the counts of a run, from its records, if it is at work or was killed."""
     ended, sent = tuple(instances), tuple(requests)
     sources = Counter(one.source for one in ended)
     answers = [row.answer for row in sent if row.answer is not None]
@@ -221,23 +238,23 @@ def counted(instances: Iterable[InstanceRecord], requests: Iterable[RequestRow])
 
 
 def going_on(counts: Counts, *, exit_code: int | None, is_simulated: bool, is_refresh: bool) -> str:
-    """Say how to go on with a run that was cut short or failed; empty where there is nothing to.
+    """Return how to continue a run that was interrupted or failed; empty if there is no way.
 
-    `exit_code` is None for one that was killed.
+    `exit_code` is None if the run was killed.
     """
     is_cut_short = exit_code is None or EXIT_CLASSES.get(exit_code) == "interrupted"
     if not is_cut_short and (exit_code == 0 or not counts.done):
         return ""
-    told = f"run it again{' without --refresh' if is_refresh else ''} to go on"
+    advice = f"run it again{' without --refresh' if is_refresh else ''} to go on"
     if not counts.done:
-        return told
+        return advice
     of = f"{counts.done:,} of {counts.instances:,}" if counts.instances else f"{counts.done:,}"
     are = "is" if counts.done == 1 and counts.instances <= 1 else "are"
-    return f"{told}: {of} {are} done and not {'asked' if is_simulated else 'paid for'} again"
+    return f"{advice}: {of} {are} done and not {'asked' if is_simulated else 'paid for'} again"
 
 
 def how_to_go_on(row: RunRow) -> str:
-    """Say how to go on with a run of the history that is not at work any more."""
+    """Return how to continue a run of the history that is no longer running."""
     return going_on(
         row.counts,
         exit_code=None if row.end is None else row.end.exit_code,
@@ -247,10 +264,10 @@ def how_to_go_on(row: RunRow) -> str:
 
 
 class Records(Protocol):
-    """What can be asked of the history."""
+    """Queries of the history."""
 
     def runs(self, wanted: RunFilter) -> tuple[RunRow, ...]:
-        """Return the runs that fit, the newest first."""
+        """Return the runs that match, newest first."""
 
     def run(self, number: int) -> RunRow | None: ...
 
@@ -261,7 +278,7 @@ class Records(Protocol):
         """Return the requests sent in a run, all or those of one instance, in order."""
 
     def changes(self) -> int:
-        """Return a number that is another one whenever something was added."""
+        """Return a number that changes whenever something is added."""
 
 
 Measure = Literal["instance", "step", "limit", "usual"]
@@ -270,19 +287,20 @@ InstanceState = Literal[
 ]
 
 
-_STEP: Final = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
-_PATH: Final = rf"{_STEP.pattern}(?:/{_STEP.pattern})*"
-_LAST: Final = re.compile(rf"({_PATH})(?:\[(.*)\])?(?:#([0-9]+))?", re.IGNORECASE | re.DOTALL)
-_AT: Final = re.compile(rf"{_PATH}@", re.IGNORECASE)
+_STEP: Final = lazy_pattern(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
+_PATH: Final = rf"{_STEP.pattern}(?:(?:#[0-9]+)?/{_STEP.pattern})*"
+_WITHIN: Final = lazy_pattern(r"\](?:#[0-9]+)?/")
+_LAST: Final = lazy_pattern(rf"({_PATH})(?:\[(.*)\])?(?:#([0-9]+))?", re.IGNORECASE | re.DOTALL)
+_AT: Final = lazy_pattern(rf"{_PATH}@", re.IGNORECASE)
 
 
 class Calls(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of one kind that a run would send for an instance: `least` to `most` of them.
 
-    `model` is None where it is not known before the run. `prompt_tokens` are those of each on
-    average. `answer_tokens` are a guess that is taken from what `answer_from` says: the last answer
-    of the instance, the mean of other instances of its step, the limit an answer has, or what is
-    usual for its kind; None where there is no telling.
+    `model` is None if it is not known before the run. `prompt_tokens` is the average of each.
+    `answer_tokens` is an estimate from the source in `answer_from`: the last answer of the
+    instance, the mean of other instances of its step, the limit on the answer, or the usual
+    length of its kind; None if there is none.
     """
 
     purpose: Purpose
@@ -295,13 +313,14 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How one instance stands.
+    """The status of one instance.
 
-    `reasons` are all there are. `calls` is how many requests a run would send for it at least,
-    `most_calls` with every repair, tool round and judge, failed attempts left out; `kinds` says
-    which, also of an unknown instance that may have to be asked. `model` is whom it would ask,
-    `request` what it would send, attachments as hashes; None where that is not known before another
-    step has run.
+    `reasons` are all its reasons. `calls` is the least number of requests a run would send for it,
+    `most_calls` the number with every repair, tool round and judge, without failed attempts;
+    `kinds` lists them, also for an unknown instance that may be requested. `model` is the model it
+    would call, `request` what it would send, attachments as hashes; None if that is not known
+    before another step has run. `answered_by` is the name of the model that answered last time, if
+    it is not the one that was asked.
     """
 
     id: str
@@ -312,26 +331,27 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     request: dict[str, Json] | None = None
     kinds: tuple[Calls, ...] = ()
+    answered_by: str | None = None
 
     @property
     def is_current(self) -> bool:
-        """Whether a run would change nothing."""
+        """Return whether a run would change nothing."""
         return self.state in ("fresh", "skipped")
 
 
 def outer_step(instance: str) -> str:
-    """Return the step of the flow itself that an instance is of, or is used by."""
+    """Return the step of the outer flow that an instance belongs to."""
     found = _STEP.match(instance)
     return instance if found is None else found[0]
 
 
 def step_of(instance: str) -> str:
-    """Return the step an instance is of, with those it is used by: `a/b` of `a/b[key]#2`."""
+    """Return the step of an instance with the steps that use its flow: `a/b` of `a/b[key]#2`."""
     return _parted(instance)[0]
 
 
 def whole_instance(name: str) -> str:
-    """Return the instance that one of several samples is of: `a[key]` of `a[key]#2`."""
+    """Return the instance that a sample belongs to: `a[key]` of `a[key]#2`."""
     step, key, sample = _parted(name)
     if sample is None:
         return name
@@ -339,7 +359,7 @@ def whole_instance(name: str) -> str:
 
 
 def key_of(instance: str) -> str | None:
-    """Return the key of an instance, None where its step runs once."""
+    """Return the key of an instance, None if its step runs once."""
     return _parted(instance)[1]
 
 
@@ -357,15 +377,15 @@ def wholes_of(instance: str) -> Iterator[str]:
 
 
 def path_of(instance: str) -> tuple[str, ...]:
-    """Return the names of the steps from the flow's own down: `a`, `b` of `a[x]/b[y]`."""
+    """Return the names of the steps from the outer flow down: `a`, `b` of `a[x]/b[y]`."""
     steps = (one for one in wholes_of(instance) if step_of(one) == one)
     return tuple(one.rpartition("/")[2] for one in steps)[::-1]
 
 
 def instance_id(written: str) -> str:
-    """Return the id that `STEP@KEY` stands for; one that is written as it is printed stays so.
+    """Return the id for `STEP@KEY`; a printed id is returned unchanged.
 
-    A step's name ends at the first `@` behind it, and all the rest is the key.
+    A step's name ends at the first `@` after it; the rest is the key.
     """
     found = _AT.match(written)
     if found is not None:
@@ -378,15 +398,15 @@ def instance_id(written: str) -> str:
 
 
 def as_written(instance: str) -> str:
-    """Return an instance as a command line names it: `STEP@KEY`, the step alone without a key."""
+    """Return an instance as on the command line: `STEP@KEY`, or the step alone without a key."""
     step, key, sample = _parted(instance)
     return instance if key is None or sample is not None else f"{step}@{key}"
 
 
 def named(written: str, known: Collection[str]) -> str:
-    """Return the id among those `known` that is meant by one as it is printed, or by `STEP@KEY`.
+    """Return the `known` id that matches a printed id or `STEP@KEY`.
 
-    Where there is none, it is the id that `written` stands for.
+    If there is none, return the id for `written`.
     """
     wanted = instance_id(written)
     if written in known or wanted in known:
@@ -394,17 +414,16 @@ def named(written: str, known: Collection[str]) -> str:
     return next((one for one in known if as_written(one) == written), wanted)
 
 
+@functools.lru_cache(maxsize=4096)  # each instance is asked for several times while it runs
 def _parted(instance: str) -> tuple[str, str | None, str | None]:
     """Return the step, key and sample of an instance: `a[x]/b`, `y`, `2` of `a[x]/b[y]#2`.
 
-    A key may hold anything, so the parts are looked for from the end: what follows the last `]/`
-    that can stand between a flow's user and a step of it is the step.
+    A key may contain anything, so the parts are searched from the end: the step follows the last
+    `]/`, or `]#2/` of a turn, that can separate a step from the step that uses its flow.
     """
-    at = instance.rfind("]/")
-    while at >= 0:
-        found = _LAST.fullmatch(instance, at + 2)
+    for end in reversed([one.end() for one in _WITHIN.finditer(instance)]):
+        found = _LAST.fullmatch(instance, end)
         if found is not None:
-            return f"{instance[: at + 2]}{found[1]}", found[2], found[3]
-        at = instance.rfind("]/", 0, at + 1)
+            return f"{instance[:end]}{found[1]}", found[2], found[3]
     found = _LAST.fullmatch(instance)
     return (instance, None, None) if found is None else (found[1], found[2], found[3])

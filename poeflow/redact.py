@@ -1,41 +1,44 @@
-"""Keeps the key out of every sink, and control characters out of the terminal."""
+"""Masks keys in all output, and escapes control characters for the terminal."""
 
 import base64
 import functools
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
-_KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{1,512}")
+from poeflow.lazy_pattern import lazy_pattern
+
+_KEY_SHAPE: Final = lazy_pattern(r"[\x21-\x7e]{1,512}")
 SHORTEST_MASKED: Final = 8
-"""Characters of a key from which on it is masked: a shorter one is part of ordinary words."""
-_SERVER_SECRETS: Final = re.compile(r"Bearer\s+[\x21-\x7e]+|\bsk-[A-Za-z0-9_\-]{16,}")
-_UNSAFE: Final = re.compile(
+"""The length from which a key is masked: shorter ones occur in ordinary words."""
+_SERVER_SECRETS: Final = lazy_pattern(r"Bearer\s+[\x21-\x7e]+|\bsk-[A-Za-z0-9_\-]{16,}")
+_UNSAFE: Final = lazy_pattern(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]",
 )
-_RUNS: Final = re.compile(r"\\+|[^A-Za-z0-9]")
+_RUNS: Final = lazy_pattern(r"\\+|[^A-Za-z0-9]")
+_LETTERS: Final = lazy_pattern("[A-Za-z0-9]+")
 _HTML_NAMES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
 _URL_ALPHABET: Final = str.maketrans("+/", "-_")
 _EITHER_ALPHABET: Final = str.maketrans({"+": "(?:[+-]|%2[bB])", "/": r"(?:\\{0,8}+/|_|%2[fF])"})
 _BROKEN: Final = r"(?:[\s>]|\\[nrt]){0,64}+"
-"""Where base64 is broken into lines: what may stand between two of its characters."""
+"""The line breaks and indentation that may separate two characters of base64."""
 _HALF: Final = 24
-"""Half the characters of the shortest lines that base64 is broken into."""
+"""Half the length of the shortest lines of base64."""
 MASK: Final = "[key]"
 
 
 class Secret:
-    """An API key that cannot be printed by accident. `reveal()` gives the text, once, on purpose.
+    """An API key that cannot be printed by accident. `reveal()` returns the text.
 
-    Surrounding white space is dropped. Raises `ValueError`, without the value, where the rest is
-    not 1 to 512 printable ASCII characters. Servers of one's own often take any key: a short one
-    is taken, and not masked.
+    Surrounding white space is dropped. Raises `ValueError`, without the value, unless the rest is
+    1 to 512 printable ASCII characters. Private servers often accept any key, so a short one is
+    allowed, but not masked.
     """
 
     __slots__ = ("_text",)
@@ -48,7 +51,7 @@ class Secret:
 
     @property
     def is_masked(self) -> bool:
-        """Whether the key is long enough to be told from ordinary text."""
+        """Return whether the key is long enough to be distinguished from ordinary text."""
         return len(self._text) >= SHORTEST_MASKED
 
     def reveal(self) -> str:
@@ -64,12 +67,11 @@ class Secret:
 
 
 class Scrubber:
-    """Replaces the secrets however they are spelled: raw, escaped, in base64 of either alphabet.
+    """Replaces keys in every form: plain, escaped, and in both alphabets of base64.
 
-    Escapes are those of JSON, Python, URLs and HTML, some of the characters or all of them, once
-    or a few times over. Base64 is found at its three alignments, so also within longer data, and
-    that of UTF-16 too, broken into lines or not. Keys too short to be told from words are left
-    alone. It is never pickled.
+    Escapes are those of JSON, Python, URLs and HTML, of some or all characters, once or a few
+    times. Base64 is found at all three alignments, so also within longer data, of UTF-16 too, with
+    or without line breaks. Keys that are too short are not masked. It cannot be pickled.
     """
 
     def __init__(self, *secrets: Secret) -> None:
@@ -84,6 +86,7 @@ class Scrubber:
         self._lines = re.compile("|".join(map(_in_lines, pieces)))
         either = (one for piece in pieces for one in (piece, piece.translate(_URL_ALPHABET)))
         self._parts = tuple({part for one in either for part in _halves(one)})
+        self._signs = tuple(_signs(self._keys, self._wide, self._parts))
 
     def __repr__(self) -> str:
         return "Scrubber(...)"
@@ -100,20 +103,33 @@ class Scrubber:
         has_part = any(part in text for part in self._parts)
         return self._lines.sub(MASK, text) if has_part else text
 
+    def may_change(self, value: object) -> bool:
+        """Whether a text in plain data or a struct may hold a secret: one search through all of it.
+
+        However a key is spelled, its letters and digits stand there as they are.
+        """
+        if self._pattern is None:
+            return False
+        try:
+            data = msgspec.json.encode(value)
+        except (TypeError, ValueError, RecursionError):  # such as half of a character
+            return True
+        return _holds(data, self._signs)
+
     def begun(self, text: str) -> int:
-        """Return how many characters at the end of a text may be the beginning of a key."""
+        """Return how many characters at the end of a text may begin a key."""
         return max((_overlap(text, key) for key in self._keys), default=0)
 
     def scrub_server_text(self, text: str) -> str:
-        """Scrub text a server sent: it may echo a header or somebody else's key as well."""
+        """Scrub text from a server, which may also contain a header or another user's key."""
         return _SERVER_SECRETS.sub(MASK, self.scrub(text))
 
 
 class Keyring:
-    """The keys of a run, to be found in what is about to be sent or written.
+    """Finds the keys of a run in data that will be sent or written.
 
-    It looks for a key as it is, escaped for JSON, URLs or HTML, in UTF-16, and in base64 at any
-    alignment: for fixed bytes, at the speed of memory. It is never pickled.
+    It searches for a key in plain form, escaped for JSON, URLs or HTML, in UTF-16, and in base64
+    at any alignment, as fixed bytes, which is fast. It cannot be pickled.
     """
 
     def __init__(self, *secrets: Secret) -> None:
@@ -135,10 +151,10 @@ class Keyring:
         raise TypeError("what knows keys is never pickled")
 
     def is_in(self, data: bytes) -> bool:
-        """Whether a key is in `data`, base64 also where it is broken into indented lines."""
-        if any(needle in data for needle in self._plain):
+        """Return whether a key is in `data`, also in base64 with indented lines."""
+        if _holds(data, self._plain):
             return True
-        if not any(part in data for part in self._parts):
+        if not _holds(data, self._parts):
             return False
         for escape in (rb"\n", rb"\r", rb"\t"):
             data = data.replace(escape, b"")
@@ -147,32 +163,44 @@ class Keyring:
 
     @functools.cached_property
     def scrubber(self) -> Scrubber:
-        """What masks these keys."""
+        """The scrubber that masks these keys."""
         return Scrubber(*self._secrets)
 
 
-def masked(value: object, scrubber: Scrubber) -> object:
-    """Return plain data, or the fields of a struct, with the secrets in every text masked.
+def _holds(data: bytes, needles: tuple[bytes, ...]) -> bool:
+    """Return whether one of the needles is in `data`: a plain loop, as this is done very often."""
+    for needle in needles:  # noqa: SIM110 - half as fast with any()
+        if needle in data:
+            return True
+    return False
 
-    What holds no secret is returned as it is.
+
+def masked(value: object, scrubber: Scrubber) -> object:
+    """Return plain data, or a struct, with the keys in every text masked.
+
+    Values without keys are returned unchanged.
     """
+    return _masked(value, scrubber) if scrubber.may_change(value) else value
+
+
+def _masked(value: object, scrubber: Scrubber) -> object:
     match value:
         case str():
             return scrubber.scrub(value)
         case msgspec.Struct():
             fields = {name: getattr(value, name) for name in value.__struct_fields__}
-            changed = {name: masked(field, scrubber) for name, field in fields.items()}
+            changed = {name: _masked(field, scrubber) for name, field in fields.items()}
             return msgspec.structs.replace(value, **changed) if changed != fields else value
         case Mapping():
-            return {masked(key, scrubber): masked(one, scrubber) for key, one in value.items()}
+            return {_masked(key, scrubber): _masked(one, scrubber) for key, one in value.items()}
         case list() | tuple():
-            return type(value)(masked(one, scrubber) for one in value)
+            return type(value)(_masked(one, scrubber) for one in value)
         case _:
             return value
 
 
 def visible(text: str) -> str:
-    r"""Escape what could steer a terminal (C0 but \n and \t, C1, DEL, bidi, zero width)."""
+    r"""Escape characters that control a terminal (C0 but \n and \t, C1, DEL, bidi, zero width)."""
     return _UNSAFE.sub(_escape, text)
 
 
@@ -184,18 +212,18 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _masked_keys(secrets: tuple[Secret, ...]) -> list[str]:
-    """Return the texts of the keys that are long enough to be told from ordinary text."""
+    """Return the texts of the keys that are long enough to be masked."""
     return [secret.reveal() for secret in secrets if secret.is_masked]
 
 
 def _overlap(text: str, key: str) -> int:
-    """Return the most characters, short of all, that `key` begins with and `text` ends with."""
+    """Return the length of the longest proper beginning of `key` that `text` ends with."""
     most = min(len(text), len(key) - 1)
     return next((n for n in range(most, 0, -1) if text.endswith(key[:n])), 0)
 
 
 def _plain_needles(key: str) -> Iterator[bytes]:
-    """Yield the bytes of a key in plain sight; in JSON that holds JSON it is escaped again."""
+    """Yield the unencoded forms of a key; in JSON inside JSON it is escaped again."""
     in_json = [key]
     for _ in range(3):
         in_json.append(json.dumps(in_json[-1])[1:-1])
@@ -206,32 +234,42 @@ def _plain_needles(key: str) -> Iterator[bytes]:
 
 
 def _in_utf16(key: str) -> bytes:
-    """Return a key in UTF-16, the zero at its end left out: either byte order has these bytes."""
+    """Return a key in UTF-16 without the last zero byte, so that both byte orders match."""
     return key.encode("utf-16-le")[:-1]
 
 
 def _base64_needles(raw: bytes) -> Iterator[str]:
-    """Yield what base64 makes of a key wherever it begins, in either alphabet."""
+    """Yield the base64 forms of a key at each alignment, in both alphabets."""
     for piece in _base64_pieces(raw):
         yield from (piece, piece.translate(_URL_ALPHABET))
         yield from (piece.replace("/", "\\/"), quote(piece, safe=""))
 
 
+def _signs(keys: Iterable[str], wide: Iterable[str], parts: Iterable[str]) -> set[bytes]:
+    """Return bytes of which one is in every JSON text that holds a key, however it is spelled."""
+    pieces = (piece for key in keys for piece in _base64_pieces(key.encode()))
+    plain = (*keys, *pieces, *(one for one in wide if "\0" not in one), *parts)
+    spelled = {max(_LETTERS.findall(one), key=len, default="") for one in plain}
+    return {one.encode() for one in spelled} | {
+        json.dumps(one)[1:-1].encode() for one in wide if "\0" in one
+    }
+
+
 def _halves(needle: str) -> tuple[str, str]:
-    """Return two parts of a needle: a line of base64 ends in one of them at most."""
+    """Return two halves of a needle; a line break of base64 is in at most one of them."""
     half = min(len(needle) // 2, _HALF)
     return needle[:half], needle[half : 2 * half]
 
 
 def _base64_pieces(raw: bytes) -> Iterator[str]:
-    """Yield the characters that are fully determined by `raw`: neighbours change the outer ones."""
+    """Yield the base64 characters that depend only on `raw`, not on its neighbours."""
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
         yield encoded[(shift * 8 + 5) // 6 : (len(raw) + shift) * 8 // 6]
 
 
 def _spellings(key: str) -> Iterator[str]:
-    """Yield patterns that match `key` in plain sight and within base64.
+    """Yield patterns that match `key` unencoded and within base64.
 
     Repeats are bounded, and those of backslashes possessive: hostile text takes linear time.
     """
@@ -241,18 +279,18 @@ def _spellings(key: str) -> Iterator[str]:
 
 
 def _encoded_pieces(key: str) -> Iterator[str]:
-    """Yield what base64 makes of a key, and of its UTF-16."""
+    """Yield the base64 forms of a key and of its UTF-16."""
     yield from _base64_pieces(key.encode())
     yield from _base64_pieces(_in_utf16(key))
 
 
 def _in_lines(piece: str) -> str:
-    """Return a pattern for base64 that is broken into lines, with what lines may begin with."""
+    """Return a pattern for base64 with line breaks and indentation."""
     return _BROKEN.join(one.translate(_EITHER_ALPHABET) for one in piece)
 
 
 def _escaped(run: str) -> str:
-    """Return a pattern for the ways to write one character of a key, or a run of backslashes."""
+    """Return a pattern for all forms of one character of a key, or of several backslashes."""
     count, character = len(run), run[0]
     code = f"{ord(character):02x}"
     name = f"|(?i:{_HTML_NAMES[character]});" if character in _HTML_NAMES else ""

@@ -1,6 +1,6 @@
 """Settings: the environment, and the user's own configuration file.
 
-They alone decide what a key is sent to; no file of a repository does.
+Only they decide to which server a key is sent, never a file of a repository.
 """
 
 import contextlib
@@ -19,28 +19,29 @@ import msgspec
 from msgspec import Meta
 
 from poeflow.errors import AccountError, UsageError
-from poeflow.opener import NotTextError, content, followed, text_of
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.opener import NotTextError, file_content, followed, text_of
 from poeflow.redact import Keyring, Secret
 
 KEY_VARIABLE: Final = "POE_API_KEY"
 BASE_URL_VARIABLE: Final = "POE_BASE_URL"
 DEFAULT_BASE_URL: Final = "https://api.poe.com/v1"
 KEY_PAGE: Final = "https://poe.com/api_key"
-_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
-_NUMBERS: Final = re.compile(
+_VISIBLE: Final = lazy_pattern(r"[\x21-\x7e]+")
+_NUMBERS: Final = lazy_pattern(
     r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.IGNORECASE
 )
-_ENTRY: Final = re.compile(
+_ENTRY: Final = lazy_pattern(
     r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<bare>[^\[\]:]+|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:./]*))"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
-"""A host, a domain or a network; an IPv6 address with a port stands in brackets."""
+"""A host, domain or network; an IPv6 address with a port has brackets."""
 
 
 def api_key_from(environ: Mapping[str, str], *, variable: str = KEY_VARIABLE) -> Secret | None:
-    """Return the key in `variable`, or None where it is unset or blank.
+    """Return the key in `variable`, or None if it is unset or blank.
 
-    Raises `AccountError`, naming the variable and never its value, where it cannot be a key.
+    Raises `AccountError`, naming the variable but not its value, if it cannot be a key.
     """
     text = environ.get(variable, "").strip()
     if not text:
@@ -60,40 +61,42 @@ def base_url_from(environ: Mapping[str, str]) -> str | None:
 
 
 def server_of(environ: Mapping[str, str]) -> str:
-    """Return the base URL of what is called Poe, with none or a wrong one set Poe's own."""
+    """Return the base URL of the `poe` provider; Poe's own if none or an invalid one is set."""
     try:
         return base_url_from(environ) or DEFAULT_BASE_URL
-    except UsageError:  # it is told where something would be sent
+    except UsageError:  # reported when something is sent
         return DEFAULT_BASE_URL
 
 
 def checked_base_url(text: str, *, named: str) -> str:
     """Return a base URL without a trailing slash. Raises `UsageError`, calling it `named`."""
     if not _VISIBLE.fullmatch(text):
-        message = f"{named} holds a space, a control character or another that no address has"
-        raise UsageError(message, hint="type it anew")
+        message = (
+            f"{named} has a space, a control character or another that is not allowed in addresses"
+        )
+        raise UsageError(message, hint="type it again")
     parts = _split(text)
     if parts is None or parts.scheme not in ("http", "https"):
         raise UsageError(f"{named} is not a web address", hint=f"it looks like {DEFAULT_BASE_URL}")
     if "@" in parts.netloc or parts.fragment or parts.query:
         raise UsageError(
-            f"{named} holds a user name, query or fragment",
-            hint="give scheme, host, port and path only",
+            f"{named} has a user name, query or fragment",
+            hint="use only scheme, host, port and path",
         )
     return text.rstrip("/")
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return the environment this process was given; what else reads it is handed a mapping."""
+    """Return the environment of this process; all other code receives it as an argument."""
     return os.environ
 
 
 def proxy_from(environ: Mapping[str, str], url: str) -> str | None:
     """Return the proxy for `url`, from `HTTPS_PROXY` or else `ALL_PROXY`; None for none.
 
-    Loopback goes direct, by whatever name, and so does what `NO_PROXY` lists: hosts, domains,
-    networks such as `10.0.0.0/8`, each with a port or without. A proxy needs no scheme. Raises
-    `UsageError`, without the address (it may hold a password), where it is none.
+    Loopback by any name has no proxy, nor have those in `NO_PROXY`: hosts, domains, networks such
+    as `10.0.0.0/8`, with or without a port. A proxy needs no scheme. Raises `UsageError`, without
+    the address (it may contain a password), if it is invalid.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -120,7 +123,7 @@ def _checked_proxy(text: str, name: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine: `localhost`, or an address of loopback by any spelling."""
+    """Return whether a host is this machine: `localhost`, or any form of a loopback address."""
     if host.lower().rstrip(".") == "localhost":
         return True
     address = _address(host)
@@ -129,7 +132,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the IP address a host is, also written as `127.1` or `0x7f000001`; None for a name."""
+    """Return a host as an IP address, also from `127.1` or `0x7f000001`; None for a name."""
     try:
         return ip_address(host.strip("[]"))
     except ValueError:
@@ -143,7 +146,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of an address that has a host and a sound port, else None."""
+    """Return the parts of an address that has a host and a valid port, else None."""
     try:
         parts = urlsplit(url)
         is_sound = bool(parts.hostname) and parts.port != 0
@@ -153,10 +156,10 @@ def _split(url: str) -> SplitResult | None:
 
 
 def check_certificates(environ: Mapping[str, str]) -> None:
-    """Raise `UsageError` where `SSL_CERT_FILE` names no file: OpenSSL would not say so."""
+    """Raise `UsageError` if the file of `SSL_CERT_FILE` does not exist, which OpenSSL ignores."""
     named = environ.get("SSL_CERT_FILE", "")
     if named and not Path(named).is_file():
-        raise UsageError("SSL_CERT_FILE names no file", hint="unset it, or name a PEM file")
+        raise UsageError("SSL_CERT_FILE is not a file", hint="unset it, or name a PEM file")
 
 
 def _is_excepted(environ: Mapping[str, str], host: str, port: int) -> bool:
@@ -165,7 +168,7 @@ def _is_excepted(environ: Mapping[str, str], host: str, port: int) -> bool:
 
 
 def _excepts(entry: str, host: str, port: int) -> bool:
-    """Whether one entry of `NO_PROXY` names a host."""
+    """Return whether an entry of `NO_PROXY` matches a host."""
     match = _ENTRY.fullmatch(entry)
     if match is None or (match["port"] and int(match["port"]) != port):
         return False
@@ -183,18 +186,20 @@ def _excepts(entry: str, host: str, port: int) -> bool:
 
 
 PATH_VARIABLE: Final = "POEFLOW_CONFIG"
-RESERVED: Final = "poe"
+LOOPBACK: Final = "127.0.0.1"
+POE_PROVIDER: Final = "poe"
+"""The built-in provider, used by default."""
 MAX_BYTES: Final = 1024 * 1024
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LINE: Final = re.compile(r"\(at line (\d+)")
+_VARIABLE: Final = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
+_LINE: Final = lazy_pattern(r"\(at line (\d+)")
 
 
-class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An OpenAI-compatible server. `response_format` tells that it heeds JSON schemas.
+class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenAI-compatible server. `response_format` if it supports JSON schemas.
 
     Without a `key_variable`, or with `key = "none"`, no key is sent. `same_as` are other addresses
-    of the same server: answers made there are its own. `allow_insecure` lets the key go there by
-    plain http, beyond this machine too. The built-in `poe` has only these last two.
+    of the same server, whose answers count as its own. `allow_insecure` allows plain http to other
+    machines. The built-in `poe` has only these last two.
     """
 
     base_url: str = ""
@@ -208,61 +213,69 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def needs_key(self) -> bool:
-        """Whether nothing can be asked without a key; a server on this machine may want none."""
+        """Return whether a key is required; a server on this machine may need none."""
         return self.key_variable is not None and not _is_here(self.base_url)
 
 
 class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the user lets every flow do.
+    """What the user allows all flows to do.
 
-    `media_hosts` may serve media beside Poe's own; `allow_tools` lets Python functions of flows
-    run without being asked. `max_instances` is how many instances of a flow `plan` and `status`
-    look at, and a run may have.
+    `media_hosts` may serve media besides Poe's own; `allow_tools` lets commands and Python
+    functions of flows run without asking. `max_cost_usd_per_day` and `max_cost_usd_per_month` limit
+    what all runs of a project cost in a day or month, `max_instances` the instances of a flow in
+    `plan`, `status` and runs.
     """
 
-    providers: dict[str, Provider] = {}
+    providers: dict[str, ProviderConfig] = {}
     allow_tools: bool = False
     allow_unpriced: bool = False
     media_hosts: tuple[str, ...] = ()
     max_requests: Annotated[int, Meta(ge=0)] | None = None
     max_tokens: Annotated[int, Meta(ge=0)] | None = None
     max_cost_usd: Annotated[float, Meta(ge=0)] | None = None
+    max_cost_usd_per_day: Annotated[float, Meta(ge=0)] | None = None
+    max_cost_usd_per_month: Annotated[float, Meta(ge=0)] | None = None
     max_points: Annotated[int, Meta(ge=0)] | None = None
     max_instances: Annotated[int, Meta(ge=1)] | None = None
 
     @property
     def key_variables(self) -> tuple[str, ...]:
-        """The variables that hold keys, Poe's own first."""
+        """The environment variables of keys, Poe's first."""
         own = (one.key_variable for one in self.providers.values())
         return (KEY_VARIABLE, *(variable for variable in own if variable is not None))
 
     @property
     def allows_insecure_poe(self) -> bool:
-        """Whether `POE_BASE_URL` may be plain http beyond this machine."""
-        return RESERVED in self.providers and self.providers[RESERVED].allow_insecure
+        """Return whether `POE_BASE_URL` may be plain http to another machine."""
+        return POE_PROVIDER in self.providers and self.providers[POE_PROVIDER].allow_insecure
 
     def origin_of(self, moved: str | None) -> str:
-        """Return what the server at `POE_BASE_URL` is called in every fingerprint.
+        """Return the name of the server at `POE_BASE_URL` in fingerprints.
 
         It is the provider's name if this is one of its addresses, else the address itself.
         """
         if moved is None or _same(moved, DEFAULT_BASE_URL):
-            return RESERVED
+            return POE_PROVIDER
         for name, provider in self.providers.items():
             if any(_same(moved, one) for one in (provider.base_url, *provider.same_as) if one):
                 return name
         return moved
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """The user's configuration; `warning` says why one that is there is not used, if so."""
+HIDDEN_PREFIX: Final = "POEFLOW_SECRET_"
+"""How the variables of secret inputs begin: that of `token` is `POEFLOW_SECRET_TOKEN`."""
+HASH_KEY_VARIABLE: Final = "POEFLOW_HASH_KEY"
+
+
+class FoundConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The user's configuration; `warning` says why an existing file is not used."""
 
     config: UserConfig
     warning: str = ""
 
 
 def config_path(environ: Mapping[str, str]) -> Path | None:
-    """Return where the configuration is: `POEFLOW_CONFIG`, else in the user's own folder."""
+    """Return the path of the configuration: `POEFLOW_CONFIG`, else in the user's folder."""
     named = environ.get(PATH_VARIABLE, "").strip()
     if named:
         return Path(named)
@@ -273,32 +286,34 @@ def config_path(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".config" / "poeflow" / "config.toml" if home else None
 
 
-def find_config(environ: Mapping[str, str], *, project_root: Path | None) -> Found:
-    """Return the user's configuration, the defaults where there is none.
+def find_config(environ: Mapping[str, str], *, project_root: Path | None) -> FoundConfig:
+    """Return the user's configuration, the defaults if there is none.
 
-    One in the usual place that belongs to somebody else, or may not be read, counts as none, with
-    a warning; one that `POEFLOW_CONFIG` names must be there. Raises `UsageError`.
+    One in the default place that belongs to another user, or cannot be read, is ignored with a
+    warning; one that `POEFLOW_CONFIG` names must exist. Raises `UsageError`.
     """
     path = config_path(environ)
     named = environ.get(PATH_VARIABLE, "").strip()
     if path is None or named == os.devnull:
-        return Found(config=UserConfig())
+        return FoundConfig(config=UserConfig())
     try:
-        return Found(config=read_config(path, project_root=project_root, must_exist=bool(named)))
+        return FoundConfig(
+            config=read_config(path, project_root=project_root, must_exist=bool(named))
+        )
     except _NotOursError as error:
         if named:
             hint = f"make it your own and readable, or unset {PATH_VARIABLE}"
             raise UsageError(f"{PATH_VARIABLE}: {error.message}", hint=hint) from None
-        told = f"{error.message}; it is not used (another is named with {PATH_VARIABLE})"
-        return Found(config=UserConfig(), warning=told)
+        warning = f"{error.message}; it is not used (another is named with {PATH_VARIABLE})"
+        return FoundConfig(config=UserConfig(), warning=warning)
 
 
 def read_config(
     path: Path | None, *, project_root: Path | None, must_exist: bool = False
 ) -> UserConfig:
-    """Return the configuration at `path`, the defaults where there is none.
+    """Return the configuration at `path`, the defaults if there is none.
 
-    Raises `UsageError` where it is not valid, others may write to it, or it lies in the project.
+    Raises `UsageError` if it is not valid, others may write to it, or it is in the project.
     """
     if path is None:
         return UserConfig()
@@ -325,7 +340,7 @@ def read_config(
 
 
 def _parsed(path: Path, data: bytes) -> UserConfig:
-    """Return the configuration that a file's bytes are. Raises `UsageError`, with no value."""
+    """Return the configuration in a file's bytes. Raises `UsageError`, without values."""
     try:
         return msgspec.convert(tomllib.loads(text_of(data)), UserConfig)
     except tomllib.TOMLDecodeError as error:
@@ -336,7 +351,7 @@ def _parsed(path: Path, data: bytes) -> UserConfig:
         raise UsageError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
     except msgspec.ValidationError as error:
         reason = str(error).replace("`", "").replace("$.", "").replace(" - at", " at")
-        known = Provider if "providers" in reason else UserConfig
+        known = ProviderConfig if "providers" in reason else UserConfig
         is_unknown = "unknown field" in reason
         hint = f"known: {', '.join(known.__struct_fields__)}" if is_unknown else "correct it"
         raise UsageError(f"{path}: {reason[:1].lower()}{reason[1:]}", hint=hint) from None
@@ -348,43 +363,58 @@ def _parsed(path: Path, data: bytes) -> UserConfig:
 
 
 class _NotOursError(UsageError):
-    """A configuration that may not be read, or belongs to somebody else."""
+    """A configuration that cannot be read, or belongs to another user."""
 
 
-def key_of(variable: str, environ: Mapping[str, str]) -> Secret | None:
-    """Return the key in a variable, None where it is unset or blank. Raises `AccountError`."""
+def key_in(variable: str, environ: Mapping[str, str]) -> Secret | None:
+    """Return the key in a variable, None if it is unset or blank. Raises `AccountError`."""
     return api_key_from(environ, variable=variable)
 
 
 def keys_of(environ: Mapping[str, str], variables: Iterable[str]) -> tuple[Secret, ...]:
-    """Return the keys in these variables; what cannot be one is told where it is used."""
+    """Return the keys in these variables, and the secret inputs.
+
+    Invalid ones are reported when they are used.
+    """
     found: list[Secret] = []
-    for variable in dict.fromkeys(variables):
+    for variable in dict.fromkeys((*variables, *secret_variables(environ))):
         with contextlib.suppress(AccountError):
-            key = key_of(variable, environ)
+            key = key_in(variable, environ)
             found += [key] if key is not None else []
     return tuple(found)
 
 
 def known_keys(environ: Mapping[str, str]) -> tuple[Secret, ...]:
-    """Return every key there is, of whatever server: what must be shown and kept nowhere."""
+    """Return the keys of all servers, which must never be shown or stored."""
     return keys_of(environ, key_variables(environ))
 
 
 def key_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the variables that hold keys: Poe's, and those of the user's own configuration.
+    """Return the variables of keys: Poe's, those of the user's configuration, and of secret inputs.
 
-    A configuration that cannot be read names none; that is told where it is used.
+    A configuration that cannot be read adds none; this is reported when it is used.
     """
     try:
         config = find_config(environ, project_root=None).config
     except UsageError:
         config = UserConfig()
-    return config.key_variables
+    return (*config.key_variables, *secret_variables(environ))
+
+
+def secret_variable(name: str) -> str:
+    """Return the variable with the value of the secret input `name`."""
+    return f"{HIDDEN_PREFIX}{name.upper()}"
+
+
+def secret_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the variables of secret inputs, and that of the key they are hashed with."""
+    return tuple(
+        name for name in environ if name.startswith(HIDDEN_PREFIX) or name == HASH_KEY_VARIABLE
+    )
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a program that poeflow starts: without any key.
+    """Return the environment for a program that poeflow starts, without keys.
 
     The variables of keys are left out, and whatever else holds a key.
     """
@@ -402,16 +432,16 @@ def _private_bytes(path: Path) -> bytes:
             raise UsageError(f"{path} can be written by others", hint=f"chmod go-w {path}")
         if status.st_uid not in (os.getuid(), 0):
             raise _NotOursError(f"{path} belongs to another user")
-        return content(handle, status, MAX_BYTES)
+        return file_content(handle, status, MAX_BYTES)
 
 
-def _check(path: Path, name: str, provider: Provider) -> None:
+def _check(path: Path, name: str, provider: ProviderConfig) -> None:
     where = f"{path}: providers.{name}"
-    bare = Provider(same_as=provider.same_as, allow_insecure=provider.allow_insecure)
-    if name == RESERVED and provider != bare:
+    bare = ProviderConfig(same_as=provider.same_as, allow_insecure=provider.allow_insecure)
+    if name == POE_PROVIDER and provider != bare:
         hint = f"it takes same_as and allow_insecure; {BASE_URL_VARIABLE} says where it is"
-        raise UsageError(f'{where}: the provider "{RESERVED}" is built in', hint=hint)
-    if name != RESERVED and not provider.base_url:
+        raise UsageError(f'{where}: the provider "{POE_PROVIDER}" is built in', hint=hint)
+    if name != POE_PROVIDER and not provider.base_url:
         hint = 'for example base_url = "http://127.0.0.1:8000/v1"'
         raise UsageError(f"{where} has no base_url", hint=hint)
     if provider.key not in (None, "none"):
@@ -420,23 +450,26 @@ def _check(path: Path, name: str, provider: Provider) -> None:
     if provider.key is not None and provider.key_variable is not None:
         raise UsageError(f"{where} has both key and key_variable", hint="keep one of them")
     if provider.key_variable is not None and not _VARIABLE.fullmatch(provider.key_variable):
-        message = f"{where}.key_variable is no name of a variable"
+        message = f"{where}.key_variable is not the name of a variable"
         raise UsageError(message, hint="for example LOCAL_API_KEY; never the key itself")
-    addresses = {"base_url": (provider.base_url,) * (name != RESERVED), "same_as": provider.same_as}
+    addresses = {
+        "base_url": (provider.base_url,) * (name != POE_PROVIDER),
+        "same_as": provider.same_as,
+    }
     for key, written in addresses.items():
         for address in written:
             checked_base_url(address, named=f"{where}.{key}")
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two base URLs are one address, written alike but for case and a last slash."""
+    """Return whether two base URLs are equal except for case and a last slash."""
     first, second = urlsplit(one), urlsplit(other)
     hosts = (first.scheme, first.netloc.lower()) == (second.scheme, second.netloc.lower())
     return hosts and first.path.rstrip("/") == second.path.rstrip("/")
 
 
 def _is_here(url: str) -> bool:
-    """Whether an address leads to this machine."""
+    """Return whether an address is on this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback

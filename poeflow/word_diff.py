@@ -1,6 +1,5 @@
-"""What changed between two texts, word by word, lines first so that long texts stay quick."""
+"""Word diff of two texts; lines are compared first, so that long texts are fast."""
 
-import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import groupby
@@ -8,23 +7,25 @@ from typing import Final, Literal
 
 import msgspec
 
+from poeflow.lazy_pattern import lazy_pattern
+
 Kind = Literal["same", "removed", "added"]
 MAX_WORDS: Final = 4000
-"""Above this many words in a changed stretch whole lines are compared: difflib is quadratic."""
+"""Changed parts with more words than this are compared by lines: difflib is quadratic."""
 MAX_LINES: Final = 2000
-"""Above this many lines between what both begin and end with, all of them count as changed."""
-_WORDS: Final = re.compile(r"\n|[^\S\n]+|\w+|[^\w\s]")
+"""If more lines than this differ between the common begin and end, all count as changed."""
+_WORDS: Final = lazy_pattern(r"\n|[^\S\n]+|\w+|[^\w\s]")
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A stretch of text. The `same` and `removed` pieces joined are the old text exactly."""
+    """A piece of text. The `same` and `removed` pieces joined are exactly the old text."""
 
     kind: Kind
     text: str
 
 
 def word_diff(old: str, new: str) -> tuple[Piece, ...]:
-    """Return the pieces of both texts in order, neighbours of one kind joined.
+    """Return the pieces of both texts in order; adjacent pieces of one kind are joined.
 
     `same` and `removed` together give `old`, `same` and `added` give `new`.
     """
@@ -41,7 +42,7 @@ def word_diff(old: str, new: str) -> tuple[Piece, ...]:
 
 
 def _alike(old: Sequence[str], new: Sequence[str]) -> int:
-    """Return how many lines both begin with."""
+    """Return how many lines at the beginning are equal."""
     pairs = enumerate(zip(old, new, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(old), len(new)))
 

@@ -1,53 +1,62 @@
-"""What CI systems get from a run besides its log: annotations, a job summary, a JUnit file."""
+"""Reports for CI systems besides the log: annotations, summaries, results, a JUnit file."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
-from poeflow.cli.output import Output
 from poeflow.cli.private_files_options import without_keys
+from poeflow.digest import Json
 from poeflow.errors import UsageError
 from poeflow.events import Listener
 from poeflow.operations.check import Checkup
-from poeflow.operations.status import Proof
-from poeflow.problems import Place, errors_only
+from poeflow.operations.recording import last_outputs
+from poeflow.operations.revisions.causes import place_of_cause, place_of_step
+from poeflow.operations.run_options import RunOptions
+from poeflow.problems import Level, Place, Problem, errors_only
 from poeflow.project.project import atomic_write
-from poeflow.records import outer_step
+from poeflow.records import InstanceStatus, step_of
 from poeflow.report.github import (
     MAX_ANNOTATIONS,
+    Earlier,
     GitHubReport,
     of_problem,
     problems_summary,
+    results_file,
     standing_summary,
 )
 from poeflow.report.github_commands import annotation
 from poeflow.report.junit import Suite, document
 from poeflow.report.plan import steps_of
+from poeflow.store.git import Git
 
 SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
-ROOT_VARIABLE: Final = "GITHUB_WORKSPACE"
+RESULTS_VARIABLE: Final = "GITHUB_OUTPUT"
+ROOT_VARIABLES: Final = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")
+"""Where GitHub and GitLab say in which folder the repository is."""
 MAX_SUMMARY: Final = 900_000
-"""Bytes of all summaries of a command: GitHub takes 1 MiB from a step of a job."""
+"""Bytes of all summaries of a command: GitHub accepts 1 MiB from a step of a job."""
 
 
 class CiReports:
-    """Collects what is reported of all flows of a command; the files are written at its exit.
+    """Collects the reports of all flows of a command; the files are written when it exits.
 
-    Raises `UsageError` where the JUnit file's folder is not there: before anything is spent.
+    Raises `UsageError` if the folder of the JUnit file does not exist, before anything is spent.
     """
 
-    def __init__(self, output: Output, junit: Path | None, environ: Mapping[str, str]) -> None:
+    def __init__(self, output: str, junit: Path | None, environ: Mapping[str, str]) -> None:
         if junit is not None and not junit.absolute().parent.is_dir():
             hint = f"make the folder {junit.parent}"
             raise UsageError(f"--junit {junit}: its folder does not exist", hint=hint)
         self._is_for_github = output == "github"
         self._junit = junit
-        self._root = environ.get(ROOT_VARIABLE, "")
+        self._root = next((environ[name] for name in ROOT_VARIABLES if environ.get(name)), "")
         self._summary = environ.get(SUMMARY_VARIABLE, "")
+        self._results = environ.get(RESULTS_VARIABLE, "")
         self._suites: dict[str, Suite] = {}
         self._pages: list[Callable[[], str]] = []
 
@@ -55,85 +64,159 @@ class CiReports:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Write the files, also of a run that was interrupted. Raises `DiskError`, `OSError`."""
+        """Write the files, even if the run was interrupted. Raises `DiskError` or `OSError`."""
         if self._junit is not None:
             atomic_write(self._junit, _without_keys(document(self._suites.values())))
         if self._pages and self._summary:
-            text = without_keys()("\n".join(page() for page in self._pages))
-            data = text.encode("utf-8", "replace")[:MAX_SUMMARY].decode("utf-8", "ignore")
-            with Path(self._summary).open("a", encoding="utf-8") as file:
-                file.write(f"{data}\n")
+            _append(self._summary, _bounded([page() for page in self._pages]))
 
-    def listeners(self, checked: Checkup) -> tuple[Listener, ...]:
-        """Return who else hears the run of a flow."""
+    def listeners(self, checked: Checkup, options: RunOptions) -> tuple[Listener, ...]:
+        """Return further listeners for the run of a flow."""
         found: list[Listener] = []
         if self._junit is not None:
             found.append(self._suite(checked))
         if self._is_for_github:
-            page = GitHubReport(sys.stderr, lambda step: self._place_of(checked, step))
+            page = GitHubReport(
+                sys.stderr,
+                lambda step: self._below_root(place_of_step(checked, step)),
+                _earlier(checked, options),
+            )
             self._pages.append(page.job_summary)
             found.append(page)
         return tuple(found)
 
     def tell(self, checked: Checkup, *, is_all: bool = False) -> None:
-        """Report what is wrong in a flow; `is_all` tells that nothing more is reported of it."""
+        """Report the problems of a flow; `is_all` means that nothing more is reported about it."""
         errors = errors_only(checked.problems)
         if is_all and not errors:
             self._suite(checked).sound()
         if self._is_for_github and (is_all or errors):
-            page = partial(problems_summary, checked.loaded.document.path, checked.problems)
+            page = partial(problems_summary, checked.shown, checked.problems)
             self._pages.append(page)
         for problem in checked.problems:
             if problem.level == "error":
                 self._suite(checked).add(problem)
             if self._is_for_github:
-                place = self._from_root(problem.place)
-                found = msgspec.structs.replace(problem, place=place)
-                sys.stderr.write(without_keys()(of_problem(found)) + "\n")
-        sys.stderr.flush()
+                _say(of_problem(self.from_root(problem)))
 
-    def stand(self, checked: Checkup, proof: Proof) -> None:
-        """Report whether a flow is proven current by its lock."""
-        suite, flow = self._suite(checked), checked.loaded.document.path
-        for fact in proof.facts:
-            suite.stand(fact)
-        if proof.faults or not proof.facts:
-            suite.add_fault("; ".join(proof.faults)) if proof.faults else suite.sound()
+    def stand(
+        self,
+        checked: Checkup,
+        statuses: Sequence[InstanceStatus],
+        *,
+        faults: Sequence[str] = (),
+        level: Level = "warning",
+        note: str = "",
+    ) -> None:
+        """Report the status of a flow: its instances, and other `faults`.
+
+        `level` is that of the annotations, `note` a line for the summary.
+        """
+        suite = self._suite(checked)
+        places = _Places(checked)
+        for status in statuses:
+            place = None if status.is_current else self._below_root(places.of(status))
+            suite.stand(status, place)
+        if faults or not statuses:
+            suite.add_fault("; ".join(faults)) if faults else suite.sound()
         if self._is_for_github:
-            page = partial(standing_summary, flow, steps_of(proof.facts), proof.faults)
+            page = partial(standing_summary, checked.shown, steps_of(statuses), faults, note=note)
             self._pages.append(page)
-            for line in self._annotations(checked, proof):
-                sys.stderr.write(without_keys()(line) + "\n")
-            sys.stderr.flush()
+            whole = self._from_root(Place(checked.shown))
+            found = [annotation(level, fault, title="poeflow", place=whole) for fault in faults]
+            found += self._annotations(statuses, places, level, whole)
+            for line in found[:MAX_ANNOTATIONS]:
+                _say(line)
 
-    def _annotations(self, checked: Checkup, proof: Proof) -> Iterator[str]:
-        """Yield what GitHub shows beside the steps that are not current, as many as it shows."""
-        whole = self._from_root(Place(checked.loaded.document.path, 1, 1))
-        stale = [fact for fact in proof.facts if not fact.is_current]
-        for fault in proof.faults:
-            yield annotation("error", fault, title="poeflow", place=whole)
-        for fact in stale[: MAX_ANNOTATIONS - len(proof.faults)]:
-            place = self._place_of(checked, fact.id) or whole
-            message = "; ".join((fact.state, *fact.reasons))
-            yield annotation("error", message, title=fact.id, place=place)
+    def results(self, outputs: Mapping[str, Mapping[str, Json]]) -> None:
+        """Hand the outputs of flows to the later steps of the job. Raises `OSError`."""
+        if self._is_for_github and self._results:
+            text, left_out = results_file(outputs)
+            for line in left_out:
+                _say(line)
+            _append(self._results, text, end="")
+
+    def from_root(self, problem: Problem) -> Problem:
+        """Return a problem with its path as CI systems expect it: relative to the repository."""
+        return msgspec.structs.replace(problem, place=self._from_root(problem.place))
+
+    def _annotations(
+        self, statuses: Sequence[InstanceStatus], places: "_Places", level: Level, whole: Place
+    ) -> Iterator[str]:
+        """Yield an annotation for what is not current: one for instances that are so alike."""
+        stale = [status for status in statuses if not status.is_current]
+        for _, alike in groupby(stale, key=_kind_of):
+            first, *others = alike
+            place = self._below_root(places.of(first)) or whole
+            title = f"{first.id} and {len(others):,} more" if others else first.id
+            message = "; ".join((first.state, *first.reasons))
+            yield annotation(level, message, title=title, place=place)
 
     def _suite(self, checked: Checkup) -> Suite:
-        name = checked.loaded.document.path
+        name = checked.shown
         return self._suites.setdefault(name, Suite(name))
 
-    def _place_of(self, checked: Checkup, step: str) -> Place | None:
-        """Return where the step is written that an instance is of, or is used by, if it is."""
-        outer = outer_step(step)
-        if checked.checked is not None and outer not in checked.checked.order:
-            return None
-        return self._from_root(checked.loaded.document.key_place(("steps", outer)))
+    def _below_root(self, place: Place | None) -> Place | None:
+        return None if place is None else self._from_root(place)
 
     def _from_root(self, place: Place) -> Place:
-        """Return a place as GitHub names files: from the root of the checkout."""
+        """Return a place with its path relative to the root of the checkout, as GitHub expects."""
         path = Path.cwd() / place.path
         root = Path(self._root or ".").absolute()
         shown = path.relative_to(root) if path.is_relative_to(root) else path
         return Place(shown.as_posix(), place.line, place.column)
+
+
+class _Places:
+    """The places of changes, each searched once for all instances that are alike."""
+
+    def __init__(self, checked: Checkup) -> None:
+        self._checked = checked
+        self._known: dict[object, Place | None] = {}
+
+    def of(self, status: InstanceStatus) -> Place | None:
+        kind = _kind_of(status)
+        if kind not in self._known:
+            self._known[kind] = place_of_cause(self._checked, status)
+        return self._known[kind]
+
+
+def _kind_of(status: InstanceStatus) -> tuple[str, ...]:
+    """Return what instances have in common that are not current in the same way."""
+    name = status.id if status.state == "orphaned" else step_of(status.id)
+    return (name, status.state, *status.reasons)
+
+
+def _earlier(checked: Checkup, options: RunOptions) -> Earlier:
+    """Return the results of a flow before this run: of the last run, and the committed files."""
+    root, environ = checked.project.root, options.environ
+    git = None if options.offline else Git.find(root, environ)
+    return Earlier(outputs=last_outputs(checked, options), project=checked.project, git=git)
+
+
+def _bounded(pages: Sequence[str]) -> str:
+    """Return the pages that fit into a summary, and how many do not."""
+    shown: list[str] = []
+    room = MAX_SUMMARY
+    for page in pages:
+        room -= len(page.encode("utf-8", "replace")) + 1
+        if room < 0:
+            break
+        shown.append(page)
+    left = len(pages) - len(shown)
+    return "\n".join([*shown, f"and {left:,} more"] if left else shown)
+
+
+def _append(path: str, text: str, *, end: str = "\n") -> None:
+    """Add a text to a file of GitHub's runner, without keys."""
+    data = without_keys()(text).encode("utf-8", "replace")
+    with Path(path).open("ab") as file:
+        file.write(data + end.encode())
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(without_keys()(line) + "\n")
+    sys.stderr.flush()
 
 
 def _without_keys(document: bytes) -> bytes:

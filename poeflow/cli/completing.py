@@ -1,6 +1,6 @@
-"""What a shell may complete: flows and their steps, names of inputs, runs of the history, bots.
+"""Completes flows and their steps, inputs and their values, runs of the history, and bots.
 
-Nothing is sent or written, and what cannot be read completes to nothing.
+Nothing is sent or written; if a file cannot be read there are no completions.
 """
 
 import os
@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 from click.shell_completion import CompletionItem
 
 from poeflow.cli.shells import MORE, words
-from poeflow.cli.targets import SUFFIXES, is_flow, split_target, target_of
-from poeflow.client.catalogue import kept
+from poeflow.cli.targets import SUFFIXES, flow_target, is_flow, split_target
+from poeflow.client.catalogue import Catalogue, stored_catalogue
+from poeflow.digest import decode_json, encode_json
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.load import load as load_file
-from poeflow.project.project import Project
+from poeflow.flowfile.load import load_flow as load_file
+from poeflow.flowfile.model import InputSpec
+from poeflow.project.project import Project, packaged, schemas_folder
 from poeflow.records import RunFilter, as_written
-from poeflow.settings import server_of
-from poeflow.store.history import History
+from poeflow.settings import DEFAULT_BASE_URL, server_of
 from poeflow.store.lockfile import LockFile
 from poeflow.store.workspace import Workspace, tracked_state
 
@@ -30,7 +32,7 @@ _RUNS: Final = 10
 
 
 def _lenient(found: Callable[[click.Context, str], Iterator[CompletionItem]]) -> Completer:
-    """Return what completes as `found` does, and to nothing where something cannot be read."""
+    """Return a completer that completes as `found` does, and to nothing if a file is unreadable."""
 
     def complete(
         ctx: click.Context, _param: click.Parameter, incomplete: str
@@ -44,7 +46,7 @@ def _lenient(found: Callable[[click.Context, str], Iterator[CompletionItem]]) ->
 
 
 def _flows(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
-    """Yield flow files, and folders on the way to some."""
+    """Yield flow files, and folders that may hold some."""
     folder = incomplete[: incomplete.rfind("/") + 1]
     begun = incomplete[len(folder) :]
     for entry in sorted(Path(folder or ".").iterdir()):
@@ -58,7 +60,7 @@ def _flows(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
 
 
 def _selections(ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
-    """Yield flow files, and behind `FLOW:` its steps and their instances."""
+    """Yield flow files, and after `FLOW:` its steps and their instances."""
     flow, step = split_target(incomplete)
     if ":" not in incomplete or not flow.is_file():
         yield from _flows(ctx, incomplete)
@@ -68,28 +70,54 @@ def _selections(ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]
 
 
 def _instances(_ctx: click.Context, _incomplete: str) -> Iterator[CompletionItem]:
-    """Yield the instances of the flow that the command line has already."""
+    """Yield the instances of the flow that the command line names."""
     for flow in _flows_named():
         yield from map(CompletionItem, _instances_in(flow))
 
 
-def _inputs(_ctx: click.Context, _incomplete: str) -> Iterator[CompletionItem]:
-    """Yield the names of the inputs of the flows that the command line has already."""
-    names = {
-        name: spec.description or ""
-        for flow in _flows_named()
-        for name, spec in _file(flow).flow.inputs.items()
+def _inputs(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
+    """Yield the inputs of the flows that the command line names, and after `NAME=` their values."""
+    specs = {
+        name: spec for flow in _flows_named() for name, spec in _file(flow).flow.inputs.items()
     }
-    for name, told in names.items():
-        yield CompletionItem(f"{name}=", type=MORE, help=_first_line(told))
+    written, separator, _ = incomplete.partition("=")
+    if not separator:
+        for name, spec in specs.items():
+            yield CompletionItem(f"{name}=", type=MORE, help=_first_line(spec.description))
+    elif written in specs:
+        for value in _values(specs[written]):
+            yield CompletionItem(f"{written}={value}")
+
+
+def _values(spec: InputSpec) -> Iterator[str]:
+    """Yield the values that an input may have, as they are written on a command line."""
+    if spec.type == "boolean" and spec.enum is msgspec.UNSET:
+        yield from ("true", "false")
+    for value in () if spec.enum is msgspec.UNSET else spec.enum[:_MOST]:
+        if isinstance(value, str):
+            yield f"@{value}" if value.startswith("@") else value
+        else:
+            yield encode_json(value).decode()
+
+
+def _aliases(_ctx: click.Context, _incomplete: str) -> Iterator[CompletionItem]:
+    """Yield the model aliases of the flows that the command line names."""
+    names = {
+        name: alias.model
+        for flow in _flows_named()
+        for name, alias in _file(flow).flow.models.items()
+    }
+    for name, model in names.items():
+        yield CompletionItem(f"{name}=", type=MORE, help=model)
 
 
 def _runs(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
-    """Yield runs, and behind `RUN/` what they ran."""
+    """Yield runs, and after `RUN/` their instances."""
     project = Project.find(Path.cwd())
     if tracked_state(project, os.environ):
         return
-    history = History(Workspace(project, offline=False).history_path, told=lambda _message: None)
+    workspace = Workspace(project, os.environ, offline=False)
+    history = workspace.history(lambda _message: None)
     rows = history.runs(RunFilter(limit=_RUNS))
     names = {**dict(zip(("last", "last~1"), rows, strict=False)), **{str(r.id): r for r in rows}}
     written, slash, _ = incomplete.partition("/")
@@ -102,8 +130,10 @@ def _runs(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
 
 
 def _bots(_ctx: click.Context, _incomplete: str) -> Iterator[CompletionItem]:
-    """Yield the bots of the list that the project keeps."""
-    catalogue = kept(Project.find(Path.cwd()), server_of(os.environ))[0]
+    """Yield the bots of the project's stored list, else those that poeflow comes with."""
+    catalogue = stored_catalogue(Project.find(Path.cwd()), os.environ)[0]
+    if catalogue is None and server_of(os.environ) == DEFAULT_BASE_URL:
+        catalogue = Catalogue.parse(decode_json(packaged(schemas_folder() / "catalogue.json")))
     for bot in catalogue.bots if catalogue is not None else ():
         yield CompletionItem(bot.name)
 
@@ -112,19 +142,20 @@ FLOWS: Final = _lenient(_flows)
 SELECTIONS: Final = _lenient(_selections)
 INSTANCES: Final = _lenient(_instances)
 INPUTS: Final = _lenient(_inputs)
+ALIASES: Final = _lenient(_aliases)
 RUNS: Final = _lenient(_runs)
 BOTS: Final = _lenient(_bots)
 
 
 def _flows_named() -> list[Path]:
-    """Return the flows on the line: click forgets them where an option still lacks its value."""
+    """Return the flows on the line: click drops them if an option still lacks its value."""
     found = [split_target(word)[0] for word in words()[0]]
     return [path for path in dict.fromkeys(found) if path.is_file() and is_flow(path)]
 
 
 def _file(path: Path) -> FlowFile:
-    """Return a flow as far as its shape is sound. Raises `PoeflowError`."""
-    target = target_of(path)
+    """Return a flow, without its invalid parts. Raises `PoeflowError`."""
+    target = flow_target(path)
     loaded = load_file(target.project, target.path, shown=target.shown)
     found = loaded.file or loaded.draft
     if found is None:
@@ -133,7 +164,7 @@ def _file(path: Path) -> FlowFile:
 
 
 def _instances_in(flow: Path) -> Iterable[str]:
-    """Return the steps of a flow, and the instances its lock has of them, as they are written."""
+    """Return the steps of a flow and the instances in its lock, as a command line spells them."""
     names = dict.fromkeys(_file(flow).flow.steps)
     lock = LockFile(flow.with_name(f"{flow.stem}.lock.json"), shown=flow.name)
     try:

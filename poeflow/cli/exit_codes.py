@@ -1,10 +1,11 @@
 """The one place where errors become exit codes, and a bug becomes a report file."""
 
+import contextlib
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,46 +13,65 @@ import click
 
 from poeflow import __version__
 from poeflow.cli.suggestions import instead_of_option
-from poeflow.errors import INTERRUPTED, InvalidFlowError, PoeflowError
+from poeflow.errors import BUG, INTERRUPTED, InvalidFlowError, PoeflowError
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
 from poeflow.settings import known_keys
 
 BROKEN_PIPE: Final = 141
 DISK: Final = 8
-BUG: Final = 70
 
 
-def exit_code_of(command: click.Command) -> int:
-    """Run `command` with the process's arguments and return its exit code; never raises."""
+class CommandEnd:
+    """How a command ends: `result` is what it returned; `keys` are masked in error messages."""
+
+    def __init__(self) -> None:
+        self.result: object = None
+        self.keys: list[Secret] = []
+
+    @property
+    def exit_code(self) -> int:
+        return self.result if isinstance(self.result, int) else 0
+
+
+@contextlib.contextmanager
+def command_end() -> Iterator[CommandEnd]:
+    """Yield the end of the command that runs inside; an error is shown and becomes its result."""
     _open_closed_streams()
-    keys: list[Secret] = []  # what the command learns of keys, by `cli.private`
+    end, stdout = CommandEnd(), sys.stdout
     try:
-        code = command.main(prog_name="poeflow", standalone_mode=False, obj=keys)
-        _flush()
+        yield end
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
-        return error.exit_code
+        end.result = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted", keys)
-        return INTERRUPTED
+        _say("interrupted", end.keys)
+        end.result = INTERRUPTED
+    except click.FileError as error:
+        _usage(error, end.keys)
+        end.result = DISK
     except click.ClickException as error:
-        _usage(error, keys)
-        return error.exit_code
+        _usage(error, end.keys)
+        end.result = error.exit_code
     except PoeflowError as error:
-        _say(_sentence(error), keys)
-        return error.exit_code
+        _say(_sentence(error), end.keys)
+        end.result = error.exit_code
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        close_stdout()  # click has replaced the stdout of a closed pipe, and exits with 1
+        end.result = BROKEN_PIPE
     except BrokenPipeError:
         close_stdout()
-        return BROKEN_PIPE
+        end.result = BROKEN_PIPE
     except OSError as error:
         close_stdout()
         reason = (error.strerror or "the disk refused").lower()
-        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{reason}", keys)
-        return DISK
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{reason}", end.keys)
+        end.result = DISK
     except Exception:  # noqa: BLE001 - the one broad handler: a bug becomes a report, not a trace
-        _say(_bug_report(keys), keys)
-        return BUG
-    return code if isinstance(code, int) else 0
+        _say(_bug_report(end.keys), end.keys)
+        end.result = BUG
 
 
 def _sentence(error: PoeflowError) -> str:
@@ -64,14 +84,17 @@ def _usage(error: click.ClickException, keys: Sequence[Secret]) -> None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"\n  see `{context.command_path} --help`" if context else ""
     message = error.format_message()
+    if context is not None and message == context.get_help():  # a group without a command
+        _say(message, keys)
+        return
     if isinstance(error, click.NoSuchOption):
-        told = instead_of_option(error, context)
-        message, hint = f"no such option {error.option_name}", f"\n  {told}" if told else hint
+        other = instead_of_option(error, context)
+        message, hint = f"no such option {error.option_name}", f"\n  {other}" if other else hint
     _say(f"error: {message[:1].lower()}{message[1:]}{'' if ';' in message else hint}", keys)
 
 
 def _bug_report(keys: Sequence[Secret]) -> str:
-    """Write the scrubbed traceback to a file and return the line that says so."""
+    """Write the traceback without keys to a file, and return the message that names it."""
     text = f"poeflow {__version__}, Python {sys.version}\n\n{traceback.format_exc()}"
     scrubbed = Scrubber(*keys, *known_keys(os.environ)).scrub_server_text(text)
     error = sys.exc_info()[1]
@@ -98,14 +121,10 @@ def _say(text: str, keys: Sequence[Secret]) -> None:
         return
 
 
-def _flush() -> None:
-    sys.stdout.flush()
-
-
 def _open_closed_streams() -> None:
-    """Give a process that was started without stdout or stderr one that leads nowhere.
+    """Open the null device for a stdout or stderr that the process was started without.
 
-    The next file to be opened would else take its number, and get what is written there.
+    Otherwise the next file opened would get its number, and what is written to it.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -114,7 +133,7 @@ def _open_closed_streams() -> None:
 
 
 def close_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not fail again."""
+    """Point stdout at the null device, so that the interpreter's last flush does not fail."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

@@ -1,36 +1,39 @@
-"""The command line's front door: finds the command, imports only that one, ends with its code."""
+"""The commands of poeflow: each by its name and help line, imported when it is used."""
 
+import gc
 import importlib
-import sys
 from typing import Final
 
 import click
 
 from poeflow import __version__
-from poeflow.cli.exit_codes import BROKEN_PIPE, close_stdout, exit_code_of
-from poeflow.cli.shells import register
 from poeflow.cli.suggestions import instead_of_command
 
 COMMANDS: Final = {
     "accept": "Keep output files that were edited by hand.",
-    "cache": "Look into the store of answers, and make it smaller.",
+    "cache": "Explain, export, import or prune stored answers.",
+    "cassette": "Explain what was recorded, and what it answers.",
     "check": "Find every mistake in flows, without running them.",
-    "config": "Say where your own configuration is, and what it may say.",
-    "completion": "Print the script that makes a shell complete poeflow.",
-    "diff": "Say what changed between two runs.",
+    "config": "Show what is configured, and where each value comes from.",
+    "completion": "Make a shell complete poeflow: print the script, or install it.",
+    "diff": "Show what changed between two runs or revisions.",
+    "doctor": "Examine this machine: versions, key, state, network.",
     "graph": "Draw a flow as Mermaid or DOT.",
     "history": "List the runs of this project.",
     "init": "Write a first flow to start from.",
+    "lock": "Bring locks back in order, or merge them for git.",
+    "lsp": "Serve an editor: problems, definitions, states of steps.",
     "models": "List the bots, or show one with its parameters.",
-    "plan": "Say what a run would do and why, and send nothing.",
+    "plan": "Show what a run would do and why, and send nothing.",
     "report": "Write a run as one HTML file.",
     "run": "Run flows.",
     "schema": "Print the JSON Schema of flow files.",
     "show": "Show a run, or one of its answers.",
-    "simulate": "Serve a local stand-in for Poe.",
-    "status": "Say of every step whether it is current.",
-    "view": "Look at runs in a browser.",
+    "simulate": "Serve a local simulator of Poe.",
+    "status": "Show for every step whether it is current.",
+    "view": "Show runs in a browser.",
     "watch": "Run flows, and again what a change makes stale.",
+    "why": "Show which flows and steps read a file.",
 }
 EPILOG: Final = """\b
 Exit codes:
@@ -44,7 +47,7 @@ Exit codes:
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and help line, and imports one when it is used."""
+    """A group that lists its commands by name and help line, and imports only the one in use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -56,14 +59,8 @@ class LazyGroup(click.Group):
         command = getattr(module, cmd_name)
         if not isinstance(command, click.Command):
             raise AssertionError(f"{cmd_name} is not a command")
+        _collect_garbage_from_now()
         return command
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # click would make it a failure
-            close_stdout()
-            raise click.exceptions.Exit(BROKEN_PIPE) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -78,6 +75,13 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _collect_garbage_from_now() -> None:
+    """Turn the collector on that `start` turned off; it need not look at what is loaded already."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 @click.command(
     cls=LazyGroup,
     epilog=EPILOG,
@@ -86,13 +90,3 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="poeflow", message="%(prog)s %(version)s")
 def poeflow() -> None:
     """Make for prompts: run declarative YAML flows against Poe's chat completions API."""
-
-
-def main() -> None:
-    """Run the command line and exit with its code."""
-    register()
-    sys.exit(exit_code_of(poeflow))
-
-
-if __name__ == "__main__":
-    main()

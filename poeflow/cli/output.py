@@ -1,4 +1,4 @@
-"""What commands write: lines with colours, JSON, and the results of a run, with no key in them."""
+"""Writes what commands print: lines with colours, JSON, and results of a run, without keys."""
 
 import contextlib
 import json
@@ -7,7 +7,8 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, TextIO
+from contextlib import AbstractContextManager
+from typing import Final, Literal, TextIO
 
 import click
 import msgspec
@@ -16,19 +17,21 @@ from poeflow.cli.private_files_options import without_keys
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
 from poeflow.engine.run import Outcome
-from poeflow.redact import visible
-from poeflow.report.github_commands import fenced, inert, inert_json
-from poeflow.report.listeners import JsonLines, Lasting
+from poeflow.events import Event, Listener
+from poeflow.redact import Scrubber, visible
+from poeflow.report.github_commands import inert, inert_json, without_commands
+from poeflow.report.listeners import JsonLines, TolerantListener, scrubbed
 from poeflow.report.log import PlainReport
-from poeflow.report.terminal.text import Line, Marks, marks_for, plain, wrapped
+from poeflow.report.terminal.text import Line, Marks, marks_for, unstyled, wrapped
+from poeflow.settings import known_keys
 
 
 def paint(lines: Iterable[Line], stream: TextIO) -> None:
-    """Write `lines` to `stream`: stdout or stderr."""
+    """Write `lines` to `stream`, with colours if it wants them."""
     shows, safe = is_colored(stream), without_keys()
     for unsafe in lines:
         line: Line = tuple((safe(text), style) for text, style in unsafe)
-        text = "".join(_styled(*piece) for piece in line) if shows else plain(line)
+        text = "".join(_styled(*piece) for piece in line) if shows else unstyled(line)
         click.echo(text, file=stream)
 
 
@@ -38,7 +41,7 @@ def is_colored(stream: TextIO) -> bool:
 
 
 def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[str]) -> None:
-    """Write to stdout what there is to look up: for the eye on a terminal, elsewhere as `lines`."""
+    """Write a table to stdout: styled on a terminal, elsewhere as plain `lines`."""
     marks = marks_for(sys.stdout)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         paint(sheet(marks, width_of(sys.stdout)), sys.stdout)
@@ -50,14 +53,14 @@ def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[st
 
 
 def conclude(text: str) -> None:
-    """Write to stderr what it all comes to."""
-    said = marks_for(sys.stderr).shown(text)
-    rows = wrapped(said, width_of(sys.stderr)) if sys.stderr.isatty() else [said]
+    """Write a summary to stderr."""
+    safe = marks_for(sys.stderr).shown(text)
+    rows = wrapped(safe, width_of(sys.stderr)) if sys.stderr.isatty() else [safe]
     paint((((row, "bold"),) for row in rows), sys.stderr)
 
 
 def width_of(stream: TextIO) -> int:
-    """Return how many cells a line on the terminal behind `stream` may have."""
+    """Return how many cells wide a line on the terminal of `stream` may be."""
     try:
         return max(os.get_terminal_size(stream.fileno()).columns - 1, 1)
     except (OSError, ValueError):
@@ -77,10 +80,10 @@ def _styled(text: str, style: str) -> str:
 
 
 def print_lines(lines: Iterable[Line]) -> None:
-    """Write lines whose texts are harmless to a terminal already, and keep GitHub's runner off."""
+    """Write lines that hold no control characters, fenced against commands of GitHub's runner."""
     scrub = without_keys()
     safe = [tuple((scrub(text), style) for text, style in line) for line in lines]
-    text = "\n".join(map(plain, safe))
+    text = "\n".join(map(unstyled, safe))
     around = fenced_in_log(text)
     if around != text:
         first, last = around.partition("\n")[0], around.rpartition("\n")[2]
@@ -89,12 +92,12 @@ def print_lines(lines: Iterable[Line]) -> None:
 
 
 def fenced_in_log(text: str) -> str:
-    """Keep GitHub's runner from reading commands in a text that is printed into its log.
+    """Return a text so that GitHub's runner reads no command in it if it goes into its log.
 
-    Only a text that holds some is fenced, and never in a file: results are read by programs.
+    Only a text that holds one is fenced, and never in a file, which programs read.
     """
     is_log = bool(os.environ.get("GITHUB_ACTIONS")) and not _is_file(sys.stdout)
-    return fenced(text, secrets.token_hex(16)) if is_log else text
+    return without_commands(text, secrets.token_hex(16)) if is_log else text
 
 
 def _is_file(stream: TextIO) -> bool:
@@ -102,7 +105,7 @@ def _is_file(stream: TextIO) -> bool:
 
 
 def print_json(value: object) -> None:
-    """Write a value as JSON, with escapes for what could steer a terminal."""
+    """Write a value as JSON, with control characters escaped."""
     try:
         encoded = msgspec.json.Encoder(decimal_format="number").encode(value)
     except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell only as an escape
@@ -113,52 +116,97 @@ def print_json(value: object) -> None:
 
 
 Output = Literal["text", "json", "jsonl", "github"]
+"""How `poeflow run` can show a run; `RUN_OUTPUTS` says how each does."""
+
+
+class RunOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to show a run: the listener of its events, and the form of the results.
+
+    `about` describes it in the help. If `events_are_all`, nothing new is worth starting once
+    nobody reads the events. Of flows only those that succeeded have results to print.
+    """
+
+    about: str
+    listener: Callable[[], AbstractContextManager[TolerantListener]]
+    print_results: Callable[[Mapping[str, Outcome]], None]
+    events_are_all: bool = False
+
+
+def without_secrets(
+    shown: Listener, also: Iterable[Listener], environ: Mapping[str, str]
+) -> Listener:
+    """Return a listener that passes events to `shown` and `also`, with the known keys masked.
+
+    That one of `also` cannot write stops neither the run nor the others.
+    """
+    listeners: tuple[Listener, ...] = (shown, *(TolerantListener(listen) for listen in also))
+
+    def pass_on(event: Event) -> None:
+        for listen in listeners:
+            listen(event)
+
+    return scrubbed(pass_on, Scrubber(*known_keys(environ)))
 
 
 @contextlib.contextmanager
-def listener(output: Output) -> Iterator[Lasting]:
-    """Yield what shows the run: live on a terminal that can, else as lines.
+def _live() -> Iterator[TolerantListener]:
+    """Yield the listener that shows the run on stderr: live on a terminal, else as lines."""
+    if not is_lively(sys.stderr):
+        with _log() as log:
+            yield log
+        return
+    from poeflow.report.terminal.live import LiveReport
 
-    A log that breaks off is no failure. Events on stdout that nobody reads are: `OSError` is raised
-    when the run is over.
-    """
-    if output == "jsonl":
-        events = Lasting(JsonLines(sys.stdout))
-        yield events
-        if events.error is not None:
-            raise events.error
-    elif output != "github" and is_lively(sys.stderr):
-        from poeflow.report.terminal.live import LiveReport
+    color = not os.environ.get("NO_COLOR")
+    with LiveReport(sys.stderr, SystemClock(), color=color) as report:
+        yield TolerantListener(report)
 
-        color = not os.environ.get("NO_COLOR")
-        with LiveReport(sys.stderr, SystemClock(), color=color) as report:
-            yield Lasting(report)
-    else:
-        yield Lasting(PlainReport(sys.stderr))
+
+@contextlib.contextmanager
+def _log() -> Iterator[TolerantListener]:
+    """Yield the listener that shows the run on stderr as lines. A log may break off."""
+    with PlainReport(sys.stderr, SystemClock()) as report:
+        yield TolerantListener(report, hears_text=False)
+
+
+@contextlib.contextmanager
+def _events() -> Iterator[TolerantListener]:
+    """Yield the listener that writes events to stdout. Raises `OSError` at the end if it fails."""
+    events = TolerantListener(JsonLines(sys.stdout))
+    yield events
+    if events.error is not None:
+        raise events.error
 
 
 def is_lively(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that can draw, and somebody is there to look at it."""
+    """Whether `stream` is a terminal that can be drawn on, outside of CI."""
     is_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not is_ci
 
 
-def print_results(outcomes: Mapping[str, Outcome], output: Output) -> None:
-    """Write the results of the flows that succeeded, in order."""
-    is_text = output in ("text", "github")
-    finished = {
-        name: made
-        for name, made in outcomes.items()
-        if made.exit_code == 0 and (made.outputs or not (made.absent and is_text))
-    }
-    for name, made in finished.items():
-        outputs, values = made.outputs, list(made.outputs.values())
-        if is_text and len(values) + len(made.missing) == 1:
-            _write(_text(values[0]))
-        elif len(outcomes) == 1 or is_text:
-            _write(_text(outputs))
+def _print_texts(outcomes: Mapping[str, Outcome]) -> None:
+    """Write one result as it is, several of a flow as JSON."""
+    for made in outcomes.values():
+        if made.exit_code != 0 or (made.absent and not made.outputs):
+            continue
+        values = list(made.outputs.values())
+        is_single = len(values) + len(made.missing) == 1
+        _write(_text(values[0] if is_single else made.outputs))
+
+
+def _print_json(outcomes: Mapping[str, Outcome]) -> None:
+    """Write the results of one flow as JSON for people, of several as a line for each."""
+    for name, made in outcomes.items():
+        if made.exit_code != 0:
+            continue
+        if len(outcomes) == 1:
+            _write(_text(made.outputs))
         else:
-            _write(inert_json(encode_json({name: outputs}).decode()))
+            _write(inert_json(encode_json({name: made.outputs}).decode()))
+
+
+def _print_nothing(outcomes: Mapping[str, Outcome]) -> None:
+    """Leave the results to the events."""
 
 
 def _text(value: Json | dict[str, Json]) -> str:
@@ -168,9 +216,45 @@ def _text(value: Json | dict[str, Json]) -> str:
 
 
 def _write(text: str) -> None:
-    """Write a result: as it is into a pipe or file, made harmless on a terminal."""
+    """Write a result: unchanged to a pipe or file, with escapes on a terminal."""
     shown = visible(text) if sys.stdout.isatty() else text
     data = (shown.rstrip("\n") + "\n").encode("utf-8", "replace")
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+RUN_OUTPUTS: Final[Mapping[Output, RunOutput]] = {
+    "text": RunOutput(
+        about="one result as it is, several as JSON", listener=_live, print_results=_print_texts
+    ),
+    "json": RunOutput(about="", listener=_live, print_results=_print_json),
+    "jsonl": RunOutput(
+        about="every event",
+        listener=_events,
+        print_results=_print_nothing,
+        events_are_all=True,
+    ),
+    "github": RunOutput(
+        about="text, with annotations and a job summary",
+        listener=_log,
+        print_results=_print_texts,
+    ),
+}
+_DEFAULT: Final = "text"
+
+
+def _about_outputs() -> str:
+    """Return the help text about the outputs."""
+    names = {name: f"{name} (default)" if name == _DEFAULT else name for name in RUN_OUTPUTS}
+    told = [f"{names[name]}: {one.about}".removesuffix(": ") for name, one in RUN_OUTPUTS.items()]
+    return f"{'; '.join(told)}."
+
+
+output_option: Final = click.option(
+    "--output",
+    type=click.Choice([*RUN_OUTPUTS]),
+    default=_DEFAULT,
+    metavar="FORMAT",
+    help=_about_outputs(),
+)

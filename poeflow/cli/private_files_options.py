@@ -1,23 +1,31 @@
-"""What a command line says of keys and private files.
+"""Options for keys and private files, and output without keys.
 
-The keys it learns of are told to the one place where errors are shown, so that they are masked.
+The keys that a command learns are masked in every error message.
 """
 
+import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
-from poeflow.cli.argument_values import environment
 from poeflow.errors import UsageError
 from poeflow.events import Event, Warned
+from poeflow.opener import NotTextError, read_named, text_of
 from poeflow.project.private_files import Access
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
-from poeflow.settings import key_variables, known_keys
+from poeflow.settings import (
+    BASE_URL_VARIABLE,
+    KEY_VARIABLE,
+    key_variables,
+    known_keys,
+    secret_variables,
+)
 
+MAX_ENV_BYTES: Final = 1024 * 1024
 _TRUSTS: Final = "poeflow.trust_state"
 allow_file_option: Final = click.option(
     "--allow-file",
@@ -31,11 +39,11 @@ env_file_option: Final = click.option(
     "--env-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File that holds POE_API_KEY, or the keys of your providers.",
+    help="File that holds POE_API_KEY, the keys of your providers, or secret inputs.",
 )
 
 
-def _note_trust(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click hands it so
+def _note_trust(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click passes it so
     ctx.meta[_TRUSTS] = value
 
 
@@ -55,7 +63,7 @@ def trusts_state() -> bool:
 
 
 def access_of(allow_files: Sequence[Path], env_file: Path | None = None) -> Access:
-    """Return which private files flows may read. Raises `UsageError` where one is not there."""
+    """Return which private files flows may read. Raises `UsageError` if one does not exist."""
     for path in allow_files:
         if not path.exists():
             raise UsageError(f"--allow-file {path}: no such file", hint="check the path")
@@ -64,32 +72,67 @@ def access_of(allow_files: Sequence[Path], env_file: Path | None = None) -> Acce
 
 
 def environment_with(env_file: Path | None) -> Mapping[str, str]:
-    """Return the environment with the keys that `env_file` holds. Raises `UsageError`."""
-    environ = environment(os.environ, env_file, key_variables(os.environ))
+    """Return the environment with the keys in `env_file`, which are masked. Raises `UsageError`."""
+    environ = _with_env_file(os.environ, env_file, key_variables(os.environ))
     mask(known_keys(environ))
     return environ
 
 
 def mask(keys: Sequence[Secret]) -> None:
-    """Have `keys` masked in whatever error ends the command."""
+    """Mask `keys` in the message of an error that ends the command."""
     context = click.get_current_context(silent=True)
     if context is not None and isinstance(context.obj, list):
         context.obj.extend(keys)
 
 
 def say(text: str) -> None:
-    """Write to stderr without keys, and so that it steers no terminal and commands no runner."""
+    """Write a line to stderr, without keys, control characters and commands of GitHub's runner."""
     click.echo(inert(visible(without_keys()(text))), err=True)
 
 
 def say_warning(event: Event) -> None:
-    """Show a warning of a command that is about no run: to stderr, without keys."""
+    """Write a warning to stderr; ignore other events."""
     if isinstance(event, Warned):
         say(f"warning: {event.message}")
 
 
 def without_keys() -> Callable[[str], str]:
-    """Return what masks the keys this command knows of in a text."""
+    """Return a function that masks the known keys in a text."""
     context = click.get_current_context(silent=True)
     learnt = context.obj if context is not None and isinstance(context.obj, list) else []
     return Scrubber(*learnt, *known_keys(os.environ)).scrub
+
+
+def _with_env_file(
+    base: Mapping[str, str], env_file: Path | None, variables: Iterable[str] = (KEY_VARIABLE,)
+) -> Mapping[str, str]:
+    """Return `base` with the keys in `env_file`, and nothing else of it.
+
+    `variables` are those that hold keys. Raises `UsageError`, also if the file sets the server
+    that keys are sent to.
+    """
+    if env_file is None:
+        return base
+    from dotenv import dotenv_values
+
+    values = dotenv_values(stream=io.StringIO(_env_text(env_file)), interpolate=False)
+    if BASE_URL_VARIABLE in values:
+        raise UsageError(
+            f"{env_file} sets {BASE_URL_VARIABLE}", hint="set it in the environment itself"
+        )
+    wanted = (*variables, *secret_variables(dict.fromkeys(values, "")))
+    return {**base, **{name: key for name in wanted if (key := values.get(name))}}
+
+
+def _env_text(path: Path) -> str:
+    """Return the text of a file of keys, or of a pipe. Raises `UsageError`."""
+    try:
+        return text_of(read_named(path, limit=MAX_ENV_BYTES))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", hint=f"it holds {KEY_VARIABLE}=...") from None
+    except NotTextError:
+        raise UsageError(f"{path} is not UTF-8 text", hint=f"it holds {KEY_VARIABLE}=...") from None
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        hint = f"name a file that holds {KEY_VARIABLE}=..."
+        raise UsageError(f"{path}: {reason}", hint=hint) from None

@@ -1,35 +1,28 @@
-"""What commands on earlier runs have in common: which run and instance, and the server of pages."""
+"""Finds the run and the instance that a command names, in the history of the project."""
 
-import contextlib
 import os
-import re
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final
 
 import msgspec
 
 from poeflow.cli.private_files_options import say, trusts_state
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
-from poeflow.operations.run_context import prices_of
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import own_workspace
 from poeflow.project.project import Project
 from poeflow.records import InstanceRecord, RunFilter, RunRow, named
-from poeflow.redact import Scrubber, masked
-from poeflow.report.pages.source import Pictures, ScrubbedRecords, Shown
-from poeflow.settings import known_keys
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 
-_LAST: Final = re.compile(r"last(?:~([0-9]{1,6}))?")
-_SOME: Final = 1000
+_LAST: Final = lazy_pattern(r"last(?:~([0-9]{1,6}))?")
 _DIGITS: Final = 18
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A run, and an instance of it where one is named: `instance` is None where it did not end."""
+class RunArgument(msgspec.Struct, frozen=True, kw_only=True):
+    """A run, and the instance of it that is named; `instance` is None if it did not end."""
 
     run: RunRow
     name: str | None = None
@@ -39,34 +32,39 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 def history_here() -> History:
     """Return the history of the project around the working folder. Raises `UsageError`."""
     project = Project.find(Path.cwd())
-    history = History(trusted_workspace(project).history_path, told=_warn)
+    history = history_of(project)
     if not history.exists:
         hint = "run a flow first"
         raise UsageError(f"there is no history in {project.root}", hint=hint)
     return history
 
 
+def history_of(project: Project) -> History:
+    """Return the history of a project, which may be empty. Raises `UsageError`."""
+    return History(trusted_workspace(project).history_path, warn=warn)
+
+
 def trusted_workspace(project: Project) -> Workspace:
-    """Return the state of a project. Raises `UsageError` where git tracks it without trust."""
+    """Return the state of a project. Raises `UsageError` if git tracks it and it is not trusted."""
     return own_workspace(project, RunOptions(environ=os.environ, trust_state=trusts_state()))
 
 
-def place_of(history: History, written: str) -> Place:
-    """Return what `RUN[/STEP[@KEY]]` means. Raises `UsageError`."""
+def run_argument(history: History, written: str) -> RunArgument:
+    """Return the run and instance that `RUN[/STEP[@KEY]]` names. Raises `UsageError`."""
     number, _, step = written.partition("/")
     run = _run(history, number)
     if not step:
-        return Place(run=run)
+        return RunArgument(run=run)
     found = {one.id: one for one in history.instances(run.id)}
     name = named(step, found)
     if name not in found and not history.requests(run.id, name):
         message = f'run {run.id} has no instance "{step}"'
         raise UsageError(message, hint=named_instead(name, found))
-    return Place(run=run, name=name, instance=found.get(name))
+    return RunArgument(run=run, name=name, instance=found.get(name))
 
 
 def with_result(history: History, one: InstanceRecord) -> InstanceRecord:
-    """Return an instance that was current with the result that an earlier run had of it."""
+    """Return an instance; if it was current, with the result of the run that made it."""
     if one.text is not None or one.status != "ok" or one.fingerprint is None:
         return one
     made = history.made(one.fingerprint)
@@ -75,24 +73,13 @@ def with_result(history: History, one: InstanceRecord) -> InstanceRecord:
     return msgspec.structs.replace(
         one,
         model=made.model,
+        response_id=made.response_id,
         answered_by=made.answered_by,
         request=made.request,
         text=made.text,
         reasoning=made.reasoning,
         data=made.data,
     )
-
-
-def before(history: History, run: RunRow) -> RunRow:
-    """Return the run of the same flow before this one. Raises `UsageError`."""
-    record = run.record
-    alike = RunFilter(flow=record.flow, simulated=record.simulated, limit=_SOME)
-    rows = history.runs(alike)
-    earlier = [row for row in rows if row.id < run.id]
-    if not earlier:
-        message = f"{record.flow[2:]} was not run before run {run.id}"
-        raise UsageError(message, hint="poeflow history lists all runs")
-    return earlier[0]
 
 
 def _run(history: History, written: str) -> RunRow:
@@ -110,44 +97,6 @@ def _run(history: History, written: str) -> RunRow:
     return row
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Show a warning."""
     say(f"warning: {message}")
-
-
-if TYPE_CHECKING:
-    from poeflow.report.pages.site import Serving
-
-_EXTRA: Final = ("starlette", "uvicorn")
-
-
-@contextlib.asynccontextmanager
-async def served(project: Project, *, port: int = 0) -> AsyncIterator["Serving"]:
-    """Serve the pages of a project while the block lasts, on this machine alone.
-
-    Raises `UsageError` where the port cannot be taken or the extra `ui` is not installed.
-    """
-    try:
-        from poeflow.report.pages.site import serve
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        hint = "pip install 'poeflow[ui]'"
-        raise UsageError("the pages need starlette and uvicorn", hint=hint) from None
-    with History(trusted_workspace(project).history_path, told=_warn) as history:
-        async with serve(shown_of(project, history), port=port) as serving:
-            yield serving
-
-
-def shown_of(project: Project, history: History) -> Shown:
-    """Return what pages show of a project, with the secrets of the environment masked."""
-    scrubber = Scrubber(*known_keys(os.environ))
-
-    def completed(record: InstanceRecord) -> InstanceRecord:
-        return cast("InstanceRecord", masked(with_result(history, record), scrubber))
-
-    return Shown(
-        records=ScrubbedRecords(history, scrubber),
-        pictures=Pictures(project, Workspace(project, offline=True).outputs()),
-        prices=prices_of(project, os.environ),
-        completed=completed,
-    )

@@ -1,7 +1,7 @@
-"""How bash, zsh and fish ask what completes a word, and what they are told.
+"""Completion for bash, zsh and fish: the scripts they load, and the format of the answers.
 
-The line up to the cursor is split here, and not by the shell: bash takes `flow.yaml:step` apart
-at the colon.
+The line up to the cursor is split here, not by the shell: bash splits `flow.yaml:step` at the
+colon.
 """
 
 import os
@@ -15,11 +15,13 @@ from click.shell_completion import (
     split_arg_string,
 )
 
+from poeflow.lazy_pattern import lazy_pattern
+
 MORE: Final = "more"
-"""The type of an item behind which more of the same word may follow."""
+"""The type of an item that may be followed by more of the same word."""
 LINE: Final = "POEFLOW_COMPLETE_LINE"
 BREAKS: Final = "POEFLOW_COMPLETE_BREAKS"
-_PLAIN: Final = re.compile(r"([^\w@%+=:,./~\-\[\]])")
+_PLAIN: Final = lazy_pattern(r"([^\w@%+=:,./~\-\[\]])")
 _BASH: Final = """\
 %(complete_func)s() {
     local IFS=$'\\n'
@@ -27,7 +29,8 @@ _BASH: Final = """\
         POEFLOW_COMPLETE_BREAKS="$COMP_WORDBREAKS" \\
         %(complete_var)s=bash_complete "$1" 2>/dev/null))
 }
-complete -o nosort -o nospace -o default -F %(complete_func)s %(prog_name)s
+complete -o nosort -o nospace -o default -F %(complete_func)s %(prog_name)s 2>/dev/null ||
+    complete -o nospace -o default -F %(complete_func)s %(prog_name)s
 """
 _ZSH: Final = """\
 #compdef %(prog_name)s
@@ -75,7 +78,7 @@ complete --no-files --keep-order --command %(prog_name)s --arguments "(%(complet
 
 
 def words() -> tuple[list[str], str]:
-    """Return the words behind `poeflow` that are whole, and the one that is to be completed."""
+    """Return the complete words after `poeflow`, and the one to complete."""
     line = os.environ.get(LINE, "")
     found = split_arg_string(line)[1:]
     is_begun = bool(found) and not re.search(r"(?<!\\)\s\Z", line)
@@ -88,17 +91,17 @@ class _Shell(ShellComplete):
 
 
 class Bash(_Shell):
-    """Bash replaces what stands behind the last of its word breaks, and adds what we tell it."""
+    """Bash replaces what follows the last of its word breaks, and adds the text as it is."""
 
     name = "bash"
     source_template = _BASH
 
     def complete(self) -> str:
-        """Return what replaces the end of the word, a line each."""
+        """Return the texts that may replace the end of the word, one a line."""
         args, incomplete = self.get_completion_args()
         breaks = os.environ.get(BREAKS, "")
         ends = (at + (one != "@") for at, one in enumerate(incomplete) if one in breaks)
-        start = max(ends, default=0)  # the word begins with an @, and behind the others
+        start = max(ends, default=0)  # the replaced part begins with an @, and after the others
         items = self.get_completions(args, incomplete)
         values = [one for one in items if one.type not in ("file", "dir")]
         return "\n".join(
@@ -127,12 +130,12 @@ class Fish(_Shell):
     def format_completion(self, item: CompletionItem) -> str:
         if item.type in ("file", "dir"):
             return "file:"
-        told = " ".join((item.help or "").split())
-        return f"{item.value}\t{told}" if told else item.value
+        description = " ".join((item.help or "").split())
+        return f"{item.value}\t{description}" if description else item.value
 
 
 def register() -> None:
-    """Make click ask these what a shell needs, in place of its own."""
+    """Register these shells with click in place of its own."""
     for shell in (Bash, Zsh, Fish):
         add_completion_class(shell)
 

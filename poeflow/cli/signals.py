@@ -1,60 +1,55 @@
-"""Ending at once and in order when the system asks for it."""
+"""Ends a command cleanly at SIGTERM and SIGHUP."""
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Coroutine
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from typing import Final
 
 import click
 
 from poeflow.errors import INTERRUPTED
 
-T = TypeVar("T")
 SIGNALLED: Final = {signal.SIGTERM: 143, signal.SIGHUP: 129}
-"""The exit codes of a process that other signals than SIGINT end."""
+"""The exit codes of a process that is ended by a signal other than SIGINT."""
 
 
-class Ending:
-    """What cut a command short. `exit_code` is that of the signal, of Ctrl-C where none came."""
+class EndingSignal:
+    """The signal that ended a command, if one did."""
 
     def __init__(self) -> None:
-        self._signal: signal.Signals | None = None
+        self.number: signal.Signals | None = None
 
-    @property
     def exit_code(self) -> int:
-        return INTERRUPTED if self._signal is None else SIGNALLED[self._signal]
+        """Return the exit code of the signal; that of Ctrl-C if there was none."""
+        return INTERRUPTED if self.number is None else SIGNALLED[self.number]
 
-    def run(self, main: Coroutine[object, object, T]) -> T:
-        """Run `main` to its end. SIGINT raises `KeyboardInterrupt`, others end with their code.
 
-        Either way `main` is cancelled first, so that it leaves nothing half-written. A signal that
-        is ignored, as SIGHUP by `nohup`, stays so. Python's development mode changes nothing: what
-        asyncio says then of slow tasks quotes their values, a key among them.
-        """
-        return asyncio.run(self._guarded(main), debug=False)
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[EndingSignal]:
+    """Cancel the running task at SIGTERM or SIGHUP, and end the command with the signal's code.
 
-    async def _guarded(self, main: Coroutine[object, object, T]) -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    A signal that is ignored, as SIGHUP is by `nohup`, stays so; SIGINT is left to `asyncio.run`.
+    Python's development mode is off meanwhile: what asyncio then says of slow tasks quotes their
+    values, a key among them.
+    """
+    loop, task, ending = asyncio.get_running_loop(), asyncio.current_task(), EndingSignal()
+    loop.set_debug(False)
 
-        def end(number: signal.Signals) -> None:
-            self._signal = number
-            if task is not None:
-                task.cancel()
+    def end(number: signal.Signals) -> None:
+        ending.number = number
+        if task is not None:
+            task.cancel()
 
-        heeded = [one for one in SIGNALLED if signal.getsignal(one) is not signal.SIG_IGN]
+    heeded = [one for one in SIGNALLED if signal.getsignal(one) is not signal.SIG_IGN]
+    for one in heeded:
+        loop.add_signal_handler(one, end, one)
+    try:
+        yield ending
+    except asyncio.CancelledError:
+        if ending.number is not None:
+            raise click.exceptions.Exit(ending.exit_code()) from None
+        raise
+    finally:
         for one in heeded:
-            loop.add_signal_handler(one, end, one)
-        try:
-            return await main
-        except asyncio.CancelledError:
-            if self._signal is not None:
-                raise click.exceptions.Exit(self.exit_code) from None
-            raise
-        finally:
-            for one in heeded:
-                loop.remove_signal_handler(one)
-
-
-def run_until_done(main: Coroutine[object, object, T]) -> T:
-    """Run `main` to its end, or to that of a signal."""
-    return Ending().run(main)
+            loop.remove_signal_handler(one)

@@ -1,27 +1,38 @@
-"""The `poeflow` script: answers `--version` at once, and imports the command line for the rest."""
+"""The `poeflow` script: answers `--version` at once, and imports the command line otherwise."""
 
+import gc
 import os
 import signal
 import sys
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit with its code."""
     if sys.argv[1:] == ["--version"]:
         from poeflow import __version__
 
         sys.stdout.write(f"poeflow {__version__}\n")
         return
+    gc.disable()  # what is imported is not garbage; the command turns it on when it is loaded
     was = signal.getsignal(signal.SIGINT)
-    if was is signal.default_int_handler:  # else Ctrl-C is ignored, as for a job in the background
+    if was is signal.default_int_handler:  # it may be ignored, as in the background
         signal.signal(signal.SIGINT, _end)
-    from poeflow.cli.main import main as run_command_line
+    from poeflow.cli.exit_codes import command_end
+    from poeflow.cli.main import poeflow
+    from poeflow.cli.shells import register
 
     signal.signal(signal.SIGINT, was)
-    run_command_line()
+    register()
+    with command_end() as end:
+        end.result = poeflow.main(prog_name="poeflow", standalone_mode=False, obj=end.keys)
+    sys.exit(end.exit_code)
 
 
 def _end(_number: int, _frame: object) -> None:
-    """End at once: nothing has begun, and an exception would be some library's to handle."""
+    """End at once: nothing has begun, and some library might catch an exception."""
     os.write(2, b"interrupted\n")
     os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

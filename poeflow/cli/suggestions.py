@@ -1,13 +1,12 @@
-"""What to use in place of a command or an option that is not there."""
+"""Suggests what to use instead of a command or an option that does not exist."""
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 import click
 
 _NEAR: Final = 0.75
-"""How alike two options must be for one to be taken for a slip of the other."""
+"""How similar two options must be for one to be taken for a typo of the other."""
 _NEAR_COMMAND: Final = 0.6
 _COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -24,19 +23,35 @@ _COMMANDS: Final[Mapping[str, str]] = {
     ),
     **dict.fromkeys(("new", "create"), "poeflow init writes a first flow"),
     **dict.fromkeys(("ui", "web", "open"), "poeflow view shows the runs in a browser"),
-    **dict.fromkeys(("serve", "server", "mock"), "poeflow simulate serves a local stand-in"),
+    **dict.fromkeys(("serve", "server", "mock"), "poeflow simulate serves a local simulator"),
     **dict.fromkeys(("exec", "start", "eval", "build", "ask"), "poeflow run FLOW runs a flow"),
     **dict.fromkeys(("compare",), "poeflow diff A B says what changed between two runs"),
-    **dict.fromkeys(("export",), "poeflow report RUN --html FILE writes a run as a page"),
+    **dict.fromkeys(
+        ("export",),
+        "poeflow report RUN --html FILE writes a page, poeflow cache export FILE the answers",
+    ),
+    **dict.fromkeys(("import",), "poeflow cache import FILE takes answers from a file"),
+    **dict.fromkeys(
+        ("login", "auth", "key"), "the key is read from POE_API_KEY, or from run --env-file FILE"
+    ),
+    **dict.fromkeys(("render", "prompt"), "poeflow plan FLOW --render STEP shows a prompt"),
+    **dict.fromkeys(("retry", "resume", "continue"), "poeflow run FLOW goes on where it stopped"),
+    **dict.fromkeys(("settings", "configure"), "poeflow config says what may be set"),
     **dict.fromkeys(("bots",), "poeflow models lists the bots"),
     **dict.fromkeys(("clean", "clear", "prune"), "poeflow cache prune makes the store smaller"),
     **dict.fromkeys(("explain", "why"), "poeflow cache explain FLOW STEP, or poeflow plan FLOW"),
+    **dict.fromkeys(
+        ("env", "info", "diagnose", "debug"), "poeflow doctor examines machine and project"
+    ),
+    "dev": "poeflow watch FLOW runs it again whenever a file changes",
     "version": "poeflow --version",
     "help": "poeflow --help",
 }
 _OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--dry-run", "--dryrun", "-n"), "poeflow plan FLOW says what a run would do"),
-    **dict.fromkeys(("-i", "--var", "--set", "-D"), "an input is --input NAME=VALUE"),
+    **dict.fromkeys(
+        ("-i", "--var", "--set", "--param", "--arg", "-D"), "an input is --input NAME=VALUE"
+    ),
     **dict.fromkeys(
         ("--verbose", "-v", "--debug"),
         "every event: --output jsonl; of an answer: poeflow show last/STEP",
@@ -57,29 +72,40 @@ _OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--base-url",), "set POE_BASE_URL in the environment"),
     **dict.fromkeys(("--step", "--steps", "-s"), "name a step behind its flow: FLOW:STEP --only"),
     **dict.fromkeys(("--export",), "poeflow report RUN --html FILE"),
+    **dict.fromkeys(("--watch", "-w"), "poeflow watch FLOW runs it again when a file changes"),
+    **dict.fromkeys(("--mock", "--simulate", "--fake"), "--offline asks a local stand-in"),
+    **dict.fromkeys(("--file", "-f"), "name the flow without an option: poeflow run FLOW"),
+    **dict.fromkeys(("--yes", "-y"), "nothing asks for a confirmation: leave it out"),
+    **dict.fromkeys(("--budget", "--max-cost"), "--max-cost-usd USD, or --max-points N"),
     **dict.fromkeys(("--version", "-V"), "poeflow --version"),
 }
 
 
 def instead_of_command(name: str, known: Collection[str]) -> str:
-    """Return what to use in place of a command that is not there, empty if nothing is near."""
+    """Return what to use instead of an unknown command, empty if there is nothing similar."""
+    if name.partition(":")[0].endswith((".yaml", ".yml")):
+        return f"poeflow run {name} runs a flow"
     return _COMMANDS.get(name) or _nearest(name, known, _NEAR_COMMAND)
 
 
 def instead_of_option(error: click.NoSuchOption, context: click.Context | None) -> str:
-    """Return what to use in place of an option that is not there, empty if nothing is near."""
+    """Return what to use instead of an unknown option, empty if there is nothing similar."""
     parameters = context.command.get_params(context) if context is not None else ()
     known = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
     options = sorted(name for name in known if name.startswith("-"))
     near = _nearest(error.option_name, options, _NEAR)
     if near or error.option_name not in _OPTIONS:
         return near
-    told = _OPTIONS[error.option_name]
-    named = [word.rstrip(";:,") for word in told.split() if word.startswith("--")]
-    is_elsewhere = told.startswith("poeflow ")
-    return told if is_elsewhere or not named or named[0] in options else ""
+    text = _OPTIONS[error.option_name]
+    named = [word.rstrip(";:,") for word in text.split() if word.startswith("--")]
+    is_elsewhere = text.startswith("poeflow ")
+    if named and not is_elsewhere and context is not None and context.parent is None:
+        return f"behind the command, as in poeflow run FLOW: {text}"
+    return text if is_elsewhere or not named or named[0] in options else ""
 
 
 def _nearest(name: str, known: Collection[str], cutoff: float) -> str:
+    from difflib import get_close_matches
+
     found = get_close_matches(name, known, n=1, cutoff=cutoff)
     return f'did you mean "{found[0]}"?' if found else ""

@@ -1,4 +1,4 @@
-"""From what was typed (files, folders, patterns) to the flows meant, through no link between.
+"""Finds the flows, steps and instances that a command line names, without entering linked folders.
 
 A pattern means what `glob.glob(pattern, recursive=True)` means, but `**` enters no linked folder.
 """
@@ -18,129 +18,84 @@ from poeflow.errors import UsageError
 from poeflow.events import Warned
 from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import followed, head
 from poeflow.project.globs import MAX_VISITED, is_pattern
-from poeflow.project.places import leaves, placed
+from poeflow.project.places import FollowedPath, follow, placed_at
 from poeflow.project.private_files import Access
-from poeflow.project.project import TWIN, Project, composed, taken_apart, twin_of
+from poeflow.project.project import (
+    TWIN,
+    Project,
+    composed,
+    marked_root,
+    taken_apart,
+    twin_of,
+)
 from poeflow.records import as_written, instance_id, key_of, named, step_of
 
 SUFFIXES: Final = (".yaml", ".yml")
-_KEY: Final = re.compile(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)
-_FIRST_KEY: Final = re.compile(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.MULTILINE)
+_KEY: Final = lazy_pattern(rb"""(?:^|[{,\s])["']?poeflow["']?[ \t]*:""", re.MULTILINE)
+_FIRST_LINE: Final = lazy_pattern(rb"(?:[ ]*(?:#[^\r\n]*)?\r?\n)*+poeflow[ \t]*:(?=[ \t\r\n])")
+"""Of a file that begins with the key, which is not parsed to know that it is a flow."""
+_FIRST_KEY: Final = lazy_pattern(rb"""^(?:\{\s*)?["']?poeflow["']?[ \t]*:""", re.MULTILINE)
 _SHOWN: Final = 5
 _NEAR: Final = 1000
-"""Among so many names a near one is looked for."""
+"""A similar name is looked for among so many."""
 _ANY_FOLDERS: Final = "**"
 NO_ACCESS: Final = Access()
-"""Nothing that is private may be read."""
+"""No private file may be read."""
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow file: its project, its canonical path there, and the path as the user knows it."""
+class FlowTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow file: its project, its project path, and the path as the user wrote it."""
 
     project: Project
     path: str
     shown: str
 
 
-def targets(arguments: Iterable[str], access: Access) -> list[Target]:
+def flow_targets(arguments: Iterable[str], access: Access) -> list[FlowTarget]:
     """Return the flows named by files, folders and globs, each once, in order.
 
-    In a folder every YAML file with a top-level `poeflow` key is a flow. `access` is what they may
-    read of what is private. Raises `UsageError` where an argument names nothing.
+    In a folder every YAML file with a top-level `poeflow` key is a flow. `access` says which
+    private files they may read. Raises `UsageError` if an argument names nothing.
     """
-    found: dict[Path, Target] = {}
+    targets: dict[Path, FlowTarget] = {}
     for argument in arguments:
-        for path in _files(argument):
-            target = _target(path, access)
-            found.setdefault(target.project.path_of(target.path), target)
-    return list(found.values())
+        for path, found in _files(argument):
+            target = _target(path, found, access)
+            targets.setdefault(target.project.path_of(target.path), target)
+    return list(targets.values())
 
 
-def target_of(path: Path, access: Access = NO_ACCESS) -> Target:
-    """Return the one flow at `path`. Raises `UsageError` where there is none."""
-    if leaves(path):
-        return _target(path, access)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="name a flow file in it")
-    if not path.exists():
-        raise UsageError(f"{path}: no such file", hint=_siblings(path))
-    return _target(path, access)
+def targets_around(access: Access) -> list[FlowTarget]:
+    """Return all flows of the project around the working folder; none if there is none.
 
-
-def _target(path: Path, access: Access) -> Target:
-    project, canonical = placed(path)
-    project = msgspec.structs.replace(project, access=access)
-    return Target(project=project, path=canonical, shown=path.as_posix())
-
-
-def _files(argument: str) -> Iterator[Path]:
-    """Yield the files that an argument means, and links that leave their project as they are."""
-    path = Path(argument)
-    if leaves(path):
-        yield path
-    elif path.is_dir():
-        flows = list(_flows_below(path))
-        if not flows:
-            hint = "a flow is a YAML file with the key poeflow: 1"
-            raise UsageError(f"{argument}: no flow in this folder", hint=hint)
-        yield from flows
-    elif path.exists():
-        yield path
-    elif is_pattern(argument):
-        flows = (
-            _matching(argument) or _matching(composed(argument)) or _matching(taken_apart(argument))
-        )
-        if not flows:
-            raise UsageError(f"{argument}: nothing matches", hint="check the pattern")
-        yield from flows
-    else:
-        raise UsageError(f"{argument}: no such file", hint=_siblings(path))
-
-
-def _matching(pattern: str) -> list[Path]:
-    matches = [match for match in matching(pattern) if match.suffix in SUFFIXES]
-    return [match for match in matches if match.is_file() or (match.is_symlink() and leaves(match))]
-
-
-def _flows_below(folder: Path) -> Iterator[Path]:
-    for path in below(folder):
-        if path.suffix not in SUFFIXES:
-            continue
-        if path.is_symlink() and leaves(path):
-            message = f"{path} is a link that leaves the project; it is not looked at"
-            say_warning(Warned(at=0.0, step=None, message=message))
-        elif is_flow(path):
-            yield path
-
-
-def is_flow(path: Path) -> bool:
-    """Tell whether a file has `poeflow` as a key of its own, however its YAML is written.
-
-    A file that is no YAML is a flow where a line begins with that key.
+    Without a project they are those below the working folder.
     """
-    with followed(path) as (handle, _):
-        data = head(handle, MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
-    if not _KEY.search(data):
-        return False
-    text = decode(data, path.name)
-    root = parse(text, path.name).root if isinstance(text, str) else None
-    return "poeflow" in root.keys if root is not None else bool(_FIRST_KEY.search(data))
+    root = marked_root(Path.cwd()) or Path.cwd()
+    try:
+        return flow_targets([os.path.relpath(root)], access)
+    except NoFlowError:
+        return []
 
 
-def _siblings(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"the folder {path.parent} does not exist"
-    if twin_of(path) is not None:
-        return f"{TWIN}; let the shell complete it"
-    return did_you_mean(
-        path.name, (one.name for one in itertools.islice(path.parent.iterdir(), _NEAR))
-    )
+class NoFlowError(UsageError):
+    """A folder has no flow."""
+
+
+def flow_target(path: Path, access: Access = NO_ACCESS) -> FlowTarget:
+    """Return the one flow at `path`. Raises `UsageError` if there is none."""
+    found = follow(path)
+    if found.left is None and path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name a flow file in it")
+    if found.left is None and not path.exists():
+        raise UsageError(f"{path}: no such file", hint=_siblings(path))
+    return _target(path, found, access)
 
 
 def selections(arguments: Iterable[str]) -> dict[Path, tuple[str, ...]]:
-    """Return the flows of `FLOW[:STEP[@KEY]]`, each with the ids it is named with."""
+    """Return the flows of `FLOW[:STEP[@KEY]]`, each with the instance ids named."""
     found: dict[Path, tuple[str, ...]] = {}
     for argument in arguments:
         flow, step = split_target(argument)
@@ -149,7 +104,7 @@ def selections(arguments: Iterable[str]) -> dict[Path, tuple[str, ...]]:
 
 
 def split_target(argument: str) -> tuple[Path, str]:
-    """Return the flow and the step of `FLOW[:STEP[@KEY]]`; the step is empty for all."""
+    """Return the flow and the step of `FLOW[:STEP[@KEY]]`; the step is empty if none is named."""
     path = Path(argument)
     colons = [at for at, letter in enumerate(argument) if letter == ":"]
     if path.exists() or not colons:
@@ -160,9 +115,9 @@ def split_target(argument: str) -> tuple[Path, str]:
 
 
 def instance_among(written: str, known: Collection[str]) -> str:
-    """Return the id of an instance that is written `STEP@KEY`, or as it is printed.
+    """Return the id of an instance written as `STEP@KEY`, or as it is printed.
 
-    Raises `UsageError` where it is not among those `known`.
+    Raises `UsageError` if it is not `known`.
     """
     name = named(written, known)
     if name not in known:
@@ -172,7 +127,7 @@ def instance_among(written: str, known: Collection[str]) -> str:
 
 
 def named_instead(name: str, known: Collection[str]) -> str:
-    """Say what could be meant by the id of an instance that is not there."""
+    """Return a hint for the id of an instance that does not exist."""
     step = step_of(name)
     alike = (one for one in known if step_of(one) == step)
     keyed = sorted(as_written(one) for one in alike if key_of(one) is not None)
@@ -181,10 +136,59 @@ def named_instead(name: str, known: Collection[str]) -> str:
     return f"it has {', '.join(keyed[:_SHOWN])}{', ...' if len(keyed) > _SHOWN else ''}"
 
 
-def matching(pattern: str, *, most: int = MAX_VISITED) -> list[Path]:
-    """Return what a pattern matches, sorted; absolute ones, too. Hidden names need their dot.
+def is_flow(path: Path) -> bool:
+    """Return whether a file has the top-level key `poeflow`, however its YAML is written.
 
-    Raises `UsageError` where over `most` files have to be looked at.
+    If it is not valid YAML, it is a flow if a line begins with that key.
+    """
+    with followed(path) as (handle, _):
+        data = head(handle, MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
+    if _FIRST_LINE.match(data):
+        return True
+    if not _KEY.search(data):
+        return False
+    text = decode(data, path.name)
+    root = parse(text, path.name).root if isinstance(text, str) else None
+    return "poeflow" in root.keys if root is not None else bool(_FIRST_KEY.search(data))
+
+
+def flows_named(
+    project: Project, sides: Iterable[Project], arguments: Iterable[str]
+) -> frozenset[str]:
+    """Return the project paths of flows that either side of a project has.
+
+    All of them, or those that `arguments` name, or a folder. Raises `UsageError`.
+    """
+    flows: frozenset[str] = frozenset().union(*map(_flows_in, sides))
+    named = tuple(arguments)
+    found: set[str] = set()
+    for one in named:
+        path = Path(os.path.normpath(Path.cwd() / one))
+        inside = path.relative_to(project.root) if path.is_relative_to(project.root) else None
+        folder = "/" if inside == Path() else f"//{inside}"
+        own = {flow for flow in flows if flow == folder or flow.startswith(f"{folder}/")}
+        if not own:
+            hint = did_you_mean(one, (flow[2:] for flow in flows))
+            raise UsageError(f"{one}: no such flow in either revision", hint=hint)
+        found |= own
+    return frozenset(found) if named else flows
+
+
+def _flows_in(project: Project) -> frozenset[str]:
+    """Return the project paths of all flows of a project, without those of one inside it."""
+    found: set[str] = set()
+    for path in below(project.root):
+        if path.suffix in SUFFIXES and not path.is_symlink() and is_flow(path):
+            inner = marked_root(path.parent)
+            if inner is None or project.root.is_relative_to(inner):
+                found.add("//" + path.relative_to(project.root).as_posix())
+    return frozenset(found)
+
+
+def matching(pattern: str, *, most: int = MAX_VISITED) -> list[Path]:
+    """Return the paths that match a pattern, sorted. Hidden names match only with their dot.
+
+    Raises `UsageError` if more than `most` files have to be looked at.
     """
     whole = Path(pattern)
     start = Path(whole.anchor)
@@ -204,9 +208,9 @@ def matching(pattern: str, *, most: int = MAX_VISITED) -> list[Path]:
 
 
 def below(folder: Path, *, most: int = MAX_VISITED) -> list[Path]:
-    """Return all files below a folder that are not hidden, sorted; no linked folder is entered.
+    """Return all files below a folder that are not hidden, sorted; linked folders are not entered.
 
-    Raises `UsageError` where over `most` have to be looked at.
+    Raises `UsageError` if more than `most` have to be looked at.
     """
     walk = _Walk(str(folder), most)
     waiting, found = [folder], []
@@ -219,8 +223,71 @@ def below(folder: Path, *, most: int = MAX_VISITED) -> list[Path]:
     return sorted(found)
 
 
+def _files(argument: str) -> Iterator[tuple[Path, FollowedPath]]:
+    """Yield the files that an argument matches, each with its links followed.
+
+    A link that leaves its project is yielded as it is: reading it is an error.
+    """
+    path = Path(argument)
+    found = follow(path)
+    if found.left is None and path.is_dir():
+        flows = list(_flows_below(path))
+        if not flows:
+            hint = "a flow is a YAML file with the key poeflow: 1"
+            raise NoFlowError(f"{argument}: no flow in this folder", hint=hint)
+        yield from flows
+    elif found.left is not None or path.exists():
+        yield path, found
+    elif is_pattern(argument):
+        flows = (
+            _matching(argument) or _matching(composed(argument)) or _matching(taken_apart(argument))
+        )
+        if not flows:
+            raise UsageError(f"{argument}: nothing matches", hint="check the pattern")
+        yield from flows
+    else:
+        raise UsageError(f"{argument}: no such file", hint=_siblings(path))
+
+
+def _target(path: Path, found: FollowedPath, access: Access) -> FlowTarget:
+    project, canonical = placed_at(found)
+    project = msgspec.structs.replace(project, access=access)
+    return FlowTarget(project=project, path=canonical, shown=path.as_posix())
+
+
+def _matching(pattern: str) -> list[tuple[Path, FollowedPath]]:
+    matches = [(path, follow(path)) for path in matching(pattern) if path.suffix in SUFFIXES]
+    return [
+        (path, found)
+        for path, found in matches
+        if path.is_file() or (path.is_symlink() and found.left is not None)
+    ]
+
+
+def _flows_below(folder: Path) -> Iterator[tuple[Path, FollowedPath]]:
+    for path in below(folder):
+        if path.suffix not in SUFFIXES:
+            continue
+        found = follow(path)
+        if path.is_symlink() and found.left is not None:
+            message = f"{path} is a link that leaves the project; it is not looked at"
+            say_warning(Warned(at=0.0, step=None, message=message))
+        elif is_flow(path):
+            yield path, found
+
+
+def _siblings(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
+    if twin_of(path) is not None:
+        return f"{TWIN}; let the shell complete it"
+    return did_you_mean(
+        path.name, (one.name for one in itertools.islice(path.parent.iterdir(), _NEAR))
+    )
+
+
 class _Walk:
-    """Looks into folders for what is `named`, and counts what it sees."""
+    """Lists folders for the argument `named`, and counts the entries."""
 
     def __init__(self, named: str, most: int) -> None:
         self._named = named
@@ -228,7 +295,7 @@ class _Walk:
         self._visited = 0
 
     def after(self, path: Path, parts: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
-        """Yield where the first of `parts` leads from the folder `path`, each with those left."""
+        """Yield the paths that match the first of `parts` in a folder, each with the rest."""
         part, left = parts[0], parts[1:]
         if part == _ANY_FOLDERS:
             yield from self._any(path, parts)
@@ -254,7 +321,7 @@ class _Walk:
                 yield path / entry.name, ()
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
-        """Return what is in a folder; nothing where it cannot be looked into."""
+        """Return the entries of a folder; none if it cannot be read."""
         found: list[os.DirEntry[str]] = []
         try:
             with os.scandir(folder) as entries:
@@ -275,7 +342,7 @@ class _Walk:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that goes round
+    except OSError:  # a link loop
         return False
 
 

@@ -1,6 +1,6 @@
-"""The terminal of a watch session: what is shown on it, and the keys that are pressed on it.
+"""The terminal of a watch session: what it shows, and the keys pressed on it.
 
-The terminal is as it was before on every way out.
+The terminal is restored however the session ends.
 """
 
 import asyncio
@@ -14,25 +14,25 @@ import tty
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from poeflow.cli.commands.check import show
-from poeflow.cli.output import is_lively, listener, print_results
+from poeflow.cli.checked_flows import show_problems
+from poeflow.cli.output import RUN_OUTPUTS, is_lively
 from poeflow.engine.run import Outcome
 from poeflow.errors import PoeflowError
 from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup
 from poeflow.operations.watch.changes import CommandGiven, WatchCommand
-from poeflow.operations.watch.session import Rewritten
+from poeflow.operations.watch.watched_flow import Rewritten
 from poeflow.redact import Scrubber
 from poeflow.report.difference import rewritten
 from poeflow.report.listeners import scrubbed
 from poeflow.report.terminal.screen import Screen
-from poeflow.report.terminal.text import Line, marks_for, plain
+from poeflow.report.terminal.text import Line, marks_for, unstyled
 
 KEYS: Final[dict[str, WatchCommand]] = {"r": "rerun", "f": "refresh", "p": "pause", "q": "quit"}
 
 
 class WatchScreen:
-    """Shows a session; nothing that is shown holds a secret."""
+    """Shows a session, without secrets."""
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
@@ -43,18 +43,18 @@ class WatchScreen:
         self._listen: Listener | None = None
 
     def begin(self, why: str) -> None:
-        """Show that flows are run again, and why."""
+        """Show that flows run again, and why."""
         clock = time.strftime("%H:%M:%S")
         self._write([(), ((f"{clock} ", "dim"), (self._safe(why), "bold"))])
 
     def problems(self, found: Checkup) -> None:
-        """Show what is wrong with a flow, if anything is."""
-        show(found.problems, (found,))
+        """Show the problems of a flow."""
+        show_problems(found.problems, (found,))
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Listener]:
-        """Yield who hears what happens in a run."""
-        with listener("text") as listen:
+        """Yield the listener of a run."""
+        with RUN_OUTPUTS["text"].listener() as listen:
             self._listen = scrubbed(listen, self._scrubber)
             try:
                 yield self._listen
@@ -62,29 +62,29 @@ class WatchScreen:
                 self._listen = None
 
     def result(self, shown: str, outcome: Outcome, texts: Sequence[Rewritten] | None) -> None:
-        """Show what a flow came to, and which texts are others; None where it ran first.
+        """Show the results of a flow, and the texts that changed; None for its first run.
 
-        On a terminal what changed says it all; a pipe gets every result.
+        On a terminal only the changes are shown after the first run; a pipe gets every result.
         """
         if texts is None or not sys.stdout.isatty():
-            print_results({shown: outcome}, "text")
+            RUN_OUTPUTS["text"].print_results({shown: outcome})
         for text in texts or ():
             self._write(self._difference(text))
 
     def failed(self, shown: str, error: PoeflowError) -> None:
-        """Show what kept a flow from running."""
+        """Show the error that prevented a run."""
         lines = [f"{shown}: {error.message}", *([f"  {error.hint}"] if error.hint else [])]
         self._write([((self._safe(line), "red" if line == lines[0] else ""),) for line in lines])
 
     def say(self, line: str) -> None:
-        """Show a line by the way, also above a run that is being drawn."""
+        """Show a line, above the run if one is being drawn."""
         if self._listen is not None:
             self._listen(Warned(at=0.0, step=None, message=line))
         else:
             self._write([((self._safe(line), "dim"),)])
 
     def unwatched(self, fault: str) -> None:
-        """Show that changes are seen late, and why."""
+        """Show that changes are noticed late, and why."""
         self.say(f"folders cannot be watched ({fault}); they are looked through every second")
 
     def _difference(self, text: Rewritten) -> list[Line]:
@@ -98,8 +98,8 @@ class WatchScreen:
         )
         head: Line = ((self._safe(text.instance), "cyan"), (" is new" if old is None else "", ""))
         rest = f"... ({more:,} more lines, see poeflow diff last~1 last)"
-        told = [head, *((("  ", ""), *line) for line in lines)]
-        return [*told, (("  ", ""), (rest, "dim"))] if more else told
+        shown = [head, *((("  ", ""), *line) for line in lines)]
+        return [*shown, (("  ", ""), (rest, "dim"))] if more else shown
 
     def _safe(self, text: str) -> str:
         return self._marks.shown(self._scrubber.scrub(text))
@@ -109,13 +109,13 @@ class WatchScreen:
         if self._is_live:
             self._screen.leave(list(lines))
         else:
-            sys.stderr.write("".join(plain(line) + "\n" for line in lines if line))
+            sys.stderr.write("".join(unstyled(line) + "\n" for line in lines if line))
             sys.stderr.flush()
 
 
 @contextlib.contextmanager
 def wishes(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
-    """Put what the user wishes; yield whether there is a terminal to wish on."""
+    """Put the commands that the user's keys give; yield whether there is a terminal for keys."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         yield False
         return
@@ -130,10 +130,10 @@ def wishes(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def keys(handle: int, heard: Callable[[str], None]) -> Iterator[None]:
-    """Hand each key pressed on the terminal `handle` to `heard` while the block lasts.
+    """Call `heard` with each key pressed on the terminal `handle`.
 
-    Must be used in a running event loop. Ctrl-Z gives the terminal back until the job goes on;
-    in the background nothing is read.
+    Must be used in a running event loop. Ctrl-Z restores the terminal until the process continues;
+    in the background no key is read.
     """
     terminal = _Terminal(handle, heard)
     terminal.take()
@@ -156,7 +156,7 @@ class _Terminal:
         self._before = termios.tcgetattr(handle)
 
     def take(self) -> None:
-        """Have keys one by one, unless we are in the background."""
+        """Read keys one by one, unless in the background."""
         if self._is_ours():
             tty.setcbreak(self._handle, termios.TCSADRAIN)
             self._loop.add_reader(self._handle, self._read)
@@ -168,7 +168,7 @@ class _Terminal:
                 termios.tcsetattr(self._handle, termios.TCSADRAIN, self._before)
 
     def suspend(self) -> None:
-        """Stop as the terminal asked, and go on from here when it says so."""
+        """Stop the process, and continue from here when it is resumed."""
         self.give_back()
         self._loop.remove_signal_handler(signal.SIGTSTP)
         os.kill(os.getpid(), signal.SIGTSTP)

@@ -1,42 +1,90 @@
-"""One flow under way: what is known of its steps, how their instances end, and its outputs."""
+"""One running flow: its instances, their outcomes, and what other instances see of them."""
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
 
-from poeflow.digest import Json, encode_json
-from poeflow.engine.ask import UnaskedError
-from poeflow.engine.freshness import Current, Freshness, StatusCollector, kept_because
-from poeflow.engine.record import current as recorded
-from poeflow.engine.results import State, StepResult, StepState, step_state
+import msgspec
+
+from poeflow.digest import Json
+from poeflow.engine.asking.ask import ToBeAsked
+from poeflow.engine.freshness import Freshness, LockProof, own_items
+from poeflow.engine.lock_entries import carried_digest
+from poeflow.engine.results import (
+    InstanceOutcome,
+    StepOutcome,
+    StepResult,
+    Unknown,
+)
 from poeflow.engine.run_state import RunState
+from poeflow.engine.statuses import Statuses, why_it_stays
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded
-from poeflow.flowfile.loops import is_fan_out
-from poeflow.planning.instances import Instance
+from poeflow.flowfile.loops import is_fan_out, is_fold
+from poeflow.planning.edges import last_steps, needed_steps, steps_of_outputs
+from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
-from poeflow.planning.preparation import Prepared
-from poeflow.store.lockfile import LockEntry
+from poeflow.records import InstanceStatus
+from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.render import Values
-from poeflow.templates.values import OWN
 
 
-class UnknownError(UnaskedError):
-    """What an instance would be cannot be told: an answer it builds on is not here."""
+class StepUnderWay:
+    """A step with its instances, and their outcomes so far.
+
+    `values` are what its templates see besides their own names. `proofs` has a proof for each
+    instance if the lock proves all that can run; then no values are needed.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        instances: Sequence[StepInstance],
+        values: Values,
+        proofs: Sequence[LockProof | None] = (),
+    ) -> None:
+        self.step = step
+        self.instances = instances
+        self.values = values
+        self.proofs = proofs
+        self.outcomes: list[InstanceOutcome | None] = [None] * len(instances)
+        self._awaited: dict[int, asyncio.Future[InstanceOutcome]] = {}
+
+    def settle(self, index: int, outcome: InstanceOutcome) -> None:
+        """Note how an instance ended."""
+        self.outcomes[index] = outcome
+        if index in self._awaited:
+            self._awaited.pop(index).set_result(outcome)
+
+    def ended(self) -> list[InstanceOutcome]:
+        """Return how all instances ended, in order."""
+        outcomes = [one for one in self.outcomes if one is not None]
+        if len(outcomes) < len(self.outcomes):
+            raise AssertionError(f"not every instance of {self.step} was settled")
+        return outcomes
+
+    async def outcome(self, index: int) -> InstanceOutcome:
+        """Wait until an instance has ended."""
+        outcome = self.outcomes[index]
+        if outcome is not None:
+            return outcome
+        if index not in self._awaited:
+            self._awaited[index] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._awaited[index])
 
 
-class UsedFlowError(StepError):
-    """A flow that a step uses failed; its own steps have told how."""
+_DONE: Final = InstanceOutcome(name="", key=None, ending="made", began=0.0)
+"""What is held of an instance that ended well and that nobody reads."""
 
 
 class FlowState:
-    """What is known of a flow's steps by now.
+    """What is known of a flow's steps so far.
 
-    `prefix` stands before the ids of its instances. `units` are the instances of each step,
-    `ended` how they ended, `again` what an instance is run with whose answer is not here. The run
-    is about none of them where the flow as a whole `is_left_out`.
+    `prefix` begins the names of its instances. `items` has the names of those of late loops that
+    the lock proved without them, by key. If it `is_left_out`, no instance of the flow is
+    selected.
     """
 
     def __init__(
@@ -44,374 +92,408 @@ class FlowState:
     ) -> None:
         self.plan = plan
         self.run_state = run_state
-        self.units: dict[str, tuple[Instance | Prepared | Current, ...]] = {}
-        self.again: dict[str, tuple[Prepared, Values, State | None]] = {}
-        self.ended: dict[str, list[asyncio.Future[State]]] = {}
-        self.states: dict[str, StepState] = {}
+        self.under_way: dict[str, StepUnderWay] = {}
+        self.outcomes: dict[str, StepOutcome] = {}
+        self.items: dict[str, Mapping[str | None, Mapping[str, Json]]] = {}
         self._prefix = prefix
         self._is_left_out = is_left_out
-        self.kept = StoredResults(plan, run_state.context)
-        self.freshness = Freshness(plan, run_state, self.states, name=self.name)
-        self.facts = StatusCollector(plan, run_state, self.freshness)
+        context = run_state.context
+        self.stored = StoredResults(plan, context)
+        self.freshness = Freshness(
+            plan,
+            context,
+            run_state.lock_update,
+            self.outcomes,
+            name=self.name,
+            attachments=run_state.attachments,
+            accepting=run_state.accepting,
+        )
+        self.statuses = Statuses(
+            plan,
+            self.freshness,
+            run_state.lock_update,
+            context.catalogue,
+            looks=run_state.saver.looks,
+            holds_requests=context.holds_results,
+        )
+        self._is_look = not context.asks
+        folds = {name for name in plan.steps if is_fold(plan.flow, name)}
+        self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | folds
+        is_all_shown = not context.selection.is_whole
+        self._shown = frozenset(
+            ()
+            if plan.flow.outputs and not is_all_shown
+            else plan.steps
+            if is_all_shown
+            else last_steps(plan.checked)
+        )
 
     def name(self, instance: str) -> str:
+        """Return the name of an instance in the run, from its id in the flow."""
         return f"{self._prefix}{instance}"
 
-    def settle(self, step: str, states: list[State]) -> None:
-        """Note how a step ended, from how its instances did."""
-        is_alone = len(states) == 1 and states[0].key is None
-        fans_out = is_fan_out(self.plan.flow.steps[step]) and not is_alone
-        if states or fans_out:
-            own = self._own(step) if fans_out else {}
-            self.states[step] = step_state(states, is_fan_out=fans_out, own=own)
-
-    def _own(self, step: str) -> dict[str, dict[str, Json]]:
-        """Return by key what the instances of a step ran over, where no step decided that."""
-        planned = (one.instance for one in self.plan.prepared.get(step, ()))
-        return {
-            one.key or "": {name: one.names[name] for name in OWN if name in one.names}
-            for one in planned
-        }
-
-    def values(self, steps: Iterable[str]) -> dict[str, Json]:
-        values = self.plan.early_values()
-        values["steps"] = {step: self.states[step].value for step in steps}
-        return values
-
-    def covers(self, instance: Instance, index: int) -> bool:
-        """Whether the run is about an instance, the `index`th of its step."""
+    def covers(self, instance: StepInstance, index: int) -> bool:
+        """Whether an instance, the `index`th of its step, is selected."""
         name = self.name(instance.id)
         is_meant = self.run_state.selection.covers(name, instance.key, index)
         return is_meant and not self._is_left_out
 
     def touches(self, step: str) -> bool:
-        """Whether the run is about any instance of a step."""
+        """Whether any instance of a step is selected."""
         return not self._is_left_out and self.run_state.selection.touches(self.name(step))
 
-    def left_out(self, name: str, key: str | None) -> State:
-        """Return the state of an instance the run is not about: as the last run left it."""
-        block = self.run_state.lock_update.block(name)
-        self.run_state.lock_update.retain(name)
-        self.run_state.left_out.add(name)
-        if block is None:
-            return State(name=name, key=key, status="skipped", blocks=True, is_left_out=True)
-        is_ok = block.status == "ok"
-        return State(
-            name=name,
-            key=key,
-            status=block.status,
-            block=block,
-            is_absent=is_ok,
-            is_left_out=True,
+    def is_read(self, step: str) -> bool:
+        """Whether anything may use the results of a step, also to show them at the end."""
+        holds = self.run_state.context.holds_results
+        return holds or step in self._read or step in self._shown
+
+    def held(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
+        """Return the outcome of an instance to hold in memory: the part that may be read."""
+        is_well = outcome.ending in ("made", "current") and outcome.status == "ok"
+        if not is_well or step in self._read or self._is_look:
+            return outcome
+        if not self.is_read(step):
+            return _DONE
+        if outcome.result is None or self.run_state.context.holds_results:
+            return outcome
+        result = StepResult(
+            text=outcome.result.text,
+            value=outcome.result.value,
+            source=outcome.result.source,
+            key=outcome.result.key,
+            outputs=outcome.result.outputs,
+        )
+        return InstanceOutcome(
+            name=outcome.name, key=outcome.key, ending=outcome.ending, began=0.0, result=result
         )
 
-    def _planned(self, name: str, key: str | None) -> tuple[Prepared, ...]:
-        """Return the instances of a step that `name` is as a whole, as far as they are known."""
-        return self.plan.prepared.get(name.removeprefix(self._prefix), ()) if key is None else ()
+    def values(self, steps: Iterable[str]) -> dict[str, Json]:
+        """Return the values for templates that use these steps."""
+        values = self.plan.early_values()
+        values["steps"] = {step: self.outcomes[step].value for step in steps}
+        return values
 
-    def unknown(self, name: str, key: str | None, error: UnaskedError) -> State:
-        """Return the state of an instance that cannot be told without asking."""
-        self.facts.blocked(name, error.message, self._planned(name, key))
-        return State(name=name, key=key, status="failed", blocks=True, is_pending=True)
+    def expand(self, under_way: StepUnderWay) -> None:
+        """Publish a step's instances for steps that run over them, and report how many run.
 
-    def current(self, name: str, unit: Current) -> State:
-        """Return the state of an instance that need not run, and tell of files that stay."""
-        self.run_state.lock_update.keep(name, unit.block)
-        self.facts.current(name, unit)
-        if self.run_state.context.asks and unit.edited:
-            self.run_state.saver.warn_kept(name, unit.edited)
-        elif self.run_state.context.asks and unit.stale:
-            self.run_state.emitter(name).warned([kept_because(unit)])
-        self.run_state.context.recorder.instance(
-            recorded(name, unit.block.request, at=self.run_state.elapsed())
-        )
-        is_ok = unit.block.status == "ok"
-        return State(
-            name=name,
-            key=unit.prepared.instance.key,
-            status=unit.block.status,
-            block=unit.block,
-            is_absent=is_ok,
-        )
+        Raises `StepError` if the name of one holds a key: the lock stores names.
+        """
+        step, instances = under_way.step, under_way.instances
+        keys = instance_keys(instances)
+        named = "\n".join(key or "" for key in keys).encode("utf-8", "replace")
+        self.run_state.context.refuse_keys(named, "the name of an instance")
+        self.under_way[step] = under_way
+        if is_fan_out(self.plan.steps[step]) and self.touches(step):
+            name, at = self.name(step), self.run_state.elapsed()
+            count = self.run_state.selection.count(name, keys)
+            self.run_state.loops[name] = keys
+            self.run_state.context.listen(StepExpanded(at=at, step=name, instances=count))
+            if self.freshness.is_late(step) and not any(one.skip for one in instances[:1]):
+                self.run_state.lock_update.arrange(name, keys)
 
-    def skipped(
+    def settle(self, step: str, outcomes: Sequence[InstanceOutcome]) -> None:
+        """Note how a step ended, from the outcomes of its instances."""
+        is_alone = len(outcomes) == 1 and outcomes[0].key is None
+        fans_out = is_fan_out(self.plan.steps[step]) and not is_alone
+        if outcomes or fans_out:
+            own = partial(self._own, step)
+            self.outcomes[step] = StepOutcome(
+                outcomes,
+                is_fan_out=fans_out,
+                own=own,
+                is_judged=step in self.plan.checked.judged,
+                is_late=step in self.freshness.late_items,
+            )
+
+    def _own(self, step: str) -> dict[str, dict[str, Json]]:
+        """Return the items of a step's instances by key; those from a step if a text reads them."""
+        is_late = step in self.freshness.late_items
+        instances = self.under_way[step].instances if is_late else self.plan.instances.get(step, ())
+        return {one.key or "": own_items(one) for one in instances}
+
+    def made(
         self,
-        name: str,
-        key: str | None,
-        reason: str,
-        *,
-        blocks: bool,
-        block: LockEntry | None = None,
-    ) -> State:
-        self.run_state.skip(name, reason)
-        if block is not None:
-            self.run_state.lock_update.keep(name, block)
-        if blocks:
-            self.run_state.lock_update.retain(name)
-            self.facts.blocked(name, reason, self._planned(name, key))
-        is_pending = blocks and not self.run_state.context.asks
-        return State(
-            name=name,
-            key=key,
-            status="skipped",
-            blocks=blocks,
-            block=block,
-            is_pending=is_pending,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        result: StepResult,
+        began: float,
+    ) -> InstanceOutcome:
+        """Return the outcome of an instance that has a result."""
+        entry = self.freshness.entry_of(instance, upstream, result)
+        statuses: tuple[InstanceStatus, ...] = ()
+        if self._is_look:
+            statuses = (self.statuses.made(instance, upstream, result, entry),)
+        return InstanceOutcome(
+            name=self.name(instance.id),
+            key=instance.key,
+            ending="made",
+            began=began,
+            result=result,
+            entry=entry,
+            statuses=statuses,
         )
 
-    def blocked(self, step: str, name: str, key: str | None, culprit: State, began: float) -> State:
-        """Return the state of an instance that needs one which blocks it."""
-        if culprit.is_left_out and self.run_state.selection.named:
+    def taken(
+        self, instance: StepInstance, proof: LockProof, result: StepResult, began: float
+    ) -> InstanceOutcome:
+        """Return the outcome of an instance that the lock proves, with its stored result."""
+        return InstanceOutcome(
+            name=self.name(instance.id),
+            key=instance.key,
+            ending="made",
+            began=began,
+            result=result,
+            entry=proof.entry,
+        )
+
+    def current(self, instance: StepInstance, proof: LockProof) -> InstanceOutcome:
+        """Return the outcome of an instance that need not run, and report its edited files."""
+        name = self.name(instance.id)
+        if self._is_look:
+            proofs = {name: proof, **proof.turns}
+            statuses = tuple(self.statuses.current(*one) for one in proofs.items())
+        else:
+            statuses = ()
+            if proof.turns:
+                self.run_state.lock_update.retain(name)
+            if proof.edited:
+                self.run_state.saver.warn_edited(name, proof.edited)
+            elif proof.stale:
+                self.run_state.emitter(name).warned([why_it_stays(proof)])
+        return InstanceOutcome(
+            name=name,
+            key=instance.key,
+            ending="current",
+            began=self.run_state.elapsed(),
+            entry=proof.entry,
+            statuses=statuses,
+        )
+
+    def skipped(self, instance: StepInstance, entry: LockEntry | None) -> InstanceOutcome:
+        """Return the outcome of an instance that is skipped by its own `if`."""
+        name = self.name(instance.id)
+        return InstanceOutcome(
+            name=name,
+            key=instance.key,
+            ending="skipped",
+            began=self.run_state.elapsed(),
+            reason=instance.skip,
+            entry=entry,
+            statuses=(self.statuses.skipped(name, instance, entry),) if self._is_look else (),
+        )
+
+    def left_out(self, instance: StepInstance) -> InstanceOutcome:
+        """Return the outcome of an instance that is not selected, as the last run left it."""
+        name = self.name(instance.id)
+        return InstanceOutcome(
+            name=name,
+            key=instance.key,
+            ending="left out",
+            began=self.run_state.elapsed(),
+            entry=self.run_state.lock_update.entry(name),
+        )
+
+    def blocked(
+        self, instance: StepInstance, reason: str, *, is_skipped: bool = False
+    ) -> InstanceOutcome:
+        """Return the outcome of an instance, or a whole step, that did not run.
+
+        If it `is_skipped`, it blocks nothing: the step that it runs over was skipped.
+        """
+        if self._is_look and not is_skipped:
+            return self.unknown(instance, Unknown(reason))
+        return InstanceOutcome(
+            name=self.name(instance.id),
+            key=instance.key,
+            ending="skipped" if is_skipped else "blocked",
+            began=self.run_state.elapsed(),
+            reason=reason,
+        )
+
+    def needing(
+        self, instance: StepInstance, culprit: InstanceOutcome, began: float
+    ) -> InstanceOutcome:
+        """Return the outcome of an instance, or a whole step, that needs one without a result."""
+        if culprit.is_left_out and self.run_state.selection.only:
             hint = "run it first, or everything up to this step with --until"
-            error = UsageError(culprit.blocks_because, hint=hint)
-            return self.failed(step, name, key, error, began)
-        return self.skipped(name, key, culprit.blocks_because, blocks=culprit.blocks)
+            return self.failed(instance, UsageError(culprit.blocks_because, hint=hint), began)
+        return self.blocked(instance, culprit.blocks_because, is_skipped=not culprit.blocks)
 
-    def failed(
-        self, step: str, name: str, key: str | None, error: PoeflowError, began: float
-    ) -> State:
-        is_tolerated = self.plan.flow.steps[step].continue_on_error
-        is_told = isinstance(error, UsedFlowError)
-        self.run_state.lock_update.retain(name)
-        self.facts.failed(name, error)
-        self.run_state.fail(name, error, began=began, is_tolerated=is_tolerated, is_told=is_told)
-        return State(name=name, key=key, status="failed", blocks=not is_tolerated, error=str(error))
+    def unknown(self, instance: StepInstance, missing: Unknown) -> InstanceOutcome:
+        """Return the outcome of an instance, or a whole step, that cannot be known yet.
 
+        In a run that asks it fails: it needs an answer that is not part of the run.
+        """
+        if not self._is_look:
+            error = UsageError(missing.reason, hint=missing.hint)
+            return self.failed(instance, error, self.run_state.elapsed())
+        name, reason = self.name(instance.id), missing.reason
+        planned = self.plan.instances.get(instance.step, ()) if instance.key is None else ()
+        return InstanceOutcome(
+            name=name,
+            key=instance.key,
+            ending="pending",
+            began=self.run_state.elapsed(),
+            reason=reason,
+            statuses=self.statuses.blocked(name, reason, planned),
+        )
 
-Unit = Instance | Prepared | Current
-Item = TypeVar("Item")
+    def pending(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, missing: ToBeAsked
+    ) -> InstanceOutcome:
+        """Return the outcome of an instance that would have to be asked."""
+        name = self.name(instance.id)
+        return InstanceOutcome(
+            name=name,
+            key=instance.key,
+            ending="pending",
+            began=self.run_state.elapsed(),
+            statuses=(self.statuses.pending(name, instance, upstream, missing.request),),
+        )
 
+    def failed(self, instance: StepInstance, error: PoeflowError, began: float) -> InstanceOutcome:
+        """Return the outcome of an instance, or a whole step, that failed."""
+        name = self.name(instance.id)
+        is_tolerated = self.plan.steps[instance.step].continue_on_error
+        return InstanceOutcome(
+            name=name,
+            key=instance.key,
+            ending="tolerated" if is_tolerated else "failed",
+            began=began,
+            error=error,
+            statuses=(self.statuses.failed(name, error),) if self._is_look else (),
+        )
 
-def found_units(flow: FlowState, step: str, source: str | None, values: Values) -> tuple[Unit, ...]:
-    """Return a step's instances: as planned, else as what it needs has made them known."""
-    if step in flow.plan.prepared:
-        return flow.plan.prepared[step]
-    condition = ("steps", step, "if")
-    if condition not in flow.plan.checked.varying:
-        skip = reason_to_skip(flow.plan, step, values)
-        if skip:
-            return (Prepared(instance=Instance(step=step), skip=skip),)
-    if source is not None:
-        sources = (instance_of(unit) for unit in flow.units.get(source, ()))
-        return flow.plan.fan_out.chained(step, sources)
-    return flow.plan.fan_out.instances(step, values)
+    def known_instances(
+        self, step: str, source: str | None, values: Values
+    ) -> Sequence[StepInstance]:
+        """Return a step's instances: as planned, else from the results of the steps it needs."""
+        if step in self.plan.instances:
+            return self.plan.instances[step]
+        if ("steps", step, "if") not in self.plan.checked.varying:
+            skip = reason_to_skip(self.plan, step, values)
+            if skip:
+                return (StepInstance(step=step, is_ready=True, skip=skip),)
+        if source is not None:
+            under_way = self.under_way.get(source)
+            sources = () if under_way is None else under_way.instances
+            found = self.plan.fan_out.chained(step, sources)
+            if not self.lacks_items(source):
+                return found
+            return [self.freshness.early_instance(step, key) for key in found.keys]
+        return self.plan.fan_out.instances(step, values)
 
+    def last_keys(self, step: str) -> list[str]:
+        """Return the keys of a late loop's instances in the last run, or of those it runs over."""
+        source = self.under_way.get(self.plan.chains.get(step, ""))
+        if source is None:
+            return self.run_state.lock_update.keys(self.name(step))
+        return [key for key in instance_keys(source.instances) if key is not None]
 
-def current_units(flow: FlowState, step: str) -> tuple[Unit, ...] | None:
-    """Return a step's instances where the lock proves all of them, without any text."""
-    if flow.plan.flow.steps[step].kind == "flow":
-        return None
-    units = flow.plan.prepared.get(step)
-    if units is None:
-        is_loop = is_fan_out(flow.plan.flow.steps[step])
-        units = flow.freshness.locked_units(step) if is_loop else _alone(flow.plan, step)
-    found: list[Current] = []
-    for prepared in units or ():
-        current = flow.freshness.current(prepared, None) or flow.freshness.kept(prepared, None)
-        if current is None:
+    def lacks_items(self, step: str) -> bool:
+        """Whether the items of a loop over what a step gives are not known: the lock has keys."""
+        if step in self.plan.instances or step not in self.under_way:
+            return False
+        first = self.under_way[step].instances[:1]
+        return any(one.key is not None and one.names.keys() <= {"key"} for one in first)
+
+    def itemize(self, step: str, values: Values) -> None:
+        """Find the items of a step that `lacks_items`; one that is not there any more has none."""
+        under_way = self.under_way[step]
+        source = self.under_way.get(self.plan.chains.get(step, ""))
+        found = source.instances if source else self.known_instances(step, None, values)
+        self.items[step] = {one.key: one.names for one in found}
+        under_way.instances = [
+            msgspec.structs.replace(one, names=self.items[step].get(one.key, one.names))
+            for one in under_way.instances
+        ]
+
+    async def proven(self, step: str) -> StepUnderWay | None:
+        """Return a step, without texts, if the lock proves all its instances; else None."""
+        if self.plan.steps[step].kind == "flow":
             return None
-        found.append(current)
-    return tuple(found) if found else None
+        instances: Sequence[StepInstance] | None = self.plan.instances.get(step)
+        if instances is None:
+            keys = self.last_keys(step) if is_fan_out(self.plan.steps[step]) else (None,)
+            instances = [self.freshness.early_instance(step, key) for key in keys]
+        source = self.under_way.get(self.plan.chains.get(step, ""))
+        proofs: list[LockProof | None] = []
+        carried = ""
+        for index, one in enumerate(instances):
+            upstream = None if source is None else await source.outcome(index)
+            if upstream is not None and upstream.status != "ok":
+                proofs.append(None)
+                continue
+            own = self._with(one, carried)
+            proof = self.freshness.current_proof(own, upstream) if one.is_ready else None
+            proof = proof or self.freshness.accepted_proof(own, upstream)
+            if proof is None:
+                return None
+            if proof.entry.status == "ok":
+                carried = carried_digest(self.plan.flow, step, proof.entry)
+            proofs.append(proof)
+        return StepUnderWay(step, instances, {}, proofs) if instances else None
 
+    async def before(self, step: StepUnderWay, index: int) -> int | None:
+        """Wait for the instance from which the one at `index` takes what is carried.
 
-def expand(flow: FlowState, step: str, units: tuple[Unit, ...]) -> None:
-    """Make a step's instances known to those that run over them, and tell how many run.
+        It is the last before it that has a result, or that blocks it; None for the first.
+        """
+        in_order = is_fold(self.plan.flow, step.step)
+        for at in range(index - 1, -1, -1) if in_order else ():
+            outcome = await step.outcome(at)
+            if outcome.blocks or outcome.status == "ok":
+                return at
+        return None
 
-    Raises `StepError` where the name of one, which the lock has, holds a key.
-    """
-    keys = "\n".join(instance_of(unit).key or "" for unit in units)
-    flow.run_state.context.refuse_keys(keys.encode("utf-8", "replace"), "the name of an instance")
-    loop = asyncio.get_running_loop()
-    flow.ended[step] = [loop.create_future() for _ in units]
-    flow.units[step] = units
-    if is_fan_out(flow.plan.flow.steps[step]) and flow.touches(step):
-        instances = [instance_of(unit) for unit in units]
-        count = sum(flow.covers(one, index) for index, one in enumerate(instances))
-        flow.run_state.loops[flow.name(step)] = [one.key for one in instances]
-        at = flow.run_state.elapsed()
-        flow.run_state.context.listen(StepExpanded(at=at, step=flow.name(step), instances=count))
+    def carrying(
+        self, step: StepUnderWay, before: int | None, instance: StepInstance
+    ) -> StepInstance:
+        """Return an instance with the hash of what it takes from the one at `before`."""
+        outcome = None if before is None else step.outcomes[before]
+        if outcome is None or outcome.entry is None:
+            return self._with(instance, "" if outcome is None else None)
+        return self._with(instance, carried_digest(self.plan.flow, step.step, outcome.entry))
 
+    def _with(self, instance: StepInstance, carried: str | None) -> StepInstance:
+        if not is_fold(self.plan.flow, instance.step):
+            return instance
+        return msgspec.structs.replace(instance, carried=carried)
 
-def left_out(flow: FlowState, step: str) -> list[State]:
-    """Return the instances of a step the run is not about, as the last run left them."""
-    keys = flow.run_state.lock_update.keys(flow.name(step))
-    late = tuple(Instance(step=step, key=key) for key in keys)
-    units: tuple[Unit, ...] = flow.plan.prepared.get(step) or late
-    if not units:
-        return [flow.left_out(flow.name(step), None)]
-    expand(flow, step, units)
-    instances = map(instance_of, units)
-    states = [flow.left_out(flow.name(one.id), one.key) for one in instances]
-    for future, state in zip(flow.ended[step], states, strict=True):
-        future.set_result(state)
-    return states
+    def ended_by(
+        self,
+        step: StepUnderWay,
+        before: int | None,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        *,
+        began: float,
+    ) -> InstanceOutcome | None:
+        """Return how an instance ends if the one at `before` blocks it, or the lock proves both."""
+        outcome = None if before is None else step.outcomes[before]
+        if outcome is None or not (outcome.blocks or outcome.is_absent):
+            return None
+        if outcome.blocks:
+            return self.needing(instance, outcome, began)
+        proof = self.freshness.current_proof(instance, upstream)
+        return None if proof is None else self.current(instance, proof)
 
-
-async def side_by_side(
-    items: Sequence[Item], work: Callable[[int, Item], Awaitable[None]], *, width: int
-) -> None:
-    """Do `work` for each item and its index, at most `width` at a time, in order.
-
-    One that fails keeps no other from its turn; the first `PoeflowError` is raised at the end.
-    """
-    waiting = iter(enumerate(items))
-    errors: list[PoeflowError] = []
-
-    async def worker() -> None:
-        for index, item in waiting:
-            try:
-                await work(index, item)
-            except PoeflowError as error:
-                errors.append(error)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(len(items), width)):
-            group.create_task(worker())
-    if errors:
-        raise errors[0]
-
-
-def prepared_unit(flow: FlowState, unit: Unit, values: Values) -> Prepared:
-    """Return an instance ready to run, its `if` decided. Raises `StepError`."""
-    instance = instance_of(unit)
-    if ("steps", instance.step, "if") in flow.plan.checked.late:
-        skip = reason_to_skip(flow.plan, instance.step, values)
-        if skip:
-            return Prepared(instance=instance, skip=skip)
-    if isinstance(unit, Prepared):
-        return unit
-    prepared, problems = prepare(flow.plan, instance, values)
-    if problems:
-        raise StepError(str(problems[0]))
-    return prepared
-
-
-def instance_of(unit: Unit) -> Instance:
-    match unit:
-        case Current():
-            return unit.prepared.instance
-        case Prepared():
-            return unit.instance
-        case _:
-            return unit
-
-
-def early(unit: Unit) -> Prepared:
-    """Return an instance as far as it is known without texts."""
-    match unit:
-        case Current():
-            return unit.prepared
-        case Prepared():
-            return unit
-        case _:
-            return Prepared(instance=unit)
-
-
-def _alone(plan: Plan, step: str) -> tuple[Prepared, ...] | None:
-    """Return the one instance of a step that runs once."""
-    prepared, problems = prepare(plan, Instance(step=step), plan.early_values())
-    return None if problems else (prepared,)
-
-
-_STEP: Final = re.compile(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
-"""A step named in an output for more than whether it ran: that much the lock has."""
-
-
-class FlowOutputs(NamedTuple):
-    """The outputs by name, and the instances whose answers are current and not here.
-
-    `missing` are the outputs that would be made of those, and so are left out.
-    """
-
-    values: dict[str, Json]
-    absent: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
-def wanted(flow: FlowState) -> list[str]:
-    """Return the steps whose answers the outputs are made of."""
-    declared = flow.plan.flow.outputs
-    return _named_in(flow, declared) if declared else _last_steps(flow)
-
-
-def steps_run(flow: FlowState) -> list[str]:
-    """Return the steps a run of a part of the flow is about."""
-    return [step for step in flow.plan.order if flow.touches(step)]
-
-
-def outputs_of(flow: FlowState) -> FlowOutputs:
-    """Return the outputs whose answers are all here. Raises `TemplateError`."""
-    declared = flow.plan.flow.outputs
-    if not declared:
-        return _texts(flow, _last_steps(flow))
-    values = flow.values(flow.plan.order)
-    outputs = {
-        name: flow.plan.texts.value(("outputs", name), written, values)
-        for name, written in declared.items()
-        if not _absent(flow, _named_in(flow, written))
-    }
-    missing = tuple(name for name in declared if name not in outputs)
-    return FlowOutputs(outputs, _absent(flow, wanted(flow)), missing)
-
-
-def part_of_outputs(flow: FlowState) -> FlowOutputs:
-    """Return the results of the last steps that have any, where a run is about a part of a flow."""
-    ended = [
-        step
-        for step in steps_run(flow)
-        if _shown(flow, step, flow.states[step]) is not None or _absent(flow, [step])
-    ]
-    needed = {need for step in ended for need in flow.plan.edges[step]}
-    return _texts(flow, [step for step in ended if step not in needed])
-
-
-def _texts(flow: FlowState, steps: Iterable[str]) -> FlowOutputs:
-    """Return the texts of steps, those without any left out."""
-    shown = {step: _shown(flow, step, flow.states[step]) for step in steps}
-    return FlowOutputs(
-        {step: value for step, value in shown.items() if value is not None},
-        _absent(flow, shown),
-        tuple(step for step in shown if shown[step] is None and _absent(flow, [step])),
-    )
-
-
-def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
-    """Return the instances of steps the run is about whose answers are not here."""
-    return tuple(
-        one.name
-        for step in steps
-        for one in flow.states[step].instances
-        if one.is_absent and not (one.is_left_out and flow.run_state.selection.named)
-    )
-
-
-def _named_in(flow: FlowState, written: Json | dict[str, Json]) -> list[str]:
-    """Return the steps that outputs name."""
-    named = set(_STEP.findall(encode_json(written).decode()))
-    return [step for step in flow.plan.order if step in named]
-
-
-def _last_steps(flow: FlowState) -> list[str]:
-    """Return the steps nothing depends on."""
-    needed = {need for needs in flow.plan.edges.values() for need in needs}
-    return [step for step in flow.plan.order if step not in needed]
-
-
-def _shown(flow: FlowState, step: str, state: StepState) -> Json:
-    """Return a step's result where a flow declares none: one text, or those of a loop by key."""
-    found = {
-        one.key: _text(one.result) if one.result.source != "ran" else dict(one.result.outputs)
-        for one in state.instances
-        if one.result is not None
-    }
-    named = flow.run_state.selection.named
-    is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in named)
-    if None in found or is_one:
-        return next(iter(found.values()))
-    is_loop = any(one.key is not None for one in state.instances) or not state.instances
-    return {key or "": value for key, value in found.items()} or None if is_loop else None
-
-
-def _text(result: StepResult) -> str:
-    """Return the word that was chosen, as it is declared, else the answer's text."""
-    return result.text if result.value is None else result.value
+    def ready(self, instance: StepInstance, values: Values) -> StepInstance:
+        """Return an instance that is ready to run, its `if` decided. Raises `StepError`."""
+        if ("steps", instance.step, "if") in self.plan.checked.late:
+            skip = reason_to_skip(self.plan, instance.step, values)
+            if skip:
+                return StepInstance(
+                    step=instance.step,
+                    key=instance.key,
+                    names=instance.names,
+                    is_ready=True,
+                    skip=skip,
+                    carried=instance.carried,
+                )
+        if instance.is_ready:
+            return instance
+        ready, problems = prepare(self.plan, instance, values)
+        if problems:
+            raise StepError(str(problems[0]))
+        return ready

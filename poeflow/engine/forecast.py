@@ -1,7 +1,6 @@
-"""What an instance would send if it had to be asked: which requests, how many, and how long.
+"""The requests that an instance would send: their kinds, numbers and lengths.
 
-Counts are bounds, lengths are guesses that say where they come from. What it all costs is for
-`costs` to say.
+Counts are bounds, lengths are guesses with their source. `costs` adds the prices.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,24 +11,31 @@ import msgspec
 from poeflow.client.catalogue import Catalogue
 from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json
+from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.tools import MAX_ROUNDS
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.tools import MAX_ROUNDS
 from poeflow.flowfile.model import Flow, Judge, Step
-from poeflow.flowfile.step_settings import Settings, judge_settings, judges_of, samples_of
+from poeflow.flowfile.step_settings import (
+    Settings,
+    judge_settings,
+    judges_of,
+    samples_of,
+    settings_of,
+)
 from poeflow.records import Calls
 
 _TRIES: Final = 2
-"""How often a judge is asked at most: once more where what it says is no verdict."""
+"""Maximum requests to a judge: a second one if the first answer is not a verdict."""
 _BETWEEN: Final = 100
 """About how many tokens a correction, or the result of a tool, has."""
 _FRAME: Final = 250
-"""About how many tokens a judge is told besides rubric, question and answer."""
+"""About how many tokens a judge reads besides rubric, question and answer."""
 _VERDICT: Final = 60
 """About how many tokens a verdict has."""
 
 
 class Forecast:
-    """Tells what the instances of one flow would send. `lock_update` has what the last run used."""
+    """Forecasts the requests of one flow's instances. `lock_update` has the last run's usage."""
 
     def __init__(self, flow: Flow, lock_update: LockUpdate, catalogue: Catalogue | None) -> None:
         self._flow = flow
@@ -41,18 +47,39 @@ class Forecast:
     ) -> tuple[Calls, ...]:
         """Return the requests of an instance that must be asked.
 
-        `settings` and `request` are None where another answer decides them: then it is taken to be
-        as long as last time.
+        `settings` and `request` are None if another answer decides them: then the length of the
+        last run is assumed. Only judges are asked about a command.
         """
+        if self._flow.steps[step].kind in ("render", "command"):
+            return tuple(self._judges_of_text(step, settings, request))
         prompt = self._lock_update.prompt_tokens(name) if request is None else tokens_of(request)
         first = self._first(step, settings, least=self._samples(step), prompt=prompt or 0)
         first = self._measured(name, first, None if request is None else limit_of(request))
         return (first, *self._others(step, settings, first))
 
-    def possible(self, name: str, step: str, settings: Settings | None) -> tuple[Calls, ...]:
-        """Return the requests of an instance that may turn out to be asked, or to be current.
+    def of_judge(self, name: str, step: str, request: ModelRequest) -> tuple[Calls, ...]:
+        """Return the requests of an instance whose answer is stored, and which `request` judges.
 
-        Nothing is told where the last run does not say how long its first request was.
+        The answers to other samples may not be stored.
+        """
+        found = self.sure(name, step, request.settings, request.identity)
+        if self._samples(step) > 1:
+            return found
+        rest = [msgspec.structs.replace(one, least=0) for one in found if one.purpose != "answer"]
+        judges = [i for i, one in enumerate(rest) if one.purpose == "judge"]
+        same = [i for i in judges if rest[i].model == request.chat.model]
+        at, prompt = (same or judges)[0], tokens_of(request.identity)
+        rest[at] = msgspec.structs.replace(rest[at], least=1, prompt_tokens=prompt)
+        return tuple(rest)
+
+    def judging(self, step: str) -> tuple[Calls, ...]:
+        """Return the requests for judging a text that no model is asked for."""
+        return tuple(self._judges_of_text(step, None, None))
+
+    def possible(self, name: str, step: str, settings: Settings | None) -> tuple[Calls, ...]:
+        """Return the requests of an instance that may or may not be current.
+
+        Returns none if the length of its first request in the last run is unknown.
         """
         prompt = self._lock_update.prompt_tokens(name)
         if prompt is None or settings is None:
@@ -73,53 +100,75 @@ class Forecast:
         return samples_of(self._flow.steps[step]).count
 
     def _measured(self, name: str, first: Calls, limit: int | None) -> Calls:
-        """Return the first request with how long its answer may be."""
-        known = self._lock_update.answer_tokens(name)
-        if known is None:
+        """Return the first request with the possible length of its answer."""
+        length = self._lock_update.answer_tokens(name)
+        if length is None:
             bot = self._catalogue.find(first.model or "") if self._catalogue is not None else None
             limits = [limit, None if bot is None else bot.context.max_output]
             found = min((one for one in limits if one is not None), default=None)
-            known = None if found is None else (found, "limit")
-        if known is None:
+            length = None if found is None else (found, "limit")
+        if length is None:
             return first
-        return msgspec.structs.replace(first, answer_tokens=known[0], answer_from=known[1])
+        return msgspec.structs.replace(first, answer_tokens=length[0], answer_from=length[1])
 
     def _others(self, name: str, settings: Settings | None, first: Calls) -> Iterator[Calls]:
-        """Yield what may follow the first request of a step: repairs, rounds of tools, judges."""
+        """Yield the requests that may follow the first: turns, repairs, rounds of tools, judges."""
         step = self._flow.steps[name]
-        rounds = MAX_ROUNDS if step.tools and step.tools_mode != "return" else 0
-        for purpose, often in (("repair", step.output.repair or 0), ("tools", rounds)):
+        turns = 1 if step.repeat is None else step.repeat.max
+        if turns > 1:
+            grown = first.prompt_tokens + (first.answer_tokens or 0) + _BETWEEN
+            most = first.most * (turns - 1)
+            yield msgspec.structs.replace(
+                first, purpose="repeat", least=0, most=most, prompt_tokens=grown
+            )
+        repairs = step.output.repair or 0
+        rounds = MAX_ROUNDS if step.functions and step.tools_mode != "return" else 0
+        for purpose, often in (("repair", repairs), ("tools", rounds)):
             if often:
                 grown = (often + 1) * ((first.answer_tokens or 0) + _BETWEEN) // 2
                 yield msgspec.structs.replace(
                     first,
                     purpose=purpose,
                     least=0,
-                    most=first.most * often,
+                    most=first.most * turns * often,
                     prompt_tokens=first.prompt_tokens + grown,
                 )
         for judge in judges_of(step):
-            yield self._judge(step, judge, settings, first)
+            found = self._judge(step, judge, settings, first)
+            yield msgspec.structs.replace(found, most=found.most * turns * (1 + repairs))
+
+    def _judges_of_text(
+        self, name: str, settings: Settings | None, request: Mapping[str, Json] | None
+    ) -> Iterator[Calls]:
+        """Yield what judges a text that no model wrote; `request` asks the first of them."""
+        prompt = 0 if request is None else tokens_of(request)
+        text = Calls(purpose="answer", model=None, least=1, most=1, prompt_tokens=prompt)
+        for judge in judges_of(self._flow.steps[name]):
+            asking = settings or settings_of(self._flow, name, named=None)
+            found = self._judge(self._flow.steps[name], judge, asking, text)
+            yield msgspec.structs.replace(found, least=1)
 
     def _judge(self, step: Step, judge: Judge, settings: Settings | None, first: Calls) -> Calls:
         model = first.model
         if settings is not None and judge.model is not None:
             model = judge_settings(self._flow, judge.model, settings).model
-        rubric = judge.rubric if isinstance(judge.rubric, str) else ""
-        about = first.prompt_tokens + (first.answer_tokens or 0) + len(rubric) // CHARACTERS
+        texts = [judge.rubric, judge.system, *(judge.rubrics or {}).values()]
+        texts += [one.answer + one.reason for one in judge.examples]
+        written = sum(len(text) for text in texts if isinstance(text, str))
+        about = first.prompt_tokens + (first.answer_tokens or 0) + written // CHARACTERS
         return Calls(
             purpose="judge",
             model=model,
             least=first.least if _is_always_judged(step) else 0,
             most=first.most * _TRIES,
             prompt_tokens=_FRAME + about,
-            answer_tokens=_VERDICT,
+            answer_tokens=_VERDICT * len(judge.rubrics or [""]),
             answer_from="usual",
         )
 
 
 def _is_always_judged(step: Step) -> bool:
-    """Whether nothing but judges can find fault with an answer."""
+    """Whether only judges can reject an answer."""
     output = step.output
     is_plain = output.format in (None, "text") and not output.schema and not output.one_of
     return is_plain and all(one.judge is not None or one.level != "error" for one in step.expect)

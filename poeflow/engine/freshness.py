@@ -1,393 +1,489 @@
-"""Whether an instance is current, and why not."""
+"""Whether an instance is current by the lock, and what changed if not."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from poeflow.answers.schemas import Schema
 from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.ask import NotStoredError
-from poeflow.engine.context import EDITED, EditedError, Look
-from poeflow.engine.fingerprint import Recipe, Recipes
-from poeflow.engine.forecast import Forecast
-from poeflow.engine.lock_entries import block_of, differences, reads_in, skipped_block
-from poeflow.engine.request import Schemas
-from poeflow.engine.results import State, StepResult, StepState, digest_of
-from poeflow.engine.run_state import RunState
-from poeflow.engine.send import Asked
-from poeflow.errors import PoeflowError
-from poeflow.flowfile.model import Step
-from poeflow.planning.instances import Instance
+from poeflow.engine import lock_entries
+from poeflow.engine.asking.answer_schemas import AnswerSchemas
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.message_parts import AttachmentReader
+from poeflow.engine.lock_update import LockUpdate
+from poeflow.engine.recipe import Recipe, Recipes
+from poeflow.engine.results import (
+    InstanceOutcome,
+    StepOutcome,
+    StepResult,
+    digest_of,
+    old_digest_of,
+)
+from poeflow.errors import StepError
+from poeflow.flowfile.key_marks import decisions
+from poeflow.flowfile.model import Output, Step
+from poeflow.flowfile.step_settings import judges_of, samples_of
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan, prepare
-from poeflow.planning.preparation import Prepared
-from poeflow.records import Calls, InstanceState, InstanceStatus
-from poeflow.store.lockfile import LockEntry
+from poeflow.project.output_files import EDITED, EditedError, Look
+from poeflow.store.lock.entries import PART, LockEntry
+from poeflow.templates.reader import Reads
+from poeflow.templates.values import OWN
+
+_AROUND: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
+"""Parts that decide more than how a text is judged."""
+_OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
+"""Kinds of parts that decide a request alone, if they are not looked for by name."""
+_READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
+"""In what a step expects: it may read files."""
+_EXTRAS: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
+"""In an expression over a result: what has a hash of its own, or all of the result."""
 
 
-class Current(NamedTuple):
-    """An instance that need not run, with the block that says so.
+class LockProof(NamedTuple):
+    """Why an instance need not run: the lock's entry for it.
 
-    `edited` are files of it that are not poeflow's own, with how they stand; `stale` says what
-    changed of a request that is not sent, because a person's text stands in place of its answer.
+    `edited` are its files that are not poeflow's own, with their states; `stale` are the changes of
+    a request that is not sent, because an accepted file replaces its answer. `turns` are the proofs
+    for all in later turns of a flow that it repeats, by name.
     """
 
-    prepared: Prepared
-    block: LockEntry
+    entry: LockEntry
     edited: Mapping[str, Look] = {}
     stale: tuple[str, ...] = ()
+    turns: Mapping[str, "LockProof"] = {}
+
+
+class Accepting(Protocol):
+    """Accepts edited files as the texts of their steps."""
+
+    def entry(
+        self,
+        output: Output,
+        schema: Schema | None,
+        instance: StepInstance,
+        old: LockEntry | None,
+        recipe: Recipe,
+        *,
+        is_judged: bool,
+    ) -> LockEntry | None:
+        """Return the new entry of an instance, None if its files stay as the lock has them."""
 
 
 class Freshness:
-    """Compares the instances of one flow with the lock. `name` makes ids what the lock has."""
+    """Compares the instances of one flow with the lock. `name` turns ids into the lock's names."""
 
     def __init__(
         self,
         plan: Plan,
-        run_state: RunState,
-        states: Mapping[str, StepState],
+        context: RunContext,
+        lock_update: LockUpdate,
+        outcomes: Mapping[str, StepOutcome],
         *,
         name: Callable[[str], str],
+        attachments: AttachmentReader,
+        accepting: Accepting | None = None,
     ) -> None:
         self._plan = plan
-        self._run_state = run_state
-        self._states = states
+        self._context = context
+        self._lock_update = lock_update
+        self._outcomes = outcomes
         self._name = name
+        self._accepting = accepting
         given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
-        origins = {key: one.origin for key, one in run_state.context.providers.items()}
-        self._schemas = Schemas(run_state.context.project, plan.file)
-        self._recipes = Recipes(plan, run_state.context.project, given=given, origins=origins)
-
-    def step(self, prepared: Prepared) -> Step:
-        """Return the step an instance is of."""
-        return self.spec(prepared.instance.step)
+        origins = {key: one.origin for key, one in context.providers.items()}
+        self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
+        self._computed: dict[str, Recipe | None] = {}
+        self._recipes = Recipes(plan, attachments, given=given, origins=origins)
 
     def spec(self, step: str) -> Step:
-        return self._plan.flow.steps[step]
+        return self._plan.steps[step]
 
-    def name(self, instance: Instance) -> str:
-        """Return what an instance is called in the lock."""
+    def name(self, instance: StepInstance) -> str:
+        """Return the name of an instance in the lock."""
         return self._name(instance.id)
 
-    def block(self, instance: Instance) -> LockEntry | None:
-        """Return what the last run made of an instance."""
-        return self._run_state.lock_update.block(self._name(instance.id))
+    def entry(self, instance: StepInstance) -> LockEntry | None:
+        """Return the last run's entry of an instance."""
+        return self._lock_update.entry(self._name(instance.id))
 
-    def recipe(self, prepared: Prepared, upstream: State | None) -> Recipe | None:
-        """Return an instance's recipe short of what its templates read."""
+    def forget(self, instance: StepInstance) -> None:
+        """Delete the recipe of an instance that has ended."""
+        self._computed.pop(instance.id, None)
+
+    def recipe(self, instance: StepInstance, upstream: InstanceOutcome | None) -> Recipe | None:
+        """Return an instance's recipe without the files its templates read; computed once."""
+        name = instance.id
+        if name not in self._computed:
+            self._computed[name] = self._taken_recipe(instance, upstream)
+        return self._computed[name]
+
+    def _taken_recipe(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, *, is_old: bool = False
+    ) -> Recipe | None:
+        of = old_digest_of if is_old else digest_of
 
         def digest(step: str, attribute: str | None) -> str | None:
-            if upstream is not None and step == self._plan.chains.get(prepared.instance.step):
-                return None if upstream.block is None else digest_of(upstream.block, attribute)
-            state = self._states.get(step)
-            return None if state is None else state.digest(attribute)
+            if upstream is not None and step == self._plan.chains.get(instance.step):
+                return None if upstream.entry is None else of(upstream.entry, attribute)
+            state = self._outcomes.get(step)
+            return None if state is None else state.digest(attribute, is_old=is_old)
 
-        is_late = self.is_late(prepared.instance.step)
-        return self._recipes.recipe(prepared, digest, is_late=is_late)
+        is_late = self.is_late(instance.step)
+        return self._recipes.recipe(instance, digest, is_late=is_late)
+
+    @property
+    def late_items(self) -> frozenset[str]:
+        """The loops over what a step gives whose items a text reads in their results."""
+        return self._plan.checked.itemized - self._plan.instances.keys()
 
     def is_late(self, step: str) -> bool:
-        """Whether what a step runs over comes from another step."""
-        return step not in self._plan.prepared and step not in self._plan.chains
+        """Whether the items of a step come from another step."""
+        return step not in self._plan.instances and step not in self._plan.chains
 
-    def current(self, prepared: Prepared, upstream: State | None) -> Current | None:
+    def current_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
         """Return an instance that is current by its recipe, files included, else None.
 
-        A file that was edited since stays as it is, unless the run replaces such files. One that
-        the caller has asked again is not current, whatever the lock says.
+        An edited file stays as it is, unless the run replaces such files. An instance that the
+        caller refreshes is never current.
         """
-        if self._run_state.selection.asks_again(self.name(prepared.instance)):
+        if self._context.selection.refreshes(self.name(instance)):
             return None
-        recipe = self.recipe(prepared, upstream)
+        candidates = self._lock_update.candidates(self.name(instance))
+        if self._accepting is None and next(candidates, None) is None:
+            return None
+        recipe = self.recipe(instance, upstream)
         if recipe is None:
             return None
-        taken = self._taken(prepared, recipe)
+        taken = self._taken(instance, recipe)
         if taken is not None:
-            return Current(prepared, taken)
-        for block in self._run_state.lock_update.candidates(self.name(prepared.instance)):
-            found = self._whole(prepared, block) if self._is_of(block, recipe) else None
+            return LockProof(taken)
+        if self.spec(instance.step).runs_always:
+            return None
+        for entry in self._lock_update.candidates(self.name(instance)):
+            made = self._made_by(instance, upstream, entry, recipe)
+            found = None if made is None else self._whole(instance, made)
             if found is not None:
                 return found
         return None
 
-    def _taken(self, prepared: Prepared, recipe: Recipe) -> LockEntry | None:
-        """Return the block of an instance whose files are taken as they are, if they are now."""
-        accepting, step = self._run_state.accepting, prepared.instance.step
-        if accepting is None:
+    def text_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return the proof of a command, or of a text that functions, or models, judge.
+
+        None is run or asked again.
+        """
+        spec = self.spec(instance.step)
+        is_command, is_called = spec.kind == "command", any(one.call for one in spec.expect)
+        if not is_command and not is_called and (spec.kind != "render" or not judges_of(spec)):
             return None
-        old = self.block(prepared.instance)
-        whole = recipe.joined(self._recipes.reread(reads_in(old) if old is not None else ()))
+        proof = self.current_proof(instance, upstream)
+        return None if proof is None or (proof.edited and not is_command) else proof
+
+    def may_be_answered(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, *, has_samples: bool
+    ) -> bool:
+        """Whether a request that the last run sent is not sent again, though no answer is stored.
+
+        The lock has the request of one sample only: if it `has_samples`, its recipe is compared.
+        """
+        if self._context.selection.refreshes(self.name(instance)):
+            return False
+        return not has_samples or self.current_proof(instance, upstream) is not None
+
+    def _taken(self, instance: StepInstance, recipe: Recipe) -> LockEntry | None:
+        """Return the new entry if `poeflow accept` accepts the instance's files, else None."""
+        step = instance.step
+        if self._accepting is None:
+            return None
+        old = self.entry(instance)
+        whole = recipe.joined(
+            self._recipes.reread(lock_entries.reads_in(old) if old is not None else ())
+        )
         output, schema = self.spec(step).output, self._schemas.compiled(step)
-        return accepting.block(output, schema, prepared, old, whole)
+        is_judged = step in self._plan.checked.judged
+        return self._accepting.entry(output, schema, instance, old, whole, is_judged=is_judged)
 
-    def kept(self, prepared: Prepared, upstream: State | None) -> Current | None:
-        """Return an instance whose file stays though its request changed: a person accepted it.
+    def accepted_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return an instance whose accepted file stays although its request changed.
 
-        None if there is no such file, or the run replaces it.
+        None if there is no such file, or the run replaces it, or tries another model for it.
         """
-        block, recipe = self.block(prepared.instance), self.recipe(prepared, upstream)
-        if (
-            block is None
-            or block.accepted is None
-            or recipe is None
-            or self._run_state.context.force
-        ):
+        entry, recipe = self.entry(instance), self.recipe(instance, upstream)
+        if entry is None or entry.accepted is None or recipe is None or self._context.force:
             return None
-        if self._run_state.context.files.look(block.accepted.path) == "missing":
+        is_trial = self._context.trial_tree is not None
+        if is_trial and entry.parts.get("model") != recipe.short.get("model"):
             return None
-        edited = _edited(self.looks(block))
-        return Current(prepared, block, edited=edited, stale=self.reasons(prepared, upstream))
+        if self._context.files.look(entry.accepted.path) == "missing":
+            return None
+        edited = _edited(self.looks(entry))
+        return LockProof(entry, edited=edited, stale=self.reasons(instance, upstream))
 
-    def answered(self, prepared: Prepared, upstream: State | None) -> Current | None:
-        """Return an instance whose request the last run sent, by the request itself.
+    def answered_proof(
+        self,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        *,
+        reads: Reads,
+        judge: Callable[[], StepResult | None],
+    ) -> LockProof | None:
+        """Return an instance whose request, which reads `reads`, is the one the last run sent.
 
-        None if a file of it is gone, or the run replaces one.
+        None if a file of it is missing, or the run replaces one. If more than the request has
+        changed, `judge` judges its text again, and returns None if that needs more than a file.
         """
-        block = self.known(prepared, upstream)
-        is_known = block is not None and self.recipe(prepared, upstream) is not None
-        return self._whole(prepared, block) if block is not None and is_known else None
+        entry = self.matching_entry(instance, upstream)
+        if entry is None or self.recipe(instance, upstream) is None:
+            return None
+        changed = self._unjudged(instance, upstream, entry, reads)
+        if changed:
+            result = None if changed & _AROUND else judge()
+            if result is None:
+                return None
+            entry = self._rejudged(instance, upstream, entry, result)
+        proof = self._whole(instance, entry)
+        spec = self.spec(instance.step)
+        if proof is None or spec.kind != "flow" or spec.repeat is None:
+            return proof
+        turns = self._turns(instance)
+        return None if turns is None else proof._replace(turns=turns)
 
-    def known(self, prepared: Prepared, upstream: State | None) -> LockEntry | None:
-        """Return what the last run made of an instance: of two sides of a merge, what still holds.
+    def _turns(self, instance: StepInstance) -> dict[str, LockProof] | None:
+        """Return the proofs for all in the later turns of a flow; None if a file is another now.
 
-        None if it made nothing.
+        What they are given is the outputs of turns that are not stored here. The recipe of the
+        instance that repeats the flow holds the rest of what decides them.
         """
-        own = self.block(prepared.instance)
-        found = list(self._run_state.lock_update.candidates(self.name(prepared.instance)))
-        recipe = self.recipe(prepared, upstream) if len(found) > 1 else None
+        found: dict[str, LockProof] = {}
+        for name in self._lock_update.within(f"{self.name(instance)}#"):
+            entry = self._lock_update.entry(name)
+            if entry is not None:
+                read = self._recipes.reread(lock_entries.reads_in(entry))
+                is_same = all(entry.parts[part] == one[:PART] for part, one in read.items())
+                proof = self._whole(instance, entry) if is_same else None
+                if proof is None:
+                    return None
+                found[name] = proof
+        return found
+
+    def matching_entry(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockEntry | None:
+        """Return the last run's entry of an instance; of several, one that still fits.
+
+        None if there is none.
+        """
+        own = self.entry(instance)
+        found = list(self._lock_update.candidates(self.name(instance)))
+        is_open = len(found) > 1 or own not in found
+        recipe = self.recipe(instance, upstream) if found and is_open else None
         if recipe is None:
             return own
-        return next((block for block in found if self._is_of(block, recipe)), own)
+        made = (self._made_by(instance, upstream, entry, recipe) for entry in found)
+        return next((entry for entry in made if entry is not None), own)
 
-    def proofs(self, prepared: Prepared, upstream: State | None) -> tuple[LockEntry, ...]:
-        """Return what either side of the lock says of an instance's answer, read as it is now."""
-        recipe = self.recipe(prepared, upstream)
-        read = None if recipe is None else recipe.short.get("output")
-        found = self._run_state.lock_update.candidates(self.name(prepared.instance))
-        return tuple(
-            block for block in found if recipe is not None and block.parts.get("output") == read
+    def answer_entries(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> tuple[LockEntry, ...]:
+        """Return the entries, one per side of a merge, with the same `output:` settings.
+
+        In a repeated step the whole recipe decides which turn counts.
+        """
+        found = tuple(self._lock_update.candidates(self.name(instance)))
+        recipe = self.recipe(instance, upstream) if found else None
+        if recipe is None:
+            return ()
+        if self.spec(instance.step).repeat is not None:
+            return tuple(e for e in found if self._made_by(instance, upstream, e, recipe))
+        read = recipe.short.get("output")
+        return tuple(entry for entry in found if entry.parts.get("output") == read)
+
+    def _made_by(
+        self,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        entry: LockEntry,
+        recipe: Recipe,
+    ) -> LockEntry | None:
+        """Return an entry with this recipe, if the files its templates read are unchanged.
+
+        An entry of version 1 is compared by its old recipe, and gets the current one.
+        """
+        read = self._recipes.reread(lock_entries.reads_in(entry))
+        whole = recipe.joined(read).as_in(entry.parts)
+        if entry.before is None:
+            return entry if whole.hash == entry.recipe else None
+        then = self._taken_recipe(instance, upstream, is_old=True)
+        hashes = (whole.hash, "" if then is None else then.joined(read).as_in(entry.parts).hash)
+        return lock_entries.with_recipe(entry, whole) if entry.recipe in hashes else None
+
+    def _whole(self, instance: StepInstance, entry: LockEntry) -> LockProof | None:
+        """Return an instance whose files are all there, edited or not, if the run keeps them."""
+        looks = self.looks(entry)
+        edited = _edited(looks)
+        is_replaced = self._context.force and bool(edited or entry.accepted)
+        is_whole = all(look == "same" or look in EDITED for look in looks.values())
+        return LockProof(entry, edited=edited) if is_whole and not is_replaced else None
+
+    def renewed(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
+    ) -> LockEntry:
+        """Return the entry of an instance whose request is the same but written differently."""
+        recipe = self.recipe(instance, upstream)
+        if recipe is None:
+            return entry
+        whole = recipe.joined(self._recipes.reread(lock_entries.reads_in(entry)))
+        return lock_entries.with_recipe(entry, whole)
+
+    def _rejudged(
+        self,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        entry: LockEntry,
+        result: StepResult,
+    ) -> LockEntry:
+        """Return the entry of an instance whose text was judged again; `result` has that text."""
+        recipe = self.recipe(instance, upstream)
+        if recipe is None:
+            return entry
+        renewed = lock_entries.with_recipe(entry, recipe.joined(result.reads))
+        return msgspec.structs.replace(renewed, warnings=lock_entries.warnings_of(result))
+
+    def _unjudged(
+        self,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        entry: LockEntry,
+        reads: Reads,
+    ) -> frozenset[str]:
+        """Return the parts changed since an entry was made that decide more than its request.
+
+        That request, which reads `reads`, is the same. It is only the first of a step that sends
+        several: then any change counts.
+        """
+        spec = self.spec(instance.step)
+        then, now = entry.parts, self._current_parts(instance, upstream, entry)
+        changed = frozenset(part for part in {*then, *now} if then.get(part) != now.get(part))
+        if spec.kind == "flow":
+            return frozenset()
+        if spec.repeat is not None or samples_of(spec).count > 1:
+            return changed
+        asked = {f"file {path}" for path in reads.texts} | {f"glob {one}" for one in reads.globs}
+        expected = self._recipes.expected(instance.step) if spec.expect else ""
+        return frozenset(
+            part for part in changed if _decides_more(part, expected, is_asked=part in asked)
         )
 
-    def _is_of(self, block: LockEntry, recipe: Recipe) -> bool:
-        """Whether a block was made by a recipe, and what its templates read is as it was."""
-        return recipe.joined(self._recipes.reread(reads_in(block))).hash == block.recipe
-
-    def _whole(self, prepared: Prepared, block: LockEntry) -> Current | None:
-        """Return an instance whose files are all there, edited or not, if the run keeps them."""
-        looks = self.looks(block)
-        edited = _edited(looks)
-        is_replaced = self._run_state.context.force and bool(edited or block.accepted)
-        is_whole = all(look == "same" or look in EDITED for look in looks.values())
-        return Current(prepared, block, edited=edited) if is_whole and not is_replaced else None
-
-    def renewed(self, kept: Current, upstream: State | None) -> LockEntry:
-        """Return the block of an instance whose request is the same, written another way."""
-        recipe = self.recipe(kept.prepared, upstream)
+    def _current_parts(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
+    ) -> dict[str, str]:
+        """Return the parts that an entry would have now; its own if its recipe is not known."""
+        recipe = self._comparable(instance, upstream, entry)
         if recipe is None:
-            return kept.block
-        whole = recipe.joined(self._recipes.reread(reads_in(kept.block)))
-        return msgspec.structs.replace(kept.block, recipe=whole.hash, parts=whole.short)
+            return dict(entry.parts)
+        return recipe.joined(self._recipes.reread(lock_entries.reads_in(entry))).short
 
-    def looks(self, block: LockEntry) -> dict[str, Look]:
-        """Return how the files of a block stand; those that git ignores may be missing."""
-        files = self._run_state.context.files
-        found = {path: files.look(path, digest) for path, digest in block.outputs.items()}
-        if not block.untracked:
+    def _comparable(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
+    ) -> Recipe | None:
+        """Return an instance's recipe as one of an entry's version, None if it is not known."""
+        recipe = self.recipe(instance, upstream)
+        if entry.before is not None:
+            return self._taken_recipe(instance, upstream, is_old=True)
+        return recipe
+
+    def looks(self, entry: LockEntry) -> dict[str, Look]:
+        """Return the states of an entry's files; those that git ignores may be missing."""
+        files = self._context.files
+        found = {path: files.look(path, digest) for path, digest in entry.outputs.items()}
+        if not entry.untracked:
             return found
         return {path: look for path, look in found.items() if look != "missing"}
 
-    def blocks_of(self, result: StepResult, recipe: Recipe, step: str) -> LockEntry:
-        """Return the block for the next lock of an instance that has a result."""
-        is_tracked = self._plan.flow.steps[step].output.tracked
-        return block_of(result, recipe.joined(result.reads), is_tracked=is_tracked)
+    def refuse_edited(self, entry: LockEntry) -> None:
+        """Raise `StepError` if an accepted file was edited again: its new text is not accepted."""
+        if entry.accepted is None:
+            return
+        path = entry.accepted.path
+        if self._context.files.look(path) == "marked":
+            raise EditedError(path, "marked")
+        message = f"{path} was edited since it was accepted"
+        raise StepError(message, hint="`poeflow accept` it again, or run with --force")
 
-    def skipped(self, prepared: Prepared, upstream: State | None) -> LockEntry | None:
-        """Return the block of an instance that was skipped, None where its recipe is not known."""
-        recipe = self.recipe(prepared, upstream)
-        return None if recipe is None else skipped_block(recipe)
+    def entry_of(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, result: StepResult
+    ) -> LockEntry | None:
+        """Return the next lock's entry of an instance that has a result.
 
-    def reasons(self, prepared: Prepared, upstream: State | None) -> tuple[str, ...]:
-        """Return what changed since the last run, all of it."""
-        block, recipe = self.block(prepared.instance), self.recipe(prepared, upstream)
-        if block is None or recipe is None:
+        None if its recipe is not known: it uses a result without an entry.
+        """
+        recipe = self.recipe(instance, upstream)
+        if recipe is None:
+            return None
+        is_tracked = self.spec(instance.step).output.tracked
+        whole, old = recipe.joined(result.reads), self.entry(instance)
+        before = whole if old is None else whole.as_in(old.parts)
+        if old is not None and before.hash == old.recipe and old.is_of(result.fingerprint or ""):
+            whole = before
+        item = own_items(instance) if instance.step in self.late_items else None
+        entry = lock_entries.entry_of(result, whole, is_tracked=is_tracked, old=old, item=item)
+        if not self._context.simulated:
+            return entry
+        return msgspec.structs.replace(entry, served="")
+
+    def skipped(self, instance: StepInstance, upstream: InstanceOutcome | None) -> LockEntry | None:
+        """Return the entry of an instance that was skipped, None if its recipe is not known."""
+        recipe = self.recipe(instance, upstream)
+        return None if recipe is None else lock_entries.skipped_entry(recipe)
+
+    def reasons(self, instance: StepInstance, upstream: InstanceOutcome | None) -> tuple[str, ...]:
+        """Return all changes since the last run."""
+        entry = self.entry(instance)
+        if entry is None:
             return ()
-        return differences(recipe.joined(self._recipes.reread(reads_in(block))), block)
+        recipe = self._comparable(instance, upstream, entry)
+        if recipe is None:
+            return ()
+        read = self._recipes.reread(lock_entries.reads_in(entry))
+        return lock_entries.differences(recipe.joined(read).as_in(entry.parts), entry)
 
-    def locked_units(self, step: str) -> tuple[Prepared, ...] | None:
-        """Return a late step's instances as the lock has them, None where they cannot be used."""
-        values = self._plan.early_values()
-        found: list[Prepared] = []
-        for key in self._run_state.lock_update.keys(self._name(step)):
-            instance = Instance(step=step, key=key, names={"key": key})
-            prepared, problems = prepare(self._plan, instance, {**values, "key": key})
-            if problems:
-                return None
-            found.append(prepared)
-        return tuple(found)
+    def early_instance(self, step: str, key: str | None) -> StepInstance:
+        """Return an instance without its item, ready if it needs nothing that is not known yet."""
+        names: dict[str, Json] = {} if key is None else {"key": key}
+        instance = StepInstance(step=step, key=key, names=names)
+        values = {**self._plan.early_values(), **names}
+        ready, problems = prepare(self._plan, instance, values)
+        return instance if problems else ready
+
+
+def own_items(instance: StepInstance) -> dict[str, Json]:
+    """Return the item of an instance, or its combination, by name."""
+    return {name: instance.names[name] for name in OWN if name in instance.names}
+
+
+def _decides_more(part: str, expected: str, *, is_asked: bool) -> bool:
+    """Whether a part of a recipe may decide more than the request, which does not show it changed.
+
+    `expected` is what its step expects, `is_asked` says whether the request reads it.
+    """
+    kind = part.replace(".", " ").split()[0]
+    if kind in ("expect", "judge", "reads", *_AROUND):
+        return True
+    if kind in ("file", "glob"):
+        return not is_asked or _READS_FILES.search(expected) is not None
+    if kind in _OF_REQUEST or not expected:
+        return False
+    name = "inputs" if kind == "input" else kind
+    return name in expected or _READS_FILES.search(expected) is not None
 
 
 def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:
     return {path: look for path, look in looks.items() if look in EDITED}
-
-
-class StatusCollector:
-    """Notes the facts of one flow's instances in the course of the run."""
-
-    def __init__(self, plan: Plan, run_state: RunState, freshness: Freshness) -> None:
-        self._run_state = run_state
-        self._freshness = freshness
-        self._forecast = Forecast(plan.flow, run_state.lock_update, run_state.context.catalogue)
-
-    def ok(
-        self,
-        name: str,
-        prepared: Prepared,
-        upstream: State | None,
-        result: StepResult,
-        block: LockEntry | None,
-    ) -> None:
-        """Note an instance whose result is at hand."""
-        locked = self._freshness.block(prepared.instance)
-        looks = [self._run_state.saver.looks.get(path) for path in result.files]
-        state: InstanceState = "fresh"
-        reasons: tuple[str, ...] = ()
-        if locked is None:
-            state, reasons = "new", ("the lock does not have it",)
-        elif block is None or (locked.request, locked.result, locked.outputs) != (
-            block.request,
-            block.result,
-            block.outputs,
-        ):
-            state = "stale"
-            reasons = self._freshness.reasons(prepared, upstream) or ("its result is another",)
-        elif "edited" in looks:
-            state, reasons = "edited", _files(result, looks, "edited", "was edited")
-        elif "missing" in looks or "old" in looks:
-            state = "missing"
-            reasons = _files(result, looks, "missing", "is missing")
-            reasons += _files(result, looks, "old", "is an older one")
-        if state in ("new", "stale") and result.source == "cached":
-            reasons += ("its answer is in the cache",)
-        self._note(name, state, reasons, model=result.model)
-
-    def current(self, name: str, unit: Current) -> None:
-        """Note an instance that need not run."""
-        reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in unit.edited.items())
-        if unit.stale:
-            self._note(name, "stale", (*unit.stale, *reasons, "kept: edited by hand"))
-        elif reasons:
-            self._note(name, "edited", reasons)
-        else:
-            self._note(name, "fresh" if unit.block.status == "ok" else "skipped", ())
-
-    def skipped(self, name: str, prepared: Prepared, block: LockEntry | None) -> None:
-        """Note an instance that its own `if` skips."""
-        locked = self._freshness.block(prepared.instance)
-        is_same = locked is not None and locked.status == "skipped"
-        if is_same and block is not None:
-            self._note(name, "skipped", ())
-        else:
-            self._note(name, "stale" if locked is not None else "new", (prepared.skip,))
-
-    def pending(
-        self, name: str, prepared: Prepared, upstream: State | None, error: NotStoredError
-    ) -> None:
-        """Note an instance that would have to be asked."""
-        locked = self._freshness.block(prepared.instance)
-        reasons = self._freshness.reasons(prepared, upstream)
-        state: InstanceState = "stale"
-        if locked is None:
-            state, reasons = "new", ("the lock does not have it",)
-        elif not reasons and locked.request == error.identity:
-            state, reasons = "missing", self._without(locked)
-        elif not reasons:
-            reasons = ("its request is another",)
-        asked = error.asked
-        request = self._run_state.asker.whole(asked)
-        kinds = self._forecast.sure(name, prepared.instance.step, asked.settings, request)
-        self._note(name, state, reasons, model=asked.request.model, request=request, kinds=kinds)
-
-    def needed(self, name: str, step: str, asked: Asked | None, *, reader: str) -> None:
-        """Note a current instance that is asked again, because `reader` builds on its answer.
-
-        `asked` is None where the request builds on an answer that is not here either.
-        """
-        settings = None if asked is None else asked.settings
-        request = None if asked is None else self._run_state.asker.whole(asked)
-        self._note(
-            name,
-            "needed",
-            (f"{reader} needs its answer, which is not here",),
-            model=None if asked is None else asked.request.model,
-            request=request,
-            kinds=self._forecast.sure(name, step, settings, request),
-        )
-
-    def blocked(self, name: str, reason: str, prepared: Iterable[Prepared] = ()) -> None:
-        """Note what waits for another instance: one, or all `prepared` ones of a step."""
-        for one in prepared:
-            block = self._freshness.block(one.instance)
-            own = self._freshness.reasons(one, None) if block else ("the lock does not have it",)
-            called = self._freshness.name(one.instance)
-            kinds = self._forecast.possible(called, one.instance.step, one.settings)
-            self._note(called, "unknown", (reason, *own), kinds=kinds)
-        if not prepared:
-            self._note(name, "unknown", (reason,))
-
-    def failed(self, name: str, error: PoeflowError) -> None:
-        """Note an instance that cannot be what it should: its answer fails, a file was edited."""
-        is_edited = isinstance(error, EditedError)
-        self._note(name, "edited" if is_edited else "stale", (error.message,))
-
-    def _without(self, block: LockEntry) -> tuple[str, ...]:
-        """Say which files of an instance are gone, when its answer is not here either."""
-        words: dict[Look, str] = {"missing": "is missing", "old": "is an older one"}
-        looks = self._freshness.looks(block).items()
-        gone = tuple(f"{path[2:]} {words[look]}" for path, look in looks if look in words)
-        return (*gone, "its answer is not here")
-
-    def _note(
-        self,
-        name: str,
-        state: InstanceState,
-        reasons: tuple[str, ...],
-        *,
-        model: str | None = None,
-        request: dict[str, Json] | None = None,
-        kinds: tuple[Calls, ...] = (),
-    ) -> None:
-        self._run_state.facts[name] = InstanceStatus(
-            id=name,
-            state=state,
-            reasons=reasons,
-            calls=sum(kind.least for kind in kinds),
-            most_calls=sum(kind.most for kind in kinds),
-            model=model,
-            request=request,
-            kinds=kinds,
-        )
-
-
-_EDITS: Final[Mapping[Look, str]] = {
-    "edited": "was edited",
-    "foreign": "was edited",
-    "marked": "holds the marks of a merge",
-}
-
-
-def kept_because(unit: Current) -> str:
-    """Say why a file stays though its request changed, and how it does not."""
-    path = unit.block.accepted.path if unit.block.accepted is not None else "its file"
-    return (
-        f"{'; '.join(unit.stale)}: {path} is kept, as it was edited by hand "
-        "(`poeflow accept` keeps it for good, `run --merge-edits` merges the new answer into it, "
-        "--force replaces it)"
-    )
-
-
-def _files(
-    result: StepResult, looks: Sequence[str | None], wanted: str, told: str
-) -> tuple[str, ...]:
-    return tuple(
-        f"{path[2:]} {told}"
-        for path, look in zip(result.files, looks, strict=True)
-        if look == wanted
-    )

@@ -1,40 +1,23 @@
-"""One instance: taken as it is if it is current, loaded if its answer is needed, or run."""
+"""One instance: skipped if it is current, loaded if its answer is needed, or run."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from poeflow.client.messages import Message
-from poeflow.engine.ask import KnownError, NotStoredError, UnaskedError
-from poeflow.engine.context import EditedError
-from poeflow.engine.flow_state import (
-    FlowState,
-    Unit,
-    UnknownError,
-    early,
-    found_units,
-    instance_of,
-    prepared_unit,
-    side_by_side,
-)
-from poeflow.engine.freshness import Current
-from poeflow.engine.results import State, StepResult
-from poeflow.engine.run_state import NotStartedError
-from poeflow.engine.step import StepInput, StepRunner
+from poeflow.digest import Json
+from poeflow.engine.asking.ask import NotHere, ToBeAsked
+from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.flow_state import FlowState, StepUnderWay
+from poeflow.engine.freshness import LockProof
+from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
+from poeflow.engine.run_state import StoppedError, side_by_side
+from poeflow.engine.step import StepRunner, Use
 from poeflow.errors import PoeflowError, StepError
-from poeflow.planning.instances import Instance
-from poeflow.planning.preparation import Prepared
+from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
+from poeflow.planning.instances import StepInstance
 from poeflow.templates.render import Values
-
-
-class Use(Protocol):
-    """How to run the flow that an instance uses."""
-
-    async def __call__(
-        self, instance: Instance, values: Values, *, is_wanted: bool, is_left_out: bool
-    ) -> StepResult: ...
 
 
 class InstanceRunner:
@@ -42,345 +25,476 @@ class InstanceRunner:
 
     def __init__(self, flow: FlowState, use: Use) -> None:
         self._flow = flow
-        self._use = use
-        self._steps = StepRunner(flow.plan, flow.run_state)
+        self._run_state = flow.run_state
+        self._steps = StepRunner(flow.plan, flow.run_state, use)
+        self._absent: dict[str, Ready] = {}
+        """Those that the last run answered, and whose answer is not here."""
+        self._fetching: dict[str, asyncio.Lock] = {}
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._previous: dict[str, InstanceOutcome] = {}
+        """By name: the instance that each builds on, if that is one of its own step."""
+        self._loaded: dict[str, InstanceOutcome] = {}
+        """Instances whose answer had to be loaded, with their results."""
 
-    async def attempt(
-        self, unit: Unit, values: Values, upstream: State | None, began: float
-    ) -> State:
-        """Run an instance, or find that it need not be."""
-        instance = instance_of(unit)
+    async def run(self, step: StepUnderWay, index: int, instance: StepInstance) -> None:
+        """Run the instance at `index` unless it is current, and record its outcome."""
+        flow, began = self._flow, self._run_state.elapsed()
+        try:
+            upstream = await self._upstream(instance, index)
+            before = await flow.before(step, index)
+            instance = flow.carrying(step, before, instance)
+            proof = step.proofs[index] if step.proofs else None
+            ended = flow.ended_by(step, before, instance, upstream, began=began)
+            ended = ended or self._without_running(instance, upstream, proof, began)
+            outcome = ended or await self._attempt(step, instance, upstream, began, before=before)
+        except StoppedError as stop:
+            outcome = flow.blocked(instance, stop.message)
+        except PoeflowError as error:
+            outcome = flow.failed(instance, error, began)
+        flow.freshness.forget(instance)
+        step.settle(index, flow.held(step.step, self._run_state.settle(outcome)))
+
+    async def _upstream(self, instance: StepInstance, index: int) -> InstanceOutcome | None:
+        """Wait for the instance of another step that this one runs over, if any."""
+        chains = self._flow.plan.chains
+        if instance.key is None or instance.step not in chains:
+            return None
+        return await self._flow.under_way[chains[instance.step]].outcome(index)
+
+    def _without_running(
+        self,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        proof: LockProof | None,
+        began: float,
+    ) -> InstanceOutcome | None:
+        """Return the outcome of an instance that cannot run, or that the lock proves; else None."""
+        if upstream is not None and upstream.status != "ok":
+            return self._flow.needing(instance, upstream, began)
+        if proof is not None:
+            return self._flow.current(instance, proof)
+        is_absent = upstream is not None and upstream.is_absent and instance.is_ready
+        if is_absent or self._flow.stored.is_proof_enough(instance):
+            proof = self._flow.freshness.current_proof(instance, upstream)
+            return None if proof is None else self._flow.current(instance, proof)
+        may_take = self._flow.stored.may_take(instance)
+        return self._taken(instance, upstream, began) if may_take else None
+
+    def _taken(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, began: float
+    ) -> InstanceOutcome | None:
+        """Return the outcome of an instance if the lock proves its stored answer, else None."""
+        flow = self._flow
+        proof = flow.freshness.current_proof(instance, upstream)
+        if proof is None or proof.edited:
+            return None
+        if not flow.is_read(instance.step):
+            return flow.current(instance, proof)
+        result = flow.stored.answer(instance.step, instance.key, proof.entry)
+        if result is None:
+            return None
+        model = None if instance.settings is None else instance.settings.model
+        self._run_state.emitter(flow.name(instance.id)).started(model)
+        return flow.taken(instance, proof, result, began)
+
+    async def _attempt(
+        self,
+        step: StepUnderWay,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        began: float,
+        *,
+        before: int | None,
+    ) -> InstanceOutcome:
+        """Run an instance, unless its request shows that it is current."""
+        flow = self._flow
+        values = await self._values(step, before, step.values, flow.name(instance.id))
+        if isinstance(values, Unknown):
+            return flow.unknown(instance, values)
+        ready = await self._ready(step.step, instance, values, upstream)
+        if isinstance(ready, Unknown):
+            return flow.unknown(instance, ready)
+        if ready.instance.skip:
+            entry = flow.freshness.skipped(ready.instance, ready.upstream)
+            return flow.skipped(ready.instance, entry)
+        proven = flow.freshness.text_proof(ready.instance, ready.upstream)
+        edited = proven or await self._edited(ready)
+        if edited is not None and not (edited.stale and self._run_state.context.git):
+            return flow.current(ready.instance, edited)
+        work = self._input(ready)
+        result = await self._steps.run(work)
+        if isinstance(result, NotHere):
+            proof = self._answered(ready, work)
+            if proof is not None:
+                return flow.current(ready.instance, proof)
+            result = await self._steps.run(msgspec.structs.replace(work, ask="always"))
+        match result:
+            case StepResult():
+                return flow.made(ready.instance, ready.upstream, result, began)
+            case ToBeAsked():
+                return flow.pending(ready.instance, ready.upstream, result)
+            case NotHere():
+                return flow.unknown(instance, Unknown("the answer is not here"))
+            case Unknown():
+                return flow.unknown(instance, result)
+
+    async def _values(
+        self,
+        step: StepUnderWay,
+        before: int | None,
+        values: Values,
+        reader: str,
+        *,
+        may_ask: bool = True,
+    ) -> Values | Unknown:
+        """Return values with what `reader` takes from the instance at `before`, loaded if absent.
+
+        All that must be asked again for it is asked in order, from the last that is stored.
+        """
+        if not is_fold(self._flow.plan.flow, step.step):
+            return values
+        chain: list[InstanceOutcome] = []
+        while before is not None and (outcome := step.outcomes[before]) is not None:
+            chain.append(self._loaded.get(outcome.name, outcome))
+            if not chain[-1].is_absent or self._stored(step.step, chain[-1]) is not None:
+                break
+            if not may_ask:
+                return Unknown(f"unknown until {outcome.name} has run")
+            before = await self._flow.before(step, before)
+        previous: InstanceOutcome | None = None
+        for one in reversed(chain):
+            loaded = await self._fetched(step.step, one, reader=reader) if one.is_absent else one
+            if isinstance(loaded, Unknown):
+                for other in chain[: chain.index(one)]:
+                    self._not_here(step.step, other, None, reader=reader)
+                return loaded
+            previous = self._previous[reader] = loaded
+        carry: Json = None
+        texts, spec = self._flow.plan.texts, self._flow.plan.steps[step.step]
+        if previous is not None and carry_of(spec) is not None:
+            seen = {**values, "previous": previous.values()}
+            carry = texts.expression(("steps", step.step, "for_each", "carry"), seen)
+        return {**values, "carry": carry}
+
+    async def _ready(
+        self,
+        step: str,
+        instance: StepInstance,
+        values: Values,
+        upstream: InstanceOutcome | None,
+        *,
+        may_ask: bool = True,
+    ) -> Ready | Unknown:
+        """Return an instance with all that it needs: the answer it runs over is loaded.
+
+        Raises `StepError`.
+        """
         name = self._flow.name(instance.id)
-        own = {**values, **instance.names}
+        names = await self._names(instance, name if may_ask else None)
+        if isinstance(names, Unknown):
+            return names
+        instance, own = msgspec.structs.replace(instance, names=names), {**values, **names}
+        if upstream is not None and upstream.is_absent:
+            source = self._flow.plan.chains[step]
+            loaded = (
+                await self._fetched(source, upstream, reader=name)
+                if may_ask
+                else await self._recalled(source, upstream)
+            )
+            if isinstance(loaded, Unknown):
+                return loaded
+            upstream = loaded
         if upstream is not None:
             own["source"] = upstream.values()
-        prepared = prepared_unit(self._flow, unit, own)
-        if prepared.skip:
-            block = self._flow.freshness.skipped(prepared, upstream)
-            self._flow.facts.skipped(name, prepared, block)
-            return self._flow.skipped(name, instance.key, prepared.skip, blocks=False, block=block)
-        person = await self._persons(prepared, own, upstream)
-        if person is not None and not (person.stale and self._flow.run_state.context.git):
-            return self._flow.current(name, person)
-        try:
-            result = await self._made(prepared, own, upstream)
-        except NotStoredError as error:
-            self._flow.facts.pending(name, prepared, upstream, error)
-            return State(name=name, key=instance.key, status="failed", blocks=True, is_pending=True)
-        if isinstance(result, State):
-            return result
-        if result is None:
-            stop = self._flow.run_state.reason_to_stop() or "another step failed"
-            return self._flow.skipped(name, instance.key, stop, blocks=True)
-        return self.succeeded(name, prepared, upstream, result, began)
+        return Ready(self._flow.ready(instance, own), own, upstream)
 
-    async def _made(
-        self, prepared: Prepared, values: Values, upstream: State | None
-    ) -> StepResult | State | None:
-        """Return the result of an instance, or its state where the lock's word is enough."""
-        try:
-            return await self.worked(prepared, values, upstream)
-        except KnownError:
-            state = self._known(prepared, values, upstream)
-        return state or await self.worked(prepared, values, upstream, is_wanted=True)
+    async def _names(
+        self, instance: StepInstance, reader: str | None
+    ) -> Mapping[str, Json] | Unknown:
+        """Return the names of an instance, with those of its item if its texts use them."""
+        flow, step = self._flow, instance.step
+        is_used = not flow.plan.checked.uses[step].names.isdisjoint(ITEM_NAMES)
+        if not is_used or not flow.lacks_items(step):
+            return flow.items.get(step, {}).get(instance.key, instance.names)
+        missing = await self._itemize(step, reader)
+        if missing is None and instance.key not in flow.items[step]:
+            raise StepError(f"{flow.name(instance.id)} is not there any more")
+        return flow.items[step][instance.key] if missing is None else missing
 
-    async def _persons(
-        self, prepared: Prepared, values: Values, upstream: State | None
-    ) -> Current | None:
-        """Return an instance whose text is a person's, accepted in place of the answer.
+    async def _edited(self, ready: Ready) -> LockProof | None:
+        """Return the proof of an instance whose text is an accepted file.
 
-        It stays so when its request changes; where the request is the same and was only written
-        another way, it is current.
+        It stays accepted when its request changes; if the request is the same but written
+        differently, it is current.
         """
-        kept = self._flow.freshness.kept(prepared, upstream)
-        if kept is None:
+        freshness = self._flow.freshness
+        accepted = freshness.accepted_proof(ready.instance, ready.upstream)
+        if accepted is None:
             return None
-        current = self._flow.freshness.current(prepared, upstream)
-        if current is not None:
-            return current
-        try:
-            result = await self.worked(prepared, values, upstream, is_left_out=True)
-            request = result.fingerprint if result is not None else None
-        except (KnownError, NotStoredError) as unasked:
-            request = unasked.identity
-        if request is None or request != kept.block.request:
-            return kept
-        return kept._replace(block=self._flow.freshness.renewed(kept, upstream), stale=())
+        proof = freshness.current_proof(ready.instance, ready.upstream)
+        if proof is not None:
+            return proof
+        request: str | None = None
+        match await self._steps.run(self._input(ready, ask="never")):
+            case StepResult(fingerprint=request) | NotHere(fingerprint=request):
+                pass
+            case ToBeAsked(request=ModelRequest(fingerprint=request)):
+                pass
+        if request is None or not accepted.entry.is_of(request):
+            return accepted
+        entry = freshness.renewed(ready.instance, ready.upstream, accepted.entry)
+        return accepted._replace(entry=entry, stale=())
 
-    def _known(self, prepared: Prepared, values: Values, upstream: State | None) -> State | None:
-        """Return the state of an instance that the last run answered, and whose answer is not here.
+    def _answered(self, ready: Ready, work: StepInput) -> LockProof | None:
+        """Return the proof of an instance of the last run whose answer is not stored here.
 
-        None where a file it wrote is gone too: then it is asked again.
+        None if a file it wrote is missing, too: then it is asked again. Raises `StepError`.
         """
-        name = self._flow.name(prepared.instance.id)
-        if self._flow.run_state.selection.asks_again(name):
+        if self._run_state.selection.refreshes(name := self._flow.name(ready.instance.id)):
             return None
-        found = self._flow.freshness.answered(prepared, upstream)
-        if found is None:
-            return None
-        self._flow.again[name] = (prepared, values, upstream)
-        return self._flow.current(name, found)
+        again, answered = self._steps.text_judged_again, self._flow.freshness.answered_proof
+        one, over, judge = ready.instance, ready.upstream, lambda: again(work)
+        if (proof := answered(one, over, reads=work.reads, judge=judge)) is not None:
+            self._absent[name] = ready
+        return proof
 
-    async def worked(
-        self,
-        prepared: Prepared,
-        values: Values,
-        upstream: State | None,
-        *,
-        is_wanted: bool = False,
-        is_left_out: bool = False,
-    ) -> StepResult | None:
-        """Do an instance's work. `is_wanted` asks for its result even where it is current.
-
-        One left out gives its result and is neither asked nor written.
-        """
-        return await self._flow.run_state.work(
-            lambda: asyncio.ensure_future(
-                self._result(
-                    prepared, values, upstream, is_wanted=is_wanted, is_left_out=is_left_out
-                )
-            )
+    def _input(self, ready: Ready, *, ask: AskWhen = "unless answered") -> StepInput:
+        """Return the input of an instance's step. Raises `StepError`."""
+        instance, upstream = ready.instance, ready.upstream
+        name = self._flow.name(instance.id)
+        freshness, stored = self._flow.freshness, self._flow.stored
+        several, edited = stored.has_samples(instance.step), None
+        if ask != "never":
+            is_held = freshness.may_be_answered(instance, upstream, has_samples=several)
+            ask = ask if is_held else "always"
+            edited = freshness.accepted_proof(instance, upstream)
+        return StepInput(
+            instance=instance,
+            name=name,
+            values=ready.values,
+            before=self._conversation(instance.step, name, upstream),
+            locked=freshness.matching_entry(instance, upstream),
+            answer_entries=freshness.answer_entries(instance, upstream),
+            ask=ask,
+            base=stored.base(instance, edited),
         )
 
-    def succeeded(
-        self,
-        name: str,
-        prepared: Prepared,
-        upstream: State | None,
-        result: StepResult,
-        began: float,
-    ) -> State:
-        self._flow.run_state.succeed(name, result, began=began)
-        recipe = self._flow.freshness.recipe(prepared, upstream)
-        block = None
-        if recipe is not None:
-            block = self._flow.freshness.blocks_of(result, recipe, prepared.instance.step)
-            self._flow.run_state.lock_update.keep(name, block)
-        self._flow.facts.ok(name, prepared, upstream, result, block)
-        return State(name=name, key=prepared.instance.key, status="ok", result=result, block=block)
+    def _input_again(self, ready: Ready, outcome: InstanceOutcome, *, ask: AskWhen) -> StepInput:
+        """Return the input of an absent instance's step, to read it again. Raises `StepError`."""
+        work, step = self._input(ready, ask=ask), ready.instance.step
+        entry = outcome.entry if self._flow.plan.steps[step].kind == "command" else None
+        is_stored = entry and self._flow.stored.answer(step, outcome.key, entry) is not None
+        return msgspec.structs.replace(work, is_stored=bool(is_stored))
 
-    async def _result(
-        self,
-        prepared: Prepared,
-        values: Values,
-        upstream: State | None,
-        *,
-        is_wanted: bool,
-        is_left_out: bool,
-    ) -> StepResult:
-        step = prepared.instance.step
-        spec = self._flow.plan.flow.steps[step]
-        if spec.kind == "flow":
-            return await self._use(
-                prepared.instance, values, is_wanted=is_wanted, is_left_out=is_left_out
-            )
-        before: tuple[Message, ...] = ()
-        if spec.history is not None:
-            is_chained = upstream is not None and spec.history == self._flow.plan.chains[step]
-            states = (upstream,) if is_chained else self._flow.states[spec.history].instances
-            before = next((s.conversation for s in states if s is not None), ())
-        name = self._flow.name(prepared.instance.id)
-        return await self._steps.run(
-            StepInput(
-                prepared=prepared,
-                name=name,
-                values=values,
-                before=before,
-                locked=self._flow.freshness.known(prepared, upstream),
-                proofs=self._flow.freshness.proofs(prepared, upstream),
-                is_left_out=is_left_out,
-                base=None if is_left_out else self._base(prepared, upstream),
-                is_wanted=is_wanted or self._flow.run_state.selection.asks_again(name),
-            )
-        )
+    def _conversation(
+        self, step: str, name: str, upstream: InstanceOutcome | None
+    ) -> tuple[Message, ...]:
+        """Return the conversation that an instance continues."""
+        history = self._flow.plan.steps[step].history
+        if history is None:
+            return ()
+        if continues_itself(self._flow.plan.flow, step):
+            return self._previous[name].conversation if name in self._previous else ()
+        if upstream is not None and history == self._flow.plan.chains[step]:
+            return upstream.conversation
+        return next((one.conversation for one in self._flow.outcomes[history].instances), ())
 
-    def _base(self, prepared: Prepared, upstream: State | None) -> bytes | None:
-        """Return what a person's file held before, if the answer is to be merged into it.
+    async def fetch(self, steps: Iterable[str], *, reader: str) -> Unknown | None:
+        """Load the answers of current steps, and ask again for those that are not stored.
 
-        Raises `StepError` where nobody knows any more, or the marks of a merge are still in it.
-        """
-        if self._flow.run_state.context.git is None:
-            return None
-        kept = self._flow.freshness.kept(prepared, upstream)
-        if kept is None or kept.block.accepted is None:
-            return None
-        if kept.edited.get(kept.block.accepted.path) == "marked":
-            raise EditedError(kept.block.accepted.path, "marked")
-        step, key = prepared.instance.step, prepared.instance.key
-        base = self._flow.kept.base(step, key, kept.block)
-        if base is None:
-            path = kept.block.accepted.path
-            message = f"what {path} held before it was edited is neither in the cache nor in git"
-            raise StepError(message, hint="`poeflow accept` it again, or replace it with --force")
-        return base
-
-
-class Demand:
-    """Brings the instances of one flow about."""
-
-    def __init__(self, flow: FlowState, runner: InstanceRunner) -> None:
-        self._flow = flow
-        self._runner = runner
-        self._fetching: dict[str, asyncio.Lock] = {}
-
-    async def run(
-        self, step: str, source: str | None, index: int, unit: Unit, values: Values
-    ) -> State:
-        """Run an instance, or find it current. `source` is the step it runs over, if any."""
-        instance = instance_of(unit)
-        name, began = self._flow.name(instance.id), self._flow.run_state.elapsed()
-        if not self._flow.covers(instance, index):
-            return self._flow.left_out(name, instance.key)
-        upstream: State | None = None
-        if source is not None and instance.key is not None:
-            upstream = await asyncio.shield(self._flow.ended[source][index])
-            if upstream.status != "ok":
-                return self._flow.blocked(step, name, instance.key, upstream, began)
-        if isinstance(unit, Current):
-            return self._flow.current(name, unit)
-        try:
-            is_absent = upstream is not None and upstream.is_absent
-            if is_absent or self._is_proof_enough(step, unit):
-                current = self._flow.freshness.current(early(unit), upstream)
-                if current is not None:
-                    return self._flow.current(name, current)
-            if upstream is not None and is_absent:
-                upstream = await self._fetched(source or "", upstream, reader=name)
-            return await self._runner.attempt(unit, values, upstream, began)
-        except NotStartedError as error:
-            return self._flow.skipped(name, instance.key, error.message, blocks=True)
-        except UnaskedError as error:
-            return self._flow.unknown(name, instance.key, error)
-        except PoeflowError as error:
-            return self._flow.failed(step, name, instance.key, error, began)
-
-    def _is_proof_enough(self, step: str, unit: Unit) -> bool:
-        """Whether nobody wants the answer: then the lock's word is enough, where it has one."""
-        is_own = self._flow.plan.flow.steps[step].kind != "flow"
-        return is_own and isinstance(unit, Prepared) and not self._flow.run_state.context.asks
-
-    async def fetch(self, steps: Iterable[str], *, reader: str) -> None:
-        """Get answers that are current and not here, asking again where no place has them.
-
-        `reader` is the instance or step that needs them. Raises `UnknownError` where nothing is
-        asked now.
+        `reader` is the instance or step that needs them. Returns why one is unavailable, if nothing
+        may be asked. Raises `StepError`.
         """
 
-        async def work(_index: int, step: str) -> None:
-            await self._fetch_step(step, reader=reader)
+        async def work(_index: int, step: str) -> Unknown | None:
+            return await self._fetch_step(step, reader=reader)
 
         needed = list(steps)
-        await side_by_side(needed, work, width=len(needed))
+        found = await side_by_side(needed, work, width=len(needed))
+        return next((one for one in found if one is not None), None)
 
     async def recall(self, steps: Iterable[str]) -> None:
-        """Take answers that are current from the cache or from files; none is asked for.
+        """Load current answers from the cache or from files, without asking.
 
-        Of a run of named steps, those of other instances are not wanted.
+        In a run of named steps, answers of other instances are left out.
         """
         for step in steps:
             await self._fetch_step(step, reader=None)
 
-    async def _fetch_step(self, step: str, *, reader: str | None) -> None:
-        """Fetch the instances of a step side by side, or recall them if nothing reads them."""
+    async def _fetch_step(self, step: str, *, reader: str | None) -> Unknown | None:
+        """Fetch the instances of a step concurrently, or only load them if nothing reads them."""
         async with self._fetching.setdefault(step, asyncio.Lock()):
-            state = self._flow.states.get(step)
+            state = self._flow.outcomes.get(step)
             if state is None or not state.is_absent:
-                return
-            instances = list(state.instances)
+                return None
+            is_itemized = step in self._flow.freshness.late_items
+            missing = await self._itemize(step, reader) if is_itemized else None
+            if missing is not None:
+                return missing
+            is_part = reader is None and bool(self._run_state.selection.only)
 
-            is_part = reader is None and bool(self._flow.run_state.selection.named)
+            async def work(_index: int, one: InstanceOutcome) -> InstanceOutcome | Unknown:
+                if not one.is_absent or (is_part and one.is_left_out):
+                    return one
+                if reader is None:
+                    return await self._recalled(step, one)
+                return await self._fetched(step, one, reader=reader)
 
-            async def work(index: int, one: State) -> None:
-                if one.is_absent and not (is_part and one.is_left_out):
-                    instances[index] = await (
-                        self._recalled(step, one)
-                        if reader is None
-                        else self._fetched(step, one, reader=reader)
-                    )
-
-            await side_by_side(instances, work, width=self._flow.plan.concurrency)
-            self._flow.settle(step, instances)
-
-    async def _fetched(self, step: str, state: State, *, reader: str) -> State:
-        """Return an absent instance with its result. Raises `StepError` or `UnknownError`."""
-        context = self._flow.run_state.context
-        if state.is_left_out and context.asks and not context.selection.is_whole:
-            self._flow.run_state.emitter(state.name).warned(["its last result is used as it is"])
-        kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
-        if kept is not None:
-            return msgspec.structs.replace(state, result=kept, is_absent=False)
-        if state.block is not None and state.block.accepted is not None:
-            if context.files.look(state.block.accepted.path) == "marked":
-                raise EditedError(state.block.accepted.path, "marked")
-            message = f"{state.block.accepted.path} was edited since it was accepted"
-            raise StepError(message, hint="`poeflow accept` it again, or run with --force")
-        began = self._flow.run_state.elapsed()
-        again: tuple[Prepared, Values, State | None] | None = None
-        try:
-            again = self._flow.again.get(state.name) or await self._again(step, state)
-            prepared, values, upstream = again
-            result = await self._runner.worked(
-                prepared, values, upstream, is_wanted=True, is_left_out=state.is_left_out
+            loaded = await side_by_side(state.instances, work, width=self._flow.plan.concurrency)
+            pairs = zip(state.instances, loaded, strict=True)
+            self._flow.settle(
+                step, [one if isinstance(new, Unknown) else new for one, new in pairs]
             )
-        except UnaskedError as error:
-            if not state.is_left_out:
-                asked = error.asked if isinstance(error, NotStoredError) else None
-                self._flow.facts.needed(state.name, step, asked, reader=reader)
-            raise self._unknown(state) from None
-        if result is None:
-            raise StepError(f"{state.name} was not run")
-        if state.is_left_out or not context.asks:
-            return msgspec.structs.replace(state, result=result, is_absent=False)
-        return self._runner.succeeded(state.name, prepared, upstream, result, began)
+            return next((one for one in loaded if isinstance(one, Unknown)), None)
 
-    @staticmethod
-    def _unknown(state: State) -> UnknownError:
-        """Return the error of a reader whose upstream answer has to be asked again first."""
-        if state.is_left_out:
-            hint = "run it too, with --until"
-            return UnknownError(f"the answer of {state.name} is not here", hint=hint)
-        return UnknownError(f"unknown until {state.name} has run")
+    async def _itemize(self, step: str, reader: str | None) -> Unknown | None:
+        """Find the items of a loop, if the lock has proved it without them."""
+        flow = self._flow
+        if not flow.lacks_items(step):
+            return None
+        needs: list[str] = []
+        source, missing = flow.plan.chains.get(step), None
+        if source is not None:
+            missing = await self._itemize(source, reader)
+        else:
+            needs = list(flow.plan.edges[step])
+            missing = await (self.fetch(needs, reader=reader) if reader else self.recall(needs))
+        if missing is None and any(flow.outcomes[need].is_absent for need in needs):
+            missing = Unknown(f"the items of {flow.name(step)} are not here")
+        if missing is None:
+            flow.itemize(step, flow.values(needs))
+        return missing
 
-    async def _recalled(self, step: str, state: State) -> State:
-        """Return an absent instance with its result where it is at hand, else as it is."""
-        kept = self._flow.kept.result(step, state.key, state.block) if state.block else None
-        if kept is None:
-            try:
-                again = self._flow.again.get(state.name)
-                again = again or await self._again(step, state, may_ask=False)
-                kept = await self._runner.worked(*again, is_wanted=True, is_left_out=True)
-            except PoeflowError:
-                return state
-        return msgspec.structs.replace(state, result=kept, is_absent=kept is None)
+    async def _fetched(
+        self, step: str, outcome: InstanceOutcome, *, reader: str
+    ) -> InstanceOutcome | Unknown:
+        """Return an absent instance with its result, loaded once. Raises `StepError`."""
+        async with self._loading.setdefault(outcome.name, asyncio.Lock()):
+            if outcome.name not in self._loaded:
+                found = await self._load(step, outcome, reader=reader)
+                if isinstance(found, Unknown):
+                    return found
+                self._loaded[outcome.name] = found
+            return self._loaded[outcome.name]
 
-    async def _again(
-        self, step: str, state: State, *, may_ask: bool = True
-    ) -> tuple[Prepared, Values, State | None]:
-        """Return what an instance is run with that was current by its recipe.
+    async def _load(
+        self, step: str, outcome: InstanceOutcome, *, reader: str
+    ) -> InstanceOutcome | Unknown:
+        context, name = self._run_state.context, outcome.name
+        if outcome.is_left_out and context.asks and not context.selection.is_whole:
+            self._run_state.emitter(name).warned(["its last result is used as it is"])
+        stored = await self._judged(step, outcome, may_ask=not outcome.is_left_out)
+        if isinstance(stored, Unknown):
+            return self._not_here(step, outcome, stored, reader=reader)
+        if stored is not None:
+            return stored
+        if outcome.entry is not None:
+            self._flow.freshness.refuse_edited(outcome.entry)
+        began = self._run_state.elapsed()
+        ready = self._absent.get(name) or await self._ready_again(step, outcome)
+        if isinstance(ready, Unknown):
+            is_own = outcome.is_left_out or not context.asks
+            return self._not_here(step, outcome, None, reader=reader) if is_own else ready
+        ask: AskWhen = "never" if outcome.is_left_out else "always"
+        result = await self._steps.run(self._input_again(ready, outcome, ask=ask))
+        if not isinstance(result, StepResult):
+            return self._not_here(step, outcome, result, reader=reader)
+        if outcome.is_left_out or not context.asks:
+            return msgspec.structs.replace(outcome, result=result)
+        made = self._flow.made(ready.instance, ready.upstream, result, began)
+        return self._run_state.settle(made)
 
-        Raises `UnknownError` where what it builds on is not here and may not be asked.
+    def _stored(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
+        """Return an absent instance with its result if it is stored, else None.
+
+        An answer whose verdicts are read is judged again, without a call.
         """
-        source = self._flow.plan.chains.get(step)
-        needs = [need for need in self._flow.plan.edges[step] if need != source]
-        await (self.fetch(needs, reader=state.name) if may_ask else self.recall(needs))
-        if any(self._flow.states[need].is_absent for need in needs):
-            raise self._unknown(state)
-        values = self._flow.values(needs)
-        for index, unit in enumerate(found_units(self._flow, step, source, values)):
-            instance = instance_of(unit)
-            if self._flow.name(instance.id) != state.name:
-                continue
-            upstream = None
-            if source is not None:
-                upstream = await asyncio.shield(self._flow.ended[source][index])
-                if upstream.is_absent:
-                    upstream = await (
-                        self._fetched(source, upstream, reader=state.name)
-                        if may_ask
-                        else self._recalled(source, upstream)
-                    )
-            own = {**values, **instance.names}
-            if upstream is not None:
-                own["source"] = upstream.values()
-            return prepared_unit(self._flow, unit, own), own, upstream
-        raise StepError(f"{state.name} is not there any more")
+        entry = outcome.entry
+        if entry is None or (self._flow.stored.is_judged(step) and entry.accepted is None):
+            return None
+        found = self._flow.stored.result(step, outcome.key, entry)
+        return None if found is None else msgspec.structs.replace(outcome, result=found)
+
+    async def _judged(
+        self, step: str, outcome: InstanceOutcome, *, may_ask: bool
+    ) -> InstanceOutcome | Unknown | None:
+        """Return an absent instance with its stored result; rules judge it if its text was edited.
+
+        None if it is not stored. Raises `StepError`.
+        """
+        stored = self._stored(step, outcome)
+        if stored is None or stored.result is None or not self._flow.stored.is_judged(step):
+            return stored
+        found = self._absent.get(outcome.name)
+        ready = found or await self._ready_again(step, outcome, may_ask=may_ask)
+        if isinstance(ready, Unknown):
+            return ready
+        result = self._steps.judged_again(self._input(ready, ask="never"), stored.result)
+        return msgspec.structs.replace(stored, result=result)
+
+    def _not_here(
+        self,
+        step: str,
+        outcome: InstanceOutcome,
+        missing: NotHere | ToBeAsked | Unknown | None,
+        *,
+        reader: str,
+    ) -> Unknown:
+        """Report that an answer is asked again because `reader` needs it."""
+        name = outcome.name
+        if outcome.is_left_out:
+            return Unknown(f"the answer of {name} is not here", "run it too, with --until")
+        request = missing.request if isinstance(missing, ToBeAsked) else None
+        if not self._run_state.context.asks:
+            status = self._flow.statuses.needed(name, step, request, reader=reader)
+            self._run_state.statuses[name] = status
+        return Unknown(f"unknown until {name} has run")
+
+    async def _recalled(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
+        """Return an absent instance with its result if that is stored, else unchanged."""
+        try:
+            stored = await self._judged(step, outcome, may_ask=False)
+            if stored is not None:
+                return outcome if isinstance(stored, Unknown) else stored
+            ready = self._absent.get(outcome.name)
+            found = ready or await self._ready_again(step, outcome, may_ask=False)
+            if isinstance(found, Unknown):
+                return outcome
+            result = await self._steps.run(self._input_again(found, outcome, ask="never"))
+        except PoeflowError:
+            return outcome
+        if not isinstance(result, StepResult):
+            return outcome
+        return msgspec.structs.replace(outcome, result=result)
+
+    async def _ready_again(
+        self, step: str, outcome: InstanceOutcome, *, may_ask: bool = True
+    ) -> Ready | Unknown:
+        """Return the prepared form of an instance that was current by its recipe.
+
+        Raises `StepError` if it does not exist any more.
+        """
+        flow = self._flow
+        source = flow.plan.chains.get(step)
+        needs = [need for need in flow.plan.edges[step] if need != source]
+        if may_ask:
+            missing = await self.fetch(needs, reader=outcome.name)
+            if missing is not None:
+                return missing
+        else:
+            await self.recall(needs)
+        if any(flow.outcomes[need].is_absent for need in needs):
+            return Unknown(f"unknown until {outcome.name} has run")
+        values = flow.values(needs)
+        for index, one in enumerate(flow.known_instances(step, source, values)):
+            if flow.name(one.id) == outcome.name:
+                upstream, own = None, flow.under_way[step]
+                if source is not None:
+                    upstream = await flow.under_way[source].outcome(index)
+                before = await flow.before(own, index)
+                whole = await self._values(own, before, values, outcome.name, may_ask=may_ask)
+                if isinstance(whole, Unknown):
+                    return whole
+                instance = flow.carrying(own, before, one)
+                return await self._ready(step, instance, whole, upstream, may_ask=may_ask)
+        raise StepError(f"{outcome.name} is not there any more")

@@ -1,127 +1,172 @@
-"""What the last real run made, by the lock, and what this one makes of it."""
+"""The lock's entries of the last real run, and those of this run."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from poeflow.digest import short_hash
 from poeflow.records import Measure, key_of, step_of, wholes_of
-from poeflow.store.lockfile import VERSION, Lock, LockEntry
+from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.rows import BothRows, LockRows, PackedRows
+from poeflow.store.lockfile import Lock
 
-_COMPLETION: Final = "completion_tokens"
+
+class Length(NamedTuple):
+    """The reported tokens of a request and of its answer."""
+
+    prompt: int | None
+    answer: int | None
+
+
+def no_lengths() -> Mapping[str, Length]:
+    """Return no lengths."""
+    return {}
 
 
 class LockUpdate:
-    """Blocks by the instance's name: those of the last lock, and new ones.
+    """Entries by the instance's name: those of the last lock, and new ones.
 
-    `sides` is that lock, nothing if there was none, and both sides of it while a merge is not
-    resolved: then the first side's block counts, before it one with a file that a person accepted.
+    `sides` is the last lock, none if it is missing, or both sides of one with conflict marks: then
+    an entry with an accepted file wins, else the first side's. `earlier` are older locks: their
+    entries count where they still prove an instance current. `lengths` returns the token counts of
+    each instance, which the lock does not have.
     """
 
-    def __init__(self, sides: Sequence[Lock] = ()) -> None:
+    def __init__(
+        self,
+        sides: Sequence[Lock] = (),
+        lengths: Callable[[], Mapping[str, Length]] = no_lengths,
+        *,
+        earlier: Sequence[Lock] = (),
+    ) -> None:
         self._sides = tuple(sides)
-        self._old: dict[str, LockEntry] = {}
+        self._earlier = tuple(earlier)
+        self._old = _first_of([side.rows for side in self._sides])
+        self._new = PackedRows()
+        self._old_order: dict[str, list[str]] = {}
         for side in reversed(self._sides):
-            self._old |= side.instances
-        for side in self._sides:
-            self._old |= {name: one for name, one in side.instances.items() if one.accepted}
-        self._new: dict[str, LockEntry] = {}
+            self._old_order |= side.order
+        self._order: dict[str, list[str]] = {}
         self._orphans: dict[str, str] = {}
         self._forgotten: frozenset[str] = frozenset()
-        self._lengths: dict[str, list[int]] | None = None
-        """The tokens of the answers of each step, once somebody asks for them."""
+        self._parts: dict[str, list[str]] | None = None
+        """The instances of each step or instance, computed at the first use."""
+        self._read_lengths = lengths
+        self._lengths: Mapping[str, Length] | None = None
+        self._averages: dict[str, int] = {}
 
-    def block(self, name: str) -> LockEntry | None:
-        """Return what the last run made of an instance."""
+    def entry(self, name: str) -> LockEntry | None:
+        """Return the last run's entry of an instance."""
         return self._old.get(name)
 
     def candidates(self, name: str) -> Iterator[LockEntry]:
-        """Yield what the sides of the lock have of an instance, each once."""
+        """Yield the different entries of an instance in the sides of the lock, then older ones."""
         seen: list[LockEntry] = []
-        for side in self._sides:
-            block = side.instances.get(name)
-            if block is not None and block not in seen:
-                seen.append(block)
-                yield block
+        for side in (*self._sides, *self._earlier):
+            entry = side.rows.get(name)
+            if entry is not None and entry not in seen:
+                seen.append(entry)
+                yield entry
 
-    def keys(self, step: str) -> Iterator[str]:
-        """Yield the keys the step's instances had."""
-        for name in self._old:
-            key = key_of(name) if name.startswith(f"{step}[") else None
-            if key is not None and name == f"{step}[{key}]":
-                yield key
+    def keys(self, step: str) -> list[str]:
+        """Return the keys of a step's instances in the last run, in the order of their items.
+
+        If the order is in the lock, it also has those of instances without an entry.
+        """
+        found = self._old_order.get(step)
+        return self._keys_by_name(step) if found is None else found
+
+    def _keys_by_name(self, step: str) -> list[str]:
+        """Return the keys of a step's instances in the last run, in the order of their names."""
+        names = sorted(name for name in self._old if name.startswith(f"{step}["))
+        keys = ((name, key_of(name)) for name in names)
+        return [key for name, key in keys if key is not None and name == f"{step}[{key}]"]
+
+    def arrange(self, step: str, keys: Sequence[str | None]) -> None:
+        """Note the keys of a loop over what a step gives, in the order of its items."""
+        self._order[step] = [key for key in keys if key is not None]
+
+    def within(self, begin: str) -> list[str]:
+        """Return the names of the last run that begin so."""
+        return [name for name in self._old if name.startswith(begin)]
 
     def untouched(self) -> "LockUpdate":
-        """Return what the last run made, without what this one makes of it."""
-        return LockUpdate(self._sides)
+        """Return the entries of the last run only."""
+        return LockUpdate(self._sides, self._read_lengths, earlier=self._earlier)
 
     def prompt_tokens(self, name: str) -> int | None:
-        """Return how long the last request of an instance was, None where nobody knows."""
-        block = self._old.get(name)
-        return None if block is None else block.usage.get("prompt_tokens")
+        """Return the length of an instance's last request, None if it is not known."""
+        length = self._length(name)
+        return None if length is None else length.prompt
 
     def answer_tokens(self, name: str) -> tuple[int, Measure] | None:
-        """Return how long the answer to an instance may be: as last time, else as its step's are.
+        """Return the expected length of an answer: that of the last one, else of its step's.
 
-        None where the last run knows of no answer.
+        None if no answer is known.
         """
-        block = self._old.get(name)
-        if block is not None and _COMPLETION in block.usage:
-            return block.usage[_COMPLETION], "instance"
+        length = self._length(name)
+        if length is not None and length.answer is not None:
+            return length.answer, "instance"
+        average = self._averages.get(step_of(name))
+        return None if average is None else (average, "step")
+
+    def _length(self, name: str) -> Length | None:
         if self._lengths is None:
-            self._lengths = {}
-            for other, found in self._old.items():
-                if _COMPLETION in found.usage:
-                    self._lengths.setdefault(step_of(other), []).append(found.usage[_COMPLETION])
-        lengths = self._lengths.get(step_of(name))
-        return None if not lengths else (round(sum(lengths) / len(lengths)), "step")
+            self._lengths = self._read_lengths()
+            by_step: dict[str, list[int]] = {}
+            for other, length in self._lengths.items():
+                if length.answer is not None:
+                    by_step.setdefault(step_of(other), []).append(length.answer)
+            self._averages = {step: round(sum(of) / len(of)) for step, of in by_step.items()}
+        return self._lengths.get(name)
 
     @property
     def written(self) -> Mapping[str, frozenset[str]]:
-        """The hashes of what poeflow wrote to each file, by project path; a person's is not."""
+        """The hashes of what poeflow wrote to each file, by project path, without edits."""
         found: dict[str, set[str]] = {}
         for path, digest in self._written():
             found.setdefault(path, set()).add(digest)
         return {path: frozenset(digests) for path, digests in found.items()}
 
     def _written(self) -> Iterator[tuple[str, str]]:
-        for side in self._sides:
+        for side in (*self._sides, *self._earlier):
             yield from side.orphans.items()
-            for block in side.instances.values():
-                outputs = dict(block.outputs)
-                if block.accepted is not None:
-                    outputs.pop(block.accepted.path, None)
-                    if block.accepted.written is not None:
-                        outputs[block.accepted.path] = block.accepted.written
+            for entry in side.rows.rare():
+                outputs = dict(entry.outputs)
+                if entry.accepted is not None:
+                    outputs.pop(entry.accepted.path, None)
+                    if entry.accepted.written is not None:
+                        outputs[entry.accepted.path] = entry.accepted.written
                 yield from outputs.items()
 
     @property
     def left_behind(self) -> dict[str, str]:
-        """Files that earlier runs wrote and this one's instances do not, with their hashes."""
-        made = {path for block in self._new.values() for path in block.outputs}
+        """Files that earlier runs wrote and this run's instances do not, with their hashes."""
+        made = {path for entry in self._new.rare() for path in entry.outputs}
         found: dict[str, str] = {}
         for side in self._sides:
             found |= side.orphans
-            for block in side.instances.values():
-                found |= block.outputs
+            for entry in side.rows.rare():
+                found |= entry.outputs
         return {path: digest for path, digest in found.items() if path not in made}
 
-    def outputs_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the files of the last run's instances called so, and those orphaned before."""
+    def files_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the files of these instances in the last run, and earlier orphans."""
         found = dict(self.orphans)
         for name in names:
             found |= self._old[name].outputs
         return found
 
     def keep_orphans(self, orphans: Mapping[str, str]) -> None:
-        """Take files that no step writes any more into the next lock, so that they are not lost."""
+        """Put files that no step writes now into the next lock, so that they stay known."""
         self._orphans = dict(orphans)
 
     def forget_orphans(self, paths: Iterable[str]) -> None:
-        """Take files out of the lock that no step writes any more: they are a person's now."""
+        """Remove files that no step writes now from the lock: they belong to the user now."""
         self._forgotten |= frozenset(paths)
 
     @property
     def orphans(self) -> Mapping[str, str]:
-        """The files that the last lock says no step writes any more."""
+        """The files of the last lock that no step wrote then."""
         return {
             path: one
             for side in self._sides
@@ -134,35 +179,74 @@ class LockUpdate:
         """The names of all instances the last run had."""
         return frozenset(self._old)
 
-    def keep(self, name: str, block: LockEntry) -> None:
-        """Take what an instance came to into the next lock."""
-        self._new[name] = block
+    def keep(self, name: str, entry: LockEntry) -> None:
+        """Put the entry of an instance into the next lock."""
+        packed = self._old.packed_as(name, entry)
+        if packed is None:
+            self._new.add(name, entry)
+        else:
+            self._new.add_packed(name, packed)
 
     def retain(self, name: str) -> None:
-        """Keep what the last run made of an instance or step that came to nothing in this one."""
-        for old, block in self._old.items():
-            if old == name or (old.startswith((f"{name}[", f"{name}/")) and name in wholes_of(old)):
-                self._new.setdefault(old, block)
+        """Copy the last run's entries of an instance or step that has no result in this run."""
+        if self._parts is None:
+            self._parts = {}
+            for old in self._old:
+                for whole in wholes_of(old):
+                    self._parts.setdefault(whole, []).append(old)
+        for old in self._parts.get(name, ()):
+            if old not in self._new:
+                self._new.add(old, self._old[old])
 
     @property
     def count(self) -> int:
-        """How many instances this run has made something of by now."""
+        """How many instances have an entry of this run so far."""
         return len(self._new)
 
     def lock(self, inputs: str) -> Lock:
-        """Return the next lock. `inputs` is the hash of what the run was given."""
+        """Return the next lock. `inputs` is the hash of the run's inputs."""
         return Lock(
-            poeflow_lock=VERSION,
-            inputs=inputs,
-            instances=dict(self._new),
-            orphans=dict(self._orphans),
+            inputs=short_hash(inputs),
+            instances=self._new.without_before(),
+            order=self._order_in(self._new),
+            orphans=_short(self._orphans),
         )
 
     def lock_so_far(self, inputs: str) -> Lock:
-        """Return the lock in the middle of a run: what it has not come to yet is as it was."""
+        """Return the lock during a run: entries that it has not reached yet are the last ones."""
+        rows = BothRows(self._old, self._new.copy())
         return Lock(
-            poeflow_lock=VERSION,
-            inputs=inputs,
-            instances={**self._old, **self._new},
-            orphans=dict(self.orphans),
+            inputs=short_hash(inputs),
+            instances=rows,
+            order=self._order_in(rows),
+            orphans=_short(self.orphans),
         )
+
+    def _order_in(self, rows: LockRows) -> dict[str, list[str]]:
+        """Return the order of each loop whose entries, by their names, do not show it already."""
+        found: dict[str, list[str]] = {}
+        for step, keys in {**self._old_order, **self._order}.items():
+            names = [f"{step}[{key}]" for key in keys]
+            made = [name for name in names if name in rows]
+            if made and (made != names or names != sorted(names)):
+                found[step] = keys
+        return found
+
+
+def _short(files: Mapping[str, str]) -> dict[str, str]:
+    return {path: short_hash(digest) for path, digest in files.items()}
+
+
+def _first_of(sides: Sequence[LockRows]) -> LockRows:
+    """Return the entries with accepted files first, then those of each side in order."""
+    if len(sides) == 1:
+        return sides[0]
+    found = PackedRows()
+    for side in reversed(sides):
+        for name, entry in side.items():
+            found.add(name, entry)
+    for side in sides:
+        for name, entry in side.items():
+            if entry.accepted is not None:
+                found.add(name, entry)
+    return found

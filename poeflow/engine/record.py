@@ -1,4 +1,4 @@
-"""What happens in a run, as events for listeners and as records for the history."""
+"""Events for listeners, and records for the history, about what happens in a run."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
@@ -6,19 +6,18 @@ from typing import TypeVar, cast
 import msgspec
 
 from poeflow.answers.expect import Verdict
-from poeflow.client.answers import Completion
-from poeflow.client.commands import Delta, Progress
-from poeflow.digest import Json
-from poeflow.engine.budget import Sending, Usage
-from poeflow.engine.results import StepResult, UnexpectedError
-from poeflow.errors import EXIT_CLASSES, APIStatusError, PoeflowError
+from poeflow.digest import Json, hash_prefix
+from poeflow.engine.asking.spending import TokenUsage, cost_in, token_counts
+from poeflow.engine.results import InstanceOutcome, StepResult, UnexpectedError, UsedFlowError
+from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.events import (
     Event,
     Expected,
     Listener,
-    RetryPlanned,
+    StepFailed,
+    StepFinished,
+    StepSkipped,
     StepStarted,
-    TextArrived,
     ToolCalled,
     Warned,
 )
@@ -37,12 +36,12 @@ RecordT = TypeVar("RecordT", RequestRecord, AnswerRecord, InstanceRecord, RunEnd
 
 
 class Unrecorded:
-    """A recorder that keeps nothing."""
+    """A recorder that stores nothing."""
 
     async def requested(self, record: RequestRecord) -> int:
         return 0
 
-    def answered(self, number: int, record: AnswerRecord) -> None:
+    def answered(self, number: int, record: AnswerRecord, *, stored: str | None = None) -> None:
         pass
 
     def instance(self, record: InstanceRecord) -> None:
@@ -53,7 +52,7 @@ class Unrecorded:
 
 
 class Scrubbed:
-    """A recorder that masks secrets in what it is told, then tells `recorder`."""
+    """A recorder that masks the secrets in records, then passes them to `recorder`."""
 
     def __init__(self, recorder: Recorder, scrubber: Scrubber) -> None:
         self._recorder = recorder
@@ -62,8 +61,8 @@ class Scrubbed:
     async def requested(self, record: RequestRecord) -> int:
         return await self._recorder.requested(self._safe(record))
 
-    def answered(self, number: int, record: AnswerRecord) -> None:
-        self._recorder.answered(number, self._safe(record))
+    def answered(self, number: int, record: AnswerRecord, *, stored: str | None = None) -> None:
+        self._recorder.answered(number, self._safe(record), stored=stored)
 
     def instance(self, record: InstanceRecord) -> None:
         self._recorder.instance(self._safe(record))
@@ -75,103 +74,108 @@ class Scrubbed:
         return cast("RecordT", masked(record, self._scrubber))
 
 
-def succeeded(
-    name: str, result: StepResult, used: list[Usage] | None, *, began: float, seconds: float
-) -> InstanceRecord:
-    """Return the record of an instance that has a result. `used` is what it used in this run."""
-    record = msgspec.structs.replace(
-        _with(result, InstanceRecord(id=name, step=step_of(name), status="ok")),
-        source=result.source,
-        began=began,
-        seconds=seconds,
-    )
-    return record if used is None else msgspec.structs.replace(record, **tokens(used))
+def record_of(
+    outcome: InstanceOutcome, used: list[TokenUsage] | None, *, seconds: float
+) -> InstanceRecord | None:
+    """Return the record of how an instance ended, None if the history has none for it.
 
-
-def failed(
-    name: str, error: PoeflowError, used: list[Usage] | None, *, began: float, seconds: float
-) -> InstanceRecord:
-    """Return the record of an instance that failed; an answer that was not as expected is kept."""
+    `used` is its usage in this run. An answer that fails an expectation is recorded, too.
+    """
+    status = outcome.status
+    if outcome.ending in ("pending", "left out"):
+        return None
     record = InstanceRecord(
-        id=name,
-        step=step_of(name),
-        key=key_of(name),
-        status="failed",
-        reason=str(error),
-        error_class=EXIT_CLASSES[error.exit_code],
-        began=began,
-        seconds=seconds,
+        id=outcome.name,
+        step=step_of(outcome.name),
+        key=key_of(outcome.name),
+        status=status,
+        began=outcome.began,
     )
+    match outcome.ending:
+        case "made":
+            if outcome.result is None:
+                raise AssertionError("an instance that was made has a result")
+            record = _with(outcome.result, record, seconds=seconds)
+            return record if used is None else msgspec.structs.replace(record, **token_counts(used))
+        case "current":
+            request = None if outcome.entry is None else outcome.entry.request
+            fingerprint = None if request is None else hash_prefix(request)
+            return msgspec.structs.replace(record, fingerprint=fingerprint)
+        case "skipped" | "blocked":
+            return msgspec.structs.replace(record, reason=outcome.reason)
+        case "failed" | "tolerated":
+            return _failed(record, outcome.error, used, seconds=seconds)
+        case _:
+            return None
+
+
+def _failed(
+    record: InstanceRecord,
+    error: PoeflowError | None,
+    used: list[TokenUsage] | None,
+    *,
+    seconds: float,
+) -> InstanceRecord:
+    if error is None:
+        raise AssertionError("an instance that failed has an error")
     if isinstance(error, UnexpectedError):
-        record = msgspec.structs.replace(_with(error.result, record), source=error.result.source)
+        record = _with(error.result, record, seconds=seconds)
+    kind = EXIT_CLASSES[error.exit_code]
+    record = msgspec.structs.replace(record, reason=str(error), error_class=kind, seconds=seconds)
     if used is None:
         return record
-    return msgspec.structs.replace(record, source="asked", **tokens(used))
+    return msgspec.structs.replace(record, source="asked", **token_counts(used))
 
 
-def tokens(used: list[Usage] | None) -> dict[str, int | None]:
-    """Return the tokens of an instance as records and events have them."""
-    return {
-        "prompt_tokens": sum(usage.prompt for usage in used) if used else None,
-        "completion_tokens": sum(usage.completion for usage in used) if used else None,
-    }
-
-
-def skipped(name: str, reason: str, *, at: float) -> InstanceRecord:
-    return InstanceRecord(
-        id=name,
-        step=step_of(name),
-        key=key_of(name),
-        status="skipped",
-        reason=reason,
-        began=at,
-    )
-
-
-def current(name: str, fingerprint: str | None, *, at: float) -> InstanceRecord:
-    """Return the record of an instance that the lock alone proves: nothing was done for it."""
-    return InstanceRecord(
-        id=name,
-        step=step_of(name),
-        key=key_of(name),
-        status="ok",
-        fingerprint=fingerprint,
-        began=at,
-    )
-
-
-def ended_request(
-    outcome: Completion | PoeflowError,
-    sending: Sending,
+def event_of(
+    outcome: InstanceOutcome,
+    used: list[TokenUsage] | None,
     *,
-    ended: float,
-    retries: tuple[str, ...],
-    is_free: bool,
-) -> AnswerRecord:
-    """Return the record of what became of a request, with what all its attempts used.
+    seconds: float,
+    at: float,
+    simulated: bool,
+) -> Event | None:
+    """Return the event of how an instance ended, None if there is none."""
+    match outcome.ending:
+        case "made" if outcome.result is not None:
+            return StepFinished(
+                at=at,
+                step=outcome.name,
+                source=outcome.result.source,
+                simulated=simulated,
+                seconds=seconds,
+                answered_by=outcome.result.answered_by,
+                served=None if outcome.entry is None else outcome.entry.served or None,
+                cost_usd=None if simulated else cost_in(used),
+                **token_counts(used),
+            )
+        case "failed" | "tolerated" if outcome.error is not None:
+            return StepFailed(
+                at=at,
+                step=outcome.name,
+                message=str(outcome.error),
+                error_class=EXIT_CLASSES[outcome.error.exit_code],
+                seconds=seconds,
+                is_tolerated=outcome.ending == "tolerated",
+                is_told=isinstance(outcome.error, UsedFlowError),
+                cost_usd=None if simulated else cost_in(used),
+                **token_counts(used),
+            )
+        case "skipped" | "blocked":
+            return StepSkipped(at=at, step=outcome.name, reason=outcome.reason)
+        case _:
+            return None
 
-    One that `is_free` costs nothing, whatever the model would.
-    """
-    cost = None if is_free else sending.cost_usd
-    told = AnswerRecord(
-        ended=ended,
-        retries=retries,
-        sends=sending.sends,
-        cost_usd=None if cost is None else float(cost),
-    )
-    record = msgspec.structs.replace(told, **tokens(sending.used))
-    if isinstance(outcome, Completion):
-        return msgspec.structs.replace(record, answer=dict(outcome.raw))
-    kind = EXIT_CLASSES[outcome.exit_code]
-    return msgspec.structs.replace(record, error=str(outcome), error_class=kind)
 
-
-def _with(result: StepResult, record: InstanceRecord) -> InstanceRecord:
+def _with(result: StepResult, record: InstanceRecord, *, seconds: float) -> InstanceRecord:
     verdicts: list[dict[str, Json]] = msgspec.to_builtins(result.verdicts)
     return msgspec.structs.replace(
         record,
         key=result.key,
+        source=result.source,
+        seconds=seconds,
         model=result.model,
+        response_id=result.response_id,
         answered_by=result.answered_by,
         fingerprint=result.fingerprint,
         request=None if result.request is None else dict(result.request),
@@ -186,29 +190,8 @@ def _with(result: StepResult, record: InstanceRecord) -> InstanceRecord:
     )
 
 
-def told(progress: Progress, step: str, at: float) -> tuple[Event, ...]:
-    """Return the events of one piece of progress of `step`, `at` seconds into the run."""
-    if isinstance(progress, Delta):
-        pieces = [
-            TextArrived(at=at, step=step, text=progress.reasoning, kind="reasoning"),
-            TextArrived(at=at, step=step, text=progress.text),
-        ]
-        return tuple(piece for piece in pieces if piece.text)
-    error = progress.error
-    return (
-        RetryPlanned(
-            at=at,
-            step=step,
-            attempt=progress.attempt,
-            wait=progress.wait,
-            reason=error.message,
-            status=error.status_code if isinstance(error, APIStatusError) else None,
-        ),
-    )
-
-
 class EventEmitter:
-    """Tells `listen` of one instance, called `name`. `elapsed` gives the run's seconds."""
+    """Reports events of the instance `name` to `listen`. `elapsed` gives the seconds of the run."""
 
     def __init__(self, listen: Listener, elapsed: Callable[[], float], name: str) -> None:
         self._listen = listen
@@ -226,9 +209,9 @@ class EventEmitter:
         self._listen(ToolCalled(at=self._elapsed(), step=self._name, tool=tool, is_error=is_error))
 
     def judged(self, verdicts: Iterable[Verdict]) -> None:
-        """Tell of what is not as expected."""
+        """Report what is not as expected, but for what only counts."""
         for verdict in verdicts:
-            if not verdict.passed:
+            if not verdict.passed and verdict.level != "score":
                 self._listen(
                     Expected(
                         at=self._elapsed(),

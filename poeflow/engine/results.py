@@ -1,31 +1,44 @@
-"""What instances and steps came to, and the values that templates see as `steps.ID`."""
+"""Results and outcomes of instances and steps, and the values of `steps.ID` in templates."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from poeflow.answers.expect import Verdict
+from poeflow.answers.expect import Verdict, judgement_of
+from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
-from poeflow.errors import StepError
-from poeflow.store.lockfile import Accepted, LockEntry
+from poeflow.engine.asking.ask import NotHere, ToBeAsked
+from poeflow.engine.asking.request import AskPolicy
+from poeflow.errors import PoeflowError, StepError
+from poeflow.events import Purpose, Source
+from poeflow.flowfile.model import Expectation, StepKind
+from poeflow.flowfile.step_settings import Settings
+from poeflow.planning.instances import StepInstance
+from poeflow.project.output_files import EditedError
+from poeflow.records import InstanceStatus
+from poeflow.store.lock.entries import Accepted, Before, LockEntry
+from poeflow.templates.reader import Reads
+from poeflow.templates.render import Values
 from poeflow.templates.values import Instances
 
-Source = Literal["asked", "cached", "rendered", "ran"]
 Status = Literal["ok", "failed", "skipped"]
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of an instance that succeeded.
 
-    `data` is the answer as its format reads it, `value` the one of `one_of`. `media` are project
-    paths of the files it drew, `outputs` those of a flow that was used, `samples` every answer
-    where several were asked for. `fingerprint` is None for a render step, `answered_by` the model
-    that stood in for the step's own, `request` what was sent first, `conversation` what was said
-    where another step goes on.
-    `reads` are the files and patterns its templates read, with their hashes, `files` those it
-    wrote, by project path. `accepted` tells of a file that holds a person's edits.
+    `model` is the name by which the server says that it answered, `response_id` that of the answer.
+    `data` is the answer as read by its format, `value` the chosen word of `one_of`. `media` are
+    project paths of its media files, `outputs` those of a used flow, `samples` all answers if
+    there are several. `fingerprint` is what the answer, or the output of a command, is stored
+    under, None for a render step; `answered_by` the fallback model that answered, `request` the
+    first request, or the command, until it is recorded, `conversation` the messages if another
+    step continues them. `reads` are the files and patterns that its templates or its command read,
+    with their hashes, `files` those it wrote, by project path. `accepted` is set if a file with
+    edits was accepted. `graded` is what was expected, if templates read the verdicts.
     """
 
     text: str
@@ -38,6 +51,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: tuple[Mapping[str, Json], ...] = ()
     usage: Mapping[str, Json] | None = None
     model: str | None = None
+    response_id: str | None = None
     outputs: Mapping[str, Json] = {}
     samples: tuple["StepResult", ...] = ()
     verdicts: tuple[Verdict, ...] = ()
@@ -48,6 +62,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     reads: Mapping[str, str] = {}
     files: Mapping[str, str] = {}
     accepted: Accepted | None = None
+    graded: Sequence[Expectation] = ()
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -56,6 +71,11 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def completion_tokens(self) -> int | None:
         return _count(self.usage, "completion_tokens")
+
+    @property
+    def reading(self) -> Reading:
+        """Its text, as it was read."""
+        return Reading(text=self.text, data=self.data, value=self.value)
 
     def values(self) -> dict[str, Json]:
         """Return what templates see; plain data only."""
@@ -71,11 +91,17 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
             "model": self.model,
             "outputs": dict(self.outputs),
             "all": [sample.values() for sample in self.samples],
+            **self.judgement,
         }
+
+    @property
+    def judgement(self) -> dict[str, Json]:
+        """What templates see of the verdicts, if any reads them. A warning has not passed."""
+        return judgement_of(self.graded, self.verdicts) if self.graded else {}
 
 
 class UnexpectedError(StepError):
-    """An answer is not what its step expects. `result` has it, with the verdicts."""
+    """An answer fails an expectation of its step. `result` has it, with the verdicts."""
 
     def __init__(self, message: str, *, hint: str, result: StepResult) -> None:
         super().__init__(message, hint=hint)
@@ -83,7 +109,7 @@ class UnexpectedError(StepError):
 
 
 def nothing(status: Status, *, key: str | None = None, error: str | None = None) -> dict[str, Json]:
-    """Return what templates see of an instance that gave nothing: a status, and none for all."""
+    """Return what templates see of an instance without a result: a status, and none for all."""
     return {
         "text": None,
         "data": None,
@@ -101,69 +127,237 @@ def nothing(status: Status, *, key: str | None = None, error: str | None = None)
     }
 
 
+_UNJUDGED: Final[Mapping[Status, Mapping[str, Json]]] = {
+    "ok": {"verdicts": [], "score": 1.0, "passed": True},
+    "failed": {"verdicts": [], "score": 0.0, "passed": False},
+    "skipped": {"verdicts": None, "score": None, "passed": None},
+}
+"""What templates see of one that was not judged: an accepted text that no rule can judge is as it
+should."""
+
+
 def _count(usage: Mapping[str, Json] | None, name: str) -> int | None:
-    """Return a count of tokens as reported, None where it is unknown."""
+    """Return a count of tokens as reported, None if it is unknown."""
     value = usage.get(name) if usage is not None else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+_HINTS: Final[Mapping[StepKind, str]] = {
+    "model": "ask again with --refresh, or change the prompt or expect:",
+    "render": "change what it renders, or expect:",
+    "command": "change what it runs, or expect:",
+    "flow": "change the flow it uses, or repeat:",
+}
+
+
 def is_failing(result: StepResult) -> bool:
-    """Whether an answer is not what its step expects."""
+    """Whether an answer fails an expectation of its step."""
     return any(verdict.is_failure for verdict in result.verdicts)
 
 
-def refuse_failing(results: Sequence[StepResult], *, wanted: float = 1.0) -> None:
-    """Raise `UnexpectedError`, with the first, where an answer is not what its step expects.
+def refuse_failing(
+    results: Sequence[StepResult], *, wanted: float = 1.0, kind: StepKind = "model"
+) -> None:
+    """Raise `UnexpectedError`, with the first failed answer, if too many answers fail.
 
-    `wanted` is the share of several answers that must be.
+    `wanted` is the share of the answers that must pass, `kind` that of their step.
     """
     failing = [result for result in results if is_failing(result)]
     if not failing:
         return
-    told = [verdict.message for verdict in failing[0].verdicts if verdict.is_failure]
-    message = "; ".join(told)
+    failures = [verdict.message for verdict in failing[0].verdicts if verdict.is_failure]
+    message = "; ".join(failures)
     if len(results) > 1:
         passed = len(results) - len(failing)
-        message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {told[0]}"
-    hint = "ask again with --refresh, or change the prompt or expect:"
-    raise UnexpectedError(message, hint=hint, result=failing[0])
+        message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {failures[0]}"
+    raise UnexpectedError(message, hint=_HINTS[kind], result=failing[0])
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """How an instance ended.
+class UsedFlowError(StepError):
+    """A flow that a step uses failed; its own steps have reported the errors."""
 
-    `blocks` tells that what needs it does not run: it failed and that was not to be tolerated, or
-    it was not run because of such a failure. One that its own `if` skipped blocks nothing.
-    `block` is what the lock keeps of it. An absent one is current by the lock, and its answer is
-    not here; a pending one would have to be asked, and nothing is asked now. One left out is not
-    what the run is about: it is as the last run left it.
+
+class Unknown(msgspec.Struct, frozen=True):
+    """Why the state of an instance is unknown: an answer that it needs is not stored here.
+
+    `hint` says what to do about it, if more than running the missing steps.
+    """
+
+    reason: str
+    hint: str = ""
+
+
+NoResult = NotHere | ToBeAsked | Unknown
+"""Why an instance has no result, without a failure."""
+
+
+def best_of(
+    samples: Sequence["StepResult | NoResult | BaseException"], *, wanted: float, are_saved: bool
+) -> StepResult | NoResult:
+    """Return the first of all samples that passes, with the others, or why one has no result.
+
+    Raises the first error of one, or `UnexpectedError` if less than the share `wanted` passes. If
+    they `are_saved`, each has a file of its own, which cannot be accepted.
+    """
+    results: list[StepResult] = []
+    without: list[NoResult] = []
+    for one in samples:
+        if isinstance(one, EditedError):
+            raise EditedError(one.target, one.look, is_sample=are_saved)
+        if isinstance(one, BaseException):
+            raise one
+        if isinstance(one, StepResult):
+            results.append(one)
+        else:
+            without.append(one)
+    if without:
+        return without[0]
+    passed = [result for result in results if not is_failing(result)]
+    if len(passed) < wanted * len(results):
+        refuse_failing(results, wanted=wanted)
+    best = (passed or results)[0]
+    source: Source = "asked" if any(one.source == "asked" for one in results) else best.source
+    return msgspec.structs.replace(best, source=source, samples=tuple(results))
+
+
+AskWhen = Literal["unless answered", "always", "never"]
+"""When an answer is asked for: `unless answered` in the last run by the lock, always or never."""
+
+
+class StepInput(msgspec.Struct, frozen=True, kw_only=True):
+    """The input for running an instance. `name` is its name in events.
+
+    `before` is the conversation it continues. `sample` counts the answers to one request from 0,
+    also from turn to turn. `locked` is its lock entry, `answer_entries` the entries of both sides
+    of the lock about its answer. If `ask` is never, it writes nothing, either. `target` is the
+    project path for its text; if the answer is merged into edits of that file, `base` is its text
+    before them. If it `is_proven`, the lock proves the answers, stored here or not. If it
+    `is_doubted`, no stored answer is used; if it `is_stored`, the lock proves the stored output of
+    its command, which is not run. `reads` collects what its templates read.
+    """
+
+    instance: StepInstance
+    name: str
+    values: Values
+    before: tuple[Message, ...] = ()
+    sample: int = 0
+    locked: LockEntry | None = None
+    answer_entries: tuple[LockEntry, ...] = ()
+    ask: AskWhen = "unless answered"
+    target: str | None = None
+    base: bytes | None = None
+    is_proven: bool = False
+    is_doubted: bool = False
+    is_stored: bool = False
+    reads: Reads = msgspec.field(default_factory=Reads)
+
+    @property
+    def step(self) -> str:
+        return self.instance.step
+
+    @property
+    def settings(self) -> Settings:
+        if self.instance.settings is None:
+            raise AssertionError("a step that asks was given settings")
+        return self.instance.settings
+
+    def purpose(self, settings: Settings, *, is_repeated: bool) -> Purpose:
+        """Return what its request is for, if that is made with `settings`."""
+        if settings is not self.settings:
+            return "fallback"
+        return "repeat" if is_repeated and self.sample > 0 else "answer"
+
+    def policy(self, settings: Settings) -> AskPolicy:
+        """Return whether its request may be sent, if that is made with `settings`."""
+        is_first = self.sample == 0 and settings is self.settings
+        is_held_back = is_first and self.ask == "unless answered"
+        return AskPolicy(
+            may_send=self.ask != "never",
+            answered=self.locked.request if self.locked is not None and is_held_back else None,
+            target=self.target if self.base is None else None,
+            is_proven=self.is_proven,
+            is_doubted=self.is_doubted,
+        )
+
+
+Ending = Literal[
+    "made", "current", "skipped", "blocked", "failed", "tolerated", "pending", "left out"
+]
+"""How an instance ended: `made` in this run, `current` by the lock, `skipped` by its own `if`,
+`blocked` by another or by the end of the run, `failed` or `tolerated` (a failure that stops
+nothing), `pending` if it must be asked but this run asks nothing, `left out` if it is not selected:
+then it is as the last run left it."""
+
+
+class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an instance ended, with its result and lock entry.
+
+    `reason` says why it did not run, `entry` is the new lock entry, or the old one if it was left
+    out. A current one has no `result` until another instance reads it. `began` is in seconds since
+    the run began. `statuses` are set in a run that sends nothing: its status, or for a whole step
+    those of all instances.
     """
 
     name: str
     key: str | None
-    status: Status
-    blocks: bool = False
+    ending: Ending
+    began: float
+    reason: str = ""
     result: StepResult | None = None
-    error: str | None = None
-    block: LockEntry | None = None
-    is_absent: bool = False
-    is_pending: bool = False
-    is_left_out: bool = False
+    error: PoeflowError | None = None
+    entry: LockEntry | None = None
+    statuses: tuple[InstanceStatus, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """Its status in templates."""
+        match self.ending:
+            case "made":
+                return "ok"
+            case "current" | "left out":
+                return "skipped" if self.entry is None else self.entry.status
+            case "skipped" | "blocked":
+                return "skipped"
+            case "failed" | "tolerated" | "pending":
+                return "failed"
+
+    @property
+    def blocks(self) -> bool:
+        """Whether instances that need it do not run. One skipped by its own `if` blocks none."""
+        is_unknown = self.ending == "left out" and self.entry is None
+        return is_unknown or self.ending in ("blocked", "failed", "pending")
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether it is ok by the lock, but its answer is not loaded."""
+        return self.result is None and self.ending != "made" and self.status == "ok"
+
+    @property
+    def is_pending(self) -> bool:
+        return self.ending == "pending"
+
+    @property
+    def is_left_out(self) -> bool:
+        return self.ending == "left out"
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing of it is left to be done: it has a result, or its `if` skipped it."""
+        """Whether it is complete: it has a result, or its `if` skipped it."""
         return self.status == "ok" or (self.status == "skipped" and not self.blocks)
 
     def values(self) -> dict[str, Json]:
         """Return what templates see of it."""
         if self.result is not None:
             return self.result.values()
-        return nothing(self.status, key=self.key, error=self.error)
+        error = None if self.error is None else str(self.error)
+        found = nothing(self.status, key=self.key, error=error)
+        if isinstance(self.error, UnexpectedError):
+            found |= self.error.result.judgement
+        return found
 
     @property
     def blocks_because(self) -> str:
-        """What is told of those that need it and do not run."""
+        """Why instances that need it do not run."""
         if self.is_pending:
             return f"unknown until {self.name} has run"
         if self.is_left_out:
@@ -175,93 +369,120 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return self.result.conversation if self.result is not None else ()
 
 
-class StepState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a step ended: all its instances, and what templates see as `steps.ID`.
+class Ready(NamedTuple):
+    """An instance, the values that its templates see, and the instance it runs over."""
 
-    `own` has by key what instances ran over, where that is no step's answer.
+    instance: StepInstance
+    values: Values
+    upstream: InstanceOutcome | None
+
+
+class StepOutcome:
+    """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.
+
+    `own` returns the items of instances by key. If it `is_judged`, templates see the verdicts, too.
+    If it `is_late`, the items come from a step, and count among the extras of the entries.
     """
 
-    status: Status
-    blocks: bool
-    instances: tuple[State, ...]
-    value: Json
-    own: Mapping[str, Mapping[str, Json]] = {}
+    def __init__(
+        self,
+        instances: Iterable[InstanceOutcome],
+        *,
+        is_fan_out: bool,
+        own: Callable[[], Mapping[str, Mapping[str, Json]]],
+        is_judged: bool = False,
+        is_late: bool = False,
+    ) -> None:
+        self.instances = tuple(instances)
+        self.status = _status(self.instances)
+        self.culprit = next((one for one in self.instances if one.blocks), None)
+        self._is_fan_out = is_fan_out
+        self._find_own = own
+        self._is_judged = is_judged
+        self._is_late = is_late
+
+    @functools.cached_property
+    def _own(self) -> Mapping[str, Mapping[str, Json]]:
+        return self._find_own() if self._is_fan_out else {}
+
+    @functools.cached_property
+    def value(self) -> Json:
+        """The value for templates, made at its first use."""
+        if not self._is_fan_out:
+            return self._values(self.instances[0])
+        by_key = {one.key or "": self._values(one) for one in self.instances}
+        return Instances(by_key, status=self.status, own=self._own)
+
+    def _values(self, one: InstanceOutcome) -> dict[str, Json]:
+        return {**_UNJUDGED[one.status], **one.values()} if self._is_judged else one.values()
+
+    @property
+    def blocks(self) -> bool:
+        """Whether an instance, the `culprit`, blocks steps that need this one."""
+        return self.culprit is not None
 
     @property
     def is_absent(self) -> bool:
-        """Whether the answer of any instance is not here."""
-        return any(state.is_absent for state in self.instances)
+        """Whether the answer of any instance is not loaded."""
+        return any(one.is_absent for one in self.instances)
 
-    def digest(self, attribute: str | None) -> str | None:
-        """Return the hash of what another step sees of this one, None where it is not known."""
+    @property
+    def is_pending(self) -> bool:
+        """Whether any instance must be asked, but this run asks nothing."""
+        return any(one.is_pending for one in self.instances)
+
+    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
+        """Return the hash of what another step sees of this one, None if it is not known.
+
+        `is_old` makes the hash of locks of version 1.
+        """
+        of = old_digest_of if is_old else digest_of
         found = [
             None
-            if state.block is None
-            else [state.key, digest_of(state.block, attribute), *self._own_digest(state, attribute)]
-            for state in self.instances
+            if one.entry is None
+            else [one.key, of(one.entry, attribute), *self._own_digest(one, attribute)]
+            for one in self.instances
         ]
         return None if None in found else sha256_of_json(found)
 
-    def _own_digest(self, state: State, attribute: str | None) -> Iterator[str]:
-        """Yield the hash of what an instance ran over, where its key does not tell it already."""
-        own = self.own.get(state.key or "", {})
-        if attribute in (None, "all") and any(isinstance(one, dict | list) for one in own.values()):
+    def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
+        """Yield the hash of an instance's item, if its key does not contain it already."""
+        if attribute not in (None, "all") or self._is_late:
+            return
+        own = self._own.get(one.key or "", {})
+        if any(isinstance(v, dict | list) for v in own.values()):
             yield sha256_of_json(own)
 
     @property
-    def culprit(self) -> State | None:
-        """The instance that keeps what needs the step from running, if one does."""
-        return next((state for state in self.instances if state.blocks), None)
-
-    @property
     def blocked_by(self) -> str:
-        """Why what needs the step does not run, empty where it does."""
-        culprit = self.culprit
-        return "" if culprit is None else culprit.blocks_because
+        """Why steps that need this one do not run, empty if they do."""
+        return "" if self.culprit is None else self.culprit.blocks_because
 
 
-def step_state(
-    states: Iterable[State], *, is_fan_out: bool, own: Mapping[str, Mapping[str, Json]]
-) -> StepState:
-    """Return how a step ended, from how its instances did, in order.
-
-    `own` has by key what they ran over.
-    """
-    instances = tuple(states)
-    status = _status(instances)
-    value: Json
-    if is_fan_out:
-        by_key = {state.key or "": state.values() for state in instances}
-        value = Instances(by_key, status=status, own=own)
-    else:
-        value = instances[0].values()
-    return StepState(
-        status=status,
-        blocks=any(state.blocks for state in instances),
-        instances=instances,
-        value=value,
-        own=own,
-    )
-
-
-def _status(instances: tuple[State, ...]) -> Status:
-    if any(state.status == "failed" for state in instances):
+def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
+    if any(one.status == "failed" for one in instances):
         return "failed"
-    if instances and all(state.status == "skipped" for state in instances):
+    if instances and all(one.status == "skipped" for one in instances):
         return "skipped"
     return "ok"
 
 
-def digest_of(block: LockEntry, attribute: str | None) -> str:
+def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
     """Return the hash of what another step sees of an instance as `attribute`."""
+    status = entry.status if isinstance(entry, LockEntry) else status
     match attribute:
         case "status":
-            return sha256_of_json(block.status)
-        case "reasoning" | "usage":
-            return block.extras or ""
+            return sha256_of_json(status)
+        case "reasoning" | "usage" | "verdicts" | "score" | "passed":
+            return entry.extras or ""
         case "conversation":
-            return sha256_of_json([block.request, block.text])
+            return sha256_of_json([entry.request, entry.text])
         case None | "all":
-            return sha256_of_json([block.status, block.result, block.extras])
+            return sha256_of_json([status, entry.result, entry.extras])
         case _:
-            return block.result or sha256_of_json(block.status)
+            return entry.result or sha256_of_json(status)
+
+
+def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
+    """Return that hash as in locks of version 1, which had long ones."""
+    return digest_of(entry.before or entry, attribute, entry.status)

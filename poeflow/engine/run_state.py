@@ -1,46 +1,58 @@
-"""The course of a run, shared by a flow and those it uses: what works, what came of it, what stops.
+"""The state that a flow and those it uses share in a run: slots, failures, results, the next lock.
 
-A run stops starting new things after a failure unless it keeps going, and in any case after one
-that every other step would share: no key, no points, a spent budget, a full disk.
+After a failure a run starts nothing new, unless it keeps going. It never goes on after a failure
+that every other step would meet: no key, no points, a spent budget, a full disk.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
-from poeflow.engine.accept import Accepting
-from poeflow.engine.ask import Asker, UnaskedError
-from poeflow.engine.context import RunContext
+from poeflow.clock import spoken
+from poeflow.engine.asking.ask import Asker
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.message_parts import AttachmentReader
+from poeflow.engine.asking.request_data import DrawnFiles
+from poeflow.engine.asking.tools import Toolboxes
+from poeflow.engine.freshness import Accepting
+from poeflow.engine.lock_entries import served_otherwise
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.record import EventEmitter, failed, skipped, succeeded, tokens
-from poeflow.engine.results import Source, StepResult
+from poeflow.engine.record import EventEmitter, event_of, record_of
+from poeflow.engine.results import InstanceOutcome, StepResult, UsedFlowError
 from poeflow.engine.save import Saver
-from poeflow.engine.tools import Toolboxes
-from poeflow.errors import EXIT_CLASSES, PoeflowError
-from poeflow.events import StepFailed, StepFinished, StepSkipped
-from poeflow.planning.plan import Planner, Selection
-from poeflow.records import InstanceStatus
+from poeflow.errors import APITimeoutError, PoeflowError
+from poeflow.events import Source, Warned
+from poeflow.planning.plan import Planner
+from poeflow.planning.selection import Selection
+from poeflow.records import InstanceStatus, wholes_of
 
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 SHARED: Final = frozenset({5, 8, 9})
 """Exit codes of failures that every step would meet: account, disk, budget."""
 
 
 class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does after a failure: nothing new, what does not need it, or not even finish."""
+    """After a failure: start nothing new, run what does not need it, or cancel running steps."""
 
     keep_going: bool = False
     fail_fast: bool = False
 
 
-class NotStartedError(PoeflowError):
-    """It was an instance's turn, and the run had stopped. The message is the reason."""
+class StoppedError(PoeflowError):
+    """The run stopped before an instance was done. The message is the reason."""
 
 
 class RunState:
-    """Collects what becomes of every instance, by its id, and tells it."""
+    """Collects and reports the outcome of every instance, by its name."""
+
+    _answered_in_vain: int = 0
+    _stopped_by: str = ""
+    _is_hopeless: bool = False
 
     def __init__(
         self,
@@ -58,24 +70,32 @@ class RunState:
         self.toolboxes = toolboxes
         self.lock_update = lock_update
         self.accepting = accepting
-        self.facts: dict[str, InstanceStatus] = {}
-        self.loops: dict[str, list[str | None]] = {}
+        self.statuses: dict[str, InstanceStatus] = {}
+        self.loops: dict[str, Sequence[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
-        self.asker = Asker(context, elapsed=self.elapsed)
+        self._gates = _gates(max(1, concurrency // 2))
+        """For aliases that wait for limits of their own: others have the rest of the slots."""
+        self.attachments = AttachmentReader(context.project, forbidden=context.keys)
+        self.drawn = _drawn_files(context)
+        self._time_limits = TimeLimits()
+        self.asker = Asker(context, elapsed=self.elapsed, pause=self._time_limits.pause)
         self.saver = Saver(context, elapsed=self.elapsed)
         self.results: dict[str, StepResult] = {}
+        """The results of this run, if the context holds results."""
+        self._made: Counter[Source] = Counter()
+        self._served: dict[str, tuple[str, int]] = {}
+        """An instance for each message about a served model, and how many more there are."""
         self.failures: dict[str, PoeflowError] = {}
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
         self.left_out: set[str] = set()
-        self._persistence = failure_policy
+        self._failure_policy = failure_policy
         self._began = context.clock.monotonic()
-        self._stopped_by = ""
-        self._is_hopeless = False
-        self._working: set[asyncio.Task[StepResult]] = set()
+        self._working: dict[asyncio.Task[object], str] = {}
+        self._interrupted: set[asyncio.Task[object]] = set()
 
     def emitter(self, name: str) -> EventEmitter:
-        """Return who tells of the instance `name`."""
+        """Return the reporter for events of the instance `name`."""
         return EventEmitter(self.context.listen, self.elapsed, name)
 
     @property
@@ -85,121 +105,219 @@ class RunState:
     def elapsed(self) -> float:
         return self.context.clock.monotonic() - self._began
 
-    @property
-    def persists(self) -> bool:
-        """Whether steps that do not need what failed still run."""
-        return self._persistence.keep_going
-
     def reason_to_stop(self, *, is_cleaning_up: bool = False) -> str:
-        """Return why nothing new is started, empty where it is.
+        """Return why nothing new is started, empty if it is.
 
-        A step that is there for the case of failure runs all the same, but not where the caller
-        asked to stop.
+        A step that handles failures runs nevertheless, unless the caller asked to stop.
         """
         asked = self.context.stop()
         if asked:
             return asked
         if not self._stopped_by or (is_cleaning_up and not self._is_hopeless):
             return ""
-        return self._stopped_by if self._is_hopeless or not self.persists else ""
+        return self._stopped_by if self._is_hopeless or not self._failure_policy.keep_going else ""
 
     @contextlib.asynccontextmanager
     async def slot(
-        self, name: str, *, is_cleaning_up: bool, is_tolerated: bool
+        self,
+        name: str,
+        *,
+        limit: float | None,
+        paced: str | None = None,
+        is_cleaning_up: bool,
+        is_tolerated: bool,
     ) -> AsyncIterator[None]:
-        """Wait for a turn to work. Raises `NotStartedError` where the run has stopped by then.
+        """Wait for a slot, then limit the block to `limit` seconds, if given.
 
-        A failure stops the run before the next one in line has its turn.
+        `paced` is the alias it asks if that has limits of its own. A failure stops the run before
+        the next waiting block begins. Raises `StoppedError` if the run has stopped by then, and
+        `APITimeoutError`.
         """
-        async with self._slots:
+        gate = contextlib.nullcontext() if paced is None else self._gates[paced]
+        async with gate, self._slots:
             reason = self.reason_to_stop(is_cleaning_up=is_cleaning_up)
             if reason:
-                raise NotStartedError(reason)
+                raise StoppedError(reason)
             try:
-                yield
-            except UnaskedError:
-                raise
+                if limit is None:
+                    yield
+                else:
+                    async with self._time_limits.limit(limit):
+                        yield
             except PoeflowError as error:
                 if not is_tolerated:
                     self._stop(name, error)
                 raise
 
-    async def work(self, doing: Callable[[], "asyncio.Task[StepResult]"]) -> StepResult | None:
-        """Do an instance's work; None where another one's failure cut it short."""
-        task = doing()
-        self._working.add(task)
+    @contextlib.asynccontextmanager
+    async def interruptible(self, name: str) -> AsyncIterator[None]:
+        """End the block when another instance fails, if the run fails fast.
+
+        Raises `StoppedError` then.
+        """
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("an instance runs in a task")
+        self._working[task] = name
         try:
-            return await asyncio.shield(task)
+            yield
         except asyncio.CancelledError:
-            own = asyncio.current_task()
-            if task.cancelled() and not (own is not None and own.cancelling()):
-                return None
-            task.cancel()
-            await asyncio.wait([task])
-            raise
+            if task not in self._interrupted or task.uncancel() > 0:
+                raise
+            raise StoppedError(self.reason_to_stop() or "another step failed") from None
         finally:
-            self._working.discard(task)
+            del self._working[task]
+            self._interrupted.discard(task)
 
-    def succeed(self, name: str, result: StepResult, *, began: float) -> None:
-        self.results[name] = result
-        seconds = self.elapsed() - began
-        used = self.asker.used(name)
-        record = succeeded(name, result, used, began=began, seconds=seconds)
-        self.context.recorder.instance(record)
-        event = StepFinished(
-            at=self.elapsed(),
-            step=name,
-            source=result.source,
-            simulated=self.context.simulated,
-            seconds=seconds,
-            answered_by=result.answered_by,
-            **tokens(used),
-        )
-        self.context.listen(event)
+    def settle(self, outcome: InstanceOutcome) -> InstanceOutcome:
+        """Add the outcome of an instance to the lock and the history, count and report it.
 
-    def fail(
-        self, name: str, error: PoeflowError, *, began: float, is_tolerated: bool, is_told: bool
-    ) -> None:
-        """Note a failure. `is_told` marks that of a used flow, whose own step has told it."""
-        if is_tolerated:
-            self.tolerated[name] = error
-        elif not is_told:
-            self.failures[name] = error
-            self._stop(name, error)
-        seconds = self.elapsed() - began
-        used = self.asker.used(name)
-        self.context.recorder.instance(failed(name, error, used, began=began, seconds=seconds))
-        event = StepFailed(
-            at=self.elapsed(),
-            step=name,
-            message=str(error),
-            error_class=EXIT_CLASSES[error.exit_code],
-            seconds=seconds,
-            is_tolerated=is_tolerated,
-            is_told=is_told,
-            **tokens(used),
-        )
-        self.context.listen(event)
+        Returns the outcome to hold in memory: without its request, which is in the history.
+        """
+        name = outcome.name
+        self._note_served(outcome)
+        self._update_lock(outcome)
+        for status in outcome.statuses:
+            self.statuses[status.id] = status
+        match outcome.ending:
+            case "skipped" | "blocked":
+                self.skipped[name] = outcome.reason
+            case "tolerated" if outcome.error is not None:
+                self.tolerated[name] = outcome.error
+            case "failed" if not isinstance(outcome.error, UsedFlowError | None):
+                self.failures[name] = outcome.error
+                self._stop(name, outcome.error)
+            case "left out":
+                self.left_out.add(name)
+        at = self.elapsed()
+        seconds = at - outcome.began
+        used = self.asker.take_used(name)
+        if used is not None and outcome.ending in ("failed", "tolerated"):
+            self._answered_in_vain += 1
+        record = record_of(outcome, used, seconds=seconds)
+        if record is not None:
+            self.context.recorder.instance(record)
+        simulated = self.context.simulated
+        event = event_of(outcome, used, seconds=seconds, at=at, simulated=simulated)
+        if event is not None:
+            self.context.listen(event)
+        if outcome.result is None:
+            return outcome
+        result = msgspec.structs.replace(outcome.result, request=None)
+        if outcome.ending == "made":
+            self._made[result.source] += 1
+            if self.context.holds_results:
+                self.results[name] = result
+        return msgspec.structs.replace(outcome, result=result)
 
-    def skip(self, name: str, reason: str) -> None:
-        self.skipped[name] = reason
-        self.context.recorder.instance(skipped(name, reason, at=self.elapsed()))
-        self.context.listen(StepSkipped(at=self.elapsed(), step=name, reason=reason))
+    def warn_served(self) -> None:
+        """Report which models answered by another name, once for all instances that are alike."""
+        for message, (name, more) in self._served.items():
+            text = f"{message} ({name}{f' and {more:,} more' if more else ''})"
+            self.context.listen(Warned(at=self.elapsed(), step=None, message=text))
+
+    def _note_served(self, outcome: InstanceOutcome) -> None:
+        result, entry = outcome.result, outcome.entry
+        if entry is None or result is None or result.source != "asked":
+            return
+        message = served_otherwise(entry, self.lock_update.entry(outcome.name))
+        if message:
+            first, more = self._served.get(message, (outcome.name, -1))
+            self._served[message] = (min(first, outcome.name), more + 1)
+
+    def _update_lock(self, outcome: InstanceOutcome) -> None:
+        if outcome.ending in ("made", "current", "skipped"):
+            if outcome.entry is not None:
+                self.lock_update.keep(outcome.name, outcome.entry)
+        elif outcome.ending != "pending":
+            self.lock_update.retain(outcome.name)
 
     def count(self, source: Source) -> int:
-        return sum(result.source == source for result in self.results.values())
+        """Return how many instances have a result that came from `source`."""
+        return self._made[source]
 
     @property
     def asked(self) -> int:
-        """How many instances were answered in this run, whatever became of the answer."""
-        failed = {*self.failures, *self.tolerated} - self.results.keys()
-        in_vain = sum(self.asker.used(name) is not None for name in failed)
-        return self.count("asked") + in_vain
+        """How many instances were answered in this run, also if they failed."""
+        return self.count("asked") + self._answered_in_vain
 
     def _stop(self, name: str, error: PoeflowError) -> None:
         self._stopped_by = self._stopped_by or f"{name} failed"
         if error.exit_code in SHARED:
             self._is_hopeless = True
-        if self._persistence.fail_fast:
-            for task in self._working:
-                task.cancel()
+        if self._failure_policy.fail_fast:
+            whole = frozenset(wholes_of(name))
+            for task, working in self._working.items():
+                if working not in whole and task not in self._interrupted:
+                    self._interrupted.add(task)
+                    task.cancel()
+
+
+class TimeLimits:
+    """The time limits of running steps, each that of the task that it runs in."""
+
+    def __init__(self) -> None:
+        self._running: dict[asyncio.Task[object] | None, asyncio.Timeout] = {}
+
+    @contextlib.asynccontextmanager
+    async def limit(self, seconds: float) -> AsyncIterator[None]:
+        """Limit the block to `seconds`, its pauses left out. Raises `APITimeoutError`."""
+        task = asyncio.current_task()
+        try:
+            async with asyncio.timeout(seconds) as running:
+                self._running[task] = running
+                try:
+                    yield
+                finally:
+                    del self._running[task]
+        except TimeoutError:
+            message = f"the step took longer than {spoken(seconds)}"
+            raise APITimeoutError(message, hint="raise timeout.step") from None
+
+    def pause(self) -> Callable[[], None]:
+        """Stop the time limit of the current step until what is returned is called."""
+        running = self._running.get(asyncio.current_task())
+        end = running.when() if running is not None else None
+        if running is None or end is None:
+            return lambda: None
+        now = asyncio.get_running_loop().time
+        left = end - now()
+        running.reschedule(None)
+        return lambda: running.reschedule(now() + left)
+
+
+def _gates(width: int) -> defaultdict[str, asyncio.Semaphore]:
+    """Return a semaphore for each name that is looked up."""
+    return defaultdict(lambda: asyncio.Semaphore(width))
+
+
+def _drawn_files(context: RunContext) -> list[DrawnFiles]:
+    """Return where media of earlier steps are: those of a trial come first."""
+    trees = [tree for tree in (context.trial_tree, context.output_tree) if tree is not None]
+    return [DrawnFiles(tree, AttachmentReader(tree, forbidden=context.keys)) for tree in trees]
+
+
+async def side_by_side(
+    items: Sequence[_Item], work: Callable[[int, _Item], Awaitable[_Found]], *, width: int
+) -> list[_Found]:
+    """Call `work` for each item and its index, at most `width` at a time; return the results.
+
+    A failure does not stop the others; the first `PoeflowError` is raised at the end.
+    """
+    waiting = iter(enumerate(items))
+    found: dict[int, _Found] = {}
+    errors: list[PoeflowError] = []
+
+    async def worker() -> None:
+        for index, item in waiting:
+            try:
+                found[index] = await work(index, item)
+            except PoeflowError as error:
+                errors.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(len(items), width)):
+            group.create_task(worker())
+    if errors:
+        raise errors[0]
+    return [found[index] for index in range(len(items))]

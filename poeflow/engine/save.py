@@ -1,4 +1,4 @@
-"""What an instance leaves on disk: its text, and the files a bot drew for it.
+"""Output files of an instance: its text, and the media of its answer.
 
 Each path is claimed once in a run, recorded in the ledger, then replaced whole.
 """
@@ -6,21 +6,31 @@ Each path is claimed once in a run, recorded in the ledger, then replaced whole.
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 
+import msgspec
+
 from poeflow.answers.media_links import file_in, file_name, urls_in
-from poeflow.client.http.download import Internet, download, wanted
-from poeflow.digest import sha256_of
-from poeflow.engine.ask import UnaskedError
-from poeflow.engine.context import EDITED, Look, RunContext, text_digest
+from poeflow.answers.parse import of_file, read
+from poeflow.answers.schemas import Schema
+from poeflow.client.media.download import Internet, download, wanted
+from poeflow.digest import sha256_of, short_hash
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.results import StepResult
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
+from poeflow.flowfile.model import Output
+from poeflow.planning.plan import own_path_hint
+from poeflow.project.output_files import EDITED, Look, file_bytes, text_digest
 from poeflow.project.output_paths import check_output_path, claim_of
-from poeflow.store.lockfile import LockEntry
+from poeflow.store.lock.entries import Accepted, LockEntry
 
 
-def file_bytes(text: str) -> bytes:
-    """Return the bytes of an output file: UTF-8, LF line ends, exactly one final newline."""
-    unified = text.replace("\r\n", "\n").replace("\r", "\n")
-    return (unified.rstrip("\n") + "\n").encode("utf-8", "replace")
+class PersonsFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An edited file. `base` is its text before the edits; `output` says how it is read."""
+
+    target: str
+    base: bytes
+    output: Output
+    schema: Schema | None
 
 
 class Saver:
@@ -41,7 +51,7 @@ class Saver:
         self._refuse_path(target)
         owner = self._claims.setdefault(claim_of(target), instance)
         if owner != instance:
-            hint = "give each a path of its own, with {{ key | slug }} in it"
+            hint = own_path_hint(is_used="/" in instance)
             raise StepError(f"{target} is written by {owner} already", hint=hint)
 
     async def text(
@@ -49,69 +59,102 @@ class Saver:
     ) -> dict[str, str]:
         """Write the text of `instance` to the project path `target`.
 
-        Returns the file's hash by its path. A file that was edited stays as it is where the text
-        is that of the last run, whose block is `locked`. Raises `FileProblem`, `DiskError`, or
-        `StepError` where somebody edited the file and the text is another.
+        Returns the file's hash by its path. An edited file stays as it is if the text is that of
+        the last run, whose entry is `locked`. Raises `FileProblem`, `DiskError`, or `StepError` if
+        the file was edited and the text is another.
         """
         data = file_bytes(text)
         self._context.refuse_keys(data, f"what would be saved to {target[2:]}")
         digest = text_digest(data)
-        kept = self._kept(instance, target, text, locked)
-        if kept is not None:
-            return {target: kept}
+        locked_hash = self._hash_of_unchanged(instance, target, text, locked)
+        if locked_hash is not None:
+            return {target: locked_hash}
         await self._write(instance, target, data, digest)
         return {target: digest}
 
-    async def merged(self, instance: str, target: str, text: str, base: bytes) -> str:
-        """Merge an answer into the file at `target` that a person edited; return the whole text.
+    async def sample(
+        self, instance: str, target: str, text: str, *, locked: LockEntry | None
+    ) -> dict[str, str]:
+        """Write the text of one of several samples; the lock has only the hash of its file."""
+        if locked is not None:
+            locked = msgspec.structs.replace(locked, text=None)
+        return await self.text(instance, target, text, locked=locked)
 
-        `base` is what both come from. Raises `StepError` where they change the same lines: then the
-        file has both, between marks, for a person to choose.
+    async def merged(
+        self, instance: str, edit: "PersonsFile", answer: StepResult
+    ) -> tuple[StepResult, str]:
+        """Merge an answer into an edited file; return the result with its text, and its hash.
+
+        Raises `StepError` if both change the same lines: then the file has both, between conflict
+        marks; also if the merged text cannot be read as an answer.
         """
-        ours = self._context.files.read(target)
+        text = await self._merged_text(instance, edit, file_bytes(answer.text))
+        reading = read(of_file(edit.output), text, edit.schema)
+        if reading.faults:
+            raise StepError("; ".join(reading.faults), hint=f"mend {edit.target}, then accept it")
+        whole = msgspec.structs.replace(
+            answer,
+            text=reading.text,
+            data=reading.data,
+            value=reading.value,
+            accepted=Accepted(
+                path=edit.target,
+                written=text_digest(file_bytes(answer.text)),
+                text=sha256_of(answer.text.encode("utf-8", "replace")),
+            ),
+        )
+        return whole, text_digest(self._context.files.read(edit.target))
+
+    async def _merged_text(self, instance: str, edit: "PersonsFile", answer: bytes) -> str:
+        """Write and return the merge of an edited file and an answer."""
+        target, context = edit.target, self._context
+        ours = context.files.read(target)
         found: tuple[bytes, bool] | None = None
-        if self._context.git is not None:
-            merge = self._context.git.merged
-            found = await asyncio.to_thread(merge, ours, base, file_bytes(text))
+        if context.git is not None:
+            found = await asyncio.to_thread(context.git.merged, ours, edit.base, answer)
         if found is None:
             raise StepError("there is no git to merge with", hint="install git, or use --force")
         data, is_in_conflict = found
-        self._context.refuse_keys(data, target)
-        self._context.outputs.write(target, data)
-        path = self._context.outputs.shown(target, self._context.project.root)
+        context.refuse_keys(data, target)
+        context.output_tree.write(target, data)
+        path = context.output_tree.shown(target, context.project.root)
         event = FileWritten(at=self._elapsed(), step=instance, path=path, size=len(data))
-        self._context.listen(event)
+        context.listen(event)
         if is_in_conflict:
             message = f"{target}: the edit and the new answer change the same lines"
             raise StepError(message, hint="choose between the marks, then run `poeflow accept`")
         return data.decode("utf-8", "replace").removesuffix("\n")
 
-    def _kept(self, instance: str, target: str, text: str, locked: LockEntry | None) -> str | None:
-        """Return the hash the lock has of a file that stays as it is, else None."""
+    def _hash_of_unchanged(
+        self, instance: str, target: str, text: str, locked: LockEntry | None
+    ) -> str | None:
+        """Return the lock's hash of a file that stays as it is, else None."""
         own = locked.outputs.get(target) if locked is not None else None
         if own is None or locked is None or self._context.force:
             return None
-        if locked.text != sha256_of(text.encode("utf-8", "replace")):
+        is_same = locked.text == short_hash(sha256_of(text.encode("utf-8", "replace")))
+        if not is_same and own != short_hash(text_digest(file_bytes(text))):
             return None
         found = self.looks[target] = self._context.files.look(target, own)
         if found in EDITED:
-            self.warn_kept(instance, {target: found})
+            self.warn_edited(instance, {target: found})
         return own if found == "same" or found in EDITED else None
 
-    def warn_kept(self, instance: str, edited: Mapping[str, Look]) -> None:
-        """Tell that files which are not poeflow's own stay as they are."""
+    def warn_edited(self, instance: str, edited: Mapping[str, Look]) -> None:
+        """Report that files which are not poeflow's own stay as they are."""
         for target, look in edited.items():
-            what = "holds the marks of a merge" if look == "marked" else "was edited"
+            what = "has conflict marks" if look == "marked" else "was edited"
             message = f"{target} {what}; it is kept (see `poeflow accept`)"
             self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
 
     async def media(
         self, instance: str, folder: str, text: str, *, drawn: Collection[str] = ()
-    ) -> dict[str, str]:
+    ) -> dict[str, str] | None:
         """Fetch the files an answer links to into a project folder; return their hashes by path.
 
-        `drawn` are the names of those that the lock has for it: no other stored file is taken.
-        Raises `StepError` where there is none, or one is not what it should be.
+        None if one is not stored and this run fetches nothing. `drawn` are the names of the lock's
+        files of the instance: no other stored file is used. Raises `StepError` if there is no file,
+        or one is not valid media.
         """
         urls = wanted(urls_in(text), self._context.downloads)
         if not urls:
@@ -120,30 +163,47 @@ class Saver:
         written: dict[str, str] = {}
         for url in urls:
             data = await self._fetched(instance, url, drawn)
+            if data is None:
+                return None
             target = f"{folder}/{file_name(data)}"
             self._refuse_path(target)
             check_output_path(target)
-            written[target] = sha256_of(data)
-            await self._write(instance, target, data, written[target])
+            accepted = self._accepted_media(target, sha256_of(data))
+            written[target] = accepted or sha256_of(data)
+            if accepted is None:
+                await self._write(instance, target, data, written[target])
         return written
 
+    def _accepted_media(self, target: str, digest: str) -> str | None:
+        """Return the hash of an accepted media file that stays in place of the one drawn, or None.
+
+        A file is named by its content: poeflow wrote none but that with `digest` there.
+        """
+        context = self._context
+        if context.force or context.trial_tree is not None:
+            return None
+        if context.files.look(target, digest) != "old":
+            return None
+        self.looks[target] = "same"
+        return sha256_of(context.files.read(target))
+
     def _refuse_path(self, target: str) -> None:
-        """Raise `StepError` where the path of an output, which the lock has, holds a key."""
+        """Raise `StepError` if the path of an output holds a key: the lock stores paths."""
         self._context.refuse_keys(target.encode("utf-8", "replace"), "the path of an output")
 
-    async def _fetched(self, instance: str, url: str, drawn: Collection[str]) -> bytes:
-        """Return what an address holds: in itself, kept from before, or fetched and kept."""
-        held = await asyncio.to_thread(file_in, url, limit=self._context.downloads.limit)
-        if held is not None:
-            return held
-        kept = await asyncio.to_thread(self._context.answers.media, url)
-        if kept is not None and (not drawn or file_name(kept) in drawn):
-            return kept
-        if kept is not None:
+    async def _fetched(self, instance: str, url: str, drawn: Collection[str]) -> bytes | None:
+        """Return the file of an address: a `data:` address, a stored file, or one fetched now."""
+        inline = await asyncio.to_thread(file_in, url, limit=self._context.downloads.limit)
+        if inline is not None:
+            return inline
+        stored = await asyncio.to_thread(self._context.answers.media, url)
+        if stored is not None and (not drawn or file_name(stored) in drawn):
+            return stored
+        if stored is not None:
             message = "a stored file is not the one the lock has; it is not used"
             self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
         if not self._context.asks:
-            raise UnaskedError("a file it drew is not here", hint="run the flow")
+            return None
         data = await download(
             url, self._context.downloads, clock=self._context.clock, network=self._internet
         )
@@ -152,23 +212,26 @@ class Saver:
         return data
 
     async def _write(self, instance: str, target: str, data: bytes, digest: str) -> None:
-        """Write a file that is not so already."""
-        if not await asyncio.to_thread(self._replaced, target, data, digest):
+        """Write a file, unless it is the same already."""
+        tree = self._context.trial_tree
+        if tree is None:
+            if not await asyncio.to_thread(self._is_to_replace, target, digest):
+                return
+            await self._context.ledger.store(target, digest)
+        elif not self._context.asks:
             return
-        path = self._context.outputs.shown(target, self._context.project.root)
+        tree = tree or self._context.output_tree
+        await asyncio.to_thread(tree.write, target, data)
+        path = tree.shown(target, self._context.project.root)
         event = FileWritten(at=self._elapsed(), step=instance, path=path, size=len(data))
         self._context.listen(event)
 
-    def _replaced(self, target: str, data: bytes, digest: str) -> bool:
-        """Replace a file whose bytes are others; tell whether it was."""
+    def _is_to_replace(self, target: str, digest: str) -> bool:
+        """Whether a file differs, and may be replaced. Raises `EditedError`."""
         found = self._context.files.look(target, digest)
         self.looks[target] = found
         if found == "same":
             return False
         if not self._context.force:
             self._context.files.refuse_edited(target)
-        if not self._context.asks:
-            return False
-        self._context.ledger.record(target, digest)
-        self._context.outputs.write(target, data)
-        return True
+        return self._context.asks

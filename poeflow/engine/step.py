@@ -1,326 +1,455 @@
-"""One instance of a step: render, ask, judge, and keep what came of it, within its time."""
+"""One instance of a step: render, run or ask, judge, and save, within its time limit."""
 
 import asyncio
-import contextlib
-from collections.abc import Coroutine, Iterator
-from pathlib import PurePosixPath
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
 
 import msgspec
 
 from poeflow.answers.expect import Verdict
 from poeflow.answers.media_links import is_media_name
-from poeflow.answers.parse import of_file, read
+from poeflow.answers.parse import read
 from poeflow.answers.reasoning import parted
-from poeflow.client.messages import Message, TextPart
-from poeflow.clock import spoken
-from poeflow.digest import sha256_of
-from poeflow.engine.context import text_digest
-from poeflow.engine.conversation import Dialogue, Expecting, Judging, Rules, converse
-from poeflow.engine.fingerprint import read_parts
+from poeflow.engine.asking.answer_schemas import AnswerSchemas
+from poeflow.engine.asking.ask import ToBeAsked
+from poeflow.engine.asking.composer import composer_of
+from poeflow.engine.asking.conversation import (
+    AnswerRules,
+    Dialogue,
+    Expecting,
+    ReadText,
+    converse,
+)
+from poeflow.engine.asking.judges import Judging
+from poeflow.engine.asking.programs import Commands
+from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.turns import Turns, unread_warning
 from poeflow.engine.lock_entries import agrees
-from poeflow.engine.request import Schemas, composer_of
-from poeflow.engine.results import StepResult, is_failing, refuse_failing
+from poeflow.engine.recipe import read_parts
+from poeflow.engine.results import (
+    NoResult,
+    StepInput,
+    StepResult,
+    Unknown,
+    best_of,
+    refuse_failing,
+)
 from poeflow.engine.run_state import RunState
-from poeflow.engine.save import file_bytes
-from poeflow.engine.send import Asked
-from poeflow.errors import APITimeoutError, StepError
-from poeflow.flowfile.step_settings import Settings, samples_of
+from poeflow.engine.save import PersonsFile
+from poeflow.engine.stored_results import StoredResults
+from poeflow.errors import StepError
+from poeflow.flowfile.loops import continued_steps
+from poeflow.flowfile.step_settings import Settings, samples_of, saves_samples
 from poeflow.planning.plan import Plan
-from poeflow.planning.preparation import Prepared
-from poeflow.store.lockfile import Accepted, LockEntry
-from poeflow.templates.reader import Reads
-from poeflow.templates.render import Values
 
 
-class StepInput(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance at work: `name` is what events call it, `before` the conversation it continues.
+class Use(Protocol):
+    """How to run the flow that an instance uses."""
 
-    `sample` counts the answers to one request from 0. `locked` is what the lock has of it, and
-    `proofs` is all that either side of the lock says its answer was;
-    `is_wanted` asks for the answer even where that says that it is known; one left out is not
-    asked, and writes nothing. `target` is the project path its text goes to; where a person edited
-    that file, and the answer is to be merged into it, `base` is what it held before. `reads` takes
-    up what its templates read.
-    """
-
-    prepared: Prepared
-    name: str
-    values: Values
-    before: tuple[Message, ...] = ()
-    sample: int = 0
-    locked: LockEntry | None = None
-    proofs: tuple[LockEntry, ...] = ()
-    is_wanted: bool = False
-    is_left_out: bool = False
-    target: str | None = None
-    base: bytes | None = None
-    reads: Reads = msgspec.field(default_factory=Reads)
-
-    @property
-    def read_parts(self) -> dict[str, str]:
-        """What its templates have read, with hashes."""
-        return read_parts(self.reads)
-
-    @property
-    def known(self) -> str | None:
-        """The fingerprint of a request that need not be sent, as far as the lock knows."""
-        is_asked = self.is_wanted or self.locked is None
-        return None if is_asked or self.locked is None else self.locked.request
-
-    @property
-    def step(self) -> str:
-        return self.prepared.instance.step
-
-    @property
-    def settings(self) -> Settings:
-        if self.prepared.settings is None:
-            raise AssertionError("a step that asks was given settings")
-        return self.prepared.settings
-
-
-def text_of(message: Message) -> str:
-    """Return the text of a message, its attachments left out."""
-    if message.content is None or isinstance(message.content, str):
-        return message.content or ""
-    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
-
-
-T = TypeVar("T")
-
-
-async def within(limit: float | None, doing: Coroutine[object, object, T]) -> T:
-    """Return what `doing` gives within `limit` seconds. Raises `APITimeoutError`."""
-    try:
-        async with asyncio.timeout(limit):
-            return await doing
-    except TimeoutError:
-        message = f"the step took longer than {spoken(limit or 0)}"
-        raise APITimeoutError(message, hint="raise timeout.step") from None
-
-
-_BROKEN: Final = "\ufffd"
-"""What stands for bytes that are no UTF-8, and for half of a character."""
+    async def __call__(self, work: StepInput) -> StepResult | NoResult: ...
 
 
 class StepRunner:
-    """Runs the instances of one plan."""
+    """Runs the instances of one plan. `use` runs those that use another flow."""
 
-    def __init__(self, plan: Plan, run_state: RunState) -> None:
+    def __init__(self, plan: Plan, run_state: RunState, use: Use) -> None:
         context = run_state.context
         if context.asks:
             plan.texts.release()
         self._plan = plan
+        self._reader = plan.texts.reader
         self._run_state = run_state
         self._context = context
-        self._schemas = Schemas(context.project, plan.file)
-        self._composer = composer_of(plan, self._schemas, context)
-        steps = plan.flow.steps.values()
-        self._continued = frozenset(step.history for step in steps if step.history is not None)
+        self._use = use
+        self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
+        self._stored = StoredResults(plan, context)
+        self._composer = composer_of(
+            plan, self._schemas, context, run_state.attachments, run_state.drawn
+        )
+        self._commands = Commands(plan, context, run_state.attachments)
+        self._graded = {step: plan.steps[step].expect for step in plan.checked.judged}
+        self._continued = continued_steps(plan.flow)
 
-    async def run(self, job: StepInput) -> StepResult:
+    async def run(self, work: StepInput) -> StepResult | NoResult:
         """Run an instance and write its files. Raises any `PoeflowError`.
 
-        Where its text goes is known, and nobody else's, before anything is asked.
+        The path of its text is claimed before anything is asked.
         """
-        spec = self._plan.flow.steps[job.step]
-        job = msgspec.structs.replace(job, target=self._target(job))
-        if spec.kind == "render":
-            async with self._slot(job):
-                result = self._rendered(job)
-        elif samples_of(spec).count > 1:
-            result = await self._sampled(job)
-        else:
-            async with self._slot(job):
-                result = await self._in_time(job)
-                refuse_failing([result])
+        spec = self._plan.steps[work.step]
+        async with self._run_state.interruptible(work.name):
+            if spec.kind == "flow":
+                return await self._use(work)
+            work = msgspec.structs.replace(work, target=self._target(work))
+            self._commands.note_code(work.step, work.reads)
+            result: StepResult | NoResult
+            if samples_of(spec).count > 1:
+                result = await self._sampled(work)
+            else:
+                async with self._slot(work):
+                    if spec.kind == "render":
+                        result = await self._rendered(work)
+                    elif spec.kind == "command":
+                        result = await self._commanded(work)
+                    else:
+                        result = await self._answered(work)
+                    if isinstance(result, StepResult):
+                        refuse_failing([result], kind=spec.kind)
+            return await self._saved(work, result) if isinstance(result, StepResult) else result
+
+    def judged_again(self, work: StepInput, result: StepResult) -> StepResult:
+        """Return a result whose text a person edited, judged by the rules, if that is read.
+
+        Raises `StepError`.
+        """
+        if not self._graded.get(work.step):
+            return result
+        values = {"sample": 1, **self._turns(work).values}
+        plan = self._plan
+        expecting = Expecting(plan.texts, plan.flow, work.step, values, reads=work.reads)
+        graded, verdicts = expecting.of_edited(result.reading)
+        return msgspec.structs.replace(result, graded=graded, verdicts=verdicts)
+
+    async def _saved(self, work: StepInput, result: StepResult) -> StepResult:
+        """Write the text of an instance; return its result with the files it read and wrote."""
         files = dict(result.files)
-        if job.target is not None and job.base is not None:
-            result, digest = await self._merged(job, job.target, job.base, result)
-            files[job.target] = digest
-        elif job.target is not None:
+        if work.target is not None and work.base is not None:
+            output, schema = (
+                self._plan.steps[work.step].output,
+                self._schemas.compiled(work.step),
+            )
+            edit = PersonsFile(target=work.target, base=work.base, output=output, schema=schema)
+            result, files[work.target] = await self._run_state.saver.merged(work.name, edit, result)
+            with self._reader.recording(work.reads):
+                result = self.judged_again(work, result)
+        elif work.target is not None:
             saver = self._run_state.saver
-            files |= await saver.text(job.name, job.target, result.text, locked=job.locked)
-        key, reads = job.prepared.instance.key, job.read_parts
-        attached = (one.path or "" for found in job.prepared.attached.values() for one in found)
+            files |= await saver.text(work.name, work.target, result.text, locked=work.locked)
+        reads = read_parts(work.reads)
+        attached = (one.path or "" for found in work.instance.attached.values() for one in found)
         named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
         self._context.refuse_keys(named, "a path it reads")
-        return msgspec.structs.replace(result, key=key, files=files, reads=reads)
+        return msgspec.structs.replace(result, key=work.instance.key, files=files, reads=reads)
 
-    async def _merged(
-        self, job: StepInput, target: str, base: bytes, answer: StepResult
-    ) -> tuple[StepResult, str]:
-        """Return the result of a person's file with the answer merged into it, and the file's hash.
+    def _target(self, work: StepInput) -> str | None:
+        """Claim and return the project path for an instance's text, None if it is not saved.
 
-        Raises `StepError` where they are in conflict, or both together cannot be read.
+        Raises `PoeflowError` if poeflow may not write there, or to its media folder.
         """
-        text = await self._run_state.saver.merged(job.name, target, answer.text, base)
-        output = of_file(self._plan.flow.steps[job.step].output)
-        reading = read(output, text, self._schemas.compiled(job.step))
-        if reading.faults:
-            raise StepError("; ".join(reading.faults), hint=f"mend {target}, then accept it")
-        whole = msgspec.structs.replace(
-            answer,
-            text=reading.text,
-            data=reading.data,
-            value=reading.value,
-            accepted=Accepted(
-                path=target,
-                written=text_digest(file_bytes(answer.text)),
-                text=sha256_of(answer.text.encode("utf-8", "replace")),
-            ),
-        )
-        return whole, text_digest(self._context.files.read(target))
-
-    def _target(self, job: StepInput) -> str | None:
-        """Return the project path an instance saves its text to, claimed for it, if it does.
-
-        Raises `PoeflowError` where it may not write there, or its media not where they would go.
-        """
-        if self._plan.flow.steps[job.step].output.media is not None and not job.is_left_out:
-            self._plan.preparer.target(job.step, "media", job.values)
-        if self._plan.flow.steps[job.step].output.save is None or job.is_left_out:
+        if self._plan.steps[work.step].output.media is not None and work.ask != "never":
+            self._plan.preparer.target(work.step, "media", work.values)
+        spec = self._plan.steps[work.step]
+        if spec.output.save is None or work.ask == "never" or saves_samples(spec):
             return None
-        target = job.prepared.save or self._plan.preparer.target(job.step, "save", job.values)
-        self._run_state.saver.claim(job.name, target)
+        target = work.instance.save or self._plan.preparer.target(work.step, "save", work.values)
+        self._run_state.saver.claim(work.name, target)
         return target
 
-    def _slot(self, job: StepInput) -> contextlib.AbstractAsyncContextManager[None]:
+    def _slot(self, work: StepInput) -> AbstractAsyncContextManager[None]:
+        """Wait for a slot, then limit the block to the time of the step."""
+        settings = work.instance.settings
         return self._run_state.slot(
-            job.name,
-            is_cleaning_up=bool(self._plan.tested[job.step]),
-            is_tolerated=self._plan.flow.steps[job.step].continue_on_error,
+            work.name,
+            limit=None if settings is None else settings.step_timeout,
+            paced=settings.named if settings is not None and settings.is_paced else None,
+            is_cleaning_up=bool(self._plan.tested[work.step]),
+            is_tolerated=self._plan.steps[work.step].continue_on_error,
         )
 
-    def _rendered(self, job: StepInput) -> StepResult:
-        spec = self._plan.flow.steps[job.step]
-        self._run_state.emitter(job.name).started(None)
-        with self._plan.texts.reader.recording(job.reads):
-            text = self._plan.texts.prose(("steps", job.step, "render"), job.values)
-        output = msgspec.structs.replace(spec.output, reasoning="keep")  # no model wrote it
-        reading = read(output, text, self._schemas.compiled(job.step))
-        if reading.faults:
-            raise StepError("; ".join(reading.faults), hint="check the template")
-        return StepResult(
-            text=reading.text, source="rendered", data=reading.data, value=reading.value
+    async def _rendered(self, work: StepInput) -> StepResult | NoResult:
+        self._run_state.emitter(work.name).started(None)
+        with self._reader.recording(work.reads):
+            text = self._plan.texts.prose(("steps", work.step, "render"), work.values)
+        return await self._made_here(work, text, source="rendered")
+
+    async def _commanded(self, work: StepInput) -> StepResult | NoResult:
+        """Run the command of a step, if the run may run anything, or take its stored output."""
+        is_run = self._context.asks and work.ask != "never"
+        if not is_run and not work.is_stored:
+            return ToBeAsked()
+        spec, emitter = self._plan.steps[work.step], self._run_state.emitter(work.name)
+        with self._reader.recording(work.reads):
+            command = self._commands.command(work.step, work.values, work.reads)
+        output = self._commands.stored(command, work.locked) if work.is_stored else None
+        if output is None and not is_run:
+            return ToBeAsked()
+        source: Literal["ran", "cached"] = "ran" if output is None else "cached"
+        if output is None:
+            runner = self._run_state.toolboxes.runner(self._plan.file.path, work.step, spec)
+            emitter.started(None)
+            output = await self._commands.run(command, runner)
+        else:
+            emitter.started(None)
+        emitter.warned(output.warnings)
+        result = await self._made_here(work, output.text, source=source)
+        if not isinstance(result, StepResult):
+            return result
+        return msgspec.structs.replace(
+            result, fingerprint=output.fingerprint, request=command.identity
         )
 
-    async def _sampled(self, job: StepInput) -> StepResult:
-        """Ask as often as the step says; enough of the answers must pass what it expects."""
-        samples = samples_of(self._plan.flow.steps[job.step])
-        jobs = [
-            msgspec.structs.replace(
-                job,
-                name=f"{job.name}#{number + 1}",
-                values={**job.values, "sample": number + 1},
-                sample=number,
-            )
-            for number in range(samples.count)
-        ]
-        found = await asyncio.gather(*map(self._one_sample, jobs), return_exceptions=True)
-        results: list[StepResult] = []
-        for result in found:
-            if isinstance(result, BaseException):
-                raise result
-            results.append(result)
-        passed = [result for result in results if not is_failing(result)]
-        if len(passed) < samples.pass_rate * samples.count:
-            refuse_failing(results, wanted=samples.pass_rate)
-        return msgspec.structs.replace((passed or results)[0], samples=tuple(results))
+    async def _made_here(
+        self, work: StepInput, text: str, *, source: Literal["rendered", "ran", "cached"]
+    ) -> StepResult | NoResult:
+        """Return the result of a text that no model wrote, read and judged as its step says.
 
-    async def _one_sample(self, job: StepInput) -> StepResult:
-        async with self._slot(job):
-            return await self._in_time(job)
-
-    async def _in_time(self, job: StepInput) -> StepResult:
-        return await within(job.settings.step_timeout, self._answered(job))
-
-    async def _answered(self, job: StepInput) -> StepResult:
-        spec = self._plan.flow.steps[job.step]
-        emitter = self._run_state.emitter(job.name)
-        about = (self._plan.texts, self._plan.flow, job.step, job.values)
-        rules = Rules(
-            output=spec.output,
-            schema=self._schemas.compiled(job.step),
-            expecting=Expecting(*about),
-            toolbox=self._run_state.toolboxes.of(self._plan.file.path, job.step),
-            is_continued=job.step in self._continued,
-            on_tool=emitter.tool_called,
-        )
-        asked = self._asked(job, job.settings)
-        emitter.started(asked.request.model)
-        dialogue = await converse(self._run_state.asker, asked, rules, others=self._others(job))
-        if self._is_doubtful(job, dialogue):
-            emitter.warned(("its stored answer is not the one the lock has; it is not used",))
-            self._run_state.asker.distrust(dialogue.first, dialogue.last)
-            dialogue = await converse(self._run_state.asker, asked, rules, others=self._others(job))
-        verdicts = list(dialogue.verdicts)
-        if dialogue.last.source == "asked" and _BROKEN in dialogue.last.completion.text:
-            emitter.warned(("the answer holds characters that arrived broken (U+FFFD)",))
-        if spec.expect and not any(verdict.is_failure for verdict in verdicts):
-            verdicts += await Judging(*about).verdicts(
-                self._run_state.asker,
-                job.settings,
-                name=job.name,
-                question=text_of(asked.request.messages[-1]),
-                reading=dialogue.reading,
-            )
+        Raises `StepError`.
+        """
+        emitter = self._run_state.emitter(work.name)
+        expecting = self._expecting(work)
+        with self._reader.recording(work.reads):
+            found = expecting.read(text, self._schemas.compiled(work.step))
+        verdicts = await self._verdicts(work, found)
+        if not isinstance(verdicts, tuple):
+            return verdicts
         emitter.judged(verdicts)
-        media = await self._media(job, dialogue)
-        return self._result(job.step, dialogue, tuple(verdicts), media)
+        return StepResult(
+            text=found.reading.text,
+            source=source,
+            data=found.reading.data,
+            value=found.reading.value,
+            verdicts=verdicts,
+            graded=self._graded.get(work.step, ()),
+        )
 
-    def _is_doubtful(self, job: StepInput, dialogue: Dialogue) -> bool:
-        """Whether an answer was stored, and the lock says that its request had another."""
-        if dialogue.last.source != "cached" or dialogue.first.source != "cached":
+    def text_judged_again(self, work: StepInput) -> StepResult | None:
+        """Return the text of the last run, taken from a file, judged by the rules of its step now.
+
+        None if no file has it, or more decides than that text. Raises `StepError`.
+        """
+        locked, spec = work.locked, self._plan.steps[work.step]
+        found = None if locked is None else self._stored.text_to_judge(work.step, locked)
+        if found is None:
+            return None
+        verdicts = self._expecting(work).verdicts(found)
+        self._run_state.emitter(work.name).judged(verdicts)
+        result = StepResult(
+            text=found.text,
+            source="cached",
+            key=work.instance.key,
+            verdicts=verdicts,
+            reads=read_parts(work.reads),
+        )
+        refuse_failing([result], kind=spec.kind)
+        return result
+
+    def _expecting(self, work: StepInput) -> Expecting:
+        texts, flow = self._plan.texts, self._plan.flow
+        return Expecting(texts, flow, work.step, work.values, reads=work.reads)
+
+    async def _sampled(self, work: StepInput) -> StepResult | NoResult:
+        """Ask for all samples of the step; enough of them must pass its expectations."""
+        spec = self._plan.steps[work.step]
+        samples = samples_of(spec)
+        inputs = [self._of_sample(work, number) for number in range(samples.count)]
+        found = await asyncio.gather(*map(self._one_sample, inputs), return_exceptions=True)
+        result = best_of(found, wanted=samples.pass_rate, are_saved=saves_samples(spec))
+        if not isinstance(result, StepResult):
+            return result
+        files = dict(result.files)
+        for one, sample in zip(inputs, result.samples, strict=True):
+            if one.target is not None and saves_samples(spec):
+                files |= await self._run_state.saver.sample(
+                    one.name, one.target, sample.text, locked=work.locked
+                )
+        return msgspec.structs.replace(result, files=files)
+
+    def _of_sample(self, work: StepInput, number: int) -> StepInput:
+        """Return the input for one of the samples of an instance; claim its own path if it has one.
+
+        Raises `PoeflowError`.
+        """
+        one = msgspec.structs.replace(
+            work,
+            name=f"{work.name}#{number + 1}",
+            values={**work.values, "sample": number + 1},
+            sample=number,
+            is_proven=work.ask == "unless answered",
+        )
+        if work.ask == "never" or not saves_samples(self._plan.steps[work.step]):
+            return one
+        target = self._plan.preparer.target(work.step, "save", one.values)
+        self._run_state.saver.claim(one.name, target)
+        return msgspec.structs.replace(one, target=target)
+
+    async def _one_sample(self, work: StepInput) -> StepResult | NoResult:
+        async with self._slot(work):
+            return await self._answered(work)
+
+    async def _answered(self, work: StepInput) -> StepResult | NoResult:
+        emitter, asker = self._run_state.emitter(work.name), self._run_state.asker
+        turns, is_over = self._turns(work), False
+        while not is_over:
+            turn = _at_turn(work, turns)
+            request = self._request(turn, work.settings)
+            if not turns.taken and not work.is_doubted:
+                emitter.started(request.chat.model)
+                if self._is_altered(work, request):
+                    work = self._doubting(work)
+                    continue
+            rules = self._rules(turn, turns, request)
+            dialogue = await converse(asker, request, rules, others=self._others(turn))
+            if not isinstance(dialogue, Dialogue):
+                return dialogue
+            is_over = turns.add(dialogue)
+            if is_over and not work.is_doubted and self._is_doubtful(work, turns):
+                work = self._doubting(work)
+                turns, is_over = self._turns(work), False
+            if not is_over and not await self._drew(work, turns):
+                return Unknown("a file it drew is not here")
+        last = turns.last.last
+        if len(turns.taken) > 1:
+            await asker.store_end(turns.first.first, last)
+        emitter.warned(turns.warnings)
+        emitter.judged(turns.last.verdicts)
+        media = await self._media(work, turns)
+        if media is None:
+            return Unknown("a file it drew is not here")
+        turns.draw(media)
+        return self._result(work.step, turns)
+
+    async def _drew(self, work: StepInput, turns: Turns) -> bool:
+        """Fetch the media of a turn for the next one, which sees them; return whether it could.
+
+        A turn without any has none.
+        """
+        if "previous" not in self._plan.checked.uses[work.step].names:
+            return True
+        try:
+            media = await self._media(work, turns)
+        except StepError as error:
+            self._run_state.emitter(work.name).warned((error.message,))
+            media = {}
+        turns.draw(media or {})
+        return media is not None
+
+    async def _verdicts(
+        self,
+        work: StepInput,
+        found: Dialogue | ReadText,
+    ) -> tuple[Verdict, ...] | NoResult:
+        """Return all verdicts on a text, none of a model if a default stands in its place."""
+        if found.unread:
+            self._run_state.emitter(work.name).warned((unread_warning(found),))
+            return found.verdicts
+        plan, toolboxes = self._plan, self._run_state.toolboxes
+        function = toolboxes.functions(plan.file.path, work.step, plan.steps[work.step])
+        judging = Judging(
+            plan.texts,
+            plan.flow,
+            work.step,
+            work.values,
+            function=function,
+            secrets=plan.secrets,
+            reads=work.reads,
+        )
+        return await judging.verdicts(
+            self._run_state.asker,
+            None,
+            instance=work.name,
+            question=None,
+            reading=found.reading,
+            ruled=found.verdicts,
+            may_send=work.ask != "never",
+        )
+
+    def _doubting(self, work: StepInput) -> StepInput:
+        """Return the input for running an instance without stored answers."""
+        message = "its stored answer is not the one the lock has; it is not used"
+        self._run_state.emitter(work.name).warned((message,))
+        return msgspec.structs.replace(work, is_doubted=True)
+
+    def _turns(self, work: StepInput) -> Turns:
+        texts, flow = self._plan.texts, self._plan.flow
+        return Turns(texts, flow, work.step, work.values, reads=work.reads)
+
+    def _rules(self, work: StepInput, turns: Turns, request: ModelRequest) -> AnswerRules:
+        """Return the rules for the answer to a request."""
+        path, toolboxes = self._plan.file.path, self._run_state.toolboxes
+        return turns.rules(
+            self._run_state.asker,
+            request,
+            schema=self._schemas.compiled(work.step),
+            toolbox=toolboxes.of(path, work.step),
+            function=toolboxes.functions(path, work.step, self._plan.steps[work.step]),
+            secrets=self._plan.secrets,
+            on_tool=self._run_state.emitter(work.name).tool_called,
+            is_continued=work.step in self._continued,
+        )
+
+    def _is_altered(self, work: StepInput, request: ModelRequest) -> bool:
+        """Whether the stored answer of a repeated step is not the one that the lock has.
+
+        Then no model sees any of its turns.
+        """
+        spec = self._plan.steps[work.step]
+        stored = None if spec.repeat is None else self._run_state.asker.stored_end(request)
+        if stored is None:
             return False
-        result = self._result(job.step, dialogue, (), {})
-        found = [block for block in job.proofs if block.request == result.fingerprint]
-        return bool(found) and not any(agrees(block, result) for block in found)
+        turns = self._turns(work)
+        reading = read(spec.output, stored.completion.text, self._schemas.compiled(work.step))
+        if reading.faults:
+            return False
+        turns.taken = (
+            Dialogue(first=stored, last=stored, reading=reading, verdicts=(), messages=()),
+        )
+        return self._is_doubtful(work, turns)
 
-    def _asked(self, job: StepInput, settings: Settings) -> Asked:
+    def _is_doubtful(self, work: StepInput, turns: Turns) -> bool:
+        """Whether all answers were stored, and the lock says that the request had another."""
+        if any(answer.source != "cached" for answer in turns.answers):
+            return False
+        result = self._result(work.step, turns)
+        first = turns.first.first.fingerprint
+        found = [entry for entry in work.answer_entries if entry.is_of(first)]
+        return bool(found) and not any(agrees(entry, result) for entry in found)
+
+    def _request(self, work: StepInput, settings: Settings) -> ModelRequest:
+        """Return the request of an instance, made with its own settings or a fallback's."""
         takes_schemas = self._context.provider(settings.provider).takes_schemas
-        with self._plan.texts.reader.recording(job.reads):
+        with self._reader.recording(work.reads):
             composed = self._composer.compose(
-                job.prepared,
+                work.instance,
                 settings,
-                job.values,
-                before=job.before,
+                work.values,
+                before=work.before,
                 takes_schemas=takes_schemas,
             )
-        self._run_state.emitter(job.name).warned(composed.warnings)
-        return Asked(
-            step=job.name,
-            purpose="answer" if settings is job.settings else "fallback",
-            request=composed.request,
-            settings=settings,
-            output=self._plan.flow.steps[job.step].output,
-            sample=job.sample,
-            is_asked=not job.is_left_out,
-            target=job.target if job.base is None else None,
-            known=job.known if job.sample == 0 and settings is job.settings else None,
+        self._run_state.emitter(work.name).warned(composed.warnings)
+        requests, spec = self._run_state.asker.requests, self._plan.steps[work.step]
+        return requests.make(
+            composed.request,
+            settings,
+            instance=work.name,
+            purpose=work.purpose(settings, is_repeated=spec.repeat is not None),
+            output=spec.output,
+            sample=work.sample,
+            policy=work.policy(settings),
+            secrets=composed.secrets,
         )
 
-    def _others(self, job: StepInput) -> Iterator[Asked]:
-        """Yield the same request to the models that stand in, composed only when they are asked."""
-        for other in self._plan.preparer.fallbacks(job.step, job.settings, job.values):
-            yield self._asked(job, other)
+    def _others(self, work: StepInput) -> Iterator[ModelRequest]:
+        """Yield the same request to fallback models, composed only when they are asked."""
+        for other in self._plan.preparer.fallbacks(work.step, work.settings, work.values):
+            yield self._request(work, other)
 
-    async def _media(self, job: StepInput, dialogue: Dialogue) -> dict[str, str]:
-        if self._plan.flow.steps[job.step].output.media is None:
+    async def _media(self, work: StepInput, turns: Turns) -> dict[str, str] | None:
+        """Return the files that the answer links to, fetched; None if one is not here."""
+        if self._plan.steps[work.step].output.media is None:
             return {}
-        if job.is_left_out:
-            outputs = job.locked.outputs if job.locked is not None else {}
-            return {path: one for path, one in outputs.items() if is_media_name(path)}
-        folder = self._plan.preparer.target(job.step, "media", job.values)
-        answer = parted(dialogue.last.completion.text).answer
-        found = [one for one in job.proofs if one.request == dialogue.first.fingerprint]
-        known = {PurePosixPath(path).name for one in found for path in one.outputs}
-        drawn = frozenset(filter(is_media_name, known))
-        return await self._run_state.saver.media(job.name, folder, answer, drawn=drawn)
+        if work.ask == "never":
+            files = work.locked.outputs if work.locked is not None else {}
+            return {path: one for path, one in files.items() if is_media_name(path)}
+        folder = self._plan.preparer.target(work.step, "media", work.values)
+        completion = turns.last.last.completion
+        answer = parted(completion.text).answer
+        found = [one for one in work.answer_entries if one.is_of(turns.first.first.fingerprint)]
+        names = {path.rpartition("/")[2] for one in found for path in one.outputs}
+        drawn = frozenset(filter(is_media_name, names))
+        return await self._run_state.saver.media(work.name, folder, answer, drawn=drawn)
 
-    def _result(
-        self, step: str, dialogue: Dialogue, verdicts: tuple[Verdict, ...], media: dict[str, str]
-    ) -> StepResult:
+    def _result(self, step: str, turns: Turns) -> StepResult:
+        first, dialogue = turns.first.first, turns.last
         completion, reading = dialogue.last.completion, dialogue.reading
         usage = completion.usage
         return StepResult(
@@ -328,15 +457,23 @@ class StepRunner:
             source=dialogue.last.source,
             data=reading.data,
             value=reading.value,
-            media=tuple(media),
-            files=media,
+            media=turns.media,
+            files=turns.files,
             reasoning=completion.reasoning or reading.reasoning,
             tool_calls=tuple(call.to_param() for call in completion.tool_calls),
             usage=None if usage is None else usage.counted(),
             model=completion.model,
-            verdicts=verdicts,
-            fingerprint=dialogue.first.fingerprint,
-            request=dialogue.first.request,
+            response_id=completion.id,
+            verdicts=dialogue.verdicts,
+            graded=self._graded.get(step, ()),
+            fingerprint=first.fingerprint,
+            request=first.request,
             answered_by=dialogue.first.answered_by,
             conversation=dialogue.messages if step in self._continued else (),
         )
+
+
+def _at_turn(work: StepInput, turns: Turns) -> StepInput:
+    """Return an instance as it is asked for its next turn: never the same request twice."""
+    sample = work.sample + len(turns.taken)
+    return msgspec.structs.replace(work, values=turns.values, sample=sample)

@@ -1,47 +1,60 @@
-"""Results of the last run, taken from where they still are: an output file, or the cache."""
+"""Results of the last run, loaded from an output file or the cache."""
 
 import msgspec
 
+from poeflow.answers.expect import is_ruled, kind_of
 from poeflow.answers.media_links import is_media_name
-from poeflow.answers.parse import of_file, read
+from poeflow.answers.parse import Reading, of_file, read, read_or_default
 from poeflow.client.answers import Completion
-from poeflow.digest import sha256_of
-from poeflow.engine.ask import is_accepted
-from poeflow.engine.context import RunContext, text_digest
+from poeflow.digest import hash_prefix, sha256_of, short_hash
+from poeflow.engine.asking.answer_schemas import AnswerSchemas
+from poeflow.engine.asking.ask import is_accepted
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.freshness import LockProof
 from poeflow.engine.lock_entries import agrees
-from poeflow.engine.request import Schemas
 from poeflow.engine.results import StepResult
-from poeflow.engine.save import file_bytes
+from poeflow.errors import StepError
+from poeflow.flowfile.loops import continued_steps
+from poeflow.flowfile.model import Expectation
 from poeflow.flowfile.step_settings import samples_of
+from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
-from poeflow.store.lockfile import Accepted, LockEntry
+from poeflow.project.output_files import EditedError, file_bytes, text_digest
+from poeflow.store.lock.entries import Accepted, LockEntry
 
 
 class StoredResults:
-    """Finds the results of one flow's instances by what the lock has of them."""
+    """Finds the results of one flow's instances by their lock entries."""
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
         self._flow = plan.flow
+        self._continued = continued_steps(plan.flow)
+        self._judged = plan.checked.judged
         self._context = context
-        self._schemas = Schemas(context.project, plan.file)
+        self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
 
-    def result(self, step: str, key: str | None, block: LockEntry) -> StepResult | None:
-        """Return the result of an instance, None where no place has all of it."""
-        if block.accepted is not None and block.text is not None:
-            return self._accepted(step, key, block, block.accepted, block.text)
-        is_continued = any(one.history == step for one in self._flow.steps.values())
-        if block.text is None or is_continued:
+    def result(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
+        """Return the result of an instance, None if it is not stored completely."""
+        if entry.accepted is not None and entry.text is not None:
+            return self._accepted(step, key, entry, entry.accepted, entry.text)
+        if entry.text is None or step in self._continued:
             return None
-        return self._in_file(step, key, block, block.text) or self._in_cache(
-            step, key, block, block.text
+        return self._in_file(step, key, entry, entry.text) or self._in_cache(
+            step, key, entry, entry.text
         )
 
-    def _accepted(
-        self, step: str, key: str | None, block: LockEntry, accepted: Accepted, text: str
-    ) -> StepResult | None:
-        """Return a result whose text is a person's, read from its file as an answer is read.
+    def answer(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
+        """Return the result from an instance's stored answer, None if that has changed."""
+        if entry.text is None or entry.accepted is not None or step in self._continued:
+            return None
+        return self._in_cache(step, key, entry, entry.text)
 
-        What else there was of the answer is taken from the cache, if it is there.
+    def _accepted(
+        self, step: str, key: str | None, entry: LockEntry, accepted: Accepted, text: str
+    ) -> StepResult | None:
+        """Return a result whose text is an accepted file, read as an answer.
+
+        The rest of the answer comes from the cache, if it is stored there.
         """
         found = self._context.files.text(accepted.path, text)
         if found is None:
@@ -50,80 +63,153 @@ class StoredResults:
         reading = read(output, found, self._schemas.compiled(step))
         if reading.faults:
             return None
-        answer = self._in_cache(step, key, block, accepted.text or "")
+        answer = self._in_cache(step, key, entry, accepted.text or "")
         return msgspec.structs.replace(
-            answer or StepResult(text="", source="cached", fingerprint=block.request),
+            answer or StepResult(text="", source="cached", fingerprint=_request_of(entry)),
             text=reading.text,
             data=reading.data,
             value=reading.value,
             key=key,
-            files=block.outputs,
+            files=entry.outputs,
         )
 
-    def base(self, step: str, key: str | None, block: LockEntry) -> bytes | None:
-        """Return what poeflow had written where a person's file is now: by the cache, or by git."""
-        accepted = block.accepted
-        if accepted is None or accepted.written is None:
+    def is_judged(self, step: str) -> bool:
+        """Whether anything reads how the results of a step were judged."""
+        return step in self._judged
+
+    def has_samples(self, step: str) -> bool:
+        """Whether each instance of a step has several answers."""
+        return samples_of(self._flow.steps[step]).count > 1
+
+    def is_proof_enough(self, instance: StepInstance) -> bool:
+        """Whether nothing needs the answer: then the lock's proof is enough, if there is one."""
+        is_own = self._flow.steps[instance.step].kind != "flow"
+        return is_own and instance.is_ready and not self._context.asks
+
+    def may_take(self, instance: StepInstance) -> bool:
+        """Whether an instance is complete with a stored answer that the lock proves.
+
+        Not if it is judged, or files are fetched for it: that is done again, without a call. Of a
+        step that is repeated the turns before need not be stored any more.
+        """
+        settings, spec = instance.settings, self._flow.steps[instance.step]
+        is_judged = bool(spec.expect) and spec.repeat is None
+        is_judged |= self.is_judged(instance.step)
+        is_plain = spec.kind == "model" and not is_judged and spec.output.media is None
+        is_ready = instance.is_ready and not instance.skip and self._context.asks
+        return is_plain and is_ready and settings is not None and settings.cache
+
+    def base(self, instance: StepInstance, proof: LockProof | None) -> bytes | None:
+        """Return the text of an edited file before the edits, if the answer is merged into it.
+
+        It comes from the cache or from git. Raises `StepError` if it is in neither, or the file has
+        conflict marks.
+        """
+        accepted = None if proof is None else proof.entry.accepted
+        if self._context.git is None or proof is None or accepted is None:
             return None
-        answer = self._in_cache(step, key, block, accepted.text or "")
+        if proof.edited.get(accepted.path) == "marked":
+            raise EditedError(accepted.path, "marked")
+        step, key, entry = instance.step, instance.key, proof.entry
+        answer = self._in_cache(step, key, entry, accepted.text or "")
         if answer is not None:
             return file_bytes(answer.text)
-        found = (
-            self._context.git.versions(accepted.path[2:]) if self._context.git is not None else ()
+        for data in self._context.git.versions(accepted.path[2:]):
+            if short_hash(text_digest(data)) == accepted.written:
+                return data
+        message = (
+            f"what {accepted.path} held before it was edited is neither in the cache nor in git"
         )
-        return next((data for data in found if text_digest(data) == accepted.written), None)
+        raise StepError(message, hint="`poeflow accept` it again, or replace it with --force")
+
+    def text_to_judge(self, step: str, entry: LockEntry) -> Reading | None:
+        """Return the text of an entry, if rules can judge it again; an empty one if none do.
+
+        None if a model or a function judges, or anything reads the verdicts, or what is judged is
+        more than a text in a file.
+        """
+        spec = self._flow.steps[step]
+        if samples_of(spec).count > 1 or spec.repeat is not None or self.is_judged(step):
+            return None
+        if not spec.expect:
+            return Reading(text="")
+        is_final = not spec.output.repair and spec.output.default is msgspec.UNSET
+        if not is_final or not all(map(_is_of_text, spec.expect)):
+            return None
+        for path in entry.outputs:
+            text = self._context.files.text(path, entry.text or "")
+            if text is not None:
+                reading = read(of_file(spec.output), text, self._schemas.compiled(step))
+                return reading if not reading.faults and reading.text == text else None
+        return None
 
     def _in_file(
-        self, step: str, key: str | None, block: LockEntry, text: str
+        self, step: str, key: str | None, entry: LockEntry, text: str
     ) -> StepResult | None:
-        """Return a result whose text is all there is: what else an answer had no file has."""
+        """Return a result with only its text: no file has the rest of an answer, or all samples."""
         output = self._flow.steps[step].output
+        if self.has_samples(step):
+            return None
         if output.format not in (None, "text") or output.schema or output.one_of:
             return None
-        for path in block.outputs:
+        for path in entry.outputs:
             found = self._context.files.text(path, text)
             if found is not None:
                 return StepResult(
                     text=found,
                     source="cached",
                     key=key,
-                    fingerprint=block.request,
-                    answered_by=block.answered_by,
-                    files=block.outputs,
+                    fingerprint=_request_of(entry),
+                    answered_by=entry.answered_by,
+                    files=entry.outputs,
                 )
         return None
 
     def _in_cache(
-        self, step: str, key: str | None, block: LockEntry, text: str
+        self, step: str, key: str | None, entry: LockEntry, text: str
     ) -> StepResult | None:
-        """Return a result whose answer is stored, read as the step reads it now."""
+        """Return a result from its stored answer, read by the step's current format."""
         spec = self._flow.steps[step]
-        if block.request is None or samples_of(spec).count > 1:
+        if entry.request is None or self.has_samples(step):
             return None
-        answers = self._context.answers
-        entry = answers.end(block.request) or answers.entry(block.request)
-        if entry is None:
+        found = self._context.answers.locked(entry.request)
+        if found is None:
             return None
-        completion = Completion(entry.answer)
-        if not is_accepted(completion, spec.output, has_tools=bool(spec.tools)):
+        request, stored = found
+        completion, output = Completion(stored.answer), spec.output
+        if spec.kind == "command":
+            output = msgspec.structs.replace(output, reasoning="keep")
+        elif not is_accepted(completion, output, has_tools=bool(spec.functions)):
             return None
-        reading = read(spec.output, completion.text, self._schemas.compiled(step))
-        if reading.faults or sha256_of(reading.text.encode("utf-8", "replace")) != text:
+        reading = read_or_default(output, completion.text, self._schemas.compiled(step))
+        found_text = short_hash(sha256_of(reading.text.encode("utf-8", "replace")))
+        if reading.faults or found_text != text:
             return None
-        found = StepResult(
+        result = StepResult(
             text=reading.text,
             source="cached",
             key=key,
             data=reading.data,
             value=reading.value,
-            media=tuple(filter(is_media_name, block.outputs)),
+            media=tuple(filter(is_media_name, entry.outputs)),
             reasoning=completion.reasoning or reading.reasoning,
             tool_calls=tuple(call.to_param() for call in completion.tool_calls),
             usage=None if completion.usage is None else completion.usage.counted(),
             model=completion.model,
-            fingerprint=block.request,
-            request=entry.request,
-            answered_by=block.answered_by,
-            files=block.outputs,
+            response_id=completion.id,
+            fingerprint=request,
+            request=stored.request,
+            answered_by=entry.answered_by,
+            files=entry.outputs,
         )
-        return found if agrees(block, found) else None
+        return result if agrees(entry, result) else None
+
+
+def _is_of_text(expectation: Expectation) -> bool:
+    """Whether the text of an answer alone decides: no model, no function, no price or time."""
+    return is_ruled(expectation) and kind_of(expectation) not in ("max_cost", "max_seconds")
+
+
+def _request_of(entry: LockEntry) -> str | None:
+    """Return the beginning of the fingerprint of an entry's request, as the lock has it."""
+    return None if entry.request is None else hash_prefix(entry.request)

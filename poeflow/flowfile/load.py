@@ -1,56 +1,68 @@
-"""A path becomes a `FlowFile`, or the problems that keep it from being one."""
+"""Loads a flow file: returns a `FlowFile`, or the problems that prevent it.
 
+Tools and response formats in files of their own are put in their places first.
+"""
+
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
 
-from poeflow.flowfile.build import SCHEMA, build, mended
-from poeflow.flowfile.limit_problems import enough
+from poeflow.digest import Json
+from poeflow.flowfile.build import SCHEMA, PartFiles, build, drop_invalid_parts
 from poeflow.flowfile.model import Flow
-from poeflow.flowfile.project_settings import Shared, merged, read_shared
-from poeflow.flowfile.rules import heavy_settings, problems_of
+from poeflow.flowfile.project_settings import KnownSettings, ProjectSettings, with_project_settings
+from poeflow.flowfile.rules import oversized_settings, rule_problems
+from poeflow.flowfile.step_settings import with_alias_keys
 from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, decode, parse
-from poeflow.problems import Place, Problem, errors_only
+from poeflow.problems import Place, Problem, errors_only, limited
 from poeflow.project.project import FileProblem, Project
 
 MAX_STEPS: Final = 20_000
-"""How many steps a flow may have: far more than anybody reads, checked in some seconds."""
-_OF_FLOWS: Final = frozenset({"poeflow", "steps"})
-_OF_SCHEMAS: Final = frozenset({"$schema", "$defs", "$id"})
+"""How many steps a flow may have: so many are checked in a few seconds."""
+_FLOW_KEYS: Final = frozenset({"poeflow", "steps"})
+_SCHEMA_KEYS: Final = frozenset({"$schema", "$defs", "$id"})
 _FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
-_OTHERS: Final = (
+_OTHER_FILES: Final = (
     (".inputs.yaml", "a file of inputs"),
     (".lock.json", "the lock of a flow"),
     (".schema.json", "a JSON Schema"),
 )
-"""Endings of files that stand beside flows, and what those are."""
+"""Endings of files found beside flows, and descriptions of these files."""
 _NAME_FLOWS: Final = "name flows, which are YAML files with poeflow: 1, or their folder"
 
 
 class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow and where it came from. `path` is canonical in the project: `//flows/notes.yaml`.
+    """A flow and its source. `path` is canonical in the project: `//flows/notes.yaml`.
 
-    `is_sound` tells that loading found no error in it, and left nothing out.
+    `is_sound` if loading found no errors and dropped nothing. `pinned_models` are the project's
+    patterns of names that a model may have, None for any.
     """
 
     flow: Flow
     document: Document
     path: str
     is_sound: bool = True
+    pinned_models: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
         """The flow's own name, else the file's stem."""
         return self.flow.name or self.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
 
+    def early_names(self, inputs: Mapping[str, Json]) -> dict[str, Json]:
+        """Return the names that templates can use before any step has run."""
+        about: Json = {"name": self.name, "description": self.flow.description}
+        return {"inputs": dict(inputs), "flow": about}
 
-class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What reading one file gave.
 
-    `file` is None where an error stands in the way; then `draft` may be the same flow with its
-    faults left out, good for finding more of them and for nothing else.
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of loading one file.
+
+    `file` is None if there is an error; then `draft` may be the flow without its invalid parts,
+    only for finding more problems.
     """
 
     document: Document
@@ -59,58 +71,70 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     draft: FlowFile | None = None
 
 
-def load(project: Project, path: str, *, shown: str, tells_shared: bool = True) -> Loaded:
+def load_flow(
+    project: Project,
+    path: str,
+    *,
+    shown: str,
+    tells_shared: bool = True,
+    known: KnownSettings | None = None,
+) -> LoadResult:
     """Read and check the flow at the project path `path`, called `shown` in every message.
 
-    It stands on what the flows of its project share; what is wrong with that is told unless
-    somebody else `tells_shared`.
+    The settings of its project apply to it. Their problems are included if `tells_shared`. They are
+    read again unless they are `known`.
     """
-    shared = read_shared(project)
-    loaded = _loaded(project, path, shared, shown=shown)
-    if not (shared.problems and tells_shared):
+    settings = (known or KnownSettings()).of(project)
+    loaded = _load(project, path, settings, shown=shown)
+    if not (settings.problems and tells_shared):
         return loaded
-    problems = enough({*loaded.problems, *shared.problems})
+    problems = limited({*loaded.problems, *settings.problems})
     return msgspec.structs.replace(loaded, problems=problems)
 
 
-def _loaded(project: Project, path: str, shared: Shared, *, shown: str) -> Loaded:
+def _load(project: Project, path: str, settings: ProjectSettings, *, shown: str) -> LoadResult:
     try:
         data = project.read_bytes(path, limit=MAX_BYTES)
     except FileProblem as error:
         return _unreadable(shown, Problem(Place(shown), error.message, error.hint))
     text = decode(data, shown)
     if isinstance(text, Problem):
-        stranger = _stranger(Document(path=shown, text="", root=None), path)
-        return _unreadable(shown, stranger or text)
+        other_file = _not_a_flow(Document(path=shown, text="", root=None), path)
+        return _unreadable(shown, other_file or text)
     document = parse(text, shown)
-    stranger = _stranger(document, path)
-    if stranger is not None:
-        return _unreadable(shown, stranger)
+    other_file = _not_a_flow(document, path)
+    if other_file is not None:
+        return _unreadable(shown, other_file)
     if document.root is None and not document.problems:
         empty = Problem(Place(shown), "the file is empty", "start with `poeflow init`")
         return _unreadable(shown, empty)
     if document.root is None:
-        return Loaded(document=document, file=None, problems=enough(document.problems))
-    beyond = _beyond(document)
-    if beyond is not None:
-        return Loaded(document=document, file=None, problems=enough((*document.problems, beyond)))
+        return LoadResult(document=document, file=None, problems=limited(document.problems))
+    too_many = _too_many_steps(document)
+    if too_many is not None:
+        problems = limited((*document.problems, too_many))
+        return LoadResult(document=document, file=None, problems=problems)
+    document = PartFiles(project, path).filled(document)
     built = build(document)
     if not isinstance(built, Flow):
-        return _with_draft(document, built, path, shared)
-    built, document = merged(built, document, shared)
-    heavy = heavy_settings(built, document)
-    if heavy is not None:
-        return Loaded(document=document, file=None, problems=enough((*document.problems, heavy)))
-    problems = enough((*document.problems, *problems_of(built, document)))
+        return _with_draft(document, built, path, settings)
+    built, document = with_project_settings(built, document, settings)
+    oversized = oversized_settings(built, document)
+    if oversized is not None:
+        problems = limited((*document.problems, oversized))
+        return LoadResult(document=document, file=None, problems=problems)
+    built, document = with_alias_keys(built, document)
+    problems = limited((*document.problems, *rule_problems(built, document)))
     is_sound = not errors_only(problems)
     file = FlowFile(flow=built, document=document, path=path, is_sound=is_sound)
+    file = msgspec.structs.replace(file, pinned_models=settings.pinned_models)
     if errors_only(document.problems):
-        return Loaded(document=document, file=None, problems=problems, draft=file)
-    return Loaded(document=document, file=file, problems=problems)
+        return LoadResult(document=document, file=None, problems=problems, draft=file)
+    return LoadResult(document=document, file=file, problems=problems)
 
 
-def _beyond(document: Document) -> Problem | None:
-    """Return the problem of a flow with more steps than are looked at, at the first of those."""
+def _too_many_steps(document: Document) -> Problem | None:
+    """Return a problem at the first step over the limit, None if there are not too many."""
     steps = document.node(("steps",))
     if steps is None or len(steps.values) <= MAX_STEPS:
         return None
@@ -119,42 +143,45 @@ def _beyond(document: Document) -> Problem | None:
     return Problem(document.key_place(("steps", first)), message, "use for_each:, or more flows")
 
 
-def _stranger(document: Document, name: str) -> Problem | None:
-    """Return what a file is that is clearly no flow: told in one problem, not in many."""
+def _not_a_flow(document: Document, name: str) -> Problem | None:
+    """Return one problem for a file that is clearly not a flow, None if it may be a flow."""
     keys = document.root.keys.keys() if document.root is not None else frozenset()
-    if keys & _OF_FLOWS:
+    if keys & _FLOW_KEYS:
         return None
-    what = next((what for ending, what in _OTHERS if name.endswith(ending)), "")
-    if keys & _OF_SCHEMAS:
+    what = next((what for ending, what in _OTHER_FILES if name.endswith(ending)), "")
+    if keys & _SCHEMA_KEYS:
         what = "a JSON Schema"
     if not what and not name.endswith(_FLOW_ENDINGS):
         what = f"a {PurePosixPath(name).suffix or 'text'} file"
     if what:
-        return Problem(Place(document.path), f"this is {what} and no flow", _NAME_FLOWS)
+        return Problem(Place(document.path), f"this is {what}, not a flow", _NAME_FLOWS)
     if keys:
-        message = "this is no flow: it has no poeflow and no steps"
+        message = "this is not a flow: it has no poeflow and no steps"
         hint = "begin it with poeflow: 1, or see `poeflow init`"
         return Problem(document.place(()), message, hint)
     return None
 
 
 def _with_draft(
-    document: Document, faults: tuple[Problem, ...], path: str, shared: Shared
-) -> Loaded:
-    problems = {*document.problems, *faults}
-    mended_document = mended(document, SCHEMA)
-    flow = build(mended_document) if mended_document is not None else None
+    document: Document, own_problems: tuple[Problem, ...], path: str, settings: ProjectSettings
+) -> LoadResult:
+    problems = {*document.problems, *own_problems}
+    repaired = drop_invalid_parts(document, SCHEMA)
+    flow = build(repaired) if repaired is not None else None
     draft = None
-    if isinstance(flow, Flow) and mended_document is not None:
-        flow, mended_document = merged(flow, mended_document, shared)
-        heavy = heavy_settings(flow, mended_document)
-        if heavy is not None:
-            return Loaded(document=document, file=None, problems=enough({*problems, heavy}))
-        problems |= set(problems_of(flow, mended_document))
-        draft = FlowFile(flow=flow, document=mended_document, path=path, is_sound=False)
-    return Loaded(document=document, file=None, problems=enough(problems), draft=draft)
+    if isinstance(flow, Flow) and repaired is not None:
+        flow, repaired = with_project_settings(flow, repaired, settings)
+        oversized = oversized_settings(flow, repaired)
+        if oversized is not None:
+            return LoadResult(
+                document=document, file=None, problems=limited({*problems, oversized})
+            )
+        flow, repaired = with_alias_keys(flow, repaired)
+        problems |= set(rule_problems(flow, repaired))
+        draft = FlowFile(flow=flow, document=repaired, path=path, is_sound=False)
+    return LoadResult(document=document, file=None, problems=limited(problems), draft=draft)
 
 
-def _unreadable(shown: str, problem: Problem) -> Loaded:
+def _unreadable(shown: str, problem: Problem) -> LoadResult:
     document = Document(path=shown, text="", root=None)
-    return Loaded(document=document, file=None, problems=(problem,))
+    return LoadResult(document=document, file=None, problems=(problem,))

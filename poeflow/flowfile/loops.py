@@ -1,28 +1,42 @@
-"""Steps that run once for each item: which those are, what names they see, and their keys."""
+"""Steps that run once for each item: which steps do, the names they define, and their keys."""
 
-import re
-from collections.abc import Mapping
-from typing import Final
+from abc import abstractmethod
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
+from itertools import accumulate, chain, product, takewhile
+from pathlib import PurePosixPath
+from typing import Final, overload
 
-from poeflow.digest import Json, encode_json, sha256_of_json
+from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
 from poeflow.flowfile.model import Flow, Loop, Step
 from poeflow.flowfile.step_settings import samples_of
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.project.globs import is_pattern
 
-_CHAIN: Final = re.compile(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
+_CHAIN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
+_COLUMN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?item\.([A-Za-z_]\w*)\s*(?:\}\})?\s*")
+ITEM_NAMES: Final = frozenset({"item", "loop", "matrix"})
+"""What an instance has of its item, or its combination, besides the key."""
 _OF_ITEMS: Final = frozenset({"item", "key", "loop"})
+OF_TURNS: Final = frozenset({"previous", "repeat"})
 _OF_MATRIX: Final = frozenset({"matrix", "key", "loop"})
 HASH_DIGITS: Final = 12
+MAX_FITS: Final = 1_000_000
+"""How many comparisons with entries and added keys a matrix may take: a few seconds of work."""
+Combination = dict[str, Json]
+Positions = tuple[int, ...]
 
 
 def is_fan_out(step: Step) -> bool:
-    """Whether a step runs once for each item of a list or each combination of a matrix."""
+    """Return whether a step runs once for each item of a list or combination of a matrix."""
     return step.for_each is not None or step.matrix is not None
 
 
 def chained_to(flow: Flow, name: str) -> str | None:
     """Return the fan-out whose instances the step `name` runs over one by one, or None.
 
-    That is what `for_each: steps.draw` means where `draw` runs once for each item itself.
+    That is the meaning of `for_each: steps.draw` if `draw` itself runs once for each item.
     """
     written = flow.steps[name].for_each
     if isinstance(written, Loop):
@@ -33,10 +47,40 @@ def chained_to(flow: Flow, name: str) -> str | None:
     return found[1]
 
 
+def carry_of(step: Step) -> str | None:
+    """Return the expression for what each instance of a step takes from the one before, or None."""
+    return step.for_each.carry if isinstance(step.for_each, Loop) else None
+
+
+SELF: Final = "self"
+"""As `history`: the instances of a loop are turns of one conversation."""
+
+
+def continues_itself(flow: Flow, name: str) -> bool:
+    """Return whether each instance of a step continues the conversation of the one before."""
+    step = flow.steps[name]
+    return step.history == SELF and step.for_each is not None and SELF not in flow.steps
+
+
+def continued_steps(flow: Flow) -> frozenset[str]:
+    """Return the steps whose conversation anything continues."""
+    histories = {step.history for step in flow.steps.values() if step.history is not None}
+    return frozenset(name for name in flow.steps if name in histories) | frozenset(
+        name for name in flow.steps if continues_itself(flow, name)
+    )
+
+
+def is_fold(flow: Flow, name: str) -> bool:
+    """Return whether the instances of a step run in order, as each builds on the one before."""
+    return carry_of(flow.steps[name]) is not None or continues_itself(flow, name)
+
+
 def names_of(flow: Flow, name: str) -> frozenset[str]:
-    """Return what the templates of an instance of the step `name` see besides inputs and steps."""
+    """Return the names that templates of step `name` can use besides inputs and steps."""
     step = flow.steps[name]
     names: set[str] = {"sample"} if samples_of(step).count > 1 else set()
+    names |= OF_TURNS if step.repeat is not None else set()
+    names |= {"carry"} if carry_of(step) is not None else set()
     seen: set[str] = set()
     origin: str | None = name
     while origin is not None and origin not in seen:
@@ -61,6 +105,223 @@ def key_text(value: Json) -> str:
     return encode_json(value).decode()
 
 
+def path_key(path: str, pattern: str) -> str:
+    """Return the key of a path: what is below the folder with which its pattern begins."""
+    folders = PurePosixPath(pattern).parts[:-1]
+    count = sum(1 for _ in takewhile(lambda part: not is_pattern(part), folders))
+    return "/".join(PurePosixPath(path).parts[count:])
+
+
 def matrix_key(combination: Mapping[str, Json]) -> str:
     """Return the key of a combination: `model=GPT-5.2,tone=dry`."""
     return ",".join(f"{axis}={key_text(value)}" for axis, value in combination.items())
+
+
+def key_column(written: str) -> str | None:
+    """Return the column that is the key if that is all the `key:` of a loop says, else None."""
+    found = _COLUMN.fullmatch(written)
+    return None if found is None else found[1]
+
+
+def first_twice(keys: Sequence[Hashable]) -> tuple[int, int] | None:
+    """Return the positions of the first key that was there before and of the one before it."""
+    if len(set(keys)) == len(keys):
+        return None
+    seen: dict[Hashable, int] = {}
+    pairs = ((seen.setdefault(key, index), index) for index, key in enumerate(keys))
+    return next(pair for pair in pairs if pair[0] != pair[1])
+
+
+def sampled(keys: Sequence[str], count: int, *, seed: int) -> list[int]:
+    """Return the positions of `count` keys, in order: those with the smallest hashes.
+
+    Whether a key is chosen depends on the others only through their number, so that a sample of
+    more keys has most of the same.
+    """
+    hashes = [sha256_of(f"{seed} {key}".encode()) for key in keys]
+    return sorted(nsmallest(count, range(len(keys)), key=hashes.__getitem__))
+
+
+class _LazyItems(Sequence[Json]):
+    """Items that are read one by one, as they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Json: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Json]: ...
+    def __getitem__(self, index: int | slice) -> Json | Sequence[Json]:
+        found = range(len(self))[index]
+        return PickedItems(self, found) if isinstance(found, range) else self._item(found)
+
+    @abstractmethod
+    def _item(self, at: int) -> Json:
+        """Read the item at a position from 0."""
+
+    def file_of(self, _at: int) -> str | None:
+        """Return the project path of the table with an item, if it is a row of one of several."""
+        return None
+
+
+class PickedItems(_LazyItems):
+    """Some of the items of a loop."""
+
+    def __init__(self, items: Sequence[Json], positions: Sequence[int]) -> None:
+        self._items = items
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def _item(self, at: int) -> Json:
+        return self._items[self._positions[at]]
+
+    def file_of(self, at: int) -> str | None:
+        return file_of(self._items, self._positions[at])
+
+
+class GroupedItems(_LazyItems):
+    """The items of a loop in groups: lists of items."""
+
+    def __init__(self, items: Sequence[Json], groups: Sequence[Sequence[int]]) -> None:
+        self._items = items
+        self._groups = groups
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def _item(self, at: int) -> Json:
+        return [self._items[one] for one in self._groups[at]]
+
+
+class JoinedItems(_LazyItems):
+    """The rows of several tables, one after the other. `paths` are their project paths."""
+
+    def __init__(self, tables: Sequence[Sequence[Json]], paths: Sequence[str]) -> None:
+        self.tables = tables
+        self._paths = paths
+        self._ends = list(accumulate(map(len, tables)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[Json]:
+        return chain.from_iterable(self.tables)
+
+    def _item(self, at: int) -> Json:
+        number = bisect_right(self._ends, at)
+        table = self.tables[number]
+        return table[at - self._ends[number] + len(table)]
+
+    def file_of(self, at: int) -> str | None:
+        return self._paths[bisect_right(self._ends, at)]
+
+
+def file_of(items: Sequence[Json], at: int) -> str | None:
+    """Return the project path of the table that an item is a row of, if there are several."""
+    return items.file_of(at) if isinstance(items, _LazyItems) else None
+
+
+def loop_value(items: Sequence[Json], at: int, length: int) -> dict[str, Json]:
+    """Return the value of `loop` in templates for the item at a position of so many."""
+    file = file_of(items, at)
+    return {
+        "index": at + 1,
+        "index0": at,
+        "first": at == 0,
+        "last": at == length - 1,
+        "length": length,
+        **({} if file is None else {"file": file}),
+    }
+
+
+class TooManyFitsError(ValueError):
+    """`include` and `exclude` together take more work than a matrix may."""
+
+
+def combined(
+    axes: Mapping[str, list[Json]],
+    include: Iterable[Mapping[str, Json]],
+    exclude: Iterable[Mapping[str, Json]],
+) -> list[tuple[str, Combination]]:
+    """Return the combinations with their keys. Raises `TooManyFitsError`.
+
+    As in GitHub Actions, an entry of `include` adds its other names to the combinations that
+    match the axes it names; if none match, it is a combination of its own.
+    """
+    lookup = _CombinationIndex(axes)
+    for entry in exclude:
+        if entry.keys() <= axes.keys():
+            lookup.remove(entry)
+    labels = [axis_labels(axis, values) for axis, values in axes.items()]
+    found: dict[Positions, Combination] = {
+        at: {axis: axes[axis][index] for axis, index in zip(axes, at, strict=True)}
+        for at in lookup.left()
+    }
+    own: list[tuple[str, Combination]] = []
+    for entry in include:
+        of_axes = {name: value for name, value in entry.items() if name in axes}
+        fitting = [at for at in lookup.fitting(of_axes) if at in found]
+        lookup.spend(len(fitting) * len(entry))
+        for at in fitting:
+            found[at].update(entry)
+        if not fitting:
+            own.append((matrix_key(of_axes or entry), dict(entry)))
+    named = (
+        (",".join(label[index] for label, index in zip(labels, at, strict=True)), combination)
+        for at, combination in found.items()
+    )
+    return [*named, *own]
+
+
+class _CombinationIndex:
+    """Finds the combinations that match an entry, each as the positions of its values."""
+
+    def __init__(self, axes: Mapping[str, list[Json]]) -> None:
+        self._axes = {axis: [_identity(value) for value in axes[axis]] for axis in axes}
+        self._every = list(product(*(range(len(values)) for values in axes.values())))
+        self._removed: set[Positions] = set()
+        self._by_names: dict[tuple[str, ...], dict[tuple[bytes, ...], list[Positions]]] = {}
+        self._left = MAX_FITS
+
+    def spend(self, fits: int) -> None:
+        self._left -= fits
+        if self._left < 0:
+            raise TooManyFitsError
+
+    def remove(self, entry: Mapping[str, Json]) -> None:
+        fitting = self.fitting(entry)
+        self.spend(len(fitting))
+        self._removed.update(fitting)
+
+    def left(self) -> Iterator[Positions]:
+        return (at for at in self._every if at not in self._removed)
+
+    def fitting(self, entry: Mapping[str, Json]) -> list[Positions]:
+        """Return the combinations that have all values of an entry; it names only axes."""
+        names = tuple(axis for axis in self._axes if axis in entry)
+        self.spend(1 + len(names))
+        if names not in self._by_names:
+            self._by_names[names] = self._index(names)
+        wanted = tuple(_identity(entry[name]) for name in names)
+        return self._by_names[names].get(wanted, [])
+
+    def _index(self, names: tuple[str, ...]) -> dict[tuple[bytes, ...], list[Positions]]:
+        self.spend(len(self._every))
+        named = [(self._axes[axis], at) for at, axis in enumerate(self._axes) if axis in names]
+        found: dict[tuple[bytes, ...], list[Positions]] = {}
+        for positions in self._every:
+            values = tuple(values[positions[at]] for values, at in named)
+            found.setdefault(values, []).append(positions)
+        return found
+
+
+def axis_labels(axis: str, values: Iterable[Json]) -> list[str]:
+    """Return what the values of an axis add to keys: `tone=dry`."""
+    return [f"{axis}={key_text(value)}" for value in values]
+
+
+def _identity(value: Json) -> bytes:
+    """Return bytes that are equal for equal JSON values; 1 and 1.0 are equal."""
+    if isinstance(value, float) and value.is_integer():
+        return canonical(int(value))
+    return canonical(value)

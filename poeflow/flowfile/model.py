@@ -4,13 +4,24 @@ Values are as the file gives them; defaults and aliases are resolved in `step_se
 stay as written (`seconds` reads them), templates stay text.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from poeflow.clock import PATTERN as DURATION_PATTERN
 from poeflow.digest import Json
+from poeflow.flowfile.key_marks import (
+    FILES,
+    JUDGEMENT,
+    NOTHING,
+    REQUEST,
+    RESOLVED,
+    RUN,
+    TO_TEXT,
+    TO_TRUTH,
+    TO_VALUE,
+)
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 StepId = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*$")]
@@ -19,7 +30,10 @@ TemplateText = Annotated[str, Meta(pattern=r"\{\{")]
 Seconds = Annotated[float, Meta(gt=0)]
 Duration = Seconds | Annotated[str, Meta(pattern=DURATION_PATTERN)]
 Count = Annotated[int, Meta(ge=1)]
+PAGES: Final = r"^[1-9][0-9]{0,5}(-([1-9][0-9]{0,5})?)?(, ?[1-9][0-9]{0,5}(-([1-9][0-9]{0,5})?)?)*$"
 Whole = Annotated[int, Meta(ge=0)]
+FunctionName = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +41,7 @@ class _Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TextFile(_Shape, frozen=True):
-    """Text that stands in a file, relative to the file that names it; `raw` means no template."""
+    """Text in a file, relative to the file that names it; `raw` if it is not a template."""
 
     file: Text
     raw: bool = False
@@ -36,16 +50,47 @@ class TextFile(_Shape, frozen=True):
 Prose = Text | TextFile
 
 
+class PartFile(_Shape, frozen=True):
+    """A JSON or YAML file with a part of the flow; loading puts that in its place."""
+
+    file: Text
+
+
 class InputSpec(_Shape, frozen=True):
-    """A typed parameter. Without `default` it must be given."""
+    """A typed parameter. Without `default` or `default_from`, another input, it must be given."""
 
     type: Literal["string", "integer", "number", "boolean", "array", "object", "file"] = "string"
     description: str = ""
     default: Json | msgspec.UnsetType = msgspec.UNSET
+    default_from: StepId | None = None
     enum: list[Json] | msgspec.UnsetType = msgspec.UNSET
     items: dict[str, Json] | msgspec.UnsetType = msgspec.UNSET
+    properties: dict[str, Json] | None = None
+    required: list[str] | None = None
+    additional: bool | dict[str, Json] | None = msgspec.field(
+        name="additionalProperties", default=None
+    )
     minimum: float | None = None
     maximum: float | None = None
+    secret: bool = False
+
+    @property
+    def schema(self) -> dict[str, Json]:
+        """The JSON Schema of a list or mapping, empty for another value."""
+        parts: dict[str, Json] = {}
+        if self.items is not msgspec.UNSET:
+            parts["items"] = self.items
+        if self.properties is not None:
+            parts["properties"] = self.properties
+        if self.required is not None:
+            parts["required"] = [*self.required]
+        if self.additional is not None:
+            parts["additionalProperties"] = self.additional
+        return parts
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is msgspec.UNSET and self.default_from is None
 
 
 class Params(_Shape, frozen=True):
@@ -82,18 +127,10 @@ class Retry(_Shape, frozen=True):
 
 
 class Timeout(_Shape, frozen=True):
-    """`attempt` is for one send, `step` for all a step does: retries, repairs, rounds of tools."""
+    """`attempt` limits one send, `step` all work of a step: retries, repairs, rounds of tools."""
 
     attempt: Duration | None = None
     step: Duration | None = None
-
-
-class ModelAlias(_Shape, frozen=True):
-    model: Text
-    provider: Name | None = None
-    params: Params = Params()
-    extra_body: ExtraBody = {}
-    fallback: list[Text] = []
 
 
 class Defaults(_Shape, frozen=True):
@@ -111,6 +148,7 @@ class Defaults(_Shape, frozen=True):
 class Limits(_Shape, frozen=True):
     concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
     requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
     max_requests: Whole | None = None
     max_tokens: Whole | None = None
     max_cost_usd: Annotated[float, Meta(ge=0)] | None = None
@@ -123,7 +161,9 @@ class Attachment(_Shape, frozen=True):
     path: Text | None = None
     url: Annotated[str, Meta(pattern=r"^https://|\{\{")] | None = None
     from_: Text | None = msgspec.field(name="from", default=None)
-    as_: Literal["auto", "image", "file"] = msgspec.field(name="as", default="auto")
+    as_: Literal["auto", "image", "file", "text"] = msgspec.field(name="as", default="auto")
+    resize: Annotated[int, Meta(ge=16, le=16384)] | None = None
+    pages: Count | Annotated[str, Meta(pattern=PAGES)] | None = None
     name: Text | None = None
     media_type: Annotated[str, Meta(pattern=r"^[a-z]+/[A-Za-z0-9.+-]+$")] | None = None
 
@@ -136,10 +176,18 @@ class MessagePart(_Shape, frozen=True):
 
 
 class Example(_Shape, frozen=True):
-    """What a user might say and what the answer should be. Plain texts, no templates."""
+    """An example of a user's message and its answer. Plain texts, not templates."""
 
     user: Text
     assistant: Text
+
+
+class ExampleFile(_Shape, frozen=True):
+    """Examples in a table; `user` and `assistant` are the columns with their texts."""
+
+    file: Text
+    user: Text = "user"
+    assistant: Text = "assistant"
 
 
 class MessageSpec(_Shape, frozen=True):
@@ -150,56 +198,154 @@ class MessageSpec(_Shape, frozen=True):
     name: Text | None = None
     tool_calls: Annotated[list[dict[str, Json]], Meta(min_length=1)] | None = None
     tool_call_id: Text | None = None
-    few_shot: Text | list[Example] | TextFile | None = None
+    few_shot: Text | list[Example] | ExampleFile | None = None
 
 
 class Tool(_Shape, frozen=True):
     name: Name
     description: str = ""
     parameters: dict[str, Json] = {}
-    run: Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    run: FunctionName | None = None
+
+
+Format = Literal["text", "json", "yaml", "csv"]
+"""The formats of answers; `answers/formats.py` reads them."""
 
 
 class Output(_Shape, frozen=True):
-    format: Literal["text", "json", "yaml", "csv"] | None = None
-    schema: dict[str, Json] | None = None
-    one_of: Annotated[list[Text], Meta(min_length=1)] | None = None
-    repair: Annotated[int, Meta(ge=0, le=10)] | None = None
-    extract: Literal["fenced"] | None = None
-    accept: list[Annotated[str, Meta(pattern=r"^[A-Za-z][\w.-]{0,63}$")]] = []
-    reasoning: Literal["keep"] | None = None
-    save: Text | None = None
-    media: Text | None = None
-    tracked: bool = True
+    format: Annotated[Format | None, REQUEST] = None
+    schema: Annotated[dict[str, Json] | None, REQUEST] = None
+    one_of: Annotated[Annotated[list[Text], Meta(min_length=1)] | TemplateText | None, REQUEST] = (
+        None
+    )
+    repair: Annotated[Annotated[int, Meta(ge=0, le=10)] | None, JUDGEMENT] = None
+    extract: Annotated[Literal["fenced"] | None, REQUEST] = None
+    accept: Annotated[list[Annotated[str, Meta(pattern=r"^[A-Za-z][\w.-]{0,63}$")]], JUDGEMENT] = []
+    default: Annotated[Json | msgspec.UnsetType, JUDGEMENT] = msgspec.UNSET
+    reasoning: Annotated[Literal["keep"] | None, JUDGEMENT] = None
+    save: Annotated[Text | None, FILES] = None
+    media: Annotated[Text | None, FILES] = None
+    tracked: Annotated[bool, FILES] = True
+
+    @property
+    def choices(self) -> list[str] | None:
+        """The words of `one_of`: an expression has given way to them once inputs are known."""
+        return self.one_of if isinstance(self.one_of, list) else None
+
+    @property
+    def form(self) -> Format:
+        """How an answer is read: a schema without a format means JSON."""
+        return self.format or ("text" if self.schema is None else "json")
+
+
+class ModelAlias(_Shape, frozen=True):
+    """A model, and keys of a step or of `limits` for the steps that name it.
+
+    What a step says itself wins; of `output` it does so key by key.
+    """
+
+    model: Text
+    provider: Name | None = None
+    params: Params = Params()
+    extra_body: ExtraBody = {}
+    fallback: list[Text] = []
+    system: Prose | None = None
+    timeout: Duration | Timeout | None = None
+    retry: Retry | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    tools: list[Tool] | PartFile = []
+    output: Output = Output()
+
+
+class JudgedExample(_Shape, frozen=True):
+    """An answer and the score it deserves. Plain texts, not templates."""
+
+    answer: Text
+    score: Annotated[float, Meta(ge=0, le=1)]
+    reason: str = ""
 
 
 class Judge(_Shape, frozen=True):
-    rubric: Prose
+    """A model that judges by one `rubric`, or by several in one request.
+
+    With `attachments` it sees those of the step.
+    """
+
+    rubric: Prose | None = None
+    rubrics: Annotated[dict[Name, Prose], Meta(min_length=1)] | None = None
     model: Text | None = None
+    system: Prose | None = None
+    examples: list[JudgedExample] = []
+    attachments: bool = False
     threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5
 
 
-class Expectation(_Shape, frozen=True):
-    """Exactly one check, with an optional `level`."""
+Severity = Literal["error", "warn", "score"]
+"""What comes of an expectation that is not met: the step fails, says so, or has a lower score."""
 
-    contains: Text | None = None
-    not_contains: Text | None = None
-    equals: Json | msgspec.UnsetType = msgspec.UNSET
-    matches: Text | None = None
+
+class Similar(_Shape, frozen=True):
+    """A text that an answer is to resemble: of each 100 characters, how many stay as they are."""
+
+    text: Text
+    threshold: Annotated[float, Meta(ge=0, le=1)] = 0.8
+
+
+class Expectation(_Shape, frozen=True):
+    """Exactly one check, with a `level` and a `weight`; `answers/expect.py` says what each means.
+
+    A text in `contains_any` or `contains_all` may be a template that gives several.
+    """
+
+    contains: Annotated[Text | None, TO_TEXT] = None
+    not_contains: Annotated[Text | None, TO_TEXT] = None
+    contains_any: Annotated[Annotated[list[Text], Meta(min_length=1)] | None, TO_VALUE] = None
+    contains_all: Annotated[Annotated[list[Text], Meta(min_length=1)] | None, TO_VALUE] = None
+    starts_with: Annotated[Text | None, TO_TEXT] = None
+    ends_with: Annotated[Text | None, TO_TEXT] = None
+    equals: Annotated[Json | msgspec.UnsetType, TO_VALUE] = msgspec.UNSET
+    similar_to: Annotated[Text | Similar | None, TO_VALUE] = None
+    matches: Annotated[Text | None, TO_TEXT] = None
     min_length: Whole | None = None
     max_length: Whole | None = None
+    is_json: bool | None = None
     json_schema: dict[str, Json] | None = None
-    that: Text | None = None
+    that: Annotated[Text | None, TO_TRUTH] = None
+    max_cost: Annotated[float, Meta(ge=0)] | None = None
+    max_seconds: Seconds | None = None
+    call: FunctionName | None = None
     judge: Judge | None = None
-    level: Literal["error", "warn"] = "error"
+    level: Severity = "error"
+    weight: Annotated[float, Meta(gt=0)] = 1.0
 
 
 class Loop(_Shape, frozen=True):
-    """What `for_each` runs over: an expression or a file; `key` names each instance."""
+    """The items of `for_each`: of exactly one of `in`, `file` and `glob`.
+
+    `file` is a table, or a pattern for several. `where` filters the items; then `key` names each
+    instance, or `group_by` makes one of all items with equal values. Of the instances the first
+    `limit` run, or a `sample` that depends on their keys and `seed`. With `carry`
+    they run in order, each with a value of the one before.
+    """
 
     in_: Text | list[Json] | None = msgspec.field(name="in", default=None)
     file: Text | None = None
+    glob: Text | None = None
+    where: Text | None = None
     key: Text | None = None
+    group_by: Text | None = None
+    limit: Count | TemplateText | None = None
+    sample: Count | TemplateText | None = None
+    seed: int = 0
+    carry: Text | None = None
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The keys that need items of the loop's own: not the instances of another step."""
+        given: dict[str, str | int | None] = {"where": self.where, "group_by": self.group_by}
+        given |= {"limit": self.limit, "sample": self.sample}
+        return tuple(key for key, value in given.items() if value is not None)
 
 
 class Matrix(_Shape, frozen=True):
@@ -209,53 +355,105 @@ class Matrix(_Shape, frozen=True):
 
 
 class Samples(_Shape, frozen=True):
-    """Ask `count` times; `pass_rate` is the least share of answers that must pass `expect`."""
+    """Request `count` answers; at least the share `pass_rate` of them must pass `expect`."""
 
     count: Annotated[int, Meta(ge=1, le=1000)]
     pass_rate: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
+Messages = Annotated[list[MessageSpec], Meta(min_length=1)] | Text | TextFile
+"""Turns that are written, an expression for a list of messages, or a table of them."""
+
+
+class Repeat(_Shape, frozen=True):
+    """Ask again until `until` holds, or without it until nothing in `expect` fails.
+
+    The last of `max` turns at most counts. If its answer will not do either, the step fails, or
+    with `else` takes that answer. A flow that is used is run again instead.
+    """
+
+    max: Annotated[int, Meta(ge=1, le=100)]
+    until: Text | None = None
+    else_: Literal["keep"] | None = msgspec.field(name="else", default=None)
+
+
+StepKind = Literal["model", "render", "command", "flow"]
+
+
 class Step(_Shape, frozen=True):
-    """One step. Exactly one of `prompt`, `messages`, `render` and `use` is set."""
+    """One step. Exactly one of `prompt`, `messages`, `render`, `command`, `call` and `use` is set.
 
-    description: str = ""
-    needs: list[StepId] = []
-    if_: Text | bool | None = msgspec.field(name="if", default=None)
-    for_each: Text | list[Json] | Loop | None = None
-    matrix: Matrix | None = None
-    continue_on_error: bool = False
-    timeout: Duration | Timeout | None = None
-    retry: Retry | None = None
-    cache: bool | None = None
+    The annotation of each key, and of each key of `output`, says what it `Decides`.
+    """
 
-    prompt: Prose | None = None
-    messages: Annotated[list[MessageSpec], Meta(min_length=1)] | None = None
-    render: Prose | None = None
-    use: Text | None = None
-    with_: dict[str, Json] | None = msgspec.field(name="with", default=None)
+    description: Annotated[str, NOTHING] = ""
+    needs: Annotated[list[StepId], RUN] = []
+    if_: Annotated[Text | bool | None, REQUEST] = msgspec.field(name="if", default=None)
+    for_each: Annotated[Text | list[Json] | Loop | None, RESOLVED] = None
+    matrix: Annotated[Matrix | None, RESOLVED] = None
+    continue_on_error: Annotated[bool, RUN] = False
+    timeout: Annotated[Duration | Timeout | None, RUN] = None
+    retry: Annotated[Retry | None, RUN] = None
+    cache: Annotated[bool | None, RUN] = None
 
-    model: Text | None = None
-    provider: Name | None = None
-    fallback: list[Text] | None = None
-    system: Prose | None = None
-    history: StepId | None = None
-    attachments: list[Text | Attachment] = []
-    params: Params = Params()
-    extra_body: ExtraBody = {}
-    tools: list[Tool] | None = None
-    tool_choice: Text | dict[str, Json] | None = None
-    tools_mode: Literal["run", "return"] | None = None
-    parallel_tool_calls: bool | None = None
-    stream: bool | None = None
-    samples: Annotated[int, Meta(ge=1, le=1000)] | Samples | None = None
+    prompt: Annotated[Prose | None, REQUEST] = None
+    messages: Annotated[Messages | None, REQUEST] = None
+    render: Annotated[Prose | None, REQUEST] = None
+    command: Annotated[Annotated[list[str], Meta(min_length=1)] | None, REQUEST] = None
+    stdin: Annotated[Prose | None, REQUEST] = None
+    env: Annotated[list[Variable] | None, REQUEST] = None
+    call: Annotated[FunctionName | None, REQUEST] = None
+    reads: Annotated[list[Text] | None, REQUEST] = None
+    use: Annotated[Text | None, REQUEST] = None
+    with_: Annotated[dict[str, Json] | None, REQUEST] = msgspec.field(name="with", default=None)
+
+    model: Annotated[Text | None, RESOLVED] = None
+    provider: Annotated[Name | None, RESOLVED] = None
+    fallback: Annotated[list[Text] | None, RUN] = None
+    system: Annotated[Prose | None, RESOLVED] = None
+    history: Annotated[StepId | None, REQUEST] = None
+    attachments: Annotated[list[Text | Attachment], RESOLVED] = []
+    params: Annotated[Params, RESOLVED] = Params()
+    extra_body: Annotated[ExtraBody, RESOLVED] = {}
+    tools: Annotated[list[Tool] | PartFile | None, REQUEST] = None
+    tool_choice: Annotated[Text | dict[str, Json] | None, REQUEST] = None
+    tools_mode: Annotated[Literal["run", "return"] | None, JUDGEMENT] = None
+    parallel_tool_calls: Annotated[bool | None, REQUEST] = None
+    stream: Annotated[bool | None, RUN] = None
+    samples: Annotated[Annotated[int, Meta(ge=1, le=1000)] | Samples | None, REQUEST] = None
+    repeat: Annotated[Repeat | None, JUDGEMENT] = None
     output: Output = Output()
-    expect: list[Expectation] = []
+    expect: Annotated[list[Expectation], JUDGEMENT] = []
 
     @property
-    def kind(self) -> Literal["model", "render", "flow"]:
+    def turns(self) -> list[MessageSpec]:
+        """The messages that are written in the flow."""
+        return self.messages if isinstance(self.messages, list) else []
+
+    @property
+    def functions(self) -> list[Tool]:
+        """The tools: those of a file stand in its place once a flow is loaded."""
+        if isinstance(self.tools, PartFile):
+            raise AssertionError("loading puts the tools of a file in its place")
+        return self.tools or []
+
+    @property
+    def readable_functions(self) -> list[Tool]:
+        """The tools, none if the file that has them cannot be read."""
+        return [] if isinstance(self.tools, PartFile) else self.functions
+
+    @property
+    def kind(self) -> StepKind:
         if self.render is not None:
             return "render"
+        if self.command is not None or self.call is not None:
+            return "command"
         return "flow" if self.use is not None else "model"
+
+    @property
+    def runs_always(self) -> bool:
+        """Whether a command or call runs on every run: it does not say what decides its result."""
+        return self.kind == "command" and (self.reads is None or self.cache is False)
 
 
 class Flow(_Shape, frozen=True):

@@ -1,23 +1,25 @@
-"""Regular expressions in RE2's syntax, linear in the text, and the nearest known word to another.
+"""Regular expressions in RE2 syntax, which take linear time, and suggestions for misspelt words.
 
-Every pattern a user writes runs here: in a schema, in `matches`, in the simulator's script.
+All patterns of users run here: in schemas, in `matches`, in templates, in the simulator's script.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
 from typing import Any, Final
 
-_MAX_KEPT: Final = 512
+_MAX_CACHED: Final = 512
 _MAX_LENGTH: Final = 10_000
+_INNER_BYTES: Final = frozenset(bytes([number]) for number in range(0x80, 0xC0))
+"""The bytes inside a character in UTF-8, where nothing begins."""
 _LARGEST: Final = 350_000
-"""About how many instructions RE2 makes before it gives a pattern up as too large."""
+"""About how many instructions RE2 makes before it refuses a pattern as too large."""
 HINT: Final = "write it in RE2 syntax: no look-around, no back references"
 
 
 class PatternError(ValueError):
-    """The pattern cannot be used; the message says why, `size` what it took to see it."""
+    """The pattern cannot be used; `size` is how many instructions it took to find out."""
 
     def __init__(self, message: str, *, size: int = 0) -> None:
         super().__init__(message)
@@ -32,16 +34,55 @@ class Pattern:
 
     @property
     def size(self) -> int:
-        """How many instructions it has, which is what compiling it takes."""
+        """How many instructions it has, which measures the work of compiling it."""
         size: int = self._compiled.programsize
         return size
 
     def is_in(self, text: str) -> bool:
-        """Whether a part of `text` matches. Halves of characters count as `?`."""
+        """Return whether a part of `text` matches. Lone surrogates count as `?`."""
         return self._compiled.search(text.encode("utf-8", "replace")) is not None
 
+    @property
+    def groups(self) -> int:
+        """How many groups it has."""
+        count: int = self._compiled.groups
+        return count
 
-@functools.lru_cache(_MAX_KEPT)
+    def matches(self, text: str, searched: Callable[[int], None]) -> Iterator["PatternMatch"]:
+        """Yield the matches in `text`; an empty one does not touch the one before it.
+
+        `searched` is called before each search with how many bytes it may look at. Lone surrogates
+        count as `?`.
+        """
+        data, position, last = text.encode("utf-8", "replace"), 0, -1
+        while position <= len(data):
+            searched(len(data) - position)
+            found = self._compiled.search(data, position)
+            if found is None:
+                return
+            start, end = found.span()
+            position = end if end > start else end + 1
+            is_inside = data[start : start + 1] in _INNER_BYTES
+            if start == end and (start == last or is_inside):
+                continue
+            yield PatternMatch(data[max(last, 0) : start], found)
+            last = end
+
+
+class PatternMatch:
+    """A match: the text `before` it, since the last one, and its groups; 0 is all of it."""
+
+    __slots__ = ("before", "groups")
+
+    def __init__(self, before: bytes, found: Any) -> None:
+        self.before = before.decode("utf-8", "replace")
+        self.groups = tuple(
+            None if part is None else part.decode("utf-8", "replace")
+            for part in (found.group(0), *found.groups())
+        )
+
+
+@functools.lru_cache(_MAX_CACHED)
 def compiled(written: str) -> Pattern:
     """Compile a pattern. Raises `PatternError`."""
     import re2
@@ -54,24 +95,26 @@ def compiled(written: str) -> Pattern:
         return Pattern(re2.compile(written.encode("utf-8", "replace"), options=options))
     except re2.error as error:
         reason = error.args[0]
-        told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        size = _LARGEST if "too large" in told else 0
-        raise PatternError(f"the pattern is not valid: {told}", size=size) from None
+        reason_text = (
+            reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        )
+        size = _LARGEST if "too large" in reason_text else 0
+        raise PatternError(f"the pattern is not valid: {reason_text}", size=size) from None
 
 
 MAX_OPTIONS: Final = 400
-"""Among more words than these none is looked for: a flow may ask for thousands of hints."""
+"""There is no suggestion from more words than these: a flow may need thousands of hints."""
 MAX_COMPARED: Final = 100_000
-"""How many pairs of words are compared to find slips in what may also be right."""
+"""How many pairs of words are compared to find misspellings among names that may be right."""
 _LONGEST: Final = 40
 _COMPARED: Final = 10
-"""So many of the words with nearly the same letters are compared in full, which takes long."""
+"""How many of the words with nearly the same letters are compared in full, which is slow."""
 _SHOWN: Final = 12
-_ENOUGH: Final = 0.6
+_MIN_RATIO: Final = 0.6
 
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
-    """Return the option a typing mistake away from `word`, or None."""
+    """Return the option that `word` is probably a misspelling of, or None."""
     from difflib import SequenceMatcher
 
     known = {option.casefold(): option for option in islice(options, MAX_OPTIONS + 1)}
@@ -82,7 +125,7 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
 
     def alike(option: str) -> float:
         matcher.set_seq1(option)
-        is_possible = matcher.real_quick_ratio() >= _ENOUGH
+        is_possible = matcher.real_quick_ratio() >= _MIN_RATIO
         return matcher.quick_ratio() if is_possible else 0.0
 
     def near(option: str) -> float:
@@ -90,23 +133,23 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
         return matcher.ratio()
 
     possible = [(alike(option), option) for option in known if len(option) <= _LONGEST]
-    compared = nlargest(_COMPARED, (one for one in possible if one[0] >= _ENOUGH))
+    compared = nlargest(_COMPARED, (pair for pair in possible if pair[0] >= _MIN_RATIO))
     ratio, match = max(((near(option), option) for _, option in compared), default=(0.0, ""))
-    return known[match] if ratio >= _ENOUGH else None
+    return known[match] if ratio >= _MIN_RATIO else None
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Return `did you mean "x"?`, or the empty string where nothing is near."""
+    """Return `did you mean "x"?`, or an empty string if no option is near."""
     match = nearest(word, options)
     return f'did you mean "{match}"?' if match is not None else ""
 
 
 def one_of(word: str, options: Iterable[str]) -> str:
-    """Return a did-you-mean, else the list of what is allowed."""
+    """Return `did you mean "x"?`, else the list of options."""
     names = sorted(islice(options, MAX_OPTIONS + 1))
     if not names:
         return "there are none"
     if len(names) > MAX_OPTIONS:
-        return f"it is none of over {MAX_OPTIONS} known ones"
+        return f"it is not one of the {MAX_OPTIONS}+ known ones"
     more = ", ..." if len(names) > _SHOWN else ""
     return did_you_mean(word, names) or "known: " + ", ".join(names[:_SHOWN]) + more

@@ -1,19 +1,20 @@
-"""What all flows of a project share: `poeflow.toml`, or `[tool.poeflow]` of `pyproject.toml`.
+"""Settings of all flows of a project: `poeflow.toml`, or `[tool.poeflow]` in `pyproject.toml`.
 
-It is a file of the repository: what decides where a key goes, or lets code run, is refused here.
+The file belongs to the repository, so it cannot decide where API keys go or allow code to run.
 """
 
 import functools
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path as FilePath
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from poeflow.bots import Pricing
+from poeflow.bots import RESERVED_KEYS, Pricing
 from poeflow.digest import Json
+from poeflow.flowfile.build import PartFiles
 from poeflow.flowfile.model import (
     Defaults,
     ExtraBody,
@@ -25,17 +26,26 @@ from poeflow.flowfile.model import (
     TextFile,
 )
 from poeflow.flowfile.schema import validate
-from poeflow.flowfile.step_settings import given
+from poeflow.flowfile.step_settings import given_params
 from poeflow.flowfile.toml import parse_toml
-from poeflow.flowfile.yaml_tree import Document, KeyPath, Node, decode
+from poeflow.flowfile.yaml_tree import (
+    Document,
+    KeyPath,
+    Node,
+    decode,
+    merged_mapping,
+    with_values,
+)
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem, Project
+from poeflow.project.read_log import ReadLog
 
 SCHEMA: Final = "project.schema.json"
 _OWN_FILE: Final = "//poeflow.toml"
-_PYPROJECT: Final = "//pyproject.toml"
+PYPROJECT: Final = "//pyproject.toml"
+"""Another tool's file, whose table `tool.poeflow` may hold the settings."""
 _TABLE: Final = ("tool", "poeflow")
-_OF_THE_USER: Final = frozenset(
+_USER_ONLY: Final = frozenset(
     {
         *("allow_file", "allow_files", "allow_insecure", "allow_tools", "allow_unpriced"),
         *("api_key", "base_url", "env", "env_file", "environment", "headers", "https_proxy"),
@@ -43,16 +53,17 @@ _OF_THE_USER: Final = frozenset(
         *("same_as", "ssl_cert_file", "POE_API_KEY", "POE_BASE_URL"),
     }
 )
-_RESERVED: Final = frozenset({"model", "messages", "stream", "stream_options", "n", "tools"})
 MAX_BYTES_READ: Final = 1024 * 1024
-"""The standard library's parser takes about a second for so much."""
+"""The standard library's parser takes about a second for this size."""
 _MILLION: Final = Decimal(1_000_000)
 
 Amount = Annotated[float, Meta(ge=0)]
+_Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
+OwnerT = TypeVar("OwnerT", Defaults, ModelAlias)
 
 
 class PriceSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """USD for a million tokens of prompt and answer, and for each request."""
+    """USD per million tokens of prompt and answer, and per request."""
 
     prompt: Amount | None = None
     completion: Amount | None = None
@@ -67,17 +78,19 @@ class PriceSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return Pricing(prompt=each(self.prompt), completion=each(self.completion), request=request)
 
 
-class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Tables(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: dict[Name, ModelAlias] = {}
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
     prices: dict[str, PriceSetting] = {}
+    pinned_models: Annotated[list[_Pattern], Meta(max_length=100)] | None = None
 
 
-class Shared(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a project, and what is wrong with them.
+class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a project and the problems in them.
 
-    `shown` is what messages call their file, `prices` are by model, in small letters.
+    `shown` is the file's name in messages; `prices` are by model, in lower case. `pinned_models`
+    are patterns of the names that flows may ask, None if they may ask any.
     """
 
     shown: str = ""
@@ -85,14 +98,15 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
     prices: Mapping[str, Pricing] = {}
+    pinned_models: tuple[str, ...] | None = None
     document: Document | None = None
     problems: tuple[Problem, ...] = ()
 
 
-def read_shared(project: Project) -> Shared:
-    """Return what the flows of a project share; nothing where it has no settings."""
+def read_project_settings(project: Project) -> ProjectSettings:
+    """Return the settings of a project, empty if it has none."""
     has_own = project.has(_OWN_FILE)
-    found, other = _read(project, _PYPROJECT, _TABLE), Shared()
+    found, other = _read(project, PYPROJECT, _TABLE), ProjectSettings()
     if has_own:
         own = _read(project, _OWN_FILE, ())
         if found.document is not None and found.document.root is not None:
@@ -104,10 +118,36 @@ def read_shared(project: Project) -> Shared:
     return found if found.document is not None else other
 
 
-def merged(flow: Flow, document: Document, shared: Shared) -> tuple[Flow, Document]:
-    """Return a flow on top of what it shares with others, whose places stay in their own file.
+def settings_files(project: Project) -> tuple[str, ...]:
+    """Return the paths of the files that decide a project's settings; they need not exist."""
+    is_shared = _read(project, PYPROJECT, _TABLE).document is not None
+    return (_OWN_FILE, PYPROJECT) if is_shared else (_OWN_FILE,)
 
-    Of models and defaults the flow's own win; of limits on what is done at once, the smaller.
+
+class KnownSettings:
+    """The settings of projects, each read once for all flows of a command."""
+
+    def __init__(self) -> None:
+        self._known: dict[FilePath, tuple[ProjectSettings, ReadLog]] = {}
+
+    def of(self, project: Project) -> ProjectSettings:
+        """Return the settings of a project; in its log they are noted as read."""
+        if project.root not in self._known:
+            log = ReadLog()
+            settings = read_project_settings(msgspec.structs.replace(project, log=log))
+            self._known[project.root] = settings, log
+        settings, log = self._known[project.root]
+        if project.log is not None:
+            project.log.take(log)
+        return settings
+
+
+def with_project_settings(
+    flow: Flow, document: Document, shared: ProjectSettings
+) -> tuple[Flow, Document]:
+    """Return a flow with the project's settings added; these keep the places in their own file.
+
+    The flow's own models and defaults win; of limits on concurrency and rate the smaller one does.
     """
     if shared.document is None or errors_only(shared.problems):
         return flow, document
@@ -117,6 +157,7 @@ def merged(flow: Flow, document: Document, shared: Shared) -> tuple[Flow, Docume
         requests_per_minute=_least(
             flow.limits.requests_per_minute, shared.limits.requests_per_minute
         ),
+        tokens_per_minute=_least(flow.limits.tokens_per_minute, shared.limits.tokens_per_minute),
     )
     combined = msgspec.structs.replace(
         flow,
@@ -124,93 +165,103 @@ def merged(flow: Flow, document: Document, shared: Shared) -> tuple[Flow, Docume
         defaults=_defaults(flow.defaults, shared.defaults),
         limits=limits,
     )
-    root, below = document.root, shared.document.root
-    if root is None or below is None:
+    root, shared_node = document.root, shared.document.root
+    if root is None or shared_node is None:
         return combined, document
     values = dict(root.values)
     for key in ("models", "defaults"):
-        if key in below.values:
-            values[key] = _over(values.get(key), below.values[key], nested=key == "defaults")
-    return combined, msgspec.structs.replace(document, root=_with(root, values, below))
+        if key in shared_node.values:
+            shared_values = _with_anchors(key, shared_node.values[key])
+            values[key] = _merge_over(values.get(key), shared_values, nested=key == "defaults")
+    return combined, msgspec.structs.replace(
+        document, root=merged_mapping(root, values, shared_node)
+    )
 
 
-def _read(project: Project, path: str, table: KeyPath) -> Shared:
-    """Return the settings in a file, those below `table` of it; nothing where there are none."""
+def _read(project: Project, path: str, table: KeyPath) -> ProjectSettings:
+    """Return the settings in the `table` of a file, empty if there are none."""
     if not project.has(path):
-        return Shared()
+        return ProjectSettings()
     shown = project.shown(path, FilePath.cwd())
     try:
         text = decode(project.read_bytes(path, limit=MAX_BYTES_READ), shown)
     except FileProblem as error:
         text = Problem(Place(shown), error.message, error.hint)
     if isinstance(text, Problem):
-        return Shared(shown=shown, problems=(text,)) if not table else Shared()
+        return ProjectSettings(shown=shown, problems=(text,)) if not table else ProjectSettings()
     if table and "poeflow" not in text:
-        return Shared()
-    return _settings(text, shown, table)
+        return ProjectSettings()
+    document = _parsed(text, shown, table)
+    if document is None:
+        return ProjectSettings()
+    return _check(PartFiles(project, path).filled(document), shown)
 
 
 @functools.lru_cache(maxsize=8)
-def _settings(text: str, shown: str, table: KeyPath) -> Shared:
-    """Return what a file says. Every flow of a command asks: the same text is read once."""
+def _parsed(text: str, shown: str, table: KeyPath) -> Document | None:
+    """Return the settings in a text, None without; cached, as all flows of a command need them."""
     document = parse_toml(text, shown)
     if table and document.root is None:
-        return Shared()  # another tool's file: whoever reads it says what is wrong
+        return None  # the file is another tool's, which reports what is wrong
     root = document.node(table)
     if table and root is None:
-        return Shared()
-    below = [p for p in document.problems if not table or _is_below(p, root)]
-    own = msgspec.structs.replace(document, root=root, problems=tuple(below))
-    return _checked(own, shown)
+        return None
+    shared_node = [p for p in document.problems if not table or _is_below(p, root)]
+    return msgspec.structs.replace(document, root=root, problems=tuple(shared_node))
 
 
 def _is_below(problem: Problem, node: Node | None) -> bool:
     return node is not None and problem.place.line >= node.line
 
 
-def _checked(document: Document, shown: str) -> Shared:
+def _check(document: Document, shown: str) -> ProjectSettings:
     root, problems = document.root, list(document.problems)
     if root is None or problems:
-        return Shared(shown=shown, document=document, problems=tuple(problems))
+        return ProjectSettings(shown=shown, document=document, problems=tuple(problems))
     if not isinstance(root.data, dict):
         problem = Problem(document.place(()), "poeflow must be a table", "write [tool.poeflow]")
-        return Shared(shown=shown, document=document, problems=(problem,))
-    problems += _of_the_user(document, root)
-    own = {key: node for key, node in root.values.items() if key not in _OF_THE_USER}
-    document = msgspec.structs.replace(document, root=_kept(root, own))
-    written = _decoded(document)
-    problems += _templates(document) if written is not None else validate(document, SCHEMA)
-    if written is None or problems:
-        return Shared(shown=shown, document=document, problems=tuple(sorted(set(problems))))
-    return Shared(
+        return ProjectSettings(shown=shown, document=document, problems=(problem,))
+    problems += _user_only_problems(document, root)
+    own = {key: node for key, node in root.values.items() if key not in _USER_ONLY}
+    document = msgspec.structs.replace(document, root=with_values(root, own))
+    tables = _decode_valid(document)
+    problems += _templates(document) if tables is not None else validate(document, SCHEMA)
+    if tables is None or problems:
+        return ProjectSettings(
+            shown=shown, document=document, problems=tuple(sorted(set(problems)))
+        )
+    return ProjectSettings(
         shown=shown,
-        models=written.models,
-        defaults=_anchored(written.defaults),
-        limits=written.limits,
-        prices={name.casefold(): price.pricing for name, price in written.prices.items()},
+        models={name: _alias_with_root_paths(one) for name, one in tables.models.items()},
+        defaults=_with_root_paths(tables.defaults),
+        limits=tables.limits,
+        prices={name.casefold(): price.pricing for name, price in tables.prices.items()},
+        pinned_models=None if tables.pinned_models is None else tuple(tables.pinned_models),
         document=document,
     )
 
 
-def _of_the_user(document: Document, root: Node) -> Iterator[Problem]:
-    """Yield a problem for each key that a repository must not decide."""
+def _user_only_problems(document: Document, root: Node) -> Iterator[Problem]:
+    """Yield a problem for each key that only the user may set, not a repository."""
     for key in root.values:
-        if key in _OF_THE_USER:
-            message = f"{key} is for you alone to say: whoever changes this file would decide it"
+        if key in _USER_ONLY:
+            message = (
+                f"{key} can be set only by you: otherwise whoever changes this file decides it"
+            )
             hint = "put it into your own configuration; `poeflow config` says where"
             yield Problem(document.key_place((key,)), message, hint)
 
 
-def _decoded(document: Document) -> _Written | None:
-    """Return the settings where their shape is valid beyond doubt, else None."""
+def _decode_valid(document: Document) -> _Tables | None:
+    """Return the settings, None unless they are certainly valid."""
     data: Json = document.root.data if document.root is not None else {}
     try:
-        written = msgspec.convert(data, _Written)
+        tables = msgspec.convert(data, _Tables)
     except msgspec.ValidationError:
         return None
-    bodies = [written.defaults.extra_body, *(m.extra_body for m in written.models.values())]
-    is_sound = not any(_RESERVED & body.keys() for body in bodies)
-    return written if is_sound and all(map(_has_price, written.prices.values())) else None
+    bodies = [tables.defaults.extra_body, *(m.extra_body for m in tables.models.values())]
+    is_sound = not any(RESERVED_KEYS & body.keys() for body in bodies)
+    return tables if is_sound and all(map(_has_price, tables.prices.values())) else None
 
 
 def _has_price(price: PriceSetting) -> bool:
@@ -218,25 +269,39 @@ def _has_price(price: PriceSetting) -> bool:
 
 
 def _templates(document: Document) -> Iterator[Problem]:
-    """Yield a problem for each template: what flows share cannot see one flow's inputs."""
+    """Yield a problem for each template: shared settings cannot use the inputs of one flow."""
     stack: list[tuple[KeyPath, Node]] = [((), document.root)] if document.root is not None else []
     while stack:
         path, node = stack.pop()
         if isinstance(node.data, str) and ("{{" in node.data or "{%" in node.data):
             hint = "write it into the flow; system may name a file: {file = ...}"
-            yield Problem(document.place(path), "what all flows share is no template", hint)
-        stack += [((*path, key), one) for key, one in node.values.items()]
-        stack += [((*path, index), one) for index, one in enumerate(node.items)]
+            yield Problem(document.place(path), "settings of all flows cannot be templates", hint)
+        if path[:1] == ("models",) and path[2:] == ("tools",):
+            continue  # whose texts are no templates in a flow either
+        stack += [((*path, key), node) for key, node in node.values.items()]
+        stack += [((*path, index), node) for index, node in enumerate(node.items)]
 
 
-def _anchored(defaults: Defaults) -> Defaults:
-    """Return defaults whose files are named from the project's root, where their own file is."""
-    if not isinstance(defaults.system, TextFile):
-        return defaults
-    file = defaults.system.file
-    anchored = file if file.startswith("//") else f"//{file}"
-    system = msgspec.structs.replace(defaults.system, file=anchored)
-    return msgspec.structs.replace(defaults, system=system)
+def _with_root_paths(owner: OwnerT) -> OwnerT:
+    """Return settings with file names relative to the project's root, where the settings are."""
+    if not isinstance(owner.system, TextFile):
+        return owner
+    system = msgspec.structs.replace(owner.system, file=_anchored(owner.system.file))
+    return msgspec.structs.replace(owner, system=system)
+
+
+def _alias_with_root_paths(alias: ModelAlias) -> ModelAlias:
+    """Do the same for an alias, whose answers may have a schema in a file."""
+    alias, schema = _with_root_paths(alias), alias.output.schema
+    file = schema.get("file") if schema is not None and len(schema) == 1 else None
+    if not isinstance(file, str):
+        return alias
+    output = msgspec.structs.replace(alias.output, schema={"file": _anchored(file)})
+    return msgspec.structs.replace(alias, output=output)
+
+
+def _anchored(file: str) -> str:
+    return file if file.startswith("//") else f"//{file}"
 
 
 def _defaults(own: Defaults, shared: Defaults) -> Defaults:
@@ -244,7 +309,7 @@ def _defaults(own: Defaults, shared: Defaults) -> Defaults:
     for name in Defaults.__struct_fields__:
         mine, others = getattr(own, name), getattr(shared, name)
         if name == "params":
-            changes[name] = msgspec.convert({**given(others), **given(mine)}, Params)
+            changes[name] = msgspec.convert({**given_params(others), **given_params(mine)}, Params)
         elif name == "extra_body":
             both: ExtraBody = {**others, **mine}
             changes[name] = both
@@ -257,48 +322,48 @@ def _least(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _over(own: Node | None, below: Node, *, nested: bool) -> Node:
-    """Return a mapping of a flow on top of the shared one; params and the like key by key."""
+def _merge_over(own: Node | None, shared_node: Node, *, nested: bool) -> Node:
+    """Return a flow's mapping merged over the shared one; params and extra_body key by key."""
     if own is None:
-        return _rooted(below)
-    values = {key: _rooted(node, key) for key, node in below.values.items()} | own.values
+        return shared_node
+    values = shared_node.values | own.values
     for key in ("params", "extra_body") if nested else ():
-        if key in own.values and key in below.values:
-            values[key] = _with(
+        if key in own.values and key in shared_node.values:
+            values[key] = merged_mapping(
                 own.values[key],
-                below.values[key].values | own.values[key].values,
-                below.values[key],
+                shared_node.values[key].values | own.values[key].values,
+                shared_node.values[key],
             )
-    return _with(own, values, below)
+    return merged_mapping(own, values, shared_node)
 
 
-def _rooted(node: Node, key: str = "") -> Node:
-    """Return shared defaults with the file of `system` named from the project's root."""
-    if "system" in node.values:
-        values = {name: _rooted(one, name) for name, one in node.values.items()}
-        return _kept(node, values)
-    file = node.data.get("file") if key == "system" and isinstance(node.data, dict) else None
-    if not isinstance(file, str) or file.startswith("//"):
+_FILES: Final = (("system",), ("output", "schema"))
+"""The keys of defaults and aliases that may name a file."""
+
+
+def _node_with_root_paths(owner: Node) -> Node:
+    """Do the same for the node of defaults or of an alias."""
+    for path in _FILES:
+        owner = _anchored_at(owner, path)
+    return owner
+
+
+def _with_anchors(key: str, node: Node) -> Node:
+    """Return the shared defaults or models, with files relative to the project's root."""
+    if key == "defaults":
+        return _node_with_root_paths(node)
+    aliases = {name: _node_with_root_paths(alias) for name, alias in node.values.items()}
+    return with_values(node, aliases)
+
+
+def _anchored_at(node: Node, path: tuple[str, ...]) -> Node:
+    if path:
+        child = node.values.get(path[0])
+        if child is None:
+            return node
+        return with_values(node, {**node.values, path[0]: _anchored_at(child, path[1:])})
+    file = node.data.get("file") if isinstance(node.data, dict) else None
+    if not isinstance(file, str):
         return node
-    named = msgspec.structs.replace(node.values["file"], data=f"//{file}")
-    return _kept(node, {**node.values, "file": named})
-
-
-def _kept(node: Node, values: Mapping[str, Node]) -> Node:
-    """Return a mapping with these values only."""
-    return msgspec.structs.replace(
-        node,
-        values=dict(values),
-        keys={key: one for key, one in node.keys.items() if key in values},
-        data={key: one.data for key, one in values.items()},
-    )
-
-
-def _with(node: Node, values: Mapping[str, Node], below: Node) -> Node:
-    """Return a mapping with more values, whose keys are those of `below`."""
-    return msgspec.structs.replace(
-        node,
-        values=dict(values),
-        keys={key: node.keys.get(key) or below.keys[key] for key in values},
-        data={key: one.data for key, one in values.items()},
-    )
+    named = msgspec.structs.replace(node.values["file"], data=_anchored(file))
+    return with_values(node, {**node.values, "file": named})

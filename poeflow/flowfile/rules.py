@@ -1,4 +1,4 @@
-"""What the schema cannot say about a flow: names that must exist, keys that must agree."""
+"""Rules the schema cannot express: names that must exist, keys that must agree."""
 
 import re
 from collections.abc import Iterator
@@ -8,40 +8,57 @@ import msgspec
 
 from poeflow.clock import seconds
 from poeflow.digest import encode_json
-from poeflow.flowfile.inputs import misfit
-from poeflow.flowfile.limit_problems import enough
-from poeflow.flowfile.model import Defaults, Flow, ModelAlias, Step, Timeout
+from poeflow.flowfile.inputs import default_edges, how_to_give, value_problem, with_article
+from poeflow.flowfile.loops import SELF, continues_itself
+from poeflow.flowfile.model import Defaults, Flow, InputSpec, ModelAlias, Step, Timeout
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest, one_of
-from poeflow.flowfile.step_settings import model_of, settings_of
+from poeflow.flowfile.step_settings import OF_FILES, model_of, settings_of
 from poeflow.flowfile.yaml_tree import Document, KeyPath, Node
-from poeflow.problems import Place, Problem
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.ordering import CycleError, ordered
+from poeflow.problems import Place, Problem, limited
 
 MAX_NAME: Final = 100
-"""How long the name of a step, an input, an alias or an output may be."""
+"""The longest name of a step, input, alias or output."""
 MAX_MODEL: Final = 200
 MAX_SETTINGS: Final = 20_000_000
-"""How many bytes the settings of all steps may be, where each has those of defaults or an alias."""
-_PROSE_KEYS: Final = ("prompt", "system", "render", "content", "text", "if", "that", "contains")
-_CREDENTIAL: Final = re.compile(
+"""How many bytes of settings all steps together may inherit from defaults or an alias."""
+_PROSE_KEYS: Final = (
+    "prompt",
+    "system",
+    "render",
+    "stdin",
+    "content",
+    "text",
+    "if",
+    "that",
+    "contains",
+)
+_CREDENTIAL: Final = lazy_pattern(
     r"(?:[a-z]{1,20}[-_])?(?:api|access|secret|auth|bearer)[-_]?(?:key|token)"
     r"|(?:[a-z]{1,20}[-_])?(?:authorization|password|secret|cookie)|bearer",
     re.IGNORECASE,
 )
-_TAIL: Final = re.compile(r" #[^\n]*")
+_ONE_INPUT: Final = lazy_pattern(r"\s*\{\{\s*inputs\.(\w+)\s*\}\}\s*")
+_MAX_RINGS: Final = 20
+_FITTING: Final = {"number": "integer"}
+"""Another type whose values fit a type, too."""
+_TAIL: Final = lazy_pattern(r" #[^\n]*")
 
 
-def problems_of(flow: Flow, document: Document) -> tuple[Problem, ...]:
-    """Return the problems and warnings of a flow whose shape is valid."""
-    return enough(_all(flow, document))
+def rule_problems(flow: Flow, document: Document) -> tuple[Problem, ...]:
+    """Return the problems and warnings of a flow that its schema accepts."""
+    return limited(_all(flow, document))
 
 
-def heavy_settings(flow: Flow, document: Document) -> Problem | None:
-    """Return the problem of defaults or an alias too large to be looked at for every step."""
+def oversized_settings(flow: Flow, document: Document) -> Problem | None:
+    """Return a problem if defaults or an alias are too large to be checked for every step."""
     owners: list[tuple[KeyPath, Defaults | ModelAlias]] = [(("defaults",), flow.defaults)]
     owners += [(("models", name), alias) for name, alias in flow.models.items()]
     for path, owner in owners:
-        fallback = owner.fallback if isinstance(owner, ModelAlias) else []
-        size = len(encode_json((owner.params, owner.extra_body, fallback)))
+        size = len(encode_json((owner.params, owner.extra_body)))
+        if isinstance(owner, ModelAlias):
+            size += len(encode_json((owner.fallback, owner.tools, owner.output)))
         if size * len(flow.steps) > MAX_SETTINGS:
             message = f"settings of {size:,} bytes are too large for {len(flow.steps):,} steps"
             return Problem(
@@ -51,7 +68,7 @@ def heavy_settings(flow: Flow, document: Document) -> Problem | None:
 
 
 def model_fault(name: str) -> str:
-    """Return why `name` is the name of no model, empty where it may be one."""
+    """Return why `name` cannot be the name of a model, empty if it can."""
     if not name.strip():
         return "the name of the model is blank"
     if name != name.strip() or not name.isprintable():
@@ -74,12 +91,12 @@ def _all(flow: Flow, document: Document) -> Iterator[Problem]:
 
 
 def _names(document: Document) -> Iterator[Problem]:
-    """Yield a problem for each name of a flow's own that is too long to show."""
+    """Yield a problem for each name in the flow that is too long."""
     for key in ("steps", "inputs", "models", "outputs"):
         node = document.node((key,))
         for name in node.keys if node is not None else ():
             if len(name) > MAX_NAME:
-                message = f"the name has {len(name):,} characters; at most {MAX_NAME} are taken"
+                message = f"the name has {len(name):,} characters; the limit is {MAX_NAME}"
                 yield Problem(document.key_place((key, name)), message, "shorten it")
 
 
@@ -123,27 +140,99 @@ def _credentials(flow: Flow, document: Document) -> Iterator[Problem]:
 
 
 def _models(flow: Flow, document: Document) -> Iterator[Problem]:
-    """Aliases do not chain: what one names is asked at Poe."""
+    """Yield what an alias cannot have: another alias as its model, files that steps would share."""
     for name, alias in flow.models.items():
         if alias.model in flow.models and alias.model != name:
             place = document.place(("models", name, "model"))
             hint = f'write the bot itself: "{flow.models[alias.model].model}"'
             yield Problem(place, f'"{alias.model}" is an alias, not a bot', hint)
+        for key in OF_FILES:
+            path: KeyPath = ("models", name, "output", key)
+            if document.node(path) is not None:
+                message = f"{key} is about the files of one step, which others cannot write"
+                hint = "move it into output: of the step"
+                yield Problem(document.key_place(path), message, hint)
 
 
 def _inputs(flow: Flow, document: Document) -> Iterator[Problem]:
     for name, spec in flow.inputs.items():
+        if spec.default_from is not None:
+            yield from _default_from(flow, document, name, spec)
+        for key in ("properties", "required", "additionalProperties"):
+            if spec.type != "object" and document.node(("inputs", name, key)) is not None:
+                place = document.key_place(("inputs", name, key))
+                yield Problem(
+                    place, f"{key} is for mappings", f"add type: object, or remove {key}:"
+                )
+        if spec.secret:
+            yield from _secret(document, name, spec)
         if spec.default is msgspec.UNSET:
             continue
-        message = misfit(spec, spec.default)
+        message = value_problem(spec, spec.default)
         if message:
             place = document.place(("inputs", name, "default"))
             yield Problem(place, f'the default of input "{name}" {message}', "change one of them")
+        elif isinstance(spec.default, str) and "{{" in spec.default:
+            place = document.place(("inputs", name, "default"))
+            message = f'the default of input "{name}" is this text, and no template'
+            other = _ONE_INPUT.fullmatch(spec.default)
+            hint = f"write what it stands for in the steps, for {{{{ inputs.{name} }}}}"
+            if other is not None:
+                hint = f"write default_from: {other[1]} in place of default:"
+            yield Problem(place, message, hint, "warning")
+    yield from _rings(flow, document)
+
+
+def _secret(document: Document, name: str, spec: InputSpec) -> Iterator[Problem]:
+    """Check that a secret is a text without a default: nothing in the flow says what it is."""
+    place = document.place(("inputs", name, "type"))
+    if spec.type != "string":
+        yield Problem(place, "a secret is a text", "remove type:, or secret:")
+    for key in ("default", "default_from", "enum"):
+        if document.node(("inputs", name, key)) is not None:
+            place = document.key_place(("inputs", name, key))
+            yield Problem(place, f"a secret has no {key}", f"remove {key}:; {how_to_give(name)}")
+
+
+def _rings(flow: Flow, document: Document) -> Iterator[Problem]:
+    """Yield a problem for each ring of inputs that take their defaults from each other."""
+    edges = default_edges(flow)
+    for _ in range(_MAX_RINGS):
+        try:
+            ordered(edges)
+        except CycleError as error:
+            place = document.place(("inputs", error.path[0], "default_from"))
+            message = f"defaults are taken from each other: {' -> '.join(error.path[:_MAX_RINGS])}"
+            yield Problem(place, message, "give one of them default:")
+            edges = {name: needs for name, needs in edges.items() if name not in error.path}
+        else:
+            return
+
+
+def _default_from(flow: Flow, document: Document, name: str, spec: InputSpec) -> Iterator[Problem]:
+    """Check the name of the input that a default is taken from, and its type."""
+    place = document.place(("inputs", name, "default_from"))
+    if spec.default is not msgspec.UNSET:
+        yield Problem(place, "default: is given too", "remove one of them")
+    other = flow.inputs.get(str(spec.default_from))
+    if other is None:
+        hint = one_of(str(spec.default_from), flow.inputs)
+        yield Problem(place, f'unknown input "{spec.default_from}"', hint)
+    elif other.secret:
+        yield Problem(place, f'"{spec.default_from}" is a secret', "use it in the prompts")
+    elif other.type not in (spec.type, _FITTING.get(spec.type)):
+        kinds = with_article(spec.type), with_article(other.type)
+        message = f'this input is {kinds[0]}, "{spec.default_from}" is {kinds[1]}'
+        yield Problem(place, message, "give both the same type")
+    elif other.default is not msgspec.UNSET and (reason := value_problem(spec, other.default)):
+        message = f'the default of input "{name}" {reason}'
+        yield Problem(place, message, f'it is that of "{spec.default_from}"')
 
 
 def _timeouts(flow: Flow, document: Document) -> Iterator[Problem]:
-    """The schema sees that a number is above 0, but not that `0s` is not."""
-    owners: list[tuple[KeyPath, Defaults | Step]] = [(("defaults",), flow.defaults)]
+    """Check that durations are above 0, which the schema checks only for numbers."""
+    owners: list[tuple[KeyPath, Defaults | ModelAlias | Step]] = [(("defaults",), flow.defaults)]
+    owners += [(("models", name), alias) for name, alias in flow.models.items()]
     owners += [(("steps", name), step) for name, step in flow.steps.items()]
     written: list[tuple[KeyPath, object]] = []
     for path, owner in owners:
@@ -164,7 +253,12 @@ def _step(flow: Flow, document: Document, name: str, step: Step) -> Iterator[Pro
         if other not in flow.steps:
             place = document.place((*path, "needs", index))
             yield Problem(place, f'unknown step "{other}"', one_of(other, flow.steps))
-    if step.history is not None and step.history not in flow.steps:
+    is_earlier = step.history is None or step.history in flow.steps
+    is_known = is_earlier or continues_itself(flow, name)
+    if step.history == SELF and not is_known:
+        place = document.place((*path, "history"))
+        yield Problem(place, "only the instances of a loop continue each other", "add for_each:")
+    elif step.history is not None and not is_known:
         place = document.place((*path, "history"))
         yield Problem(place, f'unknown step "{step.history}"', one_of(step.history, flow.steps))
     if step.kind == "model":
@@ -183,6 +277,12 @@ def _model(flow: Flow, document: Document, name: str) -> Iterator[Problem]:
         if alias is not None and _is_slip(str(named.value), alias):
             message = f'unknown model alias "{named.value}"'
             yield Problem(document.place(named.path), message, f'did you mean "{alias}"?')
+        elif alias is not None and _is_capitalized(str(named.value), alias, flow):
+            message = (
+                f'the alias "{alias}" is not meant by "{named.value}", which is asked as a bot'
+            )
+            hint = f'did you mean "{alias}"?'
+            yield Problem(document.place(named.path), message, hint, "warning")
     settings = settings_of(flow, name, named=str(named.value))
     for shared in sorted(settings.params.keys() & settings.extra_body.keys()):
         place = document.key_place(settings.extra_body[shared].path)
@@ -190,14 +290,20 @@ def _model(flow: Flow, document: Document, name: str) -> Iterator[Problem]:
 
 
 def _is_slip(named: str, alias: str) -> bool:
-    """Tell a misspelt alias from a bot's name: bots at Poe have a capital or a digit."""
+    """Return whether a name is a misspelt alias: names of bots at Poe have a capital or digit."""
     return named.islower() and named.isalpha() and abs(len(named) - len(alias)) <= 1
 
 
-def _lost_tails(document: Document) -> Iterator[Problem]:
-    """Warn where a plain text lost its end: YAML reads ` #` as the start of a comment.
+def _is_capitalized(named: str, alias: str, flow: Flow) -> bool:
+    """Return whether a name is an alias but for capitals, and not the bot that this stands for."""
+    is_same = named.isalpha() and named.lower() == alias.lower()
+    return is_same and flow.models[alias].model != named
 
-    Two spaces before it are how people write a comment that they mean.
+
+def _lost_tails(document: Document) -> Iterator[Problem]:
+    """Warn about plain texts cut off at ` #`, which YAML reads as the start of a comment.
+
+    A comment with two spaces before it is taken as intended.
     """
     for key, node in _prose(document):
         if node.style != "plain" or not isinstance(node.data, str):
@@ -209,9 +315,13 @@ def _lost_tails(document: Document) -> Iterator[Problem]:
 
 
 def _prose(document: Document) -> Iterator[tuple[str, Node]]:
-    """Yield all texts that people write as prose, by their keys, in order."""
+    """Yield all texts of prompts and conditions with their keys, in order."""
     roots = [document.node((key,)) for key in ("steps", "defaults")]
     stack = [node for node in roots if node is not None]
+    models = document.node(("models",))
+    for alias in models.values.values() if models is not None else ():
+        if "system" in alias.values and not alias.file:
+            yield "system", alias.values["system"]
     while stack:
         node = stack.pop()
         for key, value in node.values.items():

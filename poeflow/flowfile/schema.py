@@ -1,35 +1,36 @@
-"""Checks plain data against the bundled JSON Schema, and says each fault in our own words.
+"""Checks documents against the bundled JSON Schemas and describes each violation in a sentence.
 
-jsonschema is imported here and only when asked: a valid flow never needs it (`build`).
-Nothing is ever fetched: the registry has bundled schemas only.
+jsonschema is imported only if a document may be invalid (see `build`).
+Nothing is ever fetched: the registry has only bundled schemas.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import DiskError
-from poeflow.flowfile.limit_problems import MAX_PROBLEMS, enough
 from poeflow.flowfile.patterns import nearest
-from poeflow.flowfile.schema_messages import sentence
+from poeflow.flowfile.schema_messages import message_and_hint
 from poeflow.flowfile.yaml_tree import Document, KeyPath
-from poeflow.problems import Problem
-from poeflow.project.project import packaged
+from poeflow.problems import MAX_PROBLEMS, Problem, limited
+from poeflow.project.project import packaged, schemas_folder
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """A place that keeps a document from being valid.
+FLOW_SCHEMA: Final = "flow.schema.json"
 
-    `is_name` tells that the key itself is not allowed there; `rename` is what it was probably
-    meant to be.
+
+class InvalidPart(msgspec.Struct, frozen=True):
+    """The path of a part that makes a document invalid.
+
+    `is_name` if the key itself is not allowed; `rename` is the key that was probably meant.
     """
 
     path: KeyPath
@@ -37,29 +38,62 @@ class Fault(msgspec.Struct, frozen=True):
     rename: str = ""
 
 
-def bundled(name: str) -> dict[str, Any]:
+def bundled_schema(name: str) -> dict[str, Any]:
     """Return the bundled schema `name`, as in `flow.schema.json`."""
     try:
-        schema: dict[str, Any] = msgspec.json.decode(packaged(name))
+        schema: dict[str, Any] = msgspec.json.decode(packaged(schemas_folder() / name))
     except msgspec.DecodeError as error:
         raise DiskError(f"{name}: {error}", hint="reinstall poeflow") from None
     return schema
 
 
+@functools.cache
+def kinds_of_step() -> frozenset[str]:
+    """Return the keys of which a step must have one."""
+    return frozenset(
+        one["required"][0] for one in bundled_schema(FLOW_SCHEMA)["$defs"]["step"]["anyOf"]
+    )
+
+
+@functools.cache
+def rivals() -> Mapping[str, frozenset[str]]:
+    """Return the keys that a step cannot have beside a key, by that key."""
+    rules = bundled_schema(FLOW_SCHEMA)["$defs"]["step"]["allOf"]
+    return {rule["if"]["required"][0]: _barred(rule["then"]) for rule in rules}
+
+
+@functools.cache
+def companions() -> Mapping[str, str]:
+    """Return the keys of a step that only go with another, by that key."""
+    rules = bundled_schema(FLOW_SCHEMA)["$defs"]["step"]["allOf"]
+    return {
+        key: rule["if"]["required"][0]
+        for rule in rules
+        if "else" in rule
+        for key in _barred(rule["else"])
+    }
+
+
+def _barred(shape: dict[str, Any]) -> frozenset[str]:
+    return frozenset(key for key, value in shape["properties"].items() if value == {"not": {}})
+
+
 def validate(document: Document, name: str) -> tuple[Problem, ...]:
-    """Return the faults of `document` against the bundled schema `name`, sorted by place."""
+    """Return the problems of `document` with the bundled schema `name`, sorted by place."""
     if document.root is None:
         return ()
     errors = _validator(name).iter_errors(document.root.data)
-    return enough(problem for error in errors for problem in _problems(document, error))
+    return limited(problem for error in errors for problem in _problems(document, error))
 
 
-def faults(document: Document, name: str) -> list[Fault]:
-    """Return the places of the first faults against the bundled schema `name`, for mending."""
+def invalid_parts(document: Document, name: str) -> list[InvalidPart]:
+    """Return the first parts that the bundled schema `name` does not allow."""
     if document.root is None:
         return []
     errors = _validator(name).iter_errors(document.root.data)
-    return list(islice((fault for error in errors for fault in _faults(error)), MAX_PROBLEMS))
+    return list(
+        islice((fault for error in errors for fault in _invalid_parts(error)), MAX_PROBLEMS)
+    )
 
 
 @functools.cache
@@ -71,48 +105,48 @@ def _validator(name: str) -> "Validator":
     checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     extended: Callable[..., type[Validator]] = validators.extend
     strict = extended(Draft202012Validator, type_checker=checker)
-    schema = bundled(name)
+    schema = bundled_schema(name)
     registry: Registry[Any] = Registry()
     for other in schema.get("x-builds-on", ()):
-        contents = bundled(other)
+        contents = bundled_schema(other)
         registry = registry.with_resource(contents["$id"], Resource.from_contents(contents))
     return strict(schema, registry=registry)
 
 
 def _is_integer(_checker: object, value: object) -> bool:
-    """JSON Schema takes 1.0 for an integer; the model does not, and people mean something else."""
+    """Return whether a value is an integer; unlike in JSON Schema 1.0 is not, as in the model."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _problems(document: Document, error: "ValidationError") -> Iterator[Problem]:
-    """Yield one problem for each thing a person has to mend for this error."""
-    for culprit, is_key in _culprits(error):
-        parent = document.node(culprit[:-1]) if culprit else None
+    """Yield one problem for each place that causes this error."""
+    for key_path, is_key in _places(error):
+        parent = document.node(key_path[:-1]) if key_path else None
         siblings = parent.keys if parent is not None else ()
-        message, hint = sentence(error, culprit, document.written(culprit), siblings)
-        place = document.key_place(culprit) if is_key else document.place(culprit)
+        message, hint = message_and_hint(error, key_path, document.written(key_path), siblings)
+        place = document.key_place(key_path) if is_key else document.place(key_path)
         yield Problem(place, message, hint)
 
 
-def _faults(error: "ValidationError") -> Iterator[Fault]:
+def _invalid_parts(error: "ValidationError") -> Iterator[InvalidPart]:
     schema: Any = error.schema
     is_name = error.validator == "additionalProperties" or (
         "propertyNames" in error.absolute_schema_path
     )
-    for path, _ in _culprits(error):
+    for path, _ in _places(error):
         known = schema.get("properties", ()) if error.validator == "additionalProperties" else ()
-        yield Fault(path, is_name, (path and nearest(str(path[-1]), known)) or "")
+        yield InvalidPart(path, is_name, (path and nearest(str(path[-1]), known)) or "")
 
 
-def _culprits(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
-    """Return the paths an error is about; True where the key is at fault and not its value."""
+def _places(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
+    """Return the paths that cause an error; True if the cause is the key and not its value."""
     path: KeyPath = tuple(error.absolute_path)
     instance: Any = error.instance
     if "propertyNames" in error.absolute_schema_path:
         return [((*path, str(instance)), True)]
     match error.validator:
         case "const" if not isinstance(instance, int):
-            return []  # its type is a problem of its own
+            return []  # its type is another problem
         case "additionalProperties" if isinstance(instance, dict):
             return [((*path, key), True) for key in instance if not _is_known(key, error.schema)]
         case "anyOf" if isinstance(instance, dict) and _has_slip(instance, error):
@@ -129,10 +163,10 @@ def _is_known(key: str, schema: Any) -> bool:
 
 
 def _has_slip(instance: dict[str, Json], error: "ValidationError") -> bool:
-    """Whether one of the keys asked for is there, misspelt: its own problem says so."""
+    """Return whether a required key is present but misspelt, which is another problem."""
     options: Any = error.validator_value
     if not all("required" in option for option in options):
         return False
-    asked = [str(option["required"][0]) for option in options]
+    required = [str(option["required"][0]) for option in options]
     known: Any = error.schema
-    return any(nearest(key, asked) for key in instance if key not in known.get("properties", ()))
+    return any(nearest(key, required) for key in instance if key not in known.get("properties", ()))

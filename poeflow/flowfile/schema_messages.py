@@ -1,13 +1,15 @@
-"""What the flow schema finds wrong, in our own words, and where a misplaced key belongs."""
+"""Messages and hints for violations of the flow schema, and for misplaced keys."""
 
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from poeflow.flowfile.model import Defaults, Limits, Output, Params, Retry, Step
+from poeflow.digest import encode_json
+from poeflow.flowfile.model import Defaults, Limits, ModelAlias, Output, Params, Retry, Step
 from poeflow.flowfile.patterns import did_you_mean, nearest, one_of
 from poeflow.flowfile.yaml_messages import core_value
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.lazy_pattern import lazy_pattern
 
 _OWNERS: Final = (
     ("params", frozenset(Params.__struct_encode_fields__)),
@@ -17,25 +19,30 @@ _OWNERS: Final = (
     ("limits", frozenset(Limits.__struct_encode_fields__)),
     ("extra_body", frozenset({"thinking_budget", "verbosity", "web_search"})),
 )
+_OF_ALIASES: Final = frozenset(ModelAlias.__struct_encode_fields__)
 _HABITS: Final = {
-    "env": "flows read no environment; declare an input and pass --input",
+    "env": "flows cannot read the environment; declare an input and pass --input",
     "depends_on": 'did you mean "needs"?',
     "foreach": 'did you mean "for_each"?',
-    "glob": 'glob is a function: write for_each: glob("docs/*.md")',
-    "run": "a step asks a model or renders a text; write prompt: or render:",
+    "glob": 'a loop runs over files: write for_each: {glob: "docs/*.md"}',
+    "run": "a step calls a model or renders a text; write prompt: or render:",
     "text": 'did you mean "prompt"?',
 }
 _HABITS_IN_PARTS: Final = {
-    "type": "remove it: the other key says it",
+    "type": "remove it: the other key implies it",
     "image_url": "write attach: {url: https://...}",
     "file": "write attach: PATH",
 }
-_OF_SINGLE_BOTS: Final = "parameters of single bots go under extra_body:"
+_OF_USERS: Final = frozenset({"max_cost_usd_per_day", "max_cost_usd_per_month"})
+_BOT_PARAMETERS_HINT: Final = "parameters of single bots go under extra_body:"
 
 
-def where_it_goes(key: str, known: Iterable[str]) -> str:
-    """Return where the unknown `key` belongs, or the known key it resembles."""
+def hint_for_unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return a hint where the unknown `key` belongs, or which known key it resembles."""
     names = frozenset(known)
+    if key in _OF_USERS:
+        option = key.replace("_", "-")
+        return f"it stands in your own configuration (`poeflow config`), or give --{option}"
     for owner, fields in _OWNERS:
         if owner in names and key in fields:
             return f"{key} goes under {owner}:"
@@ -44,6 +51,8 @@ def where_it_goes(key: str, known: Iterable[str]) -> str:
     is_params = names == frozenset(Params.__struct_encode_fields__)
     if is_params and key in Step.__struct_encode_fields__:
         return f"{key} is a key of the step itself"
+    if names == _OF_ALIASES and key in Step.__struct_encode_fields__:
+        return f"{key} is a key of steps, and not of aliases"
     habits = _HABITS_IN_PARTS if "attach" in names else _HABITS
     near = did_you_mean(key, names)
     if key in habits or not near:
@@ -51,7 +60,7 @@ def where_it_goes(key: str, known: Iterable[str]) -> str:
         if habit is not None and habit not in names:
             return habits[habit]
     if is_params:
-        return near or _OF_SINGLE_BOTS
+        return near or _BOT_PARAMETERS_HINT
     return one_of(key, names)
 
 
@@ -67,51 +76,75 @@ TYPE_WORDS: Final = {
     "object": "a mapping",
     "null": "nothing",
 }
-_RIVALS: Final = ("render", "use", "messages", "path", "url", "text", "in")
+_RIVALS: Final = (
+    "render",
+    "command",
+    "call",
+    "use",
+    "messages",
+    "path",
+    "url",
+    "text",
+    "in",
+    "file",
+    "rubrics",
+)
+_RIVALS_OF: Final[dict[str, tuple[str, ...]]] = {
+    "key": ("group_by",),
+    "limit": ("sample",),
+    "seed": (),
+}
+_UNPLAIN: Final = lazy_pattern(r"^['\"*&!%@`|>]|: | #")
+"""What a text may not begin with, or hold, if it is written without quotes."""
+_PLAIN: Final = lazy_pattern(r"[\w./=+-]+")
+_NEEDED_BY: Final = {"seed": "sample", "stdin": "command", "env": "command", "reads": "command"}
+"""Keys that only go with another, `use` if they are not listed."""
 _NAMES: Final = {
     "^[a-z_][a-z0-9_]*$": "use small letters, digits and _, beginning with a letter",
     "^[A-Za-z][A-Za-z0-9_-]*$": "use letters, digits, _ and -, beginning with a letter",
     "^[A-Za-z0-9][A-Za-z0-9._-]*$": "use letters, digits, ., _ and -",
 }
-_IN_PARAMS: Final = ("n", "stream_options")
-_OTHER_WORDS: Final = {"developer": "write system; Poe knows no developer role"}
+_PARAMS_KEYS: Final = ("n", "stream_options")
+_ALIAS_DEPTH: Final = 2
+"""How many parts the place of an alias has."""
+_OTHER_WORDS: Final = {"developer": "write system; Poe has no developer role"}
 
 
-def sentence(
-    error: "ValidationError", culprit: KeyPath, written: str, siblings: Iterable[str]
+def message_and_hint(
+    error: "ValidationError", path: KeyPath, written: str, siblings: Iterable[str]
 ) -> tuple[str, str]:
     """Return message and hint for the `culprit` of an error.
 
     `written` is its source text, `siblings` are the keys beside it.
     """
-    name = _name(culprit)
+    name = _name(path)
     schema: Any = error.schema
     value: Any = error.validator_value
     match error.validator:
         case "not":
-            return _forbidden(culprit, siblings)
+            return _forbidden(path, siblings)
         case "additionalProperties":
-            return f'unknown key "{culprit[-1]}"', where_it_goes(
-                str(culprit[-1]), schema.get("properties", ())
+            return f'unknown key "{path[-1]}"', hint_for_unknown_key(
+                str(path[-1]), schema.get("properties", ())
             )
         case "required":
             instance: Any = error.instance
             missing = next(key for key in value if key not in instance)
-            where = f" in {name}" if culprit else ""
+            where = f" in {name}" if path else ""
             return f'the key "{missing}" is missing{where}', _describe(schema, missing)
         case "type":
             message, hint = _wrong_type(name, value, error.instance, written)
-            return message, hint or _better_type(error, culprit, written)
+            return message, hint or _better_type(error, path, written)
         case "enum":
             options = [str(option) for option in value]
-            said = str(error.instance)
-            hint = _OTHER_WORDS.get(said) or did_you_mean(said, options)
+            written_value = str(error.instance)
+            hint = _OTHER_WORDS.get(written_value) or did_you_mean(written_value, options)
             return f"{_shown(written)} is not one of {', '.join(options)}", hint
         case "const":
             return f"{name} must be {value}", f"write {name}: {value}"
         case "anyOf":
             if not all("required" in option for option in value):
-                return _of_no_kind(name, value, written)
+                return _no_kind_matches(name, value, written)
             keys = [str(option["required"][0]) for option in value]
             return f"{name} has none of {', '.join(keys)}", f"add one, for example {keys[0]}:"
         case "pattern":
@@ -122,12 +155,18 @@ def sentence(
             return _out_of_bounds(error, name, written)
 
 
-def _name(culprit: KeyPath) -> str:
-    if not culprit:
+def _name(path: KeyPath) -> str:
+    if not path:
         return "the flow"
-    if isinstance(culprit[-1], int):
-        return f"item {culprit[-1] + 1} of {culprit[-2]}"
-    return f'step "{culprit[-1]}"' if culprit[-2:-1] == ("steps",) else culprit[-1]
+    if isinstance(path[-1], int):
+        return f"item {path[-1] + 1} of {path[-2]}"
+    return f'step "{path[-1]}"' if path[-2:-1] == ("steps",) else path[-1]
+
+
+def _item(word: str) -> str:
+    """Return a word as an item of a YAML list."""
+    is_text = _PLAIN.fullmatch(word) is not None and isinstance(core_value(word), str)
+    return word if is_text else encode_json(word).decode()
 
 
 def _shown(written: str) -> str:
@@ -135,12 +174,12 @@ def _shown(written: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _of_no_kind(name: str, options: list[Any], written: str) -> tuple[str, str]:
-    """Say what a value may be that is either one of some words or a mapping."""
+def _no_kind_matches(name: str, options: list[Any], written: str) -> tuple[str, str]:
+    """Return the message for a value that must be one of some words or a mapping."""
     words = [word for option in options for word in option.get("enum", ())]
     keys = [key for option in options for key in option.get("required", ())]
-    told = f"{', '.join(words)} or a mapping with {', '.join(keys)}"
-    return f"{name} must be {told}, not {_shown(written)}", ""
+    expected = f"{', '.join(words)} or a mapping with {', '.join(keys)}"
+    return f"{name} must be {expected}, not {_shown(written)}", ""
 
 
 def _describe(schema: Any, key: str) -> str:
@@ -149,32 +188,43 @@ def _describe(schema: Any, key: str) -> str:
     return f"for example {key}: {example}" if simple else f"add {key}:"
 
 
-def _forbidden(culprit: KeyPath, siblings: Iterable[str]) -> tuple[str, str]:
-    """Say why a key whose schema is `false` cannot stand here."""
-    name = str(culprit[-1])
-    if culprit[-2:-1] == ("extra_body",):
+def _forbidden(path: KeyPath, siblings: Iterable[str]) -> tuple[str, str]:
+    """Return the message for a key whose schema is `false`."""
+    name = str(path[-1])
+    if path[-2:-1] == ("extra_body",):
         hint = (
-            f"{name} goes under params:" if name in _IN_PARAMS else f"{name} is a key of the step"
+            f"{name} goes under params:" if name in _PARAMS_KEYS else f"{name} is a key of the step"
         )
-        return f'extra_body may not hold "{name}"', hint
+        return f'extra_body must not have "{name}"', hint
     siblings = frozenset(siblings)
     if name == "matrix" and "for_each" in siblings:
         return "a step runs over items or over a matrix", "remove for_each: or matrix:"
-    rival = next((key for key in _RIVALS if key in siblings and key != name), None)
+    rivals = _RIVALS_OF.get(name, _RIVALS)
+    rival = next((key for key in rivals if key in siblings and key != name), None)
     if rival is None:
-        return f'"{name}" goes with "use"', f"remove {name}:, or add use:"
-    return f'"{name}" cannot stand beside "{rival}"', f"remove {name}: or {rival}:"
+        needed = _NEEDED_BY.get(name, "use")
+        hint = _HABITS["env"] if name == "env" else f"remove {name}:, or add {needed}:"
+        return f'"{name}" needs "{needed}"', hint
+    return f'"{name}" is not allowed with "{rival}"', f"remove {name}: or {rival}:"
 
 
 def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str, str]:
     allowed = [value] if isinstance(value, str) else list(value)
     if allowed[0] in ("number", "integer"):
-        allowed = allowed[:1]  # text is taken too, but only as a template
+        allowed = allowed[:1]  # text is allowed too, but only as a template
     wanted = " or ".join(TYPE_WORDS[kind] for kind in allowed)
     if instance is None:
         return f"{name} has no value; it must be {wanted}", "fill it, or remove the key"
+    if name == "for_each" and type(instance) is int:
+        return (
+            f"for_each runs over items, not {instance}",
+            f"write range({instance}), or samples: {instance}",
+        )
     if "string" in allowed and not isinstance(instance, list | dict):
         return f"{name} must be {wanted}, not {_shown(written)}", f'quote it: "{_shown(written)}"'
+    if name == "command" and isinstance(instance, str):
+        hint = f"write an item for each argument: [{', '.join(map(_item, instance.split()))}]"
+        return "command must be a list, not text: no shell reads it", hint
     if "array" in allowed and isinstance(instance, str):
         return f"{name} must be {wanted}, not text", f"write [{_shown(written)}]"
     kind = "a list" if isinstance(instance, list) else "a mapping"
@@ -182,18 +232,18 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
     return f"{name} must be {wanted}, not {shown}", ""
 
 
-def _better_type(error: "ValidationError", culprit: KeyPath, written: str) -> str:
-    """Return what was probably meant by a value of the wrong type."""
+def _better_type(error: "ValidationError", path: KeyPath, written: str) -> str:
+    """Return a hint for a value of the wrong type."""
     instance: Any = error.instance
-    if culprit == ("steps",) and isinstance(instance, list):
+    if path == ("steps",) and isinstance(instance, list):
         return "write each step as a key: its id, a colon, and what it does"
     if not isinstance(instance, str):
         return _example(error)
     if written[:1] in "\"'" and not isinstance(core_value(instance), str):
         return f"remove the quotes: {instance}"
     if re.match(r"[a-z_]+:\S", instance) and error.validator_value == "object":
-        return "put a space behind the colon"
-    if culprit == ("defaults",) or culprit[:1] == ("models",):
+        return "put a space after the colon"
+    if path == ("defaults",) or (path[:1] == ("models",) and len(path) <= _ALIAS_DEPTH):
         return f"write {{model: {_shown(written)}}}"
     return _example(error)
 
@@ -220,17 +270,18 @@ def _out_of_bounds(error: "ValidationError", name: str, written: str) -> tuple[s
     shown = _shown(written)
     match error.validator:
         case "minimum":
-            return f"{name}: {shown} is below {limit}", f"the least is {limit}"
+            return f"{name}: {shown} is below {limit}", f"the minimum is {limit}"
         case "maximum":
-            return f"{name}: {shown} is above {limit}", f"the most is {limit}"
+            return f"{name}: {shown} is above {limit}", f"the maximum is {limit}"
         case "exclusiveMinimum":
-            return f"{name}: {shown} is not above {limit}", "give a positive duration"
+            kind = "duration" if "pattern" in cast("dict[str, Any]", error.schema) else "number"
+            return f"{name}: {shown} is not above {limit}", f"give a positive {kind}"
         case "maxItems":
-            return f"{name} has {len(instance)} items", f"the most is {limit}"
+            return f"{name} has {len(instance)} items", f"the maximum is {limit}"
         case "minProperties":
             return f"{name} is empty", _example(error)
         case "maxProperties":
-            return f"{name} holds more than one check", "write each check as an item of its own"
+            return f"{name} has more than one check", "write each check as an item of its own"
         case other:
             return f"{name} does not fit the schema ({other})", _example(error)
 
@@ -241,9 +292,11 @@ def _example(error: "ValidationError") -> str:
 
 
 def _yaml(value: Any) -> str:
-    """Show a small value as a person would write it in YAML."""
+    """Return a small value as YAML in one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_yaml, value)) + "]"
+    if isinstance(value, str) and _UNPLAIN.search(value):
+        return encode_json(value).decode()
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,29 +1,36 @@
-"""Tables become rows: csv, tsv, jsonl, json, yaml, and parquet through the `data` extra.
+"""Reads rows of tables: csv, tsv, jsonl, json, yaml, and parquet with the `data` extra.
 
-duckdb sees a copy of the one file and nothing else. Every fault is a `FileProblem` that names the
-file and, if there is one, the line.
+Those of csv, tsv and jsonl can be read one by one; duckdb can access only a copy of its file. Every
+error is a `FileProblem` that names the file and, if known, the line.
 """
 
 import base64
+import codecs
 import csv
 import io
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
-from poeflow.digest import Json, KeyTwiceError, check_keys
+from poeflow.digest import Json, KeyTwiceError, check_json_keys
 from poeflow.errors import InvalidFlowError
+from poeflow.flowfile.loops import JoinedItems
 from poeflow.flowfile.yaml_tree import parse_value
-from poeflow.project.project import FileProblem
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.project.globs import NO_MATCH_HINT
+from poeflow.project.project import FileProblem, Project
 
+T = TypeVar("T")
 MAX_TEXT: Final = 256 * 1024 * 1024
-"""How long all cells may be, written out: a small file may hold a long text very often."""
+"""How many characters all cells may have: a small file can repeat a long text very often."""
 _CONFIG: Final[dict[str, Any]] = {
     "allow_community_extensions": "false",
     "autoinstall_known_extensions": "false",
@@ -31,16 +38,16 @@ _CONFIG: Final[dict[str, Any]] = {
     "memory_limit": "512MB",
     "threads": "1",
 }
-_MOMENT: Final = "TIMESTAMP WITH TIME ZONE"
+_TIMESTAMP: Final = "TIMESTAMP WITH TIME ZONE"
 _LENGTHS: Final = "sum(strlen(CAST(COLUMNS(*) AS VARCHAR)))"
 
 
 def parquet_rows(data: bytes, *, name: str, limit: int) -> list[Json]:
     """Return the first `limit` rows as objects.
 
-    Numbers, booleans and texts stay what they are, lists and structures hold them. Dates, moments
-    (in UTC), decimals and the like become texts, bytes that are no text become base64, and what is
-    not a number becomes null. Raises `FileProblem`.
+    Numbers, booleans and texts stay the same, also in lists and structures. Dates, timestamps (in
+    UTC), decimals and the like become texts, bytes that are not UTF-8 become base64, and NaN and
+    infinity become null. Raises `FileProblem`.
     """
     try:
         import duckdb
@@ -52,7 +59,7 @@ def parquet_rows(data: bytes, *, name: str, limit: int) -> list[Json]:
         path.write_bytes(data)
         try:
             with duckdb.connect(config=_CONFIG) as connection:
-                _lock(connection, str(path))
+                _restrict(connection, str(path))
                 table = connection.read_parquet(str(path)).limit(limit)
                 return _rows(table, name)
         except (duckdb.Error, RuntimeError) as error:  # RuntimeError: damage, by duckdb before 1.4
@@ -61,8 +68,8 @@ def parquet_rows(data: bytes, *, name: str, limit: int) -> list[Json]:
             raise FileProblem(message, hint="write it again, or split it") from None
 
 
-def _lock(connection: Any, path: str) -> None:
-    """Leave duckdb nothing but the file at `path`, for good."""
+def _restrict(connection: Any, path: str) -> None:
+    """Restrict duckdb to the file at `path`, permanently."""
     quoted = path.replace("'", "''")
     for setting in (
         "TimeZone = 'UTC'",
@@ -85,11 +92,11 @@ def _rows(table: Any, name: str) -> list[Json]:
 
 
 def _selected(column: str, kind: str) -> str:
-    """Return the SQL for a column; moments as text, for duckdb makes them by another package."""
+    """Return the SQL for a column; timestamps as text, as duckdb needs another package for them."""
     quoted = '"' + column.replace('"', '""') + '"'
-    if _MOMENT not in kind:
+    if _TIMESTAMP not in kind:
         return quoted
-    return f"CAST({quoted} AS {kind.replace(_MOMENT, 'VARCHAR')})"
+    return f"CAST({quoted} AS {kind.replace(_TIMESTAMP, 'VARCHAR')})"
 
 
 def _plain(value: object) -> Json:
@@ -113,89 +120,228 @@ def _plain(value: object) -> Json:
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_ROWS: Final = 100_000
+MAX_TABLE_ROWS: Final = 1_000_000
+"""Maximum rows of a table: read all at once, and read one by one."""
 MAX_CELLS: Final = 4_000_000
-"""How many cells a table of texts may have: each takes far more memory than its comma."""
-_SPLIT: Final = "split the file"
-_ONE_KEY: Final = "leave one of them"
+"""How many cells a table of texts may have: each takes far more memory than in the file."""
+_PART: Final = 1024 * 1024
+_SPLIT_HINT: Final = "split the file"
+_ONE_KEY_HINT: Final = "remove one of them"
 _BETWEEN: Final = frozenset(" \t\r\n,")
-_FOR_EXCEL: Final = re.compile(r"\"?sep=(\W?)\"?[,;\t]*", re.IGNORECASE)
+_EXCEL_LINE: Final = lazy_pattern(r"\"?sep=(\W?)\"?[,;\t]*", re.IGNORECASE)
 _PLURAL: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SHOWN: Final = {",": "commas", "\t": "tabs"}
 _RENAME: Final = {",": ", or call it .csv", "\t": ", or call it .tsv"}
 _ARCHIVES: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""How workbooks begin: those of today, and those of old."""
-_OFFSET: Final = re.compile(r" \(byte (\d+)\)$")
+"""The first bytes of workbooks, .xlsx and .xls."""
+_OFFSET: Final = lazy_pattern(r" \(byte (\d+)\)$")
 
 
 def rows(data: bytes, *, name: str) -> list[Json]:
-    """Return the rows of the table called `name`, whose ending tells how it is written.
+    """Return the rows of the table called `name`, whose ending decides the format.
 
     Rows of csv and tsv are objects of texts, named by the first line; those of parquet are objects
-    of numbers and texts; those of the other kinds are whatever the file holds. Raises
-    `FileProblem`, also where there are over 64 MiB or 100,000 rows.
+    of numbers and texts; those of other formats are any values. Raises `FileProblem`, also for
+    over 64 MiB or 100,000 rows.
     """
-    reader = _READERS.get(PurePosixPath(name).suffix.lower())
-    if reader is None:
-        raise FileProblem(f"{name} is no table", hint=f"use one of {', '.join(ROW_SUFFIXES)}")
+    return list(_scanned(data, name))
+
+
+def table(data: bytes, *, name: str) -> Sequence[Json]:
+    """Return the rows as `rows` does, those of csv, tsv and jsonl read as they are asked for.
+
+    Of those there may be a million. All have been read once, so reading one again raises no error.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in _LINED:
+        return list(_scanned(data, name))
+    _check_size(data, name)
+    clean = _clean(data, name)
+    lines, starts = _Lines(clean), array("I")
+    delimiter = _DELIMITERS.get(suffix)
+    if delimiter is None:
+        for _ in _limited(_json_lines(lines, name), name, MAX_TABLE_ROWS):
+            starts.append(lines.row)
+        return Table(clean, starts, _objects)
+    cells = _checked_cells(lines, name, delimiter)
+    header = tuple(next(cells))
+    for _ in _limited(cells, name, MAX_TABLE_ROWS):
+        starts.append(lines.row)
+    return Table(clean, starts, partial(_cells, delimiter=delimiter), columns=header)
+
+
+def joined(
+    project: Project, pattern: str, paths: Sequence[str], read: Callable[[str], Sequence[Json]]
+) -> JoinedItems:
+    """Return the rows of all tables that a pattern matches. Raises `FileProblem`."""
+    if not paths:
+        raise FileProblem(f"{pattern} matches no file", hint=NO_MATCH_HINT)
+    found, size, count = list[Sequence[Json]](), 0, 0
+    for path in paths:
+        size += project.size_of(path)
+        found.append(read(path) if size <= MAX_BYTES else [])
+        count += len(found[-1])
+        if size > MAX_BYTES or count > MAX_TABLE_ROWS:
+            message = f"the files of {pattern} have over 64 MiB or {MAX_TABLE_ROWS:,} rows"
+            raise FileProblem(message, hint="narrow the pattern")
+    return JoinedItems(found, paths)
+
+
+class Table(Sequence[Json]):
+    """The rows of a text, each read as it is asked for: `starts` are the bytes they begin at.
+
+    `read` reads rows from lines. `columns` are the names that every row has, None if they differ:
+    what `read` reads then are the cells of a row.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        starts: Sequence[int],
+        read: Callable[[Iterable[str]], Iterator[Any]],
+        *,
+        columns: tuple[str, ...] | None = None,
+    ) -> None:
+        self.columns = columns
+        self._data = data
+        self._starts = starts
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[Json]:
+        found = self._all()
+        return found if self.columns is None else map(self._named, found)
+
+    def column(self, name: str) -> Iterator[str]:
+        """Return the cells of the column `name`, which is one of `columns`."""
+        if self.columns is None:
+            raise AssertionError("the rows have no columns in common")
+        at = self.columns.index(name)
+        return (cells[at] for cells in self._all())
+
+    def _all(self) -> Iterator[Any]:
+        first = self._starts[0] if self._starts else len(self._data)
+        file = io.BytesIO(self._data)
+        file.seek(first)
+        return self._read(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
+
+    def _named(self, cells: list[str]) -> Json:
+        return dict(zip(self.columns or (), cells, strict=True))
+
+    @overload
+    def __getitem__(self, index: int) -> Json: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Json]: ...
+    def __getitem__(self, index: int | slice) -> Json | list[Json]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        found = next(self._read(_Lines(self._data, self._starts[index])))
+        row: Json = found if self.columns is None else self._named(found)
+        return row
+
+
+class _Lines:
+    """The lines of a clean text from the byte `start`. `row` is where the last row began."""
+
+    def __init__(self, data: bytes, start: int = 0) -> None:
+        self.data = data
+        self._file = io.BytesIO(data)
+        self._file.seek(start)
+        self.row = self.end = start
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            self.end += len(line)
+            yield line.decode()
+
+
+def _scanned(data: bytes, name: str) -> Iterator[Json]:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in ROW_SUFFIXES:
+        raise FileProblem(f"{name} is not a table", hint=f"use one of {', '.join(ROW_SUFFIXES)}")
+    _check_size(data, name)
+    if suffix in _LINED:
+        return _limited(_LINED[suffix](_Lines(_clean(data, name)), name), name)
+    return _limited(_READERS[suffix](data, name), name)
+
+
+def _check_size(data: bytes, name: str) -> None:
     if len(data) > MAX_BYTES:
-        raise FileProblem(f"{name} has {len(data):,} bytes; the limit is 64 MiB", hint=_SPLIT)
-    found = list(islice(reader(data, name), MAX_ROWS + 1))
-    if len(found) > MAX_ROWS:
-        raise FileProblem(f"{name} has over {MAX_ROWS:,} rows", hint=_SPLIT)
-    return found
+        raise FileProblem(f"{name} has {len(data):,} bytes; the limit is 64 MiB", hint=_SPLIT_HINT)
 
 
-def _csv(data: bytes, name: str, delimiter: str = ",") -> Iterator[Json]:
-    """Yield the lines below the first as objects; empty ones are no rows."""
+def _limited(found: Iterable[T], name: str, most: int = MAX_ROWS) -> Iterator[T]:
+    for count, row in enumerate(found):
+        if count == most:
+            raise FileProblem(f"{name} has over {most:,} rows", hint=_SPLIT_HINT)
+        yield row
+
+
+def _csv(lines: _Lines, name: str, delimiter: str = ",") -> Iterator[Json]:
+    """Yield the lines below the first as objects; empty lines are skipped."""
+    found = _checked_cells(lines, name, delimiter)
+    header = next(found)
+    for row in found:
+        yield dict(zip(header, row, strict=True))
+
+
+def _checked_cells(lines: _Lines, name: str, delimiter: str) -> Iterator[list[str]]:
+    """Yield the names of the columns, then the cells of each row, checked."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_BYTES))  # 128 KiB without this
-    text = _text(data, name)
-    _check_division(text, name, delimiter)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    _check_delimiter(lines.data, name, delimiter)
+    reader = csv.reader(iter(lines), delimiter=delimiter, strict=True)
     start, cells = 1, 0
     try:
         header = _header(next(reader, []), name)
-        start = reader.line_num + 1
+        yield header
+        start, lines.row = reader.line_num + 1, lines.end
         for row in reader:
             cells += len(row)
             if cells > MAX_CELLS:
-                raise FileProblem(f"{name} has over {MAX_CELLS:,} cells", hint=_SPLIT)
+                raise FileProblem(f"{name} has over {MAX_CELLS:,} cells", hint=_SPLIT_HINT)
             if len(row) == len(header):
-                yield dict(zip(header, row, strict=True))
+                yield row
             elif row:
                 message = f"cells in this row: {len(row)}, columns: {len(header)}"
                 raise _at(name, start, message, "put cells with the delimiter in them in quotes")
-            start = reader.line_num + 1
+            start, lines.row = reader.line_num + 1, lines.end
     except csv.Error as error:
         hint = 'inside a cell in quotes a quote is written twice: ""'
         raise _at(name, start, str(error), hint) from None
 
 
-def _tsv(data: bytes, name: str) -> Iterator[Json]:
-    return _csv(data, name, "\t")
+def _cells(lines: Iterable[str], *, delimiter: str) -> Iterator[list[str]]:
+    """Return the cells of each row in lines that were read before."""
+    return filter(None, csv.reader(iter(lines), delimiter=delimiter, strict=True))
 
 
-def _check_division(text: str, name: str, delimiter: str) -> None:
-    """Tell what Excel made of a table: a line for itself, or columns divided by something else."""
-    first = text.partition("\n")[0].strip(" ")
-    told = _FOR_EXCEL.fullmatch(first)
-    if told is not None:
-        is_ours = told[1] in ("", delimiter)
+def _tsv(lines: _Lines, name: str) -> Iterator[Json]:
+    return _csv(lines, name, "\t")
+
+
+def _check_delimiter(data: bytes, name: str, delimiter: str) -> None:
+    """Raise `FileProblem` for a `sep=` line of Excel or for another delimiter."""
+    first = next(iter(_Lines(data)), "").removesuffix("\n").strip(" ")
+    excel_line = _EXCEL_LINE.fullmatch(first)
+    if excel_line is not None:
+        is_ours = excel_line[1] in ("", delimiter)
         hint = "remove it" if is_ours else f"remove it, and save it with {_PLURAL[delimiter]}"
         raise _at(name, 1, f"{first} is a line for Excel", hint)
-    if _width(text, delimiter) == 1:
-        other = next((d for d in _PLURAL if d != delimiter and _width(text, d) > 1), None)
+    if _width(data, delimiter) == 1:
+        other = next((d for d in _PLURAL if d != delimiter and _width(data, d) > 1), None)
         if other is not None:
-            message = f"the columns are divided by {_SHOWN.get(other, other)}"
+            message = f"columns are separated by {_SHOWN.get(other, other)}"
             raise _at(
                 name, 1, message, f"save it with {_PLURAL[delimiter]}{_RENAME.get(other, '')}"
             )
 
 
-def _width(text: str, delimiter: str) -> int:
-    """Return how many columns the first two rows have, 1 where they disagree or cannot be read."""
-    lines = io.StringIO(text, newline="")
+def _width(data: bytes, delimiter: str) -> int:
+    """Return how many columns the first two rows have, 1 if they differ or cannot be read."""
     try:
-        read = csv.reader(lines, delimiter=delimiter, strict=True)
+        read = csv.reader(iter(_Lines(data)), delimiter=delimiter, strict=True)
         widths = {len(row) for row in islice(filter(None, read), 2)}
     except csv.Error:
         return 1
@@ -203,10 +349,10 @@ def _width(text: str, delimiter: str) -> int:
 
 
 def _header(cells: list[str], name: str) -> list[str]:
-    """Return the columns' names, spaces around them dropped."""
+    """Return the columns' names without surrounding spaces."""
     names = [cell.strip() for cell in cells]
     if not any(names):
-        raise _at(name, 1, "there are no names of columns", "begin with a line of them")
+        raise _at(name, 1, "there are no column names", "begin with a line of them")
     seen: set[str] = set()
     for index, column in enumerate(names, 1):
         if not column:
@@ -220,33 +366,55 @@ def _header(cells: list[str], name: str) -> list[str]:
 
 
 def _text(data: bytes, name: str) -> str:
-    """Return what the bytes say: BOM dropped, line ends as LF."""
+    """Return the bytes as text, without BOM, line ends as LF."""
+    return _clean(data, name).decode()
+
+
+def _clean(data: bytes, name: str) -> bytes:
+    """Return the bytes of a text without BOM, line ends as LF; it is decoded in small parts only.
+
+    With one rare character in it the whole would take four bytes for each.
+    """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FileProblem(f"{name} is UTF-16", hint="save it as UTF-8")
     if data.startswith(_ARCHIVES):
         raise FileProblem(f"{name} is a workbook or an archive", hint="save it as CSV in UTF-8")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"byte 0x{data[error.start]:02x} is not UTF-8"
-        raise _at(name, _line_of(data, error.start), message, "save the file as UTF-8") from None
-    nul = text.find("\0")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    start = len(data) if data.isascii() else 0
+    while start < len(data):
+        end = data.find(b"\n", start + _PART) + 1 or len(data)
+        try:
+            data[start:end].decode()
+        except UnicodeDecodeError as error:
+            at = start + error.start
+            message = f"byte 0x{data[at]:02x} is not UTF-8"
+            raise _at(name, _line_of(data, at), message, "save the file as UTF-8") from None
+        start = end
+    nul = data.find(b"\0")
     if nul >= 0:
-        line = text.count("\n", 0, nul) + 1
-        raise _at(name, line, "a NUL byte is in the file", "save it as UTF-8 text")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        raise _at(name, _line_of(data, nul), "a NUL byte is in the file", "save it as UTF-8 text")
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _json_lines(data: bytes, name: str) -> Iterator[Json]:
-    for number, line in enumerate(io.StringIO(_text(data, name)), 1):
+def _json_lines(lines: _Lines, name: str) -> Iterator[Json]:
+    for number, line in enumerate(lines, 1):
         if not line.isspace():
             try:
                 row: Json = msgspec.json.decode(line)
-                check_keys(line.strip())
+                check_json_keys(line.strip())
             except KeyTwiceError as error:
-                raise _at(name, number, _said(error), _ONE_KEY) from None
+                raise _at(name, number, _reason(error), _ONE_KEY_HINT) from None
             except (msgspec.DecodeError, RecursionError) as error:
-                raise _at(name, number, _said(error), "write one JSON value a line") from None
+                raise _at(name, number, _reason(error), "write one JSON value per line") from None
+            yield row
+        lines.row = lines.end
+
+
+def _objects(lines: Iterable[str]) -> Iterator[Json]:
+    """Yield the rows of lines that were read before."""
+    for line in lines:
+        if not line.isspace():
+            row: Json = msgspec.json.decode(line)
             yield row
 
 
@@ -259,7 +427,7 @@ def _json(data: bytes, name: str) -> Iterator[Json]:
         offset = _OFFSET.search(str(error))
         line = _line_of(encoded, int(offset[1])) if offset else encoded.rstrip().count(b"\n") + 1
         raise _at(
-            name, line, _said(error), "mend it, or write one row a line into a .jsonl"
+            name, line, _reason(error), "correct it, or write one row per line into a .jsonl"
         ) from None
     listed = _listed(found, name)
     _check_rows(text, name, len(listed))
@@ -267,15 +435,15 @@ def _json(data: bytes, name: str) -> Iterator[Json]:
 
 
 def _check_rows(text: str, name: str, count: int) -> None:
-    """Check the keys of so many rows in a list of JSON, one by one: so their lines are known."""
+    """Check the keys of `count` rows in a JSON list one by one, so that errors have lines."""
     at = text.index("[") + 1
     for _ in range(count):
         while text[at] in _BETWEEN:
             at += 1
         try:
-            at = check_keys(text, at)
+            at = check_json_keys(text, at)
         except (KeyTwiceError, RecursionError) as error:
-            raise _at(name, text.count("\n", 0, at) + 1, _said(error), _ONE_KEY) from None
+            raise _at(name, text.count("\n", 0, at) + 1, _reason(error), _ONE_KEY_HINT) from None
 
 
 def _yaml(data: bytes, name: str) -> Iterator[Json]:
@@ -288,11 +456,11 @@ def _yaml(data: bytes, name: str) -> Iterator[Json]:
 
 def _listed(found: Json, name: str) -> list[Json]:
     if not isinstance(found, list):
-        raise FileProblem(f"{name} holds no list", hint="write a list of rows")
+        raise FileProblem(f"{name} is not a list", hint="write a list of rows")
     return found
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     if isinstance(error, KeyTwiceError):
@@ -313,14 +481,17 @@ def _parquet(data: bytes, name: str) -> Iterable[Json]:
     return parquet_rows(data, name=name, limit=MAX_ROWS + 1)
 
 
-_READERS: Final[dict[str, Callable[[bytes, str], Iterable[Json]]]] = {
+_LINED: Final[dict[str, Callable[[_Lines, str], Iterator[Json]]]] = {
     ".csv": _csv,
     ".tsv": _tsv,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
+}
+_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+_READERS: Final[dict[str, Callable[[bytes, str], Iterable[Json]]]] = {
     ".json": _json,
     ".yaml": _yaml,
     ".yml": _yaml,
     ".parquet": _parquet,
 }
-ROW_SUFFIXES: Final = tuple(_READERS)
+ROW_SUFFIXES: Final = (*_LINED, *_READERS)

@@ -1,6 +1,6 @@
-"""TOML text becomes the tree that YAML becomes, with the line of each key as far as that is told.
+"""Parses TOML into the same tree as YAML, with the line of each key as far as possible.
 
-The standard library's parser keeps no places: they are looked for in the text afterwards.
+The standard library's parser gives no places: they are found in the text afterwards.
 """
 
 import datetime as dt
@@ -11,45 +11,47 @@ from typing import Any, Final
 
 from poeflow.digest import Json
 from poeflow.flowfile.yaml_tree import Document, Node
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 
 _PART: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)"""
 _KEY: Final = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
-_HEADER: Final = re.compile(rf"^[ \t]*\[\[?[ \t]*({_KEY})[ \t]*\]", re.MULTILINE)
-_ENTRY: Final = re.compile(rf"^[ \t]*({_KEY})[ \t]*=", re.MULTILINE)
+_HEADER: Final = rf"^[ \t]*\[\[?[ \t]*({_KEY})[ \t]*\]"
+_ENTRY: Final = rf"^[ \t]*({_KEY})[ \t]*="
 MAX_DEPTH: Final = 32
-_AT: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
-_DEEP: Final = re.compile(
+_AT: Final = lazy_pattern(r" \(at line (\d+), column (\d+)\)$")
+_DEEP: Final = (
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}"""
 )
+"""This and the two above are compiled when a file is read: most projects have none."""
 _TOO_DEEP: Final = f"it is nested deeper than {MAX_DEPTH} levels"
-_MOMENTS: Final = (dt.datetime, dt.date, dt.time)
+_TIMES: Final = (dt.datetime, dt.date, dt.time)
 
 Places = Mapping[tuple[str, ...], tuple[int, int]]
 
 
-def parse_toml(text: str, path: str) -> Document:
-    """Parse a TOML file called `path`. Never raises for what the text holds: see `problems`."""
-    if _DEEP.search(text):  # before the parser, which takes quadratic time for such a key
-        return _unread(text, path, Problem(Place(path), f"this is not TOML: {_TOO_DEEP}"))
+def parse_toml(text: str, file: str) -> Document:
+    """Parse a TOML file called `file`. Never raises for invalid text: see `problems`."""
+    if re.search(_DEEP, text):  # before the parser, which takes quadratic time for such a key
+        return _unreadable(text, file, Problem(Place(file), f"this is not TOML: {_TOO_DEEP}"))
     try:
         data = tomllib.loads(text)
         _check_depth(data)
     except (ValueError, RecursionError) as error:
-        return _unread(text, path, _problem(error, path))
+        return _unreadable(text, file, _problem(error, file))
     problems: list[Problem] = []
-    root = _Builder(path, _places(text), problems).node(data, ())
-    return Document(path=path, text=text, root=root, problems=tuple(problems))
+    root = _Builder(file, _places(text), problems).node(data, ())
+    return Document(path=file, text=text, root=root, problems=tuple(problems))
 
 
-def _unread(text: str, path: str, problem: Problem) -> Document:
-    return Document(path=path, text=text, root=None, problems=(problem,))
+def _unreadable(text: str, file: str, problem: Problem) -> Document:
+    return Document(path=file, text=text, root=None, problems=(problem,))
 
 
-def _problem(error: Exception, path: str) -> Problem:
-    """Say why a text is not TOML, at its place where that is known."""
-    at = _AT.search(str(error))
-    place = Place(path, int(at[1]), int(at[2])) if at else Place(path)
+def _problem(error: Exception, file: str) -> Problem:
+    """Return why a text is not TOML, with the place if it is known."""
+    path = _AT.search(str(error))
+    place = Place(file, int(path[1]), int(path[2])) if path else Place(file)
     match error:
         case tomllib.TOMLDecodeError():
             reason = _AT.sub("", str(error)).strip()
@@ -61,14 +63,14 @@ def _problem(error: Exception, path: str) -> Problem:
 
 
 def _check_depth(data: object) -> None:
-    """Raise `RecursionError` for what is nested deeper than any settings are."""
+    """Raise `RecursionError` if values are nested deeper than any settings are."""
     level = [data]
     for _ in range(MAX_DEPTH):
-        tables = [one for one in level if isinstance(one, dict | list)]
+        tables = [child for child in level if isinstance(child, dict | list)]
         level = [
             inner
-            for one in tables
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for child in tables
+            for inner in (child.values() if isinstance(child, dict) else child)
             if isinstance(inner, dict | list)
         ]
     if level:
@@ -76,28 +78,30 @@ def _check_depth(data: object) -> None:
 
 
 class _Builder:
-    def __init__(self, path: str, places: Places, problems: list[Problem]) -> None:
-        self._path = path
+    def __init__(self, file: str, places: Places, problems: list[Problem]) -> None:
+        self._path = file
         self._places = places
         self._problems = problems
 
-    def node(self, value: Any, at: tuple[str, ...]) -> Node:
-        """Return the node of a value; what JSON cannot hold is a problem, and nothing."""
-        line, column = self._place(at)
+    def node(self, value: Any, path: tuple[str, ...]) -> Node:
+        """Return the node of a value; a value that JSON does not have is a problem and null."""
+        line, column = self._place(path)
         keys: dict[str, Node] = {}
         values: dict[str, Node] = {}
         items: tuple[Node, ...] = ()
         data: Json = value
         if isinstance(value, dict):
-            keys = {name: self._key(name, (*at, name)) for name in value}
-            values = {name: self.node(one, (*at, name)) for name, one in value.items()}
-            data = {name: one.data for name, one in values.items()}
+            keys = {name: self._key(name, (*path, name)) for name in value}
+            values = {name: self.node(child, (*path, name)) for name, child in value.items()}
+            data = {name: child.data for name, child in values.items()}
         elif isinstance(value, list):
-            items = tuple(self.node(one, at) for one in value)
-            data = [one.data for one in items]
-        elif isinstance(value, _MOMENTS) or (isinstance(value, float) and value - value != 0):
+            items = tuple(self.node(child, path) for child in value)
+            data = [child.data for child in items]
+        elif isinstance(value, _TIMES) or (isinstance(value, float) and value - value != 0):
             place = Place(self._path, line, column)
-            self._problems.append(Problem(place, f"{value} is no value of a flow", "quote it"))
+            self._problems.append(
+                Problem(place, f"{value} cannot be a value in a flow", "quote it")
+            )
             data = None
         return Node(
             data=data,
@@ -109,25 +113,26 @@ class _Builder:
             keys=keys,
             values=values,
             items=items,
-            size=1 + sum(one.size for one in (*values.values(), *items)),
+            size=1 + sum(child.size for child in (*values.values(), *items)),
             file=self._path,
         )
 
-    def _key(self, name: str, at: tuple[str, ...]) -> Node:
-        line, column = self._place(at)
+    def _key(self, name: str, path: tuple[str, ...]) -> Node:
+        line, column = self._place(path)
         return Node(
             data=name, style="double", line=line, column=column, start=0, end=0, file=self._path
         )
 
-    def _place(self, at: tuple[str, ...]) -> tuple[int, int]:
-        """Return where a key is written, else the nearest above it."""
+    def _place(self, path: tuple[str, ...]) -> tuple[int, int]:
+        """Return the place of a key, else of the nearest key above it."""
         return next(
-            (self._places[at[:n]] for n in range(len(at), -1, -1) if at[:n] in self._places), (1, 1)
+            (self._places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self._places),
+            (1, 1),
         )
 
 
 def _places(text: str) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Return line and column of each key, by its path: where it is first written."""
+    """Return line and column of the first occurrence of each key, by its path."""
     found: dict[tuple[str, ...], tuple[int, int]] = {}
     table: tuple[str, ...] = ()
     line, counted = 1, 0
@@ -145,7 +150,7 @@ def _places(text: str) -> dict[tuple[str, ...], tuple[int, int]]:
 
 def _written(text: str) -> Iterator[tuple[int, str, bool]]:
     for pattern, is_header in ((_HEADER, True), (_ENTRY, False)):
-        for match in pattern.finditer(text):
+        for match in re.finditer(pattern, text, re.MULTILINE):
             yield match.start(1), match[1], is_header
 
 

@@ -1,4 +1,4 @@
-"""What libyaml cannot read, in words, and what a plain scalar means (YAML 1.2's core schema)."""
+"""Messages for libyaml's errors, and the values of plain scalars (YAML 1.2's core schema)."""
 
 import re
 from collections.abc import Callable
@@ -7,35 +7,38 @@ from typing import Final
 import yaml
 
 from poeflow.digest import Json
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 
 QUOTE: Final = "quote it, or use |"
 _INDENT: Final = "give all keys of one mapping the same indentation"
-_TABS: Final = ("a tab stands where spaces must", "indent with spaces, not tabs")
+_TABS: Final = ("a tab is used for indentation", "indent with spaces, not tabs")
 _ALIAS: Final = "a value that begins with * is an alias to YAML"
 _LONGEST: Final = 2_000
 _CLOSING: Final = {"[": "]", "{": "}"}
 
 
-def syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
-    """Turn libyaml's error about `text` into a problem."""
+def yaml_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
+    """Return libyaml's error about `text` as a problem."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return _unreadable_character(text, path, getattr(error, "position", 0))
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return Problem(Place(path), f"not YAML: {error.problem}")
-    opening = _Spot(text, error.context_mark) if error.context_mark else None
-    spot, message, hint = _words(str(error.problem), str(error.context), _Spot(text, mark), opening)
-    return Problem(Place(path, spot.line, spot.column), f"not YAML: {message}", hint)
+    opening = _Position(text, error.context_mark) if error.context_mark else None
+    at, message, hint = _located_message(
+        str(error.problem), str(error.context), _Position(text, mark), opening
+    )
+    return Problem(Place(path, at.line, at.column), f"not YAML: {message}", hint)
 
 
 def alias_hint(name: str) -> str:
-    """Return what to do about an alias to nothing: few people mean one."""
+    """Return a hint for an alias without an anchor, which is usually not meant as an alias."""
     return f"to write a text that begins with *: {QUOTE}; else add the anchor &{name}"
 
 
-class _Spot:
-    """A place in a text, from 1, with what stands before it in its line."""
+class _Position:
+    """A position in a text, from 1, with the text before and after it in its line."""
 
     def __init__(self, text: str, mark: yaml.Mark) -> None:
         lines = text.count("\n") + 1
@@ -48,80 +51,80 @@ class _Spot:
         self.before = text[start : mark.index]
 
 
-def _words(
-    problem: str, context: str, spot: _Spot, opening: _Spot | None
-) -> tuple[_Spot, str, str]:
-    """Return where a person would look, what is wrong there and what to do."""
-    began = opening or spot
+def _located_message(
+    problem: str, context: str, at: _Position, opening: _Position | None
+) -> tuple[_Position, str, str]:
+    """Return the position to show, the message and the hint."""
+    start = opening or at
     match problem:
         case "did not find expected key":
-            return spot, *_no_key(spot)
+            return at, *_no_key(at)
         case "did not find expected ',' or ']'" | "did not find expected ',' or '}'":
-            return began, *_unclosed(began, spot)
+            return start, *_unclosed(start, at)
         case "found unexpected end of stream" if "quoted scalar" in context:
-            return began, "this quote is never closed", "close it, or use |"
+            return start, "this quote is never closed", "close it, or use |"
         case "mapping values are not allowed in this context":
-            return spot, *_colon(spot)
+            return at, *_colon(at)
         case "found character that cannot start any token":
-            if spot.character == "\t":
-                return spot, *_TABS
-            if spot.before.endswith("{"):
-                spot.column -= 1
-                return spot, f"a value cannot begin with {{{spot.character}", QUOTE
-            return spot, f"a value cannot begin with {spot.character}", QUOTE
+            if at.character == "\t":
+                return at, *_TABS
+            if at.before.endswith("{"):
+                at.column -= 1
+                return at, f"a value cannot begin with {{{at.character}", QUOTE
+            return at, f"a value cannot begin with {at.character}", QUOTE
         case "did not find expected alphabetic or numeric character" if "alias" in context:
-            return began, _ALIAS, QUOTE
+            return start, _ALIAS, QUOTE
         case "did not find expected alphabetic or numeric character":
-            return began, "a value that begins with & is an anchor to YAML", QUOTE
+            return start, "a value that begins with & is an anchor to YAML", QUOTE
         case "did not find expected comment or line break" if "block scalar" in context:
-            return spot, f"text follows {began.character}", "begin the text in the next line"
+            return at, f"text follows {start.character}", "begin the text in the next line"
         case "found unknown escape character":
             hint = r"write \\ for a backslash, or take 'single quotes'"
-            return spot, f"the escape {spot.after[:2]} is unknown", hint
+            return at, f"the escape {at.after[:2]} is unknown", hint
         case "did not find expected '-' indicator":
-            return spot, "this is no item of the list above it", "begin it with -, or indent it"
-        case "did not find expected node content" if not spot.character:
-            return spot, "the file ends where a value is needed", "close what is open"
+            return at, "this is not an item of the list above", "begin it with -, or indent it"
+        case "did not find expected node content" if not at.character:
+            return at, "the file ends where a value is expected", "close what is open"
         case "did not find expected node content":
-            return spot, f"a value is missing before {spot.character}", QUOTE
+            return at, f"a value is missing before {at.character}", QUOTE
         case other if "tab character" in other:
-            return spot, *_TABS
+            return at, *_TABS
         case other:
-            return spot, other, ""
+            return at, other, ""
 
 
-def _no_key(spot: _Spot) -> tuple[str, str]:
-    before = spot.before.rstrip()
+def _no_key(at: _Position) -> tuple[str, str]:
+    before = at.before.rstrip()
     if not before:
-        return "this line is indented unlike those it belongs to", _INDENT
+        return "this line is not indented like those around it", _INDENT
     if before[-1] in "\"'":
         return "text follows the closing quote", "quote all of it, or use |"
-    return "this cannot stand here", QUOTE
+    return "this is not allowed here", QUOTE
 
 
-def _unclosed(opening: _Spot, spot: _Spot) -> tuple[str, str]:
+def _unclosed(opening: _Position, at: _Position) -> tuple[str, str]:
     message = f"this {opening.character} is not closed"
-    if opening.line != spot.line:
-        message += f" before line {spot.line}"
+    if opening.line != at.line:
+        message += f" before line {at.line}"
     if "{{" in opening.after or "{%" in opening.after:
         return message, "quote texts with braces in them"
     if " #" in opening.after:
-        return message, "a # behind a space begins a comment: quote the text"
+        return message, "a # after a space begins a comment: quote the text"
     return message, f"add {_CLOSING.get(opening.character, 'it')}, or quote the texts in it"
 
 
-def _colon(spot: _Spot) -> tuple[str, str]:
-    if re.fullmatch(r"\s*(- )?[\w.-]+", spot.before):
-        return "a key cannot stand here: the line above has a value already", _INDENT
+def _colon(at: _Position) -> tuple[str, str]:
+    if re.fullmatch(r"\s*(- )?[\w.-]+", at.before):
+        return "a key is not allowed here: the line above already has a value", _INDENT
     return "the text holds a colon", QUOTE
 
 
 def _unreadable_character(text: str, path: str, offset: int) -> Problem:
-    """Say which character libyaml refused; it counts in bytes."""
-    position = len(text.encode()[:offset].decode(errors="ignore"))
-    line = text.count("\n", 0, position) + 1
-    column = position - text.rfind("\n", 0, position)
-    code = ord(text[position]) if position < len(text) else 0
+    """Return a problem for the character libyaml refused; its offset is in bytes."""
+    at = len(text.encode()[:offset].decode(errors="ignore"))
+    line = text.count("\n", 0, at) + 1
+    column = at - text.rfind("\n", 0, at)
+    code = ord(text[at]) if at < len(text) else 0
     message = f"the control character U+{code:04X} is not allowed"
     return Problem(Place(path, line, column), message, "remove it")
 
@@ -139,10 +142,10 @@ _CONSTANTS: Final[dict[str, Json]] = {
     "False": False,
     "FALSE": False,
 }
-_INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,4000})")
-_BASED: Final = re.compile(r"0o[0-7]{1,64}|0x[0-9a-fA-F]{1,64}")
-_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_INTEGER: Final = lazy_pattern(r"[-+]?(0|[1-9][0-9]{0,4000})")
+_BASED: Final = lazy_pattern(r"0o[0-7]{1,64}|0x[0-9a-fA-F]{1,64}")
+_FLOAT: Final = lazy_pattern(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL: Final = lazy_pattern(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NUMBERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], Json]], ...]] = (
     (_INTEGER, int),
     (_BASED, lambda text: int(text, 0)),

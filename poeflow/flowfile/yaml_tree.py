@@ -1,11 +1,10 @@
-"""YAML text becomes a tree that remembers where everything stands.
+"""Parses YAML text into a tree with the place of every key and value.
 
-Read through libyaml's event API, never composed: nesting, aliases and size are bounded before
-anything is built. Scalars follow YAML 1.2's core schema; digits with a leading zero stay text.
+It is built from libyaml's events, so nesting, aliases and size are bounded while reading.
+Scalars follow YAML 1.2's core schema; digits with a leading zero stay text.
 """
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -14,7 +13,8 @@ from yaml._yaml import CParser
 
 from poeflow.digest import Json, encode_json
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile.yaml_messages import QUOTE, alias_hint, core_value, syntax_problem
+from poeflow.flowfile.yaml_messages import QUOTE, alias_hint, core_value, yaml_problem
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import NotTextError, text_of
 from poeflow.problems import Place, Problem
 
@@ -26,8 +26,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `line`, `column` count from 1; `start` and `end` are offsets into the document's text. `keys`
     and `values` are the entries of a mapping by name, `items` those of a sequence. `size` counts
-    the nodes below, itself included, aliases expanded. `file` is set where a node stands in another
-    file than the document it is in: what a flow shares with others.
+    the node and those below it, aliases expanded. `file` is set if a node comes from another file
+    than its document: from the project's settings, or a file that the flow names for a part of it.
     """
 
     data: Json
@@ -43,13 +43,40 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     file: str = ""
 
     def place(self, path: str) -> Place:
-        """Return where the node stands, in `path` if in no file of its own."""
+        """Return the node's place, in `path` unless it has a file of its own."""
         return Place(self.file or path, self.line, self.column)
 
     def child(self, step: str | int) -> "Node | None":
         if isinstance(step, str):
             return self.values.get(step)
         return self.items[step] if 0 <= step < len(self.items) else None
+
+    def with_data(self, path: tuple[str, ...], data: str) -> "Node":
+        """Return the node with another text at a path of keys."""
+        if not path:
+            return msgspec.structs.replace(self, data=data)
+        changed = self.values[path[0]].with_data(path[1:], data)
+        return with_values(self, {**self.values, path[0]: changed})
+
+
+def with_values(node: Node, values: Mapping[str, Node]) -> Node:
+    """Return a mapping with only these values."""
+    return msgspec.structs.replace(
+        node,
+        values=dict(values),
+        keys={key: node for key, node in node.keys.items() if key in values},
+        data={key: node.data for key, node in values.items()},
+    )
+
+
+def merged_mapping(node: Node, values: Mapping[str, Node], other: Node) -> Node:
+    """Return a mapping with more values, which take their keys from the `other` one."""
+    return msgspec.structs.replace(
+        node,
+        values=dict(values),
+        keys={key: node.keys.get(key) or other.keys[key] for key in values},
+        data={key: node.data for key, node in values.items()},
+    )
 
 
 KeyPath = tuple[str | int, ...]
@@ -64,14 +91,14 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
 
     def node(self, path: KeyPath) -> Node | None:
-        """Return the node at a path of keys and indexes, or None where there is none."""
+        """Return the node at a path of keys and indexes, or None."""
         node = self.root
         for step in path:
             node = node.child(step) if node is not None else None
         return node
 
     def place(self, path: KeyPath) -> Place:
-        """Return where the value at `path` stands, or the nearest thing above it."""
+        """Return the place of the value at `path`, or of the nearest node above it."""
         for length in range(len(path), -1, -1):
             node = self.node(path[:length])
             if node is not None:
@@ -79,7 +106,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         return Place(self.path)
 
     def key_place(self, path: KeyPath) -> Place:
-        """Return where the last key of `path` is written; an item's own place in a sequence."""
+        """Return the place of the last key of `path`, or of the item if it is an index."""
         parent = self.node(path[:-1]) if path else None
         key = parent.keys.get(path[-1]) if parent and isinstance(path[-1], str) else None
         return key.place(self.path) if key else self.place(path)
@@ -94,18 +121,18 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     def locator(self, path: KeyPath) -> Callable[[int], Place]:
         """Return a function from an offset in the scalar's value to its place in this file.
 
-        Exact for `|` blocks and for scalars written on one line without escapes; elsewhere the
-        scalar's start.
+        It is exact for `|` blocks and for scalars in one line without escapes; for others it
+        returns the scalar's start.
         """
         node = self.node(path)
-        if node is None or not isinstance(node.data, str):
+        if node is None or node.file or not isinstance(node.data, str):
             return lambda _offset: self.place(path)
         shift = _block_shift(self.text, node) if node.style == "literal" else None
         return lambda offset: _locate(self, node, shift, offset)
 
 
 def _block_shift(text: str, node: Node) -> int | None:
-    """Return the columns a `|` block is indented by, or None where it is empty."""
+    """Return the indentation of a `|` block, or None if it is empty."""
     source = text[node.start : node.end].split("\n")[1:]
     for written, value in zip(source, str(node.data).split("\n"), strict=False):
         if value.strip():
@@ -130,14 +157,14 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_ALIASES: Final = 100
 MAX_NODES: Final = 500_000
-"""How many keys and values a document may have: what some seconds and 300 MiB suffice for."""
-_MAX_NOTED: Final = 1_000
+"""How many keys and values a document may have: they take a few seconds and 300 MiB."""
+_MAX_PROBLEMS: Final = 1_000
 _NONE: Final[dict[str, Node]] = {}
-"""What scalars and sequences have of keys: one for all, as there are many of them."""
+"""The keys and values of scalars and sequences: one shared object, as there are many nodes."""
 _SHOWN: Final = 40
 _LIBYAML_TOO_DEEP: Final = "exceeded maximum nesting depth"
 MAX_ALIASED_NODES: Final = 10_000
-_FORBIDDEN: Final = re.compile("[\x00\x85\u2028\u2029\ud800-\udfff]")
+_FORBIDDEN: Final = lazy_pattern("[\x00\x85\u2028\u2029\ud800-\udfff]")
 _FORBIDDEN_NAMES: Final = {
     "\0": "a NUL byte",
     "\x85": "U+0085 (next line)",
@@ -156,33 +183,33 @@ _STYLES: Final[dict[str, Style]] = {
 
 
 def parse(text: str, path: str) -> Document:
-    """Parse one YAML document. Never raises for what the text holds: see `problems`."""
+    """Parse one YAML document. Never raises for invalid text: see `problems`."""
     refusal = _refusal(text, path)
     if refusal is not None:
         return Document(path=path, text=text, root=None, problems=(refusal,))
     builder = _Builder(text, path)
     try:
         root = builder.document()
-    except _UnreadableError as stop:
-        problems = (*builder.problems, stop.problem)
+    except _UnreadableError as error:
+        problems = (*builder.problems, error.problem)
         return Document(path=path, text=text, root=None, problems=problems)
-    except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
-        if getattr(error, "problem", None) == _LIBYAML_TOO_DEEP:
-            return _too_deep(error, text, path)
-        problems = (*builder.problems, syntax_problem(error, text, path))
+    except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as yaml_error:
+        if getattr(yaml_error, "problem", None) == _LIBYAML_TOO_DEEP:
+            return _too_deep(yaml_error, text, path)
+        problems = (*builder.problems, yaml_problem(yaml_error, text, path))
         return Document(path=path, text=text, root=None, problems=problems)
     return Document(path=path, text=text, root=root, problems=tuple(builder.problems))
 
 
 def decode(data: bytes, path: str) -> str | Problem:
-    """Decode a file's bytes as UTF-8, BOM dropped and line ends as LF, or say what is wrong."""
+    """Decode UTF-8 without BOM, line ends as LF, or return the problem."""
     if len(data) > MAX_BYTES:
         return Problem(Place(path), f"the file has {len(data):,} bytes; the limit is 4 MiB")
     try:
         return text_of(data)
-    except NotTextError as error:
-        place = Place(path, error.line, error.column)
-        return Problem(place, error.reason, error.hint)
+    except NotTextError as yaml_error:
+        place = Place(path, yaml_error.line, yaml_error.column)
+        return Problem(place, yaml_error.reason, yaml_error.hint)
 
 
 def parse_value(text: str) -> Json:
@@ -204,7 +231,7 @@ class _UnreadableError(Exception):
 
 
 class _Builder:
-    """Turns libyaml's events into nodes; keeps problems that do not stop the reading."""
+    """Builds nodes from libyaml's events; collects problems that do not stop the parsing."""
 
     def __init__(self, text: str, path: str) -> None:
         self.path = path
@@ -226,11 +253,11 @@ class _Builder:
         self._next()
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            self._note(event, "a second document begins here", "keep one document per file")
+            self._add_problem(event, "a second document begins here", "keep one document per file")
         return root
 
     def _next(self) -> Any:
-        """Return libyaml's next event; PyYAML's own types leave most of its attributes out."""
+        """Return libyaml's next event; PyYAML's stubs lack most of its attributes."""
         return self._parser.get_event()
 
     def _node(self, event: Any, depth: int) -> Node:
@@ -238,15 +265,19 @@ class _Builder:
             raise _UnreadableError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            told = f"over {MAX_NODES:,} keys and values are in the file"
-            raise _UnreadableError(self._problem(event, told, "split it, or keep data in CSV"))
+            message_text = f"over {MAX_NODES:,} keys and values are in the file"
+            raise _UnreadableError(
+                self._problem(event, message_text, "split it, or keep data in CSV")
+            )
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         if event.tag is not None and event.tag not in _CORE_TAGS:
             name = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-            self._note(event, f"unknown tag {name!r}", "remove it; poeflow reads plain YAML 1.2")
+            self._add_problem(
+                event, f"unknown tag {name!r}", "remove it; poeflow reads plain YAML 1.2"
+            )
         node = self._build(event, depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
@@ -258,7 +289,7 @@ class _Builder:
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(event, depth)
         if not isinstance(event, yaml.MappingStartEvent):
-            raise AssertionError(f"libyaml gave {event!r} where a value stands")
+            raise AssertionError(f"libyaml gave {event!r} where a value is expected")
         return self._mapping(event, depth)
 
     def _scalar(self, event: Any) -> Node:
@@ -269,7 +300,7 @@ class _Builder:
             data = core_value(event.value)
             if isinstance(data, float) and data - data != 0:
                 shown = event.value if len(event.value) < _SHOWN else f"{event.value[:_SHOWN]}..."
-                self._note(event, f"{shown} is not a number JSON can hold", "quote it")
+                self._add_problem(event, f"{shown} is not a number JSON can hold", "quote it")
                 data = None
         return Node(
             data=data,
@@ -311,7 +342,7 @@ class _Builder:
             if name in keys:
                 line = keys[name].line
                 message = f'the key "{name}" is here twice, first in line {line}'
-                self._note(event, message, "keep one")
+                self._add_problem(event, message, "keep one")
                 continue
             keys[name], values[name] = key, value
         return Node(
@@ -327,18 +358,20 @@ class _Builder:
         )
 
     def _key(self, event: Any, depth: int) -> Node | None:
-        """Read a mapping key; note what is not text and return None for it."""
+        """Return a mapping key; add a problem and return None if it is not text."""
         key = self._node(event, depth + 1)
         if isinstance(key.data, str):
             if key.data == "<<" and key.style == "plain":
                 hint = "write the keys out, or use models: and defaults:"
-                self._note(event, "merge keys (<<) are not part of YAML 1.2", hint)
+                self._add_problem(event, "merge keys (<<) are not part of YAML 1.2", hint)
                 return None
             return key
         written = self.text[key.start : key.end].strip()
         if isinstance(key.data, list | dict):
             raise _UnreadableError(self._collection_as_key(event))
-        self._note(event, f"the key {written or 'null'} is not text", f'quote it: "{written}"')
+        self._add_problem(
+            event, f"the key {written or 'null'} is not text", f'quote it: "{written}"'
+        )
         return None
 
     def _collection_as_key(self, event: Any) -> Problem:
@@ -368,27 +401,27 @@ class _Builder:
             raise _UnreadableError(self._problem(event, message))
         return target
 
-    def _note(self, event: Any, message: str, hint: str) -> None:
-        if len(self.problems) < _MAX_NOTED:
+    def _add_problem(self, event: Any, message: str, hint: str) -> None:
+        if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(self._problem(event, message, hint))
 
     def _problem(self, event: Any, message: str, hint: str = "") -> Problem:
         return Problem(self._place(event.start_mark), message, hint)
 
     def _place(self, mark: Any) -> Place:
-        """Return a mark's place; libyaml puts the end of a text into a line of its own."""
+        """Return a mark's place; libyaml reports the end of a text on an extra line."""
         if mark.line > self._last_line:
             column = len(self.text) - self.text.rfind("\n")
             return Place(self.path, self._last_line + 1, column)
         return Place(self.path, mark.line + 1, mark.column + 1)
 
 
-def _too_deep(error: Any, text: str, path: str) -> Document:
-    """Find our own limit in what stands before libyaml's: it reads ahead, and may meet its first.
+def _too_deep(yaml_error: Any, text: str, path: str) -> Document:
+    """Report our own depth limit: libyaml reads ahead, and may meet its limit before ours.
 
     libyaml 0.2.6, in PyYAML since 6.0.4, allows 1,000 levels; older ones have no limit.
     """
-    before = parse(text[: error.problem_mark.index], path)
+    before = parse(text[: yaml_error.problem_mark.index], path)
     return msgspec.structs.replace(before, text=text)
 
 

@@ -1,29 +1,41 @@
-"""Output files that a person edited become the flow's own, or are given up again."""
+"""Accepts edited output files as the texts of their steps, or undoes that."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from poeflow.engine.accept import Accepting
-from poeflow.engine.context import OutputFiles, text_digest
+from poeflow.answers.media_links import is_media_name
+from poeflow.answers.parse import of_file, read
+from poeflow.answers.schemas import Schema
+from poeflow.digest import sha256_of, sha256_of_json, short_hash
 from poeflow.engine.lock_update import LockUpdate
+from poeflow.engine.recipe import Recipe
 from poeflow.errors import UsageError
+from poeflow.flowfile.model import Output
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import inputs_hash, lock_of, lock_update_of
+from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
 from poeflow.operations.plan import planned
-from poeflow.operations.run_context import unheard, user_config
-from poeflow.operations.run_options import RunOptions
+from poeflow.operations.run_options import RunOptions, unheard, user_config, warner
 from poeflow.operations.state import own_workspace
 from poeflow.operations.status import surveyed
+from poeflow.planning.instances import StepInstance
+from poeflow.project.output_files import EDITED, OutputFiles, text_digest
 from poeflow.project.project import Project
+from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.store.lockfile import LockFile
+
+ONE_OF_SEVERAL: Final = (
+    "it is one of several samples, and none of them alone is the text of its step; "
+    "it stays as it is until a run with --force replaces it"
+)
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """The files whose entry in the lock is another now, and why others were refused, by path."""
+    """The files whose lock entries changed, and why others were refused, by path."""
 
     paths: tuple[str, ...]
     refused: dict[str, str]
@@ -32,39 +44,43 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 async def accept(
     found: Checkup, options: RunOptions, wanted: Sequence[Path], *, drop: bool
 ) -> Taken:
-    """Take the output files of a flow as they are for the texts of their steps.
+    """Accept the edited output files of a flow as the texts of their steps.
 
-    Such a file stays when the request of its step changes, and steps that build on it see it. With
-    `drop` what was accepted is given up, and the next run writes the answer. `wanted` are absolute
-    paths, none for all. Raises `InvalidFlowError`, `UsageError`, `StaleError` or `DiskError`.
+    An accepted file stays when the request of its step changes, and later steps read it. With
+    `drop` accepted files are given up: the next run writes the answer. `wanted` are absolute
+    paths; empty means all files. Raises `InvalidFlowError`, `UsageError`, `StaleError` or
+    `DiskError`.
     """
-    made, planner = planned(found, options)
+    plan, planner = planned(found, options, makes_key=True)
     workspace = own_workspace(found.project, options)
-    with workspace.hold(wait=options.wait):
-        lock = lock_of(workspace, made, options)
+    with workspace.hold(wait=options.wait, warn=warner(options)):
+        lock = lock_of(workspace, plan, options)
         if lock is None:
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
-        lock_update = lock_update_of(lock, options.listen or unheard)
+        lock.sides()  # one that cannot be read is not overwritten: its other entries would be lost
+        lengths = lengths_in(workspace, plan, options)
+        lock_update = lock_update_of(lock, options.listen or unheard, lengths)
         ledger = workspace.ledger()
-        files = OutputFiles(workspace.outputs(), ledger, lock_update.written)
+        files = OutputFiles(workspace.output_tree(), lock_update.written, ledger.written)
         paths = {path: _project_path(found.project, path) for path in wanted}
-        accepting = Accepting(files, frozenset(paths.values()), drop=drop)
+        accepting = AcceptedFiles(files, frozenset(paths.values()), drop=drop)
         quiet = replace(options, listen=None, config=user_config(found.project, options))
-        await surveyed(made, planner, found.project, quiet, lock_update, accepting=accepting)
+        await surveyed(plan, planner, found.project, quiet, lock_update, accepting=accepting)
         orphans = {path for path in paths.values() if path in lock_update.orphans}
         for path in sorted(set(paths.values()) - accepting.found - orphans):
-            message = f"{path[2:]} is written by no step of {made.file.name}"
+            message = f"{path[2:]} is written by no step of {plan.file.name}"
             raise UsageError(message, hint=_unknown_until(lock_update, lock))
         if drop:
-            for path in accepting.taken:
+            there = (path for path in accepting.taken if files.look(path) != "missing")
+            for path in there:
                 ledger.record(path, text_digest(files.read(path)))
         lock_update.forget_orphans(orphans)
-        lock.write(lock_update.lock_so_far(inputs_hash(made)))
+        lock.write(lock_update.lock_so_far(inputs_hash(plan)))
     return Taken(paths=(*accepting.taken, *sorted(orphans)), refused=accepting.refused)
 
 
 def _project_path(project: Project, path: Path) -> str:
-    """Return an absolute path as the project knows it. Raises `UsageError`."""
+    """Return the project path of an absolute path. Raises `UsageError` if it is outside."""
     try:
         return f"//{Path(os.path.normpath(path)).relative_to(project.root).as_posix()}"
     except ValueError:
@@ -76,3 +92,166 @@ def _unknown_until(lock_update: LockUpdate, lock: LockFile) -> str:
     if not lock_update.names:
         return f"{lock.shown} knows of no file yet; run the flow first"
     return "name one that `poeflow plan` says was edited, or run the flow up to its step first"
+
+
+class AcceptedFiles:
+    """Accepts files as they are. `wanted` are project paths, all if empty.
+
+    With `drop` earlier acceptances are undone, so that an answer may replace the file. `found` are
+    the files of the flow, `taken` those whose lock entry changed, `refused` the others with the
+    reason.
+    """
+
+    def __init__(self, files: OutputFiles, wanted: frozenset[str], *, drop: bool) -> None:
+        self._files = files
+        self._wanted = wanted
+        self._drop = drop
+        self.found: set[str] = set()
+        self.taken: list[str] = []
+        self.refused: dict[str, str] = {}
+
+    def entry(
+        self,
+        output: Output,
+        schema: Schema | None,
+        instance: StepInstance,
+        old: LockEntry | None,
+        recipe: Recipe,
+        *,
+        is_judged: bool,
+    ) -> LockEntry | None:
+        """Return the new entry of an instance, None if its files stay as the lock has them.
+
+        `recipe` is the current one of the instance. If it `is_judged`, other steps read how.
+        """
+        target = _text_path(instance, old)
+        self.found |= {*(old.outputs if old is not None else ()), *([target] if target else [])}
+        if self._drop:
+            return self._dropped(old)
+        self._refuse_samples(old)
+        new = self._with_media(old)
+        if target is not None and self._is_wanted(target):
+            taken = self._with_text(target, output, schema, new, recipe)
+            new = _judged_otherwise(taken) if is_judged and taken not in (None, new) else taken
+        return None if new is old else new
+
+    def _is_wanted(self, path: str) -> bool:
+        return not self._wanted or path in self._wanted
+
+    def _dropped(self, old: LockEntry | None) -> LockEntry | None:
+        """Return an entry with the hashes of the answer again, without the accepted file."""
+        accepted = old.accepted if old is not None else None
+        if old is None or accepted is None or not self._is_wanted(accepted.path):
+            return None
+        self.taken.append(accepted.path)
+        outputs = {path: one for path, one in old.outputs.items() if path != accepted.path}
+        if accepted.written is not None:
+            outputs[accepted.path] = accepted.written
+        return msgspec.structs.replace(
+            old,
+            accepted=None,
+            text=accepted.text,
+            result=accepted.result,
+            extras=None,
+            outputs=outputs,
+        )
+
+    def _refuse_samples(self, old: LockEntry | None) -> None:
+        """Refuse the edited files of samples: then no later answer replaces them unasked."""
+        texts = [] if old is None else _texts(old)
+        for path in texts if len(texts) > 1 else ():
+            if self._is_wanted(path) and self._files.look(path) in EDITED:
+                self.refused[path] = ONE_OF_SEVERAL
+
+    def _with_media(self, old: LockEntry | None) -> LockEntry | None:
+        """Return an entry with the current hashes of its media files."""
+        if old is None:
+            return None
+        for path, known in old.outputs.items():
+            if not is_media_name(path) or not self._is_wanted(path):
+                continue
+            if self._files.look(path, known) in EDITED:
+                self.taken.append(path)
+                digest = short_hash(sha256_of(self._files.read(path)))
+                old = msgspec.structs.replace(old, outputs={**old.outputs, path: digest})
+        return old
+
+    def _with_text(
+        self,
+        path: str,
+        output: Output,
+        schema: Schema | None,
+        old: LockEntry | None,
+        recipe: Recipe,
+    ) -> LockEntry | None:
+        """Return an entry whose text is that of the file at `path`."""
+        look = self._files.look(path, old.outputs.get(path, "") if old is not None else "")
+        is_stale = old is not None and old.accepted is not None and old.recipe != recipe.hash
+        if look == "marked":
+            self.refused[path] = "it has conflict marks; resolve them first"
+        if look not in ("edited", "foreign") and not (look == "same" and is_stale):
+            return old
+        data = self._files.read(path)
+        try:
+            text = data.decode().replace("\r\n", "\n").removesuffix("\n")
+        except UnicodeDecodeError:
+            self.refused[path] = "it is not UTF-8"
+            return old
+        faults = _read_again(output, text, schema)
+        if faults:
+            self.refused[path] = f"it is not what its step is to give: {'; '.join(faults)}"
+            return old
+        self.taken.append(path)
+        before = old if old is not None else LockEntry(status="ok", recipe=recipe.hash)
+        new = _accepted(before, path, text, recipe)
+        outputs = {**before.outputs, path: short_hash(text_digest(data))}
+        return msgspec.structs.replace(new, outputs=outputs, untracked=not output.tracked)
+
+
+def _accepted(before: LockEntry, path: str, text: str, recipe: Recipe) -> LockEntry:
+    """Return an entry with an accepted text; the hashes of poeflow's own text stay in it."""
+    text_hash = short_hash(sha256_of(text.encode()))
+    own = Accepted(
+        path=path, written=before.outputs.get(path), text=before.text, result=before.result
+    )
+    return msgspec.structs.replace(
+        before,
+        status="ok",
+        recipe=recipe.hash,
+        parts=recipe.short,
+        server=recipe.server,
+        model=recipe.model,
+        because=recipe.because,
+        before=None,
+        text=text_hash,
+        result=short_hash(sha256_of_json({"accepted": text_hash})),
+        extras=before.extras or short_hash(sha256_of_json([])),
+        warnings=[],
+        accepted=before.accepted or own,
+    )
+
+
+def _judged_otherwise(entry: LockEntry) -> LockEntry:
+    """Return an entry by which steps that read verdicts are stale: they are those of a new text."""
+    extras = sha256_of_json({"accepted": entry.text, "before": entry.extras})
+    return msgspec.structs.replace(entry, extras=short_hash(extras))
+
+
+def _read_again(output: Output, text: str, schema: Schema | None) -> tuple[str, ...]:
+    """Return why a file's text does not fit a step's `output`."""
+    return read(of_file(output), text, schema).faults
+
+
+def _text_path(instance: StepInstance, entry: LockEntry | None) -> str | None:
+    """Return the project path that an instance's text is at, None if it saves none."""
+    if entry is not None and entry.accepted is not None:
+        return entry.accepted.path
+    if instance.save is not None or entry is None:
+        return instance.save
+    texts = _texts(entry)
+    return texts[0] if len(texts) == 1 else None
+
+
+def _texts(entry: LockEntry) -> list[str]:
+    """Return the text files of an instance: one, or one for each of its samples."""
+    return [path for path in entry.outputs if not is_media_name(path)]

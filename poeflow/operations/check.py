@@ -1,50 +1,57 @@
-"""A flow loaded and checked, with what it was checked in."""
+"""Loads and checks the flows of a command, one by one and against each other."""
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from poeflow.flowfile.inputs import beside
-from poeflow.flowfile.limit_problems import enough
-from poeflow.flowfile.load import Loaded
-from poeflow.flowfile.load import load as load_file
+from poeflow.digest import sha256_of
+from poeflow.flowfile.inputs import inputs_path
+from poeflow.flowfile.load import LoadResult
+from poeflow.flowfile.load import load_flow as load_file
+from poeflow.flowfile.project_settings import KnownSettings
+from poeflow.opener import NotTextError, text_of
 from poeflow.planning.checked import Checked
-from poeflow.planning.files import clashes
+from poeflow.planning.files import save_conflicts
 from poeflow.planning.flow_check import check as check_file
-from poeflow.problems import Problem
+from poeflow.problems import Problem, limited
 from poeflow.project.private_files import why_private
-from poeflow.project.project import Project, Searches
+from poeflow.project.project import MAX_TEXT_BYTES, FileProblem, Project, Searches
 from poeflow.project.read_log import ReadLog
-from poeflow.templates.budget import Allowance
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader
+from poeflow.templates.work_budget import Allowance
 
 
 class Checkup(msgspec.Struct, frozen=True, kw_only=True):
-    """What checking a flow found. `checked` is None where its shape is invalid."""
+    """The result of checking a flow. `checked` is None if the flow does not fit the schema."""
 
     project: Project
-    loaded: Loaded
+    loaded: LoadResult
     checked: Checked | None
     problems: tuple[Problem, ...]
     environment: Environment
 
+    @property
+    def shown(self) -> str:
+        """The name of the flow in messages."""
+        return self.loaded.document.path
+
 
 def checkups(flows: Iterable[tuple[Project, str, str]]) -> list[Checkup]:
-    """Load and check the flows of one command, each as `checkup` does, and look at them together.
+    """Load and check the flows of one command, each as `checkup` does, then all together.
 
-    What two of them claim is a problem of the later one.
+    A file that two flows claim is a problem of the later flow.
     """
-    allowance, searches = Allowance(), Searches()
-    found = [checkup(*flow, allowance=allowance, searches=searches) for flow in flows]
+    allowance, searches, known = Allowance(), Searches(), KnownSettings()
+    found = [checkup(*flow, allowance=allowance, searches=searches, known=known) for flow in flows]
     for root in {one.project.root for one in found}:
         places = [i for i, one in enumerate(found) if one.project.root == root]
         sound = [(i, c) for i in places if (c := found[i].checked) is not None]
-        told = clashes(found[places[0]].project, [checked for _, checked in sound])
-        for index, problem in told:
+        conflicts = save_conflicts(found[places[0]].project, [checked for _, checked in sound])
+        for index, problem in conflicts:
             at = sound[index][0]
-            problems = enough((*found[at].problems, problem))
+            problems = limited((*found[at].problems, problem))
             found[at] = msgspec.structs.replace(found[at], problems=problems)
     return found
 
@@ -56,20 +63,21 @@ def checkup(
     *,
     allowance: Allowance | None = None,
     searches: Searches | None = None,
+    known: KnownSettings | None = None,
 ) -> Checkup:
-    """Load and check one flow. `path` is its project path, `shown` what messages call it.
+    """Load and check one flow. `path` is its project path, `shown` its name in messages.
 
-    It was named by the user: it and the folder it lies in may begin with a dot. `allowance` and
-    `searches` bound the work of all flows of one command.
+    The user named it, so the name of the file or of its folder may begin with a dot. `allowance`
+    and `searches` bound the work of all flows of one command, `known` settings are not read again.
     """
     project = msgspec.structs.replace(_opened_for(project, path), searches=searches or Searches())
-    loaded = load_file(project, path, shown=shown)
+    loaded = load_file(project, path, shown=shown, known=known)
     environment = Environment(ProjectReader(project, Path.cwd()), allowance or Allowance())
     problems, checked = loaded.problems, None
     looked_at = loaded.file or loaded.draft
     if looked_at is not None:
         checked = check_file(project, looked_at, environment)
-        problems = enough((*problems, *checked.problems))
+        problems = limited((*problems, *checked.problems))
     return Checkup(
         project=project,
         loaded=loaded,
@@ -80,12 +88,26 @@ def checkup(
 
 
 def _opened_for(project: Project, path: str) -> Project:
-    """Return the project with what a flow may read that its user named, and a log of it."""
+    """Return the project with access to the flow and its inputs file if private, and a read log."""
     parts = PurePosixPath(path[2:]).parts
     dotted = [count for count, part in enumerate(parts[:-1], 1) if part.startswith(".")]
     folders = [project.root.joinpath(*parts[: dotted[-1]])] if dotted else []
     files = [
-        project.path_of(one) for one in (path, beside(path)) if why_private(one[2:].split("/"))
+        project.path_of(one) for one in (path, inputs_path(path)) if why_private(one[2:].split("/"))
     ]
     access = project.access.allowing(*folders, *files)
     return msgspec.structs.replace(project, access=access, log=project.log or ReadLog())
+
+
+def text_as_checked(project: Project, shown: str) -> str:
+    """Return the text of a file that the read log of a project holds, empty if it has changed."""
+    path = Path(shown).parent.resolve() / Path(shown).name
+    snapshot = project.log.files.get(path) if project.log is not None else None
+    if snapshot is None or not snapshot.digest or not path.is_relative_to(project.root):
+        return ""
+    canonical = "//" + path.relative_to(project.root).as_posix()
+    try:
+        data = project.peek(canonical, limit=MAX_TEXT_BYTES)
+        return text_of(data) if sha256_of(data) == snapshot.digest else ""
+    except (FileProblem, NotTextError):
+        return ""

@@ -1,94 +1,141 @@
-"""Which lock belongs to a run: by the flow, and by the file of inputs it was given."""
+"""Finds the lock of a run, by its flow and its inputs file, and reads it."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
-from poeflow.clock import Clock
-from poeflow.digest import sha256_of_json
-from poeflow.engine.lock_update import LockUpdate
-from poeflow.errors import StaleError
+import msgspec
+
+from poeflow.digest import sha256_of_json, short_hash
+from poeflow.engine.lock_update import Length, LockUpdate
+from poeflow.errors import DiskError, PoeflowError, StaleError
 from poeflow.events import Listener, Warned
+from poeflow.operations.check import Checkup
 from poeflow.operations.run_options import RunOptions
+from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
-from poeflow.store.lockfile import LockFile, NewerLockError
+from poeflow.planning.run_inputs import MissingInputsError
+from poeflow.store.git import Git
+from poeflow.store.lockfile import Lock, LockFile, NewerLockError
 from poeflow.store.workspace import Workspace
 
-PAUSE: Final = 2.0
+_MOST_EARLIER: Final = 20
+"""How many older versions of a lock are searched for entries that still prove something."""
 
 
 def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile | None:
-    """Return the lock of a run, None where its inputs are given by hand: such a run has none."""
+    """Return the lock of a run, None if its inputs were given by hand: such a run has none."""
     if options.texts or options.inputs:
         return None
-    path = PurePosixPath(plan.file.path[2:])
+    return _lock_at(workspace, plan.file.path, options)
+
+
+def lacking(found: Checkup, error: PoeflowError, options: RunOptions) -> str:
+    """Return in words that a flow has no lock and lacks inputs, if that is the whole error.
+
+    It is a flow for others to use, or one that nobody has run yet.
+    """
+    file = found.loaded.file or found.loaded.draft
+    if file is None or not isinstance(error, MissingInputsError):
+        return ""
+    lock = _lock_at(workspace_of(found.project, options), file.path, options)
+    if os.path.lexists(lock.path):
+        return ""
+    many = "inputs" if len(error.names) > 1 else "input"
+    return f"needs the {many} {', '.join(error.names)}, and has no lock"
+
+
+def _lock_at(workspace: Workspace, flow: str, options: RunOptions) -> LockFile:
+    path = PurePosixPath(flow[2:])
     inputs = f".{options.inputs_file.stem}" if options.inputs_file is not None else ""
     name = f"{path.stem}{inputs}.lock.json"
-    target = workspace.outputs().path_of(f"//{path.with_name(name).as_posix()}")
-    folder = ".poeflow/offline/" if options.offline else ""
+    target = workspace.output_tree().path_of(f"//{path.with_name(name).as_posix()}")
+    folder = f"{workspace.shown}/offline/" if options.offline else ""
     return LockFile(target, shown=f"{folder}{path.with_name(name).as_posix()}")
 
 
-def lock_update_of(lock: LockFile | None, listen: Listener) -> LockUpdate:
-    """Return what the last run made. A lock that cannot be used is told of and counts as none.
+def lengths_in(
+    workspace: Workspace, plan: Plan, options: RunOptions
+) -> Callable[[], Mapping[str, Length]]:
+    """Return a function that reads the lengths of a flow's requests from the history, if any."""
 
-    Raises `NewerLockError`: what a newer poeflow wrote is not overwritten.
+    def read() -> Mapping[str, Length]:
+        history = workspace.history(lambda _message: None)
+        try:
+            found = history.lengths(plan.file.path, simulated=options.offline)
+        except DiskError:
+            return {}
+        return {name: Length(*known) for name, known in found.items()}
+
+    return read
+
+
+class KnownLocks(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of a lock: its sides by its file, and older ones by git.
+
+    `fault` says what is wrong with the file, empty if nothing is.
     """
-    if lock is None:
-        return LockUpdate()
+
+    sides: tuple[Lock, ...] = ()
+    earlier: tuple[Lock, ...] = ()
+    fault: str = ""
+
+
+def known_locks(lock: LockFile, git: Git | None, *, is_search: bool = False) -> KnownLocks:
+    """Return a lock's sides; if something is wrong with its file, with what git has of it.
+
+    That is both sides of a merge which is not resolved, and the lock of older commits. If it
+    `is_search`, those are looked for in any case. Raises `NewerLockError`: the lock of a newer
+    poeflow is not overwritten.
+    """
+    fault, to_do = "", ""
+    sides: tuple[Lock, ...] = ()
     try:
         sides = lock.sides()
     except NewerLockError:
         raise
     except StaleError as error:
-        listen(Warned(at=0.0, step=None, message=str(error)))
-        return LockUpdate()
+        fault, to_do = error.message, f"; {error.hint}"
     if len(sides) > 1:
-        message = f"{lock.shown} holds the marks of a merge; what either side has is taken"
-        listen(Warned(at=0.0, step=None, message=message))
-    return LockUpdate(sides)
+        fault = f"{lock.shown} has conflict marks; both sides are used"
+    if not (fault or is_search) or git is None:
+        return KnownLocks(sides=sides, fault=f"{fault}{to_do}")
+    merged = tuple(_readable(lock, git.in_conflict(lock.shown)))
+    versions = itertools.islice(git.versions(lock.shown), _MOST_EARLIER)
+    earlier = (*merged, *_readable(lock, versions))
+    if to_do and earlier:
+        to_do = "; what git has of it is used"
+    return KnownLocks(sides=sides or merged, earlier=earlier, fault=f"{fault}{to_do}")
 
 
-@contextlib.asynccontextmanager
-async def kept_up(
-    lock: LockFile | None, lock_update: LockUpdate, inputs: str, clock: Clock
-) -> AsyncIterator[None]:
-    """Write a lock while a run goes on, at most every two seconds, and whole when it has ended.
+def _readable(lock: LockFile, texts: Iterable[bytes]) -> Iterator[Lock]:
+    for text in texts:
+        with contextlib.suppress(StaleError):
+            yield lock.decoded(text)
 
-    `inputs` is the hash of what the run was given. A run that is cut short leaves what it made so
-    far beside what the last one made. Raises `DiskError`.
+
+def lock_update_of(
+    lock: LockFile | None,
+    listen: Listener,
+    lengths: Callable[[], Mapping[str, Length]],
+    *,
+    git: Git | None = None,
+) -> LockUpdate:
+    """Return the lock of the last run. One that cannot be read, or has two sides, is a warning.
+
+    Raises `NewerLockError`.
     """
     if lock is None:
-        yield
-        return
-    writing = asyncio.create_task(_write_so_far(lock, lock_update, inputs, clock))
-    try:
-        yield
-    finally:
-        writing.cancel()
-        await asyncio.wait([writing])
-        if not writing.cancelled():
-            writing.exception()  # a disk that is full is told when the whole lock is written
-    lock.write(lock_update.lock(inputs))
-
-
-async def _write_so_far(lock: LockFile, lock_update: LockUpdate, inputs: str, clock: Clock) -> None:
-    written = 0
-    while True:
-        await clock.asleep(PAUSE)
-        if lock_update.count != written:
-            written = lock_update.count
-            so_far = lock_update.lock_so_far(inputs)
-            write = asyncio.ensure_future(asyncio.to_thread(lock.write, so_far))
-            try:
-                await asyncio.shield(write)
-            except asyncio.CancelledError:
-                await write  # or it would replace the whole lock by this one
-                raise
+        return LockUpdate((), lengths)
+    known = known_locks(lock, git)
+    if known.fault:
+        listen(Warned(at=0.0, step=None, message=known.fault))
+    return LockUpdate(known.sides, lengths, earlier=known.earlier)
 
 
 def inputs_hash(plan: Plan) -> str:
-    """Return the hash of what a run was given."""
-    return sha256_of_json(dict(plan.inputs))
+    """Return the hash of the inputs of a run."""
+    return short_hash(sha256_of_json(dict(plan.inputs)))

@@ -1,81 +1,164 @@
-"""A checked flow and the options of a command become a plan, and the instances that are meant."""
+"""Plans a checked flow by the options of a command, and selects the instances to run."""
 
-from poeflow.errors import InvalidFlowError
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
+from poeflow.flowfile.model import Flow, ModelAlias
+from poeflow.flowfile.patterns import one_of
+from poeflow.flowfile.rules import model_fault
 from poeflow.operations.check import Checkup
-from poeflow.operations.run_context import user_config
-from poeflow.operations.run_options import RunOptions
+from poeflow.operations.run_options import RunOptions, user_config, warn_once
+from poeflow.operations.secret_inputs import secret_inputs
+from poeflow.planning.bot_checks import bot_problems
+from poeflow.planning.checked import Checked
 from poeflow.planning.instances import MAX_INSTANCES
-from poeflow.planning.plan import (
-    Plan,
-    Planner,
-    Selection,
-    check_glob,
-    check_keys,
-    check_steps,
-    up_to,
-)
-from poeflow.planning.run_inputs import Given, inputs_of
-from poeflow.problems import errors_only
+from poeflow.planning.plan import Plan, Planner, with_needs
+from poeflow.planning.run_inputs import GivenInputs, inputs_of
+from poeflow.planning.selection import Selection, check_glob, check_keys, check_steps
+from poeflow.problems import Problem, errors_only
+from poeflow.project.project import Project
 from poeflow.records import RunFilter
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
-from poeflow.templates.sites import Texts
+from poeflow.templates.sites import Texts, has_template
 
 
 def planned(
-    found: Checkup, options: RunOptions, *, most: int = MAX_INSTANCES
+    found: Checkup, options: RunOptions, *, most: int = MAX_INSTANCES, makes_key: bool = False
 ) -> tuple[Plan, Planner]:
     """Plan a flow that was checked. Raises `InvalidFlowError` or `UsageError`.
 
-    It has so many instances at `most`, or as the user's configuration says.
+    A plan has up to `most` instances, unless the user's configuration says otherwise. With
+    `makes_key` the user gets a key of hashes when a secret input needs one.
     """
     if found.checked is None or errors_only(found.problems):
         raise InvalidFlowError(errors_only(found.problems))
-    given = Given(
+    checked = found.checked
+    if options.models:
+        checked = tried(checked, checked_models(found, options.models))
+        known = frozenset(_bot_problems(found.project, found.checked))
+        for problem in _bot_problems(found.project, checked):
+            if problem not in known:
+                warn_once(options, str(problem))
+    given = GivenInputs(
         inputs=options.inputs,
         texts=options.texts,
         inputs_file=options.inputs_file,
         folder=options.folder,
+        secrets=secret_inputs(checked.file.flow, options.environ, makes_key=makes_key).stand_ins,
     )
-    inputs = inputs_of(found.project, found.checked.file, given)
+    inputs = inputs_of(found.project, checked.file, given)
     reader = found.environment.reader
     texts: dict[str, Texts] = {}
 
     def make_texts(file: FlowFile) -> Texts:
-        """Return the texts of a flow, for all who use it the same."""
+        """Return the texts of a flow: the same object for every step that uses it."""
         if file.path not in texts:
             texts[file.path] = Texts(file, reader, found.environment)
         return texts[file.path]
 
     allowed = user_config(found.project, options).max_instances
-    planner = Planner(found.project, make_texts, max_instances=allowed or most)
-    return planner.plan(found.checked, inputs, concurrency=options.concurrency), planner
+    planner = Planner(
+        found.project,
+        make_texts,
+        max_instances=allowed or most,
+        selection=Selection(first=options.first, key=options.key),
+    )
+    return planner.plan(checked, inputs, concurrency=options.concurrency), planner
+
+
+def checked_models(found: Checkup, models: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the models to try, by alias. Raises `UsageError` for an unknown alias."""
+    known = aliases_of(found)
+    for alias, name in models.items():
+        if alias not in known:
+            raise UsageError(f'unknown model alias "{alias}"', hint=one_of(alias, known))
+        reason = "a template cannot be tried" if has_template(name) else model_fault(name)
+        if reason:
+            raise UsageError(f"{alias}={name}: {reason}", hint="name a bot: poeflow models")
+    return models
+
+
+def aliases_of(found: Checkup) -> frozenset[str]:
+    """Return the model aliases of a flow and of those it uses."""
+    return frozenset() if found.checked is None else _aliases(found.checked)
+
+
+def _aliases(checked: Checked) -> frozenset[str]:
+    own = frozenset(checked.file.flow.models)
+    return own.union(*map(_aliases, checked.children.values()))
+
+
+def _bot_problems(project: Project, checked: Checked) -> Iterator[Problem]:
+    """Yield the problems with the bots of a flow and of those it uses."""
+    yield from bot_problems(project, checked.file)
+    for child in checked.children.values():
+        yield from _bot_problems(project, child)
+
+
+def tried(checked: Checked, models: Mapping[str, str], outermost: Flow | None = None) -> Checked:
+    """Return a checked flow, and those it uses, in which aliases stand for other `models`.
+
+    These may be aliases themselves, first of the `outermost` flow. All else that an alias says
+    stays.
+    """
+    flow, document = checked.file.flow, checked.file.document
+    outer = outermost or flow
+    aliases, root = dict(flow.models), document.root
+    for name in models.keys() & aliases.keys():
+        other = _alias_of(outer, models[name]) or flow.models.get(models[name])
+        other = other or ModelAlias(model=models[name], provider=aliases[name].provider)
+        aliases[name] = msgspec.structs.replace(
+            aliases[name], model=other.model, provider=other.provider
+        )
+        root = None if root is None else root.with_data(("models", name, "model"), other.model)
+    return msgspec.structs.replace(
+        checked,
+        file=msgspec.structs.replace(
+            checked.file,
+            flow=msgspec.structs.replace(flow, models=aliases),
+            document=msgspec.structs.replace(document, root=root),
+        ),
+        children={step: tried(child, models, outer) for step, child in checked.children.items()},
+    )
+
+
+def _alias_of(flow: Flow, name: str) -> ModelAlias | None:
+    """Return an alias of a flow with the provider that it has there."""
+    alias = flow.models.get(name)
+    if alias is None or alias.provider is not None:
+        return alias
+    return msgspec.structs.replace(alias, provider=flow.defaults.provider)
 
 
 def selection_of(plan: Plan, options: RunOptions, workspace: Workspace) -> Selection:
-    """Return which instances a run is about.
+    """Return the selected instances of a run.
 
-    Raises `UsageError` where one is not in the flow, `DiskError` where the history that tells what
-    failed cannot be read.
+    Raises `UsageError` if one is not in the flow, and `DiskError` if the history is needed to find
+    failed instances and cannot be read.
     """
     check_steps(plan.checked, options.steps)
     steps = frozenset(options.steps)
-    loops = {step: [one.instance.key for one in found] for step, found in plan.prepared.items()}
+    loops = {step: found.keys for step, found in plan.instances.items()}
     for step, keys in loops.items():
         check_keys(step, keys, steps)
-    named = up_to(plan, steps) if options.until else steps if options.only else frozenset()
-    again = steps if options.refresh else frozenset()
+    only = with_needs(plan, steps) if options.until else steps if options.only else frozenset()
+    refreshed = steps if options.refresh else frozenset()
     if options.failed:
-        again |= _failed(plan, workspace, is_simulated=options.offline)
+        refreshed |= _failed(plan, workspace, options)
     selection = Selection(
-        named=named,
+        only=only,
         first=options.first,
         key=options.key,
-        again=again,
-        is_all_again=options.refresh and not steps,
-        wanted=steps,
+        refreshed=refreshed,
+        refreshes_all=options.refresh and not steps,
+        must_exist=steps,
     )
     if options.key is not None and all(_is_known(plan, step) for step in plan.order):
         own = {step: keys for step, keys in loops.items() if selection.touches(step)}
@@ -84,23 +167,28 @@ def selection_of(plan: Plan, options: RunOptions, workspace: Workspace) -> Selec
 
 
 def _is_loop(plan: Plan, step: str) -> bool:
-    return is_fan_out(plan.flow.steps[step])
+    return is_fan_out(plan.steps[step])
 
 
 def _is_known(plan: Plan, step: str) -> bool:
-    """Whether all loops of a step are known before a run."""
-    return step in plan.prepared if _is_loop(plan, step) else step not in plan.checked.children
+    """Whether the instances of a step are known before a run."""
+    return step in plan.instances if _is_loop(plan, step) else step not in plan.checked.children
 
 
-def _failed(plan: Plan, workspace: Workspace, *, is_simulated: bool) -> frozenset[str]:
-    """Return the instances that failed in the flow's last run."""
+_RUNS: Final = 100
+"""Among how many runs the last one with the same models is looked for."""
+
+
+def _failed(plan: Plan, workspace: Workspace, options: RunOptions) -> frozenset[str]:
+    """Return the instances that failed in the flow's last run with the same models."""
     if workspace.is_foreign:
         return frozenset()
-    history = History(workspace.history_path, told=lambda _message: None)
-    wanted = RunFilter(flow=plan.file.path, simulated=is_simulated, limit=1)
+    history = History(workspace.history_path, warn=lambda _message: None)
+    wanted = RunFilter(flow=plan.file.path, simulated=options.offline, limit=_RUNS)
+    runs = (one for one in history.runs(wanted) if one.record.models == options.models)
     return frozenset(
         one.id
-        for run in history.runs(wanted)
+        for run in islice(runs, 1)
         for one in history.instances(run.id)
         if one.status == "failed"
     )

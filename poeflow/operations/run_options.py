@@ -1,4 +1,4 @@
-"""How to run a flow: what a caller may choose."""
+"""How to run a flow: the options of a caller, its listener, and the user's configuration."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,40 +7,48 @@ from typing import TypedDict
 
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import Json
-from poeflow.engine.budget import Budget
-from poeflow.engine.context import goes_on, interrupted
-from poeflow.events import Listener
+from poeflow.engine.asking.context import goes_on, interrupted
+from poeflow.engine.asking.spending import Budget
+from poeflow.errors import UsageError
+from poeflow.events import Event, Listener, Warned
 from poeflow.flowfile.model import Limits
-from poeflow.settings import UserConfig, process_environment
+from poeflow.project.project import Project
+from poeflow.settings import UserConfig, find_config, process_environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """How to run a flow.
 
-    `inputs` are typed values, `texts` those of a command line (they win and are read as the
-    input's type asks), `inputs_file` a YAML or JSON file of values. Paths are relative to that
-    file, else to `folder`. `refresh` asks again where an answer is stored, for the `steps` named or
-    for all, `failed` for what failed in the last run; `force` replaces files that were edited,
-    `prune_outputs` removes those that no step writes any more, `merge_edits` has new answers merged
-    into accepted ones;
-    `offline` asks a simulator; `wait` is how many seconds to wait for another run to end. `only`
-    runs the steps named and takes what they need as the last run left it, `until` runs them and all
-    they need; of steps with many instances `first` runs so many, and `key` those it matches, as in
-    a shell. After a failure nothing new is started; `keep_going` runs what does not need it,
-    `fail_fast` does not even finish. `allow_tools` lets the flow's own Python functions run.
-    `trust_state` has the state in `.poeflow` used where git tracks it.
-    `told` collects what was warned of, so that several runs say it once, and `tracked` what git
-    tracks of the state, by project, so that it is asked once.
-    `limits` are the caller's own, of which the smallest counts; `budget` is one that several runs
-    share. `stop` is asked before anything new is started, and gives the reason not to, else an
-    empty text; `cut_short` gives the exit code of a run that is cancelled. `config` is the user's
-    configuration, None for the file they keep it in.
+    `inputs` are typed values, `texts` those of a command line (they win and are converted to the
+    type of the input), `inputs_file` is a YAML or JSON file of values. Paths are relative to that
+    file, else to `folder`. `models` tries other models: bots, or aliases whose bot is meant, by
+    alias. Such a trial writes its files below `.poeflow/trial/`, and no lock. `refresh` asks again
+    although an answer is stored, for the `steps` named or for all; `failed` does so for what failed
+    in the last run. `force` replaces edited files, `prune_outputs` removes those that no step
+    writes now, `merge_edits` merges new answers into accepted files. `offline` asks a simulator;
+    `wait` is how many seconds to wait for another run to end. `only` runs the named steps with the
+    last results of the steps they need, `until` runs them and all they need. Of a step with many
+    instances `first` runs the first ones, and `key` those whose key matches the pattern, as in a
+    shell. After a failure nothing new is started; `keep_going` runs the steps that do not need the
+    failed one, `fail_fast` cancels what is running. `allow_tools` lets the flow's commands and
+    functions run. `trust_state` uses the state in `.poeflow` although git tracks it.
+    `warned` collects warnings, so that several runs show each once; `tracked` stores which state
+    git tracks, by project, so that git is asked once. `limits` are the caller's; of several limits
+    the smallest counts. `max_cost_usd_per_day` and `max_cost_usd_per_month` limit what all runs
+    of the project cost in a local day or month. `budget` is shared by several runs. `stop` is
+    called before anything new is started, and returns the reason not to, else an empty text;
+    `cut_short` returns the exit code of a run that is cancelled. `listen` gets every event;
+    without `hears_text` it gets no pieces of answers as they arrive, which is faster. Without
+    `holds_results` the outcome has no results and a status no request, so that a flow over very
+    many rows needs little memory. `config` is the user's configuration, None to read it from
+    its file.
     """
 
     inputs: Mapping[str, Json] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     inputs_file: Path | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
     folder: Path = field(default_factory=Path.cwd)
     offline: bool = False
     keep_going: bool = False
@@ -60,15 +68,19 @@ class RunOptions:
     trust_state: bool = False
     concurrency: int | None = None
     limits: Limits = field(default_factory=Limits)
+    max_cost_usd_per_day: float | None = None
+    max_cost_usd_per_month: float | None = None
     budget: Budget | None = None
     stop: Callable[[], str] = goes_on
     cut_short: Callable[[], int] = interrupted
     wait: float = 10.0
     config: UserConfig | None = None
-    told: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)
     tracked: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=process_environment, repr=False)
     listen: Listener | None = None
+    hears_text: bool = True
+    holds_results: bool = True
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -78,6 +90,7 @@ class RunKeywords(TypedDict, total=False):
     inputs: Mapping[str, Json]
     texts: Mapping[str, str]
     inputs_file: Path | None
+    models: Mapping[str, str]
     folder: Path
     offline: bool
     keep_going: bool
@@ -97,18 +110,65 @@ class RunKeywords(TypedDict, total=False):
     trust_state: bool
     concurrency: int | None
     limits: Limits
+    max_cost_usd_per_day: float | None
+    max_cost_usd_per_month: float | None
     budget: Budget | None
     stop: Callable[[], str]
     cut_short: Callable[[], int]
     wait: float
     config: UserConfig | None
-    told: set[str]
+    warned: set[str]
     tracked: dict[Path, tuple[str, ...]]
     environ: Mapping[str, str]
     listen: Listener | None
+    hears_text: bool
+    holds_results: bool
     clock: Clock
 
 
-def options_from(options: RunOptions | None, given: RunKeywords) -> RunOptions:
-    """Return the options with those given as keywords, which win."""
+def with_keywords(options: RunOptions | None, given: RunKeywords) -> RunOptions:
+    """Return the options with those given as keywords, which override them."""
     return replace(options or RunOptions(), **given)
+
+
+def check_trial(options: RunOptions) -> None:
+    """Raise `UsageError` if a trial of other models is to change outputs."""
+    asked = {
+        "--force": options.force,
+        "--merge-edits": options.merge_edits,
+        "--prune-outputs": options.prune_outputs,
+    }
+    for name, is_asked in asked.items():
+        if options.models and is_asked:
+            hint = "a trial leaves outputs as they are: give one of them"
+            raise UsageError(f"--model and {name} are two things", hint=hint)
+
+
+def user_config(project: Project, options: RunOptions) -> UserConfig:
+    """Return the user's configuration: that of the options, else that of the user's file.
+
+    A file that is not used is a warning, once. Raises `UsageError`.
+    """
+    if options.config is not None:
+        return options.config
+    found = find_config(options.environ, project_root=project.root)
+    if found.warning:
+        warn_once(options, found.warning)
+    return found.config
+
+
+def warn_once(options: RunOptions, message: str) -> None:
+    """Send a warning to the listener, unless it was sent before."""
+    if options.listen is not None and message not in options.warned:
+        options.warned.add(message)
+        options.listen(Warned(at=0.0, step=None, message=message))
+
+
+def unheard(_event: Event) -> None:
+    """Ignore an event."""
+
+
+def warner(options: RunOptions) -> Callable[[str], None]:
+    """Return a function that sends warnings to the listener."""
+    listen = options.listen or unheard
+    return lambda message: listen(Warned(at=0.0, step=None, message=message))

@@ -1,15 +1,16 @@
-"""The state that a run or a look works with, or none of it where it came with the repository."""
+"""Finds the stored state of a project; state that git tracks is not trusted."""
 
-from poeflow.operations.run_context import warn_once
-from poeflow.operations.run_options import RunOptions
+from poeflow.operations.run_options import RunOptions, warn_once
 from poeflow.project.project import Project
+from poeflow.project.state_folder import STATE_VARIABLE
 from poeflow.store.workspace import TRUST, Workspace, tracked_state, tracked_words
 
 
 def workspace_of(project: Project, options: RunOptions) -> Workspace:
-    """Return the state of a project to look at. What git tracks is used only if options trust it.
+    """Return the state of a project for reading. State that git tracks is used only if trusted.
 
-    Listeners are warned, once. Raises `DiskError` if it is not what poeflow makes.
+    If it is not trusted, listeners are warned once. Raises `DiskError` if poeflow did not make
+    what is there.
     """
     workspace = _workspace(project, options)
     if workspace.tracked:
@@ -18,10 +19,10 @@ def workspace_of(project: Project, options: RunOptions) -> Workspace:
 
 
 def own_workspace(project: Project, options: RunOptions) -> Workspace:
-    """Return the state of a project to work with.
+    """Return the state of a project for reading and writing.
 
-    Raises `UsageError` if git tracks it and the options do not trust it, and `DiskError` if it is
-    not what poeflow makes.
+    Raises `UsageError` if git tracks it and the options do not trust it, and `DiskError` if
+    poeflow did not make what is there.
     """
     workspace = _workspace(project, options)
     workspace.refuse_foreign()
@@ -34,6 +35,10 @@ def _workspace(project: Project, options: RunOptions) -> Workspace:
         if project.root not in options.tracked:
             options.tracked[project.root] = tracked_state(project, options.environ)
         tracked = options.tracked[project.root]
-    workspace = Workspace(project, offline=options.offline, tracked=tracked)
+    workspace = Workspace(project, options.environ, offline=options.offline, tracked=tracked)
     workspace.check()
+    left_behind = workspace.left_behind
+    if left_behind is not None:
+        message = f"the answers in {left_behind.parent} are not used, as {STATE_VARIABLE} is set"
+        warn_once(options, f"{message}; to use them, move that folder to {workspace.folder}")
     return workspace

@@ -1,89 +1,165 @@
-"""What names in templates have to give, as far as the flow itself tells: of items and results."""
+"""What is known of templates without a run: the attributes of names, and the files they name."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, product
 from typing import Final, NamedTuple
 
-from poeflow.digest import Json
-from poeflow.flowfile.loops import chained_to, is_fan_out, names_of
+from poeflow.digest import Json, encode_json
+from poeflow.errors import PoeflowError
+from poeflow.flowfile.inputs import known_values
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.loops import JoinedItems, chained_to, is_fan_out, names_of
 from poeflow.flowfile.model import Flow, Loop, Step, TextFile
 from poeflow.flowfile.step_settings import samples_of
+from poeflow.flowfile.tables import Table
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.planning.instances import FanOut, InstanceCount, StepInstances
+from poeflow.planning.run_inputs import early_inputs
+from poeflow.problems import Problem
+from poeflow.project.globs import is_pattern
+from poeflow.project.project import Project
+from poeflow.templates.environment import Environment
+from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sandbox import STRING_METHODS
-from poeflow.templates.scopes import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES
+from poeflow.templates.scopes import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES, VERDICT_ATTRIBUTES
+from poeflow.templates.sites import Site, Texts
 from poeflow.templates.values import OWN
 
+MAX_NAMES: Final = 1_000
+"""How many names of files one template is followed to without a run."""
+MAX_COMBINATIONS: Final = 200
+"""How many combinations of values of inputs are put into such a template."""
+MAX_LOOKED: Final = 20_000
+"""For how many instances and values of inputs such a name is looked at."""
+_MAX_IN_FLOW: Final = 5 * MAX_LOOKED
+"""For how many all names in one flow are looked at."""
 Fields = tuple[tuple[str, frozenset[str]], ...]
 FIELDS_OF_FLOW: Final[Fields] = (("flow", frozenset({"name", "description"})),)
-_OF_LOOP: Final = frozenset({"index", "index0", "first", "last", "length"})
-_STEPS: Final = re.compile(r"\bsteps\b")
-_INPUTS: Final = re.compile(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
-_NOT_OF_FLOWS: Final = frozenset(STEP_ATTRIBUTES - {"outputs", "status", "error", "key"})
-_OF_ANSWERS: Final = ("media", "model", "reasoning", "tool_calls", "usage")
+_LOOP_ATTRIBUTES: Final = frozenset({"index", "index0", "first", "last", "length"})
+_STEPS: Final = lazy_pattern(r"\bsteps\b")
+_INPUTS: Final = lazy_pattern(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
+_ANY_INPUT: Final = lazy_pattern(r"\binputs\b")
+_NOT_OF_USED_FLOWS: Final = frozenset(STEP_ATTRIBUTES - {"outputs", "status", "error", "key"})
+_TEXT_ATTRIBUTES: Final = ("text", "data", "value")
+_ANSWER_ATTRIBUTES: Final = ("media", "model", "reasoning", "tool_calls", "usage")
 
 
 class Names(NamedTuple):
-    """The names an instance's templates see, and those of them that come from a step."""
+    """The names that an instance's templates can use, and those that come from a step."""
 
     known: frozenset[str]
     derived: frozenset[str]
 
 
 def instance_names(flow: Flow, name: str, derived_inputs: frozenset[str]) -> Names:
-    """Return the names that the templates of the step `name` see besides inputs and steps."""
+    """Return the names that the templates of step `name` can use besides inputs and steps."""
     known = names_of(flow, name)
-    texts = tuple(_loop_texts(flow.steps[_origin(flow, name)]))
+    texts = tuple(_loop_texts(flow.steps[source_step(flow, name)]))
     if any(_comes_from_step(text, derived_inputs) for text in texts):
-        return Names(known, known - {"sample"})
-    return Names(known, known & {"source"})
+        return Names(known, known - {"sample", "repeat"})
+    return Names(known, known & {"source", "previous", "carry"})
 
 
-def fields_of(flow: Flow, name: str, items: Callable[[str], list[Json]]) -> Fields:
-    """Return all that the names of an instance may be asked for, where that is known.
+def fields_of(flow: Flow, name: str, items: Callable[[str], Sequence[Json]]) -> Fields:
+    """Return the attributes that each name of an instance has, if they are known.
 
-    `items` gives what a step runs over, none where only a run can tell.
+    `items` returns the items of a step, or an empty list if they are known only in a run.
     """
-    origin = _origin(flow, name)
+    origin = source_step(flow, name)
     step, known = flow.steps[origin], names_of(flow, name)
-    fields = {"loop": _OF_LOOP, "source": STEP_ATTRIBUTES} if known else {}
+    fields = {"loop": _loop_attributes(step), "source": STEP_ATTRIBUTES} if known else {}
     if step.matrix is not None:
         included = (key for entry in step.matrix.include for key in entry)
         fields["matrix"] = frozenset({*step.matrix.axes, *included})
-    found = items(origin) if step.for_each is not None else []
-    rows = [item for item in found if isinstance(item, dict)]
-    if found and len(rows) == len(found):
-        fields["item"] = frozenset(key for row in rows for key in row)
-    elif found and all(isinstance(item, str) for item in found):
-        fields["item"] = STRING_METHODS
+    if flow.steps[name].repeat is not None:
+        fields["repeat"] = frozenset({"number"})
+        fields["previous"] = frozenset(_turn_attributes(flow.steps[name]))
+    if not is_grouped(step):
+        fields |= fields_of_items(step, items(origin))
     return tuple((known_name, fields[known_name]) for known_name in sorted(known & fields.keys()))
 
 
+def fields_of_items(step: Step, items: Sequence[Json]) -> dict[str, frozenset[str]]:
+    """Return the attributes of `item` and `loop` where it is one of `items`, not a group."""
+    found = _attributes_of(items) if step.for_each is not None else None
+    own = {"loop": _loop_attributes(step, is_grouped=False)}
+    return own if found is None else {**own, "item": found}
+
+
+def _loop_attributes(step: Step, *, is_grouped: bool | None = None) -> frozenset[str]:
+    """Return the attributes of `loop`: a row of one of several tables has a `file`."""
+    loop = step.for_each
+    if not isinstance(loop, Loop) or loop.file is None or not is_pattern(loop.file):
+        return _LOOP_ATTRIBUTES
+    is_group = loop.group_by is not None if is_grouped is None else is_grouped
+    return _LOOP_ATTRIBUTES if is_group else _LOOP_ATTRIBUTES | {"file"}
+
+
+def is_grouped(step: Step) -> bool:
+    """Return whether a step runs once for each group of items."""
+    return isinstance(step.for_each, Loop) and step.for_each.group_by is not None
+
+
+def _attributes_of(items: Sequence[Json]) -> frozenset[str] | None:
+    """Return the attributes that an item can have, None if they are of different kinds."""
+    if isinstance(items, Table) and items.columns is not None:
+        return frozenset(items.columns)
+    if isinstance(items, JoinedItems):
+        of_tables = {_attributes_of(one) for one in items.tables}
+        is_mixed = STRING_METHODS in of_tables and len(of_tables) > 1
+        known = [one for one in of_tables if one is not None and not is_mixed]
+        return frozenset().union(*known) if len(known) == len(of_tables) else None
+    found: set[str] = set()
+    kinds = set[type]()
+    for item in items:
+        kinds.add(type(item))
+        if isinstance(item, dict):
+            found.update(item)
+    if kinds == {dict}:
+        return frozenset(found)
+    return STRING_METHODS if kinds == {str} else None
+
+
+def _turn_attributes(step: Step) -> Iterator[str]:
+    """Yield the attributes of `previous` in the templates of a step that is repeated."""
+    if step.kind == "flow":
+        yield "outputs"
+        return
+    yield from VERDICT_ATTRIBUTES
+    for attribute in (*_TEXT_ATTRIBUTES, *_ANSWER_ATTRIBUTES):
+        if not _missing_from_one_run("", step, attribute)[0]:
+            yield attribute
+
+
 def results_of(flow: Flow) -> Fields:
-    """Return what each result in `.all` of a loop has: also what it ran over, unless a step's."""
+    """Return the attributes of each result in a loop's `.all`, items not from a step included."""
     return tuple(
-        (name, frozenset(_of_result(flow, name)))
+        (name, frozenset(_result_attributes(flow, name)))
         for name, step in flow.steps.items()
         if is_fan_out(step)
     )
 
 
 def fields_of_answer(step: Step) -> Fields:
-    """Return what `output` has where a step checks its answer."""
-    found = {a for a in ("text", "data", "value") if not _lacking_once("", step, a)[0]}
+    """Return the attributes of `output` in templates that check the answer of a step."""
+    if step.kind == "flow":
+        return ()
+    found = {a for a in _TEXT_ATTRIBUTES if not _missing_from_one_run("", step, a)[0]}
     return (("output", frozenset(found)),)
 
 
-def lacking(name: str, step: Step, attribute: str) -> tuple[str, str]:
-    """Return why a step has nothing to give as `attribute`, and what to do; else two blanks."""
+def why_missing(name: str, step: Step, attribute: str) -> tuple[str, str]:
+    """Return why a step does not have `attribute`, and a hint; two empty strings if it has it."""
     if is_fan_out(step):
         if attribute in FAN_OUT_ATTRIBUTES:
             return "", ""
         hint = f'write steps.{name}.all, or steps.{name}["KEY"].{attribute}'
         return f'step "{name}" runs once for each item, so it has no single {attribute}', hint
-    return _lacking_once(name, step, attribute)
+    return _missing_from_one_run(name, step, attribute)
 
 
-def _origin(flow: Flow, name: str) -> str:
-    """Return the step whose items a step runs over, by way of others or itself."""
+def source_step(flow: Flow, name: str) -> str:
+    """Return the step whose items a step runs over: itself, or the first of a chain."""
     origin, seen = name, {name}
     while (following := chained_to(flow, origin)) is not None and following not in seen:
         seen.add(following)
@@ -92,7 +168,7 @@ def _origin(flow: Flow, name: str) -> str:
 
 
 def _loop_texts(step: Step) -> Iterator[str]:
-    """Yield every text that decides what a step runs over."""
+    """Yield every text that decides the items of a step."""
     loop = step.for_each
     stack: list[Json | TextFile] = [loop.in_ if isinstance(loop, Loop) else loop]
     if step.matrix is not None:
@@ -114,23 +190,23 @@ def _comes_from_step(text: str, derived_inputs: frozenset[str]) -> bool:
     return bool(derived_inputs) and any(n is None or n in derived_inputs for n in used)
 
 
-def _of_result(flow: Flow, name: str) -> set[str]:
+def _result_attributes(flow: Flow, name: str) -> set[str]:
     step = flow.steps[name]
     found = {
-        attribute for attribute in STEP_ATTRIBUTES if not _lacking_once(name, step, attribute)[0]
+        attribute
+        for attribute in STEP_ATTRIBUTES
+        if not _missing_from_one_run(name, step, attribute)[0]
     }
-    return found | _own_names(flow, name)
+    return found | _stored_names(flow, name)
 
 
-def _own_names(flow: Flow, name: str) -> frozenset[str]:
-    """Return what the results of a step carry of what it ran over: nothing that a step gave."""
-    texts = _loop_texts(flow.steps[_origin(flow, name)])
-    is_late = any(_comes_from_step(text, frozenset()) for text in texts)
-    return frozenset() if is_late else names_of(flow, name) & {*OWN}
+def _stored_names(flow: Flow, name: str) -> frozenset[str]:
+    """Return the names of items that the results of a step store."""
+    return names_of(flow, name) & {*OWN}
 
 
-def _lacking_once(name: str, step: Step, attribute: str) -> tuple[str, str]:
-    """Return why one run of a step has nothing to give as `attribute`, and what to do."""
+def _missing_from_one_run(name: str, step: Step, attribute: str) -> tuple[str, str]:
+    """Return why the result of one instance does not have `attribute`, and a hint."""
     use_text = f"write steps.{name}.text"
     output = step.output
     if attribute == "data" and output.format in (None, "text") and output.schema is None:
@@ -142,13 +218,140 @@ def _lacking_once(name: str, step: Step, attribute: str) -> tuple[str, str]:
     if attribute == "all" and samples_of(step).count == 1:
         return f'step "{name}" runs once, so it has no list of results', use_text
     if attribute == "outputs" and step.kind != "flow":
-        return f'step "{name}" is no flow, so it has no outputs', use_text
-    if attribute in _OF_ANSWERS and step.kind == "render":
-        return f'step "{name}" asks no model, so it has no {attribute}', use_text
-    if attribute in _NOT_OF_FLOWS and step.kind == "flow":
+        return f'step "{name}" does not use a flow, so it has no outputs', use_text
+    if attribute in _ANSWER_ATTRIBUTES and step.kind in ("render", "command"):
+        return f'step "{name}" does not call a model, so it has no {attribute}', use_text
+    if attribute in _NOT_OF_USED_FLOWS and step.kind == "flow":
         hint = f"write steps.{name}.outputs.NAME"
-        return f'step "{name}" is a flow, so it has no {attribute}', hint
+        return f'step "{name}" uses a flow, so it has no {attribute}', hint
     if attribute == "media" and output.media is None:
         hint = "add output: {media: FOLDER} to it"
-        return f'step "{name}" keeps no media', hint
+        return f'step "{name}" saves no media', hint
+    if attribute in VERDICT_ATTRIBUTES and not step.expect:
+        return f'step "{name}" expects nothing, so it has no {attribute}', "add expect: to it"
     return "", ""
+
+
+class FileNames(NamedTuple):
+    """What a template in the name of a file gives; `is_whole` if a run can give no other."""
+
+    names: tuple[str, ...]
+    is_whole: bool
+    problems: tuple[Problem, ...] = ()
+
+
+class NamedFiles:
+    """Follows the templates in the names of one flow's files.
+
+    Known without a run are the values that an input's declaration names, and items that are
+    written in the flow or in a table.
+    """
+
+    def __init__(self, project: Project, file: FlowFile, environment: Environment) -> None:
+        self._project = project
+        self._file = file
+        self._environment = environment
+        self._found: tuple[Texts, FanOut] | None = None
+        self._known: dict[str, StepInstances] = {}
+        """The instances of loops that use no input, by how they are written."""
+        self._loops: dict[str, str] = {}
+        self._named: dict[tuple[str, str | None, str, tuple[str, ...]], FileNames] = {}
+        """What templates give, by their text, the loop around them, and the inputs they use."""
+        self._left = _MAX_IN_FLOW
+
+    def names(self, site: Site, inputs: set[str] | None) -> FileNames:
+        """Return the names that the template of a site gives; it uses these `inputs`.
+
+        None of them if the template cannot be rendered.
+        """
+        if inputs is None:
+            return FileNames((), is_whole=False)
+        key = (site.text, site.file, self._loop(site.step), tuple(sorted(inputs)))
+        if key not in self._named:
+            found = self._rendered(site, inputs)
+            if found.problems:
+                return found  # at the places of this site
+            self._named[key] = found
+        return self._named[key]
+
+    def _rendered(self, site: Site, inputs: set[str]) -> FileNames:
+        """Render the template of a site for every value that is known, within what is left."""
+        if not self._left:
+            return FileNames((), is_whole=False)
+        known = [(name, known_values(self._file.flow, name)) for name in sorted(inputs)]
+        is_whole = all(one.is_whole for _, one in known) and self._is_literal(site.step)
+        found: dict[str, None] = {}
+        every = self._every(site.step, [[(n, v) for v in one.values] for n, one in known])
+        for values in islice(every, min(self._left, MAX_LOOKED)):
+            self._left -= 1
+            if values is None:
+                is_whole = False
+                continue
+            try:
+                found[self._texts_and_loops[0].file_name(site.path, values)] = None
+            except TemplateError as error:
+                problem = Problem(error.place, error.reason, error.hint)
+                return FileNames(tuple(found), is_whole=False, problems=(problem,))
+            if len(found) == MAX_NAMES:
+                return FileNames(tuple(found), is_whole=False)
+        return FileNames(tuple(found), is_whole=is_whole and next(every, {}) == {})
+
+    @property
+    def _texts_and_loops(self) -> tuple[Texts, FanOut]:
+        """The texts of the flow and its loops, made when a name is a template."""
+        if self._found is None:
+            texts = Texts(self._file, self._environment.reader, self._environment)
+            count = InstanceCount()
+            loops = FanOut(self._project, self._file, texts, instance_count=count, prefix="")
+            self._found = texts, loops
+        return self._found
+
+    def _every(
+        self, step: str | None, given: list[list[tuple[str, Json]]]
+    ) -> Iterator[Values | None]:
+        """Yield the names of each instance of a step, None if there are some not known yet.
+
+        `given` lists for each input its name with each of its values.
+        """
+        for count, combination in enumerate(product(*given)):
+            if count == MAX_COMBINATIONS:
+                yield None
+                return
+            inputs = early_inputs(self._project, self._file, dict(combination))
+            values = self._file.early_names(inputs)
+            instances = self._instances(step, values)
+            if instances is None:
+                yield None
+            yield from ({**values, **names} for names in instances or ())
+
+    def _instances(self, step: str | None, values: Values) -> Iterator[Values] | None:
+        """Return the names of each instance of a step, None if they are not known yet."""
+        if step is None:
+            return iter(({},))
+        loop = self._loop(step)
+        found = self._known.get(loop)
+        if found is None:
+            source = source_step(self._file.flow, step)
+            try:
+                found = self._texts_and_loops[1].instances(source, values)
+            except PoeflowError:
+                return None
+            if self._is_literal(step):
+                self._known[loop] = found
+        return (instance.names for instance in found)
+
+    def _is_literal(self, step: str | None) -> bool:
+        """Return whether no input decides the items of a step."""
+        return not _ANY_INPUT.search(self._loop(step))
+
+    def _loop(self, step: str | None) -> str:
+        """Return the loop around a step as JSON, empty if there is none."""
+        if step is None:
+            return ""
+        source = source_step(self._file.flow, step)
+        if source not in self._loops:
+            node = self._file.document.node(("steps", source))
+            loops = {key: node.child(key) for key in ("for_each", "matrix")} if node else {}
+            written = {key: loop.data for key, loop in loops.items() if loop is not None}
+            self._loops[source] = encode_json(written).decode()
+        return self._loops[source]

@@ -1,6 +1,7 @@
-"""What a flow asks of its bots, compared with what the list of bots says they can do."""
+"""Warnings about parameters, attachments and tools that a bot does not list as supported."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
@@ -8,34 +9,38 @@ from typing import Final
 import msgspec
 
 from poeflow.bots import Bot, Parameter
-from poeflow.client.catalogue import Catalogue, kept
+from poeflow.client.catalogue import Catalogue, stored_catalogue
 from poeflow.digest import Json, encode_json
-from poeflow.flowfile.limit_problems import MAX_PROBLEMS
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.model import Attachment, Flow, Params, Step
+from poeflow.flowfile.loops import continues_itself
+from poeflow.flowfile.model import Attachment, Flow, Params
 from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.step_settings import (
     POE,
     Settings,
     attachments_of,
+    is_asking,
     judge_settings,
+    judges_of,
+    judging_personas,
     model_of,
+    personas_of,
     settings_of,
 )
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.problems import Place, Problem
+from poeflow.problems import MAX_PROBLEMS, Place, Problem
 from poeflow.project.project import Project
-from poeflow.settings import process_environment, server_of
+from poeflow.settings import process_environment
 from poeflow.templates.sites import has_template
 
-_ALIAS: Final = 3
+_ALIAS_PATH_LENGTH: Final = 3
 """How many parts the place of an alias's own model has."""
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One model a flow may ask: with what, and where its name stands.
+class ModelUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that a flow may call: its settings, and the place of its name in the file.
 
-    `step` is the step whose attachments and tools it is sent, None for a judge.
+    `step` is the step whose attachments and tools are sent to it, None for a judge.
     """
 
     settings: Settings
@@ -49,49 +54,53 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         return model is not None and not has_template(model)
 
     @property
-    def is_known_of_poe(self) -> bool:
-        """Whether it asks a bot of Poe, whose name is known before a run."""
+    def is_of_poe(self) -> bool:
+        """Whether this is a bot of Poe whose name is known before a run."""
         return self.is_literal and self.settings.provider == POE
 
     @property
     def is_used(self) -> bool:
-        """Whether a step names it, and not an alias alone."""
-        return not (len(self.at) == _ALIAS and self.at[0] == "models")
+        """Whether a step names it, rather than only an alias."""
+        return not (len(self.at) == _ALIAS_PATH_LENGTH and self.at[0] == "models")
 
 
-def asks(flow: Flow) -> Iterator[Ask]:
-    """Yield every model that is named: by a step, as its fallback or judge, or as an alias.
+def model_uses(flow: Flow) -> Iterator[ModelUse]:
+    """Yield every model that a step names (also as fallback or judge), then unused aliases.
 
-    In order of the file, aliases that no step names last. One name may come many times.
+    The order is that of the file. A name may occur several times.
     """
     unnamed = dict.fromkeys(flow.models)
     last: Settings | None = None
     for name, step in flow.steps.items():
         if step.kind != "model":
+            last = settings_of(flow, name, named=None) if is_asking(step) else last
+            yield from _judge_uses(flow, name, last)
             continue
         given = model_of(flow, name)
         named = None if given is None else str(given.value)
         last = settings_of(flow, name, named=named)
         if given is not None:
-            yield Ask(settings=last, at=given.path, step=name)
+            yield ModelUse(settings=last, at=given.path, step=name)
         owner: KeyPath = ("models", named or "") if step.fallback is None else ("steps", name)
         for index, other in enumerate(last.fallback):
-            settings = judge_settings(flow, other, last)  # a fallback, too, has what is its own
-            yield Ask(settings=settings, at=(*owner, "fallback", index), step=name)
-        for index, judge in _judges(step):
-            path = ("steps", name, "expect", index, "judge", "model")
-            yield Ask(settings=judge_settings(flow, judge, last), at=path)
+            settings = judge_settings(flow, other, last)  # a fallback has settings of its own, too
+            yield ModelUse(settings=settings, at=(*owner, "fallback", index), step=name)
+        yield from _judge_uses(flow, name, last)
         for used in (named or "", *last.fallback):
             unnamed.pop(used, None)
     if last is not None:
         for alias in unnamed:
-            yield Ask(settings=judge_settings(flow, alias, last), at=("models", alias, "model"))
+            yield ModelUse(
+                settings=judge_settings(flow, alias, last), at=("models", alias, "model")
+            )
 
 
-def _judges(step: Step) -> Iterator[tuple[int, str]]:
-    for index, expectation in enumerate(step.expect):
-        if expectation.judge is not None and expectation.judge.model is not None:
-            yield index, expectation.judge.model
+def _judge_uses(flow: Flow, name: str, asking: Settings | None) -> Iterator[ModelUse]:
+    for index, expectation in enumerate(flow.steps[name].expect):
+        judge = expectation.judge
+        if asking is not None and judge is not None and judge.model is not None:
+            path = ("steps", name, "expect", index, "judge", "model")
+            yield ModelUse(settings=judge_settings(flow, judge.model, asking), at=path)
 
 
 _FAMILIES: Final = (
@@ -104,12 +113,12 @@ _FAMILIES: Final = (
         "enable_thinking",
     ),
 )
-"""Names that bots have for one thing: what is known from one bot is tried on another."""
+"""Names that different bots use for the same parameter: users try one bot's name on another."""
 _DOCUMENTED: Final = frozenset(Params.__struct_encode_fields__) - {"reasoning_effort"}
-"""Parameters of the API itself, that any bot takes wherever they are written."""
+"""Parameters of the API itself, which every bot accepts in `params` and `extra_body`."""
 _LONGEST: Final = 40
 _MAX_EFFORT: Final = 100_000
-"""How many things of one flow are looked at: a stranger's flow is checked in seconds."""
+"""How many values of one flow are checked: any flow, also a hostile one, takes only seconds."""
 _SUFFIXES: Final = {
     "image": (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"),
     "audio": (".wav", ".mp3", ".m4a", ".ogg", ".flac"),
@@ -118,27 +127,51 @@ _SUFFIXES: Final = {
 }
 _NOUNS: Final = {"image": "an image", "audio": "audio", "video": "a video", "pdf": "a PDF"}
 _TAKEN_AS: Final = {"pdf": frozenset({"pdf", "file", "image"})}
-"""What a bot may take a file as: no bot lists PDF, and those that see pictures read it."""
+"""Modalities that cover a file type: no bot lists PDF, but those that accept images read it."""
 
 
 def bot_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
-    """Yield a warning for all that a bot of Poe is not known for, each once.
+    """Yield one warning for each use of a bot of Poe that its catalogue entry does not support.
 
-    Steps whose model is only known in a run are left out, as are other providers; a list of another
-    server than the one this process would ask tells nothing.
+    Models that are known only in a run and other providers are skipped. A stored catalogue of
+    another server than the one this process would use is ignored.
     """
-    if not any(ask.is_known_of_poe for ask in islice(asks(file.flow), _MAX_EFFORT)):
+    if not any(use.is_of_poe for use in islice(model_uses(file.flow), _MAX_EFFORT)):
         return
-    catalogue, fault = kept(project, server_of(process_environment()))
-    if fault:
+    catalogue, reason = stored_catalogue(project, process_environment())
+    if reason:
         hint = "fetch it again: poeflow models --refresh"
-        yield _warning(Place(file.document.path), f"{fault}; bots are not checked", hint)
+        yield _warning(Place(file.document.path), f"{reason}; bots are not checked", hint)
     if catalogue is not None:
-        yield from islice(_Look(file, catalogue).problems(), MAX_PROBLEMS + 1)
+        yield from islice(_BotChecker(file, catalogue).problems(), MAX_PROBLEMS + 1)
 
 
-class _Look:
-    """Looks at everything one flow asks, at each thing once for each bot, and not for ever."""
+def unpinned_models(file: FlowFile) -> Iterator[Problem]:
+    """Yield a warning for each model whose name is not one of the project's pinned models.
+
+    Names that are known only in a run are skipped.
+    """
+    patterns = file.pinned_models
+    seen: set[Place] = set()
+    for use in islice(model_uses(file.flow), _MAX_EFFORT) if patterns is not None else ():
+        name, named = use.settings.model or "", use.settings.named
+        if not use.is_literal or _is_any(name, patterns or ()):
+            continue
+        place = file.document.place(
+            ("models", named, "model") if named in file.flow.models else use.at
+        )
+        if place not in seen:
+            seen.add(place)
+            message = f'the model "{name}" is not pinned: pinned_models has no pattern for it'
+            yield _warning(place, message, "ask a model with a date or version, or add it there")
+
+
+def _is_any(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name.casefold(), pattern.casefold()) for pattern in patterns)
+
+
+class _BotChecker:
+    """Checks every use of a bot in one flow once for each bot, with a bound on the work."""
 
     def __init__(self, file: FlowFile, catalogue: Catalogue) -> None:
         self._file = file
@@ -147,33 +180,33 @@ class _Look:
         self._left = _MAX_EFFORT
 
     def problems(self) -> Iterator[Problem]:
-        for ask in asks(self._file.flow):
+        for use in model_uses(self._file.flow):
             if self._left < 0:
-                place = self._file.document.place(ask.at)
-                message = "the flow asks so much that from here on bots are not checked"
+                place = self._file.document.place(use.at)
+                message = "the flow has too many uses of bots; the rest are not checked"
                 yield _warning(place, message, "split the flow")
                 return
             self._left -= 1
-            if ask.is_known_of_poe:
-                yield from self._about(ask)
+            if use.is_of_poe:
+                yield from self._use_problems(use)
 
-    def _about(self, ask: Ask) -> Iterator[Problem]:
-        name = ask.settings.model or ""
+    def _use_problems(self, use: ModelUse) -> Iterator[Problem]:
+        name = use.settings.model or ""
         bot = self._catalogue.find(name)
         if bot is None:
-            if self._file.is_sound:  # else it may be a misspelt alias, and that was told
-                yield from self._unknown(name, ask)
+            if self._file.is_sound:  # otherwise it may be a misspelt alias, already reported
+                yield from self._unknown(name, use)
             return
-        yield from self._parameters(bot, ask.settings)
-        if ask.step is not None and self._is_new(bot, ("steps", ask.step)):
-            step = self._file.flow.steps[ask.step]
-            self._left -= len(step.attachments) + len(step.messages or ())
-            yield from _attachments(self._file, bot, ask.step)
-            yield from _abilities(self._file, bot, ask.step)
+        yield from self._parameters(bot, use.settings)
+        if use.step is not None and self._is_new(bot, ("steps", use.step)):
+            step = self._file.flow.steps[use.step]
+            self._left -= len(step.attachments) + len(step.turns)
+            yield from _attachments(self._file, bot, use.step)
+            yield from _abilities(self._file, bot, use.step)
 
-    def _unknown(self, name: str, ask: Ask) -> Iterator[Problem]:
-        named = ask.settings.named
-        path = ("models", named, "model") if named in self._file.flow.models else ask.at
+    def _unknown(self, name: str, use: ModelUse) -> Iterator[Problem]:
+        named = use.settings.named
+        path = ("models", named, "model") if named in self._file.flow.models else use.at
         if (name, path) in self._seen:
             return
         self._seen.add((name, path))
@@ -191,7 +224,7 @@ class _Look:
             self._left -= len(bot.parameters) // 10
             if parameter is not None:
                 self._left -= len(parameter.values) // 10
-                found = _misfit(bot, parameter, given.value)
+                found = _value_problem(bot, parameter, given.value)
                 if found:
                     yield _warning(document.place(given.path), *found)
             elif name in settings.extra_body and name not in _DOCUMENTED:
@@ -199,7 +232,7 @@ class _Look:
                 yield _warning(document.key_place(given.path), message, _instead(bot, name))
 
     def _is_new(self, bot: Bot, path: KeyPath) -> bool:
-        """Tell whether this bot is met at `path` for the first time, and remember it."""
+        """Record the bot and `path`; return whether they were not recorded before."""
         if (bot.id, path) in self._seen:
             return False
         self._seen.add((bot.id, path))
@@ -207,7 +240,7 @@ class _Look:
 
 
 def _instead(bot: Bot, name: str) -> str:
-    """Return what to write for a parameter that the bot does not have."""
+    """Return a hint for a parameter that the bot does not have."""
     family = next((names for names in _FAMILIES if name in names), ())
     for other in family:
         parameter = bot.parameter(other)
@@ -216,8 +249,8 @@ def _instead(bot: Bot, name: str) -> str:
     return one_of(name, (parameter.name for parameter in bot.parameters or ()))
 
 
-def _misfit(bot: Bot, parameter: Parameter, value: Json) -> tuple[str, str] | None:
-    """Return what is wrong with a value and what to do, None where nothing is."""
+def _value_problem(bot: Bot, parameter: Parameter, value: Json) -> tuple[str, str] | None:
+    """Return a message and a hint if the bot does not accept a value, else None."""
     if isinstance(value, str) and has_template(value):
         return None
     spelled = encode_json(value).decode()[:_LONGEST]
@@ -258,8 +291,10 @@ def _attachments(file: FlowFile, bot: Bot, step: str) -> Iterator[Problem]:
 
 
 def _modality(entry: str | Attachment) -> str:
-    """Return what a file is by its name or the media type it is given; empty for texts."""
+    """Return the modality of an attachment by its name or media type, empty for text."""
     if isinstance(entry, Attachment):
+        if entry.as_ == "text":
+            return ""
         if entry.media_type is not None:
             kind = entry.media_type.partition("/")[0]
             return "pdf" if entry.media_type == "application/pdf" else kind * (kind in _NOUNS)
@@ -272,7 +307,7 @@ def _modality(entry: str | Attachment) -> str:
 
 def _abilities(file: FlowFile, bot: Bot, name: str) -> Iterator[Problem]:
     step, path = file.flow.steps[name], ("steps", name)
-    if step.tools and bot.features is not None and "tools" not in bot.features:
+    if step.readable_functions and bot.features is not None and "tools" not in bot.features:
         place = file.document.key_place((*path, "tools"))
         hint = "the API may refuse the request; choose another bot"
         yield _warning(place, f"{bot.name} does not list tools among its features", hint)
@@ -284,3 +319,51 @@ def _abilities(file: FlowFile, bot: Bot, name: str) -> Iterator[Problem]:
 
 def _warning(place: Place, message: str, hint: str) -> Problem:
     return Problem(place, message, hint, "warning")
+
+
+def unused_aliases(file: FlowFile) -> Iterator[Problem]:
+    """Yield a warning for each alias and persona that a flow without errors does not use."""
+    named = _named_models(file.flow)
+    for name in file.flow.models:
+        node = file.document.node(("models", name))
+        is_own = node is not None and not node.file
+        if named is not None and name not in named and is_own:
+            place = file.document.key_place(("models", name))
+            hint = f"write model: {name} in a step, or remove it"
+            yield Problem(place, f'the model alias "{name}" is never used', hint, "warning")
+    yield from _unsent_personas(file, named or set())
+
+
+def _unsent_personas(file: FlowFile, named: set[str]) -> Iterator[Problem]:
+    """Yield a warning for each alias that is used, and whose system message is not."""
+    flow = file.flow
+    mute = {name for name in named & flow.models.keys() if flow.models[name].system is not None}
+    for step in flow.steps if mute else ():
+        mute -= personas_of(flow, step) if _may_send_system(flow, step) else set()
+        mute -= judging_personas(flow, flow.steps[step])
+    for name in flow.models:
+        node = file.document.node(("models", name))
+        if name in mute and node is not None and not node.file:
+            place = file.document.key_place(("models", name, "system"))
+            message = f'the system message of "{name}" is never sent'
+            hint = "remove it: what names the alias has another one, or is only a fallback"
+            yield Problem(place, message, hint, "warning")
+
+
+def _may_send_system(flow: Flow, step: str) -> bool:
+    """Whether the messages of a step have no system message of their own."""
+    spec = flow.steps[step]
+    is_begun = spec.history is not None and not continues_itself(flow, step)
+    return not is_begun and all(turn.role != "system" for turn in spec.turns)
+
+
+def _named_models(flow: Flow) -> set[str] | None:
+    """Return the models that steps name, None if a template decides one."""
+    steps = {name: step for name, step in flow.steps.items() if step.kind == "model"}
+    given = [model_of(flow, name) for name in steps]
+    named = {str(model.value) for model in given if model is not None}
+    for step in flow.steps.values():
+        named |= {*(step.fallback or ()), *(j.model for j in judges_of(step) if j.model)}
+    for alias in flow.models.values():
+        named |= set(alias.fallback)
+    return None if any("{" in name for name in named) else named

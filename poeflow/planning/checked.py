@@ -1,4 +1,4 @@
-"""What checking a flow found: the data that `check` hands on to whoever plans a run."""
+"""The result of checking a flow, which the planner works with."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Problem
 
 Edges = dict[str, tuple[str, ...]]
-Way = tuple[str, ...]
-"""The canonical paths of the flows on the way to one that others use, outermost first."""
+Ancestors = tuple[str, ...]
+"""The canonical paths of the flows that lead to a used flow, outermost first."""
 
 
 class Uses(msgspec.Struct, frozen=True, kw_only=True):
-    """What the texts of one step use: inputs, attributes of steps, names such as `item`.
+    """The inputs, attributes of steps, and names such as `item` that the texts of a step use.
 
-    An attribute is None where all of a step is used.
+    The attribute is None if a text uses the whole step.
     """
 
     inputs: frozenset[str] = frozenset()
@@ -25,14 +25,17 @@ class Uses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow, looked at.
+    """A checked flow.
 
-    `edges` maps each step to the steps it needs, in order of the file; `order` is empty where the
-    edges go round. `varying` are the places of texts that differ from instance to instance, `late`
-    those of texts that wait for a step. `tested` are the steps whose status a step's `if` looks
-    at. `chains` maps a step that runs over the instances of another to that one, where it needs
-    no more of it than the instance at hand. `uses` has what each step's texts use, `children` are
-    the flows that steps use.
+    `edges` maps each step to the steps it needs, in order of the file; `order` is empty if the
+    edges have a cycle. `varying` are the places of texts that differ from instance to instance,
+    `late` those of texts that depend on a step. `tested` are the steps whose status a step's `if`
+    reads. `chains` maps a step that runs over the instances of another to that one, if each of
+    its instances needs only the instance it runs over. `uses` maps each step to what its texts
+    use, `children` maps steps to the flows they use. `judged` are the steps whose verdicts a text
+    reads. `named` are the places of texts whose file a template names, `forms` those of
+    expressions that decide the form of an answer, `itemized` the steps whose items one reads in
+    their results. `secrets` are the secret inputs that a text uses, by its place.
     """
 
     file: FlowFile
@@ -45,3 +48,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     chains: Mapping[str, str] = {}
     uses: Mapping[str, Uses] = {}
     children: Mapping[str, "Checked"] = {}
+    judged: frozenset[str] = frozenset()
+    named: frozenset[KeyPath] = frozenset()
+    forms: frozenset[KeyPath] = frozenset()
+    itemized: frozenset[str] = frozenset()
+    secrets: Mapping[KeyPath, frozenset[str]] = {}

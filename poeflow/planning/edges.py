@@ -1,56 +1,85 @@
-"""What steps need of each other: edges and their order, read off the templates' findings."""
+"""Which steps need which: edges and their order, from the findings about templates."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from poeflow.digest import Json, encode_json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to
+from poeflow.flowfile.loops import chained_to, names_of
+from poeflow.flowfile.step_settings import personas_of
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.ordering import CycleError, ordered
-from poeflow.planning.checked import Uses
+from poeflow.planning.checked import Checked, Uses
 from poeflow.planning.template_checks import Finding
 from poeflow.problems import Place, Problem
+from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
 Needs = dict[str, dict[str, Place]]
-"""For each step the steps it needs, with the first place that says so."""
-_CYCLES: Final = 20
-_LOOKS: Final = 100_000
-"""How many steps are looked at for all of these together: each takes another look at all."""
+"""For each step the steps it needs, with the first place that uses each."""
+_MAX_CYCLES: Final = 20
+_MAX_STEPS_VISITED: Final = 100_000
+"""How many steps are visited to find all cycles: each cycle takes another pass over all steps."""
 _SHOWN: Final = 8
+_STEP: Final = lazy_pattern(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
+"""A step in an output, for more than its status: the lock has the status."""
+_ANY_STEP: Final = lazy_pattern(r"\bsteps\b(?:\W+(\w+))?")
+
+
+_FILTERS: Final[frozenset[KeyPath]] = frozenset({("for_each", "where"), ("for_each", "group_by")})
+_CHOOSES_ITEMS: Final = _FILTERS | {("for_each", key) for key in ("glob", "limit", "sample")}
 
 
 def uses_of(file: FlowFile, found: Iterable[Finding]) -> dict[str, Uses]:
-    """Return what the texts of each step use; settings that all share count for each."""
+    """Return what the texts of each step use; shared settings count for every step.
+
+    The system message of an alias counts only for the steps that name it. What only chooses the
+    items of a loop decides no request: the items themselves do.
+    """
     own: dict[str | None, list[Finding]] = defaultdict(list)
+    of_alias: dict[str, list[Finding]] = defaultdict(list)
     for finding in found:
-        if finding.site.path[0] != "outputs":
+        path = finding.site.path
+        if path[0] == "models" and path[2] == "system":
+            of_alias[str(path[1])].append(finding)
+        elif finding.site.path[0] != "outputs" and finding.site.path[2:] not in _CHOOSES_ITEMS:
             own[finding.site.step].append(finding)
-    return {step: _uses(file, own[step] + own[None]) for step in file.flow.steps}
+    personas = {step: personas_of(file.flow, step) if of_alias else () for step in file.flow.steps}
+    return {
+        step: _uses(file, step, sum((of_alias[name] for name in names), own[step] + own[None]))
+        for step, names in personas.items()
+    }
 
 
-def _uses(file: FlowFile, found: list[Finding]) -> Uses:
-    """Join what findings use. A text that includes a file by a value may use any input."""
+def _uses(file: FlowFile, step: str, found: list[Finding]) -> Uses:
+    """Merge the uses of findings. A text with a dynamic include may use any input.
+
+    One in a file that only a run knows may use all that the step has.
+    """
     references = [reference for finding in found for reference in finding.references]
     inputs = {r.name for r in references if r.kind == "input"}
     if any(finding.is_open for finding in found):
         inputs = set(file.flow.inputs)
-    return Uses(
-        inputs=frozenset(inputs),
-        steps=frozenset((r.name, r.attribute) for r in references if r.kind == "step"),
-        names=frozenset(r.name for r in references if r.kind == "name"),
-    )
+    names = {r.name for r in references if r.kind == "name"}
+    steps = {(r.name, r.attribute) for r in references if r.kind == "step"}
+    if any(finding.is_unknown for finding in found):
+        source = chained_to(file.flow, step)
+        needs = {*file.flow.steps[step].needs, *(name for name, _ in steps)}
+        steps |= {(name, None) for name in needs | ({source} if source is not None else set())}
+        names |= names_of(file.flow, step) - {"source"}
+    return Uses(inputs=frozenset(inputs), steps=frozenset(steps), names=frozenset(names))
 
 
 def chains(file: FlowFile, found: Iterable[Finding]) -> dict[str, str]:
-    """Return the steps that run over the instances of another and need no more of it than that."""
+    """Return the steps whose instances each need one instance of another step, and that step."""
     sources = {name: chained_to(file.flow, name) for name in file.flow.steps}
     wide = {
         finding.site.step
         for finding in found
         for reference in finding.references
         if finding.site.step is not None
-        and finding.site.path[2] != "for_each"
+        and (finding.site.path[2] != "for_each" or finding.site.path[3:] == ("carry",))
         and reference.kind == "step"
         and reference.name == sources[finding.site.step]
     }
@@ -61,13 +90,20 @@ def chains(file: FlowFile, found: Iterable[Finding]) -> dict[str, str]:
     }
 
 
-def lost_sources(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
-    """Yield a problem where a step has no `source`, as it needs more than that instance."""
+def source_problems(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield the problems of what loops run over: of each use of `source`, and of filters."""
+    findings = tuple(found)
+    yield from _missing_sources(file, findings)
+    yield from _late_filters(file, findings)
+
+
+def _missing_sources(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield a problem for each use of `source` in a step that needs all instances of its source."""
     found = tuple(found)
-    kept = chains(file, found)
+    chained = chains(file, found)
     for finding in found:
         step = finding.site.step
-        source = None if step is None or step in kept else chained_to(file.flow, step)
+        source = None if step is None or step in chained else chained_to(file.flow, step)
         for reference in finding.references if source is not None else ():
             if (reference.kind, reference.name) == ("name", "source"):
                 message = f'there is no source, as step "{step}" needs all of {source}'
@@ -75,8 +111,27 @@ def lost_sources(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
                 yield Problem(reference.place, message, hint)
 
 
+def _late_filters(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield a problem for each filter that a step decides though the items come from none.
+
+    Such items are known before any step runs, and results are compared with them then.
+    """
+    found = tuple(found)
+    late_items = {
+        f.site.step
+        for f in found
+        if f.is_late and f.site.path[2:3] == ("for_each",) and f.site.path[3:4] in ((), ("in",))
+    }
+    for finding in found:
+        site = finding.site
+        if site.path[2:] in _FILTERS and finding.is_late and site.step not in late_items:
+            message = "the items are known before any step runs, and this is not"
+            hint = "use the item or an input here, and if: for what a step gives"
+            yield Problem(file.document.place(site.path), message, hint)
+
+
 def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]]:
-    """Return for each step the steps whose status its `if` looks at."""
+    """Return for each step the steps whose status its `if` reads."""
     looked_at: dict[str, frozenset[str]] = dict.fromkeys(file.flow.steps, frozenset())
     for finding in found:
         step = finding.site.step
@@ -84,6 +139,37 @@ def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]
             statuses = (r for r in finding.references if r.attribute == "status")
             looked_at[step] = frozenset(reference.name for reference in statuses)
     return looked_at
+
+
+def judged_steps(file: FlowFile, found: Iterable[Finding]) -> frozenset[str]:
+    """Return the steps with expectations whose verdicts a text of the flow reads."""
+    read: set[str | None] = set()
+    for finding in found:
+        for reference in finding.references:
+            if reference.kind == "verdicts":
+                step = finding.site.step or ""
+                read.add(reference.name or chained_to(file.flow, step))
+            elif reference.kind == "step" and reference.attribute in VERDICT_ATTRIBUTES:
+                read.add(reference.name)
+    return frozenset(name for name, step in file.flow.steps.items() if step.expect and name in read)
+
+
+def read_items(found: Iterable[Finding]) -> frozenset[str]:
+    """Return the loops whose items a text of the flow reads in their results."""
+    references = (reference for finding in found for reference in finding.references)
+    return frozenset(one.name for one in references if one.kind == "items")
+
+
+def secrets_in(file: FlowFile, found: Iterable[Finding]) -> dict[KeyPath, frozenset[str]]:
+    """Return the secret inputs that each text uses, by its place; all if it may use any input."""
+    secrets = frozenset(name for name, spec in file.flow.inputs.items() if spec.secret)
+    used: dict[KeyPath, frozenset[str]] = {}
+    for finding in found if secrets else ():
+        named = {r.name for r in finding.references if r.kind == "input"}
+        own = secrets if finding.is_open else secrets & named
+        if own:
+            used[finding.site.path] = used.get(finding.site.path, frozenset()) | own
+    return used
 
 
 def needs_of(file: FlowFile, found: Iterable[Finding]) -> Needs:
@@ -108,17 +194,17 @@ def needs_of(file: FlowFile, found: Iterable[Finding]) -> Needs:
 
 
 def order_of(uses: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], list[Problem]]:
-    """Return the order of the steps, or none and a problem for each way round."""
+    """Return the order of the steps, or an empty order and a problem for each cycle."""
     problems: list[Problem] = []
     left = dict(uses)
-    looks = 0
-    while len(problems) < _CYCLES and looks < _LOOKS:
-        looks += len(left)
+    visited = 0
+    while len(problems) < _MAX_CYCLES and visited < _MAX_STEPS_VISITED:
+        visited += len(left)
         try:
             order = ordered(left)
         except CycleError as error:
             first, second = error.path[:2]
-            problems.append(_round(error, uses[first][second]))
+            problems.append(_cycle_problem(error, uses[first][second]))
             ring = set(error.path)
             left = {name: used for name, used in left.items() if name not in ring}
         else:
@@ -126,9 +212,40 @@ def order_of(uses: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], 
     return (), problems
 
 
-def _round(error: CycleError, place: Place) -> Problem:
+def _cycle_problem(error: CycleError, place: Place) -> Problem:
     step = error.path[0]
     if len(error.path) == 2:
         return Problem(place, f'step "{step}" needs itself', "name another step")
-    way = " -> ".join([*error.path[:_SHOWN], *(["..."] if len(error.path) > _SHOWN else [])])
-    return Problem(place, f"steps need each other: {way}", "remove one of these uses")
+    path = " -> ".join([*error.path[:_SHOWN], *(["..."] if len(error.path) > _SHOWN else [])])
+    return Problem(place, f"steps need each other: {path}", "remove one of these uses")
+
+
+def steps_named(checked: Checked, written: Json | dict[str, Json]) -> list[str]:
+    """Return the steps that outputs name."""
+    named = set(_STEP.findall(encode_json(written).decode()))
+    return [step for step in checked.order if step in named]
+
+
+def last_steps(checked: Checked) -> list[str]:
+    """Return the steps that no step needs."""
+    needed = needed_steps(checked)
+    return [step for step in checked.order if step not in needed]
+
+
+def needed_steps(checked: Checked) -> frozenset[str]:
+    """Return the steps that a step needs."""
+    return frozenset(need for needs in checked.edges.values() for need in needs)
+
+
+def steps_mentioned(checked: Checked, written: Mapping[str, Json]) -> list[str]:
+    """Return the steps that outputs name, if only for their status; all if that is not known."""
+    names = set(_ANY_STEP.findall(encode_json(written).decode()))
+    is_known = names <= checked.edges.keys()
+    return [step for step in checked.order if step in names or not is_known]
+
+
+def steps_of_outputs(checked: Checked) -> frozenset[str]:
+    """Return the steps whose results the flow's outputs may read; all if that is not known."""
+    outputs = checked.file.flow.outputs
+    mentioned, named = steps_mentioned(checked, outputs), steps_named(checked, outputs)
+    return frozenset(named if len(mentioned) < len(checked.order) else mentioned)

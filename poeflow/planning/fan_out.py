@@ -1,37 +1,39 @@
-"""What steps run over: items, keys and tables that a flow names literally, within bounds.
+"""Checks of literal items, keys and tables that steps run over, with a bound on the work.
 
-Tables and examples are read as a run reads them, but for Parquet, which is only looked for.
+Tables and examples are read as in a run; of Parquet files only the existence is checked.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import is_fan_out, key_text
-from poeflow.flowfile.model import Example, Loop, Matrix, Step, TextFile
-from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, rows
+from poeflow.flowfile.loops import chained_to, first_twice, is_fan_out, key_column, key_text
+from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
+from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, Table, joined, table
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.problems import Problem
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.problems import Place, Problem
+from poeflow.project.globs import NO_MATCH_HINT, is_pattern, matches
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.sites import has_template
+from poeflow.templates.threads import RowError, examples, thread
 
 MAX_READ: Final = 128 * 1024 * 1024
-"""How many bytes of tables are read for one flow; beyond that they are only looked for."""
+"""How many bytes of tables are read for one flow; of later ones only the existence is checked."""
 _TABLES: Final = (".csv", ".tsv", ".parquet")
-_PATTERN: Final = re.compile(r"(?!inputs\b|steps\b)[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*")
-_KEY: Final = "add key: with an expression that names each, for example item.id"
-_NO_EXAMPLE: Final = "is not a user's and an assistant's text"
+_NO_NAME: Final = r"(?!(?:inputs|steps)\b)"
+_PATTERN: Final = lazy_pattern(_NO_NAME + r"[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*")
+_PATH: Final = lazy_pattern(_NO_NAME + r"[\w./ -]+")
+_SUFFIX: Final = lazy_pattern(r"\.[A-Za-z0-9]+$")
+_FOLDER: Final = lazy_pattern(_NO_NAME + r"(?:\.{0,2}/[\w./-]*|[\w.-][\w./-]*/)")
+_KEY_HINT: Final = "add key: with an expression that names each, for example item.id"
 _PARQUET: Final = ".parquet"
-_COLUMN: Final = re.compile(r"\s*(?:\{\{\s*)?item\.([A-Za-z_]\w*)\s*(?:\}\})?\s*")
 
 
-def loops(file: FlowFile) -> Iterator[Problem]:
-    """Yield what is wrong with the items and keys of every step that runs over something."""
+def loop_problems(file: FlowFile) -> Iterator[Problem]:
+    """Yield the problems in the items and keys of every step that fans out."""
     for name, step in file.flow.steps.items():
         if not is_fan_out(step):
             continue
@@ -41,43 +43,64 @@ def loops(file: FlowFile) -> Iterator[Problem]:
 
 
 class Tables:
-    """Reads the tables of one flow, each once. `files` are those it found, canonical."""
+    """Reads the tables of one flow, each once. `files` are their canonical paths.
+
+    `globs` are the patterns that loops run over.
+    """
 
     def __init__(self, project: Project, file: FlowFile) -> None:
         self.files: set[str] = set()
+        self.globs: set[str] = set()
         self._project = project
         self._file = file
         self._left = MAX_READ
-        self._known: dict[str, list[Json] | FileProblem | None] = {}
+        self._known: dict[str, Sequence[Json] | FileProblem | None] = {}
+        self._matches: dict[str, list[str]] = {}
 
     def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong with every table, its keys, and the examples in files."""
-        for name, step in self._file.flow.steps.items():
+        """Yield the problems in every table, its keys, and the examples in files."""
+        flow = self._file.flow
+        for name, step in flow.steps.items():
             yield from self._loop(name, step)
             for axis, values in (step.matrix.axes if step.matrix is not None else {}).items():
                 if isinstance(values, TextFile):
                     yield from self._table(
                         ("steps", name, "matrix", "axes", axis, "file"), values.file
                     )
-            for index, message in enumerate(step.messages or ()):
-                if isinstance(message.few_shot, TextFile):
-                    path: KeyPath = ("steps", name, "messages", index, "few_shot", "file")
-                    yield from self._table(path, message.few_shot.file)
-                    yield from self._examples(path, message.few_shot.file)
+            yield from self._messages(("steps", name, "messages"), step)
+
+    def _messages(self, path: KeyPath, step: Step) -> Iterator[Problem]:
+        """Yield the problems in the tables that messages and examples come from."""
+        if isinstance(step.messages, TextFile):
+            yield from self._conversation((*path, "file"), step.messages.file, None)
+        if isinstance(step.messages, str):
+            yield from _path_as_expression(self._file, path, "messages", step.messages)
+        for index, message in enumerate(step.turns):
+            own: KeyPath = (*path, index, "few_shot")
+            if isinstance(message.few_shot, ExampleFile):
+                few_shot = message.few_shot
+                yield from self._conversation((*own, "file"), few_shot.file, few_shot)
+            if isinstance(message.few_shot, str):
+                yield from _path_as_expression(self._file, own, "few_shot", message.few_shot)
 
     def _loop(self, name: str, step: Step) -> Iterator[Problem]:
         loop, path = step.for_each, ("steps", name, "for_each")
         if not isinstance(loop, Loop):
             return
+        if loop.glob is not None:
+            yield from self._glob((*path, "glob"), loop.glob)
         if loop.file is not None:
             yield from self._table((*path, "file"), loop.file)
-        if loop.key is not None:
-            yield from self._keys((*path, "key"), loop.key, self.items(name))
+        limit = loop.limit
+        if loop.key is not None and loop.where is None and not isinstance(limit, str):
+            yield from self._keys((*path, "key"), loop.key, self.items(name)[:limit])
 
-    def items(self, step: str) -> list[Json]:
-        """Return what a step runs over, none where only a run can tell."""
+    def items(self, step: str) -> Sequence[Json]:
+        """Return the items of a step, or an empty list if they are known only in a run."""
         loop = self._file.flow.steps[step].for_each
         path: KeyPath = ("steps", step, "for_each")
+        if isinstance(loop, Loop) and loop.glob is not None:
+            return self._sound_paths(loop.glob)
         if isinstance(loop, Loop) and loop.file is not None:
             return self._sound_rows(loop.file)
         if isinstance(loop, Loop):
@@ -89,17 +112,49 @@ class Tables:
         if has_template(written):
             return
         place = self._file.document.place(path)
-        if not written.lower().endswith(ROW_SUFFIXES):
-            yield Problem(place, f"{written} is no table", f"use one of {', '.join(ROW_SUFFIXES)}")
+        of_files, is_named = is_pattern(written), _SUFFIX.search(written) is not None
+        if not written.lower().endswith(ROW_SUFFIXES) and (is_named or not of_files):
+            hint = f"use one of {', '.join(ROW_SUFFIXES)}"
+            if of_files and path[-2:] == ("for_each", "file"):
+                hint = f'write glob: "{written}" to run over the files themselves'
+            yield Problem(place, f"{written} is not a table", hint)
             return
         try:
             self._rows(written)
         except FileProblem as error:
             yield Problem(place, error.message, error.hint)
 
-    def _rows(self, written: str) -> list[Json] | None:
-        """Return the rows of a table, None where they are left to a run. Raises `FileProblem`."""
+    def _glob(self, path: KeyPath, written: str) -> Iterator[Problem]:
+        """Check a pattern that a step runs over."""
+        if has_template(written):
+            return
+        place = self._file.document.place(path)
+        try:
+            found = self._paths(self._project.canonical(written, relative_to=self._file.path))
+        except FileProblem as error:
+            yield Problem(place, error.message, error.hint)
+            return
+        if not found:
+            yield Problem(place, f"{written} matches no file", NO_MATCH_HINT, "warning")
+
+    def _paths(self, pattern: str) -> list[str]:
+        """Return what a canonical pattern matches. Raises `FileProblem`."""
+        if pattern not in self._matches:
+            self.globs.add(pattern)
+            self._matches[pattern] = matches(self._project, pattern)
+        return self._matches[pattern]
+
+    def _rows(self, written: str) -> Sequence[Json] | None:
+        """Return the rows of a table, None if only a run reads them. Raises `FileProblem`."""
         canonical = self._project.canonical(written, relative_to=self._file.path)
+        if is_pattern(canonical) and not self._project.has(canonical):
+            paths = self._paths(canonical)
+            found = joined(self._project, written, paths, lambda path: self._rows_of(path) or [])
+            return None if None in map(self._rows_of, paths) else found
+        return self._rows_of(canonical)
+
+    def _rows_of(self, canonical: str) -> Sequence[Json] | None:
+        """Return the rows of one table, None if only a run reads them. Raises `FileProblem`."""
         if canonical not in self._known:
             try:
                 self._known[canonical] = self._read(canonical)
@@ -110,71 +165,116 @@ class Tables:
             raise found
         return found
 
-    def _read(self, canonical: str) -> list[Json] | None:
+    def _read(self, canonical: str) -> Sequence[Json] | None:
         size = self._project.size_of(canonical)
         self.files.add(canonical)
         self._left -= size
         if canonical.lower().endswith(_PARQUET) or self._left < 0:
             return None
-        return rows(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+        return table(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
 
     def _keys(self, path: KeyPath, key: str, items: Sequence[Json]) -> Iterator[Problem]:
-        """Look a key up that is a column: it must be there, and differ from item to item."""
-        found = _COLUMN.fullmatch(key)
-        if found is None:
+        """Check a key that is a column: every item must have it, with a different value."""
+        column = key_column(key)
+        if column is None:
             return
-        place, column = self._file.document.place(path), found[1]
+        place = self._file.document.place(path)
         if not any(isinstance(item, dict) and column in item for item in items):
-            return  # told as a name that items do not have
-        seen: dict[str, int] = {}
-        for index, item in enumerate(items):
+            return  # reported as a missing attribute of items
+        if isinstance(items, Table) and items.columns is not None:
+            yield from self._twice(place, list(items.column(column)))
+            return
+        texts: list[str] = []
+        without: Problem | None = None
+        for item in items:
             if not isinstance(item, dict) or column not in item:
                 hint = f"it has {', '.join(item)}" if isinstance(item, dict) else "it has no names"
-                yield Problem(place, f'item {index + 1} has no "{column}"', hint)
-                return
-            text = key_text(item[column])
-            if seen.setdefault(text, index) != index:
-                both = f"items {seen[text] + 1} and {index + 1}"
-                yield Problem(
-                    place, f'{both} have the key "{text}"', "give them a key that differs"
-                )
-                return
+                without = Problem(place, f'item {len(texts) + 1} has no "{column}"', hint)
+                break
+            texts.append(key_text(item[column]))
+        twice = tuple(self._twice(place, texts))
+        yield from twice
+        if without is not None and not twice:
+            yield without
 
-    def _sound_rows(self, written: str) -> list[Json]:
-        """Return the rows of a table, none where it was told why they cannot be read."""
+    def _twice(self, place: Place, keys: list[str]) -> Iterator[Problem]:
+        twice = first_twice(keys)
+        if twice is not None:
+            both = f"items {twice[0] + 1} and {twice[1] + 1}"
+            message = f'{both} have the key "{keys[twice[0]]}"'
+            yield Problem(place, message, "give them a key that differs")
+
+    def _sound_rows(self, written: str) -> Sequence[Json]:
+        """Return the rows of a table, empty if it cannot be read, which is reported elsewhere."""
         try:
             return self._rows(written) or [] if not has_template(written) else []
         except FileProblem:
             return []
 
-    def _examples(self, path: KeyPath, written: str) -> Iterator[Problem]:
-        for index, example in enumerate(self._sound_rows(written)):
-            try:
-                msgspec.convert(example, Example)
-            except msgspec.ValidationError:
-                message = f"example {index + 1} of {written} {_NO_EXAMPLE}"
-                place = self._file.document.place(path)
-                yield Problem(place, message, "write {user: ..., assistant: ...}")
-                return
+    def _sound_paths(self, written: str) -> Sequence[Json]:
+        """Return what a pattern matches, nothing if it cannot be searched."""
+        if has_template(written):
+            return []
+        try:
+            return [*self._paths(self._project.canonical(written, relative_to=self._file.path))]
+        except FileProblem:
+            return []
+
+    def _conversation(
+        self, path: KeyPath, written: str, columns: ExampleFile | None
+    ) -> Iterator[Problem]:
+        """Yield the problems in a table of examples, or of messages if there are no columns."""
+        found = list(self._table(path, written))
+        yield from found
+        if found or has_template(written) or (rows := self._rows(written)) is None:
+            return
+        try:
+            _ = thread(rows) if columns is None else list(examples(rows, columns))
+        except RowError as error:
+            place = self._file.document.place(path)
+            yield Problem(place, f"{written}: {error.message}", error.hint)
 
 
 def _for_each(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     loop = step.for_each
     path: KeyPath = ("steps", name, "for_each")
-    has_key = isinstance(loop, Loop) and loop.key is not None
+    has_key = isinstance(loop, Loop) and bool(loop.key or loop.group_by)
     if isinstance(loop, Loop):
+        yield from _filters_of_chain(file, name, loop)
         if loop.file is not None and not has_key and loop.file.endswith(_TABLES):
             place = file.document.place((*path, "file"))
-            yield Problem(place, "the rows of a table need keys", _KEY)
+            yield Problem(place, "the rows of a table need keys", _KEY_HINT)
         loop, path = loop.in_, (*path, "in")
-    if isinstance(loop, str) and loop.strip().endswith(ROW_SUFFIXES) and "/" in loop:
-        hint = f"write for_each: {{file: {loop.strip()}}}"
-        yield Problem(file.document.place(path), "this is read as an expression", hint)
-    if isinstance(loop, str) and _PATTERN.fullmatch(loop.strip()):
-        hint = f'write for_each: glob("{loop.strip()}")'
-        yield Problem(file.document.place(path), "this is read as an expression", hint)
+    if isinstance(loop, str):
+        yield from _path_as_expression(file, path, "for_each", loop)
     if isinstance(loop, list) and not has_key:
         yield from _items(file, path, loop)
+
+
+def files_meant(written: str, key: str = "for_each") -> str:
+    """Return what to write as `key` for a path that is no expression, else an empty text."""
+    text = written.strip()
+    if text.endswith(ROW_SUFFIXES) and _PATH.fullmatch(text):
+        return f"{{file: {text}}}"
+    pattern = f"{text.rstrip('/')}/*" if _FOLDER.fullmatch(text) else text
+    if pattern == text and not _PATTERN.fullmatch(text):
+        return ""
+    return f'{{glob: "{pattern}"}}' if key == "for_each" else f'glob("{pattern}")'
+
+
+def _path_as_expression(file: FlowFile, path: KeyPath, key: str, written: str) -> Iterator[Problem]:
+    if meant := files_meant(written, key):
+        place = file.document.place(path)
+        yield Problem(place, "this is read as an expression", f"write {key}: {meant}")
+
+
+def _filters_of_chain(file: FlowFile, name: str, loop: Loop) -> Iterator[Problem]:
+    """Yield a problem for each filter of a loop over the instances of another step."""
+    source = chained_to(file.flow, name)
+    for key in loop.filters if source is not None else ():
+        place = file.document.key_place(("steps", name, "for_each", key))
+        message = f"{key} needs items, and steps.{source} gives the instances of that step"
+        yield Problem(place, message, f"write in: steps.{source}.all")
 
 
 def _items(file: FlowFile, path: KeyPath, items: list[Json]) -> Iterator[Problem]:
@@ -183,9 +283,12 @@ def _items(file: FlowFile, path: KeyPath, items: list[Json]) -> Iterator[Problem
         place = file.document.place((*path, index))
         if isinstance(item, list | dict):
             hint = "write for_each: {in: [...], key: item.id}"
-            yield Problem(place, "an item that is no text or number needs a key", hint)
+            yield Problem(place, "an item that is not a text or number needs a key", hint)
         elif isinstance(item, str) and has_template(item):
             continue
+        elif isinstance(item, str) and _PATTERN.fullmatch(item):
+            hint = f'write for_each: {{glob: "{item}"}} to run over files'
+            yield Problem(place, f'"{item}" is one item, this text', hint, "warning")
         elif seen.setdefault(key_text(item), index) != index:
             message = f'two items have the key "{key_text(item)}"'
             yield Problem(place, message, "remove one of them")
@@ -197,6 +300,8 @@ def _matrix(file: FlowFile, name: str, matrix: Matrix) -> Iterator[Problem]:
         own: KeyPath = (*path, "axes", axis)
         if isinstance(values, list):
             yield from _axis(file, own, values)
+        if isinstance(values, str):
+            yield from _path_as_expression(file, own, axis, values)
     for index, pairs in enumerate(matrix.exclude):
         yield from _unknown_axes(file, (*path, "exclude", index), pairs, matrix)
 

@@ -1,4 +1,4 @@
-"""The files a flow names: attachments, where it writes, and the values its inputs begin with."""
+"""Checks of the files a flow names: attachments, output paths, and the defaults of inputs."""
 
 import contextlib
 import fnmatch
@@ -9,16 +9,20 @@ from typing import Final
 
 import msgspec
 
+from poeflow.answers.schema_errors import sentence
 from poeflow.flowfile import inputs as inputs_file
-from poeflow.flowfile.inputs import misfit
+from poeflow.flowfile.inputs import how_to_give, value_problem
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Attachment, Step
 from poeflow.flowfile.patterns import one_of
-from poeflow.flowfile.step_settings import attachments_of
+from poeflow.flowfile.step_settings import attachments_of, reduction_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked
+from poeflow.planning.run_inputs import input_faults
 from poeflow.planning.template_checks import MAX_PATTERNS
+from poeflow.planning.used_flows import ONCE, Repetition
 from poeflow.problems import Place, Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
 from poeflow.project.globs import is_pattern
@@ -28,23 +32,20 @@ from poeflow.templates.reader import Reader
 from poeflow.templates.sites import has_template
 
 
-class Attached(msgspec.Struct, frozen=True, kw_only=True):
-    """What the literal attachments of a flow are.
-
-    `files` are canonical paths, `globs` canonical patterns.
-    """
+class FoundAttachments(msgspec.Struct, frozen=True, kw_only=True):
+    """The literal attachments of a flow: canonical paths in `files`, patterns in `globs`."""
 
     files: frozenset[str]
     globs: frozenset[str]
     problems: tuple[Problem, ...]
 
 
-def attached(project: Project, file: FlowFile) -> Attached:
-    """Look for every attachment named literally; nothing is read."""
-    search = _Search(project, file)
+def find_attachments(project: Project, file: FlowFile) -> FoundAttachments:
+    """Look up every literal attachment without reading it."""
+    search = _AttachmentSearch(project, file)
     problems: list[Problem] = []
     for name, step in file.flow.steps.items():
-        problems += _conversation(file, name, step)
+        problems += _message_problems(file, name, step)
         found: list[Found] = []
         for path, entry in attachments_of(name, step):
             try:
@@ -57,37 +58,37 @@ def attached(project: Project, file: FlowFile) -> Attached:
         except FileProblem as error:
             place = file.document.key_place(("steps", name, "attachments"))
             problems.append(Problem(place, error.message, error.hint))
-    return Attached(
+    return FoundAttachments(
         files=frozenset(search.files), globs=frozenset(search.globs), problems=tuple(problems)
     )
 
 
-class _Search:
-    """Finds the attachments of one flow, and keeps what files and patterns it saw."""
+class _AttachmentSearch:
+    """Finds the attachments of one flow, and records their files and patterns."""
 
     def __init__(self, project: Project, file: FlowFile) -> None:
         self.files: set[str] = set()
         self.globs: set[str] = set()
         self._project = project
-        self._file = file
+        self._find_file = file
 
     def found(self, entry: str | Attachment) -> tuple[Found, ...]:
-        """Return the files an entry means, none where only a run can tell."""
+        """Return the files of an entry, or none if they are known only in a run."""
         source = _source(entry)
         if source is None:
             return ()
         if source.path is not None and is_pattern(source.path):
-            self.globs.add(self._project.canonical(source.path, relative_to=self._file.path))
+            self.globs.add(self._project.canonical(source.path, relative_to=self._find_file.path))
             if len(self.globs) > MAX_PATTERNS:
                 message = f"the flow attaches over {MAX_PATTERNS} patterns"
                 raise FileProblem(message, hint="use fewer, wider ones")
-        found = find(self._project, source, relative_to=self._file.path)
+        found = find(self._project, source, relative_to=self._find_file.path)
         self.files.update(item.path for item in found if item.path is not None)
         return found
 
 
 def _source(entry: str | Attachment) -> AttachmentSource | None:
-    """Return what an entry names; None where that is a template or media of a step."""
+    """Return the source of an entry, None if it is a template or media of a step."""
     if isinstance(entry, str):
         return None if has_template(entry) else AttachmentSource(path=entry)
     if entry.from_ is not None or has_template(f"{entry.path} {entry.url}"):
@@ -98,6 +99,7 @@ def _source(entry: str | Attachment) -> AttachmentSource | None:
         as_=entry.as_,
         name=entry.name,
         media_type=entry.media_type,
+        reduction=reduction_of(entry),
     )
 
 
@@ -105,32 +107,36 @@ def _key(entry: str | Attachment) -> str:
     return "url" if isinstance(entry, Attachment) and entry.url is not None else "path"
 
 
-def _conversation(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
-    """Yield what is wrong with a step's messages as a whole."""
-    roles = [message.role for message in step.messages or ()]
+def _message_problems(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    """Yield the problems in a step's messages as a whole."""
+    roles = [message.role for message in step.turns]
     path: KeyPath = ("steps", name)
     if step.system is not None and "system" in roles:
         place = file.document.key_place((*path, "system"))
         yield Problem(place, "messages has a system message too", "keep one of them")
-    if step.attachments and step.messages is not None and "user" not in roles:
+    if step.attachments and step.turns and "user" not in roles:
         place = file.document.key_place((*path, "attachments"))
         yield Problem(place, "attachments go with a user message", "add one to messages:")
 
 
-_EXPRESSION: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_OWN_PATH: Final = "give each step a path of its own"
-_BY_INPUT: Final = "give each step a path of its own; one of a used flow may hold an input"
+_EXPRESSION: Final = lazy_pattern(r"\{\{(.*?)\}\}", re.DOTALL)
+_OF_SAMPLES: Final = lazy_pattern(r"\{\{-?\s*sample\s*(\|\s*\w+\s*)?-?\}\}")
+_OWN_PATH_HINT: Final = "give each step a path of its own"
+_INPUT_PATH_HINT: Final = "give each step a path of its own; one of a used flow may hold an input"
+_TURN_PATH_HINT: Final = (
+    "put an input into it that with: takes from repeat, as in {{ repeat.number }}"
+)
 
 
-class Reads(msgspec.Struct, frozen=True, kw_only=True):
-    """What a flow reads: canonical files and canonical patterns."""
+class ReadPaths(msgspec.Struct, frozen=True, kw_only=True):
+    """The files a flow reads, as canonical paths and patterns."""
 
     files: frozenset[str]
     globs: frozenset[str]
 
 
 class _Claim(msgspec.Struct, frozen=True):
-    """A path that a step writes, as far as it is known; `is_literal` where that is all of it."""
+    """A path that a step writes, as far as it is known; `is_literal` if it holds no template."""
 
     step: str
     place: Place
@@ -139,7 +145,7 @@ class _Claim(msgspec.Struct, frozen=True):
     is_literal: bool
 
 
-def saves(project: Project, file: FlowFile, reads: Reads) -> Iterator[Problem]:
+def save_problems(project: Project, file: FlowFile, reads: ReadPaths) -> Iterator[Problem]:
     """Check the output path of every step."""
     claims: list[_Claim] = []
     for name, step in file.flow.steps.items():
@@ -148,25 +154,26 @@ def saves(project: Project, file: FlowFile, reads: Reads) -> Iterator[Problem]:
             claims += _claims(project, file, name, step)
         except FileProblem as error:
             yield Problem(place, error.message, error.hint)
-        yield from _media(project, file, name, step)
+        yield from _media_problems(project, file, name, step)
     for claim in claims:
         if claim.is_literal:
-            yield from _on_disk(project, claim)
-            yield from _read_too(file, claim, reads)
-        if claim.is_literal and is_fan_out(file.flow.steps[claim.step]):
+            yield from _disk_problems(project, claim)
+            yield from _read_problems(file, claim, reads)
+        is_shared = "{{" not in _OF_SAMPLES.sub("", claim.save)
+        if is_shared and is_fan_out(file.flow.steps[claim.step]):
             hint = "put {{ key | slug }} into it"
             message = f"every instance of step {claim.step} would write {claim.save}"
             yield Problem(claim.place, message, hint)
-    yield from _shared(claims)
+    yield from _shared_path_problems(claims)
 
 
-def clashes(project: Project, flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
+def save_conflicts(project: Project, flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
     """Yield a problem for each file that different flows write, with the index of the later flow.
 
     `flows` run one after the other, or are one flow with those it uses. Only paths without
-    templates are known here.
+    templates are compared. A used flow may be one of `flows`, too.
     """
-    owners: dict[str, _Owned] = {}
+    owners: dict[str, dict[tuple[int, tuple[str, ...]], _OwnedClaim]] = {}
     written = frozenset().union(*map(flow_claims, flows))
     locks: dict[str, str] = {}
     for index, checked in enumerate(flows):
@@ -175,66 +182,95 @@ def clashes(project: Project, flows: Sequence[Checked]) -> Iterator[tuple[int, P
         if lock != shown:
             message = f"{shown} and {lock} have one lock file, as only their endings differ"
             yield index, Problem(Place(shown), message, "rename one of them")
-        for owned in _owned(project, checked, flow=index):
-            if owned.is_repeated:
-                message = f"step {owned.label} runs more than once, and writes {owned.claim.save}"
-                yield index, Problem(owned.claim.place, message, _BY_INPUT)
-            claim = claim_of(owned.claim.target)
-            is_own = not owned.way and claim == claim_of(checked.file.path)  # told before
+        for claimed in _owned_claims(project, checked, flow=index):
+            if claimed.is_repeated:
+                message = (
+                    f"step {claimed.label} runs more than once, and writes {claimed.claim.save}"
+                )
+                hint = _TURN_PATH_HINT if claimed.is_in_turns else _INPUT_PATH_HINT
+                yield index, Problem(claimed.claim.place, message, hint)
+            if not claimed.claim.is_literal:
+                continue
+            claim = claim_of(claimed.claim.target)
+            is_own = not claimed.ancestors and claim == claim_of(
+                checked.file.path
+            )  # reported before
             if claim in written and not is_own:
-                message = f"{owned.claim.save} is a flow that is run too"
-                yield index, Problem(owned.claim.place, message, "save to another file")
-            other = owners.setdefault(claim, owned)
-            if (other.flow, other.way) != (owned.flow, owned.way):
-                where = f" of {other.claim.place.path}" if other.flow != owned.flow else ""
-                message = f"{owned.claim.save} is written by step {other.label}{where} too"
-                yield index, Problem(owned.claim.place, message, _BY_INPUT)
+                message = f"{claimed.claim.save} is a flow that is run too"
+                yield index, Problem(claimed.claim.place, message, "save to another file")
+            earlier = owners.setdefault(claim, {})
+            other = next((one for one in earlier.values() if one.is_against(claimed)), None)
+            earlier.setdefault((claimed.flow, claimed.ancestors), claimed)
+            if other is not None:
+                where = f" of {other.claim.place.path}" if other.flow != claimed.flow else ""
+                message = f"{claimed.claim.save} is written by step {other.label}{where} too"
+                yield index, Problem(claimed.claim.place, message, _INPUT_PATH_HINT)
 
 
 def flow_claims(checked: Checked) -> frozenset[str]:
-    """Return a flow's own path and those of all it uses, as `claim_of` has them."""
+    """Return the claims (see `claim_of`) of a flow's own path and of all flows it uses."""
     below = frozenset().union(*map(flow_claims, checked.children.values()))
     return below | {claim_of(checked.file.path)}
 
 
-class _Owned(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim, and whose it is: the flow that is run, and the steps that lead to the claim.
+class _OwnedClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim with its owner: the index of the flow that is run, and the steps that lead to it.
 
-    `is_repeated` tells that one of them uses its flow for each of several items.
+    `is_repeated` if one of these steps uses its flow once for each of several items, or in turns,
+    and the path does not change; `is_in_turns` if it does the latter.
     """
 
     claim: _Claim
+    file: str
     flow: int
-    way: tuple[str, ...]
+    ancestors: tuple[str, ...]
     is_repeated: bool
+    is_in_turns: bool
+
+    def is_against(self, other: "_OwnedClaim") -> bool:
+        """Whether both write one file, and are not one step: that of a flow run by itself, too."""
+        if (self.flow, self.ancestors) == (other.flow, other.ancestors):
+            return False  # in one flow, its check reports it
+        is_one = (self.file, self.claim.step) == (other.file, other.claim.step)
+        return not is_one or bool(self.ancestors and other.ancestors)
 
     @property
     def label(self) -> str:
-        return "/".join((*self.way, self.claim.step))
+        return "/".join((*self.ancestors, self.claim.step))
 
 
-def _owned(
+def _owned_claims(
     project: Project,
     checked: Checked,
     *,
     flow: int,
-    way: tuple[str, ...] = (),
-    is_repeated: bool = False,
-) -> Iterator[_Owned]:
-    """Yield the claims of a flow and of those it uses, as far as their paths are literal."""
-    for name, step in checked.file.flow.steps.items():
-        with contextlib.suppress(FileProblem):  # told where the flow itself is checked
+    ancestors: tuple[str, ...] = (),
+    often: Repetition = ONCE,
+) -> Iterator[_OwnedClaim]:
+    """Yield the claims of a flow and of those it uses: paths that are literal, or do not change."""
+    steps = checked.file.flow.steps
+    for name, step in steps.items():
+        with contextlib.suppress(FileProblem):  # reported by the check of that flow
             for claim in _claims(project, checked.file, name, step):
-                if claim.is_literal:
-                    yield _Owned(claim=claim, flow=flow, way=way, is_repeated=is_repeated)
+                is_repeated = often.is_repeated and not often.changes(claim.save)
+                if claim.is_literal or is_repeated:
+                    yield _OwnedClaim(
+                        claim=claim,
+                        file=checked.file.path,
+                        flow=flow,
+                        ancestors=ancestors,
+                        is_repeated=is_repeated,
+                        is_in_turns=often.is_in_turns,
+                    )
         child = checked.children.get(name)
         if child is not None:
-            repeats = is_repeated or is_fan_out(step)
-            yield from _owned(project, child, flow=flow, way=(*way, name), is_repeated=repeats)
+            within = often.of(step, child.file.flow)
+            path = (*ancestors, name)
+            yield from _owned_claims(project, child, flow=flow, ancestors=path, often=within)
 
 
 def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[_Claim]:
-    """Yield the claim of a step that saves. Raises `FileProblem` where it may not write there."""
+    """Yield the claim of a step that saves. Raises `FileProblem` if it may not write there."""
     save = step.output.save
     if save is None or "{%" in save or "{#" in save:
         return
@@ -246,13 +282,13 @@ def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator
         step=name,
         place=file.document.place(("steps", name, "output", "save")),
         save=save,
-        target=project.canonical(_marked(save), relative_to=file.path),
+        target=project.canonical(_with_marks(save), relative_to=file.path),
         is_literal="{{" not in save,
     )
 
 
-def _media(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
-    """Yield a problem where a step may not write into the folder of its media."""
+def _media_problems(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    """Yield a problem if a step may not write into its media folder."""
     media = step.output.media
     if media is None or "{%" in media or "{#" in media:
         return
@@ -263,13 +299,13 @@ def _media(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[
         yield Problem(place, error.message, error.hint)
 
 
-def _marked(save: str) -> str:
-    """Return a path with its expressions as marks: the same one the same mark, no slash in any."""
+def _with_marks(save: str) -> str:
+    """Return a path in which each expression is a mark without slashes, equal for equal ones."""
     return _EXPRESSION.sub(lambda found: f"{{{found[1].strip()}}}".replace("/", "\x1f"), save)
 
 
-def _on_disk(project: Project, claim: _Claim) -> Iterator[Problem]:
-    """Look at what stands at a path and on the way to it: nothing is written through a link."""
+def _disk_problems(project: Project, claim: _Claim) -> Iterator[Problem]:
+    """Check what exists at a path and in its parents: nothing is written through a link."""
     target = PurePosixPath(claim.target[2:])
     for parent in list(target.parents)[-2::-1]:
         folder = project.root / parent
@@ -287,7 +323,7 @@ def _on_disk(project: Project, claim: _Claim) -> Iterator[Problem]:
         yield Problem(claim.place, f"{claim.save} is a folder", hint)
 
 
-def _read_too(file: FlowFile, claim: _Claim, reads: Reads) -> Iterator[Problem]:
+def _read_problems(file: FlowFile, claim: _Claim, reads: ReadPaths) -> Iterator[Problem]:
     if claim_of(claim.target) == claim_of(file.path):
         yield Problem(claim.place, f"{claim.save} is the flow itself", "save to another file")
         return
@@ -303,7 +339,7 @@ def _read_too(file: FlowFile, claim: _Claim, reads: Reads) -> Iterator[Problem]:
 
 
 def _covers(pattern: str, path: str) -> bool:
-    """Tell whether a canonical pattern matches a canonical path; `**` stands for any folders."""
+    """Return whether a canonical pattern matches a canonical path; `**` matches any folders."""
     parts = pattern[2:].split("/")
     open_at = {0} | ({1} if parts[0] == "**" else set())
     for name in path[2:].split("/"):
@@ -319,7 +355,7 @@ def _covers(pattern: str, path: str) -> bool:
     return len(parts) in open_at
 
 
-def _shared(claims: list[_Claim]) -> Iterator[Problem]:
+def _shared_path_problems(claims: list[_Claim]) -> Iterator[Problem]:
     """Yield a problem for each path that two steps write, or that is a file and a folder."""
     owners: dict[str, _Claim] = {}
     for claim in claims:
@@ -327,38 +363,49 @@ def _shared(claims: list[_Claim]) -> Iterator[Problem]:
         owner = owners.setdefault(key, claim)
         if owner is not claim:
             message = f"{claim.save} is written by step {owner.step} too"
-            yield Problem(claim.place, message, _OWN_PATH)
+            yield Problem(claim.place, message, _OWN_PATH_HINT)
     for claim in claims:
         for parent in PurePosixPath(claim_of(claim.target)[2:]).parents:
             file = owners.get(f"//{parent}")
             if file is not None:
                 message = f"{file.save} is a folder here and a file in step {file.step}"
-                yield Problem(claim.place, message, _OWN_PATH)
+                yield Problem(claim.place, message, _OWN_PATH_HINT)
 
 
-class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """The canonical paths of the files that inputs are, and what is wrong with values."""
+class InputFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The canonical paths of files that inputs name, and problems in the values of inputs."""
 
     files: frozenset[str]
     problems: tuple[Problem, ...]
 
 
-def given(project: Project, file: FlowFile, reader: Reader) -> Given:
-    """Check defaults and the file beside the flow, and look for the files they name."""
+def find_input_files(project: Project, file: FlowFile, reader: Reader) -> InputFiles:
+    """Check defaults and the inputs file beside the flow, and look up the files they name."""
     files: set[str] = set()
-    problems = [*_defaults(project, file, files), *_beside(project, file, reader, files)]
-    return Given(files=frozenset(files), problems=tuple(problems))
+    problems = [
+        *_default_problems(project, file, files),
+        *_inputs_file_problems(project, file, reader, files),
+    ]
+    return InputFiles(files=frozenset(files), problems=tuple(problems))
 
 
-def _defaults(project: Project, file: FlowFile, files: set[str]) -> Iterator[Problem]:
+def _default_problems(project: Project, file: FlowFile, files: set[str]) -> Iterator[Problem]:
     for name, spec in file.flow.inputs.items():
         if spec.type == "file" and isinstance(spec.default, str):
             place = file.document.place(("inputs", name, "default"))
-            yield from _file(project, spec.default, file.path, place, files)
+            yield from _find_file(project, spec.default, file.path, place, files)
+        if spec.default is msgspec.UNSET or value_problem(spec, spec.default):
+            continue
+        for path, message in input_faults(spec, spec.default):
+            place = file.document.place(("inputs", name, "default", *path))
+            told = f'the default of input "{name}": {sentence(path, message)}'
+            yield Problem(place, told, "change one of them")
 
 
-def _beside(project: Project, file: FlowFile, reader: Reader, files: set[str]) -> Iterator[Problem]:
-    path = inputs_file.beside(file.path)
+def _inputs_file_problems(
+    project: Project, file: FlowFile, reader: Reader, files: set[str]
+) -> Iterator[Problem]:
+    path = inputs_file.inputs_path(file.path)
     shown = reader.shown(path)
     if not project.has(path):
         return
@@ -368,7 +415,7 @@ def _beside(project: Project, file: FlowFile, reader: Reader, files: set[str]) -
     except FileProblem as error:
         yield Problem(Place(shown), error.message, error.hint)
         return
-    document = inputs_file.parsed(data, shown=shown)
+    document = inputs_file.parse_inputs(data, shown=shown)
     yield from document.problems
     for name, node in (document.root.values if document.root is not None else {}).items():
         spec = file.flow.inputs.get(name)
@@ -376,15 +423,36 @@ def _beside(project: Project, file: FlowFile, reader: Reader, files: set[str]) -
             hint = one_of(name, file.flow.inputs)
             yield Problem(document.key_place((name,)), f'unknown input "{name}"', hint)
             continue
-        reason = misfit(spec, node.data)
+        reason = value_problem(spec, node.data)
         place = document.place((name,))
+        if spec.secret:
+            yield Problem(place, f'the input "{name}" is a secret', how_to_give(name))
+            continue
         if reason:
             yield Problem(place, f'the input "{name}" {reason}', spec.description)
         elif spec.type == "file":
-            yield from _file(project, str(node.data), path, place, files)
+            yield from _find_file(project, str(node.data), path, place, files)
+        for inner, message in () if reason else input_faults(spec, node.data):
+            told = f'the input "{name}": {sentence(inner, message)}'
+            yield Problem(document.place((name, *inner)), told, spec.description)
 
 
-def _file(
+def read_path_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
+    """Yield a problem for each path under `reads` that is not one of the project.
+
+    The file itself may come from a step before.
+    """
+    for name, step in file.flow.steps.items():
+        for index, written in enumerate(step.reads or ()):
+            try:
+                if not has_template(written):
+                    project.canonical(written, relative_to=file.path)
+            except FileProblem as error:
+                place = file.document.place(("steps", name, "reads", index))
+                yield Problem(place, error.message, error.hint)
+
+
+def _find_file(
     project: Project, written: str, relative_to: str, place: Place, files: set[str]
 ) -> Iterator[Problem]:
     try:

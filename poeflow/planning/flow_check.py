@@ -1,54 +1,44 @@
-"""Everything that can be known of a flow without running it, beyond its shape.
+"""Runs all checks of a flow that its schema cannot do, without running the flow.
 
-Templates are compiled and never rendered; files named literally are looked at; nothing is sent.
+Templates are compiled and, but for those in the names of files, never rendered; paths that are
+known are looked up; nothing is sent.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
-from poeflow.flowfile.limit_problems import enough
 from poeflow.flowfile.load import FlowFile
-from poeflow.planning.bot_checks import bot_problems
-from poeflow.planning.checked import Checked, Way
-from poeflow.planning.edges import chains, lost_sources, needs_of, order_of, tested, uses_of
-from poeflow.planning.fan_out import Tables, loops
-from poeflow.planning.files import Reads, attached, clashes, given, saves
-from poeflow.planning.key_conflicts import disagreements
-from poeflow.planning.schema_checks import schemas
-from poeflow.planning.template_checks import Finding, findings, step_uses, unused
+from poeflow.planning.bot_checks import bot_problems, unpinned_models, unused_aliases
+from poeflow.planning.checked import Ancestors, Checked
+from poeflow.planning.edges import (
+    chains,
+    judged_steps,
+    needs_of,
+    order_of,
+    read_items,
+    secrets_in,
+    source_problems,
+    tested,
+    uses_of,
+)
+from poeflow.planning.fan_out import Tables, loop_problems
+from poeflow.planning.files import (
+    ReadPaths,
+    find_attachments,
+    find_input_files,
+    read_path_problems,
+    save_conflicts,
+    save_problems,
+)
+from poeflow.planning.key_conflicts import conflict_problems
+from poeflow.planning.schema_checks import form_problems, forms_of
+from poeflow.planning.template_checks import Finding, findings, missing_attributes, unused_inputs
 from poeflow.planning.used_flows import used_flows
-from poeflow.problems import Problem, errors_only
+from poeflow.problems import MAX_PROBLEMS, Problem, errors_only, limited
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
-from poeflow.templates.reader import Reader
-
-
-def problems_of(
-    project: Project,
-    file: FlowFile,
-    reader: Reader,
-    tables: Tables,
-    found: Sequence[Finding],
-) -> Iterator[Problem]:
-    """Yield what is wrong with a flow by itself. `found` are the findings of its templates."""
-    files, inputs = attached(project, file), given(project, file, reader)
-    tabled = tuple(tables.problems())
-    reads = Reads(
-        files=files.files | inputs.files | tables.files | {path for f in found for path in f.files},
-        globs=files.globs | {pattern for f in found for pattern in f.globs},
-    )
-    for finding in found:
-        yield from finding.problems
-        yield from step_uses(file, finding.references)
-    yield from loops(file)
-    yield from tabled
-    yield from disagreements(file)
-    yield from schemas(project, file)
-    yield from bot_problems(project, file)
-    yield from files.problems
-    yield from inputs.problems
-    yield from saves(project, file, reads)
 
 
 def check(
@@ -56,28 +46,25 @@ def check(
     file: FlowFile,
     environment: Environment,
     *,
-    way: Way = (),
+    ancestors: Ancestors = (),
     derived_inputs: frozenset[str] = frozenset(),
 ) -> Checked:
-    """Check one flow whose shape is valid, and the flows it uses.
+    """Check one flow that its schema accepts, and the flows it uses.
 
     `problems` are sorted by place; those of template files stand at their places in these files.
-    `way` leads to a flow that others use: canonical paths, outermost first. `derived_inputs` are
-    those of its inputs that come from a step there.
+    `ancestors` are the flows that lead to a used flow: canonical paths, outermost first.
+    `derived_inputs` are the inputs that come from a step there.
     """
     tables = Tables(project, file)
     found = tuple(findings(project, file, environment, tables, derived_inputs=derived_inputs))
     needs = needs_of(file, found)
     order, cycles = order_of(needs)
-    used = used_flows(project, environment, file, found, way=way, check=check)
-    problems = [
-        *problems_of(project, file, environment.reader, tables, found),
-        *used.problems,
-        *cycles,
-    ]
-    problems += lost_sources(file, found)
+    used = used_flows(project, environment, file, found, ancestors=ancestors, check=check)
+    own = _own_problems(project, file, environment, tables, found)
+    problems = [*own, *used.problems, *cycles, *source_problems(file, found)]
     if file.is_sound and not errors_only(tuple(problems)):
-        problems += unused(file, found)
+        problems += unused_inputs(file, found)
+        problems += unused_aliases(file)
     position = {name: index for index, name in enumerate(needs)}
     edges = {name: tuple(sorted(need, key=position.__getitem__)) for name, need in needs.items()}
     checked = Checked(
@@ -85,13 +72,48 @@ def check(
         edges=edges,
         order=order,
         problems=(),
-        varying=frozenset(f.site.path for f in found if f.varies),
+        varying=frozenset(f.site.path for f in found if f.varies or f.is_open),
         late=frozenset(f.site.path for f in found if f.is_late),
         tested=tested(file, found),
         chains=chains(file, found),
         uses=uses_of(file, found),
         children=used.children,
+        judged=judged_steps(file, found),
+        named=frozenset(f.site.path for f in found if f.names_file),
+        forms=forms_of(found),
+        itemized=read_items(found),
+        secrets=secrets_in(file, found),
     )
-    if not way:
-        problems += [problem for _, problem in clashes(project, [checked])]
-    return msgspec.structs.replace(checked, problems=enough(problems))
+    if not ancestors:
+        problems += [problem for _, problem in save_conflicts(project, [checked])]
+    return msgspec.structs.replace(checked, problems=limited(problems))
+
+
+def _own_problems(
+    project: Project,
+    file: FlowFile,
+    environment: Environment,
+    tables: Tables,
+    found: tuple[Finding, ...],
+) -> Iterator[Problem]:
+    """Yield the problems of a flow by itself. `found` are the findings of its templates."""
+    files = find_attachments(project, file)
+    inputs = find_input_files(project, file, environment.reader)
+    tabled = tuple(tables.problems())
+    reads = ReadPaths(
+        files=files.files | inputs.files | tables.files | {path for f in found for path in f.files},
+        globs=files.globs | tables.globs | {pattern for f in found for pattern in f.globs},
+    )
+    for finding in found:
+        yield from finding.problems
+        yield from missing_attributes(file, finding.references)
+    yield from loop_problems(file)
+    yield from tabled
+    yield from conflict_problems(file)
+    yield from form_problems(project, file, environment, found)
+    yield from bot_problems(project, file)
+    yield from islice(unpinned_models(file), MAX_PROBLEMS + 1)
+    yield from files.problems
+    yield from inputs.problems
+    yield from read_path_problems(project, file)
+    yield from save_problems(project, file, reads)

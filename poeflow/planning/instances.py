@@ -1,62 +1,189 @@
-"""The instances of a step: one, or one for each item or combination of a matrix, each with its key.
+"""The instances of a step: one, or one with a key for each item or matrix combination.
 
-All are counted before they are made: a plan has so many, and a matrix takes so much work.
+They are counted before they are made, which bounds the size of a plan.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
-from typing import Final
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final, NamedTuple, overload
 
 import msgspec
 
-from poeflow.digest import Json, canonical
+from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import is_fan_out, key_text, matrix_key
+from poeflow.flowfile.loops import (
+    GroupedItems,
+    PickedItems,
+    TooManyFitsError,
+    axis_labels,
+    combined,
+    first_twice,
+    is_fan_out,
+    key_column,
+    key_text,
+    loop_value,
+    path_key,
+    sampled,
+)
 from poeflow.flowfile.model import Loop, Matrix, TextFile
-from poeflow.flowfile.tables import MAX_BYTES, rows
+from poeflow.flowfile.step_settings import Settings
+from poeflow.flowfile.tables import MAX_BYTES, Table, joined, table
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.project.attachment_files import Found
+from poeflow.project.globs import is_pattern
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
 
 MAX_INSTANCES: Final = 20_000
-"""How many instances are looked at unless the user allows more: what some seconds suffice for."""
+"""How many instances a plan may have unless the user allows more: a few seconds of work."""
 MAX_RUN: Final = 1_000_000
-"""How many a run may have, which asks models and so is nobody's but the user's."""
-MAX_FITS: Final = 1_000_000
-"""How often combinations may be compared with entries, and keys be added to them: some seconds."""
+"""How many a run may have: it calls models, so only the user can allow it."""
+MAX_SCAN: Final = 200_000
+"""How many items a loop may look at to choose some of them: a few seconds of work."""
 HINT: Final = "run over less, or set max_instances in your own configuration"
-_CHARACTERS: Final = 160
-"""How many characters their keys may have, for each of these."""
-_KEY: Final = "give them a key: that differs"
-Combination = dict[str, Json]
-Positions = tuple[int, ...]
+_CHARACTERS_PER_INSTANCE: Final = 160
+"""How many characters the keys may have on average over the limit of instances."""
+_KEY_HINT: Final = "give them a key: that differs"
 
 
-class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a step. `key` is None where the step runs once.
+Attached = Mapping[KeyPath, tuple[Found, ...]]
+"""The files found for each list of attachments, by its place in the flow file."""
 
-    `names` are what its templates see besides inputs and steps: `item`, `key`, `loop`, `matrix`.
+
+class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a step, or of one item of its loop: its fields are filled as they become known.
+
+    `key` is None if the step runs once. `names` are those its templates can use besides inputs and
+    steps: `item`, `key`, `loop`, `matrix`. The rest is known once it `is_ready`: `settings`, None
+    if it calls no model; `attached`; `save`, the project path of the file it writes, None if it
+    writes none or another step decides the path; `skip`, why it does not run, empty if it does.
+    `carried` is the hash of what it takes from the instance before it, None if that is not known.
     """
 
     step: str
     key: str | None = None
     names: Mapping[str, Json] = {}
+    is_ready: bool = False
+    settings: Settings | None = None
+    attached: Attached = {}
+    save: str | None = None
+    skip: str = ""
+    carried: str | None = None
 
     @property
     def id(self) -> str:
-        """What it is called everywhere: `translate[German]`."""
+        """Its name everywhere: `translate[German]`."""
         return self.step if self.key is None else f"{self.step}[{self.key}]"
 
 
+class StepInstances(Sequence[StepInstance]):
+    """The instances of a step, in order: each is made when it is read, and not stored.
+
+    `keys` are their keys, only None if the step runs once; `names` returns the names of the one at
+    a position. They are ready as `shared` is, if nothing that a run needs to know differs between
+    them, else those that `own` has, by position.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        keys: Sequence[str | None],
+        names: Callable[[int], Mapping[str, Json]],
+        *,
+        shared: StepInstance | None = None,
+        own: Mapping[int, StepInstance] | None = None,
+    ) -> None:
+        self.step = step
+        self.keys = keys
+        self._names = names
+        self._shared = shared
+        self._own = own or {}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, index: int) -> StepInstance: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[StepInstance, ...]: ...
+    def __getitem__(self, index: int | slice) -> StepInstance | tuple[StepInstance, ...]:
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        key = self.keys[index]
+        at = index if index >= 0 else index + len(self)
+        names = _Names(self._names, at)
+        ready = self._own.get(at, self._shared)
+        if ready is None:
+            return StepInstance(step=self.step, key=key, names=names)
+        return StepInstance(
+            step=self.step,
+            key=key,
+            names=names,
+            is_ready=True,
+            settings=ready.settings,
+            attached=ready.attached,
+            save=ready.save,
+            skip=ready.skip,
+        )
+
+    def ready_as(self, shared: StepInstance) -> "StepInstances":
+        """Return the same instances, all ready as one of them is."""
+        return StepInstances(self.step, self.keys, self._names, shared=shared)
+
+    def ready_each(self, own: Mapping[int, StepInstance]) -> "StepInstances":
+        """Return the same instances, those at some positions ready each in its own way."""
+        return StepInstances(self.step, self.keys, self._names, own=own)
+
+    def settings(self) -> Iterator[Settings]:
+        """Yield the settings of those that are ready, each at least once."""
+        for ready in (self._shared, *self._own.values()):
+            if ready is not None and ready.settings is not None and len(self):
+                yield ready.settings
+
+
+class _Names(Mapping[str, Json]):
+    """The names of an instance, loaded when a template needs one."""
+
+    __slots__ = ("_at", "_found", "_load")
+
+    def __init__(self, load: Callable[[int], Mapping[str, Json]], at: int) -> None:
+        self._load = load
+        self._at = at
+        self._found: Mapping[str, Json] | None = None
+
+    @property
+    def _loaded(self) -> Mapping[str, Json]:
+        if self._found is None:
+            self._found = self._load(self._at)
+        return self._found
+
+    def __getitem__(self, name: str) -> Json:
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded)
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+
+def instance_keys(instances: Sequence[StepInstance]) -> Sequence[str | None]:
+    """Return the keys of a step's instances, in order."""
+    if isinstance(instances, StepInstances):
+        return instances.keys
+    return [one.key for one in instances]
+
+
 class TooManyInstancesError(TemplateError):
-    """A plan would have more instances than one may."""
+    """A plan would have more instances than allowed."""
 
 
 class InstanceCount:
     """Counts the instances of one plan, those of used flows included.
 
-    Steps are counted by their whole names, so that one found anew is not counted twice.
+    Steps are counted by their full names, so that a step planned again is not counted twice.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -70,8 +197,8 @@ class InstanceCount:
     ) -> str:
         """Count the instances of a step and the characters of their keys.
 
-        Return why there may not be so many, empty where there may. There may come more of them
-        unless the number `is_whole`.
+        Return why there cannot be so many, or an empty text. Unless the number `is_whole`, more
+        of them may follow.
         """
         named = '"' + step.rsplit("/", 1)[-1] + '"'
         before, characters_before = self._of_step.get(step, (0, 0))
@@ -81,7 +208,10 @@ class InstanceCount:
             noun = "instance" if instances == 1 else "instances"
             noun += "" if is_whole else " or more"
             return f"step {named} has {instances:,} {noun}{also}; the limit is {self._most:,}"
-        if self._characters - characters_before + characters > _CHARACTERS * self._most:
+        if (
+            self._characters - characters_before + characters
+            > _CHARACTERS_PER_INSTANCE * self._most
+        ):
             return f"the keys of the {instances:,} instances of step {named} are too long together"
         self._of_step[step] = instances, characters
         self._instances = others + instances
@@ -90,9 +220,9 @@ class InstanceCount:
 
 
 class FanOut:
-    """Finds the instances of the steps of one flow, whose names begin with `prefix`.
+    """Finds the instances of the steps of one flow, counted by `instance_count`.
 
-    All are counted by `instance_count` before they are made.
+    The full names of the steps begin with `prefix`.
     """
 
     def __init__(
@@ -110,53 +240,146 @@ class FanOut:
         self._instance_count = instance_count
         self._prefix = prefix
 
-    def instances(self, step: str, values: Values) -> tuple[Instance, ...]:
+    def instances(self, step: str, values: Values) -> StepInstances:
         """Return the instances of `step`, in order. Raises `TemplateError` or `FileProblem`."""
         spec = self._file.flow.steps[step]
         if not is_fan_out(spec):
             self._count(("steps", step), step, 1)
-            return (Instance(step=step),)
+            return StepInstances(step, (None,), lambda _at: {})
         if spec.matrix is not None:
             found = self._of_matrix(step, spec.matrix, values)
         else:
             found = self._of_items(step, values)
-        return self._checked(step, tuple(found))
+        self._check_differ(step, found.keys)
+        return found
 
-    def chained(self, step: str, sources: Iterable[Instance]) -> tuple[Instance, ...]:
-        """Return the instances of a step that runs over those of another, with their names.
+    def _check_differ(self, step: str, keys: Sequence[str | None]) -> None:
+        twice = first_twice(keys)
+        if twice is not None:
+            place = self._file.document.key_place(("steps", step, "for_each"))
+            both = f"items {twice[0] + 1} and {twice[1] + 1}"
+            message = f'{both} have the key "{keys[twice[0]]}"'
+            raise TemplateError(place, message, hint=_KEY_HINT)
+
+    def chained(self, step: str, sources: Sequence[StepInstance]) -> StepInstances:
+        """Return the instances of a step that runs over those of another, with the same names.
 
         Raises `TemplateError`.
         """
-        found = tuple(sources)
-        characters = sum(len(source.key or "") for source in found)
-        self._count(("steps", step, "for_each"), step, len(found), characters=characters)
-        return tuple(Instance(step=step, key=s.key, names=s.names) for s in found)
+        made = sources if isinstance(sources, StepInstances) else None
+        keys = [source.key for source in sources] if made is None else made.keys
+        characters = sum(len(key or "") for key in keys)
+        self._count(("steps", step, "for_each"), step, len(keys), characters=characters)
+        return StepInstances(step, keys, lambda at: sources[at].names)
 
-    def _of_items(self, step: str, values: Values) -> Iterator[Instance]:
+    def _of_items(self, step: str, values: Values) -> StepInstances:
+        written, path = self._file.flow.steps[step].for_each, ("steps", step, "for_each")
+        loop = written if isinstance(written, Loop) else Loop(in_=written)
+        limit = self._texts.count((*path, "limit"), loop.limit, values)
+        sample = self._texts.count((*path, "sample"), loop.sample, values)
+        found = self._items(step, values)
+        if loop.where is not None:
+            most = limit if loop.group_by is None else None
+            found = self._fitting(step, found, values, most=most)
+        if loop.group_by is not None:
+            items, keys = self._groups(step, found, values)
+        else:
+            items, keys = self._named(step, loop, found._replace(limit=limit), values)
+        keys = keys[:limit]
+        if sample is not None:
+            self._check_differ(step, keys)
+            chosen = sampled(keys, sample, seed=loop.seed)
+            items, keys = PickedItems(items, chosen), [keys[at] for at in chosen]
+        self._count(found.path, step, len(keys), characters=sum(map(len, keys)))
+
+        def names(at: int) -> dict[str, Json]:
+            return {"item": items[at], "loop": loop_value(items, at, len(keys)), "key": keys[at]}
+
+        return StepInstances(step, keys, names)
+
+    def _items(self, step: str, values: Values) -> "_Items":
         path: KeyPath = ("steps", step, "for_each")
         loop = self._file.flow.steps[step].for_each
-        has_key = isinstance(loop, Loop) and loop.key is not None
-        if isinstance(loop, Loop) and loop.file is not None:
+        if not isinstance(loop, Loop):
+            return _Items(path, self._list(path, loop, values))
+        if loop.glob is not None:
+            path = (*path, "glob")
+            canonical, paths = self._matches(path, loop.glob, values)
+            return _Items(path, [*paths], lambda path: path_key(str(path), canonical))
+        if loop.file is not None:
             path = (*path, "file")
-            items = self._file_rows(path, loop.file, values)
-        elif isinstance(loop, Loop):
-            path = (*path, "in")
-            items = self._list(path, loop.in_, values)
-        else:
-            items = self._list(path, loop, values)
-        self._count(path, step, len(items))
-        characters = 0
-        for index, item in enumerate(items):
-            names: dict[str, Json] = {"item": item, "loop": _position(index, len(items))}
-            key = key_text(item)
-            if has_key:
-                own: KeyPath = ("steps", step, "for_each", "key")
-                key = key_text(self._texts.expression(own, {**values, **names}))
-            characters += len(key)
-            yield Instance(step=step, key=key, names={**names, "key": key})
-        self._count(path, step, len(items), characters=characters)
+            return _Items(path, self._tables(path, loop.file, values))
+        path = (*path, "in")
+        return _Items(path, self._list(path, loop.in_, values))
 
-    def _of_matrix(self, step: str, matrix: Matrix, values: Values) -> Iterator[Instance]:
+    def _fitting(self, step: str, found: "_Items", values: Values, *, most: int | None) -> "_Items":
+        """Return the items for which `where` holds, at most so many."""
+        path: KeyPath = ("steps", step, "for_each", "where")
+        self._check_scan(found)
+        evaluated = self._of_each(path, found.items, values)
+        fitting = (at for at, holds in enumerate(evaluated) if holds)
+        chosen = array("I", islice(fitting, most))
+        return found._replace(items=PickedItems(found.items, chosen))
+
+    def _groups(
+        self, step: str, found: "_Items", values: Values
+    ) -> tuple[Sequence[Json], list[str]]:
+        """Return the items in groups, and the values of `group_by` as their keys."""
+        path: KeyPath = ("steps", step, "for_each", "group_by")
+        self._check_scan(found)
+        groups: dict[str, array[int]] = {}
+        for at, value in enumerate(self._of_each(path, found.items, values)):
+            groups.setdefault(key_text(value), array("I")).append(at)
+        return GroupedItems(found.items, [*groups.values()]), [*groups]
+
+    def _of_each(self, path: KeyPath, items: Sequence[Json], values: Values) -> Iterator[Json]:
+        """Yield the value of the expression at `path` for each of the items."""
+        for index, item in enumerate(items):
+            names: dict[str, Json] = {"item": item, "loop": loop_value(items, index, len(items))}
+            yield self._texts.expression(path, {**values, **names})
+
+    def _named(
+        self, step: str, loop: Loop, found: "_Items", values: Values
+    ) -> tuple[Sequence[Json], list[str]]:
+        """Return the items that may run, with their keys."""
+        items = found.items
+        if found.limit is not None:
+            items = PickedItems(items, range(len(items))[: found.limit])
+        if loop.sample is None:
+            self._count(found.path, step, len(items))
+        else:
+            self._check_scan(found)
+        if loop.key is None:
+            return items, [found.key(item) for item in items]
+        return items, list(self._keys(step, loop.key, items, values))
+
+    def _check_scan(self, found: "_Items") -> None:
+        """Check that there are not too many items to look at each of them."""
+        if len(found.items) > MAX_SCAN:
+            place = self._file.document.place(found.path)
+            message = f"there are {len(found.items):,} items to choose from"
+            raise TemplateError(place, message, hint=f"the limit is {MAX_SCAN:,}; split them")
+
+    def _keys(
+        self, step: str, written: str, items: Sequence[Json], values: Values
+    ) -> Iterator[str]:
+        """Yield the keys of items by the expression `written`; a text in a column is one itself."""
+        path: KeyPath = ("steps", step, "for_each", "key")
+        column = key_column(written)
+        if isinstance(items, Table) and column is not None and column in (items.columns or ()):
+            cells = list(items.column(column))
+            if all(map(str.isascii, cells)):
+                yield from cells
+                return
+        for index, item in enumerate(items):
+            cell = item.get(column) if isinstance(item, dict) and column is not None else None
+            if isinstance(cell, str) and cell.isascii():
+                yield cell
+                continue
+            names: dict[str, Json] = {"item": item, "loop": loop_value(items, index, len(items))}
+            yield key_text(self._texts.expression(path, {**values, **names}))
+
+    def _of_matrix(self, step: str, matrix: Matrix, values: Values) -> StepInstances:
         path: KeyPath = ("steps", step, "matrix")
         axes = self._axes(step, matrix, values)
         include = self._texts.value((*path, "include"), [*matrix.include], values)
@@ -167,21 +390,23 @@ class FanOut:
             place = self._file.document.key_place(path)
             message = "include and exclude fit too many combinations together"
             raise TemplateError(place, message, hint="shorten them, or the axes") from None
-        characters = sum(len(key) for key, _ in combinations)
-        self._count(path, step, len(combinations), characters=characters)
-        for index, (key, combination) in enumerate(combinations):
-            loop = _position(index, len(combinations))
-            names: dict[str, Json] = {"matrix": combination, "key": key, "loop": loop}
-            yield Instance(step=step, key=key, names=names)
+        keys = [key for key, _ in combinations]
+        self._count(path, step, len(keys), characters=sum(map(len, keys)))
+
+        def names(at: int) -> dict[str, Json]:
+            key, combination = combinations[at]
+            return {"matrix": combination, "key": key, "loop": loop_value((), at, len(keys))}
+
+        return StepInstances(step, keys, names)
 
     def _axes(self, step: str, matrix: Matrix, values: Values) -> dict[str, list[Json]]:
-        """Return the values of each axis, their combinations counted."""
+        """Return the values of each axis, after counting their combinations."""
         path: KeyPath = ("steps", step, "matrix", "axes")
         axes: dict[str, list[Json]] = {}
         count, characters = 1, 0
         for axis, written in matrix.axes.items():
             found = axes[axis] = self._axis((*path, axis), written, values)
-            labels = sum(len(label) + 1 for label in _labels(axis, found))
+            labels = sum(len(label) + 1 for label in axis_labels(axis, found))
             count, characters = count * len(found), characters * len(found) + labels * count
             is_whole = len(axes) == len(matrix.axes)
             self._count(path, step, count, characters=characters, is_whole=is_whole)
@@ -207,11 +432,11 @@ class FanOut:
         self, path: KeyPath, written: str | list[Json] | TextFile, values: Values
     ) -> list[Json]:
         if isinstance(written, TextFile):
-            return self._file_rows((*path, "file"), written.file, values)
+            return list(self._file_rows((*path, "file"), written.file, values))
         return self._list(path, written, values)
 
     def _list(self, path: KeyPath, written: Json, values: Values) -> list[Json]:
-        """Return the list that is written, or that an expression gives."""
+        """Return a literal list, or the list that an expression gives."""
         if isinstance(written, list):
             found = self._texts.value(path, written, values)
         else:
@@ -222,130 +447,43 @@ class FanOut:
             raise TemplateError(place, f"this gives {_kind(found)} and no list", hint=hint)
         return found
 
-    def _file_rows(self, path: KeyPath, written: str, values: Values) -> list[Json]:
-        named = as_text(self._texts.value(path, written, values), "file")
-        canonical = self._project.canonical(named, relative_to=self._file.path)
-        return rows(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+    def _file_rows(self, path: KeyPath, written: str, values: Values) -> Sequence[Json]:
+        return self._table(self._canonical(path, written, values))
 
-    def _checked(self, step: str, instances: tuple[Instance, ...]) -> tuple[Instance, ...]:
-        """Refuse two instances with one key: nobody could tell their answers apart."""
-        seen: dict[str | None, int] = {}
-        for index, instance in enumerate(instances):
-            first = seen.setdefault(instance.key, index)
-            if first != index:
-                place = self._file.document.key_place(("steps", step, "for_each"))
-                both = f"items {first + 1} and {index + 1}"
-                raise TemplateError(place, f'{both} have the key "{instance.key}"', hint=_KEY)
-        return instances
+    def _tables(self, path: KeyPath, written: str, values: Values) -> Sequence[Json]:
+        """Return the rows of a file, or of all that a pattern matches."""
+        canonical = self._canonical(path, written, values)
+        if not is_pattern(canonical) or self._project.has(canonical):
+            return self._table(canonical)
+        _, paths = self._matches(path, written, values)
+        return joined(self._project, canonical, paths, self._table)
+
+    def _table(self, canonical: str) -> Sequence[Json]:
+        return table(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+
+    def _matches(self, path: KeyPath, written: str, values: Values) -> tuple[str, list[str]]:
+        """Return a pattern as a canonical one, and the paths that it matches."""
+        canonical = self._canonical(path, written, values)
+        return canonical, self._texts.reader.glob(canonical, relative_to=self._file.path)
+
+    def _canonical(self, path: KeyPath, written: str, values: Values) -> str:
+        named = as_text(self._texts.value(path, written, values), str(path[-1]))
+        return self._project.canonical(named, relative_to=self._file.path)
+
+
+class _Items(NamedTuple):
+    """The items of a loop, the place that gives them, their own keys, and how many may run."""
+
+    path: KeyPath
+    items: Sequence[Json]
+    key: Callable[[Json], str] = key_text
+    limit: int | None = None
 
 
 def _mappings(found: Json) -> list[dict[str, Json]]:
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
-def _position(index: int, length: int) -> dict[str, Json]:
-    """Return `loop` as templates know it."""
-    return {
-        "index": index + 1,
-        "index0": index,
-        "first": index == 0,
-        "last": index == length - 1,
-        "length": length,
-    }
-
-
 def _kind(value: Json) -> str:
     kinds = {str: "a text", dict: "a mapping", bool: "true or false", type(None): "nothing"}
     return kinds.get(type(value), "a number")
-
-
-class TooManyFitsError(ValueError):
-    """`include` and `exclude` together take more work than one matrix may cost."""
-
-
-def combined(
-    axes: Mapping[str, list[Json]],
-    include: Iterable[Mapping[str, Json]],
-    exclude: Iterable[Mapping[str, Json]],
-) -> list[tuple[str, Combination]]:
-    """Return the combinations with their keys. Raises `TooManyFitsError`.
-
-    An entry of `include` that fits combinations, by the axes it names, adds its other names to
-    them; else it is a combination of its own. So GitHub Actions reads it.
-    """
-    lookup = _Lookup(axes)
-    for entry in exclude:
-        if entry.keys() <= axes.keys():
-            lookup.remove(entry)
-    labels = [_labels(axis, values) for axis, values in axes.items()]
-    found: dict[Positions, Combination] = {
-        at: {axis: axes[axis][index] for axis, index in zip(axes, at, strict=True)}
-        for at in lookup.left()
-    }
-    own: list[tuple[str, Combination]] = []
-    for entry in include:
-        of_axes = {name: value for name, value in entry.items() if name in axes}
-        fitting = [at for at in lookup.fitting(of_axes) if at in found]
-        lookup.spend(len(fitting) * len(entry))
-        for at in fitting:
-            found[at].update(entry)
-        if not fitting:
-            own.append((matrix_key(of_axes or entry), dict(entry)))
-    named = (
-        (",".join(label[index] for label, index in zip(labels, at, strict=True)), combination)
-        for at, combination in found.items()
-    )
-    return [*named, *own]
-
-
-class _Lookup:
-    """Finds the combinations, each as the positions of its values, that fit an entry."""
-
-    def __init__(self, axes: Mapping[str, list[Json]]) -> None:
-        self._axes = {axis: [_identity(value) for value in axes[axis]] for axis in axes}
-        self._every = list(product(*(range(len(values)) for values in axes.values())))
-        self._removed: set[Positions] = set()
-        self._by_names: dict[tuple[str, ...], dict[tuple[bytes, ...], list[Positions]]] = {}
-        self._left = MAX_FITS
-
-    def spend(self, fits: int) -> None:
-        self._left -= fits
-        if self._left < 0:
-            raise TooManyFitsError
-
-    def remove(self, entry: Mapping[str, Json]) -> None:
-        fitting = self.fitting(entry)
-        self.spend(len(fitting))
-        self._removed.update(fitting)
-
-    def left(self) -> Iterator[Positions]:
-        return (at for at in self._every if at not in self._removed)
-
-    def fitting(self, entry: Mapping[str, Json]) -> list[Positions]:
-        """Return the combinations that have all values of an entry, which names only axes."""
-        names = tuple(axis for axis in self._axes if axis in entry)
-        self.spend(1 + len(names))
-        if names not in self._by_names:
-            self._by_names[names] = self._index(names)
-        wanted = tuple(_identity(entry[name]) for name in names)
-        return self._by_names[names].get(wanted, [])
-
-    def _index(self, names: tuple[str, ...]) -> dict[tuple[bytes, ...], list[Positions]]:
-        self.spend(len(self._every))
-        named = [(self._axes[axis], at) for at, axis in enumerate(self._axes) if axis in names]
-        found: dict[tuple[bytes, ...], list[Positions]] = {}
-        for positions in self._every:
-            values = tuple(values[positions[at]] for values, at in named)
-            found.setdefault(values, []).append(positions)
-        return found
-
-
-def _labels(axis: str, values: Iterable[Json]) -> list[str]:
-    return [f"{axis}={key_text(value)}" for value in values]
-
-
-def _identity(value: Json) -> bytes:
-    """Return what is equal for equal values; 1 and 1.0 are, as they are in JSON."""
-    if isinstance(value, float) and value.is_integer():
-        return canonical(int(value))
-    return canonical(value)

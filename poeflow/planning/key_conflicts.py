@@ -1,50 +1,68 @@
-"""Keys of a step that do not go together, though each is right by itself."""
+"""Keys of a step that contradict each other, though each is valid by itself."""
 
 from collections.abc import Iterator
 from typing import Final
 
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to, is_fan_out
-from poeflow.flowfile.model import Step
+from poeflow.flowfile.loops import chained_to, continues_itself, is_fan_out
+from poeflow.flowfile.model import PartFile, Repeat, Step
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.problems import Problem
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.problems import Place, Problem
+from poeflow.settings import KEY_VARIABLE
 from poeflow.templates.reader import named_file
+from poeflow.templates.sites import has_template
 
 _FLAGS: Final = ("length", "empty", "no_finish")
 _MISTYPED: Final = 2
-"""More letters apart, a word is a finish reason of some server's own."""
+"""If more letters differ in length, the word may be a finish reason of some server."""
 _SCHEMA_HERE: Final = "a schema, also in a file, goes under output: {schema: {file: ...}}"
+_PROGRAM: Final = "write its name out, for example [git, log]"
+_INTERPRETERS: Final = lazy_pattern(
+    r"(?:ba|z|da|k|c|tc|fi)?sh|cmd|powershell|pwsh|su"
+    r"|(?:python|pypy|perl|ruby|lua|php|node|deno|bun)[0-9.]*"
+)
+"""Programs that take code as an argument, as those of `_CODE` say."""
+_CODE: Final = lazy_pattern(r"-[A-Za-z]*[cCeErpS]|--eval|--print|/[cCkK]|-[cC]ommand|eval")
+_TURN: Final = lazy_pattern(r"\b(?:previous|repeat)\b")
 _TOOL_KEYS: Final = ("tool_choice", "tools_mode", "parallel_tool_calls")
 
 
-def disagreements(file: FlowFile) -> Iterator[Problem]:
-    """Yield a problem for each pair of keys of which one makes the other wrong."""
+def conflict_problems(file: FlowFile) -> Iterator[Problem]:
+    """Yield a problem for each pair of keys that contradict each other."""
     for name, step in file.flow.steps.items():
         yield from _history(file, name, step)
         yield from _output(file, name, step)
         yield from _tools(file, name, step)
         yield from _expectations(file, name, step)
+        yield from _only_of_answers(file, name, step)
+        yield from _repeat(file, name, step)
+        yield from _command(file, name, step)
     yield from _response_formats(file)
-    yield from _stand_ins(file)
+    yield from _fallbacks(file)
 
 
 def _history(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    if continues_itself(file.flow, name) and samples_of(step).count > 1:
+        place = file.document.key_place(("steps", name, "samples"))
+        message = "there is one conversation, and samples would be several"
+        yield Problem(place, message, "remove samples: or history:")
     earlier = file.flow.steps.get(step.history or "")
     if step.history is None or earlier is None:
         return
     place = file.document.place(("steps", name, "history"))
     if earlier.kind != "model":
-        yield Problem(place, f'step "{step.history}" asks no model', "name one that does")
+        yield Problem(place, f'step "{step.history}" does not call a model', "name one that does")
     elif is_fan_out(earlier) and chained_to(file.flow, name) != step.history:
-        hint = f"write for_each: steps.{step.history}, to go on with each"
-        message = f'step "{step.history}" has one conversation for each item'
+        hint = f"write for_each: steps.{step.history}, to continue each of them"
+        message = f'step "{step.history}" has a conversation for each item'
         yield Problem(place, message, hint)
     elif samples_of(earlier).count > 1:
-        message = f'step "{step.history}" has one conversation for each sample'
-        yield Problem(place, message, "name a step that asks once")
+        message = f'step "{step.history}" has a conversation for each sample'
+        yield Problem(place, message, "name a step that has one sample")
     if step.system is not None:
         place = file.document.key_place(("steps", name, "system"))
         yield Problem(place, "the conversation has its system message already", "remove system:")
@@ -60,7 +78,7 @@ def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
                     place, f'"{key}" does not go with one_of', f"remove {key}: or one_of:"
                 )
         seen: set[str] = set()
-        for index, choice in enumerate(output.one_of):
+        for index, choice in enumerate(output.choices or ()):
             if choice.casefold() in seen:
                 place = file.document.place((*path, "one_of", index))
                 yield Problem(place, f'"{choice}" is there twice', "remove one of them")
@@ -73,7 +91,7 @@ def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         is_near = meant is not None and abs(len(meant) - len(flag)) <= _MISTYPED
         if is_near and meant != flag.casefold().replace("-", "_"):
             place = file.document.place((*path, "accept", index))
-            yield Problem(place, f'"{flag}" is no flag', f'did you mean "{meant}"?')
+            yield Problem(place, f'"{flag}" is not a flag', f'did you mean "{meant}"?')
     for key in ("repair", "media", "accept", "reasoning") if step.kind != "model" else ():
         if file.document.node((*path, key)) is not None:
             place = file.document.key_place((*path, key))
@@ -82,11 +100,13 @@ def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
 
 def _tools(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     path: KeyPath = ("steps", name)
-    for key in _TOOL_KEYS if not step.tools else ():
+    if isinstance(step.tools, PartFile):
+        return  # which cannot be read
+    for key in _TOOL_KEYS if not step.functions else ():
         if getattr(step, key) is not None:
             place = file.document.key_place((*path, key))
             yield Problem(place, f'"{key}" goes with tools', f"add tools:, or remove {key}:")
-    tools = step.tools or []
+    tools = step.functions
     running = [tool for tool in tools if tool.run is not None]
     if step.tools_mode == "run" and not running:
         place = file.document.place((*path, "tools_mode"))
@@ -103,10 +123,10 @@ def _tools(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         place = file.document.place((*path, "tool_choice"))
         hint = f"known: auto, none, required, {', '.join(names)}"
         yield Problem(place, f'there is no tool "{choice}"', hint)
-    for index, one in enumerate(names):
-        if one in names[:index]:
+    for index, tool_name in enumerate(names):
+        if tool_name in names[:index]:
             place = file.document.place((*path, "tools", index, "name"))
-            yield Problem(place, f'two tools are called "{one}"', "rename one of them")
+            yield Problem(place, f'two tools are called "{tool_name}"', "rename one of them")
 
 
 def _expectations(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
@@ -123,8 +143,71 @@ def _expectations(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
             yield Problem(place, message, "write it here, or use output: {schema: {file: ...}}")
 
 
+def _only_of_answers(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    for index, expectation in enumerate(step.expect):
+        path: KeyPath = ("steps", name, "expect", index)
+        judge = expectation.judge
+        if judge is not None and judge.model is None and step.kind != "model":
+            place = file.document.key_place((*path, "judge"))
+            what = "an output" if step.kind == "command" else "a rendered text"
+            yield Problem(place, f"the judge of {what} has no model", "add model: to it")
+        for key in ("max_cost", "max_seconds") if step.kind != "model" else ():
+            if getattr(expectation, key) is not None:
+                place = file.document.key_place((*path, key))
+                message = f"{key} is for answers, and nothing is asked here"
+                yield Problem(place, message, "expect something of the text")
+
+
+def _repeat(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    if step.repeat is None:
+        return
+    place = file.document.key_place(("steps", name, "repeat"))
+    if step.kind == "flow":
+        yield from _repeated_flow(place, step, step.repeat)
+        return
+    if step.repeat.until is None and all(one.level != "error" for one in step.expect):
+        hint = "add until: with an expression, or expect:"
+        yield Problem(place, "nothing says when the answer will do", hint)
+    if samples_of(step).count > 1:
+        message = "repeat takes one answer after the other, samples takes several at once"
+        yield Problem(place, message, "remove one of them")
+
+
+def _repeated_flow(place: Place, step: Step, repeat: Repeat) -> Iterator[Problem]:
+    if repeat.until is None:
+        hint = "add until: with an expression over outputs, as in outputs.score > 7"
+        yield Problem(place, "nothing says when the outputs will do", hint)
+    if not _TURN.search(encode_json(step.with_ or {}).decode()):
+        message = "each turn would be the same, as with: gives it nothing of the one before"
+        hint = "use it there, as in {{ previous.outputs.NAME if previous else '' }}"
+        yield Problem(place, message, hint)
+
+
+def _command(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    """Yield a problem for each part of a command that would let others decide what code runs."""
+    path: KeyPath = ("steps", name, "command")
+    command = step.command or [""]
+    if not command[0].strip() and step.command:
+        yield Problem(file.document.place((*path, 0)), "the command names no program", _PROGRAM)
+    if has_template(command[0]):
+        message = "the program is a template, so that the flow does not say what it runs"
+        yield Problem(file.document.place((*path, 0)), message, _PROGRAM)
+    program = command[0].replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")
+    takes_code = _INTERPRETERS.fullmatch(program) is not None
+    for index in range(2, len(command)):
+        if takes_code and _CODE.fullmatch(command[index - 1]) and has_template(command[index]):
+            message = f"{program} would run what this template gives as code"
+            hint = f"hand it over by stdin:, or as an argument after what {program} runs"
+            yield Problem(file.document.place((*path, index)), message, hint)
+    for index, variable in enumerate(step.env or ()):
+        if variable == KEY_VARIABLE:
+            place = file.document.place(("steps", name, "env", index))
+            message = f"{variable} is the API key, which no command gets"
+            yield Problem(place, message, f"remove {variable}")
+
+
 def _response_formats(file: FlowFile) -> Iterator[Problem]:
-    """Yield a problem for each response_format that the API cannot know: it is sent as it is."""
+    """Yield a problem for each response_format that the API would refuse: it is sent unchanged."""
     owners: list[KeyPath] = [("defaults",)]
     owners += [("models", name) for name in file.flow.models]
     owners += [("steps", name) for name in file.flow.steps]
@@ -134,6 +217,8 @@ def _response_formats(file: FlowFile) -> Iterator[Problem]:
             node = file.document.node(path)
             if node is None or not isinstance(node.data, dict):
                 continue
+            if key == "params" and not node.file and named_file(node.data) is not None:
+                continue  # which cannot be read
             if not isinstance(node.data.get("type"), str):
                 hint = f"for example {{type: json_object}}; {_SCHEMA_HERE}"
                 yield Problem(file.document.place(path), "response_format has no type", hint)
@@ -155,8 +240,8 @@ def _json_schema(file: FlowFile, path: KeyPath, written: Json) -> Iterator[Probl
         yield Problem(place, "no file is read here: params are sent as they are", _SCHEMA_HERE)
 
 
-def _stand_ins(file: FlowFile) -> Iterator[Problem]:
-    """Yield a problem for each model that stands in and is a misspelt alias, or the same model."""
+def _fallbacks(file: FlowFile) -> Iterator[Problem]:
+    """Yield a problem for each fallback model that is a misspelt alias or the model itself."""
     listed: list[tuple[KeyPath, list[str], str | None]] = [
         (("models", name, "fallback"), alias.fallback, name)
         for name, alias in file.flow.models.items()

@@ -1,29 +1,35 @@
-"""The plan of a flow, and which of its steps and instances a command means."""
+"""The plan of a flow, and the selection of steps and instances that a command applies to."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Final
 
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.errors import InvalidFlowError, PoeflowError, UsageError
-from poeflow.flowfile.inputs import gather
-from poeflow.flowfile.limit_problems import MANY, enough
+from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import chained_to
-from poeflow.flowfile.model import Flow
-from poeflow.flowfile.patterns import one_of
-from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY
+from poeflow.flowfile.model import Flow, Step
+from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY, is_asking
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.planning.bot_checks import asks
+from poeflow.planning.bot_checks import model_uses
 from poeflow.planning.checked import Checked
-from poeflow.planning.instances import FanOut, Instance, InstanceCount, TooManyInstancesError
-from poeflow.planning.preparation import Prepared, Preparer
-from poeflow.problems import Problem
+from poeflow.planning.instances import (
+    FanOut,
+    InstanceCount,
+    StepInstance,
+    StepInstances,
+    TooManyInstancesError,
+    instance_keys,
+)
+from poeflow.planning.preparation import Preparer
+from poeflow.planning.run_inputs import checked_inputs
+from poeflow.planning.schema_checks import with_forms
+from poeflow.planning.selection import Selection
+from poeflow.problems import MANY, Problem, limited
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
-from poeflow.records import key_of, outer_step, path_of, step_of, wholes_of
+from poeflow.records import key_of, outer_step, step_of, wholes_of
 from poeflow.templates.render import Values
 from poeflow.templates.sites import Texts
 
@@ -33,9 +39,9 @@ MakeTexts = Callable[[FlowFile], Texts]
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A checked flow with its inputs.
 
-    `prepared` are the instances of each step that are known before any step has run; a step that
-    is not in it is unknown until those it needs have run. `children` are the plans of used flows,
-    by the step, where their inputs are known. `instance_count` counts the instances of all of them.
+    `instances` are those of each step that are known before any step has run, ready; a step that
+    is not in it is unknown until those it needs have run. `children` maps steps to the plans of
+    the flows they use, if their inputs are known. `instance_count` counts the instances of all.
     """
 
     checked: Checked
@@ -43,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fan_out: FanOut
     preparer: Preparer
     inputs: Mapping[str, Json]
-    prepared: Mapping[str, tuple[Prepared, ...]]
+    instances: Mapping[str, StepInstances]
     concurrency: int
     instance_count: InstanceCount
     children: Mapping[str, "Plan"] = {}
@@ -65,6 +71,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.file.flow
 
     @property
+    def steps(self) -> Mapping[str, Step]:
+        return self.flow.steps
+
+    @property
     def chains(self) -> Mapping[str, str]:
         return self.checked.chains
 
@@ -73,42 +83,65 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.checked.tested
 
     def models(self) -> frozenset[str]:
-        """Return the models that may be asked, as far as known: judges and stand-ins, too."""
+        """Return the models that may be called, as far as known, judges and fallbacks included."""
         own = frozenset(
-            one.settings.model
-            for instances in self.prepared.values()
-            for one in instances
-            if one.settings is not None and one.settings.model is not None
+            settings.model
+            for instances in self.instances.values()
+            for settings in instances.settings()
+            if settings.model is not None
         )
         others = {
-            ask.settings.model
-            for ask in asks(self.file.flow)
-            if ask.is_used and ask.is_literal and ask.settings.model is not None
+            use.settings.model
+            for use in model_uses(self.file.flow)
+            if use.is_used and use.is_literal and use.settings.model is not None
         }
         return (own | others).union(*(child.models() for child in self.children.values()))
 
     def targets(self) -> frozenset[str]:
-        """Return the project paths that are known to be written, by used flows too."""
+        """Return the project paths that are known to be written, also by used flows."""
         return frozenset(target for _, _, target in _targets(self))
 
-    def early_values(self) -> dict[str, Json]:
-        """Return what templates see before any step has run."""
-        about: dict[str, Json] = {
-            "name": self.file.name,
-            "description": self.file.flow.description,
+    def largest_loop(self, selection: Selection) -> int:
+        """Return how many selected instances the largest loop has that asks a model."""
+        sizes = (
+            selection.count(step, instance_keys(instances))
+            for step, instances in self.instances.items()
+            if is_asking(self.steps[step])
+        )
+        return max(sizes, default=0)
+
+    def secrets(self, *places: KeyPath | None) -> frozenset[str]:
+        """Return the values of the secret inputs that the texts at `places` use."""
+        names = {
+            name
+            for path, used in self.checked.secrets.items()
+            if any(place is not None and path[: len(place)] == place for place in places)
+            for name in used
         }
-        return {"inputs": dict(self.inputs), "flow": about}
+        values = (self.inputs.get(name) for name in names)
+        return frozenset(value for value in values if isinstance(value, str))
+
+    def early_values(self) -> dict[str, Json]:
+        """Return the names that templates can use before any step has run."""
+        return self.file.early_names(self.inputs)
 
 
 class Planner:
     """Makes plans of flows and of those they use.
 
-    `make_texts` gives the texts of a flow, `max_instances` is how many instances a plan may have.
+    `make_texts` returns the texts of a flow; `max_instances` limits the instances of a plan. Of
+    steps whose instances differ only those that `selection` covers are made ready.
     """
 
     def __init__(
-        self, project: Project, make_texts: MakeTexts, *, max_instances: int | None = None
+        self,
+        project: Project,
+        make_texts: MakeTexts,
+        *,
+        max_instances: int | None = None,
+        selection: "Selection | None" = None,
     ) -> None:
+        self._selection = selection or Selection()
         self._project = project
         self._make_texts = make_texts
         self._max_instances = max_instances
@@ -122,12 +155,14 @@ class Planner:
         instance_count: InstanceCount | None = None,
         prefix: str = "",
     ) -> Plan:
-        """Find instances, models and attachments; the smaller of two limits on concurrency wins.
+        """Find instances, models and attachments.
 
-        A flow that another uses has the `instance_count` of that one, and a `prefix` before the
-        names of its steps. Raises `InvalidFlowError` with every problem found.
+        The smaller of two limits on concurrency applies. A used flow shares the `instance_count`
+        of its user and has a `prefix` before the names of its steps. Raises `InvalidFlowError`
+        with every problem found.
         """
         texts = self._make_texts(checked.file)
+        checked = with_forms(self._project, checked, texts, inputs)
         instance_count = instance_count or InstanceCount(self._max_instances)
         plan = Plan(
             checked=checked,
@@ -137,23 +172,23 @@ class Planner:
             ),
             preparer=Preparer(self._project, checked, texts),
             inputs=inputs,
-            prepared={},
+            instances={},
             concurrency=_concurrency(checked.file, concurrency),
             instance_count=instance_count,
         )
         problems: list[Problem] = []
         children = dict(self._children(plan, problems, prefix=prefix))
-        prepared = dict(_prepared(plan, problems))
-        whole = msgspec.structs.replace(plan, prepared=prepared, children=children)
-        problems += _contested(whole)
+        instances = dict(_instances(plan, problems, self._selection))
+        whole = msgspec.structs.replace(plan, instances=instances, children=children)
+        problems += _shared_target_problems(whole)
         if problems:
-            raise InvalidFlowError(enough(problems))
+            raise InvalidFlowError(limited(problems))
         return whole
 
     def _children(
         self, plan: Plan, problems: list[Problem], *, prefix: str
     ) -> Iterator[tuple[str, Plan]]:
-        """Plan the used flows whose inputs are known, to find now what is wrong with them."""
+        """Plan the used flows whose inputs are known, to report their problems early."""
         for name, child in plan.checked.children.items():
             if len(problems) >= MANY:
                 return
@@ -180,18 +215,18 @@ class Planner:
         """Return the inputs of the flow that the step `name` uses. Raises `InvalidFlowError`."""
         child = plan.checked.children[name].file
         values = given if isinstance(given, dict) else {}
-        inputs, faults = gather(child.flow, self._anchored(plan, name, values), {})
-        if faults:
+        inputs, own_problems = checked_inputs(child.flow, self._anchored(plan, name, values), {})
+        if own_problems:
             place = plan.file.document.place(("steps", name, "with"))
             raise InvalidFlowError(
-                tuple(Problem(place, fault.message, fault.hint) for fault in faults)
+                tuple(Problem(place, problem.message, problem.hint) for problem in own_problems)
             )
         return inputs
 
     def _anchored(self, plan: Plan, name: str, values: Mapping[str, Json]) -> dict[str, Json]:
-        """Return what is passed to a flow, with paths as the project knows them.
+        """Return the values passed to a used flow, with canonical paths for files.
 
-        A path stands in the file that passes it, a default in the flow that is used.
+        A passed path is relative to the file that passes it, a default to the used flow.
         """
         child = plan.checked.children[name].file
         anchored = dict(values)
@@ -208,10 +243,12 @@ def _concurrency(file: FlowFile, asked: int | None) -> int:
     return min(limits, default=DEFAULT_CONCURRENCY)
 
 
-def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[Prepared, ...]]]:
-    """Yield the instances of every step that are known now."""
-    known: dict[str, tuple[Instance, ...]] = {}
-    values = plan.early_values()
+def _instances(
+    plan: Plan, problems: list[Problem], selection: Selection
+) -> Iterator[tuple[str, StepInstances]]:
+    """Yield the instances of every step that are known before the run."""
+    known: dict[str, StepInstances] = {}
+    values, late, differing = plan.early_values(), _late_loops(plan.checked), _differing(plan)
     for step in plan.order:
         if len(problems) >= MANY:
             return
@@ -219,7 +256,7 @@ def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[
         try:
             if source is not None and source in known:
                 known[step] = plan.fan_out.chained(step, known[source])
-            elif source is None and not _waits(plan.checked, step):
+            elif source is None and step not in late:
                 known[step] = plan.fan_out.instances(step, values)
             else:
                 continue
@@ -228,18 +265,76 @@ def _prepared(plan: Plan, problems: list[Problem]) -> Iterator[tuple[str, tuple[
             if isinstance(error, TooManyInstancesError):
                 return
             continue
-        found: list[Prepared] = []
-        for instance in known[step]:
-            own = {**values, **instance.names}
-            prepared, faults = prepare(plan, instance, own)
-            found.append(prepared)
-            problems += faults
-            if len(problems) >= MANY:
-                return
-        yield step, tuple(found)
+        if step not in differing:
+            yield step, _ready_alike(plan, known[step], values, problems)
+        else:
+            covered = _covered(known[step], selection)
+            yield step, _ready_each(plan, known[step], covered, values, problems)
 
 
-def _contested(plan: Plan) -> Iterator[Problem]:
+def _ready_alike(
+    plan: Plan, found: StepInstances, values: Values, problems: list[Problem]
+) -> StepInstances:
+    """Return the instances of a step ready: what one of them needs is what all of them need."""
+    if not len(found):
+        return found
+    ready, own_problems = prepare(plan, found[0], {**values, **found[0].names})
+    problems += own_problems
+    return found.ready_as(_alike(ready))
+
+
+def _ready_each(
+    plan: Plan,
+    found: StepInstances,
+    covered: Sequence[int],
+    values: Values,
+    problems: list[Problem],
+) -> StepInstances:
+    """Return the instances of a step, those at the `covered` positions ready."""
+    own: dict[int, StepInstance] = {}
+    same: dict[tuple[object, ...], StepInstance] = {}
+    for at in covered:
+        instance = found[at]
+        ready, own_problems = prepare(plan, instance, {**values, **instance.names})
+        problems += own_problems
+        if len(problems) >= MANY:
+            break
+        ready = _alike(ready)
+        files = tuple(id(found) for one in ready.attached.values() for found in one)
+        own[at] = same.setdefault((id(ready.settings), files, ready.save, ready.skip), ready)
+    return found.ready_each(own)
+
+
+def _alike(ready: StepInstance) -> StepInstance:
+    """Return what an instance has in common with others."""
+    return msgspec.structs.replace(ready, key=None, names={})
+
+
+def _covered(found: StepInstances, selection: Selection) -> Sequence[int]:
+    """Return the positions of the instances that a selection by number or key covers."""
+    if selection.is_whole:
+        return range(len(found))
+    keys = enumerate(found.keys)
+    return [at for at, key in keys if selection.covers(found.step, key, at)]
+
+
+def _differing(plan: Plan) -> frozenset[str | int]:
+    """Return the steps of whose instances each needs settings, files or a path of its own."""
+    return frozenset(
+        path[1]
+        for path in plan.checked.varying - plan.checked.late
+        if path[:1] == ("steps",)
+        and (path[2] in _EARLY or path[2:4] in _EARLY_OUTPUTS or "attach" in path)
+    ) | frozenset(
+        path[1] for path in plan.checked.varying & plan.checked.named if path[0] == "steps"
+    )
+
+
+_EARLY: Final = ("if", "model", "attachments")
+_EARLY_OUTPUTS: Final = (("output", "save"), ("output", "media"))
+
+
+def _shared_target_problems(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each instance that would write the file of another one."""
     owners: dict[str, str] = {}
     for step, instance, target in _targets(plan):
@@ -248,41 +343,50 @@ def _contested(plan: Plan) -> Iterator[Problem]:
             is_own = plan.file.flow.steps[step].kind != "flow"
             path: KeyPath = ("steps", step, "output", "save") if is_own else ("steps", step, "use")
             message = f"{owner} and {instance} would both write {target}"
-            hint = "give each a path of its own, with {{ key | slug }} in it"
+            hint = own_path_hint(is_used=not is_own)
             yield Problem(plan.file.document.place(path), message, hint)
 
 
-def _targets(plan: Plan) -> Iterator[tuple[str, str, str]]:
-    """Yield step, instance and path for each file that is known to be written, used flows too.
+def own_path_hint(*, is_used: bool) -> str:
+    """Return how instances get files of their own; those of a used flow know no key of its user."""
+    name = "an input of the flow that differs" if is_used else "{{ key | slug }}"
+    return f"give each a path of its own, with {name} in it"
 
-    Of two that a late `if` decides on, only one may come to run: those are left out.
+
+def _targets(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """Yield step, instance and path for each file that is known to be written, also by used flows.
+
+    Steps with a late `if` are left out: of two of them perhaps only one runs.
     """
     for step in plan.order:
         if ("steps", step, "if") in plan.checked.late:
             continue
-        for one in plan.prepared.get(step, ()):
+        is_saved = plan.steps[step].output.save is not None
+        for one in plan.instances.get(step, ()) if is_saved else ():
             if one.save is not None and not one.skip:
-                yield step, one.instance.id, one.save
+                yield step, one.id, one.save
         child = plan.children.get(step)
         if child is not None:
             yield from ((step, f"{step}/{name}", target) for _, name, target in _targets(child))
 
 
-def prepare(plan: Plan, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
-    """Return an instance ready to run, or to be skipped where its `if` is known and false."""
+def prepare(
+    plan: Plan, instance: StepInstance, values: Values
+) -> tuple[StepInstance, list[Problem]]:
+    """Return an instance ready to run, or to be skipped if its `if` is known and false."""
     condition: KeyPath = ("steps", instance.step, "if")
     if condition not in plan.checked.late:
         try:
             skip = reason_to_skip(plan, instance.step, values)
         except PoeflowError as error:
-            return Prepared(instance=instance), [plan.preparer.problem(condition, error)]
+            return instance, [plan.preparer.problem(condition, error)]
         if skip:
-            return Prepared(instance=instance, skip=skip), []
+            return msgspec.structs.replace(instance, is_ready=True, skip=skip), []
     return plan.preparer.prepare(instance, values)
 
 
 def reason_to_skip(plan: Plan, step: str, values: Values) -> str:
-    """Return why the step's `if` skips it, empty where it does not. Raises `TemplateError`."""
+    """Return why the step's `if` skips it, empty if it does not. Raises `TemplateError`."""
     written = plan.file.flow.steps[step].if_
     if written is None or written is True:
         return ""
@@ -292,111 +396,20 @@ def reason_to_skip(plan: Plan, step: str, values: Values) -> str:
     return "" if holds else f"{written.strip()} does not hold"
 
 
-def _waits(checked: Checked, step: str) -> bool:
-    """Whether what a step runs over comes from another step."""
-    return any(
-        path[:2] == ("steps", step) and path[2] in ("for_each", "matrix") for path in checked.late
+def _late_loops(checked: Checked) -> frozenset[str | int]:
+    """Return the steps whose items come from another step."""
+    return frozenset(
+        path[1]
+        for path in checked.late
+        if path[:1] == ("steps",) and path[2] in _LOOPS and path[3:] != ("carry",)
     )
 
 
-_SHOWN: Final = 5
+_LOOPS: Final = ("for_each", "matrix")
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which instances a run is about; the others are taken as the last run left them.
-
-    `named` are steps and ids of instances, what is below one of them included; empty means all.
-    Of a step with many instances `first` takes so many, and `key` those it matches, as in a shell.
-    Where an answer is stored, those among `again` are asked again: all where `is_all_again`.
-    `wanted` are the steps and instances the caller has written, which must be there.
-    """
-
-    named: frozenset[str] = frozenset()
-    first: int | None = None
-    key: str | None = None
-    again: frozenset[str] = frozenset()
-    is_all_again: bool = False
-    wanted: frozenset[str] = frozenset()
-
-    def covers(self, name: str, key: str | None = None, index: int = 0) -> bool:
-        """Whether the run is about the instance called `name`, the `index`th of its step."""
-        if key is None or not self.touches(name):
-            return self.touches(name)
-        is_early = self.first is None or index < self.first
-        return is_early and (self.key is None or fnmatchcase(key, self.key))
-
-    def touches(self, name: str) -> bool:
-        """Whether any that are named are part of a step or an instance, or it is of them."""
-        if not self.named or is_among(name, self.named):
-            return True
-        return any(name in wholes_of(one) for one in self.named)
-
-    def asks_again(self, name: str) -> bool:
-        """Whether the instance called `name` is asked even where an answer is stored."""
-        return self.is_all_again or is_among(name, self.again)
-
-    @property
-    def is_whole(self) -> bool:
-        return not self.named and self.first is None and self.key is None
-
-
-def is_among(name: str, selected: Collection[str]) -> bool:
-    """Whether an instance, or what it is part of, is one of those selected."""
-    return any(one in selected for one in wholes_of(name))
-
-
-def check_steps(checked: Checked, selected: Collection[str]) -> None:
-    """Raise `UsageError` if one of those selected is of no step, of the flow or of one it uses."""
-    for one in selected:
-        flow: Checked | None = checked
-        for step in path_of(one):
-            if flow is None and "[" in one:
-                break  # a key that looks like a part of an id
-            if flow is None:
-                raise UsageError(
-                    f"there is no {one}", hint="only a step that uses a flow has steps"
-                )
-            if step not in flow.order:
-                message = f'there is no step "{step}" in {flow.file.name}'
-                raise UsageError(message, hint=one_of(step, flow.order))
-            flow = flow.children.get(step)
-
-
-def check_keys(name: str, keys: Sequence[str | None], selected: Collection[str]) -> None:
-    """Raise `UsageError` if one of those selected is an instance that the step does not have.
-
-    `name` is the step, with those that use its flow, and `keys` are of its instances: None alone
-    if it runs once.
-    """
-    known = {f"{name}[{key}]" for key in keys}
-    for one in set(selected) - known:
-        for part in wholes_of(one):
-            key = key_of(part) if step_of(part) == name else None
-            if key is not None and key not in keys:
-                raise UsageError(f"no key of {name} matches {key}", hint=_keys_of(name, keys))
-
-
-def check_glob(loops: Mapping[str, Sequence[str | None]], pattern: str) -> None:
-    """Raise `UsageError` if a pattern matches no key of any of the `loops`: keys by step."""
-    if any(fnmatchcase(key or "", pattern) for keys in loops.values() for key in keys):
-        return
-    if not loops:
-        hint = "--key chooses among the instances of loops"
-        raise UsageError(f"--key {pattern}: no step runs over several items", hint=hint)
-    hint = "; ".join(_keys_of(step, keys) for step, keys in loops.items())
-    raise UsageError(f"no key of {', '.join(loops)} matches {pattern}", hint=hint)
-
-
-def _keys_of(step: str, keys: Sequence[str | None]) -> str:
-    if list(keys) == [None]:
-        return f"{step} runs once: name it without a key"
-    found = [str(key) for key in keys[:_SHOWN]]
-    more = f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else ""
-    return f"{step} has {', '.join(found)}{more}" if keys else f"{step} has none"
-
-
-def up_to(plan: Plan, selected: Collection[str]) -> frozenset[str]:
-    """Return those selected with all they need; what runs over a step needs its own key of it."""
+def with_needs(plan: Plan, selected: Collection[str]) -> frozenset[str]:
+    """Return the selected ones with all they need; a chained instance needs one of its source."""
     found = set(selected)
     waiting = list(selected)
     while waiting:
@@ -413,6 +426,6 @@ def up_to(plan: Plan, selected: Collection[str]) -> frozenset[str]:
 
 
 def _outer_key(instance: str) -> str | None:
-    """Return the key that the flow itself gave an instance, or the one it is part of."""
+    """Return the key of an instance, or of the instance of the outer flow it is part of."""
     step = outer_step(instance)
     return next((key_of(one) for one in wholes_of(instance) if step_of(one) == step), None)

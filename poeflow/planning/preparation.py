@@ -1,9 +1,10 @@
-"""An instance becomes one that is ready to run: with its settings, its files and where it saves."""
+"""Prepares an instance to run: finds its settings, its files and its output path."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import msgspec
 
+from poeflow.digest import Json
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.model import Attachment
 from poeflow.flowfile.rules import model_fault
@@ -13,12 +14,15 @@ from poeflow.flowfile.step_settings import (
     attachment_lists,
     fallback_settings,
     model_of,
+    reduction_of,
+    saves_samples,
     settings_of,
+    with_keys_of,
 )
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.checked import Checked
 from poeflow.planning.files import flow_claims
-from poeflow.planning.instances import Instance
+from poeflow.planning.instances import StepInstance
 from poeflow.problems import Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
 from poeflow.project.output_paths import check_output_path, claim_of
@@ -26,27 +30,9 @@ from poeflow.project.project import FileProblem, Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
 
-Attached = Mapping[KeyPath, tuple[Found, ...]]
-
-
-class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance ready to run.
-
-    `settings` are None where no model is asked. `attached` maps the place of each list of
-    attachments to the files found for it. `save` is the project path of the file it writes, None
-    if it writes none or another step decides the path. `skip` says why it does not run, empty
-    where it does.
-    """
-
-    instance: Instance
-    settings: Settings | None = None
-    attached: Attached = {}
-    save: str | None = None
-    skip: str = ""
-
 
 class Preparer:
-    """Prepares the instances of one flow; what does not differ between them is found once."""
+    """Prepares the instances of one flow; what they share is computed once."""
 
     def __init__(self, project: Project, checked: Checked, texts: Texts) -> None:
         self._project = project
@@ -57,9 +43,12 @@ class Preparer:
         self._settings: dict[tuple[str, str], Settings] = {}
         self._found: dict[KeyPath, tuple[Found, ...]] = {}
         self._targets: dict[KeyPath, str] = {}
+        self._named = sorted(checked.named, key=str)
+        self._seen: set[str] = set()
+        """The names of files that were there."""
 
-    def prepare(self, instance: Instance, values: Values) -> tuple[Prepared, list[Problem]]:
-        """Return an instance ready to run, and what keeps it from that."""
+    def prepare(self, instance: StepInstance, values: Values) -> tuple[StepInstance, list[Problem]]:
+        """Return an instance that is ready to run, and the problems that keep it from that."""
         step = instance.step
         problems: list[Problem] = []
         save: str | None = None
@@ -68,23 +57,28 @@ class Preparer:
             self._early_target(step, "media", values)
         except PoeflowError as error:
             problems.append(self.problem(_output(step, "save"), error))
+        problems += self._missing_files(("steps", step), values)
         if self._file.flow.steps[step].kind != "model":
-            return Prepared(instance=instance, save=save), problems
+            return msgspec.structs.replace(instance, is_ready=True, save=save), problems
         settings: Settings | None = None
         try:
             settings = self._settings_of(step, values)
         except PoeflowError as error:
             problems.append(self.problem(("steps", step, "model"), error))
+        if settings is not None and settings.system is not None and settings.system[0] != "steps":
+            problems += self._missing_files(settings.system, values)
         attached: dict[KeyPath, tuple[Found, ...]] = {}
         for path, entries in attachment_lists(step, self._file.flow.steps[step]):
-            found, faults = self._search(path, entries, values)
+            found, own_problems = self._search(path, entries, values)
             attached[path] = found
-            problems += faults
-        prepared = Prepared(instance=instance, settings=settings, attached=attached, save=save)
-        return prepared, problems
+            problems += own_problems
+        ready = msgspec.structs.replace(
+            instance, is_ready=True, settings=settings, attached=attached, save=save
+        )
+        return ready, problems
 
     def target(self, step: str, key: str, values: Values) -> str:
-        """Return the project path of what a step's `output` has under `key`: `save` or `media`.
+        """Return the project path of `save` or `media` (the `key`) in a step's `output`.
 
         Raises `PoeflowError`.
         """
@@ -96,24 +90,43 @@ class Preparer:
             check_output_path(known)
             if claim_of(known) in self._flows:
                 raise FileProblem(f"{known} is a flow that is run", hint="save to another file")
-            if path not in self._checked.varying | self._checked.late:
+            if path not in self._checked.varying and path not in self._checked.late:
                 self._targets[path] = known
         return known
 
     def _early_target(self, step: str, key: str, values: Values) -> str | None:
-        """Return a target, None if the step has none there or the path waits for a step."""
+        """Return a target, None if the step has none or its path depends on a step."""
         output = self._file.flow.steps[step].output
         written = output.save if key == "save" else output.media
-        is_late = _output(step, key) in self._checked.late
-        return None if written is None or is_late else self.target(step, key, values)
+        if written is None or _output(step, key) in self._checked.late:
+            return None
+        if key == "save" and saves_samples(self._file.flow.steps[step]):
+            self.target(step, key, {**values, "sample": 1})
+            return None
+        return self.target(step, key, values)
+
+    def _missing_files(self, owner: KeyPath, values: Values) -> Iterator[Problem]:
+        """Yield a problem for each text below `owner` whose file, by its template, is missing."""
+        for path in self._named:
+            if path[: len(owner)] != owner:
+                continue
+            try:
+                name = self._texts.file_name(path, values)
+                if name not in self._seen:
+                    canonical = self._project.canonical(name, relative_to=self._file.path)
+                    self._project.size_of(canonical)
+                    self._seen.add(name)
+            except PoeflowError as error:
+                yield self.problem(path, error)
 
     def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
-        """Yield the settings of the models to ask where the step's own fails."""
+        """Yield the settings of the fallback models of a step."""
         for named in settings.fallback:
-            yield self._rendered(fallback_settings(self._file.flow, step, named), named, values)
+            found = fallback_settings(self._file.flow, step, named, settings)
+            yield self._rendered(found, named, values)
 
     def problem(self, path: KeyPath, error: PoeflowError) -> Problem:
-        """Return an error as a problem of the flow file; a template's stands at its own place."""
+        """Return an error as a problem of the flow file; a template error has its own place."""
         if isinstance(error, TemplateError):
             return Problem(error.place, error.reason, error.hint)
         return Problem(self._file.document.place(path), error.message, error.hint)
@@ -125,16 +138,31 @@ class Preparer:
         named = as_text(self._texts.value(model.path, model.value, values), "model")
         known = self._settings.get((step, named))
         if known is None:
+            self._check_alias(step, named, written=model.value)
             known = settings_of(self._file.flow, step, named=named)
             known = self._settings[step, named] = self._rendered(known, named, values)
         return known
 
+    def _check_alias(self, step: str, named: str, *, written: Json) -> None:
+        """Raise `StepError` if an alias says how answers are read, and a template named it."""
+        flow, node = self._file.flow, self._file.document.node(("steps", step))
+        alias = flow.models.get(named)
+        if alias is None or node is None or named == written:
+            return
+        own = flow.steps[step]
+        whole = with_keys_of(alias, own, node)
+        key = "tools" if whole.tools != own.tools else "output" if whole != own else ""
+        if key:
+            message = f'the alias "{named}" has {key}, which is known too late for this step'
+            hint = f"name the alias itself in model:, or give the step {key}: of its own"
+            raise StepError(message, hint=hint)
+
     def _rendered(self, settings: Settings, named: str, values: Values) -> Settings:
         rendered = self._texts.value(("models", named, "model"), settings.model, values)
         model = as_text(rendered, "model")
-        fault = model_fault(model)
-        if fault:
-            raise StepError(fault, hint="check what the template of model: gives")
+        reason = model_fault(model)
+        if reason:
+            raise StepError(reason, hint="check what the template of model: gives")
         return msgspec.structs.replace(settings, model=model)
 
     def _search(
@@ -154,7 +182,7 @@ class Preparer:
         return tuple(found), problems
 
     def _files(self, path: KeyPath, entry: str | Attachment, values: Values) -> tuple[Found, ...]:
-        """Return the files an entry means; those an earlier step drew are known when it has run."""
+        """Return the files of an entry; those that a step makes are known once it has run."""
         if isinstance(entry, Attachment) and entry.from_ is not None:
             return ()
         known = self._found.get(path)
@@ -181,9 +209,10 @@ class Preparer:
             as_=entry.as_,
             name=rendered("name", entry.name),
             media_type=entry.media_type,
+            reduction=reduction_of(entry),
         )
 
 
 def _output(step: str, key: str) -> KeyPath:
-    """Return the place of a key of a step's `output`."""
+    """Return the place of a key in a step's `output`."""
     return ("steps", step, "output", key)

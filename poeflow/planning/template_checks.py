@@ -1,60 +1,68 @@
-"""Checks every template of a flow, within a bound on the work, and what nothing in it uses."""
+"""Checks every template of a flow, with a bound on the work, and finds unused inputs."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
-from poeflow.flowfile.limit_problems import MAX_PROBLEMS
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
-from poeflow.flowfile.model import Flow
-from poeflow.flowfile.step_settings import judges_of, model_of
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.attributes import (
     FIELDS_OF_FLOW,
     Fields,
+    NamedFiles,
     Names,
     fields_of,
     fields_of_answer,
+    fields_of_items,
     instance_names,
-    lacking,
+    is_grouped,
     results_of,
+    why_missing,
 )
-from poeflow.planning.fan_out import Tables
-from poeflow.problems import Problem
+from poeflow.planning.fan_out import Tables, files_meant
+from poeflow.problems import MAX_PROBLEMS, Problem, errors_only
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.reader import Origin
-from poeflow.templates.scopes import Checked, Reference, Scope
-from poeflow.templates.sites import Site, sites_of, text_of
+from poeflow.templates.scopes import VERDICT_ATTRIBUTES, CheckedTemplate, Reference, Scope
+from poeflow.templates.sites import Site, name_site, site_text, sites_of
 
 MAX_CODE: Final = 512 * 1024
-"""How many characters of template code the texts of one flow may have, includes counted."""
+"""How many characters of template code one flow may have, included files counted."""
 MAX_PATTERNS: Final = 200
-"""How many different patterns over files one flow may have."""
+"""How many different file patterns one flow may have."""
 _BRACES: Final = 4
 _LEAST: Final = 50
-"""What a template counts as that has less code: compiling any takes a third of a millisecond."""
-_OPENING: Final = re.compile(r"\{[{%#]")
-_CLOSING: Final = re.compile(r"[}%#]\}")
-_INCLUDES: Final = re.compile(r"\{%[-+]?\s*(include|import|from)\b")
+"""The least a template counts for: compiling even the shortest takes a third of a millisecond."""
+_OPENING: Final = lazy_pattern(r"\{[{%#]")
+_CLOSING: Final = lazy_pattern(r"[}%#]\}")
+_INCLUDES: Final = lazy_pattern(r"\{%[-+]?\s*(include|import|from|extends)\b")
 _ALWAYS: Final = frozenset({"flow"})
 _PROSE: Final = ("prompt", "system", "render", "content", "rubric")
-_PATH: Final = re.compile(r"[\w./-]+\.\w+")
-_TEMPLATE_PATH: Final = re.compile(r"\.(?:md|txt|j2|jinja2?|prompt|tmpl)$")
+_PATH: Final = lazy_pattern(r"[\w./-]+\.\w+")
+_TEMPLATE_PATH: Final = lazy_pattern(r"\.(?:md|txt|j2|jinja2?|prompt|tmpl)$")
 _LONGEST_PATH: Final = 200
+_SENT: Final = ("prompt", "with")
+_MESSAGES: Final = frozenset({"system", "content", "judge"})
+"""Keys whose texts are sent to a model, or handed on to another flow."""
 _OF_ANSWER: Final = frozenset({"output"})
+_OF_TURN: Final = frozenset({"outputs"})
+_CARRY: Final = ("for_each", "carry")
+_OF_REQUEST: Final = frozenset({"sample", "previous", "repeat"})
+"""Names that differ from one request of an instance to the next."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What one template uses and what is wrong with it.
 
-    `files` are canonical: its own, where it has one, and those it names literally; `globs` are
-    canonical patterns. `varies` tells that it uses a name that differs from instance to instance,
-    `is_late` that it uses a step or something that comes from one, `is_open` that it includes a
-    file which only a run can name, and which may use any input.
+    `files` are canonical paths: its own, if it has one, and those it names literally; `globs` are
+    canonical patterns. `varies` if it uses a name that differs from instance to instance,
+    `is_late` if it uses a step or something that comes from one, `is_open` if it includes a file
+    that is known only in a run and may use any input. `names_file` if a template names its file,
+    and `is_unknown` if only a run knows all that this may be.
     """
 
     site: Site
@@ -64,6 +72,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
     is_late: bool = False
     is_open: bool = False
+    names_file: bool = False
+    is_unknown: bool = False
 
     @property
     def varies(self) -> bool:
@@ -78,11 +88,11 @@ def findings(
     *,
     derived_inputs: frozenset[str] = frozenset(),
 ) -> Iterator[Finding]:
-    """Yield the finding of every template, until there are problems or effort enough.
+    """Yield the finding of every template, until there are too many problems or too much code.
 
     `derived_inputs` are those that a step of another flow decides.
     """
-    texts = _Texts(project, file, environment, tables, derived_inputs)
+    texts = _TemplateChecker(project, file, environment, tables, derived_inputs)
     problems = 0
     for site in sites_of(file):
         finding = texts.finding(site)
@@ -92,50 +102,31 @@ def findings(
             return
 
 
-def step_uses(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:
-    """Yield a problem for each use of something its step never has."""
+def missing_attributes(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:
+    """Yield a problem for each use of an attribute that the step never has."""
     for reference in references:
         step = file.flow.steps.get(reference.name) if reference.kind == "step" else None
         if step is not None and reference.attribute is not None:
-            message, hint = lacking(reference.name, step, reference.attribute)
+            message, hint = why_missing(reference.name, step, reference.attribute)
             if message:
                 yield Problem(reference.place, message, hint)
 
 
-def unused(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:
-    """Yield a warning for each input and alias that nothing in a sound flow uses."""
+def unused_inputs(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:
+    """Yield a warning for each input that a flow without errors does not use."""
     found = tuple(findings)
     used = {r.name for f in found for r in f.references if r.kind == "input"}
+    used |= {str(spec.default_from) for spec in file.flow.inputs.values()}
     is_open = any(finding.is_open for finding in found)
     for name in file.flow.inputs if not is_open else ():
         if name not in used:
             place = file.document.key_place(("inputs", name))
             hint = f"write {{{{ inputs.{name} }}}} where you want it, or remove it"
             yield Problem(place, f'the input "{name}" is never used', hint, "warning")
-    named = _named_models(file.flow)
-    for name in file.flow.models:
-        node = file.document.node(("models", name))
-        is_own = node is not None and not node.file
-        if named is not None and name not in named and is_own:
-            place = file.document.key_place(("models", name))
-            hint = f"write model: {name} in a step, or remove it"
-            yield Problem(place, f'the model alias "{name}" is never used', hint, "warning")
 
 
-def _named_models(flow: Flow) -> set[str] | None:
-    """Return what steps name as their models; None where a template decides."""
-    steps = {name: step for name, step in flow.steps.items() if step.kind == "model"}
-    given = [model_of(flow, name) for name in steps]
-    named = {str(model.value) for model in given if model is not None}
-    for step in steps.values():
-        named |= {*(step.fallback or ()), *(j.model for j in judges_of(step) if j.model)}
-    for alias in flow.models.values():
-        named |= set(alias.fallback)
-    return None if any("{" in name for name in named) else named
-
-
-class _Texts:
-    """Checks the templates of one flow, a file that several steps share only once."""
+class _TemplateChecker:
+    """Checks the templates of one flow; a file that several steps share is checked once."""
 
     def __init__(
         self,
@@ -149,7 +140,7 @@ class _Texts:
         self._project = project
         self._file = file
         self._environment = environment
-        self._effort = Effort()
+        self._effort = CodeBudget()
         steps = file.flow.steps
         self._scope = Scope(
             inputs=frozenset(file.flow.inputs),
@@ -160,18 +151,61 @@ class _Texts:
         )
         self._names = {name: instance_names(file.flow, name, derived_inputs) for name in steps}
         self._fields = {name: fields_of(file.flow, name, tables.items) for name in steps}
-        self._known: dict[tuple[str, Names, Fields], Checked] = {}
+        self._before_grouping = {
+            name: tuple(fields_of_items(step, tables.items(name)).items())
+            for name, step in steps.items()
+            if is_grouped(step)
+        }
+        self._known: dict[tuple[str, Names, Fields], CheckedTemplate] = {}
+        self._named_files = NamedFiles(project, file, environment)
 
     def finding(self, site: Site) -> Finding:
+        named = name_site(site)
+        return self._of_text(site) if named is None else self._of_named(site, named)
+
+    def _of_named(self, site: Site, named: Site) -> Finding:
+        """Return the finding of the name of a file, and of each file that it is known to be."""
+        own = self._of_text(named)
+        is_sound = not errors_only(own.problems)
+        inputs = {r.name for r in own.references if r.kind == "input"} if is_sound else None
+        known = self._named_files.names(named, inputs)
+        parts = [own, *self._of_files(site, known.names)]
+        problems = (*known.problems, *(problem for part in parts for problem in part.problems))
+        return Finding(
+            site=site,
+            references=tuple(dict.fromkeys(r for part in parts for r in part.references)),
+            files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
+            globs=tuple(dict.fromkeys(glob for part in parts for glob in part.globs)),
+            problems=tuple(dict.fromkeys(problems)),
+            is_late=any(part.is_late for part in parts),
+            is_open=not known.is_whole or any(part.is_open for part in parts),
+            names_file=True,
+            is_unknown=not known.is_whole,
+        )
+
+    def _of_files(self, site: Site, names: Iterable[str]) -> Iterator[Finding]:
+        """Yield the finding of each file that a site may name."""
+        problems = 0
+        for name in names:
+            finding = self._of_text(msgspec.structs.replace(site, file=name))
+            yield finding
+            problems += len(finding.problems)
+            if self.is_spent or problems > MAX_PROBLEMS:
+                return
+
+    def _of_text(self, site: Site) -> Finding:
         try:
-            text, origin = text_of(self._environment.reader, self._file, site)
+            text, origin = site_text(self._environment.reader, self._file, site)
         except FileProblem as error:
             place = self._file.document.place(site.path)
             return Finding(site=site, problems=(Problem(place, error.message, error.hint),))
         own = (origin.path,) if site.file is not None else ()
         if site.raw or self._is_blank(site, text):
-            blank = self._blank(site) if self._is_blank(site, text) else ()
+            blank = self._blank_problem(site) if self._is_blank(site, text) else ()
             return Finding(site=site, files=own, problems=tuple(blank))
+        is_list = site.stage == "step" or site.path[-1] in ("messages", "few_shot")
+        if is_list and site.use == "expression" and files_meant(text):
+            return Finding(site=site)  # which is reported where lists are checked
         checked = self._checked(site, text, origin)
         globs = tuple(self._canonical(checked.globs, text, origin))
         return Finding(
@@ -181,16 +215,17 @@ class _Texts:
             globs=globs,
             problems=(
                 *checked.problems,
-                *(_too_early(site, checked, self._derived(site)) if site.early else ()),
-                *self._spent(site, globs),
-                *self._path(site),
+                *(_early_problems(site, checked, self._derived(site)) if site.early else ()),
+                *self._limit_problems(site, globs),
+                *self._path_warning(site),
+                *self._secret_warnings(site, checked),
             ),
-            is_late=any(_late(checked, self._derived(site))),
+            is_late=any(_late_references(checked, self._derived(site))),
             is_open=checked.is_open,
         )
 
     def _is_blank(self, site: Site, text: str) -> bool:
-        """Tell whether a text that a model is asked with says nothing, and nothing goes with it."""
+        """Return whether the text of a prompt or rubric is blank and nothing is attached."""
         if text.strip() or site.step is None:
             return False
         step = self._file.flow.steps[site.step]
@@ -198,20 +233,23 @@ class _Texts:
             case ("prompt", *_):
                 return not step.attachments
             case ("messages", int(index), "content", *rest) if rest in ([], ["file"]):
-                messages = step.messages or []
+                messages = step.turns
                 is_last = not any(other.role == "user" for other in messages[index + 1 :])
                 is_user = messages[index].role == "user"
                 return is_user and not (is_last and step.attachments)
-            case ("expect", _, "judge", "rubric", *_):
+            case ("expect", _, "judge", "rubric" | "rubrics", *_):
                 return True
         return False
 
-    def _blank(self, site: Site) -> Iterator[Problem]:
-        what = "the rubric" if "rubric" in site.path else "the prompt"
+    def _blank_problem(self, site: Site) -> Iterator[Problem]:
+        what = "the rubric" if "judge" in site.path else "the prompt"
+        node = self._file.document.node(site.path)
+        if site.file is not None and node is not None and node.data != site.file:
+            what += f" in {site.file}"
         yield Problem(self._file.document.place(site.path), f"{what} is blank", "write what to ask")
 
-    def _path(self, site: Site) -> Iterator[Problem]:
-        """Warn of a text that is the path of a file: it is sent as it stands."""
+    def _path_warning(self, site: Site) -> Iterator[Problem]:
+        """Warn about a text that is a file path: the path itself would be sent."""
         key = site.path[-1]
         if site.file is not None or key not in _PROSE or len(site.text) > _LONGEST_PATH:
             return
@@ -223,6 +261,19 @@ class _Texts:
             hint = f"write {key}: {{file: {written}}}"
             yield Problem(place, f'"{written}" is sent as this text', hint, "warning")
 
+    def _secret_warnings(self, site: Site, checked: CheckedTemplate) -> Iterator[Problem]:
+        """Warn about secret inputs in texts that are not sent to a model as a message."""
+        key = site.path[2] if site.step is not None else ""
+        if key in _SENT or not _MESSAGES.isdisjoint(site.path):
+            return
+        inputs = self._file.flow.inputs
+        for reference in checked.references:
+            spec = inputs.get(reference.name)
+            if reference.kind == "input" and spec is not None and spec.secret:
+                message = f'the secret "{reference.name}" is not given here; its stand-in is'
+                hint = "prompts, system messages and messages are sent with it"
+                yield Problem(reference.place, message, hint, "warning")
+
     def _is_file(self, written: str) -> bool:
         try:
             canonical = self._project.canonical(written, relative_to=self._file.path)
@@ -231,26 +282,36 @@ class _Texts:
         return self._project.path_of(canonical).is_file()
 
     def _derived(self, site: Site) -> frozenset[str]:
-        """Return the inputs and names that a site sees and that come from a step."""
+        """Return the inputs and names that a site can use and that come from a step."""
         return self._scope.derived_inputs | self._names_at(site).derived
 
     def _names_at(self, site: Site) -> Names:
-        if site.step is None or site.stage in ("shared", "step"):
+        if site.step is None or site.stage in ("shared", "form", "step"):
             return Names(_ALWAYS, frozenset())
+        if site.path[2:] == _CARRY:
+            return Names(_ALWAYS | {"previous"}, frozenset({"previous"}))
         known, derived = self._names[site.step]
         known -= _absent(site)
         if site.stage == "answer":
-            return Names(known | _ALWAYS | _OF_ANSWER, derived | _OF_ANSWER)
+            own = _OF_ANSWER | VERDICT_ATTRIBUTES if "repeat" in site.path[2:3] else _OF_ANSWER
+            if self._file.flow.steps[site.step].kind == "flow":
+                own = _OF_TURN
+            return Names(known | _ALWAYS | own, derived | own)
         return Names(known | _ALWAYS, derived)
 
     def _fields_at(self, site: Site) -> Fields:
-        """Return all that may be asked of the names a site sees, where that is known."""
+        """Return the attributes of the names that a site can use, if they are known."""
+        if site.step is not None and site.path[2:] == _CARRY:
+            results = dict(self._scope.results)
+            return (*FIELDS_OF_FLOW, ("previous", results[site.step]))
         fields = (*FIELDS_OF_FLOW, *self._fields.get(site.step or "", ()))
+        if site.path[2:3] == ("for_each",):
+            fields += self._before_grouping.get(site.step or "", ())
         if site.step is None or site.stage != "answer":
             return fields
         return (*fields, *fields_of_answer(self._file.flow.steps[site.step]))
 
-    def _checked(self, site: Site, text: str, origin: Origin) -> Checked:
+    def _checked(self, site: Site, text: str, origin: Origin) -> CheckedTemplate:
         names = self._names_at(site)
         fields = self._fields_at(site)
         known = self._known.get((origin.path, names, fields)) if site.file is not None else None
@@ -275,12 +336,12 @@ class _Texts:
         return checked
 
     def _canonical(self, globs: tuple[str, ...], text: str, origin: Origin) -> Iterator[str]:
-        """Yield the patterns this text itself holds; those of included files stay relative."""
+        """Yield the patterns in this text itself; those of included files stay relative."""
         for pattern in globs:
             if pattern in text or pattern.startswith("//"):
                 yield self._project.canonical(pattern, relative_to=origin.path)
 
-    def _spent(self, site: Site, globs: tuple[str, ...]) -> Iterator[Problem]:
+    def _limit_problems(self, site: Site, globs: tuple[str, ...]) -> Iterator[Problem]:
         place = self._file.document.place(site.path)
         if self.is_spent:
             message = f"the templates of this flow have over {MAX_CODE:,} characters of code"
@@ -292,45 +353,58 @@ class _Texts:
 
 
 def _absent(site: Site) -> frozenset[str]:
-    """Return the names of a step that are not there yet, or no more, where a site is rendered."""
+    """Return the names of a step that are not defined when a site is rendered."""
     match site.path[2:]:
+        case ("prompt" | "system" | "render" | "stdin" | "expect", *_, "file") | (
+            "messages",
+            _,
+            "content",
+            "file",
+        ) if site.file is None:
+            return _OF_REQUEST
         case ("for_each" | "matrix", *_):
-            return frozenset({"sample", "key", "source"})
-        case ("if" | "model" | "with", *_) | ("output", "save"):
-            return frozenset({"sample"})
+            return _OF_REQUEST | {"key", "source", "carry"}
+        case ("if" | "model", *_):
+            return _OF_REQUEST
+        case ("output", "save" | "media"):
+            return _OF_REQUEST - {"sample"}
         case ("attachments", *_, last) | ("messages", _, "content", _, "attach", *_, last):
-            return frozenset({"sample"} if last != "from" else ())
+            return _OF_REQUEST if last != "from" else frozenset()
         case ("messages", _, "content", _, "attach"):
-            return frozenset({"sample"})
+            return _OF_REQUEST
     return frozenset()
 
 
-def _too_early(site: Site, checked: Checked, derived: frozenset[str]) -> Iterator[Problem]:
-    """Yield a problem for each use of a step where all must be known before any step runs."""
+def _early_problems(
+    site: Site, checked: CheckedTemplate, derived: frozenset[str]
+) -> Iterator[Problem]:
+    """Yield a problem for each use of a step in a text that is rendered before any step runs."""
     hint = "use a literal or an input" if site.step else "move it into a step, or use an input"
     roots = {"step": "steps.", "input": "inputs.", "name": ""}
-    for reference in _late(checked, derived):
+    for reference in _late_references(checked, derived):
         used = f"{roots[reference.kind]}{reference.name}"
         message = f"this must be known before any step runs; {used} is not"
         yield Problem(reference.place, message, hint)
 
 
-def _late(checked: Checked, derived: frozenset[str]) -> Iterator[Reference]:
+def _late_references(checked: CheckedTemplate, derived: frozenset[str]) -> Iterator[Reference]:
     """Yield each use of a step, or of what comes from one."""
     for reference in checked.references:
-        if reference.kind == "step" or reference.name in derived:
+        is_result = reference.kind in ("verdicts", "items")
+        is_derived = not is_result and reference.name in derived
+        if reference.kind == "step" or is_derived:
             yield reference
 
 
-class Effort:
-    """What is left of the effort for one flow."""
+class CodeBudget:
+    """How much more template code and how many patterns one flow may have."""
 
     def __init__(self) -> None:
         self._left = MAX_CODE
         self._patterns: set[str] = set()
 
     def covers(self, text: str, included: Iterable[str] = ()) -> bool:
-        """Count a template and the texts it may have included; tell whether it was enough."""
+        """Count a template and its included texts; return whether they are within the limit."""
         self._left -= _code(text)
         if _INCLUDES.search(text):
             self._left -= sum(map(_code, included))
@@ -342,7 +416,7 @@ class Effort:
 
 
 def _code(text: str) -> int:
-    """Return how many characters of `text` stand in braces, the braces included."""
+    """Return how many characters of `text` are in braces, the braces included."""
     pieces = _OPENING.split(text)[1:]
     if not pieces:
         return 0

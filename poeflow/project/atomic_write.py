@@ -1,4 +1,4 @@
-"""Replacing a file whole: the new content is a draft beside it until it is complete and durable."""
+"""Replaces a file atomically: the new content is a draft beside it until it is durable."""
 
 import contextlib
 import fcntl
@@ -15,10 +15,10 @@ _CHUNK: Final = 1024 * 1024
 
 @contextlib.contextmanager
 def draft(path: Path, *, mode: int) -> Iterator[BinaryIO]:
-    """Yield a file that becomes `path`, durable, where the block ends well; else it disappears.
+    """Yield a file that replaces `path`, durably, if the block succeeds; otherwise it is removed.
 
-    The draft's name follows from the target's, so what a killed process left behind is used up by
-    the next write of the same file. Equal content leaves `path` alone. Raises `OSError`.
+    The draft's name depends on the target's, so the next write of the same file reuses a draft
+    left by a killed process. Equal content leaves `path` unchanged. Raises `OSError`.
     """
     name = path.parent / f".poeflow-{sha256_of(os.fsencode(path.name))[:16]}.tmp"
     with _locked(name) as file:
@@ -39,7 +39,7 @@ def draft(path: Path, *, mode: int) -> Iterator[BinaryIO]:
 
 
 def holds(path: Path, data: bytes) -> bool:
-    """Tell whether `path` is a regular file, no link, with exactly these bytes."""
+    """Return whether `path` is a regular file, not a link, with exactly these bytes."""
     try:
         return path.lstat().st_size == len(data) and read_plain(path, limit=len(data)) == data
     except OSError:
@@ -47,7 +47,7 @@ def holds(path: Path, data: bytes) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was created or renamed in `folder` durable. Raises `OSError`."""
+    """Make created and renamed entries of `folder` durable. Raises `OSError`."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -57,13 +57,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(name: Path) -> Iterator[BinaryIO]:
-    """Yield the empty file `name`, ours alone until the block ends."""
+    """Yield the empty file `name`, locked until the block ends."""
     while True:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(name, flags, 0o600), "w+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file, name):
-                continue  # whoever held it before us has renamed it
+                continue  # the process that had the lock has renamed the file
             file.truncate()
             yield file
             return
@@ -77,7 +77,7 @@ def _is_at(file: BinaryIO, name: Path) -> bool:
 
 
 def _is_same(file: BinaryIO, path: Path) -> bool:
-    """Compare what was written with what is there."""
+    """Return whether the written content equals that of `path`."""
     try:
         if path.lstat().st_size != file.tell():
             return False

@@ -1,18 +1,26 @@
-"""Which files an attachment means: found, inside the project, and not too many."""
+"""Finds the files of an attachment: existing, inside the project, and not too many."""
 
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from poeflow.project.globs import is_pattern, matches
+from poeflow.project.globs import NO_MATCH_HINT, is_pattern, matches
+from poeflow.project.media_types import binary_type
 from poeflow.project.project import FileProblem, Project
 from poeflow.redact import visible
 
 MAX_FILE_BYTES: Final = 20 * 1024 * 1024
 MAX_STEP_BYTES: Final = 50 * 1024 * 1024
 MAX_FILES: Final = 200
-As = Literal["auto", "image", "file"]
+As = Literal["auto", "image", "file", "text"]
+
+
+class Reduction(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a file is sent: a picture with at most `resize` pixels a side, `pages` of a PDF."""
+
+    resize: int | None = None
+    pages: str | None = None
 
 
 class AttachmentSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +31,7 @@ class AttachmentSource(msgspec.Struct, frozen=True, kw_only=True):
     as_: As = "auto"
     name: str | None = None
     media_type: str | None = None
+    reduction: Reduction | None = None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,24 +43,24 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     as_: As = "auto"
     name: str | None = None
     media_type: str | None = None
+    reduction: Reduction | None = None
 
 
 def find(project: Project, source: AttachmentSource, *, relative_to: str) -> tuple[Found, ...]:
-    """Return what `source`, written in the file `relative_to`, means; a glob's files sorted.
+    """Return the files of `source`, written in the file `relative_to`; those of a glob are sorted.
 
-    Nothing is read yet. Raises `FileProblem` for what is missing, a folder, outside or too large.
+    Nothing is read yet. Raises `FileProblem` if a file is missing, a folder, outside or too large.
     """
     if source.url is not None:
         return (_linked(source),)
     if source.path is None:
-        raise AssertionError("the schema asks for a path or a url")
+        raise AssertionError("the schema requires a path or a url")
     canonical = project.canonical(source.path, relative_to=relative_to)
     if not is_pattern(canonical) or project.has(canonical):
         return (_file(project, canonical, source),)
     paths = matches(project, canonical)
     if not paths:
-        hint = "check the pattern; dot files, keys, backups and dependencies are never matched"
-        raise FileProblem(f"{source.path} matches no file", hint=hint)
+        raise FileProblem(f"{source.path} matches no file", hint=NO_MATCH_HINT)
     if len(paths) > MAX_FILES:
         message = f"{source.path} matches {len(paths)} files; the limit is {MAX_FILES}"
         raise FileProblem(message, hint="narrow the pattern")
@@ -62,7 +71,7 @@ def find(project: Project, source: AttachmentSource, *, relative_to: str) -> tup
 
 
 def check_total(found: tuple[Found, ...]) -> None:
-    """Check what one step sends in all. Raises `FileProblem`."""
+    """Check the total size and number of a step's attachments. Raises `FileProblem`."""
     total = sum(item.size for item in found)
     if total > MAX_STEP_BYTES:
         message = f"the step's attachments have {total:,} bytes; the limit is {MAX_STEP_BYTES:,}"
@@ -75,20 +84,23 @@ def check_total(found: tuple[Found, ...]) -> None:
 def _linked(source: AttachmentSource) -> Found:
     url = source.url or ""
     if visible(url) != url or any(character.isspace() for character in url):
-        raise FileProblem("an address holds white space or control characters", hint="encode them")
+        raise FileProblem("an address has white space or control characters", hint="encode them")
     if not _is_plain_https(url):
         hint = "link an image as https://host/path, or attach a file"
         raise FileProblem(f"{url} is not a plain https address", hint=hint)
-    if source.as_ == "file":
+    if source.as_ in ("file", "text"):
         hint = "download the file into the project and attach its path"
-        raise FileProblem("the API takes addresses for images only", hint=hint)
+        raise FileProblem("the API accepts addresses only for images", hint=hint)
+    if source.reduction is not None:
+        hint = "download the file into the project and attach its path"
+        raise FileProblem("what an address links to is sent by the address alone", hint=hint)
     return Found(url=url, as_="image")
 
 
 def _is_plain_https(url: str) -> bool:
     try:
         parts = urlsplit(url)
-    except ValueError:  # brackets that hold no address
+    except ValueError:  # brackets without an address
         return False
     return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
 
@@ -97,6 +109,10 @@ def _file(project: Project, canonical: str, source: AttachmentSource) -> Found:
     if project.has(canonical) and project.path_of(canonical).is_dir():
         hint = f"attach its files with {(source.path or '').rstrip('/')}/*"
         raise FileProblem(f"{canonical} is a folder", hint=hint)
+    kind = binary_type(canonical)
+    _check_reduction(canonical, source.reduction, kind)
+    if source.as_ == "text" and kind:
+        raise FileProblem(f"{canonical} is {kind} and no text", hint="remove as: text")
     size = project.size_of(canonical)
     if size > MAX_FILE_BYTES:
         message = f"{canonical} has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
@@ -109,4 +125,15 @@ def _file(project: Project, canonical: str, source: AttachmentSource) -> Found:
         as_=source.as_,
         name=source.name,
         media_type=source.media_type,
+        reduction=source.reduction,
     )
+
+
+def _check_reduction(canonical: str, reduction: Reduction | None, kind: str) -> None:
+    """Check that a file is a picture or PDF by its name. Raises `FileProblem`."""
+    if reduction is None:
+        return
+    if reduction.resize is not None and not kind.startswith("image/"):
+        raise FileProblem(f"{canonical} is not a picture", hint="remove resize:")
+    if reduction.pages is not None and kind != "application/pdf":
+        raise FileProblem(f"{canonical} is not a PDF", hint="remove pages:")

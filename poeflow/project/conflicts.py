@@ -1,22 +1,24 @@
-"""Files with the marks of a merge that git could not make: found, and taken apart into sides."""
+"""Finds merge conflicts in files, and splits them into sides."""
 
 import re
 from typing import Final
 
-_MARKS: Final = re.compile(
+from poeflow.lazy_pattern import lazy_pattern
+
+_MARKS: Final = lazy_pattern(
     rb"^<{7}(?: [^\n]*)?\n.*?^={7}\r?\n.*?^>{7}(?: [^\n]*)?$", re.MULTILINE | re.DOTALL
 )
 
 
 def has_marks(data: bytes) -> bool:
-    """Tell whether a file holds at least one whole conflict: its three marks, in order."""
+    """Return whether a file has at least one complete conflict: three marks, in order."""
     return _MARKS.search(data) is not None
 
 
 def sides(data: bytes) -> tuple[bytes, bytes]:
-    """Return a file as either side of the merge has it; what git merged by itself is in both.
+    """Return a file as in each side of the merge; parts that git has merged are in both.
 
-    The base, which git writes between them if asked to, is left out.
+    The base, which git can write between them, is left out.
     """
     ours: list[bytes] = []
     theirs: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Patterns over a project's files: sorted, bounded, and blind to what is never meant."""
+"""Patterns over a project's files: sorted and bounded matches, without unwanted files."""
 
 import fnmatch
 import itertools
@@ -9,41 +9,45 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import LOCALE, FileProblem, Project, composed, twin_of
 
 MAX_MATCHES: Final = 10_000
 MAX_VISITED: Final = 200_000
-_HIDDEN: Final = re.compile(
+NO_MATCH_HINT: Final = (
+    "check the pattern; dot files, keys, backups and dependencies are never matched"
+)
+_HIDDEN: Final = lazy_pattern(
     r"\.git|\.poeflow|node_modules|__pycache__|venv|.*\.lock\.json", re.DOTALL | re.IGNORECASE
 )
-"""Names of what is never meant, beside what is private."""
+"""Names that never match, besides private files."""
 _LEFTOVERS: Final = {
     "*~": "the backup of an editor: Emacs, Vim, gedit, Kate",
-    "#*#": "what Emacs saves by itself",
-    "*.sw[klmnopx]": "what Vim keeps beside a file that is open",
-    "4913": "what Vim writes to see whether it may",
+    "#*#": "an automatic save of Emacs",
+    "*.sw[klmnopx]": "a swap file of Vim",
+    "4913": "a file with which Vim tests a folder",
     "*.bak": "the backup of an editor",
     "*.orig": "a file before a merge or a patch",
-    "*.rej": "what a patch could not change",
-    "*.tmp": "a file that somebody is writing",
-    "*___jb_*___": "a file that an IDE of JetBrains is writing",
-    "~$*": "what Office keeps beside a document that is open",
-    ".ds_store": "how the Finder shows a folder",
-    "._*": "what macOS keeps of a file on a foreign disk",
+    "*.rej": "the rejects of a patch",
+    "*.tmp": "a temporary file",
+    "*___jb_*___": "a temporary file of a JetBrains IDE",
+    "~$*": "a lock file of Office",
+    ".ds_store": "the Finder's settings of a folder",
+    "._*": "macOS metadata on a foreign disk",
     "__macosx": "the same, in an archive",
-    "thumbs.db": "the pictures of a folder in Windows",
-    "ehthumbs.db": "the pictures of a folder in Windows",
-    "desktop.ini": "how Windows shows a folder",
-    "$recycle.bin": "what was thrown away in Windows",
-    "system volume information": "what Windows keeps on a disk",
-    "lost+found": "what was found after a crash",
-    "@eadir": "the pictures of a folder on a Synology",
+    "thumbs.db": "thumbnails of Windows",
+    "ehthumbs.db": "thumbnails of Windows",
+    "desktop.ini": "Windows' settings of a folder",
+    "$recycle.bin": "the recycle bin of Windows",
+    "system volume information": "Windows' data on a disk",
+    "lost+found": "files recovered after a crash",
+    "@eadir": "thumbnails of a Synology NAS",
 }
-"""Names, in small letters, of what editors and systems leave beside files, each with what it is."""
-_LEFTOVER: Final = re.compile("|".join(map(fnmatch.translate, _LEFTOVERS)))
+"""Names, in lower case, of files that editors and systems leave beside others, and descriptions."""
+_LEFTOVER: Final = lazy_pattern("|".join(map(fnmatch.translate, _LEFTOVERS)))
 _ANY_FOLDERS: Final = "**"
 _SEARCH: Final = 10
-"""What beginning a search costs, in entries looked at."""
+"""The cost of beginning a search, in visited entries."""
 _ENVIRONMENT_MARK: Final = "pyvenv.cfg"
 
 Positions = frozenset[int]
@@ -53,17 +57,32 @@ def is_pattern(path: str) -> bool:
     return any(character in path for character in "*?[")
 
 
+def has_shape(pattern: str, canonical: str) -> bool:
+    """Return whether a canonical path, which need not exist, has the shape of a pattern.
+
+    What patterns never match is not looked at.
+    """
+    parts = PurePosixPath(pattern[2:]).parts
+    if not parts:
+        return False
+    shape = _Shape(pattern, parts)
+    positions = shape.start()
+    for name in PurePosixPath(canonical[2:]).parts:
+        positions = shape.after(positions, name)
+    return shape.is_complete(positions)
+
+
 def matches(
     project: Project, pattern: str, *, visit: Callable[[int], None] | None = None
 ) -> list[str]:
-    """Return the regular files a canonical pattern (`//data/**/*.pdf`) means, sorted.
+    """Return the regular files that match a canonical pattern (`//data/**/*.pdf`), sorted.
 
-    `*`, `?` and `[abc]` stay within one folder, `**` stands for any folders. Never matched: private
-    files, dot folders, dependencies, lock files, what editors and systems leave beside files, and
-    links that leave the project; links to folders are entered where the pattern names them. Letters
-    with accents match in both Unicode forms. Raises `FileProblem` where too much matches, or the
-    pattern begins with a folder that is never matched. `visit` is told how many entries of folders
-    are looked at, on the way, and may raise an error of its own.
+    `*`, `?` and `[abc]` match within one folder, `**` matches any folders. Never matched: private
+    files, dot folders, dependencies, lock files, files left by editors and systems, and links that
+    leave the project; links to folders are followed if the pattern names them. Letters with
+    accents match in both Unicode forms. Raises `FileProblem` if too many files match, or the
+    pattern begins with a folder that is never matched. `visit` is called with the number of
+    visited entries, and may raise.
     """
     parts = PurePosixPath(pattern[2:]).parts
     project.searches.visit(_SEARCH, pattern)
@@ -87,7 +106,7 @@ def matches(
 
 
 def _as_on_disk(project: Project, folders: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of folders as the disk spells them, where that differs in Unicode form."""
+    """Return the names of folders as on disk, if they differ in Unicode form."""
     if "".join(folders).isascii():
         return folders
     found = project.root
@@ -116,13 +135,13 @@ def _check_not_hidden(project: Project, pattern: str, folders: tuple[str, ...]) 
 
 
 def _is_closed(project: Project, folders: tuple[str, ...]) -> bool:
-    """Whether a folder begins with a dot and the user did not name it."""
+    """Return whether a folder begins with a dot and the user did not allow it."""
     is_dotted = folders[-1].startswith(".")
     return is_dotted and bool(project.access.why_private(project.root, folders))
 
 
 class _Shape:
-    """A pattern as the parts it has left to match: a walk costs no more than what it visits."""
+    """A pattern as positions of parts to match next; a walk visits only what may match."""
 
     def __init__(self, pattern: str, parts: tuple[str, ...]) -> None:
         self.text = pattern
@@ -137,7 +156,7 @@ class _Shape:
         return self._with_skipped(0)
 
     def after(self, positions: Positions, name: str) -> Positions:
-        """Return what may come next once `name` has matched at one of `positions`."""
+        """Return the positions after `name` has matched at one of `positions`."""
         found: set[int] = set()
         name = composed(name)
         for position in positions:
@@ -152,12 +171,12 @@ class _Shape:
         return len(self._parts) in positions
 
     def _with_skipped(self, position: int) -> Positions:
-        """`**` also stands for no folder at all."""
+        """Return a position and the one after it if it is `**`, which also matches no folder."""
         is_open = position < len(self._parts) and self._parts[position] is None
         return frozenset({position, position + 1} if is_open else {position})
 
 
-_NOTHING: Final = re.compile(r"(?!)")
+_NOTHING: Final = lazy_pattern(r"(?!)")
 
 
 def _files(
@@ -203,14 +222,14 @@ def _entries(project: Project, folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_meant(project: Project, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:
-    """Tell whether an entry is a regular file, or a link to one that would itself be meant."""
+    """Return whether an entry is a regular file, or a link to one that may match."""
     if project.access.why_private(project.root, parts):
         return False
     if not entry.is_symlink():
         return entry.is_file()
     try:
         real = Path(entry.path).resolve()
-    except RuntimeError:  # a link that goes round, before Python 3.13
+    except RuntimeError:  # a cycle of links, before Python 3.13
         return False
     if not real.is_file() or not real.is_relative_to(project.root):
         return False

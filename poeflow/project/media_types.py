@@ -1,4 +1,4 @@
-"""What a file is, by its content first and its name second, in the names the API documents."""
+"""The media type of a file, by its content and then its name, as the API documents them."""
 
 import codecs
 from pathlib import PurePosixPath
@@ -53,7 +53,7 @@ _TEXT: Final = {
     ".yaml": "text/yaml",
     ".yml": "text/yaml",
 }
-"""Markup that a viewer would run (SVG, HTML) is not in it: it goes as plain text."""
+"""Markup that a viewer would run (SVG, HTML) is not included: it is sent as plain text."""
 _BINARY: Final = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -99,11 +99,11 @@ _EBML_HEAD: Final = 64
 
 
 def media_type_of(name: str, data: bytes) -> str:
-    """Return the media type of a file called `name` that holds `data`.
+    """Return the media type of a file called `name` with the content `data`.
 
-    Content decides, the name only chooses among what content leaves open (which text, which kind
-    of zip). Every binary format here but PDF holds bytes that no text does, so a text that
-    begins like a picture is still a text.
+    The content decides; the name only chooses among the remaining types (of text, of zip). Every
+    binary format here but PDF has bytes that are not in text, so a text that begins like an image
+    is still text.
     """
     suffix = PurePosixPath(name).suffix.lower()
     if data.startswith(_PDF):
@@ -115,7 +115,7 @@ def media_type_of(name: str, data: bytes) -> str:
 
 
 def mismatch(name: str, media_type: str) -> str:
-    """Return what to say where a name promises another type than the content has, else empty."""
+    """Return a message if the name suggests another type than the content, else an empty text."""
     suffix = PurePosixPath(name).suffix.lower()
     promised = _BINARY.get(suffix) or _TEXT.get(suffix) or (TEXT if suffix == ".txt" else None)
     if promised is None or promised == media_type:
@@ -123,10 +123,15 @@ def mismatch(name: str, media_type: str) -> str:
     return f"{name} is named like {promised} but holds {media_type}; it is sent as {media_type}"
 
 
-def normal(media_type: str) -> str:
-    """Return the registered or documented name of a media type people write otherwise.
+def binary_type(name: str) -> str:
+    """Return the media type that a name suggests if it is none of text, else an empty text."""
+    return _BINARY.get(PurePosixPath(name).suffix.lower(), "")
 
-    The API's page shows `audio/mp3`. `image/jpg` is no type at all. Markup goes as plain text.
+
+def normal(media_type: str) -> str:
+    """Return the registered or documented name of a media type with other common names.
+
+    The API's page shows `audio/mp3`. `image/jpg` is not registered. Markup is sent as plain text.
     """
     return _OTHER_NAMES.get(media_type.lower(), media_type.lower())
 
@@ -145,14 +150,14 @@ def _by_content(data: bytes) -> str:
 
 
 def _is_mpeg_audio(data: bytes) -> bool:
-    """An MPEG audio frame of layer III: 11 set bits, then valid version, bit rate and rate."""
+    """Return whether data begins with an MPEG layer III frame: sync bits, version and rates."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
         return False
     return data[1] & 0x18 != 0x08 and data[2] & 0xF0 != 0xF0 and data[2] & 0x0C != 0x0C
 
 
 def _is_text(data: bytes) -> bool:
-    """Tell whether all of it is UTF-8 without NUL, in pieces: a large text is not held twice."""
+    """Return whether data is UTF-8 without NUL, checked in pieces to save memory."""
     if b"\0" in data:
         return False
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -1,33 +1,41 @@
-"""Where poeflow may write: never over what steers other programs, never a name that breaks one."""
+"""The paths poeflow may write to: no settings of other programs, and only portable names."""
 
+import functools
 import re
 import unicodedata
-from pathlib import PurePosixPath
 from typing import Final
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import FileProblem
 from poeflow.redact import visible
 
 
 def check_output_path(canonical: str) -> None:
     """Check that poeflow may write there. Raises `FileProblem`."""
-    parts = PurePosixPath(canonical[2:]).parts
+    parts = [part for part in canonical[2:].split("/") if part not in ("", ".")]
     if not parts:
         raise FileProblem("the output path names no file", hint="for example out/notes.md")
     for part in parts:
-        why = why_protected(part)
-        if why:
-            message = f"{canonical}: {visible(part)} is never written by poeflow: {why}"
-            raise FileProblem(message, hint="save to another path")
-        is_reserved = part.split(".")[0].rstrip().upper() in _WINDOWS_NAMES
-        is_odd = part != part.strip() or part.endswith(".") or visible(part) != part
-        if is_reserved or is_odd or _UNSAFE.search(part) or _size(part) > _MOST_BYTES:
-            hint = "use letters, digits, dots, hyphens"
-            raise FileProblem(f'{canonical}: "{part}" is not a safe file name', hint=hint)
+        fault, hint = _fault_of(part)
+        if fault:
+            raise FileProblem(f"{canonical}: {fault}", hint=hint)
+
+
+@functools.lru_cache(maxsize=256)
+def _fault_of(part: str) -> tuple[str, str]:
+    """Return why a name may not be written, and a hint; many paths share their folders."""
+    why = why_protected(part)
+    if why:
+        return f"{visible(part)} is never written by poeflow: {why}", "save to another path"
+    is_reserved = part.split(".", maxsplit=1)[0].rstrip().upper() in _WINDOWS_NAMES
+    is_odd = part != part.strip() or part.endswith(".") or visible(part) != part
+    if is_reserved or is_odd or _UNSAFE.search(part) or _size(part) > _MOST_BYTES:
+        return f'"{part}" is not a safe file name', "use letters, digits, dots, hyphens"
+    return "", ""
 
 
 def may_write(canonical: str) -> bool:
-    """Tell whether poeflow may write there."""
+    """Return whether poeflow may write there."""
     try:
         check_output_path(canonical)
     except FileProblem:
@@ -36,23 +44,29 @@ def may_write(canonical: str) -> bool:
 
 
 def why_protected(name: str) -> str:
-    """Return why no file or folder of that name is ever written, empty where one may be.
+    """Return why a file or folder of that name is never written, empty if it may be.
 
-    In any case and spelling, as a file system may take it.
+    Case and Unicode form do not matter, as in some file systems.
     """
     known = claim_of(name)
-    if known in _HARMLESS:
+    if known in _HARMLESS or _protected().fullmatch(known) is None:
         return ""
-    return next((why for pattern, why in _PATTERNS if pattern.fullmatch(known)), "")
+    return next(why for pattern, why in PROTECTED if re.fullmatch(pattern, known, re.DOTALL))
+
+
+@functools.cache
+def _protected() -> re.Pattern[str]:
+    """Return one pattern for all that is protected; compiling it takes some milliseconds."""
+    return re.compile("|".join(f"(?:{pattern})" for pattern, _ in PROTECTED), re.DOTALL)
 
 
 def claim_of(target: str) -> str:
-    """Return a path as a file system that ignores case, or spells letters its way, sees it."""
+    """Return a path normalized in case and Unicode form, equal for paths that may be one file."""
     return unicodedata.normalize("NFC", target).casefold()
 
 
 def _size(name: str) -> int:
-    """Return how many bytes a name has on disk, whatever the locale of this machine is."""
+    """Return how many bytes a name has on disk, in any locale."""
     return len(name.encode("utf-8", "surrogatepass"))
 
 
@@ -95,12 +109,11 @@ PROTECTED: Final = (
     (r"autorun\.inf|desktop\.ini|.*\.(lnk|desktop|scf|library-ms)", _OPENED),
     (r"[^.]{1,8}~[0-9]{1,6}(\..{0,3})?", "Windows takes it for the short form of another name"),
 )
-"""Names of files and folders, in any case, that a tool runs or takes its settings from, each with
-why. Nothing that a flow names is written there; of two reasons the first is given."""
+"""Names of files and folders, in any case, that a tool runs or reads settings from, each with the
+reason. A flow cannot write them; of two reasons the first is used."""
 _HARMLESS: Final = frozenset({".changes", ".changeset", ".nojekyll", ".well-known"})
-"""Dot files and folders that hold texts for people or web servers, and settings of nothing."""
-_PATTERNS: Final = tuple((re.compile(pattern, re.DOTALL), why) for pattern, why in PROTECTED)
-_UNSAFE: Final = re.compile(r'[\x00-\x1f<>:"|?*\\]')
+"""Dot files and folders with texts for people or web servers, which are not settings."""
+_UNSAFE: Final = lazy_pattern(r'[\x00-\x1f<>:"|?*\\]')
 _WINDOWS_NAMES: Final = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 )

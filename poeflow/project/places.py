@@ -1,7 +1,7 @@
-"""Where a file that somebody names lies: in which project, and under which path there.
+"""Finds the project of a file that the user names, and its path there.
 
-Links that stand in a project may lead on within it and no further. Those above every project, as a
-linked home or a linked folder of temporary files, are the machine's own and followed.
+Links in a project may lead only to places in it. Links above every project, such as a linked home
+or a linked folder of temporary files, belong to the machine and are followed.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ from poeflow.opener import UnusableFileError, read_named, really
 from poeflow.project.project import FileProblem, Project, marked_root
 
 
-class Found(msgspec.Struct, frozen=True):
-    """Where a path leads, by links that may be followed.
+class FollowedPath(msgspec.Struct, frozen=True):
+    """The result of following the links of a path.
 
-    `path` has no link in it, or is the link that leaves the project at `left`. `around` is the
-    folder that the last link of a path stood in, else that of the file.
+    `path` has no links, or is the link that leaves the project at `left`. `around` is the folder
+    of the last link of the path, else that of the file.
     """
 
     path: Path
@@ -25,26 +25,25 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def placed(path: Path) -> tuple[Project, str]:
-    """Return the project of a file that somebody names, and its canonical path there.
+    """Return the project of a file that the user names, and its canonical path there.
 
-    A path that leaves its project by a link gives that link: reading it says so.
+    For a path that leaves its project by a link, return that link: reading it reports this.
     """
-    found = find(path)
+    return placed_at(follow(path))
+
+
+def placed_at(found: FollowedPath) -> tuple[Project, str]:
+    """Do the same as `placed` for a path that was followed to `found`."""
     root = found.left or Project.find(found.around).root
     if not found.path.is_relative_to(root):
         root = Project.find(found.path.parent).root
     return Project(root), "//" + found.path.relative_to(root).as_posix()
 
 
-def leaves(path: Path) -> bool:
-    """Whether a path leads out of a project by a link that stands in it."""
-    return find(path).left is not None
-
-
-def find(path: Path, *, is_held: bool = True) -> Found:
+def follow(path: Path, *, is_held: bool = True) -> FollowedPath:
     """Follow a path link by link. Relative ones begin in the working folder, wherever it is.
 
-    A link that `is_held` and that no project holds may still not leave the folder it lies in.
+    If `is_held`, a link outside any project may not leave its folder either.
     """
     here = Path.cwd()
     found = Path(path.anchor) if path.is_absolute() else here
@@ -61,19 +60,19 @@ def find(path: Path, *, is_held: bool = True) -> Found:
             fence = around
         try:
             found = really(entry)
-        except OSError:  # it goes round: whoever reads it says so
-            return Found(entry, around, fence)
+        except OSError:  # a cycle, which reading the file reports
+            return FollowedPath(entry, around, fence)
         if fence is not None and not found.is_relative_to(fence):
-            return Found(entry, around, fence)
-    return Found(found, around)
+            return FollowedPath(entry, around, fence)
+    return FollowedPath(found, around)
 
 
 def read_given(path: Path, *, limit: int) -> bytes:
-    """Read a file that the user names, a pipe among them. Raises `OSError`.
+    """Read a file or pipe that the user names. Raises `OSError`.
 
-    One that lies in a project is held to what is read of it: regular files, and no link out.
+    In a project only regular files are read, and no links that leave it.
     """
-    found = find(path, is_held=False)
+    found = follow(path, is_held=False)
     root = found.left or _fence(found.around, Path.cwd())
     if root is None or not found.path.is_relative_to(root):
         return read_named(path, limit=limit)
@@ -86,9 +85,9 @@ def read_given(path: Path, *, limit: int) -> bytes:
 
 
 def _fence(folder: Path, here: Path) -> Path | None:
-    """Return the folder that a link in `folder` may not leave, None for one of the machine's own.
+    """Return the folder that a link in `folder` may not leave, None for links of the machine.
 
-    Where nothing marks a project, what lies below the working folder counts as one.
+    If there is no project, everything below the working folder counts as one.
     """
     marked = marked_root(folder)
     if marked is None and folder.is_relative_to(here) and here != here.parent:

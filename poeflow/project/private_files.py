@@ -1,6 +1,6 @@
-"""Which files are private: settings, keys and passwords, which no flow may read by itself.
+"""Private files: settings, keys and passwords, which flows may not read.
 
-One table for every way to a file; `Access` is what the user said of single ones.
+The table applies to every way of reading; `Access` has the user's exceptions.
 """
 
 import re
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
+
+from poeflow.lazy_pattern import lazy_pattern
 
 _DOT: Final = "dot files hold settings and keys"
 _TABLE: Final = (
@@ -24,55 +26,59 @@ _TABLE: Final = (
     (r".*\.(env|envrc|tfstate|tfvars|ovpn)", "its kind holds passwords"),
 )
 """Names of files, in any case, each with why it is private."""
-_PATTERNS: Final = tuple((re.compile(rx, re.DOTALL | re.IGNORECASE), why) for rx, why in _TABLE)
+_FLAGS: Final = re.DOTALL | re.IGNORECASE
+_ANY: Final = lazy_pattern("|".join(f"(?:{pattern})" for pattern, _ in _TABLE), _FLAGS)
 
 
 def why_private(parts: Sequence[str]) -> str:
-    """Return why a path below the project's root is private, empty where it is not."""
+    """Return why a path below the project's root is private, empty if it is not."""
     if any(part.startswith(".") for part in parts):
         return _DOT
     name = parts[-1] if parts else ""
-    return next((why for pattern, why in _PATTERNS if pattern.fullmatch(name)), "")
+    if _ANY.fullmatch(name) is None:
+        return ""
+    return next(why for pattern, why in _TABLE if re.fullmatch(pattern, name, _FLAGS))
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user said of single files, by their real paths.
+    """The user's exceptions for single files, by their real paths.
 
-    `allowed` are private files that flows may read all the same, or folders whose own names begin
-    with a dot; `withheld` are those that hold this run's keys, whatever their names.
+    `allowed` are private files that flows may read, or folders whose names begin with a dot;
+    `withheld` are files with keys of this run, with any name.
     """
 
     allowed: frozenset[Path] = frozenset()
     withheld: frozenset[Path] = frozenset()
 
     def allowing(self, *paths: Path) -> Self:
-        """Return the same with `paths` allowed: a link, and the file it leads to."""
+        """Return the access with `paths` allowed, both links and their targets."""
         named = {one for path in paths for one in (_located(path), path.resolve())}
         return msgspec.structs.replace(self, allowed=self.allowed | named)
 
     def withholding(self, *paths: Path) -> Self:
-        """Return the same with `paths` withheld."""
+        """Return the access with `paths` withheld."""
         return msgspec.structs.replace(self, withheld=self.withheld.union(paths))
 
     def why_private(self, root: Path, parts: tuple[str, ...]) -> str:
-        """Return why the file at `parts` below `root` may not be read, empty where it may."""
+        """Return why the file at `parts` below `root` may not be read, empty if it may."""
         for length in range(len(parts), 0, -1) if self.allowed else ():
             if root.joinpath(*parts[:length]) in self.allowed:
                 return why_private(parts[length:])
-        return why_private(parts) or self._why_withheld(root.joinpath(*parts))
+        return why_private(parts) or (self._why_withheld(root, parts) if self.withheld else "")
 
-    def _why_withheld(self, path: Path) -> str:
+    def _why_withheld(self, root: Path, parts: tuple[str, ...]) -> str:
+        path = root.joinpath(*parts)
         is_withheld = any(_is_same(path, one) for one in self.withheld)
         return "it is the file of --env-file" if is_withheld else ""
 
 
 def _located(path: Path) -> Path:
-    """Return a path without links in its folders; what it names itself may be one."""
+    """Return a path without links in its folders; its last part may be a link."""
     return path.parent.resolve() / path.name
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, by any link."""
+    """Return whether two paths are the same file, links followed."""
     try:
         return one.samefile(other)
     except OSError:

@@ -1,4 +1,4 @@
-"""Files of a project: paths that stay inside it, reading without surprises, writing atomically."""
+"""The files of a project: paths inside it, safe reading, and atomic writing."""
 
 import contextlib
 import errno
@@ -14,10 +14,11 @@ from typing import Final, Self
 import msgspec
 
 from poeflow.errors import DiskError, PoeflowError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import (
     NotTextError,
     UnusableFileError,
-    content,
+    file_content,
     read_packaged,
     really,
     regular,
@@ -31,21 +32,23 @@ MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 MAX_PATH: Final = 4096
 _SETTINGS_FILE: Final = "poeflow.toml"
 _PYPROJECT: Final = "pyproject.toml"
-_PYPROJECT_MARK: Final = re.compile(rb"^[ \t]*\[\[?[ \t]*tool[ \t]*\.[ \t]*poeflow\b", re.MULTILINE)
+_PYPROJECT_MARK: Final = lazy_pattern(
+    rb"^[ \t]*\[\[?[ \t]*tool[ \t]*\.[ \t]*poeflow\b", re.MULTILINE
+)
 _NEVER_READ: Final = frozenset({".git", ".poeflow"})
 _SIBLINGS: Final = 1000
 _LONGEST_NEAR: Final = 100
 _COMPARED: Final = 200
-"""How many names are compared with one that is not there, and how long it may be."""
+"""How many names are compared with a missing one, and how long it may be."""
 MAX_NEAR: Final = 20
-"""For how many files that are not there a name nearly alike is looked for."""
+"""For how many missing files a similar name is searched."""
 MAX_ENTRIES: Final = 500_000
-"""How many entries of folders all patterns of a command may look at."""
+"""How many entries of folders all patterns of a command may visit."""
 LOCALE: Final = "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
-"""What to do where the locale is one of ASCII, and names of files are not."""
+"""The hint for names of files that are not ASCII in an ASCII locale."""
 TWIN: Final = "a file's name differs from it in Unicode form only"
-"""Said of a name that is not there where another looks like it."""
-_DRIVE: Final = re.compile(r"[A-Za-z]:/")
+"""The message for a missing name if another one looks the same."""
+_DRIVE: Final = lazy_pattern(r"[A-Za-z]:/")
 
 
 class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the place that names the file
@@ -55,9 +58,9 @@ class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the pla
 
 
 class Searches:
-    """How much one command may still look through folders, for patterns and for names alike.
+    """How many more folder entries a command may visit, for patterns and for similar names.
 
-    All copies of a project share one; it is no part of what a project is.
+    All copies of a project share one; it does not affect equality.
     """
 
     __slots__ = ("_entries", "_is_free", "_names")
@@ -74,18 +77,18 @@ class Searches:
         return hash(Searches)
 
     def visit(self, count: int, pattern: str) -> None:
-        """Count entries that are looked at for `pattern`. Raises `FileProblem`."""
+        """Count visited entries for `pattern`. Raises `FileProblem`."""
         self._entries -= count
         if self._entries < 0 and not self._is_free:
             message = f"{pattern}: all patterns together look at over {MAX_ENTRIES:,} files"
             raise FileProblem(message, hint="begin patterns with a folder, or use fewer")
 
     def release(self) -> None:
-        """Let patterns take their time: a run asks models."""
+        """Lift the limit for patterns, as a run has begun."""
         self._is_free = True
 
     def may_look_for_names(self) -> bool:
-        """Whether names that are nearly alike are looked for once more: only the first are told."""
+        """Return whether a similar name may be searched again, which is limited."""
         self._names -= 1
         return self._names >= 0
 
@@ -93,9 +96,9 @@ class Searches:
 class Project(msgspec.Struct, frozen=True):
     """A folder with everything a flow may read and write. `root` is resolved.
 
-    Paths in it are canonical: `//flows/notes.yaml` is `flows/notes.yaml` below the root. Where
-    there is a `log`, what is read and written is noted in it. Private files are not read unless
-    the `access` says so. What looking through it may cost is in `searches`.
+    Paths in it are canonical: `//flows/notes.yaml` is `flows/notes.yaml` below the root. If there
+    is a `log`, reads and writes are recorded in it. Private files are read only if `access` allows
+    it. `searches` limits the search of folders.
     """
 
     root: Path
@@ -117,10 +120,10 @@ class Project(msgspec.Struct, frozen=True):
         """Return the canonical form of `path` as written in the file `relative_to`.
 
         `//x` is `x` below the root, anything else is relative to the folder of `relative_to`.
-        Nothing is expanded. Raises `FileProblem` for what leaves the project.
+        Nothing is expanded. Raises `FileProblem` for paths that leave the project.
         """
         if "\0" in path or not path.strip() or len(path) > MAX_PATH:
-            reason = f"empty, holds a NUL byte or is longer than {MAX_PATH} characters"
+            reason = f"empty, has a NUL byte or is longer than {MAX_PATH} characters"
             raise FileProblem(f"a path is {reason}", hint="name a file of the project")
         check_name(path)
         is_from_root = path.startswith("//")
@@ -128,7 +131,7 @@ class Project(msgspec.Struct, frozen=True):
         if is_foreign or "\\" in path or _DRIVE.match(path):
             hint = "write it relative to the file that names it, with / between folders"
             raise FileProblem(f"{path}: not a path inside the project", hint=hint)
-        parts = [] if is_from_root else list(PurePosixPath(relative_to[2:]).parent.parts)
+        parts = [] if is_from_root else relative_to[2:].split("/")[:-1]
         for part in path.split("/"):
             if part == ".." and not parts:
                 hint = f"move the file into the project ({self.root})"
@@ -143,11 +146,11 @@ class Project(msgspec.Struct, frozen=True):
         return self.root / canonical[2:]
 
     def shown(self, canonical: str, folder: Path) -> str:
-        """Return the path as someone in `folder` would write it."""
+        """Return the path relative to `folder`, for messages."""
         return Path(os.path.relpath(self.path_of(canonical), folder)).as_posix()
 
     def has(self, canonical: str) -> bool:
-        """Tell whether anything is there that a flow may mean, be it a link to nothing."""
+        """Return whether a file exists that a flow may use, or a broken link."""
         self._look(canonical)
         return os.path.lexists(self.path_of(canonical))
 
@@ -158,7 +161,7 @@ class Project(msgspec.Struct, frozen=True):
             return status.st_size
 
     def read_bytes(self, canonical: str, *, limit: int) -> bytes:
-        """Read a regular file once. Raises `FileProblem`, also where it has more than `limit`."""
+        """Read a regular file once. Raises `FileProblem`, also for more than `limit` bytes."""
         self._look(canonical)
         data, status = self._content(canonical, limit, checks=True)
         if self.log is not None:
@@ -166,11 +169,11 @@ class Project(msgspec.Struct, frozen=True):
         return data
 
     def peek(self, canonical: str, *, limit: int) -> bytes:
-        """Read a file to see how it stands: one poeflow wrote, which nothing depends on."""
+        """Read a file that poeflow wrote to check its state, without recording the read."""
         return self._content(canonical, limit, checks=False)[0]
 
     def read_text(self, canonical: str) -> str:
-        """Read UTF-8 text: BOM dropped, line ends as LF. Raises `FileProblem`."""
+        """Read UTF-8 text without BOM, line ends as LF. Raises `FileProblem`."""
         data = self.read_bytes(canonical, limit=MAX_TEXT_BYTES)
         try:
             return text_of(data)
@@ -179,9 +182,9 @@ class Project(msgspec.Struct, frozen=True):
             raise FileProblem(message, hint="save it as UTF-8, or attach it") from None
 
     def real_path(self, canonical: str) -> Path:
-        """Return where a file really is, links followed.
+        """Return the real path of a file, links followed.
 
-        Raises `FileProblem` where that is outside, nowhere, or in the state of git or poeflow.
+        Raises `FileProblem` if it is outside, missing, or in the state of git or poeflow.
         """
         path = self.path_of(canonical)
         with _named(canonical):
@@ -200,9 +203,9 @@ class Project(msgspec.Struct, frozen=True):
         return real
 
     def write(self, canonical: str, data: bytes) -> None:
-        """Write an output whole or not at all, folders included. Raises `DiskError`.
+        """Write an output atomically, and create its folders. Raises `DiskError`.
 
-        Folders on the way must be real ones: nothing is written through a link.
+        Its folders must not be links: nothing is written through a link.
         """
         target = self.path_of(canonical)
         with _disk(self.root):
@@ -216,7 +219,7 @@ class Project(msgspec.Struct, frozen=True):
         atomic_write(target, data)
 
     def remove(self, canonical: str) -> None:
-        """Remove an output, and the folders that it leaves empty. Raises `DiskError`."""
+        """Remove an output and folders that become empty. Raises `DiskError`."""
         target = self.path_of(canonical)
         with _disk(target):
             target.unlink(missing_ok=True)
@@ -228,7 +231,7 @@ class Project(msgspec.Struct, frozen=True):
     def _check_private(self, canonical: str, parts: tuple[str, ...]) -> None:
         why = self.access.why_private(self.root, parts)
         if why and _NEVER_READ.isdisjoint(map(str.lower, parts)):  # those `real_path` refuses
-            hint = "where a model may see it, name it on the command line: --allow-file PATH"
+            hint = "if a model may see it, name it on the command line: --allow-file PATH"
             raise FileProblem(f"{canonical} is private: {why}", hint=hint)
 
     def _look(self, canonical: str) -> None:
@@ -237,25 +240,26 @@ class Project(msgspec.Struct, frozen=True):
 
     def _content(self, canonical: str, limit: int, *, checks: bool) -> tuple[bytes, os.stat_result]:
         with self._opened(canonical, checks=checks) as (handle, status):
-            return content(handle, status, limit), status
+            return file_content(handle, status, limit), status
 
     @contextlib.contextmanager
     def _opened(self, canonical: str, *, checks: bool) -> Iterator[tuple[int, os.stat_result]]:
-        """Yield a descriptor of the regular file and what the system says of it.
+        """Yield a descriptor of the regular file and its status.
 
-        A private file is refused where that `checks`: by its name, and by that of what it links to.
+        With `checks` a private file is refused, by its name or by that of its link's target.
         """
+        named = PurePosixPath(canonical[2:]).parts
         if checks:
-            self._check_private(canonical, PurePosixPath(canonical[2:]).parts)
+            self._check_private(canonical, named)
         parts = self.real_path(canonical).relative_to(self.root).parts
-        if checks:
+        if checks and parts != named:
             self._check_private(canonical, parts)
         with _named(canonical), regular(self.root, parts) as (handle, status):
             yield handle, status
 
 
 def marked_root(folder: Path) -> Path | None:
-    """Return the root of the project that a resolved folder is in, None where nothing marks one.
+    """Return the root of the project of a resolved folder, None if there is no mark of one.
 
     The nearest settings upward, else the nearest `.git`.
     """
@@ -267,9 +271,9 @@ def marked_root(folder: Path) -> Path | None:
 
 
 def check_name(path: str) -> None:
-    """Check that this machine can have files of that name. Raises `FileProblem`.
+    """Check that this machine's locale allows a file name. Raises `FileProblem`.
 
-    In an ASCII locale, as in bare containers, Python can name no other file.
+    In an ASCII locale, as in minimal containers, Python cannot use other names.
     """
     try:
         os.fsencode(path)
@@ -280,10 +284,10 @@ def check_name(path: str) -> None:
 
 
 def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: the old file or the new one, never a part, durable on return.
+    """Replace `path` by `data` atomically, durable on return.
 
-    A file that holds these bytes already is left alone, its time included; a link is replaced,
-    never written through. Nothing is left behind on failure. Raises `DiskError`.
+    A file with the same bytes is not changed, nor is its time; a link is replaced, never written
+    through. After a failure nothing remains. Raises `DiskError`.
     """
     with _disk(path):
         if isinstance(data, bytes) and holds(path, data):
@@ -293,9 +297,9 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644
 
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
-    """Make one folder, durable on return, where there is none.
+    """Make one folder, durable on return, if it does not exist.
 
-    Raises `DiskError`, also where a link stands in its place: nothing is written through a link.
+    Raises `DiskError`, also if there is a link: nothing is written through a link.
     """
     with _disk(folder):
         if not folder.is_dir():
@@ -332,19 +336,33 @@ def twin_of(path: Path) -> str | None:
 
 def schemas_folder() -> Path:
     """Return the folder of the bundled schemas: in the package, or in a checkout beside it."""
+    return _bundled("schemas", "schemas")
+
+
+def action_folder() -> Path:
+    """Return the folder of the action for GitHub, as `schemas_folder` does."""
+    return _bundled("action", ".github/actions/poeflow")
+
+
+def _bundled(installed: str, in_checkout: str) -> Path:
     package = Path(__file__).parents[1]
-    installed = package / "schemas"
-    return installed if installed.is_dir() else package.parent / "schemas"
+    folder = package / installed
+    return folder if folder.is_dir() else package.parent / in_checkout
 
 
-def packaged(name: str) -> bytes:
-    """Return a bundled schema or catalogue, as in `flow.schema.json`. Raises `DiskError`."""
-    path = schemas_folder() / name
+def packaged(path: Path) -> bytes:
+    """Return a bundled file, as `schemas_folder() / "flow.schema.json"`. Raises `DiskError`."""
     try:
         return read_packaged(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DiskError(f"{path}: {reason}", hint="reinstall poeflow") from None
+
+
+def module_paths(function: str) -> tuple[str, ...]:
+    """Return where the module of a function, `module:name`, may be in a project."""
+    module = function.partition(":")[0].replace(".", "/")
+    return (f"//{module}.py", f"//{module}/__init__.py") if module else ()
 
 
 def _has_settings(folder: Path) -> bool:
@@ -393,7 +411,7 @@ _DISK_HINTS: Final = {
 
 
 class MissingFile(FileProblem):
-    """A file is not there. Why is looked for once it is told: a template may do without it."""
+    """A file is missing. The reason is searched only for messages, as templates may catch it."""
 
     def __init__(self, canonical: str, path: Path, searches: Searches) -> None:
         Exception.__init__(self, canonical)

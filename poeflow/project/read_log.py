@@ -9,7 +9,7 @@ from poeflow.digest import sha256_of
 
 
 class FileStat(msgspec.Struct, frozen=True):
-    """What the file system says of a file. The content may differ where two stamps do."""
+    """Facts of a file from the file system. If two stamps differ, the content may differ."""
 
     inode: int
     size: int
@@ -18,7 +18,7 @@ class FileStat(msgspec.Struct, frozen=True):
 
 
 class FileSnapshot(msgspec.Struct, frozen=True):
-    """How a path was found: without `stamp` where nothing was there, `digest` where it was read.
+    """How a path was found: `stamp` is None if nothing was there, `digest` is set if it was read.
 
     An empty digest is that of a file that changed while it was looked at.
     """
@@ -54,13 +54,20 @@ class ReadLog:
         elif old.digest != new.digest:
             self.files[path] = FileSnapshot(new.stamp, "")
 
+    def take(self, other: "ReadLog") -> None:
+        """Note what is in another log as if it had been read for this one."""
+        for path, new in other.files.items():
+            old = self.files.get(path)
+            if old is None or (old.digest is None and old.stamp == new.stamp):
+                self.files[path] = new
+
     def write(self, path: Path, data: bytes) -> None:
         """Note what is about to be written."""
         self.written[path] = sha256_of(data)
 
 
 def stamp_at(path: Path) -> FileStat | None:
-    """Return the stamp of what is at `path`, links followed; None where nothing is."""
+    """Return the stamp of the file at `path`, links followed; None if there is none."""
     try:
         return stamp_of(path.stat())
     except (OSError, ValueError):

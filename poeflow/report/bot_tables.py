@@ -1,12 +1,12 @@
-"""Bots as people read them: a table of many, and one as YAML that a flow takes as it is."""
+"""Formats bots: a table of many, and one as YAML to paste into a flow."""
 
-import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final
 
 from poeflow.bots import USD_PER_POINT, Bot, Parameter
 from poeflow.digest import encode_json
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import visible
 from poeflow.report.terminal.text import aligned
 
@@ -17,23 +17,23 @@ _LEFT: Final = 2
 """So many columns hold words, the others numbers."""
 _UNKNOWN: Final = "-"
 _MILLION: Final = 1_000_000
-_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_PLAIN: Final = lazy_pattern(r"[A-Za-z][A-Za-z0-9._-]*")
 _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _NO_CHARACTERS: Final = {0xFFFE: "?", 0xFFFF: "?"}
 _WIDEST: Final = 40
 _LONGEST: Final = 100
 
 
-def table(bots: Iterable[Bot]) -> str:
-    """Return one line for each bot below a head, columns aligned; what is not told is `-`."""
+def bot_table(bots: Iterable[Bot]) -> str:
+    """Return a table with a line for each bot; what the server does not list is `-`."""
     rows = [_HEAD, *(_row(bot) for bot in bots)]
     return "".join(f"{line}\n" for line in aligned(rows, words=_LEFT))
 
 
-def one(bot: Bot) -> str:
+def bot_yaml(bot: Bot) -> str:
     """Return everything about a bot as YAML: facts as comments, then `model` and `extra_body`.
 
-    Parameters stand at their defaults, with what they take beside them; those without a default
+    Parameters have their defaults, with the accepted values beside them; those without a default
     are commented out.
     """
     facts = [(name, text) for name, text in _facts(bot) if text]
@@ -67,7 +67,7 @@ def _short(tokens: int) -> str:
 
 
 def _usd(amount: Decimal) -> str:
-    """Write an amount with two decimals, or as many as it takes to tell it, at most six."""
+    """Format an amount with at least two decimals, and at most six."""
     whole, _, decimals = f"{amount:.6f}".partition(".")
     return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
@@ -75,22 +75,22 @@ def _usd(amount: Decimal) -> str:
 def _facts(bot: Bot) -> Iterator[tuple[str, str]]:
     yield "about", bot.description
     yield "id", f"{bot.id}, by {bot.owner}" if bot.owner else bot.id
-    yield "takes", ", ".join(bot.input_modalities or ()) or "not told"
-    yield "gives", ", ".join(bot.output_modalities or ()) or "not told"
-    yield "features", "not told" if bot.features is None else ", ".join(bot.features) or "none"
+    yield "takes", ", ".join(bot.input_modalities or ()) or "not listed"
+    yield "gives", ", ".join(bot.output_modalities or ()) or "not listed"
+    yield "features", "not listed" if bot.features is None else ", ".join(bot.features) or "none"
     yield "endpoints", ", ".join(bot.endpoints or ())
     yield "context", _context(bot)
-    yield "price", _price(bot) or "not told"
+    yield "price", _price(bot) or "not listed"
     yield "points", _points(bot)
 
 
 def _context(bot: Bot) -> str:
-    told = []
+    facts = []
     if bot.context.length is not None:
-        told.append(f"{bot.context.length:,} tokens")
+        facts.append(f"{bot.context.length:,} tokens")
     if bot.context.max_output is not None:
-        told.append(f"answers of up to {bot.context.max_output:,}")
-    return ", ".join(told) or "not told"
+        facts.append(f"answers of up to {bot.context.max_output:,}")
+    return ", ".join(facts) or "not listed"
 
 
 def _price(bot: Bot) -> str:
@@ -98,20 +98,20 @@ def _price(bot: Bot) -> str:
     price = bot.pricing
     parts = {"in": price.prompt, "out": price.completion, "cached in": price.cached}
     tokens = {name: cost * _MILLION for name, cost in parts.items() if cost is not None}
-    told = ", ".join(f"{_usd(cost)} USD {name}" for name, cost in tokens.items())
+    prices = ", ".join(f"{_usd(cost)} USD {name}" for name, cost in tokens.items())
     request = "" if price.request is None else f"{_usd(price.request)} USD a request"
-    return "; ".join(text for text in (told and f"{told}, a million tokens", request) if text)
+    return "; ".join(text for text in (prices and f"{prices}, a million tokens", request) if text)
 
 
 def _points(bot: Bot) -> str:
-    """Say about how many points that is."""
+    """Say about how many points a bot costs."""
     price = bot.pricing
     parts = {"in": price.prompt, "out": price.completion}
     tokens = {name: cost * 1000 for name, cost in parts.items() if cost is not None}
-    told = ", ".join(f"{_as_points(cost)} {name}" for name, cost in tokens.items())
+    points = ", ".join(f"{_as_points(cost)} {name}" for name, cost in tokens.items())
     request = "" if price.request is None else f"about {_as_points(price.request)} a request"
     return "; ".join(
-        text for text in (told and f"about {told}, a thousand tokens", request) if text
+        text for text in (points and f"about {points}, a thousand tokens", request) if text
     )
 
 
@@ -143,17 +143,17 @@ def _setting(parameter: Parameter) -> str:
 
 
 def _scalar(text: str) -> str:
-    """Write a text as YAML, plain where nobody reads it as anything else."""
+    """Return a text as YAML, plain if YAML reads it as the same text."""
     is_plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
     return text if is_plain else _quoted(text)
 
 
 def _quoted(text: str) -> str:
-    """Write a text in double quotes as JSON does, what would not show in YAML's own escapes."""
+    """Return a text in double quotes, with YAML's escapes for characters that are not printable."""
     written = encode_json(text).decode()
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in written)
 
 
 def _flat(text: str) -> str:
-    """Return a text as one line that shows, and that a YAML comment may hold."""
+    """Return a text as one printable line, fit for a YAML comment."""
     return visible(" ".join(text.split())).translate(_NO_CHARACTERS)

@@ -1,8 +1,7 @@
-"""What differs: between two runs, between two texts, between a request and the stored one."""
+"""Finds and formats differences: of two runs, of two texts, of a request and the stored one."""
 
 import difflib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal
@@ -11,30 +10,115 @@ import msgspec
 from rich.cells import cell_len
 
 from poeflow.digest import Json, encode_json
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, InstanceStatus
 from poeflow.redact import visible
-from poeflow.report.history import body_of, messages_of
+from poeflow.report.history import message_texts, request_body
 from poeflow.report.terminal.text import Line, Marks, Piece, chopped
 from poeflow.word_diff import Piece as Part
 from poeflow.word_diff import word_diff
 
 MAX_LINES: Final = 40
 CONTEXT: Final = 8
-"""How many words stay on either side of a change where a long stretch is the same."""
+"""How many words stay on either side of a change if a long stretch is the same."""
 APART: Final = 3
-"""How many words must be the same for what is before and after them to count as two changes."""
-_WORDS: Final = re.compile(r"\s*\S+(?:\s+\Z)?")
-_PARTS: Final = re.compile(r"\n| +|[^ \n]+")
+"""So many equal words between two changes keep them apart."""
+_WORDS: Final = lazy_pattern(r"\s*\S+(?:\s+\Z)?")
+_PARTS: Final = lazy_pattern(r"\n| +|[^ \n]+")
 _STYLES: Final = {"same": "", "removed": "red strike", "added": "green"}
 _BRACKETS: Final = {"removed": ("[-", "-]"), "added": ("{+", "+}")}
+_INDENT: Final = ("    ", "")
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that differs. `old` or `new` is None if there is none."""
+
+    what: Literal["prompt", "parameter", "answer", "status", "response"]
+    name: str = ""
+    old: str | None
+    new: str | None
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance that differs, is new, or is gone."""
+
+    id: str
+    kind: Literal["changed", "new", "gone"]
+    changes: tuple[Change, ...] = ()
+
+
+def changed(old: Sequence[InstanceRecord], new: Sequence[InstanceRecord]) -> Iterator[Changed]:
+    """Yield the instances that differ, in the order of the new run, those that are gone last."""
+    before = {one.id: one for one in old}
+    after = {one.id: one for one in new}
+    for name, one in after.items():
+        earlier = before.get(name)
+        if earlier is None:
+            yield Changed(id=name, kind="new", changes=tuple(changes(None, one)))
+        elif found := tuple(changes(earlier, one)):
+            whole = (*found, *_response(earlier, one))
+            yield Changed(id=name, kind="changed", changes=whole)
+    yield from (Changed(id=name, kind="gone") for name in before if name not in after)
+
+
+def changes(old: InstanceRecord | None, new: InstanceRecord) -> Iterator[Change]:
+    """Yield the differences between two results of an instance.
+
+    A result that is not stored, because the instance was current, counts as unchanged.
+    """
+    if old is not None and old.status != new.status:
+        yield Change(what="status", old=old.status, new=new.status)
+    if old is not None and None in (old.text, new.text) and old.status == new.status == "ok":
+        return
+    before: Mapping[str, Json] = {} if old is None else request_body(old.request)
+    after = request_body(new.request)
+    old_prompt, new_prompt = _prompt(before), _prompt(after)
+    if old_prompt != new_prompt:
+        yield Change(what="prompt", old=None if old is None else old_prompt, new=new_prompt)
+    if old is not None:
+        for name in sorted({*before, *after} - {"messages"}):
+            if before.get(name) != after.get(name):
+                spelled = {"old": _spelled(before, name), "new": _spelled(after, name)}
+                yield Change(what="parameter", name=name, **spelled)
+        served = (old.answered_by or old.model, new.answered_by or new.model)
+        if None not in served and served[0] != served[1]:
+            yield Change(what="response", name="answered by", old=served[0], new=served[1])
+    if (None if old is None else old.text) != new.text:
+        yield Change(what="answer", old=None if old is None else old.text, new=new.text)
+
+
+def change_lines(
+    found: Sequence[Changed], *, width: int, is_colored: bool, marks: Marks
+) -> Iterator[Line]:
+    """Yield the lines of all differences, word by word."""
+    for one in found:
+        note = "" if one.kind == "changed" else f" is {one.kind}"
+        yield ((marks.shown(one.id), "bold"), (note, "dim"))
+        for change in one.changes:
+            if change.what in ("parameter", "status", "response"):
+                name = change.name or change.what
+                text = f"{name}: {change.old or 'none'} -> {change.new or 'none'}"
+                yield (("  ", ""), (marks.shown(text), ""))
+                continue
+            yield ((f"  {change.what}:", "cyan"),)
+            lines, more = rewritten(
+                change.old,
+                change.new or "",
+                width=max(width - 4, 20),
+                is_colored=is_colored,
+                marks=marks,
+            )
+            yield from ((_INDENT, *line) for line in lines)
+            if more:
+                yield (_INDENT, (f"... ({more:,} more lines)", "dim"))
 
 
 def rewritten(
     old: str | None, new: str, *, width: int, is_colored: bool, marks: Marks
 ) -> tuple[list[Line], int]:
-    """Return lines of at most `width` cells that tell a text from its old one, and how many more.
+    """Return lines of at most `width` cells that show the changes of a text, and how many are left.
 
-    A text without an old one is told as it is.
+    A text without an old one is shown as it is.
     """
     pieces: Sequence[Part] = (Part("same", _harmless(new)),)
     if old is not None:
@@ -45,12 +129,47 @@ def rewritten(
     return shown, sum(1 for _ in lines)
 
 
+def explained(status: InstanceStatus, before: Json) -> str:
+    """Say why an instance is asked or not. `before` is its request in the last run, if known.
+
+    It is compared line by line with the request that would be sent now.
+    """
+    lines = [f"{status.id}: {status.state}", *(f"  {reason}" for reason in status.reasons)]
+    if status.request is None:
+        hit = "it is not asked" if status.state == "unknown" else "its stored answer is used"
+        return "\n".join([*lines, f"  {hit}"])
+    if before is None:
+        return "\n".join([*lines, "  nothing like it was sent before, so it is asked"])
+    difference = difflib.unified_diff(
+        _shown(before), _shown(status.request), "the last request", "the next request", lineterm=""
+    )
+    return "\n".join([*lines, "  its request is another, so it is asked:", "", *difference])
+
+
+def _response(old: InstanceRecord | None, new: InstanceRecord) -> Iterator[Change]:
+    """Yield the responses of a result that differs: alone they tell nothing, as each has its id."""
+    before = None if old is None else old.response_id
+    if None not in (before, new.response_id) and before != new.response_id:
+        yield Change(what="response", name="response", old=before, new=new.response_id)
+
+
+def _prompt(body: Mapping[str, Json]) -> str:
+    messages = list(message_texts(body))
+    if len(messages) == 1:
+        return messages[0][1]
+    return "\n".join(f"{role}: {text}" for role, text in messages)
+
+
+def _spelled(body: Mapping[str, Json], name: str) -> str | None:
+    return encode_json(body[name]).decode("utf-8", "replace") if name in body else None
+
+
 def _harmless(text: str) -> str:
     return visible(text.replace("\r\n", "\n")).expandtabs(4)
 
 
 def _gathered(pieces: Sequence[Part]) -> Iterator[Part]:
-    """Yield the pieces with changes joined that only a word or two keeps apart."""
+    """Yield the pieces, with changes joined if only a word or two is between them."""
     removed, added, between = "", "", ""
     for piece in pieces:
         if piece.kind == "same":
@@ -76,7 +195,7 @@ def _change(removed: str, added: str) -> Iterator[Part]:
 
 
 def _folded(pieces: Sequence[Part], more: str) -> Iterator[Part]:
-    """Yield the pieces with a few words left of what stayed the same."""
+    """Yield the pieces, with long stretches that are the same shortened."""
     for index, piece in enumerate(pieces):
         words = _WORDS.findall(piece.text) if piece.kind == "same" else []
         head = CONTEXT if index > 0 else 0
@@ -100,7 +219,7 @@ def _styled(pieces: Sequence[Part], *, is_colored: bool) -> Iterator[Piece]:
 
 
 def _flowed(pieces: Sequence[Piece], width: int, marks: Marks) -> Iterator[Line]:
-    """Yield the text in lines, broken between words where it can be."""
+    """Yield the text in lines, broken between words if possible."""
     line: list[Piece] = []
     room = width
     for text, style in pieces:
@@ -118,117 +237,7 @@ def _flowed(pieces: Sequence[Piece], width: int, marks: Marks) -> Iterator[Line]
         yield tuple(line)
 
 
-_INDENT: Final = ("    ", "")
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that differs. An answer or prompt that is not there is None."""
-
-    what: Literal["prompt", "parameter", "answer", "status"]
-    name: str = ""
-    old: str | None
-    new: str | None
-
-
-class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance that differs, is new, or is gone."""
-
-    id: str
-    kind: Literal["changed", "new", "gone"]
-    changes: tuple[Change, ...] = ()
-
-
-def changed(old: Sequence[InstanceRecord], new: Sequence[InstanceRecord]) -> Iterator[Changed]:
-    """Yield the instances that differ, in the order of the new run, those that are gone last."""
-    before = {one.id: one for one in old}
-    after = {one.id: one for one in new}
-    for name, one in after.items():
-        earlier = before.get(name)
-        if earlier is None:
-            yield Changed(id=name, kind="new", changes=tuple(changes(None, one)))
-        elif found := tuple(changes(earlier, one)):
-            yield Changed(id=name, kind="changed", changes=found)
-    yield from (Changed(id=name, kind="gone") for name in before if name not in after)
-
-
-def changes(old: InstanceRecord | None, new: InstanceRecord) -> Iterator[Change]:
-    """Yield what differs between two results of an instance.
-
-    One of which nothing is known but that it was current is as it was.
-    """
-    if old is not None and old.status != new.status:
-        yield Change(what="status", old=old.status, new=new.status)
-    if old is not None and None in (old.text, new.text) and old.status == new.status == "ok":
-        return
-    before = {} if old is None else body_of(old)
-    after = body_of(new)
-    said, says = _prompt(before), _prompt(after)
-    if said != says:
-        yield Change(what="prompt", old=None if old is None else said, new=says)
-    if old is not None:
-        for name in sorted({*before, *after} - {"messages"}):
-            if before.get(name) != after.get(name):
-                spelled = {"old": _spelled(before, name), "new": _spelled(after, name)}
-                yield Change(what="parameter", name=name, **spelled)
-    if (None if old is None else old.text) != new.text:
-        yield Change(what="answer", old=None if old is None else old.text, new=new.text)
-
-
-def change_lines(
-    found: Sequence[Changed], *, width: int, is_colored: bool, marks: Marks
-) -> Iterator[Line]:
-    """Yield what differs, word by word."""
-    for one in found:
-        note = "" if one.kind == "changed" else f" is {one.kind}"
-        yield ((marks.shown(one.id), "bold"), (note, "dim"))
-        for change in one.changes:
-            if change.what in ("parameter", "status"):
-                name = change.name or change.what
-                told = f"{name}: {change.old or 'none'} -> {change.new or 'none'}"
-                yield (("  ", ""), (marks.shown(told), ""))
-                continue
-            yield ((f"  {change.what}:", "cyan"),)
-            lines, more = rewritten(
-                change.old,
-                change.new or "",
-                width=max(width - 4, 20),
-                is_colored=is_colored,
-                marks=marks,
-            )
-            yield from ((_INDENT, *line) for line in lines)
-            if more:
-                yield (_INDENT, (f"... ({more:,} more lines)", "dim"))
-
-
-def _prompt(body: Mapping[str, Json]) -> str:
-    said = list(messages_of(body))
-    if len(said) == 1:
-        return said[0][1]
-    return "\n".join(f"{role}: {text}" for role, text in said)
-
-
-def _spelled(body: Mapping[str, Json], name: str) -> str | None:
-    return encode_json(body[name]).decode("utf-8", "replace") if name in body else None
-
-
-def explained(fact: InstanceStatus, before: Json) -> str:
-    """Return the explanation of one instance. `before` is what the last run sent for it, if known.
-
-    A request that would be sent now is compared with it line by line.
-    """
-    lines = [f"{fact.id}: {fact.state}", *(f"  {reason}" for reason in fact.reasons)]
-    if fact.request is None:
-        hit = "it is not asked" if fact.state == "unknown" else "its stored answer is used"
-        return "\n".join([*lines, f"  {hit}"])
-    if before is None:
-        return "\n".join([*lines, "  nothing like it was sent before, so it is asked"])
-    difference = difflib.unified_diff(
-        _shown(before), _shown(fact.request), "the last request", "the next request", lineterm=""
-    )
-    return "\n".join([*lines, "  its request is another, so it is asked:", "", *difference])
-
-
 def _shown(request: Json) -> list[str]:
-    """Return a request as lines, long texts broken where they break."""
+    """Return a request as lines, with texts broken at their line breaks."""
     text = json.dumps(request, ensure_ascii=False, indent=2, sort_keys=True)
     return text.replace("\\n", "\n      ").splitlines()

@@ -1,21 +1,25 @@
-"""Earlier runs and their instances as text."""
+"""Formats runs of the history and their instances as lines."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from operator import mul
+from typing import Final, NamedTuple
 
+from poeflow.bots import other_name
 from poeflow.clock import spoken
 from poeflow.digest import Json, encode_json
 from poeflow.records import (
     InstanceRecord,
     InstanceStatus,
+    Records,
     RequestRow,
+    RunFilter,
     RunRow,
     how_to_go_on,
     outer_step,
 )
 from poeflow.redact import visible
-from poeflow.report.log import unknown_outcome
+from poeflow.report.terminal.run_summary import unknown_outcome
 from poeflow.report.terminal.text import Line, Marks, Work, aligned
 
 _HEAD: Final = (
@@ -24,12 +28,15 @@ _HEAD: Final = (
 _WORDS: Final = 5
 _STYLES: Final = {"ok": "green", "running": "cyan", "unfinished": "yellow", "interrupted": "yellow"}
 _SHORT: Final = 8
+UNKNOWN: Final = "outcome unknown: it may have been billed"
+UNKNOWN_REQUEST: Final = "its request is not known before that"
+NO_REQUEST: Final = "it asks no model"
 
 
-def table(rows: Sequence[RunRow], *, running: int | None = None) -> Iterator[Line]:
-    """Yield a line for each run below a head, the newest first as they come.
+def run_table(rows: Sequence[RunRow], *, running: int | None = None) -> Iterator[Line]:
+    """Yield a table of runs, a line for each.
 
-    `running` is the number of the one that is at work.
+    `running` is the number of the run that has not ended.
     """
     results = [result_of(row, is_running=row.id == running) for row in rows]
     cells = [_row(row, result) for row, result in zip(rows, results, strict=True)]
@@ -43,7 +50,7 @@ def table(rows: Sequence[RunRow], *, running: int | None = None) -> Iterator[Lin
 def run_lines(
     row: RunRow, instances: Sequence[InstanceRecord], marks: Marks, *, is_running: bool
 ) -> Iterator[Line]:
-    """Yield what there is to say of one run: itself, then a line for each of its instances."""
+    """Yield the lines of one run: its facts, then a line for each of its instances."""
     yield from headed(row, is_running=is_running)
     if not instances:
         return
@@ -57,18 +64,75 @@ def run_lines(
             yield ((f"    {marks.shown(one.reason)}", "red" if one.status == "failed" else "dim"),)
 
 
-def in_order(row: RunRow, instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
-    """Return the instances of a run as its steps are ordered; those of one step as they ended."""
-    position = {step: index for index, step in enumerate(row.record.steps)}
-    last = len(position)
-    return sorted(instances, key=lambda one: position.get(outer_step(one.id), last))
+def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Iterator[Line]:
+    """Yield everything that the history knows of an instance."""
+    yield ((visible(_ended(one)), "bold"),)
+    if one.reason:
+        yield ((visible(one.reason), "red" if one.status == "failed" else "dim"),)
+    yield from _request(request_body(one.request))
+    if one.reasoning:
+        yield from _section("reasoning", one.reasoning, style="dim")
+    if one.text is not None:
+        is_answer = "messages" in request_body(one.request)
+        yield from _section("answer" if is_answer else "text", one.text)
+    for row in requests:
+        yield ()
+        yield ((visible(_sent(row)), "dim" if row.answer and row.answer.answer else "red"),)
+    for verdict in one.verdicts:
+        mark = "as expected" if verdict.get("passed") else "not as expected"
+        found = graded(verdict)
+        said = f"{mark}: {verdict.get('message') or verdict.get('kind')}"
+        yield ((visible(f"{said} ({found})" if found else said), ""),)
+    if score := scored(one.verdicts):
+        yield ((f"score {score}", ""),)
+    for path, digest in one.files.items():
+        yield ((visible(f"wrote {path[2:]} ({digest[:12]})"), "dim"),)
+
+
+def graded(verdict: Mapping[str, Json]) -> str:
+    """Return the score and the weight of a verdict in words, empty if it has none of its own."""
+    score, weight = _number(verdict.get("score")), _number(verdict.get("weight"))
+    parts = [] if score is None else [f"score {_shown(score)}"]
+    parts += [] if weight in (None, 1) else [f"weight {_shown(weight or 0)}"]
+    return ", ".join(parts)
+
+
+def scored(verdicts: Sequence[Mapping[str, Json]]) -> str:
+    """Return the score of a result by the weights of its verdicts, empty if nothing is scored."""
+    if not any(graded(one) or one.get("level") == "score" for one in verdicts):
+        return ""
+    weights = [_number(one.get("weight", 1)) or 0 for one in verdicts]
+    scores = [_number(one.get("score")) for one in verdicts]
+    grades = [
+        float(bool(one.get("passed"))) if score is None else score
+        for one, score in zip(verdicts, scores, strict=True)
+    ]
+    whole = sum(weights)
+    return _shown(sum(map(mul, weights, grades)) / whole) if whole else ""
+
+
+def _number(value: Json) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _shown(number: float) -> str:
+    return f"{round(number, 2):g}"
+
+
+def request_lines(status: InstanceStatus) -> Iterator[Line]:
+    """Yield the request that a planned instance would send."""
+    yield ((visible(f"{status.id}: {'; '.join((status.state, *status.reasons))}"), "bold"),)
+    if status.request is None:
+        is_unknown = status.state == "unknown"
+        yield ((UNKNOWN_REQUEST if is_unknown else NO_REQUEST, "dim"),)
+        return
+    yield from _request(request_body(status.request))
 
 
 def headed(row: RunRow, *, is_running: bool) -> Iterator[Line]:
-    """Yield which run it is: of what flow, when, on which commit, with which inputs."""
+    """Yield the facts of a run: flow, time, commit, inputs, usage."""
     record, result = row.record, result_of(row, is_running=is_running)
-    simulated = " (simulated)" if record.simulated else ""
-    name = visible(f"run {row.id}: {record.flow[2:]}{simulated} ")
+    name = visible(f"run {row.id}: {_flow_of(row)} ")
     yield ((name, "bold"), (result, _STYLES.get(result, "red")))
     commit = f", commit {_commit(row)}" if record.commit else ""
     yield ((f"{when(record.started)}{commit}, poeflow {visible(record.version)}", "dim"),)
@@ -82,14 +146,76 @@ def headed(row: RunRow, *, is_running: bool) -> Iterator[Line]:
         yield ((visible(f"inputs {encode_json(record.inputs).decode('utf-8', 'replace')}"), "dim"),)
 
 
+def _flow_of(row: RunRow) -> str:
+    """Return the path of a run's flow, and what sets the run apart."""
+    notes = ", ".join(row.record.notes)
+    return row.record.flow[2:] + (f" ({notes})" if notes else "")
+
+
+def in_order(row: RunRow, instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
+    """Return the instances of a run in the order of its steps; those of one step as they ended."""
+    position = {step: index for index, step in enumerate(row.record.steps)}
+    last = len(position)
+    return sorted(instances, key=lambda one: position.get(outer_step(one.id), last))
+
+
+def run_before(records: Records, row: RunRow, *, within: int) -> RunRow | None:
+    """Return the run of the same flow before this one, real or simulated as this one is.
+
+    Only the newest runs of the flow are looked at, so many as `within`.
+    """
+    alike = RunFilter(flow=row.record.flow, simulated=row.record.simulated, limit=within)
+    return next((one for one in records.runs(alike) if one.id < row.id), None)
+
+
 def when(seconds: float) -> str:
     """Return a time as the user's clock shows it."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
+class ServedNames(NamedTuple):
+    """The names that a server gave an answer and the model that gave it, None for none."""
+
+    model: str | None
+    id: str | None
+
+
+def response_of(row: RequestRow) -> ServedNames:
+    """Return the names in the answer to a request."""
+    answer = row.answer.answer if row.answer is not None else None
+    model, name = (answer or {}).get("model"), (answer or {}).get("id")
+    return ServedNames(
+        model=model if isinstance(model, str) else None, id=name if isinstance(name, str) else None
+    )
+
+
 def result_of(row: RunRow, *, is_running: bool) -> str:
-    """Return how a run ended, or that it is at work."""
+    """Return how a run ended, or that it is running."""
     return "running" if row.end is None and is_running else row.result
+
+
+def reported_tokens(one: InstanceRecord) -> str:
+    """Return the tokens that an instance used, as reported by the server."""
+    counts = (one.prompt_tokens, one.completion_tokens)
+    return "" if None in counts else f"{counts[0]:,}+{counts[1]:,} tokens"
+
+
+def request_body(request: Mapping[str, Json] | None) -> Mapping[str, Json]:
+    """Return the body of a request in the history, empty if there is none."""
+    body = (request or {}).get("body")
+    return body if isinstance(body, dict) else {}
+
+
+def message_texts(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """Yield role and text of each message of a request; other parts appear as JSON."""
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else []:
+        if not isinstance(message, dict):
+            continue
+        content, calls = message.get("content"), message.get("tool_calls")
+        text = "\n".join(_part(part) for part in content) if isinstance(content, list) else content
+        texts = [text if isinstance(text, str) else "", _json(calls) if calls else ""]
+        yield str(message.get("role")), "\n".join(filter(None, texts))
 
 
 def _row(row: RunRow, result: str) -> tuple[str, ...]:
@@ -97,7 +223,7 @@ def _row(row: RunRow, result: str) -> tuple[str, ...]:
     return (
         str(row.id),
         when(row.record.started),
-        visible(row.record.flow[2:]) + (" (simulated)" if row.record.simulated else ""),
+        visible(_flow_of(row)),
         result,
         _commit(row) or "-",
         f"{counts.asked:,}",
@@ -114,6 +240,22 @@ def _commit(row: RunRow) -> str:
     return visible(row.record.commit[:_SHORT]) + ("+" if row.record.is_dirty else "")
 
 
+def _instance(one: InstanceRecord) -> tuple[str, ...]:
+    return (
+        visible(one.id).replace("\n", " "),
+        one.status if one.status != "ok" else one.source or "current",
+        visible(one.answered_by or one.model or "").replace("\n", " "),
+        reported_tokens(one),
+        spoken(one.seconds) if one.seconds else "",
+    )
+
+
+def _work(one: InstanceRecord) -> Work:
+    if one.status != "ok":
+        return one.status
+    return "done" if one.source is not None else "current"
+
+
 def _spent(row: RunRow, *, is_running: bool) -> str:
     found = row.counts
     counts = {
@@ -123,96 +265,20 @@ def _spent(row: RunRow, *, is_running: bool) -> str:
         "failed": found.failed,
         "skipped": found.skipped,
     }
-    told = [f"{count:,} {word}" for word, count in counts.items() if count]
-    told += [f"{found.requests:,} request{'' if found.requests == 1 else 's'}"]
-    told += [f"{found.tokens:,} tokens"]
-    told += [] if row.end is None else [f"took {spoken(row.end.seconds)}"]
-    told += [] if found.cost_usd is None else [f"about {found.cost_usd:.4f} USD"]
-    told += [unknown_outcome(found.unknown)] if found.unknown and not is_running else []
-    return ", ".join(told)
-
-
-def _instance(one: InstanceRecord) -> tuple[str, ...]:
-    return (
-        visible(one.id).replace("\n", " "),
-        one.status if one.status != "ok" else one.source or "current",
-        visible(one.answered_by or one.model or "").replace("\n", " "),
-        tokens_of(one),
-        spoken(one.seconds) if one.seconds else "",
-    )
-
-
-def tokens_of(one: InstanceRecord) -> str:
-    """Return the tokens an instance used, as reported."""
-    counts = (one.prompt_tokens, one.completion_tokens)
-    return "" if None in counts else f"{counts[0]:,}+{counts[1]:,} tokens"
-
-
-def _work(one: InstanceRecord) -> Work:
-    if one.status != "ok":
-        return one.status
-    return "done" if one.source is not None else "current"
-
-
-UNKNOWN: Final = "outcome unknown: it may have been billed"
-UNKNOWN_REQUEST: Final = "its request is not known before that"
-NO_REQUEST: Final = "it asks no model"
-
-
-def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Iterator[Line]:
-    """Yield everything the history has of an instance."""
-    yield ((visible(_ended(one)), "bold"),)
-    if one.reason:
-        yield ((visible(one.reason), "red" if one.status == "failed" else "dim"),)
-    yield from _request(body_of(one))
-    if one.reasoning:
-        yield from _section("reasoning", one.reasoning, style="dim")
-    if one.text is not None:
-        yield from _section("answer" if one.request else "text", one.text)
-    for row in requests:
-        yield ()
-        yield ((visible(_sent(row)), "dim" if row.answer and row.answer.answer else "red"),)
-    for verdict in one.verdicts:
-        mark = "as expected" if verdict.get("passed") else "not as expected"
-        yield ((visible(f"{mark}: {verdict.get('message') or verdict.get('kind')}"), ""),)
-    for path, digest in one.files.items():
-        yield ((visible(f"wrote {path[2:]} ({digest[:12]})"), "dim"),)
-
-
-def request_lines(fact: InstanceStatus) -> Iterator[Line]:
-    """Yield the request of an instance that is planned, as it would be sent."""
-    yield ((visible(f"{fact.id}: {'; '.join((fact.state, *fact.reasons))}"), "bold"),)
-    if fact.request is None:
-        is_unknown = fact.state == "unknown"
-        yield ((UNKNOWN_REQUEST if is_unknown else NO_REQUEST, "dim"),)
-        return
-    body = fact.request.get("body")
-    yield from _request(body if isinstance(body, dict) else {})
-
-
-def body_of(one: InstanceRecord) -> dict[str, Json]:
-    """Return the body of the first request of an instance, empty where it sent none."""
-    body = (one.request or {}).get("body")
-    return body if isinstance(body, dict) else {}
-
-
-def messages_of(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
-    """Yield who said what in a request; what is no text is told by its JSON."""
-    messages = body.get("messages")
-    for message in messages if isinstance(messages, list) else []:
-        if not isinstance(message, dict):
-            continue
-        content, calls = message.get("content"), message.get("tool_calls")
-        text = "\n".join(_part(part) for part in content) if isinstance(content, list) else content
-        told = [text if isinstance(text, str) else "", _json(calls) if calls else ""]
-        yield str(message.get("role")), "\n".join(filter(None, told))
+    parts = [f"{count:,} {word}" for word, count in counts.items() if count]
+    parts += [f"{found.requests:,} request{'' if found.requests == 1 else 's'}"]
+    parts += [f"{found.tokens:,} tokens"]
+    parts += [] if row.end is None else [f"took {spoken(row.end.seconds)}"]
+    parts += [] if found.cost_usd is None else [f"about {found.cost_usd:.4f} USD"]
+    parts += [unknown_outcome(found.unknown)] if found.unknown and not is_running else []
+    return ", ".join(parts)
 
 
 def _request(body: Mapping[str, Json]) -> Iterator[Line]:
     settings = {key: value for key, value in body.items() if key != "messages"}
     if settings:
         yield ((visible(_json(settings)), "dim"),)
-    for role, text in messages_of(body):
+    for role, text in message_texts(body):
         yield from _section(role, text)
 
 
@@ -230,12 +296,13 @@ def _section(title: str, text: str, *, style: str = "") -> Iterator[Line]:
 
 def _ended(one: InstanceRecord) -> str:
     how = one.source or ("current, nothing was done" if one.status == "ok" else one.status)
-    told = [how if one.status == "ok" or not one.source else f"{one.status}, {one.source}"]
-    told += [f"took {spoken(one.seconds)}"] if one.seconds else []
-    told += [tokens_of(one)] if tokens_of(one) else []
-    told += [one.model] if one.model else []
-    told += [f"answered by {one.answered_by}"] if one.answered_by else []
-    return f"{one.id}: {', '.join(told)}"
+    parts = [how if one.status == "ok" or not one.source else f"{one.status}, {one.source}"]
+    parts += [f"took {spoken(one.seconds)}"] if one.seconds else []
+    parts += [reported_tokens(one)] if reported_tokens(one) else []
+    parts += [one.model] if one.model else []
+    parts += [f"answered by {one.answered_by}"] if one.answered_by else []
+    parts += [f"response {one.response_id}"] if one.response_id else []
+    return f"{one.id}: {', '.join(parts)}"
 
 
 def _sent(row: RequestRow) -> str:
@@ -247,6 +314,10 @@ def _sent(row: RequestRow) -> str:
     retries = f" after {len(answer.retries)} failed: {'; '.join(answer.retries)}"
     took = f"in {spoken(answer.ended - record.began)}"
     end = f"answered {took}" if answer.error is None else f"failed {took}: {answer.error}"
+    if answer.error is None:
+        served = response_of(row)
+        end += f" by {served.model}" if other_name(record.model, served.model) else ""
+        end += f", response {served.id}" if served.id else ""
     return head + end + (retries if answer.retries else "")
 
 

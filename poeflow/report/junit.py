@@ -1,4 +1,4 @@
-"""Runs as a JUnit file, for the test views of CI systems: always well-formed XML 1.0."""
+"""Formats runs as a JUnit file, for the test views of CI systems: well-formed XML 1.0."""
 
 import re
 from collections.abc import Iterable
@@ -8,49 +8,35 @@ import msgspec
 
 from poeflow.errors import EXIT_CLASSES
 from poeflow.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, StepSkipped
-from poeflow.problems import Problem
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.problems import Place, Problem
 from poeflow.records import InstanceStatus, outer_step
 from poeflow.redact import visible
 from poeflow.report.terminal.text import paired
 
-_ILLEGAL: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ILLEGAL: Final = lazy_pattern("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _QUOTED: Final = str.maketrans({'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
-
-
-def content(text: str) -> str:
-    r"""Return `text` for between tags; what XML or a reader cannot bear is escaped as `\x01`."""
-    return _ILLEGAL.sub(_escaped, visible(paired(text))).translate(_MARKUP)
-
-
-def attributes(**values: str) -> str:
-    """Return attributes as they stand in a tag, a blank before each."""
-    return "".join(
-        f' {name.rstrip("_")}="{content(value).translate(_QUOTED)}"'
-        for name, value in values.items()
-    )
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
-
-
 _FAILURES: Final = frozenset({"failed", "stale", "invalid"})
-"""Error classes that are failures; others are errors: not the flow's, but of what it ran on."""
+"""Error classes that count as failures of the flow; others are errors of its surroundings."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance: `kind` is empty where all is well, `type` the class of an error."""
+    """One instance: `kind` is empty if it succeeded, `type` is the class of an error.
+
+    `place` is where the cause is written, if that is known.
+    """
 
     name: str
     kind: str = ""
     type: str = ""
     message: str = ""
+    place: str = ""
     seconds: float = 0.0
 
 
 class Suite:
-    """The cases of one flow, collected as it runs. It is a listener."""
+    """A listener that collects the cases of one flow."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -76,27 +62,28 @@ class Suite:
                 pass
 
     def add(self, problem: Problem) -> None:
-        """Note what keeps the flow from running."""
+        """Add a problem that keeps the flow from running."""
         place = str(problem.place)
         self.cases[place] = Case(name=place, kind="error", type="invalid", message=str(problem))
 
     def add_fault(self, message: str) -> None:
-        """Note what keeps the flow as a whole from being proven current."""
+        """Add a reason why the flow as a whole is not proven current."""
         name = f"{self.name} is current"
         self.cases[name] = Case(name=name, kind="failure", type="stale", message=message)
 
-    def stand(self, fact: InstanceStatus) -> None:
-        """Note how an instance stands where nothing is run: what is not current is a failure."""
-        told = "; ".join((fact.state, *fact.reasons))
-        if not fact.is_current:
-            case = Case(name=fact.id, kind="failure", type="stale", message=told)
+    def stand(self, status: InstanceStatus, place: Place | None = None) -> None:
+        """Add the status of an instance; one that is not current is a failure at `place`."""
+        text = "; ".join((status.state, *status.reasons))
+        if not status.is_current:
+            shown = "" if place is None else str(place)
+            case = Case(name=status.id, kind="failure", type="stale", message=text, place=shown)
         else:
-            kind = "skipped" if fact.state == "skipped" else ""
-            case = Case(name=fact.id, kind=kind, message=told if kind else "")
-        self.cases[fact.id] = case
+            kind = "skipped" if status.state == "skipped" else ""
+            case = Case(name=status.id, kind=kind, message=text if kind else "")
+        self.cases[status.id] = case
 
     def sound(self) -> None:
-        """Note that nothing is wrong in the flow."""
+        """Add that the flow has no problem."""
         self.cases[self.name] = Case(name=self.name)
 
     def xml(self) -> str:
@@ -110,10 +97,10 @@ class Suite:
             "time": f"{self.seconds:.3f}",
         }
         cases = "".join(map(self._case, self.cases.values()))
-        return f"<testsuite{attributes(name=self.name, **counts)}>\n{cases}</testsuite>\n"
+        return f"<testsuite{xml_attributes(name=self.name, **counts)}>\n{cases}</testsuite>\n"
 
     def _add_unheard(self, skipped: str) -> None:
-        """Add the steps of which nothing was heard: as the last run left them, else `skipped`."""
+        """Add the steps without an event: they are current, or `skipped` for that reason."""
         heard = {outer_step(name) for name in self.cases}
         for step in self._steps:
             if step not in heard:
@@ -135,14 +122,14 @@ class Suite:
         )
 
     def _case(self, case: Case) -> str:
-        told = attributes(name=case.name, classname=self.name, time=f"{case.seconds:.3f}")
+        head = xml_attributes(name=case.name, classname=self.name, time=f"{case.seconds:.3f}")
         if not case.kind:
-            return f"<testcase{told}/>\n"
+            return f"<testcase{head}/>\n"
         if case.kind == "skipped":
-            return f"<testcase{told}><skipped{attributes(message=case.message)}/></testcase>\n"
-        inner = attributes(message=case.message, type=case.type)
-        text = content(case.message)
-        return f"<testcase{told}><{case.kind}{inner}>{text}</{case.kind}></testcase>\n"
+            return f"<testcase{head}><skipped{xml_attributes(message=case.message)}/></testcase>\n"
+        inner = xml_attributes(message=case.message, type=case.type)
+        text = xml_text(f"{case.place}: {case.message}" if case.place else case.message)
+        return f"<testcase{head}><{case.kind}{inner}>{text}</{case.kind}></testcase>\n"
 
 
 def document(suites: Iterable[Suite]) -> bytes:
@@ -150,3 +137,20 @@ def document(suites: Iterable[Suite]) -> bytes:
     inner = "".join(suite.xml() for suite in suites)
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n{inner}</testsuites>\n'
     return text.encode()
+
+
+def xml_text(text: str) -> str:
+    r"""Return `text` escaped as the content of an element; illegal characters become `\x01`."""
+    return _ILLEGAL.sub(_escaped, visible(paired(text))).translate(_MARKUP)
+
+
+def xml_attributes(**values: str) -> str:
+    """Return the attributes of a tag, a blank before each."""
+    return "".join(
+        f' {name.rstrip("_")}="{xml_text(value).translate(_QUOTED)}"'
+        for name, value in values.items()
+    )
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

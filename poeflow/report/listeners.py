@@ -1,4 +1,4 @@
-"""What hears the events of a run: JSON Lines, without keys, and without failing the run."""
+"""Listeners for the events of a run: JSON Lines, and wrappers that mask keys or keep errors."""
 
 import json
 from typing import TextIO, cast
@@ -11,7 +11,7 @@ from poeflow.report.github_commands import inert_json
 
 
 class JsonLines:
-    """Writes every event as a line to `stream`."""
+    """Writes every event to `stream`, one a line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -23,11 +23,15 @@ class JsonLines:
         self._stream.flush()
 
 
-class Lasting:
-    """Hears events for `listen` until that cannot write any more. `error` is why, if it cannot."""
+class TolerantListener:
+    """Passes events to `listen` until it cannot write any more; `error` is then the reason.
 
-    def __init__(self, listen: Listener) -> None:
+    `hears_text` is whether it uses the pieces of answers as they arrive.
+    """
+
+    def __init__(self, listen: Listener, *, hears_text: bool = True) -> None:
         self._listen = listen
+        self.hears_text = hears_text
         self.error: OSError | None = None
 
     def __call__(self, event: Event) -> None:
@@ -39,41 +43,41 @@ class Lasting:
             self.error = error
 
     def reason_to_stop(self) -> str:
-        """Return why nothing new is worth starting where the events are all that is wanted."""
+        """Return why to stop a run whose only output are its events, empty for no reason."""
         return "" if self.error is None else "nobody reads the events any more"
 
 
 def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
-    """Return a listener that masks the secrets in every text of an event, then hands it on.
+    """Return a listener that masks the secrets in every event, then passes it to `listen`.
 
-    The end of a piece of a streaming answer that may be the beginning of a key is held back until
-    the step goes on: so a key is also masked where a model spells it out over several pieces.
+    If the end of a piece of a streaming answer may be the beginning of a key, it is held back until
+    the next piece, so that a key spread over several pieces is masked too.
     """
     held: dict[tuple[str, str], TextArrived] = {}
 
     def hear(event: Event) -> None:
         if isinstance(event, TextArrived):
-            told, rest = _parted(held.pop((event.step, event.kind), None), event, scrubber)
+            ready, rest = _split_at_key(held.pop((event.step, event.kind), None), event, scrubber)
             if rest is not None:
                 held[event.step, event.kind] = rest
-            if told is not None:
-                hand_on(told)
+            if ready is not None:
+                pass_on(ready)
             return
         step = getattr(event, "step", None)
         for key in [key for key in held if step == key[0] or isinstance(event, RunFinished)]:
-            hand_on(held.pop(key))
-        hand_on(event)
+            pass_on(held.pop(key))
+        pass_on(event)
 
-    def hand_on(event: Event) -> None:
+    def pass_on(event: Event) -> None:
         listen(cast("Event", masked(event, scrubber)))
 
     return hear
 
 
-def _parted(
+def _split_at_key(
     before: TextArrived | None, event: TextArrived, scrubber: Scrubber
 ) -> tuple[TextArrived | None, TextArrived | None]:
-    """Return what to tell of a piece now, and what to hold back of it, each None for nothing."""
+    """Return the part of a piece to pass on now, and the part to hold back; None for neither."""
     whole = event
     if before is not None:
         whole = msgspec.structs.replace(event, text=before.text + event.text)
@@ -82,5 +86,5 @@ def _parted(
     if not count:
         return whole, None
     rest = msgspec.structs.replace(whole, text=whole.text[-count:])
-    told = msgspec.structs.replace(whole, text=whole.text[:-count])
-    return (told if told.text else None), rest
+    ready = msgspec.structs.replace(whole, text=whole.text[:-count])
+    return (ready if ready.text else None), rest

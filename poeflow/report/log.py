@@ -1,10 +1,15 @@
-"""A run as plain lines on stderr: for logs, pipes and terminals that cannot do more."""
+"""Shows a run as plain lines: for logs, pipes and terminals that cannot be drawn on.
 
-from dataclasses import dataclass
-from typing import Final, TextIO
+An instance has a line when it has ended, and a run of more than ten seconds one on its progress.
+"""
 
-from poeflow.clock import spoken
-from poeflow.errors import EXIT_CLASSES
+import threading
+from contextlib import suppress
+from typing import Final, Self, TextIO
+
+import msgspec
+
+from poeflow.clock import Clock, spoken
 from poeflow.events import (
     Event,
     Expected,
@@ -20,42 +25,96 @@ from poeflow.events import (
     StepFailed,
     StepFinished,
     StepSkipped,
+    StepStarted,
     ToolCalled,
     Warned,
 )
-from poeflow.records import Counts, going_on, step_of, wholes_of
+from poeflow.records import step_of, whole_instance, wholes_of
 from poeflow.redact import visible
 from poeflow.report.github_commands import inert
+from poeflow.report.terminal.run_summary import estimated, final_lines, finished
 
 FAR: Final = 40
-"""After so many lines failures are told once more at the end, the first of them in full."""
+"""After so many lines the failures are repeated at the end."""
 MAX_AGAIN: Final = 20
 MANY: Final = 50
-"""Of a loop with more instances than these, only what goes wrong has lines of its own."""
+"""In a loop with more instances than these, only failures have lines of their own."""
 PAUSE: Final = 10.0
-"""Seconds between two lines that say how far such a loop has come."""
+"""Seconds between two lines on the progress of a run."""
+TICK: Final = 1.0
+"""Seconds between two looks whether such a line is due."""
+NAMED: Final = 3
+"""Up to so many instances at work are named."""
 _FOR: Final[dict[Purpose, str]] = {
     "answer": "",
     "repair": " to repair its answer",
     "tools": " with what the tools gave",
-    "judge": " to judge the answer",
-    "fallback": " in its place",
+    "judge": "",
+    "fallback": "",
+    "repeat": " for another turn",
 }
-"""How a log says what a request is for."""
+"""The words for the purpose of a request, empty for one without a line of its own."""
 
 
 class PlainReport:
-    """Writes one line for each event that matters to a reader of a log."""
+    """A listener that writes one line for each event that matters in a log.
 
-    def __init__(self, stream: TextIO) -> None:
+    As a context manager it also writes a line on the progress of the run every ten seconds, by
+    `clock`, while nothing else happens, too. If the log breaks off, the run continues.
+    """
+
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
+        self._clock = clock
         self._lines = 0
         self._failed = 0
         self._failures: list[str] = []
-        self._loops: dict[str, LongLoop] = {}
+        self._files: dict[str, list[str]] = {}
+        self._progress = Progress()
+        self._began = 0.0
+        self._reported = 0.0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="log", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._ticker.join()
 
     def __call__(self, event: Event) -> None:
-        line = line_of(event) if not self._is_counted(event) else ""
+        with self._lock:
+            if isinstance(event, RunStarted):
+                self._began = self._clock.monotonic() - event.at
+                self._reported = event.at
+            loop = self._progress.hear(event)
+            self._note(event)
+            line = self._line_of(event)
+            if line and not (loop is not None and isinstance(event, StepFinished | StepSkipped)):
+                self._write(line)
+            if loop is not None and loop.is_whole(event):
+                self._write(loop.line(event.at))
+            if isinstance(event, RunFinished):
+                self._write(*final_lines(event))
+
+    def look(self) -> None:
+        """Write a line on the progress if the last one, or the start, is ten seconds ago."""
+        with self._lock:
+            now = self._clock.monotonic() - self._began
+            if self._progress.is_running and now - self._reported >= PAUSE:
+                self._reported = now
+                self._write(self._progress.line(now))
+
+    def _tick(self) -> None:
+        with suppress(OSError):
+            while not self._over.wait(TICK):
+                self.look()
+
+    def _note(self, event: Event) -> None:
+        """Remember failures, and show them again at the end of a long log."""
         if isinstance(event, StepFailed) and not (event.is_told or event.is_tolerated):
             self._failed += 1
             if len(self._failures) < MAX_AGAIN:
@@ -64,41 +123,20 @@ class PlainReport:
             self._write(*self._failures)
             if self._failed > MAX_AGAIN:
                 self._write(f"failed: {self._failed - MAX_AGAIN:,} more")
-        if line:
-            self._write(line)
-        if isinstance(event, RunFinished):
-            self._write(*ending(event))
 
-    def _is_counted(self, event: Event) -> bool:
-        """Count what goes well in a long loop, and say now and then how far it has come."""
+    def _line_of(self, event: Event) -> str:
+        """Return the line for an event; the files of an instance are in the line of its end."""
         match event:
-            case StepExpanded() if event.instances > MANY:
-                self._loops[event.step] = LongLoop(event.step, event.instances, event.at, event.at)
-            case RequestSent() | FileWritten():
-                return self._loop_of(event.step) is not None
-            case StepFinished() | StepFailed() | StepSkipped() if self._loops:
-                loop = self._loop_of(event.step)
-                if loop is None:
-                    return False
-                if loop.step == step_of(event.step):
-                    self._progress(loop, event)
-                return isinstance(event, StepFinished)
-            case _:
-                pass
-        return False
-
-    def _loop_of(self, instance: str) -> "LongLoop | None":
-        """Return the long loop that an instance is of, or is run by."""
-        names = wholes_of(instance) if self._loops else ()
-        return next((self._loops[name] for name in names if name in self._loops), None)
-
-    def _progress(self, loop: "LongLoop", event: StepFinished | StepFailed | StepSkipped) -> None:
-        loop.done += 1
-        loop.failed += isinstance(event, StepFailed)
-        is_last = loop.done == loop.total
-        if is_last or event.at - loop.told >= PAUSE:
-            loop.told = event.at
-            self._write(loop.line(event.at))
+            case FileWritten():
+                self._files.setdefault(whole_instance(event.step), []).append(event.path)
+                return ""
+            case StepFinished():
+                first, *more = self._files.pop(event.step, [""])
+                wrote = f", wrote {first}{f' and {len(more):,} more' if more else ''}"
+                return line_of(event) + (wrote if first else "")
+            case StepFailed() | StepSkipped():
+                self._files.pop(event.step, None)
+        return line_of(event)
 
     def _write(self, *lines: str) -> None:
         self._lines += len(lines)
@@ -107,37 +145,133 @@ class PlainReport:
         self._stream.flush()
 
 
-@dataclass
-class LongLoop:
-    """A long loop on its way: of `total` instances, which began at `began` by the run's clock."""
+class Progress:
+    """How far a run has come, by its events; times are seconds of the run."""
+
+    def __init__(self) -> None:
+        self.is_running = False
+        self._loops: dict[str, LongLoop] = {}
+        self._estimated: RunEstimated | None = None
+        self._at_work: dict[str, None] = {}
+        self._sent = 0
+        self._done = 0
+        self._worked = 0
+        self._failed = 0
+        self._cost: float | None = 0.0
+
+    def hear(self, event: Event) -> "LongLoop | None":
+        """Count an event. Return the long loop that it belongs to, None if there is none."""
+        match event:
+            case RunStarted() | RunFinished():
+                self.is_running = isinstance(event, RunStarted)
+            case RunEstimated():
+                self._estimated = event
+            case StepExpanded() if event.instances > MANY:
+                self._loops[event.step] = LongLoop(event.step, event.instances, event.at)
+            case StepStarted() | RequestSent():
+                self._sent += isinstance(event, RequestSent)
+                self._at_work[whole_instance(event.step)] = None
+            case StepFinished() | StepFailed() | StepSkipped():
+                return self._ended(event)
+        return None
+
+    def line(self, now: float) -> str:
+        """Say how far the run is, at which rate, how long the rest takes, and the cost so far."""
+        parts = [self._count(), f"{self._failed:,} failed" if self._failed else ""]
+        running = [one for one in self._at_work if not self._is_around(one)]
+        names = f" ({', '.join(running)})" if 0 < len(running) <= NAMED else ""
+        parts += [f"{len(running):,} at work{names}" if running else ""]
+        rate, rest = self._worked / now if now > 0 else 0.0, self._rest()
+        if self._worked:
+            parts += [f"{rate:.1f} a second" if rate >= 1 else f"{rate * 60:.1f} a minute"]
+            parts += [f"about {spoken(rest / rate)} to go" if rest else ""]
+        parts += [f"about {self._cost:.4f} USD so far" if self._cost else ""]
+        return f"run: {', '.join(filter(None, parts))}"
+
+    def _ended(self, event: StepFinished | StepFailed | StepSkipped) -> "LongLoop | None":
+        self._at_work.pop(event.step, None)
+        loop, step = self._loop_of(event.step), step_of(event.step)
+        is_own = loop is not None and loop.step == step
+        is_failed = isinstance(event, StepFailed)
+        if is_own or "/" not in step:
+            self._done += 1
+            self._failed += is_failed
+        if is_own or not self._loops:
+            is_cheap = isinstance(event, StepSkipped) or _is_at_hand(event)
+            self._worked += not is_cheap
+        if loop is not None and is_own:
+            loop.done += 1
+            loop.failed += is_failed
+        if not isinstance(event, StepSkipped) and self._cost is not None:
+            is_priced = event.cost_usd is not None or not event.prompt_tokens
+            self._cost = self._cost + (event.cost_usd or 0.0) if is_priced else None
+        return loop
+
+    def _loop_of(self, instance: str) -> "LongLoop | None":
+        names = wholes_of(instance) if self._loops else ()
+        return next((self._loops[name] for name in names if name in self._loops), None)
+
+    def _answered(self) -> int:
+        return max(self._sent - len(self._at_work), 0)
+
+    def _count(self) -> str:
+        if self._estimated is not None:
+            return f"{self._answered():,} of about {self._estimated.requests:,} requests answered"
+        if self._loops:
+            loops = self._loops.values()
+            done, total = sum(one.done for one in loops), sum(one.total for one in loops)
+            return f"{done:,} of {total:,} done"
+        return f"{self._done:,} done"
+
+    def _rest(self) -> int:
+        """Return how many instances are still to do, 0 if that is not known."""
+        left = sum(one.total - one.done for one in self._loops.values())
+        if self._estimated is not None:
+            left = min(left, max(self._estimated.requests - self._answered(), 0))
+        return left
+
+    def _is_around(self, instance: str) -> bool:
+        """Whether an instance at work uses a flow, of which one is at work."""
+        return any(one.startswith(f"{instance}/") for one in self._at_work)
+
+
+class LongLoop(msgspec.Struct):
+    """The progress of a loop of `total` instances; it `began` at a time of the run."""
 
     step: str
     total: int
     began: float
-    told: float
     done: int = 0
     failed: int = 0
 
+    def is_whole(self, event: Event) -> bool:
+        """Whether an event is the end of its last instance."""
+        if not isinstance(event, StepFinished | StepFailed | StepSkipped):
+            return False
+        return self.done == self.total and step_of(event.step) == self.step
+
     def line(self, now: float) -> str:
-        """Say how far it has come, and how long the rest takes at this pace."""
-        told = f"{self.step}: {self.done:,} of {self.total:,} done"
-        if self.failed:
-            told += f", {self.failed:,} failed"
-        if self.done == self.total:
-            return f"{told} in {spoken(now - self.began)}"
-        rest = (now - self.began) / self.done * (self.total - self.done)
-        return f"{told}, about {spoken(rest)} to go"
+        """Say how many are done, and how long they took."""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        took = spoken(now - self.began)
+        return f"{self.step}: {self.done:,} of {self.total:,} done{failed} in {took}"
+
+
+def _is_at_hand(event: StepFinished | StepFailed) -> bool:
+    """Whether a result took no time: it was stored, or rendered."""
+    return isinstance(event, StepFinished) and event.source in ("cached", "rendered")
 
 
 def line_of(event: Event) -> str:
-    """Return the line for an event, empty where there is nothing to say."""
+    """Return the line for an event, empty if it has none."""
     match event:
         case RunStarted(simulated=True):
             return f"{event.flow}: simulated run, nothing is sent to Poe"
         case RunEstimated():
             return estimated(event)
         case RequestSent():
-            return f"{event.step}: asking {event.model}{_FOR[event.purpose]}"
+            purpose = _FOR[event.purpose]
+            return f"{event.step}: asking {event.model}{purpose}" if purpose else ""
         case RetryPlanned():
             return f"{event.step}: {event.reason}, waiting {spoken(event.wait)}"
         case FellBack():
@@ -149,8 +283,6 @@ def line_of(event: Event) -> str:
             return f"{event.step}: {level}{event.message}"
         case StepExpanded():
             return f"{event.step}: {event.instances} to do"
-        case FileWritten():
-            return f"{event.step}: wrote {event.path}"
         case StepFinished():
             is_made_up = event.simulated and event.source in ("asked", "cached")
             return f"{event.step}: {finished(event)}{', simulated' if is_made_up else ''}"
@@ -163,69 +295,3 @@ def line_of(event: Event) -> str:
             return f"{event.step or 'run'}: warning: {event.message}"
         case _:
             return ""
-
-
-def finished(event: StepFinished) -> str:
-    """Say how a step's text came to be: `answered in 2.1 s, 34 tokens`."""
-    words = {"asked": "answered", "cached": "from the cache", "rendered": "rendered", "ran": "ran"}
-    parts = [words[event.source]]
-    if event.source == "asked":
-        parts[0] += f" in {spoken(event.seconds)}"
-        tokens = (event.prompt_tokens or 0) + (event.completion_tokens or 0)
-        if tokens:
-            parts.append(f"{tokens:,} tokens")
-    if event.answered_by is not None:
-        parts.append(f"by {event.answered_by}")
-    return ", ".join(parts)
-
-
-def estimated(event: RunEstimated) -> str:
-    """Say what a run will send: `5,000 requests to send, about 45,000 prompt tokens`."""
-    most = event.most_requests
-    often = f" to {most:,}" if most is not None and most > event.requests else ""
-    often += " or more" if most is None else ""
-    noun = "request" if event.requests == event.most_requests == 1 else "requests"
-    told = [f"{event.requests:,}{often} {noun} to send"]
-    told += [f"about {event.prompt_tokens:,} prompt tokens"]
-    told += [] if event.answer_tokens is None else [f"{event.answer_tokens:,} answer tokens"]
-    told += [] if event.cost_usd is None else [f"about {event.cost_usd:.4f} USD (estimated)"]
-    return ", ".join(told)
-
-
-def ending(event: RunFinished) -> tuple[str, ...]:
-    """Say what a whole run did, and how to go on where it did not come to its end: in lines."""
-    told = going_on(
-        Counts(done=event.done, instances=event.instances),
-        exit_code=event.exit_code,
-        is_simulated=event.simulated,
-        is_refresh=event.is_refresh,
-    )
-    return (summary(event), told) if told else (summary(event),)
-
-
-def summary(event: RunFinished) -> str:
-    """Say what a whole run did: `3 asked, 1 cached in 4.2 s`."""
-    counts = {
-        "asked": event.asked,
-        "cached": event.cached,
-        "rendered": event.rendered,
-        "failed": event.failed,
-        "skipped": event.skipped,
-    }
-    said = [f"{count:,} {word}" for word, count in counts.items() if count]
-    spent = [
-        f"{event.requests:,} request{'' if event.requests == 1 else 's'}" if event.requests else "",
-        f"{event.tokens:,} tokens" if event.tokens else "",
-        f"about {event.cost_usd:.4f} USD" if event.cost_usd and not event.simulated else "",
-        unknown_outcome(event.unknown),
-    ]
-    took = f"{spoken(event.seconds)}{' (simulated)' if event.simulated else ''}"
-    if EXIT_CLASSES.get(event.exit_code) == "interrupted":
-        told = ", ".join(filter(None, (*said, *spent)))
-        return f"interrupted after {took}: {told or 'nothing was asked'}"
-    return ", ".join((f"{', '.join(said) or 'nothing to do'} in {took}", *filter(None, spent)))
-
-
-def unknown_outcome(count: int) -> str:
-    """Say how many requests may have been billed, and nobody knows; empty for none."""
-    return f"{count:,} of unknown outcome" if count else ""

@@ -1,8 +1,7 @@
-"""Plans and states of flows as people read them: plain lines in a pipe, tables on a terminal."""
+"""Formats plans and the status of flows: plain lines for a pipe, tables for a terminal, JSON."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -17,61 +16,208 @@ from poeflow.report.terminal.text import Line, Marks, cells, cropped, padded, wr
 _ORDER: Final = (
     *("new", "stale", "missing", "edited", "needed", "unknown", "fresh", "skipped", "orphaned"),
 )
-
-
-def lines(facts: Sequence[InstanceStatus], *, all_: bool) -> list[str]:
-    """Return a line for each instance that a run would touch, or for all of them."""
-    shown = [fact for fact in facts if all_ or not fact.is_current]
-    width = max((len(fact.id) for fact in shown), default=0)
-    return [
-        visible(f"{fact.id:<{width}}  {fact.state:<7}  {'; '.join(fact.reasons)}".rstrip())
-        for fact in shown
-    ]
-
-
 _MEASURES: Final[dict[Measure, str]] = {
     "instance": "as last time",
     "step": "as others of their step",
     "limit": "at their limit",
     "usual": "as usual",
 }
-"""How it is said where a guess of the length of answers comes from."""
+"""The words for what an estimated length of answers is based on."""
+MAX_REASONS: Final = 3
+_SERIOUS: Final[tuple[InstanceState, ...]] = (
+    "edited",
+    "orphaned",
+    "missing",
+    "stale",
+    "new",
+    "needed",
+    "unknown",
+    "fresh",
+    "skipped",
+)
+"""A step has the first of these states that one of its instances has."""
+ALIKE: Final = 3
+"""If more instances in a row than these are alike, the first is shown and the rest counted."""
 
 
-def summary(facts: Sequence[InstanceStatus], prices: Prices) -> str:
-    """Say how many instances stand how, and what a run would send and cost."""
-    counts = Counter(fact.state for fact in facts)
-    told = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
-    found = estimate(facts, prices)
+class TableRow(msgspec.Struct, frozen=True):
+    """A row: `text` follows the name, `why` follows the text or stands below.
+
+    `more` is how many further rows would say the same.
+    """
+
+    state: InstanceState
+    name: str
+    text: str
+    why: str = ""
+    more: int = 0
+
+
+def plan_lines(statuses: Sequence[InstanceStatus], *, all_: bool) -> list[str]:
+    """Return a line for each instance that a run would touch, or for all of them."""
+    shown = [status for status in statuses if all_ or not status.is_current]
+    width = max((len(status.id) for status in shown), default=0)
+    return [
+        visible(f"{status.id:<{width}}  {status.state:<7}  {'; '.join(status.reasons)}".rstrip())
+        for status in shown
+    ]
+
+
+def plan_table(
+    statuses: Sequence[InstanceStatus], *, all_: bool, marks: Marks, width: int
+) -> Iterator[Line]:
+    """Yield instances with their reasons: those a run would touch, or all of them."""
+    shown = [status for status in statuses if all_ or not status.is_current]
+    entries: list[TableRow] = []
+    for _, run in groupby(shown, key=lambda status: (step_of(status.id), _standing(status))):
+        alike = list(run)
+        count = len(alike) if len(alike) <= ALIKE else 1
+        entries += [
+            TableRow(status.state, status.id, *_standing(status)) for status in alike[:count]
+        ]
+        entries[-1] = msgspec.structs.replace(entries[-1], more=len(alike) - count)
+    return _rows(entries, marks, width)
+
+
+def plan_summary(statuses: Sequence[InstanceStatus], prices: Prices) -> str:
+    """Say how many instances have which state, and what a run would send and cost."""
+    counts = Counter(status.state for status in statuses)
+    states = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
+    found = estimate(statuses, prices)
     if not found.calls.least:
         unknown = counts["unknown"]
-        return f"{told or 'nothing'}: {'calls not known yet' if unknown else 'no calls'}"
+        return f"{states or 'nothing'}: {'calls not known yet' if unknown else 'no calls'}"
     noun = "call" if found.calls.least == found.calls.most == 1 else "calls"
     calls = _range(found.calls, "{:,}", "{} or more")
-    return f"{told}: {calls} {noun}, {spending(found)}"
+    return f"{states}: {calls} {noun}, {spending(found)}"
 
 
 def spending(found: Estimate) -> str:
-    """Say what requests are estimated to use and cost, and where that comes from."""
+    """Say what requests are estimated to use and cost, and what the estimate is based on."""
     cost = "cost unknown"
     if found.cost_usd is not None:
         cost = f"{_range(found.cost_usd, '{:.4f}', 'from {}')} USD (estimated)"
     return f"about {found.prompt_tokens:,} prompt tokens, {_answers(found)}, {cost}"
 
 
+def as_json(statuses: Sequence[InstanceStatus], prices: Prices) -> str:
+    """Return the status of all instances as one JSON document, with requests and estimates."""
+    return encode_json(
+        [
+            msgspec.to_builtins(status) | {"estimate": _estimated(status, prices)}
+            for status in statuses
+        ]
+    ).decode()
+
+
+def status_lines(flows: Mapping[str, Sequence[InstanceStatus]]) -> Iterator[str]:
+    """Yield the name of each flow and a line for each of its steps, in order."""
+    for flow, statuses in flows.items():
+        yield visible(flow)
+        steps = steps_of(statuses)
+        width = max(map(len, steps), default=0)
+        for step, of in steps.items():
+            yield visible(f"  {step:<{width}}  {step_status(of)}")
+
+
+def status_table(
+    flows: Mapping[str, Sequence[InstanceStatus]], *, marks: Marks, width: int
+) -> Iterator[Line]:
+    """Yield the name of each flow and a row for each of its steps."""
+    for flow, statuses in flows.items():
+        yield ((marks.shown(flow), "bold"),)
+        yield from _rows(
+            [
+                TableRow(
+                    min((status.state for status in of), key=_SERIOUS.index),
+                    step,
+                    *_state_and_why(of),
+                )
+                for step, of in steps_of(statuses).items()
+            ],
+            marks,
+            width,
+        )
+
+
+def steps_of(statuses: Sequence[InstanceStatus]) -> dict[str, list[InstanceStatus]]:
+    """Return instances by their steps, in order."""
+    steps: dict[str, list[InstanceStatus]] = {}
+    for status in statuses:
+        steps.setdefault(step_of(status.id), []).append(status)
+    return steps
+
+
+def step_status(statuses: Sequence[InstanceStatus]) -> str:
+    """Say which states the instances of a step have: `2 stale, 1 fresh: prompt changed`.
+
+    A reason of only some of them is counted: `2 stale: prompt changed (1); file changed (1)`.
+    """
+    counts: Counter[InstanceState] = Counter(status.state for status in statuses)
+    is_alone = len(statuses) == 1
+    states = ", ".join(
+        state if is_alone else f"{count} {state}" for state, count in counts.most_common()
+    )
+    others = Counter(status.answered_by for status in statuses if status.answered_by is not None)
+    states += "".join(f", answered by {name}" for name in sorted(others))
+    reasons = _reasons(statuses)
+    more = f"; and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
+    return f"{states}: {'; '.join(reasons[:MAX_REASONS])}{more}" if reasons else states
+
+
+def _standing(status: InstanceStatus) -> tuple[str, str]:
+    """Return the state and the calls of an instance, and its reasons."""
+    return f"{status.state:<7}{_asked(status)}", "; ".join(status.reasons)
+
+
+def _asked(status: InstanceStatus) -> str:
+    """Say which model an instance asks, and how often unless it is once."""
+    if not status.calls:
+        return ""
+    if status.most_calls is None:
+        often = f", {status.calls} or more calls"
+    elif status.most_calls > status.calls:
+        often = f", {status.calls} to {status.most_calls} calls"
+    else:
+        often = f", {status.calls} calls" if status.calls > 1 else ""
+    return f" {status.model or ''}{often}"
+
+
+def _rows(entries: Sequence[TableRow], marks: Marks, width: int) -> Iterator[Line]:
+    names = [marks.shown(entry.name) for entry in entries]
+    longest = max((cells(((name, ""),)) for name in names), default=0)
+    column = min(longest, max(width // 3, 12))
+    for entry, name in zip(entries, names, strict=True):
+        mark, style = marks.of(entry.state)
+        dim = "dim" if style == "dim" else ""
+        head: Line = (
+            (f"{mark} ", style),
+            (f"{padded(name, column)}  ", dim),
+            (marks.shown(entry.text), style),
+        )
+        why = marks.shown(entry.why)
+        if cells(head) + cells(((why, ""),)) + 2 <= width:
+            yield (*head, (f"  {why}" if why else "", "dim"))
+        else:
+            yield cropped(head, width, marks.more)
+            yield from (((f"    {line}", "dim"),) for line in wrapped(why, max(width - 4, 8)))
+        if entry.more:
+            yield ((f"  {marks.more} {entry.more:,} more like it", "dim"),)
+
+
 def _answers(found: Estimate) -> str:
-    """Say how long the answers may be, and how that is known."""
+    """Say how long the answers may be, and what the estimate is based on."""
     if not found.measures:
         return "answers of unknown length"
     total = found.unmeasured + sum(found.measures.values())
     parts = [(_MEASURES[measure], count) for measure, count in found.measures.items()]
     parts += [("of unknown length", found.unmeasured)] if found.unmeasured else []
-    how = ", ".join(said if count == total else f"{count:,} {said}" for said, count in parts)
+    how = ", ".join(name if count == total else f"{count:,} {name}" for name, count in parts)
     return f"about {found.answer_tokens:,} answer tokens ({how})"
 
 
 def _range(found: Range, form: str, without_end: str) -> str:
-    """Say `3`, `3 to 7`, or what is said where there is no telling the most."""
+    """Say `3`, `3 to 7`, or the least in the form `without_end` if the most is not known."""
     least = form.format(found.least)
     if found.most is None:
         return without_end.format(least)
@@ -79,18 +225,11 @@ def _range(found: Range, form: str, without_end: str) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def as_json(facts: Sequence[InstanceStatus], prices: Prices) -> str:
-    """Return all facts as one JSON document, requests and estimates included."""
-    return encode_json(
-        [msgspec.to_builtins(fact) | {"estimate": _estimated(fact, prices)} for fact in facts]
-    ).decode()
-
-
-def _estimated(fact: InstanceStatus, prices: Prices) -> dict[str, Json] | None:
-    """Return what one instance is estimated to use and cost, None where nothing is asked."""
-    if not fact.kinds:
+def _estimated(status: InstanceStatus, prices: Prices) -> dict[str, Json] | None:
+    """Return what one instance is estimated to use and cost, None if it asks nothing."""
+    if not status.kinds:
         return None
-    found = estimate([fact], prices)
+    found = estimate([status], prices)
     cost = found.cost_usd
     return {
         "prompt_tokens": found.prompt_tokens,
@@ -105,155 +244,17 @@ def _estimated(fact: InstanceStatus, prices: Prices) -> dict[str, Json] | None:
     }
 
 
-MAX_REASONS: Final = 3
+def _state_and_why(statuses: Sequence[InstanceStatus]) -> tuple[str, str]:
+    """Return the states of the instances of a step, and the reasons."""
+    states, _, why = step_status(statuses).partition(": ")
+    return states, why
 
 
-def status_lines(flows: Mapping[str, Sequence[InstanceStatus]]) -> Iterator[str]:
-    """Yield the name of each flow and a line for each of its steps, in order."""
-    for flow, facts in flows.items():
-        yield visible(flow)
-        steps = steps_of(facts)
-        width = max(map(len, steps), default=0)
-        for step, of in steps.items():
-            yield visible(f"  {step:<{width}}  {told(of)}")
-
-
-def steps_of(facts: Sequence[InstanceStatus]) -> dict[str, list[InstanceStatus]]:
-    """Return instances by their steps, in order."""
-    steps: dict[str, list[InstanceStatus]] = {}
-    for fact in facts:
-        steps.setdefault(step_of(fact.id), []).append(fact)
-    return steps
-
-
-def told(facts: Sequence[InstanceStatus]) -> str:
-    """Say how the instances of a step stand: `2 stale, 1 fresh: prompt changed`.
-
-    A reason of some of them has their number: `2 stale: prompt changed (1); file changed (1)`.
-    """
-    counts: Counter[InstanceState] = Counter(fact.state for fact in facts)
-    is_alone = len(facts) == 1
-    states = ", ".join(
-        state if is_alone else f"{count} {state}" for state, count in counts.most_common()
-    )
-    reasons = _reasons(facts)
-    more = f"; and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
-    return f"{states}: {'; '.join(reasons[:MAX_REASONS])}{more}" if reasons else states
-
-
-def _reasons(facts: Sequence[InstanceStatus]) -> list[str]:
-    """Return all reasons, each with how many instances it is of where that is not all of them."""
-    counts = Counter(reason for fact in facts for reason in fact.reasons)
-    concerned = sum(bool(fact.reasons) for fact in facts)
+def _reasons(statuses: Sequence[InstanceStatus]) -> list[str]:
+    """Return all reasons, each with the number of its instances unless it is all of them."""
+    counts = Counter(reason for status in statuses for reason in status.reasons)
+    concerned = sum(bool(status.reasons) for status in statuses)
     return [
         reason if count == concerned else f"{reason} ({count:,})"
         for reason, count in counts.items()
     ]
-
-
-_SERIOUS: Final[tuple[InstanceState, ...]] = (
-    "edited",
-    "orphaned",
-    "missing",
-    "stale",
-    "new",
-    "needed",
-    "unknown",
-    "fresh",
-    "skipped",
-)
-"""Which state of its instances marks a step, first things first."""
-
-
-ALIKE: Final = 3
-"""Of more instances than these that stand alike, the first is shown and the others counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A row: what is said of it stands behind its name, why it is so beside it or below.
-
-    `more` is how many follow of which the same is told.
-    """
-
-    state: InstanceState
-    name: str
-    said: str
-    why: str = ""
-    more: int = 0
-
-
-def plan_sheet(
-    facts: Sequence[InstanceStatus], *, all_: bool, marks: Marks, width: int
-) -> Iterator[Line]:
-    """Yield instances with their reasons: those a run would touch, or all of them."""
-    shown = [fact for fact in facts if all_ or not fact.is_current]
-    entries: list[Entry] = []
-    for _, run in groupby(shown, key=lambda fact: (step_of(fact.id), _standing(fact))):
-        alike = list(run)
-        count = len(alike) if len(alike) <= ALIKE else 1
-        entries += [Entry(fact.state, fact.id, *_standing(fact)) for fact in alike[:count]]
-        entries[-1] = replace(entries[-1], more=len(alike) - count)
-    return _rows(entries, marks, width)
-
-
-def status_sheet(
-    flows: Mapping[str, Sequence[InstanceStatus]], *, marks: Marks, width: int
-) -> Iterator[Line]:
-    """Yield the name of each flow and a row for each of its steps."""
-    for flow, facts in flows.items():
-        yield ((marks.shown(flow), "bold"),)
-        yield from _rows(
-            [
-                Entry(min((fact.state for fact in of), key=_SERIOUS.index), step, *_told(of))
-                for step, of in steps_of(facts).items()
-            ],
-            marks,
-            width,
-        )
-
-
-def _told(facts: Sequence[InstanceStatus]) -> tuple[str, str]:
-    """Say how the instances of a step stand, and why."""
-    said, _, why = told(facts).partition(": ")
-    return said, why
-
-
-def _standing(fact: InstanceStatus) -> tuple[str, str]:
-    """Return what is told of an instance besides its name."""
-    return f"{fact.state:<7}{_asked(fact)}", "; ".join(fact.reasons)
-
-
-def _asked(fact: InstanceStatus) -> str:
-    """Say whom an instance asks, and how often where that is not once."""
-    if not fact.calls:
-        return ""
-    if fact.most_calls is None:
-        often = f", {fact.calls} or more calls"
-    elif fact.most_calls > fact.calls:
-        often = f", {fact.calls} to {fact.most_calls} calls"
-    else:
-        often = f", {fact.calls} calls" if fact.calls > 1 else ""
-    return f" {fact.model or ''}{often}"
-
-
-def _rows(entries: Sequence[Entry], marks: Marks, width: int) -> Iterator[Line]:
-    names = [marks.shown(entry.name) for entry in entries]
-    longest = max((cells(((name, ""),)) for name in names), default=0)
-    column = min(longest, max(width // 3, 12))
-    for entry, name in zip(entries, names, strict=True):
-        mark, style = marks.of(entry.state)
-        dim = "dim" if style == "dim" else ""
-        head: Line = (
-            (f"{mark} ", style),
-            (f"{padded(name, column)}  ", dim),
-            (marks.shown(entry.said), style),
-        )
-        why = marks.shown(entry.why)
-        if cells(head) + cells(((why, ""),)) + 2 <= width:
-            yield (*head, (f"  {why}" if why else "", "dim"))
-        else:
-            yield cropped(head, width, marks.more)
-            yield from (((f"    {line}", "dim"),) for line in wrapped(why, max(width - 4, 8)))
-        if entry.more:
-            yield ((f"  {marks.more} {entry.more:,} more like it", "dim"),)

@@ -1,4 +1,4 @@
-"""Problems as people read them: one line each, and on a terminal the source line with a caret."""
+"""Formats problems: one line each, and on a terminal the source line with a caret."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -12,13 +12,13 @@ from poeflow.report.terminal.text import Line, Marks
 MAX_LINE: Final = 160
 
 
-def one_line(problem: Problem) -> str:
+def problem_line(problem: Problem) -> str:
     return inert(visible(str(problem)).replace("\n", " "))
 
 
 def with_source(problem: Problem, text: str | None) -> str:
-    """Return the problem's line, then the source line it is about and a caret under the place."""
-    head = one_line(problem)
+    """Return the line of a problem, the source line it is about, and a caret below the place."""
+    head = problem_line(problem)
     lines = text.split("\n") if text else []
     if not 0 < problem.place.line <= len(lines):
         return head
@@ -30,12 +30,12 @@ def with_source(problem: Problem, text: str | None) -> str:
 
 
 def listing(problems: Iterable[Problem]) -> str:
-    """Return all problems, in order, a line each."""
-    return "\n".join(one_line(problem) for problem in problems)
+    """Return all problems, in order, one a line."""
+    return "\n".join(problem_line(problem) for problem in problems)
 
 
 def in_color(problem: Problem, text: str | None, marks: Marks) -> Iterator[Line]:
-    """Yield the lines of a problem as a terminal shows them: place and caret stand out."""
+    """Yield the lines of a problem for a terminal, with place and caret in colour."""
     head, *rest = with_source(problem, text).split("\n")
     place = inert(visible(str(problem.place)))
     style = "yellow" if problem.level == "warning" else "red"
@@ -45,6 +45,6 @@ def in_color(problem: Problem, text: str | None, marks: Marks) -> Iterator[Line]
 
 
 def _cells(text: str) -> int:
-    """Return how many cells of a terminal `text` takes: Chinese and emoji two, accents none."""
+    """Return how many cells of a terminal `text` takes: wide ones and emoji two, accents none."""
     narrow = sum(unicodedata.category(character) not in ("Mn", "Me") for character in text)
     return narrow + sum(unicodedata.east_asian_width(character) in "WF" for character in text)

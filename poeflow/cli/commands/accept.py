@@ -1,28 +1,24 @@
 """`poeflow accept`: keep files that were edited by hand as they are."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Final
 
 import click
 
-from poeflow.cli.commands.check import show
+from poeflow.cli.checked_flows import checked_flow
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.private_files_options import (
-    access_of,
     allow_file_option,
+    env_file_option,
+    environment_with,
     say,
     say_warning,
     trust_state_option,
     trusts_state,
 )
-from poeflow.cli.targets import target_of
-from poeflow.errors import InvalidFlowError
-from poeflow.operations.accept import accept as take
-from poeflow.operations.check import checkup
+from poeflow.operations.accept import accept as accept_files
 from poeflow.operations.run_options import RunOptions
-from poeflow.problems import errors_only
 
 EPILOG: Final = """\b
 Examples:
@@ -35,10 +31,11 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("flow", type=click.Path(path_type=Path), shell_complete=FLOWS)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--drop", is_flag=True, help="Give up what was accepted: a run writes the answer.")
+@click.option("--drop", is_flag=True, help="Undo an acceptance: the next run writes the answer.")
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @trust_state_option
 @allow_file_option
+@env_file_option
 @click.pass_context
 def accept(
     ctx: click.Context,
@@ -49,22 +46,23 @@ def accept(
     drop: bool,
     inputs_file: Path | None,
     allow_files: tuple[Path, ...],
+    env_file: Path | None,
 ) -> None:
     """Keep the flow's output files as they are now: all that were edited, or those named.
 
-    An accepted file is the text of its step, for the steps that build on it too. It stays when the
-    step's request changes; `plan` and `run` say so. Accept it again to keep it for the new request.
+    An accepted file is the text of its step, also for the steps that use it. It stays when the
+    step's request changes, with a note in `plan` and `run`. Accept it again for the new request.
+    Files of samples are refused: none of them alone is the text of its step.
     """
-    target = target_of(flow, access_of(allow_files))
-    found = checkup(target.project, target.path, target.shown)
-    show(found.problems, (found,))
-    if errors_only(found.problems):
-        ctx.exit(InvalidFlowError.exit_code)
+    found = checked_flow(flow, allow_files, env_file=env_file)
     options = RunOptions(
-        inputs_file=inputs_file, environ=os.environ, listen=say_warning, trust_state=trusts_state()
+        inputs_file=inputs_file,
+        environ=environment_with(env_file),
+        listen=say_warning,
+        trust_state=trusts_state(),
     )
     places = [path.parent.resolve() / path.name for path in paths]
-    taken = asyncio.run(take(found, options, places, drop=drop))
+    taken = asyncio.run(accept_files(found, options, places, drop=drop))
     for path in taken.paths:
         say(f"{'dropped' if drop else 'accepted'} {path[2:]}")
     for path, reason in taken.refused.items():

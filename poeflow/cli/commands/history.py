@@ -9,14 +9,13 @@ import click
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import print_json, print_lines
 from poeflow.cli.private_files_options import trust_state_option
-from poeflow.cli.run_arguments import history_here, trusted_workspace
-from poeflow.cli.targets import target_of
+from poeflow.cli.run_arguments import history_here, trusted_workspace, warn
+from poeflow.cli.targets import flow_target
 from poeflow.clock import seconds
 from poeflow.errors import UsageError
 from poeflow.project.project import Project
 from poeflow.records import RunFilter
-from poeflow.report.history import table
-from poeflow.store.history import History
+from poeflow.report.history import run_table
 
 EPILOG: Final = """\b
 Examples:
@@ -56,31 +55,31 @@ def history(
 
     `poeflow show RUN` looks at one, `poeflow diff` at what changed between two.
     """
-    kept = history_here()
+    stored = history_here()
     if prune is not None or keep is not None:
-        _forget(kept, prune, keep)
+        _forget(prune, keep)
         return
     wanted = RunFilter(
-        flow=None if flow is None else target_of(flow).path,
+        flow=None if flow is None else flow_target(flow).path,
         since=None if since is None else time.time() - _seconds(since, "--since"),
         state="failed" if failed else None,
         text=search,
         limit=limit,
     )
-    rows = kept.runs(wanted)
+    rows = stored.runs(wanted)
     if output == "json":
         print_json(rows)
     elif rows:
-        print_lines(table(rows, running=kept.running()))
+        print_lines(run_table(rows, running=stored.running()))
     else:
         click.echo("no run fits", err=True)
 
 
-def _forget(kept: History, prune: str | None, keep: int | None) -> None:
-    project = Project.find(Path.cwd())
+def _forget(prune: str | None, keep: int | None) -> None:
+    workspace = trusted_workspace(Project.find(Path.cwd()))
     before = None if prune is None else time.time() - _seconds(prune, "--prune")
-    with trusted_workspace(project).hold():
-        gone = kept.prune(before=before, keep=keep)
+    with workspace.hold(warn=warn), workspace.history(warn) as stored:
+        gone = stored.prune(before=before, keep=keep)
     click.echo(f"forgot {gone:,} run{'' if gone == 1 else 's'}", err=True)
 
 
@@ -89,4 +88,6 @@ def _seconds(written: str, option: str) -> float:
     try:
         return float(days) * 86_400 if is_days else seconds(written)
     except ValueError:
-        raise UsageError(f"{option} {written}: no duration", hint="for example 12h or 7d") from None
+        raise UsageError(
+            f"{option} {written}: not a duration", hint="for example 12h or 7d"
+        ) from None

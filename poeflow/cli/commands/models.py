@@ -1,4 +1,4 @@
-"""`poeflow models`: list the bots of the server, or show one, and keep the list for `check`."""
+"""`poeflow models`: list the bots of the server, or show one, and store the list for `check`."""
 
 import os
 from pathlib import Path
@@ -16,14 +16,14 @@ from poeflow.cli.private_files_options import (
     say_warning,
     without_keys,
 )
-from poeflow.client.catalogue import CATALOGUE, Catalogue, keep, kept
+from poeflow.client.catalogue import CATALOGUE, Catalogue, store_catalogue, stored_catalogue
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError
 from poeflow.flowfile.patterns import one_of
-from poeflow.operations.run_context import poe_address, user_config
-from poeflow.operations.run_options import RunOptions
+from poeflow.operations.providers import poe_address
+from poeflow.operations.run_options import RunOptions, user_config
 from poeflow.project.project import Project
-from poeflow.report.bot_tables import one, table
+from poeflow.report.bot_tables import bot_table, bot_yaml
 from poeflow.report.github_commands import inert
 from poeflow.settings import api_key_from, server_of
 from poeflow.store.workspace import Workspace
@@ -34,8 +34,8 @@ Examples:
   poeflow models Veo-3.1
   git add --force .poeflow/models.json    # check the same everywhere, CI included
 
-Prices are those the server lists, in USD: for a million tokens in and out, or for a request. What
-it does not tell is "-", which is not free.
+Prices are those the server lists, in USD: for a million tokens in and out, or for a request. "-" is
+a price that it does not list, which does not mean free.
 """
 _DAY: Final = 24 * 60 * 60.0
 _TIMEOUT: Final = 60.0
@@ -66,15 +66,15 @@ class _Options(TypedDict):
     "--gives", metavar="KIND", default="", help="Only those that give text, image, audio or video."
 )
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--refresh", is_flag=True, help="Fetch the list even where it is not a day old.")
-@click.option("--offline", is_flag=True, help="Use the list the project keeps; send nothing.")
+@click.option("--refresh", is_flag=True, help="Fetch the list even if it is less than a day old.")
+@click.option("--offline", is_flag=True, help="Use the list stored in the project; send nothing.")
 @env_file_option
 def models(name: str | None, **options: Unpack[_Options]) -> None:
     """List the bots, or show the one called NAME with its parameters, ready to paste.
 
-    The list is kept in .poeflow/models.json of the project, where `check` reads it: it then warns
-    of bots, parameters, values and attachments that do not fit, as long as the same server is
-    asked. It is fetched once a day.
+    The list is stored in the project, in .poeflow/models.json. With it `check` warns of bots,
+    parameters, values and attachments that do not fit, if flows use the same server. It is fetched
+    once a day.
     """
     if options["refresh"] and options["offline"]:
         raise UsageError("--refresh and --offline exclude each other", hint="use one of them")
@@ -87,7 +87,7 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
         if options["output"] == "json":
             print_json(bot)
         else:
-            _print(one(bot))
+            _print(bot_yaml(bot))
         return
     _check_kind(catalogue, "takes", options["takes"])
     _check_kind(catalogue, "gives", options["gives"])
@@ -96,7 +96,7 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
         print_json(bots)
         return
     if bots:
-        _print(table(bots))
+        _print(bot_table(bots))
     count = f"{len(bots)} of {len(catalogue.bots)} bots"
     click.echo(f"{count}; poeflow models NAME shows one", err=True)
 
@@ -107,7 +107,7 @@ def _print(text: str) -> None:
 
 def _kept(project: Project) -> Catalogue:
     server = server_of(os.environ)
-    catalogue, fault = kept(project, server)
+    catalogue, fault = stored_catalogue(project, os.environ)
     if catalogue is None:
         message = fault or f"there is no {CATALOGUE} of {server}"
         raise UsageError(message, hint="fetch it once without --offline")
@@ -115,7 +115,7 @@ def _kept(project: Project) -> Catalogue:
 
 
 def _fetched(project: Project, options: _Options) -> Catalogue:
-    """Return the server's list, at most a day old, and keep it in the project."""
+    """Return the server's list, at most a day old, and store it in the project."""
     environ = environment_with(options["env_file"])
     config = user_config(project, RunOptions(environ=environ, listen=say_warning))
     moved, key = poe_address(environ, config), api_key_from(environ)
@@ -127,10 +127,10 @@ def _fetched(project: Project, options: _Options) -> Catalogue:
     if not catalogue.named:
         raise APIResponseError("the server lists no bot")
     try:
-        Workspace(project, offline=False).prepare()
-        keep(project, entries, server_of(os.environ))
+        Workspace(project, os.environ, offline=False).prepare()
+        store_catalogue(project, entries, os.environ)
     except DiskError as error:
-        say(f"warning: the list is not kept for check: {error}")
+        say(f"warning: the list is not stored for check: {error}")
     return catalogue
 
 
@@ -144,7 +144,7 @@ def _found(catalogue: Catalogue, name: str) -> Bot:
 
 
 def _check_kind(catalogue: Catalogue, verb: Literal["takes", "gives"], kind: str) -> None:
-    """Raise `UsageError` where no bot takes, or gives, what was asked for: it is a slip."""
+    """Raise `UsageError` if no bot takes, or gives, this kind: it is a typo."""
     known = {kind for bot in catalogue.bots for kind in _kinds(bot, verb)}
     if kind and kind not in known:
         raise UsageError(f'no bot {verb} "{kind}"', hint=one_of(kind, known))

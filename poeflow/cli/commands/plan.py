@@ -1,41 +1,48 @@
-"""`poeflow plan`: what a run would do, instance by instance, and why."""
+"""`poeflow plan`: show what a run would do, instance by instance, and why."""
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Unpack
 
 import click
 
-from poeflow.cli.argument_values import input_texts
-from poeflow.cli.click_options import part_options
-from poeflow.cli.commands.check import show
+from poeflow.cli.checked_flows import changed_flow, since_option
+from poeflow.cli.ci import CiReports
+from poeflow.cli.click_options import (
+    PlanCommandOptions,
+    input_files,
+    junit_option,
+    model_option,
+    options_to_look,
+    part_options,
+    states_output_option,
+)
 from poeflow.cli.completing import FLOWS, INPUTS, INSTANCES
 from poeflow.cli.output import conclude, print_lines, show_sheet
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
-    say_warning,
+    env_file_option,
     trust_state_option,
-    trusts_state,
     without_keys,
 )
-from poeflow.cli.targets import instance_among, target_of
-from poeflow.costs import Prices
-from poeflow.operations.check import checkup
-from poeflow.operations.run_context import prices_of
-from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import facts_of, rendered
-from poeflow.problems import errors_only
+from poeflow.cli.targets import instance_among
+from poeflow.operations.budgets import PeriodCost, period_costs, prices_of
+from poeflow.operations.state import workspace_of
+from poeflow.operations.status import rendered, statuses_of
 from poeflow.records import InstanceStatus
 from poeflow.report.github_commands import inert_json
 from poeflow.report.history import request_lines
-from poeflow.report.plan import as_json, lines, plan_sheet, summary
+from poeflow.report.plan import as_json, plan_lines, plan_summary, plan_table
 
 EPILOG: Final = """\b
 Examples:
   poeflow plan flows/notes.yaml
   poeflow plan flows/notes.yaml --input topic=otters --all
+  poeflow plan flows/notes.yaml --since HEAD~1
   poeflow plan flows/notes.yaml --render translate@German
+  poeflow plan flows/notes.yaml --output github --junit junit.xml
+  poeflow plan flows/notes.yaml --model writer=GPT-5.2
 """
 
 
@@ -50,8 +57,10 @@ Examples:
     shell_complete=INPUTS,
 )
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@model_option("Plan a trial of another model for an alias.")
 @click.option("--offline", is_flag=True, help="Plan a simulated run.")
 @part_options
+@since_option
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
 @click.option(
     "--render",
@@ -59,71 +68,66 @@ Examples:
     help="Print the request of one instance.",
     shell_complete=INSTANCES,
 )
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@states_output_option
+@junit_option
 @trust_state_option
 @allow_file_option
-@click.pass_context
-def plan(
-    ctx: click.Context,
-    /,
-    flow: Path,
-    *,
-    inputs: tuple[str, ...],
-    inputs_file: Path | None,
-    first: int | None,
-    key: str | None,
-    render: str | None,
-    output: str,
-    offline: bool,
-    all_: bool,
-    allow_files: tuple[Path, ...],
-) -> None:
-    """Say what a run would do and why, without network, key or code.
+@env_file_option
+def plan(flow: Path, **options: Unpack[PlanCommandOptions]) -> None:
+    """Show what a run would do and why, without network, key or code.
 
     Every instance is fresh, new, stale, missing, edited, skipped, needed again by another, or
     unknown until another has run.
     """
-    target = target_of(flow, access_of(allow_files))
-    found = checkup(target.project, target.path, target.shown)
-    show(found.problems, (found,))
-    if errors_only(found.problems):
-        ctx.exit(3)
-    options = RunOptions(
-        texts=input_texts(inputs),
-        inputs_file=inputs_file,
-        offline=offline,
-        first=first,
-        key=key,
-        environ=os.environ,
-        trust_state=trusts_state(),
-        listen=say_warning,
-    )
-    facts = facts_of(found, options)
-    prices = prices_of(target.project, os.environ)
+    output, render, inputs_file = options["output"], options["render"], options["inputs_file"]
+    given = options_to_look(options, inputs=options["inputs"], is_whole=render is not None)
+    with CiReports(output, options["junit"], os.environ) as ci:
+        files = input_files(options["inputs"], inputs_file)
+        access = access_of(options["allow_files"], options["env_file"])
+        found = changed_flow(flow, access, options["since"], ci.tell, given=files)
+        if found is None:
+            _show_nothing(output)
+            return
+        statuses = statuses_of(found, given)
+        prices = prices_of(found.project, os.environ)
+        summary = plan_summary(statuses, prices)
+        ci.stand(found, statuses, note=summary)
     if render is not None:
-        _show_request(rendered(found, options, _named(facts, render)), output, prices)
-    elif output == "json":
-        click.echo(inert_json(without_keys()(as_json(facts, prices))))
+        statuses = (rendered(found, given, _named(statuses, render)),)
+    if output == "json":
+        click.echo(inert_json(without_keys()(as_json(statuses, prices))))
+    elif render is not None:
+        print_lines(request_lines(statuses[0]))
     else:
-        _show_facts(facts, prices, all_=all_)
+        _show_statuses(statuses, all_=options["all_"])
+        conclude(summary)
+        for cost in period_costs(found.project, workspace_of(found.project, given), given):
+            conclude(_left(cost))
 
 
-def _named(facts: tuple[InstanceStatus, ...], wanted: str) -> InstanceStatus:
-    """Return the fact of one instance. Raises `UsageError`."""
-    by_name = {fact.id: fact for fact in facts}
+def _show_nothing(output: str) -> None:
+    if output == "json":
+        click.echo("[]")
+
+
+def _left(cost: PeriodCost) -> str:
+    """Return what is left of the budget of a day or month."""
+    used, limit = float(cost.cost_usd), cost.limit.value
+    unknown = f"; {cost.unknown:,} requests of unknown cost" if cost.unknown else ""
+    return (
+        f"{cost.period.name}: {max(limit - used, 0.0):,.4g} of {limit:,g} USD left"
+        f" ({cost.limit.owner}), {used:,.4g} used{unknown}"
+    )
+
+
+def _named(statuses: tuple[InstanceStatus, ...], wanted: str) -> InstanceStatus:
+    """Return the status of the instance `wanted`. Raises `UsageError`."""
+    by_name = {status.id: status for status in statuses}
     return by_name[instance_among(wanted, by_name)]
 
 
-def _show_facts(facts: tuple[InstanceStatus, ...], prices: Prices, *, all_: bool) -> None:
+def _show_statuses(statuses: tuple[InstanceStatus, ...], *, all_: bool) -> None:
     show_sheet(
-        lambda marks, width: plan_sheet(facts, all_=all_, marks=marks, width=width),
-        lines(facts, all_=all_),
+        lambda marks, width: plan_table(statuses, all_=all_, marks=marks, width=width),
+        plan_lines(statuses, all_=all_),
     )
-    conclude(summary(facts, prices))
-
-
-def _show_request(fact: InstanceStatus, output: str, prices: Prices) -> None:
-    if output == "json":
-        click.echo(inert_json(without_keys()(as_json([fact], prices))))
-    else:
-        print_lines(request_lines(fact))

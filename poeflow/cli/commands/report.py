@@ -1,4 +1,4 @@
-"""`poeflow report`: a run as one file to keep or to hand on."""
+"""`poeflow report`: write a run as one HTML file."""
 
 from pathlib import Path
 from typing import Final
@@ -6,8 +6,9 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import RUNS
+from poeflow.cli.page_server import page_source
 from poeflow.cli.private_files_options import trust_state_option
-from poeflow.cli.run_arguments import history_here, place_of, shown_of
+from poeflow.cli.run_arguments import history_here, run_argument
 from poeflow.errors import UsageError
 from poeflow.project.project import Project, atomic_write
 from poeflow.report.pages.file import html_report
@@ -31,15 +32,15 @@ Examples:
 )
 @trust_state_option
 def report(run: str, target: Path) -> None:
-    """Write a run as a page that holds everything: prompts, answers, pictures, timings, costs.
+    """Write a run as one page: prompts, answers, pictures, timings, costs.
 
-    RUN is a number of `poeflow history`, or last. The file needs no server and no network, runs
-    no script, and is as safe to open as what it shows is private.
+    RUN is a number of `poeflow history`, or last. The file needs no server and no network, and has
+    no script. It shows all prompts and answers: share it only if these may be shared.
     """
     with history_here() as history:
-        place = place_of(history, run)
+        place = run_argument(history, run)
         if place.name is not None:
             raise UsageError(f"{run} names an instance", hint=f"report all of run {place.run.id}")
-        shown = shown_of(Project.find(Path.cwd()), history)
+        shown = page_source(Project.find(Path.cwd()), history)
         pages = html_report(shown.records.run(place.run.id) or place.run, shown)
         atomic_write(target.absolute(), pages)

@@ -1,23 +1,36 @@
-"""`poeflow schema`: print the JSON Schema of flow files."""
+"""`poeflow schema`: print the JSON Schema of flow files, or of what poeflow writes."""
 
 from typing import Final
 
 import click
 
-from poeflow.project.project import packaged
+from poeflow.errors import UsageError
+from poeflow.flowfile.project_settings import SCHEMA as PROJECT_SCHEMA
+from poeflow.flowfile.schema import FLOW_SCHEMA
+from poeflow.operations.editors.editor_schema import schema_text
+from poeflow.project.project import packaged, schemas_folder
 
+_EVENTS: Final = "events.schema.json"
 EPILOG: Final = """\b
 Examples:
   poeflow schema > flow.schema.json
+  poeflow schema --events > events.schema.json
 """
 
 
 @click.command(epilog=EPILOG)
 @click.option("--project", is_flag=True, help="That of poeflow.toml, which builds on it.")
-def schema(*, project: bool) -> None:
+@click.option("--events", is_flag=True, help="That of a line of `run --output jsonl`.")
+def schema(*, project: bool, events: bool) -> None:
     """Print the JSON Schema of flow files.
 
-    Point an editor at it, or save it: poeflow schema > flow.schema.json
+    Point an editor at it, or save it: poeflow schema > flow.schema.json. It has descriptions in
+    Markdown and snippets, for editors that know them.
     """
-    name = "project.schema.json" if project else "flow.schema.json"
-    click.echo(packaged(name).decode(), nl=False)
+    if project and events:
+        raise UsageError("--project and --events are two things", hint="give one of them")
+    if events:
+        text = packaged(schemas_folder() / _EVENTS).decode()
+    else:
+        text = schema_text(PROJECT_SCHEMA if project else FLOW_SCHEMA)
+    click.echo(text, nl=False)

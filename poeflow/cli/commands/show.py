@@ -1,4 +1,4 @@
-"""`poeflow show`: one run of the history, or one instance of it."""
+"""`poeflow show`: show one run of the history, or one instance of it."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import click
 from poeflow.cli.completing import RUNS
 from poeflow.cli.output import print_json, print_lines
 from poeflow.cli.private_files_options import trust_state_option
-from poeflow.cli.run_arguments import history_here, place_of, with_result
+from poeflow.cli.run_arguments import history_here, run_argument, with_result
 from poeflow.records import InstanceRecord, RequestRow, step_of
 from poeflow.report.history import headed, instance_lines, run_lines
 from poeflow.report.terminal.text import Line, marks_for
@@ -32,7 +32,7 @@ def show(run: str, *, output: str) -> None:
     RUN is a number of `poeflow history`, `last`, or `last~1` for the one before.
     """
     history = history_here()
-    place = place_of(history, run)
+    place = run_argument(history, run)
     is_running = place.run.end is None and history.running() == place.run.id
     requests = history.requests(place.run.id, place.name)
     if place.name is None:
@@ -51,18 +51,18 @@ def show(run: str, *, output: str) -> None:
 
 
 def _waiting(requests: Sequence[RequestRow]) -> Iterator[Line]:
-    """Yield what is not known to have been answered."""
+    """Yield the requests that have no answer in the history."""
     waiting = [row for row in requests if row.answer is None]
     if waiting:
         names = ", ".join(dict.fromkeys(row.record.instance for row in waiting))
         count = len(waiting)
-        told = f"{count} request{'' if count == 1 else 's'} of unknown outcome: {names}"
+        text = f"{count} request{'' if count == 1 else 's'} of unknown outcome: {names}"
         yield ()
-        yield ((marks_for(sys.stdout).shown(told), "yellow"),)
+        yield ((marks_for(sys.stdout).shown(text), "yellow"),)
 
 
 def _unfinished(name: str, requests: Sequence[RequestRow]) -> InstanceRecord:
-    """Return what is known of an instance that did not end: the request it began with."""
+    """Return a record of an instance that did not end, with its first request."""
     first = requests[0].record
     return InstanceRecord(
         id=name,

@@ -1,90 +1,111 @@
-"""`poeflow status`: how flows stand, a line a step."""
+"""`poeflow status`: show for every step whether it is current, one line per step."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Unpack
 
 import click
 
-from poeflow.cli.click_options import part_options
-from poeflow.cli.commands.check import show
+from poeflow.cli.checked_flows import (
+    only_changed,
+    say_error,
+    show_problems,
+    since_option,
+)
+from poeflow.cli.ci import CiReports
+from poeflow.cli.click_options import (
+    StatusCommandOptions,
+    junit_option,
+    model_option,
+    models_known_to,
+    options_to_look,
+    part_options,
+    states_output_option,
+)
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import show_sheet
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
-    say_warning,
+    env_file_option,
     trust_state_option,
-    trusts_state,
     without_keys,
 )
-from poeflow.cli.targets import targets
+from poeflow.cli.targets import flow_targets
 from poeflow.digest import encode_json
+from poeflow.errors import InvalidFlowError, PoeflowError, most_serious
 from poeflow.operations.check import checkup
-from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import facts_of
+from poeflow.operations.locks import lacking
+from poeflow.operations.status import statuses_of
 from poeflow.problems import errors_only
 from poeflow.records import InstanceStatus
 from poeflow.report.github_commands import inert_json
-from poeflow.report.plan import status_lines, status_sheet
+from poeflow.report.plan import status_lines, status_table
 
 EPILOG: Final = """\b
 Examples:
   poeflow status
   poeflow status flows/notes.yaml --output json
+  poeflow status flows --output github --junit junit.xml
+  poeflow status flows/notes.yaml --model writer=GPT-5.2
+  poeflow status --since main
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("flows", nargs=-1, metavar="FLOW...", shell_complete=FLOWS)
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
+@model_option("Look at another model for an alias.")
 @click.option("--offline", is_flag=True, help="Look at the simulated runs.")
 @part_options
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@since_option
+@states_output_option
+@junit_option
 @trust_state_option
 @allow_file_option
+@env_file_option
 @click.pass_context
 def status(
-    ctx: click.Context,
-    /,
-    flows: tuple[str, ...],
-    *,
-    inputs_file: Path | None,
-    first: int | None,
-    key: str | None,
-    offline: bool,
-    output: Literal["text", "json"],
-    allow_files: tuple[Path, ...],
+    ctx: click.Context, /, flows: tuple[str, ...], **options: Unpack[StatusCommandOptions]
 ) -> None:
-    """Say of every step whether it is current, and why not. Nothing is sent or written.
+    """Show for every step whether it is current, or why not. Nothing is sent or written.
 
     Files, folders and globs are fine; without any, the flows below this folder.
     """
-    options = RunOptions(
-        inputs_file=inputs_file,
-        offline=offline,
-        first=first,
-        key=key,
-        environ=os.environ,
-        trust_state=trusts_state(),
-        listen=say_warning,
-    )
+    output, inputs_file = options["output"], options["inputs_file"]
+    given = options_to_look(options)
     found: dict[str, tuple[InstanceStatus, ...]] = {}
-    is_invalid = False
-    for target in targets(flows or (".",), access_of(allow_files)):
-        checked = checkup(target.project, target.path, target.shown)
-        faults = errors_only(checked.problems)
-        if faults:
-            show(faults, (checked,))
-            is_invalid = True
-            continue
-        found[target.shown] = facts_of(checked, options)
+    codes: list[int] = []
+    targets = flow_targets(flows or (".",), access_of(options["allow_files"], options["env_file"]))
+    with CiReports(output, options["junit"], os.environ) as ci:
+        checks = [checkup(target.project, target.path, target.shown) for target in targets]
+        looked_at = only_changed(checks, options["since"], given=filter(None, [inputs_file]))
+        models_of = models_known_to(looked_at, given.models)
+        for checked, tried in zip(looked_at, models_of, strict=True):
+            ci.tell(checked)
+            if errors_only(checked.problems):
+                show_problems(errors_only(checked.problems), (checked,))
+                codes.append(InvalidFlowError.exit_code)
+                continue
+            try:
+                found[checked.shown] = statuses_of(checked, replace(given, models=tried))
+            except PoeflowError as error:
+                lacks = lacking(checked, error, given)
+                codes.append(say_error(checked, error, lacks=lacks, named=flows))
+                if codes[-1]:
+                    ci.stand(checked, (), faults=(str(error),), level="error")
+                continue
+            ci.stand(checked, found[checked.shown])
+    _show(found, output)
+    ctx.exit(most_serious(codes))
+
+
+def _show(found: dict[str, tuple[InstanceStatus, ...]], output: str) -> None:
     if output == "json":
-        told = encode_json({name: list(facts) for name, facts in found.items()}).decode()
-        click.echo(inert_json(without_keys()(told)))
-    else:
-        show_sheet(
-            lambda marks, width: status_sheet(found, marks=marks, width=width), status_lines(found)
-        )
-    if is_invalid:
-        ctx.exit(3)
+        document = encode_json({name: list(statuses) for name, statuses in found.items()}).decode()
+        click.echo(inert_json(without_keys()(document)))
+        return
+    show_sheet(
+        lambda marks, width: status_table(found, marks=marks, width=width), status_lines(found)
+    )

@@ -1,4 +1,4 @@
-"""`poeflow view`: look at runs in a browser."""
+"""`poeflow view`: show runs in a browser."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,9 @@ from typing import Final
 
 import click
 
+from poeflow.cli.page_server import served_pages
 from poeflow.cli.private_files_options import trust_state_option
-from poeflow.cli.run_arguments import served
-from poeflow.cli.signals import run_until_done
+from poeflow.cli.signals import ended_by_signals
 from poeflow.project.project import Project
 from poeflow.settings import child_environment
 
@@ -28,16 +28,18 @@ Examples:
 @click.option("--no-browser", "is_quiet", is_flag=True, help="Only print the address.")
 @trust_state_option
 def view(port: int, *, is_quiet: bool) -> None:
-    """Look at the runs of this project in a browser: prompts, answers, timings, differences.
+    """Show the runs of this project in a browser: prompts, answers, timings, differences.
 
     Prints `listening URL` and serves until Ctrl-C, on this machine alone: only who has the whole
     address sees anything, and nothing can be changed there. Needs `pip install 'poeflow[ui]'`.
     """
-    run_until_done(_serve(Project.find(Path.cwd()), port, opens=not is_quiet))
+    asyncio.run(_serve(Project.find(Path.cwd()), port, opens=not is_quiet))
 
 
 async def _serve(project: Project, port: int, *, opens: bool) -> None:
-    async with served(project, port=port) as serving:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        serving = await stack.enter_async_context(served_pages(project, port=port))
         click.echo(f"listening {serving.address}")
         if opens and sys.stdout.isatty():
             await asyncio.to_thread(_browse, serving.opening())
@@ -45,7 +47,7 @@ async def _serve(project: Project, port: int, *, opens: bool) -> None:
 
 
 def _browse(address: str) -> None:
-    """Open the user's browser, which gets no key; Python is kept from modules of this folder."""
+    """Open the browser, without keys in its environment and without modules of this folder."""
     command = (sys.executable, "-I", "-m", "webbrowser", address)
     with contextlib.suppress(OSError):
         subprocess.run(  # noqa: S603 - Python itself, with words of ours

@@ -1,10 +1,10 @@
-"""What a session reacts to: what happens in watched folders, keys, and the end of a run."""
+"""The queue of a watch session: file changes, keys pressed, and runs that end."""
 
 import asyncio
 import fcntl
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self, TypeAlias
 
@@ -17,17 +17,17 @@ from poeflow.project.read_log import FileStat, stamp_at
 
 STEP: Final = 0.01
 QUIET: Final = 0.05 - STEP
-"""Seconds without another event, besides the step in which the watcher saw none itself."""
+"""Seconds without another event, on top of the watcher's own step without one."""
 SETTLED: Final = 0.3 - STEP
-"""The same for what somebody is still writing, and for what is saved again and again."""
+"""The same for files that are still being written, or are saved repeatedly."""
 AGAIN: Final = 1.0
-"""Within so many seconds after a change was acted upon, another of the same file waits longer."""
+"""A change of a file within so many seconds after the last one waits longer."""
 LONGEST: Final = 2.0
-"""Seconds after which a burst that does not end is looked into all the same."""
+"""Seconds after which a burst that does not end is acted upon all the same."""
 SWEEP: Final = 1.0
-"""Seconds between two looks at everything, for what no event told of."""
+"""Seconds between two sweeps over all files, for changes without an event."""
 PATIENCE: Final = 10.0
-"""Seconds to wait at most for git, or whoever writes a file, to end what they do."""
+"""Seconds to wait at most until git, or another program, ends writing."""
 
 WatchCommand = Literal["rerun", "refresh", "pause", "quit"]
 
@@ -45,29 +45,29 @@ class CommandGiven(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The run that was going on has ended."""
+    """The run has ended."""
 
 
 Item: TypeAlias = Touched | CommandGiven | Ended
 
 
 class Source(Protocol):
-    """Where a session's items come from."""
+    """The source of a session's items."""
 
     def put(self, item: Item) -> None:
-        """Add an item behind all others."""
+        """Add an item at the end."""
 
     async def next(self, within: float) -> Item | None:
-        """Return the next item, None where there is none within so many seconds."""
+        """Return the next item, None if there is none within so many seconds."""
 
     def arm(self, folders: frozenset[Path]) -> None:
         """Watch these folders, and no others, from now on."""
 
 
 class Inbox:
-    """Items in the order of their arrival, those of the file system among them.
+    """A queue of items, those of the file system among them, in order of arrival.
 
-    Use it as a context manager. `on_fault` is told where folders cannot be watched.
+    Use it as a context manager. `on_fault` is called with the reason if folders cannot be watched.
     """
 
     def __init__(self, *, on_fault: Callable[[str], None]) -> None:
@@ -90,19 +90,19 @@ class Inbox:
         self._items.put_nowait(item)
 
     async def next(self, within: float) -> Item | None:
-        """Return the next item, None where there is none within so many seconds."""
-        await asyncio.sleep(0)  # or a Ctrl-C that is due already is taken for the timeout
+        """Return the next item, None if there is none within so many seconds."""
+        await asyncio.sleep(0)  # else a pending Ctrl-C is taken for the timeout
         try:
             async with asyncio.timeout(within):
                 item = await self._items.get()
         except TimeoutError:
             return None
         if isinstance(item, Touched) and not item.paths.isdisjoint(self._armed):
-            self._armed = {}  # a folder itself: it may be another one by the same name now
+            self._armed = {}  # the folder itself may have been replaced by another
         return item
 
     def arm(self, folders: frozenset[Path]) -> None:
-        """Watch these folders, and no others, from now on. Those that are so already stay so."""
+        """Watch these folders, and no others, from now on."""
         wanted = {folder: _inode(folder) for folder in folders}
         if wanted == self._armed:
             return
@@ -112,7 +112,7 @@ class Inbox:
         self._group.create_task(self._follow(folders, self._stop))
 
     async def _follow(self, folders: Collection[Path], stop: asyncio.Event) -> None:
-        """Put what happens in `folders` into the inbox until `stop` is set."""
+        """Put the events of `folders` into the queue until `stop` is set."""
         step = round(STEP * 1000)
         try:
             async for batch in awatch(
@@ -125,7 +125,7 @@ class Inbox:
                 ignore_permission_denied=True,
             ):
                 self.put(Touched(frozenset(Path(path) for _, path in batch)))
-        except OSError as error:  # gone meanwhile, or more than the system watches
+        except OSError as error:  # a folder is gone, or the system can watch no more
             fault = str(error)
             if fault not in self._faults and all(folder.is_dir() for folder in folders):
                 self._on_fault(fault)
@@ -140,11 +140,11 @@ def _inode(folder: Path) -> int:
 
 
 class Settling:
-    """Gathers what is touched until it has been quiet for a while.
+    """Collects touched paths until there were no events for a while.
 
-    The while is longer for a file that somebody is still writing, and for one that is saved again
-    soon after it was acted upon. While one of `held` exists, as git's lock does while it changes
-    branches, it is not quiet. `before` gives how a path was when it was read last.
+    The while is longer for a file that is still being written, and for one that is saved again
+    soon. It does not end while one of `held` exists, such as git's lock while it changes branches.
+    `before` returns the status of a file when it was read last.
     """
 
     def __init__(
@@ -174,9 +174,15 @@ class Settling:
         if any(now - self._taken.get(path, -AGAIN) < AGAIN for path in paths):
             self._is_slow = True
 
+    def wait_for(self, paths: Iterable[Path]) -> bool:
+        """Touch those of some changed paths that are being written; return whether any are."""
+        unfinished = [path for path in paths if self._is_unfinished(path)]
+        self.touch(unfinished)
+        return bool(unfinished)
+
     @property
     def due_in(self) -> float | None:
-        """The seconds until what was touched may be looked at, None where nothing was."""
+        """The seconds until the touched paths may be looked at, None if there are none."""
         if not self._paths:
             return None
         now = self._clock.monotonic()
@@ -190,7 +196,7 @@ class Settling:
         return max(0.0, due - now)
 
     def take(self) -> frozenset[Path]:
-        """Return what was touched, and forget it."""
+        """Return the touched paths and clear them."""
         paths, now = frozenset(self._paths), self._clock.monotonic()
         self._paths.clear()
         self._taken = {path: at for path, at in self._taken.items() if now - at < AGAIN}
@@ -198,7 +204,7 @@ class Settling:
         return paths
 
     def _is_unfinished(self, path: Path) -> bool:
-        """Whether more is likely to come: gone, emptied, cut down in place, or open for writing."""
+        """Whether more changes are likely: gone, emptied, truncated, or open for writing."""
         stamp, before = stamp_at(path), self._before(path)
         if stamp is None or stamp.size == 0:
             return True
@@ -207,7 +213,7 @@ class Settling:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a process has the file at `path` open for writing, as far as the system tells.
+    """Whether a process has the file at `path` open for writing, as far as the system says.
 
     Linux does not lease a file for reading while it is open for writing (fcntl(2), F_SETLEASE); a
     lease that is broken sends a signal, here one that is ignored.
@@ -221,7 +227,7 @@ def is_being_written(path: Path) -> bool:
             fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
         return True
-    except OSError:  # gone, a file of somebody else, a file system without leases
+    except OSError:  # gone, owned by another user, or a file system without leases
         return False
     return False
 

@@ -1,7 +1,7 @@
-"""What a flow was read from, and how that differs from what is there now.
+"""The files a flow was read from, and how they differ from those on disk now.
 
-Content counts, not time: a file that is saved as it was has not changed. What poeflow wrote itself
-while it ran is no change either.
+Content counts, not time: a file saved with the same content has not changed. Neither has a file
+that poeflow itself wrote.
 """
 
 import contextlib
@@ -12,28 +12,28 @@ from typing import Final, Literal
 import msgspec
 
 from poeflow.digest import sha256_of
-from poeflow.opener import content, followed, read_followed
+from poeflow.opener import file_content, followed, read_followed
 from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
 from poeflow.project.read_log import FileSnapshot, ReadLog, stamp_at
 
 Kind = Literal["changed", "new", "gone"]
 _MAX_BYTES: Final = 64 * 1024 * 1024
-"""No larger file is read for a flow."""
+"""Larger files are not compared."""
 
 
-class Change(msgspec.Struct, frozen=True, order=True):
-    """What happened to a file."""
+class FileChange(msgspec.Struct, frozen=True, order=True):
+    """A file that differs from what was read."""
 
     path: Path
     kind: Kind
 
 
-class Inputs:
-    """The files and patterns of the project at `root` that a run read, by its `log`."""
+class WatchedFiles:
+    """The files and patterns that a run read, by its `log`, in the project at `root`."""
 
     def __init__(self, log: ReadLog, root: Path) -> None:
-        self.log = joined(log)
+        self.log = merged_log(log)
         self._root = root
         self._found: dict[Path, FileSnapshot] = {}
         self._matched: dict[str, tuple[str, ...] | None] = {}
@@ -41,26 +41,26 @@ class Inputs:
         self._above = {one for path in self._places() for one in path.parents}
 
     def folders(self) -> frozenset[Path]:
-        """Return the folders that must be watched, nearest existing ones for those that are gone.
+        """Return the folders to watch; for one that is gone, the nearest that exists.
 
-        Watching one tells of what happens to the entries in it, and to it.
+        Watching a folder reports changes of its entries and of itself.
         """
         wanted = {path.parent for path in (*self.log.files, *self._real)} | self.log.folders
         return frozenset(_nearest(folder) for folder in wanted)
 
     def concerns(self, path: Path) -> bool:
-        """Tell whether something that happened to `path` may matter."""
+        """Return whether a change of `path` may matter to the flow."""
         return path in self.log.files or path in self._real or self._is_around(path)
 
-    def changes(self, touched: Collection[Path] = (), *, sweeps: bool = True) -> list[Change]:
-        """Return what is not as it was read, sorted.
+    def changes(self, touched: Collection[Path] = (), *, sweeps: bool = True) -> list[FileChange]:
+        """Return the files that differ from what was read, sorted.
 
         Files that were `touched` are read whatever their time says. Patterns are searched again
-        where something was touched in their folders, or where it `sweeps`.
+        if something in their folders was touched, or if it `sweeps`.
         """
         named = {self._real.get(path, path) for path in touched}
         found = {
-            path: Change(path, kind)
+            path: FileChange(path, kind)
             for path, snapshot in list(self.log.files.items())
             if (kind := self._kind(path, snapshot, is_touched=path in named)) is not None
         }
@@ -71,13 +71,13 @@ class Inputs:
         return sorted(found.values())
 
     def accept(self) -> None:
-        """Take what was found last for what was read: it has been acted upon."""
+        """Treat the last changes as read: they have been acted upon."""
         self.log.files.update(self._found)
         self.log.patterns.update(self._matched)
         self._found.clear()
 
     def _is_around(self, path: Path) -> bool:
-        """Tell whether `path` is above an input, or in a folder that a pattern was searched in."""
+        """Return whether `path` is above an input, or in a folder that a pattern searched."""
         return path in self._above or path.parent in self.log.folders
 
     def _kind(self, path: Path, snapshot: FileSnapshot, *, is_touched: bool) -> Kind | None:
@@ -107,15 +107,15 @@ class Inputs:
         self._matched = log.patterns
         self.log.folders |= log.folders
 
-    def _otherwise_matched(self) -> Iterator[Change]:
-        """Yield what patterns match and did not, and what they do not match any more."""
+    def _otherwise_matched(self) -> Iterator[FileChange]:
+        """Yield the files that patterns newly match, and those they do not match any more."""
         project = Project(self._root)
         for pattern, found in self._matched.items():
             now, before = set(found or ()), set(self.log.patterns[pattern] or ())
             for path in map(project.path_of, now - before):
                 if not self._is_own(path):
-                    yield Change(path, "new")
-            yield from (Change(path, "gone") for path in map(project.path_of, before - now))
+                    yield FileChange(path, "new")
+            yield from (FileChange(path, "gone") for path in map(project.path_of, before - now))
 
     def _is_own(self, path: Path) -> bool:
         return path in self.log.written and _digest_at(path) == self.log.written[path]
@@ -127,8 +127,8 @@ class Inputs:
             yield folder / "_"
 
 
-def joined(log: ReadLog, earlier: ReadLog | None = None) -> ReadLog:
-    """Return what a log holds, and what an earlier one does of other files and patterns."""
+def merged_log(log: ReadLog, earlier: ReadLog | None = None) -> ReadLog:
+    """Return a log merged with an earlier one; for the same file or pattern the later one wins."""
     whole = ReadLog()
     for one in (log,) if earlier is None else (earlier, log):
         whole.files.update(one.files)
@@ -140,17 +140,17 @@ def joined(log: ReadLog, earlier: ReadLog | None = None) -> ReadLog:
 
 
 def note(log: ReadLog, path: Path) -> None:
-    """Note a file outside the project as it is now."""
+    """Add a file outside of the project to the log, as it is now."""
     log.look(path)
     try:
         with followed(path) as (handle, status):
-            log.read(path, status, content(handle, status, _MAX_BYTES))
+            log.read(path, status, file_content(handle, status, _MAX_BYTES))
     except OSError:
         return
 
 
 def _moved(paths: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yield the real places of files that are, or lie behind, links, with their own paths."""
+    """Yield the real paths of files that are reached through links, with the paths they have."""
     folders: dict[Path, Path] = {}
     for path in paths:
         folder = path.parent
@@ -160,7 +160,7 @@ def _moved(paths: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
         if path.is_symlink():
             try:
                 real = path.resolve()
-            except RuntimeError:  # a link that goes round, before Python 3.13
+            except RuntimeError:  # a link loop, before Python 3.13
                 continue
         if real != path:
             yield real, path

@@ -1,4 +1,4 @@
-"""Two runs side by side: their instances, requests and answers."""
+"""The data of the page that compares two runs: instances, requests and answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,39 +6,111 @@ from typing import Final, Literal
 
 from poeflow.digest import Json
 from poeflow.records import InstanceRecord, RunRow
+from poeflow.report.history import request_body
 from poeflow.report.pages.groups import Numbered, numbered
-from poeflow.report.pages.instance_page import Part, body_of, messages_of, parameters_of
+from poeflow.report.pages.instance_page import Part, messages_of, parameters_of
 from poeflow.report.pages.run_page import page_number
 from poeflow.report.pages.words import MOST_TEXT, pretty
 from poeflow.word_diff import Piece, word_diff
 
 _MOST: Final = 40_000
 _MOST_LINES: Final = 1000
-"""Texts with more are shown whole, not compared: of the same few words it would take minutes."""
+"""Longer texts are shown whole: comparing many equal words would take minutes."""
 _SHORT: Final = 60
-"""Parameters up to this length are shown whole: half a number says nothing."""
+"""Parameters up to this length are shown whole, since half a number says nothing."""
 _KEPT: Final = 3
-"""Lines of what is the same that stay on either side of a change."""
-
+"""How many equal lines are shown on either side of a change."""
 Side = tuple[tuple[str, str], ...]
-"""One of two texts in pieces of a kind; one of kind `cut` says how many lines were left out."""
+"""One of two texts, in pieces of kind and text; kind `cut` says how many lines are left out."""
+A_PAGE: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs, as it was and as it is. A side is None where there was nothing."""
+    """One thing that differs. A side is None if there is nothing on it."""
 
     title: str
     old: Side | None
     new: Side | None
 
 
-def differences(
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An instance that is in both runs, or in one of them."""
+
+    old: Numbered | None
+    new: Numbered | None
+
+    @property
+    def id(self) -> str:
+        one = self.new or self.old
+        return "" if one is None else one.record.id
+
+    @property
+    def kind(self) -> Literal["changed", "new", "gone"]:
+        if self.old is None:
+            return "new"
+        return "changed" if self.new is not None else "gone"
+
+    @property
+    def is_same(self) -> bool:
+        return next(self._texts(), None) is None
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """The differences of the instance; none if it is gone."""
+        if self.new is None:
+            return ()
+        return tuple(difference_of(*texts) for texts in self._texts())
+
+    def _texts(self) -> Iterator[tuple[str, str | None, str | None]]:
+        old = None if self.old is None else self.old.record
+        return differing_texts(old, None if self.new is None else self.new.record)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonView:
+    """The data of the page: some of the instances that differ, and all that are the same."""
+
+    old: RunRow
+    new: RunRow
+    differing: int
+    changed: tuple[Pair, ...]
+    same: tuple[Pair, ...]
+    inputs: tuple[Difference, ...]
+    page: int
+    pages: int
+
+
+def comparison_view(
+    old: tuple[RunRow, Sequence[InstanceRecord]],
+    new: tuple[RunRow, Sequence[InstanceRecord]],
+    asked: Mapping[str, str],
+) -> ComparisonView:
+    """Return the differences of two runs with their instances, on page `page` of `asked`."""
+    pairs = _pairs(old[1], new[1])
+    differing = [pair for pair in pairs if not pair.is_same]
+    pages = max(-(-len(differing) // A_PAGE), 1)
+    page = min(page_number(asked), pages)
+    values = compared_values(old[0].record.inputs, new[0].record.inputs)
+    return ComparisonView(
+        old=old[0],
+        new=new[0],
+        differing=len(differing),
+        changed=tuple(differing[(page - 1) * A_PAGE : page * A_PAGE]),
+        same=tuple(pair for pair in pairs if pair.is_same),
+        inputs=tuple(difference_of(*texts) for texts in values),
+        page=page,
+        pages=pages,
+    )
+
+
+def differing_texts(
     old: InstanceRecord | None, new: InstanceRecord | None
 ) -> Iterator[tuple[str, str | None, str | None]]:
-    """Yield the title and both texts of all that differs.
+    """Yield the title and both texts of everything that differs.
 
-    An instance of which nothing is known but that it was current is as it was.
+    A result that is not stored, because the instance was current, counts as unchanged.
     """
     before, after = _texts(old), _texts(new)
     are_good = old is not None and new is not None and old.status == new.status == "ok"
@@ -59,8 +131,8 @@ def compared_values(
             yield name, _spelled(old, name), _spelled(new, name)
 
 
-def side_by_side(title: str, old: str | None, new: str | None) -> Difference:
-    """Return two texts with the words that differ marked, and little of what is the same."""
+def difference_of(title: str, old: str | None, new: str | None) -> Difference:
+    """Return two texts with the words that differ marked, and equal stretches cut."""
     pieces = _pieces(old or "", new or "")
     return Difference(
         title,
@@ -69,17 +141,27 @@ def side_by_side(title: str, old: str | None, new: str | None) -> Difference:
     )
 
 
+def _pairs(old: Sequence[InstanceRecord], new: Sequence[InstanceRecord]) -> list[Pair]:
+    """Return the instances by id, in the order of the new run, those gone last."""
+    before = {one.record.id: one for one in numbered(old)}
+    after = {one.record.id: one for one in numbered(new)}
+    return [
+        *(Pair(before.get(name), one) for name, one in after.items()),
+        *(Pair(one, None) for name, one in before.items() if name not in after),
+    ]
+
+
 def _texts(record: InstanceRecord | None) -> dict[str, str | None]:
-    """Return all that is compared of a result, by title, in the order it is shown."""
+    """Return the texts of a result that are compared, by title, in the order shown."""
     if record is None:
         return {}
-    body = body_of(record.request)
+    body = request_body(record.request)
     texts: dict[str, str | None] = {"state": record.status}
     if record.model or body.get("model"):
         texts["model"] = record.answered_by or record.model or str(body.get("model"))
     for number, message in enumerate(messages_of(body), start=1):
-        said = "\n".join(map(_said, message.parts))
-        texts[f"message {number}, {message.role}"] = said
+        text = "\n".join(map(_part_text, message.parts))
+        texts[f"message {number}, {message.role}"] = text
     texts |= parameters_of(body)
     if record.reason:
         texts["reason"] = record.reason
@@ -87,7 +169,7 @@ def _texts(record: InstanceRecord | None) -> dict[str, str | None]:
     return texts
 
 
-def _said(part: Part) -> str:
+def _part_text(part: Part) -> str:
     if part.kind != "attachment":
         return part.text
     return " ".join(filter(None, ("attached", part.text, part.media_type, part.digest[:12])))
@@ -117,7 +199,7 @@ def _side(pieces: Sequence[Piece], kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _cut(text: str, *, is_first: bool, is_last: bool) -> Iterator[tuple[str, str]]:
-    """Yield the lines near a change, and how many are between."""
+    """Yield the lines near a change, and how many lines between are left out."""
     lines = text.splitlines(keepends=True)
     head, tail = 0 if is_first else _KEPT, 0 if is_last else _KEPT
     left_out = len(lines) - head - tail
@@ -127,87 +209,3 @@ def _cut(text: str, *, is_first: bool, is_last: bool) -> Iterator[tuple[str, str
     yield "same", "".join(lines[:head])
     yield "cut", f"{left_out:,} lines are the same"
     yield "same", "".join(lines[len(lines) - tail :])
-
-
-A_PAGE: Final = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An instance in both runs, or in one of them."""
-
-    old: Numbered | None
-    new: Numbered | None
-
-    @property
-    def id(self) -> str:
-        one = self.new or self.old
-        return "" if one is None else one.record.id
-
-    @property
-    def kind(self) -> Literal["changed", "new", "gone"]:
-        if self.old is None:
-            return "new"
-        return "changed" if self.new is not None else "gone"
-
-    @property
-    def is_same(self) -> bool:
-        return next(self._texts(), None) is None
-
-    @property
-    def differences(self) -> tuple[Difference, ...]:
-        """What differs; nothing for one that is gone."""
-        if self.new is None:
-            return ()
-        return tuple(side_by_side(*texts) for texts in self._texts())
-
-    def _texts(self) -> Iterator[tuple[str, str | None, str | None]]:
-        old = None if self.old is None else self.old.record
-        return differences(old, None if self.new is None else self.new.record)
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonView:
-    """Two runs, ready to be shown: a page of what differs, and all that is the same."""
-
-    old: RunRow
-    new: RunRow
-    differing: int
-    changed: tuple[Pair, ...]
-    same: tuple[Pair, ...]
-    inputs: tuple[Difference, ...]
-    page: int
-    pages: int
-
-
-def comparison_view(
-    old: tuple[RunRow, Sequence[InstanceRecord]],
-    new: tuple[RunRow, Sequence[InstanceRecord]],
-    asked: Mapping[str, str],
-) -> ComparisonView:
-    """Return what differs between two runs with their instances, on page `page` of `asked`."""
-    pairs = _pairs(old[1], new[1])
-    differing = [pair for pair in pairs if not pair.is_same]
-    pages = max(-(-len(differing) // A_PAGE), 1)
-    page = min(page_number(asked), pages)
-    values = compared_values(old[0].record.inputs, new[0].record.inputs)
-    return ComparisonView(
-        old=old[0],
-        new=new[0],
-        differing=len(differing),
-        changed=tuple(differing[(page - 1) * A_PAGE : page * A_PAGE]),
-        same=tuple(pair for pair in pairs if pair.is_same),
-        inputs=tuple(side_by_side(*texts) for texts in values),
-        page=page,
-        pages=pages,
-    )
-
-
-def _pairs(old: Sequence[InstanceRecord], new: Sequence[InstanceRecord]) -> list[Pair]:
-    """Return the instances by their names in the order of the new run, those gone last."""
-    before = {one.record.id: one for one in numbered(old)}
-    after = {one.record.id: one for one in numbered(new)}
-    return [
-        *(Pair(before.get(name), one) for name, one in after.items()),
-        *(Pair(one, None) for name, one in before.items() if name not in after),
-    ]

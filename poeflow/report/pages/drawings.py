@@ -1,4 +1,4 @@
-"""The steps of a flow and the times of a run, drawn as SVG."""
+"""Draws the steps of a flow, and the times of a run, as SVG."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ _ACROSS: Final = 62
 _DOWN: Final = 18
 _EDGE: Final = 3
 _THIN: Final = 10
-"""The height a line takes where it passes a column of steps."""
+"""The height of a line where it crosses a column of steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A step: its name and the corner it is drawn from."""
+    """A step: its name and its upper left corner."""
 
     step: str
     x: int
@@ -27,7 +27,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A flow as a picture: the boxes, the lines as SVG paths, and the size of it all."""
+    """A flow as a picture: boxes, lines as SVG paths, and the size."""
 
     width: int
     height: int
@@ -36,11 +36,11 @@ class Drawing:
 
 
 _Spot = tuple[str, str]
-"""A place in a column: a step, or (with who needs it) where a line to that one passes."""
+"""A place in a column: a step, or, with the step that needs it, a crossing line."""
 
 
 def drawn(steps: Mapping[str, Sequence[str]]) -> Drawing:
-    """Return the picture of steps that need others; needs that are no steps are left out."""
+    """Return the picture of steps and their needs; needs that are not steps are left out."""
     needs = {step: [need for need in wanted if need in steps] for step, wanted in steps.items()}
     levels = _levels(needs)
     chains = list(_chains(needs, levels))
@@ -61,7 +61,7 @@ def drawn(steps: Mapping[str, Sequence[str]]) -> Drawing:
 
 
 def _levels(needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return in which column each step is; all in one where they go round, which no run does."""
+    """Return the column of each step; all have the same if there is a cycle."""
     levels: dict[str, int] = dict.fromkeys(needs, 0)
     try:
         order = ordered(needs)
@@ -73,7 +73,7 @@ def _levels(needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def _chains(needs: Mapping[str, Sequence[str]], levels: Mapping[str, int]) -> Iterator[list[_Spot]]:
-    """Yield the places each line goes through: the need, the columns it passes, the step."""
+    """Yield the places of each line: the need, the columns it crosses, the step."""
     for step, wanted in needs.items():
         for need in dict.fromkeys(wanted):
             passed = range(levels[need] + 1, levels[step])
@@ -81,7 +81,7 @@ def _chains(needs: Mapping[str, Sequence[str]], levels: Mapping[str, int]) -> It
 
 
 def _columns(levels: Mapping[str, int], chains: Sequence[Sequence[_Spot]]) -> list[list[_Spot]]:
-    """Return the places of each column, sorted so that lines cross little."""
+    """Return the places of each column, sorted so that few lines cross."""
     columns: list[list[_Spot]] = [[] for _ in range(max(levels.values(), default=-1) + 1)]
     for step, level in levels.items():
         columns[level].append((step, ""))
@@ -122,14 +122,14 @@ def _path(corners: Sequence[tuple[int, int]]) -> str:
 
 
 MOST_BARS: Final = 60
-"""Above this many instances a step is one lane, as high as many of its instances were at work."""
+"""With more instances than this, a step is one lane that shows how many were running."""
 _POINTS: Final = 200
 _NICE: Final = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """From when to when, in percent of the run."""
+    """A stretch of time, in percent of the run."""
 
     left: float
     width: float
@@ -137,7 +137,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """An instance, or a whole step, in time. `area` is how many were at work, as an SVG path."""
+    """The times of an instance or a step. `area` shows how many were running, as an SVG path."""
 
     group: Group
     one: Numbered | None
@@ -149,7 +149,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on the scale: where, in percent, and the seconds it stands for."""
+    """A mark on the time scale: its position in percent, and the seconds."""
 
     left: float
     seconds: float
@@ -162,9 +162,9 @@ class Timings:
 
 
 def timings_of(groups: Sequence[Group], seconds: float | None) -> Timings | None:
-    """Return when the instances were at work; None where nothing took any time.
+    """Return the times of the instances, None if none took any time.
 
-    `seconds` is how long the run took, None where it did not end.
+    `seconds` is how long the run took, None if it did not end.
     """
     timed = [one for group in groups for one in group.instances if one.record.seconds > 0]
     if not timed:
@@ -204,7 +204,7 @@ def _areas(group: Group, whole: float) -> Iterator[Lane]:
 
 
 def _at_work(spans: Sequence[tuple[float, float]], whole: float) -> list[int]:
-    """Return how many were at work in each stretch of the run."""
+    """Return how many instances were running in each stretch of the run."""
     steps = [0] * (_POINTS + 1)
     for began, ended in spans:
         first = min(int(began / whole * _POINTS), _POINTS - 1)
@@ -224,7 +224,7 @@ def _bar(began: float, ended: float, whole: float) -> Bar:
 
 
 def _ticks(whole: float) -> Iterator[Tick]:
-    """Yield marks at round numbers of seconds, five or six of them."""
+    """Yield about six marks at round numbers of seconds."""
     scale = 1e-3
     while not any(whole / (scale * nice) <= 6 for nice in _NICE):
         scale *= 10

@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs nothing else: no script, no server, no network."""
+"""Writes a run as one HTML file that needs nothing else: no script, server or network."""
 
 import base64
 import hashlib
@@ -13,20 +13,20 @@ from poeflow.opener import read_packaged
 from poeflow.records import RequestRow, RunRow, whole_instance
 from poeflow.report.pages.groups import Group, Numbered
 from poeflow.report.pages.instance_page import InstanceView, Sent, instance_view
-from poeflow.report.pages.pages import ASSETS, FileLinks, environment
+from poeflow.report.pages.pages import ASSETS, FileLinks, page_environment
 from poeflow.report.pages.run_page import run_view
 from poeflow.report.pages.source import Shown, paths_of
 from poeflow.report.pages.words import moment, run_state
 
 _MOST_PICTURES: Final = 20 * 1024 * 1024
 _MOST_RAW: Final = 4 * 1024 * 1024
-"""Bytes of pictures, and characters of raw requests and answers, that a report takes along."""
+"""Bytes of pictures, and characters of raw requests and answers, that a report includes."""
 
 
 def html_report(row: RunRow, shown: Shown) -> Iterator[bytes]:
-    """Yield a page with all of a run, in UTF-8; times are told in UTC. Raises `DiskError`.
+    """Yield a page with all of a run, in UTF-8, with times in UTC. Raises `DiskError`.
 
-    Pictures and raw JSON are taken along until the file would become too large to be opened.
+    Pictures and raw JSON are included until the file would be too large to open.
     """
     style = read_packaged(ASSETS / "style.css").decode()
     records = shown.records.instances(row.id)
@@ -42,7 +42,7 @@ def html_report(row: RunRow, shown: Shown) -> Iterator[bytes]:
 
 
 class _Report:
-    """What a report still has room for, and its instances one after another."""
+    """The instances of a report, one by one, and the room left for pictures and JSON."""
 
     def __init__(self, row: RunRow, shown: Shown) -> None:
         self._shown = shown
@@ -55,7 +55,7 @@ class _Report:
             self._requests.setdefault(name, []).append(request)
 
     def views(self, group: Group) -> Iterator[InstanceView]:
-        """Yield the instances of a step, ready to be shown."""
+        """Yield the views of the instances of a step."""
         for one in group.instances:
             view = instance_view(
                 Numbered(one.number, self._shown.completed(one.record)),
@@ -82,7 +82,7 @@ class _Report:
 
 
 def _environment() -> Environment:
-    made = environment()
+    made = page_environment()
     made.globals |= {
         "links": FileLinks(),
         "moment": lambda seconds: moment(seconds, UTC),

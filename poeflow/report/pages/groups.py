@@ -1,20 +1,20 @@
-"""The instances of a run by the step they are of, each with the number it has for ever."""
+"""Groups the instances of a run by step, each with a number that never changes."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RunRow
 from poeflow.report.pages.words import instance_state, together
 
-_DIGITS: Final = re.compile(r"(\d{1,18})")
+_DIGITS: Final = lazy_pattern(r"(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """An instance; `number` counts from 1 in the order they ended, and so never changes."""
+    """An instance; `number` counts from 1 in the order in which instances ended."""
 
     number: int
     record: InstanceRecord
@@ -25,7 +25,7 @@ class Numbered:
 
     @property
     def label(self) -> str:
-        """What tells it from others of its step: the key, or which sample it is."""
+        """The name among others of its step: the key, or the sample."""
         return self.record.key or self.record.id.removeprefix(self.record.step) or self.record.id
 
 
@@ -43,12 +43,12 @@ class Group:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many instances there are of each state, most first."""
+        """How many instances have each state, the most common first."""
         return dict(Counter(one.state for one in self.instances).most_common())
 
     @property
     def is_single(self) -> bool:
-        """Whether it is a step that runs once."""
+        """Whether the step runs once."""
         return len(self.instances) == 1 and self.instances[0].record.id == self.step
 
 
@@ -57,7 +57,7 @@ def numbered(records: Iterable[InstanceRecord]) -> tuple[Numbered, ...]:
 
 
 def grouped(row: RunRow, instances: Sequence[Numbered]) -> tuple[Group, ...]:
-    """Return the steps of a run in the flow's order, those of used flows behind them."""
+    """Return the steps of a run in the order of the flow, then those of used flows."""
     steps: dict[str, list[Numbered]] = {step: [] for step in row.record.steps}
     for one in instances:
         steps.setdefault(one.record.step, []).append(one)
@@ -68,7 +68,7 @@ def grouped(row: RunRow, instances: Sequence[Numbered]) -> tuple[Group, ...]:
 
 
 def natural(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Return what to sort texts by so that numbers in them count: `row 2` before `row 10`."""
+    """Return a sort key that compares numbers in texts by value: `row 2` before `row 10`."""
     parts = _DIGITS.split(text)
     return tuple((0, int(one)) if at % 2 else (1, one) for at, one in enumerate(parts))
 

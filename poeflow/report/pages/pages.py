@@ -1,6 +1,6 @@
-"""The pages of the server as HTML, their templates, and the list of runs.
+"""Renders the pages of the server as HTML.
 
-Every text in a template is made harmless and escaped.
+Every text in a template is escaped, control characters included.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from poeflow.records import InstanceRecord, Records, RequestRow, RunFilter, RunRow, how_to_go_on
+from poeflow.report.history import graded, run_before, scored
 from poeflow.report.pages import words
 from poeflow.report.pages.compare_page import comparison_view
 from poeflow.report.pages.groups import Numbered, grouped, numbered
@@ -24,47 +25,6 @@ A_PAGE: Final = 50
 _MOST_PAGES: Final = 200
 _RECENT: Final = 300
 _SIMULATED: Final = {"yes": True, "no": False}
-
-
-@dataclass(frozen=True, slots=True)
-class RunsView:
-    """Runs that fit, and what was asked for. `flows` are those that were run lately."""
-
-    rows: tuple[RunRow, ...]
-    asked: Mapping[str, str]
-    flows: tuple[str, ...]
-    page: int
-    has_more: bool
-
-    @property
-    def is_filtered(self) -> bool:
-        return any(self.asked.values())
-
-
-def runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
-    """Return the runs that fit `flow`, `state`, `simulated` and `text`, on page `page`."""
-    asked = {name: given.get(name, "").strip() for name in ("flow", "state", "simulated", "text")}
-    page = min(page_number(given), _MOST_PAGES)
-    wanted = RunFilter(
-        flow=asked["flow"] or None,
-        state=next((state for state in RUN_STATES if state == asked["state"]), None),
-        simulated=_SIMULATED.get(asked["simulated"]),
-        text=asked["text"] or None,
-        limit=page * A_PAGE + 1,
-    )
-    found = records.runs(wanted)
-    recent = records.runs(RunFilter(limit=_RECENT))
-    flows = sorted({row.record.flow for row in recent} | ({asked["flow"]} - {""}))
-    rows = found[(page - 1) * A_PAGE : page * A_PAGE]
-    return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * A_PAGE)
-
-
-def before(records: Records, row: RunRow) -> RunRow | None:
-    """Return the run of the same flow before this one, real or simulated as this one is."""
-    alike = RunFilter(flow=row.record.flow, simulated=row.record.simulated, limit=_RECENT)
-    return next((one for one in records.runs(alike) if one.id < row.id), None)
-
-
 FOLDER: Final = Path(__file__).parent
 ASSETS: Final = FOLDER / "assets"
 _FILTERS: Final = (
@@ -76,86 +36,15 @@ _FILTERS: Final = (
     words.size,
     words.took,
     words.usd,
+    graded,
+    scored,
 )
 
 
-def environment() -> Environment:
-    """Return the environment of the pages. Templates are ours, only what they show is hostile."""
-    made = Environment(
-        loader=FileSystemLoader(FOLDER / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_harmless,
-    )
-    made.globals |= {"how_to_go_on": how_to_go_on}
-    made.filters |= {one.__name__: one for one in _FILTERS}
-    return made
-
-
-def _harmless(value: object) -> object:
-    """Return what is shown in place of a value; markup was made by us, of harmless text."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return words.harmless(value)
-    return value
-
-
-class SiteLinks:
-    """The addresses of a server whose pages are all below `root`."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def runs(self) -> str:
-        return f"{self.root}/"
-
-    def run(self, run: int) -> str:
-        return f"{self.root}/runs/{run}"
-
-    def step(self, run: int, step: int) -> str:
-        return f"{self.root}/runs/{run}/steps/{step}"
-
-    def instance(self, run: int, number: int) -> str:
-        return f"{self.root}/runs/{run}/{number}"
-
-    def text(self, run: int, number: int) -> str:
-        """Return the address of an instance's answer, whole and as plain text."""
-        return f"{self.instance(run, number)}/text"
-
-    def picture(self, run: int, number: int, digest: str) -> str:
-        return f"{self.instance(run, number)}/pictures/{digest}"
-
-    def comparison(self, old: int, new: int) -> str:
-        return f"{self.root}/compare?a={old}&b={new}"
-
-
-class FileLinks:
-    """The places within a page that holds a whole run; empty for what it does not hold."""
-
-    def runs(self) -> str:
-        return ""
-
-    def run(self, run: int) -> str:
-        return "#run"
-
-    def step(self, run: int, step: int) -> str:
-        return f"#step-{step}"
-
-    def instance(self, run: int, number: int) -> str:
-        return f"#instance-{number}"
-
-    def text(self, run: int, number: int) -> str:
-        return ""
-
-    def comparison(self, old: int, new: int) -> str:
-        return ""
-
-
 class Pages:
-    """The pages of a server below `root`; None where there is nothing at an address.
+    """The pages of a server below `root`; None if there is nothing at an address.
 
-    All of it only reads, and may be called from any thread. Raises `DiskError`.
+    Its methods only read, and may be called from any thread. They raise `DiskError`.
     """
 
     def __init__(self, shown: Shown, root: str) -> None:
@@ -163,7 +52,7 @@ class Pages:
         self._records = shown.records
         self._pictures = shown.pictures
         self._links = SiteLinks(root)
-        self._environment = environment()
+        self._environment = page_environment()
         self._environment.globals |= {
             "links": self._links,
             "moment": lambda seconds: moment(seconds, shown.zone),
@@ -172,7 +61,7 @@ class Pages:
         }
 
     def runs(self, asked: Mapping[str, str]) -> str:
-        """Return the list of runs that `asked` describes."""
+        """Return the list of runs that match the filters in `asked`."""
         seen = self._records.changes()
         return self._filled("runs.html", view=runs_view(self._records, asked), seen=seen)
 
@@ -185,11 +74,11 @@ class Pages:
         if row.end is None:
             waiting = tuple(one for one in self._records.requests(number) if one.answer is None)
         view = run_view(row, self._records.instances(number), open_requests=waiting)
-        earlier = before(self._records, row)
+        earlier = run_before(self._records, row, within=_RECENT)
         return self._filled("run.html", view=view, earlier=earlier, seen=seen)
 
     def step(self, run: int, number: int, asked: Mapping[str, str]) -> str | None:
-        """Return one step of a run with all its instances."""
+        """Return the page of a step with all its instances."""
         seen = self._records.changes()
         row = self._records.run(run)
         if row is None:
@@ -223,12 +112,12 @@ class Pages:
         )
 
     def text(self, run: int, number: int) -> str | None:
-        """Return an answer whole."""
+        """Return the whole text of an answer."""
         record = self._instance(run, number)
         return None if record is None else record.text
 
     def picture(self, run: int, number: int, digest: str) -> Picture | None:
-        """Return a picture that an instance names, and no other file."""
+        """Return a picture that an instance names; other files are not served."""
         record = self._instance(run, number)
         if record is None or digest not in digests_of(record):
             return None
@@ -245,7 +134,7 @@ class Pages:
         return self._filled("compare.html", view=view)
 
     def message(self, title: str, text: str) -> str:
-        """Return a page that says only this."""
+        """Return a page with only this message."""
         return self._filled("message.html", title=title, text=text)
 
     def changes(self) -> int:
@@ -265,3 +154,109 @@ class Pages:
 
     def _filled(self, template: str, **values: object) -> str:
         return self._environment.get_template(template).render(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class RunsView:
+    """The runs that match the filters in `asked`. `flows` are those that were run lately."""
+
+    rows: tuple[RunRow, ...]
+    asked: Mapping[str, str]
+    flows: tuple[str, ...]
+    page: int
+    has_more: bool
+
+    @property
+    def is_filtered(self) -> bool:
+        return any(self.asked.values())
+
+
+def runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
+    """Return the runs that match `flow`, `state`, `simulated` and `text`, on page `page`."""
+    asked = {name: given.get(name, "").strip() for name in ("flow", "state", "simulated", "text")}
+    page = min(page_number(given), _MOST_PAGES)
+    wanted = RunFilter(
+        flow=asked["flow"] or None,
+        state=next((state for state in RUN_STATES if state == asked["state"]), None),
+        simulated=_SIMULATED.get(asked["simulated"]),
+        text=asked["text"] or None,
+        limit=page * A_PAGE + 1,
+    )
+    found = records.runs(wanted)
+    recent = records.runs(RunFilter(limit=_RECENT))
+    flows = sorted({row.record.flow for row in recent} | ({asked["flow"]} - {""}))
+    rows = found[(page - 1) * A_PAGE : page * A_PAGE]
+    return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * A_PAGE)
+
+
+def page_environment() -> Environment:
+    """Return the Jinja environment. The templates are trusted, the values are not."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_harmless,
+    )
+    made.globals |= {"how_to_go_on": how_to_go_on}
+    made.filters |= {one.__name__: one for one in _FILTERS}
+    return made
+
+
+class SiteLinks:
+    """The addresses of a server whose pages are all below `root`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def runs(self) -> str:
+        return f"{self.root}/"
+
+    def run(self, run: int) -> str:
+        return f"{self.root}/runs/{run}"
+
+    def step(self, run: int, step: int) -> str:
+        return f"{self.root}/runs/{run}/steps/{step}"
+
+    def instance(self, run: int, number: int) -> str:
+        return f"{self.root}/runs/{run}/{number}"
+
+    def text(self, run: int, number: int) -> str:
+        """Return the address of an instance's answer, whole and as plain text."""
+        return f"{self.instance(run, number)}/text"
+
+    def picture(self, run: int, number: int, digest: str) -> str:
+        return f"{self.instance(run, number)}/pictures/{digest}"
+
+    def comparison(self, old: int, new: int) -> str:
+        return f"{self.root}/compare?a={old}&b={new}"
+
+
+class FileLinks:
+    """The anchors in a file that holds one run; empty for pages that it does not hold."""
+
+    def runs(self) -> str:
+        return ""
+
+    def run(self, run: int) -> str:
+        return "#run"
+
+    def step(self, run: int, step: int) -> str:
+        return f"#step-{step}"
+
+    def instance(self, run: int, number: int) -> str:
+        return f"#instance-{number}"
+
+    def text(self, run: int, number: int) -> str:
+        return ""
+
+    def comparison(self, old: int, new: int) -> str:
+        return ""
+
+
+def _harmless(value: object) -> object:
+    """Return a value with control characters escaped; markup was made from escaped text."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return words.harmless(value)
+    return value

@@ -1,92 +1,17 @@
-"""One run as its page shows it: its steps, its instances, and what they cost."""
+"""The data of the pages of a run and of a step: steps, instances, grids, timings."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RequestRow, RunRow, outer_step
 from poeflow.report.pages.drawings import Box, Drawing, Timings, drawn, timings_of
 from poeflow.report.pages.groups import Group, Numbered, grouped, natural, numbered
 from poeflow.report.pages.words import together
 
 MOST_CELLS: Final = 2500
-_AXIS: Final = re.compile(r"(?:\A|,)([A-Za-z_]\w*)=")
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """An instance in a grid. `rest` is where it is on the axes that have no rows or columns."""
-
-    one: Numbered
-    rest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One value of the axis of rows, with what there is for each column."""
-
-    value: str
-    cells: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Instances by two of their axes."""
-
-    axes: tuple[str, ...]
-    down: str
-    across: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-
-def grid_of(group: Group, *, down: str = "", across: str = "") -> Grid | None:
-    """Return the instances of a matrix step as a grid, None where its keys name no two axes.
-
-    `down` and `across` choose the axes of rows and columns; unknown names, and one name for both,
-    fall back to the flow's order.
-    """
-    placed = [(one, _values(one.record.key or "")) for one in group.instances]
-    axes = tuple(placed[0][1]) if placed else ()
-    if len(axes) < 2 or any(tuple(values) != axes for _, values in placed):
-        return None
-    down, across = _chosen(axes, down, across)
-    columns = _sorted(values[across] for _, values in placed)
-    lines = _sorted(values[down] for _, values in placed)
-    if len(lines) * len(columns) > MOST_CELLS:
-        return None
-    cells: dict[tuple[str, str], list[Cell]] = {}
-    for one, values in placed:
-        rest = ", ".join(values[axis] for axis in axes if axis not in (down, across))
-        cells.setdefault((values[down], values[across]), []).append(Cell(one, rest))
-    rows = tuple(
-        Row(line, tuple(tuple(cells.get((line, column), ())) for column in columns))
-        for line in lines
-    )
-    return Grid(axes, down, across, columns, rows)
-
-
-def _values(key: str) -> Mapping[str, str]:
-    """Return the value of each axis of a key `model=GPT-5.2,tone=dry`, empty for other keys."""
-    found = list(_AXIS.finditer(key))
-    if not found or found[0].start() != 0:
-        return {}
-    ends = [match.start() for match in found[1:]] + [len(key)]
-    return {match[1]: key[match.end() : end] for match, end in zip(found, ends, strict=True)}
-
-
-def _chosen(axes: Sequence[str], down: str, across: str) -> tuple[str, str]:
-    """Return the axes of rows and columns; without a wish the last axis goes across."""
-    first = down if down in axes else next(axis for axis in axes if axis != across)
-    others = [axis for axis in axes if axis != first]
-    return first, across if across in others else others[0 if down in axes else -1]
-
-
-def _sorted(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(values), key=natural))
-
-
+_AXIS: Final = lazy_pattern(r"(?:\A|,)([A-Za-z_]\w*)=")
 FEW: Final = 50
 """Instances of one step that the page of a run shows; the step's own page has all."""
 A_PAGE: Final = 200
@@ -94,8 +19,35 @@ _SMALL_GRID: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A step in the picture, with those of its instances that count for its colour."""
+class GridCell:
+    """An instance in a grid. `rest` are its values on all axes but rows and columns."""
+
+    one: Numbered
+    rest: str
+
+
+@dataclass(frozen=True, slots=True)
+class GridRow:
+    """A row of a grid: its value, and the cells of each column."""
+
+    value: str
+    cells: tuple[tuple[GridCell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The instances of a matrix step by two of their axes."""
+
+    axes: tuple[str, ...]
+    down: str
+    across: str
+    columns: tuple[str, ...]
+    rows: tuple[GridRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepBox:
+    """A step in the drawing, with the number and the state of its instances."""
 
     box: Box
     group: Group
@@ -106,7 +58,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A step with as many of its instances as are shown at once: a grid, or rows."""
+    """A step with the instances shown on the page of the run: a grid, or rows."""
 
     group: Group
     grid: Grid | None
@@ -119,20 +71,34 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run, ready to be shown.
+    """The data of the page of a run.
 
-    `single` are the steps that run once, or did not run; `sections` those that run many times.
-    `at_work` are the requests that have no answer yet.
+    `single` are the steps that run once or did not run; `sections` those that run many times.
+    `at_work` are the requests without an answer so far.
     """
 
     row: RunRow
     total: int
     drawing: Drawing
-    nodes: tuple[Node, ...]
+    nodes: tuple[StepBox, ...]
     timings: Timings | None
     single: tuple[Group, ...]
     sections: tuple[Section, ...]
     at_work: tuple[RequestRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """The data of the page of a step: a grid, or one page of rows."""
+
+    row: RunRow
+    group: Group
+    grid: Grid | None
+    rows: tuple[Numbered, ...]
+    state: str
+    found: int
+    page: int
+    pages: int
 
 
 def run_view(
@@ -142,7 +108,7 @@ def run_view(
     open_requests: Sequence[RequestRow] = (),
     few: int = FEW,
 ) -> RunView:
-    """Return what the page of a run shows, `few` instances of each step at most."""
+    """Return the data of the page of a run, with at most `few` instances of each step."""
     instances = numbered(records)
     groups = grouped(row, instances)
     drawing = drawn(row.record.steps)
@@ -160,22 +126,8 @@ def run_view(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class StepView:
-    """A step with all its instances: a grid, or one page of rows."""
-
-    row: RunRow
-    group: Group
-    grid: Grid | None
-    rows: tuple[Numbered, ...]
-    state: str
-    found: int
-    page: int
-    pages: int
-
-
 def step_view(row: RunRow, group: Group, asked: Mapping[str, str]) -> StepView:
-    """Return what the page of a step shows; `asked` has `state`, `rows`, `columns` and `page`."""
+    """Return the data of the page of a step; `asked` has `state`, `rows`, `columns`, `page`."""
     state = asked.get("state", "")
     found = [one for one in group.instances if state in ("", one.state)]
     grid = None
@@ -187,10 +139,46 @@ def step_view(row: RunRow, group: Group, asked: Mapping[str, str]) -> StepView:
     return StepView(row, group, grid, rows, state, len(found), page, pages)
 
 
+def grid_of(group: Group, *, down: str = "", across: str = "") -> Grid | None:
+    """Return the instances of a matrix step as a grid, None if their keys have no two axes.
+
+    `down` and `across` choose the axes of rows and columns; for unknown or equal names the order
+    of the flow decides.
+    """
+    placed = [(one, _values(one.record.key or "")) for one in group.instances]
+    axes = tuple(placed[0][1]) if placed else ()
+    if len(axes) < 2 or any(tuple(values) != axes for _, values in placed):
+        return None
+    down, across = _chosen(axes, down, across)
+    columns = _sorted(values[across] for _, values in placed)
+    lines = _sorted(values[down] for _, values in placed)
+    if len(lines) * len(columns) > MOST_CELLS:
+        return None
+    cells: dict[tuple[str, str], list[GridCell]] = {}
+    for one, values in placed:
+        rest = ", ".join(values[axis] for axis in axes if axis not in (down, across))
+        cells.setdefault((values[down], values[across]), []).append(GridCell(one, rest))
+    rows = tuple(
+        GridRow(line, tuple(tuple(cells.get((line, column), ())) for column in columns))
+        for line in lines
+    )
+    return Grid(axes, down, across, columns, rows)
+
+
 def page_number(asked: Mapping[str, str]) -> int:
-    """Return which page was asked for, the first where that is no number."""
+    """Return the page number in `asked`, 1 if it is missing or not a number."""
     text = asked.get("page", "")
     return max(int(text), 1) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+
+
+def _nodes(drawing: Drawing, groups: Sequence[Group]) -> Iterator[StepBox]:
+    within: dict[str, list[Group]] = {}
+    for group in groups:
+        within.setdefault(outer_step(group.step), []).append(group)
+    own = {group.step: group for group in groups}
+    for box in drawing.boxes:
+        those = [one.state for group in within.get(box.step, ()) for one in group.instances]
+        yield StepBox(box, own[box.step], together(those), len(those), those.count("failed"))
 
 
 def _section(group: Group, few: int) -> Section:
@@ -198,11 +186,21 @@ def _section(group: Group, few: int) -> Section:
     return Section(group, grid, () if grid else group.instances[:few])
 
 
-def _nodes(drawing: Drawing, groups: Sequence[Group]) -> Iterator[Node]:
-    within: dict[str, list[Group]] = {}
-    for group in groups:
-        within.setdefault(outer_step(group.step), []).append(group)
-    own = {group.step: group for group in groups}
-    for box in drawing.boxes:
-        those = [one.state for group in within.get(box.step, ()) for one in group.instances]
-        yield Node(box, own[box.step], together(those), len(those), those.count("failed"))
+def _values(key: str) -> Mapping[str, str]:
+    """Return the value of each axis of a key `model=GPT-5.2,tone=dry`, empty for other keys."""
+    found = list(_AXIS.finditer(key))
+    if not found or found[0].start() != 0:
+        return {}
+    ends = [match.start() for match in found[1:]] + [len(key)]
+    return {match[1]: key[match.end() : end] for match, end in zip(found, ends, strict=True)}
+
+
+def _chosen(axes: Sequence[str], down: str, across: str) -> tuple[str, str]:
+    """Return the axes of rows and columns; by default the last axis gives the columns."""
+    first = down if down in axes else next(axis for axis in axes if axis != across)
+    others = [axis for axis in axes if axis != first]
+    return first, across if across in others else others[0 if down in axes else -1]
+
+
+def _sorted(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(values), key=natural))

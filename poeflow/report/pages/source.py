@@ -1,4 +1,4 @@
-"""What pages are made from: the history, masked, and pictures of the project by their bytes."""
+"""The data that pages show: the masked history, and pictures of the project by their hash."""
 
 import os
 import threading
@@ -20,23 +20,24 @@ from poeflow.redact import Scrubber, masked
 
 MOST_BYTES: Final = 20 * 1024 * 1024
 _SHOWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"})
-"""What browsers draw and never run: no SVG, no HTML."""
+"""Types that browsers draw and never run: no SVG, no HTML."""
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif"})
 _SKIPPED: Final = frozenset({"node_modules", "__pycache__", "venv"})
 _MOST_ENTRIES: Final = 20_000
 _MOST_HASHED: Final = 256 * 1024 * 1024
-"""Bytes that one look through the project reads; what it learned is kept for the next."""
+"""Bytes that one search of the project reads; the hashes are stored for the next."""
+T = TypeVar("T")
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """A picture, by what its bytes say it is."""
+    """A picture, with the media type of its bytes."""
 
     media_type: str
     data: bytes
 
 
 class Pictures:
-    """Finds pictures by the SHA-256 of their bytes, in the project and below simulated outputs."""
+    """Finds pictures by the SHA-256 of their bytes, in the project and its simulated outputs."""
 
     def __init__(self, project: Project, simulated: Project) -> None:
         self._projects = (project, simulated)
@@ -45,7 +46,7 @@ class Pictures:
         self._lock = threading.Lock()
 
     def find(self, digest: str, paths: Collection[str] = ()) -> Picture | None:
-        """Return the picture with these bytes at one of `paths`, anywhere where none is known."""
+        """Return the picture with this hash at one of `paths`; without paths, anywhere."""
         if paths:
             return self._at(digest, paths)
         found = self._at(digest, (self._places.get(digest, ""),))
@@ -67,7 +68,7 @@ class Pictures:
         return None
 
     def _searched(self, digest: str) -> Iterator[str]:
-        """Yield where a file with these bytes was seen."""
+        """Yield the paths of files with this hash."""
         room = _MOST_HASHED
         for project in self._projects:
             for path in _files(project.root):
@@ -88,52 +89,8 @@ class Pictures:
                     yield canonical
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Yield the files below `root` that are named like pictures, so many at most."""
-    entries = 0
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(
-            name for name in folders if name not in _SKIPPED and not name.startswith(".")
-        )
-        entries += len(names) + len(folders)
-        if entries > _MOST_ENTRIES:
-            return
-        yield from (Path(folder, name) for name in sorted(names) if _is_named_like_one(name))
-
-
-def _is_named_like_one(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in _SUFFIXES
-
-
-def _as_it_is(record: InstanceRecord) -> InstanceRecord:
-    return record
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The history, pictures of the project, prices of models.
-
-    `completed` gives an instance that was current the result an earlier run had of it. `zone` is
-    whose clock times are told by, None for the user's own.
-    """
-
-    records: Records
-    pictures: Pictures
-    prices: Prices
-    completed: Callable[[InstanceRecord], InstanceRecord] = _as_it_is
-    zone: tzinfo | None = None
-
-
-def paths_of(record: InstanceRecord, digest: str) -> tuple[str, ...]:
-    """Return where an instance wrote a file with these bytes."""
-    return tuple(path for path, known in record.files.items() if known == digest)
-
-
-T = TypeVar("T")
-
-
 class ScrubbedRecords:
-    """A `Records` that masks what `scrubber` knows in what `records` tells."""
+    """A `Records` that masks the secrets that `scrubber` knows in `records`."""
 
     def __init__(self, records: Records, scrubber: Scrubber) -> None:
         self._records = records
@@ -156,3 +113,44 @@ class ScrubbedRecords:
 
     def _safe(self, found: T) -> T:
         return cast("T", masked(found, self._scrubber))
+
+
+def _as_it_is(record: InstanceRecord) -> InstanceRecord:
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The data of the pages: history, pictures, prices of models.
+
+    `completed` adds the result of an earlier run to an instance that was current. `zone` is the
+    time zone of all times, None for the user's own.
+    """
+
+    records: Records
+    pictures: Pictures
+    prices: Prices
+    completed: Callable[[InstanceRecord], InstanceRecord] = _as_it_is
+    zone: tzinfo | None = None
+
+
+def paths_of(record: InstanceRecord, digest: str) -> tuple[str, ...]:
+    """Return the paths where an instance wrote a file with this hash."""
+    return tuple(path for path, known in record.files.items() if known == digest)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Yield the files below `root` that have the suffix of a picture, up to a limit."""
+    entries = 0
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(
+            name for name in folders if name not in _SKIPPED and not name.startswith(".")
+        )
+        entries += len(names) + len(folders)
+        if entries > _MOST_ENTRIES:
+            return
+        yield from (Path(folder, name) for name in sorted(names) if _is_named_like_one(name))
+
+
+def _is_named_like_one(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES

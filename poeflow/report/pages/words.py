@@ -1,7 +1,6 @@
-"""Values and states as the pages say them."""
+"""Formats values and states for the pages."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Final, Literal
@@ -9,18 +8,19 @@ from urllib.parse import urlencode
 
 from poeflow.clock import spoken
 from poeflow.digest import Json
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RunRow
 from poeflow.redact import visible
 
 MOST_TEXT: Final = 200_000
 """Characters of one text that a page shows; the rest is one click away."""
 _BEGINNING: Final = 140
-_JOINERS: Final = re.compile("([\u200c\u200d])")
+_JOINERS: Final = lazy_pattern("([\u200c\u200d])")
 _UNKNOWN: Final = "\u2013"
 
 
 def harmless(text: str) -> str:
-    r"""Escape what could hide or turn text round; LF and tab stay, and so do joiners.
+    r"""Escape characters that hide or reverse text, except LF, tab and joiners.
 
     Joiners are invisible, but emoji and several scripts are spelled with them.
     """
@@ -29,7 +29,7 @@ def harmless(text: str) -> str:
 
 
 def beginning(text: str | None) -> str:
-    """Return the first words of a text, on one line."""
+    """Return the first words of a text on one line."""
     line = " ".join((text or "")[: 4 * _BEGINNING].split())
     return line if len(line) <= _BEGINNING else line[: _BEGINNING - 1] + "…"
 
@@ -47,14 +47,14 @@ def count(number: int | None) -> str:
 
 
 def usd(amount: float | None) -> str:
-    """Return an estimated cost; small ones with the digits that tell them apart."""
+    """Return an estimated cost; small ones have more digits."""
     if amount is None:
         return _UNKNOWN
     return f"${amount:.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
 def took(seconds: float | None) -> str:
-    """Return a duration; what took no time to speak of is told in milliseconds."""
+    """Return a duration; a very short one in milliseconds."""
     if seconds is None:
         return _UNKNOWN
     return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.1 else spoken(seconds)
@@ -65,7 +65,7 @@ def size(characters: int) -> str:
 
 
 def moment(seconds: float, zone: tzinfo | None) -> str:
-    """Return a time in Unix seconds as a date and a time of day; `zone` None is the user's own."""
+    """Return Unix seconds as date and time in `zone`, None for the user's own."""
     try:
         when = datetime.fromtimestamp(seconds, UTC).astimezone(zone)
     except (OverflowError, OSError, ValueError):
@@ -74,7 +74,7 @@ def moment(seconds: float, zone: tzinfo | None) -> str:
 
 
 def iso(seconds: float) -> str:
-    """Return a time in Unix seconds as machines read it."""
+    """Return Unix seconds as an ISO 8601 time."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
     except (OverflowError, OSError, ValueError):
@@ -82,7 +82,7 @@ def iso(seconds: float) -> str:
 
 
 def query(values: Mapping[str, object]) -> str:
-    """Return a query string of the values that are there, `?` included; empty without any."""
+    """Return a query string of the values that are set, with its `?`; empty if none is."""
     given = {name: str(value) for name, value in values.items() if value not in (None, "")}
     return f"?{urlencode(given, errors='replace')}" if given else ""
 
@@ -93,7 +93,7 @@ _INTERRUPTED: Final = "interrupted"
 
 
 def run_state(row: RunRow) -> RunState:
-    """Return how a run stands, in the words of `RunFilter.state`."""
+    """Return the state of a run, in the words of `RunFilter.state`."""
     if row.end is None:
         return "unfinished"
     if row.end.exit_code == 0:
@@ -102,15 +102,15 @@ def run_state(row: RunRow) -> RunState:
 
 
 def instance_state(record: InstanceRecord) -> str:
-    """Return how an instance ended.
+    """Return the state of an instance.
 
-    `failed`, `skipped`, where its result came from, or `current`: nothing had to be done for it.
+    It is `failed`, `skipped`, the source of its result, or `current` if nothing had to be done.
     """
     return record.status if record.status != "ok" else record.source or "current"
 
 
 def together(states: Iterable[str]) -> str:
-    """Return the state a step is coloured by: the worst of its instances, else the busiest."""
+    """Return the state that colours a step: the most serious one of its instances."""
     found = set(states)
     order = ("failed", "asked", "ran", "rendered", "cached", "current", "skipped")
     return next((state for state in order if state in found), "waiting")

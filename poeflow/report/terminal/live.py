@@ -1,235 +1,52 @@
-"""A run on a terminal: a tree of its steps that is drawn while they work, and stays when it ends.
+"""Draws a run on a terminal: a tree of its steps, which stays when the run has ended.
 
-Events only change the tree, in constant time; a thread draws it ten times a second.
+Events change the tree, each in constant time; a thread draws it ten times a second.
 """
 
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from typing import Final, Literal, Self, TextIO
 
+import msgspec
+
 from poeflow.clock import Clock, spoken
 from poeflow.events import Event
-from poeflow.report.log import ending
+from poeflow.report.terminal.run_summary import final_lines
 from poeflow.report.terminal.screen import Screen
 from poeflow.report.terminal.step_lines import Frame, alone, header, name_width, row_line, step_line
 from poeflow.report.terminal.text import Line, cells, cropped, marks_for, wrapped
 from poeflow.report.terminal.tree import Branch, Note, Row, Tree
 
 MAX_TOLD: Final = 20
-"""How many failures, and how many warnings, are told in full."""
+"""How many failures, and how many warnings, are shown in full."""
 Word = Literal["failed", "warning"]
 FAR: Final = 8
-"""So many lines above the sum, a failure is out of sight and told once more."""
-
-
-def closing(tree: Tree, frame: Frame) -> Iterator[Line]:
-    """Yield the lines that stay: steps in order, warnings, failures with what to do, the sum.
-
-    A failed step says why in its own line; where that is cut, or has scrolled away, or instances
-    of a loop failed, it is told again in full.
-    """
-    marks = frame.marks
-    steps = tuple(tree.roots())
-    names = name_width(steps, frame.width)
-    if tree.flow:
-        yield header(tree, frame)
-    for branch in steps:
-        yield step_line(branch, frame, names)
-    yield from _notes(tree.warnings, "warning", tree.totals["warnings"], frame)
-    failures = tree.failures
-    if len(steps) >= FAR or not all(_is_in_sight(tree, note, names, frame) for note in failures):
-        yield from _notes(failures, "failed", tree.totals["failed"], frame)
-    if tree.finished is not None:
-        for said in ending(tree.finished):
-            yield from (
-                ((line, "bold"),) for line in wrapped(marks.shown(said), max(frame.width, 8))
-            )
-
-
-def _is_in_sight(tree: Tree, note: Note, names: int, frame: Frame) -> bool:
-    """Whether the line of a step says all that there is to say of a failure."""
-    branch = tree.branches.get(note.step)
-    return branch is not None and names + cells(((branch.said, ""),)) + 3 <= frame.width
-
-
-def _notes(notes: list[Note], word: Word, total: int, frame: Frame) -> Iterator[Line]:
-    """Yield notes in full: who, what, and what to do, wrapped. `total` is how many there are."""
-    mark, style = frame.marks.of("failed" if word == "failed" else "tolerated")
-    told: dict[str, list[str]] = {}
-    for note in notes:
-        told.setdefault(note.message, []).append(note.step)
-    for message, steps in list(told.items())[:MAX_TOLD]:
-        text = frame.marks.shown(f"{_who(steps)}{word}: {message}")
-        first, *rest = wrapped(text, max(frame.width - 2, 8))
-        yield ((f"{mark} ", style), (first, ""))
-        yield from (((f"  {line}", ""),) for line in rest)
-        total -= len(steps)
-    if total:
-        yield ((f"  {total:,} more {'warnings' if word == 'warning' else word}", style),)
-
-
-def _who(steps: list[str]) -> str:
-    """Name the instances of which the same is told; nobody where it is told of the run."""
-    named = ", ".join(step for step in steps[:3] if step)
-    more = len(steps) - 3
-    return f"{named}{f' and {more:,} more' if more > 0 else ''}: " if named else ""
-
-
+"""With so many steps a failure may be out of sight, and is shown again at the end."""
 WITH_HEAD: Final = 6
-"""From this many rows on for the steps, the flow's name stands above."""
+"""From this many rows on the name of the flow is shown above the steps."""
 MAX_ROWS: Final = 24
-"""How many instances at work have a line."""
+"""How many running instances have a line."""
 MAX_TAIL: Final = 12
-"""How many lines of an answer are shown while it arrives."""
+"""How many lines of an arriving answer are shown."""
 MIN_TAIL: Final = 8
-"""How many cells wide such lines are at least."""
+"""The least width of such lines, in cells."""
 _Rank = Literal["running", "failed", "waiting", "ended"]
-
-
-def picture(tree: Tree, frame: Frame) -> list[Line]:
-    """Return the lines of a run under way: never more than `frame.height`, nor wider."""
-    foot = _foot(tree, frame)
-    if frame.height < 2:
-        return [foot]
-    if tree.remark and frame.height >= WITH_HEAD + 2:
-        said = cropped(((frame.marks.shown(tree.remark), "yellow"),), frame.width, frame.marks.more)
-        return [*_steps(tree, replace(frame, height=frame.height - 2)), said, foot]
-    return [*_steps(tree, replace(frame, height=frame.height - 1)), foot]
-
-
-def _steps(tree: Tree, frame: Frame) -> list[Line]:
-    """Return the lines of the steps, and above them what runs."""
-    lines = [header(tree, frame)] if frame.height >= WITH_HEAD else []
-    shown, left = _chosen(tuple(tree.roots()), frame.height - len(lines))
-    if left["ended"]:
-        lines.append(_counted(frame, "done", f"{left['ended']:,} done"))
-    after = [
-        _counted(frame, state, f"{left[rank]:,} {word}")
-        for rank, state, word in _AFTER
-        if left[rank]
-    ]
-    room = frame.height - len(lines) - len(shown) - len(after)
-    names = name_width(shown, frame.width)
-    below = _below(shown, room, frame)
-    for branch in shown:
-        is_brief = branch in below and alone(branch) is not None
-        lines += [step_line(branch, frame, names, is_brief=is_brief), *below.get(branch, ())]
-    return [*lines, *after]
-
-
 _AFTER: Final[tuple[tuple[_Rank, Literal["running", "failed", "waiting"], str], ...]] = (
     ("running", "running", "more at work"),
     ("failed", "failed", "more failed"),
     ("waiting", "waiting", "more waiting"),
 )
-
-
-def _chosen(steps: Sequence[Branch], room: int) -> tuple[list[Branch], Counter[_Rank]]:
-    """Return which steps to show, in order, and how many of each rank are left out."""
-    if len(steps) <= room:
-        return list(steps), Counter()
-    ranked: dict[_Rank, list[int]] = {"running": [], "failed": [], "waiting": [], "ended": []}
-    for index, step in enumerate(steps):
-        ranked[_rank(step)].append(index)
-    wanted = [*ranked["running"], *ranked["failed"], *ranked["waiting"][:2], *ranked["ended"][::-1]]
-    totals = Counter({rank: len(found) for rank, found in ranked.items()})
-    for count in range(room, 0, -1):
-        left = totals - Counter(_rank(steps[index]) for index in wanted[:count])
-        if count + len(left) <= room:
-            return [steps[index] for index in sorted(wanted[:count])], left
-    return [steps[index] for index in sorted(wanted[:room])], Counter()
-
-
-def _rank(step: Branch) -> _Rank:
-    if step.state in ("running", "failed", "waiting"):
-        return step.state
-    return "ended"
-
-
-def _below(shown: Iterable[Branch], room: int, frame: Frame) -> dict[Branch, list[Line]]:
-    """Return what is shown below steps: their instances at work, and the text that arrives."""
-    working = [branch for branch in shown if branch.rows]
-    rows = _rows(working, min(room, MAX_ROWS))
-    room -= sum(len(found) + (len(found) < len(one.rows)) for one, found in rows.items())
-    singles = [row for row in map(alone, working) if row is not None]
-    streaming = [row for found in (singles, *rows.values()) for row in found if row.has_text]
-    height = min(room // max(len(streaming), 1), MAX_TAIL)
-    below: dict[Branch, list[Line]] = {}
-    for branch in working:
-        indent = 2 * branch.depth + 2
-        one = alone(branch)
-        lines = [] if one is None else _tail(one, indent, height, frame)
-        for row in rows.get(branch, ()):
-            tail = _tail(row, indent + 2, height, frame)
-            lines += [row_line(row, frame, indent, is_brief=bool(tail)), *tail]
-        hidden = len(branch.rows) - len(rows.get(branch, branch.rows))
-        if hidden:
-            mark, told = frame.marks.more, f"{hidden:,} more at work"
-            lines.append(cropped(((f"{' ' * indent}{mark} {told}", "dim"),), frame.width, mark))
-        if lines:
-            below[branch] = lines
-    return below
-
-
-def _rows(working: Iterable[Branch], room: int) -> dict[Branch, list[Row]]:
-    """Share `room` lines among steps with instances at work; where some do not fit, one counts."""
-    apart = [branch for branch in working if alone(branch) is None]
-    found: dict[Branch, list[Row]] = {}
-    for index, branch in enumerate(apart):
-        share = room // (len(apart) - index)
-        if share == 0:
-            continue
-        count = len(branch.rows) if len(branch.rows) <= share else share - 1
-        found[branch] = list(islice(branch.rows.values(), count))
-        room -= count + (count < len(branch.rows))
-    return found
-
-
-def _tail(row: Row, indent: int, height: int, frame: Frame) -> list[Line]:
-    """Return the last lines of what arrives, where at least two fit."""
-    marks = frame.marks
-    head = f"{' ' * indent}{marks.wall} "
-    room = frame.width - len(head)
-    if height < 2 or room < MIN_TAIL or not row.has_text:
-        return []
-    lines = row.tail(room, height)
-    return [((head, "dim"), (marks.shown(line), "dim")) for line in lines]
-
-
-def _foot(tree: Tree, frame: Frame) -> Line:
-    """Return the last line: how long the run has taken, and what is at work."""
-    waiting = sum(branch.state == "waiting" for branch in tree.branches.values())
-    totals = tree.totals
-    told = (
-        (len(tree.rows), "at work"),
-        (waiting, "waiting"),
-        (totals["failed"], "failed"),
-        (totals["retries"], "retries" if totals["retries"] != 1 else "retry"),
-        (totals["tokens"], "tokens"),
-    )
-    parts = [spoken(frame.now - tree.began), *(f"{n:,} {word}" for n, word in told if n)]
-    return cropped(((", ".join(parts), "dim"),), frame.width, frame.marks.more)
-
-
-def _counted(
-    frame: Frame, state: Literal["done", "running", "failed", "waiting"], told: str
-) -> Line:
-    mark, _ = frame.marks.of(state)
-    return cropped(((f"{mark} {told}", "dim"),), frame.width, frame.marks.more)
-
-
 TICK: Final = 0.1
 """Seconds between two drawings."""
 
 
 class LiveReport:
-    """Listens to events and draws the run on `stream`. Use it as a context manager.
+    """A listener that draws the run on `stream`. Use it as a context manager.
 
-    Where the terminal goes away, the run goes on without it.
+    If the terminal goes away, the run continues without it.
     """
 
     def __init__(self, stream: TextIO, clock: Clock, *, color: bool) -> None:
@@ -259,7 +76,7 @@ class LiveReport:
             self._tree.hear(event, self._clock.monotonic())
 
     def draw(self) -> None:
-        """Show the run as it stands now."""
+        """Draw the current state of the run."""
         frame = self._frame()
         with self._lock:
             lines = picture(self._tree, frame)
@@ -273,3 +90,187 @@ class LiveReport:
         with suppress(OSError):
             while not self._over.wait(TICK):
                 self.draw()
+
+
+def closing(tree: Tree, frame: Frame) -> Iterator[Line]:
+    """Yield the lines that stay: steps in order, warnings, failures with hints, the summary.
+
+    The line of a failed step says why; if it is cut, may have scrolled away, or belongs to a loop,
+    the failure is shown again in full.
+    """
+    marks = frame.marks
+    steps = tuple(tree.roots())
+    names = name_width(steps, frame.width)
+    if tree.flow:
+        yield header(tree, frame)
+    for branch in steps:
+        yield step_line(branch, frame, names)
+    yield from _notes(tree.warnings, "warning", tree.totals["warnings"], frame)
+    failures = tree.failures
+    if len(steps) >= FAR or not all(_is_in_sight(tree, note, names, frame) for note in failures):
+        yield from _notes(failures, "failed", tree.totals["failed"], frame)
+    if tree.finished is not None:
+        for text in final_lines(tree.finished):
+            yield from (
+                ((line, "bold"),) for line in wrapped(marks.shown(text), max(frame.width, 8))
+            )
+
+
+def picture(tree: Tree, frame: Frame) -> list[Line]:
+    """Return the lines of a run in progress: at most `frame.height`, and not wider than it."""
+    foot = _foot(tree, frame)
+    if frame.height < 2:
+        return [foot]
+    if tree.remark and frame.height >= WITH_HEAD + 2:
+        remark = cropped(
+            ((frame.marks.shown(tree.remark), "yellow"),), frame.width, frame.marks.more
+        )
+        return [
+            *_steps(tree, msgspec.structs.replace(frame, height=frame.height - 2)),
+            remark,
+            foot,
+        ]
+    return [*_steps(tree, msgspec.structs.replace(frame, height=frame.height - 1)), foot]
+
+
+def _is_in_sight(tree: Tree, note: Note, names: int, frame: Frame) -> bool:
+    """Whether the line of a step has room for the whole message of a failure."""
+    branch = tree.branches.get(note.step)
+    return branch is not None and names + cells(((branch.outcome, ""),)) + 3 <= frame.width
+
+
+def _notes(notes: list[Note], word: Word, total: int, frame: Frame) -> Iterator[Line]:
+    """Yield notes in full, wrapped. `total` is how many there are."""
+    mark, style = frame.marks.of("failed" if word == "failed" else "tolerated")
+    by_message: dict[str, list[str]] = {}
+    for note in notes:
+        by_message.setdefault(note.message, []).append(note.step)
+    for message, steps in list(by_message.items())[:MAX_TOLD]:
+        text = frame.marks.shown(f"{_who(steps)}{word}: {message}")
+        first, *rest = wrapped(text, max(frame.width - 2, 8))
+        yield ((f"{mark} ", style), (first, ""))
+        yield from (((f"  {line}", ""),) for line in rest)
+        total -= len(steps)
+    if total:
+        yield ((f"  {total:,} more {'warnings' if word == 'warning' else word}", style),)
+
+
+def _who(steps: list[str]) -> str:
+    """Name the instances that share a message; nothing if it is about the run."""
+    named = ", ".join(step for step in steps[:3] if step)
+    more = len(steps) - 3
+    return f"{named}{f' and {more:,} more' if more > 0 else ''}: " if named else ""
+
+
+def _steps(tree: Tree, frame: Frame) -> list[Line]:
+    """Return the lines of the steps, below the name of the flow."""
+    lines = [header(tree, frame)] if frame.height >= WITH_HEAD else []
+    shown, left = _chosen(tuple(tree.roots()), frame.height - len(lines))
+    if left["ended"]:
+        lines.append(_counted(frame, "done", f"{left['ended']:,} done"))
+    after = [
+        _counted(frame, state, f"{left[rank]:,} {word}")
+        for rank, state, word in _AFTER
+        if left[rank]
+    ]
+    room = frame.height - len(lines) - len(shown) - len(after)
+    names = name_width(shown, frame.width)
+    below = _below(shown, room, frame)
+    for branch in shown:
+        is_brief = branch in below and alone(branch) is not None
+        lines += [step_line(branch, frame, names, is_brief=is_brief), *below.get(branch, ())]
+    return [*lines, *after]
+
+
+def _chosen(steps: Sequence[Branch], room: int) -> tuple[list[Branch], Counter[_Rank]]:
+    """Return which steps to show, in order, and how many of each rank are left out."""
+    if len(steps) <= room:
+        return list(steps), Counter()
+    ranked: dict[_Rank, list[int]] = {"running": [], "failed": [], "waiting": [], "ended": []}
+    for index, step in enumerate(steps):
+        ranked[_rank(step)].append(index)
+    wanted = [*ranked["running"], *ranked["failed"], *ranked["waiting"][:2], *ranked["ended"][::-1]]
+    totals = Counter({rank: len(found) for rank, found in ranked.items()})
+    for count in range(room, 0, -1):
+        left = totals - Counter(_rank(steps[index]) for index in wanted[:count])
+        if count + len(left) <= room:
+            return [steps[index] for index in sorted(wanted[:count])], left
+    return [steps[index] for index in sorted(wanted[:room])], Counter()
+
+
+def _rank(step: Branch) -> _Rank:
+    if step.state in ("running", "failed", "waiting"):
+        return step.state
+    return "ended"
+
+
+def _below(shown: Iterable[Branch], room: int, frame: Frame) -> dict[Branch, list[Line]]:
+    """Return the lines below steps: their running instances, and the text that arrives."""
+    working = [branch for branch in shown if branch.rows]
+    rows = _rows(working, min(room, MAX_ROWS))
+    room -= sum(len(found) + (len(found) < len(one.rows)) for one, found in rows.items())
+    singles = [row for row in map(alone, working) if row is not None]
+    streaming = [row for found in (singles, *rows.values()) for row in found if row.has_text]
+    height = min(room // max(len(streaming), 1), MAX_TAIL)
+    below: dict[Branch, list[Line]] = {}
+    for branch in working:
+        indent = 2 * branch.depth + 2
+        one = alone(branch)
+        lines = [] if one is None else _tail(one, indent, height, frame)
+        for row in rows.get(branch, ()):
+            tail = _tail(row, indent + 2, height, frame)
+            lines += [row_line(row, frame, indent, is_brief=bool(tail)), *tail]
+        hidden = len(branch.rows) - len(rows.get(branch, branch.rows))
+        if hidden:
+            mark, text = frame.marks.more, f"{hidden:,} more at work"
+            lines.append(cropped(((f"{' ' * indent}{mark} {text}", "dim"),), frame.width, mark))
+        if lines:
+            below[branch] = lines
+    return below
+
+
+def _rows(working: Iterable[Branch], room: int) -> dict[Branch, list[Row]]:
+    """Share `room` lines among steps with running instances; one line counts those left out."""
+    apart = [branch for branch in working if alone(branch) is None]
+    found: dict[Branch, list[Row]] = {}
+    for index, branch in enumerate(apart):
+        share = room // (len(apart) - index)
+        if share == 0:
+            continue
+        count = len(branch.rows) if len(branch.rows) <= share else share - 1
+        found[branch] = list(islice(branch.rows.values(), count))
+        room -= count + (count < len(branch.rows))
+    return found
+
+
+def _tail(row: Row, indent: int, height: int, frame: Frame) -> list[Line]:
+    """Return the last lines of an arriving answer, if at least two fit."""
+    marks = frame.marks
+    head = f"{' ' * indent}{marks.wall} "
+    room = frame.width - len(head)
+    if height < 2 or room < MIN_TAIL or not row.has_text:
+        return []
+    lines = row.tail(room, height)
+    return [((head, "dim"), (marks.shown(line), "dim")) for line in lines]
+
+
+def _foot(tree: Tree, frame: Frame) -> Line:
+    """Return the last line: how long the run has taken, and how many instances are running."""
+    waiting = sum(branch.state == "waiting" for branch in tree.branches.values())
+    totals = tree.totals
+    counts = (
+        (len(tree.rows), "at work"),
+        (waiting, "waiting"),
+        (totals["failed"], "failed"),
+        (totals["retries"], "retries" if totals["retries"] != 1 else "retry"),
+        (totals["tokens"], "tokens"),
+    )
+    parts = [spoken(frame.now - tree.began), *(f"{n:,} {word}" for n, word in counts if n)]
+    return cropped(((", ".join(parts), "dim"),), frame.width, frame.marks.more)
+
+
+def _counted(
+    frame: Frame, state: Literal["done", "running", "failed", "waiting"], text: str
+) -> Line:
+    mark, _ = frame.marks.of(state)
+    return cropped(((f"{mark} {text}", "dim"),), frame.width, frame.marks.more)

@@ -1,7 +1,6 @@
-"""A stretch of a terminal that is drawn over and over, and lines that stay above it.
+"""A region of a terminal that is redrawn in place, and lines that stay above it.
 
-It never scrolls: a picture has at most the terminal's height. Resizing is noticed at the next
-drawing.
+It never scrolls: its lines fit the height of the terminal. A new size is noticed at the next draw.
 """
 
 import os
@@ -20,11 +19,11 @@ _ERASE: Final = Segment("\x1b[K", None, [(ControlType.ERASE_IN_LINE, 0)])
 _NEWLINE: Final = Segment("\n")
 _WRAP_OFF: Final = Segment("\x1b[?7l", None, [_RETURN])
 _WRAP_ON: Final = Segment("\x1b[?7h", None, [_RETURN])
-"""A terminal that counts cells otherwise than we do must not break a line while it draws."""
+"""A terminal that measures a text as wider than we do must not wrap a line."""
 
 
 class Screen:
-    """Draws on `stream`. Lines are harmless already: nothing is escaped here."""
+    """Draws on `stream`. Lines must hold no control characters: nothing is escaped here."""
 
     def __init__(self, stream: TextIO, *, color: bool) -> None:
         self._console = Console(file=stream, no_color=not color, highlight=False)
@@ -34,21 +33,21 @@ class Screen:
 
     @property
     def size(self) -> tuple[int, int]:
-        """How many cells wide and rows high a picture may be.
+        """The width in cells and the height in rows that may be drawn.
 
-        One column is kept free: in the last one terminals disagree where the cursor is.
+        One column is left free: terminals disagree on the cursor after the last one.
         """
         width, height = self._room()
         return max(width - 1, 1), height
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show `lines` in place of those drawn before."""
+        """Draw `lines` over those drawn before."""
         self._write([_WRAP_OFF, *self._over(lines), _WRAP_ON], is_cursor_shown=False)
         self._drawn = tuple(map(cells, lines))
         self._width = self._room()[0]
 
     def leave(self, lines: Sequence[Line]) -> None:
-        """Write `lines` for good in place of what was drawn, and give the cursor back."""
+        """Write `lines` that stay over those drawn before, and show the cursor."""
         end = [_NEWLINE] if lines else []
         self._write([*self._over(lines), *end], is_cursor_shown=True)
         self._drawn = ()
@@ -62,7 +61,7 @@ class Screen:
         return width or 80, height or 24
 
     def _over(self, lines: Sequence[Line]) -> Iterator[Segment]:
-        """Yield what puts `lines` over those drawn before. The cursor is left in the last line."""
+        """Yield the segments that draw `lines` over those before, cursor in the last line."""
         rows = self._rows()
         yield Segment("\r" + "\x1b[A" * (rows - 1), None, [_RETURN, *[_UP] * (rows - 1)])
         for number, line in enumerate(lines):
@@ -80,9 +79,9 @@ class Screen:
         yield Segment("\x1b[A" * below, None, [_UP] * below)
 
     def _rows(self) -> int:
-        """Return how many rows the lines drawn take now.
+        """Return how many rows the drawn lines take now.
 
-        A terminal that was made narrower has broken the longer ones.
+        A terminal that was made narrower has wrapped the longer ones.
         """
         width, height = self._room()
         if width >= self._width:
@@ -90,7 +89,7 @@ class Screen:
         return min(max(sum(-(-size // width) or 1 for size in self._drawn), 1), height)
 
     def _write(self, segments: list[Segment], *, is_cursor_shown: bool) -> None:
-        """Write all at once, so that nothing half drawn is seen."""
+        """Write everything at once, so that no half-drawn state is visible."""
         with self._console:
             self._console.show_cursor(is_cursor_shown)
             self._console.print(Segments(segments), end="", crop=False)

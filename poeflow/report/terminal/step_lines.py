@@ -1,11 +1,12 @@
-"""A step, or an instance at work, as one line: mark, name, and what there is to say of it."""
+"""Formats a step, or a running instance, as one line: mark, name, progress or outcome."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from poeflow.clock import spoken
-from poeflow.report.terminal.text import Line, Marks, Piece, cells, cropped, ending, padded
+from poeflow.report.terminal.text import Line, Marks, Piece, cells, cropped, end_of, padded
 from poeflow.report.terminal.tree import Branch, Row, Tree
 
 _WORDS: Final = {
@@ -18,15 +19,14 @@ _WORDS: Final = {
     "skipped": "skipped",
 }
 ELAPSED: Final = 8
-"""How many cells the time has that an instance has been at work."""
+"""The width of an instance's running time, in cells."""
 WITH_MODEL: Final = 70
-"""From this many cells on the model of an instance at work is shown."""
+"""From this width on the model of a running instance is shown."""
 WITH_BAR: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """The room there is, how to draw in it, and the time."""
+class Frame(msgspec.Struct, frozen=True):
+    """The size of the terminal, the marks it can show, and the time."""
 
     width: int
     height: int
@@ -35,7 +35,7 @@ class Frame:
 
 
 def name_width(branches: Iterable[Branch], width: int) -> int:
-    """Return in how many cells the names of steps are shown, so that what follows lines up."""
+    """Return the width of the column of step names, in cells."""
     longest = max((len(one.name) + 2 * one.depth for one in branches), default=0)
     return min(longest, max(width // 3, 8))
 
@@ -43,7 +43,7 @@ def name_width(branches: Iterable[Branch], width: int) -> int:
 def step_line(branch: Branch, frame: Frame, names: int, *, is_brief: bool = False) -> Line:
     """Return the line of a step. `names` is the width of the column of names.
 
-    A brief one has no text of its answer: that stands below it.
+    A brief line has no text of the answer, which is shown below it.
     """
     marks = frame.marks
     mark, style = marks.of(branch.state)
@@ -68,7 +68,7 @@ def step_line(branch: Branch, frame: Frame, names: int, *, is_brief: bool = Fals
 
 
 def row_line(row: Row, frame: Frame, indent: int, *, is_brief: bool = False) -> Line:
-    """Return the line of an instance at work, below that of its step."""
+    """Return the line of a running instance, to be shown below that of its step."""
     marks = frame.marks
     label = padded(marks.shown(row.label), max(min(frame.width // 4, 24), 6))
     head: Line = ((" " * indent, ""), (f"{marks.spin(frame.now)} ", "cyan"), (f"{label} ", ""))
@@ -77,7 +77,7 @@ def row_line(row: Row, frame: Frame, indent: int, *, is_brief: bool = False) -> 
 
 
 def alone(branch: Branch) -> Row | None:
-    """Return the one instance at work of a step that runs once."""
+    """Return the running instance of a step that runs once, None if there is none."""
     if branch.state != "running" or branch.total is not None or len(branch.rows) != 1:
         return None
     (row,) = branch.rows.values()
@@ -85,7 +85,7 @@ def alone(branch: Branch) -> Row | None:
 
 
 def _working(row: Row, frame: Frame, room: int) -> Line:
-    """Say how long an instance has worked, on what, and what it says in the `room` there is."""
+    """Say how long an instance has run, what it does, and the end of its text in `room` cells."""
     marks = frame.marks
     pieces: list[Piece] = [(padded(spoken(frame.now - row.began), ELAPSED), "")]
     if frame.width >= WITH_MODEL:
@@ -93,13 +93,13 @@ def _working(row: Row, frame: Frame, room: int) -> Line:
     pieces.append((marks.shown(row.note(frame.now)), "yellow" if row.is_waiting else "dim"))
     room -= cells(tuple(pieces)) + 2
     if row.has_text and room > 8:
-        said = marks.shown(row.words(room))
-        pieces.append((f"  {ending(said, room)}", "dim"))
+        words = marks.shown(row.words(room))
+        pieces.append((f"  {end_of(words, room)}", "dim"))
     return tuple(pieces)
 
 
 def _progress(branch: Branch, frame: Frame) -> Line:
-    """Say how far the instances of a step have come."""
+    """Show the progress of the instances of a step."""
     marks, width = frame.marks, frame.width
     elapsed = spoken(frame.now - branch.began)
     if branch.total is None:
@@ -115,7 +115,7 @@ def _progress(branch: Branch, frame: Frame) -> Line:
         *bar,
         (count, ""),
         (f", {failed:,} failed" if failed else "", "red"),
-        (f"  {elapsed}{_told(branch)}", "dim"),
+        (f"  {elapsed}{_usage(branch)}", "dim"),
     )
 
 
@@ -124,20 +124,20 @@ def outcome(branch: Branch) -> str:
     if branch.state == "stopped":
         done = "" if branch.total is None else f", {branch.ended:,} of {branch.total:,} done"
         return f"stopped after {spoken(branch.seconds)}{done}"
-    if branch.said or branch.total is None or branch.state == "waiting":
-        return f"{branch.said}{_told(branch)}"
+    if branch.outcome or branch.total is None or branch.state == "waiting":
+        return f"{branch.outcome}{_usage(branch)}"
     counts = [f"{count:,} {_WORDS[how]}" for how, count in branch.counts.items() if count]
     current = branch.total - branch.ended
     if current > 0:
         counts.append(f"{current:,} current")
-    told = ", ".join(counts) or "nothing to do"
-    return f"{told} in {spoken(branch.seconds)}{_told(branch)}"
+    ends = ", ".join(counts) or "nothing to do"
+    return f"{ends} in {spoken(branch.seconds)}{_usage(branch)}"
 
 
-def _told(branch: Branch) -> str:
-    """Say what a step took and left: tokens where it ran more than once, retries, files."""
+def _usage(branch: Branch) -> str:
+    """Say what a step used and wrote: tokens if it ran more than once, retries, files."""
     parts = []
-    if branch.tokens and not branch.said:
+    if branch.tokens and not branch.outcome:
         parts.append(f"{branch.tokens:,} tokens")
     if branch.retries and branch.state != "running":
         parts.append("1 retry" if branch.retries == 1 else f"{branch.retries:,} retries")
@@ -147,7 +147,7 @@ def _told(branch: Branch) -> str:
 
 
 def header(tree: Tree, frame: Frame) -> Line:
-    """Return the line above the steps: what runs, and whether it is real."""
+    """Return the line above the steps: the flow, and whether the run is simulated."""
     note = "  simulated, nothing is sent to Poe" if tree.is_simulated else ""
     line = ((frame.marks.shown(tree.flow), "bold"), (note, "dim"))
     return cropped(line, frame.width, frame.marks.more)

@@ -1,23 +1,25 @@
-"""Styled lines of a terminal: measured in cells, cut, wrapped, aligned in tables, with marks.
+"""Styled lines for a terminal: measured in cells, cut, wrapped, aligned, with marks.
 
-Styles are the words rich and click both know: a colour, `dim`, `bold`, or several of them.
+Styles are words that rich and click both know: a colour, `dim`, `bold`, or several of them.
 """
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, Literal, TextIO, TypeAlias
 
+import msgspec
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceState
 from poeflow.redact import visible
 
 Piece: TypeAlias = tuple[str, str]
-"""A text that is harmless and on one line, and its style."""
+"""A text of one line without control characters, and its style."""
 Line: TypeAlias = tuple[Piece, ...]
-
-_WORD: Final = re.compile(r" *[^ ]+| +\Z")
+_WORD: Final = lazy_pattern(r" *[^ ]+| +\Z")
+Work = Literal["waiting", "running", "done", "tolerated", "failed", "skipped", "stopped", "current"]
+_PAIRS: Final = lazy_pattern("[\ud800-\udbff][\udc00-\udfff]")
+_GAP: Final = "  "
 
 
 def cells(line: Line) -> int:
@@ -25,32 +27,32 @@ def cells(line: Line) -> int:
     return sum(cell_len(text) for text, _ in line)
 
 
-def plain(line: Line) -> str:
+def unstyled(line: Line) -> str:
     return "".join(text for text, _ in line).rstrip()
 
 
 def padded(text: str, width: int) -> str:
-    """Return `text` in exactly `width` cells, cut where it is longer."""
+    """Return `text` in exactly `width` cells, padded or cut."""
     return set_cell_size(text, width)
 
 
 def cropped(line: Line, width: int, more: str) -> Line:
-    """Return as much of a line as fits `width` cells, with `more` at its end where it was cut."""
+    """Return a line cut to `width` cells, with `more` at its end if it was cut."""
     if sum(len(text) for text, _ in line) * 2 <= width or cells(line) <= width:
         return line
-    kept: list[Piece] = []
+    pieces: list[Piece] = []
     room = max(width - cell_len(more), 0)
     for text, style in line:
         size = cell_len(text)
         if size > room:
-            kept.append((set_cell_size(text, room).rstrip() + more[:width], style))
+            pieces.append((set_cell_size(text, room).rstrip() + more[:width], style))
             break
-        kept.append((text, style))
+        pieces.append((text, style))
         room -= size
-    return tuple(kept)
+    return tuple(pieces)
 
 
-def ending(text: str, width: int) -> str:
+def end_of(text: str, width: int) -> str:
     """Return the end of `text`, at most `width` cells of it."""
     if width <= 0:
         return ""
@@ -61,12 +63,12 @@ def ending(text: str, width: int) -> str:
 
 
 def chopped(text: str, width: int) -> list[str]:
-    """Return `text` cut into lines of at most `width` cells, and of at least two: one at least."""
+    """Return `text` cut into lines of at most `width` cells (at least two); at least one line."""
     return chop_cells(text, max(width, 2)) or [""]
 
 
 def wrapped(text: str, width: int) -> Iterator[str]:
-    """Yield `text` in lines of at most `width` cells, broken between words where it can be."""
+    """Yield `text` in lines of at most `width` cells, broken between words if possible."""
     line = ""
     for word in _WORD.findall(text):
         if cell_len(line) + cell_len(word) <= width:
@@ -79,14 +81,14 @@ def wrapped(text: str, width: int) -> Iterator[str]:
     yield line
 
 
-Work = Literal["waiting", "running", "done", "tolerated", "failed", "skipped", "stopped", "current"]
+def aligned(rows: Sequence[tuple[str, ...]], *, words: int) -> list[str]:
+    """Return the rows as lines; the first `words` columns are left-aligned, others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_line(row, widths, words) for row in rows]
 
-_PAIRS: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """The characters of one look, each one cell wide, and the encoding they are shown in."""
+class Marks(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of mark characters, each one cell wide, and the encoding they need."""
 
     done: str
     failed: str
@@ -99,16 +101,16 @@ class Marks:
     encoding: str = "utf-8"
 
     def of(self, state: Work | InstanceState) -> tuple[str, str]:
-        """Return the mark of what stands so, and its style."""
+        """Return the mark of a state, and its style."""
         mark, style = _LOOKS[state]
         return {"v": self.done, "x": self.failed, ".": self.waiting}.get(mark, mark), style
 
     def spin(self, now: float) -> str:
-        """Return the mark of what works at the time `now`."""
+        """Return the mark of a running step at the time `now`."""
         return self.spinner[int(now * 10) % len(self.spinner)]
 
     def shown(self, text: str) -> str:
-        """Return `text` harmless, on one line, in characters the stream can show."""
+        """Return `text` on one line, without control characters, in characters of the encoding."""
         safe = visible(paired(text)).replace("\n", " ").replace("\t", " ")
         if self.encoding in ("utf-8", "utf8") or safe.isascii():
             return safe
@@ -157,28 +159,19 @@ _LOOKS: Final[dict[Work | InstanceState, tuple[str, str]]] = {
 
 
 def marks_for(stream: TextIO) -> Marks:
-    """Return the marks `stream` can show, by its encoding: ASCII where one is not in it."""
+    """Return the marks that `stream` can show: ASCII if its encoding lacks one of the others."""
     encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
     unicode = f"{UNICODE.done}{UNICODE.failed}{UNICODE.spinner}{UNICODE.bar}{UNICODE.more}"
     try:
         unicode.encode(encoding)
     except UnicodeEncodeError:
-        return replace(ASCII, encoding=encoding)
+        return msgspec.structs.replace(ASCII, encoding=encoding)
     return UNICODE
 
 
 def paired(text: str) -> str:
-    """Return `text` with the halves of surrogate pairs joined, as when a stream was cut in one."""
+    """Return `text` with surrogate pairs joined, which a stream may have cut in two."""
     return _PAIRS.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
-
-
-_GAP: Final = "  "
-
-
-def aligned(rows: Sequence[tuple[str, ...]], *, words: int) -> list[str]:
-    """Return a line for each row, cells as wide as their column; `words` columns hold words."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [_line(row, widths, words) for row in rows]
 
 
 def _line(row: tuple[str, ...], widths: list[int], words: int) -> str:

@@ -1,10 +1,11 @@
-"""A run as a tree of steps, kept up to date by its events, each in constant time."""
+"""A run as a tree of steps, updated by its events, each in constant time."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from poeflow.clock import spoken
 from poeflow.errors import EXIT_CLASSES
@@ -27,21 +28,27 @@ from poeflow.events import (
     ToolCalled,
     Warned,
 )
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import step_of
 from poeflow.redact import visible
-from poeflow.report.log import estimated, finished
+from poeflow.report.terminal.run_summary import estimated, finished
 from poeflow.report.terminal.text import Work, paired, wrapped
 
 TAIL_CHARACTERS: Final = 4_000
 MAX_LABEL: Final = 200
-_AT_WORK: Final = {"judge": "judging", "repair": "repairing", "tools": "going on"}
-"""What is told of a request that is not the first of its instance."""
+_AT_WORK: Final = {
+    "judge": "judging",
+    "repair": "repairing",
+    "tools": "going on",
+    "repeat": "repeating",
+}
+"""The words for a request that is not the first of its instance."""
 
 
 class Row:
-    """Grows with the events of one instance, each in constant time.
+    """A running instance, updated by its events, each in constant time.
 
-    `label` tells it from others of its step, `began` is a time of the report's clock.
+    `label` names it among others of its step, `began` is a time of the report's clock.
     """
 
     __slots__ = ("_kept", "_note", "_pieces", "_size", "_until", "began", "label", "model")
@@ -69,20 +76,20 @@ class Row:
             self._kept = len(self._pieces[0])
 
     def begin(self, event: RequestSent) -> None:
-        """Note that a request was sent: what arrives from now on is the answer to it."""
+        """Record that a request was sent: text that arrives from now on answers it."""
         self._pieces, self._kept, self._size = [], 0, 0
         self.model = event.model[:MAX_LABEL]
         if event.purpose in _AT_WORK:
             self.say(_AT_WORK[event.purpose])
 
     def start_over(self, event: RetryPlanned, now: float) -> None:
-        """Drop what arrived: another attempt will answer from the beginning."""
+        """Drop the text so far: the next attempt answers from the beginning."""
         self._pieces, self._kept, self._size = [], 0, 0
         self._note = event.reason if event.status is None else str(event.status)
         self._until = now + event.wait
 
     def say(self, note: str) -> None:
-        """Tell of something until text arrives."""
+        """Show a note until text arrives."""
         self._note, self._until = note, 0.0
 
     @property
@@ -91,18 +98,18 @@ class Row:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an attempt failed and nothing has come of the next one yet."""
+        """Whether an attempt failed and the next one has no text yet."""
         return bool(self._note) and self._until > 0
 
     def note(self, now: float) -> str:
-        """Say what the instance is doing; empty where nothing has happened yet."""
+        """Say what the instance is doing; empty if nothing has happened yet."""
         if self.is_waiting:
             left = self._until - now
             return f"{self._note}, {f'waiting {spoken(left)}' if left > 0 else 'asking again'}"
         return self._note or (f"{self._size:,} characters" if self._size else "")
 
     def words(self, count: int) -> str:
-        """Return the newest text on one line: about `count` characters, harmless."""
+        """Return about the last `count` characters on one line, without control characters."""
         found: list[str] = []
         for piece in reversed(self._pieces):
             if count <= 0:
@@ -112,9 +119,9 @@ class Row:
         return " ".join(_harmless(found[::-1]).split())
 
     def tail(self, width: int, height: int) -> list[str]:
-        """Return the last lines of the text that fit: at most `height`, of at most `width` cells.
+        """Return the last lines of the text: at most `height`, of at most `width` cells.
 
-        Lines are wrapped from where the text kept begins, so that they stand still as it grows.
+        Wrapping starts at the beginning of the stored text, so that lines do not jump.
         """
         text = _harmless(self._pieces).rstrip("\n").replace("\t", "    ")
         paragraphs = text.split("\n")[-max(height, 1) :]
@@ -123,29 +130,25 @@ class Row:
 
 
 def _harmless(pieces: Iterable[str]) -> str:
-    """Return a text with its control characters escaped, but line breaks and tabs.
-
-    Pieces are joined first: what a stream cut in two is seen as one.
-    """
+    """Return the joined pieces with control characters escaped, except line breaks and tabs."""
     return visible(paired("".join(pieces)).replace("\r\n", "\n"))
 
 
 Part = Literal["whole", "instance", "within"]
-"""What of a step an event is about: all of it, one of its instances, or what one of them runs."""
+"""The part of a step that an event is about: all, one instance, or what an instance runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something to tell of an instance at the end of a run."""
+class Note(msgspec.Struct, frozen=True):
+    """A message about an instance, for the end of the run."""
 
     step: str
     message: str
 
 
 class Branch:
-    """A step, or all that a loop over a flow runs. `total` is None where it runs once.
+    """A step, with all that a loop over a flow runs. `total` is None if it runs once.
 
-    `began` and `seconds` are by the report's clock; `said` is what is told of one that has ended.
+    `began` and `seconds` are by the report's clock; `outcome` says how it ended.
     """
 
     def __init__(self, name: str, above: "Branch | None" = None) -> None:
@@ -161,14 +164,14 @@ class Branch:
         self.path = ""
         self.began = 0.0
         self.seconds = 0.0
-        self.said = ""
+        self.outcome = ""
         self.trouble = ""
         self.rows: dict[str, Row] = {}
         self.children: list[Branch] = []
 
     @property
     def ended(self) -> int:
-        """How many instances have ended, one way or another."""
+        """How many instances have ended."""
         return sum(self.counts.values())
 
     def walk(self) -> Iterator["Branch"]:
@@ -178,7 +181,7 @@ class Branch:
             yield from child.walk()
 
     def start(self, now: float) -> None:
-        """Note that something of it is at work, and so of what it is nested in."""
+        """Mark the branch, and those around it, as running."""
         if self.state == "waiting":
             self.state, self.began = "running", now
             if self.above is not None:
@@ -217,7 +220,7 @@ class Branch:
         self.path = path
 
     def close(self, state: Work, now: float) -> None:
-        """Note that nothing more will be heard: what has not ended is now in `state`."""
+        """Close the branch at the end of the run: if it was running, it is now in `state`."""
         self.rows.clear()
         if self.state == "running":
             self._end(state, now, "")
@@ -225,10 +228,10 @@ class Branch:
             self.start(now)
             self._end(state, now, "current")
         elif self.state == "waiting":
-            self.said = "not started"
+            self.outcome = "not started"
 
     def _settle(self, now: float) -> None:
-        """End the step where all of its instances have."""
+        """End the step if all of its instances have ended."""
         if self.total is None or self.ended < self.total:
             return
         if self.counts["failed"]:
@@ -239,22 +242,22 @@ class Branch:
             is_skipped = self.total and self.counts["skipped"] == self.total
             self._end("skipped" if is_skipped else "done", now, "")
 
-    def _end(self, state: Work, now: float, said: str) -> None:
-        self.state, self.said = state, said
+    def _end(self, state: Work, now: float, outcome: str) -> None:
+        self.state, self.outcome = state, outcome
         self.seconds = now - self.began
 
 
-_STEPS: Final = re.compile(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
-_SAMPLE: Final = re.compile(r"#\d+\Z")
-_KEYED: Final = re.compile(r"\[(.*)\](#\d+)?", re.DOTALL)
+_STEPS: Final = lazy_pattern(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
+_SAMPLE: Final = lazy_pattern(r"#\d+\Z")
+_KEYED: Final = lazy_pattern(r"\[(.*)\](#\d+)?", re.DOTALL)
 MAX_NOTES: Final = 500
-"""How many failures and warnings are kept for the end, of all steps together."""
+"""How many failures and warnings of all steps are stored for the end."""
 
 
 class Tree:
-    """Hears the events of a run. `branches` are its steps in order, outermost first.
+    """A listener that builds the tree. `branches` are the steps in order, outermost first.
 
-    `remark` is what was last told of the run as a whole.
+    `remark` is the last message about the run as a whole.
     """
 
     def __init__(self) -> None:
@@ -271,7 +274,7 @@ class Tree:
         self._samples: dict[str, list[str]] = {}
 
     def hear(self, event: Event, now: float) -> None:
-        """Note what happened at `now`, a time of the report's clock."""
+        """Update the tree with an event at `now`, a time of the report's clock."""
         match event:
             case TextArrived():
                 if (row := self.rows.get(event.step)) is not None:
@@ -325,7 +328,7 @@ class Tree:
                 self._remark(event, now)
 
     def _remark(self, event: Event, now: float) -> None:
-        """Note what is told of an instance at work."""
+        """Update a running instance with an event."""
         match event:
             case RequestSent() if (row := self.rows.get(event.step)) is not None:
                 row.begin(event)
@@ -347,7 +350,7 @@ class Tree:
                 self._warn(event.step or "", event.message)
 
     def end(self, now: float) -> None:
-        """Note that nothing more will be heard: what is not done was stopped."""
+        """Close all branches: the steps that have not ended were stopped."""
         self.rows.clear()
         for branch in self.branches.values():
             branch.close("stopped", now)
@@ -366,7 +369,7 @@ class Tree:
             self._samples.setdefault(whole, []).append(event.step)
 
     def _end(self, instance: str, now: float) -> tuple[Branch, Part]:
-        """Drop what was at work for an instance, its samples too, and say what it is of a step."""
+        """Remove the running rows of an instance and its samples; return its branch and part."""
         branch, inner = self._place(instance)
         branch.start(now)
         for name in (instance, *self._samples.pop(instance, ())):
@@ -377,9 +380,9 @@ class Tree:
         return branch, "within" if _is_within(instance, inner) else "instance"
 
     def _place(self, instance: str) -> tuple[Branch, str]:
-        """Return the step an instance is of, and what tells the instance from others of it.
+        """Return the branch of an instance, and the rest of its id.
 
-        What a loop over a flow runs counts as that loop's: it is one line, however many there are.
+        Whatever a loop over a flow runs belongs to the branch of that loop.
         """
         found = _STEPS.match(instance)
         step = found[0] if found is not None else instance
@@ -406,11 +409,11 @@ class Tree:
 
 
 def _is_within(instance: str, inner: str) -> bool:
-    """Whether an instance is run by another: by what `inner` tells from others of its step."""
+    """Whether an instance is run by another, given the rest `inner` of its id."""
     return step_of(instance) != instance.removesuffix(inner)
 
 
 def _label(instance: str, inner: str) -> str:
-    """Return what an instance is called below its step: its key, its sample, or what it runs."""
+    """Return the label of an instance below its step: its key, its sample, or what it runs."""
     keyed = None if _is_within(instance, inner) else _KEYED.fullmatch(inner)
     return inner if keyed is None else f"{keyed[1]} {keyed[2] or ''}".rstrip()

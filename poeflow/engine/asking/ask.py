@@ -1,0 +1,296 @@
+"""One request, answered: from the store, else by the model, else by a fallback model."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+import msgspec
+
+from poeflow import errors
+from poeflow.client.answers import Completion
+from poeflow.client.failures import wants_other_model
+from poeflow.client.finish_reasons import doubt_in, plain_name
+from poeflow.digest import Json, short_hash
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.request import ModelRequest, Requests
+from poeflow.engine.asking.sender import SECONDS, FreshAnswer, Pause, Sender
+from poeflow.engine.asking.spending import TokenUsage
+from poeflow.events import (
+    FellBack,
+    Source,
+)
+from poeflow.flowfile.model import Output
+from poeflow.redact import visible
+from poeflow.store.answer_lines import CacheEntry
+
+FALLS_BACK: Final = (
+    errors.APIConnectionError,
+    errors.APIResponseError,
+    errors.NotFoundError,
+    errors.PermissionDeniedError,
+    errors.RequestTooLargeError,
+    errors.RequestTimeoutError,
+    errors.ConflictError,
+    errors.RateLimitError,
+    errors.InternalServerError,
+)
+"""Errors after which a fallback model is asked: the model is unavailable, unknown, not allowed,
+busy or too small."""
+STAYS: Final = (errors.ModerationError,)
+"""Kinds of these without a fallback: a refused request is not sent to another model."""
+
+
+FLAGS: Final = {
+    "length": ("the answer was cut at the token limit", "raise max_tokens, or accept: [length]"),
+    "empty": ("the answer is empty", "ask again, or accept: [empty]"),
+    "no_finish": ("the answer has no finish reason", "ask again, or accept: [no_finish]"),
+    "content_filter": ("the answer was stopped by a content filter", "change the prompt"),
+    "refusal": ("the model refused", "change the prompt"),
+    "only_calls": (
+        "the model called tools, and the step has none",
+        "ask again, or tell the model to answer in words",
+    ),
+}
+_SHOWN: Final = 300
+
+
+class NotHere(msgspec.Struct, frozen=True, kw_only=True):
+    """The lock says that the last run had an answer, but it is not stored here."""
+
+    fingerprint: str
+
+
+class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that would have to be sent, but this run sends nothing; None for a command."""
+
+    request: ModelRequest | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer on disk. `answered_by` names the fallback model that gave it, if any."""
+
+    completion: Completion
+    source: Source
+    fingerprint: str
+    request: dict[str, Json]
+    answered_by: str | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, None if that is not stored with it."""
+        found = self.completion.raw.get(SECONDS)
+        return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+class Asker:
+    """Answers the requests of one run. `elapsed` gives the seconds since it began.
+
+    `pause` stops the time limit of a step until what it returns is called.
+    """
+
+    def __init__(self, context: RunContext, *, elapsed: Callable[[], float], pause: Pause) -> None:
+        self.requests = Requests(context)
+        self._context = context
+        self._elapsed = elapsed
+        self._sender = Sender(context, elapsed=elapsed, pause=pause)
+        self._asking: dict[str, asyncio.Future[Answer | None]] = {}
+
+    async def answer(
+        self, request: ModelRequest, others: Iterable[ModelRequest] = ()
+    ) -> Answer | NotHere | ToBeAsked:
+        """Return the answer, stored before it is used. Raises any `PoeflowError`.
+
+        `others` are the same request to fallback models, sent in turn if the first fails in a way
+        that another model may not. Equal requests at the same time are sent once.
+        """
+        while (under_way := self._asking.get(request.fingerprint)) is not None:
+            shared = await asyncio.shield(under_way)
+            if shared is not None:
+                return msgspec.structs.replace(shared, source="cached")
+        found = self._without_asking(request)
+        if found is not None:
+            return found
+        first = last = None
+        with self._announced(request.fingerprint) as future:
+            for candidate in chain((request,), others):
+                if last is not None:
+                    self._report_fallback(candidate, last)
+                try:
+                    sent = await self._sender.send(candidate)
+                    break
+                except errors.APIError as error:
+                    if not _may_fall_back(error):
+                        raise
+                    first, last = first or error, error
+            else:
+                raise first or AssertionError("the request itself is the first candidate")
+            answered_by = None if candidate is request else candidate.settings.named
+            answer = await self._stored(request, sent, answered_by)
+            future.set_result(answer)
+        return answer
+
+    def _without_asking(self, request: ModelRequest) -> Answer | NotHere | ToBeAsked | None:
+        """Return a stored answer, or why there is none; None if the request is to be sent now."""
+        stored = self._accepted(request, self._context.answers.entry)
+        if stored is not None:
+            return stored
+        policy = request.policy
+        if policy.is_proven or policy.answered == short_hash(request.fingerprint):
+            return NotHere(fingerprint=request.fingerprint)
+        is_replaced = self._context.force or self._context.trial_tree is not None
+        if policy.target is not None and not is_replaced:
+            self._context.files.refuse_edited(policy.target)
+        may_send = self._context.asks and policy.may_send
+        return None if may_send else ToBeAsked(request=request)
+
+    @contextlib.contextmanager
+    def _announced(self, fingerprint: str) -> Iterator["asyncio.Future[Answer | None]"]:
+        """Make equal requests wait for this answer until the block ends.
+
+        They get None if this one is cancelled, or runs out of time: then one of them is sent.
+        """
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self._asking[fingerprint] = future
+        try:
+            yield future
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+                future.exception()  # waiting requests get the error; without any, it is not needed
+            raise
+        finally:
+            del self._asking[fingerprint]
+
+    def ended(self, request: ModelRequest) -> Answer | None:
+        """Return the last answer of the conversation that a request began, None if none is stored.
+
+        With it, no tools or repairs are needed.
+        """
+        return self._accepted(request, self._context.answers.end)
+
+    async def store_end(self, first: Answer, last: Answer) -> None:
+        """Store the end of a conversation of more than one request."""
+        if first.fingerprint != last.fingerprint:
+            await self._context.answers.store_end(first.fingerprint, last.fingerprint)
+
+    def stored_end(self, request: ModelRequest) -> Answer | None:
+        """Return the last stored answer of the conversation that a request began."""
+        return self.ended(request) or self._accepted(request, self._context.answers.entry)
+
+    def take_used(self, instance: str) -> list[TokenUsage] | None:
+        """Return the reported usage of an ended instance, None without an answer."""
+        return self._sender.take_used(instance)
+
+    def cost_usd(self, request: ModelRequest, answer: Answer) -> float | None:
+        """Return what an answer cost, by the price its model has now; None if that is not known."""
+        if self._context.simulated:
+            return 0.0
+        completion = answer.completion
+        other = completion.model or answer.answered_by
+        model = request.chat.model if answer.answered_by is None else other
+        return self._context.budget.cost_usd(model or "", completion)
+
+    @property
+    def may_run(self) -> bool:
+        """Whether this run may send requests and call functions."""
+        return self._context.asks
+
+    def takes_schemas(self, provider: str) -> bool:
+        """Whether a provider supports `response_format`."""
+        return self._context.provider(provider).takes_schemas
+
+    def _accepted(
+        self, request: ModelRequest, stored: Callable[[str], CacheEntry | None]
+    ) -> Answer | None:
+        """Return a stored answer that is complete, or flagged in a way the step accepts."""
+        if self._context.selection.refreshes(request.instance) or not request.settings.cache:
+            return None
+        fingerprint = request.fingerprint
+        entry = None if request.policy.is_doubted else stored(fingerprint)
+        if entry is None:
+            return None
+        completion = Completion(entry.answer)
+        if not is_accepted(completion, request.output, has_tools=request.has_tools):
+            return None
+        return Answer(
+            completion=completion,
+            source="cached",
+            fingerprint=fingerprint,
+            request=request.identity,
+            answered_by=entry.answered_by,
+        )
+
+    async def _stored(
+        self, request: ModelRequest, sent: FreshAnswer, answered_by: str | None
+    ) -> Answer:
+        """Store a completion, even if the run is cancelled, record it, and return the answer."""
+        fingerprint, answers = request.fingerprint, self._context.answers
+        completion, record, stored = sent.completion, sent.record, None
+        try:
+            await answers.store(
+                fingerprint, completion.raw, answered_by=answered_by, request=request.identity
+            )
+            record, stored = msgspec.structs.replace(record, answer=None), fingerprint
+        finally:
+            self._context.recorder.answered(sent.number, record, stored=stored)
+        if request.policy.is_doubted:
+            await answers.store_end(fingerprint, fingerprint)
+        return Answer(
+            completion=completion,
+            source="asked",
+            fingerprint=fingerprint,
+            request=request.identity,
+            answered_by=answered_by,
+        )
+
+    def _report_fallback(self, candidate: ModelRequest, error: errors.APIError) -> None:
+        self._context.listen(
+            FellBack(
+                at=self._elapsed(),
+                step=candidate.instance,
+                model=candidate.settings.named,
+                reason=error.message,
+            )
+        )
+
+
+def _may_fall_back(error: errors.APIError) -> bool:
+    """Whether a fallback model is asked after this error."""
+    if isinstance(error, STAYS):
+        return False
+    is_refused = isinstance(error, errors.APIStatusError) and wants_other_model(error)
+    return is_refused or isinstance(error, FALLS_BACK)
+
+
+def is_accepted(completion: Completion, output: Output, *, has_tools: bool) -> bool:
+    """Whether an answer is complete, or flagged only in ways the step accepts."""
+    return _unaccepted(completion, output, has_tools=has_tools) is None
+
+
+def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -> None:
+    """Raise `StepError` if an answer has a flag that the step does not accept."""
+    flag = _unaccepted(completion, output, has_tools=has_tools)
+    if flag is None:
+        return
+    reason = visible(" ".join((completion.finish_reason or "").split())[:_SHOWN])
+    unknown = (
+        f'the answer ended with "{reason}", which is not known to be a good end',
+        f"ask again, or accept: [{reason}]",
+    )
+    message, hint = FLAGS.get(flag, unknown)
+    if flag == "refusal":
+        words = " ".join((completion.message.refusal or "").split())
+        message += f": {words[:_SHOWN]}" + ("…" if len(words) > _SHOWN else "")
+    raise errors.StepError(message, hint=hint)
+
+
+def _unaccepted(completion: Completion, output: Output, *, has_tools: bool) -> str | None:
+    """Return the first flag that a step does not accept: a flag's name or a finish reason."""
+    accepted = {name for one in output.accept for name in (doubt_in(one), plain_name(one))}
+    is_mute = not has_tools and completion.tool_calls and not completion.text.strip()
+    flags = (*completion.flags, "only_calls") if is_mute else completion.flags
+    return next((flag for flag in flags if flag not in accepted), None)

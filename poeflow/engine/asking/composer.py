@@ -1,0 +1,288 @@
+"""An instance and its values become one exact request: messages, parameters, schema, files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from poeflow.answers.prompts import instruction
+from poeflow.client.messages import ChatRequest, Message, Part, TextPart
+from poeflow.digest import Json
+from poeflow.engine.asking.answer_schemas import AnswerSchemas
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.message_parts import AttachmentReader
+from poeflow.engine.asking.request_data import DataTurns, DrawnFiles, Files
+from poeflow.engine.asking.tools import definitions
+from poeflow.errors import StepError
+from poeflow.flowfile.loops import continues_itself
+from poeflow.flowfile.model import (
+    MessageSpec,
+    Params,
+    Step,
+)
+from poeflow.flowfile.step_settings import Given, Settings, model_of, settings_of
+from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.planning.instances import StepInstance
+from poeflow.planning.plan import Plan
+from poeflow.templates.render import Values
+from poeflow.templates.sites import as_text
+
+Declared = Callable[[str, dict[str, Json]], dict[str, Json]]
+"""Returns the parameters of a bot as the bot declares them."""
+
+
+def composer_of(
+    plan: Plan,
+    schemas: AnswerSchemas,
+    context: RunContext,
+    attachments: AttachmentReader,
+    drawn: Sequence[DrawnFiles],
+) -> "Composer":
+    """Return the composer of a plan's requests; `drawn` has the media of earlier steps."""
+    files = Files(plan.texts, attachments, drawn)
+    from_data = DataTurns(context.project, plan.file, plan.texts)
+    return Composer(plan, schemas, files, from_data, context.declared)
+
+
+class Composed(msgspec.Struct, frozen=True):
+    """A request, warnings about it, and the values of the secret inputs that its texts use."""
+
+    request: ChatRequest
+    warnings: tuple[str, ...]
+    secrets: frozenset[str] = frozenset()
+
+
+class Composer:
+    """Composes the requests of one flow. `declared` spells a bot's own parameters as it does."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        schemas: AnswerSchemas,
+        files: "Files",
+        from_data: "DataTurns",
+        declared: Declared,
+    ) -> None:
+        self._plan = plan
+        self._texts = plan.texts
+        self._schemas = schemas
+        self._files = files
+        self._from_data = from_data
+        self._declared = declared
+
+    def compose(
+        self,
+        instance: StepInstance,
+        settings: Settings,
+        values: Values,
+        *,
+        before: tuple[Message, ...] = (),
+        takes_schemas: bool = False,
+    ) -> Composed:
+        """Return the request of an instance. Raises `StepError` or `FileProblem`.
+
+        `before` is the conversation it continues; `takes_schemas` is whether the provider supports
+        `response_format`.
+        """
+        step = instance.step
+        spec = self._plan.steps[step]
+        params = self._rendered(settings.params, values)
+        model = as_text(settings.model, "model")
+        extra_body = self._declared(model, self._rendered(settings.extra_body, values))
+        _check_params(step, params)
+        if takes_schemas:
+            params = {**self._schemas.response_format(step), **params}
+        params = {**params, **_tool_params(spec)}
+        warnings: list[str] = []
+        request = ChatRequest(
+            model=model,
+            messages=self._joined(
+                step, before, self._messages(instance, settings, values, warnings)
+            ),
+            params=params,
+            extra_body=extra_body,
+            stream=settings.stream,
+        )
+        return Composed(request, tuple(warnings), self._secrets(step, settings))
+
+    def _secrets(self, step: str, settings: Settings) -> frozenset[str]:
+        """Return the secrets in the messages of a step, and in those of the step it continues."""
+        flow = self._plan.flow
+        own = (("steps", step, key) for key in ("prompt", "messages"))
+        found = self._plan.secrets(*own, settings.system)
+        other = self._plan.steps[step].history
+        if other is None or continues_itself(flow, step):
+            return found
+        model = model_of(flow, other)
+        named = None if model is None else str(model.value)
+        return found | self._secrets(other, settings_of(flow, other, named=named))
+
+    def _joined(
+        self, step: str, before: tuple[Message, ...], messages: tuple[Message, ...]
+    ) -> tuple[Message, ...]:
+        """Return a conversation with the next messages; in a loop the first has the system's."""
+        is_own = bool(before) and continues_itself(self._plan.flow, step)
+        is_again = is_own and messages[0].role == "system"
+        return (*before, *(messages[1:] if is_again else messages))
+
+    def _rendered(self, given: Mapping[str, Given], values: Values) -> dict[str, Json]:
+        return {name: self._texts.value(g.path, g.value, values) for name, g in given.items()}
+
+    def _messages(
+        self, instance: StepInstance, settings: Settings, values: Values, warnings: list[str]
+    ) -> tuple[Message, ...]:
+        step = instance.step
+        spec = self._plan.steps[step]
+        messages: list[Message] = []
+        if spec.messages is None:
+            content = self._texts.prose(("steps", step, "prompt"), values)
+            messages.append(Message(role="user", content=content))
+        path: KeyPath = ("steps", step, "messages")
+        if spec.messages is not None and not spec.turns:
+            messages += self._from_data.thread(path, spec.messages, values)
+        for index, message in enumerate(spec.turns):
+            own: KeyPath = (*path, index)
+            if message.few_shot is not None:
+                messages += self._example_turns((*own, "few_shot"), message, values)
+            else:
+                messages.append(self._message(own, message, instance, values, warnings))
+        is_begun = spec.history is not None and not continues_itself(self._plan.flow, step)
+        has_system = is_begun or any(m.role == "system" for m in messages)
+        if settings.system is not None and not has_system:
+            system = self._texts.prose(settings.system, values)
+            messages.insert(0, Message(role="system", content=system))
+        _refuse_blank(messages, has_files=bool(spec.attachments))
+        self._ask_for_shape(step, messages)
+        self._attach(instance, messages, values, warnings)
+        return tuple(messages)
+
+    def _message(
+        self,
+        path: KeyPath,
+        message: MessageSpec,
+        instance: StepInstance,
+        values: Values,
+        warnings: list[str],
+    ) -> Message:
+        content: str | tuple[Part, ...] | None = None
+        if isinstance(message.content, list):
+            content = tuple(
+                self._files.parts(path, message.content, instance.attached, values, warnings)
+            )
+        elif message.content is not None:
+            content = self._texts.prose((*path, "content"), values)
+        calls = [
+            {
+                key: self._texts.value((*path, "tool_calls", index, key), value, values)
+                for key, value in call.items()
+            }
+            for index, call in enumerate(message.tool_calls or ())
+        ]
+
+        def rendered(key: str, written: str | None) -> str | None:
+            if written is None:
+                return None
+            return as_text(self._texts.value((*path, key), written, values), key)
+
+        if message.role is None:
+            raise AssertionError("a message without examples has a role")
+        return Message(
+            role=message.role,
+            content=content,
+            name=rendered("name", message.name),
+            tool_calls=tuple(calls) or None,
+            tool_call_id=rendered("tool_call_id", message.tool_call_id),
+        )
+
+    def _example_turns(
+        self, path: KeyPath, message: MessageSpec, values: Values
+    ) -> Iterator[Message]:
+        for user, assistant in self._from_data.pairs(path, message, values):
+            yield Message(role="user", content=user)
+            yield Message(role="assistant", content=assistant)
+
+    def _ask_for_shape(self, step: str, messages: list[Message]) -> None:
+        """Add the required form of the answer to the last user message."""
+        spec = self._plan.steps[step]
+        wanted = instruction(spec.output, self._schemas.written(step))
+        if wanted:
+            _add_text(messages, wanted)
+
+    def _attach(
+        self, instance: StepInstance, messages: list[Message], values: Values, warnings: list[str]
+    ) -> None:
+        """Add the step's attachments after the text of the last user message."""
+        step = instance.step
+        own: KeyPath = ("steps", step, "attachments")
+        files = list(self._files.found(instance.attached.get(own, ()), warnings))
+        for index, entry in enumerate(self._plan.steps[step].attachments):
+            files += self._files.drawn((*own, index), entry, values, warnings)
+        if files:
+            _add_parts(messages, files)
+
+
+def _check_params(step: str, params: dict[str, Json]) -> None:
+    """Check rendered parameters again: the schema saw only that they were templates."""
+    try:
+        msgspec.convert(params, Params)
+    except msgspec.ValidationError as error:
+        reason = str(error).replace("`", "").replace("$.", "params.")
+        raise StepError(f"step {step}: {reason[:1].lower()}{reason[1:]}") from None
+    for name, value in params.items():
+        if isinstance(value, str) and "{{" in value:
+            raise StepError(f"step {step}: params.{name} rendered to a template", hint="check it")
+
+
+def _tool_params(step: Step) -> dict[str, Json]:
+    """Return the keys of the request about tools."""
+    if not step.functions:
+        return {}
+    params: dict[str, Json] = {"tools": definitions(step.functions)}
+    if step.tool_choice is not None:
+        params["tool_choice"] = _choice(step.tool_choice)
+    if step.parallel_tool_calls is not None:
+        params["parallel_tool_calls"] = step.parallel_tool_calls
+    return params
+
+
+def _choice(written: str | dict[str, Json]) -> Json:
+    """Return the choice as the API takes it: a word, or a function that is named by itself."""
+    if isinstance(written, dict) or written in ("auto", "none", "required"):
+        return written
+    return {"type": "function", "function": {"name": written}}
+
+
+def _refuse_blank(messages: Sequence[Message], *, has_files: bool) -> None:
+    """Check that no user message is blank; the last one may be, if it has files.
+
+    Raises `StepError`.
+    """
+    asked = [m.content for m in messages if m.role == "user" and isinstance(m.content, str)]
+    for index, content in enumerate(asked):
+        if not content.strip() and not (has_files and index == len(asked) - 1):
+            raise StepError("the prompt is blank", hint="check what its template gives")
+
+
+def _add_text(messages: list[Message], text: str) -> None:
+    """Add `text` to the last user message, as a paragraph. Raises `StepError`."""
+    index = _last_user(messages)
+    content = messages[index].content
+    if isinstance(content, tuple):
+        changed: str | tuple[Part, ...] = (*content, TextPart(text=text))
+    else:
+        changed = f"{(content or '').rstrip()}\n\n{text}"
+    messages[index] = msgspec.structs.replace(messages[index], content=changed)
+
+
+def _add_parts(messages: list[Message], parts: Sequence[Part]) -> None:
+    """Add files after the text of the last user message. Raises `StepError`."""
+    index = _last_user(messages)
+    content = messages[index].content
+    own = (TextPart(text=content),) if isinstance(content, str) else tuple(content or ())
+    messages[index] = msgspec.structs.replace(messages[index], content=(*own, *parts))
+
+
+def _last_user(messages: list[Message]) -> int:
+    index = max((i for i, m in enumerate(messages) if m.role == "user"), default=None)
+    if index is None:
+        raise StepError("there is no user message to add to", hint="add one to messages:")
+    return index

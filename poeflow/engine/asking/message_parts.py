@@ -1,0 +1,206 @@
+"""A file of the project becomes a part of a message, unless it holds a secret."""
+
+from pathlib import PurePosixPath
+from typing import Final
+
+import msgspec
+
+from poeflow.client.messages import (
+    DataUrl,
+    FileData,
+    FilePart,
+    ImagePart,
+    ImageUrl,
+    Part,
+    TextPart,
+)
+from poeflow.digest import sha256_of, sha256_of_json
+from poeflow.engine.asking.reduced_files import reduced
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.opener import NotTextError, text_of
+from poeflow.project.attachment_files import MAX_FILE_BYTES, Found, Reduction
+from poeflow.project.media_types import media_type_of, mismatch, normal
+from poeflow.project.project import FileProblem, Project
+from poeflow.redact import Keyring
+
+_PATTERNS: Final = (
+    (lazy_pattern(rb"PRIVATE KEY(?: BLOCK)?-----"), "a private key"),
+    (lazy_pattern(rb"gh[pousr]_[A-Za-z0-9]{36}(?![A-Za-z0-9])"), "a GitHub token"),
+    (lazy_pattern(rb"github_pat_[A-Za-z0-9_]{40}"), "a GitHub token"),
+    (lazy_pattern(rb"glpat-[A-Za-z0-9_-]{20}"), "a GitLab token"),
+    (lazy_pattern(rb"xox[abprs]-[A-Za-z0-9-]{10}"), "a Slack token"),
+    (lazy_pattern(rb"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"), "a Google API key"),
+    (lazy_pattern(rb"sk_live_[A-Za-z0-9]{24}"), "a Stripe key"),
+    (lazy_pattern(rb"sk-(?:ant|proj)-[A-Za-z0-9_-]{20}"), "an API key of another service"),
+    (lazy_pattern(rb"AKIA[0-9A-Z]{16}(?![0-9A-Z])"), "an AWS access key"),
+    (lazy_pattern(rb"ASIA[0-9A-Z]{16}(?![0-9A-Z])"), "an AWS access key"),
+)
+"""Each begins with fixed bytes, which `re` looks for at the speed of memory: 20 MB in 50 ms."""
+_COMPRESSED: Final = ("image/", "audio/", "video/")
+MAX_HELD: Final = 64 * 1024 * 1024
+
+
+def _secret_in(data: bytes, media_type: str, forbidden: Keyring) -> str:
+    """Return the name of a secret in `data`, or an empty text. `forbidden` are API keys.
+
+    Pictures, sound and film are searched for API keys only: they have no text.
+    """
+    if forbidden.is_in(data):
+        return "your API key"
+    if media_type.startswith(_COMPRESSED):
+        return ""
+    return next((name for pattern, name in _PATTERNS if pattern.search(data)), "")
+
+
+_UNSAFE_IN_NAMES: Final = lazy_pattern(
+    r'[\x00-\x1f\x7f-\x9f"\\/\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
+)
+
+
+class HashedUrl(DataUrl, frozen=True, kw_only=True):
+    """The bytes of a file whose sha256 is known already."""
+
+    sha256: str
+
+
+class LoadedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A message part. `warning` is set if a file's content does not match its name."""
+
+    part: Part
+    warning: str = ""
+
+
+class _File(msgspec.Struct, frozen=True):
+    """A file as it was read. `stamp` changes when the file does."""
+
+    stamp: tuple[int, int, int]
+    data: bytes
+    sha256: str
+    detected: str
+    secret: str
+
+
+class AttachmentReader:
+    """Reads the attachments of one run: each file once, as long as it does not change.
+
+    `forbidden` are the keys that no file may hold. At most `MAX_HELD` bytes stay in memory.
+    """
+
+    def __init__(self, project: Project, *, forbidden: Keyring) -> None:
+        self._project = project
+        self._forbidden = forbidden
+        self._held: dict[str, _File] = {}
+        self._size = 0
+        self._parts: dict[str, bytes] = {}
+        self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
+
+    def digest(self, path: str) -> str:
+        """Return the sha256 of a file. Raises `FileProblem`."""
+        hashed = self._digests.get(path)
+        if hashed is not None and hashed[0] == self._stamp(path):
+            return hashed[1]
+        return self._file(path).sha256
+
+    def load(self, found: Found) -> LoadedPart:
+        """Read a found attachment, or pass an address on unchanged.
+
+        Pictures become `image_url` parts; other files, and all with `as: file`, become `file`
+        parts; those with `as: text` become text, between tags with their names. Raises
+        `FileProblem` if the file cannot be read any more, is empty, is not a text `as: text`, or
+        holds a secret: a private key, an access token, or a forbidden key.
+        """
+        if found.path is None:
+            url = found.url or ""
+            return LoadedPart(part=ImagePart(image_url=ImageUrl(url=url)))
+        file = self._file(found.path)
+        _refuse(found.path, file)
+        own_name = PurePosixPath(found.path).name
+        media_type = normal(found.media_type or file.detected)
+        name = _UNSAFE_IN_NAMES.sub("_", found.name or own_name)
+        if found.as_ == "text":
+            return LoadedPart(part=_text_part(found.path, name, file.data))
+        data_url = HashedUrl(media_type=media_type, data=file.data, sha256=file.sha256)
+        if found.reduction is not None:
+            data_url = self._reduced(found.path, data_url, found.reduction)
+        return LoadedPart(
+            part=_part(found, name, data_url),
+            warning="" if found.media_type else mismatch(own_name, media_type),
+        )
+
+    def _reduced(self, path: str, whole: HashedUrl, reduction: Reduction) -> HashedUrl:
+        """Return a part of a file. It counts by the file and the part, not by its own bytes.
+
+        So another version of a library, which may write other bytes, asks nothing again.
+        """
+        about = [whole.sha256, msgspec.structs.asdict(reduction)]
+        sha256 = sha256_of_json(about)
+        known = self._parts.get(sha256)
+        if known is None:
+            known = reduced(path, whole.data, reduction)
+            if sum(map(len, self._parts.values())) + len(known) > MAX_HELD:
+                self._parts.clear()
+            self._parts[sha256] = known
+        media_type = normal(media_type_of(PurePosixPath(path).name, known))
+        return HashedUrl(media_type=media_type, data=known, sha256=sha256)
+
+    def _file(self, path: str) -> _File:
+        """Return a file from memory if it is unchanged, else read it."""
+        stamp = self._stamp(path)
+        held = self._held.get(path)
+        if held is not None and held.stamp == stamp:
+            return held
+        data = self._project.read_bytes(path, limit=MAX_FILE_BYTES)
+        detected = media_type_of(PurePosixPath(path).name, data)
+        secret = _secret_in(data, detected, self._forbidden)
+        file = _File(stamp, data, sha256_of(data), detected, secret)
+        self._digests[path] = stamp, file.sha256
+        self._hold(path, file)
+        return file
+
+    def _hold(self, path: str, file: _File) -> None:
+        """Store a file in memory, and drop the oldest ones if there are too many bytes."""
+        before = self._held.pop(path, None)
+        self._held[path] = file
+        self._size += len(file.data) - (0 if before is None else len(before.data))
+        while self._size > MAX_HELD:
+            oldest = next(iter(self._held))
+            self._size -= len(self._held.pop(oldest).data)
+
+    def _stamp(self, path: str) -> tuple[int, int, int]:
+        """Return the facts of a file that change when the file does."""
+        try:
+            status = self._project.path_of(path).stat()
+        except (OSError, ValueError):
+            return (0, 0, 0)
+        return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _refuse(path: str, file: _File) -> None:
+    """Raise `FileProblem` if a file is empty, or holds a secret."""
+    if not file.data:
+        raise FileProblem(f"{path} is empty", hint="fill it, or do not attach it")
+    if file.secret:
+        message = f"{path} holds {file.secret}"
+        raise FileProblem(message, hint="remove it, or do not attach the file")
+
+
+def _text_part(path: str, name: str, data: bytes) -> TextPart:
+    hint = "save it as UTF-8, or remove as: text"
+    if b"\0" in data:
+        raise FileProblem(f"{path} holds a NUL byte, so it is not a text", hint=hint)
+    try:
+        text = text_of(data)
+    except NotTextError as error:
+        raise FileProblem(f"{path} is not UTF-8 text (line {error.line})", hint=hint) from None
+    end = "" if text.endswith("\n") else "\n"
+    return TextPart(text=f'<file name="{name}">\n{text}{end}</file>')
+
+
+def _part(found: Found, name: str, url: DataUrl) -> Part:
+    is_image = url.media_type.startswith("image/")
+    if found.as_ == "image" and not is_image:
+        message = f"{found.path} is {url.media_type} and no image"
+        raise FileProblem(message, hint="attach it as: file")
+    if is_image and found.as_ != "file":
+        return ImagePart(image_url=ImageUrl(url=url))
+    return FilePart(file=FileData(filename=name, file_data=url))

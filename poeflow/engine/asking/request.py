@@ -1,0 +1,143 @@
+"""A request to a model with its identity, made once, for asking, recording and freshness."""
+
+from typing import Final
+
+import msgspec
+
+from poeflow.client.messages import ChatRequest, DataUrl, Message
+from poeflow.digest import Json, canonical, sha256_of
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.message_parts import HashedUrl
+from poeflow.events import Purpose
+from poeflow.flowfile.model import Output
+from poeflow.flowfile.step_settings import Settings
+
+VERSION: Final = 1
+_NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
+
+
+class AskPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a request without a stored answer may be sent.
+
+    `answered` is the fingerprint of a request that the lock proves answered: it is not sent again.
+    If it `is_proven`, the lock proves it by other means, and it is not sent, either.
+    `target` is the file for its answer: nothing is sent if that file was edited.
+    `is_doubted` is whether the lock has another answer than the stored one, which is not used then.
+    """
+
+    may_send: bool = True
+    answered: str | None = None
+    is_proven: bool = False
+    target: str | None = None
+    is_doubted: bool = False
+
+
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to a model, with all that decides how it is answered.
+
+    `chat` is what is sent, `identity` its deciding parts with attachments as hashes, `fingerprint`
+    the sha256 of those. `instance` names its instance, `purpose` its role there; `sample` counts
+    the answers to one request from 0. `output` says which answers are accepted. `secrets` are the
+    values of the secret inputs that it is made with: what stands for those is revealed when sent.
+    """
+
+    instance: str
+    purpose: Purpose
+    chat: ChatRequest
+    settings: Settings
+    identity: dict[str, Json]
+    fingerprint: str
+    output: Output = Output()
+    sample: int = 0
+    policy: AskPolicy = AskPolicy()
+    secrets: frozenset[str] = frozenset()
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether it offers tools, so that calls may be its answer."""
+        return bool(self.chat.params.get("tools"))
+
+
+class Requests:
+    """Makes the requests of one run; none of them holds a key."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    def make(
+        self,
+        chat: ChatRequest,
+        settings: Settings,
+        *,
+        instance: str,
+        purpose: Purpose,
+        output: Output | None = None,
+        sample: int = 0,
+        policy: AskPolicy | None = None,
+        secrets: frozenset[str] = frozenset(),
+    ) -> ModelRequest:
+        """Return a request with its fingerprint. Raises `StepError` if it holds a key.
+
+        Every request is made here: a step's own, repairs, the results of tools, judges, and what
+        is sent to fallback models.
+        """
+        origin = self._context.provider(settings.provider).origin
+        whole = identity(chat, provider=origin, sample=sample)
+        data = canonical(whole)
+        self._context.refuse_keys(data, "the request")
+        return ModelRequest(
+            instance=instance,
+            purpose=purpose,
+            chat=chat,
+            settings=settings,
+            identity=whole,
+            fingerprint=sha256_of(data),
+            output=output or Output(),
+            sample=sample,
+            policy=policy or AskPolicy(),
+            secrets=secrets,
+        )
+
+    def following(
+        self, request: ModelRequest, messages: tuple[Message, ...], purpose: Purpose
+    ) -> ModelRequest:
+        """Return the request that continues `request` with more `messages`.
+
+        If it required a tool call, the new one does not.
+        """
+        params: dict[str, Json] = dict(request.chat.params)
+        if params.get("tool_choice") not in (None, "auto", "none"):
+            params["tool_choice"] = "auto"
+        chat: ChatRequest = msgspec.structs.replace(
+            request.chat, messages=(*request.chat.messages, *messages), params=params
+        )
+        return self.make(
+            chat,
+            request.settings,
+            instance=request.instance,
+            purpose=purpose,
+            output=request.output,
+            sample=request.sample,
+            policy=request.policy,
+            secrets=request.secrets,
+        )
+
+
+def identity(request: ChatRequest, *, provider: str, sample: int = 0) -> dict[str, Json]:
+    """Return the parts that decide a request, as plain data.
+
+    `provider` is its name, or its origin if the base URL was overridden. Attachments count by
+    media type and bytes; whether the answer streams does not count. The first of several samples
+    is the request itself.
+    """
+    body = {k: v for k, v in request.body(_by_hash).items() if k not in _NOT_IDENTITY}
+    whole: dict[str, object] = {"version": VERSION, "provider": provider, "body": body}
+    if sample:
+        whole["sample"] = sample
+    plain: dict[str, Json] = msgspec.to_builtins(whole)
+    return plain
+
+
+def _by_hash(url: DataUrl) -> str:
+    digest = url.sha256 if isinstance(url, HashedUrl) else sha256_of(url.data)
+    return f"data:{url.media_type};sha256,{digest}"

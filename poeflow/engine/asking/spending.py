@@ -1,0 +1,488 @@
+"""What a run may send and spend: the smallest of all limits, reserved before each send.
+
+The usage of an answer is known only when it arrives. Until then an estimate is reserved for its
+request, and if running requests may reach a limit, the next one waits for them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from poeflow import errors
+from poeflow.bots import USD_PER_POINT
+from poeflow.client.answers import Completion
+from poeflow.costs import CHARACTERS, PeriodSpending, Prices, cost_of
+from poeflow.flowfile.model import Limits
+from poeflow.records import AnswerRecord
+
+CI_REQUESTS: Final = 200
+"""The default limit on the requests of a run in CI."""
+USUAL: Final = 1000
+"""Tokens assumed for an answer until the model has answered once."""
+_NOTHING: Final = Decimal(0)
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit, and its source: the flow, the command line, or your configuration."""
+
+    value: float
+    owner: str
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of a run, each the smallest of all sources."""
+
+    requests: Limit | None = None
+    tokens: Limit | None = None
+    cost_usd: Limit | None = None
+    points: Limit | None = None
+
+
+def bounds(limits: Mapping[str, Limits], *, is_ci: bool) -> Bounds:
+    """Return the smallest of the limits, given by their sources."""
+    found: dict[str, Limit | None] = {}
+    for field in Bounds.__struct_fields__:
+        set_ones = [
+            Limit(value=value, owner=owner)
+            for owner, one in limits.items()
+            if (value := getattr(one, f"max_{field}")) is not None
+        ]
+        found[field] = min(set_ones, key=lambda limit: limit.value, default=None)
+    if is_ci and found["requests"] is None:
+        found["requests"] = Limit(value=CI_REQUESTS, owner="the default in CI")
+    return Bounds(**found)
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sent. `cost_usd` is estimated, None if the price of a model is not known.
+
+    `unpriced` are the models without a price, or with no usage reported. `unknown` counts sends
+    whose outcome is unknown: they may have been billed.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+    cost_usd: Decimal | None = None
+    unpriced: tuple[str, ...] = ()
+    unknown: int = 0
+
+
+class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens of one answer. `cost_usd` is None if the price of its model is not known."""
+
+    prompt: int
+    completion: int
+    cost_usd: Decimal | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt + self.completion
+
+
+def token_counts(used: Sequence[TokenUsage] | None) -> dict[str, int | None]:
+    """Return all that answers used, as records and events have it."""
+    return {
+        "prompt_tokens": sum(usage.prompt for usage in used) if used else None,
+        "completion_tokens": sum(usage.completion for usage in used) if used else None,
+    }
+
+
+def cost_in(used: Sequence[TokenUsage] | None) -> float | None:
+    """Return what answers cost, None without any, or if the price of one is not known."""
+    known = [usage.cost_usd for usage in used or () if usage.cost_usd is not None]
+    return float(sum(known)) if known and len(known) == len(used or ()) else None
+
+
+class Budget:
+    """The limits of one flow, within `shared`, those of all flows of a command.
+
+    Every request goes through `sending`: nothing else permits a send.
+    """
+
+    def __init__(
+        self,
+        within: Bounds,
+        prices: Prices,
+        *,
+        shared: "Budget | None" = None,
+        allow_unpriced: bool = False,
+    ) -> None:
+        own = Tally(within, prices, allow_unpriced=allow_unpriced)
+        self.tallies: tuple[Tally, ...] = (own, *(shared.tallies if shared is not None else ()))
+        self.prices = prices
+        self._longest: dict[str, int] = {}
+        """The longest answer of each model so far, in tokens."""
+
+    @contextlib.asynccontextmanager
+    async def sending(
+        self, model: str, *, prompt_tokens: int, most: int | None
+    ) -> AsyncIterator["Sending"]:
+        """Permit a request, with its retries, until the block ends.
+
+        Waits while running requests may use what is left. `prompt_tokens` is an estimate, `most`
+        the maximum length of the answer, None if unlimited. Raises `BudgetError` if a limit is
+        reached, and `UsageError` if the cost is limited and the model has no price.
+        """
+        self.check_priced((model,))
+        usual = USUAL if most is None else min(most, USUAL)
+        while True:
+            longest = self._longest.get(model, usual)
+            guess = TokenUsage(prompt=prompt_tokens, completion=longest)
+            full = next((one for one in self.tallies if one.is_full(model, guess)), None)
+            if full is None:
+                break
+            await full.change()
+        for tally in self.tallies:
+            tally.check_room(model, guess)
+        sending = Sending(self.tallies, model, guess)
+        for tally in self.tallies:
+            tally.hold(sending, model, guess)
+        try:
+            yield sending
+        finally:
+            sending.close()
+            for usage in sending.used:
+                self._longest[model] = max(self._longest.get(model, 0), usage.completion)
+            for tally in self.tallies:
+                tally.release(sending)
+
+    def limit_period(self, limit: Limit, spending: PeriodSpending) -> None:
+        """Limit the cost of a period, of which other runs have spent a part."""
+        own = Bounds(cost_usd=limit)
+        free = self.tallies[0].allows_unpriced
+        self.tallies += (Tally(own, self.prices, allow_unpriced=free, spending=spending),)
+
+    def check(self) -> None:
+        """Raise `BudgetError` if a limit of its own is reached."""
+        self.tallies[0].check()
+
+    def check_priced(self, models: Collection[str]) -> None:
+        """Raise `UsageError` if a limit on cost cannot be applied: a model has no price."""
+        for tally in self.tallies:
+            tally.check_priced(models)
+
+    def cost_usd(self, model: str, completion: Completion) -> float | None:
+        """Return what an answer costs by the price of a model, None if that is not known."""
+        used = _reported(completion)
+        cost = None if used is None else self.tallies[0].cost(model, used)
+        return None if cost is None else float(cost)
+
+    def summary(self) -> Spent:
+        return self.tallies[0].summary()
+
+
+class Sending:
+    """One running request, counted by `tallies`; making it reserves its first send.
+
+    Call `unsent`, `refused`, `answered` or `lost` after each send; without a call, `close` counts
+    it as lost.
+    """
+
+    def __init__(self, tallies: "tuple[Tally, ...]", model: str, guess: TokenUsage) -> None:
+        self._tallies = tallies
+        self._model = model
+        self.guess = guess
+        self._is_open = False
+        self._spare = 0
+        self._reserve()
+        self.sends = 0
+        self.answers = 0
+        self.used: list[TokenUsage] = []
+        """The reported usage of all its answers."""
+
+    def permit(self) -> None:
+        """Reserve one send. Raises `BudgetError` if a limit is reached."""
+        if not self._spare:
+            self._reserve()
+        self._spare -= 1
+        self._is_open = True
+        self.sends += 1
+
+    def unsent(self) -> None:
+        """Note that nothing was sent: the reservation is used for the next send."""
+        if self._is_open:
+            self._is_open = False
+            self._spare += 1
+            self.sends -= 1
+
+    def refused(self) -> None:
+        """Note that the server refused the request and billed nothing."""
+        self._is_open = False
+
+    def answered(self, usage: TokenUsage | None, *, completion_tokens: int = 0) -> None:
+        """Note an answer. `usage` is as reported; without it, limits use an estimate."""
+        self._is_open = False
+        self.answers += 1
+        guess = msgspec.structs.replace(self.guess, completion=completion_tokens)
+        for tally in self._tallies:
+            tally.spend(self._model, usage or guess, is_reported=usage is not None)
+        if usage is not None:
+            cost = self._tallies[0].cost(self._model, usage)
+            self.used.append(msgspec.structs.replace(usage, cost_usd=cost))
+
+    def lost(self) -> None:
+        """Note that the outcome of the send is unknown: it may have been billed."""
+        if self._is_open:
+            self._is_open = False
+            for tally in self._tallies:
+                tally.count_unknown()
+
+    def close(self) -> None:
+        """Release reservations that were not sent. A send without an outcome is lost."""
+        self.lost()
+        self._count(-self._spare)
+        self._spare = 0
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """The cost of the answers by the model's price, None if that is not known."""
+        priced = [usage.cost_usd for usage in self.used if usage.cost_usd is not None]
+        is_known = bool(priced) and len(priced) == len(self.used)
+        return sum(priced, start=_NOTHING) if is_known else None
+
+    def _reserve(self) -> None:
+        for tally in self._tallies:
+            tally.check()
+        self._count(1)
+        self._spare += 1
+
+    def _count(self, change: int) -> None:
+        for tally in self._tallies:
+            tally.count_sends(change)
+
+
+class Attempts:
+    """The attempts at one request: counts how each ended, and stores why it failed."""
+
+    def __init__(self, sending: Sending) -> None:
+        self.sending = sending
+        self.reasons: list[str] = []
+
+    def failed(self, error: errors.APIError) -> None:
+        """Note an attempt after which another follows."""
+        self.reasons.append(error.message)
+        self._settle(error)
+
+    def end(self, outcome: Completion | errors.PoeflowError) -> None:
+        """Note how the last one ended."""
+        if isinstance(outcome, Completion):
+            used, length = _reported(outcome), 0
+            if used is None:
+                length = len(outcome.text) + len(outcome.reasoning)
+            self.sending.answered(used, completion_tokens=length // CHARACTERS)
+        else:
+            self._settle(outcome)
+
+    def record(
+        self, outcome: Completion | errors.PoeflowError, *, ended: float, is_free: bool
+    ) -> AnswerRecord:
+        """Return the record of how the request ended, with the usage of all attempts.
+
+        If it `is_free`, it costs nothing, whatever the model's price.
+        """
+        cost = None if is_free else self.sending.cost_usd
+        answered = AnswerRecord(
+            ended=ended,
+            retries=tuple(self.reasons),
+            sends=self.sending.sends,
+            cost_usd=None if cost is None else float(cost),
+        )
+        record = msgspec.structs.replace(answered, **token_counts(self.sending.used))
+        if isinstance(outcome, Completion):
+            return msgspec.structs.replace(record, answer=dict(outcome.raw))
+        kind = errors.EXIT_CLASSES[outcome.exit_code]
+        return msgspec.structs.replace(record, error=str(outcome), error_class=kind)
+
+    def _settle(self, error: errors.PoeflowError) -> None:
+        """Count an attempt that failed: it may have been billed all the same."""
+        usage = _usage_in(error)
+        match error:
+            case _ if usage is not None:
+                self.sending.answered(usage)
+            case errors.APIStatusError():
+                self.sending.refused()
+            case errors.APIConnectionError(was_sent=False):
+                self.sending.unsent()
+            case errors.APIConnectionError() | errors.APIResponseError():
+                self.sending.lost()
+            case _:
+                self.sending.unsent()
+
+
+def _reported(completion: Completion) -> TokenUsage | None:
+    """Return the usage of an answer, None if it reports none."""
+    usage = completion.usage
+    if usage is None:
+        return None
+    return TokenUsage(prompt=usage.prompt_tokens, completion=usage.completion_tokens)
+
+
+def _usage_in(error: errors.PoeflowError) -> TokenUsage | None:
+    """Return the usage of a failed attempt, from the arrived part or the error."""
+    if isinstance(error, errors.TruncatedStreamError):
+        found = error.completion
+        return _reported(found) if isinstance(found, Completion) else None
+    body = error.body if isinstance(error, errors.APIStatusError) else None
+    if not isinstance(body, dict):
+        return None
+    inner = body.get("error")
+    return _reported(Completion(body)) or (
+        _reported(Completion(inner)) if isinstance(inner, dict) else None
+    )
+
+
+class Tally:
+    """What was sent and spent within the limits of one owner, and what is reserved.
+
+    With `spending` it limits the cost of a period, and no request is sent that may exceed it.
+    """
+
+    def __init__(
+        self,
+        within: Bounds,
+        prices: Prices,
+        *,
+        allow_unpriced: bool,
+        spending: PeriodSpending | None = None,
+    ) -> None:
+        self._spending = spending
+        self._bounds = within
+        self._is_bounded = any(limit is not None for limit in msgspec.structs.astuple(within))
+        self._prices = prices
+        self.allows_unpriced = allow_unpriced
+        self._requests = 0
+        self._tokens = 0
+        self._estimated_tokens = 0
+        self._cost = _NOTHING if spending is None else spending.cost_usd
+        self._is_priced = False
+        self._unpriced: dict[str, None] = {}
+        self._unknown = 0
+        self._held: dict[object, tuple[int, Decimal]] = {}
+        self._held_tokens = 0
+        self._held_cost = _NOTHING
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def check(self) -> None:
+        """Raise `BudgetError` if a limit is reached."""
+        if self._spending is not None:
+            self._check_period(_NOTHING)
+            return
+        for limit, used, unit, key in self._used() if self._is_bounded else ():
+            if limit is not None and used >= limit.value:
+                message = (
+                    f"the run may use {limit.value:,g} {unit} ({limit.owner})"
+                    f" and has used {used:,.6g}"
+                )
+                raise errors.BudgetError(
+                    message, hint=f"raise limits.{key} or --{key.replace('_', '-')}"
+                )
+
+    def check_room(self, model: str, guess: TokenUsage) -> None:
+        """Raise `BudgetError` if a request may exceed the limit of a period."""
+        if self._spending is not None:
+            self._check_period(self.cost(model, guess) or _NOTHING)
+
+    def _check_period(self, more: Decimal) -> None:
+        limit, spending = self._bounds.cost_usd, self._spending
+        if limit is None or spending is None:
+            raise AssertionError("a period has a limit on cost")
+        if spending.has_ended():
+            self._cost = _NOTHING
+        if self._cost + more > limit.value or self._cost >= limit.value:
+            period = spending.period
+            next_one = f", and the next request may use {more:,.3g}" if more else ""
+            raise errors.BudgetError(
+                f"all runs of {period.name} may use {limit.value:,g} USD (estimated,"
+                f" {limit.owner}) and have used {self._cost:,.6g}{next_one}",
+                hint=f"raise --{period.key.replace('_', '-')}, or run later",
+            )
+
+    def check_priced(self, models: Collection[str]) -> None:
+        """Raise `UsageError` if a limit on cost cannot be applied: a model has no price."""
+        if self.allows_unpriced or not (self._bounds.cost_usd or self._bounds.points):
+            return
+        unpriced = sorted({model for model in models if self._prices(model) is None})
+        if unpriced:
+            raise errors.UsageError(
+                f"the cost is limited, and the price of {', '.join(unpriced)} is not known",
+                hint="run `poeflow models` to fetch prices, or add --allow-unpriced",
+            )
+
+    def is_full(self, model: str, guess: TokenUsage) -> bool:
+        """Whether the running requests may use all that is left; of a period with one more."""
+        if not self._held or not self._is_bounded:
+            return False
+        if self._spending is not None and self._bounds.cost_usd is not None:
+            more = self._held_cost + (self.cost(model, guess) or _NOTHING)
+            return self._cost + more > self._bounds.cost_usd.value
+        used = self._used(self._held_tokens, self._held_cost)
+        return any(limit is not None and so_far >= limit.value for limit, so_far, _, _ in used)
+
+    async def change(self) -> None:
+        """Wait until a running request has ended."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def hold(self, request: object, model: str, guess: TokenUsage) -> None:
+        """Reserve what a request may use."""
+        cost = self.cost(model, guess) or _NOTHING
+        self._held[request] = guess.tokens, cost
+        self._held_tokens += guess.tokens
+        self._held_cost += cost
+
+    def release(self, request: object) -> None:
+        """Release what was reserved for a request, and wake waiting ones."""
+        tokens, cost = self._held.pop(request)
+        self._held_tokens -= tokens
+        self._held_cost -= cost
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def count_sends(self, change: int) -> None:
+        self._requests += change
+
+    def count_unknown(self) -> None:
+        self._unknown += 1
+
+    def spend(self, model: str, usage: TokenUsage, *, is_reported: bool) -> None:
+        """Add the usage of an answer: as reported, or an estimate that counts only for limits."""
+        cost = self.cost(model, usage)
+        self._cost += cost or 0
+        if is_reported:
+            self._tokens += usage.tokens
+        else:
+            self._estimated_tokens += usage.tokens
+        if is_reported and cost is not None:
+            self._is_priced = True
+        else:
+            self._unpriced[model] = None
+
+    def cost(self, model: str, usage: TokenUsage) -> Decimal | None:
+        """Return the cost of an answer, None if the price is not known."""
+        return cost_of(self._prices, model, usage.prompt, usage.completion)
+
+    def summary(self) -> Spent:
+        return Spent(
+            requests=self._requests,
+            tokens=self._tokens,
+            cost_usd=self._cost if self._is_priced and not self._unpriced else None,
+            unpriced=tuple(self._unpriced),
+            unknown=self._unknown,
+        )
+
+    def _used(
+        self, tokens: int = 0, cost: Decimal = _NOTHING
+    ) -> Iterator[tuple[Limit | None, int | Decimal, str, str]]:
+        """Yield each limit with its use, if `tokens` and `cost` were used, too."""
+        tokens, cost = tokens + self._tokens + self._estimated_tokens, cost + self._cost
+        yield self._bounds.requests, self._requests, "requests", "max_requests"
+        yield self._bounds.tokens, tokens, "tokens", "max_tokens"
+        yield self._bounds.cost_usd, cost, "USD (estimated)", "max_cost_usd"
+        yield self._bounds.points, cost / USD_PER_POINT, "points (estimated)", "max_points"

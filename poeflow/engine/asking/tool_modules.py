@@ -1,0 +1,147 @@
+"""Imports the functions that tools and steps name: the one place that runs a project's own code.
+
+Modules are found in the project's root, which is on `sys.path` only during an import. Modules of
+another project, and those changed since, are removed from memory first.
+"""
+
+import contextlib
+import importlib
+import inspect
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+from poeflow.answers.display import one_line
+from poeflow.digest import Json
+from poeflow.errors import UsageError
+from poeflow.flowfile.patterns import one_of
+
+_IMPORTING: Final = threading.RLock()  # all threads share sys.path
+_MARK: Final = "__poeflow__"
+_MAX_ERROR: Final = 1000
+
+
+@contextlib.contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Make modules of `folder` (absolute, resolved) importable until the block ends."""
+    with _IMPORTING:
+        _forget(folder)
+        before = set(sys.modules)
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(str(folder))
+            for name in sys.modules.keys() - before:
+                _mark(name, folder)
+
+
+def function_of(written: str, *, owner: str, key: str) -> Callable[..., Any]:
+    """Import the function `module:name` that the `key` of an `owner` names.
+
+    Raises `UsageError`, whatever its module does.
+    """
+    module, _, name = written.partition(":")
+    if not name:
+        raise _unusable(owner, "it has no function", f"add {key}: module:function")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        _explain(owner, key, module, error)
+    if found is None:
+        names = (key for key in vars(sys.modules[module]) if not key.startswith("_"))
+        raise _unusable(owner, f'there is no "{name}" in {module}', one_of(name, names))
+    if not callable(found):
+        kind = type(found).__name__
+        raise _unusable(
+            owner, f"{written} is not a function, but of type {kind}", "name a function"
+        )
+    function: Callable[..., Any] = found
+    return function
+
+
+def taken_by(function: Callable[..., Any], given: Mapping[str, Json]) -> dict[str, Json]:
+    """Return those of the `given` arguments that a function takes by their names."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of some functions in C it is not known
+        return dict(given)
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return dict(given)
+    named = {one.name for one in parameters if one.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    return {name: value for name, value in given.items() if name in named}
+
+
+def error_text(error: BaseException) -> str:
+    """Return an exception's class and message, cut; no traceback."""
+    if isinstance(error, SyntaxError):
+        text = f"{type(error).__name__}: {error}"
+    else:
+        text = traceback.format_exception_only(error)[0].strip()
+    return text if len(text) <= _MAX_ERROR else f"{text[:_MAX_ERROR]}..."
+
+
+def _explain(owner: str, key: str, module: str, error: BaseException) -> NoReturn:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and f"{module}.".startswith(f"{missing}."):
+        hint = f"{key}: names it from the project's root, as in folder.module:function"
+        raise _unusable(owner, f'there is no module "{missing}"', hint) from None
+    hint = "mend the module"
+    if missing is not None:
+        hint = f"install {missing.partition('.')[0]} where poeflow is installed"
+    reason = one_line(error_text(error), _MAX_ERROR)
+    raise _unusable(owner, f"{module} cannot be imported: {reason}", hint) from None
+
+
+def _unusable(owner: str, reason: str, hint: str) -> UsageError:
+    return UsageError(f"{owner}: {reason}", hint=hint)
+
+
+def _mark(name: str, folder: Path) -> None:
+    """Set on each module of the project its folder and the time of its file."""
+    module: object = sys.modules.get(name)
+    if not isinstance(module, ModuleType):
+        return
+    home = _home(module, folder, name.partition(".")[0])
+    if home is not None:
+        vars(module)[_MARK] = (folder, home, _written(home))
+
+
+def _home(module: ModuleType, folder: Path, top: str) -> Path | None:
+    """Return the file, or the folder, of a module that is at its name's place in `folder`.
+
+    Packages in an environment inside the project are not.
+    """
+    places = [vars(module).get("__file__"), *vars(module).get("__path__", ())]
+    for place in places:
+        if isinstance(place, str) and Path(place).is_relative_to(folder):
+            path = Path(place)
+            if path.relative_to(folder).parts[:1] in ((top,), (f"{top}.py",)):
+                return path
+    return None
+
+
+def _written(home: Path) -> int:
+    """Return the time of a module's file; a folder has no useful one."""
+    return home.stat().st_mtime_ns if home.is_file() else 0
+
+
+def _forget(folder: Path) -> None:
+    """Remove all project modules from memory if one is of another project, or was changed."""
+    imported: dict[str, object] = {**sys.modules}
+    ours = {
+        name: vars(module)[_MARK]
+        for name, module in imported.items()
+        if isinstance(module, ModuleType) and _MARK in vars(module)
+    }
+    if any(place != folder or _written(home) != time for place, home, time in ours.values()):
+        for name in ours:
+            del sys.modules[name]

@@ -1,0 +1,499 @@
+"""Tools: Python functions of the project that a model may call, only if the user allows it.
+
+An exception of a tool is sent to the model as an error; SystemExit and KeyboardInterrupt end the
+run. A function's prints go to stdout, among poeflow's results: it should write to stderr.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+
+from poeflow.answers.schemas import Schema, compile_schema
+from poeflow.client.answers import ToolCall
+from poeflow.client.messages import Message
+from poeflow.digest import Json, encode_json
+from poeflow.engine.asking.programs import (
+    MAX_OUTPUT,
+    Command,
+    CommandRunner,
+    Program,
+    environment_of,
+    shown_command,
+)
+from poeflow.engine.asking.tool_modules import error_text, function_of, importable, taken_by
+from poeflow.errors import StepError, UsageError
+from poeflow.flowfile.model import Step, Tool
+from poeflow.flowfile.step_settings import command_seconds
+from poeflow.planning.checked import Checked
+from poeflow.project.project import Project
+
+MAX_ROUNDS: Final = 10
+"""How often a model may call before it must answer."""
+MAX_CALLS: Final = 64
+"""How many calls of one turn are run."""
+MAX_PARALLEL: Final = 8
+MAX_RESULT: Final = 1024 * 1024
+TIMEOUT: Final = 30.0
+_OPEN: Final = {"additionalProperties", "unevaluatedProperties"}
+Where = tuple[str, str]
+"""A flow by its project path, and a step of it."""
+
+
+def definitions(tools: Sequence[Tool]) -> list[Json]:
+    """Return the `tools` of a request, which describe them to the model."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": _parameters(tool),
+            },
+        }
+        for tool in tools
+    ]
+
+
+def with_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """Return the calls, each with an id of its own.
+
+    The API requires one answer for every id, so the model's turn must be repeated with these.
+    """
+    taken = {call.id for call in calls}
+    seen: set[str] = set()
+    found = []
+    for number, call in enumerate(calls, 1):
+        name = call.id or ""
+        if not name or name in seen:
+            name = f"call_{number}"
+            while name in taken or name in seen:
+                name += "_"
+        seen.add(name)
+        found.append(call if name == call.id else ToolCall({**call.raw, "id": name}))
+    return tuple(found)
+
+
+class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
+    """One answered call. `result` is what is sent back."""
+
+    name: str
+    result: str
+    is_error: bool
+
+
+class ToolAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers to one turn's calls, in order, and the calls that ran."""
+
+    messages: tuple[Message, ...]
+    uses: tuple[ToolUse, ...]
+
+
+class Toolbox:
+    """The functions of one step."""
+
+    def __init__(self, functions: Mapping[str, "_Function"], *, timeout: float) -> None:
+        self._functions = functions
+        self._timeout = timeout
+
+    @classmethod
+    def load(
+        cls,
+        tools: Sequence[Tool],
+        *,
+        folder: Path,
+        timeout: float = TIMEOUT,
+    ) -> "Toolbox":
+        """Import the function of every tool, modules from `folder`, the project's root.
+
+        This runs code of the project: call it only with the user's permission. A call may take
+        `timeout` seconds. Raises `UsageError` if a function cannot be imported.
+        """
+        with importable(folder):
+            functions = {tool.name: _Function(_imported(tool), _schema(tool)) for tool in tools}
+        return cls(functions, timeout=timeout)
+
+    async def answer(self, calls: Sequence[ToolCall]) -> ToolAnswers:
+        """Run the functions that a model calls, concurrently; plain ones in threads.
+
+        Only arguments that the tool's JSON Schema names are allowed. The calls have the ids from
+        `with_ids`.
+        """
+        identified = with_ids(calls)
+        gate = asyncio.Semaphore(MAX_PARALLEL)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._use(call, index, gate))
+                for index, call in enumerate(identified)
+            ]
+        uses = tuple(task.result() for task in tasks)
+        return ToolAnswers(
+            messages=tuple(
+                Message(role="tool", content=use.result, tool_call_id=call.id)
+                for call, use in zip(identified, uses, strict=True)
+            ),
+            uses=uses,
+        )
+
+    async def _use(self, call: ToolCall, index: int, gate: asyncio.Semaphore) -> ToolUse:
+        async with gate:
+            try:
+                result, is_error = await self._result(call, index), False
+            except _RefusedError as refusal:
+                result, is_error = encode_json({"error": str(refusal)}).decode(), True
+            return ToolUse(
+                name=call.function.name,
+                result=result,
+                is_error=is_error,
+            )
+
+    async def _result(self, call: ToolCall, index: int) -> str:
+        """Run a call and return its result as text. Raises `_RefusedError`."""
+        if index >= MAX_CALLS:
+            raise _RefusedError(f"only {MAX_CALLS} calls of one turn are run")
+        name = call.function.name
+        function = self._functions.get(name)
+        if function is None:
+            names = ", ".join(self._functions)
+            raise _RefusedError(f'there is no tool "{name}"; there are: {names}')
+        arguments = _arguments(call, function.schema)
+        return _text(await _within(self._timeout, name, function.call, arguments))
+
+
+class ProjectFunction:
+    """The function that the `call` of a step names, with how many seconds it may take."""
+
+    def __init__(self, call: Callable[..., Any], *, timeout: float) -> None:
+        self._call = call
+        self._timeout = timeout
+
+    async def run(self, command: Command) -> bytes:
+        """Return what the function gives: a text, or JSON. Raises `StepError`."""
+        name = command.call or ""
+        try:
+            data = _bytes(await _within(self._timeout, name, self._call, command.given))
+        except _RefusedError as refusal:
+            raise StepError(str(refusal), hint="call it by hand to see what it needs") from None
+        if len(data) > MAX_OUTPUT:
+            message = f"{name} gave more than {MAX_OUTPUT:,} bytes"
+            raise StepError(message, hint="have it give less, or write a file that a step attaches")
+        return data
+
+    async def judge(self, name: str, about: Mapping[str, Json]) -> bytes:
+        """Return what the function says of an answer, as JSON: it gets what it names of `about`.
+
+        Raises `StepError`.
+        """
+        return await self.run(Command(call=name, given=taken_by(self._call, about)))
+
+
+class RefusedToolbox:
+    """The functions of a step that the user did not allow to run, with the `error` for that."""
+
+    def __init__(self, error: UsageError) -> None:
+        self._error = error
+
+    async def answer(self, _calls: Sequence[ToolCall]) -> "ToolAnswers":
+        """Raise the error: only a call needs the function, a stored answer does not."""
+        raise self._error
+
+
+class Toolboxes:
+    """The code that steps run, by flow and step; `refused` steps are not allowed to run any."""
+
+    def __init__(
+        self,
+        boxes: Mapping[Where, Toolbox],
+        refused: Mapping[Where, Step] = {},
+        *,
+        runners: Mapping[Where, CommandRunner] = {},
+        functions: Mapping[Where, ProjectFunction] = {},
+    ) -> None:
+        self._boxes = boxes
+        self._refused = refused
+        self._runners = runners
+        self._functions = functions
+
+    def of(self, flow: str, step: str) -> Toolbox | RefusedToolbox | None:
+        """Return the tools of a step, None if the calls are its result."""
+        spec = self._refused.get((flow, step))
+        if spec is not None and _runs_tools(spec):
+            return RefusedToolbox(_not_allowed({(flow, step): spec}))
+        return self._boxes.get((flow, step))
+
+    def runner(self, flow: str, step: str, spec: Step) -> CommandRunner:
+        """Return what runs the command or call of a step. Raises `UsageError` if none may."""
+        found = self._runners.get((flow, step))
+        if found is None:
+            raise _not_allowed({(flow, step): spec})
+        return found
+
+    def functions(self, flow: str, step: str, spec: Step) -> Callable[[str], ProjectFunction]:
+        """Return what finds the functions that judge the results of a step, by name.
+
+        It raises `UsageError` if the user does not permit them.
+        """
+
+        def function(call: str) -> ProjectFunction:
+            found = self._functions.get((flow, call))
+            if found is None:
+                raise _not_allowed({(flow, step): spec})
+            return found
+
+        return function
+
+
+def toolboxes(
+    project: Project,
+    checked: Checked,
+    runs: Callable[[str], bool],
+    *,
+    environ: Mapping[str, str],
+) -> Toolboxes:
+    """Load the tools and commands of those steps of a flow that run, and of the flows these use.
+
+    Call it only with the user's permission. `runs` returns whether a step of the outermost flow
+    runs. Raises `UsageError` if a function cannot be loaded, or a variable holds a key.
+    """
+    wanted = {where: step for name, where, step in running_code(checked) if runs(name)}
+    boxes = {
+        where: Toolbox.load(step.functions, folder=project.root)
+        for where, step in wanted.items()
+        if step.functions and _runs_tools(step)
+    }
+    runners = {
+        where: _runner(project, where, step, environ)
+        for where, step in wanted.items()
+        if step.kind == "command"
+    }
+    functions = {
+        (flow, call): _function(project, call, step=name, timeout=TIMEOUT)
+        for (flow, name), step in wanted.items()
+        for call in _judging(step)
+    }
+    return Toolboxes(boxes, runners=runners, functions=functions)
+
+
+def _runner(
+    project: Project, where: Where, step: Step, environ: Mapping[str, str]
+) -> CommandRunner:
+    """Return what runs the command or call of a step. Raises `UsageError`."""
+    flow, name = where
+    timeout = command_seconds(step)
+    if step.call is not None:
+        return _function(project, step.call, step=name, timeout=timeout)
+    own = environment_of(environ, step.env or (), step=name)
+    return Program(project.path_of(flow).parent, own, timeout=timeout)
+
+
+def _function(project: Project, call: str, *, step: str, timeout: float) -> ProjectFunction:
+    """Import the function that a step names. Raises `UsageError`."""
+    with importable(project.root):
+        function = function_of(call, owner=f"step {step}", key="call")
+    return ProjectFunction(function, timeout=timeout)
+
+
+def _judging(step: Step) -> list[str]:
+    """Return the functions that judge the results of a step."""
+    return [one.call for one in step.expect if one.call is not None]
+
+
+def refused_toolboxes(checked: Checked, runs: Callable[[str], bool]) -> Toolboxes:
+    """Return no tools and no programs, for a run whose user did not allow any.
+
+    `runs` returns whether a step of the outermost flow runs. Raises `UsageError` if one of those
+    has tools or a command.
+    """
+    every = tuple(running_code(checked))
+    wanted = {where: step for name, where, step in every if runs(name)}
+    if wanted:
+        raise _not_allowed(wanted)
+    return Toolboxes({}, {where: step for _, where, step in every})
+
+
+def running_code(checked: Checked) -> Iterator[tuple[str, Where, Step]]:
+    """Yield the steps that run tools or commands, each with its step of the outermost flow."""
+    flow = checked.file.flow
+    for name, step in flow.steps.items():
+        if step.kind == "command" or _runs_tools(step) or _judging(step):
+            yield name, (checked.file.path, name), step
+    for name, child in checked.children.items():
+        yield from ((name, where, step) for _, where, step in running_code(child))
+
+
+def _runs_tools(step: Step) -> bool:
+    """Whether a step runs the functions that its model calls."""
+    has_functions = any(tool.run is not None for tool in step.functions)
+    return has_functions and step.tools_mode != "return"
+
+
+def _not_allowed(wanted: Mapping[Where, Step]) -> UsageError:
+    """Return the error of a run without the user's permission; it shows all that would be run."""
+    path, name = next(iter(wanted))
+    steps = wanted.values()
+    calls = {step.call for step in steps if step.call}
+    calls |= {call for step in steps for call in _judging(step)}
+    tools = {tool.run or "" for step in steps if _runs_tools(step) for tool in step.functions}
+    functions = sorted(tools | calls)
+    commands = [shown_command(step.command) for step in steps if step.command]
+    parts = [f"Python functions of this project: {', '.join(functions)}"] if functions else []
+    parts += [f"a command: {command}" for command in commands]
+    hint = "look at them and add --allow-tools, or write tools_mode: return"
+    if commands or calls:
+        hint = "look at it and add --allow-tools, or allow_tools = true to your own configuration"
+    return UsageError(f"{path}: step {name} runs {', and '.join(parts)}", hint=hint)
+
+
+class _RefusedError(Exception):
+    """Why a call has no result, in a sentence for the model."""
+
+
+class _Function(msgspec.Struct, frozen=True):
+    call: Callable[..., Any]
+    schema: Schema
+
+
+def _parameters(tool: Tool) -> dict[str, Json]:
+    if not tool.parameters:
+        return {"type": "object", "properties": {}}
+    return {"type": "object", **tool.parameters}
+
+
+def _schema(tool: Tool) -> Schema:
+    """Return the schema of a tool's arguments; unless it says otherwise, only named ones fit.
+
+    A model must not reach a parameter of the function that the flow does not offer it.
+    """
+    written = _parameters(tool)
+    try:
+        return compile_schema(
+            written if _OPEN & written.keys() else {**written, "unevaluatedProperties": False}
+        )
+    except StepError as error:
+        message = f'tool "{tool.name}": its parameters: {error.message}'
+        raise UsageError(message, hint=error.hint) from None
+
+
+def _imported(tool: Tool) -> Callable[..., Any]:
+    return function_of(tool.run or "", owner=f'tool "{tool.name}"', key="run")
+
+
+async def _within(
+    seconds: float, name: str, function: Callable[..., Any], arguments: Mapping[str, Json]
+) -> object:
+    """Return what a function gives within its time. Raises `_RefusedError`."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await _called(function, arguments)
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise _RefusedError(f"{name} failed: {error_text(error)}") from None
+    except Exception as error:  # noqa: BLE001 - a function's own failure is that of its call
+        if limit.expired():
+            raise _RefusedError(f"{name} took longer than {seconds:g} s") from None
+        raise _RefusedError(f"{name} failed: {error_text(error)}") from None
+
+
+def _arguments(call: ToolCall, schema: Schema) -> dict[str, Json]:
+    try:
+        found = msgspec.json.decode(call.function.arguments or "{}")
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise _RefusedError(f"the arguments are not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise _RefusedError("the arguments are not a JSON object")
+    faults = schema.faults(found)
+    if faults:
+        raise _RefusedError(f"the arguments do not fit: {'; '.join(faults)}")
+    return found
+
+
+async def _called(function: Callable[..., Any], arguments: Mapping[str, Json]) -> object:
+    """Return the value of a function, awaited if it can be."""
+    call = partial(function, **arguments)
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose calls are coroutines
+    )
+    found = call() if is_async else await _in_thread(call)
+    return await found if inspect.isawaitable(found) else found
+
+
+async def _in_thread(function: Callable[[], object]) -> object:
+    """Call `function` in a thread; return its value or raise its exception.
+
+    Unlike with `asyncio.to_thread`, a function that never returns does not keep the event loop or
+    the process alive: if this is cancelled, the thread is abandoned.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[_Ending] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        ending = _Ending()
+        with ending:
+            ending.result = context.run(function)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
+            loop.call_soon_threadsafe(deliver, ending)
+
+    def deliver(ending: "_Ending") -> None:
+        if not ended.done():
+            ended.set_result(ending)
+
+    threading.Thread(target=run, name="poeflow-tool", daemon=True).start()
+    ending = await ended
+    if ending.error is not None:
+        raise ending.error
+    return ending.result
+
+
+class _Ending:
+    """How a function ended: the value it returned or the exception it raised."""
+
+    def __init__(self) -> None:
+        self.result: object = None
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self.error = error
+        return True
+
+
+def _is_cancelled() -> bool:
+    """Whether the run is cancelled, not something inside a tool."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _text(result: object) -> str:
+    """Return a result as text: a text unchanged, else JSON; cut if it is too long."""
+    data = _bytes(result)
+    if len(data) <= MAX_RESULT:
+        return data.decode()
+    beginning = data[:MAX_RESULT].decode("utf-8", "ignore")
+    return f"{beginning}\n[cut: these are the first {MAX_RESULT:,} of {len(data):,} bytes]"
+
+
+def _bytes(result: object) -> bytes:
+    """Return a result as bytes: those of a text, else of JSON. Raises `_RefusedError`."""
+    if isinstance(result, str):
+        return result.encode("utf-8", "replace")
+    try:
+        return encode_json(result)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise _RefusedError(f"the result cannot be written as JSON: {error}") from None

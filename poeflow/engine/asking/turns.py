@@ -1,0 +1,230 @@
+"""The turns of a step that is repeated: what each sees of the one before, and which is the last.
+
+A step without `repeat` has one turn. Each turn is a conversation of its own, asked elsewhere.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from poeflow.answers.display import counted, one_line
+from poeflow.answers.expect import Verdict, judgement_of
+from poeflow.answers.schemas import Schema
+from poeflow.digest import Json
+from poeflow.engine.asking.ask import Answer, Asker
+from poeflow.engine.asking.conversation import (
+    AnswerRules,
+    Dialogue,
+    Expecting,
+    ReadText,
+    ToolListener,
+    answer_values,
+)
+from poeflow.engine.asking.judges import Judging
+from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.tools import ProjectFunction, RefusedToolbox, Toolbox
+from poeflow.flowfile.model import Flow, Repeat, Severity
+from poeflow.templates.reader import Reads
+from poeflow.templates.render import Values
+from poeflow.templates.sites import Texts
+
+_MAX_EXPRESSION: Final = 200
+_BROKEN: Final = "\ufffd"
+"""The character that replaces bytes that are not UTF-8, and half characters."""
+
+
+class Turns:
+    """The turns of one instance. `values` are what its templates see besides.
+
+    `reads` collects what judging an answer reads.
+    """
+
+    def __init__(
+        self, texts: Texts, flow: Flow, step: str, values: Values, *, reads: Reads
+    ) -> None:
+        self._texts = texts
+        self._flow = flow
+        self._step = step
+        self._repeat = flow.steps[step].repeat
+        self._expectations = flow.steps[step].expect
+        self._values = values
+        self._reads = reads
+        self.taken: tuple[Dialogue, ...] = ()
+        self.media: tuple[str, ...] = ()
+        """The project paths of the media of the turn before the next."""
+        self.files: dict[str, str] = {}
+        """The hashes of the media of all turns before the next."""
+
+    @property
+    def first(self) -> Dialogue:
+        return self.taken[0]
+
+    @property
+    def last(self) -> Dialogue:
+        return self.taken[-1]
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """The first and the last answer of each turn."""
+        return tuple(answer for turn in self.taken for answer in (turn.first, turn.last))
+
+    @property
+    def values(self) -> Values:
+        """What the templates of the next turn see."""
+        if self._repeat is None:
+            return self._values
+        previous: dict[str, Json] | None = None
+        if self.taken:
+            judgement = judgement_of(self._expectations, self.last.verdicts)
+            media: list[Json] = [*self.media]
+            previous = {**_values_of(self.last), **judgement, "media": media}
+        number: dict[str, Json] = {"number": len(self.taken) + 1}
+        return {**self._values, "previous": previous, "repeat": number}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the last answer, a sentence each."""
+        last, found = self.last.last, []
+        if last.source == "asked" and _BROKEN in last.completion.text:
+            found.append("the answer holds characters that arrived broken (U+FFFD)")
+        if self.last.unread:
+            found.append(unread_warning(self.last))
+        return tuple(found)
+
+    def rules(
+        self,
+        asker: Asker,
+        request: ModelRequest,
+        *,
+        schema: Schema | None,
+        toolbox: Toolbox | RefusedToolbox | None,
+        function: Callable[[str], ProjectFunction],
+        secrets: Callable[..., frozenset[str]],
+        on_tool: ToolListener,
+        is_continued: bool,
+    ) -> AnswerRules:
+        """Return the rules for the answer to `request`, that of the next turn.
+
+        What is stored as the end of the first request is the end of the last turn.
+        """
+        texts, flow, step, values = self._texts, self._flow, self._step, self.values
+        judging = Judging(
+            texts, flow, step, values, function=function, secrets=secrets, reads=self._reads
+        )
+        return AnswerRules(
+            output=flow.steps[step].output,
+            schema=schema,
+            expecting=Expecting(texts, flow, step, values, reads=self._reads),
+            judge=judging.call(asker, request),
+            toolbox=toolbox,
+            is_whole=is_continued or (self._repeat is not None and not self.taken),
+            on_tool=on_tool,
+        )
+
+    def add(self, dialogue: Dialogue) -> bool:
+        """Take a turn; return whether it is the last. Raises `TemplateError`.
+
+        If its answer will not do and no turn is left, it gets a verdict that says so.
+        """
+        repeat = self._repeat
+        is_last = repeat is None or self._will_do(repeat, dialogue)
+        if repeat is not None and not is_last and len(self.taken) + 1 >= repeat.max:
+            is_last, verdicts = True, _unmet(repeat, dialogue.verdicts)
+            dialogue = msgspec.structs.replace(dialogue, verdicts=verdicts)
+        self.taken = (*self.taken, dialogue)
+        return is_last
+
+    def draw(self, media: dict[str, str]) -> None:
+        """Take the hashes of the media of the last turn by their project paths."""
+        self.media, self.files = tuple(media), {**self.files, **media}
+
+    def _will_do(self, repeat: Repeat, dialogue: Dialogue) -> bool:
+        """Whether no turn is needed after this one: a default ends it only in `until`."""
+        if repeat.until is None:
+            return not dialogue.unread and not any(
+                verdict.is_failure for verdict in dialogue.verdicts
+            )
+        seen: dict[str, Json] = {
+            "output": answer_values(dialogue.reading),
+            **judgement_of(self._expectations, dialogue.verdicts),
+        }
+        path = ("steps", self._step, "repeat", "until")
+        with self._texts.reader.recording(self._reads):
+            return bool(self._texts.expression(path, {**self.values, **seen}))
+
+
+class FlowTurns:
+    """The turns of one instance that uses a flow. `values` are what its templates see besides."""
+
+    def __init__(self, texts: Texts, step: str, repeat: Repeat | None, values: Values) -> None:
+        self._texts = texts
+        self._step = step
+        self._repeat = repeat
+        self._values = values
+        self.taken: tuple[dict[str, Json], ...] = ()
+        self.verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """What the next turn adds to the names of its instances."""
+        return f"#{len(self.taken) + 1}" if self.taken else ""
+
+    @property
+    def values(self) -> Values:
+        """What the templates of the next turn see."""
+        if self._repeat is None:
+            return self._values
+        previous: dict[str, Json] | None = {"outputs": self.taken[-1]} if self.taken else None
+        number: dict[str, Json] = {"number": len(self.taken) + 1}
+        return {**self._values, "previous": previous, "repeat": number}
+
+    def add(self, outputs: dict[str, Json]) -> bool:
+        """Take the outputs of a turn; return whether it is the last. Raises `TemplateError`.
+
+        If they will not do and no turn is left, `verdicts` says so.
+        """
+        repeat, is_last = self._repeat, True
+        if repeat is not None:
+            path = ("steps", self._step, "repeat", "until")
+            is_last = bool(self._texts.expression(path, {**self.values, "outputs": outputs}))
+        self.taken = (*self.taken, outputs)
+        if repeat is not None and not is_last and len(self.taken) >= repeat.max:
+            self.verdicts = _unmet(repeat, ())
+        return is_last or bool(self.verdicts)
+
+
+def unread_warning(found: Dialogue | ReadText) -> str:
+    """Return why a default stands in the place of a text, in one sentence."""
+    return f"{found.unread[0]}; output.default stands in its place"
+
+
+def _values_of(dialogue: Dialogue) -> dict[str, Json]:
+    """Return what templates see as `previous`."""
+    completion, reading = dialogue.last.completion, dialogue.reading
+    usage = completion.usage
+    return {
+        **answer_values(reading),
+        "reasoning": completion.reasoning or reading.reasoning,
+        "tool_calls": [call.to_param() for call in completion.tool_calls],
+        "usage": None if usage is None else usage.counted(),
+        "model": completion.model,
+    }
+
+
+def _unmet(repeat: Repeat, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    """Return the verdicts on an answer that will not do, and no turn is left."""
+    is_kept = repeat.else_ == "keep"
+    if repeat.until is None:
+        level: Severity = "warn" if is_kept else "error"
+        return tuple(
+            msgspec.structs.replace(one, level=level) if one.is_failure else one for one in verdicts
+        )
+    until, turns = one_line(repeat.until, _MAX_EXPRESSION), counted(repeat.max, "turn")
+    unmet = Verdict(
+        kind="repeat",
+        passed=False,
+        level="warn" if is_kept else "error",
+        message=f"expected that {until} within {turns}, found that it is not so",
+    )
+    return (*verdicts, unmet)

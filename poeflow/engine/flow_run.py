@@ -1,0 +1,332 @@
+"""A running flow: which step may start, the values it needs, and the results of the flow."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from poeflow.digest import Json
+from poeflow.engine.asking.ask import NotHere
+from poeflow.engine.asking.turns import FlowTurns
+from poeflow.engine.flow_state import FlowState, StepUnderWay
+from poeflow.engine.instance_runner import InstanceRunner
+from poeflow.engine.results import (
+    InstanceOutcome,
+    NoResult,
+    StepInput,
+    StepOutcome,
+    StepResult,
+    Unknown,
+    UsedFlowError,
+    refuse_failing,
+)
+from poeflow.engine.run_state import RunState, StoppedError
+from poeflow.errors import PoeflowError
+from poeflow.planning.edges import last_steps, steps_mentioned, steps_named
+from poeflow.planning.instances import StepInstance
+from poeflow.planning.plan import Plan
+from poeflow.planning.selection import check_keys
+
+TURN: Final = 1_000
+"""After so many instances that are left out, other tasks may run."""
+
+
+class FlowRun:
+    """Runs a flow. `prefix` begins the names of its instances, empty for the outermost flow."""
+
+    def __init__(
+        self, plan: Plan, run_state: RunState, *, prefix: str = "", is_left_out: bool = False
+    ) -> None:
+        self.state = FlowState(plan, run_state, prefix=prefix, is_left_out=is_left_out)
+        self._runner = InstanceRunner(self.state, self._used_flow)
+        self._done = {step: asyncio.Event() for step in plan.order}
+        self._expanded = {step: asyncio.Event() for step in plan.order}
+
+    async def run(self) -> None:
+        """Run every step. A step's failure is stored in the run's state, not raised."""
+        async with asyncio.TaskGroup() as group:
+            for step in self.state.plan.order:
+                group.create_task(self._step(step))
+
+    async def _step(self, step: str) -> None:
+        """Run a step after those it needs: start its instances concurrently, in order."""
+        plan = self.state.plan
+        source = plan.chains.get(step)
+        for need in plan.edges[step]:
+            await (self._expanded if need == source else self._done)[need].wait()
+        outcomes: list[InstanceOutcome] = []
+        whole, began = StepInstance(step=step), self.state.run_state.elapsed()
+        try:
+            found = self._without_running(whole, source, began) or await self._expand(whole, source)
+            if isinstance(found, StepUnderWay):
+                width = asyncio.Semaphore(self.state.plan.concurrency)
+                async with asyncio.TaskGroup() as group:
+                    for index, instance in enumerate(found.instances):
+                        if not self.state.covers(instance, index):
+                            found.settle(index, self._settled(self.state.left_out(instance)))
+                            if index % TURN == 0:
+                                await asyncio.sleep(0)
+                            continue
+                        await width.acquire()
+                        task = group.create_task(self._runner.run(found, index, instance))
+                        task.add_done_callback(lambda _: width.release())
+                outcomes = found.ended()
+            else:
+                outcomes = found
+        except PoeflowError as error:
+            outcomes = [self._settled(self.state.failed(whole, error, began))]
+        finally:
+            self.state.settle(step, outcomes)
+            self._expanded[step].set()
+            self._done[step].set()
+
+    def _without_running(
+        self, whole: StepInstance, source: str | None, began: float
+    ) -> list[InstanceOutcome] | None:
+        """Return the end of a step that does not run, None if it runs."""
+        flow, step = self.state, whole.step
+        if not flow.touches(step):
+            return self._left_out(whole)
+        culprit = self._culprit(step, source)
+        if culprit is not None:
+            return [self._settled(flow.needing(whole, culprit, began))]
+        is_cleaning_up = bool(flow.plan.tested[step])
+        stop = flow.run_state.reason_to_stop(is_cleaning_up=is_cleaning_up)
+        if stop:
+            return [self._settled(flow.blocked(whole, stop))]
+        if source is not None and source not in flow.under_way:
+            reason = f"{flow.name(source)} was skipped"
+            return [self._settled(flow.blocked(whole, reason, is_skipped=True))]
+        return None
+
+    async def _expand(
+        self, whole: StepInstance, source: str | None
+    ) -> StepUnderWay | list[InstanceOutcome]:
+        """Return a step with its instances, or its end if they cannot be known."""
+        flow, step = self.state, whole.step
+        needs = [need for need in flow.plan.edges[step] if need != source]
+        under_way: StepUnderWay | None = None
+        if any(flow.outcomes[need].is_absent for need in needs):
+            under_way = await flow.proven(step)
+        if under_way is None:
+            missing = await self._runner.fetch(needs, reader=flow.name(step))
+            if missing is not None:
+                return [self._settled(flow.unknown(whole, missing))]
+            values = flow.values(needs)
+            under_way = StepUnderWay(step, flow.known_instances(step, source, values), values)
+        self._check_named(under_way)
+        flow.expand(under_way)
+        self._expanded[step].set()
+        return under_way
+
+    def _check_named(self, under_way: StepUnderWay) -> None:
+        """Raise `UsageError` if the caller named an instance that the step does not have."""
+        run_state = self.state.run_state
+        must_exist = run_state.selection.must_exist
+        if must_exist and not any(one.skip for one in under_way.instances):
+            keys = [one.key for one in under_way.instances]
+            check_keys(self.state.name(under_way.step), keys, must_exist)
+
+    def _left_out(self, whole: StepInstance) -> list[InstanceOutcome]:
+        """Return the instances of a step that is not selected, as the last run left them."""
+        flow, step = self.state, whole.step
+        keys = flow.last_keys(step)
+        late = tuple(StepInstance(step=step, key=key, names={"key": key}) for key in keys)
+        instances = flow.plan.instances.get(step) or late
+        if not instances:
+            return [self._settled(flow.left_out(whole))]
+        under_way = StepUnderWay(step, instances, {})
+        flow.expand(under_way)
+        outcomes = [self._settled(flow.left_out(one)) for one in instances]
+        for index, outcome in enumerate(outcomes):
+            under_way.settle(index, outcome)
+        return outcomes
+
+    def _culprit(self, step: str, source: str | None) -> InstanceOutcome | None:
+        """Return the outcome that blocks a step; one whose `if` uses a step's status runs."""
+        tested = self.state.plan.tested[step]
+        for need in self.state.plan.edges[step]:
+            outcome = self.state.outcomes.get(need)
+            if outcome is None or (need == source and source in self.state.under_way):
+                continue
+            if need in tested and not outcome.is_pending:
+                continue
+            if outcome.culprit is not None:
+                return outcome.culprit
+        return None
+
+    def _settled(self, outcome: InstanceOutcome) -> InstanceOutcome:
+        return self.state.run_state.settle(outcome)
+
+    async def _used_flow(self, work: StepInput) -> StepResult | NoResult:
+        """Run the flow that an instance uses, as part of this run: again while it must repeat."""
+        plan, step = self.state.plan, work.step
+        turns, is_over = FlowTurns(plan.texts, step, plan.steps[step].repeat, work.values), False
+        while not is_over:
+            outputs = await self._turn(work, turns)
+            if not isinstance(outputs, FlowOutputs):
+                return outputs
+            is_over = turns.add(outputs.values)
+        self.state.run_state.emitter(work.name).judged(turns.verdicts)
+        result = StepResult(
+            text="",
+            source="ran",
+            key=work.instance.key,
+            outputs=turns.taken[-1],
+            verdicts=turns.verdicts,
+        )
+        refuse_failing([result], kind="flow")
+        return result
+
+    async def _turn(self, work: StepInput, turns: FlowTurns) -> "FlowOutputs | NoResult":
+        """Run the flow that an instance uses once; return its outputs. Raises `PoeflowError`."""
+        flow, instance = self.state, work.instance
+        written = dict(flow.plan.steps[instance.step].with_ or {})
+        given = flow.plan.texts.value(("steps", instance.step, "with"), written, turns.values)
+        planner = flow.run_state.planner
+        prefix = f"{work.name}{turns.mark}/"
+        plan = planner.plan(
+            flow.plan.checked.children[instance.step],
+            planner.arguments(flow.plan, instance.step, given),
+            concurrency=flow.plan.concurrency,
+            instance_count=flow.plan.instance_count,
+            prefix=prefix,
+        )
+        child = FlowRun(plan, flow.run_state, prefix=prefix, is_left_out=work.ask == "never")
+        await child.run()
+        outcomes = child.state.outcomes.values()
+        blocking = [outcome.blocked_by for outcome in outcomes if outcome.blocks]
+        if any(outcome.is_pending for outcome in outcomes):
+            return Unknown(blocking[0])
+        if any(one.culprit.is_left_out for one in outcomes if one.culprit is not None):
+            raise StoppedError(blocking[0])
+        if blocking:
+            raise UsedFlowError(f"in the flow it uses, {blocking[0]}")
+        if work.ask == "unless answered" and any(outcome.is_absent for outcome in outcomes):
+            return NotHere(fingerprint="")
+        return await child.outputs_for(work.name)
+
+    async def outputs(self) -> "FlowOutputs":
+        """Return the declared outputs, else the texts of the steps that no step needs.
+
+        A current answer that is not stored here is left out: nothing is requested only to be
+        printed. Raises `PoeflowError`.
+        """
+        await self._runner.recall(_steps_read(self.state))
+        return _outputs(self.state)
+
+    async def outputs_for(self, reader: str) -> "FlowOutputs | Unknown":
+        """Return the same for the step that uses the flow; missing answers are asked again."""
+        missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
+        return _outputs(self.state) if missing is None else missing
+
+    async def part_of_outputs(self) -> "FlowOutputs":
+        """Return the results of the selected steps, as far as they are stored here."""
+        await self._runner.recall(_steps_run(self.state))
+        return _part_of_outputs(self.state)
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many instances are done, and how many are known so far."""
+        counts = [self._counted(step) for step in self.state.plan.order if self.state.touches(step)]
+        return sum(done for done, _ in counts), sum(count for _, count in counts)
+
+    def _counted(self, step: str) -> tuple[int, int]:
+        """Return how many selected instances of a step are done."""
+        flow, under_way = self.state, self.state.under_way.get(step)
+        if under_way is None:
+            outcome = flow.outcomes.get(step)
+            is_done = outcome is not None and all(one.is_done for one in outcome.instances)
+            instances = flow.plan.instances.get(step, ())
+            count = sum(flow.covers(one, at) for at, one in enumerate(instances))
+            return int(is_done), count if instances else 1
+        covered = [at for at, one in enumerate(under_way.instances) if flow.covers(one, at)]
+        ended = [under_way.outcomes[at] for at in covered]
+        return sum(one is not None and one.is_done for one in ended), len(covered)
+
+
+class FlowOutputs(NamedTuple):
+    """The outputs by name, and the instances whose answers are current but not stored here.
+
+    `missing` are the outputs that need those answers, and so are left out.
+    """
+
+    values: dict[str, Json]
+    absent: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def _steps_read(flow: FlowState) -> list[str]:
+    """Return the steps whose answers the outputs use."""
+    declared = flow.plan.flow.outputs
+    return steps_named(flow.plan.checked, declared) if declared else last_steps(flow.plan.checked)
+
+
+def _steps_run(flow: FlowState) -> list[str]:
+    """Return the selected steps of a run of a part of the flow."""
+    return [step for step in flow.plan.order if flow.touches(step)]
+
+
+def _outputs(flow: FlowState) -> FlowOutputs:
+    """Return the outputs whose answers are all stored here. Raises `TemplateError`."""
+    declared = flow.plan.flow.outputs
+    if not declared:
+        return _texts(flow, last_steps(flow.plan.checked))
+    values = flow.values(steps_mentioned(flow.plan.checked, declared))
+    outputs = {
+        name: flow.plan.texts.value(("outputs", name), written, values)
+        for name, written in declared.items()
+        if not _absent(flow, steps_named(flow.plan.checked, written))
+    }
+    missing = tuple(name for name in declared if name not in outputs)
+    return FlowOutputs(outputs, _absent(flow, _steps_read(flow)), missing)
+
+
+def _part_of_outputs(flow: FlowState) -> FlowOutputs:
+    """Return the results of the last steps that have any, if a part of a flow is selected."""
+    ended = [
+        step
+        for step in _steps_run(flow)
+        if _shown(flow, step, flow.outcomes[step]) is not None or _absent(flow, [step])
+    ]
+    needed = {need for step in ended for need in flow.plan.edges[step]}
+    return _texts(flow, [step for step in ended if step not in needed])
+
+
+def _texts(flow: FlowState, steps: Iterable[str]) -> FlowOutputs:
+    """Return the texts of those steps that have one."""
+    shown = {step: _shown(flow, step, flow.outcomes[step]) for step in steps}
+    return FlowOutputs(
+        {step: value for step, value in shown.items() if value is not None},
+        _absent(flow, shown),
+        tuple(step for step in shown if shown[step] is None and _absent(flow, [step])),
+    )
+
+
+def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
+    """Return the selected instances of steps whose answers are not stored here."""
+    return tuple(
+        one.name
+        for step in steps
+        for one in flow.outcomes[step].instances
+        if one.is_absent and not (one.is_left_out and flow.run_state.selection.only)
+    )
+
+
+def _shown(flow: FlowState, step: str, state: StepOutcome) -> Json:
+    """Return a step's result if a flow declares none: one text, or those of a loop by key."""
+    is_flow = flow.plan.steps[step].kind == "flow"
+    found = {
+        one.key: dict(one.result.outputs) if is_flow else _text(one.result)
+        for one in state.instances
+        if one.result is not None
+    }
+    only = flow.run_state.selection.only
+    is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in only)
+    if None in found or is_one:
+        return next(iter(found.values()))
+    is_loop = any(one.key is not None for one in state.instances) or not state.instances
+    return {key or "": value for key, value in found.items()} or None if is_loop else None
+
+
+def _text(result: StepResult) -> str:
+    """Return the chosen word as declared, else the answer's text."""
+    return result.text if result.value is None else result.value

@@ -1,0 +1,323 @@
+"""The recipe of an instance: hashes of all that decides its request.
+
+Equal recipes give equal requests. A recipe needs no answer, so even a fresh clone knows what is
+current.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from poeflow.digest import Json, encode_json, sha256_of, sha256_of_json, short_hash
+from poeflow.engine.asking.message_parts import AttachmentReader
+from poeflow.flowfile.key_marks import decisions
+from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
+from poeflow.flowfile.model import Step
+from poeflow.flowfile.step_settings import Settings, judges_of, judging_personas
+from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.planning.checked import Checked
+from poeflow.planning.instances import StepInstance
+from poeflow.planning.plan import Plan
+from poeflow.project.attachment_files import Found
+from poeflow.project.project import FileProblem
+from poeflow.store.lock.entries import PART
+from poeflow.templates.reader import Reads
+
+RECIPE_VERSION: Final = 1
+SERVER: Final = "server"
+_JUDGE_MODEL: Final = "judge model "
+"""Begins the names of parts: the model that an alias gives to a judge."""
+LOOP: Final = "for_each"
+"""The part for the expressions that give the items of a loop over what a step gives."""
+_NOT_PARTS: Final = frozenset(
+    key for key, decides in decisions(Step).items() if not decides.counts_as_written
+)
+"""Keys of a step that decide no request, or that are hashed in another form."""
+_MISSING: Final = "missing"
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """`parts` are full hashes by the name of the part: `prompt`, `input topic`, `file //a.md`.
+
+    `server` is the address of the server, empty if it is the provider's own. `model` is the model
+    to ask, and `because` names the steps whose results are used.
+    """
+
+    parts: Mapping[str, str]
+    server: str = ""
+    model: str = ""
+    because: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        parts = {"version": RECIPE_VERSION, "parts": dict(self.parts)}
+        return short_hash(sha256_of_json(parts))
+
+    @property
+    def short(self) -> dict[str, str]:
+        """Return the parts as a lock stores them."""
+        return {name: value[:PART] for name, value in self.parts.items()}
+
+    def as_in(self, parts: Mapping[str, str]) -> "Recipe":
+        """Return the recipe without what an older lock's `parts` lack.
+
+        That is the items' expression, and the models that aliases give to judges.
+        """
+        newer = {one for one in self.parts if one == LOOP or one.startswith(_JUDGE_MODEL)}
+        lacking = newer - parts.keys()
+        if not lacking:
+            return self
+        own = {name: value for name, value in self.parts.items() if name not in lacking}
+        return msgspec.structs.replace(self, parts=own)
+
+    def joined(self, parts: Mapping[str, str]) -> "Recipe":
+        """Return the recipe with the parts that the templates read."""
+        return msgspec.structs.replace(self, parts={**self.parts, **parts})
+
+
+class Upstream(Protocol):
+    """The hashes of other steps' results, None if they are not known yet."""
+
+    def __call__(self, step: str, attribute: str | None) -> str | None: ...
+
+
+class Recipes:
+    """Makes the recipes of one flow's instances.
+
+    `given` are hashes of the flow's inputs, `origins` the name of each provider in a request.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        attachments: AttachmentReader,
+        *,
+        given: Mapping[str, str],
+        origins: Mapping[str, str],
+    ) -> None:
+        self._plan = plan
+        self._document = plan.file.document
+        self._attachments = attachments
+        self._reader = plan.texts.reader
+        self._given = given
+        self._origins = origins
+        self._own: dict[str, dict[str, str]] = {}
+        self._settings: dict[str, tuple[Settings, dict[str, str]]] = {}
+        """The last settings of each step, and their parts: the instances of a loop share them."""
+
+    def recipe(self, instance: StepInstance, upstream: Upstream, *, is_late: bool) -> Recipe | None:
+        """Return the recipe of an instance, None if it needs a result that is not known yet.
+
+        Files that its templates read are not in it. If it `is_late`, its item comes from another
+        step: then only the key is hashed, as that step's result has a hash of its own.
+        """
+        step = instance.step
+        uses = self._plan.checked.uses[step]
+        parts = dict(self._own_parts(step))
+        parts |= {f"input {name}": self._given[name] for name in uses.inputs if name in self._given}
+        names = self._names(instance, upstream, is_late=is_late)
+        if names is None:
+            return None
+        parts |= names
+        if "source" in uses.names:
+            source = self._plan.chains.get(step) or ""
+            found = upstream(source, None)
+            if found is None:
+                return None
+            parts["source"] = found
+        if is_fold(self._plan.flow, step):
+            if instance.carried is None:
+                return None
+            carry = carry_of(self._plan.steps[step])
+            part = "conversation" if carry is None else "carry"
+            parts[part] = sha256_of_json([carry, instance.carried])
+        parts |= self._asked_parts(instance)
+        for name, attribute in sorted(uses.steps, key=str):
+            found = upstream(name, attribute)
+            if found is None:
+                return None
+            parts[f"steps.{name}{'.' + attribute if attribute else ''}"] = found
+        history = self._history(step)
+        if history is not None:
+            found = upstream(history, "conversation")
+            if found is None:
+                return None
+            parts[f"steps.{history}.conversation"] = found
+        return Recipe(
+            parts=parts,
+            server=self._server(instance.settings),
+            model=(instance.settings.model or "") if instance.settings is not None else "",
+            because=self._because(step),
+        )
+
+    def _because(self, step: str) -> tuple[str, ...]:
+        """Return the steps whose results an instance of `step` reads."""
+        uses, history = self._plan.checked.uses[step], self._history(step)
+        found = {name for name, _ in uses.steps}
+        found |= {history} if history is not None else set()
+        source = self._plan.chains.get(step)
+        found |= {source} if source is not None else set()
+        return tuple(sorted(found))
+
+    def _history(self, step: str) -> str | None:
+        """Return the other step whose conversation a step continues."""
+        is_own = continues_itself(self._plan.flow, step)
+        return None if is_own else self._plan.steps[step].history
+
+    def reread(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the current hashes of files and patterns, by their parts."""
+        return {name: self._read(name) for name in names}
+
+    def expected(self, step: str) -> str:
+        """Return what a step expects, as the flow file has it."""
+        return encode_json(self._written(("steps", step, "expect"))).decode()
+
+    def _own_parts(self, step: str) -> dict[str, str]:
+        """Return the parts from the flow file, by the keys of the step."""
+        parts = self._own.get(step)
+        if parts is None:
+            node = self._document.node(("steps", step))
+            written: Json = node.data if node is not None else {}
+            keys = written if isinstance(written, dict) else {}
+            parts = {
+                key: sha256_of_json(value) for key, value in keys.items() if key not in _NOT_PARTS
+            }
+            for name in sorted(judging_personas(self._plan.flow, self._plan.steps[step])):
+                system = self._written(("models", name, "system"))
+                parts[f"judge {name}"] = sha256_of_json(system)
+            aliases = self._plan.flow.models
+            for name in sorted({judge.model or "" for judge in judges_of(self._plan.steps[step])}):
+                alias = aliases.get(name)
+                if alias is not None:
+                    asked = [alias.model, alias.provider, alias.params, alias.extra_body]
+                    parts[_JUDGE_MODEL + name] = sha256_of(encode_json(asked))
+            checked = self._plan.checked
+            if step in checked.children and self._plan.steps[step].repeat is not None:
+                parts["use"] = sha256_of_json(_written_in(checked.children[step]))
+            self._own[step] = parts
+        return parts
+
+    def _names(
+        self, instance: StepInstance, upstream: Upstream, *, is_late: bool
+    ) -> dict[str, str] | None:
+        """Return the hashes of the instance's own names that it uses, None if not known yet.
+
+        Its item counts as all that decides it, if that comes from a step: the lock has no items.
+        """
+        used = self._plan.checked.uses[instance.step].names
+        if is_late and instance.key is None:
+            return {"key": sha256_of_json(None)}
+        if is_late:
+            written = sha256_of_json(self._loop(instance.step))
+            return {"key": sha256_of_json(instance.key), LOOP: written}
+        found = {
+            name: sha256_of_json(value) for name, value in instance.names.items() if name in used
+        }
+        loop = self._late_loop(instance.step)
+        if loop is not None and used & ITEM_NAMES:
+            items = self._items(loop, upstream)
+            if items is None:
+                return None
+            found |= dict.fromkeys(used & ITEM_NAMES, items)
+        return found if instance.key is None else {**found, "key": sha256_of_json(instance.key)}
+
+    def _late_loop(self, step: str) -> str | None:
+        """Return the loop whose instances a step runs over, if a step gives its items."""
+        source, chains = self._plan.chains.get(step), self._plan.chains
+        while source is not None and source in chains:
+            source = chains[source]
+        return None if source in self._plan.instances else source
+
+    def _items(self, loop: str, upstream: Upstream) -> str | None:
+        """Return the hash of all that decides the items of a loop, None if not known yet."""
+        uses = self._plan.checked.uses[loop]
+        read = [upstream(name, attribute) for name, attribute in sorted(uses.steps, key=str)]
+        given = [[name, self._given.get(name)] for name in sorted(uses.inputs)]
+        return None if None in read else sha256_of_json([*self._loop(loop), given, read])
+
+    def _loop(self, step: str) -> list[Json]:
+        """Return what is written about the items of a loop."""
+        return [self._written(("steps", step, key)) for key in ("for_each", "matrix")]
+
+    def _asked_parts(self, instance: StepInstance) -> dict[str, str]:
+        settings = instance.settings
+        if settings is None:
+            return {}
+        shared = self._settings.get(instance.step)
+        if shared is None or shared[0] is not settings:
+            shared = self._settings[instance.step] = settings, dict(self._settings_parts(settings))
+        attached = {
+            f"attachment {item.path or item.url}": self._attachment_hash(item)
+            for found in instance.attached.values()
+            for item in found
+        }
+        return {**shared[1], **attached}
+
+    def _settings_parts(self, settings: Settings) -> Iterator[tuple[str, str]]:
+        yield "model", sha256_of_json([settings.model, settings.provider])
+        server = self._server(settings)
+        if server:
+            yield SERVER, sha256_of_json(server)
+        for name, layer in (("params", settings.params), ("extra_body", settings.extra_body)):
+            for key, given in layer.items():
+                yield f"{name}.{key}", sha256_of_json(given.value)
+        if settings.system is not None:
+            yield "system", sha256_of_json(self._written(settings.system))
+
+    def _attachment_hash(self, item: Found) -> str:
+        about: dict[str, Json] = {
+            "name": item.name,
+            "as": item.as_,
+            "media_type": item.media_type,
+        }
+        if item.reduction is not None:
+            about |= msgspec.structs.asdict(item.reduction)
+        return sha256_of_json([about, item.url or self._bytes_hash(str(item.path))])
+
+    def _server(self, settings: Settings | None) -> str:
+        """Return the address of a provider if the environment sets another."""
+        provider = settings.provider if settings is not None else ""
+        origin = self._origins.get(provider, provider)
+        return "" if origin == provider else origin
+
+    def _written(self, path: KeyPath) -> Json:
+        node = self._document.node(path)
+        return node.data if node is not None else None
+
+    def _bytes_hash(self, path: str) -> str:
+        try:
+            return self._attachments.digest(path)
+        except FileProblem:
+            return _MISSING
+
+    def _read(self, part: str) -> str:
+        """Return the current hash of a file, or of a pattern's list of files."""
+        kind, _, path = part.partition(" ")
+        try:
+            if kind == "reads":
+                return self._attachments.digest(path)
+            if kind == "glob":
+                return sha256_of_json(self._reader.glob(path, relative_to="//"))
+            return sha256_of(self._reader.source(path, relative_to="//")[1].encode())
+        except FileProblem:
+            return sha256_of(_MISSING.encode())
+
+
+def _written_in(checked: Checked) -> Json:
+    """Return all that a flow and those it uses say, as one value.
+
+    It decides the turns of a flow that is repeated, also where their inputs are not known.
+    """
+    node = checked.file.document.node(())
+    below = {name: _written_in(child) for name, child in checked.children.items()}
+    return [node.data if node is not None else None, below]
+
+
+def read_parts(reads: Reads) -> dict[str, str]:
+    """Return the parts for files that were read while an instance was rendered."""
+    files = {f"file {path}": digest for path, digest in reads.texts.items()}
+    read = {**reads.contents, **reads.code}
+    files |= {f"reads {path}": digest for path, digest in read.items()}
+    globs = {f"glob {pattern}": digest for pattern, digest in reads.globs.items()}
+    return files | globs

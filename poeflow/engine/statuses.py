@@ -1,0 +1,248 @@
+"""Statuses of a flow's instances and files, for a survey that sends nothing: states and reasons."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from poeflow.client.catalogue import Catalogue
+from poeflow.digest import Json
+from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.forecast import Forecast
+from poeflow.engine.freshness import Freshness, LockProof
+from poeflow.engine.lock_entries import stand_in
+from poeflow.engine.lock_update import LockUpdate
+from poeflow.engine.results import InstanceOutcome, StepResult
+from poeflow.errors import PoeflowError
+from poeflow.planning.instances import StepInstance
+from poeflow.planning.plan import Plan
+from poeflow.project.output_files import EditedError, Look
+from poeflow.records import Calls, InstanceState, InstanceStatus
+from poeflow.store.lock.entries import LockEntry
+
+UNMADE: Final = (
+    "no step writes it any more; `poeflow run --prune-outputs` removes it, "
+    "`poeflow accept` keeps it"
+)
+_NOT_LOCKED: Final = "the lock does not have it"
+_RUNS_ALWAYS: Final = "it runs on every run: it does not say all that it reads (reads:)"
+
+
+class Statuses:
+    """Makes the statuses of one flow's instances. `looks` returns the states of their files.
+
+    Without `holds_requests` a status has no request, so that one takes little memory.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        freshness: Freshness,
+        lock_update: LockUpdate,
+        catalogue: Catalogue | None,
+        *,
+        looks: Mapping[str, Look],
+        holds_requests: bool = True,
+    ) -> None:
+        self._freshness = freshness
+        self._forecast = Forecast(plan.flow, lock_update, catalogue)
+        self._looks = looks
+        self._holds_requests = holds_requests
+
+    def made(
+        self,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        result: StepResult,
+        entry: LockEntry | None,
+    ) -> InstanceStatus:
+        """Return the status of an instance that has a result; `entry` is its next lock entry."""
+        locked = self._freshness.entry(instance)
+        looks = [self._looks.get(path) for path in result.files]
+        state: InstanceState = "fresh"
+        reasons: tuple[str, ...] = ()
+        if locked is None:
+            state, reasons = "new", (_NOT_LOCKED,)
+        elif entry is None or (locked.request, locked.result, locked.outputs) != (
+            entry.request,
+            entry.result,
+            entry.outputs,
+        ):
+            state = "stale"
+            reasons = self._freshness.reasons(instance, upstream) or ("its result is another",)
+        elif "edited" in looks:
+            state, reasons = "edited", _files(result, looks, "edited", "was edited")
+        elif "missing" in looks or "old" in looks:
+            state = "missing"
+            reasons = _files(result, looks, "missing", "is missing")
+            reasons += _files(result, looks, "old", "is an older one")
+        if state in ("new", "stale") and result.source == "cached":
+            reasons += ("its answer is in the cache",)
+        name, by = self._freshness.name(instance), None if locked is None else stand_in(locked)
+        return _status(name, state, reasons, model=result.model, answered_by=by)
+
+    def current(self, name: str, proof: LockProof) -> InstanceStatus:
+        """Return the status of an instance that need not run."""
+        reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in proof.edited.items())
+        if proof.stale:
+            return _status(name, "stale", (*proof.stale, *reasons, "kept: edited by hand"))
+        if reasons:
+            return _status(name, "edited", reasons)
+        state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
+        return _status(name, state, (), answered_by=stand_in(proof.entry))
+
+    def skipped(self, name: str, instance: StepInstance, entry: LockEntry | None) -> InstanceStatus:
+        """Return the status of an instance that is skipped by its own `if`."""
+        locked = self._freshness.entry(instance)
+        is_same = locked is not None and locked.status == "skipped"
+        if is_same and entry is not None:
+            return _status(name, "skipped", ())
+        return _status(name, "stale" if locked is not None else "new", (instance.skip,))
+
+    def pending(
+        self,
+        name: str,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        request: ModelRequest | None,
+    ) -> InstanceStatus:
+        """Return the status of an instance that must be asked, or whose command must run.
+
+        `request` is None for a command.
+        """
+        locked = self._freshness.entry(instance)
+        reasons = self._freshness.reasons(instance, upstream)
+        state: InstanceState = "stale"
+        if locked is None:
+            state, reasons = "new", (_NOT_LOCKED,)
+        elif request is None:
+            return self._to_be_run(name, instance, locked, reasons)
+        elif not reasons and locked.is_of(request.fingerprint):
+            state, reasons = "missing", self._without(locked)
+        elif not reasons:
+            reasons = ("its request is another",)
+        if request is None:
+            return self._running(name, instance.step, state, reasons)
+        if request.purpose == "judge" and self._freshness.spec(instance.step).kind == "model":
+            kinds = self._forecast.of_judge(name, instance.step, request)
+        else:
+            kinds = self._forecast.sure(name, instance.step, request.settings, request.identity)
+        return self._asking(_status(name, state, reasons, request=request, kinds=kinds))
+
+    def _asking(self, status: InstanceStatus) -> InstanceStatus:
+        """Return a status with its request, or without it."""
+        return status if self._holds_requests else msgspec.structs.replace(status, request=None)
+
+    def _to_be_run(
+        self, name: str, instance: StepInstance, locked: LockEntry, reasons: tuple[str, ...]
+    ) -> InstanceStatus:
+        """Return the status of an instance whose command would have to be run again."""
+        if reasons:
+            return self._running(name, instance.step, "stale", reasons)
+        if self._freshness.spec(instance.step).runs_always:
+            return self._running(name, instance.step, "stale", (_RUNS_ALWAYS,))
+        gone = self._without(locked)
+        is_asked = self._freshness.spec(instance.step).kind == "model"  # its answer is here
+        return self._running(name, instance.step, "missing", gone[:-1] if is_asked else gone)
+
+    def _running(
+        self, name: str, step: str, state: InstanceState, reasons: tuple[str, ...]
+    ) -> InstanceStatus:
+        """Return the status of an instance whose command runs, with the requests of its judges."""
+        return _status(name, state, reasons, kinds=self._forecast.judging(step))
+
+    def needed(
+        self, name: str, step: str, request: ModelRequest | None, *, reader: str
+    ) -> InstanceStatus:
+        """Return the status of a current instance that is asked again because `reader` needs it.
+
+        `request` is None if it uses another answer that is not stored here.
+        """
+        settings, identity = None, None
+        if request is not None:
+            settings, identity = request.settings, request.identity
+        kinds = self._forecast.sure(name, step, settings, identity)
+        reasons = (f"{reader} needs its answer, which is not here",)
+        return self._asking(_status(name, "needed", reasons, request=request, kinds=kinds))
+
+    def blocked(
+        self, name: str, reason: str, planned: Iterable[StepInstance] = ()
+    ) -> tuple[InstanceStatus, ...]:
+        """Return the status of an instance, or all `planned` of a step, that waits for another."""
+        found: list[InstanceStatus] = []
+        for one in planned:
+            is_locked = self._freshness.entry(one) is not None
+            own = self._freshness.reasons(one, None) if is_locked else (_NOT_LOCKED,)
+            called = self._freshness.name(one)
+            kinds = self._forecast.possible(called, one.step, one.settings)
+            found.append(_status(called, "unknown", (reason, *own), kinds=kinds))
+        return tuple(found) or (_status(name, "unknown", (reason,)),)
+
+    def failed(self, name: str, error: PoeflowError) -> InstanceStatus:
+        """Return the status of a failed instance: its answer fails, or a file was edited."""
+        state: InstanceState = "edited" if isinstance(error, EditedError) else "stale"
+        return _status(name, state, (error.message,))
+
+    def _without(self, entry: LockEntry) -> tuple[str, ...]:
+        """Return which files are missing of an instance whose answer is not stored here."""
+        words: dict[Look, str] = {"missing": "is missing", "old": "is an older one"}
+        looks = self._freshness.looks(entry).items()
+        gone = tuple(f"{path[2:]} {words[look]}" for path, look in looks if look in words)
+        return (*gone, "its answer is not here")
+
+
+def orphan_statuses(orphans: Iterable[str]) -> Iterator[InstanceStatus]:
+    """Yield the statuses of files that no step writes now."""
+    for path in orphans:
+        yield InstanceStatus(id=path[2:], state="orphaned", reasons=(UNMADE,))
+
+
+def _status(
+    name: str,
+    state: InstanceState,
+    reasons: tuple[str, ...],
+    *,
+    model: str | None = None,
+    request: ModelRequest | None = None,
+    kinds: tuple[Calls, ...] = (),
+    answered_by: str | None = None,
+) -> InstanceStatus:
+    identity: dict[str, Json] | None = None if request is None else request.identity
+    return InstanceStatus(
+        id=name,
+        state=state,
+        reasons=reasons,
+        calls=sum(kind.least for kind in kinds),
+        most_calls=sum(kind.most for kind in kinds),
+        model=model if request is None else request.chat.model,
+        request=identity,
+        kinds=kinds,
+        answered_by=answered_by,
+    )
+
+
+_EDITS: Final[Mapping[Look, str]] = {
+    "edited": "was edited",
+    "foreign": "was edited",
+    "marked": "has conflict marks",
+}
+
+
+def why_it_stays(proof: LockProof) -> str:
+    """Return a message: why a file stays although its request changed, and how to replace it."""
+    path = proof.entry.accepted.path if proof.entry.accepted is not None else "its file"
+    return (
+        f"{'; '.join(proof.stale)}: {path} is kept, as it was edited by hand "
+        "(`poeflow accept` keeps it for good, `run --merge-edits` merges the new answer into it, "
+        "--force replaces it)"
+    )
+
+
+def _files(
+    result: StepResult, looks: Sequence[str | None], wanted: str, words: str
+) -> tuple[str, ...]:
+    return tuple(
+        f"{path[2:]} {words}"
+        for path, look in zip(result.files, looks, strict=True)
+        if look == wanted
+    )

@@ -1,0 +1,133 @@
+"""Brings a lock back in order from the files, the store and git, and asks for nothing."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from poeflow.digest import short_hash
+from poeflow.engine.lock_update import LockUpdate
+from poeflow.engine.run import GONE
+from poeflow.errors import UsageError
+from poeflow.operations.check import Checkup
+from poeflow.operations.locks import inputs_hash, known_locks, lengths_in, lock_of
+from poeflow.operations.plan import planned
+from poeflow.operations.run_options import RunOptions, user_config, warner
+from poeflow.operations.state import own_workspace
+from poeflow.operations.status import survey_checked, surveyed
+from poeflow.project.output_files import OutputFiles
+from poeflow.records import InstanceStatus, as_written, wholes_of
+from poeflow.store.git import Git
+from poeflow.store.lock.rows import PackedRows
+from poeflow.store.lockfile import Lock
+
+_SHOWN: Final = 20
+"""How many instances are named."""
+
+
+class Filled(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a lock.
+
+    `filled` are the instances whose entries are new or others than before; `mended` says what was
+    wrong with the file, empty if it could be read. `remaining` are the instances that are not
+    proven current, with the reasons.
+    """
+
+    lock: str
+    filled: tuple[str, ...]
+    mended: str
+    remaining: tuple[InstanceStatus, ...]
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What was filled, and what remains, in lines."""
+        if self.mended:
+            yield f"mended: {self.mended}"
+        many = len(self.filled)
+        if many:
+            shown = ", ".join(map(as_written, self.filled[:_SHOWN]))
+            entries = "entry" if many == 1 else "entries"
+            yield f"filled {many:,} {entries}: {shown}{', ...' if many > _SHOWN else ''}"
+        for one in self.remaining[:_SHOWN]:
+            yield f"remains: {as_written(one.id)}: {one.state}: {'; '.join(one.reasons)}"
+        if len(self.remaining) > _SHOWN:
+            left = len(self.remaining) - _SHOWN
+            yield f"remains: {left:,} more; `poeflow status` lists them"
+        if not self.remaining:
+            is_changed = many or self.mended
+            yield "the lock proves everything current" if is_changed else "nothing to fill"
+
+
+async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
+    """Write every entry of a flow's lock that can be proven without a request.
+
+    An entry is proven by an answer in the store, or if its recipe is that of the flow and its
+    files are those on disk: of either side of a merge, or of an older commit. Others stay as they
+    are; one that is missing is taken from an older commit if its files are those on disk. Nothing
+    is sent, run or written but the lock. Raises `InvalidFlowError`, `UsageError`, `StaleError` for
+    the lock of a newer poeflow, or `DiskError`.
+    """
+    plan, planner = planned(found, options, makes_key=True)
+    workspace = own_workspace(found.project, options)
+    with workspace.hold(wait=options.wait, warn=warner(options)):
+        lock = lock_of(workspace, plan, options)
+        if lock is None:
+            raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
+        git = None if options.offline else Git.find(found.project.root, options.environ)
+        known = known_locks(lock, git, is_search=True)
+        lengths = lengths_in(workspace, plan, options)
+        lock_update = LockUpdate(known.sides, lengths, earlier=known.earlier)
+        before = {name: lock_update.entry(name) for name in lock_update.names}
+        quiet = replace(options, listen=None, config=user_config(found.project, options))
+        looked = await surveyed(plan, planner, found.project, quiet, lock_update)
+        new = _without_gone(lock_update, lock_update.lock_so_far(inputs_hash(plan)), looked)
+        tree = OutputFiles(workspace.output_tree(), {}, lambda _path: frozenset())
+        new = _with_made(new, known.earlier, looked, tree)
+        filled = [name for name, entry in new.instances.items() if before.get(name) != entry]
+        if new.instances or known.sides or known.fault:
+            lock.write(new)
+        statuses = await survey_checked(found, options)
+    return Filled(
+        lock=lock.shown,
+        filled=tuple(filled),
+        mended=known.fault,
+        remaining=tuple(one for one in statuses if not one.is_current),
+    )
+
+
+def _with_made(
+    lock: Lock, earlier: Iterable[Lock], looked: Iterable[InstanceStatus], files: OutputFiles
+) -> Lock:
+    """Return a lock with the newest older entries of instances that have none, but their files.
+
+    They are stale by them, and their files are poeflow's own.
+    """
+    found = tuple(one for one in looked if one.state != "orphaned" and one.reasons != (GONE,))
+    known = {one.id for one in found}
+    waiting = {one.id for one in found if one.state == "unknown"}
+    own = dict(lock.instances.items())
+    for older in earlier:
+        for name, entry in older.instances.items():
+            is_known = name in known or not waiting.isdisjoint(wholes_of(name))
+            outputs = entry.outputs.items()
+            if name in own or not outputs or not is_known:
+                continue
+            if all(files.look(path, digest) == "same" for path, digest in outputs):
+                own[name] = entry
+    return msgspec.structs.replace(lock, instances=PackedRows(own))
+
+
+def _without_gone(lock_update: LockUpdate, lock: Lock, looked: Iterable[InstanceStatus]) -> Lock:
+    """Return a lock without instances that the flow does not have; their files become orphans."""
+    found = tuple(looked)
+    gone = {one.id for one in found if one.reasons == (GONE,)}
+    orphaned = {f"//{one.id}" for one in found if one.state == "orphaned"}
+    files = lock_update.files_of(gone)
+    own = {name: entry for name, entry in lock.instances.items() if name not in gone}
+    return Lock(
+        inputs=lock.inputs,
+        instances=PackedRows(own),
+        order=lock.order,
+        orphans={path: short_hash(files[path]) for path in sorted(orphaned & files.keys())},
+    )

@@ -1,0 +1,135 @@
+"""The state of output files: unchanged since poeflow wrote them, or edited.
+
+Bytes are poeflow's own if the ledger or the lock has their hash, else edited. Texts are compared
+without their line ends and trailing space.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Literal
+
+from poeflow.digest import sha256_of, short_hash
+from poeflow.errors import StepError
+from poeflow.project.conflicts import has_marks, sides
+from poeflow.project.output_paths import may_write
+from poeflow.project.project import FileProblem, Project
+
+Look = Literal["same", "missing", "old", "edited", "foreign", "marked"]
+"""The state of a file: `old` is another text of poeflow's, `foreign` a file it never wrote,
+`marked` has conflict marks around edits."""
+EDITED: Final[frozenset[Look]] = frozenset({"edited", "foreign", "marked"})
+"""States of files that are not poeflow's own, and so are not replaced."""
+MAX_BYTES: Final = 64 * 1024 * 1024
+_KEEP: Final = "keep it with `poeflow accept`, or replace it with --force"
+_SAMPLE: Final = "move it away, or replace it with --force"
+_WORDS: Final[Mapping[Look, tuple[str, str]]] = {
+    "edited": ("was edited since poeflow wrote it", _KEEP),
+    "foreign": ("is there, and poeflow did not write it", f"save to another path, {_KEEP}"),
+    "marked": (
+        "has conflict marks",
+        "resolve them and run `poeflow accept`, or replace it with --force",
+    ),
+}
+
+
+class EditedError(StepError):
+    """poeflow would overwrite a file that it did not write; `look` is the file's state.
+
+    A file of a sample cannot be accepted.
+    """
+
+    def __init__(self, target: str, look: Look, *, is_sample: bool = False) -> None:
+        reason, hint = _WORDS[look]
+        super().__init__(f"{target} {reason}", hint=_SAMPLE if is_sample else hint)
+        self.target = target
+        self.look = look
+
+
+class OutputFiles:
+    """Compares the output files in `tree` with their hashes.
+
+    `locked` are the hashes of the lock, by project path; `written` returns those of the ledger.
+    """
+
+    def __init__(
+        self,
+        tree: Project,
+        locked: Mapping[str, frozenset[str]],
+        written: Callable[[str], frozenset[str]],
+    ) -> None:
+        self._tree = tree
+        self._locked = locked
+        self._written = written
+
+    def look(self, target: str, digest: str = "") -> Look:
+        """Return the state of the file at `target`, compared with the hash `digest`."""
+        path = self._tree.path_of(target)
+        if not path.exists() and not path.is_symlink():
+            return "missing"
+        own = self._locked.get(target, frozenset()) | self._written(target)
+        try:
+            data = self.read(target)
+        except FileProblem:
+            return "edited" if own else "foreign"
+        if digest in _hashes(data):
+            return "same"
+        if own & _hashes(data):
+            return "old"
+        if has_marks(data):
+            return "old" if all(own & _hashes(side) for side in sides(data)) else "marked"
+        return "edited" if own else "foreign"
+
+    def orphans(self, files: Mapping[str, str], *, made: Collection[str] = ()) -> dict[str, str]:
+        """Return those of `files`, with their hashes, that are unchanged since poeflow wrote them.
+
+        An edited file belongs to the user, one in `made` to a step that writes it. Paths that
+        poeflow may not write to are ignored: the lock file may be hostile.
+        """
+        return {
+            path: digest
+            for path, digest in sorted(files.items())
+            if path not in made
+            if may_write(path) and self.look(path, digest) in ("same", "old")
+        }
+
+    def refuse_edited(self, target: str) -> None:
+        """Raise `EditedError` if the file at `target` is not poeflow's own."""
+        look = self.look(target)
+        if look in EDITED:
+            raise EditedError(target, look)
+
+    def read(self, target: str) -> bytes:
+        """Return the bytes of a file. Raises `FileProblem`."""
+        return self._tree.peek(target, limit=MAX_BYTES)
+
+    def text(self, target: str, text_hash: str) -> str | None:
+        """Return the text of a file if it has that short hash, else None.
+
+        Line ends count as LF: a checkout may have made them CRLF.
+        """
+        try:
+            written = self.read(target).decode()
+        except (FileProblem, UnicodeDecodeError):
+            return None
+        whole = written.replace("\r\n", "\n")
+        for text in (whole, whole.removesuffix("\n"), written):
+            if short_hash(sha256_of(text.encode())) == text_hash:
+                return text
+        return None
+
+
+def file_bytes(text: str) -> bytes:
+    """Return the bytes of an output file: UTF-8, LF line ends, exactly one final newline."""
+    unified = text.replace("\r\n", "\n").replace("\r", "\n")
+    return (unified.rstrip("\n") + "\n").encode("utf-8", "replace")
+
+
+def text_digest(data: bytes) -> str:
+    """Return the hash of a text without line ends and trailing space, which formatters change."""
+    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return sha256_of(b"\n".join(line.rstrip() for line in lines).rstrip() + b"\n")
+
+
+def _hashes(data: bytes) -> frozenset[str]:
+    """Return all hashes that may be stored for a file: of its bytes or text, short or long."""
+    found = {sha256_of(data), text_digest(data)}
+    return frozenset(found | set(map(short_hash, found)))
