@@ -1,6 +1,10 @@
 """Options of the whole suite."""
 
+import os
+import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,5 +24,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rewrite-cases",
         action="store_true",
-        help="write what is found now as what is expected: tests/cases, tests/house/help.txt",
+        help="write what is found now as what is expected: tests/cases, tests/house/help.txt, and "
+        "what the schema and the README list (tests/docs)",
     )
+
+
+NODE_PACKAGE = "openai@6.30.1"  # 7 asks for a newer node than Debian has
+
+
+@pytest.fixture(scope="session")
+def node_client(tmp_path_factory) -> Path:
+    """Return a script for node in a folder where the `openai` package of npm is installed."""
+    folder = tmp_path_factory.mktemp("node")
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", NODE_PACKAGE]
+    environ = os.environ | {"npm_config_cache": str(folder / "cache"), "HOME": str(folder)}
+    (folder / "package.json").write_text("{}")
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(shutil.copy(Path(__file__).parent / "simulator/node_client.mjs", folder))

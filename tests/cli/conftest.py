@@ -27,7 +27,7 @@ class Desk:
         return path
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "poeflow.cli.main", *arguments]
+        return [sys.executable, "-m", "poeflow.cli.start", *arguments]
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -1,5 +1,7 @@
 """`poeflow run` in CI: annotations, job summary, JUnit file, and a log nothing can hijack."""
 
+import json
+import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 
@@ -100,8 +102,7 @@ def test_a_proof_is_annotated_and_in_the_reports(scripted):
     done = scripted.run(*command)
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.splitlines() == [
-        "::error file=flows/a.yaml,line=8,col=3,title=each[x]::stale; prompt changed",
-        "::error file=flows/a.yaml,line=8,col=3,title=each[y]::stale; prompt changed",
+        "::error file=flows/a.yaml,line=8,col=28,title=each[x] and 1 more::stale; prompt changed",
         "flows/a.yaml: each[x]: stale: prompt changed",
         "flows/a.yaml: each[y]: stale: prompt changed",
     ]
@@ -119,6 +120,7 @@ def test_a_proof_is_annotated_and_in_the_reports(scripted):
         ("each[y]", [("failure", "stale; prompt changed")]),
         ("never", [("skipped", "skipped")]),
     ]
+    assert suite.findtext(".//failure") == "flows/a.yaml:8:28: stale; prompt changed"
 
 
 def test_a_proof_without_a_lock_is_in_the_reports(desk):
@@ -237,3 +239,230 @@ def test_a_harmless_answer_is_printed_as_it_is(scripted):
     scripted.write("a.yaml", LOUD.replace("loud", "quiet"))
     scripted.environ["GITHUB_ACTIONS"] = "true"
     assert "::" not in scripted.run("run", "a.yaml").stdout
+
+
+PARTS = """\
+poeflow: 1
+models: {writer: {model: GPT-5.2}}
+defaults:
+  params: {temperature: 1}
+inputs:
+  topic: {default: otters}
+steps:
+  draft:
+    model: writer
+    prompt: |
+      On {{ inputs.topic }}
+      {% include "part.md" %}
+    output: {save: out/draft.md}
+  used:
+    use: ../parts/used.yaml
+    with: {word: w}
+  after: {model: GPT-5.2, prompt: "{{ steps.draft.text }}"}
+"""
+USED = """\
+poeflow: 1
+inputs: {word: {}}
+steps:
+  inner: {model: GPT-5.2, prompt: "say {{ inputs.word }}"}
+outputs: {said: "{{ steps.inner.text }}"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "place", "step"),
+    [
+        ("flows/a.yaml", "On {{", "Of {{", "flows/a.yaml,line=10,col=5", "draft"),
+        ("flows/part.md", "short", "long", "flows/part.md,line=1,col=1", "draft"),
+        ("flows/a.yaml", "otters", "seals", "flows/a.yaml,line=6,col=3", "draft"),
+        ("flows/a.yaml", "ture: 1", "ture: 0.5", "flows/a.yaml,line=4,col=12", "draft"),
+        ("flows/a.yaml", "GPT-5.2}}", "Grok-4}}", "flows/a.yaml,line=2,col=19", "draft"),
+        ("flows/a.yaml", "word: w", "word: v", "flows/a.yaml,line=16,col=12", "used/inner"),
+        ("parts/used.yaml", "say", "tell", "parts/used.yaml,line=4,col=27", "used/inner"),
+        ("flows/out/draft.md", "", "mine", "flows/out/draft.md,line=1,col=1", "draft"),
+        ("poeflow.toml", "0.5", "0.7", "poeflow.toml,line=2,col=1", "used/inner"),
+    ],
+)
+def test_an_annotation_is_at_the_change(online, file, old, new, place, step):
+    online.write("poeflow.toml", "[defaults]\nparams = {top_p = 0.5}\n")
+    online.write("flows/part.md", "be short")
+    online.write("flows/a.yaml", PARTS)
+    online.write("parts/used.yaml", USED)
+    assert online.run("run", "flows/a.yaml").returncode == 0
+    text = (online.folder / file).read_text()
+    online.write(file, text.replace(old, new) if old else new)
+    online.environ["GITHUB_WORKSPACE"] = str(online.folder)
+    done = online.run("run", "flows/a.yaml", "--locked", "--output", "github")
+    assert done.returncode == 4
+    lines = [line for line in done.stderr.splitlines() if f"title={step}::" in line]
+    assert [line.partition(",title=")[0] for line in lines] == [f"::error file={place}"]
+
+
+PERSONA = """\
+poeflow: 1
+models:
+  strict: {model: GPT-5.2, system: Be strict.}
+steps:
+  each:
+    for_each: [x]
+    model: GPT-5.2
+    prompt: "{{ item }}"
+    expect: [{judge: {rubric: good, model: strict}, level: warn}]
+"""
+
+
+def test_an_annotation_of_another_model_of_a_judge_is_at_its_alias(online):
+    online.write("a.yaml", PERSONA)
+    assert online.run("run", "a.yaml").returncode == 0
+    online.write("a.yaml", PERSONA.replace("GPT-5.2, system", "Grok-4, system"))
+    done = online.run("run", "a.yaml", "--locked", "--output", "github")
+    assert (
+        "::error file=a.yaml,line=3,col=12,title=each[x]::stale; judge model strict" in done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "place"), [("Be kind.", "line=3,col=28"), ("", "line=9,col=5")], ids=["changed", "gone"]
+)
+def test_an_annotation_of_another_judge_is_at_its_alias_or_expect(online, new, place):
+    online.write("a.yaml", PERSONA)
+    assert online.run("run", "a.yaml").returncode == 0
+    system = f", system: {new}" if new else ""
+    online.write("a.yaml", PERSONA.replace(", system: Be strict.", system))
+    done = online.run("run", "a.yaml", "--locked", "--output", "github")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("::error")]
+    assert [line.partition(",title=")[0] for line in lines] == [f"::error file=a.yaml,{place}"]
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_what_only_looks_reports_too(scripted, command):
+    flow = "poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n  b: {render: x}\n"
+    scripted.write("a.yaml", flow)
+    assert scripted.run("run", "a.yaml").returncode == 0
+    scripted.write("a.yaml", flow.replace("hi", "ho"))
+    scripted.environ["GITHUB_STEP_SUMMARY"] = str(scripted.folder / "s.md")
+    done = scripted.run(command, "a.yaml", "--output", "github", "--junit", "j.xml")
+    assert done.returncode == 0
+    (line,) = [one for one in done.stderr.splitlines() if one.startswith("::")]
+    assert line == "::warning file=a.yaml,line=3,col=23,title=a::stale; prompt changed"
+    (suite,) = ET.parse(scripted.folder / "j.xml").getroot()
+    assert [(case.get("name"), [c.tag for c in case]) for case in suite] == [
+        ("a", ["failure"]),
+        ("b", []),
+    ]
+    summary = (scripted.folder / "s.md").read_text()
+    assert "| ✗ | a | stale&#58; prompt changed |\n| ✓ | b | fresh |\n" in summary
+    assert ("1 stale, 1 fresh&#58; 1 call, about " in summary) is (command == "plan")
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_what_only_looks_reports_an_invalid_flow(desk, command):
+    desk.write("a.yaml", "poeflow: 1\nsteps:\n  a: {rendr: hi}\n")
+    done = desk.run(command, "a.yaml", "--output", "github", "--junit", "j.xml")
+    assert done.returncode == 3
+    assert '::error file=a.yaml,line=3,col=7,title=poeflow::unknown key "rendr"' in done.stderr
+    (suite,) = ET.parse(desk.folder / "j.xml").getroot()
+    assert suite.get("errors") == "1"
+
+
+def results_in(text: str) -> dict[str, str]:
+    """Return the values in a file for GitHub's runner, read as the runner does."""
+    found, lines = {}, iter(text.split("\n"))
+    for line in lines:
+        if line:
+            name, end = line.split("<<", 1)
+            found[name] = "\n".join(iter(lambda: next(lines), end))
+    return found
+
+
+HANDED = """\
+poeflow: 1
+steps:
+  a: {render: "one\\nend_\\nb<<end_1\\n"}
+  data: {render: "{{ {'k': [1]} | tojson }}", output: {format: json}}
+outputs: {text: "{{ steps.a.text }}", data: "{{ steps.data.data }}"}
+"""
+
+
+def test_outputs_are_handed_to_later_steps_of_the_job(desk):
+    desk.write("a.yaml", HANDED)
+    desk.write("b-c.yaml", HANDED)
+    desk.write("bad.yaml", "poeflow: 1\nsteps: {x: {render: '{{ 1 // 0 }}'}}\n")
+    file = desk.write("results", "before=1\n")
+    desk.environ["GITHUB_OUTPUT"] = str(file)
+    assert desk.run("run", "a.yaml").returncode == 0
+    assert file.read_text() == "before=1\n"
+    assert desk.run("run", "a.yaml", "--output", "github").returncode == 0
+    text = file.read_text().removeprefix("before=1\n")
+    first = results_in(text)
+    assert first == {"text": "one\nend_\nb<<end_1", "data": '{"k":[1]}'}
+    file.write_text("")
+    desk.run("run", "a.yaml", "b-c.yaml", "bad.yaml", "--output", "github", "--keep-going")
+    again = results_in(file.read_text())
+    assert again == {f"{flow}_{name}": first[name] for flow in ("a", "b_c") for name in first}
+    ends = {line for line in (text + file.read_text()).split("\n") if line.startswith("end_")}
+    assert len(ends) == 7  # one for each value, and the line that is text
+
+
+def test_an_output_that_is_too_large_is_not_handed_on(desk):
+    desk.write("big.md", "x" * 700_000)
+    desk.write("a.yaml", HANDED.replace('"one\\nend_\\nb<<end_1\\n"', "{file: big.md}"))
+    desk.environ["GITHUB_OUTPUT"] = str(desk.write("results", ""))
+    done = desk.run("run", "a.yaml", "--output", "github")
+    assert done.returncode == 0
+    assert results_in((desk.folder / "results").read_text()) == {"data": '{"k":[1]}'}
+    told = "::warning title=poeflow::the output text is not handed on: GitHub takes 1 MiB of a job"
+    assert told in done.stderr
+
+
+def test_a_summary_shows_what_changed_in_outputs_and_committed_files(scripted):
+    scripted.write("a.yaml", LOUD.replace("loud}", "quiet, output: {save: out.md}}"))
+    scripted.environ["GITHUB_STEP_SUMMARY"] = str(scripted.folder / "s.md")
+    assert scripted.run("run", "a.yaml").returncode == 0
+    old = (scripted.folder / "out.md").read_text().rstrip()
+    git(scripted, "init", "-q")
+    git(scripted, "add", ".")
+    git(scripted, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a")
+    for _ in range(2):  # by the last run in the history, then by the committed file
+        git(scripted, "checkout", "-q", ".")
+        scripted.write("a.yaml", LOUD.replace("loud}", "still, output: {save: out.md}}"))
+        summary = scripted.write("s.md", "")
+        assert scripted.run("run", "a.yaml", "--output", "github").returncode == 0
+        new = (scripted.folder / "out.md").read_text().rstrip()
+        told = summary.read_text()
+        assert f"\n**a**\n\n```diff\n@@ -1 +1 @@\n-{old}\n+{new}\n```\n" in told
+        assert "**out&#46;md**" not in told
+        shutil.rmtree(scripted.folder / ".poeflow")
+
+
+def git(desk, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=desk.folder, check=True, timeout=30)
+
+
+def test_a_hostile_path_stays_in_its_place(desk):
+    name = "a,line=9::x\n::error::%.yaml"
+    desk.write(name, "poeflow: 1\nsteps:\n  a: {rendr: hi}\n")
+    for command in ("check", "plan", "status"):
+        done = desk.run(command, name, "--output", "github")
+        lines = [one for one in done.stderr.splitlines() if one.lstrip().startswith("::")]
+        assert len(lines) == 1
+        assert lines[0].startswith(
+            "::error file=a%2Cline=9%3A%3Ax%0A%3A%3Aerror%3A%3A%25.yaml,line=3"
+        )
+
+
+def test_check_writes_documents_for_programs(desk):
+    desk.write("flows/a.yaml", "poeflow: 1\nsteps:\n  a: {rendr: hi}\n")
+    desk.environ["CI_PROJECT_DIR"] = str(desk.folder.parent)
+    path = f"{desk.folder.name}/flows/a.yaml"
+    done = desk.run("check", "--output", "sarif")
+    assert (done.returncode, done.stderr) == (3, "")
+    (result,) = json.loads(done.stdout)["runs"][0]["results"]
+    physical = result["locations"][0]["physicalLocation"]
+    assert physical["artifactLocation"] == {"uri": path}
+    done = desk.run("check", "--output", "gitlab")
+    (found,) = json.loads(done.stdout)
+    assert (done.returncode, found["location"]) == (3, {"path": path, "lines": {"begin": 3}})
+    desk.write("flows/a.yaml", "poeflow: 1\nsteps:\n  a: {render: hi}\n")
+    assert json.loads(desk.run("check", "--output", "sarif").stdout)["runs"][0]["results"] == []
+    assert desk.run("check", "--output", "gitlab").stdout == "[]\n"

@@ -3,11 +3,8 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-from poeflow.flowfile.yaml_tree import parse_value
 
 BAD = """\
 poeflow: 1
@@ -77,6 +74,14 @@ def test_init_keeps_one_schema_for_all_folders(desk):
     assert first == "# yaml-language-server: $schema=../../flow.schema.json"
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize("option", ["--max-cost-usd", "--max-cost-usd-per-day", "--wait"])
+def test_a_limit_is_a_finite_number(desk, option, number):
+    done = desk.run("run", "a.yaml", option, number)
+    assert done.returncode == 2
+    assert f"'{option}': {number} is not a finite number" in done.stderr
+
+
 def test_init_overwrites_nothing(desk):
     desk.write("first.yaml", "mine")
     done = desk.run("init", "first.yaml")
@@ -84,9 +89,43 @@ def test_init_overwrites_nothing(desk):
     assert (desk.folder / "first.yaml").read_text() == "mine"
 
 
+def test_init_sets_up_the_workflow_of_github_once(desk):
+    done = desk.run("init", "--github")
+    written = [
+        ".github/actions/poeflow/action.yml",
+        ".github/actions/poeflow/action.py",
+        ".github/workflows/poeflow.yml",
+    ]
+    assert done.stdout.splitlines() == [f"wrote {name}" for name in written]
+    assert "the secret POE_API_KEY" in done.stderr
+    assert desk.files() == sorted([*written, "poeflow.toml"]), "no flow is written"
+    desk.write(written[2], "mine")
+    (desk.folder / written[0]).unlink()
+    done = desk.run("init", "--github")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{written[1]} is there already" in done.stderr
+    assert not (desk.folder / written[0]).exists()
+
+
+def test_init_writes_no_workflow_through_a_link(desk, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (desk.folder / ".github").symlink_to(elsewhere)
+    done = desk.run("init", "--github")
+    assert (done.returncode, list(elsewhere.iterdir())) == (8, [])
+    assert "is a link; nothing is written through it" in done.stderr
+
+
 def test_schema_prints_the_contract(desk):
     schema = json.loads(desk.run("schema").stdout)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("group", ["cache", "lock"])
+def test_a_group_without_a_command_shows_its_commands(desk, group):
+    done = desk.run(group)
+    shown = done.stdout + done.stderr
+    assert shown.lower().startswith(f"usage: poeflow {group} ")
+    assert "Commands:" in shown
 
 
 @pytest.mark.parametrize(
@@ -124,6 +163,13 @@ def test_a_usage_error_says_what_and_ends_with_2(desk, arguments, message):
             "every event: --output jsonl; of an answer: poeflow show last/STEP",
         ),
         (("run", "a.yaml", "--export"), "poeflow report RUN --html FILE"),
+        (("run", "a.yaml", "--mock"), "--offline asks a local stand-in"),
+        (("run", "a.yaml", "-w"), "poeflow watch FLOW runs it again when a file changes"),
+        (("--dry-run", "a.yaml"), "poeflow plan FLOW says what a run would do"),
+        (
+            ("-i", "a=b", "run", "a.yaml"),
+            "behind the command, as in poeflow run FLOW: an input is --input NAME=VALUE",
+        ),
         (("run", "a.yaml", "--zzz"), "see `poeflow run --help`"),
     ],
 )
@@ -140,6 +186,12 @@ def test_an_option_that_is_not_there_leads_to_the_right_one(desk, arguments, tol
         ("test", "poeflow check finds mistakes, poeflow run --locked proves a flow current"),
         ("ls", "poeflow history lists the runs"),
         ("pin", "poeflow run writes the lock, poeflow run --locked proves a flow current"),
+        (
+            "export",
+            "poeflow report RUN --html FILE writes a page, poeflow cache export FILE the answers",
+        ),
+        ("notes.yaml", "poeflow run notes.yaml runs a flow"),
+        ("flows/a.yaml:draft", "poeflow run flows/a.yaml:draft runs a flow"),
         ("frobnicate", "see `poeflow --help`"),
     ],
 )
@@ -166,7 +218,7 @@ def test_ctrl_c_while_python_imports_ends_at_once(desk):
 
 
 def test_version(desk):
-    assert desk.run("--version").stdout == "poeflow 0.1.0\n"
+    assert desk.run("--version").stdout == "poeflow 0.2.0\n"
 
 
 def test_version_imports_next_to_nothing():
@@ -177,7 +229,26 @@ def test_version_imports_next_to_nothing():
         " & {'click', 'yaml', 'jinja2', 'msgspec', 'httpx', 'asyncio', 'rich', 'jsonschema'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "poeflow 0.1.0\n[]\n"
+    assert done.stdout == "poeflow 0.2.0\n[]\n"
+
+
+def test_run_imports_only_what_one_prompt_needs():
+    code = (
+        "import sys, poeflow.cli.commands.run;"
+        "print(sorted({m.partition('.')[0] for m in sys.modules}"
+        " & {'h11', 'httpx', 'email', 'jsonschema', 'difflib', 're2', 'watchfiles'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_garbage_is_collected_once_a_command_is_loaded():
+    code = (
+        "import gc; gc.disable(); from poeflow.cli.main import poeflow;"
+        "poeflow.get_command(None, 'schema'); print(gc.isenabled(), gc.get_freeze_count() > 1000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -192,12 +263,13 @@ def test_a_bug_is_reported_as_one_with_a_scrubbed_file(desk):
     desk.environ |= {"POE_API_KEY": key, "TMPDIR": str(desk.folder)}
     code = (
         "import os, sys, click\n"
-        "from poeflow.cli.exit_codes import exit_code_of\n"
+        "from poeflow.cli.exit_codes import command_end\n"
         "@click.command()\n"
         "def broken():\n"
         "    raise ZeroDivisionError(os.environ['POE_API_KEY'])\n"
-        "sys.argv = ['poeflow']\n"
-        "sys.exit(exit_code_of(broken))\n"
+        "with command_end() as end:\n"
+        "    broken.main([], standalone_mode=False, obj=end.keys)\n"
+        "sys.exit(end.exit_code)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -287,6 +359,23 @@ def test_flows_of_one_command_write_each_file_once(desk):
     assert desk.run("check", "f.yaml", "h.yaml").returncode == 0
 
 
+def test_a_used_flow_beside_its_user_does_not_write_against_itself(desk):
+    desk.write("flows/u.yaml", "poeflow: 1\nsteps: {used: {use: parts/sub.yaml}}\n")
+    sub = SAVING.format(step="s", path="../../out/sub.md")
+    desk.write("flows/parts/sub.yaml", sub)
+    for flows in ([], ["flows/parts/sub.yaml", "flows/u.yaml"]):
+        done = desk.run("check", *flows)
+        assert (done.returncode, done.stderr) == (0, "2 flows ok\n")
+    desk.write("flows/v.yaml", "poeflow: 1\nsteps: {also: {use: parts/sub.yaml}}\n")
+    for flows in ([], ["flows/parts/sub.yaml", "flows/u.yaml", "flows/v.yaml"]):
+        done = desk.run("check", *flows)
+        assert (done.returncode, done.stderr.count(" is written by step used/s")) == (3, 1)
+    (desk.folder / "flows/v.yaml").unlink()
+    desk.write("w.yaml", SAVING.format(step="s", path="out/sub.md"))
+    done = desk.run("check")
+    assert (done.returncode, done.stderr.count(" is written by step ")) == (3, 1), done.stderr
+
+
 def test_flows_of_one_command_have_a_lock_each(desk):
     desk.write("f.yaml", SAVING.format(step="a", path="a.md"))
     desk.write("f.yml", SAVING.format(step="b", path="b.md"))
@@ -317,25 +406,6 @@ def test_a_flow_in_a_folder_is_found_however_it_is_written(desk, flow):
 def test_what_only_speaks_of_poeflow_is_no_flow(desk, text):
     desk.write("f.yaml", text)
     assert "no flow in this folder" in desk.run("check", ".").stderr
-
-
-def test_the_pre_commit_hook_checks_every_flow_of_the_folder(desk):
-    path = Path(__file__).parents[2] / ".pre-commit-hooks.yaml"
-    [hook] = parse_value(path.read_text("utf-8"))
-    assert (hook["id"], hook["language"], hook["pass_filenames"]) == (
-        "poeflow-check",
-        "python",
-        False,
-    )
-    desk.write("prompts/style.md", "Write {{ plainly }}")
-    desk.write("flows/f.yaml", "poeflow: 1\nsteps: {a: {render: {file: ../prompts/style.md}}}\n")
-    program, *arguments = hook["entry"].split()
-    done = desk.run(*arguments)
-    assert (program, done.returncode, done.stderr.splitlines()[-1]) == (
-        "poeflow",
-        3,
-        "1 problem in 1 flow",
-    )
 
 
 def test_a_flow_whose_name_is_in_another_unicode_form(desk):

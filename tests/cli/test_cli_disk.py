@@ -32,7 +32,7 @@ mounts = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets nobody mount
 
 def mounted(desk, script: str) -> list[str]:
     """Run a shell script that may mount disks; `poeflow` in it is the program."""
-    command = f'poeflow() {{ "{sys.executable}" -m poeflow.cli.main "$@"; }}\nset -u\n{script}'
+    command = f'poeflow() {{ "{sys.executable}" -m poeflow.cli.start "$@"; }}\nset -u\n{script}'
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", "bash", "-c", command],
         cwd=desk.folder,

@@ -19,7 +19,18 @@ steps:
     prompt: "{{ matrix.tone }}"
   rows: {model: o3, for_each: {file: rows.csv, key: item.id}, prompt: "{{ item.id }}"}
   fixed: {model: o3, for_each: [a, b], prompt: "{{ item }}"}
+  files: {model: o3, for_each: {glob: "*.csv"}, prompt: "{{ item }}"}
+  groups: {model: o3, for_each: {file: rows.csv, group_by: item.id}, prompt: "{{ key }}"}
   sub: {use: sub.yaml, needs: [facts]}
+"""
+TURNS = """\
+poeflow: 1
+defaults: {model: o3}
+steps:
+  again: {prompt: x, repeat: {until: "'DONE' in output.text", max: 3}}
+  good: {prompt: x, expect: [{contains: y}], repeat: {max: 2}}
+  fold: {for_each: {in: [a, b], carry: previous.text}, prompt: "{{ carry }}"}
+  talk: {for_each: [a, b], history: self, prompt: "{{ item }}"}
 """
 SUB = "poeflow: 1\nsteps: {a: {render: x}}\noutputs: {x: '{{ steps.a.text }}'}\n"
 
@@ -38,17 +49,32 @@ def test_a_flow_is_drawn_for_both_readers(desk):
         '  s_tones("tones<br/>#123;#123; matrix.model #125;#125;<br/>matrix#58; tone, model")\n'
         '  s_rows("rows<br/>o3<br/>for each#58; rows.csv")\n'
         '  s_fixed("fixed<br/>o3<br/>for each#58; 2 items")\n'
+        '  s_files("files<br/>o3<br/>for each#58; #42;.csv")\n'
+        '  s_groups("groups<br/>o3<br/>for each#58; rows.csv by item.id")\n'
         '  s_sub[["sub<br/>sub.yaml"]]\n'
         "  s_each --> s_page\n"
         "  s_sub --> s_page\n"
         "  s_facts --> s_each\n"
         "  s_facts --> s_sub\n"
         "  classDef many stroke-width:3px\n"
-        "  class s_each,s_tones,s_rows,s_fixed many\n"
+        "  class s_each,s_tones,s_rows,s_fixed,s_files,s_groups many\n"
     )
     drawn = desk.run("graph", "flow.yaml", "--format", "dot").stdout
     assert drawn.startswith('digraph "flow" {\n')
     assert '  "facts" -> "each";\n' in drawn
+
+
+def test_what_leads_from_one_run_of_a_step_to_the_next_is_drawn(desk):
+    desk.write("flow.yaml", TURNS)
+    drawn = desk.run("graph", "flow.yaml").stdout
+    assert drawn.splitlines()[5:9] == [
+        '  s_again -->|"3 times at most, until #39;DONE#39; in output.text"| s_again',
+        '  s_good -->|"2 times at most, until nothing in expect fails"| s_good',
+        '  s_fold -->|"carry#58; previous.text"| s_fold',
+        '  s_talk -->|"history#58; self"| s_talk',
+    ]
+    drawn = desk.run("graph", "flow.yaml", "--format", "dot").stdout
+    assert '  "again" -> "again" [label="3 times at most, until \'DONE\' in output.text"];' in drawn
 
 
 def test_a_round_is_drawn_and_told(desk):

@@ -38,7 +38,7 @@ def hostile(online, victim):
     """A project with a run in its history, and beside that a journal that names `victim`."""
     online.write("a.yaml", FLOW)
     assert online.run("run", "a.yaml").returncode == 0
-    hot_journal(online.folder / ".poeflow" / "history.db", victim)
+    hot_journal(online.folder / ".poeflow" / "poeflow.db", victim)
     return online
 
 
@@ -59,7 +59,7 @@ def hot_journal(path: Path, names_file: Path) -> None:
 def test_looking_says_a_line_and_touches_nothing(hostile, victim, command):
     done = hostile.run(*command)
     assert (victim.read_text(), done.returncode) == ("precious", 8)
-    assert done.stderr.startswith("error: the history cannot be read: its journal names another")
+    assert done.stderr.startswith("error: the store cannot be read: its journal names another")
     assert "Traceback" not in done.stderr
 
 
@@ -67,7 +67,7 @@ def test_looking_says_a_line_and_touches_nothing(hostile, victim, command):
 def test_writing_sets_it_aside_and_goes_on(hostile, victim, command):
     done = hostile.run(*command)
     assert (victim.read_text(), done.returncode) == ("precious", 0), done.stderr
-    assert "its journal names another file); it is kept as history.damaged-1.db" in done.stderr
+    assert "its journal names another file); it was renamed to poeflow.damaged-1.db" in done.stderr
 
 
 def test_pages_touch_nothing(hostile, victim):

@@ -149,7 +149,7 @@ def test_a_list_that_cannot_be_kept_is_shown_all_the_same(online):
     online.write(".poeflow", "a file in the way")
     done = online.run("models", "--gives", "video")
     assert (done.returncode, done.stdout) == (0, VIDEOS)
-    assert done.stderr.startswith("warning: the list is not kept for check: ")
+    assert done.stderr.startswith("warning: the list is not stored for check: ")
 
 
 def test_without_a_key_nothing_is_sent_and_with_one_it_stays_out_of_the_list(online, simulator):

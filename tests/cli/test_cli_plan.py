@@ -27,8 +27,8 @@ def test_a_plan_says_what_would_be_sent_and_why(online):
 def test_a_request_can_be_looked_at_before_it_is_sent(online):
     online.write("a.yaml", FLOW)
     asked = online.run("plan", "a.yaml", "--render", "draft", "--output", "json")
-    (fact,) = json.loads(asked.stdout)
-    assert fact["request"]["body"]["messages"] == [{"role": "user", "content": "draft it"}]
+    (status,) = json.loads(asked.stdout)
+    assert status["request"]["body"]["messages"] == [{"role": "user", "content": "draft it"}]
     assert online.run("plan", "a.yaml", "--render", "draft").stdout == (
         'draft: new; the lock does not have it\n{"model":"GPT-5.2"}\n\n-- user --\ndraft it\n'
     )
@@ -95,7 +95,7 @@ def test_files_that_cannot_be_accepted_are_named_with_the_reason(online):
     marked = online.run("accept", "a.yaml")
     assert (marked.returncode, marked.stderr) == (
         1,
-        "out.md: it holds the marks of a merge; resolve them first\n",
+        "out.md: it has conflict marks; resolve them first\n",
     )
     assert online.run("accept", "a.yaml", "--drop").stderr == "nothing was accepted\n"
 
@@ -264,8 +264,8 @@ def test_the_status_of_flows_is_a_line_a_step(online, simulator):
         "  draft   new: the lock does not have it",
         "  polish  unknown: unknown until draft has run; the lock does not have it",
     ]
-    facts = json.loads(online.run("status", "a.yaml", "--output", "json").stdout)
-    assert [fact["state"] for fact in facts["a.yaml"]][:2] == ["fresh", "fresh"]
+    statuses = json.loads(online.run("status", "a.yaml", "--output", "json").stdout)
+    assert [status["state"] for status in statuses["a.yaml"]][:2] == ["fresh", "fresh"]
     online.write("b/b.yaml", "poeflow: 1\n")
     assert online.run("status", "b").returncode == 3
 
@@ -286,9 +286,9 @@ def test_a_part_of_a_loop_is_planned_and_looked_at(online, simulator):
         "20 new: 20 calls, about 170 prompt tokens, answers of unknown length, cost unknown\n"
     )
     planned = online.run("plan", "a.yaml", "--key", "11*", "--output", "json")
-    facts = json.loads(planned.stdout)
-    assert [fact["id"] for fact in facts] == [f"say[{n}]" for n in (11, *range(110, 120))]
-    assert facts[0]["estimate"] == {
+    statuses = json.loads(planned.stdout)
+    assert [status["id"] for status in statuses] == [f"say[{n}]" for n in (11, *range(110, 120))]
+    assert statuses[0]["estimate"] == {
         "prompt_tokens": 9,
         "answer_tokens": 0,
         "answer_from": None,
@@ -306,3 +306,31 @@ def test_a_large_run_says_what_it_will_send_before_it_does(online):
     assert second == "say: 120 to do"
     planned = online.run("plan", "a.yaml")
     assert planned.stderr == "120 fresh: no calls\n"
+
+
+def test_a_day_has_a_budget_for_all_its_runs_and_plan_says_what_is_left(
+    online, simulator, tmp_path_factory
+):
+    online.write("poeflow.toml", '[prices."GPT-5.2"]\nprompt = 1000\ncompletion = 1000\n')
+    config = tmp_path_factory.mktemp("home") / "config.toml"
+    config.write_text("max_cost_usd_per_day = 1.05\nmax_cost_usd_per_month = 50\n")
+    online.environ["POEFLOW_CONFIG"] = str(config)
+    for name in "ab":
+        online.write(
+            f"{name}.yaml", f"poeflow: 1\nsteps: {{x: {{model: GPT-5.2, prompt: {name}}}}}"
+        )
+    left = ["today: 1.05 of 1.05 USD left (your configuration), 0 used"]
+    left += ["this month: 50 of 50 USD left (your configuration), 0 used"]
+    assert online.run("plan", "b.yaml").stderr.splitlines()[-2:] == left
+    assert online.run("run", "a.yaml").returncode == 0
+    assert "today: 1.05" not in online.run("plan", "b.yaml").stderr
+    assert " of 1.05 USD left (your configuration), 0.0" in online.run("plan", "b.yaml").stderr
+    stopped = online.run("run", "b.yaml", "--max-cost-usd-per-day", "7")
+    assert stopped.returncode == 9
+    assert "all runs of today may use 1.05 USD (estimated, your configuration)" in stopped.stderr
+    online.environ["POEFLOW_CONFIG"] = "/dev/null"
+    stopped = online.run("run", "b.yaml", "--max-cost-usd-per-month", "0.5")
+    assert stopped.returncode == 9
+    assert "raise --max-cost-usd-per-month, or run later" in stopped.stderr
+    assert len(simulator.requests) == 1
+    assert online.run("run", "b.yaml", "--max-cost-usd-per-day", "7").returncode == 0

@@ -8,10 +8,10 @@ import subprocess
 import pytest
 
 from poeflow.cli.commands.config import EXAMPLE
-from poeflow.settings import Provider, UserConfig, read_config
+from poeflow.settings import ProviderConfig, UserConfig, read_config
 
 KEY = "canary-key-0123456789"
-HINT = "where a model may see it, name it on the command line: --allow-file PATH"
+HINT = "if a model may see it, name it on the command line: --allow-file PATH"
 PRIVATE = f"//.env is private: dot files hold settings and keys; {HINT}"
 ASK = "poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: hi}\n"
 READ = "poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: \"{{ read('//.env') }}\"}\n"
@@ -202,7 +202,7 @@ class TestServersOfOnesOwn:
             5,
             (
                 "error: there is no API key in POE_API_KEY, and nothing was answered before\n"
-                "  set it to the key of http://127.0.0.1:9/v1 (any word, where that wants none;"
+                "  set it to the key of http://127.0.0.1:9/v1 (any word, if that needs none;"
                 " those of Poe are at https://poe.com/api_key), or try it with --offline\n"
             ),
         )
@@ -219,7 +219,7 @@ class TestServersOfOnesOwn:
             2,
             (
                 f"error: {where}, http://poeflow-test.invalid:9, is not encrypted\n"
-                "  use https; or, where the network is your own, write allow_insecure = true under"
+                "  use https; or, if the network is your own, write allow_insecure = true under"
                 f" [providers.{provider}] in your own configuration (`poeflow config` says where)\n"
             ),
         )
@@ -246,29 +246,22 @@ class TestServersOfOnesOwn:
 
 
 class TestConfiguration:
-    def test_where_it_is(self, desk, outside):
-        path = f"{desk.environ['HOME']}/.config/poeflow/config.toml"
-        done = desk.run("config")
-        assert (done.returncode, done.stdout) == (0, f"{path}\n")
-        assert done.stderr == "it is not there; write one: poeflow config --example\n"
-        outside("[providers.local]\nbase_url = 'http://127.0.0.1:1/v1'\n")
-        done = desk.run("config")
-        assert (done.stdout, done.stderr) == (f"{path}\n", "providers: local\n")
-
     def test_the_example_is_one(self, desk, tmp_path):
         assert desk.run("config", "--example").stdout == EXAMPLE
         path = desk.write("example.toml", EXAMPLE)
         assert read_config(path, project_root=None) == UserConfig(
             max_requests=500,
+            max_cost_usd_per_day=5.0,
+            max_cost_usd_per_month=50.0,
             max_instances=20000,
             providers={
-                "local": Provider(base_url="http://127.0.0.1:11434/v1"),
-                "poe": Provider(),
+                "local": ProviderConfig(base_url="http://127.0.0.1:11434/v1"),
+                "poe": ProviderConfig(),
             },
         )
 
     def test_every_key_is_in_the_example(self):
-        for name in (*UserConfig.__struct_fields__, *Provider.__struct_fields__):
+        for name in (*UserConfig.__struct_fields__, *ProviderConfig.__struct_fields__):
             assert name in EXAMPLE or name == "key", name
 
     @pytest.mark.skipif(os.getuid() != 0, reason="needs to be somebody else")

@@ -46,7 +46,7 @@ def test_a_run_asks_prints_its_one_result_and_writes_its_file(online, simulator)
     assert [request.json["messages"] for request in simulator.requests] == [
         [{"role": "user", "content": "Write 2 lines about otters."}]
     ]
-    assert "page: wrote out/otters.md" in done.stderr
+    assert "page: rendered, wrote out/otters.md" in done.stderr
     assert "1 asked, 1 rendered" in done.stderr
 
 
@@ -338,3 +338,38 @@ def test_a_template_error_at_run_time_names_file_line_and_step(desk):
     assert done.returncode == 1
     assert "page: failed" in done.stderr
     assert "t.md:2:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("a#77", ["error: a has no number 77", "  name it without a number: a"]),
+        ("b#3", ["error: b has no number 3", "  it has 1 to 2"]),
+    ],
+)
+def test_a_sample_that_a_step_cannot_have_is_not_refreshed_in_silence(desk, step, told):
+    desk.write(
+        "a.yaml",
+        "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
+        "steps: {a: {prompt: x}, b: {prompt: x, samples: 2}}\n",
+    )
+    done = desk.run("run", f"a.yaml:{step}", "--refresh", "--offline")
+    assert (done.returncode, done.stderr.splitlines()) == (2, told)
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (
+            "for_each: {in: [x, y], carry: previous.text}, prompt: '{{ item }} {{ carry }}'",
+            "the first instance has none: write {{ carry or '' }}, or {% if carry %}",
+        ),
+        (
+            "prompt: '{{ previous.text }}', repeat: {until: output.text, max: 2}",
+            'none has no "text"; the first turn has none: write {% if previous %}...{% endif %}',
+        ),
+    ],
+)
+def test_a_name_without_a_value_at_first_has_a_hint(desk, step, told):
+    desk.write("a.yaml", f"poeflow: 1\nsteps:\n  a: {{model: GPT-5.2, {step}}}\n")
+    assert told in desk.run("run", "a.yaml", "--offline").stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-COMMAND = [sys.executable, "-m", "poeflow.cli.main", "simulate"]
+COMMAND = [sys.executable, "-m", "poeflow.cli.start", "simulate"]
 
 
 @dataclass

@@ -5,8 +5,9 @@ import os
 import subprocess
 
 import pytest
+from stored_answers import alter_answers
 
-from poeflow.digest import canonical, sha256_of
+from poeflow.digest import sha256_of
 
 FLOW = """\
 poeflow: 1
@@ -34,11 +35,7 @@ def git(online):
 @pytest.fixture
 def committed(online, git):
     """The project, with its state in git and its stored answer altered by who committed it."""
-    (path,) = online.folder.glob(".poeflow/cache/??/*.json")
-    entry = json.loads(path.read_bytes())
-    entry["answer"]["choices"][0]["message"]["content"] = "of a stranger"
-    entry["sha256"] = sha256_of(canonical(entry["answer"]))
-    path.write_text(json.dumps(entry))
+    assert alter_answers(online.folder, "of a stranger") == 1
     git("add", "-f", ".poeflow")
     return online
 
@@ -61,9 +58,9 @@ def test_what_only_looks_does_without_it_and_warns_once(committed):
         assert done.returncode == 0, done.stderr
         assert done.stderr.count(WARNED) == 1, command
     (committed.folder / "out.md").unlink()
-    (fact,) = json.loads(committed.run("plan", "a.yaml", "--output", "json").stdout)
-    assert fact["state"] == "missing"
-    assert "its answer is not here" in fact["reasons"]
+    (status,) = json.loads(committed.run("plan", "a.yaml", "--output", "json").stdout)
+    assert status["state"] == "missing"
+    assert "its answer is not here" in status["reasons"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +112,9 @@ def test_what_may_be_committed_is_no_reason(online, git, name):
     assert (done.returncode, WARNED in done.stderr) == (0, False), done.stderr
 
 
-@pytest.mark.parametrize("name", ["history.db", "ledger.jsonl", "simulated/x", "cache/ends/x", "x"])
+@pytest.mark.parametrize(
+    "name", ["poeflow.db", "history.db", "ledger.jsonl", "simulated/x", "cache/ends/x", "x"]
+)
 def test_any_other_file_is(online, git, name):
     online.write(f".poeflow/{name}", "")
     git("add", "-f", f".poeflow/{name}")

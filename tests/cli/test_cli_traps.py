@@ -21,6 +21,7 @@ PLACES = {
     "a.inputs.yaml": PLAIN,
     "a.lock.json": PLAIN,
     ".poeflow/models.json": ASKS % "",
+    ".poeflow/poeflow.db": ASKS % "",
     ".poeflow/ledger.jsonl": HEAD + "  a: {render: hi, output: {save: out/a.txt}}\n",
     "prompt.md": HEAD + "  a: {render: {file: prompt.md}}\n",
     "part.md": HEAD + "  a: {render: '{% include \"part.md\" %}'}\n",
@@ -38,6 +39,7 @@ CODES = {
     "pyproject.toml": [0, 0, 4],
     "a.lock.json": [0, 4, 4],
     ".poeflow/models.json": [0, 0, 4],
+    ".poeflow/poeflow.db": [0, 0, 4],
     ".poeflow/ledger.jsonl": [0, 8, 8],
     "tools.py": [0, 0, 4],
 }
@@ -116,9 +118,9 @@ def test_a_lock_says_why_it_cannot_be_read(folder):
     (folder / "a.yaml").write_text(PLAIN)
     ends = ends_of(folder, "a.lock.json", ["latin", "deep", "huge", "zero"], [LOCKED])
     assert {kind: said.rstrip() for kind, _, _, said in ends} == {
-        "latin": "a.yaml: a.lock.json is no lock this version reads: it is not UTF-8;"
+        "latin": "a.yaml: a.lock.json is not a lock this version can read: it is not UTF-8;"
         " run the flow to write it anew",
-        "deep": "a.yaml: a.lock.json is no lock this version reads: it is nested too deep;"
+        "deep": "a.yaml: a.lock.json is not a lock this version can read: it is nested too deep;"
         " run the flow to write it anew",
         "huge": "a.yaml: a.lock.json has 3,221,225,472 bytes; the limit is 268,435,456;"
         " remove it, then run the flow to write it anew",

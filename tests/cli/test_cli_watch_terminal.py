@@ -119,3 +119,24 @@ def test_a_spent_budget_keeps_watching_and_sends_nothing(online, simulator):
     child.send("q")
     assert ended(child) == 0
     assert len(simulator.requests) == 2
+
+
+def test_a_trial_is_watched_too(online, simulator):
+    online.write("prompts/facts.md", "Three facts.\n")
+    flow = FLOW.replace("defaults: {model: GPT-5.2}", "models: {w: {model: GPT-5.2}}\n%s")
+    online.write("a.yaml", flow % "defaults: {model: w}")
+    child = _started(online, "--model", "w=Grok-4")
+    online.write("prompts/facts.md", "Four facts.\n")
+    child.expect("1 asked, 1 cached, 1 rendered in ")
+    child.send("q")
+    assert ended(child) == 0
+    assert {request.json["model"] for request in simulator.requests} == {"Grok-4"}
+    assert not (online.folder / "out").exists()
+    assert not (online.folder / "a.lock.json").exists()
+
+
+def test_a_trial_that_would_change_outputs_is_not_watched(online):
+    online.write("a.yaml", FLOW)
+    done = online.run("watch", "a.yaml", "--model", "w=Grok-4", "--force")
+    assert done.returncode == 2
+    assert "--model and --force are two things" in done.stderr

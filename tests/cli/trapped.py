@@ -14,7 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
-from poeflow.cli.exit_codes import exit_code_of
+from poeflow.cli.exit_codes import command_end
 from poeflow.cli.main import poeflow
 
 MEMORY = 1024**3
@@ -69,9 +69,13 @@ def outcome(arguments: list[str]) -> tuple[int, str]:
     """Run a command as the shell would; return its exit code and all it said."""
     sys.argv = ["poeflow", *arguments]
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = exit_code_of(poeflow)
-    return code, said.getvalue()
+    with (
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        command_end() as end,
+    ):
+        end.result = poeflow.main(prog_name="poeflow", standalone_mode=False, obj=end.keys)
+    return end.exit_code, said.getvalue()
 
 
 def main() -> None:

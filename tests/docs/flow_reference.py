@@ -1,15 +1,16 @@
-"""The reference of the flow format in the README, generated from its schema."""
+"""The reference of the flow format in the README, generated from its schema and registries."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from poeflow.flowfile.build import SCHEMA
-from poeflow.flowfile.schema import bundled
+from schema_parts import written
+
+from poeflow.answers.formats import FORMATS
 
 Shape = dict[str, Any]
-BEGIN = "<!-- the schema's keys begin -->\n"
-END = "<!-- the schema's keys end -->\n"
+KEYS, FORMS = "the schema's keys", "the formats of answers"
+"""What stands in the README between `<!-- ... begin -->` and `<!-- ... end -->`."""
 ROWS = (
     ("The file", ()),
     ("`inputs.NAME`", ("$defs", "input")),
@@ -20,21 +21,28 @@ ROWS = (
     ("`for_each`", ("$defs", "step", "properties", "for_each")),
     ("`matrix`", ("$defs", "step", "properties", "matrix")),
     ("`samples`", ("$defs", "step", "properties", "samples")),
+    ("`repeat`", ("$defs", "step", "properties", "repeat")),
     ("`timeout`", ("$defs", "step", "properties", "timeout")),
     ("`retry`", ("$defs", "step", "properties", "retry")),
     ("`messages[]`", ("$defs", "message")),
+    ("`few_shot`", ("$defs", "example_file")),
     ("`attachments[]`", ("$defs", "attachment")),
     ("`tools[]`", ("$defs", "tool")),
     ("`output`", ("$defs", "output")),
     ("`expect[]`", ("$defs", "expectation")),
+    ("`similar_to`", ("$defs", "expectation", "properties", "similar_to")),
     ("`judge`", ("$defs", "expectation", "properties", "judge")),
+    (
+        "`examples[]`",
+        ("$defs", "expectation", "properties", "judge", "properties", "examples", "items"),
+    ),
     ("`params`", ("$defs", "params")),
 )
 
 
 def reference() -> str:
     """Return a table of every key: its meaning and an example, as the schema has them."""
-    contract = bundled(SCHEMA)
+    contract = written()
     lines = ["| key | meaning | example |", "|---|---|---|"]
     for title, path in ROWS:
         shape = contract
@@ -42,6 +50,15 @@ def reference() -> str:
             shape = shape[step]
         lines.append(f"| **{title}** | {_escaped(shape['description'])} | |")
         lines += _keys(contract, shape)
+    return "\n".join(lines) + "\n"
+
+
+def formats() -> str:
+    """Return a table of the formats an answer can have."""
+    lines = ["| format | what an answer is | its fence |", "|---|---|---|"]
+    for name, form in FORMATS.items():
+        fences = ", ".join(f"`{fence}`" for fence in form.fences) or "any"
+        lines.append(f"| `{name}` | {_escaped(form.about)} | {fences} |")
     return "\n".join(lines) + "\n"
 
 

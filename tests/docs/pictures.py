@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / ".github" / "pictures"
-COMMAND = (sys.executable, "-m", "poeflow.cli.main")
+COMMAND = (sys.executable, "-m", "poeflow.cli.start")
 BROWSER = "/usr/bin/chromium"
 COLUMNS, ROWS = 96, 30
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from poeflow.flowfile.project_settings import read_shared
+from poeflow.flowfile.project_settings import read_project_settings
 from poeflow.project.project import Project
-from poeflow.settings import Provider, UserConfig, read_config
+from poeflow.settings import ProviderConfig, UserConfig, read_config
 from poeflow.simulator.server import Simulator
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,9 @@ def checkout(tmp_path):
     """A folder like a clone, with the API's place taken by a simulator."""
     shutil.copytree(ROOT / "flows", tmp_path / "flows")
     (tmp_path / "poeflow.toml").touch()
+    own = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "-q"], ["add", "."], *[["commit", "-qm", "x", "--allow-empty"]] * 2):
+        subprocess.run([*own, *words], cwd=tmp_path, check=True)
     with Simulator() as simulator:
         environ = {
             **os.environ,
@@ -53,7 +56,7 @@ def checkout(tmp_path):
 
 def test_every_kind_of_block_is_tried():
     assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python", "toml"}
-    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 8, 2, 4, 1)
+    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 14, 2, 4, 1)
     assert len(SETTINGS) == 2
 
 
@@ -62,13 +65,13 @@ def test_the_users_configuration_has_every_key(tmp_path):
     path.write_text(SETTINGS[0])
     config = read_config(path, project_root=None)
     assert list(config.providers) == ["local", "poe"]
-    for name in (*UserConfig.__struct_fields__, *Provider.__struct_fields__):
+    for name in (*UserConfig.__struct_fields__, *ProviderConfig.__struct_fields__):
         assert name in SETTINGS[0], name
 
 
 def test_what_flows_share_can_be_read(tmp_path):
     (tmp_path / "poeflow.toml").write_text(SETTINGS[1])
-    shared = read_shared(Project(tmp_path))
+    shared = read_project_settings(Project(tmp_path))
     assert (shared.problems, list(shared.models), list(shared.prices)) == (
         (),
         ["writer"],
@@ -129,7 +132,7 @@ def test_flows_in_it_run(checkout, block):
     folder, environ = checkout
     (folder / "flows/shown.yaml").write_text(block)
     done = subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.main", "run", "flows/shown.yaml", "--offline"],
+        [sys.executable, "-m", "poeflow.cli.start", "run", "flows/shown.yaml", "--offline"],
         cwd=folder,
         env=environ,
         capture_output=True,
@@ -141,7 +144,7 @@ def test_flows_in_it_run(checkout, block):
 
 def test_the_mistakes_it_shows_are_told_like_that(checkout):
     folder, environ = checkout
-    run = [sys.executable, "-m", "poeflow.cli.main"]
+    run = [sys.executable, "-m", "poeflow.cli.start"]
     subprocess.run([*run, "init", "hello.yaml"], cwd=folder, env=environ, check=True)
     path = folder / "hello.yaml"
     text = path.read_text()
@@ -172,24 +175,34 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
     assert flows == [
         "attachments.yaml",
         "budget.yaml",
+        "changelog.yaml",
         "code-review.yaml",
         "compare-models.yaml",
+        "crew.yaml",
         "custom-parameters.yaml",
         "digest.yaml",
         "expectations.yaml",
+        "feedback.yaml",
         "interview.yaml",
+        "judge-calibration.yaml",
+        "letters.yaml",
         "media.yaml",
+        "minutes.yaml",
         "product-pages.yaml",
+        "quality.yaml",
         "quickstart.yaml",
+        "refine.yaml",
         "release-notes.yaml",
         "structured.yaml",
+        "thread.yaml",
         "tools.yaml",
         "translations.yaml",
         "triage.yaml",
+        "voices.yaml",
     ]
     arguments = ["run", "--offline", "--allow-tools", *(f"flows/{name}" for name in flows)]
     done = subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.main", *arguments],
+        [sys.executable, "-m", "poeflow.cli.start", *arguments],
         cwd=folder,
         env=environ,
         capture_output=True,

@@ -11,16 +11,27 @@ from pathlib import Path
 
 import pytest
 
+from poeflow.clock import SystemClock
 from poeflow.engine.run import Outcome
 from poeflow.events import Event
 from poeflow.operations.accept import Taken, accept
 from poeflow.operations.check import checkup
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import facts_of, proof_of
+from poeflow.operations.status import proof_of, statuses_of
 from poeflow.project.project import Project
 from poeflow.records import InstanceStatus
 from poeflow.simulator.server import Simulator
+
+
+class FastClock(SystemClock):
+    """A clock of whose minutes each takes 0.6 seconds."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() * 100
+
+    async def asleep(self, seconds: float) -> None:
+        await super().asleep(seconds / 100)
 
 
 @dataclass
@@ -43,16 +54,16 @@ class Bench:
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
         return asyncio.run(run_checked(found, RunOptions(**(given | options))))
 
-    def facts(self, flow: str, **options) -> dict[str, tuple[str, tuple[str, ...]]]:
+    def states(self, flow: str, **options) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Write `flow` as a.yaml and return how its instances stand, with the reasons."""
-        return {f.id: (f.state, f.reasons) for f in self.standing(flow, **options)}
+        return {f.id: (f.state, f.reasons) for f in self.statuses(flow, **options)}
 
-    def standing(self, flow: str, **options) -> tuple[InstanceStatus, ...]:
+    def statuses(self, flow: str, **options) -> tuple[InstanceStatus, ...]:
         """Write `flow` as a.yaml and return all that is known of its instances."""
         self.write("a.yaml", flow)
         given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
-        return facts_of(found, RunOptions(**(given | options)))
+        return statuses_of(found, RunOptions(**(given | options)))
 
     def locked(self, **options) -> list[str]:
         """Return why a.yaml is not proven current."""
@@ -90,6 +101,11 @@ class Bench:
 def bench(tmp_path):
     with Simulator() as simulator:
         yield Bench(tmp_path, simulator)
+
+
+@pytest.fixture
+def fast_clock():
+    return FastClock()
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile.loops import key_text
-from poeflow.planning.instances import MAX_INSTANCES, combined
+from poeflow.flowfile.loops import combined, key_text
+from poeflow.planning.instances import MAX_INSTANCES
 from poeflow.settings import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
@@ -19,7 +19,7 @@ MEMORY = 400 * 2**20
 
 def fault_of(bench, text: str, **options) -> str:
     with pytest.raises(InvalidFlowError) as caught:
-        bench.standing(text, **options)
+        bench.statuses(text, **options)
     return str(caught.value)
 
 
@@ -30,7 +30,7 @@ def test_a_matrix_without_bound_is_counted_and_not_made(tmp_path, command):
     text = f"{HEAD}steps:\n  a:\n    matrix: {{axes: {{{AXES}}}}}\n    prompt: x\n"
     (tmp_path / "a.yaml").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.main", command[0], "a.yaml", *command[1:]],
+        [sys.executable, "-m", "poeflow.cli.start", command[0], "a.yaml", *command[1:]],
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
@@ -52,7 +52,7 @@ def test_the_axes_of_a_matrix_are_each_looked_at_once(tmp_path, last):
     text = f"{HEAD}steps:\n  a:\n    matrix: {{axes: {{z: {last}{axes}}}}}\n    prompt: x\n"
     (tmp_path / "a.yaml").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.main", "plan", "a.yaml"],
+        [sys.executable, "-m", "poeflow.cli.start", "plan", "a.yaml"],
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
@@ -122,7 +122,7 @@ def test_the_user_may_allow_more(bench):
     text = f"{HEAD}steps:\n  a: {{for_each: range(20001), render: x}}\n"
     bench.write("a.yaml", text)
     config = UserConfig(max_instances=20_001)
-    assert len(bench.standing(text, config=config, first=1)) == 1
+    assert len(bench.statuses(text, config=config, first=1)) == 1
 
 
 def test_a_run_that_asks_models_may_have_more(bench):

@@ -1,10 +1,7 @@
 """Stored answers that somebody altered: the lock knows what they were, and wins."""
 
-import json
-
 import pytest
-
-from poeflow.digest import canonical, sha256_of
+from stored_answers import alter_answers
 
 FLOW = """\
 poeflow: 1
@@ -20,16 +17,9 @@ READER = (
 )
 
 
-def alter(bench, text: str = "of a stranger", folder: str = ".poeflow/cache") -> int:
+def alter(bench, text: str = "of a stranger", *, simulated: bool = False) -> int:
     """Alter the stored answers as somebody does who knows how they are checked."""
-    count = 0
-    for path in (bench.folder / folder).glob("??/*.json"):
-        entry = json.loads(path.read_bytes())
-        entry["answer"]["choices"][0]["message"]["content"] = text
-        entry["sha256"] = sha256_of(canonical(entry["answer"]))
-        path.write_text(json.dumps(entry))
-        count += 1
-    return count
+    return alter_answers(bench.folder, text, simulated=simulated)
 
 
 def warned(bench) -> list[str]:
@@ -73,7 +63,7 @@ def test_plan_says_that_the_answer_is_not_here(bench):
     bench.run(FLOW)
     (bench.folder / "out.md").unlink()
     alter(bench)
-    state, reasons = bench.facts(FLOW)["draft"]
+    state, reasons = bench.states(FLOW)["draft"]
     assert (state, reasons) == ("missing", ("out.md is missing", "its answer is not here"))
 
 
@@ -99,7 +89,7 @@ def test_simulated_answers_are_compared_with_their_own_lock(bench):
     bench.run(FLOW, offline=True)
     out = bench.folder / ".poeflow/offline/out.md"
     before = out.read_text()
-    assert alter(bench, folder=".poeflow/simulated/cache") == 1
+    assert alter(bench, simulated=True) == 1
     bench.run(FLOW, offline=True)
     assert out.read_text() == before
     assert len(warned(bench)) == 1
@@ -122,12 +112,12 @@ def test_the_end_of_a_conversation_is_compared(bench, scripted):
 
 def test_calls_of_tools_are_compared(bench):
     """They are all there is of some answers, and no text tells of them."""
-    from poeflow.engine.fingerprint import Recipe
-    from poeflow.engine.lock_entries import agrees, block_of
+    from poeflow.engine.lock_entries import agrees, entry_of
+    from poeflow.engine.recipe import Recipe
     from poeflow.engine.results import StepResult
 
     made = StepResult(text="", source="asked", tool_calls=({"id": "1"},))
-    block = block_of(made, Recipe(parts={}), is_tracked=True)
+    block = entry_of(made, Recipe(parts={}), is_tracked=True)
     assert agrees(block, made)
     assert not agrees(block, StepResult(text="", source="cached", tool_calls=({"id": "2"},)))
     assert not agrees(block, StepResult(text="", source="cached", answered_by="other"))

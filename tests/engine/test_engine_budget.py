@@ -1,9 +1,16 @@
 """What a run may send: counted before each send, the smallest limit of all, and never guessed."""
 
+import asyncio
 import json
+from datetime import datetime
+from decimal import Decimal
 
 import pytest
 
+from poeflow.bots import Pricing
+from poeflow.clock import SystemClock
+from poeflow.costs import PERIODS, PeriodSpending
+from poeflow.engine.asking.spending import Bounds, Budget, Limit, TokenUsage
 from poeflow.errors import BudgetError, UsageError
 from poeflow.flowfile.model import Limits
 from poeflow.settings import UserConfig
@@ -92,6 +99,105 @@ def test_a_priced_run_stops_at_its_limit(bench, limit):
     assert len(bench.simulator.requests) == 1
     assert outcome.exit_code == 9
     assert outcome.spent.cost_usd is not None
+
+
+class Later(SystemClock):
+    """The time of the machine, some seconds later."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def now(self) -> float:
+        return datetime.fromisoformat("2026-03-30T12:00").timestamp() + self.seconds
+
+
+ONE = HEAD + "steps: {say: {prompt: 'say %s'}}\n"
+DAY = 86_400
+
+
+@pytest.fixture
+def priced(bench):
+    bench.write(".poeflow/models.json", json.dumps(CATALOGUE))
+    return bench
+
+
+def cost_of_one(bench, word="a", after=0.0):
+    """Run a flow that asks once, so many seconds later, and return what it cost."""
+    outcome = bench.run(ONE % word, clock=Later(after))
+    assert outcome.exit_code == 0
+    return float(outcome.spent.cost_usd)
+
+
+def test_a_day_may_cost_no_more_whatever_run_spends_it(priced):
+    cost = cost_of_one(priced)
+    asked = len(priced.simulator.requests)
+    outcome = priced.run(ONE % "b", clock=Later(60), max_cost_usd_per_day=cost)
+    assert (outcome.exit_code, len(priced.simulator.requests)) == (9, asked)
+    assert str(outcome.failures["say"]) == (
+        f"all runs of today may use {cost:,g} USD (estimated, the command line) and have used "
+        f"{cost:,.6g}, and the next request may use 20.1; "
+        "raise --max-cost-usd-per-day, or run later"
+    )
+    assert priced.run(ONE % "a", clock=Later(60), max_cost_usd_per_day=0).exit_code == 0, "stored"
+
+
+def test_the_next_day_has_a_budget_of_its_own_and_the_month_has_not(priced):
+    cost = cost_of_one(priced)
+    month = UserConfig(max_cost_usd_per_month=cost + 1)
+    day = UserConfig(max_cost_usd_per_day=cost + 25)
+    asked = len(priced.simulator.requests)
+    outcome = priced.run(ONE % "b", clock=Later(DAY), config=month)
+    assert (outcome.exit_code, len(priced.simulator.requests)) == (9, asked)
+    assert "all runs of this month may use" in str(outcome.failures["say"])
+    assert "your configuration" in str(outcome.failures["say"])
+    assert priced.run(ONE % "b", clock=Later(DAY), config=day).exit_code == 0
+    assert priced.run(ONE % "c", clock=Later(2 * DAY), config=UserConfig()).exit_code == 0
+    in_april = UserConfig(max_cost_usd_per_month=2 * cost + 25)
+    assert priced.run(ONE % "d", clock=Later(3 * DAY), config=in_april).exit_code == 0
+
+
+def day_of(spent, limit, clock):
+    """Return a budget with a limit on the day, of which something is spent; a token costs 1."""
+    budget = Budget(Bounds(), lambda _: Pricing(prompt=Decimal(1), completion=Decimal(1)))
+    spending = PeriodSpending(PERIODS[0], Decimal(spent), clock)
+    budget.limit_period(Limit(value=limit, owner="the command line"), spending)
+    return budget
+
+
+async def send(budget, *, used=1):
+    async with budget.sending("GPT-5.2", prompt_tokens=1, most=9) as sending:
+        sending.permit()
+        await asyncio.sleep(0)
+        sending.answered(TokenUsage(prompt=0, completion=used))
+
+
+async def test_a_request_that_may_exceed_what_is_left_waits_for_those_in_flight():
+    budget = day_of(5, 20, Later(0))
+    await asyncio.gather(send(budget, used=2), send(budget, used=3), send(budget, used=4))
+    with pytest.raises(BudgetError) as caught:
+        await asyncio.gather(*(send(budget, used=5) for _ in range(2)))
+    assert "may use 20 USD (estimated, the command line) and have used 19, and" in str(caught.value)
+
+
+async def test_midnight_during_a_run_begins_with_nothing():
+    clock = Later(0)
+    budget = day_of(5, 10, clock)
+    with pytest.raises(BudgetError):
+        await send(budget)
+    clock.seconds = DAY / 2
+    await send(budget, used=9)
+    with pytest.raises(BudgetError):
+        await send(budget)
+
+
+def test_simulated_runs_have_no_budget_of_a_day_and_add_nothing(priced):
+    assert priced.run(ONE % "a", offline=True, max_cost_usd_per_day=0).exit_code == 0
+    assert priced.run(ONE % "b", clock=Later(1), max_cost_usd_per_day=25).exit_code == 0
+
+
+def test_the_budget_of_a_day_needs_prices(bench):
+    with pytest.raises(UsageError, match=r"the cost is limited, and the price of GPT-5\.2"):
+        bench.run(ONE % "a", max_cost_usd_per_day=1)
 
 
 def test_an_unknown_provider_is_no_guess(bench):

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from poeflow.client.answers import Completion
-from poeflow.engine import send as sending
-from poeflow.engine.budget import Bounds, Budget, Spent, bounds
-from poeflow.engine.send import Attempts
+from poeflow.engine import run
+from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.spending import Attempts, Bounds, Budget, Spent, bounds
 from poeflow.errors import (
     APIConnectionError,
     APIResponseError,
@@ -75,11 +75,11 @@ def finished(bench) -> RunFinished:
 
 
 def test_there_is_one_way_to_ask_a_model():
-    engine = Path(sending.__file__).parent
-    asking = [path.name for path in sorted(engine.glob("*.py")) if ".ask(" in path.read_text()]
-    assert asking == ["send.py"]
+    engine = Path(run.__file__).parent
+    asking = [path.name for path in sorted(engine.rglob("*.py")) if ".ask(" in path.read_text()]
+    assert asking == ["sender.py"]
     assert "purpose" in {
-        field.name for field in msgspec.structs.fields(sending.Asked) if field.required
+        field.name for field in msgspec.structs.fields(ModelRequest) if field.required
     }
 
 

@@ -48,7 +48,7 @@ def warnings(bench) -> list[str]:
 def test_an_accepted_file_is_the_text_that_the_steps_below_see(ran):
     ran.write("out/text.md", MINE)
     ran.accept(FLOW)
-    assert ran.facts(FLOW) == {
+    assert ran.states(FLOW) == {
         "write": ("fresh", ()),
         "read": ("stale", ("steps.write.text changed",)),
     }
@@ -69,7 +69,7 @@ def test_an_accepted_file_stays_when_its_request_changes(accepted, with_state):
         accepted.forget_answers()
     before = asked(accepted)
     kept = ("stale", ("prompt changed", "kept: edited by hand"))
-    assert accepted.facts(CHANGED) == {"write": kept, "read": ("fresh", ())}
+    assert accepted.states(CHANGED) == {"write": kept, "read": ("fresh", ())}
     outcome = accepted.run(CHANGED)
     assert (outcome.exit_code, asked(accepted)) == (0, before)
     assert (accepted.folder / "out/text.md").read_text() == MINE
@@ -85,7 +85,7 @@ def test_the_lock_says_what_was_accepted_and_orphaned(bench):
     lock = json.loads((bench.folder / "a.lock.json").read_text())
     schema = json.loads((schemas_folder() / "lock.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(lock)
-    assert lock["instances"]["say[x]"]["accepted"] == {"path": "//out/x.md"}
+    assert lock["steps"]["say"]["instances"]["[x]"]["accepted"] == {"path": "//out/x.md"}
     assert list(lock["orphans"]) == ["//out/y.md"]
 
 
@@ -153,6 +153,15 @@ def test_a_new_answer_is_merged_into_what_a_person_edited(poem, with_state):
     assert (poem.folder / "poem.md").read_text() == "ONE\ntwo\nthree\nfour\nFIVE\n", "it stays"
 
 
+def test_a_look_merges_nothing_though_the_answer_is_stored(poem, git):
+    git("add", ".")
+    git("commit", "-qm", "accepted")
+    poem.run(POEM % "second", force=True)
+    git("checkout", "-q", "--", "poem.md", "a.lock.json")
+    assert poem.states(POEM % "second", merge_edits=True)["poem"][0] == "stale"
+    assert (poem.folder / "poem.md").read_text() == "ONE\ntwo\nthree\nfour\nfive\n"
+
+
 def test_an_answer_in_conflict_with_an_edit_leaves_both_to_choose_from(poem):
     outcome = poem.run(POEM % "third", merge_edits=True)
     assert str(outcome.failures["poem"]) == (
@@ -163,12 +172,10 @@ def test_an_answer_in_conflict_with_an_edit_leaves_both_to_choose_from(poem):
     assert held == ("<<<<<<< edited\nONE\n=======\n1\n>>>>>>> answer\ntwo\nthree\nfour\nfive\n")
     before = asked(poem)
     reading = poem.run(POEM % "third")
-    assert str(reading.failures["read"]).startswith("//poem.md holds the marks of a merge; resolve")
-    assert warnings(poem) == [
-        "//poem.md holds the marks of a merge; it is kept (see `poeflow accept`)"
-    ]
+    assert str(reading.failures["read"]).startswith("//poem.md has conflict marks; resolve")
+    assert warnings(poem) == ["//poem.md has conflict marks; it is kept (see `poeflow accept`)"]
     again = poem.run(POEM % "third", merge_edits=True)
-    assert str(again.failures["poem"]).startswith("//poem.md holds the marks of a merge; resolve")
+    assert str(again.failures["poem"]).startswith("//poem.md has conflict marks; resolve")
     assert (poem.folder / "poem.md").read_text() == held, "nothing is merged into marks"
     poem.write("poem.md", "ONE, 1\ntwo\nthree\nfour\nfive\n")
     poem.accept(POEM % "third")
@@ -209,7 +216,7 @@ def test_a_comment_in_its_template_changes_nothing(accepted):
 
 def test_a_second_edit_is_kept_and_told_of_and_can_be_accepted(accepted):
     accepted.write("out/text.md", "second words\n")
-    assert accepted.facts(FLOW)["write"] == ("edited", ("out/text.md was edited",))
+    assert accepted.states(FLOW)["write"] == ("edited", ("out/text.md was edited",))
     assert accepted.run(FLOW).exit_code == 0
     reads = FLOW.replace("read {{", "reread {{")
     failed = accepted.run(reads).failures
@@ -243,7 +250,7 @@ steps:
 def test_an_edit_is_refused_before_its_answer_is_paid_for(ran):
     ran.write("out/text.md", MINE)
     before = asked(ran)
-    assert ran.facts(CHANGED)["write"] == (
+    assert ran.states(CHANGED)["write"] == (
         "edited",
         ("//out/text.md was edited since poeflow wrote it",),
     )
@@ -266,7 +273,7 @@ def test_what_was_there_before_is_not_poeflows_and_nothing_is_asked(bench, what)
         case _:
             place.symlink_to("nowhere")
     message = "//out/text.md is there, and poeflow did not write it"
-    assert bench.facts(FLOW)["write"] == ("edited", (message,))
+    assert bench.states(FLOW)["write"] == ("edited", (message,))
     outcome = bench.run(FLOW)
     assert str(outcome.failures["write"]) == (
         f"{message}; save to another path, keep it with `poeflow accept`, "
@@ -287,7 +294,7 @@ def test_an_edit_in_a_clone_is_kept_and_nothing_is_asked_for_it(ran):
     ran.write("out/read.md", MINE)
     ran.forget_answers()
     before = asked(ran)
-    assert ran.facts(FLOW)["read"] == ("edited", ("out/read.md was edited",))
+    assert ran.states(FLOW)["read"] == ("edited", ("out/read.md was edited",))
     assert ran.run(FLOW).exit_code == 0
     assert asked(ran) == before
     assert (ran.folder / "out/read.md").read_text() == MINE
@@ -332,13 +339,11 @@ def test_two_merged_branches_run_as_if_there_had_been_no_conflict(ran, git, with
     if not with_state:
         ran.forget_answers()
     before = asked(ran)
-    assert ran.facts(BOTH)["write"] == ("stale", ("prompt changed",))
+    assert ran.states(BOTH)["write"] == ("stale", ("prompt changed",))
     outcome = ran.run(BOTH)
     assert (outcome.exit_code, ran.locked()) == (0, [])
     assert ran.prompts()[before] == "write longer and shorter"
-    assert warnings(ran) == [
-        "a.lock.json holds the marks of a merge; what either side has is taken"
-    ]
+    assert warnings(ran) == ["a.lock.json has conflict marks; both sides are used"]
     assert "<<<<<<<" not in (ran.folder / "out/text.md").read_text()
 
 
@@ -347,7 +352,7 @@ def test_a_side_of_a_merge_that_is_current_stays_so_without_a_call(ran, git):
     git("checkout", "-q", "--theirs", "out/text.md", "out/read.md")
     ran.forget_answers()
     before = asked(ran)
-    assert set(ran.facts(THEIRS).values()) == {("fresh", ())}
+    assert set(ran.states(THEIRS).values()) == {("fresh", ())}
     assert ran.run(THEIRS).exit_code == 0
     assert (asked(ran), ran.locked()) == (before, [])
 
@@ -357,14 +362,14 @@ def test_marks_around_an_edit_are_kept_named_and_never_accepted(ran):
     conflict = f"<<<<<<< HEAD\n{own}=======\n{MINE}>>>>>>> theirs\n"
     ran.write("out/text.md", conflict)
     before = asked(ran)
-    assert ran.facts(CHANGED)["write"][0] == "edited"
+    assert ran.states(CHANGED)["write"][0] == "edited"
     outcome = ran.run(CHANGED)
     assert str(outcome.failures["write"]) == (
-        "//out/text.md holds the marks of a merge; "
+        "//out/text.md has conflict marks; "
         "resolve them and run `poeflow accept`, or replace it with --force"
     )
     assert ran.accept(CHANGED).refused == {
-        "//out/text.md": "it holds the marks of a merge; resolve them first"
+        "//out/text.md": "it has conflict marks; resolve them first"
     }
     assert (ran.folder / "out/text.md").read_text() == conflict
     assert asked(ran) == before
@@ -373,10 +378,11 @@ def test_marks_around_an_edit_are_kept_named_and_never_accepted(ran):
 
 def test_an_accepted_edit_of_one_side_wins_over_an_answer_of_the_other(accepted, git):
     lock = json.loads((accepted.folder / "a.lock.json").read_text())
-    assert lock["instances"]["write"]["accepted"]["path"] == "//out/text.md"
+    row = lock["steps"]["write"]["instances"]["write"]
+    assert row["accepted"]["path"] == "//out/text.md"
     text = (accepted.folder / "a.lock.json").read_text()
-    answer = text.replace(lock["instances"]["write"]["text"], "0" * 64)
-    del lock["instances"]["write"]["accepted"]
+    answer = text.replace(row["hashes"].split()[2], "0" * 22)
+    del row["accepted"]
     other = json.dumps(lock)
     (accepted.folder / "a.lock.json").write_text(
         f"<<<<<<< HEAD\n{other}\n=======\n{text}>>>>>>> theirs\n"
@@ -400,10 +406,10 @@ LEFT = (
 
 def test_the_file_of_a_row_that_is_gone_is_named_and_not_forgotten(bench):
     bench.run(ROWS)
-    assert bench.facts(FEWER)["out/y.md"] == ("orphaned", (LEFT,))
+    assert bench.states(FEWER)["out/y.md"] == ("orphaned", (LEFT,))
     bench.run(FEWER)
     assert warnings(bench) == [f"out/y.md: {LEFT}", f"out/z.md: {LEFT}"]
-    assert bench.facts(FEWER) == {
+    assert bench.states(FEWER) == {
         "say[x]": ("fresh", ()),
         "out/y.md": ("orphaned", (LEFT,)),
         "out/z.md": ("orphaned", (LEFT,)),
@@ -460,3 +466,27 @@ def test_a_part_of_a_flow_orphans_nothing(bench):
     bench.run(ROWS, steps=("say[x]",), only=True)
     assert warnings(bench) == []
     assert bench.locked() == []
+
+
+def test_the_rules_judge_a_merged_text_again(bench, git, scripted):
+    scripted("""\
+        - {match: {text: first}, answer: {text: "mine\\n2\\n3\\n4\\nlast"}}
+        - {match: {text: second}, answer: {text: "mine\\n2\\n3\\n4\\nnew"}}
+    """)
+    flow = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  say:
+    prompt: %s
+    output: {save: poem.md}
+    expect: [{contains: mine, level: score}, {contains: new, level: score}]
+  told: {render: "{{ steps.say.score }}"}
+outputs: {told: "{{ steps.told.text }}"}
+"""
+    assert bench.run(flow % "first").outputs == {"told": "0.5"}
+    bench.write("poem.md", "hers\n2\n3\n4\nlast\n")
+    bench.accept(flow % "first")
+    outcome = bench.run(flow % "second", merge_edits=True)
+    assert (bench.folder / "poem.md").read_text() == "hers\n2\n3\n4\nnew\n"
+    assert outcome.outputs == {"told": "0.5"}, "of an answer with both it would be 1.0"

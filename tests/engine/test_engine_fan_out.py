@@ -206,7 +206,7 @@ def test_a_path_that_cannot_be_is_refused_before_it_is_asked_for(bench, rows):
     except InvalidFlowError as error:
         found = [str(problem) for problem in error.problems]
         with pytest.raises(InvalidFlowError):
-            bench.standing(text)
+            bench.statuses(text)
         assert bench.simulator.requests == ()
     else:
         found = sorted(map(str, outcome.failures.values()))
@@ -354,7 +354,7 @@ def test_what_a_result_ran_over_counts_for_those_who_read_it(bench):
     )
     bench.run(flow(steps))
     bench.write("rows.csv", "id,word,more\n1,cat,b\n")
-    assert bench.facts(flow(steps)) == {
+    assert bench.states(flow(steps)) == {
         "say[1]": ("fresh", ()),
         "sum": ("stale", ("steps.say.all changed",)),
     }

@@ -13,7 +13,12 @@ from poeflow.client.messages import (
     Message,
     TextPart,
 )
-from poeflow.engine.fingerprint import VERSION, fingerprint, identity
+from poeflow.digest import sha256_of_json
+from poeflow.engine.asking.request import VERSION, identity
+
+
+def fingerprint_of(request, **facts):
+    return sha256_of_json(identity(request, **facts))
 
 
 def file(data: bytes = b"data", media_type: str = "text/plain", name: str = "a.txt") -> FilePart:
@@ -35,7 +40,7 @@ def asked(*parts, **changes) -> ChatRequest:
     return ChatRequest(**(whole | changes))
 
 
-BASE = fingerprint(asked(), provider="poe")
+BASE = fingerprint_of(asked(), provider="poe")
 OTHERS = {
     "model": asked(model="GPT-5"),
     "a parameter's value": asked(params={"temperature": 0.6}),
@@ -59,18 +64,18 @@ OTHERS = {
 
 @pytest.mark.parametrize("what", OTHERS)
 def test_every_ingredient_changes_it(what):
-    assert fingerprint(OTHERS[what], provider="poe") != BASE
+    assert fingerprint_of(OTHERS[what], provider="poe") != BASE
 
 
 def test_all_of_these_are_different():
-    found = [fingerprint(request, provider="poe") for request in OTHERS.values()]
+    found = [fingerprint_of(request, provider="poe") for request in OTHERS.values()]
     assert len({BASE, *found}) == len(OTHERS) + 1
 
 
 def test_the_provider_and_a_further_sample_count():
-    assert fingerprint(asked(), provider="mine") != BASE
-    assert fingerprint(asked(), provider="poe", sample=1) != BASE
-    assert fingerprint(asked(), provider="poe", sample=0) == BASE
+    assert fingerprint_of(asked(), provider="mine") != BASE
+    assert fingerprint_of(asked(), provider="poe", sample=1) != BASE
+    assert fingerprint_of(asked(), provider="poe", sample=0) == BASE
 
 
 def test_the_version_counts():
@@ -86,13 +91,13 @@ def test_the_version_counts():
     ],
 )
 def test_how_an_answer_travels_does_not(same):
-    assert fingerprint(same, provider="poe") == BASE
+    assert fingerprint_of(same, provider="poe") == BASE
 
 
 def test_the_order_of_parameters_does_not():
     one = asked(params={"temperature": 0.5, "top_p": 1})
     other = asked(params={"top_p": 1, "temperature": 0.5})
-    assert fingerprint(one, provider="poe") == fingerprint(other, provider="poe")
+    assert fingerprint_of(one, provider="poe") == fingerprint_of(other, provider="poe")
 
 
 def test_an_identity_is_plain_and_holds_hashes_for_files():

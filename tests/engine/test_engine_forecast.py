@@ -16,8 +16,8 @@ def loop(items: str, words: str = "say") -> str:
 
 
 def first(bench, flow: str, name: str, **options) -> Calls:
-    (fact,) = [one for one in bench.standing(flow, **options) if one.id == name]
-    return fact.kinds[0]
+    (status,) = [one for one in bench.statuses(flow, **options) if one.id == name]
+    return status.kinds[0]
 
 
 def test_an_answer_is_taken_to_be_as_long_as_last_time(bench):
@@ -71,40 +71,40 @@ steps:
     expect: [{judge: {rubric: good}}, {min_length: 3, level: warn}]
   tools: {prompt: two, tools: [{name: now, run: "a:b"}]}
 """
-    facts = {fact.id: fact for fact in bench.standing(HEAD + flow)}
+    statuses = {status.id: status for status in bench.statuses(HEAD + flow)}
     told = {
-        name: [(kind.purpose, kind.model, kind.least, kind.most) for kind in fact.kinds]
-        for name, fact in facts.items()
+        name: [(kind.purpose, kind.model, kind.least, kind.most) for kind in status.kinds]
+        for name, status in statuses.items()
     }
     assert told == {
         "much": [
             ("answer", "GPT-5.2", 1, 1),
             ("repair", "GPT-5.2", 0, 2),
-            ("judge", "Grok-4", 0, 2),
+            ("judge", "Grok-4", 0, 6),
         ],
         "plain": [("answer", "GPT-5.2", 1, 1), ("judge", "GPT-5.2", 1, 2)],
         "tools": [("answer", "GPT-5.2", 1, 1), ("tools", "GPT-5.2", 0, 10)],
     }
-    counts = {name: (fact.calls, fact.most_calls) for name, fact in facts.items()}
-    assert counts == {"much": (1, 5), "plain": (2, 3), "tools": (1, 11)}
+    counts = {name: (status.calls, status.most_calls) for name, status in statuses.items()}
+    assert counts == {"much": (1, 9), "plain": (2, 3), "tools": (1, 11)}
 
 
 def test_what_waits_for_another_may_cost_what_it_did(bench):
     chain = 'steps:\n  a: {{prompt: {}}}\n  b: {{prompt: "{{{{ steps.a.text }}}}"}}\n'
     bench.run(HEAD + chain.format("one"))
-    facts = {fact.id: fact for fact in bench.standing(HEAD + chain.format("two"))}
-    assert facts["b"].state == "unknown"
-    (kind,) = facts["b"].kinds
+    statuses = {status.id: status for status in bench.statuses(HEAD + chain.format("two"))}
+    assert statuses["b"].state == "unknown"
+    (kind,) = statuses["b"].kinds
     assert (kind.least, kind.most, kind.answer_from) == (0, 1, "instance")
     assert kind.prompt_tokens > 0
 
 
 def test_a_part_of_a_loop_is_planned_as_it_is_run(bench):
     flow = loop("[a, b, c, bb]") + '  next: {for_each: steps.say, prompt: "{{ source.text }}"}\n'
-    assert list(bench.facts(flow, first=2)) == ["say[a]", "say[b]", "next[a]", "next[b]"]
-    assert list(bench.facts(flow, key="b*")) == ["say[b]", "say[bb]", "next[b]", "next[bb]"]
+    assert list(bench.states(flow, first=2)) == ["say[a]", "say[b]", "next[a]", "next[b]"]
+    assert list(bench.states(flow, key="b*")) == ["say[b]", "say[bb]", "next[b]", "next[bb]"]
     bench.run(flow)
-    assert {state for state, _ in bench.facts(flow, first=1).values()} == {"fresh"}
+    assert {state for state, _ in bench.states(flow, first=1).values()} == {"fresh"}
     assert bench.locked(first=1) == []
 
 
@@ -126,6 +126,15 @@ def test_a_large_loop_is_announced_with_its_sum(bench):
     (told,) = announced(bench)
     assert told.requests == 3
     assert told.answer_tokens is not None
+
+
+def test_of_a_very_large_loop_a_sample_is_announced(bench):
+    flow = loop("'{{ range(300) | list }}'")
+    bench.run(flow, first=3)
+    bench.run(flow.replace("poeflow: 1\n", "poeflow: 1\nlimits: {max_requests: 9}\n"))
+    (told,) = announced(bench)
+    assert told.is_sample
+    assert 290 <= told.requests <= 310
 
 
 def test_a_small_run_is_not_announced(bench):

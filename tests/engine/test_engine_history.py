@@ -19,7 +19,7 @@ steps:
 
 @pytest.fixture
 def history(bench):
-    return History(bench.folder / ".poeflow" / "history.db", told=pytest.fail)
+    return History(bench.folder / ".poeflow" / "poeflow.db", warn=pytest.fail)
 
 
 def only(rows: tuple[RequestRow, ...]) -> RequestRow:
@@ -130,7 +130,7 @@ def test_no_secret_reaches_the_history(bench, history):
     assert run.record.inputs["topic"] == "the key [key]"
     draft = history.instances(run.id)[0]
     assert (draft.status, draft.request, history.requests(run.id)) == ("failed", None, ())
-    files = [p for p in (bench.folder / ".poeflow").iterdir() if p.name.startswith("history")]
+    files = [p for p in (bench.folder / ".poeflow").iterdir() if p.name.startswith("poeflow.db")]
     assert files
     assert all(key.encode() not in path.read_bytes() for path in files)
 

@@ -79,8 +79,8 @@ def test_offline_is_no_exception(bench, keyed):
 
 def test_a_plan_says_so(bench):
     flow = INPUT + '  a: {model: GPT-5.2, prompt: "{{ inputs.x }}"}\n'
-    facts = bench.standing(flow, inputs={"x": KEY}, environ={"POE_API_KEY": KEY})
-    assert [(one.id, one.state, one.reasons, one.request) for one in facts] == [
+    statuses = bench.statuses(flow, inputs={"x": KEY}, environ={"POE_API_KEY": KEY})
+    assert [(one.id, one.state, one.reasons, one.request) for one in statuses] == [
         ("a", "stale", (REQUEST.partition(";")[0],), None)
     ]
 
@@ -126,7 +126,7 @@ def test_an_answer_with_the_key_is_masked_before_it_is_kept(bench, keyed, script
     outcome = keyed(flow, x="")
     assert outcome.outputs["a"].startswith("you sent [key], and [key]")
     told = [event.message for event in bench.events if isinstance(event, Warned)]
-    assert told == ["the answer held an API key; it is kept with [key] in its place"]
+    assert told == ["the answer held a key or a secret input; it is stored masked"]
     assert (bench.folder / "out.md").read_text().startswith("you sent [key], and [key]")
     nowhere(bench)
     assert keyed(flow, x="").results["a"].source == "cached"

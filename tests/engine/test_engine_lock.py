@@ -10,6 +10,8 @@ from poeflow.events import StepFinished, Warned
 from poeflow.flowfile.model import Limits
 from poeflow.project.project import schemas_folder
 from poeflow.simulator.server import Simulator
+from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lockfile import LockFile
 
 FLOW = """\
 poeflow: 1
@@ -37,22 +39,45 @@ def ran(bench):
     return bench
 
 
-def states(facts) -> dict[str, str]:
-    return {name: state for name, (state, _) in facts.items()}
+def instances(bench) -> dict[str, LockEntry]:
+    """Return what the lock has, by instance."""
+    lock = LockFile(bench.folder / "a.lock.json", shown="a.lock.json").read()
+    return dict(lock.instances)
+
+
+def states(statuses) -> dict[str, str]:
+    return {name: state for name, (state, _) in statuses.items()}
 
 
 def test_after_a_run_everything_is_fresh_and_proven(ran):
-    assert states(ran.facts(FLOW)) == dict.fromkeys(ALL, "fresh")
+    assert states(ran.states(FLOW)) == dict.fromkeys(ALL, "fresh")
     assert ran.locked() == []
 
 
 def test_a_clean_clone_proves_it_without_any_answer(ran):
     asked = len(ran.simulator.requests)
     ran.forget_answers()
-    assert states(ran.facts(FLOW)) == dict.fromkeys(ALL, "fresh")
+    assert states(ran.states(FLOW)) == dict.fromkeys(ALL, "fresh")
     assert ran.locked() == []
     assert len(ran.simulator.requests) == asked
     assert not (ran.folder / ".poeflow").exists(), "nothing is written"
+
+
+def test_a_change_of_a_file_that_is_extended_makes_stale_what_extends_it(bench):
+    flow = (
+        "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
+        "  a: {prompt: \"{% extends 'base.md' %}{% block b %}x{% endblock %}\"}\n"
+        "  c: {prompt: y}\n"
+    )
+    bench.write("base.md", "{% extends 'root.md' %}")
+    bench.write("root.md", "Say {% block b %}{% endblock %}")
+    assert bench.run(flow).exit_code == 0
+    assert states(bench.states(flow)) == {"a": "fresh", "c": "fresh"}
+    bench.write("root.md", "Write {% block b %}{% endblock %}")
+    assert bench.states(flow)["a"] == ("stale", ("file //root.md changed",))
+    assert bench.states(flow)["c"][0] == "fresh"
+    bench.forget_answers()
+    assert bench.states(flow)["a"] == ("stale", ("file //root.md changed",))
 
 
 def test_running_again_sends_nothing_and_leaves_lock_and_files_alone(ran):
@@ -68,7 +93,7 @@ def test_the_lock_fits_its_schema_and_holds_no_text(ran):
     text = (ran.folder / "a.lock.json").read_text()
     schema = json.loads((schemas_folder() / "lock.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(json.loads(text))
-    assert list(json.loads(text)["instances"]) == sorted(ALL)
+    assert sorted(instances(ran)) == ALL
     assert "simulated" not in text
     assert "some-key" not in text
 
@@ -88,12 +113,12 @@ def test_the_lock_fits_its_schema_and_holds_no_text(ran):
 def test_a_change_makes_stale_what_it_touches_and_says_why(ran, with_cache, old, new, wanted):
     if not with_cache:
         ran.forget_answers()
-    facts = ran.facts(FLOW.replace(old, new))
+    statuses = ran.states(FLOW.replace(old, new))
     ((name, reason),) = wanted.items()
-    assert reason in facts[name][1]
-    assert facts[name][0] in ("new", "stale", *([] if with_cache else ["unknown"]))
+    assert reason in statuses[name][1]
+    assert statuses[name][0] in ("new", "stale", *([] if with_cache else ["unknown"]))
     untouched = {"find"} - {name} if name != "find" else set()
-    assert {facts[one][0] for one in untouched} <= {"fresh", *([] if with_cache else ["needed"])}
+    assert {statuses[one][0] for one in untouched} <= {"fresh", *([] if with_cache else ["needed"])}
 
 
 @pytest.mark.parametrize("with_cache", [True, False])
@@ -101,10 +126,10 @@ def test_a_file_that_a_template_read_counts(ran, with_cache):
     if not with_cache:
         ran.forget_answers()
     ran.write("data.md", "other data")
-    facts = ran.facts(FLOW)
-    assert facts["find"] == ("stale", ("file //data.md changed",))
-    assert facts["say[cat]"][0] == "unknown"
-    assert facts["say[cat]"][1][0] == "unknown until find has run"
+    statuses = ran.states(FLOW)
+    assert statuses["find"] == ("stale", ("file //data.md changed",))
+    assert statuses["say[cat]"][0] == "unknown"
+    assert statuses["say[cat]"][1][0] == "unknown until find has run"
     assert any("find: stale" in fault for fault in ran.locked())
 
 
@@ -118,14 +143,14 @@ def test_a_file_that_a_template_read_counts(ran, with_cache):
     ],
 )
 def test_what_changes_no_request_changes_nothing(ran, old, new):
-    facts = ran.facts(FLOW.replace(old, new))
-    assert states(facts) == dict.fromkeys(ALL, "fresh")
+    statuses = ran.states(FLOW.replace(old, new))
+    assert states(statuses) == dict.fromkeys(ALL, "fresh")
 
 
 def test_a_file_with_another_name_and_the_same_text_sends_the_same(ran):
     ran.write("renamed.md", "data")
     changed = FLOW.replace("data.md", "renamed.md")
-    assert states(ran.facts(changed)) == dict.fromkeys(ALL, "fresh")
+    assert states(ran.states(changed)) == dict.fromkeys(ALL, "fresh")
 
 
 def test_the_same_answer_to_a_changed_question_leaves_the_rest_fresh(bench, scripted):
@@ -142,7 +167,7 @@ def test_a_deleted_file_comes_back_without_a_call(ran):
     asked = len(ran.simulator.requests)
     before = (ran.folder / "out/cat.md").read_bytes()
     (ran.folder / "out/cat.md").unlink()
-    assert ran.facts(FLOW)["say[cat]"] == ("missing", ("out/cat.md is missing",))
+    assert ran.states(FLOW)["say[cat]"] == ("missing", ("out/cat.md is missing",))
     ran.run(FLOW)
     assert (ran.folder / "out/cat.md").read_bytes() == before
     assert len(ran.simulator.requests) == asked
@@ -150,7 +175,7 @@ def test_a_deleted_file_comes_back_without_a_call(ran):
 
 def test_an_edited_file_is_kept_and_told_of(ran):
     (ran.folder / "out/cat.md").write_text("my own words\n")
-    assert ran.facts(FLOW)["say[cat]"] == ("edited", ("out/cat.md was edited",))
+    assert ran.states(FLOW)["say[cat]"] == ("edited", ("out/cat.md was edited",))
     assert ran.locked() == ["say[cat]: edited: out/cat.md was edited"]
     assert ran.run(FLOW).exit_code == 0
     assert (ran.folder / "out/cat.md").read_text() == "my own words\n"
@@ -176,21 +201,30 @@ def test_what_a_formatter_does_is_no_edit(ran, change):
     assert ran.locked() == []
 
 
+def test_a_change_of_a_schema_in_a_file_makes_stale_what_has_it(bench):
+    flow = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
+    flow += "  a: {prompt: x, output: {schema: {file: a.json}}}\n  b: {prompt: y}\n"
+    bench.write("a.json", '{"type": "array"}')
+    assert bench.run(flow).exit_code == 0
+    bench.write("a.json", '{"type": "object"}')
+    assert bench.states(flow)["a"] == ("stale", ("file //a.json changed",))
+    assert bench.states(flow)["b"][0] == "fresh"
+
+
 def test_a_step_that_is_gone_leaves_the_lock(ran):
     shorter = FLOW.replace(FLOW[FLOW.index("  more:") : FLOW.index("  page:")], "").replace(
         "steps.more.all", "steps.say.all"
     )
-    assert ran.facts(shorter)["more[cat]"] == ("stale", ("it is not in the flow any more",))
+    assert ran.states(shorter)["more[cat]"] == ("stale", ("it is not in the flow any more",))
     ran.run(shorter)
-    lock = json.loads((ran.folder / "a.lock.json").read_text())
-    assert list(lock["instances"]) == ["find", "page", "say[cat]", "say[dog]"]
+    assert list(instances(ran)) == ["find", "page", "say[cat]", "say[dog]"]
 
 
 def test_a_failed_step_keeps_what_the_lock_had_of_it(ran, scripted):
-    before = json.loads((ran.folder / "a.lock.json").read_text())["instances"]
+    before = instances(ran)
     scripted('- {match: {text: tell}, fault: "400"}\n')
     ran.run(FLOW.replace("say {{ item }} after", "tell {{ item }} after"))
-    after = json.loads((ran.folder / "a.lock.json").read_text())["instances"]
+    after = instances(ran)
     assert {name: after[name] for name in ALL if name != "find"} == {
         name: before[name] for name in ALL if name != "find"
     }
@@ -200,7 +234,7 @@ def test_a_merge_that_was_not_resolved_is_by_a_run_without_paying(ran):
     path = ran.folder / "a.lock.json"
     good = path.read_bytes()
     path.write_bytes(b"<<<<<<< HEAD\n" + good + b"=======\n>>>>>>> other\n")
-    assert "holds the marks of a merge" in ran.locked()[0]
+    assert "has conflict marks" in ran.locked()[0]
     asked = len(ran.simulator.requests)
     ran.run(FLOW)
     assert path.read_bytes() == good
@@ -243,10 +277,10 @@ def test_another_server_is_a_reason_of_its_own(ran, with_cache):
     if not with_cache:
         ran.forget_answers()
     here = ran.simulator.base_url
-    (state, reasons) = ran.facts(FLOW, environ={})["find"]
+    (state, reasons) = ran.states(FLOW, environ={})["find"]
     assert (state, reasons) == ("stale", (f"made at {here}, now at the provider's own address",))
     other = "http://127.0.0.1:9/v1"
-    assert ran.facts(FLOW, environ={"POE_BASE_URL": other})["find"][1] == (
+    assert ran.states(FLOW, environ={"POE_BASE_URL": other})["find"][1] == (
         f"made at {here}, now at {other}",
     )
 
@@ -274,12 +308,12 @@ def test_an_answer_that_is_not_here_is_asked_again_only_where_it_is_needed(ran):
     asked = len(ran.simulator.requests)
     changed = FLOW.replace("join(' ')", "join('-')")
     reason = "page needs its answer, which is not here"
-    assert ran.facts(changed) == {
+    assert ran.states(changed) == {
         **dict.fromkeys(ALL, ("fresh", ())),
         **dict.fromkeys(["more[cat]", "more[dog]"], ("needed", (reason,))),
         "page": ("unknown", ("unknown until more[cat] has run", "render changed")),
     }
-    assert [fact.calls for fact in ran.standing(changed)] == [0, 0, 0, 1, 1, 0]
+    assert [status.calls for status in ran.statuses(changed)] == [0, 0, 0, 1, 1, 0]
     ran.run(changed)
     sent = ran.prompts()[asked:]
     assert sorted(text.split()[0] for text in sent) == ["more", "more"]
@@ -336,7 +370,7 @@ def test_what_is_current_is_not_asked_again_to_be_printed(bench, outputs, shown,
     page.write_bytes(page.read_bytes().replace(b"\n", line_ends.encode()))
     bench.forget_answers()
     asked = len(bench.simulator.requests)
-    assert {state for state, _ in bench.facts(flow).values()} == {"fresh"}
+    assert {state for state, _ in bench.states(flow).values()} == {"fresh"}
     again = bench.run(flow)
     assert (again.exit_code, len(bench.simulator.requests)) == (0, asked)
     assert again.outputs == {name: first.outputs[name] for name in shown}
@@ -370,10 +404,10 @@ def test_a_skipped_step_is_locked_as_skipped(bench):
         "steps: {a: {if: inputs.go, render: x}, b: {render: y}}\n"
     )
     bench.run(flow)
-    assert states(bench.facts(flow)) == {"a": "skipped", "b": "fresh"}
+    assert states(bench.states(flow)) == {"a": "skipped", "b": "fresh"}
     assert bench.locked() == []
     changed = flow.replace("default: false", "default: true")
-    assert bench.facts(changed)["a"][0] == "stale"
+    assert bench.states(changed)["a"][0] == "stale"
 
 
 def test_a_used_flow_is_proven_with_its_own_instances(bench):
@@ -387,11 +421,11 @@ def test_a_used_flow_is_proven_with_its_own_instances(bench):
     )
     bench.run(flow)
     bench.forget_answers()
-    assert set(states(bench.facts(flow)).values()) == {"fresh"}
+    assert set(states(bench.states(flow)).values()) == {"fresh"}
     assert bench.locked() == []
     text = (bench.folder / "child.yaml").read_text().replace("draft {{", "redraft {{")
     bench.write("child.yaml", text)
-    assert bench.facts(flow)["about[a]/draft"] == ("stale", ("prompt changed",))
+    assert bench.states(flow)["about[a]/draft"] == ("stale", ("prompt changed",))
 
 
 @pytest.mark.parametrize(
@@ -399,16 +433,16 @@ def test_a_used_flow_is_proven_with_its_own_instances(bench):
 )
 def test_what_is_no_lock_is_told_of(ran, lock):
     (ran.folder / "a.lock.json").write_text(lock)
-    with pytest.raises(StaleError, match="is no lock this version reads"):
-        ran.facts(FLOW)
-    assert "is no lock this version reads" in ran.locked()[0]
+    with pytest.raises(StaleError, match="is not a lock this version can read"):
+        ran.states(FLOW)
+    assert "is not a lock this version can read" in ran.locked()[0]
 
 
 def test_the_lock_of_a_newer_poeflow_is_left_alone(ran):
     newer = '{"poeflow_lock": 9, "instances": [], "more": 1}'
     (ran.folder / "a.lock.json").write_text(newer)
     told = "a.lock.json has the format 9 of a newer poeflow; update poeflow"
-    for way in (ran.run, ran.facts, ran.accept):
+    for way in (ran.run, ran.statuses, ran.accept):
         with pytest.raises(StaleError) as raised:
             way(FLOW)
         assert str(raised.value) == told
@@ -441,8 +475,8 @@ steps:
     output: {one_of: [a, b], repair: 2}
     expect: [{judge: {rubric: good}}]
 """
-    facts = {fact.id: fact for fact in bench.standing(flow)}
-    assert (facts["plain"].calls, facts["plain"].most_calls) == (1, 1)
-    assert (facts["much"].calls, facts["much"].most_calls) == (3, 3 * (1 + 2 + 2)), (
-        "a judge may be asked twice"
+    statuses = {status.id: status for status in bench.statuses(flow)}
+    assert (statuses["plain"].calls, statuses["plain"].most_calls) == (1, 1)
+    assert (statuses["much"].calls, statuses["much"].most_calls) == (3, 3 * (1 + 2 + 3 * 2)), (
+        "a judge may be asked twice of each answer"
     )

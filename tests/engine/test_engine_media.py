@@ -83,3 +83,18 @@ def test_media_from_elsewhere_is_not_fetched(bench, scripted):
     outcome = bench.run(HEAD + DRAW)
     assert "evil.example" in str(outcome.failures["draw"])
     assert "media_hosts" in str(outcome.failures["draw"])
+
+
+def test_an_accepted_picture_stays_when_its_answer_is_read_again(bench, tmp_path):
+    outcome = bench.run(HEAD + DRAW)
+    name = outcome.results["draw"].media[0][2:]
+    own = (tmp_path / name).read_bytes()
+    mine = base64.b64decode(PIXEL)
+    bench.write(name, mine)
+    assert bench.accept(HEAD + DRAW).paths == (f"//{name}",)
+    judged = HEAD + DRAW.replace("otter,", "otter, expect: [{max_length: 9999}],")
+    assert bench.run(judged).exit_code == 0
+    assert (tmp_path / name).read_bytes() == mine
+    assert bench.locked() == []
+    bench.run(judged, force=True)
+    assert (tmp_path / name).read_bytes() == own

@@ -3,6 +3,7 @@
 import stat
 
 import pytest
+from stored_answers import count_answers, damage_answers
 
 from poeflow.errors import (
     AccountError,
@@ -129,12 +130,11 @@ def test_an_attachments_bytes_count_and_its_name_on_disk_does_not(bench):
 
 
 def test_an_answer_is_on_disk_before_the_step_is_told_to_be_done(bench):
-    folder = bench.folder / ".poeflow/cache"
     seen = []
 
     def listen(event):
         if isinstance(event, StepFinished):
-            seen.append(len(list(folder.rglob("*.json"))))
+            seen.append(count_answers(bench.folder))
 
     bench.run(CHAIN, listen=listen)
     assert seen == [1, 2, 3]
@@ -150,7 +150,7 @@ def test_a_cut_answer_fails_the_step_is_kept_and_replaces_nothing(bench, tmp_pat
     assert isinstance(outcome.failures["a"], StepError)
     assert str(outcome.failures["a"]).startswith("the answer was cut at the token limit; raise")
     assert (bench.folder / "a.md").read_text() == "old\n"
-    assert len(list((bench.folder / ".poeflow/cache").rglob("*.json"))) == 1
+    assert count_answers(bench.folder) == 1
     accepting = flow.replace("save: a.md", "save: a.md, accept: [length]")
     refused = bench.run(accepting)
     assert str(refused.failures["a"]).startswith("//a.md is there, and poeflow did not")
@@ -323,8 +323,7 @@ def test_a_damaged_stored_answer_is_asked_again_with_a_warning(bench):
         '  b: {render: "%s{{ steps.a.text }}"}\n'
     )
     bench.run(flow % "")
-    (entry,) = (bench.folder / ".poeflow/cache").rglob("*.json")
-    entry.write_bytes(entry.read_bytes().replace(b"simulated", b"tampered!"))
+    assert damage_answers(bench.folder) == 1
     outcome = bench.run(flow % "so: ")
     assert outcome.results["a"].source == "asked"
     assert any("was damaged" in e.message for e in bench.events if isinstance(e, Warned))
@@ -372,3 +371,48 @@ def test_a_blank_prompt_with_files_is_sent(bench):
     bench.write("a.md", "text")
     bench.run('poeflow: 1\nsteps:\n  a: {model: GPT-5.2, prompt: " ", attachments: [a.md]}\n')
     assert len(bench.simulator.requests) == 1
+
+
+SAME = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  first: {prompt: same, timeout: {step: 0.5}, continue_on_error: true}
+  second: {prompt: same}
+  third: {prompt: "more {{ steps.second.text }}"}
+"""
+
+
+def test_one_who_waits_for_the_same_request_asks_if_the_other_runs_out_of_time(bench, scripted):
+    scripted("""\
+        - {match: {text: same, nth: 1}, delay: 3, answer: {text: late}}
+        - {match: {text: same}, answer: {text: in time}}
+    """)
+    outcome = bench.run(SAME)
+    assert outcome.exit_code == 0
+    assert str(outcome.tolerated["first"]) == (
+        "the step took longer than 0.5 s; raise timeout.step"
+    )
+    assert outcome.results["second"].text == "in time"
+    assert outcome.results.keys() == {"second", "third"}
+
+
+CHAINS = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  each: {for_each: [a, b], prompt: "each {{ item }}"}
+  one: {for_each: steps.each, prompt: "one {{ source.text }}"}
+  two: {for_each: steps.each, prompt: "two {{ source.text }}"}
+"""
+
+
+def test_two_steps_that_run_over_an_absent_answer_have_it_made_once(bench):
+    bench.run(CHAINS)
+    bench.forget_answers()
+    changed = CHAINS.replace('"one', '"first').replace('"two', '"second')
+    outcome = bench.run(changed)
+    assert outcome.exit_code == 0
+    assert len(bench.prompts()[6:]) == 6
+    finished = [event.step for event in bench.events if isinstance(event, StepFinished)]
+    assert sorted(finished) == sorted(outcome.results)

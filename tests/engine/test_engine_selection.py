@@ -1,5 +1,7 @@
 """A run that is about a part of a flow: the rest is as the last run left it."""
 
+import shutil
+
 import pytest
 
 from poeflow.errors import UsageError
@@ -54,9 +56,9 @@ def test_only_a_step_is_run_on_what_the_last_run_gave(ran):
 
 
 def test_what_was_left_out_stays_as_it_was_in_the_lock(ran):
-    before = ran.facts(FLOW)
+    before = ran.states(FLOW)
     ran.run(FLOW, only=True, steps=("find",))
-    assert ran.facts(FLOW) == before
+    assert ran.states(FLOW) == before
     assert len(ran.prompts()) == 5
 
 
@@ -64,7 +66,7 @@ def test_only_one_instance(ran):
     changed = FLOW.replace('"say {{', '"shout {{')
     ran.run(changed, only=True, steps=("say[dog]",))
     assert ran.prompts()[5:] == [f"shout dog after {ran.outcome.results['find'].text}"]
-    states = {name: state for name, (state, _) in ran.facts(changed).items()}
+    states = {name: state for name, (state, _) in ran.states(changed).items()}
     assert (states["say[cat]"], states["say[dog]"]) == ("stale", "fresh")
 
 
@@ -76,6 +78,28 @@ def test_a_step_left_out_that_never_ran_has_no_result(bench):
         "run it first, or everything up to this step with --until"
     )
     assert bench.prompts() == []
+
+
+def test_a_step_left_out_whose_answer_is_gone_fails_what_needs_it(ran):
+    ran.forget_answers()
+    changed = FLOW.replace('"say {{', '"tell {{')
+    outcome = ran.run(changed, only=True, steps=("say",))
+    assert (outcome.exit_code, outcome.outputs) == (2, {})
+    assert {name: str(error) for name, error in outcome.failures.items()} == {
+        "say": "the answer of find is not here; run it too, with --until"
+    }
+    assert len(ran.prompts()) == 5
+
+
+def test_what_builds_on_a_gone_answer_two_steps_away_names_that_one(ran):
+    ran.forget_answers()
+    shutil.rmtree(ran.folder / "out")
+    changed = FLOW.replace('"more on', '"less on')
+    outcome = ran.run(changed, only=True, steps=("more",))
+    assert {str(error) for error in outcome.failures.values()} == {
+        "the answer of say[cat] is not here; run it too, with --until",
+        "the answer of say[dog] is not here; run it too, with --until",
+    }
 
 
 def test_a_step_and_all_it_needs(bench):

@@ -36,12 +36,12 @@ def test_they_count_by_what_they_set_alone(bench):
     assert bench.locked() == []
     bench.write("poeflow.toml", SHARED + "[limits]\nmax_requests = 9\n# a comment\n")
     assert bench.locked() == []
-    assert bench.facts(FLOW) == {"a": ("fresh", ())}
+    assert bench.states(FLOW) == {"a": ("fresh", ())}
     bench.write("poeflow.toml", SHARED.replace("0.3", "0.4"))
-    assert bench.facts(FLOW) == {"a": ("stale", ("params.temperature changed",))}
+    assert bench.states(FLOW) == {"a": ("stale", ("params.temperature changed",))}
     bench.write("house.md", "Be long.")
     bench.write("poeflow.toml", SHARED)
-    assert bench.facts(FLOW) == {"a": ("stale", ("file //house.md changed",))}
+    assert bench.states(FLOW) == {"a": ("stale", ("file //house.md changed",))}
 
 
 def test_limits_are_one_more_layer(bench):

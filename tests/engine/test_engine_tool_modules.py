@@ -108,7 +108,7 @@ MEND = "; mend the module"
         (
             "odd_tools:get",
             "get = 7",
-            "odd_tools:get is no function, but of type int; name a function",
+            "odd_tools:get is not a function, but of type int; name a function",
         ),
         (
             "no_such_tools:get",

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from poeflow.engine.tools import RefusedToolbox
+from poeflow.engine.asking.tools import RefusedToolbox
 from poeflow.errors import UsageError
 from poeflow.events import ToolCalled
 
@@ -66,6 +66,25 @@ def test_its_result_goes_back_and_the_answer_counts(bench, scripted, tool):
     ]
     bench.run(FLOW, allow_tools=True)
     assert len(bench.simulator.requests) == 2, "every round is in the cache"
+
+
+def test_a_plan_knows_that_a_missing_file_is_made_from_the_stored_answer(bench, scripted, tool):
+    scripted(RULES)
+    flow = FLOW + "    output: {save: out/a.md}\n"
+    bench.run(flow, allow_tools=True)
+    (bench.folder / "out/a.md").unlink()
+    [found] = bench.statuses(flow)
+    assert (found.state, found.reasons) == ("missing", ("out/a.md is missing",))
+    assert (found.calls, found.most_calls) == (0, 0)
+    assert len(bench.simulator.requests) == 2
+
+
+def test_a_plan_runs_no_tool_if_only_the_first_answer_is_stored(bench, scripted, tool):
+    rules = RULES.replace("{text: It rains.}", "{error: {status: 400, message: no}}")
+    scripted(rules)
+    bench.run(FLOW, allow_tools=True)
+    [found] = bench.statuses(FLOW)
+    assert (found.state, found.calls) == ("new", 1)
 
 
 def test_returned_calls_are_the_result_and_nothing_is_imported(bench, scripted, tool):

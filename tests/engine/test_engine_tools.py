@@ -1,16 +1,17 @@
 """Tools: what is imported, what a call answers, and that no fault of one stops the rest."""
 
 import asyncio
+import gc
 import sys
 import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tool_project import CITY, Project, StoppedClock, call
+from tool_project import CITY, Project, call
 
 from poeflow.client.messages import Message
-from poeflow.engine.tools import (
+from poeflow.engine.asking.tools import (
     MAX_CALLS,
     MAX_RESULT,
     MAX_ROUNDS,
@@ -75,7 +76,7 @@ def test_answers_come_in_the_order_of_the_calls_and_tell_what_ran(project):
         Tool(name="slow", parameters=CITY, run="some_tools:slow"),
         Tool(name="quick", run="some_tools:quick"),
     ]
-    box = Toolbox.load(tools, folder=project.folder, clock=StoppedClock())
+    box = Toolbox.load(tools, folder=project.folder)
     calls = [call("slow", {"city": "Oslo"}, "a"), call("quick", "", "b"), call("nope", "{}", "c")]
     answered = asyncio.run(box.answer(calls))
     weather = '{"city":"Oslo","sky":["rain",null,1.5]}'
@@ -86,11 +87,9 @@ def test_answers_come_in_the_order_of_the_calls_and_tell_what_ran(project):
         Message(role="tool", content=unknown, tool_call_id="c"),
     )
     assert answered.uses == (
-        ToolUse(
-            name="slow", arguments='{"city": "Oslo"}', result=weather, is_error=False, seconds=0.0
-        ),
-        ToolUse(name="quick", arguments="", result="now", is_error=False, seconds=0.0),
-        ToolUse(name="nope", arguments="{}", result=unknown, is_error=True, seconds=0.0),
+        ToolUse(name="slow", result=weather, is_error=False),
+        ToolUse(name="quick", result="now", is_error=False),
+        ToolUse(name="nope", result=unknown, is_error=True),
     )
 
 
@@ -355,6 +354,7 @@ def test_the_end_of_the_program_is_passed_on(project, kind, error):
     code = f"{kind} get(): raise {error.__name__}(7)"
     with pytest.raises(error):
         project.use(code)
+    gc.collect()  # the task complains now that nobody asked how it ended, not in another test
 
 
 async def test_who_waits_can_be_cancelled(project):

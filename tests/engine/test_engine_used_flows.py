@@ -115,3 +115,18 @@ def test_two_uses_never_write_one_file(bench):
     looped = "poeflow: 1\nsteps:\n  each: {use: child.yaml, for_each: [x, y]}\n"
     outcome = bench.run(looped, concurrency=1)
     assert str(outcome.failures["each[y]/a"]).startswith("//child.md is written by each[x]/a")
+
+
+def test_an_input_with_the_default_of_another_is_known_when_that_one_is(bench):
+    bench.write(
+        "part.yaml",
+        "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
+        "inputs: {name: {default_from: word}, word: {default: x}}\n"
+        "steps:\n  say: {prompt: {file: 'texts/{{ inputs.name }}.md'}}\n",
+    )
+    bench.write("texts/x.md", "x")
+    flow = "poeflow: 1\nsteps:\n  a: {render: x}\n  b: {use: part.yaml, with: {word: WORD}}\n"
+    assert bench.run(flow.replace("WORD", "x")).exit_code == 0
+    with pytest.raises(InvalidFlowError) as caught:
+        bench.run(flow.replace("WORD", '"{{ steps.a.text }}"'))
+    assert "inputs.name is not" in str(caught.value)

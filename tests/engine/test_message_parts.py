@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 import pytest
 
-from poeflow.client.messages import DataUrl, FileData, FilePart, ImagePart, ImageUrl
-from poeflow.engine.message_parts import Loaded, load
+from poeflow.client.messages import FileData, FilePart, ImagePart, ImageUrl, TextPart
+from poeflow.engine.asking.message_parts import AttachmentReader, HashedUrl, LoadedPart
 from poeflow.project.attachment_files import AttachmentSource, Found, find
 from poeflow.project.project import FileProblem, Project
+from poeflow.project.read_log import ReadLog
 from poeflow.redact import Keyring, Secret
 
 PNG = b"\x89PNG\r\n\x1a\n\0picture"
@@ -28,7 +29,7 @@ def loaded(project, path, data, *, forbidden=NO_KEYS, **source):
     project.path_of(f"//{path}").write_bytes(data)
     wanted = AttachmentSource(path=f"//{path}", **source)
     (found,) = find(project, wanted, relative_to="//flow.yaml")
-    return load(project, found, forbidden=forbidden)
+    return AttachmentReader(project, forbidden=forbidden).load(found)
 
 
 def problem(*arguments, **named):
@@ -37,32 +38,47 @@ def problem(*arguments, **named):
     return str(caught.value)
 
 
+def hashed(data, media_type):
+    digest = hashlib.sha256(data).hexdigest()
+    return HashedUrl(media_type=media_type, data=data, sha256=digest)
+
+
 def image(data, media_type):
-    return ImagePart(image_url=ImageUrl(url=DataUrl(media_type=media_type, data=data)))
+    return ImagePart(image_url=ImageUrl(url=hashed(data, media_type)))
 
 
 def file(name, data, media_type):
-    url = DataUrl(media_type=media_type, data=data)
-    return FilePart(file=FileData(filename=name, file_data=url))
+    return FilePart(file=FileData(filename=name, file_data=hashed(data, media_type)))
 
 
 def test_a_picture(project):
-    assert loaded(project, "logo.png", PNG) == Loaded(
-        part=image(PNG, "image/png"),
-        name="logo.png",
-        media_type="image/png",
-        sha256=hashlib.sha256(PNG).hexdigest(),
-        size=len(PNG),
-    )
+    assert loaded(project, "logo.png", PNG) == LoadedPart(part=image(PNG, "image/png"))
+
+
+def test_a_text_may_be_part_of_the_message_itself(project):
+    told = loaded(project, "notes.md", b"\xef\xbb\xbf# hi\r\n", as_="text")
+    assert told == LoadedPart(part=TextPart(text='<file name="notes.md">\n# hi\n</file>'))
+    told = loaded(project, "b.py", b"x = 1", as_="text", name='a".py')
+    assert told == LoadedPart(part=TextPart(text='<file name="a_.py">\nx = 1\n</file>'))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.txt", b"caf\xe9\n", "//a.txt is not UTF-8 text (line 1); save it as UTF-8"),
+        ("a.txt", b"a\0b", "//a.txt holds a NUL byte, so it is not a text; save it as UTF-8"),
+        ("a.png", PNG, "//a.png is image/png and no text; "),
+        ("a.txt", b"-----BEGIN PRIVATE KEY-----", "//a.txt holds a private key"),
+    ],
+)
+def test_what_cannot_be_text_is_refused(project, name, data, reason):
+    told = problem(project, name, data, as_="text")
+    assert told.startswith(reason)
 
 
 def test_everything_else_is_a_file(project):
-    assert loaded(project, "notes.md", b"# hi\r\n") == Loaded(
-        part=file("notes.md", b"# hi\r\n", "text/markdown"),
-        name="notes.md",
-        media_type="text/markdown",
-        sha256=hashlib.sha256(b"# hi\r\n").hexdigest(),
-        size=6,
+    assert loaded(project, "notes.md", b"# hi\r\n") == LoadedPart(
+        part=file("notes.md", b"# hi\r\n", "text/markdown")
     )
 
 
@@ -86,7 +102,7 @@ def test_a_wrong_name_is_a_warning(project):
 
 def test_a_given_type_wins_without_a_warning(project):
     result = loaded(project, "a.png", b"\xff\xd8\xff\xe0\0", media_type="image/jpg")
-    assert (result.media_type, result.warning) == ("image/jpeg", "")
+    assert result == LoadedPart(part=image(b"\xff\xd8\xff\xe0\0", "image/jpeg"))
 
 
 def test_a_given_name_is_the_name_that_is_sent(project):
@@ -97,21 +113,21 @@ def test_a_given_name_is_the_name_that_is_sent(project):
 
 def test_names_are_made_harmless(project):
     name = 'a\r\nb"c\\d/e\u202ef\x85g\u2028h é.txt'
-    assert loaded(project, "x.txt", b"x", name=name).name == "a__b_c_d_e_f_g_h é.txt"
+    sent = "a__b_c_d_e_f_g_h é.txt"
+    assert loaded(project, "x.txt", b"x", name=name).part == file(sent, b"x", "text/plain")
 
 
 def test_a_linked_image(project):
     url = "https://example.org/a.png"
     found = Found(url=url, as_="image")
-    assert load(project, found, forbidden=Keyring(Secret("k" * 20))) == Loaded(
-        part=ImagePart(image_url=ImageUrl(url=url)), name=url
-    )
+    reader = AttachmentReader(project, forbidden=Keyring(Secret("k" * 20)))
+    assert reader.load(found) == LoadedPart(part=ImagePart(image_url=ImageUrl(url=url)))
 
 
 def test_a_file_emptied_meanwhile(project):
     project.path_of("//a.txt").touch()
     with pytest.raises(FileProblem, match=r"^//a\.txt is empty;"):
-        load(project, Found(path="//a.txt", size=3), forbidden=Keyring())
+        AttachmentReader(project, forbidden=Keyring()).load(Found(path="//a.txt", size=3))
 
 
 GITHUB = "ghp_" + "a1B2" * 9
@@ -149,9 +165,9 @@ def test_secrets_stay_at_home(project, text, what, name):
 
 
 def test_a_picture_is_looked_through_for_the_key_only(project):
-    assert (
-        loaded(project, "a.png", PNG + GITHUB.encode(), forbidden=Keyring()).size == len(PNG) + 40
-    )
+    data = PNG + GITHUB.encode()
+    found = loaded(project, "a.png", data, forbidden=Keyring())
+    assert found.part == image(data, "image/png")
     assert "holds your API key" in problem(
         project, "a.png", PNG + b"sesame-12345", forbidden=Keyring(Secret("sesame-12345"))
     )
@@ -162,7 +178,8 @@ def test_a_picture_is_looked_through_for_the_key_only(project):
 )
 def test_what_only_resembles_a_secret_is_sent(project, text):
     keys = Keyring(Secret("sesame-12345"))
-    assert loaded(project, "a.txt", text.encode(), forbidden=keys).size == len(text)
+    sent = loaded(project, "a.txt", text.encode(), forbidden=keys).part
+    assert sent == file("a.txt", text.encode(), "text/plain")
 
 
 @pytest.mark.parametrize(
@@ -197,5 +214,33 @@ def test_the_key_is_in_no_message(project):
 def test_bytes_are_kept_once_and_not_encoded_yet(project):
     part = loaded(project, "logo.png", PNG).part
     assert isinstance(part, ImagePart)
-    assert isinstance(part.image_url.url, DataUrl)
+    assert isinstance(part.image_url.url, HashedUrl)
     assert len(part.image_url.url) == len("data:image/png;base64,") + 24
+
+
+class CountedReads(ReadLog):
+    """A log that also counts what is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: list[str] = []
+
+    def read(self, path, status, data) -> None:
+        super().read(path, status, data)
+        self.paths.append(path.name)
+
+
+def test_a_file_is_read_once_as_long_as_it_does_not_change(tmp_path):
+    log = CountedReads()
+    project = Project(tmp_path.resolve(), log=log)
+    (tmp_path / "a.txt").write_text("one")
+    reader = AttachmentReader(project, forbidden=NO_KEYS)
+    found = Found(path="//a.txt", size=3)
+    assert reader.digest("//a.txt") == hashlib.sha256(b"one").hexdigest()
+    assert reader.load(found) == reader.load(found)
+    assert reader.load(found).part == file("a.txt", b"one", "text/plain")
+    assert log.paths == ["a.txt"]
+    (tmp_path / "a.txt").write_text("another")
+    assert reader.load(found).part == file("a.txt", b"another", "text/plain")
+    assert reader.digest("//a.txt") == hashlib.sha256(b"another").hexdigest()
+    assert log.paths == ["a.txt", "a.txt"]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from poeflow.client.answers import ToolCall
-from poeflow.engine.tools import Toolbox
+from poeflow.engine.asking.tools import Toolbox
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Tool
 
@@ -17,11 +17,6 @@ def call(name, arguments="{}", own="call_1"):
     written = arguments if isinstance(arguments, str) else json.dumps(arguments)
     raw = {"type": "function", "function": {"name": name, "arguments": written}}
     return ToolCall(raw if own is None else {"id": own, **raw})
-
-
-class StoppedClock:
-    def monotonic(self):
-        return 5.0
 
 
 class Project:
@@ -37,7 +32,7 @@ class Project:
 
     def load(self, run, parameters=None, **options):
         tool = Tool(name="get", parameters=parameters or {}, run=run)
-        return Toolbox.load([tool], folder=self.folder, clock=StoppedClock(), **options)
+        return Toolbox.load([tool], folder=self.folder, **options)
 
     def use(self, code, arguments="{}", parameters=None, **options):
         """Return how one call of the function `get` in `code` was answered."""

@@ -23,7 +23,10 @@ inputs:
   a: {type: number, description: x, default: 1, enum: [1, 2], minimum: 0, maximum: 9}
   b: {type: array, items: {type: string}}
 models:
-  w: {model: m, provider: poe, params: {seed: 1}, extra_body: {k: [1, {z: t}]}, fallback: [x]}
+  w: {model: m, provider: poe, params: {seed: 1}, extra_body: {k: [1, {z: t}]}, fallback: [x],
+      system: {file: a.md}, timeout: {attempt: 5, step: 1m}, retry: {attempts: 2},
+      requests_per_minute: 1, tokens_per_minute: 1, tools: [{name: f}],
+      output: {format: json, schema: {}, repair: 1}}
 defaults:
   model: w
   provider: poe
@@ -35,14 +38,14 @@ defaults:
   stream: true
   cache: true
 limits:
-  {concurrency: 1, requests_per_minute: 1, max_requests: 0, max_tokens: 0, max_cost_usd: 0.5,
-   max_points: 0}
+  {concurrency: 1, requests_per_minute: 1, tokens_per_minute: 1, max_requests: 0,
+   max_tokens: 0, max_cost_usd: 0.5, max_points: 0}
 steps:
   ask:
     description: x
     needs: [render]
     if: true
-    for_each: {in: [1], key: item}
+    for_each: {in: [1], key: item, carry: previous.text}
     continue_on_error: false
     timeout: 2.5
     retry: {}
@@ -53,8 +56,8 @@ steps:
     fallback: [x, y]
     system: be brief
     history: render
-    attachments: [a.png, {path: b, as: file, name: n, media_type: a/b}, {url: "https://x/y"},
-      {from: steps.x.media}]
+    attachments: [a.png, {path: b, as: file, resize: 99, pages: "1-3, 7", name: n, media_type: a/b},
+      {url: "https://x/y"}, {from: steps.x.media}]
     params:
       {max_tokens: 1, max_completion_tokens: 1, temperature: 1, top_p: 0.5, stop: [a], n: 1,
        seed: -1, presence_penalty: 0, frequency_penalty: 0, logprobs: true, top_logprobs: 1,
@@ -67,11 +70,22 @@ steps:
     parallel_tool_calls: true
     stream: false
     samples: {count: 2, pass_rate: 0.5}
+    repeat: {max: 2, until: a, else: keep}
     output:
       {format: json, schema: {}, one_of: [a], repair: 1, extract: fenced, accept: [length],
-       reasoning: keep, save: x, media: y, tracked: false}
+       default: [a], reasoning: keep, save: x, media: y, tracked: false}
     expect:
-      - {contains: a, level: warn}
+      - {contains: a, level: warn, weight: 2}
+      - {contains_any: [a], weight: 2, level: score}
+      - {contains_all: [a]}
+      - {starts_with: a}
+      - {ends_with: a}
+      - {similar_to: a}
+      - {similar_to: {text: a, threshold: 0.5}}
+      - {is_json: true}
+      - {max_cost: 0}
+      - {max_seconds: 1}
+      - {call: "checks:is_polite"}
       - {not_contains: a}
       - {equals: 1}
       - {matches: a}
@@ -80,7 +94,9 @@ steps:
       - {json_schema: {}}
       - {that: a}
       - {judge: {rubric: a, model: w, threshold: 0.5}}
-      - {judge: {rubric: {file: a}}}
+      - {judge: {rubric: {file: a}, system: a, attachments: true,
+         examples: [{answer: a, score: 1, reason: b}]}}
+      - {judge: {rubrics: {a: b, c: {file: d}}, system: {file: a}}}
   talk:
     timeout: {attempt: 5, step: 1m}
     matrix: {axes: {a: [1], b: e, c: {file: x}}, include: [{a: 1}], exclude: [{a: 2}]}
@@ -91,10 +107,15 @@ steps:
       - {role: tool, content: x, tool_call_id: c}
       - {few_shot: [{user: a, assistant: b}]}
       - {few_shot: inputs.x}
-      - {few_shot: {file: x.yaml}}
+      - {few_shot: {file: x.yaml, user: q, assistant: a}}
+  thread: {messages: {file: x.json}}
+  said: {messages: inputs.x}
   more: {prompt: x, samples: 2}
   render: {render: x, for_each: e}
-  rows: {render: {file: x}, for_each: {file: rows.csv}}
+  rows: {render: {file: x}, for_each: {file: rows.csv, where: x, group_by: x, limit: 1}}
+  files: {render: x, for_each: {glob: a, sample: 1, seed: 1}}
+  log: {command: [git, log, ""], stdin: {file: x}, env: [HOME], reads: ["docs/*.md"]}
+  words: {call: "a.b:c", with: {a: 1}, reads: [a.py]}
   other: {use: other.yaml, with: {a: [1]}, for_each: [1]}
 outputs: {o: "{{ x }}", p: {q: [1]}}
 """

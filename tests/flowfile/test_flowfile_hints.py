@@ -6,7 +6,7 @@ import pytest
 
 from poeflow.flowfile.model import Flow, Output, Params, Step
 from poeflow.flowfile.patterns import MAX_OPTIONS, did_you_mean, nearest, one_of
-from poeflow.flowfile.schema_messages import where_it_goes
+from poeflow.flowfile.schema_messages import hint_for_unknown_key
 
 FIELDS = {
     "flow": Flow.__struct_encode_fields__,
@@ -47,7 +47,7 @@ def test_the_order_of_the_options_does_not_matter():
 
 def test_among_too_many_words_none_is_looked_for():
     options = (f"step_{number}" for number in range(10**9))
-    assert one_of("step_x", options) == f"it is none of over {MAX_OPTIONS} known ones"
+    assert one_of("step_x", options) == f"it is not one of the {MAX_OPTIONS}+ known ones"
     assert nearest("x" * 10_000_000, ["x"]) is None
 
 
@@ -61,7 +61,7 @@ def test_among_too_many_words_none_is_looked_for():
         ("step", "thinking_budget", "thinking_budget goes under extra_body:"),
         ("step", "attempts", "attempts goes under retry:"),
         ("step", "depends_on", 'did you mean "needs"?'),
-        ("step", "env", "flows read no environment; declare an input and pass --input"),
+        ("flow", "env", "flows cannot read the environment; declare an input and pass --input"),
         ("flow", "model", "model goes under defaults:"),
         ("flow", "system", "system goes under defaults:"),
         ("flow", "max_requests", "max_requests goes under limits:"),
@@ -70,9 +70,9 @@ def test_among_too_many_words_none_is_looked_for():
         ("params", "model", "model is a key of the step itself"),
         ("params", "web_mode", "parameters of single bots go under extra_body:"),
         ("part", "image_url", "write attach: {url: https://...}"),
-        ("part", "type", "remove it: the other key says it"),
+        ("part", "type", "remove it: the other key implies it"),
         ("output", "zzz", f"known: {', '.join(sorted(FIELDS['output']))}"),
     ],
 )
 def test_an_unknown_key_is_sent_where_it_belongs(where, key, hint):
-    assert where_it_goes(key, FIELDS[where]) == hint
+    assert hint_for_unknown_key(key, FIELDS[where]) == hint

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile import inputs as inputs_file
-from poeflow.flowfile.inputs import InputFault, gather, misfit, read_text
+from poeflow.flowfile.inputs import InputProblem, read_text, resolve_inputs, value_problem
 from poeflow.flowfile.model import Flow, InputSpec
 
 
@@ -23,28 +23,54 @@ def spec(kind="string", **rest):
 
 def test_texts_win_over_values_and_values_over_defaults():
     several = flow(a={"default": "d"}, b={"default": "d"}, c={"default": "d"})
-    assert gather(several, {"b": "v", "c": "v"}, {"c": "t"}) == ({"a": "d", "b": "v", "c": "t"}, ())
+    assert resolve_inputs(several, {"b": "v", "c": "v"}, {"c": "t"}) == (
+        {"a": "d", "b": "v", "c": "t"},
+        (),
+    )
+
+
+def test_a_default_may_be_the_value_of_another_input():
+    several = flow(a={"default_from": "b"}, b={"default_from": "c"}, c={"default": "d"}, e={})
+    given = {"e": "e"}
+    assert resolve_inputs(several, given, {})[0] == {"a": "d", "b": "d", "c": "d", "e": "e"}
+    assert resolve_inputs(several, given, {"c": "t"})[0]["a"] == "t"
+    assert resolve_inputs(several, {**given, "b": "v"}, {})[0] == {
+        "a": "v",
+        "b": "v",
+        "c": "d",
+        "e": "e",
+    }
+
+
+def test_a_default_from_another_input_is_checked_and_missed_once():
+    several = flow(a={"default_from": "b", "enum": ["x"]}, b={})
+    (missing,) = resolve_inputs(several, {}, {})[1]
+    assert missing.message == 'the input "b" is missing'
+    (wrong,) = resolve_inputs(several, {"b": "y"}, {})[1]
+    assert wrong.message == "the input \"a\" must be one of x, not 'y'"
 
 
 def test_what_is_missing_or_unknown_is_told():
     wanted = flow(topic={"description": "what it is about"}, tone={})
-    assert gather(wanted, {"tpic": 1}, {"zzz": "1"}) == (
+    assert resolve_inputs(wanted, {"tpic": 1}, {"zzz": "1"}) == (
         {},
         (
-            InputFault("tpic", 'unknown input "tpic"', 'did you mean "topic"?'),
-            InputFault("zzz", 'unknown input "zzz"', "known: tone, topic"),
-            InputFault(
+            InputProblem("tpic", 'unknown input "tpic"', 'did you mean "topic"?'),
+            InputProblem("zzz", 'unknown input "zzz"', "known: tone, topic"),
+            InputProblem(
                 "topic", 'the input "topic" is missing', "pass --input topic=... (what it is about)"
             ),
-            InputFault("tone", 'the input "tone" is missing', "pass --input tone=..."),
+            InputProblem("tone", 'the input "tone" is missing', "pass --input tone=..."),
         ),
     )
 
 
 def test_a_value_that_does_not_fit_is_told_and_kept():
-    assert gather(flow(n={"type": "integer", "description": "how many"}), {"n": "x"}, {}) == (
+    assert resolve_inputs(
+        flow(n={"type": "integer", "description": "how many"}), {"n": "x"}, {}
+    ) == (
         {"n": "x"},
-        (InputFault("n", "the input \"n\" must be an integer, not 'x'", "how many"),),
+        (InputProblem("n", "the input \"n\" must be an integer, not 'x'", "how many"),),
     )
 
 
@@ -96,20 +122,20 @@ def test_a_text_is_read_as_the_type_asks(kind, text, value):
     ],
 )
 def test_why_a_value_does_not_fit(given_spec, value, reason):
-    assert misfit(given_spec, value) == reason
+    assert value_problem(given_spec, value) == reason
 
 
 @given(st.sampled_from(["integer", "number", "boolean", "array", "object"]), st.text())
 def test_any_text_becomes_a_value_that_fits_or_is_told(kind, text):
     value = read_text(spec(kind), text)
-    faults = gather(flow(a={"type": kind}), {}, {"a": text})[1]
-    assert bool(faults) == bool(misfit(spec(kind), value))
+    faults = resolve_inputs(flow(a={"type": kind}), {}, {"a": text})[1]
+    assert bool(faults) == bool(value_problem(spec(kind), value))
 
 
 def test_a_file_of_inputs_is_yaml_or_json():
-    assert inputs_file.values_of(b"a: 1\nb: [x]\n", shown="i") == {"a": 1, "b": ["x"]}
-    assert inputs_file.values_of(b'{"a": {"b": null}}', shown="i") == {"a": {"b": None}}
-    assert inputs_file.values_of(b"# nothing\n", shown="i") == {}
+    assert inputs_file.inputs_in(b"a: 1\nb: [x]\n", shown="i") == {"a": 1, "b": ["x"]}
+    assert inputs_file.inputs_in(b'{"a": {"b": null}}', shown="i") == {"a": {"b": None}}
+    assert inputs_file.inputs_in(b"# nothing\n", shown="i") == {}
 
 
 @pytest.mark.parametrize(
@@ -123,12 +149,12 @@ def test_a_file_of_inputs_is_yaml_or_json():
 )
 def test_a_faulty_file_of_inputs_is_told_with_its_place(data, message):
     with pytest.raises(InvalidFlowError) as caught:
-        inputs_file.values_of(data, shown="i")
+        inputs_file.inputs_in(data, shown="i")
     assert [str(problem) for problem in caught.value.problems] == [message]
 
 
 def test_the_file_beside_a_flow():
-    assert inputs_file.beside("//flows/notes.yaml") == "//flows/notes.inputs.yaml"
+    assert inputs_file.inputs_path("//flows/notes.yaml") == "//flows/notes.inputs.yaml"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +165,7 @@ def test_the_file_beside_a_flow():
     ],
 )
 def test_a_list_or_mapping_on_the_command_line_is_told_with_an_example(kind, text, message, hint):
-    [fault] = gather(flow(n={"type": kind, "description": "those"}), {}, {"n": text})[1]
-    assert fault == InputFault("n", f'the input "n" {message}', f"for example {hint}")
+    [fault] = resolve_inputs(flow(n={"type": kind, "description": "those"}), {}, {"n": text})[1]
+    assert fault == InputProblem("n", f'the input "n" {message}', f"for example {hint}")
     example = hint.partition("=")[2].strip("'")
-    assert gather(flow(n={"type": kind}), {}, {"n": example})[1] == ()
+    assert resolve_inputs(flow(n={"type": kind}), {}, {"n": example})[1] == ()

@@ -7,12 +7,11 @@ import pytest
 from flow_documents import WIDE, bent
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA, build, mended
-from poeflow.flowfile.limit_problems import MAX_PROBLEMS, enough, is_word_of_more
-from poeflow.flowfile.load import load
+from poeflow.flowfile.build import SCHEMA, build, drop_invalid_parts
+from poeflow.flowfile.load import load_flow
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, parse
-from poeflow.problems import Place, Problem
+from poeflow.problems import MAX_PROBLEMS, Place, Problem, is_more_notice, limited
 from poeflow.project.project import Project
 
 SHOWN = "{prompt: Say hello to {{ inputs.name }}.}"
@@ -25,7 +24,7 @@ def loaded(tmp_path):
         (tmp_path / "notes.flow.yaml").write_bytes(
             data if isinstance(data, bytes) else data.encode()
         )
-        return load(Project(tmp_path.resolve()), "//notes.flow.yaml", shown="f")
+        return load_flow(Project(tmp_path.resolve()), "//notes.flow.yaml", shown="f")
 
     return load_bytes
 
@@ -46,7 +45,7 @@ def test_a_sound_flow(loaded):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    found = load(Project(tmp_path.resolve()), "//none.yaml", shown="none.yaml")
+    found = load_flow(Project(tmp_path.resolve()), "//none.yaml", shown="none.yaml")
     assert [str(p) for p in found.problems] == [
         "none.yaml:1:1: //none.yaml does not exist; check the path"
     ]
@@ -104,7 +103,7 @@ def test_a_doubled_key_leaves_a_draft_too(loaded):
 @given(bent())
 def test_what_is_mended_is_valid_and_every_node_keeps_its_place(data):
     document = parse(json.dumps(data), "f")
-    result = mended(document, SCHEMA)
+    result = drop_invalid_parts(document, SCHEMA)
     if result is None:
         return
     assert isinstance(build(result), Flow)
@@ -118,11 +117,11 @@ def places_of(node):
 
 def test_the_wide_flow_needs_no_mending():
     document = parse(WIDE, "f")
-    assert mended(document, SCHEMA) is document
+    assert drop_invalid_parts(document, SCHEMA) is document
 
 
 def test_an_empty_document_cannot_be_mended():
-    assert mended(Document(path="f", text="", root=None), SCHEMA) is None
+    assert drop_invalid_parts(Document(path="f", text="", root=None), SCHEMA) is None
 
 
 @pytest.mark.parametrize(
@@ -145,8 +144,8 @@ def test_thousands_of_faults_are_told_up_to_a_limit(loaded, step):
 
 def test_few_problems_are_all_told_sorted_and_once():
     a, b = Problem(Place("f", 2), "a"), Problem(Place("f", 1), "b")
-    assert enough([a, b, a]) == (b, a)
-    assert enough([]) == ()
+    assert limited([a, b, a]) == (b, a)
+    assert limited([]) == ()
 
 
 def test_many_problems_end_in_a_word():
@@ -154,24 +153,24 @@ def test_many_problems_end_in_a_word():
     last = Problem(
         Place("f", MAX_PROBLEMS),
         f"there are more problems than these {MAX_PROBLEMS}",
-        "mend these and check again",
+        "correct these and check again",
     )
-    assert enough(many[:-1]) == tuple(many[:-1])
-    assert enough(many) == (*many[:MAX_PROBLEMS], last)
-    assert enough(itertools.cycle(many)) == (*many[:MAX_PROBLEMS], last)
+    assert limited(many[:-1]) == tuple(many[:-1])
+    assert limited(many) == (*many[:MAX_PROBLEMS], last)
+    assert limited(itertools.cycle(many)) == (*many[:MAX_PROBLEMS], last)
 
 
 def test_the_word_for_more_is_said_once_however_often_problems_are_joined():
-    one = enough(Problem(Place("f", line), "x") for line in range(1, MAX_PROBLEMS + 2))
-    other = enough(Problem(Place("f", line), "y") for line in range(1, MAX_PROBLEMS + 2))
-    joined = enough((*one, *other))
+    one = limited(Problem(Place("f", line), "x") for line in range(1, MAX_PROBLEMS + 2))
+    other = limited(Problem(Place("f", line), "y") for line in range(1, MAX_PROBLEMS + 2))
+    joined = limited((*one, *other))
     assert len(joined) == MAX_PROBLEMS + 1
-    assert [is_word_of_more(problem) for problem in joined] == [False] * MAX_PROBLEMS + [True]
+    assert [is_more_notice(problem) for problem in joined] == [False] * MAX_PROBLEMS + [True]
 
 
 def test_too_many_warnings_are_no_error():
     lines = range(1, MAX_PROBLEMS + 2)
-    found = enough(Problem(Place("f", line), "x", "", "warning") for line in lines)
+    found = limited(Problem(Place("f", line), "x", "", "warning") for line in lines)
     assert {problem.level for problem in found} == {"warning"}
 
 
@@ -191,13 +190,13 @@ def test_what_is_clearly_no_flow_is_told_in_one_problem(tmp_path, name, text, wh
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text.encode("latin-1"))
-    found = load(Project(tmp_path.resolve()), f"//{name}", shown=name)
+    found = load_flow(Project(tmp_path.resolve()), f"//{name}", shown=name)
     hint = "name flows, which are YAML files with poeflow: 1, or their folder"
-    told = f"{name}:1:1: this is {what} and no flow; {hint}"
+    told = f"{name}:1:1: this is {what}, not a flow; {hint}"
     assert [str(problem) for problem in found.problems] == [told]
 
 
 def test_a_mapping_of_something_else_is_no_flow(loaded):
     hint = "begin it with poeflow: 1, or see `poeflow init`"
-    told = f"1:1: this is no flow: it has no poeflow and no steps; {hint}"
+    told = f"1:1: this is not a flow: it has no poeflow and no steps; {hint}"
     assert lines(loaded("on: push\njobs: {}\n")) == [told]

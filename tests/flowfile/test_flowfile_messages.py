@@ -5,7 +5,7 @@ from flow_documents import bent, document_of
 from hypothesis import given, settings
 
 from poeflow.flowfile.build import SCHEMA
-from poeflow.flowfile.schema import bundled, faults, validate
+from poeflow.flowfile.schema import bundled_schema, invalid_parts, validate
 from poeflow.flowfile.yaml_tree import parse
 
 
@@ -31,8 +31,8 @@ def told(step="prompt: hi", head=""):
         ),
         ("prompt: x, model: null", ["4:25: model has no value; it must be text; {fill}"]),
         ("prompt: x, needs: [B]", ['4:26: "B" is not a valid name; {small}']),
-        ("prompt: x, samples: 0", ["4:27: samples: 0 is below 1; the least is 1"]),
-        ("prompt: x, samples: 1001", ["4:27: samples: 1001 is above 1000; the most is 1000"]),
+        ("prompt: x, samples: 0", ["4:27: samples: 0 is below 1; the minimum is 1"]),
+        ("prompt: x, samples: 1001", ["4:27: samples: 1001 is above 1000; the maximum is 1000"]),
         (
             "prompt: x, timeout: soon",
             ["4:27: timeout: soon is not a duration; write 90s, 10m or 1h"],
@@ -41,7 +41,7 @@ def told(step="prompt: hi", head=""):
         ("messages: []", ["4:17: messages is empty; fill it, or remove the key"]),
         (
             "prompt: x, params: {stop: [a, b, c, d, e]}",
-            ["4:33: stop has 5 items; the most is 4"],
+            ["4:33: stop has 5 items; the maximum is 4"],
         ),
         (
             "prompt: x, params: {max_tokens: '5'}",
@@ -52,8 +52,8 @@ def told(step="prompt: hi", head=""):
             "prompt: x, output: {format: jsn}",
             ['4:35: jsn is not one of text, json, yaml, csv; did you mean "json"?'],
         ),
-        ("render: x, samples: 2", ['4:18: "samples" cannot stand beside "render"; {either}']),
-        ("use: x.yaml, output: {}", ['4:20: "output" cannot stand beside "use"; {or_use}']),
+        ("render: x, samples: 2", ['4:18: "samples" is not allowed with "render"; {either}']),
+        ("use: x.yaml, output: {}", ['4:20: "output" is not allowed with "use"; {or_use}']),
         (
             "prompt: x, attachments: [{url: 'ftp://x'}]",
             ["4:38: url: 'ftp://x' is not an https address; only https images can be linked"],
@@ -100,10 +100,12 @@ def test_no_fault_is_without_a_place_and_words(data):
         assert problem.place.path == "flow.yaml"
         assert problem.message[:1] == problem.message[:1].lower() or '"' in problem.message
         assert "does not fit the schema" not in problem.message
-    assert bool(found) == bool(faults(document, SCHEMA))
+    assert bool(found) == bool(invalid_parts(document, SCHEMA))
 
 
 def test_nothing_is_fetched_for_a_schema():
     reference = 'prompt: x, output: {schema: {$ref: "http://127.0.0.1:9/x.json"}}'
     assert told(reference) == []
-    assert "http" not in str(bundled(SCHEMA)["$defs"]).replace("https", "").replace("http ", "")
+    assert "http" not in str(bundled_schema(SCHEMA)["$defs"]).replace("https", "").replace(
+        "http ", ""
+    )

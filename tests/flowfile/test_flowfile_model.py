@@ -5,11 +5,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
-from poeflow.flowfile import model
+from poeflow.flowfile import key_marks, model
 from poeflow.flowfile.build import SCHEMA
-from poeflow.flowfile.schema import bundled
+from poeflow.flowfile.schema import bundled_schema
 
-CONTRACT = bundled(SCHEMA)
+CONTRACT = bundled_schema(SCHEMA)
 DEFINED = CONTRACT["$defs"]
 STEP = DEFINED["step"]["properties"]
 SHAPES = {
@@ -27,13 +27,20 @@ SHAPES = {
     model.Matrix: STEP["matrix"],
     model.MessageSpec: DEFINED["message"],
     model.Example: DEFINED["message"]["properties"]["few_shot"]["items"],
+    model.ExampleFile: DEFINED["example_file"],
     model.MessagePart: DEFINED["message"]["properties"]["content"]["items"],
     model.Attachment: DEFINED["attachment"],
     model.Tool: DEFINED["tool"],
     model.Output: DEFINED["output"],
     model.Expectation: DEFINED["expectation"],
+    model.Similar: DEFINED["expectation"]["properties"]["similar_to"],
+    model.JudgedExample: DEFINED["expectation"]["properties"]["judge"]["properties"]["examples"][
+        "items"
+    ],
     model.Judge: DEFINED["expectation"]["properties"]["judge"],
+    model.Repeat: DEFINED["step"]["properties"]["repeat"],
     model.TextFile: DEFINED["prose"],
+    model.PartFile: DEFINED["step"]["properties"]["tools"],
 }
 
 
@@ -90,6 +97,29 @@ def test_a_key_is_described_with_an_example_that_fits(struct, key):
     validator = Draft202012Validator({**shape, "$defs": DEFINED}, registry=Registry())
     for shown in shape["examples"]:
         assert [error.message for error in validator.iter_errors(shown)] == []
+
+
+@pytest.mark.parametrize("struct", [model.Step, model.Output])
+def test_each_key_says_what_it_decides(struct):
+    said = key_marks.decisions(struct).keys() | ({"output"} if struct is model.Step else set())
+    assert set(struct.__struct_encode_fields__) == said
+
+
+def test_what_a_step_takes_from_elsewhere_decides_what_its_own_key_does():
+    own = set(model.Step.__struct_encode_fields__)
+    assert own >= set(model.Defaults.__struct_encode_fields__)
+    paces = {"requests_per_minute", "tokens_per_minute"}
+    assert set(model.Limits.__struct_encode_fields__) >= paces
+    assert own >= set(model.ModelAlias.__struct_encode_fields__) - paces
+
+
+def test_a_change_of_some_keys_makes_no_result_stale_as_such():
+    said = key_marks.decisions(model.Step)
+    assert {key for key, decides in said.items() if not decides.counts_as_written} == {
+        *("description", "needs", "continue_on_error", "timeout", "retry", "cache", "stream"),
+        *("model", "provider", "params", "extra_body", "fallback", "attachments"),
+        *("for_each", "matrix", "system"),
+    }
 
 
 def test_the_schema_is_a_schema():

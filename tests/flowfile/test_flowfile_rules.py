@@ -4,14 +4,14 @@ import msgspec
 import pytest
 
 from poeflow.flowfile.model import Flow
-from poeflow.flowfile.rules import problems_of
+from poeflow.flowfile.rules import rule_problems
 from poeflow.flowfile.yaml_tree import parse
 
 
 def told(text):
     document = parse(text, "f")
     flow = msgspec.convert(document.root.data, Flow)
-    return [str(problem).removeprefix("f:") for problem in problems_of(flow, document)]
+    return [str(problem).removeprefix("f:") for problem in rule_problems(flow, document)]
 
 
 def flow(steps, head="defaults: {model: Bot}"):

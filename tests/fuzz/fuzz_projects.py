@@ -117,7 +117,7 @@ def sound_history() -> bytes:
     made = InstanceRecord(
         id="draft", step="draft", status="ok", text="a", request={}, fingerprint=FINGERPRINT
     )
-    with History(path, told=_untold, journal="delete") as kept_history:
+    with History(path, warn=_untold, journal="delete") as kept_history:
         writer = kept_history.begin(run)
         number = asyncio.run(writer.requested(asked))
         writer.answered(number, AnswerRecord(ended=1.0, answer={"choices": []}))

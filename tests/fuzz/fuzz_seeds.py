@@ -12,12 +12,21 @@ from typing import Final
 
 from fuzz_projects import FINGERPRINT, FLOW, house, sound_history, sound_lock
 
+from poeflow.cassettes.recordings import (
+    RecordedAnswer,
+    RecordedExchange,
+    RecordedRequest,
+    chunk_of,
+    events_in,
+    recording_text,
+)
 from poeflow.digest import canonical, encode_json, sha256_of
 from poeflow.flowfile.tables import ROW_SUFFIXES
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 _SCHEMAS: Final = {
+    "cassette": "cassette.schema.json",
     "flow": "flow.schema.json",
     "lock": "lock.schema.json",
     "script": "simulator-script.schema.json",
@@ -109,6 +118,26 @@ def _tables() -> Iterator[bytes]:
     yield bytes([ROW_SUFFIXES.index(".parquet")]) + path.read_bytes()
 
 
+def _cassettes() -> Iterator[bytes]:
+    """Yield a cassette with each form of a body, and half of one."""
+    stream = b'data: {"n": 1}\n\nevent: a\ndata: []\n\n: ping\n\n\xff'
+    asked = RecordedRequest(
+        method="POST", path="/v1/chat/completions?a=1", type="application/json", json={"n": 1.5}
+    )
+    chunks = tuple(chunk_of(one, after=0.1) for one in events_in(stream))
+    answers = (
+        RecordedAnswer(status=200, headers={"content-type": "text/event-stream"}, stream=chunks),
+        RecordedAnswer(status=429, headers={"retry-after": "1"}, json={"error": None}, after=2),
+        RecordedAnswer(status=500, text="no", cut=True),
+        RecordedAnswer(status=200, base64="/w=="),
+    )
+    texts = [recording_text(RecordedExchange(request=asked, response=answer)) for answer in answers]
+    yield b"".join(texts)
+    yield from texts
+    yield texts[0] + texts[1][: len(texts[1]) // 2]
+    yield b"[" * 900 + b"]" * 900
+
+
 def _histories() -> Iterator[bytes]:
     yield sound_history()
 
@@ -120,4 +149,5 @@ _MADE: Final[dict[str, Callable[[], Iterator[bytes]]]] = {
     "entry": _entries,
     "table": _tables,
     "history": _histories,
+    "cassette": _cassettes,
 }

@@ -9,8 +9,8 @@ from fuzz_seeds import words
 from hypothesis import strategies as st
 
 from poeflow.digest import Json
-from poeflow.flowfile.schema import bundled
-from poeflow.simulator.schema_values import NoInstanceError, instance_of
+from poeflow.flowfile.schema import bundled_schema
+from poeflow.simulator.schema_values import NoInstanceError, made_up_value
 
 Strategy = st.SearchStrategy[Any]
 _NAMES: Final = st.sampled_from(["a", "b", "item", "draft", "", "$ref", "é", "a b"])
@@ -132,7 +132,7 @@ def documents(schema: str) -> Strategy:
 
     def document(seed: int, texts: list[str]) -> bytes:
         try:
-            made = instance_of(bundled(schema), str(seed))
+            made = made_up_value(bundled_schema(schema), str(seed))
         except NoInstanceError:
             made = {}
         return json.dumps(_templated(made, Random(seed), texts)).encode()

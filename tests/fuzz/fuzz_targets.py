@@ -17,12 +17,18 @@ from fuzz_projects import FINGERPRINT, OFFLINE_LOCK, House, house, ran, sound_hi
 
 from poeflow.answers.parse import read
 from poeflow.answers.schemas import compile_schema, schema_faults
+from poeflow.cassettes.explanation import listed
+from poeflow.cassettes.matching import Shelf
+from poeflow.cassettes.recordings import parse_cassette, recording_text
+from poeflow.cassettes.replay import Replay
+from poeflow.cassettes.secrets import Masking
 from poeflow.client.answers import Completion
-from poeflow.client.catalogue import kept
-from poeflow.client.commands import Call, ClientConfig, Command, Reply, Send, drive
-from poeflow.client.exchange import completed, fetched
+from poeflow.client.calls import Call, ClientConfig
+from poeflow.client.catalogue import stored_catalogue
+from poeflow.client.exchange import json_document, whole_completion_of
+from poeflow.client.http.commands import Command, Reply, Send, drive
 from poeflow.client.http.wire import Head, HttpCodec, WireRequest, origin_of
-from poeflow.client.retry import Policy
+from poeflow.client.retry import RetryPolicy
 from poeflow.client.stream import ChunkReader
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, decode_json, encode_json
@@ -30,11 +36,11 @@ from poeflow.errors import APIConnectionError, PoeflowError
 from poeflow.flowfile.model import Output
 from poeflow.flowfile.tables import ROW_SUFFIXES, rows
 from poeflow.flowfile.yaml_tree import parse_value
+from poeflow.operations.budgets import prices_of
 from poeflow.operations.check import Checkup, checkup
 from poeflow.operations.plan import planned
-from poeflow.operations.run_context import prices_of
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import facts_of, proof_of, stored_requests
+from poeflow.operations.status import proof_of, statuses_of, stored_requests
 from poeflow.problems import Problem
 from poeflow.records import (
     RunFilter,
@@ -43,15 +49,17 @@ from poeflow.redact import Scrubber, Secret
 from poeflow.report.pages.file import html_report
 from poeflow.report.pages.source import Pictures, Shown
 from poeflow.report.problem_lines import with_source
-from poeflow.simulator.bot_list import read_catalogue
-from poeflow.simulator.chat import Settings
+from poeflow.simulator.bot_list import read_bot_list
+from poeflow.simulator.chat import SimulatorSettings
 from poeflow.simulator.http_messages import Request
-from poeflow.simulator.schema_values import NoInstanceError, instance_of
+from poeflow.simulator.schema_values import NoInstanceError, made_up_value
 from poeflow.simulator.script import Script, read_script
 from poeflow.simulator.script_player import ScriptPlayer
 from poeflow.simulator.service import CHAT, Service
+from poeflow.store.answer_lines import OldAnswers
 from poeflow.store.history import History
-from poeflow.store.workspace import Ledger, Workspace
+from poeflow.store.ledger import old_rows
+from poeflow.store.workspace import Workspace
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.reader import Origin, ProjectReader
@@ -107,7 +115,7 @@ def models(data: bytes) -> None:
     """Read a project's list of models, and check and plan a flow by it."""
     here = house("models")
     here.write(".poeflow/models.json", data)
-    catalogue, fault = kept(here.project, "https://api.poe.com/v1")
+    catalogue, fault = stored_catalogue(here.project, {})
     _text(fault)
     for bot in catalogue.bots if catalogue is not None else ():
         bot.pricing.cost(1_000, 2_000)
@@ -130,7 +138,7 @@ def schema(data: bytes) -> None:
         _text(message)
     compiled = compile_schema(written)
     with contextlib.suppress(NoInstanceError):
-        _check_faults(compiled.faults(instance_of(written, "seed")))
+        _check_faults(compiled.faults(made_up_value(written, "seed")))
     for one in (value, document, None, 1, "a", [1, 1.0, "a"], {"a": {"b": []}}):
         _check_faults(compiled.faults(one))
 
@@ -168,9 +176,9 @@ def response(data: bytes) -> None:
     for streams in (True, False):
         call = Call(request=_request(), streams=streams)
         with contextlib.suppress(*DOCUMENTED):
-            _answer(drive(completed(call, _config()), _Wire(pieces)))
+            _answer(drive(whole_completion_of(call, _config()), _Wire(pieces)))
     with contextlib.suppress(*DOCUMENTED):
-        drive(fetched(Call(request=_request()), _config()), _Wire(pieces))
+        drive(json_document(Call(request=_request()), _config()), _Wire(pieces))
 
 
 def answer(data: bytes) -> None:
@@ -199,47 +207,53 @@ def table(data: bytes) -> None:
 
 
 def entry(data: bytes) -> None:
-    """Read a stored answer: the bytes as the file, and as an answer in a sound one."""
+    """Read a stored answer: the bytes as an old file, as a body, and as an answer."""
     here = house("entry")
     told: list[str] = []
-    answers = Workspace(here.project, offline=False).answers(on_corrupt=told.append)
+    old = OldAnswers(here.root / ".poeflow/cache", told.append)
     here.write(f".poeflow/cache/ab/{FINGERPRINT}.json", data)
-    answers.entry(FINGERPRINT)
     here.write(f".poeflow/cache/ends/{FINGERPRINT}", data)
-    answers.end(FINGERPRINT)
-    for line in told:
-        _text(line)
-    with contextlib.suppress(ValueError, RecursionError):
-        document = decode_json(data)
-        if isinstance(document, dict):
-            answers.put(FINGERPRINT, document)
-            found = answers.get(FINGERPRINT)
-            if found is None:
-                raise AssertionError("an answer that was stored is not there")
-            _answer(Completion(found))
-            _answered(document)
+    old.exists = True
+    old.entry(FINGERPRINT)
+    old.end(FINGERPRINT)
+    workspace = Workspace(here.project, {}, offline=False)
+    answers = workspace.answers(on_corrupt=told.append)
+    with contextlib.closing(workspace.store) as store:
+        answers.put(FINGERPRINT, {})
+        store.do(lambda connection: connection.execute(_BODIES, (data,)).rowcount)
+        answers.entry(FINGERPRINT)
+        for line in told:
+            _text(line)
+        with contextlib.suppress(ValueError, RecursionError):
+            document = decode_json(data)
+            if isinstance(document, dict):
+                answers.put(FINGERPRINT, document)
+                found = answers.get(FINGERPRINT)
+                if found is None:
+                    raise AssertionError("an answer that was stored is not there")
+                _answer(Completion(found))
+                _answered(document)
+
+
+_BODIES: Final = "UPDATE contents SET body = ?"
 
 
 def ledger(data: bytes) -> None:
-    """Read the ledger, and go on writing to it."""
-    here = house("ledger")
-    path = here.write(".poeflow/ledger.jsonl", data)
-    Ledger(path).written("//out/a.md")
-    Ledger(path).record("//out/a.md", FINGERPRINT)
-    if FINGERPRINT not in Ledger(path).written("//out/a.md"):
-        raise AssertionError("a row that was recorded is not there")
+    """Read the ledger of older versions."""
+    for row in old_rows(house("ledger").write(".poeflow/ledger.jsonl", data)):
+        _text(row.path)
 
 
 def history(data: bytes) -> None:
     """Look at a history: the bytes as the file, and as every record in a sound one."""
     here = house("history")
-    path = here.root / ".poeflow" / "history.db"
-    for old in here.root.glob(".poeflow/history*"):
+    path = here.root / ".poeflow" / "poeflow.db"
+    for old in here.root.glob(".poeflow/poeflow*"):
         old.unlink()
     if data[:1] == b"S":
-        _look(here, here.write(".poeflow/history.db", data))
+        _look(here, here.write(".poeflow/poeflow.db", data))
         return
-    here.write(".poeflow/history.db", sound_history())
+    here.write(".poeflow/poeflow.db", sound_history())
     text = data.decode("utf-8", "replace")
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE runs SET record = ?, ending = ?, exit_code = 0", (text, text))
@@ -276,6 +290,25 @@ def script(data: bytes) -> None:
         service.reply_to(Request(method="POST", path=CHAT, query={}, headers={}, body=encoded))
 
 
+def cassette(data: bytes) -> None:
+    """Read a cassette, list it, and replay a request from it and one that may not be there."""
+    found = parse_cassette(data, "tape.yaml")
+    _problems(found.problems, {"tape.yaml": data.decode("utf-8", "replace")})
+    shelf = Shelf(found.recordings)
+    for line in listed(shelf, "tape.yaml"):
+        _text(line)
+    host = Replay(found.recordings, Masking(Secret(KEY)), "tape.yaml", _text)
+    bodies = [data, *(one.recording.request.data for one in found.recordings)]
+    for body in bodies[:10]:
+        asked = Request(method="POST", path=CHAT, query={}, headers={}, body=body)
+        for segment in host.reply_to(asked).segments:
+            len(segment.data)
+    for read_ in found.recordings:
+        again = parse_cassette(recording_text(read_.recording), "tape.yaml")
+        if [one.recording for one in again.recordings] != [read_.recording]:
+            raise AssertionError("a recording does not read back the same")
+
+
 TARGETS: Final[dict[str, Target]] = {
     "flow": flow,
     "inputs": inputs,
@@ -293,6 +326,7 @@ TARGETS: Final[dict[str, Target]] = {
     "history": history,
     "simulator": simulator,
     "script": script,
+    "cassette": cassette,
 }
 
 
@@ -341,7 +375,7 @@ def _flow(here: House, *, offline: bool = False) -> None:
 
 
 def _stands(found: Checkup, options: RunOptions) -> None:
-    for look in (facts_of, proof_of, stored_requests):
+    for look in (statuses_of, proof_of, stored_requests):
         with contextlib.suppress(*DOCUMENTED):
             encode_json(msgspec.to_builtins(look(found, options), enc_hook=str))
 
@@ -356,9 +390,11 @@ def _sound(name: str) -> Checkup:
 def _answered(answer_: dict[str, Json]) -> None:
     """Look at how a flow stands whose every model answered that."""
     here = ran("entry")
-    answers = Workspace(here.project, offline=True).answers(on_corrupt=_text)
-    for path in here.root.glob(".poeflow/simulated/cache/*/*.json"):
-        answers.put(path.stem, answer_)
+    workspace = Workspace(here.project, {}, offline=True)
+    answers = workspace.answers(on_corrupt=_text)
+    with contextlib.closing(workspace.store):
+        for found in answers.entries():
+            answers.put(found.fingerprint, answer_)
     _stands(_sound("entry"), here.options(offline=True))
 
 
@@ -417,25 +453,25 @@ def _request() -> WireRequest:
 
 def _config() -> ClientConfig:
     return ClientConfig(
-        clock=SystemClock(), scrubber=Scrubber(Secret(KEY)), policy=Policy(attempts=1)
+        clock=SystemClock(), scrubber=Scrubber(Secret(KEY)), policy=RetryPolicy(attempts=1)
     )
 
 
 @cache
 def _catalogue() -> Any:
-    return read_catalogue(None)
+    return read_bot_list(None)
 
 
 def _service(script_: Script | None = None) -> Service:
     player = ScriptPlayer(script_ or Script())
-    service = Service(Settings(answers_unknown=True), _catalogue(), player, SystemClock())
+    service = Service(SimulatorSettings(answers_unknown=True), _catalogue(), player, SystemClock())
     service.origin = "http://sim"
     return service
 
 
 def _look(here: House, path: Path) -> None:
     shown = Shown(
-        records=(found := History(path, told=_text)),
+        records=(found := History(path, warn=_text)),
         pictures=Pictures(here.project, here.project),
         prices=prices_of(here.project, {}),
     )

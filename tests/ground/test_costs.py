@@ -1,11 +1,14 @@
 """What a run would send and cost, as ranges."""
 
+import time
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from poeflow.bots import Pricing
-from poeflow.costs import Estimate, Range, estimate, limit_of, tokens_of
+from poeflow.costs import PERIODS, Estimate, Range, estimate, limit_of, tokens_of
 from poeflow.records import Calls, InstanceStatus
 
 PRICE = Pricing(prompt=Decimal("0.000001"), completion=Decimal("0.00001"))
@@ -93,3 +96,36 @@ def test_the_tokens_of_a_request_and_the_limit_of_its_answer():
     request = {"body": {"messages": [message], "max_tokens": 9, "max_completion_tokens": 7}}
     assert (tokens_of(request), limit_of(request)) == (100, 7)
     assert limit_of({"body": {"messages": []}}) is None
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "day", "month"),
+    [
+        ("UTC", "2026-02-28T23:59:59+00:00", ("02-28T00", "03-01T00"), ("02-01T00", "03-01T00")),
+        ("UTC", "2026-12-31T00:00:00+00:00", ("12-31T00", "01-01T00"), ("12-01T00", "01-01T00")),
+        (
+            "Europe/Berlin",  # its clocks went forward that night
+            "2026-03-29T12:00:00+02:00",
+            ("03-28T23", "03-29T22"),
+            ("02-28T23", "03-31T22"),
+        ),
+        (
+            "America/New_York",
+            "2026-05-31T23:30:00-04:00",
+            ("05-31T04", "06-01T04"),
+            ("05-01T04", "06-01T04"),
+        ),
+    ],
+)
+def test_days_and_months_are_those_of_the_machine(monkeypatch, zone, now, day, month):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        spans = [one.span(datetime.fromisoformat(now).timestamp()) for one in PERIODS]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    shown = [
+        tuple(datetime.fromtimestamp(at, UTC).strftime("%m-%dT%H") for at in span) for span in spans
+    ]
+    assert shown == [day, month]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from poeflow import errors
-from poeflow.errors import EXIT_CLASSES, PRECEDENCE, most_serious
+from poeflow.errors import EXIT_CLASSES, PRECEDENCE, DiskError, first_error, most_serious
 from poeflow.problems import Place, Problem
 
 RULED = [{130, 143}, {70}, {8}, {7}, {2}, {3}, {5}, {9}, {1}, {6}, {4}, {0}]
@@ -20,6 +20,12 @@ def test_the_more_serious_wins_in_any_order(worse, better):
 
 def test_of_nothing_is_success():
     assert most_serious(iter(())) == 0
+
+
+def test_the_first_error_of_a_group_is_found_however_deep_it_is():
+    full = DiskError("the disk is full")
+    inner = BaseExceptionGroup("inner", [full, ValueError()])
+    assert first_error(BaseExceptionGroup("outer", [inner, KeyError()])) is full
 
 
 def test_a_code_that_is_none_is_a_bug():

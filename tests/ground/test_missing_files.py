@@ -13,10 +13,10 @@ from poeflow.project.project import (
     Project,
     Searches,
 )
-from poeflow.templates.budget import Budget
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import Origin, ProjectReader
 from poeflow.templates.render import render
+from poeflow.templates.work_budget import WorkBudget
 
 
 class Counting(Searches):
@@ -97,4 +97,4 @@ def test_a_pattern_is_stopped_by_the_budget_of_its_rendering(tmp_path):
         (tmp_path / f"f{index}.txt").write_text("")
     reader = ProjectReader(Project(tmp_path.resolve()), tmp_path)
     with pytest.raises(ValueError, match="the templates take over 2,000,000 steps together"):
-        reader.glob("//*", relative_to="//", visit=Budget(40).work)
+        reader.glob("//*", relative_to="//", visit=WorkBudget(40).work)

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poeflow.digest import encode_json
-from poeflow.redact import MASK, Keyring, Scrubber, Secret, visible
+from poeflow.redact import MASK, Keyring, Scrubber, Secret, masked, visible
 
 KEY = 'p-Zk9"/\\+%=ab~12345xyz'
 KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=20, max_size=40)
@@ -45,6 +45,13 @@ SPELLINGS = [
     lambda text: "".join(c if c.isalnum() else f"&#{ord(c)};" for c in text),
     lambda text: "".join(c if c.isalnum() else as_units(c) for c in text),
 ]
+
+
+def scrubbed_both_ways(key: str, text: str) -> str:
+    """Return a text without a key: the same by itself and deep in a structure."""
+    scrubber = Scrubber(Secret(key))
+    assert masked({"a": [text]}, scrubber) == {"a": [scrubber.scrub(text)]}
+    return scrubber.scrub(text)
 
 
 class TestSecret:
@@ -84,20 +91,20 @@ class TestScrubber:
     @example("&amp;key&#38;&lt;")
     @example('\\\\u0022\\\\x22\\\\"\\\\')
     def test_spellings(self, spell, key):
-        assert Scrubber(Secret(key)).scrub(f"< {spell(key)} >") == f"< {MASK} >"
+        assert scrubbed_both_ways(key, f"< {spell(key)} >") == f"< {MASK} >"
 
     @given(st.lists(st.tuples(CHARACTERS, st.sampled_from(SPELLINGS)), min_size=8, max_size=40))
     def test_spellings_that_escape_some_characters_only(self, written):
         key = "".join(character for character, _ in written)
         text = "".join(spell(character) for character, spell in written)
-        assert Scrubber(Secret(key)).scrub(f"< {text} >") == f"< {MASK} >"
+        assert scrubbed_both_ways(key, f"< {text} >") == f"< {MASK} >"
 
     @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
     @pytest.mark.parametrize("wrap", [str, partial(quote, safe="")])
     @given(KEYS, st.binary(max_size=7), st.binary(max_size=7))
     def test_base64_at_every_alignment(self, encode, wrap, key, before, after):
         text = wrap(encode(before + key.encode() + after).decode().rstrip("="))
-        scrubbed = Scrubber(Secret(key)).scrub(text)
+        scrubbed = scrubbed_both_ways(key, text)
         assert MASK in scrubbed
         kept = unquote(scrubbed.replace(MASK, ""))
         # What is left of the key is at most the characters it shares with its neighbours.
@@ -126,10 +133,9 @@ class TestScrubber:
     @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
     @given(KEYS, st.binary(max_size=7))
     def test_utf16_by_itself_and_in_base64(self, encoding, key, before):
-        scrubber = Scrubber(Secret(key))
-        assert MASK in scrubber.scrub(f"< {key} >".encode(encoding).decode("latin-1"))
+        assert MASK in scrubbed_both_ways(key, f"< {key} >".encode(encoding).decode("latin-1"))
         text = base64.b64encode(before + key.encode(encoding)).decode()
-        assert MASK in scrubber.scrub(text)
+        assert MASK in scrubbed_both_ways(key, text)
 
     def test_without_keys_nothing_changes(self):
         assert Scrubber().scrub("any [key] text") == "any [key] text"
@@ -201,7 +207,7 @@ class TestKeyring:
         text = before + before.join(lines)
         for spelled in (text, json.dumps(text)):
             assert Keyring(Secret(KEY)).is_in(spelled.encode())
-            assert MASK in Scrubber(Secret(KEY)).scrub(spelled)
+            assert MASK in scrubbed_both_ways(KEY, spelled)
 
     def test_what_knows_keys_is_neither_pickled_nor_shown(self):
         for one in (Keyring(Secret(KEY)), Scrubber(Secret(KEY))):

@@ -141,7 +141,7 @@ def test_hosts_that_may_be_another(host):
 
 def test_a_certificate_file_that_is_not_there_is_told(tmp_path):
     settings.check_certificates({})
-    with pytest.raises(UsageError, match="SSL_CERT_FILE names no file"):
+    with pytest.raises(UsageError, match="SSL_CERT_FILE is not a file"):
         settings.check_certificates({"SSL_CERT_FILE": str(tmp_path / "gone.pem")})
 
 

@@ -1,6 +1,7 @@
 """The package as its own tests read it: every module's text, tree and imports, nothing imported."""
 
 import ast
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ LEVELS = {
     "flowfile": 2, "client": 2, "store": 2,
     "templates": 3,
     "answers": 4, "simulator": 4,
-    "planning": 5,
+    "planning": 5, "cassettes": 5,
     "engine": 6, "report": 6,
     "operations": 7,
     "api": 8,
@@ -35,9 +36,10 @@ MAY_IMPORT = {
     "answers": {"project", "flowfile", "templates", "client.messages"},
     "simulator": {"project", "flowfile", "templates", "client.messages"},
     "planning": {"project", "flowfile", "templates", "answers", "client.catalogue"},
+    "cassettes": {"project", "client.http", "simulator"},
     "engine": {"project", "flowfile", "client", "store", "templates", "answers", "planning"},
     "report": {"project", "store"},
-    "operations": {room for room in LEVELS if LEVELS[room] < 7} - {GROUND, "report"},
+    "operations": {room for room in LEVELS if LEVELS[room] < 7} - {GROUND, "cassettes", "report"},
     "api": {"project", "flowfile", "planning", "engine", "operations"},
     "cli": {room for room in LEVELS if LEVELS[room] < LEVELS["cli"]} - {GROUND},
     FRONT: {"flowfile", "client", "simulator", "planning", "engine", "operations", "api"},
@@ -71,7 +73,18 @@ class Module:
 
     @cached_property
     def tree(self) -> ast.Module:
-        return ast.parse(self.text)
+        """The syntax tree.
+
+        It is made without the garbage collector: Python 3.11 failed ("AST constructor recursion
+        depth mismatch") as what was collected meanwhile printed a traceback, which parses, too.
+        """
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            return ast.parse(self.text)
+        finally:
+            if was_on:
+                gc.enable()
 
     @property
     def room(self) -> str:

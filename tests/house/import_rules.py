@@ -12,20 +12,26 @@ THIRD_PARTY = {
     "templates": {"jinja2", "yaml"},
     "simulator": {"h11", "jinja2"},
     "report": {"rich", "jinja2", "markdown_it", "markupsafe", "starlette", "uvicorn"},
-    "operations": {"watchfiles"},
+    "engine": {"PIL", "pypdf"},
+    "operations": {"watchfiles", "pygls", "lsprotocol"},
     "cli": {"click", "dotenv"},
 }
 """What each room may use besides the standard library and msgspec."""
 LATE = {
+    "PIL": "an extra, needed only for pictures that are made smaller",
     "certifi": "reads a file, needed only for https",
     "difflib": "needed only where a name was mistyped",
+    "email": "needed only where a server says when to ask again, as a date",
+    "fractions": "needed only where a number has to be a multiple",
     "duckdb": "an extra, needed only for parquet",
     "dotenv": "needed only for --env-file",
+    "h11": "0.01 s, needed only where a head is not simple",
     "httpx": "0.2 s, needed only where a transport is injected",
     "importlib": "finds the lazy public names of the package",
     "jsonschema": "0.1 s, needed only where the typed decode failed or an answer has a schema",
     "jsonschema_specifications": "comes with jsonschema",
     "platformdirs": "needed only where a list of models is kept",
+    "pypdf": "an extra, needed only for some pages of a PDF",
     "pyjson5": "0.02 s, needed only where an answer is nearly JSON",
     "re2": "a C++ library, needed only where there is a pattern",
     "referencing": "comes with jsonschema",
@@ -33,19 +39,19 @@ LATE = {
 """What may be imported where it is used, and why."""
 OURS_LATE = {
     ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
+    ("poeflow.cli.start", "poeflow.cli.exit_codes"),
     ("poeflow.cli.start", "poeflow.cli.main"),
-    (
-        "poeflow.cli.run_arguments",
-        "poeflow.report.pages.site",
-    ),  # starlette and uvicorn are an extra
-    ("poeflow.cli.commands.watch", "poeflow.cli.run_arguments"),  # only --view shows pages
+    ("poeflow.cli.page_server", "poeflow.report.pages.site"),  # starlette and uvicorn are an extra
+    ("poeflow.cli.commands.lsp", "poeflow.operations.editors.language_server"),  # pygls is an extra
+    ("poeflow.cli.commands.watch", "poeflow.cli.page_server"),  # only --view shows pages
+    ("poeflow.cli.start", "poeflow.cli.shells"),
     ("poeflow.cli.output", "poeflow.report.terminal.live"),  # rich is only for a terminal
     (
-        "poeflow.operations.run_context",
+        "poeflow.operations.providers",
         "poeflow.simulator.server",
     ),  # 0.1 s that only --offline pays
 }
-IMPORTLIB = {"poeflow", "poeflow.cli.main", "poeflow.engine.tool_modules"}
+IMPORTLIB = {"poeflow", "poeflow.cli.main", "poeflow.engine.asking.tool_modules"}
 """Who may import by a computed name: the lazy public names, the lazy commands, users' tools."""
 
 
@@ -69,7 +75,8 @@ def _about(module: Module, found: Import) -> Iterator[str]:
     elif found.is_ours:
         yield from _about_ours(module, found)
     elif found.top in sys.stdlib_module_names:
-        if found.top == "importlib" and module.name not in IMPORTLIB:
+        is_by_name = found.top == "importlib" and found.name != "importlib.metadata"
+        if is_by_name and module.name not in IMPORTLIB:
             yield "imports by a computed name"
     else:
         if found.top not in THIRD_PARTY.get(module.room, set()) | {"msgspec"}:

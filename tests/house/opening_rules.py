@@ -12,13 +12,17 @@ ELSEWHERE = {
         "os.open",
     ): "makes the drafts that are written, and makes folders durable",
     (
-        "poeflow.store.history_file",
+        "poeflow.store.database_file",
         "os.open",
     ): "makes the file that SQLite then opens, and its mark",
     (
         "poeflow.store.workspace",
         "os.open",
     ): "appends to the ledger it reads, and makes the file whose lock keeps runs out",
+    (
+        "poeflow.cassettes.cassette_file",
+        "os.open",
+    ): "adds to the cassette it reads, whose lock keeps another recorder out",
     ("poeflow.cli.exit_codes", "os.open"): "opens the null device, for a stream that is closed",
     ("poeflow.cli.ci", ".open"): "adds to the summary that the CI system names",
 }

@@ -7,7 +7,9 @@ from house_source import Module, package
 
 STARTERS = {
     "poeflow.store.git",  # git, by words of ours
+    "poeflow.cli.commands.simulate",  # the user's program; with keys only if a real server is asked
     "poeflow.cli.commands.view",  # the user's browser
+    "poeflow.engine.asking.programs",  # commands of steps, with the user's permission
 }
 """Who may start a program, always with an environment of its own."""
 MODULES = {"subprocess", "webbrowser", "multiprocessing", "pty", "concurrent.futures.process"}

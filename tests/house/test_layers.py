@@ -74,7 +74,7 @@ def test_a_forbidden_import_is_found(name, text, fault):
         ("poeflow.answers.a", "from poeflow.client.messages import Part"),
         ("poeflow.cli.a", "from poeflow import __version__\nimport poeflow.report.log"),
         (
-            "poeflow.operations.run_context",
+            "poeflow.operations.providers",
             "def f():\n from poeflow.simulator.server import Simulator",
         ),
     ],

@@ -1,4 +1,4 @@
-"""What is listed in several places is the same in all: step keys, answer formats, run outputs."""
+"""What is listed in several places is the same in all: keys, formats, expectations, outputs."""
 
 import json
 import re
@@ -9,19 +9,28 @@ import click
 import pytest
 from house_source import ROOT
 
+from poeflow.answers.expect import EXPECTATIONS
+from poeflow.answers.formats import FORMATS
 from poeflow.answers.parse import read
 from poeflow.answers.prompts import correction, instruction
 from poeflow.cli.commands.run import run
+from poeflow.cli.output import RUN_OUTPUTS
 from poeflow.cli.output import Output as RunOutput
-from poeflow.flowfile.build import SCHEMA, decode
-from poeflow.flowfile.model import Output, Step
-from poeflow.flowfile.schema import bundled, validate
+from poeflow.flowfile.build import SCHEMA, decode_valid
+from poeflow.flowfile.key_marks import templates_of
+from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.model import Expectation, Flow, Format, Output, Step
+from poeflow.flowfile.schema import bundled_schema, validate
 from poeflow.flowfile.yaml_tree import parse
+from poeflow.templates.sites import step_sites
 
-DEFINED = bundled(SCHEMA)["$defs"]
+DEFINED = bundled_schema(SCHEMA)["$defs"]
 KEYS = DEFINED["step"]["properties"]
-FORMATS = DEFINED["output"]["properties"]["format"]["enum"]
-DATA_FORMATS = [form for form in FORMATS if form != "text"]
+KINDS = [
+    *({"prompt": "x"}, {"render": "x"}, {"use": "a.yaml"}),
+    *({"command": ["x"]}, {"call": "a:b"}),
+]
+DATA_FORMATS = [name for name, form in FORMATS.items() if form.is_data]
 
 
 def test_the_wide_flow_has_every_key_of_a_step():
@@ -30,21 +39,20 @@ def test_the_wide_flow_has_every_key_of_a_step():
     assert used == set(Step.__struct_encode_fields__)
 
 
-@pytest.mark.parametrize("kind", [{"prompt": "x"}, {"render": "x"}, {"use": "a.yaml"}], ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_the_fast_decode_takes_the_keys_of_a_step_that_the_schema_takes(kind):
     fast, slow = set(), set()
     for key, shape in KEYS.items():
         target = DEFINED.get(shape.get("$ref", "").rpartition("/")[2], {})
         step = {**kind, key: (target | shape)["examples"][0]}
         document = parse(json.dumps({"poeflow": 1, "steps": {"a": step}}), "flow.yaml")
-        fast |= {key} if decode(document) is not None else set()
+        fast |= {key} if decode_valid(document) is not None else set()
         slow |= {key} if validate(document, SCHEMA) == () else set()
     assert fast == slow
 
 
-def test_the_model_has_the_formats_of_the_schema():
-    literal, _ = get_args(Output.__annotations__["format"])
-    assert list(get_args(literal)) == FORMATS
+def test_every_format_of_the_model_can_be_asked_for_and_read():
+    assert get_args(Format) == tuple(FORMATS)
 
 
 @pytest.mark.parametrize("form", DATA_FORMATS)
@@ -60,11 +68,26 @@ def test_each_format_is_asked_for_in_its_own_words():
     assert len(asked) == len(DATA_FORMATS)
 
 
-def test_the_readme_lists_the_formats():
-    assert f"; formats {', '.join(DATA_FORMATS)};" in (ROOT / "README.md").read_text("utf-8")
+def test_every_kind_of_expectation_of_the_model_is_judged():
+    assert list(EXPECTATIONS) == [
+        key for key in Expectation.__struct_encode_fields__ if key not in ("level", "weight")
+    ]
 
 
-def test_the_outputs_of_run_are_offered_and_told():
+def test_each_template_in_an_expectation_is_rendered_as_it_says():
+    uses = {"text": "value", "value": "value", "truth": "expression"}
+    keys = [key for key in Expectation.__struct_encode_fields__ if key != "judge"]
+    expected = [{key: "{{ 1 }}"} for key in keys]
+    document = parse(json.dumps({"steps": {"a": {"expect": expected}}}), "flow.yaml")
+    flow = Flow(poeflow=1, steps={"a": Step(prompt="x")})
+    found = step_sites(FlowFile(flow=flow, document=document, path="//flow.yaml"), "a")
+    assert {site.path[-1]: site.use for site in found} == {
+        key: uses[renders.to] for key, renders in templates_of(Expectation).items()
+    }
+
+
+def test_every_output_of_run_is_offered_and_told():
+    assert get_args(RunOutput) == tuple(RUN_OUTPUTS)
     option = next(one for one in run.params if one.name == "output")
     assert isinstance(option, click.Option)
     assert isinstance(option.type, click.Choice)

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import man_pages
+
 import poeflow
 from poeflow import errors
 from poeflow.cli.main import COMMANDS
 
 HELP = Path(__file__).parent / "help.txt"
+MAN = Path(__file__).parents[2] / "man"
 
 
 def test_the_public_names():
@@ -101,7 +104,7 @@ def test_help_is_as_in_the_golden_file(request):
     texts = []
     for arguments in ([], *([name] for name in COMMANDS)):
         done = subprocess.run(
-            [sys.executable, "-m", "poeflow.cli.main", *arguments, "--help"],
+            [sys.executable, "-m", "poeflow.cli.start", *arguments, "--help"],
             capture_output=True,
             text=True,
             check=True,
@@ -112,3 +115,15 @@ def test_help_is_as_in_the_golden_file(request):
     if request.config.getoption("--rewrite-cases"):
         HELP.write_text(text)
     assert text == HELP.read_text()
+
+
+def test_the_manual_pages(request):
+    pages = man_pages.pages()
+    if request.config.getoption("--rewrite-cases"):
+        for path in MAN.iterdir():
+            if path.name not in pages:
+                path.unlink()
+        for name, text in pages.items():
+            (MAN / name).write_text(text)
+    assert {path.name: path.read_text() for path in MAN.iterdir()} == pages
+    assert {f"poeflow-{name}.1" for name in COMMANDS} < pages.keys()

@@ -53,6 +53,10 @@ TOLD = '"""Owns it."""\n'
         (TOLD + "raise SystemExit(1)\n", "uses SystemExit"),
         (TOLD + "from os import environ\n", "uses os.environ"),
         (TOLD + 'os.getenv("HOME")\n', "uses os.getenv"),
+        (
+            TOLD + 'import re\nA = re.compile("a")\n',
+            "compiles a pattern on import, without lazy_pattern",
+        ),
         (TOLD + "a = 1  # TODO later\n", "leaves a TODO without a link"),
     ],
 )
@@ -70,6 +74,7 @@ def test_a_thing_without_a_name_is_found(name):
     [
         ("poeflow.engine.a", ""),
         ("poeflow.engine.a", TOLD + "\n" * 299),
+        ("poeflow.engine.a", TOLD + "def f(a):\n    return re.compile(a)\n"),
         ("poeflow.engine.a", TOLD + LONG.replace("    a = 1\n", '    """Said."""\n', 1)),
         ("poeflow.engine.a", TOLD + "def f(self, a, b, c, d, e, *, g): ...\n"),
         ("poeflow.engine.a", TOLD + "try: ...\nexcept BaseException:\n    raise\n"),

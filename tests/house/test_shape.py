@@ -3,6 +3,7 @@
 import pytest
 from house_source import Module, package
 from shape_rules import (
+    BOTH_WAYS,
     CROWDED,
     FRAGMENTS,
     MAX_CHAINS,
@@ -10,6 +11,7 @@ from shape_rules import (
     MAX_FLOORS,
     MAX_PUBLIC_TWICE,
     NAMED_TWICE,
+    both_ways,
     chains,
     floors,
     folders,
@@ -43,6 +45,10 @@ def test_a_name_of_a_module_stands_once():
     assert named_twice(MODULES) == NAMED_TWICE
 
 
+def test_a_folder_and_one_inside_it_import_each_other_in_one_direction():
+    assert both_ways(MODULES) == BOTH_WAYS
+
+
 def test_public_names_that_stand_twice_become_fewer():
     assert len(public_twice(MODULES)) <= MAX_PUBLIC_TWICE
 
@@ -60,4 +66,8 @@ def test_each_rule_finds_what_breaks_it():
     assert fragments([a, b, c]) == {a.name, b.name}
     assert named_twice([a, b, c, other]) == {"b": 2}
     assert public_twice([a, b, c]) == {"f"}
+    inside = Module("poeflow.engine.asking.d", "import poeflow.engine.b\nimport poeflow.clock\n")
+    around = Module("poeflow.engine.e", "from poeflow.engine.asking import d\n")
+    assert both_ways([a, b, inside, around]) == {"poeflow.engine.asking"}
+    assert both_ways([a, b, inside]) == both_ways([a, around, Module(inside.name, "")]) == set()
     assert [chains(one) for one in (a, b, c)] == [1, 0, 0]

@@ -12,7 +12,9 @@ from poeflow.operations.watch.changes import (
     Settling,
     is_being_written,
 )
-from poeflow.project.read_log import stamp_at
+from poeflow.operations.watch.session import Session
+from poeflow.operations.watch.watched_files import FileChange
+from poeflow.project.read_log import ReadLog, stamp_at
 
 
 class FakeClock:
@@ -144,3 +146,48 @@ def test_who_writes_a_file_is_known(file, tmp_path):
     assert not is_being_written(file)
     assert not is_being_written(tmp_path)
     assert not is_being_written(tmp_path / "none")
+
+
+class FlowOf:
+    """A flow that was read from one file, which has changed."""
+
+    def __init__(self, path) -> None:
+        self.root = path.parent
+        self.inputs = self
+        self.log = ReadLog()
+        self._path = path
+
+    def folders(self):
+        return frozenset({self.root})
+
+    def changes(self, touched=(), *, sweeps=True):
+        return [FileChange(self._path, "changed")] if sweeps or self._path in touched else []
+
+
+class NoItems:
+    def arm(self, folders) -> None:
+        pass
+
+
+def session(clock, file) -> Session:
+    return Session([FlowOf(file)], None, source=NoItems(), screen=None, clock=clock)
+
+
+def test_a_sweep_that_meets_a_file_being_written_waits(clock, file):
+    watching = session(clock, file)
+    with file.open("w") as writing:
+        writing.write("half")
+        writing.flush()
+        watching._react(None)
+        assert not watching._pending
+        assert watching._settling.due_in == pytest.approx(QUIET)
+    clock.time += SETTLED
+    watching._react(None)
+    assert [change.path for changes in watching._pending.values() for change in changes] == [file]
+
+
+def test_a_sweep_acts_upon_a_whole_file_at_once(clock, file):
+    watching = session(clock, file)
+    watching._react(None)
+    assert watching._pending
+    assert watching._settling.due_in is None

@@ -36,7 +36,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 async def main(target: Path) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="poeflow-pictures-") as name,
-        History(Path(name) / ".poeflow" / "history.db", told=sys.exit) as history,
+        History(Path(name) / ".poeflow" / "poeflow.db", warn=sys.exit) as history,
     ):
         folder = Path(name)
         (folder / ".poeflow").mkdir()

@@ -68,7 +68,7 @@ async def browser(root: str, **options) -> AsyncIterator[Seen]:
 @pytest.fixture
 def history(tmp_path):
     (tmp_path / ".poeflow").mkdir()
-    with History(tmp_path / ".poeflow/history.db", told=pytest.fail) as made:
+    with History(tmp_path / ".poeflow/poeflow.db", warn=pytest.fail) as made:
         good_run(made, tmp_path)
         bad_run(made)
         good_run(made, tmp_path, second=True)

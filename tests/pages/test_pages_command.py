@@ -15,7 +15,7 @@ from view_served import ask
 from poeflow.records import RunEnd
 from poeflow.store.history import History
 
-COMMAND = [sys.executable, "-m", "poeflow.cli.main", "view"]
+COMMAND = [sys.executable, "-m", "poeflow.cli.start", "view"]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def start(folder, *arguments: str, **environ: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_serves_until_it_is_interrupted(folder, number, code):
-    with History(folder / ".poeflow/history.db", told=pytest.fail) as history:
+    with History(folder / ".poeflow/poeflow.db", warn=pytest.fail) as history:
         answer = asked("draft", "my key is key-12345678 ok")
         keep(history, run_record(), [answer], RunEnd(exit_code=0, seconds=1.0))
     with start(folder, POE_API_KEY="key-12345678") as process:
@@ -90,7 +90,7 @@ def test_a_port_that_is_taken_is_told(folder):
 def test_without_the_extra_it_says_what_to_install(folder, name):
     script = (
         f"import sys; sys.modules[{name!r}] = None; sys.argv = ['poeflow', 'view']; "
-        "from poeflow.cli.main import main; main()"
+        "from poeflow.cli.start import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from view_runs import asked, body, run_record
 
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.report.pages.compare_page import Difference, comparison_view, side_by_side
+from poeflow.report.pages.compare_page import Difference, comparison_view, difference_of
 
 
 def compare(old, new, **asked_for):
@@ -96,7 +96,7 @@ def test_what_differs_is_paged(page, count):
 
 def test_of_what_is_the_same_the_lines_near_a_change_are_shown():
     lines = [f"{n}\n" for n in range(30)]
-    found = side_by_side("answer", "".join(lines), "".join([*lines[:15], "new\n", *lines[15:]]))
+    found = difference_of("answer", "".join(lines), "".join([*lines[:15], "new\n", *lines[15:]]))
     before = (("cut", "12 lines are the same"), ("same", "12\n13\n14\n"))
     after = (("same", "15\n16\n17\n"), ("cut", "12 lines are the same"), ("same", ""))
     assert found.old == (("same", ""), *before, *after)
@@ -105,7 +105,7 @@ def test_of_what_is_the_same_the_lines_near_a_change_are_shown():
 
 def test_texts_that_would_take_minutes_are_shown_whole():
     old, new = "a\nb\n" * 10_000, "b\nb\na\n" * 10_000
-    assert side_by_side("answer", old, new) == Difference(
+    assert difference_of("answer", old, new) == Difference(
         "answer", (("removed", old),), (("added", new),)
     )
 
@@ -115,7 +115,7 @@ TEXTS = st.lists(st.sampled_from(["a", "b", " ", "\n", "word", "é"]), max_size=
 
 @given(TEXTS, TEXTS)
 def test_a_side_holds_its_own_text_and_nothing_else(old, new):
-    found = side_by_side("answer", old, new)
+    found = difference_of("answer", old, new)
     for side, text, kind in ((found.old, old, "removed"), (found.new, new, "added")):
         assert {piece for piece, _ in side} <= {"same", "cut", kind}
         if not any(piece == "cut" for piece, _ in side):

@@ -24,6 +24,7 @@ from view_runs import (
 from poeflow.cli.run_arguments import with_result
 from poeflow.digest import sha256_of
 from poeflow.records import InstanceRecord, RunEnd
+from poeflow.report.history import instance_lines
 from poeflow.report.pages.file import html_report
 from poeflow.store.history import History
 
@@ -31,7 +32,7 @@ from poeflow.store.history import History
 @pytest.fixture
 def history(tmp_path):
     (tmp_path / ".poeflow").mkdir()
-    with History(tmp_path / ".poeflow/history.db", told=pytest.fail) as made:
+    with History(tmp_path / ".poeflow/poeflow.db", warn=pytest.fail) as made:
         yield made
 
 
@@ -158,7 +159,7 @@ def test_an_earlier_result_stands_for_what_was_current(history, tmp_path):
 
 def poeflow(folder, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.main", *arguments],
+        [sys.executable, "-m", "poeflow.cli.start", *arguments],
         cwd=folder, capture_output=True, text=True, check=False, timeout=50,
         env={"PATH": "/usr/bin:/bin", **environ},
     )  # fmt: skip
@@ -214,3 +215,35 @@ def test_data_without_a_text_is_no_fault(history, tmp_path):
     recorder.instance(one)
     recorder.ended(RunEnd(exit_code=0, seconds=1.0))
     assert "Nothing had to be done" in page_of(history, tmp_path)
+
+
+JUDGED = (
+    {"kind": "contains", "passed": True, "level": "score", "message": "has it", "weight": 3},
+    {"kind": "judge", "passed": False, "level": "warn", "message": "dull", "score": 0.25},
+    {"kind": "min_length", "passed": True, "level": "error", "message": "long"},
+    {"kind": "x", "passed": False, "level": "warn", "message": "odd", "score": "<b>", "weight": []},
+)
+
+
+def test_scores_and_weights_stand_beside_the_verdicts(history, tmp_path):
+    one = asked("draft", "text", verdicts=JUDGED[:3])
+    other = asked("plain", "text", verdicts=JUDGED[2:])
+    keep(history, run_record(), [one, other], RunEnd(seconds=1, exit_code=0), [])
+    page = page_of(history, tmp_path)
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert "met has it (weight 3)" in text
+    assert "not met dull (score 0.25) (a warning)" in text
+    assert "met long not met" in text, "what has no score of its own has none beside it"
+    assert re.findall(r"<dt>score</dt>\s*<dd[^>]*>([^<]*)<", page) == ["0.85"]
+
+
+def test_the_terminal_shows_them_too():
+    shown_lines = instance_lines(asked("draft", "text", verdicts=JUDGED), [])
+    lines = [line[0][0] for line in shown_lines if line]
+    assert lines[-5:] == [
+        "as expected: has it (weight 3)",
+        "not as expected: dull (score 0.25)",
+        "as expected: long",
+        "not as expected: odd",
+        "score 0.85",
+    ]

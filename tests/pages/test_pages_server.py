@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 def history(folder):
     """Five runs: good, hostile, good again, large, unfinished."""
     (folder / ".poeflow").mkdir()
-    with History(folder / ".poeflow/history.db", told=pytest.fail) as made:
+    with History(folder / ".poeflow/poeflow.db", warn=pytest.fail) as made:
         good_run(made, folder)
         bad_run(made)
         good_run(made, folder, second=True)
@@ -248,7 +248,7 @@ def test_runs_are_filtered_and_searched(server):
 
 
 def test_runs_are_paged(tmp_path):
-    with History(tmp_path / "history.db", told=pytest.fail) as history:
+    with History(tmp_path / "poeflow.db", warn=pytest.fail) as history:
         for number in range(52):
             keep(history, run_record(f"f{number}"), (), RunEnd(exit_code=0, seconds=1.0))
         with served(shown(history, tmp_path)) as serving:
@@ -274,7 +274,7 @@ def test_a_comparison_shows_the_words_that_differ(server):
 
 
 def test_news_come_when_something_was_added(tmp_path):
-    with History(tmp_path / "history.db", told=pytest.fail) as history:
+    with History(tmp_path / "poeflow.db", warn=pytest.fail) as history:
         keep(history, run_record(), (), RunEnd(exit_code=0, seconds=1.0))
         seen = history.changes()
         with served(shown(history, tmp_path)) as serving:
@@ -343,16 +343,16 @@ def test_a_history_that_cannot_be_read_is_told(tmp_path, error, told):
 
 def test_an_empty_history_says_what_to_do(tmp_path):
     with (
-        History(tmp_path / "history.db", told=pytest.fail) as history,
+        History(tmp_path / "poeflow.db", warn=pytest.fail) as history,
         served(shown(history, tmp_path)) as serving,
     ):
-        assert "No run was kept yet." in ask(serving.address).text
+        assert "No run is stored yet." in ask(serving.address).text
         assert "No run fits." in ask(f"{serving.address}?text=x").text
 
 
 def test_no_key_reaches_a_page(tmp_path):
     key = "sk_live_*a*_1234567"
-    with History(tmp_path / "history.db", told=pytest.fail) as history:
+    with History(tmp_path / "poeflow.db", warn=pytest.fail) as history:
         one = asked("draft", f"{key} `{key}`", reasoning=key)
         keep(history, run_record(inputs={"k": key}), [one], RunEnd(exit_code=0, seconds=1.0))
         records = ScrubbedRecords(history, Scrubber(Secret(key)))

@@ -88,7 +88,7 @@ def run_record(name: str = "notes", **more) -> RunRecord:
     given = {
         "started": STARTED,
         "simulated": False,
-        "version": "0.1.0",
+        "version": "0.2.0",
         "inputs": {"topic": "otters", "languages": ["de", "fr"]},
         "steps": STEPS,
         "commit": "4f2c9a1be0",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from poeflow.report.pages.site import Serving, serve
+from poeflow.report.pages.site import PageServer, serve
 from poeflow.report.pages.source import Shown
 
 
@@ -24,10 +24,10 @@ class Answer:
 
 
 @contextlib.contextmanager
-def served(shown: Shown, **options) -> Iterator[Serving]:
+def served(shown: Shown, **options) -> Iterator[PageServer]:
     """Serve `shown` while the block lasts."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
-    found: list[Serving] = []
+    found: list[PageServer] = []
     done = asyncio.Event()
 
     async def main() -> None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from poeflow.flowfile.load import load
+from poeflow.flowfile.load import load_flow
 from poeflow.planning.flow_check import check
 from poeflow.problems import Problem
 from poeflow.project.project import Project
-from poeflow.report.problem_lines import one_line
+from poeflow.report.problem_lines import problem_line
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader
 
@@ -16,7 +16,7 @@ CASES = Path(__file__).parents[1] / "cases"
 def problems_in(root: Path, path: str) -> list[Problem]:
     """Return every problem of the flow at `path` below `root`, where files are called from."""
     project = Project(root.resolve())
-    loaded = load(project, f"//{path}", shown=path)
+    loaded = load_flow(project, f"//{path}", shown=path)
     found = set(loaded.problems)
     file = loaded.file or loaded.draft
     if file is not None:
@@ -27,5 +27,5 @@ def problems_in(root: Path, path: str) -> list[Problem]:
 
 def listing(root: Path, path: str) -> str:
     """Return the problems as the plain report tells them, less the name of the flow's own file."""
-    lines = [one_line(problem).removeprefix(f"{path}:") for problem in problems_in(root, path)]
+    lines = [problem_line(problem).removeprefix(f"{path}:") for problem in problems_in(root, path)]
     return "".join(f"{line}\n" for line in lines).replace(str(root.resolve()), "PROJECT")

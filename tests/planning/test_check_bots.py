@@ -6,7 +6,7 @@ import pytest
 from case_files import listing
 
 from poeflow.client.catalogue import CATALOGUE
-from poeflow.flowfile.load import load
+from poeflow.flowfile.load import load_flow
 from poeflow.planning.bot_checks import bot_problems
 from poeflow.project.project import Project
 
@@ -64,7 +64,7 @@ def folder(tmp_path):
             """Return each warning less its level, after asserting that all are warnings."""
             self.write("flow.yaml", flow.encode())
             project = Project(tmp_path.resolve())
-            loaded = load(project, "//flow.yaml", shown="flow.yaml")
+            loaded = load_flow(project, "//flow.yaml", shown="flow.yaml")
             file = loaded.file or loaded.draft
             found = list(bot_problems(project, file))
             assert len(found) == len(set(found))
@@ -348,7 +348,7 @@ def test_a_flow_that_asks_without_an_end_is_not_looked_at_for_ever(folder):
     steps = "".join(f"  s{n}: {{model: a, prompt: x}}\n" for n in range(300))
     (told,) = folder.warnings(f"poeflow: 1\n{models}steps:\n{steps}")
     assert told.endswith(
-        ": the flow asks so much that from here on bots are not checked; split the flow"
+        ": the flow has too many uses of bots; the rest are not checked; split the flow"
     )
 
 

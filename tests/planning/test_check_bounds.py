@@ -25,7 +25,7 @@ def checked(folder, flow: str | dict[str, object]) -> tuple[int, str]:
     assert len(data) <= 4 * 2**20
     (folder / "a.yaml").write_bytes(data)
     done = subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.main", "check", "a.yaml"],
+        [sys.executable, "-m", "poeflow.cli.start", "check", "a.yaml"],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,
@@ -73,7 +73,7 @@ def test_pairs_of_steps_that_need_each_other(tmp_path):
 def test_settings_too_large_for_so_many_steps_are_refused(tmp_path):
     defaults = {"model": "M", "extra_body": {f"p{n}": n for n in range(5_000)}}
     steps = {f"s{n}": {"prompt": "x"} for n in range(5_000)}
-    message = "settings of 63,133 bytes are too large for 5,000 steps"
+    message = "settings of 63,130 bytes are too large for 5,000 steps"
     found = checked(tmp_path, {"defaults": defaults, "steps": steps})
     assert found == (3, f"a.yaml:1:14: {message}; move them into the steps that need them")
 
@@ -107,3 +107,16 @@ def test_near_names_of_many_problems_are_found_in_bounded_time(tmp_path):
     code, told = checked(tmp_path, {"steps": steps})
     assert code == 3
     assert 'unknown step "' in told
+
+
+@pytest.mark.parametrize("name", ["p.md", "p{n}.md"])
+def test_names_of_files_that_depend_on_the_rows_of_a_large_table(tmp_path, name):
+    (tmp_path / "rows.csv").write_text("name\n" + "".join(f"x{n}\n" for n in range(20_000)))
+    steps = {}
+    for n in range(150):
+        file = name.format(n=n)
+        (tmp_path / file).write_text("hi")
+        text = "{{ '" + file + "' if item.name else '" + file + "' }}"
+        loop = "steps.s0" if n else {"file": "rows.csv", "key": "{{ item.name }}"}
+        steps[f"s{n}"] = {"for_each": loop, "model": "M", "prompt": {"file": text}}
+    assert checked(tmp_path, {"steps": steps}) == (0, "1 flow ok")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.answers.schemas import MAX_PARTS
-from poeflow.flowfile.load import load
+from poeflow.flowfile.load import load_flow
 from poeflow.planning.flow_check import Checked, check
-from poeflow.planning.template_checks import MAX_CODE, MAX_PATTERNS, Effort
+from poeflow.planning.template_checks import MAX_CODE, MAX_PATTERNS, CodeBudget
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader
@@ -31,7 +31,7 @@ def folder(tmp_path):
         def check(self, flow) -> Checked:
             self.write(flow_yaml=flow)
             project = Project(tmp_path.resolve())
-            file = load(project, "//flow.yaml", shown="flow.yaml").file
+            file = load_flow(project, "//flow.yaml", shown="flow.yaml").file
             assert file is not None
             return check(project, file, Environment(ProjectReader(project, project.root)))
 
@@ -54,6 +54,17 @@ def test_edges_come_from_needs_templates_and_the_files_they_include(folder):
     assert checked.problems == ()
     assert checked.edges == {"a": ("b", "c", "d"), "b": ("c",), "c": (), "d": ("b", "c")}
     assert checked.order == ("c", "b", "d", "a")
+
+
+def test_edges_come_from_the_file_that_is_extended(folder):
+    folder.write(base_md="{% block a %}{{ steps.c.text }}{% endblock %}")
+    checked = folder.check(
+        HEAD
+        + "  a: {prompt: \"{% extends 'base.md' %}{% block a %}{{ super() }}{% endblock %}\"}\n"
+        + "  c: {prompt: hi}\n"
+    )
+    assert checked.problems == ()
+    assert checked.edges == {"a": ("c",), "c": ()}
 
 
 def test_there_is_no_order_where_edges_go_round(folder):
@@ -139,7 +150,7 @@ def test_nor_with_patterns(folder):
 
 
 def test_prose_costs_no_effort():
-    effort = Effort()
+    effort = CodeBudget()
     assert effort.covers("prose " * MAX_CODE)
     assert effort.covers("{ " * MAX_CODE)
     assert not effort.covers("{{" * (MAX_CODE // 4 + 1))
@@ -147,10 +158,10 @@ def test_prose_costs_no_effort():
 
 def test_included_texts_count_only_where_something_is_included():
     code = "{{" + "x" * MAX_CODE
-    assert Effort().covers("{{ read('x') }}", [code])
-    assert not Effort().covers("{% include 'x' %}", [code])
-    assert Effort().covers_patterns(str(n) for n in range(MAX_PATTERNS))
-    assert not Effort().covers_patterns(str(n) for n in range(MAX_PATTERNS + 1))
+    assert CodeBudget().covers("{{ read('x') }}", [code])
+    assert not CodeBudget().covers("{% include 'x' %}", [code])
+    assert CodeBudget().covers_patterns(str(n) for n in range(MAX_PATTERNS))
+    assert not CodeBudget().covers_patterns(str(n) for n in range(MAX_PATTERNS + 1))
 
 
 def test_the_schemas_of_a_flow_are_limited_together_and_equal_ones_count_once(folder):

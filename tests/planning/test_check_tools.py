@@ -35,7 +35,7 @@ def test_an_object_of_arguments_is_right(parameters):
         (
             CITY,
             ("parameters",),
-            "it says nothing of arguments; put their names under properties:",
+            "it does not describe arguments; put their names under properties:",
         ),
         (
             {"type": "array", "items": {}},
@@ -50,12 +50,12 @@ def test_an_object_of_arguments_is_right(parameters):
         (
             {"properties": CITY, "required": ["city", "town"]},
             ("parameters", "required", 1),
-            '"town" is required and not offered; add it to properties:',
+            '"town" is required but not declared; add it to properties:',
         ),
         (
             {"required": ["city"]},
             ("parameters", "required", 0),
-            '"city" is required and not offered; add it to properties:',
+            '"city" is required but not declared; add it to properties:',
         ),
     ],
 )
@@ -72,5 +72,5 @@ def test_what_is_no_schema_is_told_where_it_stands():
 
 def test_a_name_has_at_most_64_characters():
     assert tool_faults(Tool(name="a" * 65), Inspection()) == (
-        (("name",), "the name has 65 characters; at most 64 are taken"),
+        (("name",), "the name has 65 characters; at most 64 are allowed"),
     )

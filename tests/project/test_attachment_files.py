@@ -149,13 +149,13 @@ def test_other_addresses_are_refused(project, url):
 @pytest.mark.parametrize("url", ["https://e.org/a b", "https://e.org/\n", "https://e.org/\u202e"])
 def test_odd_characters_in_an_address(project, url):
     assert problem(project, url=url) == (
-        "an address holds white space or control characters; encode them"
+        "an address has white space or control characters; encode them"
     )
 
 
 def test_only_images_are_linked(project):
     assert problem(project, url="https://example.org/a.pdf", as_="file") == (
-        "the API takes addresses for images only;"
+        "the API accepts addresses only for images;"
         " download the file into the project and attach its path"
     )
 

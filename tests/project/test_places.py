@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from poeflow.opener import UnusableFileError
-from poeflow.project.places import leaves, placed, read_given
+from poeflow.project.places import follow, placed, read_given
 from poeflow.project.project import FileProblem
 
 
@@ -30,7 +30,7 @@ def place_of(desk, path):
 @pytest.mark.parametrize("path", ["flows/a.yaml", "flows/../flows/a.yaml", "./flows/a.yaml"])
 def test_a_file_lies_where_it_is(desk, path):
     assert place_of(desk, path) == ("project", "//flows/a.yaml")
-    assert not leaves(desk / path)
+    assert follow(desk / path).left is None
 
 
 def test_a_link_in_the_project_is_what_it_leads_to(desk):
@@ -48,7 +48,7 @@ def test_a_link_out_is_the_link_itself(desk, monkeypatch, is_marked):
     (desk / "project/more").symlink_to(desk / "other")
     for path, canonical in (("b.yaml", "//b.yaml"), ("more/o.yaml", "//more")):
         assert place_of(desk, path) == ("project", canonical)
-        assert leaves(desk / "project" / path)
+        assert follow(desk / "project" / path).left is not None
         project, found = placed(desk / "project" / path)
         with pytest.raises(FileProblem, match="is a link that leaves the project"):
             project.read_bytes(found, limit=100)

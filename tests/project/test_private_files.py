@@ -9,7 +9,7 @@ from poeflow.project.private_files import Access, why_private
 from poeflow.project.project import FileProblem, Project
 
 DOT = "dot files hold settings and keys"
-HINT = "where a model may see it, name it on the command line: --allow-file PATH"
+HINT = "if a model may see it, name it on the command line: --allow-file PATH"
 
 
 @pytest.fixture

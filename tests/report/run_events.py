@@ -34,6 +34,7 @@ OUTSIDE = {
 }
 """The kinds that tell something from outside, and the field in which they do."""
 
+ENDED = events.StepFinished(at=2, step="draft", source="asked", simulated=False, seconds=1)
 INTERRUPTED = events.RunFinished(
     at=3, exit_code=143, asked=1, cached=2, rendered=0, failed=0, skipped=0, seconds=3.5,
     simulated=False, outputs={}, requests=3, tokens=1234, cost_usd=0.01, unknown=2, done=3,

@@ -8,14 +8,24 @@ from hypothesis import strategies as st
 from test_report_junit import RUN
 
 from poeflow import events
+from poeflow.digest import Json
 from poeflow.problems import Place, Problem
-from poeflow.report.github import GitHubReport, escaped, fenced, of_problem
+from poeflow.records import InstanceStatus, step_of
+from poeflow.report.github import (
+    Earlier,
+    GitHubReport,
+    code_block,
+    escaped,
+    of_problem,
+    problems_summary,
+    standing_summary,
+)
 
 
-def told(*happened: events.Event) -> tuple[str, str]:
+def told(*happened: events.Event, earlier: Earlier | None = None) -> tuple[str, str]:
     """Return the annotations and the job summary of a run."""
     stream = io.StringIO()
-    report = GitHubReport(stream, lambda step: Place(f"{step}.yaml", 4, 3))
+    report = GitHubReport(stream, lambda name: Place(f"{step_of(name)}.yaml", 4, 3), earlier)
     for event in happened:
         report(event)
     return stream.getvalue(), report.job_summary()
@@ -77,6 +87,66 @@ def test_a_long_output_is_cut():
     assert "[10,000 more characters]" in told(long)[1]
 
 
+def finished(**outputs: Json) -> events.RunFinished:
+    return events.RunFinished(
+        at=3, exit_code=0, asked=1, cached=0, rendered=0, failed=0, skipped=0, seconds=3,
+        simulated=False, outputs=outputs,
+    )  # fmt: skip
+
+
+def test_an_output_that_changed_is_shown_as_its_changed_lines():
+    earlier = Earlier(outputs={"text": "one\ntwo\nthree", "data": {"a": 1}, "same": "s"})
+    _, summary = told(finished(text="one\n2\nthree", data={"a": 2}, same="s"), earlier=earlier)
+    assert (
+        "\n**text**\n\n```diff\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n```\n"
+        '\n**data**\n\n```diff\n@@ -1 +1 @@\n-{"a":1}\n+{"a":2}\n```\n'
+        "\n**same**\n\n```text\ns\n```\n"
+    ) in summary
+
+
+def test_a_change_of_a_hostile_text_stays_in_its_block():
+    earlier = Earlier(outputs={"text": "```\n# old"})
+    _, summary = told(finished(text="```\n````\n<b>\x1b"), earlier=earlier)
+    assert summary.endswith("`````diff\n@@ -1,2 +1,3 @@\n ```\n-# old\n+````\n+<b>\\x1b\n`````\n")
+
+
+def test_a_text_of_very_many_lines_is_compared_in_part():
+    old, new = "\n".join("ab" * 4_000), "\n".join("ba" * 4_000)
+    _, summary = told(finished(text=new), earlier=Earlier(outputs={"text": old}))
+    assert "more lines]" in summary
+
+
+def test_a_summary_has_a_bounded_length():
+    outputs: dict[str, Json] = {f"o{n}": "é" * 15_000 for n in range(20)}
+    failed = [
+        events.StepFailed(
+            at=1, step=f"a[{n}]", message="x" * 5_000, error_class="failed", seconds=1
+        )
+        for n in range(100)
+    ]
+    steps = tuple(f"s{n}" for n in range(1_000))
+    started = events.RunStarted(at=0, flow="many", steps=steps, simulated=False)
+    _, summary = told(started, *failed, finished(**outputs))
+    assert len(summary.encode()) < 300_000
+    assert summary.count("```text") == 6
+    assert summary.count("not shown here, as the summary is long") == 14
+    assert "| | and 801 more | |" in summary
+    assert "- and 50 more" in summary
+
+
+def test_a_status_has_a_bounded_length():
+    steps = {
+        f"s{n}": [InstanceStatus(id=f"s{n}", state="stale", reasons=("y" * 5_000,))]
+        for n in range(1_000)
+    }
+    summary = standing_summary("f.yaml", steps, (), note="1,000 stale: no calls")
+    assert summary.startswith("### ✗ f&#46;yaml\n\n1,000 stale&#58; no calls\n\n| | step |")
+    assert len(summary) < 300_000
+    assert "| | and 800 more | |" in summary
+    problems = [Problem(Place("a.yaml", n), "z" * 5_000) for n in range(1, 80)]
+    assert len(problems_summary("f.yaml", problems)) < 60_000
+
+
 @given(st.text(st.characters()))
 def test_text_in_a_line_of_markdown_is_only_text(text):
     line = escaped(text)
@@ -87,7 +157,7 @@ def test_text_in_a_line_of_markdown_is_only_text(text):
 
 @given(st.text(st.sampled_from("`~a \n"), max_size=40))
 def test_a_fence_is_closed_by_its_own_end_only(text):
-    block = fenced(text).split("\n")
+    block = code_block(text).split("\n")
     fence = block[0].removesuffix("text")
     assert block[-1] == fence
     assert not any(line.strip().startswith(fence) for line in block[1:-1])

@@ -5,18 +5,18 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.report.graph import Step, dot, mermaid
+from poeflow.report.graph import GraphStep, dot, mermaid
 
 STEPS = (
-    Step(name="facts", kind="model", lines=("GPT-5.2",)),
-    Step(
+    GraphStep(name="facts", kind="model", lines=("GPT-5.2",)),
+    GraphStep(
         name="pages",
         kind="flow",
         lines=("//flows/page.yaml", "for each: inputs.langs"),
         is_fan_out=True,
         needs=("facts",),
     ),
-    Step(name="end", kind="render", needs=("facts", "pages")),
+    GraphStep(name="end", kind="render", needs=("facts", "pages")),
 )
 MERMAID_BOX = re.compile(r'  s_([a-z]+)(?:\(|\[/|\[\[)"([^"]*)"(?:\)|/\]|\]\])')
 MERMAID_LABEL = re.compile(r"(?:[^\W_]|[ .,_/-]|#[0-9]+;|<br/>)+")
@@ -55,18 +55,29 @@ def test_dot_shows_the_same():
     )
 
 
+@given(HOSTILE)
+def test_no_label_of_a_loop_breaks_out(label):
+    (step,) = (GraphStep(name="a", kind="model", loops=(label,)),)
+    line = mermaid((step,)).splitlines()[-1]
+    found = re.fullmatch(r'  s_a -->\|"([^"]*)"\| s_a', line)
+    assert found is not None
+    assert not found[1] or MERMAID_LABEL.fullmatch(found[1])
+    drawn = dot("x", (step,)).splitlines()[-2]
+    assert re.fullmatch(r'  "a" -> "a" \[label="(?:[^"\\\n]|\\.)*"\];', drawn)
+
+
 def test_where_nothing_runs_many_times_there_is_no_class():
     assert mermaid(STEPS[:1]) == 'flowchart TD\n  s_facts("facts<br/>GPT-5.2")\n'
 
 
 def test_long_lines_are_cut():
-    step = Step(name="a", kind="model", lines=("x" * 61, "y" * 60))
+    step = GraphStep(name="a", kind="model", lines=("x" * 61, "y" * 60))
     assert mermaid((step,)) == f'flowchart TD\n  s_a("a<br/>{"x" * 57}...<br/>{"y" * 60}")\n'
 
 
 @given(HOSTILE)
 def test_no_label_breaks_out_of_mermaid(text):
-    head, box, *more = mermaid((Step(name="a", kind="model", lines=(text,)),)).splitlines()
+    head, box, *more = mermaid((GraphStep(name="a", kind="model", lines=(text,)),)).splitlines()
     found = MERMAID_BOX.fullmatch(box)
     assert (head, more) == ("flowchart TD", [])
     assert found
@@ -75,7 +86,7 @@ def test_no_label_breaks_out_of_mermaid(text):
 
 @given(HOSTILE)
 def test_no_label_breaks_out_of_dot(text):
-    drawn = dot("x", (Step(name="a", kind="model", lines=(text,)),))
+    drawn = dot("x", (GraphStep(name="a", kind="model", lines=(text,)),))
     head, _fonts, box, end, *more = drawn.split("\n")
     assert (head, end, more) == ('digraph "x" {', "}", [""])
     assert DOT_BOX.fullmatch(box)
@@ -83,7 +94,7 @@ def test_no_label_breaks_out_of_dot(text):
 
 
 def test_signs_are_spelled_for_each_notation():
-    step = Step(name="a", kind="model", lines=('"] & \\N #1;', "日本\x1b\u202e"))
+    step = GraphStep(name="a", kind="model", lines=('"] & \\N #1;', "日本\x1b\u202e"))
     assert mermaid((step,)) == (
         'flowchart TD\n  s_a("a<br/>#34;#93; #38; #92;N #35;1#59;<br/>日本#92;x1b#92;u202e")\n'
     )

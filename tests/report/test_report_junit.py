@@ -9,7 +9,7 @@ from run_events import every_event
 
 from poeflow import events
 from poeflow.problems import Place, Problem
-from poeflow.report.junit import Suite, attributes, content, document
+from poeflow.report.junit import Suite, document, xml_attributes, xml_text
 
 RUN = (
     events.RunStarted(at=0, flow="notes", steps=("a", "each", "z", "old"), simulated=False),
@@ -97,13 +97,13 @@ def test_it_parses_whatever_happened(happened, name):
 
 @given(st.text(st.characters()))
 def test_text_comes_back_as_it_is_shown(text):
-    inside = content(text)
+    inside = xml_text(text)
     assert "]]>" not in inside
-    element = ET.fromstring(f"<a{attributes(b=text)}>{inside}</a>".encode())
+    element = ET.fromstring(f"<a{xml_attributes(b=text)}>{inside}</a>".encode())
     assert element.get("b") == (element.text or "")
 
 
 def test_what_xml_cannot_hold_is_shown():
-    assert content("a\x01\x1b[2J\x00\ufffe\ud800\u202e&<]]>") == (
+    assert xml_text("a\x01\x1b[2J\x00\ufffe\ud800\u202e&<]]>") == (
         r"a\x01\x1b[2J\x00\ufffe\ud800\u202e&amp;&lt;]]&gt;"
     )

@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.bots import Pricing
 from poeflow.records import Calls, InstanceStatus, Measure
-from poeflow.report.plan import as_json, summary
+from poeflow.report.plan import as_json, plan_summary
 
 PRICE = Pricing(prompt=Decimal("0.00001"), completion=Decimal("0.0001"))
 
@@ -25,28 +25,28 @@ def new(measure: Measure | None = None, *, most: int = 1) -> InstanceStatus:
 
 
 def test_calls_tokens_and_cost_are_told_as_ranges():
-    assert summary([new("limit")], lambda _: PRICE) == (
+    assert plan_summary([new("limit")], lambda _: PRICE) == (
         "1 new: 1 call, about 100 prompt tokens, about 10 answer tokens (at their limit), "
         "0.0010 to 0.0020 USD (estimated)"
     )
-    assert summary([new("instance"), new("instance", most=4)], lambda _: PRICE) == (
+    assert plan_summary([new("instance"), new("instance", most=4)], lambda _: PRICE) == (
         "2 new: 2 to 5 calls, about 200 prompt tokens, about 20 answer tokens (as last time), "
         "0.0040 to 0.0100 USD (estimated)"
     )
-    assert summary([new("step"), new("step"), new("instance"), new()], lambda _: PRICE) == (
+    assert plan_summary([new("step"), new("step"), new("instance"), new()], lambda _: PRICE) == (
         "4 new: 4 calls, about 400 prompt tokens, about 30 answer tokens "
         "(2 as others of their step, 1 as last time, 1 of unknown length), "
         "from 0.0070 USD (estimated)"
     )
-    assert summary([new(), InstanceStatus(id="b", state="unknown")], lambda _: None) == (
+    assert plan_summary([new(), InstanceStatus(id="b", state="unknown")], lambda _: None) == (
         "1 new, 1 unknown: 1 or more calls, about 100 prompt tokens, answers of unknown length, "
         "cost unknown"
     )
 
 
 def test_json_has_what_each_instance_is_estimated_to_cost():
-    facts = [new("limit"), InstanceStatus(id="b", state="fresh")]
-    found = [one["estimate"] for one in json.loads(as_json(facts, lambda _: PRICE))]
+    statuses = [new("limit"), InstanceStatus(id="b", state="fresh")]
+    found = [one["estimate"] for one in json.loads(as_json(statuses, lambda _: PRICE))]
     assert found == [
         {
             "prompt_tokens": 100,
@@ -61,8 +61,10 @@ def test_json_has_what_each_instance_is_estimated_to_cost():
 
 
 def test_where_nothing_is_asked():
-    assert summary([InstanceStatus(id="b", state="unknown")], lambda _: None) == (
+    assert plan_summary([InstanceStatus(id="b", state="unknown")], lambda _: None) == (
         "1 unknown: calls not known yet"
     )
-    assert summary([InstanceStatus(id="b", state="fresh")], lambda _: None) == "1 fresh: no calls"
-    assert summary([], lambda _: None) == "nothing: no calls"
+    assert (
+        plan_summary([InstanceStatus(id="b", state="fresh")], lambda _: None) == "1 fresh: no calls"
+    )
+    assert plan_summary([], lambda _: None) == "nothing: no calls"

@@ -2,16 +2,20 @@
 
 import io
 import json
+import threading
+import time
+from typing import Any
 
 import msgspec
 import pytest
-from run_events import INTERRUPTED
+from run_events import INTERRUPTED, FakeClock
 
 from poeflow import events
 from poeflow.problems import Place, Problem
 from poeflow.report.listeners import JsonLines
-from poeflow.report.log import PlainReport, ending
+from poeflow.report.log import PlainReport
 from poeflow.report.problem_lines import listing, with_source
+from poeflow.report.terminal.run_summary import final_lines
 
 RUN = (
     events.RunStarted(at=0, flow="notes", steps=("draft", "page", "late"), simulated=True),
@@ -44,63 +48,156 @@ RUN = (
 )
 
 
-def finished(name: str, at: float) -> events.StepFinished:
-    return events.StepFinished(at=at, step=name, source="asked", simulated=False, seconds=1)
+def finished(name: str, at: float, **more: Any) -> events.StepFinished:
+    return events.StepFinished(at=at, step=name, source="asked", simulated=False, seconds=1, **more)
+
+
+def logged(*happened: events.Event, every: float = 1) -> list[str]:
+    """Return the log of events, each heard at its time, with a look at the clock now and then."""
+    stream, clock, due = io.StringIO(), FakeClock(), every
+    report = PlainReport(stream, clock)
+    for event in happened:
+        while due <= event.at:
+            clock.seconds, due = due, due + every
+            report.look()
+        clock.seconds = event.at
+        report(event)
+    return stream.getvalue().splitlines()
+
+
+STARTED = events.RunStarted(at=0, flow="notes", steps=("each",), simulated=False)
 
 
 def test_a_long_loop_has_a_line_now_and_then_and_one_for_all_that_goes_wrong():
-    stream = io.StringIO()
-    report = PlainReport(stream)
-    report(events.StepExpanded(at=0, step="each", instances=60))
-    report(events.StepExpanded(at=0, step="few", instances=2))
+    happened: list[events.Event] = [
+        STARTED,
+        events.StepExpanded(at=0, step="each", instances=60),
+        events.StepExpanded(at=0, step="few", instances=2),
+    ]
     for index in range(60):
-        name = f"each[{index}]"
-        report(events.RequestSent(at=index, step=name, model="GPT-5.2"))
-        report(events.RequestSent(at=index, step=f"{name}/inner", model="GPT-5.2"))
-        report(finished(f"{name}/inner", index + 0.5))
+        name, end = f"each[{index}]", index + 0.5
+        happened += [
+            events.RequestSent(at=index, step=name, model="GPT-5.2"),
+            events.RequestSent(at=index, step=f"{name}/inner", model="GPT-5.2"),
+            finished(f"{name}/inner", end),
+        ]
         if index == 7:
             told = {"message": "no", "error_class": "failed", "seconds": 1}
-            report(events.StepFailed(at=index + 0.5, step=name, **told))
+            happened.append(events.StepFailed(at=end, step=name, **told))
+        elif index == 8:
+            happened.append(events.StepSkipped(at=end, step=name, reason="not wanted"))
         else:
-            report(events.FileWritten(at=index, step=name, path="out.md", size=1))
-            report(finished(name, index + 0.5))
-    report(finished("few[0]", 60))
-    assert stream.getvalue().splitlines() == [
+            happened.append(events.FileWritten(at=index, step=name, path="out.md", size=1))
+            happened.append(finished(name, end, cost_usd=0.01, prompt_tokens=1))
+    assert logged(*happened, finished("few[0]", 59.9)) == [
         "each: 60 to do",
         "few: 2 to do",
         "each[7]: failed after 1.0 s: no",
-        "each: 11 of 60 done, 1 failed, about 47 s to go",
-        "each: 21 of 60 done, 1 failed, about 38 s to go",
-        "each: 31 of 60 done, 1 failed, about 29 s to go",
-        "each: 41 of 60 done, 1 failed, about 19 s to go",
-        "each: 51 of 60 done, 1 failed, about 8.9 s to go",
+        "run: 10 of 60 done, 1 failed, 54.0 a minute, about 56 s to go, about 0.0800 USD so far",
+        "run: 20 of 60 done, 1 failed, 57.0 a minute, about 42 s to go, about 0.1800 USD so far",
+        "run: 30 of 60 done, 1 failed, 58.0 a minute, about 31 s to go, about 0.2800 USD so far",
+        "run: 40 of 60 done, 1 failed, 58.5 a minute, about 21 s to go, about 0.3800 USD so far",
+        "run: 50 of 60 done, 1 failed, 58.8 a minute, about 10 s to go, about 0.4800 USD so far",
         "each: 60 of 60 done, 1 failed in 60 s",
         "few[0]: answered in 1.0 s",
     ]
 
 
+def test_a_long_run_has_a_line_on_its_progress_while_nothing_happens():
+    assert logged(
+        STARTED,
+        events.StepStarted(at=0, step="page", model=None),
+        events.StepFinished(at=0, step="page", source="rendered", simulated=False, seconds=0),
+        events.StepStarted(at=0.5, step="sum", model=None),
+        *(events.RequestSent(at=1, step=f"{name}", model="GPT-5.2") for name in ("a", "sum/b#2")),
+        finished("a", 15, cost_usd=None, prompt_tokens=2),
+        events.RequestSent(at=31, step="sum/c", model="GPT-5.2"),
+        RUN[-1],
+        events.Warned(at=95, step=None, message="late"),
+    ) == [
+        "page: rendered",
+        "run: 1 done, 2 at work (a, sum/b)",
+        "a: answered in 1.0 s, 2 tokens",
+        "run: 2 done, 1 at work (sum/b), 3.0 a minute",
+        "run: 2 done, 1 at work (sum/b), 2.0 a minute",
+        "run: 2 done, 2 at work (sum/b, sum/c), 1.5 a minute",
+        "run: 2 done, 2 at work (sum/b, sum/c), 1.2 a minute",
+        "run: 2 done, 2 at work (sum/b, sum/c), 1.0 a minute",
+        "1 asked, 1 rendered, 1 failed, 1 skipped in 1 min 05 s (simulated)",
+        "run: warning: late",
+    ]
+
+
+def test_what_is_current_is_not_counted_as_still_to_do():
+    estimated = events.RunEstimated(
+        at=0, requests=40, most_requests=40, prompt_tokens=9, answer_tokens=None, cost_usd=None
+    )
+    happened: list[events.Event] = [
+        STARTED,
+        estimated,
+        events.StepExpanded(at=0, step="each", instances=1_000),
+    ]
+    for index in range(30):
+        sent = events.RequestSent(at=index, step=f"each[{index}]", model="GPT-5.2")
+        happened += [sent, finished(f"each[{index}]", index + 0.5)]
+    lines = [line for line in logged(*happened) if line.startswith("run: ")]
+    assert lines == [
+        "run: 10 of about 40 requests answered, 1.0 a second, about 30 s to go",
+        "run: 20 of about 40 requests answered, 1.0 a second, about 20 s to go",
+    ]
+
+
+def test_the_clock_of_a_log_runs_in_a_thread_of_its_own_until_the_end():
+    stream, clock = io.StringIO(), FakeClock()
+    with PlainReport(stream, clock) as report:
+        report(STARTED)
+        clock.seconds = 11
+        until = time.monotonic() + 10
+        while not stream.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert stream.getvalue() == "run: 0 done\n"
+    assert "log" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_log_that_breaks_off_stops_nothing():
+    class Closed(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+    clock = FakeClock()
+    with PlainReport(Closed(), clock) as report:
+        report(STARTED)
+        clock.seconds = 11
+        time.sleep(1.2)
+
+
 def test_plain_lines_tell_the_whole_run():
-    stream = io.StringIO()
-    for event in RUN:
-        PlainReport(stream)(event)
-    assert stream.getvalue().splitlines() == [
+    assert logged(*RUN, every=1000) == [
         "notes: simulated run, nothing is sent to Poe",
-        "draft: asking GPT-5.2",
         "draft: too many (429), waiting 4.0 s",
         "draft: warning: note.png is not a picture",
         "draft: answered in 4.9 s, 12 tokens, simulated",
-        "page: wrote out/page.md",
-        "page: rendered",
+        "page: rendered, wrote out/page.md",
         "late: failed after 1.0 s: no",
         "last: skipped, late failed",
         "1 asked, 1 rendered, 1 failed, 1 skipped in 1 min 05 s (simulated)",
     ]
 
 
+def test_the_files_of_samples_are_in_the_line_of_their_instance():
+    happened = [
+        events.FileWritten(at=1, step=f"say[a]#{number}", path=f"out/{number}.md", size=1)
+        for number in (1, 2, 3)
+    ]
+    [line] = logged(*happened, finished("say[a]", 2))
+    assert line.startswith("say[a]: answered")
+    assert line.endswith(", wrote out/1.md and 2 more")
+
+
 @pytest.mark.parametrize(("failed", "told"), [(3, 3), (25, 21)])
 def test_in_a_long_log_failures_are_told_once_more_at_its_end(failed, told):
     stream = io.StringIO()
-    report = PlainReport(stream)
+    report = PlainReport(stream, FakeClock())
     for number in range(failed):
         report(
             events.StepFailed(
@@ -147,7 +244,7 @@ def test_json_lines_hold_every_event_whole():
 
 
 def ended(**changes) -> list[str]:
-    return list(ending(msgspec.structs.replace(INTERRUPTED, **changes)))
+    return list(final_lines(msgspec.structs.replace(INTERRUPTED, **changes)))
 
 
 def test_a_run_that_was_cut_short_says_what_it_spent_and_how_to_go_on():
@@ -177,16 +274,19 @@ def test_a_run_that_failed_says_how_much_of_it_is_done():
     ("purpose", "told"),
     [
         ("answer", ""),
-        ("repair", " to repair its answer"),
-        ("tools", " with what the tools gave"),
-        ("judge", " to judge the answer"),
-        ("fallback", " in its place"),
+        ("repair", "a: asking GPT-5.2 to repair its answer\n"),
+        ("tools", "a: asking GPT-5.2 with what the tools gave\n"),
+        ("repeat", "a: asking GPT-5.2 for another turn\n"),
+        ("judge", ""),
+        ("fallback", ""),
     ],
 )
-def test_a_log_says_what_a_request_is_for(purpose, told):
+def test_a_log_says_what_a_further_request_is_for(purpose, told):
     stream = io.StringIO()
-    PlainReport(stream)(events.RequestSent(at=0, step="a", model="GPT-5.2", purpose=purpose))
-    assert stream.getvalue() == f"a: asking GPT-5.2{told}\n"
+    PlainReport(stream, FakeClock())(
+        events.RequestSent(at=0, step="a", model="GPT-5.2", purpose=purpose)
+    )
+    assert stream.getvalue() == told
 
 
 HOSTILE = "a\x1b]0;owned\x07b\rc\u202ed\ufeffe\x9bf"
@@ -198,7 +298,7 @@ def test_nothing_from_outside_steers_a_log():
     event = events.StepFailed(
         at=1, step="draft", message=HOSTILE, error_class="failed", seconds=0.5
     )
-    PlainReport(stream)(event)
+    PlainReport(stream, FakeClock())(event)
     assert stream.getvalue() == f"draft: failed after 0.5 s: {VISIBLE}\n"
 
 

@@ -2,8 +2,11 @@
 
 from typing import assert_type
 
+import httpx
+
 from poeflow import AsyncPoeClient, Completion, CompletionChunk, PoeClient
 from poeflow.client.aio import AsyncStream
+from poeflow.client.messages import ChatRequest
 from poeflow.client.sync import Stream
 
 
@@ -26,3 +29,29 @@ async def asynchronous(client: AsyncPoeClient, flag: bool) -> None:
     assert_type(await create(model="a", messages=[], stream=flag), Completion | AsyncStream)
     async for chunk in await create(model="a", messages=[], stream=True):
         assert_type(chunk, CompletionChunk)
+
+
+def of_client(request: ChatRequest) -> None:
+    client = PoeClient(api_key="k", attempts=2, transport=httpx.HTTPTransport())
+    assert_type(client.with_options(attempts=3), PoeClient)
+    assert_type(client.ask(request, timeout=9, media=True), Completion)
+    PoeClient(nonsense=1)  # type: ignore[call-arg]  # no argument of that name
+    PoeClient(attempts="2")  # type: ignore[arg-type]  # it is a number
+    PoeClient(transport=httpx.AsyncHTTPTransport())  # type: ignore[arg-type]  # it cannot block
+    client.ask(request, nonsense=1)  # type: ignore[call-arg]  # no option of that name
+    client.ask(request, timeout="9")  # type: ignore[arg-type]  # it is a number
+    create = client.chat.completions.create
+    create(model="a", messages=[], nonsense=1)  # type: ignore[call-overload]  # no such parameter
+    create(model="a", messages=[], seed="1")  # type: ignore[call-overload]  # it is a number
+    create(messages=[])  # type: ignore[call-overload]  # it needs a model
+
+
+async def of_asynchronous_client(request: ChatRequest) -> None:
+    client = AsyncPoeClient(api_key="k", attempts=2, transport=httpx.AsyncHTTPTransport())
+    assert_type(client.with_options(attempts=3), AsyncPoeClient)
+    assert_type(await client.ask(request, timeout=9, media=True), Completion)
+    AsyncPoeClient(nonsense=1)  # type: ignore[call-arg]  # no argument of that name
+    AsyncPoeClient(transport=httpx.HTTPTransport())  # type: ignore[arg-type]  # it blocks
+    await client.ask(request, nonsense=1)  # type: ignore[call-arg]  # no option of that name
+    create = client.chat.completions.create
+    await create(model="a", messages=[], n=2)  # type: ignore[call-overload]  # it is 1

@@ -1,0 +1,217 @@
+"""`history`, `show` and `diff` as they are used on the command line."""
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from poeflow.records import InstanceRecord, RunEnd, RunRecord
+from poeflow.simulator.server import Simulator
+from poeflow.store.history import History
+
+FLOW = """\
+poeflow: 1
+defaults: {model: GPT-5.2, params: {temperature: 0.5}}
+inputs: {topic: {default: otters}}
+steps:
+  draft: {system: Be brief., prompt: "on {{ inputs.topic }}", output: {save: out.md}}
+  each: {for_each: [x, y], prompt: "say {{ item }}"}
+  page: {render: "<{{ steps.draft.text }}>"}
+"""
+RUN = RunRecord(flow="//a.yaml", name="a", started=1.0, simulated=False, version="1")
+
+
+@pytest.fixture
+def past(online):
+    """A project with two runs: of otters, then of seals at another temperature."""
+    online.write("a.yaml", FLOW)
+    assert online.run("run", "a.yaml").returncode == 0
+    online.write("a.yaml", FLOW.replace("otters", "seals").replace("0.5", "0.7"))
+    assert online.run("run", "a.yaml").returncode == 0
+    return online
+
+
+def test_before_the_first_run_there_is_no_history(online):
+    for command in ("history", "show", "diff"):
+        done = online.run(command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "there is no history in" in done.stderr
+
+
+def test_runs_are_listed_the_newest_first(past):
+    head, newer, older = past.run("history").stdout.splitlines()
+    assert head.split() == [
+        *("run", "when", "flow", "result", "commit"),
+        *("asked", "cached", "tokens", "USD", "took"),
+    ]
+    assert newer.split()[0::3][:2] == ["2", "a.yaml"]
+    assert older.split()[0] == "1"
+    assert newer.split()[4:8] == ["ok", "-", "3", "0"]
+    rows = json.loads(past.run("history", "--output", "json").stdout)
+    assert [row["id"] for row in rows] == [2, 1]
+    assert rows[0]["record"]["inputs"] == {"topic": "seals"}
+
+
+def test_runs_are_found_by_flow_words_and_time(past):
+    def found(*words: str) -> list[int]:
+        done = past.run("history", "--output", "json", *words)
+        assert done.returncode == 0, done.stderr
+        return [row["id"] for row in json.loads(done.stdout)]
+
+    assert found("a.yaml") == [2, 1]
+    assert found("--search", "otters") == [1]
+    assert found("--search", "seals") == [2]
+    assert found("--failed") == []
+    assert found("--since", "1h", "--limit", "1") == [2]
+    assert found("--since", "0s") == []
+    assert past.run("history", "--since", "soon").returncode == 2
+
+
+def test_one_run_is_a_line_for_each_instance(past):
+    told = past.run("show").stdout
+    assert told.startswith("run 2: a.yaml ok\n")
+    assert 'inputs {"topic":"seals"}' in told
+    lines = {line.split()[1]: line for line in told.splitlines() if line.startswith("✓")}
+    assert sorted(lines) == ["draft", "each[x]", "each[y]", "page"]
+    assert "asked     gpt-5.2-" in lines["draft"], "the snapshot that answered"
+
+
+def test_one_instance_is_all_there_is_to_know(past):
+    told = past.run("show", "last~1/draft").stdout
+    assert told.startswith("run 1: a.yaml ok\n")
+    for part in (
+        '{"model":"GPT-5.2","temperature":0.5}',
+        "-- system --\nBe brief.\n",
+        "-- user --\non otters\n",
+        "-- answer --\n",
+        "request 1 to GPT-5.2, ",
+        "wrote out.md (",
+    ):
+        assert part in told
+    shown = json.loads(past.run("show", "1/each@x", "--output", "json").stdout)
+    assert [one["id"] for one in shown["instances"]] == ["each[x]"]
+    assert shown["requests"][0]["record"]["request"]["body"]["messages"][-1]["content"] == "say x"
+
+
+def test_what_changed_is_told_word_by_word(past):
+    done = past.run("diff")
+    assert done.returncode == 0
+    told = done.stdout
+    assert told.startswith("draft\n")
+    assert "[-otters-]{+seals+}" in told
+    assert "  temperature: 0.5 -> 0.7\n" in told
+    one = past.run("diff", "1/each@x", "2/each@x").stdout
+    assert one.startswith("each[x]\n  temperature: 0.5 -> 0.7\n")
+    assert "each[y]" not in one
+    found = json.loads(past.run("diff", "last~1", "last", "--output", "json").stdout)
+    assert (found["old"], found["new"], found["changed"][0]["id"]) == (1, 2, "draft")
+
+
+def test_runs_that_are_the_same_do_not_differ(past):
+    assert past.run("run", "a.yaml").returncode == 0
+    done = past.run("diff")
+    assert (done.stdout, done.stderr) == ("", "runs 2 and 3 do not differ\n")
+
+
+def test_a_result_that_was_current_is_that_of_the_run_that_made_it(desk):
+    otters, seals = (
+        InstanceRecord(
+            id="draft",
+            step="draft",
+            status="ok",
+            source="asked",
+            model="A",
+            fingerprint=topic,
+            request={"body": {"messages": [{"role": "user", "content": f"on {topic}"}]}},
+            text=f"They are {topic}.",
+        )
+        for topic in ("otters", "seals")
+    )
+    current = InstanceRecord(id="draft", step="draft", status="ok", fingerprint="seals")
+    with History(desk.folder / ".poeflow" / "poeflow.db", warn=pytest.fail) as history:
+        for one in (otters, seals, current):
+            recorder = history.begin(RUN)
+            recorder.instance(one)
+            recorder.ended(RunEnd(exit_code=0, seconds=1.0))
+    shown = desk.run("show", "3/draft").stdout
+    assert "draft: current, nothing was done, A\n" in shown
+    assert "-- user --\non seals\n\n-- answer --\nThey are seals.\n" in shown
+    prompt, answer = "on [-otters-]{+seals+}", "They are [-otters-]{+seals+}."
+    told = f"draft\n  prompt:\n    {prompt}\n  answer:\n    {answer}\n"
+    assert [desk.run("diff", old, "3").stdout for old in ("1", "2")] == [told, ""]
+
+
+def test_a_simulated_run_is_compared_with_one_that_was_simulated(past):
+    assert past.run("run", "a.yaml", "--offline").returncode == 0
+    done = past.run("diff")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a.yaml was not run before run 3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("show", "9"), 'there is no run "9"'),
+        (("show", "last~7"), 'there is no run "last~7"'),
+        (("show", "../../etc"), 'there is no run ".."'),
+        (("show", "last/each"), "it has each@x, each@y"),
+        (("show", "last/daft"), 'did you mean "draft"?'),
+        (("diff", "1"), "a.yaml was not run before run 1"),
+        (("history", "b.yaml"), "no such file"),
+    ],
+)
+def test_what_is_not_there_is_said(past, words, told):
+    done = past.run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def test_a_run_that_was_killed_left_a_request_of_unknown_outcome(online):
+    online.write("a.yaml", FLOW)
+    with Simulator(latency=30) as simulator:
+        online.environ["POE_BASE_URL"] = simulator.base_url
+        running = subprocess.Popen(
+            online.command("run", "a.yaml", "--concurrency", "1", "--output", "jsonl"),
+            cwd=online.folder,
+            env=online.env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stdout is not None
+        assert any("request_sent" in line for line in running.stdout)
+        assert online.run("history").stdout.splitlines()[1].split()[4] == "running"
+        assert online.run("show").stdout.startswith("run 1: a.yaml running\n")
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+    done = online.run("show")
+    told = done.stdout
+    assert done.stderr == ""
+    assert "run 1: a.yaml unfinished\n" in told
+    assert "it was killed: it has no end" in told
+    assert "1 request of unknown outcome: draft" in told
+    assert online.run("history").stdout.splitlines()[1].split()[4] == "unfinished"
+    one = online.run("show", "last/draft").stdout
+    assert "draft: failed, GPT-5.2\nit has not ended\n" in one
+    assert "-- user --\non otters\n" in one
+    assert "outcome unknown: it may have been billed" in one
+
+
+def test_history_is_forgotten_on_demand(past):
+    done = past.run("history", "--keep", "1")
+    assert (done.returncode, done.stderr) == (0, "forgot 1 run\n")
+    assert [row["id"] for row in json.loads(past.run("history", "--output", "json").stdout)] == [2]
+    assert past.run("history", "--prune", "0s").stderr == "forgot 1 run\n"
+    assert past.run("history").stderr == "no run fits\n"
+
+
+def test_what_a_model_said_steers_no_terminal(online):
+    online.write("script.yaml", 'simulator: 1\nrules:\n- {answer: {text: "\\e[2J\\a red"}}\n')
+    with Simulator(script=online.folder / "script.yaml") as simulator:
+        online.environ["POE_BASE_URL"] = simulator.base_url
+        online.write("a.yaml", FLOW)
+        online.run("run", "a.yaml")
+    told = online.run("show", "last/draft").stdout
+    assert "\\x1b[2J\\x07 red" in told
+    assert "\x1b" not in told

@@ -1,0 +1,176 @@
+"""Which model really answered: in the lock, and said if it is another than asked or last time."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+FLOW = """\
+poeflow: 1
+defaults: {model: GPT-5, stream: false}
+steps:
+  each: {for_each: [x, y, z], prompt: "on {{ item }}"}
+  last: {prompt: "{{ steps.each.all | length }}"}
+"""
+
+
+class Server(ThreadingHTTPServer):
+    """A server that answers as `model`, whichever is asked."""
+
+    def __init__(self) -> None:
+        self.model = "GPT-5"
+        self.count = 0
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        server: Any = self.server
+        server.count += 1
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": asked["messages"][-1]["content"]},
+        }
+        body = json.dumps(
+            {
+                "id": f"resp-{server.count}",
+                "object": "chat.completion",
+                "created": 1,
+                "model": server.model,
+                "choices": [choice],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(desk):
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        desk.environ |= {"POE_API_KEY": "canary-key-0123456789", "POE_BASE_URL": address}
+        desk.write("a.yaml", FLOW)
+        yield desk, server
+        server.shutdown()
+        thread.join()
+
+
+def warnings_of(done) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stderr.splitlines() if "warning" in line]
+
+
+def lock_of(desk) -> str:
+    return (desk.folder / "a.lock.json").read_text()
+
+
+def test_another_model_is_said_once_and_is_in_the_lock(served):
+    desk, server = served
+    assert warnings_of(desk.run("run", "a.yaml")) == []
+    plain = lock_of(desk)
+    assert '"served"' not in plain
+    server.model = "small-one"
+    summary = desk.write("s.md", "")
+    desk.environ["GITHUB_STEP_SUMMARY"] = str(summary)
+    done = desk.run("run", "a.yaml", "--refresh", "--output", "github")
+    told = "asked GPT-5, answered by small-one (each[x] and 3 more)"
+    assert warnings_of(done) == [f"run: warning: {told}", f"::warning title=poeflow::{told}"]
+    assert "answered by small-one" in summary.read_text()
+    lines = lock_of(desk).splitlines()
+    assert lines.count('"served": "small-one",') == 2  # a line for each step
+    assert len(lines) == len(plain.splitlines()) + 2
+    status = desk.run("status", "a.yaml")
+    assert "each  3 fresh, answered by small-one\n" in status.stdout
+    found = json.loads(desk.run("status", "a.yaml", "--output", "json").stdout)["a.yaml"]
+    assert {one["answered_by"] for one in found} == {"small-one"}
+    assert warnings_of(desk.run("run", "a.yaml")) == []
+    assert warnings_of(desk.run("run", "a.yaml", "--refresh")) == []
+
+
+def test_a_date_is_said_only_when_it_changes(served):
+    desk, server = served
+    server.model = "gpt-5-2025-08-07"
+    assert warnings_of(desk.run("run", "a.yaml")) == []
+    assert "answered by" not in desk.run("status", "a.yaml").stdout
+    server.model = "gpt-5-2026-02-01"
+    done = desk.run("run", "a.yaml:last", "--refresh")
+    told = "GPT-5 answered as gpt-5-2026-02-01, last time as gpt-5-2025-08-07 (last)"
+    assert warnings_of(done) == [f"run: warning: {told}"]
+    server.model = "gpt-5"
+    done = desk.run("run", "a.yaml:last", "--refresh")
+    told = "GPT-5 answered as GPT-5, last time as gpt-5-2026-02-01 (last)"
+    assert warnings_of(done) == [f"run: warning: {told}"]
+
+
+def test_the_lock_of_an_unchanged_flow_stays_as_it_is(served):
+    desk, server = served
+    server.model = "small-one"
+    desk.write("a.yaml", FLOW.replace('length }}"}', 'length }}", expect: [{contains: "3"}]}'))
+    assert desk.run("run", "a.yaml").returncode == 0
+    older = lock_of(desk).replace('"served": "small-one",\n', "")
+    desk.write("a.lock.json", older)
+    assert desk.run("run", "a.yaml").returncode == 0
+    assert lock_of(desk) == older
+    assert desk.run("run", "a.yaml", "--locked").returncode == 0
+
+
+def test_the_model_and_the_response_are_in_what_is_shown(served):
+    desk, server = served
+    desk.run("run", "a.yaml", "--concurrency", "1")
+    server.model = "small-one\x1b\u202e"
+    desk.run("run", "a.yaml:last", "--refresh")
+    shown = desk.run("show", "last/last").stdout
+    assert r", small-one\x1b\u202e, response resp-5" in shown
+    assert r" by small-one\x1b\u202e, response resp-5" in shown
+    assert desk.run("report", "last", "--html", "run.html").returncode == 0
+    page = (desk.folder / "run.html").read_text()
+    assert "<dd>resp-5</dd>" in " ".join(page.split()) or ">resp-5<" in page
+    assert r"answered as <code>small-one\x1b\u202e</code>" in page
+    told = desk.run("diff").stdout
+    assert r"answered by: GPT-5 -> small-one\x1b\u202e" in told
+    assert "response: resp-4 -> resp-5" in told
+    assert desk.run("cache", "export", "answers.jsonl").returncode == 0
+    lines = map(json.loads, (desk.folder / "answers.jsonl").read_text().splitlines())
+    answers = {line["answer"]["id"]: line["answer"]["model"] for line in lines if "answer" in line}
+    assert answers["resp-1"] == "GPT-5"
+    assert answers["resp-5"] == server.model
+    done = desk.run("run", "a.yaml:last", "--refresh", "--output", "jsonl")
+    events = map(json.loads, done.stdout.splitlines())
+    (finished,) = [one for one in events if one.get("step") == "last" and "source" in one]
+    assert finished["served"] == r"small-one\x1b\u202e"
+
+
+def test_a_simulated_model_is_no_other(desk):
+    desk.write("a.yaml", FLOW)
+    assert warnings_of(desk.run("run", "a.yaml", "--offline")) == []
+    assert '"served"' not in (desk.folder / ".poeflow/offline/a.lock.json").read_text()
+
+
+def test_a_project_can_ask_for_pinned_names(desk):
+    desk.write("a.yaml", "poeflow: 1\nmodels: {w: {model: GPT-5}}\nsteps:\n"
+        "  a: {model: w, prompt: hi}\n  b: {model: w, prompt: hi, fallback: [Grok-4-0709]}\n"
+        "  c: {model: Claude-Sonnet-4.5, prompt: hi}\n")  # fmt: skip
+    assert desk.run("check", "--strict").returncode == 0
+    desk.write("poeflow.toml", 'pinned_models = ["*-[0-9][0-9][0-9][0-9]", "claude-sonnet-4.5"]\n')
+    told = (
+        'a.yaml:2:21: warning: the model "GPT-5" is not pinned: pinned_models has no pattern for '
+        "it; ask a model with a date or version, or add it there\n"
+    )
+    done = desk.run("check")
+    assert (done.returncode, done.stderr) == (0, f"{told}1 flow ok\n")
+    assert desk.run("check", "--strict").returncode == 3
+    desk.write("poeflow.toml", "pinned_models = 'x'\n")
+    assert "poeflow.toml:1:1: " in desk.run("check").stderr

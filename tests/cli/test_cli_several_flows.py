@@ -1,0 +1,83 @@
+"""Commands over several flows: what is in the way of one is said, and the others are looked at."""
+
+import json
+
+import pytest
+
+FINE = "poeflow: 1\nsteps: {a: {render: x, output: {save: out/a.md}}}\n"
+NEEDY = "poeflow: 1\ninputs: {t: {type: string}}\nsteps: {b: {render: '{{ inputs.t }}'}}\n"
+USING = "poeflow: 1\nsteps: {u: {use: parts/sub.yaml, with: {t: x}}}\n"
+ERROR = 'error: b.yaml: the input "t" is missing; pass --input t=...\n'
+WAITING = "{}: needs the input t, and has no lock\n"
+
+
+@pytest.fixture
+def flows(desk):
+    desk.write("a.yaml", FINE)
+    desk.write("b.yaml", NEEDY)
+    desk.write("c.yaml", FINE.replace("a.md", "c.md"))
+    for name in ("a", "c"):
+        assert desk.run("run", f"{name}.yaml").returncode == 0
+    return desk
+
+
+def test_a_flow_of_a_folder_that_needs_inputs_is_a_line_of_status(flows):
+    done = flows.run("status", "--output", "json")
+    assert (done.returncode, done.stderr) == (0, WAITING.format("b.yaml"))
+    assert sorted(json.loads(done.stdout)) == ["a.yaml", "c.yaml"]
+
+
+def test_a_flow_of_a_folder_that_needs_inputs_is_a_line_of_lock_fill(flows):
+    (flows.folder / "c.lock.json").unlink()
+    (flows.folder / "c.yaml").write_text("poeflow: 1\nsteps: {c: {model: Claude-Sonnet-4.5}}\n")
+    done = flows.run("lock", "fill")
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"a.yaml: nothing to fill\n{WAITING.format('b.yaml')}c.yaml:")
+    flows.write("c.yaml", FINE.replace("a.md", "c.md"))
+    done = flows.run("lock", "fill")
+    assert (done.returncode, "c.yaml: filled 1 entry: a\n" in done.stderr) == (0, True)
+
+
+def test_flows_that_are_only_used_are_not_in_the_way(desk):
+    desk.write("u.yaml", USING)
+    desk.write("parts/sub.yaml", NEEDY)
+    assert desk.run("run", "u.yaml").returncode == 0
+    for words in (("status",), ("lock", "fill")):
+        done = desk.run(*words)
+        assert (done.returncode, WAITING.format("parts/sub.yaml") in done.stderr) == (0, True)
+        assert "u" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("lock", "fill"), ("run", "--locked")])
+def test_a_flow_that_is_named_needs_its_inputs_and_the_others_are_looked_at(flows, words):
+    done = flows.run(*words, "b.yaml", "./a.yaml", "c.yaml")
+    assert (done.returncode, done.stderr.startswith(ERROR)) == (2, True), done.stderr
+    shown = done.stdout + done.stderr
+    assert all(name in shown for name in ("a.yaml", "c.yaml")), shown
+
+
+@pytest.mark.parametrize("words", [("status",), ("lock", "fill")])
+def test_a_flow_with_a_lock_that_lost_its_inputs_is_an_error(flows, words):
+    flows.write("b.inputs.yaml", "t: x\n")
+    assert flows.run("run", "b.yaml").returncode == 0
+    (flows.folder / "b.inputs.yaml").unlink()
+    done = flows.run(*words)
+    assert (done.returncode, ERROR in done.stderr) == (2, True), done.stderr
+    assert "c.yaml" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("run", "--locked")])
+def test_what_is_in_the_way_is_an_annotation(flows, words):
+    flows.write("c.lock.json", "{")
+    done = flows.run(*words, "b.yaml", "c.yaml", "a.yaml", "--output", "github", "--junit", "j.xml")
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("::error")]
+    assert [line.split(",")[0] for line in lines] == ["::error file=b.yaml", "::error file=c.yaml"]
+    report = (flows.folder / "j.xml").read_text()
+    assert report.count("<failure") + report.count("<error") == 2
+
+
+def test_the_most_serious_exit_code_is_used(flows):
+    flows.write("a.yaml", FINE.replace("x,", "y,"))
+    assert flows.run("run", "--locked", "a.yaml", "c.yaml").returncode == 4
+    assert flows.run("run", "--locked", "a.yaml", "b.yaml", "c.yaml").returncode == 2
