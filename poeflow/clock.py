@@ -1,8 +1,11 @@
-"""The clock that is passed to everything that needs time; reading and showing durations."""
+"""The clock that everything gets that needs time; a ticker; durations as text and as numbers."""
 
 import asyncio
+import threading
 import time
-from typing import Final, Protocol
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol, Self
 
 from poeflow.lazy_pattern import lazy_pattern
 
@@ -35,6 +38,29 @@ class SystemClock:
 
     async def asleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class Ticker:
+    """Calls `look` every `pause` seconds in a thread, until the block ends or an `OSError`."""
+
+    def __init__(self, look: Callable[[], None], *, pause: float, name: str) -> None:
+        self._look = look
+        self._pause = pause
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while not self._over.wait(self._pause):
+                self._look()
 
 
 _SHAPE: Final = lazy_pattern(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")

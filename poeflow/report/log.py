@@ -4,12 +4,11 @@ An instance has a line when it has ended, and a run of more than ten seconds one
 """
 
 import threading
-from contextlib import suppress
 from typing import Final, Self, TextIO
 
 import msgspec
 
-from poeflow.clock import Clock, spoken
+from poeflow.clock import Clock, Ticker, spoken
 from poeflow.events import (
     Event,
     Expected,
@@ -74,16 +73,14 @@ class PlainReport:
         self._began = 0.0
         self._reported = 0.0
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, name="log", daemon=True)
+        self._ticker = Ticker(self.look, pause=TICK, name="log")
 
     def __enter__(self) -> Self:
-        self._ticker.start()
+        self._ticker.__enter__()
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self._over.set()
-        self._ticker.join()
+    def __exit__(self, *error: object) -> None:
+        self._ticker.__exit__(*error)
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -107,11 +104,6 @@ class PlainReport:
             if self._progress.is_running and now - self._reported >= PAUSE:
                 self._reported = now
                 self._write(self._progress.line(now))
-
-    def _tick(self) -> None:
-        with suppress(OSError):
-            while not self._over.wait(TICK):
-                self.look()
 
     def _note(self, event: Event) -> None:
         """Remember failures, and show them again at the end of a long log."""

@@ -94,7 +94,8 @@ def test_a_run_outlives_its_terminal():
         before = set(threading.enumerate())
         with report:
             report(events.RunStarted(at=0, flow="f", steps=("a",), simulated=False))
-            report._ticker.join()  # it ends by itself, without a trace
+            for ticker in set(threading.enumerate()) - before:
+                ticker.join()  # it ends by itself, without a trace
             report(events.StepStarted(at=0, step="a", model="m"))
         assert not set(threading.enumerate()) - before
 

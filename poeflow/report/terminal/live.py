@@ -12,7 +12,7 @@ from typing import Final, Literal, Self, TextIO
 
 import msgspec
 
-from poeflow.clock import Clock, spoken
+from poeflow.clock import Clock, Ticker, spoken
 from poeflow.events import Event
 from poeflow.report.terminal.run_summary import final_lines
 from poeflow.report.terminal.screen import Screen
@@ -55,16 +55,14 @@ class LiveReport:
         self._screen = Screen(stream, color=color)
         self._tree = Tree()
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, name="terminal", daemon=True)
+        self._ticker = Ticker(self.draw, pause=TICK, name="terminal")
 
     def __enter__(self) -> Self:
-        self._ticker.start()
+        self._ticker.__enter__()
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self._over.set()
-        self._ticker.join()
+    def __exit__(self, *error: object) -> None:
+        self._ticker.__exit__(*error)
         with self._lock:
             frame = self._frame()
             self._tree.end(frame.now)
@@ -85,11 +83,6 @@ class LiveReport:
     def _frame(self) -> Frame:
         width, height = self._screen.size
         return Frame(width, height, self._marks, self._clock.monotonic())
-
-    def _tick(self) -> None:
-        with suppress(OSError):
-            while not self._over.wait(TICK):
-                self.draw()
 
 
 def closing(tree: Tree, frame: Frame) -> Iterator[Line]:
