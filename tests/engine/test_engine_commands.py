@@ -413,7 +413,7 @@ CALL = """\
 poeflow: 1
 inputs: {word: {default: a}}
 steps:
-  a: {call: 'words_of:count', with: {word: '{{ inputs.word }}', least: 2}, reads: [words_of.py]}
+  a: {call: 'words_of:count', with: {word: '{{ inputs.word }}', least: 2}, reads: [words.txt]}
 """
 WORDS = """\
 import pathlib
@@ -428,6 +428,7 @@ def count(word, least):
 def called(bench):
     """Return a function that says how often the function of `CALL` has run."""
     bench.write("words_of.py", WORDS)
+    bench.write("words.txt", "a")
     runs = bench.folder / "runs"
     return lambda: len(runs.read_text()) if runs.exists() else 0
 
@@ -449,10 +450,13 @@ def test_a_function_is_called_with_permission_and_if_it_must(bench, called):
     assert bench.states(CALL) == {"a": ("stale", ("reads //words_of.py changed",))}
     run(bench, CALL)
     assert called() == 2
-    always = CALL.replace(", reads: [words_of.py]", "")
+    bench.write("words.txt", "b")
+    assert bench.states(CALL) == {"a": ("stale", ("reads //words.txt changed",))}
+    run(bench, CALL)
+    always = CALL.replace(", reads: [words.txt]", "")
     run(bench, always)
     run(bench, always)
-    assert called() == 4
+    assert called() == 5
 
 
 @pytest.mark.parametrize(
@@ -469,6 +473,7 @@ def test_a_function_is_called_with_permission_and_if_it_must(bench, called):
 )
 def test_a_call_that_fails(bench, body, message):
     bench.write("words_of.py", f"def count(word, least):\n    {body}\n")
+    bench.write("words.txt", "a")
     assert message in failure(bench, CALL.replace("reads:", "timeout: 200ms, reads:"))
 
 
@@ -501,6 +506,7 @@ steps:
 
 def test_a_key_that_a_call_gives_is_masked(bench):
     bench.write("words_of.py", f"def count(word, least):\n    return '{KEY}'\n")
+    bench.write("words.txt", "a")
     assert run(bench, CALL).outputs == {"a": "[key]"}
 
 

@@ -124,6 +124,7 @@ class Commands:
         for index in range(len(spec.reads or ())):
             for one in self._files(("steps", step, "reads", index), values):
                 reads.contents[one] = self._attachments.digest(one)
+        reads.contents |= self._modules(spec.call)
         command = Command(
             arguments=tuple(arguments),
             stdin=stdin,
@@ -136,11 +137,14 @@ class Commands:
 
     def note_code(self, step: str, reads: Reads) -> None:
         """Note in `reads` the modules of the project whose functions judge a step's results."""
-        project = self._context.project
         for expectation in self._plan.steps[step].expect:
-            for path in module_paths(expectation.call or ""):
-                if project.has(path):
-                    reads.code[path] = self._attachments.digest(path)
+            reads.code |= self._modules(expectation.call)
+
+    def _modules(self, function: str | None) -> dict[str, str]:
+        """Return the hash of the module of a function, by its path, if the project has it."""
+        has = self._context.project.has
+        paths = [path for path in module_paths(function or "") if has(path)]
+        return {path: self._attachments.digest(path) for path in paths}
 
     def _from_folder(self, argument: str) -> str:
         """Return an argument as the program finds it, which runs beside the flow.
