@@ -29,8 +29,9 @@ class MovedInstances(NamedTuple):
 
 
 def moved_instances(old: FlowSide | None, new: FlowSide | None) -> MovedInstances:
-    before = _entries(old)
-    after = _entries(new)
+    before, after = _entries(old), _entries(new)
+    if any(side is not None and side.lock is None and side.lock_problem for side in (old, new)):
+        before, after = {}, {}  # nothing is known of what one of them made
     counts: defaultdict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     entries: list[LockEntry] = []
     for name, entry in after.items():

@@ -15,6 +15,7 @@ from poeflow.report.revisions.comparison_text import (
     has_text,
     is_short,
     output_words,
+    problems_of,
     step_words,
     total_words,
 )
@@ -50,7 +51,7 @@ def comparison_comment(found: Comparison) -> str:
     left = MAX_BYTES - _size(head) - _RESERVE
     sections: list[_Section] = []
     for flow in found.flows:
-        section = _section(flow)
+        section = _section(flow, found)
         left -= _size(section.summary)
         if left < 0:
             break
@@ -89,10 +90,10 @@ def _cut_words(flows: int, texts: int, span: str) -> Iterator[str]:
         )
 
 
-def _section(flow: FlowComparison) -> _Section:
+def _section(flow: FlowComparison, found: Comparison) -> _Section:
     lines = [f"\n#### {_code(flow.path)}\n\n{escaped(flow_words(flow))}\n"]
-    if flow.problem:
-        lines.append(f"- {UNICODE.failed} cannot run: {_code(flow.problem)}")
+    for revision, problem in problems_of(flow, found):
+        lines.append(f"- {UNICODE.failed} in {_code(revision)}: {_code(problem)}")
     lines += _listed([f"**{_code(step.id)}**: {_step(step)}" for step in flow.steps], "steps")
     lines += _listed(
         [f"{_code(one.path)}: {escaped(output_words(one))}" for one in flow.outputs], "files"

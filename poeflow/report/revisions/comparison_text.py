@@ -35,8 +35,8 @@ def comparison_lines(found: Comparison, **looks: Unpack[Looks]) -> Iterator[Line
     marks = looks["marks"]
     for flow in found.flows:
         yield ((marks.shown(flow.path), "bold"), (f": {flow_words(flow)}", ""))
-        if flow.problem:
-            yield ((f"  cannot run: {marks.shown(flow.problem)}", "red"),)
+        for revision, problem in problems_of(flow, found):
+            yield ((f"  in {marks.shown(revision)}: {marks.shown(problem)}", "red"),)
         for step in flow.steps:
             yield ((f"  {marks.shown(step.id)}", "cyan"), (f": {step_words(step)}", ""))
             for cause in step.causes:
@@ -60,6 +60,14 @@ def _block(old: str | None, new: str | None, **looks: Unpack[Looks]) -> Iterator
     yield from (((_NESTED, ""), *line) for line in lines)
     if more:
         yield ((_NESTED, ""), (f"... ({more:,} more lines)", "dim"))
+
+
+def problems_of(flow: FlowComparison, found: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield the revisions in which a flow cannot be used as it is, each with the reason."""
+    if flow.old_problem:
+        yield found.old.name, flow.old_problem
+    if flow.problem:
+        yield found.new.name, flow.problem
 
 
 def flow_words(flow: FlowComparison) -> str:
@@ -157,4 +165,6 @@ def total_words(found: Comparison) -> str:
     many = len(found.flows)
     counts = counts_words(InstanceCounts.total(flow.instances for flow in found.flows))
     differ = f"{many:,} flow{'s differ' if many > 1 else ' differs'}"
+    broken = sum(flow.fate == "broken" for flow in found.flows)
+    differ += f", {broken:,} broken" if broken else ""
     return f"{differ}; instances {counts}" if counts else differ
