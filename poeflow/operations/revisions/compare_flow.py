@@ -109,19 +109,29 @@ def _steps(
             "added" if step not in before else "removed" if step not in after else "changed"
         )
         own = moved.counts.get(step, InstanceCounts())
+        answered = moved.answered.get(step, ())
         causes = tuple(causes_between(old, new, step)) if fate == "changed" else ()
         needs = checked.edges.get(step, ()) if checked is not None else ()
         follows = tuple(need for need in needs if need in different)
+        is_same = False
         if fate == "changed" and not causes:
             waiting = pending.get(step, 0)
             is_more = waiting > 0 and (follows or _is_more(waiting, step, survey_before()))
-            if own.is_empty and not is_more:
+            is_same = own.is_empty and not is_more
+            if is_same and not answered:
                 continue
             if not follows and not own.is_empty:
                 causes = (Cause(kind="answer", name="answer"),)
-        different.add(step)
+        different |= set() if is_same else {step}
         whole = msgspec.structs.replace(own, pending=pending.get(step, 0))
-        yield StepComparison(id=step, fate=fate, causes=causes, follows=follows, instances=whole)
+        yield StepComparison(
+            id=step,
+            fate=fate,
+            causes=causes,
+            follows=follows,
+            instances=whole,
+            answered=answered,
+        )
 
 
 def _is_more(waiting: int, step: str, before: Survey) -> bool:

@@ -10,6 +10,7 @@ from poeflow.redact import visible
 from poeflow.report.difference import rewritten
 from poeflow.report.github import code_block, escaped
 from poeflow.report.revisions.comparison_text import (
+    answer_words,
     cause_words,
     flow_words,
     has_text,
@@ -108,11 +109,11 @@ def _listed(lines: Sequence[str], what: str) -> Iterator[str]:
 
 
 def _step(step: StepComparison) -> str:
-    """Return a step in one line: what became of it, and each cause."""
+    """Return a step in one line: what became of it, which other names answered, each cause."""
     causes = [cause_words(cause).removesuffix(":") for cause in step.causes[:_MOST_CAUSES]]
     more = len(step.causes) - len(causes)
     causes += [f"and {more:,} more"] if more else []
-    shown = "; ".join(_code(cause) for cause in causes)
+    shown = "; ".join(map(_code, (*answer_words(step), *causes)))
     return f"{escaped(step_words(step))}{f'; {shown}' if shown else ''}"
 
 

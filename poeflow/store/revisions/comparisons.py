@@ -58,14 +58,31 @@ class InstanceCounts(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.changed or self.added or self.removed or self.pending)
 
 
+class AnswerComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """How many instances of a step were answered by another name than was asked, or than before.
+
+    `model` was asked, `by` is the name that answered, or the fallback model. `before` is that of
+    the older revision, if the same model was asked and answered by another name; else null.
+    """
+
+    model: str
+    by: str
+    before: str | None = None
+    instances: int = 0
+
+
 class StepComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that differs: by its own `causes`, or only because it `follows` other steps."""
+    """A step that differs: by its own `causes`, or only because it `follows` other steps.
+
+    `answered` says which other names answered, those of most instances first.
+    """
 
     id: str
     fate: Fate
     causes: tuple[Cause, ...] = ()
     follows: tuple[str, ...] = ()
     instances: InstanceCounts = InstanceCounts()
+    answered: tuple[AnswerComparison, ...] = ()
 
 
 class OutputComparison(msgspec.Struct, frozen=True, kw_only=True):
