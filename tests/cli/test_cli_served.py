@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -269,3 +270,36 @@ def test_a_fallback_model_counts_as_another_name():
     assert other_names(plain, entry) == ("GPT-5", "GPT-5", "Grok-4")
     assert other_names(entry, entry) is None
     assert served_otherwise(entry, plain) == "", "it was said when it was asked"
+
+
+def test_status_says_who_answered_in_the_lock_that_git_has(committed):
+    repository, server = committed
+    desk = repository.desk
+    assert "answered by" not in desk.run("status", "a.yaml").stdout
+    server.model = "gpt-5-2026-07-07"
+    desk.run("run", "a.yaml:each@x", "--refresh")
+    told = ", 1 answered by gpt-5-2026-07-07, last time by gpt-5-2026-02-01"
+    assert f"  each  3 fresh{told}\n  last  fresh\n" in desk.run("status", "a.yaml").stdout
+    (found,) = json.loads(desk.run("status", "a.yaml", "--output", "json").stdout).values()
+    assert [one["answered_before"] for one in found] == ["gpt-5-2026-02-01", None, None, None]
+    server.model = "GPT-5"
+    desk.run("run", "a.yaml:each@x", "--refresh")
+    back = ", 1 answered by GPT-5, last time by gpt-5-2026-02-01"
+    assert f"  each  3 fresh{back}\n" in desk.run("status", "a.yaml").stdout
+    repository.git("gc", "-q", "--prune=now")  # now git itself must be asked
+    assert f"  each  3 fresh{back}\n" in desk.run("status", "a.yaml").stdout
+    repository.git("add", "a.lock.json")
+    assert "answered by" not in desk.run("status", "a.yaml").stdout
+    desk.write("a.lock.json", "{")
+    assert desk.run("status", "a.yaml").returncode == 4
+
+
+def test_status_asks_no_git_where_the_lock_is_as_git_has_it(committed, tmp_path):
+    repository, _ = committed
+    desk = repository.desk
+    calls = tmp_path / "calls"
+    fake = desk.write("bin/git", f'#!/bin/sh\necho "$@" >> {calls}\nexit 1\n')
+    fake.chmod(0o755)
+    desk.environ["PATH"] = f"{fake.parent}:{os.environ['PATH']}"
+    assert "3 fresh\n" in desk.run("status", "a.yaml", "--trust-state").stdout
+    assert not calls.exists()
