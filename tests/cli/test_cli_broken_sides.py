@@ -181,6 +181,8 @@ def test_a_broken_side_is_named_as_text_and_in_a_comment(repository):
     assert done.stdout.startswith("partial_gone/flow.yaml: broken; instances 7 not run yet")
     reason = "yaml_error/flow.yaml:3:1: not YAML: the file ends where a value is expected"
     assert f"\nyaml_error/flow.yaml: broken\n  in HEAD: {reason}" in done.stdout
+    assert "  text: 1 not run yet\n    file partial_gone/more.md (partial_gone" in done.stdout
+    assert "input n" not in done.stdout, "it is the same, though the flow cannot run"
     comment = repository.desk.run("diff", "HEAD~1..HEAD", "--output", "markdown").stdout
     assert f"</code>\n\nbroken\n\n- ✗ in <code>HEAD</code>: <code>{reason}" in html.unescape(
         comment

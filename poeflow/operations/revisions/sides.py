@@ -37,7 +37,8 @@ class FlowSide(msgspec.Struct, frozen=True, kw_only=True):
     """A flow at one revision. `file` may be a draft without its invalid parts.
 
     `problem` is the first reason why it cannot run, empty if there is none; `lacks_input` if that
-    is only an input that nobody gave. `lock_problem` says what is wrong with the lock.
+    is only an input that nobody gave. `inputs` are None if they are not known, `lock_problem` says
+    what is wrong with the lock.
     """
 
     path: str
@@ -45,7 +46,7 @@ class FlowSide(msgspec.Struct, frozen=True, kw_only=True):
     found: Checkup
     file: FlowFile
     lock: Lock | None
-    inputs: Mapping[str, Json]
+    inputs: Mapping[str, Json] | None
     reads: tuple[FileRead, ...]
     problem: str = ""
     lacks_input: bool = False
@@ -94,7 +95,8 @@ def _side_of(project: Project, path: str, options: RunOptions) -> FlowSide | Unr
     if file is None:
         return UnreadableFlow(path=path, problem=problem)
     lock, lock_problem = _lock_at(project, path)
-    inputs, lacking = _inputs_at(project, file) if not problem else ({}, None)
+    inputs, lacking = _inputs_at(project, file) if found.loaded.file else (None, None)
+    lacking = None if problem else lacking
     return FlowSide(
         path=path,
         project=found.project,
@@ -109,7 +111,9 @@ def _side_of(project: Project, path: str, options: RunOptions) -> FlowSide | Unr
     )
 
 
-def _inputs_at(project: Project, file: FlowFile) -> tuple[Mapping[str, Json], PoeflowError | None]:
+def _inputs_at(
+    project: Project, file: FlowFile
+) -> tuple[Mapping[str, Json] | None, PoeflowError | None]:
     """Return the inputs of a flow, or why there are none."""
     given = GivenInputs(
         inputs={},
@@ -121,7 +125,7 @@ def _inputs_at(project: Project, file: FlowFile) -> tuple[Mapping[str, Json], Po
     try:
         return inputs_of(project, file, given), None
     except PoeflowError as error:
-        return {}, error
+        return None, error
 
 
 def lock_path(path: str, inputs_file: Path | None = None) -> str:
