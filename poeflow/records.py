@@ -319,8 +319,9 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     `most_calls` the number with every repair, tool round and judge, without failed attempts;
     `kinds` lists them, also for an unknown instance that may be requested. `model` is the model it
     would call, `request` what it would send, attachments as hashes; None if that is not known
-    before another step has run. `answered_by` is the name of the model that answered last time, if
-    it is not the one that was asked.
+    before another step has run. `answered_by` is the name of the model that answered, if it is not
+    the one that was asked, or not `answered_before`: the name in the lock that git has, if that is
+    another.
     """
 
     id: str
@@ -332,6 +333,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Json] | None = None
     kinds: tuple[Calls, ...] = ()
     answered_by: str | None = None
+    answered_before: str | None = None
 
     @property
     def is_current(self) -> bool:

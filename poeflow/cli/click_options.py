@@ -97,6 +97,8 @@ class PlanCommandOptions(StatusCommandOptions):
     inputs: tuple[str, ...]
     render: str | None
     all_: bool
+    max_cost_usd_per_day: float | None
+    max_cost_usd_per_month: float | None
 
 
 class RunCommandOptions(SharedOptions):
@@ -141,6 +143,14 @@ def model_option(does: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     )
 
 
+_PERIODS: Final = (
+    click.option(
+        "--max-cost-usd-per-day",
+        type=Amount(0),
+        help="Estimated cost of all runs of a day, by the history.",
+    ),
+    click.option("--max-cost-usd-per-month", type=Amount(0), help="The same for a month."),
+)
 _OPTIONS: Final = (
     click.option(
         "--input",
@@ -165,12 +175,7 @@ _OPTIONS: Final = (
     click.option("--max-requests", type=click.IntRange(0), help="Requests sent, at most."),
     click.option("--max-tokens", type=click.IntRange(0), help="Reported tokens, at most."),
     click.option("--max-cost-usd", type=Amount(0), help="Estimated cost, at most."),
-    click.option(
-        "--max-cost-usd-per-day",
-        type=Amount(0),
-        help="Estimated cost of all runs of a day, by the history.",
-    ),
-    click.option("--max-cost-usd-per-month", type=Amount(0), help="The same for a month."),
+    *_PERIODS,
     click.option("--max-points", type=click.IntRange(0), help="Estimated points, at most."),
     click.option("--allow-unpriced", is_flag=True, help="Ask models whose price is not known."),
     click.option("--allow-tools", is_flag=True, help="Let the flow's commands and functions run."),
@@ -204,6 +209,13 @@ def shared_options(command: Callable[P, T]) -> Callable[P, T]:
 def part_options(command: Callable[P, T]) -> Callable[P, T]:
     """Add the options that choose instances of loops to a command."""
     for option in reversed(_PART):
+        command = option(command)
+    return command
+
+
+def plan_options(command: Callable[P, T]) -> Callable[P, T]:
+    """Add the options of a run that a plan takes: instances of loops, limits of a day and month."""
+    for option in reversed((*_PART, *_PERIODS)):
         command = option(command)
     return command
 
@@ -327,6 +339,16 @@ def options_to_look(
         trust_state=trusts_state(),
         listen=say_warning,
         holds_results=is_whole or given["output"] == "json",
+    )
+
+
+def options_to_plan(given: PlanCommandOptions) -> RunOptions:
+    """Return the options to look at what a run would do."""
+    is_whole = given["render"] is not None
+    return replace(
+        options_to_look(given, inputs=given["inputs"], is_whole=is_whole),
+        max_cost_usd_per_day=given["max_cost_usd_per_day"],
+        max_cost_usd_per_month=given["max_cost_usd_per_month"],
     )
 
 

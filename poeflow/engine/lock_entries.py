@@ -1,6 +1,6 @@
 """Results of instances as entries of the lock, made of hashes."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -74,18 +74,42 @@ def _served(result: StepResult, recipe: Recipe, old: LockEntry | None) -> str:
     return "" if result.answered_by is not None else other_name(recipe.model, result.model)
 
 
+class AnswerNames(NamedTuple):
+    """The model that was `asked`, the name that answered, and the one before if it is another."""
+
+    asked: str
+    by: str
+    before: str = ""
+
+
+def other_names(entry: LockEntry, old: LockEntry | None) -> AnswerNames | None:
+    """Return by which name a model answered, if it is another than was asked, or than last time.
+
+    `old` is the entry of last time, which counts if the same model was asked. A name with a date is
+    one of the asked model, and counts only when the date changes. A fallback model is another name.
+    """
+    now = entry.answered_by or entry.served
+    last = ""
+    if old is not None and old.model == entry.model:
+        last = old.answered_by or old.served
+    if last not in ("", now):
+        return AnswerNames(entry.model, visible(now) or entry.model, visible(last))
+    if not now or last or stand_in(entry) is None:
+        return None
+    return AnswerNames(entry.model, visible(now))
+
+
 def served_otherwise(entry: LockEntry, old: LockEntry | None) -> str:
     """Say that a model answered by another name than was asked, or than last time; else empty.
 
-    A name with a date is one of the asked model, and is worth a word only when the date changes.
+    That a fallback model is asked has been said when it was.
     """
-    served = visible(entry.served)
-    before = old.served if old is not None and old.model == entry.model else ""
-    if before not in ("", entry.served):
-        return f"{entry.model} answered as {served or entry.model}, last time as {visible(before)}"
-    if not served or before or is_snapshot(served, entry.model):
+    names = other_names(entry, old)
+    if names is None or entry.answered_by is not None:
         return ""
-    return f"asked {entry.model}, answered by {served}"
+    if names.before:
+        return f"{names.asked} answered as {names.by}, last time as {names.before}"
+    return f"asked {names.asked}, answered by {names.by}"
 
 
 def stand_in(entry: LockEntry) -> str | None:

@@ -1,6 +1,6 @@
 """Brings a lock back in order from the files, the store and git, and asks for nothing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,11 +19,13 @@ from poeflow.operations.status import survey_checked, surveyed
 from poeflow.project.output_files import OutputFiles
 from poeflow.records import InstanceStatus, as_written, wholes_of
 from poeflow.store.git import Git
+from poeflow.store.lock.entries import LockEntry
 from poeflow.store.lock.rows import PackedRows
 from poeflow.store.lockfile import Lock
 
 _SHOWN: Final = 20
 """How many instances are named."""
+_SIDES: Final = 2
 
 
 class Filled(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +66,9 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
 
     An entry is proven by an answer in the store, or if its recipe is that of the flow and its
     files are those on disk: of either side of a merge, or of an older commit. Others stay as they
-    are; one that is missing is taken from an older commit if its files are those on disk. Nothing
-    is sent, run or written but the lock. Raises `InvalidFlowError`, `UsageError`, `StaleError` for
+    are; one that is missing is taken from an older commit if its files are those on disk, and one
+    that both sides have from the side whose files those are. Nothing is sent, run or written but
+    the lock. Raises `InvalidFlowError`, `UsageError`, `StaleError` for
     the lock of a newer poeflow, or `DiskError`.
     """
     plan, planner = planned(found, options, makes_key=True)
@@ -83,7 +86,7 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
         looked = await surveyed(plan, planner, found.project, quiet, lock_update)
         new = _without_gone(lock_update, lock_update.lock_so_far(inputs_hash(plan)), looked)
         tree = OutputFiles(workspace.output_tree(), {}, lambda _path: frozenset())
-        new = _with_made(new, known.earlier, looked, tree)
+        new = _with_made(_with_files(new, known.sides, tree), known.earlier, looked, tree)
         filled = [name for name, entry in new.instances.items() if before.get(name) != entry]
         if new.instances or known.sides or known.fault:
             lock.write(new)
@@ -94,6 +97,29 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
         mended=known.fault,
         remaining=tuple(one for one in statuses if not one.is_current),
     )
+
+
+def _with_files(lock: Lock, sides: Sequence[Lock], files: OutputFiles) -> Lock:
+    """Return a lock with the entries of that side of a merge whose files are on disk.
+
+    Else the files of the other side would count as edited. What else a stored answer proves is
+    found again by its request.
+    """
+    if len(sides) < _SIDES or sides[0] is sides[1]:
+        return lock
+    own = dict(lock.instances.items())
+    for side in sides:
+        for name, entry in side.instances.items():
+            mine = own.get(name)
+            if mine is None or mine == entry or not entry.outputs:
+                continue
+            if _has_files(entry, files) and not _has_files(mine, files):
+                own[name] = entry
+    return msgspec.structs.replace(lock, instances=PackedRows(own))
+
+
+def _has_files(entry: LockEntry, files: OutputFiles) -> bool:
+    return all(files.look(path, digest) == "same" for path, digest in entry.outputs.items())
 
 
 def _with_made(
@@ -110,10 +136,9 @@ def _with_made(
     for older in earlier:
         for name, entry in older.instances.items():
             is_known = name in known or not waiting.isdisjoint(wholes_of(name))
-            outputs = entry.outputs.items()
-            if name in own or not outputs or not is_known:
+            if name in own or not entry.outputs or not is_known:
                 continue
-            if all(files.look(path, digest) == "same" for path, digest in outputs):
+            if _has_files(entry, files):
                 own[name] = entry
     return msgspec.structs.replace(lock, instances=PackedRows(own))
 

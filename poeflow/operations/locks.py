@@ -30,7 +30,7 @@ def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile |
     """Return the lock of a run, None if its inputs were given by hand: such a run has none."""
     if options.texts or options.inputs:
         return None
-    return _lock_at(workspace, plan.file.path, options)
+    return lock_at(workspace, plan.file.path, options)
 
 
 def lacking(found: Checkup, error: PoeflowError, options: RunOptions) -> str:
@@ -41,14 +41,15 @@ def lacking(found: Checkup, error: PoeflowError, options: RunOptions) -> str:
     file = found.loaded.file or found.loaded.draft
     if file is None or not isinstance(error, MissingInputsError):
         return ""
-    lock = _lock_at(workspace_of(found.project, options), file.path, options)
+    lock = lock_at(workspace_of(found.project, options), file.path, options)
     if os.path.lexists(lock.path):
         return ""
     many = "inputs" if len(error.names) > 1 else "input"
     return f"needs the {many} {', '.join(error.names)}, and has no lock"
 
 
-def _lock_at(workspace: Workspace, flow: str, options: RunOptions) -> LockFile:
+def lock_at(workspace: Workspace, flow: str, options: RunOptions) -> LockFile:
+    """Return the lock of a flow at a project path, with the inputs file of the options."""
     path = PurePosixPath(flow[2:])
     inputs = f".{options.inputs_file.stem}" if options.inputs_file is not None else ""
     name = f"{path.stem}{inputs}.lock.json"

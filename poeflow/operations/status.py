@@ -8,13 +8,14 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.engine.asking.tools import refused_toolboxes
 from poeflow.engine.freshness import Accepting
+from poeflow.engine.lock_entries import other_names
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import Unrecorded
 from poeflow.engine.run import survey
 from poeflow.errors import StaleError
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import inputs_hash, lengths_in, lock_of
+from poeflow.operations.locks import inputs_hash, lengths_in, lock_at, lock_of
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.run_context import run_context
 from poeflow.operations.run_options import RunOptions, user_config
@@ -22,11 +23,46 @@ from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan, Planner
 from poeflow.project.project import Project
 from poeflow.records import InstanceStatus
+from poeflow.store.git import Git
+from poeflow.store.lock.entries import LockEntry
 
 
 def statuses_of(found: Checkup, options: RunOptions) -> tuple[InstanceStatus, ...]:
     """Do what `survey_checked` does, if no event loop is running."""
     return asyncio.run(survey_checked(found, options))
+
+
+def with_earlier_names(
+    found: Checkup, options: RunOptions, statuses: tuple[InstanceStatus, ...]
+) -> tuple[InstanceStatus, ...]:
+    """Return statuses that say which models answered by another name in the lock that git has.
+
+    That is the one in its index: committed, or added since. It is not read if the lock on disk has
+    the size and the time that the index has for it.
+    """
+    file = found.loaded.file
+    git = None if options.offline else Git.find(found.project.root, options.environ)
+    if git is None or file is None:
+        return statuses
+    lock = lock_at(workspace_of(found.project, options), file.path, options)
+    data = git.staged_otherwise(lock.path)
+    if data is None:
+        return statuses
+    try:
+        sides, old = lock.sides(), lock.decoded(data).instances
+    except StaleError:
+        return statuses
+    new = sides[0].instances if len(sides) == 1 else {}
+    return tuple(_with_earlier_name(one, new.get(one.id), old.get(one.id)) for one in statuses)
+
+
+def _with_earlier_name(
+    status: InstanceStatus, entry: LockEntry | None, old: LockEntry | None
+) -> InstanceStatus:
+    names = None if entry is None or old is None else other_names(entry, old)
+    if names is None or not names.before:
+        return status
+    return msgspec.structs.replace(status, answered_by=names.by, answered_before=names.before)
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):

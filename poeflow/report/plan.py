@@ -24,6 +24,7 @@ _MEASURES: Final[dict[Measure, str]] = {
 }
 """The words for what an estimated length of answers is based on."""
 MAX_REASONS: Final = 3
+_MAX_NAMES: Final = 3
 _SERIOUS: Final[tuple[InstanceState, ...]] = (
     "edited",
     "orphaned",
@@ -158,11 +159,21 @@ def step_status(statuses: Sequence[InstanceStatus]) -> str:
     states = ", ".join(
         state if is_alone else f"{count} {state}" for state, count in counts.most_common()
     )
-    others = Counter(status.answered_by for status in statuses if status.answered_by is not None)
-    states += "".join(f", answered by {name}" for name in sorted(others))
+    states += "".join(_names(statuses))
     reasons = _reasons(statuses)
     more = f"; and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
     return f"{states}: {'; '.join(reasons[:MAX_REASONS])}{more}" if reasons else states
+
+
+def _names(statuses: Sequence[InstanceStatus]) -> Iterator[str]:
+    """Yield by which names instances were answered, and last time, those of most of them first."""
+    pairs = ((one.answered_by, one.answered_before) for one in statuses if one.answered_by)
+    counts = sorted(Counter(pairs).items(), key=lambda item: (-item[1], str(item[0])))
+    for (name, before), count in counts[:_MAX_NAMES]:
+        some = f"{count:,} " if count < len(statuses) else ""
+        yield f", {some}answered by {name}{f', last time by {before}' if before else ''}"
+    if len(counts) > _MAX_NAMES:
+        yield f", and {len(counts) - _MAX_NAMES:,} more names"
 
 
 def _standing(status: InstanceStatus) -> tuple[str, str]:

@@ -6,9 +6,11 @@ Only names and hashes are taken from the files; all else is untrusted.
 import os
 import re
 import stat
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -25,6 +27,12 @@ _OWN_HEAD: Final = lazy_pattern(r"[A-Z]+_HEAD")
 _DEEPEST: Final = 5
 _MAX_LINE: Final = 8 * 1024
 _MAX_REFS: Final = 64 * 1024 * 1024
+_MAX_INDEX: Final = 256 * 1024 * 1024
+_PACKED_NAMES: Final = b"\0\0\0\4"
+"""The version of an index in which a name is written as what differs from the one before."""
+_HASHES: Final = (20, 32)
+_HEAD: Final = 12
+_FILE_MODES: Final = (0o100644, 0o100755)
 
 
 class Repository(msgspec.Struct, frozen=True):
@@ -107,6 +115,40 @@ class Repository(msgspec.Struct, frozen=True):
         found = re.search(rb"^([0-9a-f]{40,64}) " + re.escape(ref) + rb"$", packed, re.MULTILINE)
         return found[1] if found is not None else None
 
+    def staged_otherwise(self, path: Path) -> str | None:
+        """Return the name of a file's content in the index, if the file on disk is another.
+
+        As for git, it is the same if its size and time are those in the index. None, too, if the
+        index does not have it. Of an index that is not read here, the name is `:` and a path.
+        """
+        try:
+            status, name = path.lstat(), path.relative_to(self.tree).as_posix()
+        except (OSError, ValueError):
+            return None
+        data = data_of(self.folder / "index", _MAX_INDEX) or b""
+        if data[:4] == b"DIRC" and data[4:8] == _PACKED_NAMES:
+            return f":{name}"
+        for length in _HASHES:
+            entry = _index_entry(data, os.fsencode(name), length)
+            if entry is not None:
+                seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
+                found = (seconds % 2**32, status.st_size % 2**32)
+                is_same = found == (entry.seconds, entry.size)
+                is_same = is_same and entry.nanoseconds in (0, nanoseconds)
+                return None if is_same else entry.content
+        return None
+
+    def loose(self, content: str, limit: int) -> bytes | None:
+        """Return a content that git keeps in a file of its own, None if it has none such."""
+        data = data_of(self.common / "objects" / content[:2] / content[2:], limit)
+        unpacking = zlib.decompressobj()
+        try:
+            text = unpacking.decompress(data or b"", limit)
+        except zlib.error:
+            return None
+        head, end, body = text.partition(b"\0")
+        return body if end and head == b"blob %d" % len(body) else None
+
     @property
     def settings(self) -> bytes:
         """The text of its configuration, which has no effect here."""
@@ -135,6 +177,32 @@ def data_of(path: Path, limit: int) -> bytes | None:
         return read_followed(path, limit=limit)
     except OSError:
         return None
+
+
+class _IndexEntry(NamedTuple):
+    seconds: int
+    nanoseconds: int
+    size: int
+    content: str
+
+
+def _index_entry(data: bytes, name: bytes, length: int) -> _IndexEntry | None:
+    """Return the entry of a file that is not in conflict, in an index that spells names out.
+
+    Before its name are ten numbers of four bytes, a hash of so many bytes, and the flags, which
+    end with the length of the name (https://git-scm.com/docs/index-format).
+    """
+    at = data.find(name + b"\0")
+    while at >= 0:
+        begin = at - 42 - length
+        flags = int.from_bytes(data[at - 2 : at])
+        if begin >= _HEAD and flags & 0x7FFF == min(len(name), 0xFFF):
+            numbers = struct.unpack(">10I", data[begin : begin + 40])
+            if numbers[6] in _FILE_MODES:
+                content = data[begin + 40 : at - 2].hex()
+                return _IndexEntry(numbers[2], numbers[3], numbers[9], content)
+        at = data.find(name + b"\0", at + 1)
+    return None
 
 
 def index_names(data: bytes) -> list[bytes] | None:

@@ -253,6 +253,84 @@ def test_without_permission_the_comment_is_in_the_summary(pulled, github):
     assert "seals" in Path(pulled.environ["GITHUB_STEP_SUMMARY"]).read_text()
 
 
+@pytest.fixture
+def conflicted(job, origin, tmp_path):
+    """A job on a branch whose lock was merged by git alone, and committed as it was left."""
+    author = tmp_path / "author"
+    first = job()
+    environ = first.environ | {"POE_API_KEY": KEY}
+
+    def change(text):
+        command = [sys.executable, "-m", "poeflow.cli.start", "run", "flow.yaml"]
+        (author / "page.md").write_text(text)
+        subprocess.run(command, cwd=author, env=environ, check=True, capture_output=True)
+        commit(author)
+
+    change("Write about seals.\n")
+    git(author, "switch", "-q", "-c", "other")
+    change("Write about puffins.\n")
+    git(author, "switch", "-q", "main")
+    change("Write about whales.\n")
+    merged = subprocess.run(
+        ["git", "-c", "user.name=me", "-c", "user.email=me@here", "merge", "-q", "other"],
+        cwd=author, check=False, capture_output=True,
+    )  # fmt: skip
+    assert merged.returncode == 1
+    git(author, "checkout", "--theirs", "page.md", "page.out.md")
+    commit(author)
+    assert "<<<<<<< HEAD" in (author / "flow.lock.json").read_text()
+    git(author, "push", "-q", "origin", "main")
+    here = job()
+    here.event({"pull_request": {"number": 7, "base": {"sha": git(author, "rev-parse", "HEAD~1")}}})
+    return here
+
+
+def test_a_run_mends_a_lock_with_conflict_marks_first(conflicted, origin):
+    done = conflicted.run("run", deliver="commit")
+    assert (done.returncode, conflicted.outputs) == (0, {"changed": "true"}), done.stderr
+    assert (
+        "flow.yaml: mended: flow.lock.json has conflict marks; both sides are used" in done.stderr
+    )
+    assert "title=poeflow::this lock has conflict marks" not in done.stdout
+    changed = git(origin, "show", "--name-only", "--format=", "main").splitlines()
+    assert changed == ["flow.lock.json"], "nothing was asked, without a key"
+    assert "<<<<<<<" not in git(origin, "show", "main:flow.lock.json")
+
+
+def test_a_mended_lock_is_delivered_though_the_run_fails(conflicted, origin):
+    commit(conflicted.checkout, page_md="Write about crabs.\n")
+    git(conflicted.checkout, "push", "-q", "origin", "main")
+    done = conflicted.run("run", deliver="commit")
+    assert (done.returncode, conflicted.outputs) == (5, {"changed": "true"}), done.stderr
+    assert "<<<<<<<" not in git(origin, "show", "main:flow.lock.json")
+
+
+@pytest.mark.parametrize("mode", ["check", "locked"])
+def test_a_mode_that_only_looks_reports_a_lock_with_conflict_marks(conflicted, origin, mode):
+    before = git(origin, "rev-parse", "main")
+    done = conflicted.run(mode)
+    lines = (conflicted.checkout / "flow.lock.json").read_text().splitlines()
+    line = lines.index("<<<<<<< HEAD") + 1
+    told = f"::error file=flow.lock.json,line={line},title=poeflow::this lock has conflict marks"
+    assert (done.returncode, done.stdout.count(told)) == (4, 1), done.stderr
+    assert git(origin, "rev-parse", "main") == before
+    assert git(conflicted.checkout, "status", "--porcelain") == ""
+
+
+def test_the_comment_says_that_a_lock_has_conflict_marks(conflicted, github):
+    assert conflicted.run("comment").returncode == 0
+    assert "has conflict marks" in github.comments[0]["body"]
+
+
+def test_the_lock_of_another_tool_is_not_looked_at(job):
+    here = job()
+    text = "<<<<<<< HEAD\n{}\n=======\n[]\n>>>>>>> other\n"
+    (here.checkout / "npm.lock.json").write_text(text)
+    git(here.checkout, "add", "--all")
+    done = here.run("check")
+    assert (done.returncode, "conflict marks" in done.stdout) == (0, False)
+
+
 def test_run_touches_nobody_s_changes(job):
     here = job()
     (here.checkout / "page.md").write_text("mine")

@@ -206,6 +206,19 @@ def test_what_both_sides_prove_is_taken_and_the_rest_is_asked(place):
     assert place.asked > asked
 
 
+def test_what_no_side_proves_has_the_entry_of_the_files_on_disk(place):
+    place.merged()
+    place.git("checkout", "-q", "--theirs", "out/b.md", "out/all.md")
+    place.write_rows(b="5", d="2")
+    place.forget_answers()
+    asked = place.asked
+    code, said = place.run("lock", "fill", "a.yaml")
+    assert (code, place.asked) == (4, asked), said
+    assert "remains: say@b: stale" in said
+    assert "edited" not in said
+    assert place.run()[0] == 0, "its files are not taken for edited ones"
+
+
 @pytest.mark.parametrize("command", [("run", "a.yaml"), ("lock", "fill", "a.yaml")])
 def test_a_conflict_that_no_side_of_the_file_survives_is_mended_from_git(place, command):
     own, _ = place.merged()

@@ -333,4 +333,9 @@ def test_a_day_has_a_budget_for_all_its_runs_and_plan_says_what_is_left(
     assert stopped.returncode == 9
     assert "raise --max-cost-usd-per-month, or run later" in stopped.stderr
     assert len(simulator.requests) == 1
+    limits = ("--max-cost-usd-per-day", "7", "--max-cost-usd-per-month", "0.5")
+    day, month = online.run("plan", "b.yaml", *limits).stderr.splitlines()[-2:]
+    assert day.startswith("today: 6.")
+    assert day.endswith(" of 7 USD left (the command line), 0.056 used")
+    assert month == "this month: 0.444 of 0.5 USD left (the command line), 0.056 used"
     assert online.run("run", "b.yaml", "--max-cost-usd-per-day", "7").returncode == 0

@@ -300,7 +300,18 @@ def test_why_knows_what_only_a_run_knows(repository):
         }
     ]
     done = repository.desk.run("why", "nothing.md")
-    assert (done.stdout, done.stderr) == ("", "no flow reads nothing.md; 2 flows looked at\n")
+    told = "nothing.md does not exist, and no flow reads it; 2 flows looked at\n"
+    assert (done.stdout, done.stderr) == ("", told)
+
+
+def test_why_names_a_file_that_is_near_one_that_is_not_there(repository):
+    for written, near in (("parts/tne.md", "parts/tone.md"), ("more.md", "parts/more.md")):
+        done = repository.desk.run("why", written)
+        told = f"{written} does not exist, and no flow reads it; 1 flow looked at"
+        assert done.stderr == f'{told}; did you mean "{near}"?\n'
+    (repository.desk.folder / "tone.txt").touch()
+    done = repository.desk.run("why", "tone.txt")
+    assert (done.returncode, done.stderr) == (0, "no flow reads tone.txt; 1 flow looked at\n")
 
 
 def test_a_flow_with_a_secret_is_compared_with_and_without_it(repository):

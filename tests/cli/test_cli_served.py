@@ -1,11 +1,17 @@
 """Which model really answered: in the lock, and said if it is another than asked or last time."""
 
+import html
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from repositories import Repository
+
+from poeflow.engine.lock_entries import other_names, served_otherwise
+from poeflow.store.lock.entries import LockEntry
 
 FLOW = """\
 poeflow: 1
@@ -174,3 +180,126 @@ def test_a_project_can_ask_for_pinned_names(desk):
     assert desk.run("check", "--strict").returncode == 3
     desk.write("poeflow.toml", "pinned_models = 'x'\n")
     assert "poeflow.toml:1:1: " in desk.run("check").stderr
+
+
+@pytest.fixture
+def committed(served):
+    """A repository in which another date of the model answered in the newer revision."""
+    desk, server = served
+    repository = Repository(desk)
+    server.model = "gpt-5-2025-08-07"
+    assert desk.run("run", "a.yaml").returncode == 0
+    repository.commit(runs=False)
+    server.model = "gpt-5-2026-02-01"
+    assert desk.run("run", "a.yaml:each", "--refresh").returncode == 0
+    repository.commit(runs=False)
+    return repository, server
+
+
+def test_a_comparison_says_who_answered_otherwise_than_before(committed):
+    repository, server = committed
+    (flow,) = repository.compared("HEAD~1..HEAD")["flows"]
+    (step,) = flow["steps"]
+    assert (step["id"], [one["kind"] for one in step["causes"]]) == ("each", ["answer"])
+    assert step["answered"] == [
+        {
+            "model": "GPT-5",
+            "by": "gpt-5-2026-02-01",
+            "before": "gpt-5-2025-08-07",
+            "instances": 3,
+        }
+    ]
+    told = "GPT-5 answered as gpt-5-2026-02-01, before as gpt-5-2025-08-07 (3 instances)"
+    text = repository.desk.run("diff", "HEAD~1..HEAD").stdout
+    assert f"  each: 3 changed\n    {told}\n    answered again: " in text
+    comment = repository.desk.run("diff", "HEAD~1..HEAD", "--output", "markdown").stdout
+    assert f"; <code>{told}</code>" in html.unescape(comment)
+    back = repository.compared("HEAD..HEAD~1")["flows"][0]["steps"][0]["answered"][0]
+    assert (back["by"], back["before"]) == ("gpt-5-2025-08-07", "gpt-5-2026-02-01")
+    server.model = "GPT-5"
+    repository.desk.run("run", "a.yaml:last", "--refresh")
+    (flow,) = repository.compared("--since", "HEAD")["flows"]
+    (step,) = flow["steps"]
+    assert (step["id"], step["answered"][0]["by"]) == ("last", "GPT-5")
+
+
+def test_a_comparison_says_who_answered_instead_of_the_asked_model(committed):
+    repository, server = committed
+    desk = repository.desk
+    server.model = "<b>@small-one</b>"
+    desk.write("b.yaml", FLOW)
+    assert desk.run("run", "b.yaml", "--refresh").returncode == 0
+    asked = FLOW.replace("{model: GPT-5, ", "{model: Other, ")
+    desk.write("a.yaml", asked)
+    assert desk.run("run", "a.yaml").returncode == 0
+    told = "answered by <b>@small-one</b>"
+    text = desk.run("diff", "--since", "HEAD").stdout
+    assert text.count(f"    asked GPT-5, {told} (3 instances)\n") == 1
+    assert text.count(f"    asked Other, {told} (3 instances)\n") == 1
+    assert text.count(told) == 4, "one line a step"
+    comment = desk.run("diff", "--since", "HEAD", "--output", "markdown").stdout
+    assert "<b>" not in comment
+    assert "@small" not in comment
+    repository.commit(runs=False)
+    assert desk.run("run", "b.yaml", "--refresh").returncode == 0
+    assert repository.compared("--since", "HEAD")["flows"] == [], "it is as it was before"
+
+
+def test_a_comparison_shows_few_of_many_names(committed):
+    repository, server = committed
+    desk = repository.desk
+    for key in "xyz":
+        server.model = f"model-{key}"
+        desk.run("run", f"a.yaml:each@{key}", "--refresh")
+    desk.write("a.yaml", FLOW.replace("[x, y, z]", "[x, y, z, u]"))
+    server.model = "model-u"
+    done = desk.run("run", "a.yaml:each@u", "--only")
+    assert done.returncode == 0, done.stderr
+    (flow,) = repository.compared("--since", "HEAD")["flows"]
+    (each,) = (step for step in flow["steps"] if step["id"] == "each")
+    assert len(each["answered"]) == 4
+    text = desk.run("diff", "--since", "HEAD").stdout
+    assert text.count(" answered as model-") + text.count("answered by model-u") == 3
+    assert "    and 1 more name\n" in text
+
+
+def test_a_fallback_model_counts_as_another_name():
+    entry = LockEntry(status="ok", recipe="r", model="GPT-5", answered_by="Grok-4")
+    plain = LockEntry(status="ok", recipe="r", model="GPT-5")
+    assert other_names(entry, plain) == ("GPT-5", "Grok-4", "")
+    assert other_names(plain, entry) == ("GPT-5", "GPT-5", "Grok-4")
+    assert other_names(entry, entry) is None
+    assert served_otherwise(entry, plain) == "", "it was said when it was asked"
+
+
+def test_status_says_who_answered_in_the_lock_that_git_has(committed):
+    repository, server = committed
+    desk = repository.desk
+    assert "answered by" not in desk.run("status", "a.yaml").stdout
+    server.model = "gpt-5-2026-07-07"
+    desk.run("run", "a.yaml:each@x", "--refresh")
+    told = ", 1 answered by gpt-5-2026-07-07, last time by gpt-5-2026-02-01"
+    assert f"  each  3 fresh{told}\n  last  fresh\n" in desk.run("status", "a.yaml").stdout
+    (found,) = json.loads(desk.run("status", "a.yaml", "--output", "json").stdout).values()
+    assert [one["answered_before"] for one in found] == ["gpt-5-2026-02-01", None, None, None]
+    server.model = "GPT-5"
+    desk.run("run", "a.yaml:each@x", "--refresh")
+    back = ", 1 answered by GPT-5, last time by gpt-5-2026-02-01"
+    assert f"  each  3 fresh{back}\n" in desk.run("status", "a.yaml").stdout
+    repository.git("gc", "-q", "--prune=now")  # now git itself must be asked
+    assert f"  each  3 fresh{back}\n" in desk.run("status", "a.yaml").stdout
+    repository.git("add", "a.lock.json")
+    assert "answered by" not in desk.run("status", "a.yaml").stdout
+    desk.write("a.lock.json", "{")
+    assert desk.run("status", "a.yaml").returncode == 4
+
+
+def test_status_asks_no_git_where_the_lock_is_as_git_has_it(committed, tmp_path):
+    repository, _ = committed
+    desk = repository.desk
+    calls = tmp_path / "calls"
+    fake = desk.write("bin/git", f'#!/bin/sh\necho "$@" >> {calls}\nexit 1\n')
+    fake.chmod(0o755)
+    desk.environ["PATH"] = f"{fake.parent}:{os.environ['PATH']}"
+    assert "3 fresh\n" in desk.run("status", "a.yaml", "--trust-state").stdout
+    assert not calls.exists()

@@ -109,7 +109,7 @@ def test_what_is_new_and_gone_and_cannot_run():
     )
     found = flow(steps=steps, outputs=outputs, problem="a.yaml:1:1: no", instances=InstanceCounts())
     assert text(comparison(found)).splitlines()[1:] == [
-        "  cannot run: a.yaml:1:1: no",
+        "  in HEAD: a.yaml:1:1: no",
         "  a: added",
         "  b: removed",
         "  c: no instance has another result",

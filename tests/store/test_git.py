@@ -425,3 +425,33 @@ def test_git_is_ended_with_what_it_started_when_it_takes_too_long(project, tmp_p
     os.set_blocking(reader, True)
     assert os.read(reader, 1) == b"", "whoever had it open is gone"
     os.close(reader)
+
+
+@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+@pytest.mark.parametrize("version", ["2", "4"])
+def test_a_staged_file_is_read_only_if_the_one_on_disk_is_another(project, home, kind, version):
+    def git(*words):
+        own = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", *words]
+        subprocess.run(own, cwd=project, env=environ_of(home), check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main", f"--object-format={kind}")
+    git("config", "index.version", version)
+    for name in ("a.lock.json", "in/a.lock.json", "in/deeper/b"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(f"{name} as staged")
+    git("add", "-A")
+    git("commit", "-q", "-m", "a")
+    found = Git.find(project / "in", environ_of(home))
+    lock = project / "in/a.lock.json"
+    if version == "2":
+        assert found.staged_otherwise(lock) is None
+    assert found.staged_otherwise(project / "in/none") is None
+    assert found.staged_otherwise(home / "outside") is None
+    lock.write_text("another")
+    assert found.staged_otherwise(lock) == b"in/a.lock.json as staged"
+    git("gc", "-q", "--prune=now")
+    assert found.staged_otherwise(lock) == b"in/a.lock.json as staged"
+    git("rm", "-q", "--cached", "in/a.lock.json")
+    assert found.staged_otherwise(lock) is None
+    (project / ".git/index").write_bytes(b"DIRC\0\0\0\2" + b"in/a.lock.json\0" * 9)
+    assert found.staged_otherwise(lock) is None

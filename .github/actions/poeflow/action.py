@@ -21,6 +21,10 @@ MARK = "<!-- poeflow diff -->"
 TRAILER = "Made-by: poeflow"
 """The last line of a commit of this action: on such a commit it does not run again."""
 AUTHOR = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
+CONFLICT = "<<<<<<<"
+"""What a line begins with where a merge was not resolved."""
+STALE = 4
+"""The exit code of poeflow if something is not current."""
 PAGE = 100
 TIMEOUT = 30.0
 
@@ -53,11 +57,14 @@ def failed(message: str, code: int) -> int:
 
 
 def check() -> int:
-    return poeflow("check", "--output", "github", *flows())
+    code = poeflow("check", "--output", "github", *flows())
+    return report_conflicts("error") or code if code in (0, STALE) else code
 
 
 def locked() -> int:
-    return poeflow("run", "--locked", "--output", "github", *named_flows())
+    named = named_flows()
+    report_conflicts("error")
+    return poeflow("run", "--locked", "--output", "github", *named)
 
 
 def comment() -> int:
@@ -113,6 +120,7 @@ def run() -> int:
         raise StopError(
             "there are changes that are not committed; run poeflow in a clean checkout", 2
         )
+    mend(named)
     fetch_prices()
     code = poeflow("run", "--output", "github", *shlex.split(os.environ["ARGUMENTS"]), *named)
     git("add", "--all")
@@ -121,6 +129,48 @@ def run() -> int:
     if files:
         deliver(files)
     return code
+
+
+def report_conflicts(level: str) -> int:
+    """Annotate the locks with conflict marks; return the exit code for that."""
+    found = conflicts()
+    for lock, line in found.items():
+        message = "this lock has conflict marks; poeflow lock fill mends it, then commit it"
+        print(f"::{level} file={escaped_value(lock)},line={line},title=poeflow::{message}")
+    return STALE if found else 0
+
+
+def conflicts() -> dict[str, int]:
+    """Return the tracked locks of poeflow with conflict marks, each with the line of the first."""
+    found: dict[str, int] = {}
+    for name in git("ls-files", "-z", "--", "*.lock.json").split("\0"):
+        try:
+            text = Path(name).read_text(encoding="utf-8", errors="replace") if name else ""
+        except OSError:
+            continue
+        lines = text.splitlines()
+        marks = [at for at, line in enumerate(lines, 1) if line.startswith(CONFLICT)]
+        if marks and '"poeflow_lock"' in text:
+            found[name] = marks[0]
+    return found
+
+
+def mend(named: list[str]) -> None:
+    """Bring the locks with conflict marks of some flows, or folders, back in order.
+
+    It asks for nothing. What it cannot prove is left for the run.
+    """
+    waiting = [
+        flow
+        for lock in conflicts()
+        for end in (".yaml", ".yml")
+        if Path(flow := lock.removesuffix(".lock.json") + end).is_file()
+    ]
+    folders = [Path(name) for name in named]
+    chosen = [flow for flow in waiting if any(Path(flow).is_relative_to(one) for one in folders)]
+    if chosen:
+        poeflow("lock", "fill", *chosen)
+    report_conflicts("warning")
 
 
 def fetch_prices() -> None:
@@ -260,6 +310,11 @@ def write_summary(text: str) -> None:
 def escaped(text: str) -> str:
     """Return a text as the value of a workflow command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def escaped_value(text: str) -> str:
+    """Return a text as the value of a property of a workflow command."""
+    return escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
 if __name__ == "__main__":

@@ -77,8 +77,9 @@ def diff(
     run of its flow; without A, too, the last run is.
 
     REV..REV compares what is committed: flows, templates, locks and outputs, without the history.
-    For each step it shows the cause, or the steps that it only follows. A...B compares B with where
-    it left A. After it, or with --since, name flows or folders, or all flows of the project are
+    For each step it shows the cause, or the steps that it only follows, and which other names
+    answered. A flow that can be used in one of them only is broken. A...B compares B with where it
+    left A. After it, or with --since, name flows or folders, or all flows of the project are
     compared.
     """
     if since is not None or (arguments and _is_revisions(arguments[0])):

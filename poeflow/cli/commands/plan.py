@@ -13,8 +13,8 @@ from poeflow.cli.click_options import (
     input_files,
     junit_option,
     model_option,
-    options_to_look,
-    part_options,
+    options_to_plan,
+    plan_options,
     states_output_option,
 )
 from poeflow.cli.completing import FLOWS, INPUTS, INSTANCES
@@ -43,6 +43,7 @@ Examples:
   poeflow plan flows/notes.yaml --render translate@German
   poeflow plan flows/notes.yaml --output github --junit junit.xml
   poeflow plan flows/notes.yaml --model writer=GPT-5.2
+  poeflow plan flows/notes.yaml --max-cost-usd-per-day 5
 """
 
 
@@ -59,7 +60,7 @@ Examples:
 @click.option("--inputs-file", type=click.Path(path_type=Path), help="YAML or JSON with inputs.")
 @model_option("Plan a trial of another model for an alias.")
 @click.option("--offline", is_flag=True, help="Plan a simulated run.")
-@part_options
+@plan_options
 @since_option
 @click.option("--all", "all_", is_flag=True, help="List what is fresh, too.")
 @click.option(
@@ -80,7 +81,7 @@ def plan(flow: Path, **options: Unpack[PlanCommandOptions]) -> None:
     unknown until another has run.
     """
     output, render, inputs_file = options["output"], options["render"], options["inputs_file"]
-    given = options_to_look(options, inputs=options["inputs"], is_whole=render is not None)
+    given = options_to_plan(options)
     with CiReports(output, options["junit"], os.environ) as ci:
         files = input_files(options["inputs"], inputs_file)
         access = access_of(options["allow_files"], options["env_file"])

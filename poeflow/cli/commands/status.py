@@ -37,7 +37,7 @@ from poeflow.digest import encode_json
 from poeflow.errors import InvalidFlowError, PoeflowError, most_serious
 from poeflow.operations.check import checkup
 from poeflow.operations.locks import lacking
-from poeflow.operations.status import statuses_of
+from poeflow.operations.status import statuses_of, with_earlier_names
 from poeflow.problems import errors_only
 from poeflow.records import InstanceStatus
 from poeflow.report.github_commands import inert_json
@@ -89,7 +89,9 @@ def status(
                 codes.append(InvalidFlowError.exit_code)
                 continue
             try:
-                found[checked.shown] = statuses_of(checked, replace(given, models=tried))
+                chosen = replace(given, models=tried)
+                statuses = statuses_of(checked, chosen)
+                found[checked.shown] = with_earlier_names(checked, chosen, statuses)
             except PoeflowError as error:
                 lacks = lacking(checked, error, given)
                 codes.append(say_error(checked, error, lacks=lacks, named=flows))

@@ -1,7 +1,8 @@
 """`poeflow why`: show which flows and steps read a file, where and why."""
 
 import os
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 import click
@@ -10,6 +11,7 @@ from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import print_json, print_lines
 from poeflow.cli.private_files_options import access_of, allow_file_option, say
 from poeflow.cli.targets import FlowTarget, flow_targets
+from poeflow.flowfile.patterns import nearest
 from poeflow.operations.check import checkup
 from poeflow.operations.revisions.flow_locks import reads_by_locks
 from poeflow.operations.revisions.flow_reads import FileRead
@@ -43,25 +45,45 @@ def why(
     """
     targets = flow_targets(flows or (".",), access_of(allow_files))
     wanted = Path(os.path.normpath(Path.cwd() / file))
-    found = [(target, read) for target in targets for read in _reading(target, wanted)]
+    known = [(target, read) for target in targets for read in _reads(target)]
+    found = [(target, read) for target, read in known if _is_of(target, read, wanted)]
     if output == "json":
         print_json([_as_data(target, read) for target, read in found])
         return
     print_lines(_line(read) for _, read in found)
     if not found:
         many = f"{len(targets)} flow{'s' * (len(targets) != 1)}"
-        say(f"no flow reads {file}; {many} looked at")
+        if os.path.lexists(wanted):
+            say(f"no flow reads {file}; {many} looked at")
+            return
+        near = _near(file, {_shown(target, read) for target, read in known if not read.is_pattern})
+        hint = f"; {near}" if near else ""
+        say(f"{file} does not exist, and no flow reads it; {many} looked at{hint}")
 
 
-def _reading(target: FlowTarget, wanted: Path) -> list[FileRead]:
-    """Return what of a flow reads a file."""
+def _reads(target: FlowTarget) -> tuple[FileRead, ...]:
+    return reads_by_locks(checkup(target.project, target.path, target.shown))
+
+
+def _is_of(target: FlowTarget, read: FileRead, wanted: Path) -> bool:
+    """Return whether a flow's read is of a file."""
     root = target.project.root
     real = wanted.parent.resolve() / wanted.name
-    if not real.is_relative_to(root):
-        return []
-    canonical = f"//{real.relative_to(root).as_posix()}"
-    found = checkup(target.project, target.path, target.shown)
-    return [read for read in reads_by_locks(found) if read.is_of(canonical)]
+    return real.is_relative_to(root) and read.is_of(f"//{real.relative_to(root).as_posix()}")
+
+
+def _shown(target: FlowTarget, read: FileRead) -> str:
+    return target.project.shown(read.path, Path.cwd())
+
+
+def _near(file: Path, read: Collection[str]) -> str:
+    """Return a hint with a file that is read: one of the same name elsewhere, or a similar one."""
+    known = sorted(read)
+    alike = next((one for one in known if PurePosixPath(one).name == file.name), None)
+    if alike is None:
+        bare = {str(PurePosixPath(one).with_suffix("")): one for one in known}
+        alike = bare.get(nearest(str(file.with_suffix("")), bare) or "")
+    return f'did you mean "{alike}"?' if alike is not None else ""
 
 
 def _as_data(target: FlowTarget, read: FileRead) -> dict[str, object]:

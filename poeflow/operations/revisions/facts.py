@@ -53,10 +53,16 @@ class Fact(NamedTuple):
 
 
 def causes_between(old: FlowSide | None, new: FlowSide | None, step: str) -> Iterator[Cause]:
-    """Yield what decides a step's results and differs between two revisions."""
+    """Yield what decides a step's results and differs between two revisions.
+
+    Inputs count if they are known of both.
+    """
     before = dict(_facts(old, step)) if old is not None else {}
     after = dict(_facts(new, step)) if new is not None else {}
+    is_known = all(side is not None and side.inputs is not None for side in (old, new))
     for kind, name in {**after, **before}:
+        if kind == "input" and not is_known:
+            continue
         one, other = before.get((kind, name)), after.get((kind, name))
         if one is not None and other is not None and one.digest == other.digest:
             continue
@@ -161,7 +167,7 @@ def _inputs(side: FlowSide, step: str) -> Iterator[tuple[Name, Fact]]:
     checked = side.found.checked
     used = checked.uses[step].inputs if checked is not None and step in checked.uses else ()
     for name in sorted(used):
-        if name in side.inputs:
+        if side.inputs is not None and name in side.inputs:
             place = side.file.document.key_place(("inputs", name))
             yield ("input", name), _fact(_spelled(side.inputs[name]), place)
 

@@ -118,7 +118,7 @@ def _reads(
         for key in _SCHEMAS & (node.values.keys() if node is not None else frozenset()):
             path: KeyPath = ("steps", name, key)
             yield from _schema_files(project, file, path, file.document.node(path))
-        for at, function in _functions(name, step):
+        for at, function in functions_of(name, step):
             for module in module_paths(function or ""):
                 place = file.document.place(at)
                 yield FileRead(path=module, place=place, why=shown_key(at), step=name)
@@ -156,7 +156,7 @@ def _for_steps(
             yield read
 
 
-def _functions(name: str, step: Step) -> Iterator[tuple[KeyPath, str | None]]:
+def functions_of(name: str, step: Step) -> Iterator[tuple[KeyPath, str | None]]:
     """Yield the functions of a project that a step calls, or its tools and expectations."""
     yield ("steps", name, "call"), step.call
     for index, tool in enumerate(step.readable_functions):

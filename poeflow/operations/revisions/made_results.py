@@ -1,11 +1,12 @@
 """What the instances of a flow made on each side: by its lock, its output files, and the store."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from poeflow.costs import Prices, cost_of
 from poeflow.digest import Json
+from poeflow.engine.lock_entries import AnswerNames, other_names
 from poeflow.errors import PoeflowError
 from poeflow.operations.revisions.facts import comparable_text
 from poeflow.operations.revisions.sides import FlowSide, content_at
@@ -14,7 +15,12 @@ from poeflow.operations.state import workspace_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.records import outer_step
 from poeflow.store.lock.entries import LockEntry
-from poeflow.store.revisions.comparisons import InstanceCounts, OutputComparison, Spending
+from poeflow.store.revisions.comparisons import (
+    AnswerComparison,
+    InstanceCounts,
+    OutputComparison,
+    Spending,
+)
 from poeflow.templates.sites import has_template
 
 MAX_OUTPUT: Final = 64 * 1024 * 1024
@@ -22,19 +28,28 @@ MAX_OUTPUT: Final = 64 * 1024 * 1024
 
 
 class MovedInstances(NamedTuple):
-    """How the instances of each step, and the answers of a flow, differ by the locks."""
+    """How the instances of each step, and the answers of a flow, differ by the locks.
+
+    `answered` says of each step which other names answered than were asked, or than before.
+    """
 
     counts: Mapping[str, InstanceCounts]
     entries: tuple[LockEntry, ...]
+    answered: Mapping[str, tuple[AnswerComparison, ...]]
 
 
 def moved_instances(old: FlowSide | None, new: FlowSide | None) -> MovedInstances:
-    before = _entries(old)
-    after = _entries(new)
+    before, after = _entries(old), _entries(new)
+    if any(side is not None and side.lock is None and side.lock_problem for side in (old, new)):
+        before, after = {}, {}  # nothing is known of what one of them made
     counts: defaultdict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     entries: list[LockEntry] = []
+    answered: defaultdict[str, Counter[AnswerNames]] = defaultdict(Counter)
     for name, entry in after.items():
         earlier = before.get(name)
+        names = other_names(entry, earlier)
+        if names is not None:
+            answered[outer_step(name)][names] += 1
         if earlier is not None and _made(earlier) == _made(entry):
             continue
         counts[outer_step(name)]["added" if earlier is None else "changed"] += 1
@@ -42,8 +57,17 @@ def moved_instances(old: FlowSide | None, new: FlowSide | None) -> MovedInstance
     for name in before.keys() - after.keys():
         counts[outer_step(name)]["removed"] += 1
     return MovedInstances(
-        {step: InstanceCounts(**own) for step, own in counts.items()}, tuple(entries)
+        {step: InstanceCounts(**own) for step, own in counts.items()},
+        tuple(entries),
+        {step: tuple(_answered(own)) for step, own in answered.items()},
     )
+
+
+def _answered(names: Counter[AnswerNames]) -> Iterator[AnswerComparison]:
+    for one, count in sorted(names.items(), key=lambda item: (-item[1], item[0])):
+        yield AnswerComparison(
+            model=one.asked, by=one.by, before=one.before or None, instances=count
+        )
 
 
 def _entries(side: FlowSide | None) -> Mapping[str, LockEntry]:

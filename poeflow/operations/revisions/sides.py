@@ -1,50 +1,44 @@
-"""The two sides of a comparison: the project at a revision, and each of its flows there.
+"""A flow at one of two revisions, and why it cannot be used there.
 
-A revision is written into a temporary folder and then read as any project is: checked, planned
-and compared with its lock, without running, rendering for a model, or sending anything.
+It is read as any flow is: checked, planned and compared with its lock, without running, rendering
+for a model, or sending anything.
 """
 
-import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
 
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.errors import PoeflowError, StaleError
+from poeflow.errors import PoeflowError
 from poeflow.flowfile.load import FlowFile
 from poeflow.operations.check import Checkup, checkup
-from poeflow.operations.revisions.flow_reads import FileRead, flow_reads
+from poeflow.operations.revisions.flow_reads import FileRead, flow_reads, functions_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import statuses_of
-from poeflow.planning.run_inputs import GivenInputs, inputs_of
+from poeflow.planning.run_inputs import GivenInputs, MissingInputsError, inputs_of
 from poeflow.problems import errors_only
-from poeflow.project.project import FileProblem, Project
+from poeflow.project.project import FileProblem, Project, module_paths
 from poeflow.records import InstanceStatus
-from poeflow.store.git import Git
 from poeflow.store.lockfile import Lock, LockFile
-from poeflow.store.revisions.revision_names import Span
-from poeflow.store.revisions.trees import (
-    changed_between,
-    changed_since,
-    files_of,
-    write_files,
-)
+
+_LEFT_OUT: Final = "it is a link that leaves the project, or that this file system cannot have"
 
 
-class Sides(msgspec.Struct, frozen=True, kw_only=True):
-    """A project at two revisions, and the project paths of the files that differ."""
+class UnreadableFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """A file at one revision in which no flow can be read, and the reason."""
 
-    old: Project
-    new: Project
-    changed: frozenset[str]
+    path: str
+    problem: str
 
 
 class FlowSide(msgspec.Struct, frozen=True, kw_only=True):
     """A flow at one revision. `file` may be a draft without its invalid parts.
 
-    `problem` is the first reason why it cannot run, empty if there is none.
+    `problem` is the first reason why it cannot run, empty if there is none; `lacks_input` if that
+    is only an input that nobody gave. `inputs` are None if they are not known, `lock_problem` says
+    what is wrong with the lock.
     """
 
     path: str
@@ -52,55 +46,57 @@ class FlowSide(msgspec.Struct, frozen=True, kw_only=True):
     found: Checkup
     file: FlowFile
     lock: Lock | None
-    inputs: Mapping[str, Json]
+    inputs: Mapping[str, Json] | None
     reads: tuple[FileRead, ...]
     problem: str = ""
+    lacks_input: bool = False
+    lock_problem: str = ""
 
 
-@contextlib.contextmanager
-def opened_sides(git: Git, span: Span, project: Project) -> Iterator[Sides]:
-    """Yield the project at the revisions of a span. Raises `UsageError` if git cannot read one."""
-    before = files_of(git, span.old.commit)
-    after = files_of(git, span.new.commit) if span.new is not None else ()
-    if span.new is None:
-        changed = changed_since(git, span.old.commit)
-    else:
-        changed = changed_between(before, after)
-    with tempfile.TemporaryDirectory(prefix="poeflow-") as name:
-        folder = Path(name).resolve()
-        sides = {"old": before, "new": after}
-        projects = {side: Project(folder / side) for side in sides}
-        for side, files in sides.items():
-            (folder / side).mkdir()
-            if changed:
-                write_files(git, files, folder / side)
-        new = project if span.new is None else projects["new"]
-        yield Sides(old=projects["old"], new=new, changed=changed)
+Side = FlowSide | UnreadableFlow | None
+"""A flow at one revision, None if it has no such file."""
 
 
-def flow_side(project: Project, path: str, options: RunOptions) -> FlowSide | None:
-    """Return a flow of a project, None if it is not there or is no flow at all."""
+class Survey(NamedTuple):
+    """The statuses of a flow's instances, or the `fault` why there are none.
+
+    `lacks_input` if that is only an input or a secret that nobody gave.
+    """
+
+    statuses: tuple[InstanceStatus, ...] = ()
+    fault: str = ""
+    lacks_input: bool = False
+
+
+class SideProblem(NamedTuple):
+    """Why a flow cannot be used as it is, empty if it can; `is_fault` if the flow has a fault."""
+
+    message: str = ""
+    is_fault: bool = False
+
+
+def side_of(project: Project, path: str, options: RunOptions, *, left_out: Collection[str]) -> Side:
+    """Return a flow of a project, whose folder may lack files that were `left_out`."""
     if not project.has(path):
+        if path in left_out:
+            return UnreadableFlow(path=path, problem=f"{path[2:]}: {_LEFT_OUT}")
         return None
+    try:
+        return _side_of(project, path, options)
+    except PoeflowError as error:
+        return UnreadableFlow(path=path, problem=without_root(error.message, project, options))
+
+
+def _side_of(project: Project, path: str, options: RunOptions) -> FlowSide | UnreadableFlow:
     found = checkup(project, path, path[2:])
     file = found.loaded.file or found.loaded.draft
     errors = errors_only(found.problems)
+    problem = without_root(str(errors[0]), project, options) if errors else ""
     if file is None:
-        return None
-    lock = read_lock(project, path)
-    problem = str(errors[0]) if errors else ""
-    inputs: Mapping[str, Json] = {}
-    given = GivenInputs(
-        inputs={},
-        texts={},
-        inputs_file=None,
-        folder=project.root,
-        secrets={name: "[secret]" for name, spec in file.flow.inputs.items() if spec.secret},
-    )  # both sides have the same secrets, those of the environment
-    try:
-        inputs = inputs_of(project, file, given) if not problem else {}
-    except PoeflowError as error:
-        problem = error.message
+        return UnreadableFlow(path=path, problem=problem)
+    lock, lock_problem = _lock_at(project, path)
+    inputs, lacking = _inputs_at(project, file) if found.loaded.file else (None, None)
+    lacking = None if problem else lacking
     return FlowSide(
         path=path,
         project=found.project,
@@ -109,8 +105,27 @@ def flow_side(project: Project, path: str, options: RunOptions) -> FlowSide | No
         lock=lock,
         inputs=inputs,
         reads=flow_reads(found, lock),
-        problem=without_root(problem, project, options),
+        problem=without_root(lacking.message, project, options) if lacking is not None else problem,
+        lacks_input=isinstance(lacking, MissingInputsError),
+        lock_problem=lock_problem,
     )
+
+
+def _inputs_at(
+    project: Project, file: FlowFile
+) -> tuple[Mapping[str, Json] | None, PoeflowError | None]:
+    """Return the inputs of a flow, or why there are none."""
+    given = GivenInputs(
+        inputs={},
+        texts={},
+        inputs_file=None,
+        folder=project.root,
+        secrets={name: "[secret]" for name, spec in file.flow.inputs.items() if spec.secret},
+    )  # both sides have the same secrets, those of the environment
+    try:
+        return inputs_of(project, file, given), None
+    except PoeflowError as error:
+        return None, error
 
 
 def lock_path(path: str, inputs_file: Path | None = None) -> str:
@@ -125,22 +140,63 @@ def read_lock(project: Project, path: str, *, inputs_file: Path | None = None) -
 
     None if there is none, or none that can be read.
     """
+    return _lock_at(project, path, inputs_file)[0]
+
+
+def _lock_at(
+    project: Project, path: str, inputs_file: Path | None = None
+) -> tuple[Lock | None, str]:
+    """Return what `read_lock` does, and what is wrong with the lock, empty if nothing is."""
     own = lock_path(path, inputs_file)
     try:
         found = LockFile(project.path_of(own), shown=own[2:]).sides()
-    except (StaleError, PoeflowError):
-        return None
-    return found[0] if found else None
-
-
-def statuses_at(side: FlowSide, options: RunOptions) -> tuple[tuple[InstanceStatus, ...], str]:
-    """Return the status of a flow's instances, and why there is none."""
-    if side.problem:
-        return (), side.problem
-    try:
-        return statuses_of(side.found, options), ""
     except PoeflowError as error:
-        return (), without_root(error.message, side.project, options)
+        return None, error.message
+    marks = f"{own[2:]} has conflict marks; its first side is compared" if len(found) > 1 else ""
+    return (found[0] if found else None), marks
+
+
+def survey_at(side: FlowSide | None, options: RunOptions) -> Survey:
+    """Return the statuses of a flow's instances, or why there are none."""
+    if side is None:
+        return Survey()
+    if side.problem:
+        return Survey(fault=side.problem, lacks_input=side.lacks_input)
+    try:
+        return Survey(statuses_of(side.found, options))
+    except PoeflowError as error:
+        message = without_root(error.message, side.project, options)
+        return Survey(fault=message, lacks_input=isinstance(error, MissingInputsError))
+
+
+def problem_of(side: FlowSide | None, other: FlowSide | None, survey: Survey) -> SideProblem:
+    """Return why a flow cannot be used as it is at one revision.
+
+    A module with functions is missing if the other side has it: else it may be one that is
+    installed.
+    """
+    if side is None:
+        return SideProblem()
+    if side.problem:
+        return SideProblem(side.problem, is_fault=not side.lacks_input)
+    message = _gone_module(side, other)
+    if not message and survey.fault:
+        return SideProblem(survey.fault, is_fault=not survey.lacks_input)
+    message = message or side.lock_problem
+    return SideProblem(message, is_fault=bool(message))
+
+
+def _gone_module(side: FlowSide, other: FlowSide | None) -> str:
+    waiting = [(side.file, side.found.checked)]
+    for file, checked in waiting:  # which grows by the flows that it uses
+        for name, step in file.flow.steps.items():
+            for at, function in functions_of(name, step):
+                paths = module_paths(function or "")
+                is_here = not paths or any(map(side.project.has, paths))
+                if not is_here and other is not None and any(map(other.project.has, paths)):
+                    return f"{file.document.place(at)}: {paths[0]} does not exist"
+        waiting += [(one.file, one) for one in checked.children.values()] if checked else []
+    return ""
 
 
 def without_root(message: str, project: Project, options: RunOptions) -> str:

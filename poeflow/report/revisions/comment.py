@@ -10,11 +10,13 @@ from poeflow.redact import visible
 from poeflow.report.difference import rewritten
 from poeflow.report.github import code_block, escaped
 from poeflow.report.revisions.comparison_text import (
+    answer_words,
     cause_words,
     flow_words,
     has_text,
     is_short,
     output_words,
+    problems_of,
     step_words,
     total_words,
 )
@@ -50,7 +52,7 @@ def comparison_comment(found: Comparison) -> str:
     left = MAX_BYTES - _size(head) - _RESERVE
     sections: list[_Section] = []
     for flow in found.flows:
-        section = _section(flow)
+        section = _section(flow, found)
         left -= _size(section.summary)
         if left < 0:
             break
@@ -89,10 +91,10 @@ def _cut_words(flows: int, texts: int, span: str) -> Iterator[str]:
         )
 
 
-def _section(flow: FlowComparison) -> _Section:
+def _section(flow: FlowComparison, found: Comparison) -> _Section:
     lines = [f"\n#### {_code(flow.path)}\n\n{escaped(flow_words(flow))}\n"]
-    if flow.problem:
-        lines.append(f"- {UNICODE.failed} cannot run: {_code(flow.problem)}")
+    for revision, problem in problems_of(flow, found):
+        lines.append(f"- {UNICODE.failed} in {_code(revision)}: {_code(problem)}")
     lines += _listed([f"**{_code(step.id)}**: {_step(step)}" for step in flow.steps], "steps")
     lines += _listed(
         [f"{_code(one.path)}: {escaped(output_words(one))}" for one in flow.outputs], "files"
@@ -107,11 +109,11 @@ def _listed(lines: Sequence[str], what: str) -> Iterator[str]:
 
 
 def _step(step: StepComparison) -> str:
-    """Return a step in one line: what became of it, and each cause."""
+    """Return a step in one line: what became of it, which other names answered, each cause."""
     causes = [cause_words(cause).removesuffix(":") for cause in step.causes[:_MOST_CAUSES]]
     more = len(step.causes) - len(causes)
     causes += [f"and {more:,} more"] if more else []
-    shown = "; ".join(_code(cause) for cause in causes)
+    shown = "; ".join(map(_code, (*answer_words(step), *causes)))
     return f"{escaped(step_words(step))}{f'; {shown}' if shown else ''}"
 
 

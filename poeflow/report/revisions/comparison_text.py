@@ -18,6 +18,8 @@ from poeflow.store.revisions.comparisons import (
 SHORT: Final = 80
 """Characters of a value that is shown in one line with what it was before."""
 _NARROWEST: Final = 20
+_MOST_NAMES: Final = 3
+"""How many pairs of names that answered are shown of a step."""
 _NESTED: Final = "      "
 NO_TEXT: Final = "no text, or too long to compare"
 
@@ -35,10 +37,11 @@ def comparison_lines(found: Comparison, **looks: Unpack[Looks]) -> Iterator[Line
     marks = looks["marks"]
     for flow in found.flows:
         yield ((marks.shown(flow.path), "bold"), (f": {flow_words(flow)}", ""))
-        if flow.problem:
-            yield ((f"  cannot run: {marks.shown(flow.problem)}", "red"),)
+        for revision, problem in problems_of(flow, found):
+            yield ((f"  in {marks.shown(revision)}: {marks.shown(problem)}", "red"),)
         for step in flow.steps:
             yield ((f"  {marks.shown(step.id)}", "cyan"), (f": {step_words(step)}", ""))
+            yield from (((f"    {marks.shown(one)}", ""),) for one in answer_words(step))
             for cause in step.causes:
                 yield (("    ", ""), (marks.shown(cause_words(cause)), ""))
                 if not is_short(cause):
@@ -60,6 +63,27 @@ def _block(old: str | None, new: str | None, **looks: Unpack[Looks]) -> Iterator
     yield from (((_NESTED, ""), *line) for line in lines)
     if more:
         yield ((_NESTED, ""), (f"... ({more:,} more lines)", "dim"))
+
+
+def problems_of(flow: FlowComparison, found: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield the revisions in which a flow cannot be used as it is, each with the reason."""
+    if flow.old_problem:
+        yield found.old.name, flow.old_problem
+    if flow.problem:
+        yield found.new.name, flow.problem
+
+
+def answer_words(step: StepComparison) -> Iterator[str]:
+    """Yield which other names answered, each with the count of instances, at most `_MOST_NAMES`."""
+    for one in step.answered[:_MOST_NAMES]:
+        if one.before is None:
+            words = f"asked {one.model}, answered by {one.by}"
+        else:
+            words = f"{one.model} answered as {one.by}, before as {one.before}"
+        yield f"{words} ({one.instances:,} instance{'s' * (one.instances != 1)})"
+    more = len(step.answered) - _MOST_NAMES
+    if more > 0:
+        yield f"and {more:,} more name{'s' * (more != 1)}"
 
 
 def flow_words(flow: FlowComparison) -> str:
@@ -157,4 +181,6 @@ def total_words(found: Comparison) -> str:
     many = len(found.flows)
     counts = counts_words(InstanceCounts.total(flow.instances for flow in found.flows))
     differ = f"{many:,} flow{'s differ' if many > 1 else ' differs'}"
+    broken = sum(flow.fate == "broken" for flow in found.flows)
+    differ += f", {broken:,} broken" if broken else ""
     return f"{differ}; instances {counts}" if counts else differ

@@ -12,6 +12,7 @@ CauseKind = Literal[
     "prompt", "model", "parameter", "input", "file", "expectation", "setting", "answer"
 ]
 Fate = Literal["changed", "added", "removed"]
+FlowFate = Literal["changed", "added", "removed", "broken"]
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,14 +58,31 @@ class InstanceCounts(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.changed or self.added or self.removed or self.pending)
 
 
+class AnswerComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """How many instances of a step were answered by another name than was asked, or than before.
+
+    `model` was asked, `by` is the name that answered, or the fallback model. `before` is that of
+    the older revision, if the same model was asked and answered by another name; else null.
+    """
+
+    model: str
+    by: str
+    before: str | None = None
+    instances: int = 0
+
+
 class StepComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that differs: by its own `causes`, or only because it `follows` other steps."""
+    """A step that differs: by its own `causes`, or only because it `follows` other steps.
+
+    `answered` says which other names answered, those of most instances first.
+    """
 
     id: str
     fate: Fate
     causes: tuple[Cause, ...] = ()
     follows: tuple[str, ...] = ()
     instances: InstanceCounts = InstanceCounts()
+    answered: tuple[AnswerComparison, ...] = ()
 
 
 class OutputComparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,17 +111,20 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
 class FlowComparison(msgspec.Struct, frozen=True, kw_only=True):
     """A flow that differs.
 
-    `problem` says why it cannot be read in the newer revision, empty if it can. `spent` is what
-    the changed and new answers cost, as far as the store on this machine has them, `to_spend` an
-    estimate of what a run of the newer revision would send; null if nothing is known.
+    `problem` says why it cannot be used as it is in the newer revision, `old_problem` in the older
+    one; empty if it can. The fate is `broken` if both revisions have it and only one of them can be
+    used, or none can be read. `spent` is what the changed and new answers cost, as far as the store
+    on this machine has them, `to_spend` an estimate of what a run of the newer revision would send;
+    null if nothing is known.
     """
 
     path: str
-    fate: Fate
+    fate: FlowFate
     steps: tuple[StepComparison, ...] = ()
     outputs: tuple[OutputComparison, ...] = ()
     instances: InstanceCounts = InstanceCounts()
     problem: str = ""
+    old_problem: str = ""
     spent: Spending | None = None
     to_spend: Spending | None = None
 
