@@ -50,6 +50,8 @@ class LockUpdate:
         self._forgotten: frozenset[str] = frozenset()
         self._parts: dict[str, list[str]] | None = None
         """The instances of each step or instance, computed at the first use."""
+        self._requests: dict[str, list[str]] | None = None
+        """The instances by their first request, computed at the first use."""
         self._read_lengths = lengths
         self._lengths: Mapping[str, Length] | None = None
         self._averages: dict[str, int] = {}
@@ -66,6 +68,17 @@ class LockUpdate:
             if entry is not None and entry not in seen:
                 seen.append(entry)
                 yield entry
+
+    def asked(self, fingerprint: str) -> Iterator[LockEntry]:
+        """Yield the last run's entries of all instances whose first request is that one."""
+        if self._requests is None:
+            self._requests = {}
+            for name in self._old:
+                request = self._old[name].request
+                if request is not None:
+                    self._requests.setdefault(request, []).append(name)
+        for name in self._requests.get(short_hash(fingerprint), ()):
+            yield self._old[name]
 
     def keys(self, step: str) -> list[str]:
         """Return the keys of a step's instances in the last run, in the order of their items.

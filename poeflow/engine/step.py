@@ -396,13 +396,18 @@ class StepRunner:
         return self._is_doubtful(work, turns)
 
     def _is_doubtful(self, work: StepInput, turns: Turns) -> bool:
-        """Whether all answers were stored, and the lock says that the request had another."""
+        """Whether all answers were stored, and the lock says that the request had another.
+
+        If it says so of this instance only, and another has the stored one, that is good for both.
+        """
         if any(answer.source != "cached" for answer in turns.answers):
             return False
         result = self._result(work.step, turns)
         first = turns.first.first.fingerprint
         found = [entry for entry in work.answer_entries if entry.is_of(first)]
-        return bool(found) and not any(agrees(entry, result) for entry in found)
+        if not found or any(agrees(entry, result) for entry in found):
+            return False
+        return not any(agrees(entry, result) for entry in self._run_state.lock_update.asked(first))
 
     def _request(self, work: StepInput, settings: Settings) -> ModelRequest:
         """Return the request of an instance, made with its own settings or a fallback's."""

@@ -96,6 +96,8 @@ class Asker:
         self._elapsed = elapsed
         self._sender = Sender(context, elapsed=elapsed, pause=pause)
         self._asking: dict[str, asyncio.Future[Answer | None]] = {}
+        self._replaced: set[bytes] = set()
+        """The fingerprints of requests whose stored answer this run has replaced."""
 
     async def answer(
         self, request: ModelRequest, others: Iterable[ModelRequest] = ()
@@ -103,18 +105,25 @@ class Asker:
         """Return the answer, stored before it is used. Raises any `PoeflowError`.
 
         `others` are the same request to fallback models, sent in turn if the first fails in a way
-        that another model may not. Equal requests at the same time are sent once.
+        that another model may not. Equal requests at the same time are sent once; if that fails,
+        each goes on with its own `others`.
         """
+        first = last = None
         while (under_way := self._asking.get(request.fingerprint)) is not None:
-            shared = await asyncio.shield(under_way)
+            try:
+                shared = await asyncio.shield(under_way)
+            except errors.APIError as error:
+                if not _may_fall_back(error):
+                    raise
+                first, last = first or error, error
+                continue
             if shared is not None:
                 return msgspec.structs.replace(shared, source="cached")
         found = self._without_asking(request)
         if found is not None:
             return found
-        first = last = None
         with self._announced(request.fingerprint) as future:
-            for candidate in chain((request,), others):
+            for candidate in chain(() if last else (request,), others):
                 if last is not None:
                     self._report_fallback(candidate, last)
                 try:
@@ -207,10 +216,10 @@ class Asker:
         self, request: ModelRequest, stored: Callable[[str], CacheEntry | None]
     ) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
-        if self._context.selection.refreshes(request.instance) or not request.settings.cache:
-            return None
-        fingerprint = request.fingerprint
-        entry = None if request.policy.is_doubted else stored(fingerprint)
+        fingerprint, is_asked = request.fingerprint, not request.settings.cache
+        if self._replaces(request):
+            is_asked |= bytes.fromhex(fingerprint) not in self._replaced
+        entry = None if is_asked else stored(fingerprint)
         if entry is None:
             return None
         completion = Completion(entry.answer)
@@ -223,6 +232,14 @@ class Asker:
             request=request.identity,
             answered_by=entry.answered_by,
         )
+
+    def _replaces(self, request: ModelRequest) -> bool:
+        """Whether a request is sent though an answer is stored; an equal one then gets its answer.
+
+        Two answers to one request would replace each other: one of them would be asked for again.
+        """
+        is_refreshed = self._context.selection.refreshes(request.instance)
+        return is_refreshed or request.policy.is_doubted
 
     async def _stored(
         self, request: ModelRequest, sent: FreshAnswer, answered_by: str | None
@@ -237,6 +254,8 @@ class Asker:
             record, stored = msgspec.structs.replace(record, answer=None), fingerprint
         finally:
             self._context.recorder.answered(sent.number, record, stored=stored)
+        if self._replaces(request):
+            self._replaced.add(bytes.fromhex(fingerprint))
         if request.policy.is_doubted:
             await answers.store_end(fingerprint, fingerprint)
         return Answer(

@@ -1,0 +1,82 @@
+"""Steps and rows whose requests are equal: each is sent once, and its answer is that of all."""
+
+import pytest
+
+from poeflow.events import StepFailed
+
+READER = '  c: {model: GPT-5.2, prompt: "CAP {{ steps.a.text }} {{ steps.b.text }}"}\n'
+TWINS = """\
+poeflow: 1
+steps:
+  a: {model: GPT-5.2, prompt: hello}
+  b: {model: GPT-5.2, prompt: hello, needs: [a]}
+"""
+ROWS = """\
+poeflow: 1
+limits: {concurrency: 1}
+steps:
+  a: {model: GPT-5.2, for_each: [1, 2], prompt: hello, output: {save: "{{ key }}.txt"}}
+"""
+ANSWERS = """\
+- {match: {text: CAP}, answer: {text: done}}
+- {match: {text: hello, nth: 1}, answer: {text: one}}
+- {match: {text: hello, nth: 2}, answer: {text: two}}
+- {match: {text: hello}, answer: {text: three}}
+"""
+
+
+def asked(bench) -> int:
+    return sum(prompt == "hello" for prompt in bench.prompts())
+
+
+def test_a_refresh_asks_once_for_all_that_ask_the_same(bench, scripted):
+    scripted(ANSWERS)
+    bench.run(TWINS + READER)
+    outcome = bench.run(TWINS + READER, refresh=True)
+    assert outcome.results["a"].text == outcome.results["b"].text == "two"
+    changed = TWINS + READER.replace("CAP", "CAP now")
+    for _ in range(3):
+        assert bench.run(changed).exit_code == 0
+    assert asked(bench) == 2
+    assert bench.locked() == []
+
+
+def test_rows_that_ask_the_same_stay_current_when_files_go(bench, scripted):
+    scripted(ANSWERS)
+    bench.run(ROWS)
+    bench.run(ROWS, refresh=True)
+    for number in (1, 2, 1):
+        (bench.folder / f"{number}.txt").unlink()
+        bench.run(ROWS)
+        assert (bench.folder / f"{number}.txt").read_text().strip() == "two"
+    assert asked(bench) == 2
+
+
+def test_answers_that_older_runs_have_locked_come_together(bench, scripted):
+    """The lock has another answer for each step, and the store has one of them."""
+    scripted(ANSWERS)
+    bench.run(TWINS.replace("hello, needs", "hello, cache: false, needs"))
+    for number in range(3):
+        flow = TWINS + READER.replace("CAP", f"CAP {number}")
+        assert bench.run(flow).exit_code == 0
+    assert asked(bench) == 2
+    assert bench.prompts()[-1] == "CAP 2 two two"
+    assert set(bench.states(flow).values()) == {("fresh", ())}
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_failure_leaves_each_its_own_fallback(bench, scripted, first):
+    """Both ask at the same time; the one that has a fallback model goes on with it."""
+    scripted(
+        "- {match: {model: GPT-5.2}, fault: '404', delay: 300ms}\n"
+        "- {match: {model: Grok-4}, answer: {text: well}}\n"
+    )
+    steps = {
+        "a": "  a: {model: GPT-5.2, prompt: hello}\n",
+        "b": "  b: {model: GPT-5.2, prompt: hello, fallback: [Grok-4]}\n",
+    }
+    other = "b" if first == "a" else "a"
+    outcome = bench.run("poeflow: 1\nsteps:\n" + steps[first] + steps[other], keep_going=True)
+    assert outcome.results["b"].text == "well"
+    failed = {event.step for event in bench.events if isinstance(event, StepFailed)}
+    assert failed == ({"a"} if first == "a" else set())
