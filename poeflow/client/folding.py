@@ -31,6 +31,7 @@ _EMPTY_KEYS: Final = frozenset({"finish_reason", "logprobs"})
 _MOST_MISSES: Final = 20
 """After so many chunks that no other was like, none is remembered: each differs in more."""
 _literal: Final = msgspec.json.Decoder(str)
+_NOT_HEAD: Final = frozenset({"choices", "object"})
 _PLACED_KEYS: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
 
 
@@ -47,25 +48,27 @@ class Folder:
     def add(self, raw: Mapping[str, Json]) -> None:
         """Add one chunk. Raises `AnswerTooLargeError` if the text exceeds the limit."""
         for key, value in raw.items():
-            if key not in ("choices", "object") and value is not None and value != {}:
+            if value is not None and key not in _NOT_HEAD and value != {}:
                 self._head[key] = value
-        _limit(self._head, MAX_KEYS, "keys")
+        if len(self._head) >= MAX_KEYS:
+            raise _too_many(MAX_KEYS, "keys")
         choices = raw.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 key_of = whole_number(choice.get("index")) or 0
                 folded = self._choices.get(key_of)
                 if folded is None:
-                    _limit(self._choices, MAX_CHOICES, "choices")
+                    if len(self._choices) >= MAX_CHOICES:
+                        raise _too_many(MAX_CHOICES, "choices")
                     folded = self._choices[key_of] = _FoldedChoice()
                 self._size += folded.add(choice)
                 if choice.get("usage"):  # some servers put it there
                     self._head["usage"] = choice["usage"]
         self._check_size()
 
-    def add_text(self, text: str) -> None:
-        """Add a chunk that is like the last but for its text, in the first choice."""
-        self._size += self._choices[0].add_text(text)
+    def add_texts(self, texts: list[str]) -> None:
+        """Add chunks that are like the last but for their texts, in the first choice."""
+        self._size += self._choices[0].add_texts(texts)
         self._check_size()
 
     def _check_size(self) -> None:
@@ -78,8 +81,10 @@ class Folder:
     @property
     def progress(self) -> int:
         """A number that grows with the answer's text, arguments and finish reasons."""
-        ended = sum(choice.finish_reason is not None for choice in self._choices.values())
-        return self._size + ended
+        progress = self._size
+        for choice in self._choices.values():
+            progress += choice.finish_reason is not None
+        return progress
 
     @property
     def is_empty(self) -> bool:
@@ -119,9 +124,13 @@ class TextChunks:
         before, after = self._before, self._after
         if not before or not data.startswith(before) or not data.endswith(after):
             return None
-        if len(data) < len(before) + len(after):
+        end = len(data) - len(after)
+        if end < len(before):
             return None
-        text = _decoded(data[len(before) - 1 : len(data) - len(after) + 1])
+        try:
+            text = _literal.decode(data[len(before) - 1 : end + 1])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
         if text:
             self._misses = 0
         return text or None
@@ -199,7 +208,7 @@ class _FoldedChoice:
 
     def add(self, choice: Mapping[str, Json]) -> int:
         """Add a piece and return the length of its text."""
-        is_again = self._has_begun and not choice.get("delta") and choice.get("message")
+        is_again = not choice.get("delta") and choice.get("message") and self._has_begun
         size = 0 if is_again else self._add_delta(delta_in(choice))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
@@ -207,9 +216,9 @@ class _FoldedChoice:
         self._add_beside(choice)
         return size
 
-    def add_text(self, text: str) -> int:
-        self._content.append(text)
-        return len(text)
+    def add_texts(self, texts: list[str]) -> int:
+        self._content += texts
+        return sum(map(len, texts))
 
     @property
     def _has_begun(self) -> bool:
@@ -217,6 +226,8 @@ class _FoldedChoice:
         return bool(self._content or self._reasoning or self._refusal or self._calls.in_order)
 
     def _add_delta(self, delta: Mapping[str, Json]) -> int:
+        if not delta:  # as the last one is
+            return 0
         size = 0
         piece = delta.get("content")
         if isinstance(piece, str) and piece and len(delta) == 1:
@@ -247,8 +258,8 @@ class _FoldedChoice:
         for key, value in odds.items() if isinstance(odds, dict) else ():
             if value is not None:
                 _add_to(self._logprobs, key, value)
-        for stored in (self._extra, self._beside, self._logprobs):
-            _limit(stored, MAX_KEYS, "keys")
+        if max(len(self._extra), len(self._beside), len(self._logprobs)) >= MAX_KEYS:
+            raise _too_many(MAX_KEYS, "keys")
 
     def whole(self, index: int) -> dict[str, Json]:
         """Return the choice in the form of an unstreamed answer."""
@@ -269,7 +280,11 @@ class _FoldedChoice:
 def _limit(stored: Sized, limit: int, name: str) -> None:
     """Raise `AnswerTooLargeError` if there are more than `limit` items."""
     if len(stored) >= limit:
-        raise too_much(f"the answer has more than {limit:,} {name}")
+        raise _too_many(limit, name)
+
+
+def _too_many(limit: int, name: str) -> AnswerTooLargeError:
+    return too_much(f"the answer has more than {limit:,} {name}")
 
 
 def _add_to(stored: dict[str, Json], key: str, value: Json) -> None:

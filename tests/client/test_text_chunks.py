@@ -28,17 +28,19 @@ class Long(TextChunks):
         return None
 
 
-def outcome(data, monkeypatch, *, is_long: bool):
+def outcome(data, monkeypatch, *, is_long: bool, keeps_chunks: bool = True):
     """Return the chunks and the answer, or the error, of a stream of these events."""
     with monkeypatch.context() as patch:
         if is_long:
             patch.setattr("poeflow.client.stream.TextChunks", Long)
-        reader = ChunkReader(request_id=None, scrubber=Scrubber())
+        reader = ChunkReader(request_id=None, scrubber=Scrubber(), keeps_chunks=keeps_chunks)
         try:
             chunks = reader.feed(b"".join(b"data: %b\n\n" % one for one in (*data, END)))
             chunks += reader.end()
         except PoeflowError as error:
             return repr(error), reader.completion().raw
+        if keeps_chunks:
+            assert len(chunks) == reader.count
         return [one.raw for one in chunks], reader.completion().raw
 
 
@@ -67,6 +69,14 @@ def test_the_short_way_gives_what_the_long_one_gives(events):
     with pytest.MonkeyPatch.context() as patch:
         short, long = (outcome(events, patch, is_long=is_long) for is_long in (False, True))
     assert short == long
+
+
+@given(st.lists(EVENTS, max_size=12))
+def test_chunks_that_are_only_joined_give_the_same_answer(events):
+    with pytest.MonkeyPatch.context() as patch:
+        kept = outcome(events, patch, is_long=False)
+        joined = outcome(events, patch, is_long=False, keeps_chunks=False)
+    assert joined == (kept if isinstance(kept[0], str) else ([], kept[1]))
 
 
 def test_most_chunks_are_read_the_short_way():

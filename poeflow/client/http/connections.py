@@ -174,7 +174,7 @@ class Conversation:
     def __init__(self, request: WireRequest, clock: Clock) -> None:
         self._request = request
         self._clock = clock
-        self._codec = HttpCodec(request)
+        self._codec = HttpCodec()
         self._first = b""
         self._was_sent = False
         self._pieces = PieceCount()
@@ -261,6 +261,6 @@ class Conversation:
 
     def _head_bytes(self) -> bytes:
         try:
-            return self._codec.head_bytes()
+            return self._request.head()
         except ValueError as error:
             raise UsageError(str(error), hint="check extra_headers and extra_query") from None

@@ -79,6 +79,7 @@ class Sender:
                 completion = await provider.client.ask(
                     _with_secrets(_with_usage(request.chat), self._secrets(request)),
                     on_progress=partial(self._report, request.instance, attempts),
+                    hears_text=self._context.hears_text,
                     attempts=request.settings.attempts,
                     timeout=request.settings.timeout,
                     media=request.output.media is not None,
@@ -148,8 +149,6 @@ class Sender:
         """Report arriving text, and record failed attempts."""
         if isinstance(progress, Retrying):
             attempts.failed(progress.error)
-        elif not self._context.hears_text:
-            return
         for event in _events_of(progress, instance, self._elapsed()):
             self._context.listen(event)
 
