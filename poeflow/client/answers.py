@@ -432,9 +432,11 @@ def first_delta_in(raw: Mapping[str, Json]) -> Mapping[str, Json]:
 
 def _first_choice(raw: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the first choice of an answer or a chunk, empty if it has none."""
-    found = raw.get("choices")
-    choices = found if isinstance(found, list) else []
-    return next((choice for choice in choices if isinstance(choice, dict)), {})
+    choices = raw.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            return choice
+    return {}
 
 
 def delta_in(choice: Mapping[str, Json]) -> Mapping[str, Json]:

@@ -58,8 +58,9 @@ class Timeouts:
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A request and its options. `total` replaces the total time limit.
 
-    `on_progress` receives all progress, unless it `hears_text` only `Retrying`. Before every send `pace` is called until it returns 0, else
-    the seconds to wait, and then `permit`; an exception from that ends the call without sending.
+    `on_progress` receives all progress, or only `Retrying` if it does not `hears_text`. Before
+    every send `pace` is called until it returns 0, else the seconds to wait, and then `permit`; an
+    exception from that ends the call without sending.
     """
 
     request: WireRequest

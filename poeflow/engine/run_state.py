@@ -7,7 +7,7 @@ that every other step would meet: no key, no points, a spent budget, a full disk
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -149,8 +149,8 @@ class RunState:
                     self._stop(name, error)
                 raise
 
-    @contextlib.asynccontextmanager
-    async def interruptible(self, name: str) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def interruptible(self, name: str) -> Iterator[None]:
         """End the block when another instance fails, if the run fails fast.
 
         Raises `StoppedError` then.

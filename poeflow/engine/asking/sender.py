@@ -86,8 +86,8 @@ class Sender:
                     permit=departure.permit,
                     pace=pace.wait,
                 )
-                if completion.usage is not None:
-                    pace.used(completion.usage.total_tokens)
+                if (usage := completion.usage) is not None:
+                    pace.used(usage.total_tokens)
                 outcome = self._timed(completion, departure)
             except errors.PoeflowError as error:
                 outcome = error
@@ -105,6 +105,8 @@ class Sender:
         A stand-in in it may also come from a file or an answer: others than these stay.
         """
         known, own = self._context.secrets, request.secrets
+        if not known:
+            return {}
         return {one: known[one] for one in known if any(one in value for value in own)}
 
     def _pace(self, request: ModelRequest, provider: Provider, tokens: int) -> Pace:

@@ -85,6 +85,8 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 def token_counts(used: Sequence[TokenUsage] | None) -> dict[str, int | None]:
     """Return all that answers used, as records and events have it."""
+    if used and len(used) == 1:
+        return {"prompt_tokens": used[0].prompt, "completion_tokens": used[0].completion}
     return {
         "prompt_tokens": sum(usage.prompt for usage in used) if used else None,
         "completion_tokens": sum(usage.completion for usage in used) if used else None,
@@ -217,9 +219,9 @@ class Sending:
         """Note an answer. `usage` is as reported; without it, limits use an estimate."""
         self._is_open = False
         self.answers += 1
-        guess = msgspec.structs.replace(self.guess, completion=completion_tokens)
+        spent = usage or msgspec.structs.replace(self.guess, completion=completion_tokens)
         for tally in self._tallies:
-            tally.spend(self._model, usage or guess, is_reported=usage is not None)
+            tally.spend(self._model, spent, is_reported=usage is not None)
         if usage is not None:
             cost = self._tallies[0].cost(self._model, usage)
             self.used.append(msgspec.structs.replace(usage, cost_usd=cost))
@@ -285,15 +287,16 @@ class Attempts:
         If it `is_free`, it costs nothing, whatever the model's price.
         """
         cost = None if is_free else self.sending.cost_usd
-        answered = AnswerRecord(
+        record = AnswerRecord(
             ended=ended,
+            answer=dict(outcome.raw) if isinstance(outcome, Completion) else None,
             retries=tuple(self.reasons),
             sends=self.sending.sends,
             cost_usd=None if cost is None else float(cost),
+            **token_counts(self.sending.used),
         )
-        record = msgspec.structs.replace(answered, **token_counts(self.sending.used))
         if isinstance(outcome, Completion):
-            return msgspec.structs.replace(record, answer=dict(outcome.raw))
+            return record
         kind = errors.EXIT_CLASSES[outcome.exit_code]
         return msgspec.structs.replace(record, error=str(outcome), error_class=kind)
 
