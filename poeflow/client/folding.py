@@ -17,17 +17,19 @@ from poeflow.client.answers import (
 )
 from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_KEYS
 from poeflow.client.http.piece_counts import too_much
-from poeflow.digest import Json, decode_json, with_whole_characters
+from poeflow.digest import Json, decode_json, mended, with_whole_characters
 from poeflow.errors import AnswerTooLargeError
 from poeflow.lazy_pattern import lazy_pattern
 
 MAX_TEXT: Final = 32 * 1024 * 1024
+_LONG: Final = 1024 * 1024
 _WHOLE_KEYS: Final = frozenset(
     {"role", "content", "reasoning", "reasoning_content", "thinking", "refusal", "tool_calls"}
 )
 _CONTENT: Final = lazy_pattern(rb'"content"\s*:\s*("(?:[^"\\]|\\.)*")')
 _EMPTY_KEYS: Final = frozenset({"finish_reason", "logprobs"})
 """Keys of a choice that only adds text, besides its index and the delta: they are null."""
+_MANY_PIECES: Final = 256
 _MOST_MISSES: Final = 20
 """After so many chunks that no other was like, none is remembered: each differs in more."""
 _literal: Final = msgspec.json.Decoder(str)
@@ -102,7 +104,7 @@ class Folder:
         """Return the chunks so far in the form of an unstreamed answer."""
         raw: dict[str, Json] = {"object": "chat.completion", **self._head}
         raw["choices"] = [choice.whole(index) for index, choice in sorted(self._choices.items())]
-        whole = with_whole_characters(raw)
+        whole = with_whole_characters(raw) if self._size < _LONG else mended(raw)
         return Completion(whole if isinstance(whole, dict) else raw, request_id=self._request_id)
 
 
@@ -194,13 +196,33 @@ class TextJoiner:
         return str(with_whole_characters(half))
 
 
+class _Pieces:
+    """A text in pieces. Many are joined to one: small ones leave holes in the memory they used."""
+
+    def __init__(self) -> None:
+        self._joined: list[str] = []
+        self._last: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._last or self._joined)
+
+    def add(self, *pieces: str) -> None:
+        self._last += pieces
+        if len(self._last) >= _MANY_PIECES:
+            self._joined.append("".join(self._last))
+            self._last.clear()
+
+    def whole(self) -> str:
+        return "".join((*self._joined, *self._last))
+
+
 class _FoldedChoice:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._role = "assistant"
-        self._content: list[str] = []
-        self._reasoning: list[str] = []
-        self._refusal: list[str] = []
+        self._content = _Pieces()
+        self._reasoning = _Pieces()
+        self._refusal = _Pieces()
         self._calls = _FoldedCalls()
         self._extra: dict[str, Json] = {}
         self._beside: dict[str, Json] = {}
@@ -217,7 +239,7 @@ class _FoldedChoice:
         return size
 
     def add_texts(self, texts: list[str]) -> int:
-        self._content += texts
+        self._content.add(*texts)
         return sum(map(len, texts))
 
     @property
@@ -231,7 +253,7 @@ class _FoldedChoice:
         size = 0
         piece = delta.get("content")
         if isinstance(piece, str) and piece and len(delta) == 1:
-            self._content.append(piece)
+            self._content.add(piece)
             return len(piece)
         for pieces, found in (
             (self._content, text_in(piece)),
@@ -239,7 +261,7 @@ class _FoldedChoice:
             (self._refusal, refusal_in(delta)),
         ):
             if found:
-                pieces.append(found)
+                pieces.add(found)
                 size += len(found)
         role = delta.get("role")
         if isinstance(role, str) and role:
@@ -263,11 +285,11 @@ class _FoldedChoice:
 
     def whole(self, index: int) -> dict[str, Json]:
         """Return the choice in the form of an unstreamed answer."""
-        message: dict[str, Json] = {"role": self._role, "content": "".join(self._content)}
+        message: dict[str, Json] = {"role": self._role, "content": self._content.whole()}
         if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
+            message["reasoning_content"] = self._reasoning.whole()
         if self._refusal:
-            message["refusal"] = "".join(self._refusal)
+            message["refusal"] = self._refusal.whole()
         if self._calls.in_order:
             message["tool_calls"] = [call.whole() for call in self._calls.in_order]
         found: dict[str, Json] = {"index": index, "message": {**message, **self._extra}}

@@ -132,8 +132,8 @@ class Dialogue(msgspec.Struct, frozen=True, kw_only=True):
     """How a conversation ended.
 
     `first` is the answer to the first request, `last` the final answer; `asked` are the messages of
-    its request. `verdicts` judge it; models judge it if it passed all other checks. `unread` is why that answer cannot be read, if the
-    default of the step's `output` stands in its place.
+    its request. `verdicts` judge it; models judge it if it passed all other checks. `unread` is why
+    that answer cannot be read, if the default of the step's `output` stands in its place.
     """
 
     first: Answer

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypedDict
 
 import msgspec
 
@@ -83,7 +83,14 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
         return self.prompt + self.completion
 
 
-def token_counts(used: Sequence[TokenUsage] | None) -> dict[str, int | None]:
+class TokenCounts(TypedDict):
+    """The tokens of prompts and of answers, None if they are not known."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+def token_counts(used: Sequence[TokenUsage] | None) -> TokenCounts:
     """Return all that answers used, as records and events have it."""
     if used and len(used) == 1:
         return {"prompt_tokens": used[0].prompt, "completion_tokens": used[0].completion}
