@@ -1,7 +1,7 @@
 """Joins the chunks of a stream to a completion, in time linear in their text."""
 
-from collections.abc import Mapping, Sized
-from typing import Final
+from collections.abc import Iterator, Mapping, Sized
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -108,6 +108,19 @@ class Folder:
         return Completion(whole if isinstance(whole, dict) else raw, request_id=self._request_id)
 
 
+class _Event(Protocol):
+    """An event of a stream, with its name."""
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def event(self) -> str: ...
+
+
+EventT = TypeVar("EventT", bound=_Event)
+
+
 class TextChunks:
     """Recognises chunks that only add text, which most do, without decoding them whole.
 
@@ -121,21 +134,26 @@ class TextChunks:
         self._after = b""
         self._misses = 0
 
-    def text(self, data: bytes) -> str | None:
-        """Return the text that a chunk adds; None if it is not like the last, or has no text."""
+    def texts(self, events: Iterator[EventT], found: list[str]) -> EventT | None:
+        """Add the texts of the next events to `found`, as long as each is like the last chunk.
+
+        Return the first that is not, or has no text, None if there is none.
+        """
         before, after = self._before, self._after
-        if not before or not data.startswith(before) or not data.endswith(after):
-            return None
-        end = len(data) - len(after)
-        if end < len(before):
-            return None
-        try:
-            text = _literal.decode(data[len(before) - 1 : end + 1])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        if text:
+        begin, rest = len(before) - 1, len(after) - 1
+        for event in events:
+            data = event.data
+            if not before or not data.startswith(before) or not data.endswith(after):
+                return event
+            try:  # where both share a quote, what is left is no text
+                text = _literal.decode(data[begin : len(data) - rest])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return event
+            if not text or event.event != "message":
+                return event
             self._misses = 0
-        return text or None
+            found.append(text)
+        return None
 
     def learn(self, data: bytes, raw: Mapping[str, Json]) -> None:
         """Take a chunk as the pattern of those that follow, or forget the last if it has more."""

@@ -252,36 +252,35 @@ class ChunkReader:
 
     def _chunks(self, events: list[ServerEvent]) -> list[CompletionChunk]:
         chunks: list[CompletionChunk] = []
-        texts: list[str] = []
-        for event in events:
-            text = self._plain.text(event.data)
-            if text is not None and event.event == "message" and not self.is_done:
-                texts.append(text)
+        waiting = iter(events)
+        while not self.is_done:
+            texts: list[str] = []
+            event = self._plain.texts(waiting, texts)
+            if texts:
+                self.count += len(texts)
+                self._effort.texts(len(texts))
+                self._folder.add_texts(texts)
                 if self._keeps_chunks:
-                    chunks.append(CompletionChunk(self._plain.like_last(text)))
-                continue
-            self._join(texts)
-            for data in _pieces(event.data):
-                if self.is_done:
-                    return chunks
-                self._effort.event(data, self._folder.progress)
-                raw = self._decoded(data, event.event)
-                if raw is not None:
-                    self._folder.add(raw)
-                    self._plain.learn(data, raw)
-                    self.count += 1
-                    if self._keeps_chunks:
-                        chunks.append(CompletionChunk(raw))
-        self._join(texts)
+                    chunks += [CompletionChunk(self._plain.like_last(text)) for text in texts]
+            if event is None:
+                break
+            found = [self._added(data, event.event) for data in _pieces(event.data)]
+            chunks += [
+                CompletionChunk(raw) for raw in found if raw is not None and self._keeps_chunks
+            ]
         return chunks
 
-    def _join(self, texts: list[str]) -> None:
-        """Add the texts of chunks that came one after the other, and empty the list."""
-        if texts:
-            self.count += len(texts)
-            self._effort.texts(len(texts))
-            self._folder.add_texts(texts)
-            texts.clear()
+    def _added(self, data: bytes, name: str) -> dict[str, Json] | None:
+        """Add a document of an event, and return it if it is a chunk."""
+        if self.is_done:
+            return None
+        self._effort.event(data, self._folder.progress)
+        raw = self._decoded(data, name)
+        if raw is not None:
+            self._folder.add(raw)
+            self._plain.learn(data, raw)
+            self.count += 1
+        return raw
 
     def _decoded(self, data: bytes, name: str) -> dict[str, Json] | None:
         """Return a chunk; None for the end mark and other events that are allowed."""
