@@ -276,7 +276,9 @@ class AsyncDirectResponse:
         """Return the next bytes of the body, b"" at its end. Raises as `send` does."""
         if self._connection is None:
             return b""
-        data = await adrive(self._conversation.more(timeout), self._connection.perform)
+        data = self._conversation.at_hand()
+        if data is None:
+            data = await adrive(self._conversation.more(timeout), self._connection.perform)
         if not data:
             self._release()
         return data

@@ -210,11 +210,17 @@ class Conversation:
             has_begun = True
             data = b""
 
-    def more(self, timeout: float) -> Steps[bytes]:
-        """Return the next bytes of the body, b"" at its end."""
+    def at_hand(self) -> bytes | None:
+        """Return the next bytes of the body if they are here, b"" at its end, else None."""
         if self._first:
             first, self._first = self._first, b""
             return first
+        return b"" if self._codec.is_complete else None
+
+    def more(self, timeout: float) -> Steps[bytes]:
+        """Return the next bytes of the body, b"" at its end."""
+        if (found := self.at_hand()) is not None:
+            return found
         ends = self._clock.monotonic() + timeout
         while not self._codec.is_complete:
             data = yield from self._receive(ends, has_begun=True)
