@@ -11,6 +11,7 @@ from poeflow.report.github_commands import inert_json
 
 _SHORT: Final = 1000
 _MANY: Final = 5000
+_NUMBERS: Final = frozenset({int, float, bool, type(None)})
 
 
 class JsonLines:
@@ -68,7 +69,7 @@ def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
             if ready is not None:
                 pass_on(ready)
             return
-        step = getattr(event, "step", None)
+        step = getattr(event, "step", None) if held else None
         for key in [key for key in held if step == key[0] or isinstance(event, RunFinished)]:
             pass_on(held.pop(key))
         pass_on(event)
@@ -94,9 +95,10 @@ def _only_texts(event: Event) -> list[str] | None:
         return None
     texts: list[str] = []
     for field in msgspec.structs.astuple(event):
-        if isinstance(field, str):
+        kind = field.__class__
+        if kind is str:
             texts.append(field)
-        elif field is not None and not isinstance(field, int | float):
+        elif kind not in _NUMBERS:
             return None
     return texts
 

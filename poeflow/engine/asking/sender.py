@@ -67,9 +67,9 @@ class Sender:
             raise no_key("this step was never answered before", named, provider)
         self._context.answers.check_place(request.fingerprint)
         whole = request.identity
-        async with self._context.budget.sending(
-            request.chat.model, prompt_tokens=tokens_of(whole), most=limit_of(whole)
-        ) as sending:
+        budget, model = self._context.budget, request.chat.model
+        guess = await budget.room(model, prompt_tokens=tokens_of(whole), most=limit_of(whole))
+        with budget.sending(model, guess) as sending:
             number = await self._begin(request)
             departure = Departure(sending, self._elapsed, self._pause())
             attempts = Attempts(sending)

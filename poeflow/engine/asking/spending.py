@@ -6,7 +6,7 @@ request, and if running requests may reach a limit, the next one waits for them.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, TypedDict
 
@@ -92,11 +92,9 @@ class TokenCounts(TypedDict):
 
 def token_counts(used: Sequence[TokenUsage] | None) -> TokenCounts:
     """Return all that answers used, as records and events have it."""
-    if used and len(used) == 1:
-        return {"prompt_tokens": used[0].prompt, "completion_tokens": used[0].completion}
     return {
-        "prompt_tokens": sum(usage.prompt for usage in used) if used else None,
-        "completion_tokens": sum(usage.completion for usage in used) if used else None,
+        "prompt_tokens": sum([usage.prompt for usage in used]) if used else None,
+        "completion_tokens": sum([usage.completion for usage in used]) if used else None,
     }
 
 
@@ -126,15 +124,12 @@ class Budget:
         self._longest: dict[str, int] = {}
         """The longest answer of each model so far, in tokens."""
 
-    @contextlib.asynccontextmanager
-    async def sending(
-        self, model: str, *, prompt_tokens: int, most: int | None
-    ) -> AsyncIterator["Sending"]:
-        """Permit a request, with its retries, until the block ends.
+    async def room(self, model: str, *, prompt_tokens: int, most: int | None) -> TokenUsage:
+        """Wait while running requests may use what is left; return a guess of what one will use.
 
-        Waits while running requests may use what is left. `prompt_tokens` is an estimate, `most`
-        the maximum length of the answer, None if unlimited. Raises `BudgetError` if a limit is
-        reached, and `UsageError` if the cost is limited and the model has no price.
+        `prompt_tokens` is an estimate, `most` the maximum length of the answer, None if unlimited.
+        Raises `BudgetError` if a limit is reached, and `UsageError` if the cost is limited and the
+        model has no price.
         """
         self.check_priced((model,))
         usual = USUAL if most is None else min(most, USUAL)
@@ -143,8 +138,15 @@ class Budget:
             guess = TokenUsage(prompt=prompt_tokens, completion=longest)
             full = next((one for one in self.tallies if one.is_full(model, guess)), None)
             if full is None:
-                break
+                return guess
             await full.change()
+
+    @contextlib.contextmanager
+    def sending(self, model: str, guess: TokenUsage) -> Iterator["Sending"]:
+        """Permit a request, with its retries, until the block ends.
+
+        There must be `room` for it, with nothing awaited since. Raises `BudgetError`.
+        """
         for tally in self.tallies:
             tally.check_room(model, guess)
         sending = Sending(self.tallies, model, guess)
