@@ -142,7 +142,8 @@ def holds_error(document: Json) -> bool:
     if document.get("error"):
         return True
     for key in ("object", "type"):
-        if str(document.get(key)).lower().endswith("error"):
+        kind = document.get(key)
+        if isinstance(kind, str) and kind[-5:].lower() == "error":
             return True
     if document.get("choices") is not None or document.get("usage") is not None:
         return False

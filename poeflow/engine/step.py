@@ -413,7 +413,8 @@ class StepRunner:
                 before=work.before,
                 takes_schemas=takes_schemas,
             )
-        self._run_state.emitter(work.name).warned(composed.warnings)
+        if composed.warnings:
+            self._run_state.emitter(work.name).warned(composed.warnings)
         requests, spec = self._run_state.asker.requests, self._plan.steps[work.step]
         return requests.make(
             composed.request,

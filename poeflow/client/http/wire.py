@@ -173,6 +173,8 @@ class _Chunked(Framing):
     def __init__(self) -> None:
         self._rest = b""
         self._left = 0
+        self._line, self._length = b"", 0
+        """The last line with a size: many chunks have the same."""
         self._in_trailers = False
         self._pieces = PieceCount()
         self._trailers = Count(MAX_TRAILERS, "the answer has too many trailers")
@@ -218,17 +220,22 @@ class _Chunked(Framing):
             self.is_complete = not line
             self._trailers.add()
             return 0
+        if line != self._line or not line:
+            self._line, self._length = line, self._length_in(line)
+        length = self._length
+        self._in_trailers = length == 0
+        self._pieces.add(length)
+        self._left = length + 2 if length else 0
+        return length
+
+    def _length_in(self, line: bytes) -> int:
         digits, other = line, line.strip(_DIGITS)
         if other:  # an extension, or white space
             digits = line.partition(b";")[0].strip()
             other = digits.strip(_DIGITS)
         if not 0 < len(digits) <= 12 or other:
             raise APIResponseError("the answer's chunks are broken")
-        length = int(digits, 16)
-        self._in_trailers = length == 0
-        self._pieces.add(length)
-        self._left = length + 2 if length else 0
-        return length
+        return int(digits, 16)
 
     def end(self) -> bool:
         return self.is_complete

@@ -126,6 +126,7 @@ class Sender:
 
     async def _begin(self, request: ModelRequest) -> int:
         """Record and report a request before it is sent, as it may be billed from then on."""
+        began = self._elapsed()
         number = await self._context.recorder.requested(
             RequestRecord(
                 instance=request.instance,
@@ -133,7 +134,7 @@ class Sender:
                 fingerprint=request.fingerprint,
                 provider=request.settings.provider,
                 model=request.chat.model,
-                began=self._elapsed(),
+                began=began,
                 request=request.identity,
             )
         )
