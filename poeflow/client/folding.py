@@ -287,19 +287,22 @@ class _FoldedChoice:
         for key, value in delta.items():
             if key not in _WHOLE_KEYS and value is not None:
                 _add_to(self._extra, key, value)
+        _limit(self._extra, MAX_KEYS, "keys")
         return size + self._calls.add(delta.get("tool_calls"))
 
     def _add_beside(self, choice: Mapping[str, Json]) -> None:
         """Store the keys beside the delta: the last value of each, but all logprobs."""
+        odds = choice.get("logprobs")
+        if odds is None and choice.keys() <= _PLACED_KEYS:  # as almost always
+            return
         for key, value in choice.items():
             if key not in _PLACED_KEYS and value is not None:
                 self._beside[key] = value
-        odds = choice.get("logprobs")
         for key, value in odds.items() if isinstance(odds, dict) else ():
             if value is not None:
                 _add_to(self._logprobs, key, value)
-        if max(len(self._extra), len(self._beside), len(self._logprobs)) >= MAX_KEYS:
-            raise _too_many(MAX_KEYS, "keys")
+        for stored in (self._beside, self._logprobs):
+            _limit(stored, MAX_KEYS, "keys")
 
     def whole(self, index: int) -> dict[str, Json]:
         """Return the choice in the form of an unstreamed answer."""
