@@ -291,8 +291,10 @@ class Slot(AbstractAsyncContextManager[None]):
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        self._end(error)
-        self._slots.release()
+        try:
+            self._end(error)
+        finally:
+            self._slots.release()
 
 
 class TimeLimits:
