@@ -218,9 +218,11 @@ def _text(value: Json | dict[str, Json]) -> str:
 def _write(text: str) -> None:
     """Write a result: unchanged to a pipe or file, with escapes on a terminal."""
     shown = visible(text) if sys.stdout.isatty() else text
-    data = (shown.rstrip("\n") + "\n").encode("utf-8", "replace")
+    shown = shown.rstrip("\n")
     sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    for start in range(0, len(shown), _PIECE):  # so that there is no copy of a long one
+        sys.stdout.buffer.write(shown[start : start + _PIECE].encode("utf-8", "replace"))
+    sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -242,6 +244,8 @@ RUN_OUTPUTS: Final[Mapping[Output, RunOutput]] = {
     ),
 }
 _DEFAULT: Final = "text"
+_PIECE: Final = 1024 * 1024
+"""Characters of a result that are written at once."""
 
 
 def _about_outputs() -> str:

@@ -7,7 +7,9 @@ that every other step would meet: no key, no points, a spent budget, a full disk
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Final, TypeVar
 
 import msgspec
@@ -117,8 +119,7 @@ class RunState:
             return ""
         return self._stopped_by if self._is_hopeless or not self._failure_policy.keep_going else ""
 
-    @contextlib.asynccontextmanager
-    async def slot(
+    def slot(
         self,
         name: str,
         *,
@@ -126,31 +127,38 @@ class RunState:
         paced: str | None = None,
         is_cleaning_up: bool,
         is_tolerated: bool,
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Wait for a slot, then limit the block to `limit` seconds, if given.
 
         `paced` is the alias it asks if that has limits of its own. A failure stops the run before
         the next waiting block begins. Raises `StoppedError` if the run has stopped by then, and
         `APITimeoutError`.
         """
-        gate = contextlib.nullcontext() if paced is None else self._gates[paced]
-        async with gate, self._slots:
+
+        def begin() -> None:
             reason = self.reason_to_stop(is_cleaning_up=is_cleaning_up)
             if reason:
                 raise StoppedError(reason)
-            try:
-                if limit is None:
-                    yield
-                else:
-                    async with self._time_limits.limit(limit):
-                        yield
-            except PoeflowError as error:
-                if not is_tolerated:
-                    self._stop(name, error)
-                raise
+
+        def end(error: BaseException | None) -> None:
+            if isinstance(error, PoeflowError) and not is_tolerated:
+                self._stop(name, error)
+
+        slot = Slot(self._slots, begin, end)
+        is_plain = limit is None and paced is None
+        return slot if is_plain else self._limited(slot, limit, paced)
 
     @contextlib.asynccontextmanager
-    async def interruptible(self, name: str) -> AsyncIterator[None]:
+    async def _limited(
+        self, slot: "Slot", limit: float | None, paced: str | None
+    ) -> AsyncIterator[None]:
+        gate = contextlib.nullcontext() if paced is None else self._gates[paced]
+        within = contextlib.nullcontext() if limit is None else self._time_limits.limit(limit)
+        async with gate, slot, within:
+            yield
+
+    @contextlib.contextmanager
+    def interruptible(self, name: str) -> Iterator[None]:
         """End the block when another instance fails, if the run fails fast.
 
         Raises `StoppedError` then.
@@ -251,6 +259,42 @@ class RunState:
                 if working not in whole and task not in self._interrupted:
                     self._interrupted.add(task)
                     task.cancel()
+
+
+class Slot(AbstractAsyncContextManager[None]):
+    """A place among those that run at the same time: a class, as each instance waits for one.
+
+    `begin` is called with it and may raise, `end` before it is given back.
+    """
+
+    def __init__(
+        self,
+        slots: asyncio.Semaphore,
+        begin: Callable[[], None],
+        end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._slots = slots
+        self._begin = begin
+        self._end = end
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire()
+        try:
+            self._begin()
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._end(error)
+        finally:
+            self._slots.release()
 
 
 class TimeLimits:

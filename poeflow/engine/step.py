@@ -77,7 +77,7 @@ class StepRunner:
         The path of its text is claimed before anything is asked.
         """
         spec = self._plan.steps[work.step]
-        async with self._run_state.interruptible(work.name):
+        with self._run_state.interruptible(work.name):
             if spec.kind == "flow":
                 return await self._use(work)
             work = msgspec.structs.replace(work, target=self._target(work))
@@ -390,9 +390,7 @@ class StepRunner:
         reading = read(spec.output, stored.completion.text, self._schemas.compiled(work.step))
         if reading.faults:
             return False
-        turns.taken = (
-            Dialogue(first=stored, last=stored, reading=reading, verdicts=(), messages=()),
-        )
+        turns.taken = (Dialogue(first=stored, last=stored, reading=reading, verdicts=(), asked=()),)
         return self._is_doubtful(work, turns)
 
     def _is_doubtful(self, work: StepInput, turns: Turns) -> bool:
@@ -420,7 +418,8 @@ class StepRunner:
                 before=work.before,
                 takes_schemas=takes_schemas,
             )
-        self._run_state.emitter(work.name).warned(composed.warnings)
+        if composed.warnings:
+            self._run_state.emitter(work.name).warned(composed.warnings)
         requests, spec = self._run_state.asker.requests, self._plan.steps[work.step]
         return requests.make(
             composed.request,
@@ -456,7 +455,7 @@ class StepRunner:
     def _result(self, step: str, turns: Turns) -> StepResult:
         first, dialogue = turns.first.first, turns.last
         completion, reading = dialogue.last.completion, dialogue.reading
-        usage = completion.usage
+        message, usage = completion.message, completion.usage
         return StepResult(
             text=reading.text,
             source=dialogue.last.source,
@@ -464,8 +463,8 @@ class StepRunner:
             value=reading.value,
             media=turns.media,
             files=turns.files,
-            reasoning=completion.reasoning or reading.reasoning,
-            tool_calls=tuple(call.to_param() for call in completion.tool_calls),
+            reasoning=message.reasoning or reading.reasoning,
+            tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
             usage=None if usage is None else usage.counted(),
             model=completion.model,
             response_id=completion.id,
@@ -480,5 +479,7 @@ class StepRunner:
 
 def _at_turn(work: StepInput, turns: Turns) -> StepInput:
     """Return an instance as it is asked for its next turn: never the same request twice."""
+    if not turns.taken and turns.values is work.values:
+        return work
     sample = work.sample + len(turns.taken)
     return msgspec.structs.replace(work, values=turns.values, sample=sample)

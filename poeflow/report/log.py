@@ -88,9 +88,12 @@ class PlainReport:
                 self._began = self._clock.monotonic() - event.at
                 self._reported = event.at
             loop = self._progress.hear(event)
+            if isinstance(event, StepStarted):
+                return
             self._note(event)
-            line = self._line_of(event)
-            if line and not (loop is not None and isinstance(event, StepFinished | StepSkipped)):
+            if loop is not None and isinstance(event, StepFinished | StepSkipped):
+                self._files.pop(event.step, None)
+            elif line := self._line_of(event):
                 self._write(line)
             if loop is not None and loop.is_whole(event):
                 self._write(loop.line(event.at))
@@ -238,9 +241,11 @@ class LongLoop(msgspec.Struct):
 
     def is_whole(self, event: Event) -> bool:
         """Whether an event is the end of its last instance."""
+        if self.done != self.total:
+            return False
         if not isinstance(event, StepFinished | StepFailed | StepSkipped):
             return False
-        return self.done == self.total and step_of(event.step) == self.step
+        return step_of(event.step) == self.step
 
     def line(self, now: float) -> str:
         """Say how many are done, and how long they took."""

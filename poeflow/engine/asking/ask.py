@@ -309,7 +309,10 @@ def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -
 
 def _unaccepted(completion: Completion, output: Output, *, has_tools: bool) -> str | None:
     """Return the first flag that a step does not accept: a flag's name or a finish reason."""
+    message, flags = completion.message, completion.flags
+    if not has_tools and message.tool_calls and not (message.content or "").strip():
+        flags = (*flags, "only_calls")
+    if not flags:
+        return None
     accepted = {name for one in output.accept for name in (doubt_in(one), plain_name(one))}
-    is_mute = not has_tools and completion.tool_calls and not completion.text.strip()
-    flags = (*completion.flags, "only_calls") if is_mute else completion.flags
     return next((flag for flag in flags if flag not in accepted), None)

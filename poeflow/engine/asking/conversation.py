@@ -58,6 +58,11 @@ class Expecting:
         self._values = values
         self._reads = reads
 
+    @property
+    def is_any(self) -> bool:
+        """Whether the step expects anything."""
+        return bool(self._flow.steps[self._step].expect)
+
     def verdicts(
         self, reading: Reading, *, cost: float | None = None, seconds: float | None = None
     ) -> tuple[Verdict, ...]:
@@ -65,6 +70,8 @@ class Expecting:
 
         `cost` is that of the answer in USD, `seconds` how long it took; None if it is not known.
         """
+        if not self.is_any:
+            return ()
         with self._texts.reader.recording(self._reads):
             return tuple(
                 verdict(expected, reading, holds=holds, cost=cost, seconds=seconds)
@@ -124,17 +131,22 @@ def answer_values(reading: Reading) -> dict[str, Json]:
 class Dialogue(msgspec.Struct, frozen=True, kw_only=True):
     """How a conversation ended.
 
-    `first` is the answer to the first request, `last` the final answer. `verdicts` judge it; models
-    judge it if it passed all other checks. `unread` is why that answer cannot be read, if the
-    default of the step's `output` stands in its place.
+    `first` is the answer to the first request, `last` the final answer; `asked` are the messages of
+    its request. `verdicts` judge it; models judge it if it passed all other checks. `unread` is why
+    that answer cannot be read, if the default of the step's `output` stands in its place.
     """
 
     first: Answer
     last: Answer
     reading: Reading
     verdicts: tuple[Verdict, ...]
-    messages: tuple[Message, ...]
+    asked: tuple[Message, ...]
     unread: tuple[str, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation, with the final answer."""
+        return (*self.asked, _turn_of(self.last.completion))
 
 
 class ToolListener(Protocol):
@@ -232,16 +244,16 @@ def _read(
 ) -> Dialogue:
     """Return the content of an answer with its verdicts."""
     reading = read(rules.output, last.completion.text, rules.schema)
-    cost, seconds = asker.cost_usd(request, last), last.seconds
-    verdicts = (
-        () if reading.faults else rules.expecting.verdicts(reading, cost=cost, seconds=seconds)
-    )
+    verdicts: tuple[Verdict, ...] = ()
+    if rules.expecting.is_any and not reading.faults:
+        cost, seconds = asker.cost_usd(request, last), last.seconds
+        verdicts = rules.expecting.verdicts(reading, cost=cost, seconds=seconds)
     return Dialogue(
         first=first,
         last=last,
         reading=reading,
         verdicts=verdicts,
-        messages=(*request.chat.messages, _turn_of(last.completion)),
+        asked=request.chat.messages,
     )
 
 
@@ -252,6 +264,8 @@ async def _judged(dialogue: Dialogue, rules: AnswerRules) -> Dialogue | NotHere 
     found = await rules.judge(reading=dialogue.reading, ruled=dialogue.verdicts)
     if not isinstance(found, tuple):
         return found
+    if found == dialogue.verdicts:
+        return dialogue
     return msgspec.structs.replace(dialogue, verdicts=found)
 
 
