@@ -1,12 +1,13 @@
 """Steps that run once for each item: which steps do, the names they define, and their keys."""
 
+import io
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import accumulate, chain, product, takewhile
 from pathlib import PurePosixPath
-from typing import Final, overload
+from typing import Any, Final, overload
 
 from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
 from poeflow.flowfile.model import Flow, Loop, Step
@@ -24,6 +25,9 @@ _OF_MATRIX: Final = frozenset({"matrix", "key", "loop"})
 HASH_DIGITS: Final = 12
 MAX_FITS: Final = 1_000_000
 """How many comparisons with entries and added keys a matrix may take: a few seconds of work."""
+_AHEAD: Final = 100
+_MOST_AHEAD: Final = 256 * 1024
+"""How many rows of a table are read ahead, and how many bytes these may have."""
 Combination = dict[str, Json]
 Positions = tuple[int, ...]
 
@@ -191,6 +195,72 @@ class GroupedItems(_LazyItems):
 
     def _item(self, at: int) -> Json:
         return [self._items[one] for one in self._groups[at]]
+
+
+class Table(_LazyItems):
+    """The rows of a text, each read as it is asked for: `starts` are the bytes they begin at.
+
+    `read` reads rows from lines. `columns` are the names that every row has, None if they differ:
+    what `read` reads then are the cells of a row.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        starts: Sequence[int],
+        read: Callable[[Iterable[str]], Iterator[Any]],
+        *,
+        columns: tuple[str, ...] | None = None,
+    ) -> None:
+        self.columns = columns
+        self._data = data
+        self._starts = starts
+        self._read = read
+        self._first = 0
+        self._ahead: list[Any] = []
+        """What was read from the position `_first` on, as rows are asked for mostly in order."""
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[Json]:
+        found = self._all()
+        return found if self.columns is None else map(self._named, found)
+
+    def column(self, name: str) -> Iterator[str]:
+        """Return the cells of the column `name`, which is one of `columns`."""
+        if self.columns is None:
+            raise AssertionError("the rows have no columns in common")
+        at = self.columns.index(name)
+        return (cells[at] for cells in self._all())
+
+    def _all(self) -> Iterator[Any]:
+        first = self._starts[0] if self._starts else len(self._data)
+        file = io.BytesIO(self._data)
+        file.seek(first)
+        return self._read(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
+
+    def _named(self, cells: list[str]) -> Json:
+        return dict(zip(self.columns or (), cells, strict=True))
+
+    def _item(self, at: int) -> Json:
+        end = self._first + len(self._ahead)
+        if not self._first <= at < end:
+            self._ahead = self._rows(at, _AHEAD if at == end else 1)
+            self._first = at
+        found = self._ahead[at - self._first]
+        row: Json = found if self.columns is None else self._named(found)
+        return row
+
+    def _rows(self, at: int, count: int) -> list[Any]:
+        """Read so many rows from a position on, only one if they are large."""
+        data = self._between(at, at + count)
+        data = data if len(data) <= _MOST_AHEAD else self._between(at, at + 1)
+        return list(self._read(io.StringIO(data.decode(), newline="\n")))
+
+    def _between(self, at: int, end: int) -> bytes:
+        stop = self._starts[end] if end < len(self._starts) else None
+        return self._data[self._starts[at] : stop]
 
 
 class JoinedItems(_LazyItems):

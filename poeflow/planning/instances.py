@@ -15,6 +15,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import (
     GroupedItems,
     PickedItems,
+    Table,
     TooManyFitsError,
     axis_labels,
     combined,
@@ -28,7 +29,7 @@ from poeflow.flowfile.loops import (
 )
 from poeflow.flowfile.model import Loop, Matrix, TextFile
 from poeflow.flowfile.step_settings import Settings
-from poeflow.flowfile.tables import MAX_BYTES, Table, joined, table
+from poeflow.flowfile.tables import MAX_BYTES, joined, table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
 from poeflow.project.globs import is_pattern
