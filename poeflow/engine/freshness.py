@@ -216,8 +216,11 @@ class Freshness:
 
         None if there is no such file, or the run replaces it, or tries another model for it.
         """
-        entry, recipe = self.entry(instance), self.recipe(instance, upstream)
-        if entry is None or entry.accepted is None or recipe is None or self._context.force:
+        entry = self.entry(instance)
+        if entry is None or entry.accepted is None or self._context.force:
+            return None
+        recipe = self.recipe(instance, upstream)
+        if recipe is None:
             return None
         is_trial = self._context.trial_tree is not None
         if is_trial and entry.parts.get("model") != recipe.short.get("model"):
