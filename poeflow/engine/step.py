@@ -97,6 +97,18 @@ class StepRunner:
                         refuse_failing([result], kind=spec.kind)
             return await self._saved(work, result) if isinstance(result, StepResult) else result
 
+    def foreseen(self, work: StepInput) -> ToBeAsked | None:
+        """Return the first request of an instance in a run that sends nothing, if none is stored.
+
+        None if an answer to it is, or to what followed it. Raises any `PoeflowError`.
+        """
+        work = msgspec.structs.replace(work, target=self._target(work))
+        request, asker = self._request(work, work.settings), self._run_state.asker
+        if self._plan.steps[work.step].output.repair and asker.ended(request) is not None:
+            return None
+        found = asker.without_asking(request)
+        return found if isinstance(found, ToBeAsked) else None
+
     def judged_again(self, work: StepInput, result: StepResult) -> StepResult:
         """Return a result whose text a person edited, judged by the rules, if that is read.
 

@@ -312,10 +312,7 @@ def _alike(ready: StepInstance) -> StepInstance:
 
 def _covered(found: StepInstances, selection: Selection) -> Sequence[int]:
     """Return the positions of the instances that a selection by number or key covers."""
-    if selection.is_whole:
-        return range(len(found))
-    keys = enumerate(found.keys)
-    return [at for at, key in keys if selection.covers(found.step, key, at)]
+    return selection.positions(found.step, found.keys)
 
 
 def _differing(plan: Plan) -> frozenset[str | int]:
