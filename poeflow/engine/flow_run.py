@@ -307,7 +307,7 @@ class Foresight:
         entries = tuple(run_state.lock_update.candidates(name))
         if any(entry.accepted is not None for entry in entries):
             return None
-        values = {**step.values, **instance.names}
+        values = instance.values(step.values)
         try:
             found = self._steps.foreseen(StepInput(instance=instance, name=name, values=values))
         except PoeflowError:

@@ -154,7 +154,7 @@ class Freshness:
         if self._context.selection.refreshes(self.name(instance)):
             return None
         candidates = self._lock_update.candidates(self.name(instance))
-        if self._accepting is None and next(candidates, None) is None:
+        if self._accepting is None and not candidates:
             return None
         recipe = self.recipe(instance, upstream)
         if recipe is None:
@@ -164,7 +164,7 @@ class Freshness:
             return LockProof(taken)
         if self.spec(instance.step).runs_always:
             return None
-        for entry in self._lock_update.candidates(self.name(instance)):
+        for entry in candidates:
             made = self._made_by(instance, upstream, entry, recipe)
             found = None if made is None else self._whole(instance, made)
             if found is not None:

@@ -110,10 +110,10 @@ class Statuses:
         `request` is None for a command.
         """
         locked = self._freshness.entry(instance)
-        reasons = self._freshness.reasons(instance, upstream)
+        reasons = _NEW if locked is None else self._freshness.reasons(instance, upstream)
         state: InstanceState = "stale"
         if locked is None:
-            state, reasons = "new", _NEW
+            state = "new"
         elif request is None:
             return self._to_be_run(name, instance, locked, reasons)
         elif not reasons and locked.is_of(request.fingerprint):

@@ -102,7 +102,9 @@ class StepRunner:
 
         None if an answer to it is, or to what followed it. Raises any `PoeflowError`.
         """
-        work = msgspec.structs.replace(work, target=self._target(work))
+        target = self._target(work)
+        if target is not None:
+            work = msgspec.structs.replace(work, target=target)
         request, asker = self._request(work, work.settings), self._run_state.asker
         if self._plan.steps[work.step].output.repair and asker.ended(request) is not None:
             return None

@@ -73,6 +73,11 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
     skip: str = ""
     carried: str | None = None
 
+    def values(self, others: Values) -> Values:
+        """Return the names and values that its templates can use: its own, and others."""
+        own = self.names
+        return {**others, **(own.loaded() if isinstance(own, _Names) else own)}
+
     @property
     def id(self) -> str:
         """Its name everywhere: `translate[German]`."""
@@ -154,20 +159,21 @@ class _Names(Mapping[str, Json]):
         self._at = at
         self._found: Mapping[str, Json] | None = None
 
-    @property
-    def _loaded(self) -> Mapping[str, Json]:
-        if self._found is None:
-            self._found = self._load(self._at)
-        return self._found
+    def loaded(self) -> Mapping[str, Json]:
+        """Return the names with their values."""
+        found = self._found
+        if found is None:
+            found = self._found = self._load(self._at)
+        return found
 
     def __getitem__(self, name: str) -> Json:
-        return self._loaded[name]
+        return self.loaded()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._loaded)
+        return iter(self.loaded())
 
     def __len__(self) -> int:
-        return len(self._loaded)
+        return len(self.loaded())
 
 
 def instance_keys(instances: Sequence[StepInstance]) -> Sequence[str | None]:

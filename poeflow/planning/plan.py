@@ -68,7 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def flow(self) -> Flow:
-        return self.file.flow
+        return self.checked.file.flow
 
     @property
     def steps(self) -> Mapping[str, Step]:
