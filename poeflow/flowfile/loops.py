@@ -1,4 +1,4 @@
-"""Steps that run once for each item: which steps do, the names they define, and their keys."""
+"""Steps that run once for each item: which do, the names they define, their keys, their number."""
 
 import io
 from abc import abstractmethod
@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from heapq import nsmallest
 from itertools import accumulate, chain, product, takewhile
 from pathlib import PurePosixPath
-from typing import Any, Final, overload
+from typing import Any, Final, NamedTuple, overload
 
 from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
 from poeflow.flowfile.model import Flow, Loop, Step
@@ -28,6 +28,15 @@ MAX_FITS: Final = 1_000_000
 _AHEAD: Final = 100
 _MOST_AHEAD: Final = 256 * 1024
 """How many rows of a table are read ahead, and how many bytes these may have."""
+MAX_INSTANCES: Final = 20_000
+"""How many instances a plan may have unless the user allows more: a few seconds of work.
+
+Those of the rows of tables are not among them.
+"""
+MAX_ROWS: Final = 100_000
+"""How many instances of the rows of tables it may have besides: no row is a product of others."""
+_CHARACTERS_PER_INSTANCE: Final = 160
+"""How many characters the keys may have on average over the limit of instances."""
 Combination = dict[str, Json]
 Positions = tuple[int, ...]
 
@@ -395,3 +404,61 @@ def _identity(value: Json) -> bytes:
     if isinstance(value, float) and value.is_integer():
         return canonical(int(value))
     return canonical(value)
+
+
+class InstanceCount:
+    """Counts the instances of one plan, those of used flows included.
+
+    Steps are counted by their full names, so that a step planned again is not counted twice. Unless
+    the caller says what is the `most` of all, those for the rows of tables are counted apart.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._is_one = most is not None
+        self._most = MAX_INSTANCES if most is None else most
+        self._of_step: dict[str, _Counted] = {}
+        self._totals = {False: _Counted(), True: _Counted()}
+
+    def are_rows(self, step: str) -> bool:
+        """Return whether the instances of a step were counted as those of the rows of tables."""
+        return step in self._of_step and self._of_step[step].are_rows
+
+    def fault(
+        self,
+        step: str,
+        instances: int,
+        characters: int = 0,
+        *,
+        is_whole: bool = True,
+        are_rows: bool = False,
+    ) -> str:
+        """Count the instances of a step and the characters of their keys.
+
+        Return why there cannot be so many, or an empty text. Unless the number `is_whole`, more
+        of them may follow.
+        """
+        are_rows = are_rows and not self._is_one
+        most = MAX_ROWS if are_rows else self._most
+        named = '"' + step.rsplit("/", 1)[-1] + '"'
+        total = self._totals[are_rows]
+        before = self._of_step.get(step, _Counted())
+        others = total.instances - before.instances
+        if others + instances > most:
+            also = f", {others + instances:,} with those of other steps" if others else ""
+            noun = "instance" if instances == 1 else "instances"
+            noun += "" if is_whole else " or more"
+            return f"step {named} has {instances:,} {noun}{also}; the limit is {most:,}"
+        length = total.characters - before.characters + characters
+        if length > _CHARACTERS_PER_INSTANCE * most:
+            return f"the keys of the {instances:,} instances of step {named} are too long together"
+        self._of_step[step] = _Counted(instances, characters, are_rows)
+        self._totals[are_rows] = _Counted(others + instances, length)
+        return ""
+
+
+class _Counted(NamedTuple):
+    """Instances, and the characters of their keys; `are_rows` if they are of the rows of tables."""
+
+    instances: int = 0
+    characters: int = 0
+    are_rows: bool = False

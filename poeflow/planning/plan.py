@@ -8,7 +8,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to
+from poeflow.flowfile.loops import InstanceCount, chained_to
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY, is_asking
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -16,7 +16,6 @@ from poeflow.planning.bot_checks import model_uses
 from poeflow.planning.checked import Checked
 from poeflow.planning.instances import (
     FanOut,
-    InstanceCount,
     StepInstance,
     StepInstances,
     TooManyInstancesError,
