@@ -286,7 +286,8 @@ class Foresight:
     def __init__(self, flow: FlowState, steps: StepRunner) -> None:
         self._flow = flow
         self._steps = steps
-        self._unforeseen = {step for step in flow.plan.steps if not self._is_simple(step)}
+        self._foreseen: dict[str, bool] = {}
+        """Whether an instance of each step that was looked at may be foreseen."""
 
     def _is_simple(self, step: str) -> bool:
         """Whether an instance of a step sends one request first, which needs no other instance."""
@@ -298,13 +299,17 @@ class Foresight:
     def outcome(self, step: StepUnderWay, instance: StepInstance) -> InstanceOutcome | None:
         """Return the outcome of an instance that must be asked, None if it may be another."""
         flow, run_state = self._flow, self._flow.run_state
-        is_unforeseen = step.step in self._unforeseen or bool(step.proofs)
-        if is_unforeseen or run_state.context.asks or run_state.reason_to_stop():
+        if run_state.context.asks or step.proofs or run_state.reason_to_stop():
+            return None
+        is_foreseen = self._foreseen.get(step.step)
+        if is_foreseen is None:
+            is_foreseen = self._foreseen[step.step] = self._is_simple(step.step)
+        if not is_foreseen:
             return None
         if not instance.is_ready or instance.skip:
             return None
         name = flow.name(instance.id)
-        entries = tuple(run_state.lock_update.candidates(name))
+        entries = run_state.lock_update.candidates(name)
         if any(entry.accepted is not None for entry in entries):
             return None
         values = instance.values(step.values)
@@ -314,7 +319,7 @@ class Foresight:
             found = None
         request = None if found is None else found.request
         if request is None or any(entry.is_of(request.fingerprint) for entry in entries):
-            self._unforeseen.add(step.step)  # others may have answers, too: none is made twice
+            self._foreseen[step.step] = False  # others may have answers, too: none is made twice
             return None
         return flow.pending(instance, None, ToBeAsked(request=request))
 

@@ -1,5 +1,6 @@
 """Whether an instance is current by the lock, and what changed if not."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
@@ -134,7 +135,7 @@ class Freshness:
         is_late = self.is_late(instance.step)
         return self._recipes.recipe(instance, digest, is_late=is_late)
 
-    @property
+    @functools.cached_property
     def late_items(self) -> frozenset[str]:
         """The loops over what a step gives whose items a text reads in their results."""
         return self._plan.checked.itemized - self._plan.instances.keys()
@@ -285,7 +286,7 @@ class Freshness:
         None if there is none.
         """
         own = self.entry(instance)
-        found = list(self._lock_update.candidates(self.name(instance)))
+        found = self._lock_update.candidates(self.name(instance))
         is_open = len(found) > 1 or own not in found
         recipe = self.recipe(instance, upstream) if found and is_open else None
         if recipe is None:
@@ -300,7 +301,7 @@ class Freshness:
 
         In a repeated step the whole recipe decides which turn counts.
         """
-        found = tuple(self._lock_update.candidates(self.name(instance)))
+        found = self._lock_update.candidates(self.name(instance))
         recipe = self.recipe(instance, upstream) if found else None
         if recipe is None:
             return ()
