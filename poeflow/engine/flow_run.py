@@ -65,18 +65,7 @@ class FlowRun:
             if isinstance(found, StepUnderWay):
                 covered = self.state.covered(step, found.instances)
                 await self._leave_out(found, covered)
-                width = asyncio.Semaphore(self.state.plan.concurrency)
-                async with asyncio.TaskGroup() as group:
-                    is_alone = step not in plan.chains and not is_fold(plan.flow, step)
-                    for index in covered:
-                        instance = found.instances[index]
-                        if index % TURN == TURN - 1:
-                            await asyncio.sleep(0)
-                        if is_alone and self._ends_at_once(found, index, instance):
-                            continue
-                        await width.acquire()
-                        task = group.create_task(self._runner.run(found, index, instance))
-                        task.add_done_callback(lambda _: width.release())
+                await self._run_covered(found, covered)
                 outcomes = found.ended()
             else:
                 outcomes = found
@@ -86,6 +75,34 @@ class FlowRun:
             self.state.settle(step, outcomes)
             self._expanded[step].set()
             self._done[step].set()
+
+    async def _run_covered(self, step: StepUnderWay, covered: Sequence[int]) -> None:
+        """Run the selected instances concurrently, in order."""
+        plan, instances = self.state.plan, step.instances
+        is_alone = step.step not in plan.chains and not is_fold(plan.flow, step.step)
+        width = asyncio.Semaphore(plan.concurrency)
+        async with asyncio.TaskGroup() as group:
+            for begin in range(0, len(covered), TURN):
+                waiting = covered[begin : begin + TURN]
+                if is_alone:
+                    waiting = self._still_to_run(step, waiting)
+                    await asyncio.sleep(0)
+                for index in waiting:
+                    await width.acquire()
+                    task = group.create_task(self._runner.run(step, index, instances[index]))
+                    task.add_done_callback(lambda _: width.release())
+
+    def _still_to_run(self, step: StepUnderWay, covered: Sequence[int]) -> Sequence[int]:
+        """Settle those instances that end at once; return the others."""
+        state = self.state
+        is_answered = state.run_state.context.asks and state.is_read(step.step)
+        names = (state.name(step.instances[index].id) for index in covered if is_answered)
+        with state.stored.ahead(step.step, map(state.run_state.lock_update.entry, names)):
+            return [
+                index
+                for index in covered
+                if not self._ends_at_once(step, index, step.instances[index])
+            ]
 
     async def _leave_out(self, step: StepUnderWay, covered: Sequence[int]) -> None:
         """Settle the instances that are not selected, as the last run left them."""
