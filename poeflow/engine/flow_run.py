@@ -1,6 +1,7 @@
 """A running flow: which step may start, the values it needs, and the results of the flow."""
 
 import asyncio
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -306,6 +307,10 @@ class Foresight:
         self._foreseen: dict[str, bool] = {}
         """Whether an instance of each step that was looked at may be foreseen."""
 
+    @functools.cached_property
+    def _has_answers(self) -> bool:
+        return self._flow.run_state.context.answers.has_any
+
     def _is_simple(self, step: str) -> bool:
         """Whether an instance of a step sends one request first, which needs no other instance."""
         plan, spec = self._flow.plan, self._flow.plan.steps[step]
@@ -331,7 +336,8 @@ class Foresight:
             return None
         values = instance.values(step.values)
         try:
-            found = self._steps.foreseen(StepInput(instance=instance, name=name, values=values))
+            work = StepInput(instance=instance, name=name, values=values)
+            found = self._steps.foreseen(work, has_answers=self._has_answers)
         except PoeflowError:
             found = None
         request = None if found is None else found.request

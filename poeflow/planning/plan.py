@@ -111,6 +111,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def secrets(self, *places: KeyPath | None) -> frozenset[str]:
         """Return the values of the secret inputs that the texts at `places` use."""
+        if not self.checked.secrets:
+            return frozenset()
         names = {
             name
             for path, used in self.checked.secrets.items()
