@@ -424,6 +424,12 @@ def _parted(instance: str) -> tuple[str, str | None, str | None]:
     A key may contain anything, so the parts are searched from the end: the step follows the last
     `]/`, or `]#2/` of a turn, that can separate a step from the step that uses its flow.
     """
+    if "/" not in instance and "#" not in instance:
+        step, bracket, key = instance.partition("[")
+        if not bracket:
+            return instance, None, None
+        if step.isascii() and step.isidentifier() and key.endswith("]"):
+            return step, key[:-1], None
     for end in reversed([one.end() for one in _WITHIN.finditer(instance)]):
         found = _LAST.fullmatch(instance, end)
         if found is not None:

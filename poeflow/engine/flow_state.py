@@ -11,12 +11,7 @@ from poeflow.digest import Json
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.freshness import Freshness, LockProof, own_items
 from poeflow.engine.lock_entries import carried_digest
-from poeflow.engine.results import (
-    InstanceOutcome,
-    StepOutcome,
-    StepResult,
-    Unknown,
-)
+from poeflow.engine.results import InstanceOutcome, StepOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
 from poeflow.engine.stored_results import StoredResults
@@ -77,6 +72,8 @@ class StepUnderWay:
 
 _DONE: Final = InstanceOutcome(name="", key=None, ending="made", began=0.0)
 """What is held of an instance that ended well and that nobody reads."""
+_LEFT_OUT: Final = InstanceOutcome(name="", key=None, ending="left out", began=0.0)
+"""What is held of one that is not selected, in a run that sends nothing."""
 
 
 class FlowState:
@@ -132,11 +129,11 @@ class FlowState:
         """Return the name of an instance in the run, from its id in the flow."""
         return f"{self._prefix}{instance}"
 
-    def covers(self, instance: StepInstance, index: int) -> bool:
-        """Whether an instance, the `index`th of its step, is selected."""
-        name = self.name(instance.id)
-        is_meant = self.run_state.selection.covers(name, instance.key, index)
-        return is_meant and not self._is_left_out
+    def covered(self, step: str, instances: Sequence[StepInstance]) -> Sequence[int]:
+        """Return the positions of the instances of a step that are selected."""
+        if self._is_left_out:
+            return ()
+        return self.run_state.selection.positions(self.name(step), instance_keys(instances))
 
     def touches(self, step: str) -> bool:
         """Whether any instance of a step is selected."""
@@ -282,12 +279,15 @@ class FlowState:
             statuses=(self.statuses.skipped(name, instance, entry),) if self._is_look else (),
         )
 
-    def left_out(self, instance: StepInstance) -> InstanceOutcome:
-        """Return the outcome of an instance that is not selected, as the last run left it."""
-        name = self.name(instance.id)
+    def left_out(self, step: str, key: str | None) -> InstanceOutcome:
+        """Leave out an instance that is not selected, and return its outcome."""
+        name = self.name(step if key is None else f"{step}[{key}]")
+        self.run_state.leave_out(name)
+        if self._is_look and step not in self._read:
+            return _LEFT_OUT
         return InstanceOutcome(
             name=name,
-            key=instance.key,
+            key=key,
             ending="left out",
             began=self.run_state.elapsed(),
             entry=self.run_state.lock_update.entry(name),

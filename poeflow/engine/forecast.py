@@ -22,7 +22,7 @@ from poeflow.flowfile.step_settings import (
     samples_of,
     settings_of,
 )
-from poeflow.records import Calls
+from poeflow.records import Calls, Measure
 
 _TRIES: Final = 2
 """Maximum requests to a judge: a second one if the first answer is not a verdict."""
@@ -41,6 +41,8 @@ class Forecast:
         self._flow = flow
         self._lock_update = lock_update
         self._catalogue = catalogue
+        self._known: dict[tuple[object, ...], tuple[Settings | None, tuple[Calls, ...]]] = {}
+        """The requests of instances that are alike: those of a table mostly are."""
 
     def sure(
         self, name: str, step: str, settings: Settings | None, request: Mapping[str, Json] | None
@@ -53,9 +55,22 @@ class Forecast:
         if self._flow.steps[step].kind in ("render", "command"):
             return tuple(self._judges_of_text(step, settings, request))
         prompt = self._lock_update.prompt_tokens(name) if request is None else tokens_of(request)
-        first = self._first(step, settings, least=self._samples(step), prompt=prompt or 0)
-        first = self._measured(name, first, None if request is None else limit_of(request))
-        return (first, *self._others(step, settings, first))
+        limit = None if request is None else limit_of(request)
+        return self._alike(name, step, settings, prompt=prompt or 0, limit=limit)
+
+    def _alike(
+        self, name: str, step: str, settings: Settings | None, *, prompt: int, limit: int | None
+    ) -> tuple[Calls, ...]:
+        """Return the requests of an instance that must be asked, the same ones for all alike."""
+        length = self._lock_update.answer_tokens(name)
+        alike = (step, id(settings), prompt, limit, length)
+        found = self._known.get(alike)
+        if found is None:
+            first = self._first(step, settings, least=self._samples(step), prompt=prompt)
+            first = self._measured(first, length, limit)
+            calls = (first, *self._others(step, settings, first))
+            found = self._known[alike] = settings, calls  # held, so that no other has its id
+        return found[1]
 
     def of_judge(self, name: str, step: str, request: ModelRequest) -> tuple[Calls, ...]:
         """Return the requests of an instance whose answer is stored, and which `request` judges.
@@ -84,7 +99,8 @@ class Forecast:
         prompt = self._lock_update.prompt_tokens(name)
         if prompt is None or settings is None:
             return ()
-        first = self._measured(name, self._first(step, settings, least=0, prompt=prompt), None)
+        first = self._first(step, settings, least=0, prompt=prompt)
+        first = self._measured(first, self._lock_update.answer_tokens(name), None)
         return (first, *self._others(step, settings, first))
 
     def _first(self, step: str, settings: Settings | None, *, least: int, prompt: int) -> Calls:
@@ -99,9 +115,10 @@ class Forecast:
     def _samples(self, step: str) -> int:
         return samples_of(self._flow.steps[step]).count
 
-    def _measured(self, name: str, first: Calls, limit: int | None) -> Calls:
-        """Return the first request with the possible length of its answer."""
-        length = self._lock_update.answer_tokens(name)
+    def _measured(
+        self, first: Calls, length: tuple[int, Measure] | None, limit: int | None
+    ) -> Calls:
+        """Return the first request with the possible length of its answer, if `length` is none."""
         if length is None:
             bot = self._catalogue.find(first.model or "") if self._catalogue is not None else None
             limits = [limit, None if bot is None else bot.context.max_output]

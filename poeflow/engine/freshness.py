@@ -1,5 +1,6 @@
 """Whether an instance is current by the lock, and what changed if not."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
@@ -134,7 +135,7 @@ class Freshness:
         is_late = self.is_late(instance.step)
         return self._recipes.recipe(instance, digest, is_late=is_late)
 
-    @property
+    @functools.cached_property
     def late_items(self) -> frozenset[str]:
         """The loops over what a step gives whose items a text reads in their results."""
         return self._plan.checked.itemized - self._plan.instances.keys()
@@ -154,7 +155,7 @@ class Freshness:
         if self._context.selection.refreshes(self.name(instance)):
             return None
         candidates = self._lock_update.candidates(self.name(instance))
-        if self._accepting is None and next(candidates, None) is None:
+        if self._accepting is None and not candidates:
             return None
         recipe = self.recipe(instance, upstream)
         if recipe is None:
@@ -164,7 +165,7 @@ class Freshness:
             return LockProof(taken)
         if self.spec(instance.step).runs_always:
             return None
-        for entry in self._lock_update.candidates(self.name(instance)):
+        for entry in candidates:
             made = self._made_by(instance, upstream, entry, recipe)
             found = None if made is None else self._whole(instance, made)
             if found is not None:
@@ -216,8 +217,11 @@ class Freshness:
 
         None if there is no such file, or the run replaces it, or tries another model for it.
         """
-        entry, recipe = self.entry(instance), self.recipe(instance, upstream)
-        if entry is None or entry.accepted is None or recipe is None or self._context.force:
+        entry = self.entry(instance)
+        if entry is None or entry.accepted is None or self._context.force:
+            return None
+        recipe = self.recipe(instance, upstream)
+        if recipe is None:
             return None
         is_trial = self._context.trial_tree is not None
         if is_trial and entry.parts.get("model") != recipe.short.get("model"):
@@ -282,7 +286,7 @@ class Freshness:
         None if there is none.
         """
         own = self.entry(instance)
-        found = list(self._lock_update.candidates(self.name(instance)))
+        found = self._lock_update.candidates(self.name(instance))
         is_open = len(found) > 1 or own not in found
         recipe = self.recipe(instance, upstream) if found and is_open else None
         if recipe is None:
@@ -297,7 +301,7 @@ class Freshness:
 
         In a repeated step the whole recipe decides which turn counts.
         """
-        found = tuple(self._lock_update.candidates(self.name(instance)))
+        found = self._lock_update.candidates(self.name(instance))
         recipe = self.recipe(instance, upstream) if found else None
         if recipe is None:
             return ()

@@ -13,7 +13,7 @@ from poeflow.engine.flow_state import FlowState, StepUnderWay
 from poeflow.engine.freshness import LockProof
 from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
-from poeflow.engine.step import StepRunner, Use
+from poeflow.engine.step import StepRunner
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
 from poeflow.planning.instances import StepInstance
@@ -21,12 +21,12 @@ from poeflow.templates.render import Values
 
 
 class InstanceRunner:
-    """Runs the instances of a flow. `use` runs those that use another."""
+    """Runs the instances of a flow."""
 
-    def __init__(self, flow: FlowState, use: Use) -> None:
+    def __init__(self, flow: FlowState, steps: StepRunner) -> None:
         self._flow = flow
         self._run_state = flow.run_state
-        self._steps = StepRunner(flow.plan, flow.run_state, use)
+        self._steps = steps
         self._absent: dict[str, Ready] = {}
         """Those that the last run answered, and whose answer is not here."""
         self._fetching: dict[str, asyncio.Lock] = {}
@@ -45,7 +45,7 @@ class InstanceRunner:
             instance = flow.carrying(step, before, instance)
             proof = step.proofs[index] if step.proofs else None
             ended = flow.ended_by(step, before, instance, upstream, began=began)
-            ended = ended or self._without_running(instance, upstream, proof, began)
+            ended = ended or self.without_running(instance, upstream, proof, began)
             outcome = ended or await self._attempt(step, instance, upstream, began, before=before)
         except StoppedError as stop:
             outcome = flow.blocked(instance, stop.message)
@@ -61,7 +61,7 @@ class InstanceRunner:
             return None
         return await self._flow.under_way[chains[instance.step]].outcome(index)
 
-    def _without_running(
+    def without_running(
         self,
         instance: StepInstance,
         upstream: InstanceOutcome | None,

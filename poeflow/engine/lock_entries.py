@@ -37,7 +37,6 @@ def entry_of(
     lock.
     """
     values = result.values()
-    seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
     extras = [values[name] for name in _EXTRAS]
     if result.judgement:
         extras.append(result.judgement)
@@ -51,9 +50,9 @@ def entry_of(
         model=recipe.model,
         served=_served(result, recipe, old),
         because=recipe.because,
-        result=short_hash(sha256_of_json(seen)),
+        result=_whole_hash(values),
         extras=short_hash(sha256_of_json(extras)),
-        text=short_hash(sha256_of(result.text.encode("utf-8", "replace"))),
+        text=_text_hash(result),
         outputs={path: short_hash(digest) for path, digest in result.files.items()},
         untracked=not is_tracked and bool(result.files),
         answered_by=result.answered_by,
@@ -153,9 +152,21 @@ def agrees(entry: LockEntry, result: StepResult) -> bool:
     text, whole = entry.text, entry.result
     if entry.accepted is not None:
         text, whole = entry.accepted.text, entry.accepted.result
-    own = entry_of(result, Recipe(parts={}), is_tracked=True)
-    is_same = text in (None, own.text) and (not result.tool_calls or whole in (None, own.result))
-    return is_same and own.answered_by in (None, entry.answered_by)
+    if text is not None and text != _text_hash(result):
+        return False
+    if result.tool_calls and whole is not None and whole != _whole_hash(result.values()):
+        return False
+    return result.answered_by in (None, entry.answered_by)
+
+
+def _text_hash(result: StepResult) -> str:
+    return short_hash(sha256_of(result.text.encode("utf-8", "replace")))
+
+
+def _whole_hash(values: dict[str, Json]) -> str:
+    """Return the hash of what templates see of a result, but for what counts by itself."""
+    seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
+    return short_hash(sha256_of_json(seen))
 
 
 def skipped_entry(recipe: Recipe) -> LockEntry:

@@ -40,6 +40,7 @@ class LockUpdate:
     ) -> None:
         self._sides = tuple(sides)
         self._earlier = tuple(earlier)
+        self._all_sides = (*self._sides, *self._earlier)
         self._old = _first_of([side.rows for side in self._sides])
         self._new = PackedRows()
         self._old_order: dict[str, list[str]] = {}
@@ -60,14 +61,17 @@ class LockUpdate:
         """Return the last run's entry of an instance."""
         return self._old.get(name)
 
-    def candidates(self, name: str) -> Iterator[LockEntry]:
-        """Yield the different entries of an instance in the sides of the lock, then older ones."""
+    def candidates(self, name: str) -> tuple[LockEntry, ...]:
+        """Return the different entries of an instance in the sides of the lock, then older ones."""
+        if len(self._sides) == len(self._all_sides) == 1:
+            entry = self._old.get(name)
+            return () if entry is None else (entry,)
         seen: list[LockEntry] = []
-        for side in (*self._sides, *self._earlier):
+        for side in self._all_sides:
             entry = side.rows.get(name)
             if entry is not None and entry not in seen:
                 seen.append(entry)
-                yield entry
+        return tuple(seen)
 
     def asked(self, fingerprint: str) -> Iterator[LockEntry]:
         """Yield the last run's entries of all instances whose first request is that one."""
@@ -119,7 +123,7 @@ class LockUpdate:
         length = self._length(name)
         if length is not None and length.answer is not None:
             return length.answer, "instance"
-        average = self._averages.get(step_of(name))
+        average = self._averages.get(step_of(name)) if self._averages else None
         return None if average is None else (average, "step")
 
     def _length(self, name: str) -> Length | None:
@@ -141,7 +145,7 @@ class LockUpdate:
         return {path: frozenset(digests) for path, digests in found.items()}
 
     def _written(self) -> Iterator[tuple[str, str]]:
-        for side in (*self._sides, *self._earlier):
+        for side in self._all_sides:
             yield from side.orphans.items()
             for entry in side.rows.rare():
                 outputs = dict(entry.outputs)
@@ -205,11 +209,13 @@ class LockUpdate:
         if self._parts is None:
             self._parts = {}
             for old in self._old:
-                for whole in wholes_of(old):
+                is_nested = "/" in old or "#" in old
+                wholes = wholes_of(old) if is_nested else {old, old.partition("[")[0]}
+                for whole in wholes:
                     self._parts.setdefault(whole, []).append(old)
         for old in self._parts.get(name, ()):
             if old not in self._new:
-                self._new.add(old, self._old[old])
+                self._new.add_packed(old, self._old.packed_row(old))
 
     @property
     def count(self) -> int:

@@ -64,15 +64,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
         That is the items' expression, and the models that aliases give to judges.
         """
-        newer = {one for one in self.parts if one == LOOP or one.startswith(_JUDGE_MODEL)}
-        lacking = newer - parts.keys()
-        if not lacking:
+        own = {
+            name: value
+            for name, value in self.parts.items()
+            if name in parts or not (name == LOOP or name.startswith(_JUDGE_MODEL))
+        }
+        if len(own) == len(self.parts):
             return self
-        own = {name: value for name, value in self.parts.items() if name not in lacking}
         return msgspec.structs.replace(self, parts=own)
 
     def joined(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe with the parts that the templates read."""
+        if not parts:
+            return self
         return msgspec.structs.replace(self, parts={**self.parts, **parts})
 
 
@@ -103,6 +107,7 @@ class Recipes:
         self._given = given
         self._origins = origins
         self._own: dict[str, dict[str, str]] = {}
+        self._read_by: dict[str, tuple[str, ...]] = {}
         self._settings: dict[str, tuple[Settings, dict[str, str]]] = {}
         """The last settings of each step, and their parts: the instances of a loop share them."""
 
@@ -115,7 +120,6 @@ class Recipes:
         step = instance.step
         uses = self._plan.checked.uses[step]
         parts = dict(self._own_parts(step))
-        parts |= {f"input {name}": self._given[name] for name in uses.inputs if name in self._given}
         names = self._names(instance, upstream, is_late=is_late)
         if names is None:
             return None
@@ -153,6 +157,12 @@ class Recipes:
 
     def _because(self, step: str) -> tuple[str, ...]:
         """Return the steps whose results an instance of `step` reads."""
+        known = self._read_by.get(step)
+        if known is None:
+            known = self._read_by[step] = self._found_because(step)
+        return known
+
+    def _found_because(self, step: str) -> tuple[str, ...]:
         uses, history = self._plan.checked.uses[step], self._history(step)
         found = {name for name, _ in uses.steps}
         found |= {history} if history is not None else set()
@@ -174,7 +184,7 @@ class Recipes:
         return encode_json(self._written(("steps", step, "expect"))).decode()
 
     def _own_parts(self, step: str) -> dict[str, str]:
-        """Return the parts from the flow file, by the keys of the step."""
+        """Return the parts from the flow file, by the keys of the step, and from its inputs."""
         parts = self._own.get(step)
         if parts is None:
             node = self._document.node(("steps", step))
@@ -195,6 +205,8 @@ class Recipes:
             checked = self._plan.checked
             if step in checked.children and self._plan.steps[step].repeat is not None:
                 parts["use"] = sha256_of_json(_written_in(checked.children[step]))
+            inputs = checked.uses[step].inputs
+            parts |= {f"input {name}": self._given[name] for name in inputs if name in self._given}
             self._own[step] = parts
         return parts
 
@@ -211,16 +223,17 @@ class Recipes:
         if is_late:
             written = sha256_of_json(self._loop(instance.step))
             return {"key": sha256_of_json(instance.key), LOOP: written}
-        found = {
-            name: sha256_of_json(value) for name, value in instance.names.items() if name in used
-        }
-        loop = self._late_loop(instance.step)
+        names, key = instance.values({}), instance.key
+        found = {name: sha256_of_json(names[name]) for name in names if name in used}
+        loop = self._late_loop(instance.step) if instance.step in self._plan.chains else None
         if loop is not None and used & ITEM_NAMES:
             items = self._items(loop, upstream)
             if items is None:
                 return None
             found |= dict.fromkeys(used & ITEM_NAMES, items)
-        return found if instance.key is None else {**found, "key": sha256_of_json(instance.key)}
+        if key is not None:
+            found["key"] = found.get("key") or sha256_of_json(key)
+        return found
 
     def _late_loop(self, step: str) -> str | None:
         """Return the loop whose instances a step runs over, if a step gives its items."""

@@ -195,8 +195,8 @@ class RunState:
             case "failed" if not isinstance(outcome.error, UsedFlowError | None):
                 self.failures[name] = outcome.error
                 self._stop(name, outcome.error)
-            case "left out":
-                self.left_out.add(name)
+        if not self.context.asks:
+            return self._noted(outcome)
         at = self.elapsed()
         seconds = at - outcome.began
         used = self.asker.take_used(name)
@@ -209,14 +209,24 @@ class RunState:
         event = event_of(outcome, used, seconds=seconds, at=at, simulated=simulated)
         if event is not None:
             self.context.listen(event)
+        return self._noted(outcome)
+
+    def _noted(self, outcome: InstanceOutcome) -> InstanceOutcome:
+        """Count and hold the result of an instance; return its outcome without the request."""
         if outcome.result is None:
             return outcome
         result = msgspec.structs.replace(outcome.result, request=None)
         if outcome.ending == "made":
             self._made[result.source] += 1
             if self.context.holds_results:
-                self.results[name] = result
+                self.results[outcome.name] = result
         return msgspec.structs.replace(outcome, result=result)
+
+    def leave_out(self, name: str) -> None:
+        """Keep an instance, or a whole step, that is not selected as the last run left it."""
+        if self.context.asks:
+            self.lock_update.retain(name)
+        self.left_out.add(name)
 
     def warn_served(self) -> None:
         """Report which models answered by another name, once for all instances that are alike."""

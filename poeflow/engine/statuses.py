@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from poeflow.client.catalogue import Catalogue
 from poeflow.digest import Json
 from poeflow.engine.asking.request import ModelRequest
@@ -25,6 +23,7 @@ UNMADE: Final = (
     "`poeflow accept` keeps it"
 )
 _NOT_LOCKED: Final = "the lock does not have it"
+_NEW: Final = (_NOT_LOCKED,)
 _RUNS_ALWAYS: Final = "it runs on every run: it does not say all that it reads (reads:)"
 
 
@@ -111,10 +110,10 @@ class Statuses:
         `request` is None for a command.
         """
         locked = self._freshness.entry(instance)
-        reasons = self._freshness.reasons(instance, upstream)
+        reasons = _NEW if locked is None else self._freshness.reasons(instance, upstream)
         state: InstanceState = "stale"
         if locked is None:
-            state, reasons = "new", (_NOT_LOCKED,)
+            state = "new"
         elif request is None:
             return self._to_be_run(name, instance, locked, reasons)
         elif not reasons and locked.is_of(request.fingerprint):
@@ -127,11 +126,20 @@ class Statuses:
             kinds = self._forecast.of_judge(name, instance.step, request)
         else:
             kinds = self._forecast.sure(name, instance.step, request.settings, request.identity)
-        return self._asking(_status(name, state, reasons, request=request, kinds=kinds))
+        return self._asking(name, state, reasons, request, kinds)
 
-    def _asking(self, status: InstanceStatus) -> InstanceStatus:
-        """Return a status with its request, or without it."""
-        return status if self._holds_requests else msgspec.structs.replace(status, request=None)
+    def _asking(
+        self,
+        name: str,
+        state: InstanceState,
+        reasons: tuple[str, ...],
+        request: ModelRequest | None,
+        kinds: tuple[Calls, ...],
+    ) -> InstanceStatus:
+        """Return the status of an instance that is asked, with its request or without it."""
+        if request is None or self._holds_requests:
+            return _status(name, state, reasons, request=request, kinds=kinds)
+        return _status(name, state, reasons, model=request.chat.model, kinds=kinds)
 
     def _to_be_run(
         self, name: str, instance: StepInstance, locked: LockEntry, reasons: tuple[str, ...]
@@ -163,7 +171,7 @@ class Statuses:
             settings, identity = request.settings, request.identity
         kinds = self._forecast.sure(name, step, settings, identity)
         reasons = (f"{reader} needs its answer, which is not here",)
-        return self._asking(_status(name, "needed", reasons, request=request, kinds=kinds))
+        return self._asking(name, "needed", reasons, request, kinds)
 
     def blocked(
         self, name: str, reason: str, planned: Iterable[StepInstance] = ()

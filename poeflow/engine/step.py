@@ -97,6 +97,23 @@ class StepRunner:
                         refuse_failing([result], kind=spec.kind)
             return await self._saved(work, result) if isinstance(result, StepResult) else result
 
+    def foreseen(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
+        """Return the first request of an instance in a run that sends nothing, if none is stored.
+
+        None if an answer to it is, or to what followed it: the store may have any if it
+        `has_answers`. Raises any `PoeflowError`.
+        """
+        target = self._target(work)
+        if target is not None:
+            work = msgspec.structs.replace(work, target=target)
+        request, asker = self._request(work, work.settings), self._run_state.asker
+        if not has_answers and target is None:
+            return ToBeAsked(request=request)
+        if self._plan.steps[work.step].output.repair and asker.ended(request) is not None:
+            return None
+        found = asker.without_asking(request)
+        return found if isinstance(found, ToBeAsked) else None
+
     def judged_again(self, work: StepInput, result: StepResult) -> StepResult:
         """Return a result whose text a person edited, judged by the rules, if that is read.
 

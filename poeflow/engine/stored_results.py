@@ -1,5 +1,8 @@
 """Results of the last run, loaded from an output file or the cache."""
 
+import contextlib
+from collections.abc import Iterable
+
 import msgspec
 
 from poeflow.answers.expect import is_ruled, kind_of
@@ -48,6 +51,15 @@ class StoredResults:
         if entry.text is None or entry.accepted is not None or step in self._continued:
             return None
         return self._in_cache(step, key, entry, entry.text)
+
+    def ahead(
+        self, step: str, entries: Iterable[LockEntry | None]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Read the answers of instances of a step at once, for `answer` inside the block."""
+        if self._flow.steps[step].kind != "model" or step in self._continued:
+            entries = ()
+        requests = [one.request for one in entries if one is not None and one.request is not None]
+        return self._context.answers.ahead(requests if len(requests) > 1 else ())
 
     def _accepted(
         self, step: str, key: str | None, entry: LockEntry, accepted: Accepted, text: str

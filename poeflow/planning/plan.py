@@ -8,7 +8,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to
+from poeflow.flowfile.loops import InstanceCount, chained_to
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY, is_asking
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -16,7 +16,6 @@ from poeflow.planning.bot_checks import model_uses
 from poeflow.planning.checked import Checked
 from poeflow.planning.instances import (
     FanOut,
-    InstanceCount,
     StepInstance,
     StepInstances,
     TooManyInstancesError,
@@ -68,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def flow(self) -> Flow:
-        return self.file.flow
+        return self.checked.file.flow
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -112,6 +111,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def secrets(self, *places: KeyPath | None) -> frozenset[str]:
         """Return the values of the secret inputs that the texts at `places` use."""
+        if not self.checked.secrets:
+            return frozenset()
         names = {
             name
             for path, used in self.checked.secrets.items()
@@ -312,10 +313,7 @@ def _alike(ready: StepInstance) -> StepInstance:
 
 def _covered(found: StepInstances, selection: Selection) -> Sequence[int]:
     """Return the positions of the instances that a selection by number or key covers."""
-    if selection.is_whole:
-        return range(len(found))
-    keys = enumerate(found.keys)
-    return [at for at, key in keys if selection.covers(found.step, key, at)]
+    return selection.positions(found.step, found.keys)
 
 
 def _differing(plan: Plan) -> frozenset[str | int]:

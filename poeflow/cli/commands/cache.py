@@ -28,8 +28,7 @@ from poeflow.project.project import Project
 from poeflow.redact import Scrubber, visible
 from poeflow.report.difference import explained
 from poeflow.settings import known_keys
-from poeflow.store.cache import Pruning, prune_cache
-from poeflow.store.transfer import export_answers, import_answers
+from poeflow.store.transfer import Pruning, export_answers, import_answers, prune_cache
 
 EXPLAIN: Final = """\b
 Examples:

@@ -119,7 +119,7 @@ class Asker:
                 continue
             if shared is not None:
                 return msgspec.structs.replace(shared, source="cached")
-        found = self._without_asking(request)
+        found = self.without_asking(request)
         if found is not None:
             return found
         with self._announced(request.fingerprint) as future:
@@ -140,7 +140,7 @@ class Asker:
             future.set_result(answer)
         return answer
 
-    def _without_asking(self, request: ModelRequest) -> Answer | NotHere | ToBeAsked | None:
+    def without_asking(self, request: ModelRequest) -> Answer | NotHere | ToBeAsked | None:
         """Return a stored answer, or why there is none; None if the request is to be sent now."""
         stored = self._accepted(request, self._context.answers.entry)
         if stored is not None:

@@ -197,15 +197,16 @@ class ReadRows(LockRows):
         known = self._recent.get(name)
         if known is not None:
             return known[0]
-        table, row = place_of(name)
-        if table not in self._tables:
-            raise KeyError(name)
-        packed = self._tables[table].packed(row)
+        packed = self.packed_row(name)
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
         entry = whole_entry(name, packed)
         self._recent[name] = (entry, packed)
         return entry
+
+    def packed_row(self, name: str) -> Packed:
+        table, row = place_of(name)
+        return self._tables[table].packed(row)
 
     def packed_as(self, name: str, entry: LockEntry) -> Packed | None:
         known = self._recent.get(name)

@@ -133,6 +133,10 @@ class LockRows(Mapping[str, LockEntry]):
     def rare(self) -> Iterator[More]:
         """Yield the values that few instances have: their files."""
 
+    @abc.abstractmethod
+    def packed_row(self, name: str) -> Packed:
+        """Return the entry of an instance, packed. Raises `KeyError`."""
+
     def packed_as(self, _name: str, _entry: LockEntry) -> Packed | None:
         """Return the packed form of an entry that was returned a moment ago, if it is unchanged."""
         return None
@@ -197,6 +201,9 @@ class PackedRows(LockRows):
     def packed(self) -> Iterable[tuple[str, Packed]]:
         return self._rows.items()
 
+    def packed_row(self, name: str) -> Packed:
+        return self._rows[name]
+
     def rare(self) -> Iterator[More]:
         return (one.more for one in self._rows.values() if one.more is not None)
 
@@ -230,6 +237,9 @@ class BothRows(LockRows):
     def packed(self) -> Iterable[tuple[str, Packed]]:
         yield from ((name, one) for name, one in self._old.packed() if name not in self._new)
         yield from self._new.packed()
+
+    def packed_row(self, name: str) -> Packed:
+        return (self._new if name in self._new else self._old).packed_row(name)
 
     def rare(self) -> Iterator[More]:
         kept = (one.more for _, one in self.packed())
