@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from poeflow.digest import Json
@@ -66,7 +66,14 @@ class FlowRun:
             if isinstance(found, StepUnderWay):
                 covered = self.state.covered(step, found.instances)
                 await self._leave_out(found, covered)
-                await self._run_covered(found, covered)
+                width = asyncio.Semaphore(plan.concurrency)
+                async with asyncio.TaskGroup() as group:
+                    for waiting in self._turns(found, covered):
+                        await asyncio.sleep(0)
+                        for index in waiting:
+                            await width.acquire()
+                            run = self._runner.run(found, index, found.instances[index])
+                            group.create_task(run).add_done_callback(lambda _: width.release())
                 outcomes = found.ended()
             else:
                 outcomes = found
@@ -77,21 +84,13 @@ class FlowRun:
             self._expanded[step].set()
             self._done[step].set()
 
-    async def _run_covered(self, step: StepUnderWay, covered: Sequence[int]) -> None:
-        """Run the selected instances concurrently, in order."""
-        plan, instances = self.state.plan, step.instances
+    def _turns(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the selected instances that run, in order, some at a time; others end at once."""
+        plan = self.state.plan
         is_alone = step.step not in plan.chains and not is_fold(plan.flow, step.step)
-        width = asyncio.Semaphore(plan.concurrency)
-        async with asyncio.TaskGroup() as group:
-            for begin in range(0, len(covered), TURN):
-                waiting = covered[begin : begin + TURN]
-                if is_alone:
-                    waiting = self._still_to_run(step, waiting)
-                    await asyncio.sleep(0)
-                for index in waiting:
-                    await width.acquire()
-                    task = group.create_task(self._runner.run(step, index, instances[index]))
-                    task.add_done_callback(lambda _: width.release())
+        for begin in range(0, len(covered), TURN):
+            turn = covered[begin : begin + TURN]
+            yield self._still_to_run(step, turn) if is_alone else turn
 
     def _still_to_run(self, step: StepUnderWay, covered: Sequence[int]) -> Sequence[int]:
         """Settle those instances that end at once; return the others."""
@@ -309,7 +308,8 @@ class Foresight:
 
     @functools.cached_property
     def _has_answers(self) -> bool:
-        return self._flow.run_state.context.answers.has_any
+        context = self._flow.run_state.context
+        return context.answers.has_any
 
     def _is_simple(self, step: str) -> bool:
         """Whether an instance of a step sends one request first, which needs no other instance."""

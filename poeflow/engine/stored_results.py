@@ -1,7 +1,7 @@
 """Results of the last run, loaded from an output file or the cache."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -52,14 +52,18 @@ class StoredResults:
             return None
         return self._in_cache(step, key, entry, entry.text)
 
-    def ahead(
-        self, step: str, entries: Iterable[LockEntry | None]
-    ) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def ahead(self, step: str, entries: Iterable[LockEntry | None]) -> Iterator[None]:
         """Read the answers of instances of a step at once, for `answer` inside the block."""
         if self._flow.steps[step].kind != "model" or step in self._continued:
             entries = ()
         requests = [one.request for one in entries if one is not None and one.request is not None]
-        return self._context.answers.ahead(requests if len(requests) > 1 else ())
+        answers = self._context.answers
+        answers.read_ahead(requests if len(requests) > 1 else [])
+        try:
+            yield
+        finally:
+            answers.read_ahead([])
 
     def _accepted(
         self, step: str, key: str | None, entry: LockEntry, accepted: Accepted, text: str

@@ -174,6 +174,11 @@ def table(data: bytes, *, name: str) -> Sequence[Json]:
     return Table(clean, starts, read, columns=header)
 
 
+def read_table(project: Project, canonical: str) -> Sequence[Json]:
+    """Return the rows of a file of the project as `table` does. Raises `FileProblem`."""
+    return table(project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+
+
 def _simple_starts(data: bytes, start: int, delimiter: str, *, width: int) -> Sequence[int] | None:
     """Return the bytes from `start` on that the rows of a text begin at, if each is a sound line.
 

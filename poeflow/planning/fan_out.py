@@ -11,7 +11,7 @@ from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import Table, chained_to, first_twice, is_fan_out, key_column, key_text
 from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
-from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, joined, table
+from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
@@ -173,7 +173,7 @@ class Tables:
         self._left -= size
         if canonical.lower().endswith(_PARQUET) or self._left < 0:
             return None
-        return table(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+        return read_table(self._project, canonical)
 
     def _keys(self, path: KeyPath, key: str, items: Sequence[Json]) -> Iterator[Problem]:
         """Check a key that is a column: every item must have it, with a different value."""

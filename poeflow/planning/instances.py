@@ -19,7 +19,6 @@ from poeflow.flowfile.loops import (
     Table,
     TooManyFitsError,
     axis_labels,
-    chained_to,
     combined,
     first_twice,
     is_fan_out,
@@ -31,7 +30,7 @@ from poeflow.flowfile.loops import (
 )
 from poeflow.flowfile.model import Loop, Matrix, TextFile
 from poeflow.flowfile.step_settings import Settings
-from poeflow.flowfile.tables import MAX_BYTES, joined, table
+from poeflow.flowfile.tables import joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
 from poeflow.project.globs import is_pattern
@@ -235,7 +234,7 @@ class FanOut:
         made = sources if isinstance(sources, StepInstances) else None
         keys = [source.key for source in sources] if made is None else made.keys
         characters = sum(len(key or "") for key in keys)
-        source = chained_to(self._file.flow, step)
+        source = sources[0].step if len(sources) else ""
         are_rows = self._instance_count.are_rows(f"{self._prefix}{source}")
         path: KeyPath = ("steps", step, "for_each")
         self._count(path, step, len(keys), characters=characters, are_rows=are_rows)
@@ -430,7 +429,7 @@ class FanOut:
         return joined(self._project, canonical, paths, self._table)
 
     def _table(self, canonical: str) -> Sequence[Json]:
-        return table(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+        return read_table(self._project, canonical)
 
     def _matches(self, path: KeyPath, written: str, values: Values) -> tuple[str, list[str]]:
         """Return a pattern as a canonical one, and the paths that it matches."""

@@ -1,14 +1,13 @@
-"""Answers by fingerprint, and the media they name.
+"""Answers by fingerprint, and the media they name; entries are pruned by age, size or use.
 
 Answers are rows of the store: the calling thread reads them, the store's thread writes them. Media
 are files, named by their hash.
 """
 
-import contextlib
 import os
+import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,17 +20,20 @@ from poeflow.opener import read_beneath
 from poeflow.project.project import atomic_write
 from poeflow.store.answer_lines import CacheEntry, EndLine, OldAnswers
 from poeflow.store.contents import (
+    Pruning,
     add_content,
     answer_key,
     content_hash,
     end_key,
+    prune_answers,
     recent_answer,
     said_in,
     unpacked,
 )
 from poeflow.store.database import Database
-from poeflow.store.database_file import DamagedStoreError, RowReader
+from poeflow.store.database_file import JOURNAL, DamagedStoreError, RowReader, writing
 from poeflow.store.folders import disk_errors, make_private
+from poeflow.store.lockfile import requests_in
 from poeflow.store.writer import StoreWriter, Write
 
 MAX_MEDIA_BYTES: Final = 64 * 1024 * 1024
@@ -151,25 +153,20 @@ class Cache:
             return None if old is None else old.entry
         return self._sound(fingerprint, row)
 
-    @contextlib.contextmanager
-    def ahead(self, shorts: Iterable[str]) -> Iterator[None]:
-        """Read the answers to several requests at once, for `locked` inside the block.
+    def read_ahead(self, shorts: list[str]) -> None:
+        """Read the answers to several requests at once, for `locked` until this is called again.
 
         Nothing is stored meanwhile. Large answers and conversations are read when they are used.
         """
         found: dict[str, list[tuple[object, ...]]] = {}
-        rest = iter(shorts if self._is_used else ())
-        while some := list(islice(rest, _MANY)):
+        for at in range(0, len(shorts) if self._is_used else 0, _MANY):
+            some = shorts[at : at + _MANY]
             sql = _AHEAD % " OR ".join([_BETWEEN] * len(some))
             bounds = [bound for short in some for bound in _bounds(hash_prefix(short))]
             for row in self._rows(sql, *bounds, most=2 * _MANY):
                 if isinstance(row[0], bytes):
                     found.setdefault(row[0].hex()[:PREFIX], []).append(row)
         self._ahead = {begin: rows[0] for begin, rows in found.items() if len(rows) == 1}
-        try:
-            yield
-        finally:
-            self._ahead = {}
 
     def locked(self, short: str) -> tuple[str, CacheEntry] | None:
         """Return the one request with this short hash of a lock, and its stored answer.
@@ -424,3 +421,33 @@ def _sound_entry(fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None
         )
     except (ValueError, TypeError, RecursionError):
         return None
+
+
+def prune_cache(
+    path: Path, media: Path, wanted: Pruning, warn: Callable[[str], None]
+) -> tuple[int, int]:
+    """Delete real answers from the store at `path`, and files below `media`.
+
+    Returns their number, and their bytes as stored. Raises `DiskError`, also if a lock cannot be
+    read: answers that it mentions would be lost.
+    """
+    if media.is_symlink():
+        hint = "replace the link by a folder"
+        raise DiskError(f"{media} is a link; nothing is dropped through it", hint=hint)
+    named = None
+    if wanted.locks is not None:
+        named = frozenset(name for lock in wanted.locks for name in requests_in(lock))
+    files = [(one, one.lstat()) for one in media.rglob("*") if one.is_file()]
+    aged = sorted(((stat.st_mtime, stat.st_size, one) for one, stat in files), reverse=True)
+    try:
+        with writing(path, warn, journal=JOURNAL) as connection:
+            count, size, doomed = prune_answers(connection, wanted, named, aged)
+    except (sqlite3.Error, OSError) as error:
+        raise DiskError(f"no answer was dropped: {error}") from None
+    for file, length in doomed:
+        try:
+            file.unlink(missing_ok=True)
+            count, size = count + 1, size + length
+        except OSError as error:
+            warn(f"{file} was not dropped: {(error.strerror or 'the disk refused').lower()}")
+    return count, size

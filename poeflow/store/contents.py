@@ -1,19 +1,21 @@
-"""Contents: long texts and bodies, stored once by their hash, compressed if that helps, searched.
+"""Contents: texts and bodies, stored once by their hash, searched, dropped when nothing names them.
 
 The search uses an index of words. Texts in scripts without spaces are scanned, and so is everything
 if this SQLite has no full-text index.
 """
 
 import contextlib
+import heapq
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from poeflow.digest import Json, decode_json, encode_json
+from poeflow.digest import PREFIX, Json, decode_json, encode_json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.store.database import Database, KeyFilter, Thing
 
@@ -323,3 +325,68 @@ def _message_texts(message: Mapping[str, Json]) -> Iterator[str]:
 def _objects(value: Mapping[str, Json], key: str) -> list[dict[str, Json]]:
     found = value.get(key)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+_PRUNABLE: Final = """SELECT fingerprint, stored, length(body) FROM answers
+    JOIN contents ON contents.id = answers.answer WHERE simulated = 0 ORDER BY stored DESC"""
+_PRUNE: Final = "DELETE FROM answers WHERE simulated = 0 AND fingerprint = ?"
+_PRUNE_ENDS: Final = """DELETE FROM ends WHERE simulated = 0 AND last NOT IN
+    (SELECT fingerprint FROM answers WHERE simulated = 0)"""
+
+
+class Pruning(msgspec.Struct, frozen=True, kw_only=True):
+    """Which answers are deleted.
+
+    Those stored before `before`, in Unix seconds; the oldest, until the others take `max_bytes`;
+    those that none of the lock files `locks` mentions.
+    """
+
+    before: float | None = None
+    max_bytes: int | None = None
+    locks: tuple[Path, ...] | None = None
+
+
+def prune_answers(
+    connection: Database,
+    wanted: Pruning,
+    named: frozenset[str] | None,
+    aged: list[tuple[float, int, Path]],
+) -> tuple[int, int, list[tuple[Path, int]]]:
+    """Delete answers, then contents that nothing refers to, and free their space.
+
+    Returns the number of answers, their bytes, and the media files to delete, with their bytes.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    kept = None if named is None else named | _ends_of(connection, named)
+    count = size = total = 0
+    doomed: list[tuple[Path, int]] = []
+    stored = connection.execute(_PRUNABLE)  # sorted, so read to its end before the first row
+    rows = ((float(at), int(length), bytes(key)) for key, at, length in stored)
+    everything: Iterator[tuple[float, int, bytes | Path]] = heapq.merge(
+        rows, aged, key=lambda row: -row[0]
+    )
+    for at, length, what in everything:
+        total += length
+        is_old = wanted.before is not None and at < wanted.before
+        is_beyond = wanted.max_bytes is not None and total > wanted.max_bytes
+        name = what.hex()[:PREFIX] if isinstance(what, bytes) else None
+        is_unnamed = kept is not None and name is not None and name not in kept
+        if not (is_old or is_beyond or is_unnamed):
+            continue
+        if isinstance(what, bytes):
+            count, size = count + 1, size + length
+            connection.execute(_PRUNE, (what,))
+        else:
+            doomed.append((what, length))
+    connection.execute(_PRUNE_ENDS)
+    drop_unused(connection)
+    return count, size, doomed
+
+
+def _ends_of(connection: Database, named: frozenset[str]) -> frozenset[str]:
+    """Return the last requests of the conversations whose first ones are `named`.
+
+    All are given by the beginnings of their fingerprints.
+    """
+    rows = connection.execute("SELECT first, last FROM ends WHERE simulated = 0")
+    return frozenset(last.hex()[:PREFIX] for first, last in rows if first.hex()[:PREFIX] in named)

@@ -1,34 +1,32 @@
-"""Export, import and pruning of answers, and the import of files of older versions.
+"""Export and import of answers as JSON lines, and the import of files of older versions.
 
-Files are deleted only after their content is committed, so that after a kill the next run goes on.
+Those files are deleted only after their content is committed, so that after a kill the next run
+goes on.
 """
 
 import contextlib
-import heapq
 import os
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, cast
 
 import msgspec
 
-from poeflow.digest import PREFIX, Json, decode_json, encode_json, sha256_of_json
+from poeflow.digest import Json, decode_json, encode_json, sha256_of_json
 from poeflow.errors import DiskError, UsageError
 from poeflow.project.atomic_write import sync_folder
 from poeflow.redact import Scrubber, masked
 from poeflow.store.answer_lines import FORMAT, AnswerLine, EndLine, OldAnswers, answer_line
 from poeflow.store.cache import Cache, put_end, put_new
-from poeflow.store.contents import MAX_BYTES, drop_unused
+from poeflow.store.contents import MAX_BYTES
 from poeflow.store.database import COMPANIONS, Database
-from poeflow.store.database_file import JOURNAL, mark_of, writing
+from poeflow.store.database_file import mark_of
 from poeflow.store.folders import disk_errors
 from poeflow.store.ledger import (
     MAX_LEDGER_BYTES,
     old_rows,
     record_row,
 )
-from poeflow.store.lockfile import requests_in
 from poeflow.store.writer import StoreWriter, Write, batches
 
 
@@ -202,98 +200,3 @@ def _take_ledger(path: Path, writer: StoreWriter, *, simulated: bool) -> None:
             path.rename(path.with_name("ledger.old.jsonl"))
         else:
             path.unlink()
-
-
-_PRUNABLE: Final = """SELECT fingerprint, stored, length(body) FROM answers
-    JOIN contents ON contents.id = answers.answer WHERE simulated = 0 ORDER BY stored DESC"""
-_PRUNE: Final = "DELETE FROM answers WHERE simulated = 0 AND fingerprint = ?"
-_PRUNE_ENDS: Final = """DELETE FROM ends WHERE simulated = 0 AND last NOT IN
-    (SELECT fingerprint FROM answers WHERE simulated = 0)"""
-
-
-class Pruning(msgspec.Struct, frozen=True, kw_only=True):
-    """Which answers are deleted.
-
-    Those stored before `before`, in Unix seconds; the oldest, until the others take `max_bytes`;
-    those that none of the lock files `locks` mentions.
-    """
-
-    before: float | None = None
-    max_bytes: int | None = None
-    locks: tuple[Path, ...] | None = None
-
-
-def prune_cache(
-    path: Path, media: Path, wanted: Pruning, warn: Callable[[str], None]
-) -> tuple[int, int]:
-    """Delete real answers from the store at `path`, and files below `media`.
-
-    Returns their number, and their bytes as stored. Raises `DiskError`, also if a lock cannot be
-    read: answers that it mentions would be lost.
-    """
-    if media.is_symlink():
-        hint = "replace the link by a folder"
-        raise DiskError(f"{media} is a link; nothing is dropped through it", hint=hint)
-    named = None
-    if wanted.locks is not None:
-        named = frozenset(name for lock in wanted.locks for name in requests_in(lock))
-    files = [(one, one.lstat()) for one in media.rglob("*") if one.is_file()]
-    aged = sorted(((stat.st_mtime, stat.st_size, one) for one, stat in files), reverse=True)
-    try:
-        with writing(path, warn, journal=JOURNAL) as connection:
-            count, size, doomed = _prune(connection, wanted, named, aged)
-    except (sqlite3.Error, OSError) as error:
-        raise DiskError(f"no answer was dropped: {error}") from None
-    for file, length in doomed:
-        try:
-            file.unlink(missing_ok=True)
-            count, size = count + 1, size + length
-        except OSError as error:
-            warn(f"{file} was not dropped: {(error.strerror or 'the disk refused').lower()}")
-    return count, size
-
-
-def _prune(
-    connection: Database,
-    wanted: Pruning,
-    named: frozenset[str] | None,
-    aged: list[tuple[float, int, Path]],
-) -> tuple[int, int, list[tuple[Path, int]]]:
-    """Delete answers, then contents that nothing refers to, and free their space.
-
-    Returns the number of answers, their bytes, and the media files to delete, with their bytes.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    kept = None if named is None else named | _ends_of(connection, named)
-    count = size = total = 0
-    doomed: list[tuple[Path, int]] = []
-    stored = connection.execute(_PRUNABLE)  # sorted, so read to its end before the first row
-    rows = ((float(at), int(length), bytes(key)) for key, at, length in stored)
-    everything: Iterator[tuple[float, int, bytes | Path]] = heapq.merge(
-        rows, aged, key=lambda row: -row[0]
-    )
-    for at, length, what in everything:
-        total += length
-        is_old = wanted.before is not None and at < wanted.before
-        is_beyond = wanted.max_bytes is not None and total > wanted.max_bytes
-        name = what.hex()[:PREFIX] if isinstance(what, bytes) else None
-        is_unnamed = kept is not None and name is not None and name not in kept
-        if not (is_old or is_beyond or is_unnamed):
-            continue
-        if isinstance(what, bytes):
-            count, size = count + 1, size + length
-            connection.execute(_PRUNE, (what,))
-        else:
-            doomed.append((what, length))
-    connection.execute(_PRUNE_ENDS)
-    drop_unused(connection)
-    return count, size, doomed
-
-
-def _ends_of(connection: Database, named: frozenset[str]) -> frozenset[str]:
-    """Return the last requests of the conversations whose first ones are `named`.
-
-    All are given by the beginnings of their fingerprints.
-    """
-    rows = connection.execute("SELECT first, last FROM ends WHERE simulated = 0")
-    return frozenset(last.hex()[:PREFIX] for first, last in rows if first.hex()[:PREFIX] in named)

@@ -6,8 +6,9 @@ import pytest
 from stored_answers import alter_answers
 
 from poeflow.events import Expected, RequestSent, Warned
+from poeflow.store.cache import prune_cache
+from poeflow.store.contents import Pruning
 from poeflow.store.history import History
-from poeflow.store.transfer import Pruning, prune_cache
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
 COUNT = (

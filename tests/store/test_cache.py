@@ -92,14 +92,15 @@ def test_an_answer_is_found_by_the_beginning_that_the_lock_has(cache, told, writ
 
 
 def test_answers_are_read_ahead_of_their_use(cache, writer):
-    """Those of one request each: what was read is used until the block ends."""
+    """Those of one request each: what was read is used until others are."""
     many = [sha256_of(str(number).encode()) for number in range(250)]
     for name in many:
         cache.put(name, {"of": name})
     shorts = list(map(short_hash, many))
-    with cache.ahead(shorts):
-        altered(writer, ("DELETE FROM answers", ()))
-        found = [cache.locked(short) for short in shorts]
+    cache.read_ahead(shorts)
+    altered(writer, ("DELETE FROM answers", ()))
+    found = [cache.locked(short) for short in shorts]
+    cache.read_ahead([])
     assert [(first, entry.answer) for first, entry in found] == [
         (name, {"of": name}) for name in many
     ]
@@ -116,8 +117,8 @@ def test_what_is_not_plain_is_read_when_it_is_used(cache, writer):
     cache.link(A, B)
     shorts = [short_hash(one) for one in (A, large, alike, missing)]
     alone = [cache.locked(short) for short in shorts]
-    with cache.ahead(shorts):
-        assert [cache.locked(short) for short in shorts] == alone
+    cache.read_ahead(shorts)
+    assert [cache.locked(short) for short in shorts] == alone
     assert [entry and entry[0] for entry in alone] == [A, large, None, None]
     assert alone[0][1].answer == ANSWER
 
