@@ -437,13 +437,13 @@ class StepOutcome:
         `is_old` makes the hash of locks of version 1.
         """
         of = old_digest_of if is_old else digest_of
-        found = [
-            None
-            if one.entry is None
-            else [one.key, of(one.entry, attribute), *self._own_digest(one, attribute)]
-            for one in self.instances
-        ]
-        return None if None in found else sha256_of_json(found)
+        found: list[Json] = []
+        for one in self.instances:
+            seen = _unlocked(one, attribute) if one.entry is None else of(one.entry, attribute)
+            if seen is None:
+                return None
+            found.append([one.key, seen, *self._own_digest(one, attribute)])
+        return sha256_of_json(found)
 
     def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
         """Yield the hash of an instance's item, if its key does not contain it already."""
@@ -481,6 +481,16 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
             return sha256_of_json([status, entry.result, entry.extras])
         case _:
             return entry.result or sha256_of_json(status)
+
+
+def _unlocked(outcome: InstanceOutcome, attribute: str | None) -> str | None:
+    """Return that hash if there is no entry, as it failed; None for a result, or one to come."""
+    if outcome.ending in ("made", "current", "pending"):
+        return None
+    seen, status = outcome.values(), outcome.status
+    if attribute in (None, "all"):
+        return sha256_of_json(seen)
+    return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
 
 
 def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
