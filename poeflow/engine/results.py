@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from poeflow.answers.expect import Verdict, judgement_of
+from poeflow.answers.media_links import edited_media
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
@@ -432,10 +433,7 @@ class StepOutcome:
         return any(one.is_pending for one in self.instances)
 
     def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
-        """Return the hash of what another step sees of this one, None if it is not known.
-
-        `is_old` makes the hash of locks of version 1.
-        """
+        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
         of = old_digest_of if is_old else digest_of
         found: list[Json] = []
         for one in self.instances:
@@ -470,15 +468,18 @@ def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
 def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
     """Return the hash of what another step sees of an instance as `attribute`."""
     status = entry.status if isinstance(entry, LockEntry) else status
+    files = entry.outputs if isinstance(entry, LockEntry) else {}
     match attribute:
         case "status":
             return sha256_of_json(status)
+        case "media" if files and (edited := edited_media(files)):
+            return sha256_of_json([entry.result, *edited])
         case "reasoning" | "usage" | "verdicts" | "score" | "passed":
             return entry.extras or ""
         case "conversation":
             return sha256_of_json([entry.request, entry.text])
         case None | "all":
-            return sha256_of_json([status, entry.result, entry.extras])
+            return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
         case _:
             return entry.result or sha256_of_json(status)
 
