@@ -201,7 +201,7 @@ def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:
 def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
     """Return the hash of what an instance hands on to the next one of its step."""
     is_wide = _WIDE.search(carry_of(flow.steps[step]) or "") is not None
-    found = digest_of(entry, None if is_wide else "text")
+    found = digest_of(entry, None if is_wide else "media")
     if not continues_itself(flow, step):
         return found
     return sha256_of_json([found, digest_of(entry, "conversation")])

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from poeflow.answers.media_links import edited_media
 from poeflow.digest import short_hash
 from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lock.entries import LockEntry
-from poeflow.store.lock.rows import BothRows, LockRows, PackedRows
+from poeflow.store.lock.rows import BothRows, LockRows, More, PackedRows
 from poeflow.store.lockfile import Lock
 
 
@@ -148,12 +149,7 @@ class LockUpdate:
         for side in self._all_sides:
             yield from side.orphans.items()
             for entry in side.rows.rare():
-                outputs = dict(entry.outputs)
-                if entry.accepted is not None:
-                    outputs.pop(entry.accepted.path, None)
-                    if entry.accepted.written is not None:
-                        outputs[entry.accepted.path] = entry.accepted.written
-                yield from outputs.items()
+                yield from _own_files(entry).items()
 
     @property
     def left_behind(self) -> dict[str, str]:
@@ -163,14 +159,14 @@ class LockUpdate:
         for side in self._sides:
             found |= side.orphans
             for entry in side.rows.rare():
-                found |= entry.outputs
+                found |= _unedited_files(entry)
         return {path: digest for path, digest in found.items() if path not in made}
 
     def files_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the files of these instances in the last run, and earlier orphans."""
         found = dict(self.orphans)
         for name in names:
-            found |= self._old[name].outputs
+            found |= _unedited_files(self._old[name])
         return found
 
     def keep_orphans(self, orphans: Mapping[str, str]) -> None:
@@ -250,6 +246,23 @@ class LockUpdate:
             if made and (made != names or names != sorted(names)):
                 found[step] = keys
         return found
+
+
+def _own_files(entry: LockEntry | More) -> dict[str, str]:
+    """Return the hashes of what poeflow wrote to an instance's files: an edit has none."""
+    outputs = dict(entry.outputs)
+    if entry.accepted is not None:
+        outputs.pop(entry.accepted.path, None)
+        if entry.accepted.written is not None:
+            outputs[entry.accepted.path] = entry.accepted.written
+    return outputs
+
+
+def _unedited_files(entry: LockEntry | More) -> dict[str, str]:
+    """Return those hashes without media that were edited and accepted: they are the author's."""
+    own = _own_files(entry)
+    edited = {path for found in edited_media(own) for path in found}
+    return {path: digest for path, digest in own.items() if path not in edited}
 
 
 def _short(files: Mapping[str, str]) -> dict[str, str]:

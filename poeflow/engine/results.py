@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from poeflow.answers.expect import Verdict, judgement_of
+from poeflow.answers.media_links import edited_media
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
@@ -432,18 +433,15 @@ class StepOutcome:
         return any(one.is_pending for one in self.instances)
 
     def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
-        """Return the hash of what another step sees of this one, None if it is not known.
-
-        `is_old` makes the hash of locks of version 1.
-        """
+        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
         of = old_digest_of if is_old else digest_of
-        found = [
-            None
-            if one.entry is None
-            else [one.key, of(one.entry, attribute), *self._own_digest(one, attribute)]
-            for one in self.instances
-        ]
-        return None if None in found else sha256_of_json(found)
+        found: list[Json] = []
+        for one in self.instances:
+            seen = _unlocked(one, attribute) if one.entry is None else of(one.entry, attribute)
+            if seen is None:
+                return None
+            found.append([one.key, seen, *self._own_digest(one, attribute)])
+        return sha256_of_json(found)
 
     def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
         """Yield the hash of an instance's item, if its key does not contain it already."""
@@ -470,17 +468,30 @@ def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
 def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
     """Return the hash of what another step sees of an instance as `attribute`."""
     status = entry.status if isinstance(entry, LockEntry) else status
+    files = entry.outputs if isinstance(entry, LockEntry) else {}
     match attribute:
         case "status":
             return sha256_of_json(status)
+        case "media" if files and (edited := edited_media(files)):
+            return sha256_of_json([entry.result, *edited])
         case "reasoning" | "usage" | "verdicts" | "score" | "passed":
             return entry.extras or ""
         case "conversation":
             return sha256_of_json([entry.request, entry.text])
         case None | "all":
-            return sha256_of_json([status, entry.result, entry.extras])
+            return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
         case _:
             return entry.result or sha256_of_json(status)
+
+
+def _unlocked(outcome: InstanceOutcome, attribute: str | None) -> str | None:
+    """Return that hash if there is no entry, as it failed; None for a result, or one to come."""
+    if outcome.ending in ("made", "current", "pending"):
+        return None
+    seen, status = outcome.values(), outcome.status
+    if attribute in (None, "all"):
+        return sha256_of_json(seen)
+    return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
 
 
 def old_digest_of(entry: LockEntry, attribute: str | None) -> str:

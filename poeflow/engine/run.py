@@ -206,10 +206,11 @@ def _warn(run_state: RunState, message: str) -> None:
 def _clear_up(run_state: RunState) -> None:
     """Report the files that no step writes now, or remove them if the user asked for that.
 
-    Those that stay are stored in the lock. Raises `DiskError`.
+    Those that stay are stored in the lock, with those of steps that failed. Raises `DiskError`.
     """
-    context, lock_update = run_state.context, run_state.lock_update
-    orphans = context.files.orphans(lock_update.left_behind)
+    context, lock_update, made = run_state.context, run_state.lock_update, run_state.saver.targets
+    left_behind = lock_update.left_behind
+    orphans = context.files.orphans(left_behind, made=made)
     if context.prunes:
         for path in orphans:
             context.output_tree.remove(path)
@@ -217,7 +218,7 @@ def _clear_up(run_state: RunState) -> None:
         orphans = {}
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
-    lock_update.keep_orphans(orphans)
+    lock_update.keep_orphans(orphans | {p: one for p, one in left_behind.items() if p in made})
 
 
 async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:

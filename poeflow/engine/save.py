@@ -41,7 +41,13 @@ class Saver:
         self._elapsed = elapsed
         self._claims: dict[str, str] = {}
         self.looks: dict[str, Look] = {}
+        self._claimed: set[str] = set()
         self._internet = Internet()
+
+    @property
+    def targets(self) -> Collection[str]:
+        """The project paths of this run's files so far, also of those that stay as they are."""
+        return self._claimed | self.looks.keys()
 
     def claim(self, instance: str, target: str) -> None:
         """Claim a project path for `instance`.
@@ -49,6 +55,7 @@ class Saver:
         Raises `StepError` if another one has it, or a key is in it.
         """
         self._refuse_path(target)
+        self._claimed.add(target)
         owner = self._claims.setdefault(claim_of(target), instance)
         if owner != instance:
             hint = own_path_hint(is_used="/" in instance)

@@ -16,7 +16,7 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import Recipe
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Output
-from poeflow.operations.check import Checkup
+from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions, unheard, user_config, warner
@@ -51,9 +51,12 @@ async def accept(
     paths; empty means all files. Raises `InvalidFlowError`, `UsageError`, `StaleError` or
     `DiskError`.
     """
-    plan, planner = planned(found, options, makes_key=True)
     workspace = own_workspace(found.project, options)
-    with workspace.hold(wait=options.wait, warn=warner(options)):
+    last = workspace.last_hold()
+    plan, planner = planned(found, options, makes_key=True)
+    with workspace.hold(wait=options.wait, warn=warner(options)) as before:
+        if before != last:
+            plan, planner = planned(checked_again(found), options, makes_key=True)
         lock = lock_of(workspace, plan, options)
         if lock is None:
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")

@@ -7,6 +7,7 @@ from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
+from poeflow.operations.locks import named_elsewhere
 from poeflow.operations.providers import Connections
 from poeflow.operations.run_options import RunOptions, unheard, warner
 from poeflow.planning.checked import Checked
@@ -16,6 +17,7 @@ from poeflow.project.project import Project
 from poeflow.records import Recorder
 from poeflow.settings import UserConfig
 from poeflow.store.git import Git
+from poeflow.store.ledger import Ledger
 from poeflow.store.workspace import Workspace
 
 
@@ -44,13 +46,17 @@ async def run_context(
             await connections.open(stack, has_answers=has_answers)
         else:
             connections.name()
+        ledger = workspace.ledger()
+        elsewhere = named_elsewhere(project, workspace, checked.file.path, options)
+        tree, written = workspace.output_tree(), lock_update.written
         yield _context(
             project,
             workspace,
+            ledger=ledger,
+            files=OutputFiles(tree, written, ledger.written, elsewhere),
             connections=connections,
             options=options,
             budget=budget,
-            lock_update=lock_update,
             asks=asks,
             selection=selection,
             recorder=recorder,
@@ -61,23 +67,23 @@ def _context(
     project: Project,
     workspace: Workspace,
     *,
+    ledger: Ledger,
+    files: OutputFiles,
     connections: Connections,
     options: RunOptions,
     budget: Budget,
-    lock_update: LockUpdate,
     asks: bool,
     selection: Selection,
     recorder: Recorder,
 ) -> RunContext:
-    ledger, tree = workspace.ledger(), workspace.output_tree()
     return RunContext(
         project=project,
-        output_tree=tree,
+        output_tree=workspace.output_tree(),
         trial_tree=workspace.trial_tree(options.models) if options.models else None,
         providers=connections.providers,
         answers=workspace.answers(on_corrupt=warner(options)),
         ledger=ledger,
-        files=OutputFiles(tree, lock_update.written, ledger.written),
+        files=files,
         budget=budget,
         clock=options.clock,
         listen=options.listen or unheard,

@@ -47,7 +47,8 @@ class EditedError(StepError):
 class OutputFiles:
     """Compares the output files in `tree` with their hashes.
 
-    `locked` are the hashes of the lock, by project path; `written` returns those of the ledger.
+    `locked` are the hashes of the lock, by project path; `written` returns those of the ledger,
+    `elsewhere` those of some paths that other locks name.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class OutputFiles:
         tree: Project,
         locked: Mapping[str, frozenset[str]],
         written: Callable[[str], frozenset[str]],
+        elsewhere: Callable[[Collection[str]], Collection[str]] = lambda _paths: (),
     ) -> None:
         self._tree = tree
         self._locked = locked
         self._written = written
+        self._elsewhere = elsewhere
 
     def look(self, target: str, digest: str = "") -> Look:
         """Return the state of the file at `target`, compared with the hash `digest`."""
@@ -79,17 +82,26 @@ class OutputFiles:
         return "edited" if own else "foreign"
 
     def orphans(self, files: Mapping[str, str], *, made: Collection[str] = ()) -> dict[str, str]:
-        """Return those of `files`, with their hashes, that are unchanged since poeflow wrote them.
+        """Return those of `files`, with their hashes, that are as the lock has them.
 
-        An edited file belongs to the user, one in `made` to a step that writes it. Paths that
-        poeflow may not write to are ignored: the lock file may be hostile.
+        An edited file belongs to the user, one in `made` to a step that writes it, and one that
+        another lock names, or that another run wrote anew, to that flow. Paths that poeflow may not
+        write to are ignored: the lock file may be hostile.
         """
-        return {
+        found = {
             path: digest
             for path, digest in sorted(files.items())
-            if path not in made
-            if may_write(path) and self.look(path, digest) in ("same", "old")
+            if path not in made and may_write(path) and self._is_as_locked(path, digest)
         }
+        others = self._elsewhere(found) if found else ()
+        return {path: digest for path, digest in found.items() if path not in others}
+
+    def _is_as_locked(self, target: str, digest: str) -> bool:
+        """Whether a file has the hash `digest`, or another that the lock has for it."""
+        if self.look(target, digest) not in ("same", "old"):
+            return False
+        own = self._locked.get(target, frozenset()) | {digest}
+        return not own.isdisjoint(_hashes(self.read(target)))
 
     def refuse_edited(self, target: str) -> None:
         """Raise `EditedError` if the file at `target` is not poeflow's own."""
