@@ -157,7 +157,7 @@ def named_elsewhere(
     It returns all if that cannot be known: a lock cannot be read, or there are too many files. A
     lock whose flow is gone does not count.
     """
-    own = _lock_at(workspace, flow, options).path
+    own = lock_at(workspace, flow, options).path
     tree = workspace.output_tree().root
 
     def named(paths: Collection[str]) -> frozenset[str]:
