@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import PREFIX, Json, decode_json, hash_prefix, sha256_of
+from poeflow.digest import Json, decode_json, hash_prefix, sha256_of
 from poeflow.errors import DiskError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import read_beneath
@@ -33,6 +33,7 @@ from poeflow.store.contents import (
 from poeflow.store.database import Database
 from poeflow.store.database_file import JOURNAL, DamagedStoreError, RowReader, writing
 from poeflow.store.folders import disk_errors, make_private
+from poeflow.store.history_rows import belonging
 from poeflow.store.lockfile import requests_in
 from poeflow.store.writer import StoreWriter, Write
 
@@ -441,7 +442,9 @@ def prune_cache(
     aged = sorted(((stat.st_mtime, stat.st_size, one) for one, stat in files), reverse=True)
     try:
         with writing(path, warn, journal=JOURNAL) as connection:
-            count, size, doomed = prune_answers(connection, wanted, named, aged)
+            connection.execute("BEGIN IMMEDIATE")
+            belongs = None if named is None else belonging(connection, named)
+            count, size, doomed = prune_answers(connection, wanted, belongs, aged)
     except (sqlite3.Error, OSError) as error:
         raise DiskError(f"no answer was dropped: {error}") from None
     for file, length in doomed:

@@ -8,14 +8,14 @@ import contextlib
 import heapq
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from poeflow.digest import PREFIX, Json, decode_json, encode_json
+from poeflow.digest import Json, decode_json, encode_json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.store.database import Database, KeyFilter, Thing
 
@@ -338,7 +338,8 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
     """Which answers are deleted.
 
     Those stored before `before`, in Unix seconds; the oldest, until the others take `max_bytes`;
-    those that none of the lock files `locks` mentions.
+    those that none of the lock files `locks` mentions, unless a run asked for them beside one that
+    is mentioned.
     """
 
     before: float | None = None
@@ -349,15 +350,13 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
 def prune_answers(
     connection: Database,
     wanted: Pruning,
-    named: frozenset[str] | None,
+    belongs: Callable[[bytes], bool] | None,
     aged: list[tuple[float, int, Path]],
 ) -> tuple[int, int, list[tuple[Path, int]]]:
-    """Delete answers, then contents that nothing refers to, and free their space.
+    """Delete answers, then contents that nothing refers to, within a transaction.
 
-    Returns the number of answers, their bytes, and the media files to delete, with their bytes.
+    `belongs` says of a fingerprint whether it stays; None if all may go. Returns the number of answers, their bytes, and the media files to delete, with their bytes.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    kept = None if named is None else named | _ends_of(connection, named)
     count = size = total = 0
     doomed: list[tuple[Path, int]] = []
     stored = connection.execute(_PRUNABLE)  # sorted, so read to its end before the first row
@@ -369,8 +368,7 @@ def prune_answers(
         total += length
         is_old = wanted.before is not None and at < wanted.before
         is_beyond = wanted.max_bytes is not None and total > wanted.max_bytes
-        name = what.hex()[:PREFIX] if isinstance(what, bytes) else None
-        is_unnamed = kept is not None and name is not None and name not in kept
+        is_unnamed = belongs is not None and isinstance(what, bytes) and not belongs(what)
         if not (is_old or is_beyond or is_unnamed):
             continue
         if isinstance(what, bytes):
@@ -381,12 +379,3 @@ def prune_answers(
     connection.execute(_PRUNE_ENDS)
     drop_unused(connection)
     return count, size, doomed
-
-
-def _ends_of(connection: Database, named: frozenset[str]) -> frozenset[str]:
-    """Return the last requests of the conversations whose first ones are `named`.
-
-    All are given by the beginnings of their fingerprints.
-    """
-    rows = connection.execute("SELECT first, last FROM ends WHERE simulated = 0")
-    return frozenset(last.hex()[:PREFIX] for first, last in rows if first.hex()[:PREFIX] in named)
