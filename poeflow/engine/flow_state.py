@@ -195,6 +195,8 @@ class FlowState:
         """Note how a step ended, from the outcomes of its instances."""
         is_alone = len(outcomes) == 1 and outcomes[0].key is None
         fans_out = is_fan_out(self.plan.steps[step]) and not is_alone
+        if step in self.outcomes:
+            self.freshness.forget_all()
         if outcomes or fans_out:
             own = partial(self._own, step)
             self.outcomes[step] = StepOutcome(
@@ -446,14 +448,11 @@ class FlowState:
                 return at
         return None
 
-    def carrying(
-        self, step: StepUnderWay, before: int | None, instance: StepInstance
-    ) -> StepInstance:
-        """Return an instance with the hash of what it takes from the one at `before`."""
-        outcome = None if before is None else step.outcomes[before]
-        if outcome is None or outcome.entry is None:
-            return self._with(instance, "" if outcome is None else None)
-        return self._with(instance, carried_digest(self.plan.flow, step.step, outcome.entry))
+    def carrying(self, before: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
+        """Return an instance with the hash of what it takes from the one `before` it."""
+        if before is None or before.entry is None:
+            return self._with(instance, "" if before is None else None)
+        return self._with(instance, carried_digest(self.plan.flow, instance.step, before.entry))
 
     def _with(self, instance: StepInstance, carried: str | None) -> StepInstance:
         if not is_fold(self.plan.flow, instance.step):

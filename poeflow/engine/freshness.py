@@ -113,6 +113,10 @@ class Freshness:
         """Delete the recipe of an instance that has ended."""
         self._computed.pop(instance.id, None)
 
+    def forget_all(self) -> None:
+        """Delete all recipes: results that they use may be others now."""
+        self._computed.clear()
+
     def recipe(self, instance: StepInstance, upstream: InstanceOutcome | None) -> Recipe | None:
         """Return an instance's recipe without the files its templates read; computed once."""
         name = instance.id

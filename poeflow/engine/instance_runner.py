@@ -42,7 +42,7 @@ class InstanceRunner:
         try:
             upstream = await self._upstream(instance, index)
             before = await flow.before(step, index)
-            instance = flow.carrying(step, before, instance)
+            instance = flow.carrying(self._outcome(step, before), instance)
             proof = step.proofs[index] if step.proofs else None
             ended = flow.ended_by(step, before, instance, upstream, began=began)
             ended = ended or self._without_running(instance, upstream, proof, began)
@@ -111,6 +111,7 @@ class InstanceRunner:
         values = await self._values(step, before, step.values, flow.name(instance.id))
         if isinstance(values, Unknown):
             return flow.unknown(instance, values)
+        instance = flow.carrying(self._outcome(step, before), instance)
         ready = await self._ready(step.step, instance, values, upstream)
         if isinstance(ready, Unknown):
             return flow.unknown(instance, ready)
@@ -154,9 +155,9 @@ class InstanceRunner:
         if not is_fold(self._flow.plan.flow, step.step):
             return values
         chain: list[InstanceOutcome] = []
-        while before is not None and (outcome := step.outcomes[before]) is not None:
-            chain.append(self._loaded.get(outcome.name, outcome))
-            if not chain[-1].is_absent or self._stored(step.step, chain[-1]) is not None:
+        while before is not None and (outcome := self._outcome(step, before)) is not None:
+            chain.append(outcome)
+            if not outcome.is_absent or self._flow.stored.loaded(step.step, outcome) is not None:
                 break
             if not may_ask:
                 return Unknown(f"unknown until {outcome.name} has run")
@@ -175,6 +176,11 @@ class InstanceRunner:
             seen = {**values, "previous": previous.values()}
             carry = texts.expression(("steps", step.step, "for_each", "carry"), seen)
         return {**values, "carry": carry}
+
+    def _outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
+        """Return how the instance at `index` ended, with its result if that was loaded."""
+        outcome = None if index is None else step.outcomes[index]
+        return None if outcome is None else self._loaded.get(outcome.name, outcome)
 
     async def _ready(
         self,
@@ -402,18 +408,9 @@ class InstanceRunner:
         if outcome.is_left_out or not context.asks:
             return msgspec.structs.replace(outcome, result=result)
         made = self._flow.made(ready.instance, ready.upstream, result, began)
+        if made.entry != outcome.entry:
+            self._flow.freshness.forget_all()
         return self._run_state.settle(made)
-
-    def _stored(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
-        """Return an absent instance with its result if it is stored, else None.
-
-        An answer whose verdicts are read is judged again, without a call.
-        """
-        entry = outcome.entry
-        if entry is None or (self._flow.stored.is_judged(step) and entry.accepted is None):
-            return None
-        found = self._flow.stored.result(step, outcome.key, entry)
-        return None if found is None else msgspec.structs.replace(outcome, result=found)
 
     async def _judged(
         self, step: str, outcome: InstanceOutcome, *, may_ask: bool
@@ -422,7 +419,7 @@ class InstanceRunner:
 
         None if it is not stored. Raises `StepError`.
         """
-        stored = self._stored(step, outcome)
+        stored = self._flow.stored.loaded(step, outcome)
         if stored is None or stored.result is None or not self._flow.stored.is_judged(step):
             return stored
         found = self._absent.get(outcome.name)
@@ -495,6 +492,6 @@ class InstanceRunner:
                 whole = await self._values(own, before, values, outcome.name, may_ask=may_ask)
                 if isinstance(whole, Unknown):
                     return whole
-                instance = flow.carrying(own, before, one)
+                instance = flow.carrying(self._outcome(own, before), one)
                 return await self._ready(step, instance, whole, upstream, may_ask=may_ask)
         raise StepError(f"{outcome.name} is not there any more")
