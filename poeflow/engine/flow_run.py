@@ -9,6 +9,7 @@ from poeflow.engine.asking.ask import NotHere
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState, StepUnderWay
 from poeflow.engine.instance_runner import InstanceRunner
+from poeflow.engine.lock_entries import is_same_result
 from poeflow.engine.results import (
     InstanceOutcome,
     NoResult,
@@ -201,7 +202,8 @@ class FlowRun:
             raise StoppedError(blocking[0])
         if blocking:
             raise UsedFlowError(f"in the flow it uses, {blocking[0]}")
-        if work.ask == "unless answered" and any(outcome.is_absent for outcome in outcomes):
+        is_proven = work.ask == "unless answered" and child.is_as_locked()
+        if is_proven and any(outcome.is_absent for outcome in outcomes):
             return NotHere(fingerprint="")
         return await child.outputs_for(work.name)
 
@@ -218,6 +220,18 @@ class FlowRun:
         """Return the same for the step that uses the flow; missing answers are asked again."""
         missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
         return _outputs(self.state) if missing is None else missing
+
+    def is_as_locked(self) -> bool:
+        """Whether all steps have the results that the lock has, also those that are not here."""
+        lock_update = self.state.run_state.lock_update
+        if not lock_update.has_all(self.state.name("")):
+            return False
+        for outcome in self.state.outcomes.values():
+            for one in outcome.instances:
+                old = None if one.entry is None else lock_update.entry(one.name)
+                if one.ending == "tolerated" or not is_same_result(one.entry, old):
+                    return False
+        return True
 
     async def part_of_outputs(self) -> "FlowOutputs":
         """Return the results of the selected steps, as far as they are stored here."""

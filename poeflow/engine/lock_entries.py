@@ -134,6 +134,13 @@ def agrees(entry: LockEntry, result: StepResult) -> bool:
     return is_same and own.answered_by in (None, entry.answered_by)
 
 
+def is_same_result(entry: LockEntry | None, old: LockEntry | None) -> bool:
+    """Whether other steps see the same of two entries; none of them is like another without."""
+    if entry is None or old is None:
+        return entry is old
+    return (entry.status, entry.result, entry.extras) == (old.status, old.result, old.extras)
+
+
 def skipped_entry(recipe: Recipe) -> LockEntry:
     """Return the entry of an instance that was skipped by its own `if`."""
     return LockEntry(
