@@ -40,8 +40,6 @@ _READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|ext
 """In what a step expects: it may read files."""
 _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
 """In the outputs of a used flow: they show more than the results of its steps."""
-_EXTRAS: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
-"""In an expression over a result: what has a hash of its own, or all of the result."""
 
 
 class LockProof(NamedTuple):

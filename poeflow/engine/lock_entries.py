@@ -10,6 +10,7 @@ from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import StepResult, digest_of
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow
+from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Accepted, LockEntry
@@ -32,9 +33,9 @@ def entry_of(
 ) -> LockEntry:
     """Return the entry of an instance that has a result; `old` is that of the last run.
 
-    The verdicts count among the extras, if any text reads them, and the `item` if it is given. The
-    name of the model that answered is written when it answers, so that nothing else changes an old
-    lock.
+    The verdicts count among the extras, if any text reads them, the `item` if it is given, and all
+    samples, unless an older entry without them is of the same answers. The name of the model that
+    answered is written when it answers, so that nothing else changes an old lock.
     """
     values = result.values()
     seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
@@ -42,6 +43,10 @@ def entry_of(
     if result.judgement:
         extras.append(result.judgement)
     extras += [] if item is None else [item]
+    found = short_hash(sha256_of_json(extras))
+    is_known = old is not None and (old.recipe, old.extras) == (recipe.hash, found)
+    if result.samples and (result.source == "asked" or not is_known):
+        found = short_hash(sha256_of_json([*extras, {"all": values["all"]}]))
     return LockEntry(
         status="ok",
         recipe=recipe.hash,
@@ -52,7 +57,7 @@ def entry_of(
         served=_served(result, recipe, old),
         because=recipe.because,
         result=short_hash(sha256_of_json(seen)),
-        extras=short_hash(sha256_of_json(extras)),
+        extras=found,
         text=short_hash(sha256_of(result.text.encode("utf-8", "replace"))),
         outputs={path: short_hash(digest) for path, digest in result.files.items()},
         untracked=not is_tracked and bool(result.files),
@@ -172,7 +177,9 @@ def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:
 
 def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
     """Return the hash of what an instance hands on to the next one of its step."""
-    is_wide = _WIDE.search(carry_of(flow.steps[step]) or "") is not None
+    carry = carry_of(flow.steps[step]) or ""
+    is_wide = _WIDE.search(carry) is not None
+    is_wide |= samples_of(flow.steps[step]).count > 1 and "all" in carry
     found = digest_of(entry, None if is_wide else "text")
     if not continues_itself(flow, step):
         return found
