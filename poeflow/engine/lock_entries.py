@@ -6,6 +6,7 @@ import msgspec
 
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import Json, sha256_of, sha256_of_json, short_hash
+from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import StepResult, digest_of
 from poeflow.flowfile.loops import carry_of, continues_itself
@@ -59,12 +60,28 @@ def entry_of(
         result=short_hash(sha256_of_json(seen)),
         extras=found,
         text=short_hash(sha256_of(result.text.encode("utf-8", "replace"))),
+        conversation=_conversation(result, recipe, old) if result.conversation else None,
         outputs={path: short_hash(digest) for path, digest in result.files.items()},
         untracked=not is_tracked and bool(result.files),
         answered_by=result.answered_by,
         warnings=warnings_of(result),
         accepted=None if result.accepted is None else _short(result.accepted),
     )
+
+
+def _conversation(result: StepResult, recipe: Recipe, old: LockEntry | None) -> str | None:
+    """Return the hash of a conversation, None if its first request and its text say it all.
+
+    Also None for the stored answer of an older entry, which has none.
+    """
+    is_known = old is not None and (old.recipe, old.conversation) == (recipe.hash, None)
+    if result.source != "asked" and is_known:
+        return None
+    begun, last = messages_in(result.request), result.conversation[-1]
+    is_plain = len(result.conversation) == len(begun) + 1 and not last.tool_calls
+    if is_plain and last.content == result.text:
+        return None
+    return short_hash(sha256_of_json(messages_by_hash(result.conversation)))
 
 
 def warnings_of(result: StepResult) -> list[str]:

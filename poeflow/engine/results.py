@@ -476,7 +476,8 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
         case "reasoning" | "usage" | "verdicts" | "score" | "passed":
             return entry.extras or ""
         case "conversation":
-            return sha256_of_json([entry.request, entry.text])
+            whole = entry.conversation if isinstance(entry, LockEntry) else None
+            return whole or sha256_of_json([entry.request, entry.text])
         case None | "all":
             return sha256_of_json([status, entry.result, entry.extras])
         case _:
