@@ -1,7 +1,7 @@
 """A running flow: which step may start, the values it needs, and the results of the flow."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from poeflow.digest import Json
@@ -22,6 +22,7 @@ from poeflow.engine.results import (
 )
 from poeflow.engine.run_state import RunState, StoppedError
 from poeflow.errors import PoeflowError
+from poeflow.flowfile.loops import is_fold
 from poeflow.planning.edges import last_steps, steps_mentioned, steps_named
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
@@ -46,10 +47,46 @@ class FlowRun:
         """Run every step. A step's failure is stored in the run's state, not raised."""
         async with asyncio.TaskGroup() as group:
             for step in self.state.plan.order:
-                group.create_task(self._step(step))
+                group.create_task(self._step(step, {}))
+        await self._prove_again()
 
-    async def _step(self, step: str) -> None:
-        """Run a step after those it needs: start its instances concurrently, in order."""
+    async def _prove_again(self) -> bool:
+        """Run what the lock proved by answers that were asked again since, and are others now.
+
+        Return whether there was any. Nothing is run again after a failure.
+        """
+        is_any = False
+        while self._runner.renewed and not self.state.run_state.reason_to_stop():
+            renewed, self._runner.renewed = self._runner.renewed, set()
+            for step in self.state.plan.order:
+                if step in renewed:
+                    under_way = self.state.under_way[step]
+                    under_way.outcomes = [*self._ended(step).values()]
+                    self.state.settle(step, under_way.ended())
+                own = {step} if is_fold(self.state.plan.flow, step) else set()
+                if renewed.isdisjoint(own.union(self.state.plan.edges[step])):
+                    continue
+                ended = self._ended(step)
+                if any(one.ending == "current" for one in ended.values()):
+                    await self._step(step, ended)
+                    renewed.add(step)
+                    is_any = True
+        return is_any
+
+    def _ended(self, step: str) -> dict[str, InstanceOutcome]:
+        """Return how the instances of a step ended, by their ids, with what was loaded since."""
+        under_way = self.state.under_way.get(step)
+        if under_way is None:
+            return {}
+        found = (self._runner.outcome(under_way, at) for at in range(len(under_way.instances)))
+        pairs = zip(under_way.instances, found, strict=True)
+        return {instance.id: one for instance, one in pairs if one is not None}
+
+    async def _step(self, step: str, ended: Mapping[str, InstanceOutcome]) -> None:
+        """Run a step after those it needs: start its instances concurrently, in order.
+
+        Of those that have `ended`, by their ids, only those run that the lock proved.
+        """
         plan = self.state.plan
         source = plan.chains.get(step)
         for need in plan.edges[step]:
@@ -62,6 +99,9 @@ class FlowRun:
                 width = asyncio.Semaphore(self.state.plan.concurrency)
                 async with asyncio.TaskGroup() as group:
                     for index, instance in enumerate(found.instances):
+                        if (known := ended.get(instance.id)) and known.ending != "current":
+                            found.settle(index, known)
+                            continue
                         if not self.state.covers(instance, index):
                             found.settle(index, self._settled(self.state.left_out(instance)))
                             if index % TURN == 0:
@@ -219,6 +259,8 @@ class FlowRun:
     async def outputs_for(self, reader: str) -> "FlowOutputs | Unknown":
         """Return the same for the step that uses the flow; missing answers are asked again."""
         missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
+        while missing is None and await self._prove_again():
+            missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
         return _outputs(self.state) if missing is None else missing
 
     def is_as_locked(self) -> bool:

@@ -76,6 +76,7 @@ class StepUnderWay:
 
 
 _DONE: Final = InstanceOutcome(name="", key=None, ending="made", began=0.0)
+_PROVEN: Final = InstanceOutcome(name="", key=None, ending="current", began=0.0)
 """What is held of an instance that ended well and that nobody reads."""
 
 
@@ -153,7 +154,7 @@ class FlowState:
         if not is_well or step in self._read or self._is_look:
             return outcome
         if not self.is_read(step):
-            return _DONE
+            return _DONE if outcome.ending == "made" else _PROVEN
         if outcome.result is None or self.run_state.context.holds_results:
             return outcome
         result = StepResult(

@@ -35,6 +35,8 @@ class InstanceRunner:
         """By name: the instance that each builds on, if that is one of its own step."""
         self._loaded: dict[str, InstanceOutcome] = {}
         """Instances whose answer had to be loaded, with their results."""
+        self.renewed: set[str] = set()
+        """Steps of which an answer was asked again, and is another than before."""
 
     async def run(self, step: StepUnderWay, index: int, instance: StepInstance) -> None:
         """Run the instance at `index` unless it is current, and record its outcome."""
@@ -42,7 +44,7 @@ class InstanceRunner:
         try:
             upstream = await self._upstream(instance, index)
             before = await flow.before(step, index)
-            instance = flow.carrying(self._outcome(step, before), instance)
+            instance = flow.carrying(self.outcome(step, before), instance)
             proof = step.proofs[index] if step.proofs else None
             ended = flow.ended_by(step, before, instance, upstream, began=began)
             ended = ended or self._without_running(instance, upstream, proof, began)
@@ -111,7 +113,7 @@ class InstanceRunner:
         values = await self._values(step, before, step.values, flow.name(instance.id))
         if isinstance(values, Unknown):
             return flow.unknown(instance, values)
-        instance = flow.carrying(self._outcome(step, before), instance)
+        instance = flow.carrying(self.outcome(step, before), instance)
         ready = await self._ready(step.step, instance, values, upstream)
         if isinstance(ready, Unknown):
             return flow.unknown(instance, ready)
@@ -155,7 +157,7 @@ class InstanceRunner:
         if not is_fold(self._flow.plan.flow, step.step):
             return values
         chain: list[InstanceOutcome] = []
-        while before is not None and (outcome := self._outcome(step, before)) is not None:
+        while before is not None and (outcome := self.outcome(step, before)) is not None:
             chain.append(outcome)
             if not outcome.is_absent or self._flow.stored.loaded(step.step, outcome) is not None:
                 break
@@ -177,10 +179,10 @@ class InstanceRunner:
             carry = texts.expression(("steps", step.step, "for_each", "carry"), seen)
         return {**values, "carry": carry}
 
-    def _outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
+    def outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
         """Return how the instance at `index` ended, with its result if that was loaded."""
-        outcome = None if index is None else step.outcomes[index]
-        return None if outcome is None else self._loaded.get(outcome.name, outcome)
+        found = None if index is None else step.outcomes[index]
+        return self._loaded.get(found.name, found) if found and found.is_absent else found
 
     async def _ready(
         self,
@@ -410,6 +412,7 @@ class InstanceRunner:
         made = self._flow.made(ready.instance, ready.upstream, result, began)
         if made.entry != outcome.entry:
             self._flow.freshness.forget_all()
+            self.renewed.add(step)
         return self._run_state.settle(made)
 
     async def _judged(
@@ -492,6 +495,6 @@ class InstanceRunner:
                 whole = await self._values(own, before, values, outcome.name, may_ask=may_ask)
                 if isinstance(whole, Unknown):
                     return whole
-                instance = flow.carrying(self._outcome(own, before), one)
+                instance = flow.carrying(self.outcome(own, before), one)
                 return await self._ready(step, instance, whole, upstream, may_ask=may_ask)
         raise StepError(f"{outcome.name} is not there any more")

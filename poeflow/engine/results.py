@@ -314,6 +314,8 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         match self.ending:
             case "made":
                 return "ok"
+            case "current" if self.entry is None:  # it is not held, as nobody reads it
+                return "ok"
             case "current" | "left out":
                 return "skipped" if self.entry is None else self.entry.status
             case "skipped" | "blocked":
@@ -330,7 +332,8 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_absent(self) -> bool:
         """Whether it is ok by the lock, but its answer is not loaded."""
-        return self.result is None and self.ending != "made" and self.status == "ok"
+        is_held = self.entry is not None and self.ending != "made"
+        return self.result is None and is_held and self.status == "ok"
 
     @property
     def is_pending(self) -> bool:
