@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from poeflow.digest import Json
@@ -10,6 +10,7 @@ from poeflow.engine.asking.ask import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState, StepUnderWay
 from poeflow.engine.instance_runner import InstanceRunner
+from poeflow.engine.lock_entries import is_same_result
 from poeflow.engine.results import (
     InstanceOutcome,
     NoResult,
@@ -51,10 +52,46 @@ class FlowRun:
         """Run every step. A step's failure is stored in the run's state, not raised."""
         async with asyncio.TaskGroup() as group:
             for step in self.state.plan.order:
-                group.create_task(self._step(step))
+                group.create_task(self._step(step, {}))
+        await self._prove_again()
 
-    async def _step(self, step: str) -> None:
-        """Run a step after those it needs: start its instances concurrently, in order."""
+    async def _prove_again(self) -> bool:
+        """Run what the lock proved by answers that were asked again since, and are others now.
+
+        Return whether there was any. Nothing is run again after a failure.
+        """
+        is_any = False
+        while self._runner.renewed and not self.state.run_state.reason_to_stop():
+            renewed, self._runner.renewed = self._runner.renewed, set()
+            for step in self.state.plan.order:
+                if step in renewed:
+                    under_way = self.state.under_way[step]
+                    under_way.outcomes = [*self._ended(step).values()]
+                    self.state.settle(step, under_way.ended())
+                own = {step} if is_fold(self.state.plan.flow, step) else set()
+                if renewed.isdisjoint(own.union(self.state.plan.edges[step])):
+                    continue
+                ended = self._ended(step)
+                if any(one.ending == "current" for one in ended.values()):
+                    await self._step(step, ended)
+                    renewed.add(step)
+                    is_any = True
+        return is_any
+
+    def _ended(self, step: str) -> dict[str, InstanceOutcome]:
+        """Return how the instances of a step ended, by their ids, with what was loaded since."""
+        under_way = self.state.under_way.get(step)
+        if under_way is None:
+            return {}
+        found = (self._runner.outcome(under_way, at) for at in range(len(under_way.instances)))
+        pairs = zip(under_way.instances, found, strict=True)
+        return {instance.id: one for instance, one in pairs if one is not None}
+
+    async def _step(self, step: str, ended: Mapping[str, InstanceOutcome]) -> None:
+        """Run a step after those it needs: start its instances concurrently, in order.
+
+        Of those that have `ended`, by their ids, only those run that the lock proved.
+        """
         plan = self.state.plan
         source = plan.chains.get(step)
         for need in plan.edges[step]:
@@ -66,6 +103,7 @@ class FlowRun:
             if isinstance(found, StepUnderWay):
                 covered = self.state.covered(step, found.instances)
                 await self._leave_out(found, covered)
+                covered = self._to_run(found, covered, ended)
                 width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
                     for waiting in self._turns(found, covered):
@@ -83,6 +121,22 @@ class FlowRun:
             self.state.settle(step, outcomes)
             self._expanded[step].set()
             self._done[step].set()
+
+    @staticmethod
+    def _to_run(
+        step: StepUnderWay, covered: Sequence[int], ended: Mapping[str, InstanceOutcome]
+    ) -> Sequence[int]:
+        """Settle those that have ended without the lock's proof; return the others."""
+        if not ended:
+            return covered
+        rest = []
+        for index in covered:
+            known = ended.get(step.instances[index].id)
+            if known is not None and known.ending != "current":
+                step.settle(index, known)
+            else:
+                rest.append(index)
+        return rest
 
     def _turns(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield the selected instances that run, in order, some at a time; others end at once."""
@@ -253,7 +307,8 @@ class FlowRun:
             raise StoppedError(blocking[0])
         if blocking:
             raise UsedFlowError(f"in the flow it uses, {blocking[0]}")
-        if work.ask == "unless answered" and any(outcome.is_absent for outcome in outcomes):
+        is_proven = work.ask == "unless answered" and child.is_as_locked()
+        if is_proven and any(outcome.is_absent for outcome in outcomes):
             return NotHere(fingerprint="")
         return await child.outputs_for(work.name)
 
@@ -269,7 +324,21 @@ class FlowRun:
     async def outputs_for(self, reader: str) -> "FlowOutputs | Unknown":
         """Return the same for the step that uses the flow; missing answers are asked again."""
         missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
+        while missing is None and await self._prove_again():
+            missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
         return _outputs(self.state) if missing is None else missing
+
+    def is_as_locked(self) -> bool:
+        """Whether all steps have the results that the lock has, also those that are not here."""
+        lock_update = self.state.run_state.lock_update
+        if not lock_update.has_all(self.state.name("")):
+            return False
+        for outcome in self.state.outcomes.values():
+            for one in outcome.instances:
+                old = None if one.entry is None else lock_update.entry(one.name)
+                if one.ending == "tolerated" or not is_same_result(one.entry, old):
+                    return False
+        return True
 
     async def part_of_outputs(self) -> "FlowOutputs":
         """Return the results of the selected steps, as far as they are stored here."""

@@ -71,6 +71,7 @@ class StepUnderWay:
 
 
 _DONE: Final = InstanceOutcome(name="", key=None, ending="made", began=0.0)
+_PROVEN: Final = InstanceOutcome(name="", key=None, ending="current", began=0.0)
 """What is held of an instance that ended well and that nobody reads."""
 _LEFT_OUT: Final = InstanceOutcome(name="", key=None, ending="left out", began=0.0)
 """What is held of one that is not selected, in a run that sends nothing."""
@@ -150,7 +151,7 @@ class FlowState:
         if not is_well or step in self._read or self._is_look:
             return outcome
         if not self.is_read(step):
-            return _DONE
+            return _DONE if outcome.ending == "made" else _PROVEN
         if outcome.result is None or self.run_state.context.holds_results:
             return outcome
         result = StepResult(
@@ -192,6 +193,8 @@ class FlowState:
         """Note how a step ended, from the outcomes of its instances."""
         is_alone = len(outcomes) == 1 and outcomes[0].key is None
         fans_out = is_fan_out(self.plan.steps[step]) and not is_alone
+        if step in self.outcomes:
+            self.freshness.forget_all()
         if outcomes or fans_out:
             own = partial(self._own, step)
             self.outcomes[step] = StepOutcome(
@@ -446,14 +449,11 @@ class FlowState:
                 return at
         return None
 
-    def carrying(
-        self, step: StepUnderWay, before: int | None, instance: StepInstance
-    ) -> StepInstance:
-        """Return an instance with the hash of what it takes from the one at `before`."""
-        outcome = None if before is None else step.outcomes[before]
-        if outcome is None or outcome.entry is None:
-            return self._with(instance, "" if outcome is None else None)
-        return self._with(instance, carried_digest(self.plan.flow, step.step, outcome.entry))
+    def carrying(self, before: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
+        """Return an instance with the hash of what it takes from the one `before` it."""
+        if before is None or before.entry is None:
+            return self._with(instance, "" if before is None else None)
+        return self._with(instance, carried_digest(self.plan.flow, instance.step, before.entry))
 
     def _with(self, instance: StepInstance, carried: str | None) -> StepInstance:
         if not is_fold(self.plan.flow, instance.step):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from poeflow.answers.schemas import Schema
-from poeflow.digest import Json, sha256_of_json
+from poeflow.digest import Json, encode_json, sha256_of_json
 from poeflow.engine import lock_entries
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
@@ -39,8 +39,8 @@ _OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", 
 """Kinds of parts that decide a request alone, if they are not looked for by name."""
 _READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
 """In what a step expects: it may read files."""
-_EXTRAS: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
-"""In an expression over a result: what has a hash of its own, or all of the result."""
+_NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
+"""In the outputs of a used flow: they show more than the results of its steps."""
 
 
 class LockProof(NamedTuple):
@@ -114,6 +114,10 @@ class Freshness:
         """Delete the recipe of an instance that has ended."""
         self._computed.pop(instance.id, None)
 
+    def forget_all(self) -> None:
+        """Delete all recipes: results that they use may be others now."""
+        self._computed.clear()
+
     def recipe(self, instance: StepInstance, upstream: InstanceOutcome | None) -> Recipe | None:
         """Return an instance's recipe without the files its templates read; computed once."""
         name = instance.id
@@ -150,7 +154,8 @@ class Freshness:
         """Return an instance that is current by its recipe, files included, else None.
 
         An edited file stays as it is, unless the run replaces such files. An instance that the
-        caller refreshes is never current.
+        caller refreshes is never current, nor one that uses a flow: the recipe has not what decides
+        the steps of that.
         """
         if self._context.selection.refreshes(self.name(instance)):
             return None
@@ -163,7 +168,8 @@ class Freshness:
         taken = self._taken(instance, recipe)
         if taken is not None:
             return LockProof(taken)
-        if self.spec(instance.step).runs_always:
+        spec = self.spec(instance.step)
+        if spec.runs_always or spec.kind == "flow":
             return None
         for entry in candidates:
             made = self._made_by(instance, upstream, entry, recipe)
@@ -248,13 +254,13 @@ class Freshness:
         if entry is None or self.recipe(instance, upstream) is None:
             return None
         changed = self._unjudged(instance, upstream, entry, reads)
+        spec = self.spec(instance.step)
         if changed:
-            result = None if changed & _AROUND else judge()
+            result = None if changed & _AROUND or spec.kind == "flow" else judge()
             if result is None:
                 return None
             entry = self._rejudged(instance, upstream, entry, result)
         proof = self._whole(instance, entry)
-        spec = self.spec(instance.step)
         if proof is None or spec.kind != "flow" or spec.repeat is None:
             return proof
         turns = self._turns(instance)
@@ -376,10 +382,12 @@ class Freshness:
         spec = self.spec(instance.step)
         then, now = entry.parts, self._current_parts(instance, upstream, entry)
         changed = frozenset(part for part in {*then, *now} if then.get(part) != now.get(part))
-        if spec.kind == "flow":
-            return frozenset()
         if spec.repeat is not None or samples_of(spec).count > 1:
             return changed
+        if spec.kind == "flow":
+            child = self._plan.checked.children[instance.step]
+            shown = encode_json(child.file.flow.outputs).decode()
+            return changed if _NOT_STEPS.search(shown) else changed & {"outputs"}
         asked = {f"file {path}" for path in reads.texts} | {f"glob {one}" for one in reads.globs}
         expected = self._recipes.expected(instance.step) if spec.expect else ""
         return frozenset(
@@ -393,7 +401,8 @@ class Freshness:
         recipe = self._comparable(instance, upstream, entry)
         if recipe is None:
             return dict(entry.parts)
-        return recipe.joined(self._recipes.reread(lock_entries.reads_in(entry))).short
+        read = self._recipes.reread(lock_entries.reads_in(entry))
+        return recipe.joined(read).as_in(entry.parts).short
 
     def _comparable(
         self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry

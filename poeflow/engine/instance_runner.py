@@ -35,6 +35,8 @@ class InstanceRunner:
         """By name: the instance that each builds on, if that is one of its own step."""
         self._loaded: dict[str, InstanceOutcome] = {}
         """Instances whose answer had to be loaded, with their results."""
+        self.renewed: set[str] = set()
+        """Steps of which an answer was asked again, and is another than before."""
 
     async def run(self, step: StepUnderWay, index: int, instance: StepInstance) -> None:
         """Run the instance at `index` unless it is current, and record its outcome."""
@@ -42,7 +44,7 @@ class InstanceRunner:
         try:
             upstream = await self._upstream(instance, index)
             before = await flow.before(step, index)
-            instance = flow.carrying(step, before, instance)
+            instance = flow.carrying(self.outcome(step, before), instance)
             proof = step.proofs[index] if step.proofs else None
             ended = flow.ended_by(step, before, instance, upstream, began=began)
             ended = ended or self.without_running(instance, upstream, proof, began)
@@ -111,6 +113,7 @@ class InstanceRunner:
         values = await self._values(step, before, step.values, flow.name(instance.id))
         if isinstance(values, Unknown):
             return flow.unknown(instance, values)
+        instance = flow.carrying(self.outcome(step, before), instance)
         ready = await self._ready(step.step, instance, values, upstream)
         if isinstance(ready, Unknown):
             return flow.unknown(instance, ready)
@@ -154,9 +157,9 @@ class InstanceRunner:
         if not is_fold(self._flow.plan.flow, step.step):
             return values
         chain: list[InstanceOutcome] = []
-        while before is not None and (outcome := step.outcomes[before]) is not None:
-            chain.append(self._loaded.get(outcome.name, outcome))
-            if not chain[-1].is_absent or self._stored(step.step, chain[-1]) is not None:
+        while before is not None and (outcome := self.outcome(step, before)) is not None:
+            chain.append(outcome)
+            if not outcome.is_absent or self._flow.stored.loaded(step.step, outcome) is not None:
                 break
             if not may_ask:
                 return Unknown(f"unknown until {outcome.name} has run")
@@ -175,6 +178,11 @@ class InstanceRunner:
             seen = {**values, "previous": previous.values()}
             carry = texts.expression(("steps", step.step, "for_each", "carry"), seen)
         return {**values, "carry": carry}
+
+    def outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
+        """Return how the instance at `index` ended, with its result if that was loaded."""
+        found = None if index is None else step.outcomes[index]
+        return self._loaded.get(found.name, found) if found and found.is_absent else found
 
     async def _ready(
         self,
@@ -402,18 +410,10 @@ class InstanceRunner:
         if outcome.is_left_out or not context.asks:
             return msgspec.structs.replace(outcome, result=result)
         made = self._flow.made(ready.instance, ready.upstream, result, began)
+        if made.entry != outcome.entry:
+            self._flow.freshness.forget_all()
+            self.renewed.add(step)
         return self._run_state.settle(made)
-
-    def _stored(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
-        """Return an absent instance with its result if it is stored, else None.
-
-        An answer whose verdicts are read is judged again, without a call.
-        """
-        entry = outcome.entry
-        if entry is None or (self._flow.stored.is_judged(step) and entry.accepted is None):
-            return None
-        found = self._flow.stored.result(step, outcome.key, entry)
-        return None if found is None else msgspec.structs.replace(outcome, result=found)
 
     async def _judged(
         self, step: str, outcome: InstanceOutcome, *, may_ask: bool
@@ -422,7 +422,7 @@ class InstanceRunner:
 
         None if it is not stored. Raises `StepError`.
         """
-        stored = self._stored(step, outcome)
+        stored = self._flow.stored.loaded(step, outcome)
         if stored is None or stored.result is None or not self._flow.stored.is_judged(step):
             return stored
         found = self._absent.get(outcome.name)
@@ -495,6 +495,6 @@ class InstanceRunner:
                 whole = await self._values(own, before, values, outcome.name, may_ask=may_ask)
                 if isinstance(whole, Unknown):
                     return whole
-                instance = flow.carrying(own, before, one)
+                instance = flow.carrying(self.outcome(own, before), one)
                 return await self._ready(step, instance, whole, upstream, may_ask=may_ask)
         raise StepError(f"{outcome.name} is not there any more")

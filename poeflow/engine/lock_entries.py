@@ -6,10 +6,12 @@ import msgspec
 
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import Json, sha256_of, sha256_of_json, short_hash
+from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import StepResult, digest_of
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow
+from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Accepted, LockEntry
@@ -32,15 +34,19 @@ def entry_of(
 ) -> LockEntry:
     """Return the entry of an instance that has a result; `old` is that of the last run.
 
-    The verdicts count among the extras, if any text reads them, and the `item` if it is given. The
-    name of the model that answered is written when it answers, so that nothing else changes an old
-    lock.
+    The verdicts count among the extras, if any text reads them, the `item` if it is given, and all
+    samples, unless an older entry without them is of the same answers. The name of the model that
+    answered is written when it answers, so that nothing else changes an old lock.
     """
     values = result.values()
     extras = [values[name] for name in _EXTRAS]
     if result.judgement:
         extras.append(result.judgement)
     extras += [] if item is None else [item]
+    found = short_hash(sha256_of_json(extras))
+    is_known = old is not None and (old.recipe, old.extras) == (recipe.hash, found)
+    if result.samples and (result.source == "asked" or not is_known):
+        found = short_hash(sha256_of_json([*extras, {"all": values["all"]}]))
     return LockEntry(
         status="ok",
         recipe=recipe.hash,
@@ -51,14 +57,30 @@ def entry_of(
         served=_served(result, recipe, old),
         because=recipe.because,
         result=_whole_hash(values),
-        extras=short_hash(sha256_of_json(extras)),
+        extras=found,
         text=_text_hash(result),
+        conversation=_conversation(result, recipe, old) if result.conversation else None,
         outputs={path: short_hash(digest) for path, digest in result.files.items()},
         untracked=not is_tracked and bool(result.files),
         answered_by=result.answered_by,
         warnings=warnings_of(result),
         accepted=None if result.accepted is None else _short(result.accepted),
     )
+
+
+def _conversation(result: StepResult, recipe: Recipe, old: LockEntry | None) -> str | None:
+    """Return the hash of a conversation, None if its first request and its text say it all.
+
+    Also None for the stored answer of an older entry, which has none.
+    """
+    is_known = old is not None and (old.recipe, old.conversation) == (recipe.hash, None)
+    if result.source != "asked" and is_known:
+        return None
+    begun, last = messages_in(result.request), result.conversation[-1]
+    is_plain = len(result.conversation) == len(begun) + 1 and not last.tool_calls
+    if is_plain and last.content == result.text:
+        return None
+    return short_hash(sha256_of_json(messages_by_hash(result.conversation)))
 
 
 def warnings_of(result: StepResult) -> list[str]:
@@ -169,6 +191,13 @@ def _whole_hash(values: dict[str, Json]) -> str:
     return short_hash(sha256_of_json(seen))
 
 
+def is_same_result(entry: LockEntry | None, old: LockEntry | None) -> bool:
+    """Whether other steps see the same of two entries; none of them is like another without."""
+    if entry is None or old is None:
+        return entry is old
+    return (entry.status, entry.result, entry.extras) == (old.status, old.result, old.extras)
+
+
 def skipped_entry(recipe: Recipe) -> LockEntry:
     """Return the entry of an instance that was skipped by its own `if`."""
     return LockEntry(
@@ -200,7 +229,9 @@ def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:
 
 def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
     """Return the hash of what an instance hands on to the next one of its step."""
-    is_wide = _WIDE.search(carry_of(flow.steps[step]) or "") is not None
+    carry = carry_of(flow.steps[step]) or ""
+    is_wide = _WIDE.search(carry) is not None
+    is_wide |= samples_of(flow.steps[step]).count > 1 and "all" in carry
     found = digest_of(entry, None if is_wide else "media")
     if not continues_itself(flow, step):
         return found

@@ -202,6 +202,17 @@ class LockUpdate:
 
     def retain(self, name: str) -> None:
         """Copy the last run's entries of an instance or step that has no result in this run."""
+        for old in self._parts_of(name):
+            if old not in self._new:
+                self._new.add_packed(old, self._old.packed_row(old))
+
+    def has_all(self, prefix: str) -> bool:
+        """Whether this run has entries of all instances of a used flow that the last run had."""
+        parts = self._parts_of(prefix.removesuffix("/"))
+        return all(old in self._new for old in parts if old.startswith(prefix))
+
+    def _parts_of(self, name: str) -> Sequence[str]:
+        """Return the last run's instances that are part of an instance or step."""
         if self._parts is None:
             self._parts = {}
             for old in self._old:
@@ -209,9 +220,7 @@ class LockUpdate:
                 wholes = wholes_of(old) if is_nested else {old, old.partition("[")[0]}
                 for whole in wholes:
                     self._parts.setdefault(whole, []).append(old)
-        for old in self._parts.get(name, ()):
-            if old not in self._new:
-                self._new.add_packed(old, self._old.packed_row(old))
+        return self._parts.get(name, ())
 
     @property
     def count(self) -> int:

@@ -17,6 +17,7 @@ from poeflow.flowfile.model import Step
 from poeflow.flowfile.step_settings import Settings, judges_of, judging_personas
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.checked import Checked
+from poeflow.planning.edges import last_steps
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.attachment_files import Found
@@ -28,8 +29,12 @@ RECIPE_VERSION: Final = 1
 SERVER: Final = "server"
 _JUDGE_MODEL: Final = "judge model "
 """Begins the names of parts: the model that an alias gives to a judge."""
+_OUTPUTS: Final = "outputs"
+"""The part for the outputs that a used flow declares."""
 LOOP: Final = "for_each"
 """The part for the expressions that give the items of a loop over what a step gives."""
+_NEWER: Final = (LOOP, _OUTPUTS)
+"""Parts that older locks lack, besides those for the models of judges."""
 _NOT_PARTS: Final = frozenset(
     key for key, decides in decisions(Step).items() if not decides.counts_as_written
 )
@@ -62,12 +67,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def as_in(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe without what an older lock's `parts` lack.
 
-        That is the items' expression, and the models that aliases give to judges.
+        That is the items' expression, the outputs of a used flow, and the models that aliases give
+        to judges.
         """
         own = {
             name: value
             for name, value in self.parts.items()
-            if name in parts or not (name == LOOP or name.startswith(_JUDGE_MODEL))
+            if name in parts or not (name in _NEWER or name.startswith(_JUDGE_MODEL))
         }
         if len(own) == len(self.parts):
             return self
@@ -203,8 +209,11 @@ class Recipes:
                     asked = [alias.model, alias.provider, alias.params, alias.extra_body]
                     parts[_JUDGE_MODEL + name] = sha256_of(encode_json(asked))
             checked = self._plan.checked
-            if step in checked.children and self._plan.steps[step].repeat is not None:
-                parts["use"] = sha256_of_json(_written_in(checked.children[step]))
+            child = checked.children.get(step)
+            if child is not None and self._plan.steps[step].repeat is not None:
+                parts["use"] = sha256_of_json(_written_in(child))
+            elif child is not None:
+                parts[_OUTPUTS] = sha256_of_json(_outputs_in(child))
             inputs = checked.uses[step].inputs
             parts |= {f"input {name}": self._given[name] for name in inputs if name in self._given}
             self._own[step] = parts
@@ -325,6 +334,12 @@ def _written_in(checked: Checked) -> Json:
     node = checked.file.document.node(())
     below = {name: _written_in(child) for name, child in checked.children.items()}
     return [node.data if node is not None else None, below]
+
+
+def _outputs_in(checked: Checked) -> Json:
+    """Return what a flow says of its outputs, else the steps whose texts they are."""
+    node = checked.file.document.node(("outputs",))
+    return node.data if node is not None else [*last_steps(checked)]
 
 
 def read_parts(reads: Reads) -> dict[str, str]:

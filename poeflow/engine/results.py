@@ -315,6 +315,8 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         match self.ending:
             case "made":
                 return "ok"
+            case "current" if self.entry is None:  # it is not held, as nobody reads it
+                return "ok"
             case "current" | "left out":
                 return "skipped" if self.entry is None else self.entry.status
             case "skipped" | "blocked":
@@ -331,7 +333,8 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_absent(self) -> bool:
         """Whether it is ok by the lock, but its answer is not loaded."""
-        return self.result is None and self.ending != "made" and self.status == "ok"
+        is_held = self.entry is not None and self.ending != "made"
+        return self.result is None and is_held and self.status == "ok"
 
     @property
     def is_pending(self) -> bool:
@@ -477,7 +480,8 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
         case "reasoning" | "usage" | "verdicts" | "score" | "passed":
             return entry.extras or ""
         case "conversation":
-            return sha256_of_json([entry.request, entry.text])
+            whole = entry.conversation if isinstance(entry, LockEntry) else None
+            return whole or sha256_of_json([entry.request, entry.text])
         case None | "all":
             return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
         case _:

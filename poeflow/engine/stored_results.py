@@ -15,7 +15,7 @@ from poeflow.engine.asking.ask import is_accepted
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.freshness import LockProof
 from poeflow.engine.lock_entries import agrees
-from poeflow.engine.results import StepResult
+from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
 from poeflow.flowfile.model import Expectation
@@ -35,6 +35,17 @@ class StoredResults:
         self._judged = plan.checked.judged
         self._context = context
         self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
+
+    def loaded(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
+        """Return an absent instance with its result if it is stored, else None.
+
+        An answer whose verdicts are read is judged again, without a call.
+        """
+        entry = outcome.entry
+        if entry is None or (self.is_judged(step) and entry.accepted is None):
+            return None
+        found = self.result(step, outcome.key, entry)
+        return None if found is None else msgspec.structs.replace(outcome, result=found)
 
     def result(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
         """Return the result of an instance, None if it is not stored completely."""

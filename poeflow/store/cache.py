@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, decode_json, hash_prefix, sha256_of
+from poeflow.digest import PREFIX, Json, decode_json, hash_prefix, sha256_of
 from poeflow.errors import DiskError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import read_beneath

@@ -355,7 +355,8 @@ def prune_answers(
 ) -> tuple[int, int, list[tuple[Path, int]]]:
     """Delete answers, then contents that nothing refers to, within a transaction.
 
-    `belongs` says of a fingerprint whether it stays; None if all may go. Returns the number of answers, their bytes, and the media files to delete, with their bytes.
+    `belongs` says of a fingerprint whether it stays; None if all may go. Returns the number of
+    answers, their bytes, and the media files to delete, with their bytes.
     """
     count = size = total = 0
     doomed: list[tuple[Path, int]] = []

@@ -181,6 +181,11 @@ class Asker:
         """
         return self._accepted(request, self._context.answers.end)
 
+    def last_request(self, request: ModelRequest) -> ModelRequest | None:
+        """Return the request of that answer, with all messages; None if it is not stored whole."""
+        entry = self._context.answers.end(request.fingerprint)
+        return None if entry is None else self.requests.last(request, entry)
+
     async def store_end(self, first: Answer, last: Answer) -> None:
         """Store the end of a conversation of more than one request."""
         if first.fingerprint != last.fingerprint:

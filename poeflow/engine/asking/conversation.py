@@ -166,7 +166,8 @@ class JudgeCall(Protocol):
 class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     """The rules for an answer. `toolbox` is None if tool calls are the result.
 
-    `is_whole` is whether all of the conversation is needed, and not only its end.
+    `is_whole` is whether every turn is needed, and not only the last one. `is_continued` is whether
+    another step continues the conversation.
     """
 
     output: Output
@@ -175,6 +176,7 @@ class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     judge: JudgeCall
     toolbox: Toolbox | RefusedToolbox | None
     is_whole: bool
+    is_continued: bool
     on_tool: ToolListener
 
 
@@ -235,7 +237,10 @@ async def _ended(
     ended = None if rules.is_whole else asker.ended(request)
     if ended is None:
         return None
-    dialogue = await _judged(_read(asker, request, ended, ended, rules), rules)
+    last = asker.last_request(request) if rules.is_continued else request
+    if last is None:
+        return None
+    dialogue = await _judged(_read(asker, last, ended, ended, rules), rules)
     return None if isinstance(dialogue, Dialogue) and _faults(dialogue) else dialogue
 
 

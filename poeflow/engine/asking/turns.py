@@ -118,7 +118,8 @@ class Turns:
             expecting=Expecting(texts, flow, step, values, reads=self._reads),
             judge=judging.call(asker, request),
             toolbox=toolbox,
-            is_whole=is_continued or (self._repeat is not None and not self.taken),
+            is_whole=self._repeat is not None and not self.taken,
+            is_continued=is_continued,
             on_tool=on_tool,
         )
 

@@ -51,6 +51,7 @@ class LongRow(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     untracked: bool | None = None
     served: str | None = None
     answered_by: str | None = None
+    conversation: Hash | None = None
     warnings: list[str] = []
     accepted: Accepted | None = None
     before: Before | None = None
@@ -128,6 +129,7 @@ def _long_row(hashes: str, own: Mapping[str, str | None], packed: Packed, common
         untracked=None if about.untracked == common.untracked else about.untracked,
         served=None if about.served == common.served else about.served,
         answered_by=more.answered_by,
+        conversation=more.conversation,
         warnings=more.warnings,
         accepted=more.accepted,
         before=more.before,
@@ -296,6 +298,7 @@ def _more(row: LongRow) -> More | None:
     more = More(
         outputs=row.outputs,
         answered_by=row.answered_by,
+        conversation=row.conversation,
         warnings=row.warnings,
         accepted=row.accepted,
         before=row.before,

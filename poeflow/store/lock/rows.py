@@ -33,6 +33,7 @@ class More(msgspec.Struct, frozen=True, kw_only=True):
 
     outputs: dict[str, str] = {}
     answered_by: str | None = None
+    conversation: str | None = None
     warnings: list[str] = []
     accepted: Accepted | None = None
     before: Before | None = None
@@ -54,10 +55,12 @@ class Packed(NamedTuple):
 def packed_of(name: str, entry: LockEntry) -> Packed:
     """Return the entry of an instance, packed."""
     more: More | None = None
-    if entry.outputs or entry.answered_by or entry.warnings or entry.accepted or entry.before:
+    rare = (entry.answered_by, entry.conversation, entry.warnings, entry.accepted, entry.before)
+    if entry.outputs or any(rare):
         more = More(
             outputs=dict(sorted(entry.outputs.items())),
             answered_by=entry.answered_by,
+            conversation=entry.conversation,
             warnings=entry.warnings,
             accepted=entry.accepted,
             before=entry.before,
@@ -101,6 +104,7 @@ def whole_entry(name: str, packed: Packed) -> LockEntry:
         result=_known(found.get("result")),
         extras=_known(found.get("extras")),
         text=_known(found.get("text")),
+        conversation=more.conversation,
         outputs=more.outputs,
         untracked=about.untracked,
         answered_by=more.answered_by,
