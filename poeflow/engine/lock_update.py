@@ -6,7 +6,7 @@ from typing import NamedTuple
 from poeflow.digest import short_hash
 from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lock.entries import LockEntry
-from poeflow.store.lock.rows import BothRows, LockRows, PackedRows
+from poeflow.store.lock.rows import BothRows, LockRows, More, PackedRows
 from poeflow.store.lockfile import Lock
 
 
@@ -131,29 +131,27 @@ class LockUpdate:
         for side in (*self._sides, *self._earlier):
             yield from side.orphans.items()
             for entry in side.rows.rare():
-                outputs = dict(entry.outputs)
-                if entry.accepted is not None:
-                    outputs.pop(entry.accepted.path, None)
-                    if entry.accepted.written is not None:
-                        outputs[entry.accepted.path] = entry.accepted.written
-                yield from outputs.items()
+                yield from _own_outputs(entry).items()
 
     @property
     def left_behind(self) -> dict[str, str]:
-        """Files that earlier runs wrote and this run's instances do not, with their hashes."""
+        """Files that earlier runs wrote and this run's instances do not, with their hashes.
+
+        What a person edited and accepted has the hash of what poeflow wrote there before.
+        """
         made = {path for entry in self._new.rare() for path in entry.outputs}
         found: dict[str, str] = {}
         for side in self._sides:
             found |= side.orphans
             for entry in side.rows.rare():
-                found |= entry.outputs
+                found |= _own_outputs(entry)
         return {path: digest for path, digest in found.items() if path not in made}
 
     def files_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the files of these instances in the last run, and earlier orphans."""
+        """Return the files that poeflow wrote for these instances, and earlier orphans."""
         found = dict(self.orphans)
         for name in names:
-            found |= self._old[name].outputs
+            found |= _own_outputs(self._old[name])
         return found
 
     def keep_orphans(self, orphans: Mapping[str, str]) -> None:
@@ -231,6 +229,19 @@ class LockUpdate:
             if made and (made != names or names != sorted(names)):
                 found[step] = keys
         return found
+
+
+def _own_outputs(entry: LockEntry | More) -> dict[str, str]:
+    """Return the hashes of what poeflow itself wrote to the files of an entry, by path.
+
+    A text that a person edited and accepted is not poeflow's to replace or remove.
+    """
+    found = dict(entry.outputs)
+    if entry.accepted is not None:
+        found.pop(entry.accepted.path, None)
+        if entry.accepted.written is not None:
+            found[entry.accepted.path] = entry.accepted.written
+    return found
 
 
 def _short(files: Mapping[str, str]) -> dict[str, str]:

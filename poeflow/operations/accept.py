@@ -63,20 +63,22 @@ async def accept(
         ledger = workspace.ledger()
         files = OutputFiles(workspace.output_tree(), lock_update.written, ledger.written)
         paths = {path: _project_path(found.project, path) for path in wanted}
-        accepting = AcceptedFiles(files, frozenset(paths.values()), drop=drop)
+        asked_for = frozenset(paths.values())
+        orphans = asked_for & lock_update.orphans.keys()
+        accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
         quiet = replace(options, listen=None, config=user_config(found.project, options))
         await surveyed(plan, planner, found.project, quiet, lock_update, accepting=accepting)
-        orphans = {path for path in paths.values() if path in lock_update.orphans}
-        for path in sorted(set(paths.values()) - accepting.found - orphans):
+        for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
             raise UsageError(message, hint=_unknown_until(lock_update, lock))
         if drop:
             there = (path for path in accepting.taken if files.look(path) != "missing")
             for path in there:
                 ledger.record(path, text_digest(files.read(path)))
-        lock_update.forget_orphans(orphans)
+        lock_update.forget_orphans(orphans - accepting.refused.keys())
         lock.write(lock_update.lock_so_far(inputs_hash(plan)))
-    return Taken(paths=(*accepting.taken, *sorted(orphans)), refused=accepting.refused)
+    rest = sorted(orphans - accepting.refused.keys() - set(accepting.taken))
+    return Taken(paths=(*accepting.taken, *rest), refused=accepting.refused)
 
 
 def _project_path(project: Project, path: Path) -> str:
@@ -97,15 +99,24 @@ def _unknown_until(lock_update: LockUpdate, lock: LockFile) -> str:
 class AcceptedFiles:
     """Accepts files as they are. `wanted` are project paths, all if empty.
 
-    With `drop` earlier acceptances are undone, so that an answer may replace the file. `found` are
-    the files of the flow, `taken` those whose lock entry changed, `refused` the others with the
-    reason.
+    With `drop` earlier acceptances are undone, so that an answer may replace the file. `orphans`
+    are those of `wanted` that no step wrote in the last run: the text of one is accepted even if it
+    is poeflow's own. `found` are the files of the flow, `taken` those whose lock entry changed,
+    `refused` the others with the reason.
     """
 
-    def __init__(self, files: OutputFiles, wanted: frozenset[str], *, drop: bool) -> None:
+    def __init__(
+        self,
+        files: OutputFiles,
+        wanted: frozenset[str],
+        *,
+        drop: bool,
+        orphans: frozenset[str] = frozenset(),
+    ) -> None:
         self._files = files
         self._wanted = wanted
         self._drop = drop
+        self._orphans = orphans
         self.found: set[str] = set()
         self.taken: list[str] = []
         self.refused: dict[str, str] = {}
@@ -189,7 +200,8 @@ class AcceptedFiles:
         is_stale = old is not None and old.accepted is not None and old.recipe != recipe.hash
         if look == "marked":
             self.refused[path] = "it has conflict marks; resolve them first"
-        if look not in ("edited", "foreign") and not (look == "same" and is_stale):
+        is_left = path in self._orphans and look == "old"
+        if look not in ("edited", "foreign") and not ((look == "same" and is_stale) or is_left):
             return old
         data = self._files.read(path)
         try:

@@ -1,0 +1,127 @@
+"""Files with accepted edits when their step changes: the bytes of a person stay the person's."""
+
+import pytest
+
+from poeflow.events import Warned
+
+FLOW = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  write: {prompt: write, output: {save: out/text.md}}
+  read: {prompt: "read {{ steps.write.text }}"}
+"""
+RENAMED = FLOW.replace("write:", "wrote:").replace("steps.write", "steps.wrote")
+SKIPPED = """\
+poeflow: 1
+steps:
+  write: {if: "false", model: GPT-5.2, prompt: write, output: {save: out/text.md}}
+"""
+OTHER = "poeflow: 1\nsteps:\n  other: {render: other}\n"
+MINE = "my own words\n"
+EDITED = "//out/text.md was edited since poeflow wrote it"
+KEEP = "; keep it with `poeflow accept`, or replace it with --force"
+
+
+@pytest.fixture
+def accepted(bench):
+    assert bench.run(FLOW).exit_code == 0
+    bench.write("out/text.md", MINE)
+    assert bench.accept(FLOW).paths == ("//out/text.md",)
+    assert bench.run(FLOW).exit_code == 0
+    return bench
+
+
+def text(bench) -> str:
+    return (bench.folder / "out/text.md").read_text()
+
+
+def warnings(bench) -> list[str]:
+    return [event.message for event in bench.events if isinstance(event, Warned)]
+
+
+@pytest.mark.parametrize("prunes", [False, True])
+def test_a_step_by_another_name_leaves_it_and_says_how_to_keep_it(accepted, prunes):
+    asked = len(accepted.prompts())
+    for _ in range(3):
+        assert accepted.states(RENAMED)["wrote"] == ("edited", (EDITED,))
+        outcome = accepted.run(RENAMED, prune_outputs=prunes)
+        assert str(outcome.failures["wrote"]) == EDITED + KEEP
+        assert (text(accepted), warnings(accepted)) == (MINE, [])
+    assert accepted.accept(RENAMED).paths == ("//out/text.md",)
+    outcome = accepted.run(RENAMED, prune_outputs=prunes)
+    assert (outcome.exit_code, warnings(accepted)) == (0, [])
+    assert (text(accepted), accepted.locked(), len(accepted.prompts())) == (MINE, [], asked)
+
+
+def test_in_a_clone_it_stays_though_no_ledger_knows_it(accepted):
+    accepted.forget_answers()
+    accepted.run(RENAMED)
+    accepted.forget_answers()
+    outcome = accepted.run(RENAMED)
+    assert outcome.failures["wrote"].message == (
+        "//out/text.md is there, and poeflow did not write it"
+    )
+    assert text(accepted) == MINE
+    assert accepted.accept(RENAMED, "out/text.md").paths == ("//out/text.md",)
+    assert accepted.run(RENAMED).exit_code == 0
+    assert (text(accepted), accepted.locked()) == (MINE, [])
+
+
+@pytest.mark.parametrize("prunes", [False, True])
+@pytest.mark.parametrize("without", [OTHER, SKIPPED], ids=["gone", "skipped"])
+def test_a_step_that_comes_back_does_not_replace_it(accepted, without, prunes):
+    assert all(state != "orphaned" for state, _ in accepted.states(without).values())
+    assert accepted.run(without, prune_outputs=prunes).exit_code == 0
+    assert (text(accepted), warnings(accepted)) == (MINE, [])
+    outcome = accepted.run(FLOW)
+    assert str(outcome.failures["write"]) == EDITED + KEEP
+    assert text(accepted) == MINE
+
+
+ROWS = """\
+poeflow: 1
+steps:
+  say:
+    for_each: {in: [x, y, z]}
+    render: "say {{ item }}"
+    output: {save: "out/{{ key }}.md"}
+"""
+
+
+@pytest.mark.parametrize("fewer", ["{in: [x, y, z], limit: 1}", "[x, y]"])
+def test_a_row_that_comes_back_does_not_replace_it(bench, fewer):
+    bench.run(ROWS)
+    bench.write("out/z.md", MINE)
+    assert bench.accept(ROWS).paths == ("//out/z.md",)
+    bench.run(ROWS.replace("{in: [x, y, z]}", fewer), prune_outputs=True)
+    outcome = bench.run(ROWS)
+    assert list(outcome.failures) == ["say[z]"]
+    assert (bench.folder / "out/z.md").read_text() == MINE
+    assert bench.accept(ROWS).paths == ("//out/z.md",)
+    assert bench.run(ROWS).exit_code == 0
+    assert ((bench.folder / "out/z.md").read_text(), bench.locked()) == (MINE, [])
+
+
+def test_what_poeflow_wrote_before_the_edit_is_still_its_own(accepted):
+    accepted.forget_answers()
+    accepted.run(FLOW, force=True)
+    own = text(accepted)
+    accepted.write("out/text.md", MINE)
+    accepted.accept(FLOW)
+    accepted.write("out/text.md", own)
+    accepted.forget_answers()
+    accepted.run(OTHER, prune_outputs=True)
+    assert warnings(accepted) == ["out/text.md was removed, as no step writes it any more"]
+    assert not (accepted.folder / "out/text.md").exists()
+
+
+def test_a_file_left_behind_can_be_accepted_for_the_step_that_is_to_write_it(bench):
+    bench.run(FLOW)
+    own = text(bench)
+    bench.run(OTHER)
+    changed = RENAMED.replace("prompt: write", "prompt: write more")
+    assert bench.accept(changed, "out/text.md").paths == ("//out/text.md",)
+    assert bench.run(changed).exit_code == 0
+    assert (text(bench), warnings(bench), bench.locked()) == (own, [], [])
+    assert "write more" not in bench.prompts()
