@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
 
-from poeflow.digest import Json, decode_json, sha256_of
+from poeflow.digest import Json, decode_json, hash_prefix, sha256_of, short_hash
 from poeflow.errors import StepError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.media_types import media_type_of
@@ -119,6 +119,13 @@ def file_name(data: bytes) -> str:
 def is_media_name(path: str) -> bool:
     """Whether a path ends in a name made by `file_name`."""
     return _MEDIA_NAME.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def is_replaced(path: str, digest: str) -> bool:
+    """Whether a file has the name of a drawn one, and another hash: a person replaced it."""
+    name, _, extension = path.rpartition("/")[2].partition(".")
+    is_media = is_media_name(path) and f".{extension}" in _EXTENSIONS.values()
+    return is_media and not hash_prefix(short_hash(digest)).startswith(name)
 
 
 def _in_document(text: str) -> list[str]:

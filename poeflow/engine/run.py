@@ -211,10 +211,11 @@ def _clear_up(run_state: RunState) -> None:
     context, lock_update = run_state.context, run_state.lock_update
     orphans = context.files.orphans(lock_update.left_behind)
     if context.prunes:
-        for path in orphans:
+        edited = lock_update.edited_media(orphans)
+        for path in sorted(orphans.keys() - edited.keys()):
             context.output_tree.remove(path)
             _warn(run_state, f"{path[2:]} was removed, as no step writes it any more")
-        orphans = {}
+        orphans = edited
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
     lock_update.keep_orphans(orphans)

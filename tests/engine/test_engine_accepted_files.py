@@ -1,5 +1,7 @@
 """Files with accepted edits when their step changes: the bytes of a person stay the person's."""
 
+import base64
+
 import pytest
 
 from poeflow.events import Warned
@@ -125,3 +127,26 @@ def test_a_file_left_behind_can_be_accepted_for_the_step_that_is_to_write_it(ben
     assert bench.run(changed).exit_code == 0
     assert (text(bench), warnings(bench), bench.locked()) == (own, [], [])
     assert "write more" not in bench.prompts()
+
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgAAACAAAB4iG8MwAAAABJRU5ErkJggg=="
+)
+DRAW = "poeflow: 1\nsteps:\n  draw: {model: GPT-Image-1, prompt: otter, output: {media: out}}\n"
+
+
+def test_an_accepted_picture_is_not_pruned_and_not_replaced(bench):
+    path = bench.run(DRAW).results["draw"].media[0][2:]
+    bench.write(path, PIXEL)
+    assert bench.accept(DRAW).paths == (f"//{path}",)
+    for _ in range(2):
+        bench.run(OTHER, prune_outputs=True)
+        assert (bench.folder / path).read_bytes() == PIXEL
+    assert bench.run(DRAW).exit_code == 0
+    assert ((bench.folder / path).read_bytes(), bench.locked()) == (PIXEL, [])
+
+
+def test_a_picture_that_nobody_edited_is_pruned(bench):
+    path = bench.run(DRAW).results["draw"].media[0][2:]
+    bench.run(OTHER, prune_outputs=True)
+    assert not (bench.folder / path).exists()
