@@ -97,6 +97,10 @@ class StepRunner:
                         refuse_failing([result], kind=spec.kind)
             return await self._saved(work, result) if isinstance(result, StepResult) else result
 
+    def saves_to(self, work: StepInput) -> str | None:
+        """Claim and return the path to which a text is saved. Raises any `PoeflowError`."""
+        return self._target(msgspec.structs.replace(work, ask="always"))
+
     def judged_again(self, work: StepInput, result: StepResult) -> StepResult:
         """Return a result whose text a person edited, judged by the rules, if that is read.
 

@@ -33,6 +33,10 @@ ONE_OF_SEVERAL: Final = (
     "it stays as it is until a run with --force replaces it"
 )
 
+COPIED_FIRST: Final = (
+    "its step saves to {} now; run the flow, which copies it there, then accept it"
+)
+
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """The files whose lock entries changed, and why others were refused, by path."""
@@ -135,16 +139,32 @@ class AcceptedFiles:
 
         `recipe` is the current one of the instance. If it `is_judged`, other steps read how.
         """
-        target = _text_path(instance, old)
+        target = self._text_path(instance, old)
         self.found |= {*(old.outputs if old is not None else ()), *([target] if target else [])}
         if self._drop:
             return self._dropped(old)
         self._refuse_samples(old)
         new = self._with_media(old)
-        if target is not None and self._is_wanted(target):
+        if target is not None and self._is_wanted(target) and instance.save not in (None, target):
+            self.refused[target] = COPIED_FIRST.format(instance.save[2:])
+        elif target is not None and self._is_wanted(target):
             taken = self._with_text(target, output, schema, new, recipe)
             new = _judged_otherwise(taken) if is_judged and taken not in (None, new) else taken
         return None if new is old else new
+
+    def _text_path(self, instance: StepInstance, entry: LockEntry | None) -> str | None:
+        """Return the project path that an instance's text is at, None if it saves none.
+
+        An accepted file stays where it is until a run copies it to the path of its step.
+        """
+        accepted = None if entry is None else entry.accepted
+        if accepted is not None:
+            is_moved = instance.save is not None and self._files.look(instance.save) in EDITED
+            return instance.save if is_moved and not self._drop else accepted.path
+        if instance.save is not None or entry is None:
+            return instance.save
+        texts = _texts(entry)
+        return texts[0] if len(texts) == 1 else None
 
     def _is_wanted(self, path: str) -> bool:
         return not self._wanted or path in self._wanted
@@ -216,14 +236,24 @@ class AcceptedFiles:
         self.taken.append(path)
         before = old if old is not None else LockEntry(status="ok", recipe=recipe.hash)
         new = _accepted(before, path, text, recipe)
-        outputs = {**before.outputs, path: short_hash(text_digest(data))}
+        outputs = {**self._others(before), path: short_hash(text_digest(data))}
         return msgspec.structs.replace(new, outputs=outputs, untracked=not output.tracked)
+
+    def _others(self, entry: LockEntry) -> dict[str, str]:
+        """Return the files of an entry without its accepted one, and texts that were moved away."""
+        accepted = None if entry.accepted is None else entry.accepted.path
+        return {
+            path: digest
+            for path, digest in entry.outputs.items()
+            if path != accepted
+            if is_media_name(path) or self._files.look(path) != "missing"
+        }
 
 
 def _accepted(before: LockEntry, path: str, text: str, recipe: Recipe) -> LockEntry:
     """Return an entry with an accepted text; the hashes of poeflow's own text stay in it."""
     text_hash = short_hash(sha256_of(text.encode()))
-    own = Accepted(
+    own = before.accepted or Accepted(
         path=path, written=before.outputs.get(path), text=before.text, result=before.result
     )
     return msgspec.structs.replace(
@@ -239,7 +269,7 @@ def _accepted(before: LockEntry, path: str, text: str, recipe: Recipe) -> LockEn
         result=short_hash(sha256_of_json({"accepted": text_hash})),
         extras=before.extras or short_hash(sha256_of_json([])),
         warnings=[],
-        accepted=before.accepted or own,
+        accepted=msgspec.structs.replace(own, path=path),
     )
 
 
@@ -252,16 +282,6 @@ def _judged_otherwise(entry: LockEntry) -> LockEntry:
 def _read_again(output: Output, text: str, schema: Schema | None) -> tuple[str, ...]:
     """Return why a file's text does not fit a step's `output`."""
     return read(of_file(output), text, schema).faults
-
-
-def _text_path(instance: StepInstance, entry: LockEntry | None) -> str | None:
-    """Return the project path that an instance's text is at, None if it saves none."""
-    if entry is not None and entry.accepted is not None:
-        return entry.accepted.path
-    if instance.save is not None or entry is None:
-        return instance.save
-    texts = _texts(entry)
-    return texts[0] if len(texts) == 1 else None
 
 
 def _texts(entry: LockEntry) -> list[str]:

@@ -129,6 +129,92 @@ def test_a_file_left_behind_can_be_accepted_for_the_step_that_is_to_write_it(ben
     assert "write more" not in bench.prompts()
 
 
+MOVED = FLOW.replace("out/text.md", "out/brief.md")
+MORE = MOVED.replace("prompt: write", "prompt: write more")
+COPIED = "out/text.md was edited by hand and stays; its text is in out/brief.md, too"
+
+
+def brief(bench) -> str:
+    return (bench.folder / "out/brief.md").read_text()
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_a_new_path_gets_the_accepted_text_without_a_request(accepted, with_state):
+    asked = len(accepted.prompts())
+    if not with_state:
+        accepted.forget_answers()
+    assert accepted.states(MOVED)["write"] == ("stale", ("output changed", "kept: edited by hand"))
+    assert accepted.locked() == ["write: stale: output changed; kept: edited by hand"]
+    assert not (accepted.folder / "out/brief.md").exists(), "a look writes nothing"
+    outcome = accepted.run(MOVED)
+    assert (outcome.exit_code, warnings(accepted)[0]) == (0, COPIED)
+    assert (text(accepted), brief(accepted)) == (MINE, MINE)
+    assert (accepted.locked(), len(accepted.prompts())) == ([], asked)
+    assert accepted.run(MOVED, prune_outputs=True).exit_code == 0
+    assert (text(accepted), brief(accepted)) == (MINE, MINE)
+    assert all(message.startswith("read is current") for message in warnings(accepted))
+
+
+def test_at_its_new_path_it_stays_a_persons(accepted):
+    accepted.run(MOVED)
+    accepted.run(OTHER, prune_outputs=True)
+    assert (text(accepted), brief(accepted)) == (MINE, MINE)
+    assert list(accepted.run(MOVED).failures) == ["write"]
+    assert brief(accepted) == MINE
+    accepted.accept(MOVED)
+    assert accepted.accept(MOVED, drop=True).paths == ("//out/brief.md",)
+    outcome = accepted.run(MOVED)
+    assert brief(accepted) == outcome.results["write"].text + "\n"
+    assert text(accepted) == MINE
+
+
+def test_a_new_path_and_a_new_request_keep_it_until_it_is_accepted_again(accepted):
+    refused = {
+        "//out/text.md": "its step saves to out/brief.md now; run the flow, which copies it there, "
+        "then accept it"
+    }
+    assert accepted.accept(MORE).refused == refused
+    assert accepted.run(MORE).exit_code == 0
+    assert brief(accepted) == MINE
+    assert accepted.states(MORE)["write"] == (
+        "stale",
+        ("output changed", "prompt changed", "kept: edited by hand"),
+    )
+    assert accepted.accept(MORE).paths == ("//out/brief.md",)
+    assert accepted.locked() == []
+    assert "write more" not in accepted.prompts()
+
+
+def test_at_its_new_path_no_other_file_is_replaced(accepted):
+    accepted.write("out/brief.md", "another person's\n")
+    message = "//out/brief.md is there, and poeflow did not write it"
+    assert accepted.run(MOVED).failures["write"].message == message
+    assert (text(accepted), brief(accepted)) == (MINE, "another person's\n")
+
+
+def test_a_file_that_its_user_moved_can_be_accepted_there(accepted):
+    (accepted.folder / "out/text.md").rename(accepted.folder / "out/brief.md")
+    assert list(accepted.run(MOVED).failures) == ["write"]
+    assert accepted.accept(MOVED).paths == ("//out/brief.md",)
+    assert accepted.locked() == []
+    assert accepted.run(MOVED, prune_outputs=True).exit_code == 0
+    assert (brief(accepted), warnings(accepted)) == (MINE, [])
+
+
+def test_an_answer_is_merged_into_it_at_its_new_path(bench, scripted, git):
+    scripted("""\
+        - {match: {text: more}, answer: {text: "1\\n2\\n3\\n4\\nnew"}}
+        - {match: {text: write}, answer: {text: "1\\n2\\n3\\n4\\n5"}}
+    """)
+    bench.run(FLOW)
+    bench.write("out/text.md", "mine\n2\n3\n4\n5\n")
+    bench.accept(FLOW)
+    assert bench.run(MORE, merge_edits=True).exit_code == 0
+    assert brief(bench) == "mine\n2\n3\n4\nnew\n"
+    assert text(bench) == "mine\n2\n3\n4\n5\n"
+    assert bench.locked() == []
+
+
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgAAACAAAB4iG8MwAAAABJRU5ErkJggg=="
 )
