@@ -23,6 +23,7 @@ from poeflow.operations.run_options import RunOptions, unheard, user_config, war
 from poeflow.operations.state import own_workspace
 from poeflow.operations.status import surveyed
 from poeflow.planning.instances import StepInstance
+from poeflow.planning.run_inputs import MissingInputsError
 from poeflow.project.output_files import EDITED, OutputFiles, text_digest
 from poeflow.project.project import Project
 from poeflow.store.lock.entries import Accepted, LockEntry
@@ -33,6 +34,7 @@ ONE_OF_SEVERAL: Final = (
     "it stays as it is until a run with --force replaces it"
 )
 
+_NO_LOCK: Final = "one with --input has no lock, and its edits stay until --force replaces them"
 COPIED_FIRST: Final = (
     "its step saves to {} now; run the flow, which copies it there, then accept it"
 )
@@ -55,7 +57,10 @@ async def accept(
     paths; empty means all files. Raises `InvalidFlowError`, `UsageError`, `StaleError` or
     `DiskError`.
     """
-    plan, planner = planned(found, options, makes_key=True)
+    try:
+        plan, planner = planned(found, options, makes_key=True)
+    except MissingInputsError as error:
+        raise _without_file(error.names) from None
     workspace = own_workspace(found.project, options)
     with workspace.hold(wait=options.wait, warn=warner(options)):
         lock = lock_of(workspace, plan, options)
@@ -74,7 +79,9 @@ async def accept(
         await surveyed(plan, planner, found.project, quiet, lock_update, accepting=accepting)
         for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
-            raise UsageError(message, hint=_unknown_until(lock_update, lock))
+            is_by_inputs = bool(plan.flow.inputs and ledger.written(path))
+            hint = _unknown_until(lock_update, lock, is_by_inputs=is_by_inputs)
+            raise UsageError(message, hint=hint)
         if drop:
             there = (path for path in accepting.taken if files.look(path) != "missing")
             for path in there:
@@ -94,7 +101,14 @@ def _project_path(project: Project, path: Path) -> str:
         raise UsageError(message, hint=f"the project is {project.root}") from None
 
 
-def _unknown_until(lock_update: LockUpdate, lock: LockFile) -> str:
+def _without_file(names: Sequence[str]) -> UsageError:
+    message = f"the flow needs the {'inputs' if len(names) > 1 else 'input'} {', '.join(names)}"
+    return UsageError(message, hint=f"pass the --inputs-file of its run; {_NO_LOCK}")
+
+
+def _unknown_until(lock_update: LockUpdate, lock: LockFile, *, is_by_inputs: bool) -> str:
+    if is_by_inputs:
+        return f"pass the --inputs-file of the run that wrote it; {_NO_LOCK}"
     if not lock_update.names:
         return f"{lock.shown} knows of no file yet; run the flow first"
     return "name one that `poeflow plan` says was edited, or run the flow up to its step first"

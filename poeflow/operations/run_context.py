@@ -7,6 +7,7 @@ from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
+from poeflow.operations.locks import how_to_keep
 from poeflow.operations.providers import Connections
 from poeflow.operations.run_options import RunOptions, unheard, warner
 from poeflow.planning.checked import Checked
@@ -77,7 +78,7 @@ def _context(
         providers=connections.providers,
         answers=workspace.answers(on_corrupt=warner(options)),
         ledger=ledger,
-        files=OutputFiles(tree, lock_update.written, ledger.written),
+        files=OutputFiles(tree, lock_update.written, ledger.written, keep=how_to_keep(options)),
         budget=budget,
         clock=options.clock,
         listen=options.listen or unheard,
