@@ -49,6 +49,7 @@ class LockUpdate:
         self._order: dict[str, list[str]] = {}
         self._orphans: dict[str, str] = {}
         self._forgotten: frozenset[str] = frozenset()
+        self._given_up: dict[str, str] = {}
         self._parts: dict[str, list[str]] | None = None
         """The instances of each step or instance, computed at the first use."""
         self._read_lengths = lengths
@@ -168,6 +169,19 @@ class LockUpdate:
         """Remove files that no step writes now from the lock: they belong to the user now."""
         self._forgotten |= frozenset(paths)
 
+    def give_up(self, files: Mapping[str, str]) -> None:
+        """Let a run replace files that have these hashes, though a person wrote them.
+
+        Until one does, they stand among the files that no step writes.
+        """
+        self._given_up |= files
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Files that a step of this run writes, and that were given up with another hash."""
+        made = {path: one for entry in self._new.rare() for path, one in entry.outputs.items()}
+        return {path: one for path, one in self.orphans.items() if made.get(path, one) != one}
+
     @property
     def orphans(self) -> Mapping[str, str]:
         """The files of the last lock that no step wrote then."""
@@ -223,7 +237,7 @@ class LockUpdate:
             inputs=short_hash(inputs),
             instances=rows,
             order=self._order_in(rows),
-            orphans=_short(self.orphans),
+            orphans=_short({**self.orphans, **self._given_up}),
         )
 
     def _order_in(self, rows: LockRows) -> dict[str, list[str]]:

@@ -218,7 +218,9 @@ def _clear_up(run_state: RunState) -> None:
         orphans = edited
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
-    lock_update.keep_orphans(orphans)
+    given_up = lock_update.given_up.items()
+    waiting = {path: one for path, one in given_up if context.files.look(path, one) == "same"}
+    lock_update.keep_orphans(orphans | waiting)
 
 
 async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:

@@ -82,13 +82,14 @@ async def accept(
             is_by_inputs = bool(plan.flow.inputs and ledger.written(path))
             hint = _unknown_until(lock_update, lock, is_by_inputs=is_by_inputs)
             raise UsageError(message, hint=hint)
+        rest: list[str] = []
         if drop:
             there = (path for path in accepting.taken if files.look(path) != "missing")
-            for path in there:
-                ledger.record(path, text_digest(files.read(path)))
-        lock_update.forget_orphans(orphans - accepting.refused.keys())
+            lock_update.give_up({path: text_digest(files.read(path)) for path in there})
+        else:
+            rest = sorted(orphans - accepting.refused.keys() - set(accepting.taken))
+            lock_update.forget_orphans({*rest, *accepting.taken})
         lock.write(lock_update.lock_so_far(inputs_hash(plan)))
-    rest = sorted(orphans - accepting.refused.keys() - set(accepting.taken))
     return Taken(paths=(*accepting.taken, *rest), refused=accepting.refused)
 
 

@@ -129,6 +129,41 @@ def test_a_file_left_behind_can_be_accepted_for_the_step_that_is_to_write_it(ben
     assert "write more" not in bench.prompts()
 
 
+def test_what_was_given_up_once_is_a_persons_again_afterwards(accepted):
+    accepted.accept(FLOW, drop=True)
+    assert accepted.accept(FLOW, "out/text.md", drop=True).paths == ()
+    assert accepted.run(FLOW).exit_code == 0
+    assert text(accepted) != MINE
+    accepted.write("out/text.md", MINE)
+    for with_state in (True, False):
+        if not with_state:
+            accepted.forget_answers()
+        assert accepted.states(FLOW)["write"] == ("edited", ("out/text.md was edited",))
+        assert accepted.run(FLOW).exit_code == 0
+        assert text(accepted) == MINE
+
+
+def test_what_was_given_up_stays_so_until_an_answer_replaces_it(accepted, scripted):
+    changed = FLOW.replace("prompt: write", "prompt: write more")
+    accepted.accept(changed, drop=True)
+    accepted.run(changed, steps=("read",), only=True)
+    scripted("- {match: {text: write more}, answer: {error: {status: 400, message: no}}}\n")
+    assert accepted.run(changed, prune_outputs=True).failures["write"].message == "no (400)"
+    assert (text(accepted), warnings(accepted)) == (MINE, [])
+    scripted("- {match: {text: write more}, answer: {text: written}}\n")
+    assert accepted.run(changed).exit_code == 0
+    assert text(accepted) == "written\n"
+    assert accepted.locked() == []
+    assert "orphans" not in (accepted.folder / "a.lock.json").read_text()
+
+
+def test_what_was_given_up_can_be_accepted_again(accepted):
+    accepted.accept(FLOW, drop=True)
+    assert accepted.accept(FLOW, "out/text.md").paths == ("//out/text.md",)
+    assert accepted.run(FLOW).exit_code == 0
+    assert (text(accepted), accepted.locked()) == (MINE, [])
+
+
 MOVED = FLOW.replace("out/text.md", "out/brief.md")
 MORE = MOVED.replace("prompt: write", "prompt: write more")
 COPIED = "out/text.md was edited by hand and stays; its text is in out/brief.md, too"
