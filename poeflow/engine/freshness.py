@@ -336,7 +336,12 @@ class Freshness:
         return lock_entries.with_recipe(entry, whole) if entry.recipe in hashes else None
 
     def _whole(self, instance: StepInstance, entry: LockEntry) -> LockProof | None:
-        """Return an instance whose files are all there, edited or not, if the run keeps them."""
+        """Return an instance whose files are all there, edited or not, if the run keeps them.
+
+        None if its accepted file is not where its step saves now.
+        """
+        if entry.accepted is not None and instance.save not in (None, entry.accepted.path):
+            return None
         looks = self.looks(entry)
         edited = _edited(looks)
         is_replaced = self._context.force and bool(edited or entry.accepted)

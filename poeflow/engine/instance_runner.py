@@ -8,11 +8,11 @@ import msgspec
 from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked
-from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.flow_state import FlowState, StepUnderWay
 from poeflow.engine.freshness import LockProof
 from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
+from poeflow.engine.save import MOVES
 from poeflow.engine.step import StepRunner
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
@@ -233,7 +233,7 @@ class InstanceRunner:
         """Return the proof of an instance whose text is an accepted file.
 
         It stays accepted when its request changes; if the request is the same but written
-        differently, it is current.
+        differently, it is current. The file goes with the path to which its step saves.
         """
         freshness = self._flow.freshness
         accepted = freshness.accepted_proof(ready.instance, ready.upstream)
@@ -242,15 +242,15 @@ class InstanceRunner:
         proof = freshness.current_proof(ready.instance, ready.upstream)
         if proof is not None:
             return proof
-        request: str | None = None
-        match await self._steps.run(self._input(ready, ask="never")):
-            case StepResult(fingerprint=request) | NotHere(fingerprint=request):
-                pass
-            case ToBeAsked(request=ModelRequest(fingerprint=request)):
-                pass
-        if request is None or not accepted.entry.is_of(request):
-            return accepted
-        entry = freshness.renewed(ready.instance, ready.upstream, accepted.entry)
+        found = await self._steps.run(work := self._input(ready, ask="never"))
+        request = None if isinstance(found, Unknown) else found.fingerprint
+        target = None if accepted.edited else self._steps.saves_to(work)
+        entry = await self._run_state.saver.moved(work.name, accepted.entry, target)
+        if entry is None:
+            return accepted._replace(stale=accepted.stale or (MOVES,))
+        if request is None or not entry.is_of(request):
+            return accepted._replace(entry=entry)
+        entry = freshness.renewed(ready.instance, ready.upstream, entry)
         return accepted._replace(entry=entry, stale=())
 
     def _answered(self, ready: Ready, work: StepInput) -> LockProof | None:

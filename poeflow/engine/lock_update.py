@@ -50,6 +50,7 @@ class LockUpdate:
         self._order: dict[str, list[str]] = {}
         self._orphans: dict[str, str] = {}
         self._forgotten: frozenset[str] = frozenset()
+        self._given_up: dict[str, str] = {}
         self._parts: dict[str, list[str]] | None = None
         """The instances of each step or instance, computed at the first use."""
         self._requests: dict[str, list[str]] | None = None
@@ -153,7 +154,10 @@ class LockUpdate:
 
     @property
     def left_behind(self) -> dict[str, str]:
-        """Files that earlier runs wrote and this run's instances do not, with their hashes."""
+        """Files that earlier runs wrote and this run's instances do not, with their hashes.
+
+        What a person edited and accepted has the hash of what poeflow wrote there before.
+        """
         made = {path for entry in self._new.rare() for path in entry.outputs}
         found: dict[str, str] = {}
         for side in self._sides:
@@ -163,7 +167,7 @@ class LockUpdate:
         return {path: digest for path, digest in found.items() if path not in made}
 
     def files_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the files of these instances in the last run, and earlier orphans."""
+        """Return the files that poeflow wrote for these instances, and earlier orphans."""
         found = dict(self.orphans)
         for name in names:
             found |= _unedited_files(self._old[name])
@@ -176,6 +180,19 @@ class LockUpdate:
     def forget_orphans(self, paths: Iterable[str]) -> None:
         """Remove files that no step writes now from the lock: they belong to the user now."""
         self._forgotten |= frozenset(paths)
+
+    def give_up(self, files: Mapping[str, str]) -> None:
+        """Let a run replace files that have these hashes, though a person wrote them.
+
+        Until one does, they stand among the files that no step writes.
+        """
+        self._given_up |= files
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Files that a step of this run writes, and that were given up with another hash."""
+        made = {path: one for entry in self._new.rare() for path, one in entry.outputs.items()}
+        return {path: one for path, one in self.orphans.items() if made.get(path, one) != one}
 
     @property
     def orphans(self) -> Mapping[str, str]:
@@ -243,7 +260,7 @@ class LockUpdate:
             inputs=short_hash(inputs),
             instances=rows,
             order=self._order_in(rows),
-            orphans=_short(self.orphans),
+            orphans=_short({**self.orphans, **self._given_up}),
         )
 
     def _order_in(self, rows: LockRows) -> dict[str, list[str]]:

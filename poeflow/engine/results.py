@@ -18,7 +18,7 @@ from poeflow.events import Purpose, Source
 from poeflow.flowfile.model import Expectation, StepKind
 from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance
-from poeflow.project.output_files import EditedError
+from poeflow.project.output_files import MOVE, EditedError
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import Accepted, Before, LockEntry
 from poeflow.templates.reader import Reads
@@ -203,8 +203,8 @@ def best_of(
     results: list[StepResult] = []
     without: list[NoResult] = []
     for one in samples:
-        if isinstance(one, EditedError):
-            raise EditedError(one.target, one.look, is_sample=are_saved)
+        if isinstance(one, EditedError) and are_saved:
+            raise EditedError(one.target, one.look, keep=MOVE)
         if isinstance(one, BaseException):
             raise one
         if isinstance(one, StepResult):

@@ -218,7 +218,10 @@ def _clear_up(run_state: RunState) -> None:
         orphans = {}
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
-    lock_update.keep_orphans(orphans | {p: one for p, one in left_behind.items() if p in made})
+    unwritten = {path: one for path, one in left_behind.items() if path in made}
+    given_up = lock_update.given_up.items()
+    waiting = {path: one for path, one in given_up if context.files.look(path, one) == "same"}
+    lock_update.keep_orphans(orphans | unwritten | waiting)
 
 
 async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:

@@ -114,6 +114,10 @@ class StepRunner:
         found = asker.without_asking(request)
         return found if isinstance(found, ToBeAsked) else None
 
+    def saves_to(self, work: StepInput) -> str | None:
+        """Claim and return the path to which a text is saved. Raises any `PoeflowError`."""
+        return self._target(msgspec.structs.replace(work, ask="always"))
+
     def judged_again(self, work: StepInput, result: StepResult) -> StepResult:
         """Return a result whose text a person edited, judged by the rules, if that is read.
 

@@ -18,6 +18,7 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
 from poeflow.planning.run_inputs import MissingInputsError
+from poeflow.project.output_files import KEEP, MOVE
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
 from poeflow.store.git import Git
@@ -38,6 +39,17 @@ def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile |
     if options.texts or options.inputs:
         return None
     return lock_at(workspace, plan.file.path, options)
+
+
+def how_to_keep(options: RunOptions) -> str:
+    """Return in words how to keep an edited file of a run, or what to do if it has no lock."""
+    if options.offline:
+        return MOVE
+    if options.texts or options.inputs:
+        return "run with --inputs-file in place of --input, so that `poeflow accept` can keep it"
+    if options.inputs_file is not None:
+        return f"keep it with `poeflow accept --inputs-file {options.inputs_file}`"
+    return KEEP
 
 
 def lacking(found: Checkup, error: PoeflowError, options: RunOptions) -> str:

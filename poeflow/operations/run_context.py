@@ -7,7 +7,7 @@ from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.operations.locks import named_elsewhere
+from poeflow.operations.locks import how_to_keep, named_elsewhere
 from poeflow.operations.providers import Connections
 from poeflow.operations.run_options import RunOptions, unheard, warner
 from poeflow.planning.checked import Checked
@@ -53,7 +53,7 @@ async def run_context(
             project,
             workspace,
             ledger=ledger,
-            files=OutputFiles(tree, written, ledger.written, elsewhere),
+            files=OutputFiles(tree, written, ledger.written, elsewhere, keep=how_to_keep(options)),
             connections=connections,
             options=options,
             budget=budget,

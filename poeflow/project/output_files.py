@@ -19,27 +19,25 @@ Look = Literal["same", "missing", "old", "edited", "foreign", "marked"]
 EDITED: Final[frozenset[Look]] = frozenset({"edited", "foreign", "marked"})
 """States of files that are not poeflow's own, and so are not replaced."""
 MAX_BYTES: Final = 64 * 1024 * 1024
-_KEEP: Final = "keep it with `poeflow accept`, or replace it with --force"
-_SAMPLE: Final = "move it away, or replace it with --force"
+KEEP: Final = "keep it with `poeflow accept`"
+MOVE: Final = "move it away"
+"""What to do with an edited file that no lock can have."""
 _WORDS: Final[Mapping[Look, tuple[str, str]]] = {
-    "edited": ("was edited since poeflow wrote it", _KEEP),
-    "foreign": ("is there, and poeflow did not write it", f"save to another path, {_KEEP}"),
-    "marked": (
-        "has conflict marks",
-        "resolve them and run `poeflow accept`, or replace it with --force",
-    ),
+    "edited": ("was edited since poeflow wrote it", ""),
+    "foreign": ("is there, and poeflow did not write it", "save to another path, "),
+    "marked": ("has conflict marks", "resolve them, then "),
 }
 
 
 class EditedError(StepError):
     """poeflow would overwrite a file that it did not write; `look` is the file's state.
 
-    A file of a sample cannot be accepted.
+    `keep` says in words how to keep it.
     """
 
-    def __init__(self, target: str, look: Look, *, is_sample: bool = False) -> None:
-        reason, hint = _WORDS[look]
-        super().__init__(f"{target} {reason}", hint=_SAMPLE if is_sample else hint)
+    def __init__(self, target: str, look: Look, *, keep: str = KEEP) -> None:
+        reason, before = _WORDS[look]
+        super().__init__(f"{target} {reason}", hint=f"{before}{keep}, or replace it with --force")
         self.target = target
         self.look = look
 
@@ -48,7 +46,8 @@ class OutputFiles:
     """Compares the output files in `tree` with their hashes.
 
     `locked` are the hashes of the lock, by project path; `written` returns those of the ledger,
-    `elsewhere` those of some paths that other locks name.
+    `elsewhere` those of some paths that other locks name. `keep` says in words how to keep an
+    edited file.
     """
 
     def __init__(
@@ -57,11 +56,14 @@ class OutputFiles:
         locked: Mapping[str, frozenset[str]],
         written: Callable[[str], frozenset[str]],
         elsewhere: Callable[[Collection[str]], Collection[str]] = lambda _paths: (),
+        *,
+        keep: str = KEEP,
     ) -> None:
         self._tree = tree
         self._locked = locked
         self._written = written
         self._elsewhere = elsewhere
+        self._keep = keep
 
     def look(self, target: str, digest: str = "") -> Look:
         """Return the state of the file at `target`, compared with the hash `digest`."""
@@ -107,7 +109,7 @@ class OutputFiles:
         """Raise `EditedError` if the file at `target` is not poeflow's own."""
         look = self.look(target)
         if look in EDITED:
-            raise EditedError(target, look)
+            raise EditedError(target, look, keep=self._keep)
 
     def read(self, target: str) -> bytes:
         """Return the bytes of a file. Raises `FileProblem`."""

@@ -67,6 +67,10 @@ class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
 
     request: ModelRequest | None = None
 
+    @property
+    def fingerprint(self) -> str | None:
+        return None if self.request is None else self.request.fingerprint
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer on disk. `answered_by` names the fallback model that gave it, if any."""
