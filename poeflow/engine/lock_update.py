@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from poeflow.answers.media_links import edited_media
 from poeflow.digest import short_hash
 from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lock.entries import LockEntry
@@ -163,14 +162,14 @@ class LockUpdate:
         for side in self._sides:
             found |= side.orphans
             for entry in side.rows.rare():
-                found |= _unedited_files(entry)
+                found |= _own_files(entry)
         return {path: digest for path, digest in found.items() if path not in made}
 
     def files_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the files that poeflow wrote for these instances, and earlier orphans."""
         found = dict(self.orphans)
         for name in names:
-            found |= _unedited_files(self._old[name])
+            found |= _own_files(self._old[name])
         return found
 
     def keep_orphans(self, orphans: Mapping[str, str]) -> None:
@@ -282,13 +281,6 @@ def _own_files(entry: LockEntry | More) -> dict[str, str]:
         if entry.accepted.written is not None:
             outputs[entry.accepted.path] = entry.accepted.written
     return outputs
-
-
-def _unedited_files(entry: LockEntry | More) -> dict[str, str]:
-    """Return those hashes without media that were edited and accepted: they are the author's."""
-    own = _own_files(entry)
-    edited = {path for found in edited_media(own) for path in found}
-    return {path: digest for path, digest in own.items() if path not in edited}
 
 
 def _short(files: Mapping[str, str]) -> dict[str, str]:

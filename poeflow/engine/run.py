@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.answers.media_links import edited_media
 from poeflow.costs import estimate, estimated_event
 from poeflow.digest import Json, encode_json
 from poeflow.engine.asking.context import RunContext
@@ -212,10 +213,11 @@ def _clear_up(run_state: RunState) -> None:
     left_behind = lock_update.left_behind
     orphans = context.files.orphans(left_behind, made=made)
     if context.prunes:
-        for path in orphans:
+        edited = {path: one for found in edited_media(orphans) for path, one in found.items()}
+        for path in sorted(orphans.keys() - edited.keys()):
             context.output_tree.remove(path)
             _warn(run_state, f"{path[2:]} was removed, as no step writes it any more")
-        orphans = {}
+        orphans = edited
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
     unwritten = {path: one for path, one in left_behind.items() if path in made}
