@@ -122,7 +122,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     `response_id` the name of that answer, `answered_by` a fallback model; tokens are those of all
     its requests in this run, or of its cached answer. `reason` says why it failed or was skipped.
     `request` is its first request, or its command, None for a render step. `files` are the written
-    files, by project path with their hashes; `verdicts` the results of its expectations.
+    files, by project path with their hashes; `verdicts` the results of its expectations. `unread`
+    is why its `answer` could not be read, if `text` is the default that stands in its place.
     """
 
     id: str
@@ -145,6 +146,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     media: tuple[str, ...] = ()
     verdicts: tuple[dict[str, Json], ...] = ()
+    unread: str = ""
+    answer: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 

@@ -16,7 +16,9 @@ from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
 _EXTRAS: Final = ("reasoning", "usage")
-_NOT_RESULT: Final = frozenset({*_EXTRAS, *VERDICT_ATTRIBUTES, "all", "error", "key"})
+_NOT_RESULT: Final = frozenset(
+    {*_EXTRAS, *VERDICT_ATTRIBUTES, "all", "used_default", "error", "key"}
+)
 _WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
 """In an expression over a result: what has a hash of its own, or all of the result."""
 _OWN_ADDRESS: Final = "the provider's own address"
@@ -32,15 +34,16 @@ def entry_of(
 ) -> LockEntry:
     """Return the entry of an instance that has a result; `old` is that of the last run.
 
-    The verdicts count among the extras, if any text reads them, and the `item` if it is given. The
-    name of the model that answered is written when it answers, so that nothing else changes an old
-    lock.
+    The verdicts count among the extras, if any text reads them, that a default stands in for the
+    answer, and the `item` if it is given. The name of the model that answered is written when it
+    answers, so that nothing else changes an old lock.
     """
     values = result.values()
     seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
     extras = [values[name] for name in _EXTRAS]
     if result.judgement:
         extras.append(result.judgement)
+    extras += [{"used_default": True}] if result.unread else []
     extras += [] if item is None else [item]
     return LockEntry(
         status="ok",

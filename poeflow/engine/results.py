@@ -38,7 +38,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     first request, or the command, until it is recorded, `conversation` the messages if another
     step continues them. `reads` are the files and patterns that its templates or its command read,
     with their hashes, `files` those it wrote, by project path. `accepted` is set if a file with
-    edits was accepted. `graded` is what was expected, if templates read the verdicts.
+    edits was accepted. `graded` is what was expected, if templates read the verdicts. `unread` is
+    why the `answer` cannot be read, if the default of the step's `output` stands in its place.
     """
 
     text: str
@@ -63,6 +64,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     accepted: Accepted | None = None
     graded: Sequence[Expectation] = ()
+    unread: str = ""
+    answer: str | None = None
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -91,6 +94,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
             "model": self.model,
             "outputs": dict(self.outputs),
             "all": [sample.values() for sample in self.samples],
+            "used_default": bool(self.unread),
             **self.judgement,
         }
 
@@ -120,6 +124,7 @@ def nothing(status: Status, *, key: str | None = None, error: str | None = None)
         "usage": None,
         "model": None,
         "outputs": None,
+        "used_default": None,
         "all": [],
         "key": key,
         "status": status,
@@ -473,7 +478,7 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
     match attribute:
         case "status":
             return sha256_of_json(status)
-        case "reasoning" | "usage" | "verdicts" | "score" | "passed":
+        case "reasoning" | "usage" | "verdicts" | "score" | "passed" | "used_default":
             return entry.extras or ""
         case "conversation":
             return sha256_of_json([entry.request, entry.text])

@@ -94,6 +94,28 @@ def test_one_instance_is_all_there_is_to_know(past):
     assert shown["requests"][0]["record"]["request"]["body"]["messages"][-1]["content"] == "say x"
 
 
+def test_a_default_is_told_from_the_answer_that_cannot_be_read(desk):
+    rules = desk.write("rules.yaml", "simulator: 1\nrules: [{answer: {text: feature request}}]\n")
+    output = "{one_of: [bug, question], default: question}"
+    flow = f"poeflow: 1\nsteps:\n  sort: {{model: GPT-5.2, prompt: sort, output: {output}}}\n"
+    desk.write("a.yaml", flow)
+    why = 'the answer is none of "bug", "question": "feature request"'
+    with Simulator(script=rules) as serving:
+        desk.environ |= {"POE_API_KEY": "any-key-at-all", "POE_BASE_URL": serving.base_url}
+        for run in ("1", "2"):
+            assert desk.run("run", "a.yaml").returncode == 0
+            told = desk.run("show", f"{run}/sort").stdout
+            assert (
+                "\n-- answer --\nfeature request\n"
+                f"not usable: {why}\n\n-- default in its place --\nquestion\n"
+            ) in told, run
+    shown = json.loads(desk.run("show", "1/sort", "--output", "json").stdout)["instances"][0]
+    assert {name: shown[name] for name in ("text", "answer", "unread")} == {
+        "text": "question", "answer": "feature request", "unread": why,
+    }  # fmt: skip
+    assert f"its default stands in: {why}\n" in desk.run("show", "1").stdout
+
+
 def test_what_changed_is_told_word_by_word(past):
     done = past.run("diff")
     assert done.returncode == 0

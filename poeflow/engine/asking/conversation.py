@@ -78,7 +78,7 @@ class Expecting:
         reading = read(output, text, schema)
         if not reading.faults:
             return ReadText(reading=reading, verdicts=self.verdicts(reading))
-        if output.default is msgspec.UNSET:
+        if not output.has_default:
             hint = "check the template" if spec.kind == "render" else "check its output"
             raise StepError("; ".join(reading.faults), hint=hint)
         return ReadText(reading=default_reading(output, schema), unread=reading.faults)
@@ -292,7 +292,7 @@ def _with_default(dialogue: Dialogue, rules: AnswerRules) -> Dialogue:
     faults = dialogue.reading.faults
     if not faults:
         return dialogue
-    if rules.output.default is msgspec.UNSET:
+    if not rules.output.has_default:
         text = dialogue.reading.text or dialogue.last.completion.text
         raise StepError(_unusable(faults, text), hint=_hint(rules.output))
     reading = default_reading(rules.output, rules.schema)

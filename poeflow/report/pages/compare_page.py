@@ -165,7 +165,9 @@ def _texts(record: InstanceRecord | None) -> dict[str, str | None]:
     texts |= parameters_of(body)
     if record.reason:
         texts["reason"] = record.reason
-    texts["answer"] = record.text
+    if record.answer is None:
+        return {**texts, "answer": record.text}
+    texts |= {"answer": record.answer, "default in its place": record.text}
     return texts
 
 
