@@ -49,7 +49,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     `asked` counts instances that received an answer, failed ones included. `requests` counts
     sends, `tokens` are those reported, `unknown` counts sends that may have been billed;
     `cost_usd` is an estimate, None if a price is unknown. Of the known `instances` `done` are
-    complete.
+    complete, and `unusable` failed with an answer that the same run takes again.
     """
 
     asked: int = 0
@@ -63,6 +63,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int = 0
     done: int = 0
     instances: int = 0
+    unusable: int = 0
 
 
 class RunEnd(Counts, frozen=True, kw_only=True):
@@ -240,15 +241,22 @@ def run_counts(instances: Iterable[InstanceRecord], requests: Iterable[RequestRo
     )
 
 
+_TO_CORRECT: Final = ("failed", "usage", "invalid")
+"""The classes of exit codes after which the same run fails again."""
+
+
 def going_on(counts: Counts, *, exit_code: int | None, is_simulated: bool, is_refresh: bool) -> str:
     """Return how to continue a run that was interrupted or failed; empty if there is no way.
 
     `exit_code` is None if the run was killed.
     """
-    is_cut_short = exit_code is None or EXIT_CLASSES.get(exit_code) == "interrupted"
-    if not is_cut_short and (exit_code == 0 or not counts.done):
+    kind = None if exit_code is None else EXIT_CLASSES.get(exit_code)
+    if kind not in (None, "interrupted") and (exit_code == 0 or not counts.done):
         return ""
     advice = f"run it again{' without --refresh' if is_refresh else ''} to go on"
+    if kind in _TO_CORRECT:
+        advice = f"correct what failed and {advice}"
+        advice = "run it again with --failed to go on" if counts.unusable else advice
     if not counts.done:
         return advice
     of = f"{counts.done:,} of {counts.instances:,}" if counts.instances else f"{counts.done:,}"

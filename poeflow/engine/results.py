@@ -10,7 +10,7 @@ from poeflow.answers.expect import Verdict, judgement_of
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.asking.ask import NotHere, ToBeAsked
+from poeflow.engine.asking.ask import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.request import AskPolicy
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Purpose, Source
@@ -148,7 +148,7 @@ def _count(usage: Mapping[str, Json] | None, name: str) -> int | None:
 
 
 _HINTS: Final[Mapping[StepKind, str]] = {
-    "model": "ask again with --refresh, or change the prompt or expect:",
+    "model": "ask again with --failed, or change the prompt or expect:",
     "render": "change what it renders, or expect:",
     "command": "change what it runs, or expect:",
     "flow": "change the flow it uses, or repeat:",
@@ -176,6 +176,12 @@ def refuse_failing(
         passed = len(results) - len(failing)
         message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {failures[0]}"
     raise UnexpectedError(message, hint=_HINTS[kind], result=failing[0])
+
+
+def has_unusable_answer(error: PoeflowError) -> bool:
+    """Whether a model's stored answer made an instance fail: the same run fails again."""
+    is_judged = isinstance(error, UnexpectedError) and error.result.model is not None
+    return is_judged or isinstance(error, UnusableAnswerError)
 
 
 class UsedFlowError(StepError):

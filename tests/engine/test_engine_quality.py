@@ -204,7 +204,7 @@ steps: {say: {prompt: hi, expect: [{max_cost: 0.5}]}}
     bench.write("poeflow.toml", "[prices.'GPT-5.2']\nrequest = 0.75\n")
     assert str(bench.run(flow).failures["say"]) == (
         "expected a cost of at most $0.5, found $0.75;"
-        " ask again with --refresh, or change the prompt or expect:"
+        " ask again with --failed, or change the prompt or expect:"
     )
     assert len(bench.simulator.requests) == 1
 

@@ -16,7 +16,14 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.answers import Completion
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import Answer, Asker, NotHere, ToBeAsked, refuse_flagged
+from poeflow.engine.asking.ask import (
+    Answer,
+    Asker,
+    NotHere,
+    ToBeAsked,
+    UnusableAnswerError,
+    refuse_flagged,
+)
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
@@ -287,14 +294,14 @@ async def _tool_results(
 def _with_default(dialogue: Dialogue, rules: AnswerRules) -> Dialogue:
     """Put the default in place of an answer that cannot be read.
 
-    Raises `StepError` if there is none.
+    Raises `UnusableAnswerError` if there is none.
     """
     faults = dialogue.reading.faults
     if not faults:
         return dialogue
     if not rules.output.has_default:
         text = dialogue.reading.text or dialogue.last.completion.text
-        raise StepError(_unusable(faults, text), hint=_hint(rules.output))
+        raise UnusableAnswerError(_unusable(faults, text), hint=_hint(rules.output))
     reading = default_reading(rules.output, rules.schema)
     return msgspec.structs.replace(dialogue, reading=reading, unread=faults)
 
@@ -309,5 +316,5 @@ def _unusable(faults: tuple[str, ...], text: str) -> str:
 def _hint(output: Output) -> str:
     if output.repair:
         often = "once" if output.repair == 1 else f"{output.repair} times"
-        return f"asked again {often}; make the prompt clearer"
-    return "ask again with output: {repair: 2}, or make the prompt clearer"
+        return f"asked again {often}; ask anew with --failed, or make the prompt clearer"
+    return "ask again with --failed or output: {repair: 2}, or make the prompt clearer"
