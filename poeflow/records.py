@@ -22,7 +22,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `flow` is the project path of its file, `started` in Unix seconds, `steps` each step with those
     it needs, in order. `commit` and `is_dirty` are git's, None without git. `models` are those that
-    were tried in place of the flow's, by alias.
+    were tried in place of the flow's, by alias. If it `is_part`, steps or instances were chosen.
     """
 
     flow: str
@@ -35,6 +35,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None = None
     is_dirty: bool | None = None
     models: Mapping[str, str] = {}
+    is_part: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -187,6 +188,11 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     def counts(self) -> Counts:
         """The totals of the run so far."""
         return self.end or self.so_far or Counts()
+
+    def may_lack(self, instance: str) -> bool:
+        """Whether it may have left out an instance of its flow: it was a part, or cut short."""
+        is_part = self.record.is_part or self.result in ("unfinished", "interrupted")
+        return is_part and outer_step(instance) in self.record.steps
 
     @property
     def result(self) -> str:
