@@ -4,6 +4,7 @@ An instance has a line when it has ended, and a run of more than ten seconds one
 """
 
 import threading
+from collections.abc import Iterator
 from typing import Final, Self, TextIO
 
 import msgspec
@@ -69,6 +70,7 @@ class PlainReport:
         self._failed = 0
         self._failures: list[str] = []
         self._files: dict[str, list[str]] = {}
+        self._unmet: dict[str, list[Expected]] = {}
         self._progress = Progress()
         self._began = 0.0
         self._reported = 0.0
@@ -89,6 +91,8 @@ class PlainReport:
                 self._reported = event.at
             loop = self._progress.hear(event)
             self._note(event)
+            for told in self._unmet_of(event):
+                self._write(told)
             line = self._line_of(event)
             if line and not (loop is not None and isinstance(event, StepFinished | StepSkipped)):
                 self._write(line)
@@ -116,9 +120,23 @@ class PlainReport:
             if self._failed > MAX_AGAIN:
                 self._write(f"failed: {self._failed - MAX_AGAIN:,} more")
 
+    def _unmet_of(self, event: Event) -> Iterator[str]:
+        """Yield what was expected of an instance that ends, unless its failure says so.
+
+        It is held back until then.
+        """
+        if isinstance(event, StepFinished | StepFailed | StepSkipped):
+            told = event.message if isinstance(event, StepFailed) else ""
+            for one in self._unmet.pop(event.step, ()):
+                if one.message not in told:
+                    yield line_of(one)
+
     def _line_of(self, event: Event) -> str:
         """Return the line for an event; the files of an instance are in the line of its end."""
         match event:
+            case Expected(level="error"):
+                self._unmet.setdefault(whole_instance(event.step), []).append(event)
+                return ""
             case FileWritten():
                 self._files.setdefault(whole_instance(event.step), []).append(event.path)
                 return ""

@@ -104,6 +104,31 @@ def test_a_long_loop_has_a_line_now_and_then_and_one_for_all_that_goes_wrong():
     ]
 
 
+def test_what_a_failure_says_is_not_said_twice():
+    unmet = [
+        events.Expected(at=1, step=step, kind="contains", level=level, message=message)
+        for step, level, message in [
+            ("a", "error", "expected b"),
+            ("a", "warn", "expected c"),
+            ("s#1", "error", "expected d"),
+            ("s#2", "error", "expected e"),
+        ]
+    ]
+    told = {"error_class": "failed", "seconds": 1.0}
+    assert logged(
+        STARTED,
+        *unmet,
+        events.StepFailed(at=2, step="a", message="expected b; ask", **told),
+        finished("s", 3),
+    ) == [
+        "a: warning: expected c",
+        "a: failed after 1.0 s: expected b; ask",
+        "s#1: expected d",
+        "s#2: expected e",
+        "s: answered in 1.0 s",
+    ]
+
+
 def test_a_long_run_has_a_line_on_its_progress_while_nothing_happens():
     assert logged(
         STARTED,

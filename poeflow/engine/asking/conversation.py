@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from poeflow.answers.display import not_so
 from poeflow.answers.expect import Verdict, is_ruled, kind_of, templates_in, verdict
 from poeflow.answers.parse import Reading, default_reading, read
 from poeflow.answers.prompts import correction
@@ -102,7 +103,13 @@ class Expecting:
         ]
         return tuple(expected for expected, _ in pairs), tuple(found for _, found in pairs)
 
-    def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | None]]:
+    def _truth(self, path: KeyPath, values: Values) -> bool | str:
+        """Return whether the expression at `path` is true, or why it is not."""
+        return bool(self._texts.expression(path, values)) or not_so(
+            self._texts.compared(path, values)
+        )
+
+    def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | str | None]]:
         """Yield each rule with its templates rendered, and the truth of `that`."""
         values = {**self._values, "output": answer_values(reading)}
         for index, expectation in enumerate(self._flow.steps[self._step].expect):
@@ -110,11 +117,11 @@ class Expecting:
                 continue
             path: KeyPath = ("steps", self._step, "expect", index)
             rendered: dict[str, Json] = {}
-            holds = None
+            holds: bool | str | None = None
             for key, written, renders in templates_in(expectation):
                 match renders.to:
                     case "truth":
-                        holds = bool(self._texts.expression((*path, key), values))
+                        holds = self._truth((*path, key), values)
                     case "text":
                         value = self._texts.value((*path, key), written, values)
                         rendered[key] = as_text(value, key)
