@@ -39,7 +39,7 @@ class Saver:
     def __init__(self, context: RunContext, *, elapsed: Callable[[], float]) -> None:
         self._context = context
         self._elapsed = elapsed
-        self._claims: dict[str, str] = {}
+        self._claims: dict[str, tuple[str, str]] = {}
         self.looks: dict[str, Look] = {}
         self._internet = Internet()
 
@@ -49,9 +49,9 @@ class Saver:
         Raises `StepError` if another one has it, or a key is in it.
         """
         self._refuse_path(target)
-        owner = self._claims.setdefault(claim_of(target), instance)
+        owner, claimed = self._claims.setdefault(claim_of(target), (instance, target))
         if owner != instance:
-            hint = own_path_hint(is_used="/" in instance)
+            hint = own_path_hint(is_used="/" in instance, is_alike=claimed != target)
             raise StepError(f"{target} is written by {owner} already", hint=hint)
 
     async def text(
