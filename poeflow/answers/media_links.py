@@ -93,7 +93,7 @@ def file_in(url: str, *, limit: int) -> bytes | None:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         message = "a file in the answer is cut off, or is not base64"
-        raise StepError(message, hint="ask again with --refresh") from None
+        raise StepError(message, hint="ask again with --failed") from None
 
 
 def media_kind_of(data: bytes) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """One instance: skipped if it is current, loaded if its answer is needed, or run."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -34,7 +35,7 @@ class InstanceRunner:
         self._previous: dict[str, InstanceOutcome] = {}
         """By name: the instance that each builds on, if that is one of its own step."""
         self._loaded: dict[str, InstanceOutcome] = {}
-        """Instances whose answer had to be loaded, with their results."""
+        """Instances whose answer had to be loaded, with their results if they are stored."""
         self.renewed: set[str] = set()
         """Steps of which an answer was asked again, and is another than before."""
 
@@ -161,16 +162,22 @@ class InstanceRunner:
             chain.append(outcome)
             if not outcome.is_absent or self._flow.stored.loaded(step.step, outcome) is not None:
                 break
-            if not may_ask:
+            if not may_ask and outcome.name in self._loaded:
                 return Unknown(f"unknown until {outcome.name} has run")
             before = await self._flow.before(step, before)
         previous: InstanceOutcome | None = None
         for one in reversed(chain):
-            loaded = await self._fetched(step.step, one, reader=reader) if one.is_absent else one
+            loaded: InstanceOutcome | Unknown = one
+            if one.is_absent and may_ask:
+                loaded = await self._fetched(step.step, one, reader=reader)
+            elif one.is_absent:
+                loaded = await self._recalled(step.step, one)
             if isinstance(loaded, Unknown):
                 for other in chain[: chain.index(one)]:
                     self._not_here(step.step, other, None, reader=reader)
                 return loaded
+            if loaded.is_absent:
+                return Unknown(f"unknown until {one.name} has run")
             previous = self._previous[reader] = loaded
         carry: Json = None
         texts, spec = self._flow.plan.texts, self._flow.plan.steps[step.step]
@@ -350,9 +357,8 @@ class InstanceRunner:
 
             loaded = await side_by_side(state.instances, work, width=self._flow.plan.concurrency)
             pairs = zip(state.instances, loaded, strict=True)
-            self._flow.settle(
-                step, [one if isinstance(new, Unknown) else new for one, new in pairs]
-            )
+            known = [one if isinstance(new, Unknown) else new for one, new in pairs]
+            self._flow.settle(step, known)
             return next((one for one in loaded if isinstance(one, Unknown)), None)
 
     async def _itemize(self, step: str, reader: str | None) -> Unknown | None:
@@ -378,7 +384,7 @@ class InstanceRunner:
     ) -> InstanceOutcome | Unknown:
         """Return an absent instance with its result, loaded once. Raises `StepError`."""
         async with self._loading.setdefault(outcome.name, asyncio.Lock()):
-            if outcome.name not in self._loaded:
+            if self._loaded.get(outcome.name, outcome).is_absent:
                 found = await self._load(step, outcome, reader=reader)
                 if isinstance(found, Unknown):
                     return found
@@ -452,20 +458,17 @@ class InstanceRunner:
 
     async def _recalled(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
         """Return an absent instance with its result if that is stored, else unchanged."""
-        try:
+        with contextlib.suppress(PoeflowError):
             stored = await self._judged(step, outcome, may_ask=False)
             if stored is not None:
                 return outcome if isinstance(stored, Unknown) else stored
             ready = self._absent.get(outcome.name)
             found = ready or await self._ready_again(step, outcome, may_ask=False)
-            if isinstance(found, Unknown):
-                return outcome
-            result = await self._steps.run(self._input_again(found, outcome, ask="never"))
-        except PoeflowError:
-            return outcome
-        if not isinstance(result, StepResult):
-            return outcome
-        return msgspec.structs.replace(outcome, result=result)
+            if not isinstance(found, Unknown):
+                result = await self._steps.run(self._input_again(found, outcome, ask="never"))
+                if isinstance(result, StepResult):
+                    self._loaded[outcome.name] = msgspec.structs.replace(outcome, result=result)
+        return self._loaded.setdefault(outcome.name, outcome)
 
     async def _ready_again(
         self, step: str, outcome: InstanceOutcome, *, may_ask: bool = True
@@ -477,12 +480,9 @@ class InstanceRunner:
         flow = self._flow
         source = flow.plan.chains.get(step)
         needs = [need for need in flow.plan.edges[step] if need != source]
-        if may_ask:
-            missing = await self.fetch(needs, reader=outcome.name)
-            if missing is not None:
-                return missing
-        else:
-            await self.recall(needs)
+        missing = await (self.fetch(needs, reader=outcome.name) if may_ask else self.recall(needs))
+        if missing is not None:
+            return missing
         if any(flow.outcomes[need].is_absent for need in needs):
             return Unknown(f"unknown until {outcome.name} has run")
         values = flow.values(needs)

@@ -18,7 +18,9 @@ from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
 _EXTRAS: Final = ("reasoning", "usage")
-_NOT_RESULT: Final = frozenset({*_EXTRAS, *VERDICT_ATTRIBUTES, "all", "error", "key"})
+_NOT_RESULT: Final = frozenset(
+    {*_EXTRAS, *VERDICT_ATTRIBUTES, "all", "used_default", "error", "key"}
+)
 _WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
 """In an expression over a result: what has a hash of its own, or all of the result."""
 _OWN_ADDRESS: Final = "the provider's own address"
@@ -34,14 +36,16 @@ def entry_of(
 ) -> LockEntry:
     """Return the entry of an instance that has a result; `old` is that of the last run.
 
-    The verdicts count among the extras, if any text reads them, the `item` if it is given, and all
-    samples, unless an older entry without them is of the same answers. The name of the model that
-    answered is written when it answers, so that nothing else changes an old lock.
+    The verdicts count among the extras, if any text reads them, that a default stands in for the
+    answer, the `item` if it is given, and all samples, unless an older entry without them is of the
+    same answers. The name of the model that answered is written when it answers, so that nothing
+    else changes an old lock.
     """
     values = result.values()
     extras = [values[name] for name in _EXTRAS]
     if result.judgement:
         extras.append(result.judgement)
+    extras += [{"used_default": True}] if result.unread else []
     extras += [] if item is None else [item]
     found = short_hash(sha256_of_json(extras))
     is_known = old is not None and (old.recipe, old.extras) == (recipe.hash, found)

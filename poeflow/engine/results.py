@@ -11,7 +11,7 @@ from poeflow.answers.media_links import edited_media
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.asking.ask import NotHere, ToBeAsked
+from poeflow.engine.asking.ask import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.request import AskPolicy
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Purpose, Source
@@ -39,7 +39,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     first request, or the command, until it is recorded, `conversation` the messages if another
     step continues them. `reads` are the files and patterns that its templates or its command read,
     with their hashes, `files` those it wrote, by project path. `accepted` is set if a file with
-    edits was accepted. `graded` is what was expected, if templates read the verdicts.
+    edits was accepted. `graded` is what was expected, if templates read the verdicts. `unread` is
+    why the `answer` cannot be read, if the default of the step's `output` stands in its place.
     """
 
     text: str
@@ -64,6 +65,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     accepted: Accepted | None = None
     graded: Sequence[Expectation] = ()
+    unread: str = ""
+    answer: str | None = None
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -92,6 +95,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
             "model": self.model,
             "outputs": dict(self.outputs),
             "all": [sample.values() for sample in self.samples],
+            "used_default": bool(self.unread),
             **self.judgement,
         }
 
@@ -121,6 +125,7 @@ def nothing(status: Status, *, key: str | None = None, error: str | None = None)
         "usage": None,
         "model": None,
         "outputs": None,
+        "used_default": None,
         "all": [],
         "key": key,
         "status": status,
@@ -144,7 +149,7 @@ def _count(usage: Mapping[str, Json] | None, name: str) -> int | None:
 
 
 _HINTS: Final[Mapping[StepKind, str]] = {
-    "model": "ask again with --refresh, or change the prompt or expect:",
+    "model": "ask again with --failed, or change the prompt or expect:",
     "render": "change what it renders, or expect:",
     "command": "change what it runs, or expect:",
     "flow": "change the flow it uses, or repeat:",
@@ -172,6 +177,12 @@ def refuse_failing(
         passed = len(results) - len(failing)
         message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {failures[0]}"
     raise UnexpectedError(message, hint=_HINTS[kind], result=failing[0])
+
+
+def has_unusable_answer(error: PoeflowError) -> bool:
+    """Whether a model's stored answer made an instance fail: the same run fails again."""
+    is_judged = isinstance(error, UnexpectedError) and error.result.model is not None
+    return is_judged or isinstance(error, UnusableAnswerError)
 
 
 class UsedFlowError(StepError):
@@ -477,7 +488,7 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
             return sha256_of_json(status)
         case "media" if files and (edited := edited_media(files)):
             return sha256_of_json([entry.result, *edited])
-        case "reasoning" | "usage" | "verdicts" | "score" | "passed":
+        case "reasoning" | "usage" | "verdicts" | "score" | "passed" | "used_default":
             return entry.extras or ""
         case "conversation":
             whole = entry.conversation if isinstance(entry, LockEntry) else None

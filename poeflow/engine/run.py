@@ -195,6 +195,7 @@ def _report_end(
             unknown=spent.unknown,
             done=done,
             instances=instances,
+            unusable=run_state.unusable,
             is_refresh=run_state.selection.refreshes_all,
         )
     )

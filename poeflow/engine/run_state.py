@@ -24,7 +24,12 @@ from poeflow.engine.freshness import Accepting
 from poeflow.engine.lock_entries import served_otherwise
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import EventEmitter, event_of, record_of
-from poeflow.engine.results import InstanceOutcome, StepResult, UsedFlowError
+from poeflow.engine.results import (
+    InstanceOutcome,
+    StepResult,
+    UsedFlowError,
+    has_unusable_answer,
+)
 from poeflow.engine.save import Saver
 from poeflow.errors import APITimeoutError, PoeflowError
 from poeflow.events import Source, Warned
@@ -258,6 +263,11 @@ class RunState:
     def asked(self) -> int:
         """How many instances were answered in this run, also if they failed."""
         return self.count("asked") + self._answered_in_vain
+
+    @property
+    def unusable(self) -> int:
+        """How many instances failed with an answer that the same run takes again."""
+        return sum(map(has_unusable_answer, self.failures.values()))
 
     def _stop(self, name: str, error: PoeflowError) -> None:
         self._stopped_by = self._stopped_by or f"{name} failed"

@@ -43,7 +43,7 @@ class Saver:
     def __init__(self, context: RunContext, *, elapsed: Callable[[], float]) -> None:
         self._context = context
         self._elapsed = elapsed
-        self._claims: dict[str, str] = {}
+        self._claims: dict[str, tuple[str, str]] = {}
         self.looks: dict[str, Look] = {}
         self._claimed: set[str] = set()
         self._internet = Internet()
@@ -60,9 +60,9 @@ class Saver:
         """
         self._refuse_path(target)
         self._claimed.add(target)
-        owner = self._claims.setdefault(claim_of(target), instance)
+        owner, claimed = self._claims.setdefault(claim_of(target), (instance, target))
         if owner != instance:
-            hint = own_path_hint(is_used="/" in instance)
+            hint = own_path_hint(is_used="/" in instance, is_alike=claimed != target)
             raise StepError(f"{target} is written by {owner} already", hint=hint)
 
     async def text(

@@ -231,6 +231,8 @@ class StepRunner:
             value=found.reading.value,
             verdicts=verdicts,
             graded=self._graded.get(work.step, ()),
+            unread="; ".join(found.unread),
+            answer=text if found.unread else None,
         )
 
     def text_judged_again(self, work: StepInput) -> StepResult | None:
@@ -494,6 +496,8 @@ class StepRunner:
             fingerprint=first.fingerprint,
             request=first.request,
             answered_by=dialogue.first.answered_by,
+            unread="; ".join(dialogue.unread),
+            answer=completion.text if dialogue.unread else None,
             conversation=dialogue.messages if step in self._continued else (),
         )
 

@@ -98,6 +98,8 @@ class StoredResults:
             value=reading.value,
             key=key,
             files=entry.outputs,
+            unread="",
+            answer=None,
         )
 
     def is_judged(self, step: str) -> bool:
@@ -160,7 +162,7 @@ class StoredResults:
             return None
         if not spec.expect:
             return Reading(text="")
-        is_final = not spec.output.repair and spec.output.default is msgspec.UNSET
+        is_final = not spec.output.repair and not spec.output.has_default
         if not is_final or not all(map(_is_of_text, spec.expect)):
             return None
         for path in entry.outputs:
@@ -208,7 +210,8 @@ class StoredResults:
             output = msgspec.structs.replace(output, reasoning="keep")
         elif not is_accepted(completion, output, has_tools=bool(spec.functions)):
             return None
-        reading = read_or_default(output, completion.text, self._schemas.compiled(step))
+        schema = self._schemas.compiled(step)
+        reading, unread = read_or_default(output, completion.text, schema)
         found_text = short_hash(sha256_of(reading.text.encode("utf-8", "replace")))
         if reading.faults or found_text != text:
             return None
@@ -228,6 +231,8 @@ class StoredResults:
             request=stored.request,
             answered_by=entry.answered_by,
             files=entry.outputs,
+            unread="; ".join(unread),
+            answer=completion.text if unread else None,
         )
         return result if agrees(entry, result) else None
 

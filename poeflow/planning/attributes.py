@@ -233,6 +233,8 @@ def _missing_from_one_run(name: str, step: Step, attribute: str) -> tuple[str, s
     if attribute == "media" and output.media is None:
         hint = "add output: {media: FOLDER} to it"
         return f'step "{name}" saves no media', hint
+    if attribute == "used_default" and not output.has_default:
+        return f'step "{name}" has no default for its answer', "add output: {default: VALUE} to it"
     if attribute in VERDICT_ATTRIBUTES and not step.expect:
         return f'step "{name}" expects nothing, so it has no {attribute}', "add expect: to it"
     return "", ""

@@ -334,19 +334,25 @@ _EARLY_OUTPUTS: Final = (("output", "save"), ("output", "media"))
 
 def _shared_target_problems(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each instance that would write the file of another one."""
-    owners: dict[str, str] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for step, instance, target in _targets(plan):
-        owner = owners.setdefault(claim_of(target), instance)
+        owner, claimed = owners.setdefault(claim_of(target), (instance, target))
         if owner != instance:
             is_own = plan.file.flow.steps[step].kind != "flow"
             path: KeyPath = ("steps", step, "output", "save") if is_own else ("steps", step, "use")
             message = f"{owner} and {instance} would both write {target}"
-            hint = own_path_hint(is_used=not is_own)
+            hint = own_path_hint(is_used=not is_own, is_alike=claimed != target)
             yield Problem(plan.file.document.place(path), message, hint)
 
 
-def own_path_hint(*, is_used: bool) -> str:
-    """Return how instances get files of their own; those of a used flow know no key of its user."""
+def own_path_hint(*, is_used: bool, is_alike: bool) -> str:
+    """Return how instances get files of their own; those of a used flow know no key of its user.
+
+    If their paths are only `is_alike`, a slug keeps them alike.
+    """
+    if is_alike:
+        more = "name the items apart" + ("" if is_used else ", or add {{ loop.index }} to the path")
+        return f"the paths differ only in case, which not every disk tells apart: {more}"
     name = "an input of the flow that differs" if is_used else "{{ key | slug }}"
     return f"give each a path of its own, with {name} in it"
 

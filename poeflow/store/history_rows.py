@@ -71,6 +71,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str | None = None
     reasoning: str = ""
     data: Json = None
+    answer: str | None = None
 
 
 class RunRows:
@@ -115,11 +116,13 @@ class RunRows:
         if record.request is not None:
             request = add_content(self._connection, "request", record.request)
         quoted = self._quoted(record)
-        made = Result(record.text, record.reasoning, record.data)
+        made = Result(record.text, record.reasoning, record.data, record.answer)
         result = None
         if quoted is None and made != Result():
             result = add_content(self._connection, "result", msgspec.to_builtins(made))
-        rest = msgspec.structs.replace(record, request=None, text=None, reasoning="", data=None)
+        rest = msgspec.structs.replace(
+            record, request=None, text=None, reasoning="", data=None, answer=None
+        )
         fingerprint = None if record.fingerprint is None else plain(record.fingerprint)
         sql = """INSERT INTO instances (run, name, fingerprint, request, result, record)
             VALUES (?, ?, ?, ?, ?, ?)"""
@@ -136,7 +139,8 @@ class RunRows:
 
     def _quoted(self, record: InstanceRecord) -> int | None:
         """Return the content of the stored answer with the text of an instance's result."""
-        if record.fingerprint is None or record.text is None or record.data is not None:
+        is_own = record.data is not None or record.answer is not None
+        if record.fingerprint is None or record.text is None or is_own:
             return None
         said = Said(record.text, record.reasoning)
         return self._stored(record.fingerprint, said.hash)
@@ -197,6 +201,7 @@ def instance_row(row: tuple[object, object, object, object]) -> InstanceRecord:
         text=made.text,
         reasoning=made.reasoning,
         data=made.data,
+        answer=made.answer,
     )
 
 

@@ -123,7 +123,9 @@ def test_a_first_turn_that_was_repaired_is_found_again(bench, scripted):
 def test_the_last_turn_fails_the_step(counting):
     flow = COUNT.replace("max: 5", "max: 2")
     outcome = counting.run(flow)
-    message = "expected that output.text == 'three' within 2 turns, found that it is not so"
+    message = (
+        "expected that output.text == 'three' within 2 turns, found that output.text is \"two\""
+    )
     assert str(outcome.failures["count"]).startswith(message)
     assert outcome.failures["count"].result.text == "two"
     assert expected(counting) == [("repeat", "error", message)]
@@ -134,7 +136,9 @@ def test_the_last_turn_fails_the_step(counting):
 
 def test_or_it_is_taken_with_a_warning(counting):
     outcome = counting.run(COUNT.replace("max: 5", "max: 2, else: keep"))
-    message = "expected that output.text == 'three' within 2 turns, found that it is not so"
+    message = (
+        "expected that output.text == 'three' within 2 turns, found that output.text is \"two\""
+    )
     assert (outcome.exit_code, outcome.outputs) == (0, {"next": "two!"})
     assert expected(counting) == [("repeat", "warn", message)]
     assert '"repeat"' in (counting.folder / "a.lock.json").read_text()

@@ -299,6 +299,10 @@ def is_accepted(completion: Completion, output: Output, *, has_tools: bool) -> b
     return _unaccepted(completion, output, has_tools=has_tools) is None
 
 
+class UnusableAnswerError(errors.StepError):
+    """A stored answer cannot be used: the same run takes it again, and does not ask."""
+
+
 def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -> None:
     """Raise `StepError` if an answer has a flag that the step does not accept."""
     flag = _unaccepted(completion, output, has_tools=has_tools)

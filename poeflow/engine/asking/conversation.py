@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from poeflow.answers.display import not_so
 from poeflow.answers.expect import Verdict, is_ruled, kind_of, templates_in, verdict
 from poeflow.answers.parse import Reading, default_reading, read
 from poeflow.answers.prompts import correction
@@ -16,7 +17,14 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.answers import Completion
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import Answer, Asker, NotHere, ToBeAsked, refuse_flagged
+from poeflow.engine.asking.ask import (
+    Answer,
+    Asker,
+    NotHere,
+    ToBeAsked,
+    UnusableAnswerError,
+    refuse_flagged,
+)
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
@@ -85,7 +93,7 @@ class Expecting:
         reading = read(output, text, schema)
         if not reading.faults:
             return ReadText(reading=reading, verdicts=self.verdicts(reading))
-        if output.default is msgspec.UNSET:
+        if not output.has_default:
             hint = "check the template" if spec.kind == "render" else "check its output"
             raise StepError("; ".join(reading.faults), hint=hint)
         return ReadText(reading=default_reading(output, schema), unread=reading.faults)
@@ -102,7 +110,13 @@ class Expecting:
         ]
         return tuple(expected for expected, _ in pairs), tuple(found for _, found in pairs)
 
-    def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | None]]:
+    def _truth(self, path: KeyPath, values: Values) -> bool | str:
+        """Return whether the expression at `path` is true, or why it is not."""
+        return bool(self._texts.expression(path, values)) or not_so(
+            self._texts.compared(path, values)
+        )
+
+    def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | str | None]]:
         """Yield each rule with its templates rendered, and the truth of `that`."""
         values = {**self._values, "output": answer_values(reading)}
         for index, expectation in enumerate(self._flow.steps[self._step].expect):
@@ -110,11 +124,11 @@ class Expecting:
                 continue
             path: KeyPath = ("steps", self._step, "expect", index)
             rendered: dict[str, Json] = {}
-            holds = None
+            holds: bool | str | None = None
             for key, written, renders in templates_in(expectation):
                 match renders.to:
                     case "truth":
-                        holds = bool(self._texts.expression((*path, key), values))
+                        holds = self._truth((*path, key), values)
                     case "text":
                         value = self._texts.value((*path, key), written, values)
                         rendered[key] = as_text(value, key)
@@ -306,14 +320,14 @@ async def _tool_results(
 def _with_default(dialogue: Dialogue, rules: AnswerRules) -> Dialogue:
     """Put the default in place of an answer that cannot be read.
 
-    Raises `StepError` if there is none.
+    Raises `UnusableAnswerError` if there is none.
     """
     faults = dialogue.reading.faults
     if not faults:
         return dialogue
-    if rules.output.default is msgspec.UNSET:
+    if not rules.output.has_default:
         text = dialogue.reading.text or dialogue.last.completion.text
-        raise StepError(_unusable(faults, text), hint=_hint(rules.output))
+        raise UnusableAnswerError(_unusable(faults, text), hint=_hint(rules.output))
     reading = default_reading(rules.output, rules.schema)
     return msgspec.structs.replace(dialogue, reading=reading, unread=faults)
 
@@ -328,5 +342,5 @@ def _unusable(faults: tuple[str, ...], text: str) -> str:
 def _hint(output: Output) -> str:
     if output.repair:
         often = "once" if output.repair == 1 else f"{output.repair} times"
-        return f"asked again {often}; make the prompt clearer"
-    return "ask again with output: {repair: 2}, or make the prompt clearer"
+        return f"asked again {often}; ask anew with --failed, or make the prompt clearer"
+    return "ask again with --failed or output: {repair: 2}, or make the prompt clearer"
