@@ -54,6 +54,13 @@ class Reads:
         self.code: dict[str, str] = {}
         self.globs: dict[str, str] = {}
 
+    def add(self, other: "Reads") -> None:
+        """Add all that `other` has."""
+        self.texts |= other.texts
+        self.contents |= other.contents
+        self.code |= other.code
+        self.globs |= other.globs
+
 
 MAX_TEXT: Final = 64 * 1024 * 1024
 """How many characters of text are cached; the oldest texts are read again."""
