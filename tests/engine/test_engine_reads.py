@@ -3,6 +3,7 @@
 import json
 import sys
 
+import duckdb
 import pytest
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
@@ -213,3 +214,29 @@ def test_the_paths_of_samples(bench):
     assert sorted(path.name for path in bench.folder.glob("*two.txt")) == ["1two.txt", "2two.txt"]
     assert bench.states(flow)["a"] == FRESH
     assert len(bench.prompts()) == 2
+
+
+@pytest.mark.parametrize("is_clone", [False, True])
+def test_a_table_that_is_no_text(bench, is_clone):
+    def write(answer: str) -> None:
+        select = f"SELECT 'a' AS \"user\", '{answer}' AS assistant"
+        with duckdb.connect() as connection:
+            connection.execute(f"COPY ({select}) TO '{bench.folder / 'e.parquet'}'")
+
+    flow = HEAD + (
+        "  a: {messages: [{few_shot: {file: e.parquet}}, {role: user, content: x}]}\n"
+        "  b: {prompt: y}\n"
+    )
+    write("b")
+    bench.run(flow)
+    assert bench.states(flow) == {"a": FRESH, "b": FRESH}
+    if is_clone:
+        bench.forget_answers()
+        assert bench.states(flow) == {"a": FRESH, "b": FRESH}
+    write("c")
+    assert bench.states(flow) == {"a": ("stale", ("reads //e.parquet changed",)), "b": FRESH}
+    assert bench.locked() != []
+    bench.run(flow)
+    last = bench.simulator.requests[-1].json["messages"]
+    assert [message["content"] for message in last] == ["a", "c", "x"]
+    assert bench.states(flow) == {"a": FRESH, "b": FRESH}
