@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
-from poeflow.engine.flow_state import FlowState, StepUnderWay
+from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
 from poeflow.engine.lock_entries import is_same_result
+from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
     NoResult,
@@ -21,7 +22,7 @@ from poeflow.engine.results import (
     UsedFlowError,
     refuse_failing,
 )
-from poeflow.engine.run_state import RunState, StoppedError
+from poeflow.engine.run_state import RunState, StepUnderWay, StoppedError
 from poeflow.engine.step import StepRunner
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
@@ -278,6 +279,7 @@ class FlowRun:
             source="ran",
             key=work.instance.key,
             outputs=turns.taken[-1],
+            reads=read_parts(work.reads),
             verdicts=turns.verdicts,
         )
         refuse_failing([result], kind="flow")
@@ -287,7 +289,9 @@ class FlowRun:
         """Run the flow that an instance uses once; return its outputs. Raises `PoeflowError`."""
         flow, instance = self.state, work.instance
         written = dict(flow.plan.steps[instance.step].with_ or {})
-        given = flow.plan.texts.value(("steps", instance.step, "with"), written, turns.values)
+        texts = flow.plan.texts
+        with texts.reader.recording(work.reads):
+            given = texts.value(("steps", instance.step, "with"), written, turns.values)
         planner = flow.run_state.planner
         prefix = f"{work.name}{turns.mark}/"
         plan = planner.plan(

@@ -1,6 +1,5 @@
 """One running flow: its instances, their outcomes, and what other instances see of them."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -12,7 +11,7 @@ from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.freshness import Freshness, LockProof, own_items
 from poeflow.engine.lock_entries import carried_digest
 from poeflow.engine.results import InstanceOutcome, StepOutcome, StepResult, Unknown
-from poeflow.engine.run_state import RunState
+from poeflow.engine.run_state import RunState, StepUnderWay
 from poeflow.engine.statuses import Statuses, why_it_stays
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
@@ -23,52 +22,8 @@ from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import LockEntry
+from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
-
-
-class StepUnderWay:
-    """A step with its instances, and their outcomes so far.
-
-    `values` are what its templates see besides their own names. `proofs` has a proof for each
-    instance if the lock proves all that can run; then no values are needed.
-    """
-
-    def __init__(
-        self,
-        step: str,
-        instances: Sequence[StepInstance],
-        values: Values,
-        proofs: Sequence[LockProof | None] = (),
-    ) -> None:
-        self.step = step
-        self.instances = instances
-        self.values = values
-        self.proofs = proofs
-        self.outcomes: list[InstanceOutcome | None] = [None] * len(instances)
-        self._awaited: dict[int, asyncio.Future[InstanceOutcome]] = {}
-
-    def settle(self, index: int, outcome: InstanceOutcome) -> None:
-        """Note how an instance ended."""
-        self.outcomes[index] = outcome
-        if index in self._awaited:
-            self._awaited.pop(index).set_result(outcome)
-
-    def ended(self) -> list[InstanceOutcome]:
-        """Return how all instances ended, in order."""
-        outcomes = [one for one in self.outcomes if one is not None]
-        if len(outcomes) < len(self.outcomes):
-            raise AssertionError(f"not every instance of {self.step} was settled")
-        return outcomes
-
-    async def outcome(self, index: int) -> InstanceOutcome:
-        """Wait until an instance has ended."""
-        outcome = self.outcomes[index]
-        if outcome is not None:
-            return outcome
-        if index not in self._awaited:
-            self._awaited[index] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._awaited[index])
-
 
 _DONE: Final = InstanceOutcome(name="", key=None, ending="made", began=0.0)
 _PROVEN: Final = InstanceOutcome(name="", key=None, ending="current", began=0.0)
@@ -93,6 +48,7 @@ class FlowState:
         self.under_way: dict[str, StepUnderWay] = {}
         self.outcomes: dict[str, StepOutcome] = {}
         self.items: dict[str, Mapping[str | None, Mapping[str, Json]]] = {}
+        self._items_read: dict[str, Reads] = {}
         self._prefix = prefix
         self._is_left_out = is_left_out
         context = run_state.context
@@ -117,14 +73,7 @@ class FlowState:
         self._is_look = not context.asks
         folds = {name for name in plan.steps if is_fold(plan.flow, name)}
         self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | folds
-        is_all_shown = not context.selection.is_whole
-        self._shown = frozenset(
-            ()
-            if plan.flow.outputs and not is_all_shown
-            else plan.steps
-            if is_all_shown
-            else last_steps(plan.checked)
-        )
+        self._shown = _shown(plan, is_all=not context.selection.is_whole)
 
     def name(self, instance: str) -> str:
         """Return the name of an instance in the run, from its id in the flow."""
@@ -384,7 +333,18 @@ class FlowState:
             if not self.lacks_items(source):
                 return found
             return [self.freshness.early_instance(step, key) for key in found.keys]
-        return self.plan.fan_out.instances(step, values)
+        reader, reads = self.plan.texts.reader, self._items_read.setdefault(step, Reads())
+        with reader.recording(reads):
+            return self.plan.fan_out.instances(step, values)
+
+    def _reads_of_items(self, step: str) -> Reads:
+        """Return what was read to find the items of a step, or of the loop that it runs over.
+
+        Items that are known before a run are hashed themselves.
+        """
+        while step in self.plan.chains:
+            step = self.plan.chains[step]
+        return self._items_read.get(step, Reads())
 
     def last_keys(self, step: str) -> list[str]:
         """Return the keys of a late loop's instances in the last run, or of those it runs over."""
@@ -478,22 +438,28 @@ class FlowState:
         proof = self.freshness.current_proof(instance, upstream)
         return None if proof is None else self.current(instance, proof)
 
-    def ready(self, instance: StepInstance, values: Values) -> StepInstance:
-        """Return an instance that is ready to run, its `if` decided. Raises `StepError`."""
+    def ready(self, instance: StepInstance, values: Values, reads: Reads) -> StepInstance:
+        """Return an instance that is ready to run, its `if` decided. Raises `StepError`.
+
+        What was read for that, and to find its item, is added to `reads`.
+        """
+        reads.add(self._reads_of_items(instance.step))
         if ("steps", instance.step, "if") in self.plan.checked.late:
-            skip = reason_to_skip(self.plan, instance.step, values)
+            reader = self.plan.texts.reader
+            with reader.recording(reads):
+                skip = reason_to_skip(self.plan, instance.step, values)
             if skip:
-                return StepInstance(
-                    step=instance.step,
-                    key=instance.key,
-                    names=instance.names,
-                    is_ready=True,
-                    skip=skip,
-                    carried=instance.carried,
-                )
+                return msgspec.structs.replace(instance, is_ready=True, skip=skip)
         if instance.is_ready:
             return instance
         ready, problems = prepare(self.plan, instance, values)
         if problems:
             raise StepError(str(problems[0]))
         return ready
+
+
+def _shown(plan: Plan, *, is_all: bool) -> frozenset[str]:
+    """Return the steps whose results are shown at the end."""
+    if is_all:
+        return frozenset(plan.steps)
+    return frozenset(() if plan.flow.outputs else last_steps(plan.checked))

@@ -13,7 +13,7 @@ from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.recipe import Recipe, Recipes
+from poeflow.engine.recipe import Recipe, Recipes, read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
     StepOutcome,
@@ -39,6 +39,8 @@ _OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", 
 """Kinds of parts that decide a request alone, if they are not looked for by name."""
 _READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
 """In what a step expects: it may read files."""
+_SEES_ITEMS: Final = lazy_pattern(r"\b(?:item|matrix|carry)\b")
+"""In what a step expects: it may see what comes from some file."""
 _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
 """In the outputs of a used flow: they show more than the results of its steps."""
 
@@ -172,6 +174,8 @@ class Freshness:
         if spec.runs_always or spec.kind == "flow":
             return None
         for entry in candidates:
+            if lock_entries.misfits(self._plan, instance, entry):
+                continue
             made = self._made_by(instance, upstream, entry, recipe)
             found = None if made is None else self._whole(instance, made)
             if found is not None:
@@ -252,6 +256,8 @@ class Freshness:
         """
         entry = self.matching_entry(instance, upstream)
         if entry is None or self.recipe(instance, upstream) is None:
+            return None
+        if lock_entries.misfits(self._plan, instance, entry):
             return None
         changed = self._unjudged(instance, upstream, entry, reads)
         spec = self.spec(instance.step)
@@ -457,10 +463,17 @@ class Freshness:
             return entry
         return msgspec.structs.replace(entry, served="")
 
-    def skipped(self, instance: StepInstance, upstream: InstanceOutcome | None) -> LockEntry | None:
-        """Return the entry of an instance that was skipped, None if its recipe is not known."""
+    def skipped(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, reads: Reads
+    ) -> LockEntry | None:
+        """Return the entry of an instance that was skipped, None if its recipe is not known.
+
+        `reads` are the files that decided it.
+        """
         recipe = self.recipe(instance, upstream)
-        return None if recipe is None else lock_entries.skipped_entry(recipe)
+        if recipe is None:
+            return None
+        return lock_entries.skipped_entry(recipe.joined(read_parts(reads)))
 
     def reasons(self, instance: StepInstance, upstream: InstanceOutcome | None) -> tuple[str, ...]:
         """Return all changes since the last run."""
@@ -471,7 +484,8 @@ class Freshness:
         if recipe is None:
             return ()
         read = self._recipes.reread(lock_entries.reads_in(entry))
-        return lock_entries.differences(recipe.joined(read).as_in(entry.parts), entry)
+        changed = lock_entries.differences(recipe.joined(read).as_in(entry.parts), entry)
+        return (*changed, *lock_entries.misfits(self._plan, instance, entry))
 
     def early_instance(self, step: str, key: str | None) -> StepInstance:
         """Return an instance without its item, ready if it needs nothing that is not known yet."""
@@ -496,7 +510,7 @@ def _decides_more(part: str, expected: str, *, is_asked: bool) -> bool:
     if kind in ("expect", "judge", "reads", *_AROUND):
         return True
     if kind in ("file", "glob"):
-        return not is_asked or _READS_FILES.search(expected) is not None
+        return not is_asked or any(one.search(expected) for one in (_READS_FILES, _SEES_ITEMS))
     if kind in _OF_REQUEST or not expected:
         return False
     name = "inputs" if kind == "input" else kind

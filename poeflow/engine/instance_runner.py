@@ -9,15 +9,16 @@ import msgspec
 from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked
-from poeflow.engine.flow_state import FlowState, StepUnderWay
+from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import LockProof
 from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
-from poeflow.engine.run_state import StoppedError, side_by_side
+from poeflow.engine.run_state import StepUnderWay, StoppedError, side_by_side
 from poeflow.engine.save import MOVES
 from poeflow.engine.step import StepRunner
 from poeflow.errors import PoeflowError, StepError
-from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
+from poeflow.flowfile.loops import ITEM_NAMES, continues_itself, is_fold
 from poeflow.planning.instances import StepInstance
+from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 
 
@@ -111,15 +112,11 @@ class InstanceRunner:
     ) -> InstanceOutcome:
         """Run an instance, unless its request shows that it is current."""
         flow = self._flow
-        values = await self._values(step, before, step.values, flow.name(instance.id))
-        if isinstance(values, Unknown):
-            return flow.unknown(instance, values)
-        instance = flow.carrying(self.outcome(step, before), instance)
-        ready = await self._ready(step.step, instance, values, upstream)
+        ready = await self._ready(step, instance, step.values, upstream, before=before)
         if isinstance(ready, Unknown):
             return flow.unknown(instance, ready)
         if ready.instance.skip:
-            entry = flow.freshness.skipped(ready.instance, ready.upstream)
+            entry = flow.freshness.skipped(ready.instance, ready.upstream, ready.reads)
             return flow.skipped(ready.instance, entry)
         proven = flow.freshness.text_proof(ready.instance, ready.upstream)
         edited = proven or await self._edited(ready)
@@ -149,11 +146,13 @@ class InstanceRunner:
         values: Values,
         reader: str,
         *,
-        may_ask: bool = True,
+        may_ask: bool,
+        reads: Reads,
     ) -> Values | Unknown:
         """Return values with what `reader` takes from the instance at `before`, loaded if absent.
 
-        All that must be asked again for it is asked in order, from the last that is stored.
+        All that must be asked again for it is asked in order, from the last that is stored; what
+        decides what it takes is added to `reads`.
         """
         if not is_fold(self._flow.plan.flow, step.step):
             return values
@@ -179,12 +178,10 @@ class InstanceRunner:
             if loaded.is_absent:
                 return Unknown(f"unknown until {one.name} has run")
             previous = self._previous[reader] = loaded
-        carry: Json = None
-        texts, spec = self._flow.plan.texts, self._flow.plan.steps[step.step]
-        if previous is not None and carry_of(spec) is not None:
-            seen = {**values, "previous": previous.values()}
-            carry = texts.expression(("steps", step.step, "for_each", "carry"), seen)
-        return {**values, "carry": carry}
+        if previous is None:
+            return {**values, "carry": None}
+        preparer, seen = self._flow.plan.preparer, {**values, "previous": previous.values()}
+        return {**values, "carry": preparer.carried(step.step, seen, reads)}
 
     def outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
         """Return how the instance at `index` ended, with its result if that was loaded."""
@@ -193,24 +190,29 @@ class InstanceRunner:
 
     async def _ready(
         self,
-        step: str,
+        step: StepUnderWay,
         instance: StepInstance,
         values: Values,
         upstream: InstanceOutcome | None,
         *,
+        before: int | None,
         may_ask: bool = True,
     ) -> Ready | Unknown:
         """Return an instance with all that it needs: the answer it runs over is loaded.
 
-        Raises `StepError`.
+        `values` are those of its step. Raises `StepError`.
         """
-        name = self._flow.name(instance.id)
+        name, reads = self._flow.name(instance.id), Reads()
+        found = await self._values(step, before, values, name, may_ask=may_ask, reads=reads)
+        if isinstance(found, Unknown):
+            return found
+        instance = self._flow.carrying(self.outcome(step, before), instance)
         names = await self._names(instance, name if may_ask else None)
         if isinstance(names, Unknown):
             return names
-        instance, own = msgspec.structs.replace(instance, names=names), {**values, **names}
+        instance, own = msgspec.structs.replace(instance, names=names), {**found, **names}
         if upstream is not None and upstream.is_absent:
-            source = self._flow.plan.chains[step]
+            source = self._flow.plan.chains[instance.step]
             loaded = (
                 await self._fetched(source, upstream, reader=name)
                 if may_ask
@@ -221,7 +223,7 @@ class InstanceRunner:
             upstream = loaded
         if upstream is not None:
             own["source"] = upstream.values()
-        return Ready(self._flow.ready(instance, own), own, upstream)
+        return Ready(self._flow.ready(instance, own, reads), own, upstream, reads)
 
     async def _names(
         self, instance: StepInstance, reader: str | None
@@ -292,6 +294,7 @@ class InstanceRunner:
             answer_entries=freshness.answer_entries(instance, upstream),
             ask=ask,
             base=stored.base(instance, edited),
+            reads=ready.reads,
         )
 
     def _input_again(self, ready: Ready, outcome: InstanceOutcome, *, ask: AskWhen) -> StepInput:
@@ -492,9 +495,5 @@ class InstanceRunner:
                 if source is not None:
                     upstream = await flow.under_way[source].outcome(index)
                 before = await flow.before(own, index)
-                whole = await self._values(own, before, values, outcome.name, may_ask=may_ask)
-                if isinstance(whole, Unknown):
-                    return whole
-                instance = flow.carrying(self.outcome(own, before), one)
-                return await self._ready(step, instance, whole, upstream, may_ask=may_ask)
+                return await self._ready(own, one, values, upstream, before=before, may_ask=may_ask)
         raise StepError(f"{outcome.name} is not there any more")

@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from poeflow.answers.media_links import is_media_name
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import Json, sha256_of, sha256_of_json, short_hash
 from poeflow.engine.asking.request import messages_by_hash, messages_in
@@ -13,6 +14,8 @@ from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
+from poeflow.planning.instances import StepInstance
+from poeflow.planning.plan import Plan
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
@@ -211,6 +214,27 @@ def skipped_entry(recipe: Recipe) -> LockEntry:
         model=recipe.model,
         because=recipe.because,
     )
+
+
+def misfits(plan: Plan, instance: StepInstance, entry: LockEntry) -> tuple[str, ...]:
+    """Return why an entry is not of a ready instance: that was skipped, or writes elsewhere.
+
+    What another step decides is not compared.
+    """
+    is_late = ("steps", instance.step, "if") in plan.checked.late
+    if not instance.is_ready or (is_late and not instance.skip):
+        is_skipped = entry.status == "skipped"
+    else:
+        is_skipped = bool(instance.skip)
+    if is_skipped != (entry.status == "skipped"):
+        return (instance.skip or "it was skipped",)
+    if is_skipped or not instance.is_ready:
+        return ()
+    folder, save = instance.media, instance.save
+    moved = [] if save is None or save in entry.outputs else [save]
+    drawn = {path.rpartition("/")[0] for path in filter(is_media_name, entry.outputs)}
+    moved += [] if folder is None or drawn <= {folder} else [f"{folder}/"]
+    return tuple(f"it writes {path[2:]} now" for path in moved)
 
 
 def reads_in(entry: LockEntry) -> tuple[str, ...]:

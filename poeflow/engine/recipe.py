@@ -13,8 +13,8 @@ from poeflow.digest import Json, encode_json, sha256_of, sha256_of_json, short_h
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
-from poeflow.flowfile.model import Step
-from poeflow.flowfile.step_settings import Settings, judges_of, judging_personas
+from poeflow.flowfile.model import Flow, Step
+from poeflow.flowfile.step_settings import POE, Settings, judges_of, judging_personas, model_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.checked import Checked
 from poeflow.planning.edges import last_steps
@@ -28,12 +28,14 @@ from poeflow.templates.reader import Reads
 RECIPE_VERSION: Final = 1
 SERVER: Final = "server"
 _JUDGE_MODEL: Final = "judge model "
-"""Begins the names of parts: the model that an alias gives to a judge."""
+"""Begins the names of parts: what a judge is asked with, by its model as it is written."""
+JUDGE_PROVIDER: Final = "judge model's provider"
+"""The part for the providers of the models that judge a step."""
 _OUTPUTS: Final = "outputs"
 """The part for the outputs that a used flow declares."""
 LOOP: Final = "for_each"
 """The part for the expressions that give the items of a loop over what a step gives."""
-_NEWER: Final = (LOOP, _OUTPUTS)
+_NEWER: Final = frozenset({LOOP, JUDGE_PROVIDER, _OUTPUTS})
 """Parts that older locks lack, besides those for the models of judges."""
 _NOT_PARTS: Final = frozenset(
     key for key, decides in decisions(Step).items() if not decides.counts_as_written
@@ -67,8 +69,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def as_in(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe without what an older lock's `parts` lack.
 
-        That is the items' expression, the outputs of a used flow, and the models that aliases give
-        to judges.
+        That is the items' expression, the outputs of a used flow, and the models and providers of
+        judges.
         """
         own = {
             name: value
@@ -202,12 +204,7 @@ class Recipes:
             for name in sorted(judging_personas(self._plan.flow, self._plan.steps[step])):
                 system = self._written(("models", name, "system"))
                 parts[f"judge {name}"] = sha256_of_json(system)
-            aliases = self._plan.flow.models
-            for name in sorted({judge.model or "" for judge in judges_of(self._plan.steps[step])}):
-                alias = aliases.get(name)
-                if alias is not None:
-                    asked = [alias.model, alias.provider, alias.params, alias.extra_body]
-                    parts[_JUDGE_MODEL + name] = sha256_of(encode_json(asked))
+            parts |= _judge_parts(self._plan.flow, step)
             checked = self._plan.checked
             child = checked.children.get(step)
             if child is not None and self._plan.steps[step].repeat is not None:
@@ -324,6 +321,34 @@ class Recipes:
             return sha256_of(self._reader.source(path, relative_to="//")[1].encode())
         except FileProblem:
             return sha256_of(_MISSING.encode())
+
+
+def _judge_parts(flow: Flow, step: str) -> dict[str, str]:
+    """Return the parts for the models that judge a step: what they are asked with, and by whom.
+
+    A judge without a model is that of its step. A template may name any alias.
+    """
+    own = flow.steps[step]
+    asking = model_of(flow, step) if own.kind == "model" else None
+    of_step = "" if asking is None else str(asking.value)
+    found: dict[str, str] = {}
+    providers: set[str] = set()
+    for name in {judge.model or of_step for judge in judges_of(own)} - {""}:
+        is_template = "{" in name
+        asked = {one: _asked(flow, one) for one in (flow.models if is_template else (name,))}
+        found[_JUDGE_MODEL + name] = sha256_of(encode_json(asked if is_template else asked[name]))
+        aliases = [flow.models.get(one) for one in (*asked, name)]
+        default = flow.defaults.provider or POE
+        providers |= {(alias.provider if alias else None) or default for alias in aliases}
+    return {**found, JUDGE_PROVIDER: sha256_of_json(sorted(providers))} if found else {}
+
+
+def _asked(flow: Flow, named: str) -> list[object]:
+    """Return what a judge is asked with by the name of its model, an alias or a bot."""
+    alias = flow.models.get(named)
+    if alias is None:
+        return [named]
+    return [alias.model, alias.provider, alias.params, alias.extra_body]
 
 
 def _written_in(checked: Checked) -> Json:

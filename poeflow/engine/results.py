@@ -282,7 +282,9 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     def policy(self, settings: Settings) -> AskPolicy:
         """Return whether its request may be sent, if that is made with `settings`."""
         is_first = self.sample == 0 and settings is self.settings
-        is_held_back = is_first and self.ask == "unless answered"
+        outputs = () if self.locked is None else self.locked.outputs
+        is_placed = self.target is None or self.target in outputs
+        is_held_back = is_first and is_placed and self.ask == "unless answered"
         return AskPolicy(
             may_send=self.ask != "never",
             answered=self.locked.request if self.locked is not None and is_held_back else None,
@@ -385,11 +387,15 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(NamedTuple):
-    """An instance, the values that its templates see, and the instance it runs over."""
+    """An instance, the values that its templates see, and the instance it runs over.
+
+    `reads` has what was read to decide them, and collects what its templates read.
+    """
 
     instance: StepInstance
     values: Values
     upstream: InstanceOutcome | None
+    reads: Reads
 
 
 class StepOutcome:

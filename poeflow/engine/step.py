@@ -80,7 +80,8 @@ class StepRunner:
         with self._run_state.interruptible(work.name):
             if spec.kind == "flow":
                 return await self._use(work)
-            work = msgspec.structs.replace(work, target=self._target(work))
+            with self._reader.recording(work.reads):
+                work = msgspec.structs.replace(work, target=self._target(work))
             self._commands.note_code(work.step, work.reads)
             result: StepResult | NoResult
             if samples_of(spec).count > 1:
@@ -291,7 +292,8 @@ class StepRunner:
         )
         if work.ask == "never" or not saves_samples(self._plan.steps[work.step]):
             return one
-        target = self._plan.preparer.target(work.step, "save", one.values)
+        with self._reader.recording(work.reads):
+            target = self._plan.preparer.target(work.step, "save", one.values)
         self._run_state.saver.claim(one.name, target)
         return msgspec.structs.replace(one, target=target)
 

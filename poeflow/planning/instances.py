@@ -55,9 +55,10 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
 
     `key` is None if the step runs once. `names` are those its templates can use besides inputs and
     steps: `item`, `key`, `loop`, `matrix`. The rest is known once it `is_ready`: `settings`, None
-    if it calls no model; `attached`; `save`, the project path of the file it writes, None if it
-    writes none or another step decides the path; `skip`, why it does not run, empty if it does.
-    `carried` is the hash of what it takes from the instance before it, None if that is not known.
+    if it calls no model; `attached`; `save` and `media`, the project paths of the file and the
+    folder it writes, None if it writes none or another step decides the path; `skip`, why it does
+    not run, empty if it does. `carried` is the hash of what it takes from the instance before it,
+    None if that is not known.
     """
 
     step: str
@@ -67,6 +68,7 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings | None = None
     attached: Attached = {}
     save: str | None = None
+    media: str | None = None
     skip: str = ""
     carried: str | None = None
 
@@ -128,6 +130,7 @@ class StepInstances(Sequence[StepInstance]):
             settings=ready.settings,
             attached=ready.attached,
             save=ready.save,
+            media=ready.media,
             skip=ready.skip,
         )
 

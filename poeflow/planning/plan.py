@@ -302,7 +302,8 @@ def _ready_each(
             break
         ready = _alike(ready)
         files = tuple(id(found) for one in ready.attached.values() for found in one)
-        own[at] = same.setdefault((id(ready.settings), files, ready.save, ready.skip), ready)
+        paths = ready.save, ready.media
+        own[at] = same.setdefault((id(ready.settings), files, paths, ready.skip), ready)
     return found.ready_each(own)
 
 

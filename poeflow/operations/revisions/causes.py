@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from poeflow.engine.recipe import JUDGE_PROVIDER
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.step_settings import model_of, settings_of
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -88,6 +89,8 @@ def _paths(flow: Flow, step: str, part: str) -> Iterator[KeyPath]:
     if kind == "judge":
         alias = rest.removeprefix("model ")
         yield ("models", alias, "system" if alias == rest else "model")
+        if part == JUDGE_PROVIDER:
+            yield ("defaults", "provider")
         yield ("steps", step, "expect")
     yield from _paths_of_setting(flow, step, part)
     yield ("steps", step, part)
