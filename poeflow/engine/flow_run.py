@@ -10,20 +10,20 @@ from poeflow.engine.asking.ask import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
-from poeflow.engine.lock_entries import is_same_result
+from poeflow.engine.lock_entries import StepOutcome, is_same_result
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
     NoResult,
     StepInput,
-    StepOutcome,
     StepResult,
     Unknown,
     UsedFlowError,
     refuse_failing,
 )
-from poeflow.engine.run_state import RunState, StepUnderWay, StoppedError
+from poeflow.engine.run_state import RunState, StoppedError
 from poeflow.engine.step import StepRunner
+from poeflow.engine.step_under_way import StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
 from poeflow.flowfile.step_settings import samples_of
@@ -104,7 +104,7 @@ class FlowRun:
             if isinstance(found, StepUnderWay):
                 covered = self.state.covered(step, found.instances)
                 await self._leave_out(found, covered)
-                covered = self._to_run(found, covered, ended)
+                covered = found.settle_ended(covered, ended)
                 width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
                     for waiting in self._turns(found, covered):
@@ -122,22 +122,6 @@ class FlowRun:
             self.state.settle(step, outcomes)
             self._expanded[step].set()
             self._done[step].set()
-
-    @staticmethod
-    def _to_run(
-        step: StepUnderWay, covered: Sequence[int], ended: Mapping[str, InstanceOutcome]
-    ) -> Sequence[int]:
-        """Settle those that have ended without the lock's proof; return the others."""
-        if not ended:
-            return covered
-        rest = []
-        for index in covered:
-            known = ended.get(step.instances[index].id)
-            if known is not None and known.ending != "current":
-                step.settle(index, known)
-            else:
-                rest.append(index)
-        return rest
 
     def _turns(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield the selected instances that run, in order, some at a time; others end at once."""

@@ -13,16 +13,12 @@ from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.recipe import Recipe, Recipes, read_parts
+from poeflow.engine.recipe import AROUND, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
-    StepOutcome,
     StepResult,
-    digest_of,
-    old_digest_of,
 )
 from poeflow.errors import StepError
-from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.model import Output, Step
 from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
@@ -33,14 +29,6 @@ from poeflow.store.lock.entries import PART, LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.values import OWN
 
-_AROUND: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
-"""Parts that decide more than how a text is judged."""
-_OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
-"""Kinds of parts that decide a request alone, if they are not looked for by name."""
-_READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
-"""In what a step expects: it may read files."""
-_SEES_ITEMS: Final = lazy_pattern(r"\b(?:item|matrix|carry)\b")
-"""In what a step expects: it may see what comes from some file."""
 _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
 """In the outputs of a used flow: they show more than the results of its steps."""
 
@@ -83,7 +71,7 @@ class Freshness:
         plan: Plan,
         context: RunContext,
         lock_update: LockUpdate,
-        outcomes: Mapping[str, StepOutcome],
+        outcomes: Mapping[str, lock_entries.StepOutcome],
         *,
         name: Callable[[str], str],
         attachments: AttachmentReader,
@@ -130,7 +118,7 @@ class Freshness:
     def _taken_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, *, is_old: bool = False
     ) -> Recipe | None:
-        of = old_digest_of if is_old else digest_of
+        of = lock_entries.old_digest_of if is_old else lock_entries.digest_of
 
         def digest(step: str, attribute: str | None) -> str | None:
             if upstream is not None and step == self._plan.chains.get(instance.step):
@@ -262,7 +250,7 @@ class Freshness:
         changed = self._unjudged(instance, upstream, entry, reads)
         spec = self.spec(instance.step)
         if changed:
-            result = None if changed & _AROUND or spec.kind == "flow" else judge()
+            result = None if changed & AROUND or spec.kind == "flow" else judge()
             if result is None:
                 return None
             entry = self._rejudged(instance, upstream, entry, result)
@@ -402,7 +390,7 @@ class Freshness:
         asked = {f"file {path}" for path in reads.texts} | {f"glob {one}" for one in reads.globs}
         expected = self._recipes.expected(instance.step) if spec.expect else ""
         return frozenset(
-            part for part in changed if _decides_more(part, expected, is_asked=part in asked)
+            part for part in changed if decides_more(part, expected, is_asked=part in asked)
         )
 
     def _current_parts(
@@ -499,22 +487,6 @@ class Freshness:
 def own_items(instance: StepInstance) -> dict[str, Json]:
     """Return the item of an instance, or its combination, by name."""
     return {name: instance.names[name] for name in OWN if name in instance.names}
-
-
-def _decides_more(part: str, expected: str, *, is_asked: bool) -> bool:
-    """Whether a part of a recipe may decide more than the request, which does not show it changed.
-
-    `expected` is what its step expects, `is_asked` says whether the request reads it.
-    """
-    kind = part.replace(".", " ").split()[0]
-    if kind in ("expect", "judge", "reads", *_AROUND):
-        return True
-    if kind in ("file", "glob"):
-        return not is_asked or any(one.search(expected) for one in (_READS_FILES, _SEES_ITEMS))
-    if kind in _OF_REQUEST or not expected:
-        return False
-    name = "inputs" if kind == "input" else kind
-    return name in expected or _READS_FILES.search(expected) is not None
 
 
 def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:

@@ -12,9 +12,10 @@ from poeflow.engine.asking.ask import NotHere, ToBeAsked
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import LockProof
 from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
-from poeflow.engine.run_state import StepUnderWay, StoppedError, side_by_side
+from poeflow.engine.run_state import StoppedError, side_by_side
 from poeflow.engine.save import MOVES
 from poeflow.engine.step import StepRunner
+from poeflow.engine.step_under_way import StepUnderWay
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.loops import ITEM_NAMES, continues_itself, is_fold
 from poeflow.planning.instances import StepInstance

@@ -1,15 +1,17 @@
 """Results of instances as entries of the lock, made of hashes."""
 
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
-from poeflow.answers.media_links import is_media_name
+from poeflow.answers.media_links import edited_media, is_media_name
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import Json, sha256_of, sha256_of_json, short_hash
 from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
-from poeflow.engine.results import StepResult, digest_of
+from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.step_settings import samples_of
@@ -17,8 +19,9 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.redact import visible
-from poeflow.store.lock.entries import Accepted, LockEntry
+from poeflow.store.lock.entries import Accepted, Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
+from poeflow.templates.values import Instances
 
 _EXTRAS: Final = ("reasoning", "usage")
 _NOT_RESULT: Final = frozenset(
@@ -205,6 +208,18 @@ def is_same_result(entry: LockEntry | None, old: LockEntry | None) -> bool:
     return (entry.status, entry.result, entry.extras) == (old.status, old.result, old.extras)
 
 
+def contradict(
+    entries: Iterable[LockEntry], others: Iterable[LockEntry], result: StepResult
+) -> bool:
+    """Whether an instance's entries say that its request had another result.
+
+    If one of `others`, which had the same request, has this result, it is good for both.
+    """
+    found = tuple(entries)
+    is_known = any(agrees(entry, result) for entry in found)
+    return bool(found) and not is_known and not any(agrees(entry, result) for entry in others)
+
+
 def skipped_entry(recipe: Recipe) -> LockEntry:
     """Return the entry of an instance that was skipped by its own `if`."""
     return LockEntry(
@@ -264,3 +279,125 @@ def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
     if not continues_itself(flow, step):
         return found
     return sha256_of_json([found, digest_of(entry, "conversation")])
+
+
+class StepOutcome:
+    """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.
+
+    `own` returns the items of instances by key. If it `is_judged`, templates see the verdicts, too.
+    If it `is_late`, the items come from a step, and count among the extras of the entries.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[InstanceOutcome],
+        *,
+        is_fan_out: bool,
+        own: Callable[[], Mapping[str, Mapping[str, Json]]],
+        is_judged: bool = False,
+        is_late: bool = False,
+    ) -> None:
+        self.instances = tuple(instances)
+        self.status = _status(self.instances)
+        self.culprit = next((one for one in self.instances if one.blocks), None)
+        self._is_fan_out = is_fan_out
+        self._find_own = own
+        self._is_judged = is_judged
+        self._is_late = is_late
+
+    @functools.cached_property
+    def _own(self) -> Mapping[str, Mapping[str, Json]]:
+        return self._find_own() if self._is_fan_out else {}
+
+    @functools.cached_property
+    def value(self) -> Json:
+        """The value for templates, made at its first use."""
+        if not self._is_fan_out:
+            return self._values(self.instances[0])
+        by_key = {one.key or "": self._values(one) for one in self.instances}
+        return Instances(by_key, status=self.status, own=self._own)
+
+    def _values(self, one: InstanceOutcome) -> dict[str, Json]:
+        return {**UNJUDGED[one.status], **one.values()} if self._is_judged else one.values()
+
+    @property
+    def blocks(self) -> bool:
+        """Whether an instance, the `culprit`, blocks steps that need this one."""
+        return self.culprit is not None
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the answer of any instance is not loaded."""
+        return any(one.is_absent for one in self.instances)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether any instance must be asked, but this run asks nothing."""
+        return any(one.is_pending for one in self.instances)
+
+    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
+        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
+        of = old_digest_of if is_old else digest_of
+        found: list[Json] = []
+        for one in self.instances:
+            seen = _unlocked(one, attribute) if one.entry is None else of(one.entry, attribute)
+            if seen is None:
+                return None
+            found.append([one.key, seen, *self._own_digest(one, attribute)])
+        return sha256_of_json(found)
+
+    def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
+        """Yield the hash of an instance's item, if its key does not contain it already."""
+        if attribute not in (None, "all") or self._is_late:
+            return
+        own = self._own.get(one.key or "", {})
+        if any(isinstance(v, dict | list) for v in own.values()):
+            yield sha256_of_json(own)
+
+    @property
+    def blocked_by(self) -> str:
+        """Why steps that need this one do not run, empty if they do."""
+        return "" if self.culprit is None else self.culprit.blocks_because
+
+
+def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
+    if any(one.status == "failed" for one in instances):
+        return "failed"
+    if instances and all(one.status == "skipped" for one in instances):
+        return "skipped"
+    return "ok"
+
+
+def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
+    """Return the hash of what another step sees of an instance as `attribute`."""
+    status = entry.status if isinstance(entry, LockEntry) else status
+    files = entry.outputs if isinstance(entry, LockEntry) else {}
+    match attribute:
+        case "status":
+            return sha256_of_json(status)
+        case "media" if files and (edited := edited_media(files)):
+            return sha256_of_json([entry.result, *edited])
+        case "reasoning" | "usage" | "verdicts" | "score" | "passed" | "used_default":
+            return entry.extras or ""
+        case "conversation":
+            whole = entry.conversation if isinstance(entry, LockEntry) else None
+            return whole or sha256_of_json([entry.request, entry.text])
+        case None | "all":
+            return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
+        case _:
+            return entry.result or sha256_of_json(status)
+
+
+def _unlocked(outcome: InstanceOutcome, attribute: str | None) -> str | None:
+    """Return that hash if there is no entry, as it failed; None for a result, or one to come."""
+    if outcome.ending in ("made", "current", "pending"):
+        return None
+    seen, status = outcome.values(), outcome.status
+    if attribute in (None, "all"):
+        return sha256_of_json(seen)
+    return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
+
+
+def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
+    """Return that hash as in locks of version 1, which had long ones."""
+    return digest_of(entry.before or entry, attribute, entry.status)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from poeflow.answers.media_links import edited_media
 from poeflow.digest import short_hash
 from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lock.entries import LockEntry
@@ -171,6 +172,11 @@ class LockUpdate:
         for name in names:
             found |= _own_files(self._old[name])
         return found
+
+    @staticmethod
+    def edited_media(orphans: Mapping[str, str]) -> dict[str, str]:
+        """Return those in whose place a person accepted another picture, film or sound."""
+        return {path: one for found in edited_media(orphans) for path, one in found.items()}
 
     def keep_orphans(self, orphans: Mapping[str, str]) -> None:
         """Put files that no step writes now into the next lock, so that they stay known."""

@@ -16,6 +16,7 @@ from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fo
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import POE, Settings, judges_of, judging_personas, model_of
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked
 from poeflow.planning.edges import last_steps
 from poeflow.planning.instances import StepInstance
@@ -37,6 +38,14 @@ LOOP: Final = "for_each"
 """The part for the expressions that give the items of a loop over what a step gives."""
 _NEWER: Final = frozenset({LOOP, JUDGE_PROVIDER, _OUTPUTS})
 """Parts that older locks lack, besides those for the models of judges."""
+AROUND: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
+"""Parts that decide more than how a text is judged."""
+_OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
+"""Kinds of parts that decide a request alone, if they are not looked for by name."""
+_READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
+"""In what a step expects: it may read files."""
+_SEES_ITEMS: Final = lazy_pattern(r"\b(?:item|matrix|carry)\b")
+"""In what a step expects: it may see what comes from some file."""
 _NOT_PARTS: Final = frozenset(
     key for key, decides in decisions(Step).items() if not decides.counts_as_written
 )
@@ -374,3 +383,19 @@ def read_parts(reads: Reads) -> dict[str, str]:
     files |= {f"reads {path}": digest for path, digest in read.items()}
     globs = {f"glob {pattern}": digest for pattern, digest in reads.globs.items()}
     return files | globs
+
+
+def decides_more(part: str, expected: str, *, is_asked: bool) -> bool:
+    """Whether a part of a recipe may decide more than the request, which does not show it changed.
+
+    `expected` is what its step expects, `is_asked` says whether the request reads it.
+    """
+    kind = part.replace(".", " ").split()[0]
+    if kind in ("expect", "judge", "reads", *AROUND):
+        return True
+    if kind in ("file", "glob"):
+        return not is_asked or any(one.search(expected) for one in (_READS_FILES, _SEES_ITEMS))
+    if kind in _OF_REQUEST or not expected:
+        return False
+    name = "inputs" if kind == "input" else kind
+    return name in expected or _READS_FILES.search(expected) is not None

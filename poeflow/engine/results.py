@@ -1,16 +1,14 @@
 """Results and outcomes of instances and steps, and the values of `steps.ID` in templates."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from poeflow.answers.expect import Verdict, judgement_of
-from poeflow.answers.media_links import edited_media
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
-from poeflow.digest import Json, sha256_of_json
+from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.request import AskPolicy
 from poeflow.errors import PoeflowError, StepError
@@ -20,10 +18,9 @@ from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance
 from poeflow.project.output_files import MOVE, EditedError
 from poeflow.records import InstanceStatus
-from poeflow.store.lock.entries import Accepted, Before, LockEntry
+from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
-from poeflow.templates.values import Instances
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -133,7 +130,7 @@ def nothing(status: Status, *, key: str | None = None, error: str | None = None)
     }
 
 
-_UNJUDGED: Final[Mapping[Status, Mapping[str, Json]]] = {
+UNJUDGED: Final[Mapping[Status, Mapping[str, Json]]] = {
     "ok": {"verdicts": [], "score": 1.0, "passed": True},
     "failed": {"verdicts": [], "score": 0.0, "passed": False},
     "skipped": {"verdicts": None, "score": None, "passed": None},
@@ -396,125 +393,3 @@ class Ready(NamedTuple):
     values: Values
     upstream: InstanceOutcome | None
     reads: Reads
-
-
-class StepOutcome:
-    """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.
-
-    `own` returns the items of instances by key. If it `is_judged`, templates see the verdicts, too.
-    If it `is_late`, the items come from a step, and count among the extras of the entries.
-    """
-
-    def __init__(
-        self,
-        instances: Iterable[InstanceOutcome],
-        *,
-        is_fan_out: bool,
-        own: Callable[[], Mapping[str, Mapping[str, Json]]],
-        is_judged: bool = False,
-        is_late: bool = False,
-    ) -> None:
-        self.instances = tuple(instances)
-        self.status = _status(self.instances)
-        self.culprit = next((one for one in self.instances if one.blocks), None)
-        self._is_fan_out = is_fan_out
-        self._find_own = own
-        self._is_judged = is_judged
-        self._is_late = is_late
-
-    @functools.cached_property
-    def _own(self) -> Mapping[str, Mapping[str, Json]]:
-        return self._find_own() if self._is_fan_out else {}
-
-    @functools.cached_property
-    def value(self) -> Json:
-        """The value for templates, made at its first use."""
-        if not self._is_fan_out:
-            return self._values(self.instances[0])
-        by_key = {one.key or "": self._values(one) for one in self.instances}
-        return Instances(by_key, status=self.status, own=self._own)
-
-    def _values(self, one: InstanceOutcome) -> dict[str, Json]:
-        return {**_UNJUDGED[one.status], **one.values()} if self._is_judged else one.values()
-
-    @property
-    def blocks(self) -> bool:
-        """Whether an instance, the `culprit`, blocks steps that need this one."""
-        return self.culprit is not None
-
-    @property
-    def is_absent(self) -> bool:
-        """Whether the answer of any instance is not loaded."""
-        return any(one.is_absent for one in self.instances)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether any instance must be asked, but this run asks nothing."""
-        return any(one.is_pending for one in self.instances)
-
-    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
-        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
-        of = old_digest_of if is_old else digest_of
-        found: list[Json] = []
-        for one in self.instances:
-            seen = _unlocked(one, attribute) if one.entry is None else of(one.entry, attribute)
-            if seen is None:
-                return None
-            found.append([one.key, seen, *self._own_digest(one, attribute)])
-        return sha256_of_json(found)
-
-    def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
-        """Yield the hash of an instance's item, if its key does not contain it already."""
-        if attribute not in (None, "all") or self._is_late:
-            return
-        own = self._own.get(one.key or "", {})
-        if any(isinstance(v, dict | list) for v in own.values()):
-            yield sha256_of_json(own)
-
-    @property
-    def blocked_by(self) -> str:
-        """Why steps that need this one do not run, empty if they do."""
-        return "" if self.culprit is None else self.culprit.blocks_because
-
-
-def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
-    if any(one.status == "failed" for one in instances):
-        return "failed"
-    if instances and all(one.status == "skipped" for one in instances):
-        return "skipped"
-    return "ok"
-
-
-def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
-    """Return the hash of what another step sees of an instance as `attribute`."""
-    status = entry.status if isinstance(entry, LockEntry) else status
-    files = entry.outputs if isinstance(entry, LockEntry) else {}
-    match attribute:
-        case "status":
-            return sha256_of_json(status)
-        case "media" if files and (edited := edited_media(files)):
-            return sha256_of_json([entry.result, *edited])
-        case "reasoning" | "usage" | "verdicts" | "score" | "passed" | "used_default":
-            return entry.extras or ""
-        case "conversation":
-            whole = entry.conversation if isinstance(entry, LockEntry) else None
-            return whole or sha256_of_json([entry.request, entry.text])
-        case None | "all":
-            return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
-        case _:
-            return entry.result or sha256_of_json(status)
-
-
-def _unlocked(outcome: InstanceOutcome, attribute: str | None) -> str | None:
-    """Return that hash if there is no entry, as it failed; None for a result, or one to come."""
-    if outcome.ending in ("made", "current", "pending"):
-        return None
-    seen, status = outcome.values(), outcome.status
-    if attribute in (None, "all"):
-        return sha256_of_json(seen)
-    return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
-
-
-def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
-    """Return that hash as in locks of version 1, which had long ones."""
-    return digest_of(entry.before or entry, attribute, entry.status)

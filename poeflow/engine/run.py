@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from poeflow.answers.media_links import edited_media
 from poeflow.costs import estimate, estimated_event
 from poeflow.digest import Json, encode_json
 from poeflow.engine.asking.context import RunContext
@@ -214,7 +213,7 @@ def _clear_up(run_state: RunState) -> None:
     left_behind = lock_update.left_behind
     orphans = context.files.orphans(left_behind, made=made)
     if context.prunes:
-        edited = {path: one for found in edited_media(orphans) for path, one in found.items()}
+        edited = lock_update.edited_media(orphans)
         for path in sorted(orphans.keys() - edited.keys()):
             context.output_tree.remove(path)
             _warn(run_state, f"{path[2:]} was removed, as no step writes it any more")

@@ -20,7 +20,7 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.asking.request_data import DrawnFiles
 from poeflow.engine.asking.tools import Toolboxes
-from poeflow.engine.freshness import Accepting, LockProof
+from poeflow.engine.freshness import Accepting
 from poeflow.engine.lock_entries import served_otherwise
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import EventEmitter, event_of, record_of
@@ -33,11 +33,9 @@ from poeflow.engine.results import (
 from poeflow.engine.save import Saver
 from poeflow.errors import APITimeoutError, PoeflowError
 from poeflow.events import Source, Warned
-from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Planner
 from poeflow.planning.selection import Selection
 from poeflow.records import InstanceStatus, wholes_of
-from poeflow.templates.render import Values
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -54,50 +52,6 @@ class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 class StoppedError(PoeflowError):
     """The run stopped before an instance was done. The message is the reason."""
-
-
-class StepUnderWay:
-    """A step with its instances, and their outcomes so far.
-
-    `values` are what its templates see besides their own names. `proofs` has a proof for each
-    instance if the lock proves all that can run; then no values are needed.
-    """
-
-    def __init__(
-        self,
-        step: str,
-        instances: Sequence[StepInstance],
-        values: Values,
-        proofs: Sequence[LockProof | None] = (),
-    ) -> None:
-        self.step = step
-        self.instances = instances
-        self.values = values
-        self.proofs = proofs
-        self.outcomes: list[InstanceOutcome | None] = [None] * len(instances)
-        self._awaited: dict[int, asyncio.Future[InstanceOutcome]] = {}
-
-    def settle(self, index: int, outcome: InstanceOutcome) -> None:
-        """Note how an instance ended."""
-        self.outcomes[index] = outcome
-        if index in self._awaited:
-            self._awaited.pop(index).set_result(outcome)
-
-    def ended(self) -> list[InstanceOutcome]:
-        """Return how all instances ended, in order."""
-        outcomes = [one for one in self.outcomes if one is not None]
-        if len(outcomes) < len(self.outcomes):
-            raise AssertionError(f"not every instance of {self.step} was settled")
-        return outcomes
-
-    async def outcome(self, index: int) -> InstanceOutcome:
-        """Wait until an instance has ended."""
-        outcome = self.outcomes[index]
-        if outcome is not None:
-            return outcome
-        if index not in self._awaited:
-            self._awaited[index] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._awaited[index])
 
 
 class RunState:

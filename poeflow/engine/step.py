@@ -25,7 +25,7 @@ from poeflow.engine.asking.judges import Judging
 from poeflow.engine.asking.programs import Commands
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.turns import Turns, unread_warning
-from poeflow.engine.lock_entries import agrees
+from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     NoResult,
@@ -101,19 +101,13 @@ class StepRunner:
     def foreseen(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
         """Return the first request of an instance in a run that sends nothing, if none is stored.
 
-        None if an answer to it is, or to what followed it: the store may have any if it
-        `has_answers`. Raises any `PoeflowError`.
+        The store may have any answer if it `has_answers`. Raises any `PoeflowError`.
         """
-        target = self._target(work)
-        if target is not None:
-            work = msgspec.structs.replace(work, target=target)
-        request, asker = self._request(work, work.settings), self._run_state.asker
-        if not has_answers and target is None:
-            return ToBeAsked(request=request)
-        if self._plan.steps[work.step].output.repair and asker.ended(request) is not None:
-            return None
-        found = asker.without_asking(request)
-        return found if isinstance(found, ToBeAsked) else None
+        if (target := self._target(work)) is not None:
+            work, has_answers = msgspec.structs.replace(work, target=target), True
+        request, output = self._request(work, work.settings), self._plan.steps[work.step].output
+        asker, may_go_on = self._run_state.asker, bool(output.repair)
+        return asker.foreseen(request, has_answers=has_answers, may_go_on=may_go_on)
 
     def saves_to(self, work: StepInput) -> str | None:
         """Claim and return the path to which a text is saved. Raises any `PoeflowError`."""
@@ -419,18 +413,12 @@ class StepRunner:
         return self._is_doubtful(work, turns)
 
     def _is_doubtful(self, work: StepInput, turns: Turns) -> bool:
-        """Whether all answers were stored, and the lock says that the request had another.
-
-        If it says so of this instance only, and another has the stored one, that is good for both.
-        """
+        """Whether all answers were stored, and the lock says that the request had another."""
         if any(answer.source != "cached" for answer in turns.answers):
             return False
-        result = self._result(work.step, turns)
-        first = turns.first.first.fingerprint
-        found = [entry for entry in work.answer_entries if entry.is_of(first)]
-        if not found or any(agrees(entry, result) for entry in found):
-            return False
-        return not any(agrees(entry, result) for entry in self._run_state.lock_update.asked(first))
+        first, result = turns.first.first.fingerprint, self._result(work.step, turns)
+        own = [entry for entry in work.answer_entries if entry.is_of(first)]
+        return contradict(own, self._run_state.lock_update.asked(first), result)
 
     def _request(self, work: StepInput, settings: Settings) -> ModelRequest:
         """Return the request of an instance, made with its own settings or a fallback's."""

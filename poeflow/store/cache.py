@@ -31,7 +31,7 @@ from poeflow.store.contents import (
     unpacked,
 )
 from poeflow.store.database import Database
-from poeflow.store.database_file import JOURNAL, DamagedStoreError, RowReader, writing
+from poeflow.store.database_file import DamagedStoreError, RowReader, writing
 from poeflow.store.folders import disk_errors, make_private
 from poeflow.store.history_rows import belonging
 from poeflow.store.lockfile import requests_in
@@ -441,7 +441,7 @@ def prune_cache(
     files = [(one, one.lstat()) for one in media.rglob("*") if one.is_file()]
     aged = sorted(((stat.st_mtime, stat.st_size, one) for one, stat in files), reverse=True)
     try:
-        with writing(path, warn, journal=JOURNAL) as connection:
+        with writing(path, warn) as connection:
             connection.execute("BEGIN IMMEDIATE")
             belongs = None if named is None else belonging(connection, named)
             count, size, doomed = prune_answers(connection, wanted, belongs, aged)

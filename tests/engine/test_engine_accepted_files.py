@@ -176,8 +176,13 @@ def test_a_new_path_gets_the_accepted_text_without_a_request(accepted, with_stat
     asked = len(accepted.prompts())
     if not with_state:
         accepted.forget_answers()
-    assert accepted.states(MOVED)["write"] == ("stale", ("output changed", "kept: edited by hand"))
-    assert accepted.locked() == ["write: stale: output changed; kept: edited by hand"]
+    assert accepted.states(MOVED)["write"] == (
+        "stale",
+        ("output changed", "it writes out/brief.md now", "kept: edited by hand"),
+    )
+    assert accepted.locked() == [
+        "write: stale: output changed; it writes out/brief.md now; kept: edited by hand"
+    ]
     assert not (accepted.folder / "out/brief.md").exists(), "a look writes nothing"
     outcome = accepted.run(MOVED)
     assert (outcome.exit_code, warnings(accepted)[0]) == (0, COPIED)

@@ -178,6 +178,21 @@ class Asker:
         finally:
             del self._asking[fingerprint]
 
+    def foreseen(
+        self, request: ModelRequest, *, has_answers: bool, may_go_on: bool
+    ) -> ToBeAsked | None:
+        """Return that a run which sends nothing would have to send a request.
+
+        None if an answer to it may be stored, as the store `has_answers`; or one to what followed
+        it, if a conversation `may_go_on`.
+        """
+        if not has_answers:
+            return ToBeAsked(request=request)
+        if may_go_on and self.ended(request) is not None:
+            return None
+        found = self.without_asking(request)
+        return found if isinstance(found, ToBeAsked) else None
+
     def ended(self, request: ModelRequest) -> Answer | None:
         """Return the last answer of the conversation that a request began, None if none is stored.
 
