@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import PREFIX, Json, decode_json, hash_prefix, sha256_of
+from poeflow.digest import Json, decode_json, hash_prefix, sha256_of
 from poeflow.errors import DiskError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import read_beneath
@@ -33,6 +33,7 @@ from poeflow.store.contents import (
 from poeflow.store.database import Database
 from poeflow.store.database_file import JOURNAL, DamagedStoreError, RowReader, writing
 from poeflow.store.folders import disk_errors, make_private
+from poeflow.store.history_rows import belonging
 from poeflow.store.lockfile import requests_in
 from poeflow.store.writer import StoreWriter, Write
 
@@ -400,7 +401,8 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
     """Which answers are deleted.
 
     Those stored before `before`, in Unix seconds; the oldest, until the others take `max_bytes`;
-    those that none of the lock files `locks` mentions.
+    those that none of the lock files `locks` mentions, unless a run asked for them beside one that
+    is mentioned.
     """
 
     before: float | None = None
@@ -449,7 +451,7 @@ def _prune(
     Returns the number of answers, their bytes, and the media files to delete, with their bytes.
     """
     connection.execute("BEGIN IMMEDIATE")
-    kept = None if named is None else named | _ends_of(connection, named)
+    belongs = None if named is None else belonging(connection, named)
     count = size = total = 0
     doomed: list[tuple[Path, int]] = []
     stored = connection.execute(_PRUNABLE)  # sorted, so read to its end before the first row
@@ -461,8 +463,7 @@ def _prune(
         total += length
         is_old = wanted.before is not None and at < wanted.before
         is_beyond = wanted.max_bytes is not None and total > wanted.max_bytes
-        name = what.hex()[:PREFIX] if isinstance(what, bytes) else None
-        is_unnamed = kept is not None and name is not None and name not in kept
+        is_unnamed = belongs is not None and isinstance(what, bytes) and not belongs(what)
         if not (is_old or is_beyond or is_unnamed):
             continue
         if isinstance(what, bytes):
@@ -473,12 +474,3 @@ def _prune(
     connection.execute(_PRUNE_ENDS)
     drop_unused(connection)
     return count, size, doomed
-
-
-def _ends_of(connection: Database, named: frozenset[str]) -> frozenset[str]:
-    """Return the last requests of the conversations whose first ones are `named`.
-
-    All are given by the beginnings of their fingerprints.
-    """
-    rows = connection.execute("SELECT first, last FROM ends WHERE simulated = 0")
-    return frozenset(last.hex()[:PREFIX] for first, last in rows if first.hex()[:PREFIX] in named)

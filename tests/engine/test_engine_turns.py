@@ -209,6 +209,7 @@ def test_only_the_first_and_the_last_turn_need_to_stay_stored(bench, scripted):
     bench.run(JUDGED)
     wanted = Pruning(locks=(bench.folder / "a.lock.json",))
     folder = bench.folder / ".poeflow"
+    assert History(folder / "poeflow.db", warn=pytest.fail).prune(keep=0) == 1
     count, _ = prune_cache(folder / "poeflow.db", folder / "cache/media", wanted, pytest.fail)
     assert count == 2, "what the judge said"
     assert bench.run(JUDGED).outputs == {"say": "fine"}
