@@ -1,5 +1,6 @@
 """Commands over several flows: what is in the way of one is said, and the others are looked at."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -150,21 +151,44 @@ steps:
 """
 
 
-def test_a_run_that_waited_for_another_takes_the_files_that_are_there_then(desk):
-    with Simulator(latency=0.4) as slow:
-        desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": slow.base_url}
-        desk.write("docs/x.md", "as before")
-        desk.write("a.yaml", SLOW)
-        desk.write("b.yaml", READING)
-        command = desk.command("run", "a.yaml", "--force", "--concurrency", "1")
-        with subprocess.Popen(command, cwd=desk.folder, env=desk.env()) as running:
-            while not slow.requests:
-                time.sleep(0.01)
-            assert desk.run("run", "b.yaml").returncode == 0
-        assert running.returncode == 0
+@pytest.fixture
+def beside(desk):
+    """Return a desk, and a block during whose beginning a run of a.yaml writes docs/*.md."""
+
+    @contextlib.contextmanager
+    def running():
+        with Simulator(latency=0.4) as slow:
+            desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": slow.base_url}
+            command = desk.command("run", "a.yaml", "--force", "--concurrency", "1")
+            with subprocess.Popen(command, cwd=desk.folder, env=desk.env()) as process:
+                while not slow.requests:
+                    time.sleep(0.01)
+                yield
+            assert process.returncode == 0
+
+    desk.write("docs/x.md", "as before")
+    desk.write("a.yaml", SLOW)
+    return desk, running
+
+
+def test_a_run_that_waited_for_another_takes_the_files_that_are_there_then(beside):
+    desk, running = beside
+    desk.write("b.yaml", READING)
+    with running():
+        assert desk.run("run", "b.yaml").returncode == 0
     made = sorted(path.name for path in (desk.folder / "out").iterdir())
     assert made == ["1.md", "2.md", "3.md", "c.txt"]
     assert (desk.folder / "out/c.txt").read_text() == (desk.folder / "docs/x.md").read_text()
+    assert desk.run("run", "--locked", "b.yaml").returncode == 0
+
+
+def test_what_is_accepted_after_another_run_is_current_with_the_files_that_are_there_then(beside):
+    desk, running = beside
+    desk.write("b.yaml", WRITING % ("c", "\"{% include 'docs/x.md' %}\""))
+    assert desk.run("run", "b.yaml").returncode == 0
+    desk.write("out/x.md", "my own words\n")
+    with running():
+        assert desk.run("accept", "b.yaml").returncode == 0
     assert desk.run("run", "--locked", "b.yaml").returncode == 0
 
 

@@ -214,6 +214,7 @@ def test_turns_and_what_judges_said_stay_stored_with_an_answer_of_the_lock(bench
     bench.run(JUDGED)
     wanted = Pruning(locks=(bench.folder / "a.lock.json",))
     folder = bench.folder / ".poeflow"
+    assert History(folder / "poeflow.db", warn=pytest.fail).prune(keep=0) == 1
     count, _ = prune_cache(folder / "poeflow.db", folder / "cache/media", wanted, pytest.fail)
     assert count == 0
     assert bench.run(JUDGED).outputs == {"say": "fine"}
