@@ -162,7 +162,7 @@ class Freshness:
         if spec.runs_always or spec.kind == "flow":
             return None
         for entry in candidates:
-            if lock_entries.misfits(self._plan, instance, entry):
+            if lock_entries.misfits(self._plan, self._context, instance, entry):
                 continue
             made = self._made_by(instance, upstream, entry, recipe)
             found = None if made is None else self._whole(instance, made)
@@ -245,7 +245,7 @@ class Freshness:
         entry = self.matching_entry(instance, upstream)
         if entry is None or self.recipe(instance, upstream) is None:
             return None
-        if lock_entries.misfits(self._plan, instance, entry):
+        if lock_entries.misfits(self._plan, self._context, instance, entry):
             return None
         changed = self._unjudged(instance, upstream, entry, reads)
         spec = self.spec(instance.step)
@@ -473,7 +473,7 @@ class Freshness:
             return ()
         read = self._recipes.reread(lock_entries.reads_in(entry))
         changed = lock_entries.differences(recipe.joined(read).as_in(entry.parts), entry)
-        return (*changed, *lock_entries.misfits(self._plan, instance, entry))
+        return (*changed, *lock_entries.misfits(self._plan, self._context, instance, entry))
 
     def early_instance(self, step: str, key: str | None) -> StepInstance:
         """Return an instance without its item, ready if it needs nothing that is not known yet."""

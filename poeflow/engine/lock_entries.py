@@ -9,6 +9,8 @@ import msgspec
 from poeflow.answers.media_links import edited_media, is_media_name
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import Json, sha256_of, sha256_of_json, short_hash
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.programs import changed_variables
 from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
@@ -231,10 +233,13 @@ def skipped_entry(recipe: Recipe) -> LockEntry:
     )
 
 
-def misfits(plan: Plan, instance: StepInstance, entry: LockEntry) -> tuple[str, ...]:
-    """Return why an entry is not of a ready instance: that was skipped, or writes elsewhere.
+def misfits(
+    plan: Plan, context: RunContext, instance: StepInstance, entry: LockEntry
+) -> tuple[str, ...]:
+    """Return why an entry is not of a ready instance, though its recipe may be the same.
 
-    What another step decides is not compared.
+    That was skipped, or writes elsewhere, or its program gets other variables, as far as they are
+    known. What another step decides is not compared.
     """
     is_late = ("steps", instance.step, "if") in plan.checked.late
     if not instance.is_ready or (is_late and not instance.skip):
@@ -249,7 +254,9 @@ def misfits(plan: Plan, instance: StepInstance, entry: LockEntry) -> tuple[str, 
     moved = [] if save is None or save in entry.outputs else [save]
     drawn = {path.rpartition("/")[0] for path in filter(is_media_name, entry.outputs)}
     moved += [] if folder is None or drawn <= {folder} else [f"{folder}/"]
-    return tuple(f"it writes {path[2:]} now" for path in moved)
+    variables = changed_variables(context, plan.steps[instance.step].env or (), entry)
+    changed = tuple(f"env {name} changed" for name in variables)
+    return (*changed, *(f"it writes {path[2:]} now" for path in moved))
 
 
 def reads_in(entry: LockEntry) -> tuple[str, ...]:

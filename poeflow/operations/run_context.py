@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 
 from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
@@ -10,6 +12,7 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.operations.locks import how_to_keep, named_elsewhere
 from poeflow.operations.providers import Connections
 from poeflow.operations.run_options import RunOptions, unheard, warner
+from poeflow.operations.secret_inputs import hashed_variables
 from poeflow.planning.checked import Checked
 from poeflow.planning.selection import Selection
 from poeflow.project.output_files import OutputFiles
@@ -49,7 +52,7 @@ async def run_context(
         ledger = workspace.ledger()
         elsewhere = named_elsewhere(project, workspace, checked.file.path, options)
         tree, written = workspace.output_tree(), lock_update.written
-        yield _context(
+        context = _context(
             project,
             workspace,
             ledger=ledger,
@@ -61,6 +64,8 @@ async def run_context(
             selection=selection,
             recorder=recorder,
         )
+        hashed = partial(hashed_variables, options.environ, makes_key=asks)
+        yield replace(context, hashed=hashed)
 
 
 def _context(

@@ -92,6 +92,8 @@ def _paths(flow: Flow, step: str, part: str) -> Iterator[KeyPath]:
         if part == JUDGE_PROVIDER:
             yield ("defaults", "provider")
         yield ("steps", step, "expect")
+    if kind == "env":
+        yield ("steps", step, kind)
     yield from _paths_of_setting(flow, step, part)
     yield ("steps", step, part)
     if part not in flow.steps[step].__struct_fields__:
