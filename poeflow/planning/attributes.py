@@ -240,6 +240,31 @@ def _missing_from_one_run(name: str, step: Step, attribute: str) -> tuple[str, s
     return "", ""
 
 
+_KINDS: Final[dict[str, str]] = {
+    **dict.fromkeys(("passed", "used_default"), "true or false"),
+    **dict.fromkeys(("all", "media", "tool_calls", "verdicts"), "a list"),
+    **dict.fromkeys(("outputs", "usage"), "a mapping"),
+}
+_SCHEMA_KINDS: Final[dict[Json, str]] = {
+    "array": "a list",
+    "boolean": "true or false",
+    "object": "a mapping",
+}
+
+
+def value_kind(step: Step, attribute: str) -> str | None:
+    """Return what an attribute of a result is, None for a text, a number, or if it is unknown."""
+    missing = why_missing if attribute == "all" else _missing_from_one_run
+    if missing("", step, attribute)[0]:
+        return None
+    if attribute != "data":
+        return _KINDS.get(attribute)
+    if step.output.format == "csv":
+        return "a list"
+    wanted = (step.output.schema or {}).get("type")
+    return _SCHEMA_KINDS.get(wanted) if isinstance(wanted, str) else None
+
+
 class FileNames(NamedTuple):
     """What a template in the name of a file gives; `is_whole` if a run can give no other."""
 

@@ -14,7 +14,7 @@ from poeflow.problems import Place
 from poeflow.project.project import FileProblem
 from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
 from poeflow.templates.reader import Origin
-from poeflow.templates.template_errors import no_else, syntax_problem
+from poeflow.templates.template_errors import FIRST, no_else, syntax_problem
 from poeflow.templates.values import encodable, to_json
 from poeflow.templates.work_budget import OverBudgetError, bounded
 
@@ -232,17 +232,12 @@ def _located_error(
 _NONE: Final = "none has no "
 _AT: Final = lazy_pattern(r"(?:\{\{[-+]?\s*)?(carry|previous)\b(?!\s*[.\[])")
 _BEFORE: Final = lazy_pattern(r"(?:^|[^.\w])(carry|previous)$")
-_FIRST: Final = {
-    "carry": "the first instance has none: write {{ carry or '' }}, or {% if carry %}",
-    "previous": "the first turn has none: write {% if previous %}...{% endif %}",
-}
-"""What to write for names that have no value at first."""
 
 
 def _first_hint(text: str, at: int) -> str:
     """Return a hint for a name without a value that is at a place of a template, or before it."""
     found = _AT.match(text[at:]) or _BEFORE.search(text[:at])
-    return _FIRST[found[1]] if found is not None else ""
+    return FIRST[found[1]] if found is not None else ""
 
 
 def _file(environment: Environment, path: str) -> tuple[str, Origin]:
