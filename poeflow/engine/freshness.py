@@ -454,10 +454,7 @@ class Freshness:
     def skipped(
         self, instance: StepInstance, upstream: InstanceOutcome | None, reads: Reads
     ) -> LockEntry | None:
-        """Return the entry of an instance that was skipped, None if its recipe is not known.
-
-        `reads` are the files that decided it.
-        """
+        """Return the entry of an instance that was skipped by what it `reads`; None if unknown."""
         recipe = self.recipe(instance, upstream)
         if recipe is None:
             return None

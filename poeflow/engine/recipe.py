@@ -4,7 +4,7 @@ Equal recipes give equal requests. A recipe needs no answer, so even a fresh clo
 current.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -12,7 +12,14 @@ import msgspec
 from poeflow.digest import Json, encode_json, sha256_of, sha256_of_json, short_hash
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.flowfile.key_marks import decisions
-from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
+from poeflow.flowfile.loops import (
+    ITEM_NAMES,
+    carry_of,
+    continues_itself,
+    is_fan_out,
+    is_fold,
+    key_text,
+)
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import POE, Settings, judges_of, judging_personas, model_of
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -36,8 +43,12 @@ _OUTPUTS: Final = "outputs"
 """The part for the outputs that a used flow declares."""
 LOOP: Final = "for_each"
 """The part for the expressions that give the items of a loop over what a step gives."""
+_ITEMS: Final = " items"
+"""Ends the names of parts: what the items of another step are."""
+_ALL: Final = (None, "all")
+"""The attributes of a step that have its items."""
 _NEWER: Final = frozenset({LOOP, JUDGE_PROVIDER, _OUTPUTS})
-"""Parts that older locks lack, besides those for the models of judges."""
+"""Parts that older locks lack, besides those named for what they are of."""
 AROUND: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
 """Parts that decide more than how a text is judged."""
 _OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
@@ -78,13 +89,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def as_in(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe without what an older lock's `parts` lack.
 
-        That is the items' expression, the outputs of a used flow, and the models and providers of
-        judges.
+        That is the items' expression, the outputs of a used flow, what the items of other steps
+        are, and the models and providers of judges.
         """
         own = {
             name: value
             for name, value in self.parts.items()
-            if name in parts or not (name in _NEWER or name.startswith(_JUDGE_MODEL))
+            if name in parts or not (name in _NEWER or _is_newer(name))
         }
         if len(own) == len(self.parts):
             return self
@@ -125,6 +136,7 @@ class Recipes:
         self._origins = origins
         self._own: dict[str, dict[str, str]] = {}
         self._read_by: dict[str, tuple[str, ...]] = {}
+        self._items_of: dict[str, str] = {}
         self._settings: dict[str, tuple[Settings, dict[str, str]]] = {}
         """The last settings of each step, and their parts: the instances of a loop share them."""
 
@@ -201,7 +213,7 @@ class Recipes:
         return encode_json(self._written(("steps", step, "expect"))).decode()
 
     def _own_parts(self, step: str) -> dict[str, str]:
-        """Return the parts from the flow file, by the keys of the step, and from its inputs."""
+        """Return the parts from the flow file, by the keys of the step, its inputs and items."""
         parts = self._own.get(step)
         if parts is None:
             node = self._document.node(("steps", step))
@@ -214,6 +226,7 @@ class Recipes:
                 system = self._written(("models", name, "system"))
                 parts[f"judge {name}"] = sha256_of_json(system)
             parts |= _judge_parts(self._plan.flow, step)
+            parts |= self._items_seen(step)
             checked = self._plan.checked
             child = checked.children.get(step)
             if child is not None and self._plan.steps[step].repeat is not None:
@@ -224,6 +237,20 @@ class Recipes:
             parts |= {f"input {name}": self._given[name] for name in inputs if name in self._given}
             self._own[step] = parts
         return parts
+
+    def _items_seen(self, step: str) -> dict[str, str]:
+        """Return the hashes of the items of other steps, as far as their keys do not show them.
+
+        Items that are lists or mappings are in the hash of the step's results.
+        """
+        read = {name for name, seen in self._plan.checked.uses[step].steps if seen in _ALL}
+        found: dict[str, str] = {}
+        for name in read & self._plan.instances.keys():
+            if is_fan_out(self._plan.steps[name]):
+                if name not in self._items_of:
+                    self._items_of[name] = sha256_of_json(_hidden(self._plan.instances[name]))
+                found[f"steps.{name}{_ITEMS}"] = self._items_of[name]
+        return found
 
     def _names(
         self, instance: StepInstance, upstream: Upstream, *, is_late: bool
@@ -374,6 +401,21 @@ def _outputs_in(checked: Checked) -> Json:
     """Return what a flow says of its outputs, else the steps whose texts they are."""
     node = checked.file.document.node(("outputs",))
     return node.data if node is not None else [*last_steps(checked)]
+
+
+def _is_newer(part: str) -> bool:
+    """Whether older locks lack a part that is named for what it is of."""
+    return part.startswith(_JUDGE_MODEL) or (part.startswith("steps.") and part.endswith(_ITEMS))
+
+
+def _hidden(instances: Sequence[StepInstance]) -> list[Json]:
+    """Return the items that are plain values and another text than their keys, with these."""
+    pairs = [(one.key, one.names.get("item")) for one in instances]
+    return [
+        [key, item]
+        for key, item in pairs
+        if not isinstance(item, dict | list) and key_text(item) != key
+    ]
 
 
 def read_parts(reads: Reads) -> dict[str, str]:

@@ -6,6 +6,8 @@ import sys
 import duckdb
 import pytest
 
+from poeflow.engine.recipe import Recipe
+
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
 FRESH = ("fresh", ())
 
@@ -240,3 +242,43 @@ def test_a_table_that_is_no_text(bench, is_clone):
     last = bench.simulator.requests[-1].json["messages"]
     assert [message["content"] for message in last] == ["a", "c", "x"]
     assert bench.states(flow) == {"a": FRESH, "b": FRESH}
+
+
+ITEMS = (
+    HEAD
+    + """\
+  x:
+    for_each: {in: [apple, pear, 3], key: loop.index}
+    prompt: "hi {{ key }}"
+    output: {save: "x/{{ key }}.txt"}
+  all: {render: "{% for one in steps.x.all %}{{ one.item }} {% endfor %}"}
+  one: {render: "{{ steps.x['1'].item }}"}
+  texts: {render: "{{ steps.x.all | map(attribute='text') | join }}"}
+"""
+)
+
+
+@pytest.mark.parametrize("is_clone", [False, True])
+def test_an_item_that_its_key_does_not_show(bench, is_clone):
+    assert bench.run(ITEMS).outputs["all"] == "apple pear 3 "
+    assert set(bench.states(ITEMS).values()) == {FRESH}
+    if is_clone:
+        bench.forget_answers()
+        assert set(bench.states(ITEMS).values()) == {FRESH}
+    changed = ITEMS.replace("apple", "plum")
+    states = bench.states(changed)
+    assert {name: states[name] for name in ("x[1]", "x[2]", "x[3]")} == dict.fromkeys(
+        ("x[1]", "x[2]", "x[3]"), FRESH
+    )
+    assert "fresh" not in (states["all"][0], states["one"][0])
+    assert bench.locked() != []
+    found = bench.run(changed).outputs
+    assert len(bench.prompts()) == 3
+    assert (found["all"], found["one"]) == ("plum pear 3 ", "plum")
+    assert set(bench.states(changed).values()) == {FRESH}
+
+
+def test_an_older_lock_lacks_the_items_and_proves_as_before():
+    now = Recipe(parts={"steps.x.all": "a", "steps.x items": "b", "judge model's provider": "c"})
+    assert now.as_in({"steps.x.all": "a"}) == Recipe(parts={"steps.x.all": "a"})
+    assert now.as_in(now.parts) == now
