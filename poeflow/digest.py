@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from poeflow.lazy_pattern import lazy_pattern
+
 if TYPE_CHECKING:
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 else:
     Json = Any  # msgspec reads annotations at run time and takes no recursive alias
 
+_HALF: Final = lazy_pattern("[\ud800-\udfff]")
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -80,18 +83,21 @@ def with_whole_characters(value: Json) -> Json:
     try:
         msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return _mended(value)
+        return mended(value)
     return value
 
 
-def _mended(value: Json) -> Json:
+def mended(value: Json) -> Json:
+    """Return the same as `with_whole_characters`: slower, but without a copy of a long text."""
     match value:
+        case str() if _HALF.search(value) is None:
+            return value
         case str():
             return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         case list():
-            return [_mended(one) for one in value]
+            return [mended(one) for one in value]
         case dict():
-            return {str(_mended(key)): _mended(one) for key, one in value.items()}
+            return {str(mended(key)): mended(one) for key, one in value.items()}
         case _:
             return value
 

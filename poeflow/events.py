@@ -180,7 +180,8 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     in this run, failed ones included. `requests` counts all sends, `tokens` are those reported,
     `unknown` counts sends that may have been billed; `cost_usd` is an estimate from the
     catalogue's prices, None if one is unknown or the run is simulated. Of the known `instances`
-    `done` are complete, and another run does not request them again unless it `is_refresh`.
+    `done` are complete, and another run does not request them again unless it `is_refresh`. Of the
+    failed ones `unusable` have an answer that the same run takes again, and fails with.
     """
 
     exit_code: int
@@ -198,6 +199,7 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     unknown: int = 0
     done: int = 0
     instances: int = 0
+    unusable: int = 0
     is_refresh: bool = False
 
 

@@ -22,7 +22,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `flow` is the project path of its file, `started` in Unix seconds, `steps` each step with those
     it needs, in order. `commit` and `is_dirty` are git's, None without git. `models` are those that
-    were tried in place of the flow's, by alias.
+    were tried in place of the flow's, by alias. If it `is_part`, steps or instances were chosen.
     """
 
     flow: str
@@ -35,6 +35,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None = None
     is_dirty: bool | None = None
     models: Mapping[str, str] = {}
+    is_part: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -49,7 +50,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     `asked` counts instances that received an answer, failed ones included. `requests` counts
     sends, `tokens` are those reported, `unknown` counts sends that may have been billed;
     `cost_usd` is an estimate, None if a price is unknown. Of the known `instances` `done` are
-    complete.
+    complete, and `unusable` failed with an answer that the same run takes again.
     """
 
     asked: int = 0
@@ -63,6 +64,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int = 0
     done: int = 0
     instances: int = 0
+    unusable: int = 0
 
 
 class RunEnd(Counts, frozen=True, kw_only=True):
@@ -122,7 +124,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     `response_id` the name of that answer, `answered_by` a fallback model; tokens are those of all
     its requests in this run, or of its cached answer. `reason` says why it failed or was skipped.
     `request` is its first request, or its command, None for a render step. `files` are the written
-    files, by project path with their hashes; `verdicts` the results of its expectations.
+    files, by project path with their hashes; `verdicts` the results of its expectations. `unread`
+    is why its `answer` could not be read, if `text` is the default that stands in its place.
     """
 
     id: str
@@ -145,6 +148,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     media: tuple[str, ...] = ()
     verdicts: tuple[dict[str, Json], ...] = ()
+    unread: str = ""
+    answer: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -183,6 +188,11 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     def counts(self) -> Counts:
         """The totals of the run so far."""
         return self.end or self.so_far or Counts()
+
+    def may_lack(self, instance: str) -> bool:
+        """Whether it may have left out an instance of its flow: it was a part, or cut short."""
+        is_part = self.record.is_part or self.result in ("unfinished", "interrupted")
+        return is_part and outer_step(instance) in self.record.steps
 
     @property
     def result(self) -> str:
@@ -237,15 +247,22 @@ def run_counts(instances: Iterable[InstanceRecord], requests: Iterable[RequestRo
     )
 
 
+_TO_CORRECT: Final = ("failed", "usage", "invalid")
+"""The classes of exit codes after which the same run fails again."""
+
+
 def going_on(counts: Counts, *, exit_code: int | None, is_simulated: bool, is_refresh: bool) -> str:
     """Return how to continue a run that was interrupted or failed; empty if there is no way.
 
     `exit_code` is None if the run was killed.
     """
-    is_cut_short = exit_code is None or EXIT_CLASSES.get(exit_code) == "interrupted"
-    if not is_cut_short and (exit_code == 0 or not counts.done):
+    kind = None if exit_code is None else EXIT_CLASSES.get(exit_code)
+    if kind not in (None, "interrupted") and (exit_code == 0 or not counts.done):
         return ""
     advice = f"run it again{' without --refresh' if is_refresh else ''} to go on"
+    if kind in _TO_CORRECT:
+        advice = f"correct what failed and {advice}"
+        advice = "run it again with --failed to go on" if counts.unusable else advice
     if not counts.done:
         return advice
     of = f"{counts.done:,} of {counts.instances:,}" if counts.instances else f"{counts.done:,}"
@@ -417,12 +434,19 @@ def named(written: str, known: Collection[str]) -> str:
 
 
 @functools.lru_cache(maxsize=4096)  # each instance is asked for several times while it runs
+@functools.lru_cache(maxsize=1024)  # each instance is named often while it runs
 def _parted(instance: str) -> tuple[str, str | None, str | None]:
     """Return the step, key and sample of an instance: `a[x]/b`, `y`, `2` of `a[x]/b[y]#2`.
 
     A key may contain anything, so the parts are searched from the end: the step follows the last
     `]/`, or `]#2/` of a turn, that can separate a step from the step that uses its flow.
     """
+    if "/" not in instance and "#" not in instance:
+        step, bracket, key = instance.partition("[")
+        if not bracket:
+            return instance, None, None
+        if step.isascii() and step.isidentifier() and key.endswith("]"):
+            return step, key[:-1], None
     for end in reversed([one.end() for one in _WITHIN.finditer(instance)]):
         found = _LAST.fullmatch(instance, end)
         if found is not None:

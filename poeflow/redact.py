@@ -86,7 +86,7 @@ class Scrubber:
         self._lines = re.compile("|".join(map(_in_lines, pieces)))
         either = (one for piece in pieces for one in (piece, piece.translate(_URL_ALPHABET)))
         self._parts = tuple({part for one in either for part in _halves(one)})
-        self._signs = tuple(_signs(self._keys, self._wide, self._parts))
+        self._signs = _shortest(_signs(self._keys, self._wide, self._parts))
 
     def __repr__(self) -> str:
         return "Scrubber(...)"
@@ -137,9 +137,9 @@ class Keyring:
         keys = _masked_keys(secrets)
         encoded = [raw for key in keys for raw in (key.encode(), _in_utf16(key))]
         self._whole = {n.encode() for raw in encoded for n in _base64_needles(raw)}
-        self._plain = tuple({needle for key in keys for needle in _plain_needles(key)})
+        self._plain = _shortest({needle for key in keys for needle in _plain_needles(key)})
         parts = (part for needle in self._whole for part in _halves(needle.decode()))
-        self._parts = tuple({part.encode() for part in parts})
+        self._parts = _shortest({part.encode() for part in parts})
 
     def __bool__(self) -> bool:
         return bool(self._plain)
@@ -253,6 +253,13 @@ def _signs(keys: Iterable[str], wide: Iterable[str], parts: Iterable[str]) -> se
     return {one.encode() for one in spelled} | {
         json.dumps(one)[1:-1].encode() for one in wide if "\0" in one
     }
+
+
+def _shortest(needles: set[bytes]) -> tuple[bytes, ...]:
+    """Return the needles without those that hold another: where one is, the other is, too."""
+    return tuple(
+        one for one in needles if not any(other in one and other != one for other in needles)
+    )
 
 
 def _halves(needle: str) -> tuple[str, str]:

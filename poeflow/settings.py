@@ -223,7 +223,7 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `media_hosts` may serve media besides Poe's own; `allow_tools` lets commands and Python
     functions of flows run without asking. `max_cost_usd_per_day` and `max_cost_usd_per_month` limit
     what all runs of a project cost in a day or month, `max_instances` the instances of a flow in
-    `plan`, `status` and runs.
+    `plan`, `status` and runs, those of the rows of tables included.
     """
 
     providers: dict[str, ProviderConfig] = {}

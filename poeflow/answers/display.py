@@ -1,7 +1,7 @@
 """Values of an answer in messages: on one line, cut, without invisible characters."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from poeflow.digest import Json
@@ -34,6 +34,12 @@ def one_line(text: str, limit: int = MAX_SHOWN) -> str:
     beginning = text[: 4 * limit]
     line = visible(" ".join(beginning.split()))
     return cut(line if len(beginning) == len(text) else f"{line}{_DOTS}", limit)
+
+
+def not_so(sides: Mapping[str, Json]) -> str:
+    """Say that an expression is not true, and what the `sides` of its comparison are."""
+    said = [f"{one_line(side)} is {shown(value)}" for side, value in sides.items()]
+    return f"that {' and '.join(said) or 'it is not so'}"
 
 
 def cut(text: str, limit: int) -> str:

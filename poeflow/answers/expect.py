@@ -59,13 +59,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What is judged: an answer, and whether the expectation's expression holds if it is one.
+    """What is judged: an answer, and whether the expectation's expression holds, or why not.
 
     `cost` is that of the answer in USD, `seconds` how long it took, each None if it is not known.
     """
 
     reading: Reading
-    holds: bool | None = None
+    holds: bool | str | None = None
     cost: float | None = None
     seconds: float | None = None
 
@@ -97,16 +97,16 @@ def verdict(
     expectation: Expectation,
     reading: Reading,
     *,
-    holds: bool | None,
+    holds: bool | str | None,
     cost: float | None = None,
     seconds: float | None = None,
 ) -> Verdict:
     """Judge an answer by one expectation whose templates are rendered.
 
-    `holds` is the truth of `that`, None for all others, `cost` what the answer cost in USD,
-    `seconds` how long it took; if that is not known it is a warning. A `judge` is judged by
-    `judge_verdict`, a `call` by what its function gives. Raises `StepError` for a pattern, a
-    schema or a text that cannot be used.
+    `holds` is the truth of `that`, or why it is not true, and None for all others, `cost` that of
+    the answer in USD, `seconds` how long it took; if that is not known it is a warning. A `judge`
+    is judged by `judge_verdict`, a `call` by what its function gives. Raises `StepError` for a
+    pattern, a schema or a text that cannot be used.
     """
     kind = kind_of(expectation)
     finding = EXPECTATIONS[kind].finding
@@ -392,7 +392,7 @@ def _that(expression: str, subject: Subject) -> Finding:
     if subject.holds is None:
         raise AssertionError("the caller, which has the templates, evaluates `that`")
     expected = f"that {one_line(expression, _MAX_EXPRESSION)}"
-    return expected, None if subject.holds else "that it is not so"
+    return expected, None if subject.holds is True else subject.holds or "that it is not so"
 
 
 def _max_cost(most: float, subject: Subject) -> Finding:

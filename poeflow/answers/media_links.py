@@ -6,11 +6,11 @@ The client fetches them, the engine writes them.
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from poeflow.digest import Json, decode_json, sha256_of
+from poeflow.digest import Json, decode_json, hash_prefix, sha256_of
 from poeflow.errors import StepError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.media_types import media_type_of
@@ -93,7 +93,7 @@ def file_in(url: str, *, limit: int) -> bytes | None:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         message = "a file in the answer is cut off, or is not base64"
-        raise StepError(message, hint="ask again with --refresh") from None
+        raise StepError(message, hint="ask again with --failed") from None
 
 
 def media_kind_of(data: bytes) -> tuple[str, str] | None:
@@ -119,6 +119,21 @@ def file_name(data: bytes) -> str:
 def is_media_name(path: str) -> bool:
     """Whether a path ends in a name made by `file_name`."""
     return _MEDIA_NAME.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def edited_media(files: Mapping[str, str]) -> tuple[dict[str, str], ...]:
+    """Return those of an instance's files that are media but not as drawn, if there are any.
+
+    `files` are short hashes by path. The name of such a file is that of other content: it was
+    edited and accepted.
+    """
+    found = {
+        path: digest
+        for path, digest in files.items()
+        if is_media_name(path) and path[path.rfind(".") :] in _EXTENSIONS.values()
+        if not path.rpartition("/")[2].startswith(hash_prefix(digest)[:_NAME_LENGTH])
+    }
+    return (found,) if found else ()
 
 
 def _in_document(text: str) -> list[str]:

@@ -62,11 +62,13 @@ def read(output: Output, text: str, schema: Schema | None) -> Reading:
     return Reading(text=whole, reasoning=reasoning, data=data, value=value, faults=faults)
 
 
-def read_or_default(output: Output, text: str, schema: Schema | None) -> Reading:
-    """Read an answer, or the default of `output` if the answer cannot be read."""
+def read_or_default(
+    output: Output, text: str, schema: Schema | None
+) -> tuple[Reading, tuple[str, ...]]:
+    """Read an answer, or the default of `output` if the answer cannot be read; then say why."""
     reading = read(output, text, schema)
-    is_lost = bool(reading.faults) and output.default is not msgspec.UNSET
-    return default_reading(output, schema) if is_lost else reading
+    is_lost = bool(reading.faults) and output.has_default
+    return (default_reading(output, schema), reading.faults) if is_lost else (reading, ())
 
 
 def default_reading(output: Output, schema: Schema | None) -> Reading:

@@ -14,10 +14,11 @@ from poeflow.cli.output import paint
 from poeflow.cli.private_files_options import access_of, say, without_keys
 from poeflow.cli.targets import flow_target, selections, targets_around
 from poeflow.errors import InvalidFlowError, PoeflowError, StaleError, most_serious
-from poeflow.operations.check import Checkup, checkups, text_as_checked
+from poeflow.operations.check import Checkup, checked_again, checkups, text_as_checked
 from poeflow.operations.revisions.since import flows_reading, flows_since
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import Proof
+from poeflow.operations.watch.watched_files import WatchedFiles
 from poeflow.planning.selection import check_steps
 from poeflow.problems import Problem, errors_only
 from poeflow.project.private_files import Access
@@ -40,6 +41,13 @@ def checked_flow(
     found = checkups([(target.project, target.path, target.shown)])
     _show_all(found, tell)
     return found[0]
+
+
+def as_now(found: Checkup) -> Checkup:
+    """Return a checked flow, checked again if a file that it was read from has changed since."""
+    log = found.project.log
+    is_same = log is None or not WatchedFiles(log, found.project.root).changes()
+    return found if is_same else checked_again(found)
 
 
 def changed_flow(

@@ -113,10 +113,9 @@ class CiReports:
         `level` is that of the annotations, `note` a line for the summary.
         """
         suite = self._suite(checked)
-        places = _Places(checked)
-        for status in statuses:
-            place = None if status.is_current else self._below_root(places.of(status))
-            suite.stand(status, place)
+        places = _Places(checked, self._below_root)
+        for status in statuses if self._junit is not None else ():
+            suite.stand(status, None if status.is_current else places.of(status))
         if faults or not statuses:
             suite.add_fault("; ".join(faults)) if faults else suite.sound()
         if self._is_for_github:
@@ -147,7 +146,7 @@ class CiReports:
         stale = [status for status in statuses if not status.is_current]
         for _, alike in groupby(stale, key=_kind_of):
             first, *others = alike
-            place = self._below_root(places.of(first)) or whole
+            place = places.of(first) or whole
             title = f"{first.id} and {len(others):,} more" if others else first.id
             message = "; ".join((first.state, *first.reasons))
             yield annotation(level, message, title=title, place=place)
@@ -168,16 +167,20 @@ class CiReports:
 
 
 class _Places:
-    """The places of changes, each searched once for all instances that are alike."""
+    """The places of changes, each searched once for all instances that are alike.
 
-    def __init__(self, checked: Checkup) -> None:
+    `shown` returns a place as it is reported.
+    """
+
+    def __init__(self, checked: Checkup, shown: Callable[[Place | None], Place | None]) -> None:
         self._checked = checked
+        self._shown = shown
         self._known: dict[object, Place | None] = {}
 
     def of(self, status: InstanceStatus) -> Place | None:
         kind = _kind_of(status)
         if kind not in self._known:
-            self._known[kind] = place_of_cause(self._checked, status)
+            self._known[kind] = self._shown(place_of_cause(self._checked, status))
         return self._known[kind]
 
 

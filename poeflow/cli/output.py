@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Final, Literal, TextIO
 
 import click
@@ -24,6 +25,9 @@ from poeflow.report.listeners import JsonLines, TolerantListener, scrubbed
 from poeflow.report.log import PlainReport
 from poeflow.report.terminal.text import Line, Marks, marks_for, unstyled, wrapped
 from poeflow.settings import known_keys
+
+_BLOCK: Final = 500
+"""How many lines are written at once."""
 
 
 def paint(lines: Iterable[Line], stream: TextIO) -> None:
@@ -46,10 +50,24 @@ def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[st
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         paint(sheet(marks, width_of(sys.stdout)), sys.stdout)
     else:
-        safe = without_keys()
-        for line in lines:
-            click.echo(inert(marks.shown(safe(line))))
+        for block in _blocks(map(marks.shown, _without_keys(lines))):
+            click.echo("\n".join(map(inert, block)))
     sys.stdout.flush()
+
+
+def _without_keys(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines with the known keys in them masked; most blocks of lines hold none."""
+    safe = without_keys()
+    for block in _blocks(lines):
+        text = "\n".join(block)
+        yield from block if safe(text) == text else map(safe, block)
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield lines in lists, so that little is done for each."""
+    rest = iter(lines)
+    while block := list(islice(rest, _BLOCK)):
+        yield block
 
 
 def conclude(text: str) -> None:
@@ -218,9 +236,11 @@ def _text(value: Json | dict[str, Json]) -> str:
 def _write(text: str) -> None:
     """Write a result: unchanged to a pipe or file, with escapes on a terminal."""
     shown = visible(text) if sys.stdout.isatty() else text
-    data = (shown.rstrip("\n") + "\n").encode("utf-8", "replace")
+    shown = shown.rstrip("\n")
     sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    for start in range(0, len(shown), _PIECE):  # so that there is no copy of a long one
+        sys.stdout.buffer.write(shown[start : start + _PIECE].encode("utf-8", "replace"))
+    sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -242,6 +262,8 @@ RUN_OUTPUTS: Final[Mapping[Output, RunOutput]] = {
     ),
 }
 _DEFAULT: Final = "text"
+_PIECE: Final = 1024 * 1024
+"""Characters of a result that are written at once."""
 
 
 def _about_outputs() -> str:

@@ -79,6 +79,8 @@ def with_result(history: History, one: InstanceRecord) -> InstanceRecord:
         text=made.text,
         reasoning=made.reasoning,
         data=made.data,
+        unread=made.unread,
+        answer=made.answer,
     )
 
 

@@ -52,6 +52,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("-i", "--var", "--set", "--param", "--arg", "-D"), "an input is --input NAME=VALUE"
     ),
+    **dict.fromkeys(("--input",), "--inputs-file FILE; a run with --input has no lock"),
     **dict.fromkeys(
         ("--verbose", "-v", "--debug"),
         "every event: --output jsonl; of an answer: poeflow show last/STEP",

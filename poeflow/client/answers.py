@@ -217,8 +217,9 @@ class Usage(View):
     def completion_tokens(self) -> int:
         """If the server sent only the sum, the sum less the prompt's tokens."""
         found = self._known("completion_tokens", "output_tokens")
-        rest = (self._known("total_tokens") or 0) - self.prompt_tokens
-        return max(rest, 0) if found is None else found
+        if found is not None:
+            return found
+        return max((self._known("total_tokens") or 0) - self.prompt_tokens, 0)
 
     @property
     def total_tokens(self) -> int:
@@ -227,8 +228,7 @@ class Usage(View):
     def _known(self, *names: str) -> int | None:
         """Return the first of several keys that has a count of at least zero."""
         for name in names:
-            count = self._count(name)
-            if count is not None:
+            if (count := whole_number(self.raw.get(name))) is not None:
                 return max(count, 0)
         return None
 
@@ -300,8 +300,7 @@ class Completion(View):
     @property
     def message(self) -> AnswerMessage:
         """The first choice's message."""
-        choices = self.choices
-        return choices[0].message if choices else AnswerMessage({})
+        return self._first.message
 
     @property
     def text(self) -> str:
@@ -317,8 +316,11 @@ class Completion(View):
 
     @property
     def finish_reason(self) -> str | None:
-        choices = self.choices
-        return choices[0].finish_reason if choices else None
+        return self._first.finish_reason
+
+    @property
+    def _first(self) -> Choice:
+        return Choice(_first_choice(self.raw))
 
     @property
     def flag(self) -> str | None:
@@ -333,9 +335,10 @@ class Completion(View):
         reason, and `empty`, also if the model put everything into `reasoning` or was cut within a
         tool call.
         """
-        doubt = doubt_in(self.finish_reason)
-        is_silent = not self.text.strip() and (doubt == LENGTH or not self.tool_calls)
-        refusal = "refusal" if is_silent and (self.message.refusal or "").strip() else None
+        doubt, message = doubt_in(self.finish_reason), self.message
+        is_mute = not (message.content or "").strip()
+        is_silent = is_mute and (doubt == LENGTH or not message.tool_calls)
+        refusal = "refusal" if is_silent and (message.refusal or "").strip() else None
         found = (refusal, doubt, "empty" if is_silent else None)
         return tuple(flag for flag in found if flag is not None)
 
@@ -381,6 +384,8 @@ class CompletionChunk(View):
 
 def whole_number(value: Json) -> int | None:
     """Return a value as a whole number, also if it is text or like 1.0; else None."""
+    if type(value) is int and -_LARGEST <= value <= _LARGEST:  # almost every one
+        return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -422,10 +427,15 @@ def arguments_in(arguments: Json) -> str:
 
 def first_delta_in(raw: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the delta of a chunk's first choice, empty if it has none."""
+    return delta_in(_first_choice(raw))
+
+
+def _first_choice(raw: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return the first choice of an answer or a chunk, empty if it has none."""
     choices = raw.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
-            return delta_in(choice)
+            return choice
     return {}
 
 

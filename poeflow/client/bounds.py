@@ -40,9 +40,9 @@ class StreamWork:
             self._idle.reset()
         self._idle.add()
 
-    def text(self) -> None:
-        """Count an event that extends the answer, and of which nothing but text is held."""
-        self._events.add()
+    def texts(self, count: int) -> None:
+        """Count events that extend the answer, and of which nothing but text is held."""
+        self._events.add(count)
 
 
 def weight_of(data: bytes) -> int:

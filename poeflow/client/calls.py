@@ -58,8 +58,9 @@ class Timeouts:
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A request and its options. `total` replaces the total time limit.
 
-    `on_progress` receives all progress. Before every send `pace` is called until it returns 0, else
-    the seconds to wait, and then `permit`; an exception from that ends the call without sending.
+    `on_progress` receives all progress, or only `Retrying` if it does not `hears_text`. Before
+    every send `pace` is called until it returns 0, else the seconds to wait, and then `permit`; an
+    exception from that ends the call without sending.
     """
 
     request: WireRequest
@@ -67,6 +68,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     is_media: bool = False
     total: float | None = None
     on_progress: Callable[[Progress], None] | None = None
+    hears_text: bool = True
     permit: Callable[[], None] | None = None
     pace: Callable[[], float] | None = None
 
@@ -86,17 +88,19 @@ class ClientConfig:
 def chat_body(request: ChatRequest) -> Body:
     """Encode a request, with attachments in separate segments."""
     holes: list[DataUrl] = []
-    mark = secrets.token_hex(16)  # random, so that no prompt contains it
+    marks: list[str] = []
 
     def spell(url: DataUrl) -> str:
+        if not marks:
+            marks.append(secrets.token_hex(16))  # random, so that no prompt contains it
         holes.append(url)
-        return f"{mark}"
+        return marks[0]
 
     body = encode_json(request.body(spell))
     if not holes:
         return Body((body,))
     segments: list[bytes | BodySegment] = []
-    for piece, hole in zip(body.split(mark.encode()), [*holes, None], strict=True):
+    for piece, hole in zip(body.split(marks[0].encode()), [*holes, None], strict=True):
         segments.append(piece)
         if hole is not None:
             segments.append(hole)

@@ -46,6 +46,10 @@ class Options:
     validation: Validation | None = None
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     proxy: str | None = dataclasses.field(default=None, repr=False)
+    _chat: list[WireRequest] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    """A chat request without a body, once one was made: the others differ only in theirs."""
 
     def with_(
         self,
@@ -57,6 +61,9 @@ class Options:
     ) -> "Options":
         """Return the options with some of them replaced."""
         policy, timeouts = self.config.policy, self.config.timeouts
+        is_same = attempts in (None, policy.attempts) and not isinstance(attempts, bool)
+        if is_same and timeout is None and validation is None and headers is None:
+            return self
         if attempts is not None:
             policy = msgspec.structs.replace(policy, attempts=at_least_one("attempts", attempts))
         if timeout is not None:
@@ -78,16 +85,18 @@ class Options:
         media: bool,
         permit: Callable[[], None] | None,
         pace: Callable[[], float] | None = None,
+        hears_text: bool = True,
     ) -> Call:
         """Return the call of a whole request. Raises `UsageError` if it is not one."""
         given: object = request
         if not isinstance(given, ChatRequest):
             raise UsageError("ask takes a ChatRequest", hint="create takes keyword arguments")
         return Call(
-            request=self._post(chat_body(request), {}, {}),
+            request=self._chat_request(chat_body(request)),
             streams=request.stream,
             is_media=media,
             on_progress=on_progress,
+            hears_text=hears_text,
             permit=permit,
             pace=pace,
         )
@@ -114,6 +123,11 @@ class Options:
             headers=self._headers({}),
         )
         return Call(request=request)
+
+    def _chat_request(self, body: Body) -> WireRequest:
+        if not self._chat:
+            self._chat.append(self._post(Body(), {}, {}))
+        return self._chat[0].with_body(body)
 
     def _post(
         self, body: Body, headers: Mapping[str, str], query: Mapping[str, str]
@@ -143,13 +157,14 @@ class AskOptions(TypedDict, total=False):
     """Keyword arguments of `ask`.
 
     `attempts` and `timeout`, in seconds, replace those of the client. `on_progress` receives the
-    pieces of a streamed answer, and `Retrying` when earlier pieces become invalid. `media=True` is
-    for an image, video or audio bot, as in `create`. `permit` is called before every send, retries
-    included; an exception from it ends the call. `pace` is called before that until it returns 0,
-    else the seconds to wait.
+    pieces of a streamed answer, and `Retrying` when earlier pieces become invalid; with
+    `hears_text=False` only that, which is faster. `media=True` is for an image, video or audio
+    bot, as in `create`. `permit` is called before every send, retries included; an exception from
+    it ends the call. `pace` is called before that until it returns 0, else the seconds to wait.
     """
 
     on_progress: Callable[[Progress], None] | None
+    hears_text: bool
     attempts: int | None
     timeout: float | None
     media: bool

@@ -45,6 +45,7 @@ def ask(
     request: ChatRequest,
     *,
     on_progress: Callable[[Progress], None] | None = None,
+    hears_text: bool = True,
     attempts: int | None = None,
     timeout: float | None = None,
     media: bool = False,
@@ -53,7 +54,14 @@ def ask(
 ) -> Exchange[Completion]:
     """Request the whole answer to a whole request. Raises `UsageError` if it is not one."""
     options = options.with_(attempts=attempts, timeout=timeout)
-    call = options.call(request, on_progress=on_progress, media=media, permit=permit, pace=pace)
+    call = options.call(
+        request,
+        on_progress=on_progress,
+        hears_text=hears_text,
+        media=media,
+        permit=permit,
+        pace=pace,
+    )
     return whole_completion_of(call, options.config)
 
 

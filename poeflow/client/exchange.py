@@ -107,9 +107,9 @@ def json_document(call: Call, config: ClientConfig) -> Exchange[Json]:
 
 
 class Opened:
-    """An open stream. `chunks` are those read but not yet returned."""
+    """An open stream. `chunks` are those read but not yet returned, if they are kept."""
 
-    def __init__(self, attempt: Attempt, head: Head) -> None:
+    def __init__(self, attempt: Attempt, head: Head, *, keeps_chunks: bool = True) -> None:
         self.chunks: deque[CompletionChunk] = deque()
         self._attempt = attempt
         config = attempt.config
@@ -119,7 +119,10 @@ class Opened:
         self._kind: Literal["stream", "whole"] | None = None
         self._waiting = b""
         self._reader = ChunkReader(
-            request_id=self.request_id, scrubber=config.scrubber, server=config.server
+            request_id=self.request_id,
+            scrubber=config.scrubber,
+            server=config.server,
+            keeps_chunks=keeps_chunks,
         )
         self._whole: Completion | None = None
 
@@ -159,8 +162,9 @@ class Opened:
                     self.chunks.extend(self._reader.end())
                     return
                 unpacked = self._unpacking.feed(data)
+            before = self._reader.count
             self.chunks.extend(self._reader.feed(unpacked))
-            if self.chunks:
+            if self._reader.count != before:
                 self._attempt.progressed()
 
     def _read_bytes(self) -> Exchange[bytes]:
@@ -247,10 +251,11 @@ def _completion(attempt: Attempt, head: Head) -> Exchange[Completion]:
             server=config.server,
             content_type=head.headers.get("content-type", ""),
         )
-    stream = Opened(attempt, head)
+    call = attempt.call
+    stream = Opened(attempt, head, keeps_chunks=call.on_progress is not None and call.hears_text)
     yield from stream.more()
     while stream.chunks:
-        _report_progress(attempt.call, stream.chunks)
+        _report_progress(call, stream.chunks)
         stream.chunks.clear()
         yield from stream.more()
     return stream.completion()
@@ -311,7 +316,7 @@ def _drain() -> Exchange[None]:
 
 
 def _report_progress(call: Call, chunks: deque[CompletionChunk]) -> None:
-    if call.on_progress is None:
+    if call.on_progress is None or not call.hears_text:
         return
     text, reasoning = [], []
     for chunk in chunks:

@@ -139,9 +139,12 @@ def holds_error(document: Json) -> bool:
     """Return whether a document of status 200 reports an error instead of an answer."""
     if not isinstance(document, dict):
         return False
-    kinds = [str(document.get(key)).lower() for key in ("object", "type")]
-    if document.get("error") or any(kind.endswith("error") for kind in kinds):
+    if document.get("error"):
         return True
+    for key in ("object", "type"):
+        kind = document.get(key)
+        if isinstance(kind, str) and kind[-5:].lower() == "error":
+            return True
     if document.get("choices") is not None or document.get("usage") is not None:
         return False
     has_status = isinstance(document.get("message"), str) and any(map(document.get, _STATUS_KEYS))

@@ -56,6 +56,8 @@ def doubt_in(reason: str | None) -> str | None:
 
     None if the answer is known to be complete.
     """
+    if reason in GOOD:  # as almost every answer has it
+        return None
     name = plain_name(reason or "")
     if not name:
         return NO_FINISH
@@ -68,4 +70,4 @@ def doubt_in(reason: str | None) -> str | None:
 
 def is_failure(reason: str | None) -> bool:
     """Return whether a finish reason means that the server failed."""
-    return plain_name(reason or "") in FAILED
+    return reason not in GOOD and plain_name(reason or "") in FAILED

@@ -1,7 +1,7 @@
 """Joins the chunks of a stream to a completion, in time linear in their text."""
 
-from collections.abc import Mapping, Sized
-from typing import Final
+from collections.abc import Iterator, Mapping, Sized
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -17,20 +17,23 @@ from poeflow.client.answers import (
 )
 from poeflow.client.bounds import MAX_CALLS, MAX_CHOICES, MAX_KEYS
 from poeflow.client.http.piece_counts import too_much
-from poeflow.digest import Json, decode_json, with_whole_characters
+from poeflow.digest import Json, decode_json, mended, with_whole_characters
 from poeflow.errors import AnswerTooLargeError
 from poeflow.lazy_pattern import lazy_pattern
 
 MAX_TEXT: Final = 32 * 1024 * 1024
+_LONG: Final = 1024 * 1024
 _WHOLE_KEYS: Final = frozenset(
     {"role", "content", "reasoning", "reasoning_content", "thinking", "refusal", "tool_calls"}
 )
 _CONTENT: Final = lazy_pattern(rb'"content"\s*:\s*("(?:[^"\\]|\\.)*")')
 _EMPTY_KEYS: Final = frozenset({"finish_reason", "logprobs"})
 """Keys of a choice that only adds text, besides its index and the delta: they are null."""
+_MANY_PIECES: Final = 256
 _MOST_MISSES: Final = 20
 """After so many chunks that no other was like, none is remembered: each differs in more."""
 _literal: Final = msgspec.json.Decoder(str)
+_NOT_HEAD: Final = frozenset({"choices", "object"})
 _PLACED_KEYS: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
 
 
@@ -47,25 +50,27 @@ class Folder:
     def add(self, raw: Mapping[str, Json]) -> None:
         """Add one chunk. Raises `AnswerTooLargeError` if the text exceeds the limit."""
         for key, value in raw.items():
-            if key not in ("choices", "object") and value is not None and value != {}:
+            if value is not None and key not in _NOT_HEAD and value != {}:
                 self._head[key] = value
-        _limit(self._head, MAX_KEYS, "keys")
+        if len(self._head) >= MAX_KEYS:
+            raise _too_many(MAX_KEYS, "keys")
         choices = raw.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 key_of = whole_number(choice.get("index")) or 0
                 folded = self._choices.get(key_of)
                 if folded is None:
-                    _limit(self._choices, MAX_CHOICES, "choices")
+                    if len(self._choices) >= MAX_CHOICES:
+                        raise _too_many(MAX_CHOICES, "choices")
                     folded = self._choices[key_of] = _FoldedChoice()
                 self._size += folded.add(choice)
                 if choice.get("usage"):  # some servers put it there
                     self._head["usage"] = choice["usage"]
         self._check_size()
 
-    def add_text(self, text: str) -> None:
-        """Add a chunk that is like the last but for its text, in the first choice."""
-        self._size += self._choices[0].add_text(text)
+    def add_texts(self, texts: list[str]) -> None:
+        """Add chunks that are like the last but for their texts, in the first choice."""
+        self._size += self._choices[0].add_texts(texts)
         self._check_size()
 
     def _check_size(self) -> None:
@@ -78,8 +83,10 @@ class Folder:
     @property
     def progress(self) -> int:
         """A number that grows with the answer's text, arguments and finish reasons."""
-        ended = sum(choice.finish_reason is not None for choice in self._choices.values())
-        return self._size + ended
+        progress = self._size
+        for choice in self._choices.values():
+            progress += choice.finish_reason is not None
+        return progress
 
     @property
     def is_empty(self) -> bool:
@@ -97,8 +104,21 @@ class Folder:
         """Return the chunks so far in the form of an unstreamed answer."""
         raw: dict[str, Json] = {"object": "chat.completion", **self._head}
         raw["choices"] = [choice.whole(index) for index, choice in sorted(self._choices.items())]
-        whole = with_whole_characters(raw)
+        whole = with_whole_characters(raw) if self._size < _LONG else mended(raw)
         return Completion(whole if isinstance(whole, dict) else raw, request_id=self._request_id)
+
+
+class _Event(Protocol):
+    """An event of a stream, with its name."""
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def event(self) -> str: ...
+
+
+EventT = TypeVar("EventT", bound=_Event)
 
 
 class TextChunks:
@@ -114,17 +134,26 @@ class TextChunks:
         self._after = b""
         self._misses = 0
 
-    def text(self, data: bytes) -> str | None:
-        """Return the text that a chunk adds; None if it is not like the last, or has no text."""
+    def texts(self, events: Iterator[EventT], found: list[str]) -> EventT | None:
+        """Add the texts of the next events to `found`, as long as each is like the last chunk.
+
+        Return the first that is not, or has no text, None if there is none.
+        """
         before, after = self._before, self._after
-        if not before or not data.startswith(before) or not data.endswith(after):
-            return None
-        if len(data) < len(before) + len(after):
-            return None
-        text = _decoded(data[len(before) - 1 : len(data) - len(after) + 1])
-        if text:
+        begin, rest = len(before) - 1, len(after) - 1
+        for event in events:
+            data = event.data
+            if not before or not data.startswith(before) or not data.endswith(after):
+                return event
+            try:  # where both share a quote, what is left is no text
+                text = _literal.decode(data[begin : len(data) - rest])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return event
+            if not text or event.event != "message":
+                return event
             self._misses = 0
-        return text or None
+            found.append(text)
+        return None
 
     def learn(self, data: bytes, raw: Mapping[str, Json]) -> None:
         """Take a chunk as the pattern of those that follow, or forget the last if it has more."""
@@ -185,13 +214,33 @@ class TextJoiner:
         return str(with_whole_characters(half))
 
 
+class _Pieces:
+    """A text in pieces. Many are joined to one: small ones leave holes in the memory they used."""
+
+    def __init__(self) -> None:
+        self._joined: list[str] = []
+        self._last: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._last or self._joined)
+
+    def add(self, *pieces: str) -> None:
+        self._last += pieces
+        if len(self._last) >= _MANY_PIECES:
+            self._joined.append("".join(self._last))
+            self._last.clear()
+
+    def whole(self) -> str:
+        return "".join((*self._joined, *self._last))
+
+
 class _FoldedChoice:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._role = "assistant"
-        self._content: list[str] = []
-        self._reasoning: list[str] = []
-        self._refusal: list[str] = []
+        self._content = _Pieces()
+        self._reasoning = _Pieces()
+        self._refusal = _Pieces()
         self._calls = _FoldedCalls()
         self._extra: dict[str, Json] = {}
         self._beside: dict[str, Json] = {}
@@ -199,7 +248,7 @@ class _FoldedChoice:
 
     def add(self, choice: Mapping[str, Json]) -> int:
         """Add a piece and return the length of its text."""
-        is_again = self._has_begun and not choice.get("delta") and choice.get("message")
+        is_again = not choice.get("delta") and choice.get("message") and self._has_begun
         size = 0 if is_again else self._add_delta(delta_in(choice))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
@@ -207,9 +256,9 @@ class _FoldedChoice:
         self._add_beside(choice)
         return size
 
-    def add_text(self, text: str) -> int:
-        self._content.append(text)
-        return len(text)
+    def add_texts(self, texts: list[str]) -> int:
+        self._content.add(*texts)
+        return sum(map(len, texts))
 
     @property
     def _has_begun(self) -> bool:
@@ -217,10 +266,12 @@ class _FoldedChoice:
         return bool(self._content or self._reasoning or self._refusal or self._calls.in_order)
 
     def _add_delta(self, delta: Mapping[str, Json]) -> int:
+        if not delta:  # as the last one is
+            return 0
         size = 0
         piece = delta.get("content")
         if isinstance(piece, str) and piece and len(delta) == 1:
-            self._content.append(piece)
+            self._content.add(piece)
             return len(piece)
         for pieces, found in (
             (self._content, text_in(piece)),
@@ -228,7 +279,7 @@ class _FoldedChoice:
             (self._refusal, refusal_in(delta)),
         ):
             if found:
-                pieces.append(found)
+                pieces.add(found)
                 size += len(found)
         role = delta.get("role")
         if isinstance(role, str) and role:
@@ -236,27 +287,30 @@ class _FoldedChoice:
         for key, value in delta.items():
             if key not in _WHOLE_KEYS and value is not None:
                 _add_to(self._extra, key, value)
+        _limit(self._extra, MAX_KEYS, "keys")
         return size + self._calls.add(delta.get("tool_calls"))
 
     def _add_beside(self, choice: Mapping[str, Json]) -> None:
         """Store the keys beside the delta: the last value of each, but all logprobs."""
+        odds = choice.get("logprobs")
+        if odds is None and choice.keys() <= _PLACED_KEYS:  # as almost always
+            return
         for key, value in choice.items():
             if key not in _PLACED_KEYS and value is not None:
                 self._beside[key] = value
-        odds = choice.get("logprobs")
         for key, value in odds.items() if isinstance(odds, dict) else ():
             if value is not None:
                 _add_to(self._logprobs, key, value)
-        for stored in (self._extra, self._beside, self._logprobs):
+        for stored in (self._beside, self._logprobs):
             _limit(stored, MAX_KEYS, "keys")
 
     def whole(self, index: int) -> dict[str, Json]:
         """Return the choice in the form of an unstreamed answer."""
-        message: dict[str, Json] = {"role": self._role, "content": "".join(self._content)}
+        message: dict[str, Json] = {"role": self._role, "content": self._content.whole()}
         if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
+            message["reasoning_content"] = self._reasoning.whole()
         if self._refusal:
-            message["refusal"] = "".join(self._refusal)
+            message["refusal"] = self._refusal.whole()
         if self._calls.in_order:
             message["tool_calls"] = [call.whole() for call in self._calls.in_order]
         found: dict[str, Json] = {"index": index, "message": {**message, **self._extra}}
@@ -269,7 +323,11 @@ class _FoldedChoice:
 def _limit(stored: Sized, limit: int, name: str) -> None:
     """Raise `AnswerTooLargeError` if there are more than `limit` items."""
     if len(stored) >= limit:
-        raise too_much(f"the answer has more than {limit:,} {name}")
+        raise _too_many(limit, name)
+
+
+def _too_many(limit: int, name: str) -> AnswerTooLargeError:
+    return too_much(f"the answer has more than {limit:,} {name}")
 
 
 def _add_to(stored: dict[str, Json], key: str, value: Json) -> None:

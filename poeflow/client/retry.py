@@ -91,6 +91,7 @@ class RateLimiter:
     ) -> None:
         self._per_minute = per_minute
         self._tokens_per_minute = tokens_per_minute
+        self._is_limited = per_minute is not None or tokens_per_minute is not None
         self._sent: deque[CountedSend] = deque()
         self._tokens = 0
         self._not_before = 0.0
@@ -109,6 +110,8 @@ class RateLimiter:
 
     def delay(self, now: float, tokens: int) -> float:
         """Return the seconds until a request of about so many tokens may be sent."""
+        if not self._is_limited:  # nothing is counted, so nothing is changed
+            return max(self._not_before - now, 0.0)
         with self._lock:
             wait = self._not_before - now
             if wait > 0:
@@ -120,8 +123,8 @@ class RateLimiter:
     def count(self, now: float, tokens: int) -> CountedSend:
         """Count a request as sent at `now`."""
         sent = CountedSend(now, tokens)
-        with self._lock:
-            if self._per_minute is not None or self._tokens_per_minute is not None:
+        if self._is_limited:
+            with self._lock:
                 self._sent.append(sent)
                 self._tokens += tokens
         return sent

@@ -172,31 +172,26 @@ class Decoder:
         if self._is_first_line:
             self._is_first_line = False
             lines[0] = lines[0].removeprefix(BOM)
-        for line in lines:
+        held = self._data
+        for line in lines:  # without calls for the usual ones: an answer has many
             if not line:
-                self._dispatch(events)
-            elif line.startswith(b"data:"):
-                self._add(line[6:] if line[5:6] == b" " else line[5:])
+                if held:
+                    data = held[0] if len(held) == 1 else b"\n".join(held)
+                    events.append(ServerEvent(data, self._event or "message"))
+                    held.clear()
+                    self._size = 0
+                self._event = ""
+            elif line.startswith(b"data:") or line == b"data":
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                self._size += len(value)
+                if self._size > self._max_line:
+                    self._limit(self._size)
+                held.append(value)
             elif line.startswith(b"event:"):
                 self._event = line[6:].decode("utf-8", "replace").removeprefix(" ")
-            elif line == b"data":
-                self._add(b"")
             elif line == b"event":
                 self._event = ""
         return events
-
-    def _add(self, value: bytes) -> None:
-        self._size += len(value)
-        self._limit(self._size)
-        self._data.append(value)
-
-    def _dispatch(self, events: list[ServerEvent]) -> None:
-        if self._data:
-            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            events.append(ServerEvent(data, self._event or "message"))
-            self._data = []
-            self._size = 0
-        self._event = ""
 
 
 class ChunkReader:
@@ -204,10 +199,17 @@ class ChunkReader:
 
     Raises the mapped error for an error event, `APIResponseError` for invalid chunks or a stream
     without any, and at the end `TruncatedStreamError` if neither `[DONE]` nor a finish reason
-    came.
+    came. Unless it `keeps_chunks` they are only joined; `count` is how many came.
     """
 
-    def __init__(self, *, request_id: str | None, scrubber: Scrubber, server: Server = POE) -> None:
+    def __init__(
+        self,
+        *,
+        request_id: str | None,
+        scrubber: Scrubber,
+        server: Server = POE,
+        keeps_chunks: bool = True,
+    ) -> None:
         self._decoder = Decoder()
         self._folder = Folder(request_id=request_id)
         self._request_id = request_id
@@ -215,7 +217,9 @@ class ChunkReader:
         self._server = server
         self._effort = StreamWork()
         self._plain = TextChunks()
+        self._keeps_chunks = keeps_chunks
         self.is_done = False
+        self.count = 0
 
     def feed(self, data: bytes) -> list[CompletionChunk]:
         return self._chunks(self._decoder.feed(data))
@@ -248,29 +252,44 @@ class ChunkReader:
 
     def _chunks(self, events: list[ServerEvent]) -> list[CompletionChunk]:
         chunks: list[CompletionChunk] = []
-        for event in events:
-            text = self._plain.text(event.data)
-            if text is not None and event.event == "message" and not self.is_done:
-                self._effort.text()
-                self._folder.add_text(text)
-                chunks.append(CompletionChunk(self._plain.like_last(text)))
-                continue
-            for data in _pieces(event.data):
-                if self.is_done:
-                    return chunks
-                self._effort.event(data, self._folder.progress)
-                raw = self._decoded(data, event.event)
-                if raw is not None:
-                    self._folder.add(raw)
-                    self._plain.learn(data, raw)
-                    chunks.append(CompletionChunk(raw))
+        waiting = iter(events)
+        while not self.is_done:
+            texts: list[str] = []
+            event = self._plain.texts(waiting, texts)
+            if texts:
+                self.count += len(texts)
+                self._effort.texts(len(texts))
+                self._folder.add_texts(texts)
+                if self._keeps_chunks:
+                    chunks += [CompletionChunk(self._plain.like_last(text)) for text in texts]
+            if event is None:
+                break
+            found = [self._added(data, event.event) for data in _pieces(event.data)]
+            chunks += [
+                CompletionChunk(raw) for raw in found if raw is not None and self._keeps_chunks
+            ]
         return chunks
+
+    def _added(self, data: bytes, name: str) -> dict[str, Json] | None:
+        """Add a document of an event, and return it if it is a chunk."""
+        if self.is_done:
+            return None
+        self._effort.event(data, self._folder.progress)
+        raw = self._decoded(data, name)
+        if raw is not None:
+            self._folder.add(raw)
+            self._plain.learn(data, raw)
+            self.count += 1
+        return raw
 
     def _decoded(self, data: bytes, name: str) -> dict[str, Json] | None:
         """Return a chunk; None for the end mark and other events that are allowed."""
-        if name == "ping" or not data.strip():
+        if name == "ping":
             return None
-        if _is_end(data):
+        is_object = data.startswith(b"{")  # then it is neither blank nor the end
+        if not is_object and not data.strip():
+            return None
+        if not is_object and _is_end(data):
             self.is_done = True
             if not self._folder.has_choices:
                 message = "the stream ended without an answer"
@@ -303,13 +322,12 @@ def _is_end(data: bytes) -> bool:
 
 def _pieces(data: bytes) -> list[bytes]:
     """Return the documents of an event: one, or one per line if the blank lines are missing."""
-    lines = data.split(b"\n")
-    if len(lines) == 1:
-        return lines
+    if b"\n" not in data:
+        return [data]
     try:
         decode_json(data)
     except UNREADABLE:
-        return lines
+        return data.split(b"\n")
     return [data]
 
 
@@ -326,7 +344,9 @@ def whole_completion(
     An event stream is read too, as some servers always stream.
     """
     if body_kind(content, "") == "stream":
-        reader = ChunkReader(request_id=request_id, scrubber=scrubber, server=server)
+        reader = ChunkReader(
+            request_id=request_id, scrubber=scrubber, server=server, keeps_chunks=False
+        )
         reader.feed(content)
         reader.end()
         return reader.completion()

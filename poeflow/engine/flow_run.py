@@ -1,33 +1,39 @@
 """A running flow: which step may start, the values it needs, and the results of the flow."""
 
 import asyncio
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import NotHere
+from poeflow.engine.asking.ask import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
-from poeflow.engine.flow_state import FlowState, StepUnderWay
+from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
+from poeflow.engine.lock_entries import StepOutcome, is_same_result
+from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
     NoResult,
     StepInput,
-    StepOutcome,
     StepResult,
     Unknown,
     UsedFlowError,
     refuse_failing,
 )
 from poeflow.engine.run_state import RunState, StoppedError
+from poeflow.engine.step import StepRunner
+from poeflow.engine.step_under_way import StepUnderWay
 from poeflow.errors import PoeflowError
+from poeflow.flowfile.loops import is_fold
+from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.edges import last_steps, steps_mentioned, steps_named
-from poeflow.planning.instances import StepInstance
+from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan
 from poeflow.planning.selection import check_keys
 
-TURN: Final = 1_000
-"""After so many instances that are left out, other tasks may run."""
+TURN: Final = 100
+"""After so many instances other tasks may run."""
 
 
 class FlowRun:
@@ -37,7 +43,9 @@ class FlowRun:
         self, plan: Plan, run_state: RunState, *, prefix: str = "", is_left_out: bool = False
     ) -> None:
         self.state = FlowState(plan, run_state, prefix=prefix, is_left_out=is_left_out)
-        self._runner = InstanceRunner(self.state, self._used_flow)
+        steps = StepRunner(plan, run_state, self._used_flow)
+        self._runner = InstanceRunner(self.state, steps)
+        self._foresight = Foresight(self.state, steps)
         self._done = {step: asyncio.Event() for step in plan.order}
         self._expanded = {step: asyncio.Event() for step in plan.order}
 
@@ -45,10 +53,46 @@ class FlowRun:
         """Run every step. A step's failure is stored in the run's state, not raised."""
         async with asyncio.TaskGroup() as group:
             for step in self.state.plan.order:
-                group.create_task(self._step(step))
+                group.create_task(self._step(step, {}))
+        await self._prove_again()
 
-    async def _step(self, step: str) -> None:
-        """Run a step after those it needs: start its instances concurrently, in order."""
+    async def _prove_again(self) -> bool:
+        """Run what the lock proved by answers that were asked again since, and are others now.
+
+        Return whether there was any. Nothing is run again after a failure.
+        """
+        is_any = False
+        while self._runner.renewed and not self.state.run_state.reason_to_stop():
+            renewed, self._runner.renewed = self._runner.renewed, set()
+            for step in self.state.plan.order:
+                if step in renewed:
+                    under_way = self.state.under_way[step]
+                    under_way.outcomes = [*self._ended(step).values()]
+                    self.state.settle(step, under_way.ended())
+                own = {step} if is_fold(self.state.plan.flow, step) else set()
+                if renewed.isdisjoint(own.union(self.state.plan.edges[step])):
+                    continue
+                ended = self._ended(step)
+                if any(one.ending == "current" for one in ended.values()):
+                    await self._step(step, ended)
+                    renewed.add(step)
+                    is_any = True
+        return is_any
+
+    def _ended(self, step: str) -> dict[str, InstanceOutcome]:
+        """Return how the instances of a step ended, by their ids, with what was loaded since."""
+        under_way = self.state.under_way.get(step)
+        if under_way is None:
+            return {}
+        found = (self._runner.outcome(under_way, at) for at in range(len(under_way.instances)))
+        pairs = zip(under_way.instances, found, strict=True)
+        return {instance.id: one for instance, one in pairs if one is not None}
+
+    async def _step(self, step: str, ended: Mapping[str, InstanceOutcome]) -> None:
+        """Run a step after those it needs: start its instances concurrently, in order.
+
+        Of those that have `ended`, by their ids, only those run that the lock proved.
+        """
         plan = self.state.plan
         source = plan.chains.get(step)
         for need in plan.edges[step]:
@@ -58,17 +102,17 @@ class FlowRun:
         try:
             found = self._without_running(whole, source, began) or await self._expand(whole, source)
             if isinstance(found, StepUnderWay):
-                width = asyncio.Semaphore(self.state.plan.concurrency)
+                covered = self.state.covered(step, found.instances)
+                await self._leave_out(found, covered)
+                covered = found.settle_ended(covered, ended)
+                width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
-                    for index, instance in enumerate(found.instances):
-                        if not self.state.covers(instance, index):
-                            found.settle(index, self._settled(self.state.left_out(instance)))
-                            if index % TURN == 0:
-                                await asyncio.sleep(0)
-                            continue
-                        await width.acquire()
-                        task = group.create_task(self._runner.run(found, index, instance))
-                        task.add_done_callback(lambda _: width.release())
+                    for waiting in self._turns(found, covered):
+                        await asyncio.sleep(0)
+                        for index in waiting:
+                            await width.acquire()
+                            run = self._runner.run(found, index, found.instances[index])
+                            group.create_task(run).add_done_callback(lambda _: width.release())
                 outcomes = found.ended()
             else:
                 outcomes = found
@@ -78,6 +122,53 @@ class FlowRun:
             self.state.settle(step, outcomes)
             self._expanded[step].set()
             self._done[step].set()
+
+    def _turns(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the selected instances that run, in order, some at a time; others end at once."""
+        plan = self.state.plan
+        is_alone = step.step not in plan.chains and not is_fold(plan.flow, step.step)
+        for begin in range(0, len(covered), TURN):
+            turn = covered[begin : begin + TURN]
+            yield self._still_to_run(step, turn) if is_alone else turn
+
+    def _still_to_run(self, step: StepUnderWay, covered: Sequence[int]) -> Sequence[int]:
+        """Settle those instances that end at once; return the others."""
+        state = self.state
+        is_answered = state.run_state.context.asks and state.is_read(step.step)
+        names = (state.name(step.instances[index].id) for index in covered if is_answered)
+        with state.stored.ahead(step.step, map(state.run_state.lock_update.entry, names)):
+            return [
+                index
+                for index in covered
+                if not self._ends_at_once(step, index, step.instances[index])
+            ]
+
+    async def _leave_out(self, step: StepUnderWay, covered: Sequence[int]) -> None:
+        """Settle the instances that are not selected, as the last run left them."""
+        chosen = covered if isinstance(covered, range) else frozenset(covered)
+        for index, key in enumerate(instance_keys(step.instances)):
+            if index not in chosen:
+                step.settle(index, self.state.left_out(step.step, key))
+            if index % TURN == TURN - 1:
+                await asyncio.sleep(0)
+
+    def _ends_at_once(self, step: StepUnderWay, index: int, instance: StepInstance) -> bool:
+        """Settle an instance that waits for no other if the lock proves it, or a look foresees it.
+
+        Returns whether it did.
+        """
+        state, began = self.state, self.state.run_state.elapsed()
+        proof = step.proofs[index] if step.proofs else None
+        try:
+            outcome = self._runner.without_running(instance, None, proof, began)
+        except PoeflowError as error:
+            outcome = state.failed(instance, error, began)
+        outcome = outcome or self._foresight.outcome(step, instance)
+        if outcome is None:
+            return False
+        state.freshness.forget(instance)
+        step.settle(index, state.held(step.step, self._settled(outcome)))
+        return True
 
     def _without_running(
         self, whole: StepInstance, source: str | None, began: float
@@ -133,10 +224,10 @@ class FlowRun:
         late = tuple(StepInstance(step=step, key=key, names={"key": key}) for key in keys)
         instances = flow.plan.instances.get(step) or late
         if not instances:
-            return [self._settled(flow.left_out(whole))]
+            return [flow.left_out(step, None)]
         under_way = StepUnderWay(step, instances, {})
         flow.expand(under_way)
-        outcomes = [self._settled(flow.left_out(one)) for one in instances]
+        outcomes = [flow.left_out(step, key) for key in instance_keys(instances)]
         for index, outcome in enumerate(outcomes):
             under_way.settle(index, outcome)
         return outcomes
@@ -172,6 +263,7 @@ class FlowRun:
             source="ran",
             key=work.instance.key,
             outputs=turns.taken[-1],
+            reads=read_parts(work.reads),
             verdicts=turns.verdicts,
         )
         refuse_failing([result], kind="flow")
@@ -181,7 +273,9 @@ class FlowRun:
         """Run the flow that an instance uses once; return its outputs. Raises `PoeflowError`."""
         flow, instance = self.state, work.instance
         written = dict(flow.plan.steps[instance.step].with_ or {})
-        given = flow.plan.texts.value(("steps", instance.step, "with"), written, turns.values)
+        texts = flow.plan.texts
+        with texts.reader.recording(work.reads):
+            given = texts.value(("steps", instance.step, "with"), written, turns.values)
         planner = flow.run_state.planner
         prefix = f"{work.name}{turns.mark}/"
         plan = planner.plan(
@@ -201,7 +295,8 @@ class FlowRun:
             raise StoppedError(blocking[0])
         if blocking:
             raise UsedFlowError(f"in the flow it uses, {blocking[0]}")
-        if work.ask == "unless answered" and any(outcome.is_absent for outcome in outcomes):
+        is_proven = work.ask == "unless answered" and child.is_as_locked()
+        if is_proven and any(outcome.is_absent for outcome in outcomes):
             return NotHere(fingerprint="")
         return await child.outputs_for(work.name)
 
@@ -217,7 +312,21 @@ class FlowRun:
     async def outputs_for(self, reader: str) -> "FlowOutputs | Unknown":
         """Return the same for the step that uses the flow; missing answers are asked again."""
         missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
+        while missing is None and await self._prove_again():
+            missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
         return _outputs(self.state) if missing is None else missing
+
+    def is_as_locked(self) -> bool:
+        """Whether all steps have the results that the lock has, also those that are not here."""
+        lock_update = self.state.run_state.lock_update
+        if not lock_update.has_all(self.state.name("")):
+            return False
+        for outcome in self.state.outcomes.values():
+            for one in outcome.instances:
+                old = None if one.entry is None else lock_update.entry(one.name)
+                if one.ending == "tolerated" or not is_same_result(one.entry, old):
+                    return False
+        return True
 
     async def part_of_outputs(self) -> "FlowOutputs":
         """Return the results of the selected steps, as far as they are stored here."""
@@ -236,11 +345,63 @@ class FlowRun:
             outcome = flow.outcomes.get(step)
             is_done = outcome is not None and all(one.is_done for one in outcome.instances)
             instances = flow.plan.instances.get(step, ())
-            count = sum(flow.covers(one, at) for at, one in enumerate(instances))
-            return int(is_done), count if instances else 1
-        covered = [at for at, one in enumerate(under_way.instances) if flow.covers(one, at)]
+            return int(is_done), len(flow.covered(step, instances)) if instances else 1
+        covered = flow.covered(step, under_way.instances)
         ended = [under_way.outcomes[at] for at in covered]
         return sum(one is not None and one.is_done for one in ended), len(covered)
+
+
+class Foresight:
+    """Finds instances that must be asked in a run that sends nothing, without a task for each.
+
+    Others, of which more than their own request decides, go the way of every instance.
+    """
+
+    def __init__(self, flow: FlowState, steps: StepRunner) -> None:
+        self._flow = flow
+        self._steps = steps
+        self._foreseen: dict[str, bool] = {}
+        """Whether an instance of each step that was looked at may be foreseen."""
+
+    @functools.cached_property
+    def _has_answers(self) -> bool:
+        context = self._flow.run_state.context
+        return context.answers.has_any
+
+    def _is_simple(self, step: str) -> bool:
+        """Whether an instance of a step sends one request first, which needs no other instance."""
+        plan, spec = self._flow.plan, self._flow.plan.steps[step]
+        is_one = samples_of(spec).count == 1 and spec.repeat is None and not spec.functions
+        is_known = step in plan.instances and ("steps", step, "if") not in plan.checked.late
+        return spec.kind == "model" and is_one and is_known and spec.history is None
+
+    def outcome(self, step: StepUnderWay, instance: StepInstance) -> InstanceOutcome | None:
+        """Return the outcome of an instance that must be asked, None if it may be another."""
+        flow, run_state = self._flow, self._flow.run_state
+        if run_state.context.asks or step.proofs or run_state.reason_to_stop():
+            return None
+        is_foreseen = self._foreseen.get(step.step)
+        if is_foreseen is None:
+            is_foreseen = self._foreseen[step.step] = self._is_simple(step.step)
+        if not is_foreseen:
+            return None
+        if not instance.is_ready or instance.skip:
+            return None
+        name = flow.name(instance.id)
+        entries = run_state.lock_update.candidates(name)
+        if any(entry.accepted is not None for entry in entries):
+            return None
+        values = instance.values(step.values)
+        try:
+            work = StepInput(instance=instance, name=name, values=values)
+            found = self._steps.foreseen(work, has_answers=self._has_answers)
+        except PoeflowError:
+            found = None
+        request = None if found is None else found.request
+        if request is None or any(entry.is_of(request.fingerprint) for entry in entries):
+            self._foreseen[step.step] = False  # others may have answers, too: none is made twice
+            return None
+        return flow.pending(instance, None, ToBeAsked(request=request))
 
 
 class FlowOutputs(NamedTuple):

@@ -1,6 +1,5 @@
 """One running flow: its instances, their outcomes, and what other instances see of them."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -10,15 +9,11 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.freshness import Freshness, LockProof, own_items
-from poeflow.engine.lock_entries import carried_digest
-from poeflow.engine.results import (
-    InstanceOutcome,
-    StepOutcome,
-    StepResult,
-    Unknown,
-)
+from poeflow.engine.lock_entries import StepOutcome, carried_digest
+from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
+from poeflow.engine.step_under_way import StepUnderWay
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded
@@ -28,55 +23,14 @@ from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import LockEntry
+from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 
-
-class StepUnderWay:
-    """A step with its instances, and their outcomes so far.
-
-    `values` are what its templates see besides their own names. `proofs` has a proof for each
-    instance if the lock proves all that can run; then no values are needed.
-    """
-
-    def __init__(
-        self,
-        step: str,
-        instances: Sequence[StepInstance],
-        values: Values,
-        proofs: Sequence[LockProof | None] = (),
-    ) -> None:
-        self.step = step
-        self.instances = instances
-        self.values = values
-        self.proofs = proofs
-        self.outcomes: list[InstanceOutcome | None] = [None] * len(instances)
-        self._awaited: dict[int, asyncio.Future[InstanceOutcome]] = {}
-
-    def settle(self, index: int, outcome: InstanceOutcome) -> None:
-        """Note how an instance ended."""
-        self.outcomes[index] = outcome
-        if index in self._awaited:
-            self._awaited.pop(index).set_result(outcome)
-
-    def ended(self) -> list[InstanceOutcome]:
-        """Return how all instances ended, in order."""
-        outcomes = [one for one in self.outcomes if one is not None]
-        if len(outcomes) < len(self.outcomes):
-            raise AssertionError(f"not every instance of {self.step} was settled")
-        return outcomes
-
-    async def outcome(self, index: int) -> InstanceOutcome:
-        """Wait until an instance has ended."""
-        outcome = self.outcomes[index]
-        if outcome is not None:
-            return outcome
-        if index not in self._awaited:
-            self._awaited[index] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._awaited[index])
-
-
 _DONE: Final = InstanceOutcome(name="", key=None, ending="made", began=0.0)
+_PROVEN: Final = InstanceOutcome(name="", key=None, ending="current", began=0.0)
 """What is held of an instance that ended well and that nobody reads."""
+_LEFT_OUT: Final = InstanceOutcome(name="", key=None, ending="left out", began=0.0)
+"""What is held of one that is not selected, in a run that sends nothing."""
 
 
 class FlowState:
@@ -95,6 +49,7 @@ class FlowState:
         self.under_way: dict[str, StepUnderWay] = {}
         self.outcomes: dict[str, StepOutcome] = {}
         self.items: dict[str, Mapping[str | None, Mapping[str, Json]]] = {}
+        self._items_read: dict[str, Reads] = {}
         self._prefix = prefix
         self._is_left_out = is_left_out
         context = run_state.context
@@ -119,24 +74,17 @@ class FlowState:
         self._is_look = not context.asks
         folds = {name for name in plan.steps if is_fold(plan.flow, name)}
         self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | folds
-        is_all_shown = not context.selection.is_whole
-        self._shown = frozenset(
-            ()
-            if plan.flow.outputs and not is_all_shown
-            else plan.steps
-            if is_all_shown
-            else last_steps(plan.checked)
-        )
+        self._shown = _shown(plan, is_all=not context.selection.is_whole)
 
     def name(self, instance: str) -> str:
         """Return the name of an instance in the run, from its id in the flow."""
         return f"{self._prefix}{instance}"
 
-    def covers(self, instance: StepInstance, index: int) -> bool:
-        """Whether an instance, the `index`th of its step, is selected."""
-        name = self.name(instance.id)
-        is_meant = self.run_state.selection.covers(name, instance.key, index)
-        return is_meant and not self._is_left_out
+    def covered(self, step: str, instances: Sequence[StepInstance]) -> Sequence[int]:
+        """Return the positions of the instances of a step that are selected."""
+        if self._is_left_out:
+            return ()
+        return self.run_state.selection.positions(self.name(step), instance_keys(instances))
 
     def touches(self, step: str) -> bool:
         """Whether any instance of a step is selected."""
@@ -153,7 +101,7 @@ class FlowState:
         if not is_well or step in self._read or self._is_look:
             return outcome
         if not self.is_read(step):
-            return _DONE
+            return _DONE if outcome.ending == "made" else _PROVEN
         if outcome.result is None or self.run_state.context.holds_results:
             return outcome
         result = StepResult(
@@ -195,6 +143,8 @@ class FlowState:
         """Note how a step ended, from the outcomes of its instances."""
         is_alone = len(outcomes) == 1 and outcomes[0].key is None
         fans_out = is_fan_out(self.plan.steps[step]) and not is_alone
+        if step in self.outcomes:
+            self.freshness.forget_all()
         if outcomes or fans_out:
             own = partial(self._own, step)
             self.outcomes[step] = StepOutcome(
@@ -282,12 +232,15 @@ class FlowState:
             statuses=(self.statuses.skipped(name, instance, entry),) if self._is_look else (),
         )
 
-    def left_out(self, instance: StepInstance) -> InstanceOutcome:
-        """Return the outcome of an instance that is not selected, as the last run left it."""
-        name = self.name(instance.id)
+    def left_out(self, step: str, key: str | None) -> InstanceOutcome:
+        """Leave out an instance that is not selected, and return its outcome."""
+        name = self.name(step if key is None else f"{step}[{key}]")
+        self.run_state.leave_out(name)
+        if self._is_look and step not in self._read:
+            return _LEFT_OUT
         return InstanceOutcome(
             name=name,
-            key=instance.key,
+            key=key,
             ending="left out",
             began=self.run_state.elapsed(),
             entry=self.run_state.lock_update.entry(name),
@@ -381,7 +334,18 @@ class FlowState:
             if not self.lacks_items(source):
                 return found
             return [self.freshness.early_instance(step, key) for key in found.keys]
-        return self.plan.fan_out.instances(step, values)
+        reader, reads = self.plan.texts.reader, self._items_read.setdefault(step, Reads())
+        with reader.recording(reads):
+            return self.plan.fan_out.instances(step, values)
+
+    def _reads_of_items(self, step: str) -> Reads:
+        """Return what was read to find the items of a step, or of the loop that it runs over.
+
+        Items that are known before a run are hashed themselves.
+        """
+        while step in self.plan.chains:
+            step = self.plan.chains[step]
+        return self._items_read.get(step, Reads())
 
     def last_keys(self, step: str) -> list[str]:
         """Return the keys of a late loop's instances in the last run, or of those it runs over."""
@@ -446,14 +410,11 @@ class FlowState:
                 return at
         return None
 
-    def carrying(
-        self, step: StepUnderWay, before: int | None, instance: StepInstance
-    ) -> StepInstance:
-        """Return an instance with the hash of what it takes from the one at `before`."""
-        outcome = None if before is None else step.outcomes[before]
-        if outcome is None or outcome.entry is None:
-            return self._with(instance, "" if outcome is None else None)
-        return self._with(instance, carried_digest(self.plan.flow, step.step, outcome.entry))
+    def carrying(self, before: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
+        """Return an instance with the hash of what it takes from the one `before` it."""
+        if before is None or before.entry is None:
+            return self._with(instance, "" if before is None else None)
+        return self._with(instance, carried_digest(self.plan.flow, instance.step, before.entry))
 
     def _with(self, instance: StepInstance, carried: str | None) -> StepInstance:
         if not is_fold(self.plan.flow, instance.step):
@@ -478,22 +439,28 @@ class FlowState:
         proof = self.freshness.current_proof(instance, upstream)
         return None if proof is None else self.current(instance, proof)
 
-    def ready(self, instance: StepInstance, values: Values) -> StepInstance:
-        """Return an instance that is ready to run, its `if` decided. Raises `StepError`."""
+    def ready(self, instance: StepInstance, values: Values, reads: Reads) -> StepInstance:
+        """Return an instance that is ready to run, its `if` decided. Raises `StepError`.
+
+        What was read for that, and to find its item, is added to `reads`.
+        """
+        reads.add(self._reads_of_items(instance.step))
         if ("steps", instance.step, "if") in self.plan.checked.late:
-            skip = reason_to_skip(self.plan, instance.step, values)
+            reader = self.plan.texts.reader
+            with reader.recording(reads):
+                skip = reason_to_skip(self.plan, instance.step, values)
             if skip:
-                return StepInstance(
-                    step=instance.step,
-                    key=instance.key,
-                    names=instance.names,
-                    is_ready=True,
-                    skip=skip,
-                    carried=instance.carried,
-                )
+                return msgspec.structs.replace(instance, is_ready=True, skip=skip)
         if instance.is_ready:
             return instance
         ready, problems = prepare(self.plan, instance, values)
         if problems:
             raise StepError(str(problems[0]))
         return ready
+
+
+def _shown(plan: Plan, *, is_all: bool) -> frozenset[str]:
+    """Return the steps whose results are shown at the end."""
+    if is_all:
+        return frozenset(plan.steps)
+    return frozenset(() if plan.flow.outputs else last_steps(plan.checked))

@@ -1,27 +1,24 @@
 """Whether an instance is current by the lock, and what changed if not."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from poeflow.answers.schemas import Schema
-from poeflow.digest import Json, sha256_of_json
+from poeflow.digest import Json, encode_json, sha256_of_json
 from poeflow.engine import lock_entries
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.recipe import Recipe, Recipes
+from poeflow.engine.recipe import AROUND, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
-    StepOutcome,
     StepResult,
-    digest_of,
-    old_digest_of,
 )
 from poeflow.errors import StepError
-from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.model import Output, Step
 from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
@@ -32,14 +29,8 @@ from poeflow.store.lock.entries import PART, LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.values import OWN
 
-_AROUND: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
-"""Parts that decide more than how a text is judged."""
-_OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
-"""Kinds of parts that decide a request alone, if they are not looked for by name."""
-_READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
-"""In what a step expects: it may read files."""
-_EXTRAS: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
-"""In an expression over a result: what has a hash of its own, or all of the result."""
+_NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
+"""In the outputs of a used flow: they show more than the results of its steps."""
 
 
 class LockProof(NamedTuple):
@@ -80,7 +71,7 @@ class Freshness:
         plan: Plan,
         context: RunContext,
         lock_update: LockUpdate,
-        outcomes: Mapping[str, StepOutcome],
+        outcomes: Mapping[str, lock_entries.StepOutcome],
         *,
         name: Callable[[str], str],
         attachments: AttachmentReader,
@@ -113,6 +104,10 @@ class Freshness:
         """Delete the recipe of an instance that has ended."""
         self._computed.pop(instance.id, None)
 
+    def forget_all(self) -> None:
+        """Delete all recipes: results that they use may be others now."""
+        self._computed.clear()
+
     def recipe(self, instance: StepInstance, upstream: InstanceOutcome | None) -> Recipe | None:
         """Return an instance's recipe without the files its templates read; computed once."""
         name = instance.id
@@ -123,7 +118,7 @@ class Freshness:
     def _taken_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, *, is_old: bool = False
     ) -> Recipe | None:
-        of = old_digest_of if is_old else digest_of
+        of = lock_entries.old_digest_of if is_old else lock_entries.digest_of
 
         def digest(step: str, attribute: str | None) -> str | None:
             if upstream is not None and step == self._plan.chains.get(instance.step):
@@ -134,7 +129,7 @@ class Freshness:
         is_late = self.is_late(instance.step)
         return self._recipes.recipe(instance, digest, is_late=is_late)
 
-    @property
+    @functools.cached_property
     def late_items(self) -> frozenset[str]:
         """The loops over what a step gives whose items a text reads in their results."""
         return self._plan.checked.itemized - self._plan.instances.keys()
@@ -149,12 +144,13 @@ class Freshness:
         """Return an instance that is current by its recipe, files included, else None.
 
         An edited file stays as it is, unless the run replaces such files. An instance that the
-        caller refreshes is never current.
+        caller refreshes is never current, nor one that uses a flow: the recipe has not what decides
+        the steps of that.
         """
         if self._context.selection.refreshes(self.name(instance)):
             return None
         candidates = self._lock_update.candidates(self.name(instance))
-        if self._accepting is None and next(candidates, None) is None:
+        if self._accepting is None and not candidates:
             return None
         recipe = self.recipe(instance, upstream)
         if recipe is None:
@@ -162,9 +158,12 @@ class Freshness:
         taken = self._taken(instance, recipe)
         if taken is not None:
             return LockProof(taken)
-        if self.spec(instance.step).runs_always:
+        spec = self.spec(instance.step)
+        if spec.runs_always or spec.kind == "flow":
             return None
-        for entry in self._lock_update.candidates(self.name(instance)):
+        for entry in candidates:
+            if lock_entries.misfits(self._plan, self._context, instance, entry):
+                continue
             made = self._made_by(instance, upstream, entry, recipe)
             found = None if made is None else self._whole(instance, made)
             if found is not None:
@@ -216,8 +215,11 @@ class Freshness:
 
         None if there is no such file, or the run replaces it, or tries another model for it.
         """
-        entry, recipe = self.entry(instance), self.recipe(instance, upstream)
-        if entry is None or entry.accepted is None or recipe is None or self._context.force:
+        entry = self.entry(instance)
+        if entry is None or entry.accepted is None or self._context.force:
+            return None
+        recipe = self.recipe(instance, upstream)
+        if recipe is None:
             return None
         is_trial = self._context.trial_tree is not None
         if is_trial and entry.parts.get("model") != recipe.short.get("model"):
@@ -243,14 +245,16 @@ class Freshness:
         entry = self.matching_entry(instance, upstream)
         if entry is None or self.recipe(instance, upstream) is None:
             return None
+        if lock_entries.misfits(self._plan, self._context, instance, entry):
+            return None
         changed = self._unjudged(instance, upstream, entry, reads)
+        spec = self.spec(instance.step)
         if changed:
-            result = None if changed & _AROUND else judge()
+            result = None if changed & AROUND or spec.kind == "flow" else judge()
             if result is None:
                 return None
             entry = self._rejudged(instance, upstream, entry, result)
         proof = self._whole(instance, entry)
-        spec = self.spec(instance.step)
         if proof is None or spec.kind != "flow" or spec.repeat is None:
             return proof
         turns = self._turns(instance)
@@ -282,7 +286,7 @@ class Freshness:
         None if there is none.
         """
         own = self.entry(instance)
-        found = list(self._lock_update.candidates(self.name(instance)))
+        found = self._lock_update.candidates(self.name(instance))
         is_open = len(found) > 1 or own not in found
         recipe = self.recipe(instance, upstream) if found and is_open else None
         if recipe is None:
@@ -297,7 +301,7 @@ class Freshness:
 
         In a repeated step the whole recipe decides which turn counts.
         """
-        found = tuple(self._lock_update.candidates(self.name(instance)))
+        found = self._lock_update.candidates(self.name(instance))
         recipe = self.recipe(instance, upstream) if found else None
         if recipe is None:
             return ()
@@ -326,7 +330,12 @@ class Freshness:
         return lock_entries.with_recipe(entry, whole) if entry.recipe in hashes else None
 
     def _whole(self, instance: StepInstance, entry: LockEntry) -> LockProof | None:
-        """Return an instance whose files are all there, edited or not, if the run keeps them."""
+        """Return an instance whose files are all there, edited or not, if the run keeps them.
+
+        None if its accepted file is not where its step saves now.
+        """
+        if entry.accepted is not None and instance.save not in (None, entry.accepted.path):
+            return None
         looks = self.looks(entry)
         edited = _edited(looks)
         is_replaced = self._context.force and bool(edited or entry.accepted)
@@ -372,14 +381,16 @@ class Freshness:
         spec = self.spec(instance.step)
         then, now = entry.parts, self._current_parts(instance, upstream, entry)
         changed = frozenset(part for part in {*then, *now} if then.get(part) != now.get(part))
-        if spec.kind == "flow":
-            return frozenset()
         if spec.repeat is not None or samples_of(spec).count > 1:
             return changed
+        if spec.kind == "flow":
+            child = self._plan.checked.children[instance.step]
+            shown = encode_json(child.file.flow.outputs).decode()
+            return changed if _NOT_STEPS.search(shown) else changed & {"outputs"}
         asked = {f"file {path}" for path in reads.texts} | {f"glob {one}" for one in reads.globs}
         expected = self._recipes.expected(instance.step) if spec.expect else ""
         return frozenset(
-            part for part in changed if _decides_more(part, expected, is_asked=part in asked)
+            part for part in changed if decides_more(part, expected, is_asked=part in asked)
         )
 
     def _current_parts(
@@ -389,7 +400,8 @@ class Freshness:
         recipe = self._comparable(instance, upstream, entry)
         if recipe is None:
             return dict(entry.parts)
-        return recipe.joined(self._recipes.reread(lock_entries.reads_in(entry))).short
+        read = self._recipes.reread(lock_entries.reads_in(entry))
+        return recipe.joined(read).as_in(entry.parts).short
 
     def _comparable(
         self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
@@ -439,10 +451,14 @@ class Freshness:
             return entry
         return msgspec.structs.replace(entry, served="")
 
-    def skipped(self, instance: StepInstance, upstream: InstanceOutcome | None) -> LockEntry | None:
-        """Return the entry of an instance that was skipped, None if its recipe is not known."""
+    def skipped(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, reads: Reads
+    ) -> LockEntry | None:
+        """Return the entry of an instance that was skipped by what it `reads`; None if unknown."""
         recipe = self.recipe(instance, upstream)
-        return None if recipe is None else lock_entries.skipped_entry(recipe)
+        if recipe is None:
+            return None
+        return lock_entries.skipped_entry(recipe.joined(read_parts(reads)))
 
     def reasons(self, instance: StepInstance, upstream: InstanceOutcome | None) -> tuple[str, ...]:
         """Return all changes since the last run."""
@@ -453,7 +469,8 @@ class Freshness:
         if recipe is None:
             return ()
         read = self._recipes.reread(lock_entries.reads_in(entry))
-        return lock_entries.differences(recipe.joined(read).as_in(entry.parts), entry)
+        changed = lock_entries.differences(recipe.joined(read).as_in(entry.parts), entry)
+        return (*changed, *lock_entries.misfits(self._plan, self._context, instance, entry))
 
     def early_instance(self, step: str, key: str | None) -> StepInstance:
         """Return an instance without its item, ready if it needs nothing that is not known yet."""
@@ -467,22 +484,6 @@ class Freshness:
 def own_items(instance: StepInstance) -> dict[str, Json]:
     """Return the item of an instance, or its combination, by name."""
     return {name: instance.names[name] for name in OWN if name in instance.names}
-
-
-def _decides_more(part: str, expected: str, *, is_asked: bool) -> bool:
-    """Whether a part of a recipe may decide more than the request, which does not show it changed.
-
-    `expected` is what its step expects, `is_asked` says whether the request reads it.
-    """
-    kind = part.replace(".", " ").split()[0]
-    if kind in ("expect", "judge", "reads", *_AROUND):
-        return True
-    if kind in ("file", "glob"):
-        return not is_asked or _READS_FILES.search(expected) is not None
-    if kind in _OF_REQUEST or not expected:
-        return False
-    name = "inputs" if kind == "input" else kind
-    return name in expected or _READS_FILES.search(expected) is not None
 
 
 def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:

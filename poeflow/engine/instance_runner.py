@@ -1,6 +1,7 @@
 """One instance: skipped if it is current, loaded if its answer is needed, or run."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -8,25 +9,27 @@ import msgspec
 from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked
-from poeflow.engine.asking.request import ModelRequest
-from poeflow.engine.flow_state import FlowState, StepUnderWay
+from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import LockProof
 from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
-from poeflow.engine.step import StepRunner, Use
+from poeflow.engine.save import MOVES
+from poeflow.engine.step import StepRunner
+from poeflow.engine.step_under_way import StepUnderWay
 from poeflow.errors import PoeflowError, StepError
-from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
+from poeflow.flowfile.loops import ITEM_NAMES, continues_itself, is_fold
 from poeflow.planning.instances import StepInstance
+from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 
 
 class InstanceRunner:
-    """Runs the instances of a flow. `use` runs those that use another."""
+    """Runs the instances of a flow."""
 
-    def __init__(self, flow: FlowState, use: Use) -> None:
+    def __init__(self, flow: FlowState, steps: StepRunner) -> None:
         self._flow = flow
         self._run_state = flow.run_state
-        self._steps = StepRunner(flow.plan, flow.run_state, use)
+        self._steps = steps
         self._absent: dict[str, Ready] = {}
         """Those that the last run answered, and whose answer is not here."""
         self._fetching: dict[str, asyncio.Lock] = {}
@@ -34,7 +37,9 @@ class InstanceRunner:
         self._previous: dict[str, InstanceOutcome] = {}
         """By name: the instance that each builds on, if that is one of its own step."""
         self._loaded: dict[str, InstanceOutcome] = {}
-        """Instances whose answer had to be loaded, with their results."""
+        """Instances whose answer had to be loaded, with their results if they are stored."""
+        self.renewed: set[str] = set()
+        """Steps of which an answer was asked again, and is another than before."""
 
     async def run(self, step: StepUnderWay, index: int, instance: StepInstance) -> None:
         """Run the instance at `index` unless it is current, and record its outcome."""
@@ -42,10 +47,10 @@ class InstanceRunner:
         try:
             upstream = await self._upstream(instance, index)
             before = await flow.before(step, index)
-            instance = flow.carrying(step, before, instance)
+            instance = flow.carrying(self.outcome(step, before), instance)
             proof = step.proofs[index] if step.proofs else None
             ended = flow.ended_by(step, before, instance, upstream, began=began)
-            ended = ended or self._without_running(instance, upstream, proof, began)
+            ended = ended or self.without_running(instance, upstream, proof, began)
             outcome = ended or await self._attempt(step, instance, upstream, began, before=before)
         except StoppedError as stop:
             outcome = flow.blocked(instance, stop.message)
@@ -61,7 +66,7 @@ class InstanceRunner:
             return None
         return await self._flow.under_way[chains[instance.step]].outcome(index)
 
-    def _without_running(
+    def without_running(
         self,
         instance: StepInstance,
         upstream: InstanceOutcome | None,
@@ -108,14 +113,11 @@ class InstanceRunner:
     ) -> InstanceOutcome:
         """Run an instance, unless its request shows that it is current."""
         flow = self._flow
-        values = await self._values(step, before, step.values, flow.name(instance.id))
-        if isinstance(values, Unknown):
-            return flow.unknown(instance, values)
-        ready = await self._ready(step.step, instance, values, upstream)
+        ready = await self._ready(step, instance, step.values, upstream, before=before)
         if isinstance(ready, Unknown):
             return flow.unknown(instance, ready)
         if ready.instance.skip:
-            entry = flow.freshness.skipped(ready.instance, ready.upstream)
+            entry = flow.freshness.skipped(ready.instance, ready.upstream, ready.reads)
             return flow.skipped(ready.instance, entry)
         proven = flow.freshness.text_proof(ready.instance, ready.upstream)
         edited = proven or await self._edited(ready)
@@ -145,57 +147,73 @@ class InstanceRunner:
         values: Values,
         reader: str,
         *,
-        may_ask: bool = True,
+        may_ask: bool,
+        reads: Reads,
     ) -> Values | Unknown:
         """Return values with what `reader` takes from the instance at `before`, loaded if absent.
 
-        All that must be asked again for it is asked in order, from the last that is stored.
+        All that must be asked again for it is asked in order, from the last that is stored; what
+        decides what it takes is added to `reads`.
         """
         if not is_fold(self._flow.plan.flow, step.step):
             return values
         chain: list[InstanceOutcome] = []
-        while before is not None and (outcome := step.outcomes[before]) is not None:
-            chain.append(self._loaded.get(outcome.name, outcome))
-            if not chain[-1].is_absent or self._stored(step.step, chain[-1]) is not None:
+        while before is not None and (outcome := self.outcome(step, before)) is not None:
+            chain.append(outcome)
+            if not outcome.is_absent or self._flow.stored.loaded(step.step, outcome) is not None:
                 break
-            if not may_ask:
+            if not may_ask and outcome.name in self._loaded:
                 return Unknown(f"unknown until {outcome.name} has run")
             before = await self._flow.before(step, before)
         previous: InstanceOutcome | None = None
         for one in reversed(chain):
-            loaded = await self._fetched(step.step, one, reader=reader) if one.is_absent else one
+            loaded: InstanceOutcome | Unknown = one
+            if one.is_absent and may_ask:
+                loaded = await self._fetched(step.step, one, reader=reader)
+            elif one.is_absent:
+                loaded = await self._recalled(step.step, one)
             if isinstance(loaded, Unknown):
                 for other in chain[: chain.index(one)]:
                     self._not_here(step.step, other, None, reader=reader)
                 return loaded
+            if loaded.is_absent:
+                return Unknown(f"unknown until {one.name} has run")
             previous = self._previous[reader] = loaded
-        carry: Json = None
-        texts, spec = self._flow.plan.texts, self._flow.plan.steps[step.step]
-        if previous is not None and carry_of(spec) is not None:
-            seen = {**values, "previous": previous.values()}
-            carry = texts.expression(("steps", step.step, "for_each", "carry"), seen)
-        return {**values, "carry": carry}
+        if previous is None:
+            return {**values, "carry": None}
+        preparer, seen = self._flow.plan.preparer, {**values, "previous": previous.values()}
+        return {**values, "carry": preparer.carried(step.step, seen, reads)}
+
+    def outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
+        """Return how the instance at `index` ended, with its result if that was loaded."""
+        found = None if index is None else step.outcomes[index]
+        return self._loaded.get(found.name, found) if found and found.is_absent else found
 
     async def _ready(
         self,
-        step: str,
+        step: StepUnderWay,
         instance: StepInstance,
         values: Values,
         upstream: InstanceOutcome | None,
         *,
+        before: int | None,
         may_ask: bool = True,
     ) -> Ready | Unknown:
         """Return an instance with all that it needs: the answer it runs over is loaded.
 
-        Raises `StepError`.
+        `values` are those of its step. Raises `StepError`.
         """
-        name = self._flow.name(instance.id)
+        name, reads = self._flow.name(instance.id), Reads()
+        found = await self._values(step, before, values, name, may_ask=may_ask, reads=reads)
+        if isinstance(found, Unknown):
+            return found
+        instance = self._flow.carrying(self.outcome(step, before), instance)
         names = await self._names(instance, name if may_ask else None)
         if isinstance(names, Unknown):
             return names
-        instance, own = msgspec.structs.replace(instance, names=names), {**values, **names}
+        instance, own = msgspec.structs.replace(instance, names=names), {**found, **names}
         if upstream is not None and upstream.is_absent:
-            source = self._flow.plan.chains[step]
+            source = self._flow.plan.chains[instance.step]
             loaded = (
                 await self._fetched(source, upstream, reader=name)
                 if may_ask
@@ -206,7 +224,7 @@ class InstanceRunner:
             upstream = loaded
         if upstream is not None:
             own["source"] = upstream.values()
-        return Ready(self._flow.ready(instance, own), own, upstream)
+        return Ready(self._flow.ready(instance, own, reads), own, upstream, reads)
 
     async def _names(
         self, instance: StepInstance, reader: str | None
@@ -225,7 +243,7 @@ class InstanceRunner:
         """Return the proof of an instance whose text is an accepted file.
 
         It stays accepted when its request changes; if the request is the same but written
-        differently, it is current.
+        differently, it is current. The file goes with the path to which its step saves.
         """
         freshness = self._flow.freshness
         accepted = freshness.accepted_proof(ready.instance, ready.upstream)
@@ -234,15 +252,15 @@ class InstanceRunner:
         proof = freshness.current_proof(ready.instance, ready.upstream)
         if proof is not None:
             return proof
-        request: str | None = None
-        match await self._steps.run(self._input(ready, ask="never")):
-            case StepResult(fingerprint=request) | NotHere(fingerprint=request):
-                pass
-            case ToBeAsked(request=ModelRequest(fingerprint=request)):
-                pass
-        if request is None or not accepted.entry.is_of(request):
-            return accepted
-        entry = freshness.renewed(ready.instance, ready.upstream, accepted.entry)
+        found = await self._steps.run(work := self._input(ready, ask="never"))
+        request = None if isinstance(found, Unknown) else found.fingerprint
+        target = None if accepted.edited else self._steps.saves_to(work)
+        entry = await self._run_state.saver.moved(work.name, accepted.entry, target)
+        if entry is None:
+            return accepted._replace(stale=accepted.stale or (MOVES,))
+        if request is None or not entry.is_of(request):
+            return accepted._replace(entry=entry)
+        entry = freshness.renewed(ready.instance, ready.upstream, entry)
         return accepted._replace(entry=entry, stale=())
 
     def _answered(self, ready: Ready, work: StepInput) -> LockProof | None:
@@ -277,6 +295,7 @@ class InstanceRunner:
             answer_entries=freshness.answer_entries(instance, upstream),
             ask=ask,
             base=stored.base(instance, edited),
+            reads=ready.reads,
         )
 
     def _input_again(self, ready: Ready, outcome: InstanceOutcome, *, ask: AskWhen) -> StepInput:
@@ -342,9 +361,8 @@ class InstanceRunner:
 
             loaded = await side_by_side(state.instances, work, width=self._flow.plan.concurrency)
             pairs = zip(state.instances, loaded, strict=True)
-            self._flow.settle(
-                step, [one if isinstance(new, Unknown) else new for one, new in pairs]
-            )
+            known = [one if isinstance(new, Unknown) else new for one, new in pairs]
+            self._flow.settle(step, known)
             return next((one for one in loaded if isinstance(one, Unknown)), None)
 
     async def _itemize(self, step: str, reader: str | None) -> Unknown | None:
@@ -370,7 +388,7 @@ class InstanceRunner:
     ) -> InstanceOutcome | Unknown:
         """Return an absent instance with its result, loaded once. Raises `StepError`."""
         async with self._loading.setdefault(outcome.name, asyncio.Lock()):
-            if outcome.name not in self._loaded:
+            if self._loaded.get(outcome.name, outcome).is_absent:
                 found = await self._load(step, outcome, reader=reader)
                 if isinstance(found, Unknown):
                     return found
@@ -402,18 +420,10 @@ class InstanceRunner:
         if outcome.is_left_out or not context.asks:
             return msgspec.structs.replace(outcome, result=result)
         made = self._flow.made(ready.instance, ready.upstream, result, began)
+        if made.entry != outcome.entry:
+            self._flow.freshness.forget_all()
+            self.renewed.add(step)
         return self._run_state.settle(made)
-
-    def _stored(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
-        """Return an absent instance with its result if it is stored, else None.
-
-        An answer whose verdicts are read is judged again, without a call.
-        """
-        entry = outcome.entry
-        if entry is None or (self._flow.stored.is_judged(step) and entry.accepted is None):
-            return None
-        found = self._flow.stored.result(step, outcome.key, entry)
-        return None if found is None else msgspec.structs.replace(outcome, result=found)
 
     async def _judged(
         self, step: str, outcome: InstanceOutcome, *, may_ask: bool
@@ -422,7 +432,7 @@ class InstanceRunner:
 
         None if it is not stored. Raises `StepError`.
         """
-        stored = self._stored(step, outcome)
+        stored = self._flow.stored.loaded(step, outcome)
         if stored is None or stored.result is None or not self._flow.stored.is_judged(step):
             return stored
         found = self._absent.get(outcome.name)
@@ -452,20 +462,17 @@ class InstanceRunner:
 
     async def _recalled(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
         """Return an absent instance with its result if that is stored, else unchanged."""
-        try:
+        with contextlib.suppress(PoeflowError):
             stored = await self._judged(step, outcome, may_ask=False)
             if stored is not None:
                 return outcome if isinstance(stored, Unknown) else stored
             ready = self._absent.get(outcome.name)
             found = ready or await self._ready_again(step, outcome, may_ask=False)
-            if isinstance(found, Unknown):
-                return outcome
-            result = await self._steps.run(self._input_again(found, outcome, ask="never"))
-        except PoeflowError:
-            return outcome
-        if not isinstance(result, StepResult):
-            return outcome
-        return msgspec.structs.replace(outcome, result=result)
+            if not isinstance(found, Unknown):
+                result = await self._steps.run(self._input_again(found, outcome, ask="never"))
+                if isinstance(result, StepResult):
+                    self._loaded[outcome.name] = msgspec.structs.replace(outcome, result=result)
+        return self._loaded.setdefault(outcome.name, outcome)
 
     async def _ready_again(
         self, step: str, outcome: InstanceOutcome, *, may_ask: bool = True
@@ -477,12 +484,9 @@ class InstanceRunner:
         flow = self._flow
         source = flow.plan.chains.get(step)
         needs = [need for need in flow.plan.edges[step] if need != source]
-        if may_ask:
-            missing = await self.fetch(needs, reader=outcome.name)
-            if missing is not None:
-                return missing
-        else:
-            await self.recall(needs)
+        missing = await (self.fetch(needs, reader=outcome.name) if may_ask else self.recall(needs))
+        if missing is not None:
+            return missing
         if any(flow.outcomes[need].is_absent for need in needs):
             return Unknown(f"unknown until {outcome.name} has run")
         values = flow.values(needs)
@@ -492,9 +496,5 @@ class InstanceRunner:
                 if source is not None:
                     upstream = await flow.under_way[source].outcome(index)
                 before = await flow.before(own, index)
-                whole = await self._values(own, before, values, outcome.name, may_ask=may_ask)
-                if isinstance(whole, Unknown):
-                    return whole
-                instance = flow.carrying(own, before, one)
-                return await self._ready(step, instance, whole, upstream, may_ask=may_ask)
+                return await self._ready(own, one, values, upstream, before=before, may_ask=may_ask)
         raise StepError(f"{outcome.name} is not there any more")

@@ -1,22 +1,34 @@
 """Results of instances as entries of the lock, made of hashes."""
 
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
+from poeflow.answers.media_links import edited_media, is_media_name
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import Json, sha256_of, sha256_of_json, short_hash
+from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.programs import changed_variables
+from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
-from poeflow.engine.results import StepResult, digest_of
+from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow
+from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
+from poeflow.planning.instances import StepInstance
+from poeflow.planning.plan import Plan
 from poeflow.redact import visible
-from poeflow.store.lock.entries import Accepted, LockEntry
+from poeflow.store.lock.entries import Accepted, Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
+from poeflow.templates.values import Instances
 
 _EXTRAS: Final = ("reasoning", "usage")
-_NOT_RESULT: Final = frozenset({*_EXTRAS, *VERDICT_ATTRIBUTES, "all", "error", "key"})
+_NOT_RESULT: Final = frozenset(
+    {*_EXTRAS, *VERDICT_ATTRIBUTES, "all", "used_default", "error", "key"}
+)
 _WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
 """In an expression over a result: what has a hash of its own, or all of the result."""
 _OWN_ADDRESS: Final = "the provider's own address"
@@ -32,16 +44,21 @@ def entry_of(
 ) -> LockEntry:
     """Return the entry of an instance that has a result; `old` is that of the last run.
 
-    The verdicts count among the extras, if any text reads them, and the `item` if it is given. The
-    name of the model that answered is written when it answers, so that nothing else changes an old
-    lock.
+    The verdicts count among the extras, if any text reads them, that a default stands in for the
+    answer, the `item` if it is given, and all samples, unless an older entry without them is of the
+    same answers. The name of the model that answered is written when it answers, so that nothing
+    else changes an old lock.
     """
     values = result.values()
-    seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
     extras = [values[name] for name in _EXTRAS]
     if result.judgement:
         extras.append(result.judgement)
+    extras += [{"used_default": True}] if result.unread else []
     extras += [] if item is None else [item]
+    found = short_hash(sha256_of_json(extras))
+    is_known = old is not None and (old.recipe, old.extras) == (recipe.hash, found)
+    if result.samples and (result.source == "asked" or not is_known):
+        found = short_hash(sha256_of_json([*extras, {"all": values["all"]}]))
     return LockEntry(
         status="ok",
         recipe=recipe.hash,
@@ -51,15 +68,31 @@ def entry_of(
         model=recipe.model,
         served=_served(result, recipe, old),
         because=recipe.because,
-        result=short_hash(sha256_of_json(seen)),
-        extras=short_hash(sha256_of_json(extras)),
-        text=short_hash(sha256_of(result.text.encode("utf-8", "replace"))),
+        result=_whole_hash(values),
+        extras=found,
+        text=_text_hash(result),
+        conversation=_conversation(result, recipe, old) if result.conversation else None,
         outputs={path: short_hash(digest) for path, digest in result.files.items()},
         untracked=not is_tracked and bool(result.files),
         answered_by=result.answered_by,
         warnings=warnings_of(result),
         accepted=None if result.accepted is None else _short(result.accepted),
     )
+
+
+def _conversation(result: StepResult, recipe: Recipe, old: LockEntry | None) -> str | None:
+    """Return the hash of a conversation, None if its first request and its text say it all.
+
+    Also None for the stored answer of an older entry, which has none.
+    """
+    is_known = old is not None and (old.recipe, old.conversation) == (recipe.hash, None)
+    if result.source != "asked" and is_known:
+        return None
+    begun, last = messages_in(result.request), result.conversation[-1]
+    is_plain = len(result.conversation) == len(begun) + 1 and not last.tool_calls
+    if is_plain and last.content == result.text:
+        return None
+    return short_hash(sha256_of_json(messages_by_hash(result.conversation)))
 
 
 def warnings_of(result: StepResult) -> list[str]:
@@ -153,9 +186,40 @@ def agrees(entry: LockEntry, result: StepResult) -> bool:
     text, whole = entry.text, entry.result
     if entry.accepted is not None:
         text, whole = entry.accepted.text, entry.accepted.result
-    own = entry_of(result, Recipe(parts={}), is_tracked=True)
-    is_same = text in (None, own.text) and (not result.tool_calls or whole in (None, own.result))
-    return is_same and own.answered_by in (None, entry.answered_by)
+    if text is not None and text != _text_hash(result):
+        return False
+    if result.tool_calls and whole is not None and whole != _whole_hash(result.values()):
+        return False
+    return result.answered_by in (None, entry.answered_by)
+
+
+def _text_hash(result: StepResult) -> str:
+    return short_hash(sha256_of(result.text.encode("utf-8", "replace")))
+
+
+def _whole_hash(values: dict[str, Json]) -> str:
+    """Return the hash of what templates see of a result, but for what counts by itself."""
+    seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
+    return short_hash(sha256_of_json(seen))
+
+
+def is_same_result(entry: LockEntry | None, old: LockEntry | None) -> bool:
+    """Whether other steps see the same of two entries; none of them is like another without."""
+    if entry is None or old is None:
+        return entry is old
+    return (entry.status, entry.result, entry.extras) == (old.status, old.result, old.extras)
+
+
+def contradict(
+    entries: Iterable[LockEntry], others: Iterable[LockEntry], result: StepResult
+) -> bool:
+    """Whether an instance's entries say that its request had another result.
+
+    If one of `others`, which had the same request, has this result, it is good for both.
+    """
+    found = tuple(entries)
+    is_known = any(agrees(entry, result) for entry in found)
+    return bool(found) and not is_known and not any(agrees(entry, result) for entry in others)
 
 
 def skipped_entry(recipe: Recipe) -> LockEntry:
@@ -167,6 +231,32 @@ def skipped_entry(recipe: Recipe) -> LockEntry:
         model=recipe.model,
         because=recipe.because,
     )
+
+
+def misfits(
+    plan: Plan, context: RunContext, instance: StepInstance, entry: LockEntry
+) -> tuple[str, ...]:
+    """Return why an entry is not of a ready instance, though its recipe may be the same.
+
+    That was skipped, or writes elsewhere, or its program gets other variables, as far as they are
+    known. What another step decides is not compared.
+    """
+    is_late = ("steps", instance.step, "if") in plan.checked.late
+    if not instance.is_ready or (is_late and not instance.skip):
+        is_skipped = entry.status == "skipped"
+    else:
+        is_skipped = bool(instance.skip)
+    if is_skipped != (entry.status == "skipped"):
+        return (instance.skip or "it was skipped",)
+    if is_skipped or not instance.is_ready:
+        return ()
+    folder, save = instance.media, instance.save
+    moved = [] if save is None or save in entry.outputs else [save]
+    drawn = {path.rpartition("/")[0] for path in filter(is_media_name, entry.outputs)}
+    moved += [] if folder is None or drawn <= {folder} else [f"{folder}/"]
+    variables = changed_variables(context, plan.steps[instance.step].env or (), entry)
+    changed = tuple(f"env {name} changed" for name in variables)
+    return (*changed, *(f"it writes {path[2:]} now" for path in moved))
 
 
 def reads_in(entry: LockEntry) -> tuple[str, ...]:
@@ -189,8 +279,132 @@ def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:
 
 def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
     """Return the hash of what an instance hands on to the next one of its step."""
-    is_wide = _WIDE.search(carry_of(flow.steps[step]) or "") is not None
-    found = digest_of(entry, None if is_wide else "text")
+    carry = carry_of(flow.steps[step]) or ""
+    is_wide = _WIDE.search(carry) is not None
+    is_wide |= samples_of(flow.steps[step]).count > 1 and "all" in carry
+    found = digest_of(entry, None if is_wide else "media")
     if not continues_itself(flow, step):
         return found
     return sha256_of_json([found, digest_of(entry, "conversation")])
+
+
+class StepOutcome:
+    """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.
+
+    `own` returns the items of instances by key. If it `is_judged`, templates see the verdicts, too.
+    If it `is_late`, the items come from a step, and count among the extras of the entries.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[InstanceOutcome],
+        *,
+        is_fan_out: bool,
+        own: Callable[[], Mapping[str, Mapping[str, Json]]],
+        is_judged: bool = False,
+        is_late: bool = False,
+    ) -> None:
+        self.instances = tuple(instances)
+        self.status = _status(self.instances)
+        self.culprit = next((one for one in self.instances if one.blocks), None)
+        self._is_fan_out = is_fan_out
+        self._find_own = own
+        self._is_judged = is_judged
+        self._is_late = is_late
+
+    @functools.cached_property
+    def _own(self) -> Mapping[str, Mapping[str, Json]]:
+        return self._find_own() if self._is_fan_out else {}
+
+    @functools.cached_property
+    def value(self) -> Json:
+        """The value for templates, made at its first use."""
+        if not self._is_fan_out:
+            return self._values(self.instances[0])
+        by_key = {one.key or "": self._values(one) for one in self.instances}
+        return Instances(by_key, status=self.status, own=self._own)
+
+    def _values(self, one: InstanceOutcome) -> dict[str, Json]:
+        return {**UNJUDGED[one.status], **one.values()} if self._is_judged else one.values()
+
+    @property
+    def blocks(self) -> bool:
+        """Whether an instance, the `culprit`, blocks steps that need this one."""
+        return self.culprit is not None
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the answer of any instance is not loaded."""
+        return any(one.is_absent for one in self.instances)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether any instance must be asked, but this run asks nothing."""
+        return any(one.is_pending for one in self.instances)
+
+    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
+        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
+        of = old_digest_of if is_old else digest_of
+        found: list[Json] = []
+        for one in self.instances:
+            seen = _unlocked(one, attribute) if one.entry is None else of(one.entry, attribute)
+            if seen is None:
+                return None
+            found.append([one.key, seen, *self._own_digest(one, attribute)])
+        return sha256_of_json(found)
+
+    def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
+        """Yield the hash of an instance's item, if its key does not contain it already."""
+        if attribute not in (None, "all") or self._is_late:
+            return
+        own = self._own.get(one.key or "", {})
+        if any(isinstance(v, dict | list) for v in own.values()):
+            yield sha256_of_json(own)
+
+    @property
+    def blocked_by(self) -> str:
+        """Why steps that need this one do not run, empty if they do."""
+        return "" if self.culprit is None else self.culprit.blocks_because
+
+
+def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
+    if any(one.status == "failed" for one in instances):
+        return "failed"
+    if instances and all(one.status == "skipped" for one in instances):
+        return "skipped"
+    return "ok"
+
+
+def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
+    """Return the hash of what another step sees of an instance as `attribute`."""
+    status = entry.status if isinstance(entry, LockEntry) else status
+    files = entry.outputs if isinstance(entry, LockEntry) else {}
+    match attribute:
+        case "status":
+            return sha256_of_json(status)
+        case "media" if files and (edited := edited_media(files)):
+            return sha256_of_json([entry.result, *edited])
+        case "reasoning" | "usage" | "verdicts" | "score" | "passed" | "used_default":
+            return entry.extras or ""
+        case "conversation":
+            whole = entry.conversation if isinstance(entry, LockEntry) else None
+            return whole or sha256_of_json([entry.request, entry.text])
+        case None | "all":
+            return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
+        case _:
+            return entry.result or sha256_of_json(status)
+
+
+def _unlocked(outcome: InstanceOutcome, attribute: str | None) -> str | None:
+    """Return that hash if there is no entry, as it failed; None for a result, or one to come."""
+    if outcome.ending in ("made", "current", "pending"):
+        return None
+    seen, status = outcome.values(), outcome.status
+    if attribute in (None, "all"):
+        return sha256_of_json(seen)
+    return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
+
+
+def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
+    """Return that hash as in locks of version 1, which had long ones."""
+    return digest_of(entry.before or entry, attribute, entry.status)

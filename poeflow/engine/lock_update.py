@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from poeflow.answers.media_links import edited_media
 from poeflow.digest import short_hash
 from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lock.entries import LockEntry
-from poeflow.store.lock.rows import BothRows, LockRows, PackedRows
+from poeflow.store.lock.rows import BothRows, LockRows, More, PackedRows
 from poeflow.store.lockfile import Lock
 
 
@@ -40,6 +41,7 @@ class LockUpdate:
     ) -> None:
         self._sides = tuple(sides)
         self._earlier = tuple(earlier)
+        self._all_sides = (*self._sides, *self._earlier)
         self._old = _first_of([side.rows for side in self._sides])
         self._new = PackedRows()
         self._old_order: dict[str, list[str]] = {}
@@ -48,6 +50,7 @@ class LockUpdate:
         self._order: dict[str, list[str]] = {}
         self._orphans: dict[str, str] = {}
         self._forgotten: frozenset[str] = frozenset()
+        self._given_up: dict[str, str] = {}
         self._parts: dict[str, list[str]] | None = None
         """The instances of each step or instance, computed at the first use."""
         self._requests: dict[str, list[str]] | None = None
@@ -60,14 +63,17 @@ class LockUpdate:
         """Return the last run's entry of an instance."""
         return self._old.get(name)
 
-    def candidates(self, name: str) -> Iterator[LockEntry]:
-        """Yield the different entries of an instance in the sides of the lock, then older ones."""
+    def candidates(self, name: str) -> tuple[LockEntry, ...]:
+        """Return the different entries of an instance in the sides of the lock, then older ones."""
+        if len(self._sides) == len(self._all_sides) == 1:
+            entry = self._old.get(name)
+            return () if entry is None else (entry,)
         seen: list[LockEntry] = []
-        for side in (*self._sides, *self._earlier):
+        for side in self._all_sides:
             entry = side.rows.get(name)
             if entry is not None and entry not in seen:
                 seen.append(entry)
-                yield entry
+        return tuple(seen)
 
     def asked(self, fingerprint: str) -> Iterator[LockEntry]:
         """Yield the last run's entries of all instances whose first request is that one."""
@@ -119,7 +125,7 @@ class LockUpdate:
         length = self._length(name)
         if length is not None and length.answer is not None:
             return length.answer, "instance"
-        average = self._averages.get(step_of(name))
+        average = self._averages.get(step_of(name)) if self._averages else None
         return None if average is None else (average, "step")
 
     def _length(self, name: str) -> Length | None:
@@ -141,33 +147,36 @@ class LockUpdate:
         return {path: frozenset(digests) for path, digests in found.items()}
 
     def _written(self) -> Iterator[tuple[str, str]]:
-        for side in (*self._sides, *self._earlier):
+        for side in self._all_sides:
             yield from side.orphans.items()
             for entry in side.rows.rare():
-                outputs = dict(entry.outputs)
-                if entry.accepted is not None:
-                    outputs.pop(entry.accepted.path, None)
-                    if entry.accepted.written is not None:
-                        outputs[entry.accepted.path] = entry.accepted.written
-                yield from outputs.items()
+                yield from _own_files(entry).items()
 
     @property
     def left_behind(self) -> dict[str, str]:
-        """Files that earlier runs wrote and this run's instances do not, with their hashes."""
+        """Files that earlier runs wrote and this run's instances do not, with their hashes.
+
+        What a person edited and accepted has the hash of what poeflow wrote there before.
+        """
         made = {path for entry in self._new.rare() for path in entry.outputs}
         found: dict[str, str] = {}
         for side in self._sides:
             found |= side.orphans
             for entry in side.rows.rare():
-                found |= entry.outputs
+                found |= _own_files(entry)
         return {path: digest for path, digest in found.items() if path not in made}
 
     def files_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the files of these instances in the last run, and earlier orphans."""
+        """Return the files that poeflow wrote for these instances, and earlier orphans."""
         found = dict(self.orphans)
         for name in names:
-            found |= self._old[name].outputs
+            found |= _own_files(self._old[name])
         return found
+
+    @staticmethod
+    def edited_media(orphans: Mapping[str, str]) -> dict[str, str]:
+        """Return those in whose place a person accepted another picture, film or sound."""
+        return {path: one for found in edited_media(orphans) for path, one in found.items()}
 
     def keep_orphans(self, orphans: Mapping[str, str]) -> None:
         """Put files that no step writes now into the next lock, so that they stay known."""
@@ -176,6 +185,19 @@ class LockUpdate:
     def forget_orphans(self, paths: Iterable[str]) -> None:
         """Remove files that no step writes now from the lock: they belong to the user now."""
         self._forgotten |= frozenset(paths)
+
+    def give_up(self, files: Mapping[str, str]) -> None:
+        """Let a run replace files that have these hashes, though a person wrote them.
+
+        Until one does, they stand among the files that no step writes.
+        """
+        self._given_up |= files
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Files that a step of this run writes, and that were given up with another hash."""
+        made = {path: one for entry in self._new.rare() for path, one in entry.outputs.items()}
+        return {path: one for path, one in self.orphans.items() if made.get(path, one) != one}
 
     @property
     def orphans(self) -> Mapping[str, str]:
@@ -202,14 +224,25 @@ class LockUpdate:
 
     def retain(self, name: str) -> None:
         """Copy the last run's entries of an instance or step that has no result in this run."""
+        for old in self._parts_of(name):
+            if old not in self._new:
+                self._new.add_packed(old, self._old.packed_row(old))
+
+    def has_all(self, prefix: str) -> bool:
+        """Whether this run has entries of all instances of a used flow that the last run had."""
+        parts = self._parts_of(prefix.removesuffix("/"))
+        return all(old in self._new for old in parts if old.startswith(prefix))
+
+    def _parts_of(self, name: str) -> Sequence[str]:
+        """Return the last run's instances that are part of an instance or step."""
         if self._parts is None:
             self._parts = {}
             for old in self._old:
-                for whole in wholes_of(old):
+                is_nested = "/" in old or "#" in old
+                wholes = wholes_of(old) if is_nested else {old, old.partition("[")[0]}
+                for whole in wholes:
                     self._parts.setdefault(whole, []).append(old)
-        for old in self._parts.get(name, ()):
-            if old not in self._new:
-                self._new.add(old, self._old[old])
+        return self._parts.get(name, ())
 
     @property
     def count(self) -> int:
@@ -232,7 +265,7 @@ class LockUpdate:
             inputs=short_hash(inputs),
             instances=rows,
             order=self._order_in(rows),
-            orphans=_short(self.orphans),
+            orphans=_short({**self.orphans, **self._given_up}),
         )
 
     def _order_in(self, rows: LockRows) -> dict[str, list[str]]:
@@ -244,6 +277,16 @@ class LockUpdate:
             if made and (made != names or names != sorted(names)):
                 found[step] = keys
         return found
+
+
+def _own_files(entry: LockEntry | More) -> dict[str, str]:
+    """Return the hashes of what poeflow wrote to an instance's files: an edit has none."""
+    outputs = dict(entry.outputs)
+    if entry.accepted is not None:
+        outputs.pop(entry.accepted.path, None)
+        if entry.accepted.written is not None:
+            outputs[entry.accepted.path] = entry.accepted.written
+    return outputs
 
 
 def _short(files: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ Equal recipes give equal requests. A recipe needs no answer, so even a fresh clo
 current.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -12,11 +12,20 @@ import msgspec
 from poeflow.digest import Json, encode_json, sha256_of, sha256_of_json, short_hash
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.flowfile.key_marks import decisions
-from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fold
-from poeflow.flowfile.model import Step
-from poeflow.flowfile.step_settings import Settings, judges_of, judging_personas
+from poeflow.flowfile.loops import (
+    ITEM_NAMES,
+    carry_of,
+    continues_itself,
+    is_fan_out,
+    is_fold,
+    key_text,
+)
+from poeflow.flowfile.model import Flow, Step
+from poeflow.flowfile.step_settings import POE, Settings, judges_of, judging_personas, model_of
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked
+from poeflow.planning.edges import last_steps
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.attachment_files import Found
@@ -27,9 +36,27 @@ from poeflow.templates.reader import Reads
 RECIPE_VERSION: Final = 1
 SERVER: Final = "server"
 _JUDGE_MODEL: Final = "judge model "
-"""Begins the names of parts: the model that an alias gives to a judge."""
+"""Begins the names of parts: what a judge is asked with, by its model as it is written."""
+JUDGE_PROVIDER: Final = "judge model's provider"
+"""The part for the providers of the models that judge a step."""
+_OUTPUTS: Final = "outputs"
+"""The part for the outputs that a used flow declares."""
 LOOP: Final = "for_each"
 """The part for the expressions that give the items of a loop over what a step gives."""
+_ITEMS: Final = " items"
+"""Ends the names of parts: what the items of another step are."""
+_ALL: Final = (None, "all")
+"""The attributes of a step that have its items."""
+_NEWER: Final = frozenset({LOOP, JUDGE_PROVIDER, _OUTPUTS})
+"""Parts that older locks lack, besides those named for what they are of."""
+AROUND: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
+"""Parts that decide more than how a text is judged."""
+_OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
+"""Kinds of parts that decide a request alone, if they are not looked for by name."""
+_READS_FILES: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
+"""In what a step expects: it may read files."""
+_SEES_ITEMS: Final = lazy_pattern(r"\b(?:item|matrix|carry)\b")
+"""In what a step expects: it may see what comes from some file."""
 _NOT_PARTS: Final = frozenset(
     key for key, decides in decisions(Step).items() if not decides.counts_as_written
 )
@@ -62,17 +89,22 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def as_in(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe without what an older lock's `parts` lack.
 
-        That is the items' expression, and the models that aliases give to judges.
+        That is the items' expression, the outputs of a used flow, what the items of other steps
+        are, and the models and providers of judges.
         """
-        newer = {one for one in self.parts if one == LOOP or one.startswith(_JUDGE_MODEL)}
-        lacking = newer - parts.keys()
-        if not lacking:
+        own = {
+            name: value
+            for name, value in self.parts.items()
+            if name in parts or not (name in _NEWER or _is_newer(name))
+        }
+        if len(own) == len(self.parts):
             return self
-        own = {name: value for name, value in self.parts.items() if name not in lacking}
         return msgspec.structs.replace(self, parts=own)
 
     def joined(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe with the parts that the templates read."""
+        if not parts:
+            return self
         return msgspec.structs.replace(self, parts={**self.parts, **parts})
 
 
@@ -103,6 +135,8 @@ class Recipes:
         self._given = given
         self._origins = origins
         self._own: dict[str, dict[str, str]] = {}
+        self._read_by: dict[str, tuple[str, ...]] = {}
+        self._items_of: dict[str, str] = {}
         self._settings: dict[str, tuple[Settings, dict[str, str]]] = {}
         """The last settings of each step, and their parts: the instances of a loop share them."""
 
@@ -115,7 +149,6 @@ class Recipes:
         step = instance.step
         uses = self._plan.checked.uses[step]
         parts = dict(self._own_parts(step))
-        parts |= {f"input {name}": self._given[name] for name in uses.inputs if name in self._given}
         names = self._names(instance, upstream, is_late=is_late)
         if names is None:
             return None
@@ -153,6 +186,12 @@ class Recipes:
 
     def _because(self, step: str) -> tuple[str, ...]:
         """Return the steps whose results an instance of `step` reads."""
+        known = self._read_by.get(step)
+        if known is None:
+            known = self._read_by[step] = self._found_because(step)
+        return known
+
+    def _found_because(self, step: str) -> tuple[str, ...]:
         uses, history = self._plan.checked.uses[step], self._history(step)
         found = {name for name, _ in uses.steps}
         found |= {history} if history is not None else set()
@@ -174,7 +213,7 @@ class Recipes:
         return encode_json(self._written(("steps", step, "expect"))).decode()
 
     def _own_parts(self, step: str) -> dict[str, str]:
-        """Return the parts from the flow file, by the keys of the step."""
+        """Return the parts from the flow file, by the keys of the step, its inputs and items."""
         parts = self._own.get(step)
         if parts is None:
             node = self._document.node(("steps", step))
@@ -186,17 +225,32 @@ class Recipes:
             for name in sorted(judging_personas(self._plan.flow, self._plan.steps[step])):
                 system = self._written(("models", name, "system"))
                 parts[f"judge {name}"] = sha256_of_json(system)
-            aliases = self._plan.flow.models
-            for name in sorted({judge.model or "" for judge in judges_of(self._plan.steps[step])}):
-                alias = aliases.get(name)
-                if alias is not None:
-                    asked = [alias.model, alias.provider, alias.params, alias.extra_body]
-                    parts[_JUDGE_MODEL + name] = sha256_of(encode_json(asked))
+            parts |= _judge_parts(self._plan.flow, step)
+            parts |= self._items_seen(step)
             checked = self._plan.checked
-            if step in checked.children and self._plan.steps[step].repeat is not None:
-                parts["use"] = sha256_of_json(_written_in(checked.children[step]))
+            child = checked.children.get(step)
+            if child is not None and self._plan.steps[step].repeat is not None:
+                parts["use"] = sha256_of_json(_written_in(child))
+            elif child is not None:
+                parts[_OUTPUTS] = sha256_of_json(_outputs_in(child))
+            inputs = checked.uses[step].inputs
+            parts |= {f"input {name}": self._given[name] for name in inputs if name in self._given}
             self._own[step] = parts
         return parts
+
+    def _items_seen(self, step: str) -> dict[str, str]:
+        """Return the hashes of the items of other steps, as far as their keys do not show them.
+
+        Items that are lists or mappings are in the hash of the step's results.
+        """
+        read = {name for name, seen in self._plan.checked.uses[step].steps if seen in _ALL}
+        found: dict[str, str] = {}
+        for name in read & self._plan.instances.keys():
+            if is_fan_out(self._plan.steps[name]):
+                if name not in self._items_of:
+                    self._items_of[name] = sha256_of_json(_hidden(self._plan.instances[name]))
+                found[f"steps.{name}{_ITEMS}"] = self._items_of[name]
+        return found
 
     def _names(
         self, instance: StepInstance, upstream: Upstream, *, is_late: bool
@@ -211,16 +265,17 @@ class Recipes:
         if is_late:
             written = sha256_of_json(self._loop(instance.step))
             return {"key": sha256_of_json(instance.key), LOOP: written}
-        found = {
-            name: sha256_of_json(value) for name, value in instance.names.items() if name in used
-        }
-        loop = self._late_loop(instance.step)
+        names, key = instance.values({}), instance.key
+        found = {name: sha256_of_json(names[name]) for name in names if name in used}
+        loop = self._late_loop(instance.step) if instance.step in self._plan.chains else None
         if loop is not None and used & ITEM_NAMES:
             items = self._items(loop, upstream)
             if items is None:
                 return None
             found |= dict.fromkeys(used & ITEM_NAMES, items)
-        return found if instance.key is None else {**found, "key": sha256_of_json(instance.key)}
+        if key is not None:
+            found["key"] = found.get("key") or sha256_of_json(key)
+        return found
 
     def _late_loop(self, step: str) -> str | None:
         """Return the loop whose instances a step runs over, if a step gives its items."""
@@ -304,6 +359,34 @@ class Recipes:
             return sha256_of(_MISSING.encode())
 
 
+def _judge_parts(flow: Flow, step: str) -> dict[str, str]:
+    """Return the parts for the models that judge a step: what they are asked with, and by whom.
+
+    A judge without a model is that of its step. A template may name any alias.
+    """
+    own = flow.steps[step]
+    asking = model_of(flow, step) if own.kind == "model" else None
+    of_step = "" if asking is None else str(asking.value)
+    found: dict[str, str] = {}
+    providers: set[str] = set()
+    for name in {judge.model or of_step for judge in judges_of(own)} - {""}:
+        is_template = "{" in name
+        asked = {one: _asked(flow, one) for one in (flow.models if is_template else (name,))}
+        found[_JUDGE_MODEL + name] = sha256_of(encode_json(asked if is_template else asked[name]))
+        aliases = [flow.models.get(one) for one in (*asked, name)]
+        default = flow.defaults.provider or POE
+        providers |= {(alias.provider if alias else None) or default for alias in aliases}
+    return {**found, JUDGE_PROVIDER: sha256_of_json(sorted(providers))} if found else {}
+
+
+def _asked(flow: Flow, named: str) -> list[object]:
+    """Return what a judge is asked with by the name of its model, an alias or a bot."""
+    alias = flow.models.get(named)
+    if alias is None:
+        return [named]
+    return [alias.model, alias.provider, alias.params, alias.extra_body]
+
+
 def _written_in(checked: Checked) -> Json:
     """Return all that a flow and those it uses say, as one value.
 
@@ -314,6 +397,27 @@ def _written_in(checked: Checked) -> Json:
     return [node.data if node is not None else None, below]
 
 
+def _outputs_in(checked: Checked) -> Json:
+    """Return what a flow says of its outputs, else the steps whose texts they are."""
+    node = checked.file.document.node(("outputs",))
+    return node.data if node is not None else [*last_steps(checked)]
+
+
+def _is_newer(part: str) -> bool:
+    """Whether older locks lack a part that is named for what it is of."""
+    return part.startswith(_JUDGE_MODEL) or (part.startswith("steps.") and part.endswith(_ITEMS))
+
+
+def _hidden(instances: Sequence[StepInstance]) -> list[Json]:
+    """Return the items that are plain values and another text than their keys, with these."""
+    pairs = [(one.key, one.names.get("item")) for one in instances]
+    return [
+        [key, item]
+        for key, item in pairs
+        if not isinstance(item, dict | list) and key_text(item) != key
+    ]
+
+
 def read_parts(reads: Reads) -> dict[str, str]:
     """Return the parts for files that were read while an instance was rendered."""
     files = {f"file {path}": digest for path, digest in reads.texts.items()}
@@ -321,3 +425,19 @@ def read_parts(reads: Reads) -> dict[str, str]:
     files |= {f"reads {path}": digest for path, digest in read.items()}
     globs = {f"glob {pattern}": digest for pattern, digest in reads.globs.items()}
     return files | globs
+
+
+def decides_more(part: str, expected: str, *, is_asked: bool) -> bool:
+    """Whether a part of a recipe may decide more than the request, which does not show it changed.
+
+    `expected` is what its step expects, `is_asked` says whether the request reads it.
+    """
+    kind = part.replace(".", " ").split()[0]
+    if kind in ("expect", "judge", "reads", *AROUND):
+        return True
+    if kind in ("file", "glob"):
+        return not is_asked or any(one.search(expected) for one in (_READS_FILES, _SEES_ITEMS))
+    if kind in _OF_REQUEST or not expected:
+        return False
+    name = "inputs" if kind == "input" else kind
+    return name in expected or _READS_FILES.search(expected) is not None

@@ -185,6 +185,8 @@ def _with(result: StepResult, record: InstanceRecord, *, seconds: float) -> Inst
         files=dict(result.files),
         media=result.media,
         verdicts=tuple(verdicts),
+        unread=result.unread,
+        answer=result.answer,
         prompt_tokens=result.prompt_tokens,
         completion_tokens=result.completion_tokens,
     )

@@ -1,7 +1,6 @@
 """Results and outcomes of instances and steps, and the values of `steps.ID` in templates."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -9,20 +8,19 @@ import msgspec
 from poeflow.answers.expect import Verdict, judgement_of
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
-from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.asking.ask import NotHere, ToBeAsked
+from poeflow.digest import Json
+from poeflow.engine.asking.ask import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.request import AskPolicy
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Purpose, Source
 from poeflow.flowfile.model import Expectation, StepKind
 from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance
-from poeflow.project.output_files import EditedError
+from poeflow.project.output_files import MOVE, EditedError
 from poeflow.records import InstanceStatus
-from poeflow.store.lock.entries import Accepted, Before, LockEntry
+from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
-from poeflow.templates.values import Instances
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -38,7 +36,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     first request, or the command, until it is recorded, `conversation` the messages if another
     step continues them. `reads` are the files and patterns that its templates or its command read,
     with their hashes, `files` those it wrote, by project path. `accepted` is set if a file with
-    edits was accepted. `graded` is what was expected, if templates read the verdicts.
+    edits was accepted. `graded` is what was expected, if templates read the verdicts. `unread` is
+    why the `answer` cannot be read, if the default of the step's `output` stands in its place.
     """
 
     text: str
@@ -63,6 +62,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     accepted: Accepted | None = None
     graded: Sequence[Expectation] = ()
+    unread: str = ""
+    answer: str | None = None
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -91,6 +92,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
             "model": self.model,
             "outputs": dict(self.outputs),
             "all": [sample.values() for sample in self.samples],
+            "used_default": bool(self.unread),
             **self.judgement,
         }
 
@@ -120,6 +122,7 @@ def nothing(status: Status, *, key: str | None = None, error: str | None = None)
         "usage": None,
         "model": None,
         "outputs": None,
+        "used_default": None,
         "all": [],
         "key": key,
         "status": status,
@@ -127,7 +130,7 @@ def nothing(status: Status, *, key: str | None = None, error: str | None = None)
     }
 
 
-_UNJUDGED: Final[Mapping[Status, Mapping[str, Json]]] = {
+UNJUDGED: Final[Mapping[Status, Mapping[str, Json]]] = {
     "ok": {"verdicts": [], "score": 1.0, "passed": True},
     "failed": {"verdicts": [], "score": 0.0, "passed": False},
     "skipped": {"verdicts": None, "score": None, "passed": None},
@@ -143,7 +146,7 @@ def _count(usage: Mapping[str, Json] | None, name: str) -> int | None:
 
 
 _HINTS: Final[Mapping[StepKind, str]] = {
-    "model": "ask again with --refresh, or change the prompt or expect:",
+    "model": "ask again with --failed, or change the prompt or expect:",
     "render": "change what it renders, or expect:",
     "command": "change what it runs, or expect:",
     "flow": "change the flow it uses, or repeat:",
@@ -171,6 +174,12 @@ def refuse_failing(
         passed = len(results) - len(failing)
         message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {failures[0]}"
     raise UnexpectedError(message, hint=_HINTS[kind], result=failing[0])
+
+
+def has_unusable_answer(error: PoeflowError) -> bool:
+    """Whether a model's stored answer made an instance fail: the same run fails again."""
+    is_judged = isinstance(error, UnexpectedError) and error.result.model is not None
+    return is_judged or isinstance(error, UnusableAnswerError)
 
 
 class UsedFlowError(StepError):
@@ -202,8 +211,8 @@ def best_of(
     results: list[StepResult] = []
     without: list[NoResult] = []
     for one in samples:
-        if isinstance(one, EditedError):
-            raise EditedError(one.target, one.look, is_sample=are_saved)
+        if isinstance(one, EditedError) and are_saved:
+            raise EditedError(one.target, one.look, keep=MOVE)
         if isinstance(one, BaseException):
             raise one
         if isinstance(one, StepResult):
@@ -270,7 +279,9 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     def policy(self, settings: Settings) -> AskPolicy:
         """Return whether its request may be sent, if that is made with `settings`."""
         is_first = self.sample == 0 and settings is self.settings
-        is_held_back = is_first and self.ask == "unless answered"
+        outputs = () if self.locked is None else self.locked.outputs
+        is_placed = self.target is None or self.target in outputs
+        is_held_back = is_first and is_placed and self.ask == "unless answered"
         return AskPolicy(
             may_send=self.ask != "never",
             answered=self.locked.request if self.locked is not None and is_held_back else None,
@@ -314,6 +325,8 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         match self.ending:
             case "made":
                 return "ok"
+            case "current" if self.entry is None:  # it is not held, as nobody reads it
+                return "ok"
             case "current" | "left out":
                 return "skipped" if self.entry is None else self.entry.status
             case "skipped" | "blocked":
@@ -330,7 +343,8 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_absent(self) -> bool:
         """Whether it is ok by the lock, but its answer is not loaded."""
-        return self.result is None and self.ending != "made" and self.status == "ok"
+        is_held = self.entry is not None and self.ending != "made"
+        return self.result is None and is_held and self.status == "ok"
 
     @property
     def is_pending(self) -> bool:
@@ -370,119 +384,12 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(NamedTuple):
-    """An instance, the values that its templates see, and the instance it runs over."""
+    """An instance, the values that its templates see, and the instance it runs over.
+
+    `reads` has what was read to decide them, and collects what its templates read.
+    """
 
     instance: StepInstance
     values: Values
     upstream: InstanceOutcome | None
-
-
-class StepOutcome:
-    """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.
-
-    `own` returns the items of instances by key. If it `is_judged`, templates see the verdicts, too.
-    If it `is_late`, the items come from a step, and count among the extras of the entries.
-    """
-
-    def __init__(
-        self,
-        instances: Iterable[InstanceOutcome],
-        *,
-        is_fan_out: bool,
-        own: Callable[[], Mapping[str, Mapping[str, Json]]],
-        is_judged: bool = False,
-        is_late: bool = False,
-    ) -> None:
-        self.instances = tuple(instances)
-        self.status = _status(self.instances)
-        self.culprit = next((one for one in self.instances if one.blocks), None)
-        self._is_fan_out = is_fan_out
-        self._find_own = own
-        self._is_judged = is_judged
-        self._is_late = is_late
-
-    @functools.cached_property
-    def _own(self) -> Mapping[str, Mapping[str, Json]]:
-        return self._find_own() if self._is_fan_out else {}
-
-    @functools.cached_property
-    def value(self) -> Json:
-        """The value for templates, made at its first use."""
-        if not self._is_fan_out:
-            return self._values(self.instances[0])
-        by_key = {one.key or "": self._values(one) for one in self.instances}
-        return Instances(by_key, status=self.status, own=self._own)
-
-    def _values(self, one: InstanceOutcome) -> dict[str, Json]:
-        return {**_UNJUDGED[one.status], **one.values()} if self._is_judged else one.values()
-
-    @property
-    def blocks(self) -> bool:
-        """Whether an instance, the `culprit`, blocks steps that need this one."""
-        return self.culprit is not None
-
-    @property
-    def is_absent(self) -> bool:
-        """Whether the answer of any instance is not loaded."""
-        return any(one.is_absent for one in self.instances)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether any instance must be asked, but this run asks nothing."""
-        return any(one.is_pending for one in self.instances)
-
-    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
-        """Return the hash of what another step sees of this one, None if it is not known.
-
-        `is_old` makes the hash of locks of version 1.
-        """
-        of = old_digest_of if is_old else digest_of
-        found = [
-            None
-            if one.entry is None
-            else [one.key, of(one.entry, attribute), *self._own_digest(one, attribute)]
-            for one in self.instances
-        ]
-        return None if None in found else sha256_of_json(found)
-
-    def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
-        """Yield the hash of an instance's item, if its key does not contain it already."""
-        if attribute not in (None, "all") or self._is_late:
-            return
-        own = self._own.get(one.key or "", {})
-        if any(isinstance(v, dict | list) for v in own.values()):
-            yield sha256_of_json(own)
-
-    @property
-    def blocked_by(self) -> str:
-        """Why steps that need this one do not run, empty if they do."""
-        return "" if self.culprit is None else self.culprit.blocks_because
-
-
-def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
-    if any(one.status == "failed" for one in instances):
-        return "failed"
-    if instances and all(one.status == "skipped" for one in instances):
-        return "skipped"
-    return "ok"
-
-
-def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
-    """Return the hash of what another step sees of an instance as `attribute`."""
-    status = entry.status if isinstance(entry, LockEntry) else status
-    match attribute:
-        case "status":
-            return sha256_of_json(status)
-        case "reasoning" | "usage" | "verdicts" | "score" | "passed":
-            return entry.extras or ""
-        case "conversation":
-            return sha256_of_json([entry.request, entry.text])
-        case None | "all":
-            return sha256_of_json([status, entry.result, entry.extras])
-        case _:
-            return entry.result or sha256_of_json(status)
-
-
-def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
-    """Return that hash as in locks of version 1, which had long ones."""
-    return digest_of(entry.before or entry, attribute, entry.status)
+    reads: Reads

@@ -194,6 +194,7 @@ def _report_end(
             unknown=spent.unknown,
             done=done,
             instances=instances,
+            unusable=run_state.unusable,
             is_refresh=run_state.selection.refreshes_all,
         )
     )
@@ -206,18 +207,23 @@ def _warn(run_state: RunState, message: str) -> None:
 def _clear_up(run_state: RunState) -> None:
     """Report the files that no step writes now, or remove them if the user asked for that.
 
-    Those that stay are stored in the lock. Raises `DiskError`.
+    Those that stay are stored in the lock, with those of steps that failed. Raises `DiskError`.
     """
-    context, lock_update = run_state.context, run_state.lock_update
-    orphans = context.files.orphans(lock_update.left_behind)
+    context, lock_update, made = run_state.context, run_state.lock_update, run_state.saver.targets
+    left_behind = lock_update.left_behind
+    orphans = context.files.orphans(left_behind, made=made)
     if context.prunes:
-        for path in orphans:
+        edited = lock_update.edited_media(orphans)
+        for path in sorted(orphans.keys() - edited.keys()):
             context.output_tree.remove(path)
             _warn(run_state, f"{path[2:]} was removed, as no step writes it any more")
-        orphans = {}
+        orphans = edited
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
-    lock_update.keep_orphans(orphans)
+    unwritten = {path: one for path, one in left_behind.items() if path in made}
+    given_up = lock_update.given_up.items()
+    waiting = {path: one for path, one in given_up if context.files.look(path, one) == "same"}
+    lock_update.keep_orphans(orphans | unwritten | waiting)
 
 
 async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:

@@ -7,7 +7,9 @@ that every other step would meet: no key, no points, a spent budget, a full disk
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Final, TypeVar
 
 import msgspec
@@ -22,7 +24,12 @@ from poeflow.engine.freshness import Accepting
 from poeflow.engine.lock_entries import served_otherwise
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import EventEmitter, event_of, record_of
-from poeflow.engine.results import InstanceOutcome, StepResult, UsedFlowError
+from poeflow.engine.results import (
+    InstanceOutcome,
+    StepResult,
+    UsedFlowError,
+    has_unusable_answer,
+)
 from poeflow.engine.save import Saver
 from poeflow.errors import APITimeoutError, PoeflowError
 from poeflow.events import Source, Warned
@@ -117,8 +124,7 @@ class RunState:
             return ""
         return self._stopped_by if self._is_hopeless or not self._failure_policy.keep_going else ""
 
-    @contextlib.asynccontextmanager
-    async def slot(
+    def slot(
         self,
         name: str,
         *,
@@ -126,31 +132,38 @@ class RunState:
         paced: str | None = None,
         is_cleaning_up: bool,
         is_tolerated: bool,
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Wait for a slot, then limit the block to `limit` seconds, if given.
 
         `paced` is the alias it asks if that has limits of its own. A failure stops the run before
         the next waiting block begins. Raises `StoppedError` if the run has stopped by then, and
         `APITimeoutError`.
         """
-        gate = contextlib.nullcontext() if paced is None else self._gates[paced]
-        async with gate, self._slots:
+
+        def begin() -> None:
             reason = self.reason_to_stop(is_cleaning_up=is_cleaning_up)
             if reason:
                 raise StoppedError(reason)
-            try:
-                if limit is None:
-                    yield
-                else:
-                    async with self._time_limits.limit(limit):
-                        yield
-            except PoeflowError as error:
-                if not is_tolerated:
-                    self._stop(name, error)
-                raise
+
+        def end(error: BaseException | None) -> None:
+            if isinstance(error, PoeflowError) and not is_tolerated:
+                self._stop(name, error)
+
+        slot = Slot(self._slots, begin, end)
+        is_plain = limit is None and paced is None
+        return slot if is_plain else self._limited(slot, limit, paced)
 
     @contextlib.asynccontextmanager
-    async def interruptible(self, name: str) -> AsyncIterator[None]:
+    async def _limited(
+        self, slot: "Slot", limit: float | None, paced: str | None
+    ) -> AsyncIterator[None]:
+        gate = contextlib.nullcontext() if paced is None else self._gates[paced]
+        within = contextlib.nullcontext() if limit is None else self._time_limits.limit(limit)
+        async with gate, slot, within:
+            yield
+
+    @contextlib.contextmanager
+    def interruptible(self, name: str) -> Iterator[None]:
         """End the block when another instance fails, if the run fails fast.
 
         Raises `StoppedError` then.
@@ -187,8 +200,8 @@ class RunState:
             case "failed" if not isinstance(outcome.error, UsedFlowError | None):
                 self.failures[name] = outcome.error
                 self._stop(name, outcome.error)
-            case "left out":
-                self.left_out.add(name)
+        if not self.context.asks:
+            return self._noted(outcome)
         at = self.elapsed()
         seconds = at - outcome.began
         used = self.asker.take_used(name)
@@ -201,14 +214,24 @@ class RunState:
         event = event_of(outcome, used, seconds=seconds, at=at, simulated=simulated)
         if event is not None:
             self.context.listen(event)
+        return self._noted(outcome)
+
+    def _noted(self, outcome: InstanceOutcome) -> InstanceOutcome:
+        """Count and hold the result of an instance; return its outcome without the request."""
         if outcome.result is None:
             return outcome
         result = msgspec.structs.replace(outcome.result, request=None)
         if outcome.ending == "made":
             self._made[result.source] += 1
             if self.context.holds_results:
-                self.results[name] = result
+                self.results[outcome.name] = result
         return msgspec.structs.replace(outcome, result=result)
+
+    def leave_out(self, name: str) -> None:
+        """Keep an instance, or a whole step, that is not selected as the last run left it."""
+        if self.context.asks:
+            self.lock_update.retain(name)
+        self.left_out.add(name)
 
     def warn_served(self) -> None:
         """Report which models answered by another name, once for all instances that are alike."""
@@ -241,6 +264,11 @@ class RunState:
         """How many instances were answered in this run, also if they failed."""
         return self.count("asked") + self._answered_in_vain
 
+    @property
+    def unusable(self) -> int:
+        """How many instances failed with an answer that the same run takes again."""
+        return sum(map(has_unusable_answer, self.failures.values()))
+
     def _stop(self, name: str, error: PoeflowError) -> None:
         self._stopped_by = self._stopped_by or f"{name} failed"
         if error.exit_code in SHARED:
@@ -251,6 +279,42 @@ class RunState:
                 if working not in whole and task not in self._interrupted:
                     self._interrupted.add(task)
                     task.cancel()
+
+
+class Slot(AbstractAsyncContextManager[None]):
+    """A place among those that run at the same time: a class, as each instance waits for one.
+
+    `begin` is called with it and may raise, `end` before it is given back.
+    """
+
+    def __init__(
+        self,
+        slots: asyncio.Semaphore,
+        begin: Callable[[], None],
+        end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._slots = slots
+        self._begin = begin
+        self._end = end
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire()
+        try:
+            self._begin()
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._end(error)
+        finally:
+            self._slots.release()
 
 
 class TimeLimits:

@@ -5,6 +5,7 @@ Each path is claimed once in a run, recorded in the ledger, then replaced whole.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 import msgspec
 
@@ -23,6 +24,9 @@ from poeflow.project.output_files import EDITED, Look, file_bytes, text_digest
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.store.lock.entries import Accepted, LockEntry
 
+MOVES: Final = "its step saves to another path now"
+"""Why an instance is stale whose accepted file is to be copied."""
+
 
 class PersonsFile(msgspec.Struct, frozen=True, kw_only=True):
     """An edited file. `base` is its text before the edits; `output` says how it is read."""
@@ -39,9 +43,15 @@ class Saver:
     def __init__(self, context: RunContext, *, elapsed: Callable[[], float]) -> None:
         self._context = context
         self._elapsed = elapsed
-        self._claims: dict[str, str] = {}
+        self._claims: dict[str, tuple[str, str]] = {}
         self.looks: dict[str, Look] = {}
+        self._claimed: set[str] = set()
         self._internet = Internet()
+
+    @property
+    def targets(self) -> Collection[str]:
+        """The project paths of this run's files so far, also of those that stay as they are."""
+        return self._claimed | self.looks.keys()
 
     def claim(self, instance: str, target: str) -> None:
         """Claim a project path for `instance`.
@@ -49,9 +59,10 @@ class Saver:
         Raises `StepError` if another one has it, or a key is in it.
         """
         self._refuse_path(target)
-        owner = self._claims.setdefault(claim_of(target), instance)
+        self._claimed.add(target)
+        owner, claimed = self._claims.setdefault(claim_of(target), (instance, target))
         if owner != instance:
-            hint = own_path_hint(is_used="/" in instance)
+            hint = own_path_hint(is_used="/" in instance, is_alike=claimed != target)
             raise StepError(f"{target} is written by {owner} already", hint=hint)
 
     async def text(
@@ -105,6 +116,28 @@ class Saver:
         )
         return whole, text_digest(self._context.files.read(edit.target))
 
+    async def moved(self, instance: str, entry: LockEntry, target: str | None) -> LockEntry | None:
+        """Return an entry whose accepted file is copied to `target`, unless it is there.
+
+        The ledger does not have the copy: it is not poeflow's own, either. None if this run copies
+        nothing. Raises `EditedError`, `FileProblem` or `DiskError`.
+        """
+        context, accepted = self._context, entry.accepted
+        if accepted is None or target in (None, accepted.path):
+            return entry
+        if not context.asks or context.trial_tree is not None:
+            return None
+        outputs, source = dict(entry.outputs), accepted.path
+        data = await asyncio.to_thread(context.files.read, source)
+        context.refuse_keys(data, f"what would be saved to {target[2:]}")
+        outputs[target] = outputs.pop(source, short_hash(text_digest(data)))
+        if await asyncio.to_thread(self._is_to_replace, target, outputs[target]):
+            await self._put(instance, target, data)
+            message = f"{source[2:]} was edited by hand and stays; its text is in {target[2:]}, too"
+            context.listen(Warned(at=self._elapsed(), step=instance, message=message))
+        accepted = msgspec.structs.replace(accepted, path=target)
+        return msgspec.structs.replace(entry, outputs=outputs, accepted=accepted)
+
     async def _merged_text(self, instance: str, edit: "PersonsFile", answer: bytes) -> str:
         """Write and return the merge of an edited file and an answer."""
         target, context = edit.target, self._context
@@ -116,10 +149,7 @@ class Saver:
             raise StepError("there is no git to merge with", hint="install git, or use --force")
         data, is_in_conflict = found
         context.refuse_keys(data, target)
-        context.output_tree.write(target, data)
-        path = context.output_tree.shown(target, context.project.root)
-        event = FileWritten(at=self._elapsed(), step=instance, path=path, size=len(data))
-        context.listen(event)
+        await self._put(instance, target, data)
         if is_in_conflict:
             message = f"{target}: the edit and the new answer change the same lines"
             raise StepError(message, hint="choose between the marks, then run `poeflow accept`")
@@ -220,7 +250,11 @@ class Saver:
             await self._context.ledger.store(target, digest)
         elif not self._context.asks:
             return
-        tree = tree or self._context.output_tree
+        await self._put(instance, target, data)
+
+    async def _put(self, instance: str, target: str, data: bytes) -> None:
+        """Replace a file, and report it."""
+        tree = self._context.trial_tree or self._context.output_tree
         await asyncio.to_thread(tree.write, target, data)
         path = tree.shown(target, self._context.project.root)
         event = FileWritten(at=self._elapsed(), step=instance, path=path, size=len(data))

@@ -25,7 +25,7 @@ from poeflow.engine.asking.judges import Judging
 from poeflow.engine.asking.programs import Commands
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.turns import Turns, unread_warning
-from poeflow.engine.lock_entries import agrees
+from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     NoResult,
@@ -77,10 +77,11 @@ class StepRunner:
         The path of its text is claimed before anything is asked.
         """
         spec = self._plan.steps[work.step]
-        async with self._run_state.interruptible(work.name):
+        with self._run_state.interruptible(work.name):
             if spec.kind == "flow":
                 return await self._use(work)
-            work = msgspec.structs.replace(work, target=self._target(work))
+            with self._reader.recording(work.reads):
+                work = msgspec.structs.replace(work, target=self._target(work))
             self._commands.note_code(work.step, work.reads)
             result: StepResult | NoResult
             if samples_of(spec).count > 1:
@@ -96,6 +97,21 @@ class StepRunner:
                     if isinstance(result, StepResult):
                         refuse_failing([result], kind=spec.kind)
             return await self._saved(work, result) if isinstance(result, StepResult) else result
+
+    def foreseen(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
+        """Return the first request of an instance in a run that sends nothing, if none is stored.
+
+        The store may have any answer if it `has_answers`. Raises any `PoeflowError`.
+        """
+        if (target := self._target(work)) is not None:
+            work, has_answers = msgspec.structs.replace(work, target=target), True
+        request, output = self._request(work, work.settings), self._plan.steps[work.step].output
+        asker, may_go_on = self._run_state.asker, bool(output.repair)
+        return asker.foreseen(request, has_answers=has_answers, may_go_on=may_go_on)
+
+    def saves_to(self, work: StepInput) -> str | None:
+        """Claim and return the path to which a text is saved. Raises any `PoeflowError`."""
+        return self._target(msgspec.structs.replace(work, ask="always"))
 
     def judged_again(self, work: StepInput, result: StepResult) -> StepResult:
         """Return a result whose text a person edited, judged by the rules, if that is read.
@@ -210,6 +226,8 @@ class StepRunner:
             value=found.reading.value,
             verdicts=verdicts,
             graded=self._graded.get(work.step, ()),
+            unread="; ".join(found.unread),
+            answer=text if found.unread else None,
         )
 
     def text_judged_again(self, work: StepInput) -> StepResult | None:
@@ -268,7 +286,8 @@ class StepRunner:
         )
         if work.ask == "never" or not saves_samples(self._plan.steps[work.step]):
             return one
-        target = self._plan.preparer.target(work.step, "save", one.values)
+        with self._reader.recording(work.reads):
+            target = self._plan.preparer.target(work.step, "save", one.values)
         self._run_state.saver.claim(one.name, target)
         return msgspec.structs.replace(one, target=target)
 
@@ -390,24 +409,16 @@ class StepRunner:
         reading = read(spec.output, stored.completion.text, self._schemas.compiled(work.step))
         if reading.faults:
             return False
-        turns.taken = (
-            Dialogue(first=stored, last=stored, reading=reading, verdicts=(), messages=()),
-        )
+        turns.taken = (Dialogue(first=stored, last=stored, reading=reading, verdicts=(), asked=()),)
         return self._is_doubtful(work, turns)
 
     def _is_doubtful(self, work: StepInput, turns: Turns) -> bool:
-        """Whether all answers were stored, and the lock says that the request had another.
-
-        If it says so of this instance only, and another has the stored one, that is good for both.
-        """
+        """Whether all answers were stored, and the lock says that the request had another."""
         if any(answer.source != "cached" for answer in turns.answers):
             return False
-        result = self._result(work.step, turns)
-        first = turns.first.first.fingerprint
-        found = [entry for entry in work.answer_entries if entry.is_of(first)]
-        if not found or any(agrees(entry, result) for entry in found):
-            return False
-        return not any(agrees(entry, result) for entry in self._run_state.lock_update.asked(first))
+        first, result = turns.first.first.fingerprint, self._result(work.step, turns)
+        own = [entry for entry in work.answer_entries if entry.is_of(first)]
+        return contradict(own, self._run_state.lock_update.asked(first), result)
 
     def _request(self, work: StepInput, settings: Settings) -> ModelRequest:
         """Return the request of an instance, made with its own settings or a fallback's."""
@@ -420,7 +431,8 @@ class StepRunner:
                 before=work.before,
                 takes_schemas=takes_schemas,
             )
-        self._run_state.emitter(work.name).warned(composed.warnings)
+        if composed.warnings:
+            self._run_state.emitter(work.name).warned(composed.warnings)
         requests, spec = self._run_state.asker.requests, self._plan.steps[work.step]
         return requests.make(
             composed.request,
@@ -456,7 +468,7 @@ class StepRunner:
     def _result(self, step: str, turns: Turns) -> StepResult:
         first, dialogue = turns.first.first, turns.last
         completion, reading = dialogue.last.completion, dialogue.reading
-        usage = completion.usage
+        message, usage = completion.message, completion.usage
         return StepResult(
             text=reading.text,
             source=dialogue.last.source,
@@ -464,8 +476,8 @@ class StepRunner:
             value=reading.value,
             media=turns.media,
             files=turns.files,
-            reasoning=completion.reasoning or reading.reasoning,
-            tool_calls=tuple(call.to_param() for call in completion.tool_calls),
+            reasoning=message.reasoning or reading.reasoning,
+            tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
             usage=None if usage is None else usage.counted(),
             model=completion.model,
             response_id=completion.id,
@@ -474,11 +486,15 @@ class StepRunner:
             fingerprint=first.fingerprint,
             request=first.request,
             answered_by=dialogue.first.answered_by,
+            unread="; ".join(dialogue.unread),
+            answer=completion.text if dialogue.unread else None,
             conversation=dialogue.messages if step in self._continued else (),
         )
 
 
 def _at_turn(work: StepInput, turns: Turns) -> StepInput:
     """Return an instance as it is asked for its next turn: never the same request twice."""
+    if not turns.taken and turns.values is work.values:
+        return work
     sample = work.sample + len(turns.taken)
     return msgspec.structs.replace(work, values=turns.values, sample=sample)

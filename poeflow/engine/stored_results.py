@@ -1,5 +1,8 @@
 """Results of the last run, loaded from an output file or the cache."""
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 from poeflow.answers.expect import is_ruled, kind_of
@@ -12,7 +15,7 @@ from poeflow.engine.asking.ask import is_accepted
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.freshness import LockProof
 from poeflow.engine.lock_entries import agrees
-from poeflow.engine.results import StepResult
+from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
 from poeflow.flowfile.model import Expectation
@@ -33,6 +36,17 @@ class StoredResults:
         self._context = context
         self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
 
+    def loaded(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
+        """Return an absent instance with its result if it is stored, else None.
+
+        An answer whose verdicts are read is judged again, without a call.
+        """
+        entry = outcome.entry
+        if entry is None or (self.is_judged(step) and entry.accepted is None):
+            return None
+        found = self.result(step, outcome.key, entry)
+        return None if found is None else msgspec.structs.replace(outcome, result=found)
+
     def result(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
         """Return the result of an instance, None if it is not stored completely."""
         if entry.accepted is not None and entry.text is not None:
@@ -48,6 +62,19 @@ class StoredResults:
         if entry.text is None or entry.accepted is not None or step in self._continued:
             return None
         return self._in_cache(step, key, entry, entry.text)
+
+    @contextlib.contextmanager
+    def ahead(self, step: str, entries: Iterable[LockEntry | None]) -> Iterator[None]:
+        """Read the answers of instances of a step at once, for `answer` inside the block."""
+        if self._flow.steps[step].kind != "model" or step in self._continued:
+            entries = ()
+        requests = [one.request for one in entries if one is not None and one.request is not None]
+        answers = self._context.answers
+        answers.read_ahead(requests if len(requests) > 1 else [])
+        try:
+            yield
+        finally:
+            answers.read_ahead([])
 
     def _accepted(
         self, step: str, key: str | None, entry: LockEntry, accepted: Accepted, text: str
@@ -71,6 +98,8 @@ class StoredResults:
             value=reading.value,
             key=key,
             files=entry.outputs,
+            unread="",
+            answer=None,
         )
 
     def is_judged(self, step: str) -> bool:
@@ -133,7 +162,7 @@ class StoredResults:
             return None
         if not spec.expect:
             return Reading(text="")
-        is_final = not spec.output.repair and spec.output.default is msgspec.UNSET
+        is_final = not spec.output.repair and not spec.output.has_default
         if not is_final or not all(map(_is_of_text, spec.expect)):
             return None
         for path in entry.outputs:
@@ -181,7 +210,8 @@ class StoredResults:
             output = msgspec.structs.replace(output, reasoning="keep")
         elif not is_accepted(completion, output, has_tools=bool(spec.functions)):
             return None
-        reading = read_or_default(output, completion.text, self._schemas.compiled(step))
+        schema = self._schemas.compiled(step)
+        reading, unread = read_or_default(output, completion.text, schema)
         found_text = short_hash(sha256_of(reading.text.encode("utf-8", "replace")))
         if reading.faults or found_text != text:
             return None
@@ -201,6 +231,8 @@ class StoredResults:
             request=stored.request,
             answered_by=entry.answered_by,
             files=entry.outputs,
+            unread="; ".join(unread),
+            answer=completion.text if unread else None,
         )
         return result if agrees(entry, result) else None
 

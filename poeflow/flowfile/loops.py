@@ -1,12 +1,13 @@
-"""Steps that run once for each item: which steps do, the names they define, and their keys."""
+"""Steps that run once for each item: which do, the names they define, their keys, their number."""
 
+import io
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import accumulate, chain, product, takewhile
 from pathlib import PurePosixPath
-from typing import Final, overload
+from typing import Any, Final, NamedTuple, overload
 
 from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
 from poeflow.flowfile.model import Flow, Loop, Step
@@ -24,6 +25,18 @@ _OF_MATRIX: Final = frozenset({"matrix", "key", "loop"})
 HASH_DIGITS: Final = 12
 MAX_FITS: Final = 1_000_000
 """How many comparisons with entries and added keys a matrix may take: a few seconds of work."""
+_AHEAD: Final = 100
+_MOST_AHEAD: Final = 256 * 1024
+"""How many rows of a table are read ahead, and how many bytes these may have."""
+MAX_INSTANCES: Final = 20_000
+"""How many instances a plan may have unless the user allows more: a few seconds of work.
+
+Those of the rows of tables are not among them.
+"""
+MAX_ROWS: Final = 100_000
+"""How many instances of the rows of tables it may have besides: no row is a product of others."""
+_CHARACTERS_PER_INSTANCE: Final = 160
+"""How many characters the keys may have on average over the limit of instances."""
 Combination = dict[str, Json]
 Positions = tuple[int, ...]
 
@@ -193,6 +206,72 @@ class GroupedItems(_LazyItems):
         return [self._items[one] for one in self._groups[at]]
 
 
+class Table(_LazyItems):
+    """The rows of a text, each read as it is asked for: `starts` are the bytes they begin at.
+
+    `read` reads rows from lines. `columns` are the names that every row has, None if they differ:
+    what `read` reads then are the cells of a row.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        starts: Sequence[int],
+        read: Callable[[Iterable[str]], Iterator[Any]],
+        *,
+        columns: tuple[str, ...] | None = None,
+    ) -> None:
+        self.columns = columns
+        self._data = data
+        self._starts = starts
+        self._read = read
+        self._first = 0
+        self._ahead: list[Any] = []
+        """What was read from the position `_first` on, as rows are asked for mostly in order."""
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[Json]:
+        found = self._all()
+        return found if self.columns is None else map(self._named, found)
+
+    def column(self, name: str) -> Iterator[str]:
+        """Return the cells of the column `name`, which is one of `columns`."""
+        if self.columns is None:
+            raise AssertionError("the rows have no columns in common")
+        at = self.columns.index(name)
+        return (cells[at] for cells in self._all())
+
+    def _all(self) -> Iterator[Any]:
+        first = self._starts[0] if self._starts else len(self._data)
+        file = io.BytesIO(self._data)
+        file.seek(first)
+        return self._read(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
+
+    def _named(self, cells: list[str]) -> Json:
+        return dict(zip(self.columns or (), cells, strict=True))
+
+    def _item(self, at: int) -> Json:
+        end = self._first + len(self._ahead)
+        if not self._first <= at < end:
+            self._ahead = self._rows(at, _AHEAD if at == end else 1)
+            self._first = at
+        found = self._ahead[at - self._first]
+        row: Json = found if self.columns is None else self._named(found)
+        return row
+
+    def _rows(self, at: int, count: int) -> list[Any]:
+        """Read so many rows from a position on, only one if they are large."""
+        data = self._between(at, at + count)
+        data = data if len(data) <= _MOST_AHEAD else self._between(at, at + 1)
+        return list(self._read(io.StringIO(data.decode(), newline="\n")))
+
+    def _between(self, at: int, end: int) -> bytes:
+        stop = self._starts[end] if end < len(self._starts) else None
+        return self._data[self._starts[at] : stop]
+
+
 class JoinedItems(_LazyItems):
     """The rows of several tables, one after the other. `paths` are their project paths."""
 
@@ -325,3 +404,61 @@ def _identity(value: Json) -> bytes:
     if isinstance(value, float) and value.is_integer():
         return canonical(int(value))
     return canonical(value)
+
+
+class InstanceCount:
+    """Counts the instances of one plan, those of used flows included.
+
+    Steps are counted by their full names, so that a step planned again is not counted twice. Unless
+    the caller says what is the `most` of all, those for the rows of tables are counted apart.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._is_one = most is not None
+        self._most = MAX_INSTANCES if most is None else most
+        self._of_step: dict[str, _Counted] = {}
+        self._totals = {False: _Counted(), True: _Counted()}
+
+    def are_rows(self, step: str) -> bool:
+        """Return whether the instances of a step were counted as those of the rows of tables."""
+        return step in self._of_step and self._of_step[step].are_rows
+
+    def fault(
+        self,
+        step: str,
+        instances: int,
+        characters: int = 0,
+        *,
+        is_whole: bool = True,
+        are_rows: bool = False,
+    ) -> str:
+        """Count the instances of a step and the characters of their keys.
+
+        Return why there cannot be so many, or an empty text. Unless the number `is_whole`, more
+        of them may follow.
+        """
+        are_rows = are_rows and not self._is_one
+        most = MAX_ROWS if are_rows else self._most
+        named = '"' + step.rsplit("/", 1)[-1] + '"'
+        total = self._totals[are_rows]
+        before = self._of_step.get(step, _Counted())
+        others = total.instances - before.instances
+        if others + instances > most:
+            also = f", {others + instances:,} with those of other steps" if others else ""
+            noun = "instance" if instances == 1 else "instances"
+            noun += "" if is_whole else " or more"
+            return f"step {named} has {instances:,} {noun}{also}; the limit is {most:,}"
+        length = total.characters - before.characters + characters
+        if length > _CHARACTERS_PER_INSTANCE * most:
+            return f"the keys of the {instances:,} instances of step {named} are too long together"
+        self._of_step[step] = _Counted(instances, characters, are_rows)
+        self._totals[are_rows] = _Counted(others + instances, length)
+        return ""
+
+
+class _Counted(NamedTuple):
+    """Instances, and the characters of their keys; `are_rows` if they are of the rows of tables."""
+
+    instances: int = 0
+    characters: int = 0
+    are_rows: bool = False

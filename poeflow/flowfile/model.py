@@ -237,6 +237,11 @@ class Output(_Shape, frozen=True):
         """How an answer is read: a schema without a format means JSON."""
         return self.format or ("text" if self.schema is None else "json")
 
+    @property
+    def has_default(self) -> bool:
+        """Whether a value stands in place of an answer that cannot be read."""
+        return self.default is not msgspec.UNSET
+
 
 class ModelAlias(_Shape, frozen=True):
     """A model, and keys of a step or of `limits` for the steps that name it.

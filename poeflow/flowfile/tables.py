@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from poeflow.digest import Json, KeyTwiceError, check_json_keys
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile.loops import JoinedItems
+from poeflow.flowfile.loops import JoinedItems, Table
 from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.globs import NO_MATCH_HINT
@@ -165,9 +165,37 @@ def table(data: bytes, *, name: str) -> Sequence[Json]:
         return Table(clean, starts, _objects)
     cells = _checked_cells(lines, name, delimiter)
     header = tuple(next(cells))
+    read = partial(_cells, delimiter=delimiter)
+    simple = _simple_starts(clean, lines.end, delimiter, width=len(header))
+    if simple is not None:
+        return Table(clean, simple, read, columns=header)
     for _ in _limited(cells, name, MAX_TABLE_ROWS):
         starts.append(lines.row)
-    return Table(clean, starts, partial(_cells, delimiter=delimiter), columns=header)
+    return Table(clean, starts, read, columns=header)
+
+
+def read_table(project: Project, canonical: str) -> Sequence[Json]:
+    """Return the rows of a file of the project as `table` does. Raises `FileProblem`."""
+    return table(project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+
+
+def _simple_starts(data: bytes, start: int, delimiter: str, *, width: int) -> Sequence[int] | None:
+    """Return the bytes from `start` on that the rows of a text begin at, if each is a sound line.
+
+    None if cells may be in quotes, or a line has another number of them, or there is too much of
+    anything: then the rows are read one by one, to find what is wrong.
+    """
+    if b'"' in data:
+        return None
+    starts, separator, file = array("I"), delimiter.encode(), io.BytesIO(data)
+    file.seek(start)
+    for line in file:
+        if line.count(separator) != width - 1 or line == b"\n":
+            return None
+        starts.append(start)
+        start += len(line)
+    is_small = len(starts) <= MAX_TABLE_ROWS and len(starts) * width <= MAX_CELLS
+    return starts if is_small else None
 
 
 def joined(
@@ -185,61 +213,6 @@ def joined(
             message = f"the files of {pattern} have over 64 MiB or {MAX_TABLE_ROWS:,} rows"
             raise FileProblem(message, hint="narrow the pattern")
     return JoinedItems(found, paths)
-
-
-class Table(Sequence[Json]):
-    """The rows of a text, each read as it is asked for: `starts` are the bytes they begin at.
-
-    `read` reads rows from lines. `columns` are the names that every row has, None if they differ:
-    what `read` reads then are the cells of a row.
-    """
-
-    def __init__(
-        self,
-        data: bytes,
-        starts: Sequence[int],
-        read: Callable[[Iterable[str]], Iterator[Any]],
-        *,
-        columns: tuple[str, ...] | None = None,
-    ) -> None:
-        self.columns = columns
-        self._data = data
-        self._starts = starts
-        self._read = read
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __iter__(self) -> Iterator[Json]:
-        found = self._all()
-        return found if self.columns is None else map(self._named, found)
-
-    def column(self, name: str) -> Iterator[str]:
-        """Return the cells of the column `name`, which is one of `columns`."""
-        if self.columns is None:
-            raise AssertionError("the rows have no columns in common")
-        at = self.columns.index(name)
-        return (cells[at] for cells in self._all())
-
-    def _all(self) -> Iterator[Any]:
-        first = self._starts[0] if self._starts else len(self._data)
-        file = io.BytesIO(self._data)
-        file.seek(first)
-        return self._read(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
-
-    def _named(self, cells: list[str]) -> Json:
-        return dict(zip(self.columns or (), cells, strict=True))
-
-    @overload
-    def __getitem__(self, index: int) -> Json: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Json]: ...
-    def __getitem__(self, index: int | slice) -> Json | list[Json]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        found = next(self._read(_Lines(self._data, self._starts[index])))
-        row: Json = found if self.columns is None else self._named(found)
-        return row
 
 
 class _Lines:

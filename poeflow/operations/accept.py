@@ -16,13 +16,14 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import Recipe
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Output
-from poeflow.operations.check import Checkup
+from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions, unheard, user_config, warner
 from poeflow.operations.state import own_workspace
 from poeflow.operations.status import surveyed
 from poeflow.planning.instances import StepInstance
+from poeflow.planning.run_inputs import MissingInputsError
 from poeflow.project.output_files import EDITED, OutputFiles, text_digest
 from poeflow.project.project import Project
 from poeflow.store.lock.entries import Accepted, LockEntry
@@ -31,6 +32,11 @@ from poeflow.store.lockfile import LockFile
 ONE_OF_SEVERAL: Final = (
     "it is one of several samples, and none of them alone is the text of its step; "
     "it stays as it is until a run with --force replaces it"
+)
+
+_NO_LOCK: Final = "one with --input has no lock, and its edits stay until --force replaces them"
+COPIED_FIRST: Final = (
+    "its step saves to {} now; run the flow, which copies it there, then accept it"
 )
 
 
@@ -51,9 +57,15 @@ async def accept(
     paths; empty means all files. Raises `InvalidFlowError`, `UsageError`, `StaleError` or
     `DiskError`.
     """
-    plan, planner = planned(found, options, makes_key=True)
     workspace = own_workspace(found.project, options)
-    with workspace.hold(wait=options.wait, warn=warner(options)):
+    last = workspace.last_hold()
+    try:
+        plan, planner = planned(found, options, makes_key=True)
+    except MissingInputsError as error:
+        raise _without_file(error.names) from None
+    with workspace.hold(wait=options.wait, warn=warner(options)) as before:
+        if before != last:
+            plan, planner = planned(checked_again(found), options, makes_key=True)
         lock = lock_of(workspace, plan, options)
         if lock is None:
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
@@ -63,20 +75,25 @@ async def accept(
         ledger = workspace.ledger()
         files = OutputFiles(workspace.output_tree(), lock_update.written, ledger.written)
         paths = {path: _project_path(found.project, path) for path in wanted}
-        accepting = AcceptedFiles(files, frozenset(paths.values()), drop=drop)
+        asked_for = frozenset(paths.values())
+        orphans = asked_for & lock_update.orphans.keys()
+        accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
         quiet = replace(options, listen=None, config=user_config(found.project, options))
         await surveyed(plan, planner, found.project, quiet, lock_update, accepting=accepting)
-        orphans = {path for path in paths.values() if path in lock_update.orphans}
-        for path in sorted(set(paths.values()) - accepting.found - orphans):
+        for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
-            raise UsageError(message, hint=_unknown_until(lock_update, lock))
+            is_by_inputs = bool(plan.flow.inputs and ledger.written(path))
+            hint = _unknown_until(lock_update, lock, is_by_inputs=is_by_inputs)
+            raise UsageError(message, hint=hint)
+        rest: list[str] = []
         if drop:
             there = (path for path in accepting.taken if files.look(path) != "missing")
-            for path in there:
-                ledger.record(path, text_digest(files.read(path)))
-        lock_update.forget_orphans(orphans)
+            lock_update.give_up({path: text_digest(files.read(path)) for path in there})
+        else:
+            rest = sorted(orphans - accepting.refused.keys() - set(accepting.taken))
+            lock_update.forget_orphans({*rest, *accepting.taken})
         lock.write(lock_update.lock_so_far(inputs_hash(plan)))
-    return Taken(paths=(*accepting.taken, *sorted(orphans)), refused=accepting.refused)
+    return Taken(paths=(*accepting.taken, *rest), refused=accepting.refused)
 
 
 def _project_path(project: Project, path: Path) -> str:
@@ -88,7 +105,14 @@ def _project_path(project: Project, path: Path) -> str:
         raise UsageError(message, hint=f"the project is {project.root}") from None
 
 
-def _unknown_until(lock_update: LockUpdate, lock: LockFile) -> str:
+def _without_file(names: Sequence[str]) -> UsageError:
+    message = f"the flow needs the {'inputs' if len(names) > 1 else 'input'} {', '.join(names)}"
+    return UsageError(message, hint=f"pass the --inputs-file of its run; {_NO_LOCK}")
+
+
+def _unknown_until(lock_update: LockUpdate, lock: LockFile, *, is_by_inputs: bool) -> str:
+    if is_by_inputs:
+        return f"pass the --inputs-file of the run that wrote it; {_NO_LOCK}"
     if not lock_update.names:
         return f"{lock.shown} knows of no file yet; run the flow first"
     return "name one that `poeflow plan` says was edited, or run the flow up to its step first"
@@ -97,15 +121,24 @@ def _unknown_until(lock_update: LockUpdate, lock: LockFile) -> str:
 class AcceptedFiles:
     """Accepts files as they are. `wanted` are project paths, all if empty.
 
-    With `drop` earlier acceptances are undone, so that an answer may replace the file. `found` are
-    the files of the flow, `taken` those whose lock entry changed, `refused` the others with the
-    reason.
+    With `drop` earlier acceptances are undone, so that an answer may replace the file. `orphans`
+    are those of `wanted` that no step wrote in the last run: the text of one is accepted even if it
+    is poeflow's own. `found` are the files of the flow, `taken` those whose lock entry changed,
+    `refused` the others with the reason.
     """
 
-    def __init__(self, files: OutputFiles, wanted: frozenset[str], *, drop: bool) -> None:
+    def __init__(
+        self,
+        files: OutputFiles,
+        wanted: frozenset[str],
+        *,
+        drop: bool,
+        orphans: frozenset[str] = frozenset(),
+    ) -> None:
         self._files = files
         self._wanted = wanted
         self._drop = drop
+        self._orphans = orphans
         self.found: set[str] = set()
         self.taken: list[str] = []
         self.refused: dict[str, str] = {}
@@ -124,16 +157,32 @@ class AcceptedFiles:
 
         `recipe` is the current one of the instance. If it `is_judged`, other steps read how.
         """
-        target = _text_path(instance, old)
+        target = self._text_path(instance, old)
         self.found |= {*(old.outputs if old is not None else ()), *([target] if target else [])}
         if self._drop:
             return self._dropped(old)
         self._refuse_samples(old)
         new = self._with_media(old)
-        if target is not None and self._is_wanted(target):
+        if target is not None and self._is_wanted(target) and instance.save not in (None, target):
+            self.refused[target] = COPIED_FIRST.format(instance.save[2:])
+        elif target is not None and self._is_wanted(target):
             taken = self._with_text(target, output, schema, new, recipe)
             new = _judged_otherwise(taken) if is_judged and taken not in (None, new) else taken
         return None if new is old else new
+
+    def _text_path(self, instance: StepInstance, entry: LockEntry | None) -> str | None:
+        """Return the project path that an instance's text is at, None if it saves none.
+
+        An accepted file stays where it is until a run copies it to the path of its step.
+        """
+        accepted = None if entry is None else entry.accepted
+        if accepted is not None:
+            is_moved = instance.save is not None and self._files.look(instance.save) in EDITED
+            return instance.save if is_moved and not self._drop else accepted.path
+        if instance.save is not None or entry is None:
+            return instance.save
+        texts = _texts(entry)
+        return texts[0] if len(texts) == 1 else None
 
     def _is_wanted(self, path: str) -> bool:
         return not self._wanted or path in self._wanted
@@ -189,7 +238,8 @@ class AcceptedFiles:
         is_stale = old is not None and old.accepted is not None and old.recipe != recipe.hash
         if look == "marked":
             self.refused[path] = "it has conflict marks; resolve them first"
-        if look not in ("edited", "foreign") and not (look == "same" and is_stale):
+        is_left = path in self._orphans and look == "old"
+        if look not in ("edited", "foreign") and not ((look == "same" and is_stale) or is_left):
             return old
         data = self._files.read(path)
         try:
@@ -204,14 +254,24 @@ class AcceptedFiles:
         self.taken.append(path)
         before = old if old is not None else LockEntry(status="ok", recipe=recipe.hash)
         new = _accepted(before, path, text, recipe)
-        outputs = {**before.outputs, path: short_hash(text_digest(data))}
+        outputs = {**self._others(before), path: short_hash(text_digest(data))}
         return msgspec.structs.replace(new, outputs=outputs, untracked=not output.tracked)
+
+    def _others(self, entry: LockEntry) -> dict[str, str]:
+        """Return the files of an entry without its accepted one, and texts that were moved away."""
+        accepted = None if entry.accepted is None else entry.accepted.path
+        return {
+            path: digest
+            for path, digest in entry.outputs.items()
+            if path != accepted
+            if is_media_name(path) or self._files.look(path) != "missing"
+        }
 
 
 def _accepted(before: LockEntry, path: str, text: str, recipe: Recipe) -> LockEntry:
     """Return an entry with an accepted text; the hashes of poeflow's own text stay in it."""
     text_hash = short_hash(sha256_of(text.encode()))
-    own = Accepted(
+    own = before.accepted or Accepted(
         path=path, written=before.outputs.get(path), text=before.text, result=before.result
     )
     return msgspec.structs.replace(
@@ -227,7 +287,7 @@ def _accepted(before: LockEntry, path: str, text: str, recipe: Recipe) -> LockEn
         result=short_hash(sha256_of_json({"accepted": text_hash})),
         extras=before.extras or short_hash(sha256_of_json([])),
         warnings=[],
-        accepted=before.accepted or own,
+        accepted=msgspec.structs.replace(own, path=path),
     )
 
 
@@ -240,16 +300,6 @@ def _judged_otherwise(entry: LockEntry) -> LockEntry:
 def _read_again(output: Output, text: str, schema: Schema | None) -> tuple[str, ...]:
     """Return why a file's text does not fit a step's `output`."""
     return read(of_file(output), text, schema).faults
-
-
-def _text_path(instance: StepInstance, entry: LockEntry | None) -> str | None:
-    """Return the project path that an instance's text is at, None if it saves none."""
-    if entry is not None and entry.accepted is not None:
-        return entry.accepted.path
-    if instance.save is not None or entry is None:
-        return instance.save
-    texts = _texts(entry)
-    return texts[0] if len(texts) == 1 else None
 
 
 def _texts(entry: LockEntry) -> list[str]:

@@ -1,5 +1,6 @@
 """The budgets of a command and of its flows, and the prices they count with."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
@@ -106,6 +107,7 @@ def prices_of(project: Project, environ: Mapping[str, str]) -> Prices:
         read_project_settings(project).prices,
     )
 
+    @functools.lru_cache(maxsize=256)
     def price(model: str) -> Pricing | None:
         if model.casefold() in own:
             return own[model.casefold()]

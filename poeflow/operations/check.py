@@ -87,6 +87,12 @@ def checkup(
     )
 
 
+def checked_again(found: Checkup) -> Checkup:
+    """Load and check a flow again, as its files may have changed since it was checked."""
+    file = found.loaded.file or found.loaded.draft
+    return found if file is None else checkup(found.project, file.path, found.shown)
+
+
 def _opened_for(project: Project, path: str) -> Project:
     """Return the project with access to the flow and its inputs file if private, and a read log."""
     parts = PurePosixPath(path[2:]).parts

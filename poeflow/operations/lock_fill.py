@@ -10,7 +10,7 @@ from poeflow.digest import short_hash
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.run import GONE
 from poeflow.errors import UsageError
-from poeflow.operations.check import Checkup
+from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, known_locks, lengths_in, lock_of
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions, user_config, warner
@@ -71,9 +71,13 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
     the lock. Raises `InvalidFlowError`, `UsageError`, `StaleError` for
     the lock of a newer poeflow, or `DiskError`.
     """
-    plan, planner = planned(found, options, makes_key=True)
     workspace = own_workspace(found.project, options)
-    with workspace.hold(wait=options.wait, warn=warner(options)):
+    last = workspace.last_hold()
+    plan, planner = planned(found, options, makes_key=True)
+    with workspace.hold(wait=options.wait, warn=warner(options)) as held_before:
+        if held_before != last:
+            found = checked_again(found)
+            plan, planner = planned(found, options, makes_key=True)
         lock = lock_of(workspace, plan, options)
         if lock is None:
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")

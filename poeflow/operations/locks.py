@@ -3,8 +3,8 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
@@ -18,12 +18,20 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
 from poeflow.planning.run_inputs import MissingInputsError
+from poeflow.project.output_files import KEEP, MOVE
+from poeflow.project.output_paths import claim_of
+from poeflow.project.project import Project
 from poeflow.store.git import Git
 from poeflow.store.lockfile import Lock, LockFile, NewerLockError
 from poeflow.store.workspace import Workspace
 
 _MOST_EARLIER: Final = 20
 """How many older versions of a lock are searched for entries that still prove something."""
+_MOST_VISITED: Final = 200_000
+"""Among how many entries of folders the locks of other flows are looked for."""
+_END: Final = ".lock.json"
+_FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
+_NO_FLOWS: Final = frozenset({".git", ".poeflow", "node_modules", "__pycache__", "venv", ".venv"})
 
 
 def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile | None:
@@ -31,6 +39,17 @@ def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile |
     if options.texts or options.inputs:
         return None
     return lock_at(workspace, plan.file.path, options)
+
+
+def how_to_keep(options: RunOptions) -> str:
+    """Return in words how to keep an edited file of a run, or what to do if it has no lock."""
+    if options.offline:
+        return MOVE
+    if options.texts or options.inputs:
+        return "run with --inputs-file in place of --input, so that `poeflow accept` can keep it"
+    if options.inputs_file is not None:
+        return f"keep it with `poeflow accept --inputs-file {options.inputs_file}`"
+    return KEEP
 
 
 def lacking(found: Checkup, error: PoeflowError, options: RunOptions) -> str:
@@ -52,7 +71,7 @@ def lock_at(workspace: Workspace, flow: str, options: RunOptions) -> LockFile:
     """Return the lock of a flow at a project path, with the inputs file of the options."""
     path = PurePosixPath(flow[2:])
     inputs = f".{options.inputs_file.stem}" if options.inputs_file is not None else ""
-    name = f"{path.stem}{inputs}.lock.json"
+    name = f"{path.stem}{inputs}{_END}"
     target = workspace.output_tree().path_of(f"//{path.with_name(name).as_posix()}")
     folder = f"{workspace.shown}/offline/" if options.offline else ""
     return LockFile(target, shown=f"{folder}{path.with_name(name).as_posix()}")
@@ -140,3 +159,51 @@ def lock_update_of(
 def inputs_hash(plan: Plan) -> str:
     """Return the hash of the inputs of a run."""
     return short_hash(sha256_of_json(dict(plan.inputs)))
+
+
+def named_elsewhere(
+    project: Project, workspace: Workspace, flow: str, options: RunOptions
+) -> Callable[[Collection[str]], frozenset[str]]:
+    """Return a function that returns which of some output files the project's other locks name.
+
+    It returns all if that cannot be known: a lock cannot be read, or there are too many files. A
+    lock whose flow is gone does not count.
+    """
+    own = lock_at(workspace, flow, options).path
+    tree = workspace.output_tree().root
+
+    def named(paths: Collection[str]) -> frozenset[str]:
+        claims: set[str] = set()
+        try:
+            for path in _locks_below(tree, project.root):
+                for side in LockFile(path, shown=path.name).sides() if path != own else ():
+                    claims.update(claim_of(one) for row in side.rows.rare() for one in row.outputs)
+        except PoeflowError:
+            return frozenset(paths)
+        return frozenset(path for path in paths if claim_of(path) in claims)
+
+    return named
+
+
+def _locks_below(tree: Path, flows: Path) -> Iterator[Path]:
+    """Yield the locks in a folder whose flows are at the same places in the folder `flows`.
+
+    Raises `DiskError` if there is too much to look at.
+    """
+    visited = 0
+    for folder, folders, files in os.walk(tree):
+        folders[:] = (name for name in folders if name not in _NO_FLOWS)
+        visited += len(folders) + len(files)
+        if visited > _MOST_VISITED:
+            raise DiskError(f"{tree} has over {_MOST_VISITED:,} files")
+        beside = flows / Path(folder).relative_to(tree)
+        for name in files:
+            if name.endswith(_END) and _has_flow(beside, name.removesuffix(_END)):
+                yield Path(folder, name)
+
+
+def _has_flow(folder: Path, stem: str) -> bool:
+    """Whether a folder has the flow of a lock: the stem may end in the name of an inputs file."""
+    parts = stem.split(".")
+    stems = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return any((folder / f"{one}{end}").is_file() for one in stems for end in _FLOW_ENDINGS)

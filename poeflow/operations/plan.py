@@ -17,7 +17,6 @@ from poeflow.operations.run_options import RunOptions, user_config, warn_once
 from poeflow.operations.secret_inputs import secret_inputs
 from poeflow.planning.bot_checks import bot_problems
 from poeflow.planning.checked import Checked
-from poeflow.planning.instances import MAX_INSTANCES
 from poeflow.planning.plan import Plan, Planner, with_needs
 from poeflow.planning.run_inputs import GivenInputs, inputs_of
 from poeflow.planning.selection import Selection, check_glob, check_keys, check_steps
@@ -30,12 +29,13 @@ from poeflow.templates.sites import Texts, has_template
 
 
 def planned(
-    found: Checkup, options: RunOptions, *, most: int = MAX_INSTANCES, makes_key: bool = False
+    found: Checkup, options: RunOptions, *, most: int | None = None, makes_key: bool = False
 ) -> tuple[Plan, Planner]:
     """Plan a flow that was checked. Raises `InvalidFlowError` or `UsageError`.
 
-    A plan has up to `most` instances, unless the user's configuration says otherwise. With
-    `makes_key` the user gets a key of hashes when a secret input needs one.
+    A plan has up to `most` instances, unless the user's configuration says otherwise; without
+    `most` it has as many as a look may have. With `makes_key` the user gets a key of hashes when a
+    secret input needs one.
     """
     if found.checked is None or errors_only(found.problems):
         raise InvalidFlowError(errors_only(found.problems))

@@ -59,6 +59,7 @@ async def recording(
         steps=dict(plan.edges),
         commit=state[0],
         is_dirty=state[1],
+        is_part=options.is_part,
     )
     scrubber = Scrubber(*keys_of(options.environ, config.key_variables))
     safe = cast("RunRecord", masked(record, scrubber))

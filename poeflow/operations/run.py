@@ -4,12 +4,13 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+from poeflow.engine.asking.spending import Budget
 from poeflow.engine.asking.tools import Toolboxes, refused_toolboxes, running_code, toolboxes
 from poeflow.engine.run import Outcome, run_plan
 from poeflow.engine.run_state import FailurePolicy
 from poeflow.errors import StaleError
 from poeflow.operations.budgets import budget_of, limit_periods, period_costs
-from poeflow.operations.check import Checkup
+from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import recording, writing_lock
@@ -18,25 +19,28 @@ from poeflow.operations.run_options import RunOptions, check_trial, unheard, use
 from poeflow.operations.state import own_workspace
 from poeflow.operations.status import survey_checked
 from poeflow.planning.instances import MAX_RUN
-from poeflow.planning.plan import Plan
+from poeflow.planning.plan import Plan, Planner
 from poeflow.planning.selection import Selection
 from poeflow.records import outer_step
 from poeflow.settings import UserConfig
 from poeflow.store.git import Git
+from poeflow.store.workspace import Workspace
 
 
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
-    """Run a checked flow. Raises what `poeflow.run` raises."""
+    """Run a checked flow. Raises what `poeflow.run` raises.
+
+    If another run was at work since this one was planned, the flow is checked and planned again.
+    """
     check_trial(options)
-    plan, planner = planned(found, options, most=MAX_RUN, makes_key=True)
-    workspace = own_workspace(found.project, options)
-    selection = selection_of(plan, options, workspace)
-    checked, config = plan.checked, user_config(found.project, options)
-    boxes = await _toolboxes(found, plan, selection, options, config)
-    budget = budget_of(found.project, checked.file.flow.limits, options)
-    budget.check_priced(plan.models())
+    workspace, config = own_workspace(found.project, options), user_config(found.project, options)
+    last = workspace.last_hold()
+    prepared = await _prepared(found, options, workspace, config)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(workspace.hold(wait=options.wait))
+        if stack.enter_context(workspace.hold(wait=options.wait)) != last:
+            found = checked_again(found)
+            prepared = await _prepared(found, options, workspace, config)
+        plan, planner, selection, boxes, budget = prepared
         limit_periods(budget, period_costs(found.project, workspace, options), options)
         budget.check_priced(plan.models())
         lock = lock_of(workspace, plan, options)
@@ -48,7 +52,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         given = run_context(
             found.project,
             workspace,
-            checked,
+            plan.checked,
             options=replace(options, listen=history.heard(options.listen or unheard)),
             budget=budget,
             config=config,
@@ -64,6 +68,18 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             return await run_plan(
                 plan, planner, context, boxes, lock_update, failure_policy=failure_policy
             )
+
+
+async def _prepared(
+    found: Checkup, options: RunOptions, workspace: Workspace, config: UserConfig
+) -> tuple[Plan, Planner, Selection, Toolboxes, Budget]:
+    """Plan a checked flow and select what runs, with its code. Raises as `run_checked`."""
+    plan, planner = planned(found, options, most=MAX_RUN, makes_key=True)
+    selection = selection_of(plan, options, workspace)
+    boxes = await _toolboxes(found, plan, selection, options, config)
+    budget = budget_of(found.project, plan.flow.limits, options)
+    budget.check_priced(plan.models())
+    return plan, planner, selection, boxes, budget
 
 
 async def _toolboxes(

@@ -2,13 +2,17 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 
 from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
+from poeflow.operations.locks import how_to_keep, named_elsewhere
 from poeflow.operations.providers import Connections
 from poeflow.operations.run_options import RunOptions, unheard, warner
+from poeflow.operations.secret_inputs import hashed_variables
 from poeflow.planning.checked import Checked
 from poeflow.planning.selection import Selection
 from poeflow.project.output_files import OutputFiles
@@ -16,6 +20,7 @@ from poeflow.project.project import Project
 from poeflow.records import Recorder
 from poeflow.settings import UserConfig
 from poeflow.store.git import Git
+from poeflow.store.ledger import Ledger
 from poeflow.store.workspace import Workspace
 
 
@@ -44,40 +49,46 @@ async def run_context(
             await connections.open(stack, has_answers=has_answers)
         else:
             connections.name()
-        yield _context(
+        ledger = workspace.ledger()
+        elsewhere = named_elsewhere(project, workspace, checked.file.path, options)
+        tree, written = workspace.output_tree(), lock_update.written
+        context = _context(
             project,
             workspace,
+            ledger=ledger,
+            files=OutputFiles(tree, written, ledger.written, elsewhere, keep=how_to_keep(options)),
             connections=connections,
             options=options,
             budget=budget,
-            lock_update=lock_update,
             asks=asks,
             selection=selection,
             recorder=recorder,
         )
+        hashed = partial(hashed_variables, options.environ, makes_key=asks)
+        yield replace(context, hashed=hashed)
 
 
 def _context(
     project: Project,
     workspace: Workspace,
     *,
+    ledger: Ledger,
+    files: OutputFiles,
     connections: Connections,
     options: RunOptions,
     budget: Budget,
-    lock_update: LockUpdate,
     asks: bool,
     selection: Selection,
     recorder: Recorder,
 ) -> RunContext:
-    ledger, tree = workspace.ledger(), workspace.output_tree()
     return RunContext(
         project=project,
-        output_tree=tree,
+        output_tree=workspace.output_tree(),
         trial_tree=workspace.trial_tree(options.models) if options.models else None,
         providers=connections.providers,
         answers=workspace.answers(on_corrupt=warner(options)),
         ledger=ledger,
-        files=OutputFiles(tree, lock_update.written, ledger.written),
+        files=files,
         budget=budget,
         clock=options.clock,
         listen=options.listen or unheard,

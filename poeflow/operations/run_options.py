@@ -83,6 +83,11 @@ class RunOptions:
     holds_results: bool = True
     clock: Clock = field(default_factory=SystemClock)
 
+    @property
+    def is_part(self) -> bool:
+        """Whether steps or instances are chosen, so that others are left out."""
+        return self.only or self.until or self.first is not None or self.key is not None
+
 
 class RunKeywords(TypedDict, total=False):
     """The fields of `RunOptions`, for functions that take them as keywords."""

@@ -1,22 +1,24 @@
 """Secret inputs: their values come from the environment and go into requests, nowhere else.
 
-Templates see a stand-in, which has a keyed hash of the value: so do the lock and the history.
+Templates see a stand-in, which has a keyed hash of the value: so do the lock and the history. The
+variables of programs are hashed with that key, too.
 """
 
 import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from poeflow.digest import encode_json
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Flow
 from poeflow.opener import read_plain
 from poeflow.project.atomic_write import draft
 from poeflow.redact import SHORTEST_MASKED, Secret
-from poeflow.settings import HASH_KEY_VARIABLE, secret_variable
+from poeflow.settings import HASH_KEY_VARIABLE, child_environment, secret_variable
 
 _SHORTEST_KEY: Final = 16
 _LONGEST_KEY: Final = 4096
@@ -57,6 +59,25 @@ def secret_inputs(flow: Flow, environ: Mapping[str, str], *, makes_key: bool) ->
         stand_ins[name] = f"[secret {name}:{digest[:_SHOWN]}]"
         values[stand_ins[name]] = secret
     return SecretInputs(stand_ins, values)
+
+
+def hashed_variables(
+    environ: Mapping[str, str], names: Iterable[str], *, makes_key: bool
+) -> dict[str, str]:
+    """Return keyed hashes of variables that programs get, by name; none if there is no key.
+
+    Each begins with what tells the key, so that hashes of different keys are not compared.
+    """
+    try:
+        hash_key = _hash_key(environ, makes_key=makes_key)
+    except UsageError:
+        return {}
+    own = hmac.digest(hash_key, b"the key itself", hashlib.sha256).hex()[:_SHOWN]
+    safe, found = child_environment(environ), {}
+    for name in names:
+        data = encode_json([name, safe.get(name)])
+        found[name] = f"{own}:{hmac.digest(hash_key, data, hashlib.sha256).hex()}"
+    return found
 
 
 def _hash_key(environ: Mapping[str, str], *, makes_key: bool) -> bytes:

@@ -1,6 +1,7 @@
 """Finds the status of every instance of a flow, without sending, running or writing anything."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -25,6 +26,7 @@ from poeflow.project.project import Project
 from poeflow.records import InstanceStatus
 from poeflow.store.git import Git
 from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lockfile import Lock
 
 
 def statuses_of(found: Checkup, options: RunOptions) -> tuple[InstanceStatus, ...]:
@@ -83,7 +85,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 def proof_of(found: Checkup, options: RunOptions) -> Proof:
     """Return whether the lock proves a flow current. Raises `InvalidFlowError` or `UsageError`."""
-    plan, _ = planned(found, options)
+    whole = replace(options, steps=(), first=None, key=None, refresh=False, failed=False)
+    plan, planner = planned(found, whole)
     lock = lock_of(workspace_of(found.project, options), plan, options)
     if lock is None:
         return Proof(faults=("inputs given by hand have no lock; use --inputs-file",))
@@ -95,10 +98,9 @@ def proof_of(found: Checkup, options: RunOptions) -> Proof:
         to_do = "run the flow offline" if options.offline else "run the flow and commit it"
         return Proof(faults=(f"{lock.shown} does not exist; {to_do}",))
     is_same = stored.inputs == inputs_hash(plan)
-    whole = replace(options, steps=(), first=None, key=None, refresh=False, failed=False)
     return Proof(
         faults=() if is_same else ("the inputs are not those of the lock",),
-        statuses=statuses_of(found, whole),
+        statuses=asyncio.run(_survey(found, whole, plan, planner, (stored,))),
     )
 
 
@@ -140,11 +142,24 @@ async def survey_checked(
     needed. Raises `InvalidFlowError`, `UsageError`, or `StaleError` if the lock cannot be read.
     """
     plan, planner = planned(found, options)
-    workspace = workspace_of(found.project, options)
-    lock = lock_of(workspace, plan, options)
+    lock = lock_of(workspace_of(found.project, options), plan, options)
     sides = lock.sides() if lock is not None else ()
-    lock_update = LockUpdate(sides, lengths_in(workspace, plan, options))
+    return await _survey(found, options, plan, planner, sides, refreshed=refreshed)
+
+
+async def _survey(
+    found: Checkup,
+    options: RunOptions,
+    plan: Plan,
+    planner: Planner,
+    sides: Sequence[Lock],
+    *,
+    refreshed: frozenset[str] = frozenset(),
+) -> tuple[InstanceStatus, ...]:
+    """Return the status of every selected instance, compared with the sides of its lock."""
+    lengths = lengths_in(workspace_of(found.project, options), plan, options)
     quiet = replace(options, listen=None, config=user_config(found.project, options))
+    lock_update = LockUpdate(sides, lengths)
     return await surveyed(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)
 
 

@@ -8,12 +8,18 @@ from poeflow.digest import Json, encode_json
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.inputs import known_values
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import JoinedItems, chained_to, is_fan_out, names_of
+from poeflow.flowfile.loops import (
+    InstanceCount,
+    JoinedItems,
+    Table,
+    chained_to,
+    is_fan_out,
+    names_of,
+)
 from poeflow.flowfile.model import Flow, Loop, Step, TextFile
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.flowfile.tables import Table
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.planning.instances import FanOut, InstanceCount, StepInstances
+from poeflow.planning.instances import FanOut, StepInstances
 from poeflow.planning.run_inputs import early_inputs
 from poeflow.problems import Problem
 from poeflow.project.globs import is_pattern
@@ -227,9 +233,36 @@ def _missing_from_one_run(name: str, step: Step, attribute: str) -> tuple[str, s
     if attribute == "media" and output.media is None:
         hint = "add output: {media: FOLDER} to it"
         return f'step "{name}" saves no media', hint
+    if attribute == "used_default" and not output.has_default:
+        return f'step "{name}" has no default for its answer', "add output: {default: VALUE} to it"
     if attribute in VERDICT_ATTRIBUTES and not step.expect:
         return f'step "{name}" expects nothing, so it has no {attribute}', "add expect: to it"
     return "", ""
+
+
+_KINDS: Final[dict[str, str]] = {
+    **dict.fromkeys(("passed", "used_default"), "true or false"),
+    **dict.fromkeys(("all", "media", "tool_calls", "verdicts"), "a list"),
+    **dict.fromkeys(("outputs", "usage"), "a mapping"),
+}
+_SCHEMA_KINDS: Final[dict[Json, str]] = {
+    "array": "a list",
+    "boolean": "true or false",
+    "object": "a mapping",
+}
+
+
+def value_kind(step: Step, attribute: str) -> str | None:
+    """Return what an attribute of a result is, None for a text, a number, or if it is unknown."""
+    missing = why_missing if attribute == "all" else _missing_from_one_run
+    if missing("", step, attribute)[0]:
+        return None
+    if attribute != "data":
+        return _KINDS.get(attribute)
+    if step.output.format == "csv":
+        return "a list"
+    wanted = (step.output.schema or {}).get("type")
+    return _SCHEMA_KINDS.get(wanted) if isinstance(wanted, str) else None
 
 
 class FileNames(NamedTuple):

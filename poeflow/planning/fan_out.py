@@ -9,9 +9,9 @@ from typing import Final
 
 from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to, first_twice, is_fan_out, key_column, key_text
+from poeflow.flowfile.loops import Table, chained_to, first_twice, is_fan_out, key_column, key_text
 from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
-from poeflow.flowfile.tables import MAX_BYTES, ROW_SUFFIXES, Table, joined, table
+from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
@@ -93,7 +93,9 @@ class Tables:
             yield from self._table((*path, "file"), loop.file)
         limit = loop.limit
         if loop.key is not None and loop.where is None and not isinstance(limit, str):
-            yield from self._keys((*path, "key"), loop.key, self.items(name)[:limit])
+            items = self.items(name)
+            items = items if limit is None else items[:limit]
+            yield from self._keys((*path, "key"), loop.key, items)
 
     def items(self, step: str) -> Sequence[Json]:
         """Return the items of a step, or an empty list if they are known only in a run."""
@@ -171,7 +173,7 @@ class Tables:
         self._left -= size
         if canonical.lower().endswith(_PARQUET) or self._left < 0:
             return None
-        return table(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+        return read_table(self._project, canonical)
 
     def _keys(self, path: KeyPath, key: str, items: Sequence[Json]) -> Iterator[Problem]:
         """Check a key that is a column: every item must have it, with a different value."""
@@ -179,11 +181,12 @@ class Tables:
         if column is None:
             return
         place = self._file.document.place(path)
+        if isinstance(items, Table) and items.columns is not None:
+            has_column = column in items.columns  # if not, that is reported as an attribute
+            yield from self._twice(place, list(items.column(column)) if has_column else [])
+            return
         if not any(isinstance(item, dict) and column in item for item in items):
             return  # reported as a missing attribute of items
-        if isinstance(items, Table) and items.columns is not None:
-            yield from self._twice(place, list(items.column(column)))
-            return
         texts: list[str] = []
         without: Problem | None = None
         for item in items:

@@ -14,7 +14,9 @@ from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import (
     GroupedItems,
+    InstanceCount,
     PickedItems,
+    Table,
     TooManyFitsError,
     axis_labels,
     combined,
@@ -28,7 +30,7 @@ from poeflow.flowfile.loops import (
 )
 from poeflow.flowfile.model import Loop, Matrix, TextFile
 from poeflow.flowfile.step_settings import Settings
-from poeflow.flowfile.tables import MAX_BYTES, Table, joined, table
+from poeflow.flowfile.tables import joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
 from poeflow.project.globs import is_pattern
@@ -36,15 +38,11 @@ from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
 
-MAX_INSTANCES: Final = 20_000
-"""How many instances a plan may have unless the user allows more: a few seconds of work."""
 MAX_RUN: Final = 1_000_000
 """How many a run may have: it calls models, so only the user can allow it."""
 MAX_SCAN: Final = 200_000
 """How many items a loop may look at to choose some of them: a few seconds of work."""
 HINT: Final = "run over less, or set max_instances in your own configuration"
-_CHARACTERS_PER_INSTANCE: Final = 160
-"""How many characters the keys may have on average over the limit of instances."""
 _KEY_HINT: Final = "give them a key: that differs"
 
 
@@ -57,9 +55,10 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
 
     `key` is None if the step runs once. `names` are those its templates can use besides inputs and
     steps: `item`, `key`, `loop`, `matrix`. The rest is known once it `is_ready`: `settings`, None
-    if it calls no model; `attached`; `save`, the project path of the file it writes, None if it
-    writes none or another step decides the path; `skip`, why it does not run, empty if it does.
-    `carried` is the hash of what it takes from the instance before it, None if that is not known.
+    if it calls no model; `attached`; `save` and `media`, the project paths of the file and the
+    folder it writes, None if it writes none or another step decides the path; `skip`, why it does
+    not run, empty if it does. `carried` is the hash of what it takes from the instance before it,
+    None if that is not known.
     """
 
     step: str
@@ -69,8 +68,14 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings | None = None
     attached: Attached = {}
     save: str | None = None
+    media: str | None = None
     skip: str = ""
     carried: str | None = None
+
+    def values(self, others: Values) -> Values:
+        """Return the names and values that its templates can use: its own, and others."""
+        own = self.names
+        return {**others, **(own.loaded() if isinstance(own, _Names) else own)}
 
     @property
     def id(self) -> str:
@@ -125,6 +130,7 @@ class StepInstances(Sequence[StepInstance]):
             settings=ready.settings,
             attached=ready.attached,
             save=ready.save,
+            media=ready.media,
             skip=ready.skip,
         )
 
@@ -153,20 +159,21 @@ class _Names(Mapping[str, Json]):
         self._at = at
         self._found: Mapping[str, Json] | None = None
 
-    @property
-    def _loaded(self) -> Mapping[str, Json]:
-        if self._found is None:
-            self._found = self._load(self._at)
-        return self._found
+    def loaded(self) -> Mapping[str, Json]:
+        """Return the names with their values."""
+        found = self._found
+        if found is None:
+            found = self._found = self._load(self._at)
+        return found
 
     def __getitem__(self, name: str) -> Json:
-        return self._loaded[name]
+        return self.loaded()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._loaded)
+        return iter(self.loaded())
 
     def __len__(self) -> int:
-        return len(self._loaded)
+        return len(self.loaded())
 
 
 def instance_keys(instances: Sequence[StepInstance]) -> Sequence[str | None]:
@@ -178,45 +185,6 @@ def instance_keys(instances: Sequence[StepInstance]) -> Sequence[str | None]:
 
 class TooManyInstancesError(TemplateError):
     """A plan would have more instances than allowed."""
-
-
-class InstanceCount:
-    """Counts the instances of one plan, those of used flows included.
-
-    Steps are counted by their full names, so that a step planned again is not counted twice.
-    """
-
-    def __init__(self, most: int | None = None) -> None:
-        self._most = MAX_INSTANCES if most is None else most
-        self._of_step: dict[str, tuple[int, int]] = {}
-        self._instances = 0
-        self._characters = 0
-
-    def fault(
-        self, step: str, instances: int, characters: int = 0, *, is_whole: bool = True
-    ) -> str:
-        """Count the instances of a step and the characters of their keys.
-
-        Return why there cannot be so many, or an empty text. Unless the number `is_whole`, more
-        of them may follow.
-        """
-        named = '"' + step.rsplit("/", 1)[-1] + '"'
-        before, characters_before = self._of_step.get(step, (0, 0))
-        others = self._instances - before
-        if others + instances > self._most:
-            also = f", {others + instances:,} with those of other steps" if others else ""
-            noun = "instance" if instances == 1 else "instances"
-            noun += "" if is_whole else " or more"
-            return f"step {named} has {instances:,} {noun}{also}; the limit is {self._most:,}"
-        if (
-            self._characters - characters_before + characters
-            > _CHARACTERS_PER_INSTANCE * self._most
-        ):
-            return f"the keys of the {instances:,} instances of step {named} are too long together"
-        self._of_step[step] = instances, characters
-        self._instances = others + instances
-        self._characters += characters - characters_before
-        return ""
 
 
 class FanOut:
@@ -269,7 +237,10 @@ class FanOut:
         made = sources if isinstance(sources, StepInstances) else None
         keys = [source.key for source in sources] if made is None else made.keys
         characters = sum(len(key or "") for key in keys)
-        self._count(("steps", step, "for_each"), step, len(keys), characters=characters)
+        source = sources[0].step if len(sources) else ""
+        are_rows = self._instance_count.are_rows(f"{self._prefix}{source}")
+        path: KeyPath = ("steps", step, "for_each")
+        self._count(path, step, len(keys), characters=characters, are_rows=are_rows)
         return StepInstances(step, keys, lambda at: sources[at].names)
 
     def _of_items(self, step: str, values: Values) -> StepInstances:
@@ -290,7 +261,8 @@ class FanOut:
             self._check_differ(step, keys)
             chosen = sampled(keys, sample, seed=loop.seed)
             items, keys = PickedItems(items, chosen), [keys[at] for at in chosen]
-        self._count(found.path, step, len(keys), characters=sum(map(len, keys)))
+        characters, are_rows = sum(map(len, keys)), loop.file is not None
+        self._count(found.path, step, len(keys), characters=characters, are_rows=are_rows)
 
         def names(at: int) -> dict[str, Json]:
             return {"item": items[at], "loop": loop_value(items, at, len(keys)), "key": keys[at]}
@@ -346,7 +318,7 @@ class FanOut:
         if found.limit is not None:
             items = PickedItems(items, range(len(items))[: found.limit])
         if loop.sample is None:
-            self._count(found.path, step, len(items))
+            self._count(found.path, step, len(items), are_rows=loop.file is not None)
         else:
             self._check_scan(found)
         if loop.key is None:
@@ -420,10 +392,11 @@ class FanOut:
         *,
         characters: int = 0,
         is_whole: bool = True,
+        are_rows: bool = False,
     ) -> None:
         """Count the instances of a step. Raises `TooManyInstancesError`."""
-        name = f"{self._prefix}{step}"
-        fault = self._instance_count.fault(name, instances, characters, is_whole=is_whole)
+        count, name = self._instance_count, f"{self._prefix}{step}"
+        fault = count.fault(name, instances, characters, is_whole=is_whole, are_rows=are_rows)
         if fault:
             place = self._file.document.place(path)
             raise TooManyInstancesError(place, fault, hint=HINT)
@@ -459,7 +432,7 @@ class FanOut:
         return joined(self._project, canonical, paths, self._table)
 
     def _table(self, canonical: str) -> Sequence[Json]:
-        return table(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+        return read_table(self._project, canonical)
 
     def _matches(self, path: KeyPath, written: str, values: Values) -> tuple[str, list[str]]:
         """Return a pattern as a canonical one, and the paths that it matches."""

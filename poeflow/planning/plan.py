@@ -8,7 +8,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError, PoeflowError
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to
+from poeflow.flowfile.loops import InstanceCount, chained_to
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY, is_asking
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -16,7 +16,6 @@ from poeflow.planning.bot_checks import model_uses
 from poeflow.planning.checked import Checked
 from poeflow.planning.instances import (
     FanOut,
-    InstanceCount,
     StepInstance,
     StepInstances,
     TooManyInstancesError,
@@ -68,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def flow(self) -> Flow:
-        return self.file.flow
+        return self.checked.file.flow
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -112,6 +111,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def secrets(self, *places: KeyPath | None) -> frozenset[str]:
         """Return the values of the secret inputs that the texts at `places` use."""
+        if not self.checked.secrets:
+            return frozenset()
         names = {
             name
             for path, used in self.checked.secrets.items()
@@ -301,7 +302,8 @@ def _ready_each(
             break
         ready = _alike(ready)
         files = tuple(id(found) for one in ready.attached.values() for found in one)
-        own[at] = same.setdefault((id(ready.settings), files, ready.save, ready.skip), ready)
+        paths = ready.save, ready.media
+        own[at] = same.setdefault((id(ready.settings), files, paths, ready.skip), ready)
     return found.ready_each(own)
 
 
@@ -312,10 +314,7 @@ def _alike(ready: StepInstance) -> StepInstance:
 
 def _covered(found: StepInstances, selection: Selection) -> Sequence[int]:
     """Return the positions of the instances that a selection by number or key covers."""
-    if selection.is_whole:
-        return range(len(found))
-    keys = enumerate(found.keys)
-    return [at for at, key in keys if selection.covers(found.step, key, at)]
+    return selection.positions(found.step, found.keys)
 
 
 def _differing(plan: Plan) -> frozenset[str | int]:
@@ -336,19 +335,25 @@ _EARLY_OUTPUTS: Final = (("output", "save"), ("output", "media"))
 
 def _shared_target_problems(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each instance that would write the file of another one."""
-    owners: dict[str, str] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for step, instance, target in _targets(plan):
-        owner = owners.setdefault(claim_of(target), instance)
+        owner, claimed = owners.setdefault(claim_of(target), (instance, target))
         if owner != instance:
             is_own = plan.file.flow.steps[step].kind != "flow"
             path: KeyPath = ("steps", step, "output", "save") if is_own else ("steps", step, "use")
             message = f"{owner} and {instance} would both write {target}"
-            hint = own_path_hint(is_used=not is_own)
+            hint = own_path_hint(is_used=not is_own, is_alike=claimed != target)
             yield Problem(plan.file.document.place(path), message, hint)
 
 
-def own_path_hint(*, is_used: bool) -> str:
-    """Return how instances get files of their own; those of a used flow know no key of its user."""
+def own_path_hint(*, is_used: bool, is_alike: bool) -> str:
+    """Return how instances get files of their own; those of a used flow know no key of its user.
+
+    If their paths are only `is_alike`, a slug keeps them alike.
+    """
+    if is_alike:
+        more = "name the items apart" + ("" if is_used else ", or add {{ loop.index }} to the path")
+        return f"the paths differ only in case, which not every disk tells apart: {more}"
     name = "an input of the flow that differs" if is_used else "{{ key | slug }}"
     return f"give each a path of its own, with {name} in it"
 

@@ -6,6 +6,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import PoeflowError, StepError
+from poeflow.flowfile.loops import carry_of
 from poeflow.flowfile.model import Attachment
 from poeflow.flowfile.rules import model_fault
 from poeflow.flowfile.step_settings import (
@@ -27,6 +28,7 @@ from poeflow.problems import Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
+from poeflow.templates.reader import Reads
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
 
@@ -52,14 +54,16 @@ class Preparer:
         step = instance.step
         problems: list[Problem] = []
         save: str | None = None
+        media: str | None = None
         try:
             save = self._early_target(step, "save", values)
-            self._early_target(step, "media", values)
+            media = self._early_target(step, "media", values)
         except PoeflowError as error:
             problems.append(self.problem(_output(step, "save"), error))
+        instance = msgspec.structs.replace(instance, is_ready=True, save=save, media=media)
         problems += self._missing_files(("steps", step), values)
         if self._file.flow.steps[step].kind != "model":
-            return msgspec.structs.replace(instance, is_ready=True, save=save), problems
+            return instance, problems
         settings: Settings | None = None
         try:
             settings = self._settings_of(step, values)
@@ -72,10 +76,7 @@ class Preparer:
             found, own_problems = self._search(path, entries, values)
             attached[path] = found
             problems += own_problems
-        ready = msgspec.structs.replace(
-            instance, is_ready=True, settings=settings, attached=attached, save=save
-        )
-        return ready, problems
+        return msgspec.structs.replace(instance, settings=settings, attached=attached), problems
 
     def target(self, step: str, key: str, values: Values) -> str:
         """Return the project path of `save` or `media` (the `key`) in a step's `output`.
@@ -124,6 +125,16 @@ class Preparer:
         for named in settings.fallback:
             found = fallback_settings(self._file.flow, step, named, settings)
             yield self._rendered(found, named, values)
+
+    def carried(self, step: str, values: Values, reads: Reads) -> Json:
+        """Return what an instance takes from the one before it, whose result is `previous`.
+
+        None if its loop carries nothing. `reads` collects what is read. Raises `TemplateError`.
+        """
+        if carry_of(self._file.flow.steps[step]) is None:
+            return None
+        with self._texts.reader.recording(reads):
+            return self._texts.expression(("steps", step, "for_each", "carry"), values)
 
     def problem(self, path: KeyPath, error: PoeflowError) -> Problem:
         """Return an error as a problem of the flow file; a template error has its own place."""

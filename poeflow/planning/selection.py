@@ -43,11 +43,16 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     def count(self, step: str, keys: Sequence[str | None]) -> int:
         """Return how many instances of a step, which have these keys, the run applies to."""
-        if self.only or self.key is not None or self.every > 1:
-            names = (step if key is None else f"{step}[{key}]" for key in keys)
-            pairs = enumerate(zip(names, keys, strict=True))
-            return sum(self.covers(name, key, at) for at, (name, key) in pairs)
-        return len(keys) if self.first is None else min(self.first, len(keys))
+        return len(self.positions(step, keys))
+
+    def positions(self, step: str, keys: Sequence[str | None]) -> Sequence[int]:
+        """Return the positions of those instances of a step, in order."""
+        if not self.only and self.key is None:
+            is_loop = bool(keys) and keys[0] is not None
+            return range(len(keys))[: self.first : self.every] if is_loop else range(len(keys))
+        names = (step if key is None else f"{step}[{key}]" for key in keys)
+        pairs = enumerate(zip(names, keys, strict=True))
+        return [at for at, (name, key) in pairs if self.covers(name, key, at)]
 
     def touches(self, name: str) -> bool:
         """Return whether a step or instance is part of one in `only`, or contains one."""

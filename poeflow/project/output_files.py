@@ -19,27 +19,25 @@ Look = Literal["same", "missing", "old", "edited", "foreign", "marked"]
 EDITED: Final[frozenset[Look]] = frozenset({"edited", "foreign", "marked"})
 """States of files that are not poeflow's own, and so are not replaced."""
 MAX_BYTES: Final = 64 * 1024 * 1024
-_KEEP: Final = "keep it with `poeflow accept`, or replace it with --force"
-_SAMPLE: Final = "move it away, or replace it with --force"
+KEEP: Final = "keep it with `poeflow accept`"
+MOVE: Final = "move it away"
+"""What to do with an edited file that no lock can have."""
 _WORDS: Final[Mapping[Look, tuple[str, str]]] = {
-    "edited": ("was edited since poeflow wrote it", _KEEP),
-    "foreign": ("is there, and poeflow did not write it", f"save to another path, {_KEEP}"),
-    "marked": (
-        "has conflict marks",
-        "resolve them and run `poeflow accept`, or replace it with --force",
-    ),
+    "edited": ("was edited since poeflow wrote it", ""),
+    "foreign": ("is there, and poeflow did not write it", "save to another path, "),
+    "marked": ("has conflict marks", "resolve them, then "),
 }
 
 
 class EditedError(StepError):
     """poeflow would overwrite a file that it did not write; `look` is the file's state.
 
-    A file of a sample cannot be accepted.
+    `keep` says in words how to keep it.
     """
 
-    def __init__(self, target: str, look: Look, *, is_sample: bool = False) -> None:
-        reason, hint = _WORDS[look]
-        super().__init__(f"{target} {reason}", hint=_SAMPLE if is_sample else hint)
+    def __init__(self, target: str, look: Look, *, keep: str = KEEP) -> None:
+        reason, before = _WORDS[look]
+        super().__init__(f"{target} {reason}", hint=f"{before}{keep}, or replace it with --force")
         self.target = target
         self.look = look
 
@@ -47,7 +45,9 @@ class EditedError(StepError):
 class OutputFiles:
     """Compares the output files in `tree` with their hashes.
 
-    `locked` are the hashes of the lock, by project path; `written` returns those of the ledger.
+    `locked` are the hashes of the lock, by project path; `written` returns those of the ledger,
+    `elsewhere` those of some paths that other locks name. `keep` says in words how to keep an
+    edited file.
     """
 
     def __init__(
@@ -55,10 +55,15 @@ class OutputFiles:
         tree: Project,
         locked: Mapping[str, frozenset[str]],
         written: Callable[[str], frozenset[str]],
+        elsewhere: Callable[[Collection[str]], Collection[str]] = lambda _paths: (),
+        *,
+        keep: str = KEEP,
     ) -> None:
         self._tree = tree
         self._locked = locked
         self._written = written
+        self._elsewhere = elsewhere
+        self._keep = keep
 
     def look(self, target: str, digest: str = "") -> Look:
         """Return the state of the file at `target`, compared with the hash `digest`."""
@@ -79,23 +84,32 @@ class OutputFiles:
         return "edited" if own else "foreign"
 
     def orphans(self, files: Mapping[str, str], *, made: Collection[str] = ()) -> dict[str, str]:
-        """Return those of `files`, with their hashes, that are unchanged since poeflow wrote them.
+        """Return those of `files`, with their hashes, that are as the lock has them.
 
-        An edited file belongs to the user, one in `made` to a step that writes it. Paths that
-        poeflow may not write to are ignored: the lock file may be hostile.
+        An edited file belongs to the user, one in `made` to a step that writes it, and one that
+        another lock names, or that another run wrote anew, to that flow. Paths that poeflow may not
+        write to are ignored: the lock file may be hostile.
         """
-        return {
+        found = {
             path: digest
             for path, digest in sorted(files.items())
-            if path not in made
-            if may_write(path) and self.look(path, digest) in ("same", "old")
+            if path not in made and may_write(path) and self._is_as_locked(path, digest)
         }
+        others = self._elsewhere(found) if found else ()
+        return {path: digest for path, digest in found.items() if path not in others}
+
+    def _is_as_locked(self, target: str, digest: str) -> bool:
+        """Whether a file has the hash `digest`, or another that the lock has for it."""
+        if self.look(target, digest) not in ("same", "old"):
+            return False
+        own = self._locked.get(target, frozenset()) | {digest}
+        return not own.isdisjoint(_hashes(self.read(target)))
 
     def refuse_edited(self, target: str) -> None:
         """Raise `EditedError` if the file at `target` is not poeflow's own."""
         look = self.look(target)
         if look in EDITED:
-            raise EditedError(target, look)
+            raise EditedError(target, look, keep=self._keep)
 
     def read(self, target: str) -> bytes:
         """Return the bytes of a file. Raises `FileProblem`."""

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal
 
@@ -19,6 +19,7 @@ from poeflow.word_diff import Piece as Part
 from poeflow.word_diff import word_diff
 
 MAX_LINES: Final = 40
+MAX_GONE: Final = 20
 CONTEXT: Final = 8
 """How many words stay on either side of a change if a long stretch is the same."""
 APART: Final = 3
@@ -47,18 +48,36 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
 
 
-def changed(old: Sequence[InstanceRecord], new: Sequence[InstanceRecord]) -> Iterator[Changed]:
-    """Yield the instances that differ, in the order of the new run, those that are gone last."""
+def changed(
+    old: Sequence[InstanceRecord],
+    new: Sequence[InstanceRecord],
+    *,
+    old_lacks: Callable[[str], bool],
+    new_lacks: Callable[[str], bool],
+) -> Iterator[Changed]:
+    """Yield the instances that differ, in the order of the new run, those that are gone last.
+
+    What a run may lack is not gone, and only new if it was asked, or its command ran.
+    """
     before = {one.id: one for one in old}
     after = {one.id: one for one in new}
     for name, one in after.items():
         earlier = before.get(name)
         if earlier is None:
+            if old_lacks(name) and not is_made(one):
+                continue
             yield Changed(id=name, kind="new", changes=tuple(changes(None, one)))
         elif found := tuple(changes(earlier, one)):
             whole = (*found, *_response(earlier, one))
             yield Changed(id=name, kind="changed", changes=whole)
-    yield from (Changed(id=name, kind="gone") for name in before if name not in after)
+    for name in before:
+        if name not in after and not new_lacks(name):
+            yield Changed(id=name, kind="gone")
+
+
+def is_made(one: InstanceRecord) -> bool:
+    """Whether a run made a result anew, and did not find it."""
+    return one.source in ("asked", "ran")
 
 
 def changes(old: InstanceRecord | None, new: InstanceRecord) -> Iterator[Change]:
@@ -90,8 +109,9 @@ def changes(old: InstanceRecord | None, new: InstanceRecord) -> Iterator[Change]
 def change_lines(
     found: Sequence[Changed], *, width: int, is_colored: bool, marks: Marks
 ) -> Iterator[Line]:
-    """Yield the lines of all differences, word by word."""
-    for one in found:
+    """Yield the lines of all differences, word by word; of many that are gone the first."""
+    gone = [one for one in found if one.kind == "gone"]
+    for one in (*(one for one in found if one.kind != "gone"), *gone[:MAX_GONE]):
         note = "" if one.kind == "changed" else f" is {one.kind}"
         yield ((marks.shown(one.id), "bold"), (note, "dim"))
         for change in one.changes:
@@ -111,6 +131,8 @@ def change_lines(
             yield from ((_INDENT, *line) for line in lines)
             if more:
                 yield (_INDENT, (f"... ({more:,} more lines)", "dim"))
+    if len(gone) > MAX_GONE:
+        yield ((f"{len(gone) - MAX_GONE:,} more", "bold"), (" are gone", "dim"))
 
 
 def rewritten(

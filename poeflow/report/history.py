@@ -62,6 +62,8 @@ def run_lines(
         yield ((f"{mark} ", style), (marks.shown(line), ""))
         if one.reason:
             yield ((f"    {marks.shown(one.reason)}", "red" if one.status == "failed" else "dim"),)
+        elif one.unread:
+            yield ((f"    its default stands in: {marks.shown(one.unread)}", "yellow"),)
 
 
 def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Iterator[Line]:
@@ -72,9 +74,13 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
     yield from _request(request_body(one.request))
     if one.reasoning:
         yield from _section("reasoning", one.reasoning, style="dim")
+    is_answer = "messages" in request_body(one.request)
+    if one.answer is not None:
+        yield from _section("answer" if is_answer else "output", one.answer)
+        yield ((visible(f"not usable: {one.unread}"), "yellow"),)
     if one.text is not None:
-        is_answer = "messages" in request_body(one.request)
-        yield from _section("answer" if is_answer else "text", one.text)
+        title = "answer" if is_answer else "text"
+        yield from _section(title if one.answer is None else "default in its place", one.text)
     for row in requests:
         yield ()
         yield ((visible(_sent(row)), "dim" if row.answer and row.answer.answer else "red"),)

@@ -4,6 +4,7 @@ An instance has a line when it has ended, and a run of more than ten seconds one
 """
 
 import threading
+from collections.abc import Iterator
 from typing import Final, Self, TextIO
 
 import msgspec
@@ -69,6 +70,7 @@ class PlainReport:
         self._failed = 0
         self._failures: list[str] = []
         self._files: dict[str, list[str]] = {}
+        self._unmet: dict[str, list[Expected]] = {}
         self._progress = Progress()
         self._began = 0.0
         self._reported = 0.0
@@ -88,9 +90,14 @@ class PlainReport:
                 self._began = self._clock.monotonic() - event.at
                 self._reported = event.at
             loop = self._progress.hear(event)
+            if isinstance(event, StepStarted):
+                return
             self._note(event)
-            line = self._line_of(event)
-            if line and not (loop is not None and isinstance(event, StepFinished | StepSkipped)):
+            for told in self._unmet_of(event):
+                self._write(told)
+            if loop is not None and isinstance(event, StepFinished | StepSkipped):
+                self._files.pop(event.step, None)
+            elif line := self._line_of(event):
                 self._write(line)
             if loop is not None and loop.is_whole(event):
                 self._write(loop.line(event.at))
@@ -116,9 +123,23 @@ class PlainReport:
             if self._failed > MAX_AGAIN:
                 self._write(f"failed: {self._failed - MAX_AGAIN:,} more")
 
+    def _unmet_of(self, event: Event) -> Iterator[str]:
+        """Yield what was expected of an instance that ends, unless its failure says so.
+
+        It is held back until then.
+        """
+        if isinstance(event, StepFinished | StepFailed | StepSkipped):
+            told = event.message if isinstance(event, StepFailed) else ""
+            for one in self._unmet.pop(event.step, ()):
+                if one.message not in told:
+                    yield line_of(one)
+
     def _line_of(self, event: Event) -> str:
         """Return the line for an event; the files of an instance are in the line of its end."""
         match event:
+            case Expected(level="error"):
+                self._unmet.setdefault(whole_instance(event.step), []).append(event)
+                return ""
             case FileWritten():
                 self._files.setdefault(whole_instance(event.step), []).append(event.path)
                 return ""
@@ -149,6 +170,7 @@ class Progress:
         self._done = 0
         self._worked = 0
         self._failed = 0
+        self._skipped = 0
         self._cost: float | None = 0.0
 
     def hear(self, event: Event) -> "LongLoop | None":
@@ -169,7 +191,7 @@ class Progress:
 
     def line(self, now: float) -> str:
         """Say how far the run is, at which rate, how long the rest takes, and the cost so far."""
-        parts = [self._count(), f"{self._failed:,} failed" if self._failed else ""]
+        parts = [self._count(), _others(self._failed, self._skipped)]
         running = [one for one in self._at_work if not self._is_around(one)]
         names = f" ({', '.join(running)})" if 0 < len(running) <= NAMED else ""
         parts += [f"{len(running):,} at work{names}" if running else ""]
@@ -186,14 +208,16 @@ class Progress:
         is_own = loop is not None and loop.step == step
         is_failed = isinstance(event, StepFailed)
         if is_own or "/" not in step:
-            self._done += 1
+            self._done += isinstance(event, StepFinished)
             self._failed += is_failed
+            self._skipped += isinstance(event, StepSkipped)
         if is_own or not self._loops:
             is_cheap = isinstance(event, StepSkipped) or _is_at_hand(event)
             self._worked += not is_cheap
         if loop is not None and is_own:
-            loop.done += 1
+            loop.done += isinstance(event, StepFinished)
             loop.failed += is_failed
+            loop.skipped += isinstance(event, StepSkipped)
         if not isinstance(event, StepSkipped) and self._cost is not None:
             is_priced = event.cost_usd is not None or not event.prompt_tokens
             self._cost = self._cost + (event.cost_usd or 0.0) if is_priced else None
@@ -217,7 +241,7 @@ class Progress:
 
     def _rest(self) -> int:
         """Return how many instances are still to do, 0 if that is not known."""
-        left = sum(one.total - one.done for one in self._loops.values())
+        left = sum(one.total - one.ended for one in self._loops.values())
         if self._estimated is not None:
             left = min(left, max(self._estimated.requests - self._answered(), 0))
         return left
@@ -235,18 +259,31 @@ class LongLoop(msgspec.Struct):
     began: float
     done: int = 0
     failed: int = 0
+    skipped: int = 0
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed + self.skipped
 
     def is_whole(self, event: Event) -> bool:
         """Whether an event is the end of its last instance."""
+        if self.ended != self.total:
+            return False
         if not isinstance(event, StepFinished | StepFailed | StepSkipped):
             return False
-        return self.done == self.total and step_of(event.step) == self.step
+        return step_of(event.step) == self.step
 
     def line(self, now: float) -> str:
         """Say how many are done, and how long they took."""
-        failed = f", {self.failed:,} failed" if self.failed else ""
-        took = spoken(now - self.began)
-        return f"{self.step}: {self.done:,} of {self.total:,} done{failed} in {took}"
+        done = f"{self.done:,} of {self.total:,} done"
+        ends = ", ".join(filter(None, (done, _others(self.failed, self.skipped))))
+        return f"{self.step}: {ends} in {spoken(now - self.began)}"
+
+
+def _others(failed: int, skipped: int) -> str:
+    """Say how many ended without a result, empty if none did."""
+    counts = {"failed": failed, "skipped": skipped}
+    return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
 
 
 def _is_at_hand(event: StepFinished | StepFailed) -> bool:

@@ -4,7 +4,6 @@ Answers are rows of the store: the calling thread reads them, the store's thread
 are files, named by their hash.
 """
 
-import heapq
 import os
 import sqlite3
 import time
@@ -21,18 +20,20 @@ from poeflow.opener import read_beneath
 from poeflow.project.project import atomic_write
 from poeflow.store.answer_lines import CacheEntry, EndLine, OldAnswers
 from poeflow.store.contents import (
+    Pruning,
     add_content,
     answer_key,
     content_hash,
-    drop_unused,
     end_key,
+    prune_answers,
     recent_answer,
     said_in,
     unpacked,
 )
 from poeflow.store.database import Database
-from poeflow.store.database_file import JOURNAL, DamagedStoreError, RowReader, writing
+from poeflow.store.database_file import DamagedStoreError, RowReader, writing
 from poeflow.store.folders import disk_errors, make_private
+from poeflow.store.history_rows import belonging
 from poeflow.store.lockfile import requests_in
 from poeflow.store.writer import StoreWriter, Write
 
@@ -66,6 +67,15 @@ _LOCKED: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, last, ", 1).repl
     WHERE simulated = ?1 AND first BETWEEN ?2 AND ?3 AND NOT EXISTS
     (SELECT 1 FROM answers WHERE simulated = ?1 AND fingerprint = first)""",
 )
+_MANY: Final = 100
+"""How many answers are read at once."""
+_BETWEEN: Final = "simulated = ?1 AND fingerprint BETWEEN ? AND ?"
+_AHEAD: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, ", 1).replace(
+    "simulated = ? AND fingerprint = ?",
+    """(%s) AND length(answer.body) < 65536 AND NOT EXISTS
+    (SELECT 1 FROM ends WHERE ends.simulated = answers.simulated AND first = fingerprint)""",
+)
+"""Reads answers to requests that began no conversation; large ones are read one by one."""
 _ANY: Final = "SELECT 1 FROM answers WHERE simulated = ? LIMIT 1"
 _END: Final = "SELECT last FROM ends WHERE simulated = ? AND first = ?"
 
@@ -94,6 +104,7 @@ class Cache:
         self._simulated = simulated
         self._on_corrupt = on_corrupt
         self._warned: set[str] = set()
+        self._ahead: dict[str, tuple[object, ...]] = {}
         self._looked = float("-inf")
 
     @property
@@ -143,6 +154,21 @@ class Cache:
             return None if old is None else old.entry
         return self._sound(fingerprint, row)
 
+    def read_ahead(self, shorts: list[str]) -> None:
+        """Read the answers to several requests at once, for `locked` until this is called again.
+
+        Nothing is stored meanwhile. Large answers and conversations are read when they are used.
+        """
+        found: dict[str, list[tuple[object, ...]]] = {}
+        for at in range(0, len(shorts) if self._is_used else 0, _MANY):
+            some = shorts[at : at + _MANY]
+            sql = _AHEAD % " OR ".join([_BETWEEN] * len(some))
+            bounds = [bound for short in some for bound in _bounds(hash_prefix(short))]
+            for row in self._rows(sql, *bounds, most=2 * _MANY):
+                if isinstance(row[0], bytes):
+                    found.setdefault(row[0].hex()[:PREFIX], []).append(row)
+        self._ahead = {begin: rows[0] for begin, rows in found.items() if len(rows) == 1}
+
     def locked(self, short: str) -> tuple[str, CacheEntry] | None:
         """Return the one request with this short hash of a lock, and its stored answer.
 
@@ -151,8 +177,12 @@ class Cache:
         if not self._is_used:
             return None
         begin = hash_prefix(short)
-        low, high = (bytes.fromhex(begin) + end * 16 for end in (b"\0", b"\xff"))
-        rows = self._rows(_LOCKED, low, high, most=2)
+        known = self._ahead.get(begin)
+        rows = (
+            self._rows(_LOCKED, *_bounds(begin), most=2)
+            if known is None
+            else [(known[0], None, *known[1:])]
+        )
         found = {row[0].hex() for row in rows if isinstance(row[0], bytes)}
         found = found or self._old.like(begin)
         if len(found) != 1:
@@ -369,6 +399,11 @@ def _key(fingerprint: str) -> bytes:
     return bytes.fromhex(fingerprint)
 
 
+def _bounds(begin: str) -> Iterator[bytes]:
+    """Yield the least and the greatest key that begins with these digits."""
+    yield from (bytes.fromhex(begin) + end * 16 for end in (b"\0", b"\xff"))
+
+
 def _sound_entry(fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None:
     """Return an entry if the hash of its answer matches, else None."""
     body, digest, request, answered_by = row
@@ -389,25 +424,6 @@ def _sound_entry(fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None
         return None
 
 
-_PRUNABLE: Final = """SELECT fingerprint, stored, length(body) FROM answers
-    JOIN contents ON contents.id = answers.answer WHERE simulated = 0 ORDER BY stored DESC"""
-_PRUNE: Final = "DELETE FROM answers WHERE simulated = 0 AND fingerprint = ?"
-_PRUNE_ENDS: Final = """DELETE FROM ends WHERE simulated = 0 AND last NOT IN
-    (SELECT fingerprint FROM answers WHERE simulated = 0)"""
-
-
-class Pruning(msgspec.Struct, frozen=True, kw_only=True):
-    """Which answers are deleted.
-
-    Those stored before `before`, in Unix seconds; the oldest, until the others take `max_bytes`;
-    those that none of the lock files `locks` mentions.
-    """
-
-    before: float | None = None
-    max_bytes: int | None = None
-    locks: tuple[Path, ...] | None = None
-
-
 def prune_cache(
     path: Path, media: Path, wanted: Pruning, warn: Callable[[str], None]
 ) -> tuple[int, int]:
@@ -425,8 +441,10 @@ def prune_cache(
     files = [(one, one.lstat()) for one in media.rglob("*") if one.is_file()]
     aged = sorted(((stat.st_mtime, stat.st_size, one) for one, stat in files), reverse=True)
     try:
-        with writing(path, warn, journal=JOURNAL) as connection:
-            count, size, doomed = _prune(connection, wanted, named, aged)
+        with writing(path, warn) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            belongs = None if named is None else belonging(connection, named)
+            count, size, doomed = prune_answers(connection, wanted, belongs, aged)
     except (sqlite3.Error, OSError) as error:
         raise DiskError(f"no answer was dropped: {error}") from None
     for file, length in doomed:
@@ -436,49 +454,3 @@ def prune_cache(
         except OSError as error:
             warn(f"{file} was not dropped: {(error.strerror or 'the disk refused').lower()}")
     return count, size
-
-
-def _prune(
-    connection: Database,
-    wanted: Pruning,
-    named: frozenset[str] | None,
-    aged: list[tuple[float, int, Path]],
-) -> tuple[int, int, list[tuple[Path, int]]]:
-    """Delete answers, then contents that nothing refers to, and free their space.
-
-    Returns the number of answers, their bytes, and the media files to delete, with their bytes.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    kept = None if named is None else named | _ends_of(connection, named)
-    count = size = total = 0
-    doomed: list[tuple[Path, int]] = []
-    stored = connection.execute(_PRUNABLE)  # sorted, so read to its end before the first row
-    rows = ((float(at), int(length), bytes(key)) for key, at, length in stored)
-    everything: Iterator[tuple[float, int, bytes | Path]] = heapq.merge(
-        rows, aged, key=lambda row: -row[0]
-    )
-    for at, length, what in everything:
-        total += length
-        is_old = wanted.before is not None and at < wanted.before
-        is_beyond = wanted.max_bytes is not None and total > wanted.max_bytes
-        name = what.hex()[:PREFIX] if isinstance(what, bytes) else None
-        is_unnamed = kept is not None and name is not None and name not in kept
-        if not (is_old or is_beyond or is_unnamed):
-            continue
-        if isinstance(what, bytes):
-            count, size = count + 1, size + length
-            connection.execute(_PRUNE, (what,))
-        else:
-            doomed.append((what, length))
-    connection.execute(_PRUNE_ENDS)
-    drop_unused(connection)
-    return count, size, doomed
-
-
-def _ends_of(connection: Database, named: frozenset[str]) -> frozenset[str]:
-    """Return the last requests of the conversations whose first ones are `named`.
-
-    All are given by the beginnings of their fingerprints.
-    """
-    rows = connection.execute("SELECT first, last FROM ends WHERE simulated = 0")
-    return frozenset(last.hex()[:PREFIX] for first, last in rows if first.hex()[:PREFIX] in named)

@@ -1,14 +1,16 @@
-"""Contents: long texts and bodies, stored once by their hash, compressed if that helps, searched.
+"""Contents: texts and bodies, stored once by their hash, searched, dropped when nothing names them.
 
 The search uses an index of words. Texts in scripts without spaces are scanned, and so is everything
 if this SQLite has no full-text index.
 """
 
 import contextlib
+import heapq
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -323,3 +325,58 @@ def _message_texts(message: Mapping[str, Json]) -> Iterator[str]:
 def _objects(value: Mapping[str, Json], key: str) -> list[dict[str, Json]]:
     found = value.get(key)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+_PRUNABLE: Final = """SELECT fingerprint, stored, length(body) FROM answers
+    JOIN contents ON contents.id = answers.answer WHERE simulated = 0 ORDER BY stored DESC"""
+_PRUNE: Final = "DELETE FROM answers WHERE simulated = 0 AND fingerprint = ?"
+_PRUNE_ENDS: Final = """DELETE FROM ends WHERE simulated = 0 AND last NOT IN
+    (SELECT fingerprint FROM answers WHERE simulated = 0)"""
+
+
+class Pruning(msgspec.Struct, frozen=True, kw_only=True):
+    """Which answers are deleted.
+
+    Those stored before `before`, in Unix seconds; the oldest, until the others take `max_bytes`;
+    those that none of the lock files `locks` mentions, unless a run asked for them beside one that
+    is mentioned.
+    """
+
+    before: float | None = None
+    max_bytes: int | None = None
+    locks: tuple[Path, ...] | None = None
+
+
+def prune_answers(
+    connection: Database,
+    wanted: Pruning,
+    belongs: Callable[[bytes], bool] | None,
+    aged: list[tuple[float, int, Path]],
+) -> tuple[int, int, list[tuple[Path, int]]]:
+    """Delete answers, then contents that nothing refers to, within a transaction.
+
+    `belongs` says of a fingerprint whether it stays; None if all may go. Returns the number of
+    answers, their bytes, and the media files to delete, with their bytes.
+    """
+    count = size = total = 0
+    doomed: list[tuple[Path, int]] = []
+    stored = connection.execute(_PRUNABLE)  # sorted, so read to its end before the first row
+    rows = ((float(at), int(length), bytes(key)) for key, at, length in stored)
+    everything: Iterator[tuple[float, int, bytes | Path]] = heapq.merge(
+        rows, aged, key=lambda row: -row[0]
+    )
+    for at, length, what in everything:
+        total += length
+        is_old = wanted.before is not None and at < wanted.before
+        is_beyond = wanted.max_bytes is not None and total > wanted.max_bytes
+        is_unnamed = belongs is not None and isinstance(what, bytes) and not belongs(what)
+        if not (is_old or is_beyond or is_unnamed):
+            continue
+        if isinstance(what, bytes):
+            count, size = count + 1, size + length
+            connection.execute(_PRUNE, (what,))
+        else:
+            doomed.append((what, length))
+    connection.execute(_PRUNE_ENDS)
+    drop_unused(connection)
+    return count, size, doomed

@@ -69,7 +69,9 @@ def form() -> Form:
 
 
 @contextlib.contextmanager
-def writing(path: Path, warn: Callable[[str], None], *, journal: Journal) -> Iterator[Database]:
+def writing(
+    path: Path, warn: Callable[[str], None], *, journal: Journal = JOURNAL
+) -> Iterator[Database]:
     """Yield a connection that writes. Until the block ends, the file is marked as being written.
 
     A file that is damaged, or that poeflow did not make, is renamed, never deleted, and a new one

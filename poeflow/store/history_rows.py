@@ -1,13 +1,15 @@
 """Records as rows of the history and back. Long texts go to `contents`, once."""
 
+import itertools
 import sqlite3
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from poeflow.digest import Json, decode_json, encode_json
+from poeflow.digest import PREFIX, Json, decode_json, encode_json
 from poeflow.records import (
     AnswerRecord,
     Counts,
@@ -18,6 +20,7 @@ from poeflow.records import (
     RunRecord,
     RunRow,
     run_counts,
+    whole_instance,
 )
 from poeflow.store.contents import Said, add_content, plain, recent_answer, said_in, unpacked
 from poeflow.store.database import Database
@@ -54,6 +57,10 @@ SELECT sum(cost), count(*) FILTER (WHERE cost IS NULL AND sends > 0) FROM (
         OR runs.started + json_extract(runs.ending, '$.seconds') >= :begin))
 WHERE time >= :begin"""
 """Selects what requests since `begin` cost, and how many have no known cost."""
+_MADE: Final = """SELECT run, name, fingerprint FROM instances JOIN runs ON runs.id = run
+    WHERE NOT runs.simulated AND fingerprint IS NOT NULL"""
+_SENT: Final = """SELECT run, instance, json_extract(requests.record, '$.fingerprint') FROM requests
+    JOIN runs ON runs.id = run WHERE NOT runs.simulated"""
 _Record = TypeVar("_Record")
 _UNREADABLE: Final = (ValueError, RecursionError)
 
@@ -64,6 +71,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str | None = None
     reasoning: str = ""
     data: Json = None
+    answer: str | None = None
 
 
 class RunRows:
@@ -108,11 +116,13 @@ class RunRows:
         if record.request is not None:
             request = add_content(self._connection, "request", record.request)
         quoted = self._quoted(record)
-        made = Result(record.text, record.reasoning, record.data)
+        made = Result(record.text, record.reasoning, record.data, record.answer)
         result = None
         if quoted is None and made != Result():
             result = add_content(self._connection, "result", msgspec.to_builtins(made))
-        rest = msgspec.structs.replace(record, request=None, text=None, reasoning="", data=None)
+        rest = msgspec.structs.replace(
+            record, request=None, text=None, reasoning="", data=None, answer=None
+        )
         fingerprint = None if record.fingerprint is None else plain(record.fingerprint)
         sql = """INSERT INTO instances (run, name, fingerprint, request, result, record)
             VALUES (?, ?, ?, ?, ?, ?)"""
@@ -129,7 +139,8 @@ class RunRows:
 
     def _quoted(self, record: InstanceRecord) -> int | None:
         """Return the content of the stored answer with the text of an instance's result."""
-        if record.fingerprint is None or record.text is None or record.data is not None:
+        is_own = record.data is not None or record.answer is not None
+        if record.fingerprint is None or record.text is None or is_own:
             return None
         said = Said(record.text, record.reasoning)
         return self._stored(record.fingerprint, said.hash)
@@ -190,6 +201,7 @@ def instance_row(row: tuple[object, object, object, object]) -> InstanceRecord:
         text=made.text,
         reasoning=made.reasoning,
         data=made.data,
+        answer=made.answer,
     )
 
 
@@ -232,6 +244,27 @@ def cost_since(path: Path, begin: float) -> tuple[Decimal, int]:
             return Decimal(0), 0
         cost, unknown = connection.execute(_COSTS, {"begin": begin}).fetchone()
         return Decimal(str(cost or 0)), int(unknown)
+
+
+def belonging(connection: Database, named: frozenset[str]) -> Callable[[bytes], bool]:
+    """Return a function that says whether the answer to a request belongs to one of the `named`.
+
+    Those are the samples, judges and turns that runs asked for with it, and the last requests of
+    conversations. `named` are the beginnings of fingerprints.
+    """
+    made = connection.execute(_MADE)
+    own = {
+        (run, whole_instance(str(name)))
+        for run, name, first in itertools.chain(made, connection.execute(_SENT))
+        if str(first)[:PREFIX] in named
+    }
+    kept = set(named)
+    for run, name, fingerprint in connection.execute(_SENT):
+        if (run, whole_instance(str(name))) in own:
+            kept.add(str(fingerprint)[:PREFIX])
+    ends = connection.execute("SELECT first, last FROM ends WHERE simulated = 0")
+    kept |= {last.hex()[:PREFIX] for first, last in ends if first.hex()[:PREFIX] in kept}
+    return lambda key: key.hex()[:PREFIX] in kept
 
 
 def _encoded(record: msgspec.Struct) -> str:

@@ -28,7 +28,7 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
 
     `order` has the keys of loops over what a step gives, in the order of their items, if that is
     not the order of the instances here, or some have none. `orphans` are files that earlier runs
-    wrote and no step writes now, with their hashes.
+    wrote and no step writes now, with their hashes, and edited ones that the next answer replaces.
     """
 
     inputs: str

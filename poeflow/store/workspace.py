@@ -152,6 +152,19 @@ class Workspace:
             os.close(handle)
         return None
 
+    def last_hold(self) -> int | None:
+        """Return a number that differs once another process has held the workspace.
+
+        It is None while one does, or if the last one was killed, and 0 if none ever did. Raises
+        `DiskError`.
+        """
+        path = self._state / "lock"
+        with disk_errors(path, "looked at"):
+            try:
+                return _ended(path.lstat())
+            except FileNotFoundError:
+                return 0
+
     @property
     def is_foreign(self) -> bool:
         """Whether the state came with the repository, so that nothing in it is used."""
@@ -256,8 +269,11 @@ class Workspace:
         wait: float = WAIT,
         clock: Clock = _SYSTEM_CLOCK,
         warn: Callable[[str], None] | None = None,
-    ) -> Iterator[None]:
+    ) -> Iterator[int]:
         """Keep other runs out until the block ends; the system releases the lock if we die.
+
+        Yields what `last_hold` returned a moment before, -1 if the last process was killed. So it
+        is another number than an earlier one unless no other process was at work since.
 
         First the files of an older version are moved into the store, and the store is opened: a
         damaged one is renamed, and its readable answers are copied. `warn` gets messages about
@@ -269,16 +285,18 @@ class Workspace:
         self.check()
         self.prepare()
         path = self._state / "lock"
+        is_new = not os.path.lexists(path)
         with disk_errors(path, "opened"):
             handle = os.open(path, _LOCK, 0o600)
         try:
             with disk_errors(path, "locked"):
                 _acquire(handle, clock, wait)
-            _sign(handle, Holder(pid=os.getpid(), since=clock.now()))
-            take_over(self._state, self._store)
-            with opened_store(self._store):
-                self._report(warn)
-                yield
+                last = 0 if is_new else _ended(os.fstat(handle)) or -1
+            with _signing(handle, Holder(pid=os.getpid(), since=clock.now())):
+                take_over(self._state, self._store)
+                with opened_store(self._store):
+                    self._report(warn)
+                    yield last
         finally:
             os.close(handle)
             self._report(warn)
@@ -308,11 +326,26 @@ def _acquire(handle: int, clock: Clock, wait: float) -> None:
             return
 
 
-def _sign(handle: int, holder: Holder) -> None:
-    """Write a note for waiting processes. It is only a note: a full disk does not stop a run."""
+@contextlib.contextmanager
+def _signing(handle: int, holder: Holder) -> Iterator[None]:
+    """Write a note for waiting processes, and remove it at the end, which leaves a new time.
+
+    It is only a note: a full disk does not stop a run.
+    """
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, msgspec.json.encode(holder) + b"\n", 0)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.utime(handle)
+
+
+def _ended(status: os.stat_result) -> int | None:
+    """Return when the last process that held a lock file ended, None if it left its note."""
+    return None if status.st_size else status.st_mtime_ns
 
 
 def _signed(handle: int) -> Holder | None:

@@ -131,6 +131,8 @@ class StoreWriter:
 
     def check(self) -> None:
         """Raise `DiskError` if the database cannot be opened, or was found damaged."""
+        if self._thread is not None and self._opened.is_set() and self._error is None:
+            return
         self._start()
         self._opened.wait()
         if self._error is not None:

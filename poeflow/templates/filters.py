@@ -87,12 +87,12 @@ def fromyaml(text: str) -> Json:
         raise ValueError(f"fromyaml: {error.problems[0]}") from None
 
 
-def tocsv(rows: object) -> str:
+def tocsv(rows: object, *, plain: bool = False) -> str:
     """Encode a list of mappings (with a header) or of lists as CSV.
 
     The header has every key in order of first appearance; for results of a step these are its key,
     the columns of its items, and the result. Texts that a spreadsheet would run as a formula are
-    prefixed with an apostrophe.
+    prefixed with an apostrophe, unless it is to be `plain`.
     """
     if isinstance(rows, list | tuple):
         rows = [row.columns if isinstance(row, InstanceValue) else row for row in rows]
@@ -102,15 +102,16 @@ def tocsv(rows: object) -> str:
     header = list(dict.fromkeys(key for row in table if isinstance(row, dict) for key in row))
     if len(header) * len(table) > MAX_CELLS:
         raise OverBudgetError(f"the table would have over {MAX_CELLS:,} cells")
+    cell = _plain_cell if plain else _cell
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     if header:
-        writer.writerow([_cell(name) for name in header])
+        writer.writerow([cell(name) for name in header])
     for row in table:
         if isinstance(row, dict):
-            writer.writerow([_cell(row.get(name)) for name in header])
+            writer.writerow([cell(row.get(name)) for name in header])
         elif isinstance(row, list) and not header:
-            writer.writerow([_cell(value) for value in row])
+            writer.writerow([cell(value) for value in row])
         else:
             raise TypeError("tocsv takes a list of mappings or of lists, not of both")
     return buffer.getvalue().rstrip("\n")
@@ -171,6 +172,10 @@ def _margins(value: Json, depth: int) -> int:
 def _cell(value: Json) -> Json:
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value.strip(" ")):
         return f"'{value}"
+    return _plain_cell(value)
+
+
+def _plain_cell(value: Json) -> Json:
     if isinstance(value, bool | list | dict):
         return json.dumps(value, ensure_ascii=False)
     return value

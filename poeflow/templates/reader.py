@@ -40,12 +40,15 @@ class Reader(Protocol):
     def recording(self, reads: "Reads") -> AbstractContextManager[None]:
         """Record in `reads` what is read inside the block."""
 
+    def note(self, canonical: str, data: bytes) -> None:
+        """Record that a file was read by its bytes, which are `data`."""
+
 
 class Reads:
     """Hashes of what was read while recording: texts by canonical path, lists by pattern.
 
-    `contents` are the hashes of the files that a command says it reads, `code` of the modules with
-    functions that judge.
+    `contents` are the hashes of the files that a command says it reads, and of tables that are no
+    text, `code` of the modules with functions that judge.
     """
 
     def __init__(self) -> None:
@@ -53,6 +56,13 @@ class Reads:
         self.contents: dict[str, str] = {}
         self.code: dict[str, str] = {}
         self.globs: dict[str, str] = {}
+
+    def add(self, other: "Reads") -> None:
+        """Add all that `other` has."""
+        self.texts |= other.texts
+        self.contents |= other.contents
+        self.code |= other.code
+        self.globs |= other.globs
 
 
 MAX_TEXT: Final = 64 * 1024 * 1024
@@ -120,6 +130,9 @@ class ProjectReader:
                 self._globs[canonical] = known
         self._reads.globs[canonical] = known[1]
         return known[0]
+
+    def note(self, canonical: str, data: bytes) -> None:
+        self._reads.contents[canonical] = sha256_of(data)
 
     def unsettle(self) -> None:
         self._is_settled = False

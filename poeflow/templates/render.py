@@ -1,8 +1,8 @@
 """Renders texts, paths, values and expressions."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Template, TemplateNotFound, TemplateSyntaxError
 from jinja2 import TemplateError as JinjaError
@@ -14,7 +14,7 @@ from poeflow.problems import Place
 from poeflow.project.project import FileProblem
 from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
 from poeflow.templates.reader import Origin
-from poeflow.templates.template_errors import no_else, syntax_problem
+from poeflow.templates.template_errors import FIRST, no_else, syntax_problem
 from poeflow.templates.values import encodable, to_json
 from poeflow.templates.work_budget import OverBudgetError, bounded
 
@@ -77,6 +77,70 @@ def evaluate(environment: Environment, expression: str, origin: Origin, values: 
     """Return the value of an expression; `{{ x }}` is the same as `x`. Raises `TemplateError`."""
     text, moved = as_template(expression, origin)
     return _evaluated(environment, text, moved, values)
+
+
+_COMPARE: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in"})
+_DECIDE: Final = frozenset({"or", "not", "if", "else", "is"})
+"""Words of an expression with which it is more than a comparison."""
+_WRITTEN: Final = frozenset({"true", "false", "none", "True", "False", "None"})
+
+
+class _Token(NamedTuple):
+    """A token of an expression, where it begins, and in how many brackets it stands."""
+
+    at: int
+    kind: str
+    value: str
+    depth: int
+
+
+def compared(
+    environment: Environment, expression: str, origin: Origin, values: Values
+) -> dict[str, Json]:
+    """Return the sides of the comparison that makes an expression untrue, with their values.
+
+    Written values are left out. Empty if it is more than comparisons that `and` joins.
+    """
+    text, moved = as_template(expression, origin)
+    try:
+        for part in _joined(environment, text, moved):
+            if not evaluate(environment, _source(text, part), moved, values):
+                sides = [_source(text, side) for side in _sides(part)]
+                return {side: evaluate(environment, side, moved, values) for side in sides}
+    except TemplateError:
+        return {}
+    return {}
+
+
+def _source(text: str, tokens: Sequence[_Token]) -> str:
+    return text[tokens[0].at : tokens[-1].at + len(tokens[-1].value)]
+
+
+def _joined(environment: Environment, text: str, origin: Origin) -> Iterator[list[_Token]]:
+    """Yield the tokens of each part of an expression that `and` joins."""
+    depth, part = 0, list[_Token]()
+    for at, kind, value in environment.lexer.tokeniter(text, origin.path):
+        if kind in ("variable_begin", "variable_end", "whitespace"):
+            continue
+        if kind == "operator":
+            depth += (value in "([{") - (value in ")]}")
+        if (depth, kind, value) == (0, "name", "and"):
+            yield part
+            part = []
+        else:
+            part.append(_Token(at - 1, kind, value, depth))
+    yield part
+
+
+def _sides(part: list[_Token]) -> Iterator[list[_Token]]:
+    """Yield the sides of a comparison that are not written values, none for anything else."""
+    outer = [one for one in part if one.depth == 0 and one.kind in ("operator", "name")]
+    found = [one for one in outer if one.value in _COMPARE]
+    if len(found) == 1 and not any(one.value in _DECIDE for one in outer):
+        at = part.index(found[0])
+        for side in (part[:at], part[at + 1 :]):
+            if any(one.kind == "name" and one.value not in _WRITTEN for one in side):
+                yield side
 
 
 def as_template(expression: str, origin: Origin) -> tuple[str, Origin]:
@@ -168,17 +232,12 @@ def _located_error(
 _NONE: Final = "none has no "
 _AT: Final = lazy_pattern(r"(?:\{\{[-+]?\s*)?(carry|previous)\b(?!\s*[.\[])")
 _BEFORE: Final = lazy_pattern(r"(?:^|[^.\w])(carry|previous)$")
-_FIRST: Final = {
-    "carry": "the first instance has none: write {{ carry or '' }}, or {% if carry %}",
-    "previous": "the first turn has none: write {% if previous %}...{% endif %}",
-}
-"""What to write for names that have no value at first."""
 
 
 def _first_hint(text: str, at: int) -> str:
     """Return a hint for a name without a value that is at a place of a template, or before it."""
     found = _AT.match(text[at:]) or _BEFORE.search(text[:at])
-    return _FIRST[found[1]] if found is not None else ""
+    return FIRST[found[1]] if found is not None else ""
 
 
 def _file(environment: Environment, path: str) -> tuple[str, Origin]:

@@ -15,7 +15,7 @@ STEP_ATTRIBUTES: Final = frozenset(
     {
         *VERDICT_ATTRIBUTES,
         *("text", "data", "media", "reasoning", "tool_calls", "usage", "model", "outputs"),
-        *("status", "all", "value", "key", "error"),
+        *("status", "all", "value", "key", "error", "used_default"),
     }
 )
 FAN_OUT_ATTRIBUTES: Final = frozenset({"all", "status"})

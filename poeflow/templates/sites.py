@@ -18,6 +18,7 @@ from poeflow.templates.render import (
     TemplateError,
     Values,
     as_template,
+    compared,
     evaluate,
     render,
     render_path,
@@ -329,6 +330,13 @@ class Texts:
         if known is None:
             known = self._expressions[path] = as_template(*self._text(self._sites[path]))
         return evaluate(self._environment, *known, values)
+
+    def compared(self, path: KeyPath, values: Values) -> dict[str, Json]:
+        """Return the sides of the comparison that makes the expression at `path` untrue.
+
+        They are its texts with their values; empty if it is more than comparisons with `and`.
+        """
+        return compared(self._environment, *self._text(self._sites[path]), values)
 
     def path(self, path: KeyPath, values: Values) -> str:
         """Render a file path: each expression gives one safe segment."""

@@ -1,10 +1,10 @@
-"""Messages for errors in a template's text: syntax, and habits from other tools."""
+"""Messages for errors in a template's text: syntax, habits from other tools, values as texts."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
-from jinja2 import TemplateSyntaxError
+from jinja2 import TemplateSyntaxError, nodes
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Problem
@@ -169,3 +169,97 @@ def _tag_hint(tag: str) -> str:
         return "there is no open tag of this kind here"
     tags = "if, for, set, macro, call, with, filter, include, import, from, extends, block, raw"
     return f"known: {tags}; {RAW}"
+
+
+FIRST: Final = {
+    "carry": "the first instance has none: write {{ carry or '' }}, or {% if carry %}",
+    "previous": "the first turn has none: write {% if previous %}...{% endif %}",
+}
+"""What to write for names that have no value at first."""
+_TO_TEXT: Final[Mapping[str, str]] = {
+    "true or false": "use | tojson, or test it with if",
+    "a list": "use | tojson, | join(', ') or a loop",
+    "a mapping": "use | tojson or name one of its keys",
+}
+"""What to write for values without a text of their own."""
+_SURE: Final = (nodes.With, nodes.Scope, nodes.AssignBlock, nodes.FilterBlock)
+"""Statements whose contents are always rendered."""
+_KEEPS_RESULTS: Final = frozenset({"list", "reject", "rejectattr", "select", "selectattr", "sort"})
+
+
+class Untexts:
+    """Finds what a template prints that is no text in any run.
+
+    `kind_of` returns what an attribute of a step is, None for a text or if that is not known.
+    `names` are those that the template may use: some have no value at first.
+    """
+
+    def __init__(self, kind_of: Callable[[str, str], str | None], names: Collection[str]) -> None:
+        self._kind_of = kind_of
+        self._first = FIRST.keys() & names
+        self._own: set[str] = set()
+        """Names that the template binds, and those of them that are no items of a loop."""
+        self._others: set[str] = set()
+
+    def problems(self, parsed: nodes.Template, origin: Origin) -> Iterator[Problem]:
+        """Yield a problem for each value that is printed as it is, which always fails."""
+        own = {node.name for node in parsed.find_all(nodes.Name) if node.ctx != "load"}
+        self._own, self._others = own, own - {_item(node) for node in parsed.find_all(nodes.For)}
+        for offset, message, hint in self._printed(parsed.body, {}, is_sure=True):
+            yield Problem(origin.locate(offset), message, hint)
+
+    def _printed(
+        self, body: Iterable[nodes.Node], items: Mapping[str, str], *, is_sure: bool
+    ) -> Iterator[tuple[int, str, str]]:
+        """Yield the faults of a body; `items` are names of results, with their steps."""
+        for node in body:
+            if isinstance(node, nodes.Output):
+                for part in node.nodes:
+                    yield from self._fault(part, items, is_sure=is_sure)
+            elif isinstance(node, nodes.For):
+                inner = {**items, _item(node): _step_of(node.iter)}
+                yield from self._printed(node.body, inner, is_sure=False)
+                yield from self._printed(node.else_, items, is_sure=False)
+            elif not isinstance(node, nodes.Macro | nodes.CallBlock):
+                inside = (one for one in node.iter_child_nodes() if isinstance(one, nodes.Stmt))
+                sure = is_sure and isinstance(node, _SURE)
+                yield from self._printed(inside, items, is_sure=sure)
+
+    def _fault(
+        self, node: nodes.Node, items: Mapping[str, str], *, is_sure: bool
+    ) -> Iterator[tuple[int, str, str]]:
+        root = node
+        while isinstance(root, nodes.Getattr | nodes.Getitem):
+            root = root.node
+        if not isinstance(root, nodes.Name):
+            return
+        if is_sure and root.name in self._first and root.name not in self._own:
+            yield root.lineno - 1, f"{root.name} has no value at first", FIRST[root.name]
+        elif isinstance(node, nodes.Getattr) and root.name not in self._others:
+            step = items.get(root.name, "") if node.node is root else _of_steps(node.node)
+            kind = self._kind_of(step, node.attr) if step else None
+            if kind is not None:
+                is_of_step = isinstance(node.node, nodes.Getattr)
+                written = f"steps.{step}.{node.attr}" if is_of_step else node.attr
+                yield node.lineno, f"{written} is {kind}, not a text", _TO_TEXT[kind]
+
+
+def _step_of(node: nodes.Node | None) -> str:
+    """Return the step whose results a loop runs over, empty for anything else."""
+    while isinstance(node, nodes.Filter) and node.name in _KEEPS_RESULTS:
+        node = node.node
+    return _of_steps(node.node) if isinstance(node, nodes.Getattr) and node.attr == "all" else ""
+
+
+def _of_steps(node: nodes.Node) -> str:
+    """Return the step that `steps.ID` or `steps.ID["key"]` names, empty for anything else."""
+    if isinstance(node, nodes.Getitem):
+        node = node.node
+    if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
+        return ""
+    return node.attr if node.node.name == "steps" else ""
+
+
+def _item(node: nodes.For) -> str:
+    """Return the name that a loop binds, empty if it binds several."""
+    return node.target.name if isinstance(node.target, nodes.Name) else ""

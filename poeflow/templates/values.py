@@ -110,6 +110,7 @@ class InstanceValue(dict[str, Json]):
             results = {"text": self["text"]}
         if self["media"]:
             results["media"] = self["media"]
+        results |= {"used_default": True} if self["used_default"] else {}
         return results if self["error"] is None else {**results, "error": self["error"]}
 
 

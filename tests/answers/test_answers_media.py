@@ -142,12 +142,12 @@ def test_an_address_of_a_server_holds_no_file():
         (
             "data:image/png;base64,AAAAA",
             1024,
-            "a file in the answer is cut off, or is not base64; ask again with --refresh",
+            "a file in the answer is cut off, or is not base64; ask again with --failed",
         ),
         (
             "data:image/png;base64,%FFAA",
             1024,
-            "a file in the answer is cut off, or is not base64; ask again with --refresh",
+            "a file in the answer is cut off, or is not base64; ask again with --failed",
         ),
     ],
 )

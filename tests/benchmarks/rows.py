@@ -126,7 +126,6 @@ def table(bench: Bench) -> list[Finding]:
     count = bench.part(100_000)
     project = bench.project()
     project.write_rows(count, 50)
-    project.configure(f"max_instances = {count}\n")
     goals = (Goal("wall", 4), Goal("peak", 120))
     return [
         Finding(f"{words}, csv of {count:,} rows", figures_of(project.usage(*command)), goal)

@@ -96,3 +96,38 @@ def test_keys_of_the_environment_are_masked(online):
     lines = online.run("cache", "export", "-").stdout
     assert lines.count("\n") == 2
     assert key not in lines
+
+
+SEVERAL = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  a: {prompt: on otters, samples: 2, expect: [{judge: {rubric: kind}, level: warn}]}
+  again: {prompt: "on seals, {{ repeat.number }}", repeat: {max: 3, until: repeat.number == 3}}
+  b: {prompt: "%s {{ steps.a.all | length }} {{ steps.again.text }}"}
+"""
+
+
+def test_what_a_lock_mentions_is_kept_with_samples_judges_and_turns(online, simulator):
+    online.write("a.yaml", SEVERAL % "of")
+    assert online.run("run", "a.yaml").returncode == 0
+    asked = len(simulator.requests)
+    done = online.run("cache", "prune", "--unreferenced")
+    assert done.stderr == "dropped 0 entries, 0.0 MB\n"
+    online.write("a.yaml", SEVERAL % "from")
+    assert online.run("run", "a.yaml").returncode == 0
+    assert len(simulator.requests) == asked + 1
+    done = online.run("cache", "prune", "--unreferenced")
+    assert done.stderr.startswith("dropped 1 entries")
+
+
+def test_a_sample_that_a_later_run_added_is_kept(online, simulator):
+    online.write("a.yaml", SEVERAL % "of")
+    online.run("run", "a.yaml")
+    online.write("a.yaml", SEVERAL.replace("samples: 2", "samples: 3") % "of")
+    online.run("run", "a.yaml")
+    asked = len(simulator.requests)
+    online.run("cache", "prune", "--unreferenced")
+    online.write("a.yaml", SEVERAL.replace("samples: 2", "samples: 3") % "from")
+    online.run("run", "a.yaml")
+    assert len(simulator.requests) == asked + 1

@@ -170,3 +170,45 @@ def test_the_development_mode_of_python_lets_no_task_be_quoted():
     )
     command = [sys.executable, "-X", "dev", "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+TABLE = """\
+poeflow: 1
+steps:
+  say: {model: GPT-5.2, for_each: [x, y, z], prompt: "row {{ item }}", OUTPUT}
+"""
+BAD_ROW = """\
+simulator: 1
+rules:
+  - {match: {text: row y, nth: 1}, answer: {text: bad}}
+  - {answer: {text: good}}
+"""
+
+
+@pytest.mark.parametrize("output", ["expect: [{contains: good}]", "output: {one_of: [good, fine]}"])
+def test_what_a_failed_row_says_to_do_asks_for_that_row_alone(desk, output):
+    desk.write("a.yaml", TABLE.replace("OUTPUT", output))
+    going_on = "run it again with --failed to go on: 2 of 3 are done and not paid for again"
+    with Simulator(script=desk.write("rules.yaml", BAD_ROW)) as simulator:
+        desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
+        for _ in range(2):
+            done = desk.run("run", "a.yaml", "--keep-going")
+            assert (done.returncode, len(simulator.requests)) == (1, 3)
+            assert "ask again with --failed" in done.stderr
+            assert done.stderr.splitlines()[-1] == going_on
+            assert desk.run("show", "last").stdout.splitlines()[3] == going_on
+        assert desk.run("run", "a.yaml", "--failed").returncode == 0
+        assert len(simulator.requests) == 4
+
+
+def test_an_edited_file_is_to_be_decided_about_before_the_run_goes_on(online):
+    step = "{model: GPT-5.2, prompt: Write., output: {save: a.md}}"
+    flow = f"poeflow: 1\nsteps:\n  a: {step}\n  b: {{model: GPT-5.2, prompt: Say.}}\n"
+    online.write("a.yaml", flow)
+    online.run("run", "a.yaml")
+    online.write("a.md", "mine")
+    online.write("a.yaml", flow.replace("Write.", "Write more."))
+    done = online.run("run", "a.yaml", "--keep-going")
+    assert done.stderr.splitlines()[-1] == (
+        "correct what failed and run it again to go on: 1 of 2 are done and not paid for again"
+    )

@@ -94,6 +94,67 @@ def test_one_instance_is_all_there_is_to_know(past):
     assert shown["requests"][0]["record"]["request"]["body"]["messages"][-1]["content"] == "say x"
 
 
+def test_a_default_is_told_from_the_answer_that_cannot_be_read(desk):
+    rules = desk.write("rules.yaml", "simulator: 1\nrules: [{answer: {text: feature request}}]\n")
+    output = "{one_of: [bug, question], default: question}"
+    flow = f"poeflow: 1\nsteps:\n  sort: {{model: GPT-5.2, prompt: sort, output: {output}}}\n"
+    desk.write("a.yaml", flow)
+    why = 'the answer is none of "bug", "question": "feature request"'
+    with Simulator(script=rules) as serving:
+        desk.environ |= {"POE_API_KEY": "any-key-at-all", "POE_BASE_URL": serving.base_url}
+        for run in ("1", "2"):
+            assert desk.run("run", "a.yaml").returncode == 0
+            told = desk.run("show", f"{run}/sort").stdout
+            assert (
+                "\n-- answer --\nfeature request\n"
+                f"not usable: {why}\n\n-- default in its place --\nquestion\n"
+            ) in told, run
+    shown = json.loads(desk.run("show", "1/sort", "--output", "json").stdout)["instances"][0]
+    assert {name: shown[name] for name in ("text", "answer", "unread")} == {
+        "text": "question", "answer": "feature request", "unread": why,
+    }  # fmt: skip
+    assert f"its default stands in: {why}\n" in desk.run("show", "1").stdout
+
+
+ROWS = """\
+poeflow: 1
+steps:
+  say: {model: GPT-5.2, for_each: {in: "{{ range(25) | list }}"}, prompt: "say {{ item }}"}
+"""
+
+
+@pytest.mark.parametrize(
+    "part",
+    [("--first", "1"), ("--key", "0"), ("--until", "a.yaml:say@0"), ("--only", "a.yaml:say@0")],
+)
+def test_what_a_run_left_out_is_neither_gone_nor_new(online, part):
+    online.write("a.yaml", ROWS)
+    online.run("run", "a.yaml")
+    named = [word for word in part if word.startswith("a.yaml")] or ["a.yaml"]
+    options = [word for word in part if not word.startswith("a.yaml")]
+    assert online.run("run", *named, *options).returncode == 0
+    done = online.run("diff")
+    assert (done.stdout, done.stderr) == (
+        "",
+        "run 2 left out 24 instances\nruns 1 and 2 do not differ\n",
+    )
+    assert json.loads(online.run("diff", "--output", "json").stdout)["changed"] == []
+    online.run("run", "a.yaml")
+    assert online.run("diff").stderr == "runs 2 and 3 do not differ\n"
+
+
+def test_of_many_instances_that_are_gone_the_first_are_named(online):
+    online.write("a.yaml", ROWS)
+    online.run("run", "a.yaml")
+    online.write("a.yaml", ROWS.replace("25", "2"))
+    online.run("run", "a.yaml", "--first", "1")
+    assert online.run("diff").stderr.startswith("run 2 left out 24 instances\n")
+    online.run("run", "a.yaml")
+    *named, last = online.run("diff", "1", "3").stdout.splitlines()
+    assert named == [f"say[{row}] is gone" for row in range(2, 22)]
+    assert last == "3 more are gone"
+
+
 def test_what_changed_is_told_word_by_word(past):
     done = past.run("diff")
     assert done.returncode == 0

@@ -373,3 +373,11 @@ def test_a_sample_that_a_step_cannot_have_is_not_refreshed_in_silence(desk, step
 def test_a_name_without_a_value_at_first_has_a_hint(desk, step, told):
     desk.write("a.yaml", f"poeflow: 1\nsteps:\n  a: {{model: GPT-5.2, {step}}}\n")
     assert told in desk.run("run", "a.yaml", "--offline").stderr
+
+
+def test_a_long_result_is_printed_whole(online):
+    long = "".join(f"{number} otters, é\n" for number in range(100_000))
+    online.write("long.txt", long)
+    online.write("f.yaml", "poeflow: 1\nsteps:\n  page: {render: \"{{ read('long.txt') }}\"}\n")
+    done = online.run("run", "f.yaml")
+    assert (done.returncode, done.stdout) == (0, long)

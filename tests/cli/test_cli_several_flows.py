@@ -1,8 +1,14 @@
 """Commands over several flows: what is in the way of one is said, and the others are looked at."""
 
+import contextlib
 import json
+import shutil
+import subprocess
+import time
 
 import pytest
+
+from poeflow.simulator.server import Simulator
 
 FINE = "poeflow: 1\nsteps: {a: {render: x, output: {save: out/a.md}}}\n"
 NEEDY = "poeflow: 1\ninputs: {t: {type: string}}\nsteps: {b: {render: '{{ inputs.t }}'}}\n"
@@ -81,3 +87,117 @@ def test_the_most_serious_exit_code_is_used(flows):
     flows.write("a.yaml", FINE.replace("x,", "y,"))
     assert flows.run("run", "--locked", "a.yaml", "c.yaml").returncode == 4
     assert flows.run("run", "--locked", "a.yaml", "b.yaml", "c.yaml").returncode == 2
+
+
+WRITING = "poeflow: 1\nsteps: {%s: {render: %s, output: {save: out/x.md}}}\n"
+
+
+@pytest.fixture
+def moved(desk):
+    """Return a desk whose step moved from a.yaml to b.yaml, which wrote its file anew."""
+    desk.write("a.yaml", WRITING % ("a", "x"))
+    assert desk.run("run", "a.yaml").returncode == 0
+    desk.write("a.yaml", "poeflow: 1\nsteps: {z: {render: z}}\n")
+    return desk
+
+
+@pytest.mark.parametrize("text", ["x", "y"])
+@pytest.mark.parametrize("state", ["kept", "lost"])
+def test_a_file_that_another_flow_writes_now_is_not_pruned(moved, text, state):
+    moved.write("b.yaml", WRITING % ("b", text))
+    assert moved.run("run", "b.yaml").returncode == 0
+    if state == "lost":
+        shutil.rmtree(moved.folder / ".poeflow")
+    assert moved.run("run", "--locked", "b.yaml").returncode == 0
+    done = moved.run("run", "a.yaml", "--prune-outputs")
+    assert (done.returncode, "out/x.md" in done.stderr) == (0, False), done.stderr
+    assert moved.run("run", "--locked", "a.yaml", "b.yaml").returncode == 0
+
+
+@pytest.mark.parametrize("damage", ["{", '{"poeflow_lock": 99, "outputs": {"//out/x.md": ""}}'])
+def test_a_file_is_not_pruned_if_a_lock_that_cannot_be_read_may_name_it(moved, damage):
+    moved.write("parts/b.yaml", WRITING % ("b", "x"))
+    moved.write("parts/b.more.lock.json", damage)
+    assert moved.run("run", "a.yaml", "--prune-outputs").returncode == 0
+    assert (moved.folder / "out/x.md").exists()
+
+
+def test_the_lock_of_a_flow_that_is_gone_keeps_no_file(moved):
+    moved.write("b.yaml", WRITING % ("b", "x"))
+    assert moved.run("run", "b.yaml").returncode == 0
+    (moved.folder / "b.yaml").unlink()
+    assert moved.run("run", "a.yaml", "--prune-outputs").returncode == 0
+    assert not (moved.folder / "out/x.md").exists()
+
+
+def test_a_file_that_a_run_without_a_lock_wrote_is_not_pruned(moved):
+    text = WRITING % ("b", "'{{ inputs.t }}'")
+    moved.write("b.yaml", text.replace("steps", "inputs: {t: {type: string}}\nsteps"))
+    assert moved.run("run", "b.yaml", "--input", "t=y").returncode == 0
+    assert moved.run("run", "a.yaml", "--prune-outputs").returncode == 0
+    assert (moved.folder / "out/x.md").read_text() == "y\n"
+
+
+SLOW = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps: {a: {for_each: [x, y, z], prompt: "{{ item }}", output: {save: "docs/{{ item }}.md"}}}
+"""
+READING = """\
+poeflow: 1
+steps:
+  b: {for_each: {glob: docs/*.md}, render: "{{ item }}", output: {save: "out/{{ loop.index }}.md"}}
+  c: {render: "{% include 'docs/x.md' %}", output: {save: out/c.txt}}
+"""
+
+
+@pytest.fixture
+def beside(desk):
+    """Return a desk, and a block during whose beginning a run of a.yaml writes docs/*.md."""
+
+    @contextlib.contextmanager
+    def running():
+        with Simulator(latency=0.4) as slow:
+            desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": slow.base_url}
+            command = desk.command("run", "a.yaml", "--force", "--concurrency", "1")
+            with subprocess.Popen(command, cwd=desk.folder, env=desk.env()) as process:
+                while not slow.requests:
+                    time.sleep(0.01)
+                yield
+            assert process.returncode == 0
+
+    desk.write("docs/x.md", "as before")
+    desk.write("a.yaml", SLOW)
+    return desk, running
+
+
+def test_a_run_that_waited_for_another_takes_the_files_that_are_there_then(beside):
+    desk, running = beside
+    desk.write("b.yaml", READING)
+    with running():
+        assert desk.run("run", "b.yaml").returncode == 0
+    made = sorted(path.name for path in (desk.folder / "out").iterdir())
+    assert made == ["1.md", "2.md", "3.md", "c.txt"]
+    assert (desk.folder / "out/c.txt").read_text() == (desk.folder / "docs/x.md").read_text()
+    assert desk.run("run", "--locked", "b.yaml").returncode == 0
+
+
+def test_what_is_accepted_after_another_run_is_current_with_the_files_that_are_there_then(beside):
+    desk, running = beside
+    desk.write("b.yaml", WRITING % ("c", "\"{% include 'docs/x.md' %}\""))
+    assert desk.run("run", "b.yaml").returncode == 0
+    desk.write("out/x.md", "my own words\n")
+    with running():
+        assert desk.run("accept", "b.yaml").returncode == 0
+    assert desk.run("run", "--locked", "b.yaml").returncode == 0
+
+
+def test_a_flow_takes_what_one_before_it_in_the_command_wrote(desk):
+    desk.write("docs/x.md", "x\n")
+    desk.write("b.yaml", READING)
+    writing = WRITING % ("a", "new")
+    desk.write("a.yaml", writing.replace("out/x.md", "docs/x.md"))
+    done = desk.run("run", "a.yaml", "b.yaml", "--force")
+    assert done.returncode == 0, done.stderr
+    assert (desk.folder / "out/c.txt").read_text() == "new\n"
+    assert desk.run("run", "--locked", "b.yaml").returncode == 0

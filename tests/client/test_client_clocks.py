@@ -1,5 +1,6 @@
 """Nothing waits for ever, and each clock that runs out has its own message."""
 
+import asyncio
 import socket
 import threading
 
@@ -9,6 +10,8 @@ from client_server import HOLD
 
 from poeflow import errors
 from poeflow.client.calls import Timeouts
+from poeflow.client.http.aio import AsyncConnection
+from poeflow.client.http.connections import Receive
 from poeflow.client.http.wire import Head
 
 SOON = 0.15
@@ -232,3 +235,31 @@ def test_a_connection_is_not_kept_after_a_timeout(connect, server):
     stream = driver.create(stream=True, timeout=SOON)
     assert driver.do(lambda _: stream.final()).text == "a"
     assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_each_wait_of_a_connection_ends_by_its_own_clock():
+    async def waits() -> list[bytes | type]:
+        loop, (own, other) = asyncio.get_running_loop(), socket.socketpair()
+        _, connection = await loop.create_connection(AsyncConnection, sock=own)
+        found: list[bytes | type] = []
+        for data, after, seconds in (
+            (b"a", 0.0, 60.0),
+            (None, 0.0, 0.01),  # sooner than the wait before would have ended
+            (b"b", 0.0, 0.05),
+            (b"c", 0.1, 60.0),  # later than the wait before would have ended
+        ):
+            if data is not None:
+                loop.call_later(after, other.sendall, data)
+            try:
+                found.append(await connection.perform(Receive(seconds)))
+            except TimeoutError:
+                found.append(TimeoutError)
+        connection.close()
+        other.close()
+        return found
+
+    async def within() -> list[bytes | type]:
+        async with asyncio.timeout(20):
+            return await waits()
+
+    assert asyncio.run(within()) == [b"a", TimeoutError, b"b", b"c"]

@@ -220,6 +220,14 @@ def test_halves_of_a_character_are_joined_and_never_left(pieces, text):
     assert "".join([*map(halves.whole, pieces), halves.rest()]) == text
 
 
+def test_many_pieces_of_a_long_answer_are_joined_in_order():
+    pieces = [f"{number} {'é' * 2000}\n" for number in range(600)]
+    pieces += ["\ud83d", "\ude00", "\ud83d", "."]
+    found = folded(*(piece(one) for one in pieces))
+    expected = "".join(pieces[:-4]) + "😀\ufffd."
+    assert found["choices"][0]["message"]["content"] == expected
+
+
 def test_odds_and_lists_come_in_pieces_the_rest_beside_them_once():
     def odd(token: str) -> dict:
         chunk = piece(token, annotations=[token])

@@ -189,6 +189,18 @@ def test_ask_begins_a_broken_stream_again_and_says_so(connect, server, script):
     assert isinstance(heard[1].error, errors.TruncatedStreamError)
 
 
+def test_a_caller_that_hears_no_text_is_told_of_retries_only(connect, server):
+    heard: list = []
+    server.play(BROKEN_STREAMS[0], streamed("Hello"), reply())
+    driver = connect(server, clock=FakeClock())
+    for _ in range(2):  # the second answer is not streamed
+        answer = driver.do(
+            lambda client: client.ask(REQUEST, on_progress=heard.append, hears_text=False)
+        )
+        assert answer.text == "Hello"
+    assert [type(fact) for fact in heard] == [Retrying]
+
+
 @pytest.mark.parametrize(
     "script", [(STREAM, CLOSE), (STREAM + END,), (STREAM + chunk(b": hi\n\n"), RESET), (CLOSE,)]
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poeflow.client.answers import CompletionChunk
 from poeflow.client.folding import TextChunks
-from poeflow.client.stream import ChunkReader
+from poeflow.client.stream import ChunkReader, ServerEvent
 from poeflow.errors import AnswerTooLargeError, APIStatusError, PoeflowError
 from poeflow.redact import Scrubber
 
@@ -24,21 +24,31 @@ def chunk(text, *, delta=None, choice=None, **head) -> bytes:
 class Long(TextChunks):
     """Takes no chunk for one that only adds text."""
 
-    def text(self, data: bytes) -> None:
-        return None
+    def texts(self, events, found):
+        return next(events, None)
 
 
-def outcome(data, monkeypatch, *, is_long: bool):
+def text_of(chunks: TextChunks, data: bytes) -> str | None:
+    """Return the text of a chunk like the last one, else None."""
+    found: list[str] = []
+    event = ServerEvent(data)
+    assert chunks.texts(iter([event]), found) is (None if found else event)
+    return found[0] if found else None
+
+
+def outcome(data, monkeypatch, *, is_long: bool, keeps_chunks: bool = True):
     """Return the chunks and the answer, or the error, of a stream of these events."""
     with monkeypatch.context() as patch:
         if is_long:
             patch.setattr("poeflow.client.stream.TextChunks", Long)
-        reader = ChunkReader(request_id=None, scrubber=Scrubber())
+        reader = ChunkReader(request_id=None, scrubber=Scrubber(), keeps_chunks=keeps_chunks)
         try:
             chunks = reader.feed(b"".join(b"data: %b\n\n" % one for one in (*data, END)))
             chunks += reader.end()
         except PoeflowError as error:
             return repr(error), reader.completion().raw
+        if keeps_chunks:
+            assert len(chunks) == reader.count
         return [one.raw for one in chunks], reader.completion().raw
 
 
@@ -69,10 +79,18 @@ def test_the_short_way_gives_what_the_long_one_gives(events):
     assert short == long
 
 
+@given(st.lists(EVENTS, max_size=12))
+def test_chunks_that_are_only_joined_give_the_same_answer(events):
+    with pytest.MonkeyPatch.context() as patch:
+        kept = outcome(events, patch, is_long=False)
+        joined = outcome(events, patch, is_long=False, keeps_chunks=False)
+    assert joined == (kept if isinstance(kept[0], str) else ([], kept[1]))
+
+
 def test_most_chunks_are_read_the_short_way():
     chunks, found = TextChunks(), []
     for text in ("a", "b", 'c"', "\u00e9", "\n"):
-        found.append(chunks.text(chunk(text)))
+        found.append(text_of(chunks, chunk(text)))
         if found[-1] is None:
             chunks.learn(chunk(text), json.loads(chunk(text)))
     assert found == [None, "b", 'c"', "\u00e9", "\n"]
@@ -82,25 +100,25 @@ def test_most_chunks_are_read_the_short_way():
 def test_a_chunk_that_has_more_ends_the_pattern():
     chunks, end = TextChunks(), chunk("x", choice={"finish_reason": "stop"})
     chunks.learn(chunk("a"), json.loads(chunk("a")))
-    assert chunks.text(chunk("b")) == "b"
+    assert text_of(chunks, chunk("b")) == "b"
     chunks.learn(end, json.loads(end))
-    assert chunks.text(chunk("c")) is None
+    assert text_of(chunks, chunk("c")) is None
 
 
 def test_only_the_text_of_the_delta_counts():
     chunks = TextChunks()
     first = chunk("a", note={"content": "a"})
     chunks.learn(first, json.loads(first))
-    assert chunks.text(chunk("a", note={"content": "b"})) is None
+    assert text_of(chunks, chunk("a", note={"content": "b"})) is None
 
 
 def test_chunks_that_all_differ_are_no_longer_compared():
     chunks = TextChunks()
     for number in range(50):
         data = chunk("a", created=number)
-        assert chunks.text(data) is None
+        assert text_of(chunks, data) is None
         chunks.learn(data, json.loads(data))
-    assert chunks.text(chunk("b", created=49)) is None
+    assert text_of(chunks, chunk("b", created=49)) is None
 
 
 def test_an_error_in_the_middle_is_one():

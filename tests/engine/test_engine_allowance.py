@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile.loops import combined, key_text
-from poeflow.planning.instances import MAX_INSTANCES
+from poeflow.flowfile.loops import MAX_INSTANCES, MAX_ROWS, combined, key_text
 from poeflow.settings import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
@@ -116,6 +115,39 @@ def test_what_another_step_makes_counts_when_it_is_known(bench):
         'a.yaml:5:17: step "b" has 3 instances, 4 with those of other steps; the limit is 3'
         f"; {HINT}"
     )
+
+
+def test_rows_of_tables_count_apart(bench):
+    """A file has the rows it has: no flow multiplies them, but it may run over them again."""
+    bench.write("rows.csv", "id\n" + "".join(f"{n}\n" for n in range(MAX_ROWS // 2)))
+    loop = "{for_each: {file: rows.csv, key: item.id}, prompt: x}"
+    steps = "  a: {for_each: range(20000), prompt: x}\n" + f"  b: {loop}\n"
+    chained = "  c: {for_each: steps.b, prompt: x}\n"
+    assert len(bench.statuses(f"{HEAD}steps:\n{steps}{chained}", first=1)) == 3
+    message = (
+        'step "c" has 50,000 instances, 150,000 with those of other steps; the limit is 100,000'
+    )
+    fault = fault_of(bench, f"{HEAD}steps:\n{steps}{chained}  d: {loop}\n", first=1)
+    assert fault == f"a.yaml:6:17: {message}; {HINT}"
+
+
+def test_rows_of_tables_as_the_axes_of_a_matrix_do_not(bench):
+    bench.write("rows.csv", "id\n" + "".join(f"{n}\n" for n in range(150)))
+    axes = "{a: {file: rows.csv}, b: {file: rows.csv}}"
+    message = 'step "s" has 22,500 instances; the limit is 20,000'
+    fault = fault_of(bench, f"{HEAD}steps:\n  s:\n    matrix: {{axes: {axes}}}\n    prompt: x\n")
+    assert fault == f"a.yaml:5:20: {message}; {HINT}"
+
+
+def test_what_the_user_allows_is_for_rows_of_tables_too(bench):
+    bench.write("rows.csv", "id\n" + "".join(f"{n}\n" for n in range(4)))
+    steps = (
+        "  a: {for_each: range(4), prompt: x}\n"
+        "  b: {for_each: {file: rows.csv, key: item.id}, prompt: x}\n"
+    )
+    message = 'step "b" has 4 instances, 8 with those of other steps; the limit is 7'
+    fault = fault_of(bench, f"{HEAD}steps:\n{steps}", config=UserConfig(max_instances=7))
+    assert fault == f"a.yaml:5:24: {message}; {HINT}"
 
 
 def test_the_user_may_allow_more(bench):

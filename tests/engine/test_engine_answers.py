@@ -59,7 +59,9 @@ def test_repairs_end(bench, scripted):
     )
     assert len(bench.simulator.requests) == 3
     assert isinstance(outcome.failures["count"], StepError)
-    assert str(outcome.failures["count"]).endswith("asked again 2 times; make the prompt clearer")
+    assert str(outcome.failures["count"]).endswith(
+        "asked again 2 times; ask anew with --failed, or make the prompt clearer"
+    )
 
 
 def test_one_of_gives_the_value_as_declared(bench, scripted):

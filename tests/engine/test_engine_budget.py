@@ -165,7 +165,8 @@ def day_of(spent, limit, clock):
 
 
 async def send(budget, *, used=1):
-    async with budget.sending("GPT-5.2", prompt_tokens=1, most=9) as sending:
+    guess = await budget.room("GPT-5.2", prompt_tokens=1, most=9)
+    with budget.sending("GPT-5.2", guess) as sending:
         sending.permit()
         await asyncio.sleep(0)
         sending.answered(TokenUsage(prompt=0, completion=used))

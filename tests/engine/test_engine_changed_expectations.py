@@ -217,3 +217,50 @@ def test_an_older_lock_lacks_that_model_and_proves_as_before():
     now = Recipe(parts={"prompt": "a", "judge model strict": "b"})
     assert now.as_in({"prompt": "a"}) == Recipe(parts={"prompt": "a"})
     assert now.as_in({"prompt": "a", "judge model strict": "c"}) == now
+
+
+JUDGES = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+inputs: {j: {default: smart}}
+models: {smart: {model: Grok-4, params: {temperature: 0.1}}, other: {model: GPT-5.2}}
+steps:
+  a: {prompt: hi, STEP expect: [{judge: {JUDGE rubric: Good?, threshold: 0}, level: warn}]}
+  b: {render: hi, expect: [{judge: {rubric: Good?, threshold: 0, model: Grok-4}, level: warn}]}
+"""
+OF_STEP = "model: smart, params: {temperature: 0.5},"
+
+
+@pytest.mark.parametrize(
+    ("step", "judge", "before", "after", "model"),
+    [
+        ("", "model: '{{ inputs.j }}',", "Grok-4,", "o3,", "{{ inputs.j }}"),
+        (OF_STEP, "", "0.1", "0.2", "smart"),
+        ("", "model: o3,", "other:", "o3:", "o3"),
+    ],
+)
+def test_all_that_decides_the_request_of_a_judge_counts(bench, step, judge, before, after, model):
+    text = JUDGES.replace("STEP", step).replace("JUDGE", judge)
+    assert bench.run(text).exit_code == 0
+    assert set(bench.states(text).values()) == {("fresh", ())}
+    changed = text.replace(before, after)
+    reasons = (f"judge model {model} changed",)
+    assert bench.states(changed) == {"a": ("stale", reasons), "b": ("fresh", ())}
+    asked = len(bench.prompts())
+    assert bench.run(changed).exit_code == 0
+    assert len(bench.prompts()) == asked + 1, "the judge alone is asked"
+    assert set(bench.states(changed).values()) == {("fresh", ())}
+
+
+def test_the_provider_of_a_judge_counts(bench, tmp_path_factory):
+    text = JUDGES.replace("STEP", "provider: poe,").replace("JUDGE", "model: smart,")
+    config = tmp_path_factory.mktemp("home") / "config.toml"
+    config.write_text('[providers.mine]\nbase_url = "http://127.0.0.1:9/v1"\n')
+    environ = {"POE_API_KEY": "some-key-12345", "POEFLOW_CONFIG": str(config)}
+    environ |= {"POE_BASE_URL": bench.simulator.base_url}
+    assert bench.run(text, environ=environ).exit_code == 0
+    assert set(bench.states(text, environ=environ).values()) == {("fresh", ())}
+    changed = text.replace("defaults: {", "defaults: {provider: mine, ")
+    stale = ("stale", ("judge model's provider changed",))
+    assert bench.states(changed, environ=environ) == {"a": stale, "b": stale}
+    assert bench.locked(environ=environ) != []

@@ -596,3 +596,31 @@ def test_an_output_is_judged_by_a_model_once(bench, counted, scripted):
     changed = flow.replace("told: {render: '", "told: {render: 'It has ")
     assert run(bench, changed, allow_tools=False).outputs == {"told": "It has 0.7"}
     assert (counted(), len(bench.simulator.requests)) == (1, 1)
+
+
+def test_it_runs_again_where_it_ran_if_a_variable_has_another_value(bench, tmp_path_factory):
+    flow = python(
+        "import os; print(os.environ.get('TONGUE'), os.environ.get('GONE'))",
+        more="    env: [TONGUE, GONE]\n    reads: []\n",
+    )
+    home = str(tmp_path_factory.mktemp("home"))
+
+    def environ(**variables: str) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "POE_API_KEY": KEY, "HOME": home, **variables}
+
+    german, french = environ(TONGUE="de-tongue"), environ(TONGUE="fr-tongue")
+    assert run(bench, flow, environ=german).outputs == {"a": "de-tongue None"}
+    assert bench.states(flow, environ=german) == {"a": ("fresh", ())}
+    assert bench.states(flow, environ=environ()) == {"a": ("stale", ("env TONGUE changed",))}
+    both = {**german, "GONE": ""}
+    assert bench.states(flow, environ=both) == {"a": ("stale", ("env GONE changed",))}
+    assert bench.locked(environ=french) == ["a: stale: env TONGUE changed"]
+    assert run(bench, flow, environ=french).outputs == {"a": "fr-tongue None"}
+    assert bench.states(flow, environ=french) == {"a": ("fresh", ())}
+    lock = (bench.folder / "a.lock.json").read_text()
+    assert "tongue" not in lock
+    other = {"HOME": str(tmp_path_factory.mktemp("other"))}
+    assert bench.states(flow, environ={**german, **other}) == {"a": ("fresh", ())}, "another key"
+    bench.forget_answers()
+    assert bench.states(flow, environ=german) == {"a": ("fresh", ())}, "the lock has no values"
+    assert bench.locked(environ=german) == []

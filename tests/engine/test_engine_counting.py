@@ -208,7 +208,8 @@ REFUSED = {"message": "no", "usage": USAGE}
 )
 def test_what_became_of_an_attempt_that_failed_is_counted(error, used, sends, unknown):
     async def fail(budget: Budget) -> None:
-        async with budget.sending("A", prompt_tokens=1, most=None) as sending:
+        guess = await budget.room("A", prompt_tokens=1, most=None)
+        with budget.sending("A", guess) as sending:
             sending.permit()
             Attempts(sending).end(error)
 
@@ -222,7 +223,8 @@ def test_what_became_of_an_attempt_that_failed_is_counted(error, used, sends, un
 
 def test_a_send_that_nobody_tells_of_is_unknown():
     async def leave(budget: Budget) -> None:
-        async with budget.sending("A", prompt_tokens=1, most=None) as sending:
+        guess = await budget.room("A", prompt_tokens=1, most=None)
+        with budget.sending("A", guess) as sending:
             sending.permit()
             raise ZeroDivisionError
 
@@ -234,7 +236,8 @@ def test_a_send_that_nobody_tells_of_is_unknown():
 
 def test_an_answer_that_does_not_tell_what_it_used_counts_for_the_limit_all_the_same():
     async def ask(budget: Budget) -> None:
-        async with budget.sending("A", prompt_tokens=6, most=None) as sending:
+        guess = await budget.room("A", prompt_tokens=6, most=None)
+        with budget.sending("A", guess) as sending:
             sending.permit()
             sending.answered(None, completion_tokens=4)
 

@@ -92,3 +92,33 @@ def test_edits_of_a_default_are_merged_into_the_next_answer(bench, scripted):
     bench.accept(text % "first")
     bench.run(text % "second", merge_edits=True)
     assert (bench.folder / "a.txt").read_text() == "ONE\ntwo\nthree\nfour\nFIVE\n"
+
+
+SORT = (
+    HEAD
+    + """\
+  sort:
+    for_each: [r1, r2]
+    prompt: "sort {{ item }}"
+    output: {one_of: [bug, question], default: question}
+  table: {render: "{{ steps.sort.all | tocsv }}"}
+  left: {render: "{{ steps.sort.all | selectattr('used_default') | map(attribute='key') | join }}"}
+"""
+)
+
+
+def test_templates_and_tables_tell_a_default_from_an_answer(bench, scripted):
+    scripted("- {match: {text: r1}, answer: {text: question}}\n- {answer: {text: neither}}")
+    told = {"table": "key,value,used_default\nr1,question,\nr2,question,true", "left": "r2"}
+    assert bench.run(SORT).outputs == told
+    more = SORT + "  more: {render: '{{ steps.sort.all | tocsv }}'}\n"
+    assert bench.run(more).outputs == {**told, "more": told["table"]}
+    assert (bench.locked(), len(bench.prompts())) == ([], 2)
+
+
+def test_an_answer_that_equals_the_default_before_it_is_another_result(bench, scripted):
+    scripted("- {match: {text: r1}, answer: {text: question}}\n- {answer: {text: neither}}")
+    bench.run(SORT)
+    scripted("- {answer: {text: question}}")
+    told = {"table": "key,value\nr1,question\nr2,question", "left": ""}
+    assert bench.run(SORT, refresh=True).outputs == told

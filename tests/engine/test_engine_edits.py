@@ -366,7 +366,7 @@ def test_marks_around_an_edit_are_kept_named_and_never_accepted(ran):
     outcome = ran.run(CHANGED)
     assert str(outcome.failures["write"]) == (
         "//out/text.md has conflict marks; "
-        "resolve them and run `poeflow accept`, or replace it with --force"
+        "resolve them, then keep it with `poeflow accept`, or replace it with --force"
     )
     assert ran.accept(CHANGED).refused == {
         "//out/text.md": "it has conflict marks; resolve them first"

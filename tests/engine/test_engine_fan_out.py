@@ -176,23 +176,40 @@ CLASHING = """\
 """
 
 
+ALIKE = (
+    "the paths differ only in case, which not every disk tells apart: name the items apart, "
+    "or add {{ loop.index }} to the path"
+)
+
+
 def test_two_instances_that_would_write_one_file_are_a_problem(bench):
     with pytest.raises(InvalidFlowError) as raised:
         bench.run(flow(CLASHING % "[Ab, aB]"))
     (problem,) = raised.value.problems
     assert str(problem).partition(": ")[2] == (
-        "page[Ab] and page[aB] would both write //out/aB.md; "
-        "give each a path of its own, with {{ key | slug }} in it"
+        f"page[Ab] and page[aB] would both write //out/aB.md; {ALIKE}"
     )
     assert bench.simulator.requests == ()
+
+
+def test_what_the_hint_about_paths_says_helps(bench):
+    for save, message in [
+        ("out/{{ key | slug }}.md", f"would both write //out/aB.md; {ALIKE}"),
+        ("out/{{ item | lower }}.md", "give each a path of its own, with {{ key | slug }} in it"),
+    ]:
+        with pytest.raises(InvalidFlowError) as raised:
+            bench.run(flow(CLASHING.replace("out/{{ key }}.md", save) % "[Ab, aB]"))
+        assert str(raised.value.problems[0]).endswith(message)
+    apart = CLASHING.replace("{{ key }}", "{{ loop.index }}-{{ key | slug }}") % "[Ab, aB]"
+    assert bench.run(flow(apart)).exit_code == 0
+    assert sorted(path.name for path in (bench.folder / "out").iterdir()) == ["1-Ab.md", "2-aB.md"]
 
 
 def test_two_late_instances_that_would_write_one_file_clash_before_both_are_asked(bench):
     words = '  words: {render: "Ab aB"}\n'
     outcome = bench.run(flow(words + CLASHING % "steps.words.text.split()"), concurrency=1)
     assert str(outcome.failures["page[aB]"]) == (
-        "//out/aB.md is written by page[Ab] already; "
-        "give each a path of its own, with {{ key | slug }} in it"
+        f"//out/aB.md is written by page[Ab] already; {ALIKE}"
     )
     assert bench.prompts() == ["about Ab"]
 

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from poeflow.events import Warned
+
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
 FOLD = (
     HEAD
@@ -181,6 +183,32 @@ def test_items_are_turns_of_one_conversation(bench, scripted):
     states = bench.states(flow.replace("hello", "hello there").replace("bye", "ciao"))
     assert states["talk[hello there]"][0] == "new"
     assert states["talk[and]"][1][0] == "unknown until talk[hello there] has run"
+
+
+@pytest.mark.parametrize("chosen", ["--only", "--until", "--key"])
+def test_one_turn_of_a_conversation_is_printed_by_its_stored_answers(bench, chosen):
+    flow = HEAD + "  talk: {for_each: [x, y, z], history: self, prompt: 'Turn {{ item }}'}\n"
+    first = bench.run(flow).outputs["talk"]
+    told = {"--only": first["y"], "--until": first["y"], "--key": first}[chosen]
+    named = ("talk[y]",)
+    options = {
+        "--only": {"only": True, "steps": named},
+        "--until": {"until": True, "steps": named},
+        "--key": {"key": "y"},
+    }[chosen]
+    outcome = bench.run(flow, **options)
+    assert (outcome.outputs["talk"], len(bench.prompts())) == (told, 3)
+    assert [event for event in bench.events if isinstance(event, Warned)] == []
+
+
+def test_one_turn_is_not_here_if_an_earlier_one_is_not_stored(bench):
+    flow = HEAD + "  talk: {for_each: [x, y], history: self, prompt: 'Turn {{ item }}'}\n"
+    bench.run(flow)
+    bench.forget_answers()
+    assert bench.run(flow, only=True, steps=("talk[y]",)).outputs == {}
+    [warned] = [event for event in bench.events if isinstance(event, Warned)]
+    assert warned.message.startswith("talk[y] is current, and its answer is not here")
+    assert len(bench.prompts()) == 2
 
 
 def test_a_step_that_continues_a_loop_continues_the_whole_conversation(bench):

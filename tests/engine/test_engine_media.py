@@ -2,6 +2,7 @@
 
 import base64
 
+from poeflow.answers.media_links import edited_media
 from poeflow.events import FileWritten
 
 HEAD = "poeflow: 1\nsteps:\n"
@@ -98,3 +99,60 @@ def test_an_accepted_picture_stays_when_its_answer_is_read_again(bench, tmp_path
     assert bench.locked() == []
     bench.run(judged, force=True)
     assert (tmp_path / name).read_bytes() == own
+
+
+SEE = "  see: {model: GPT-5.2, prompt: describe, attachments: [{from: %s}]}\n"
+
+
+def test_an_accepted_picture_reaches_what_attaches_it(bench):
+    flow = HEAD + DRAW + SEE % "steps.draw.media"
+    name = bench.run(flow).results["draw"].media[0][2:]
+    bench.write(name, base64.b64decode(PIXEL))
+    bench.accept(flow)
+    assert [state for state, _ in bench.states(flow).values()] == ["fresh", "stale"]
+    assert bench.locked() == ["see: stale: steps.draw.media changed"]
+    bench.run(flow)
+    url = bench.simulator.requests[-1].json["messages"][-1]["content"][1]["image_url"]["url"]
+    assert url.partition(",")[2] == PIXEL
+    asked = len(bench.simulator.requests)
+    assert bench.locked() == []
+    bench.forget_answers()
+    assert (bench.locked(), bench.run(flow).exit_code) == ([], 0)
+    assert len(bench.simulator.requests) == asked
+
+
+def test_an_accepted_picture_of_a_loop_reaches_what_attaches_it(bench):
+    loop = DRAW.replace("{model", "{for_each: [x, y], model").replace("an otter", '"{{ item }}"')
+    flow = HEAD + loop + SEE % "\"steps.draw['x'].media\""
+    name = bench.run(flow).results["draw[x]"].media[0][2:]
+    bench.write(name, base64.b64decode(PIXEL))
+    bench.accept(flow)
+    assert bench.states(flow)["see"][0] == "stale"
+    bench.run(flow)
+    assert bench.locked() == []
+
+
+def test_an_accepted_picture_reaches_the_next_of_a_loop_in_order(bench):
+    flow = HEAD + (
+        "  draw: {for_each: {in: [x, y], carry: previous.media}, model: GPT-Image-1, "
+        'prompt: "{{ item }}", attachments: [{from: "carry or []"}], output: {media: out}}\n'
+    )
+    name = bench.run(flow).results["draw[x]"].media[0][2:]
+    bench.write(name, base64.b64decode(PIXEL))
+    bench.accept(flow)
+    assert [state for state, _ in bench.states(flow).values()] == ["fresh", "stale"]
+    bench.run(flow)
+    assert all("orphaned" in line for line in bench.locked())  # what y drew before
+
+
+def test_the_lock_of_a_text_with_the_name_of_a_picture_stays_as_it_is():
+    assert edited_media({"//out/0123456789abcdef.md": "0" * 22}) == ()
+
+
+def test_an_accepted_picture_is_not_pruned_when_its_step_is_gone(bench):
+    flow = HEAD + DRAW
+    name = bench.run(flow).results["draw"].media[0][2:]
+    bench.write(name, base64.b64decode(PIXEL))
+    bench.accept(flow)
+    bench.run(HEAD + "  say: {render: x}\n", prune_outputs=True)
+    assert (bench.folder / name).read_bytes() == base64.b64decode(PIXEL)

@@ -83,11 +83,39 @@ def test_answers_are_judged_again_without_a_call(bench, scripted):
     assert outcome.exit_code == 1
     assert str(outcome.failures["report"]) == (
         'expected that steps.say.all | selectattr("passed") | list | length >= 2,'
-        " found that it is not so; change what it renders, or expect:"
+        ' found that steps.say.all | selectattr("passed") | list | length is 1;'
+        " change what it renders, or expect:"
     )
     assert len(bench.simulator.requests) == 3
     assert bench.run(ROWS.replace("LETTER", "o")).exit_code == 0
     assert len(bench.simulator.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("that", "found"),
+    [
+        ("output.text | length >= least", "output.text | length is 5 and least is 9"),
+        ("'x' in output.text", 'output.text is "short"'),
+        ("output.text == 'short' and output.text | length > 8", "output.text | length is 5"),
+        ("(output.text | length) == 2 + 2", "(output.text | length) is 5"),
+        ("output.text.startswith('x')", "it is not so"),
+        ("not output.text == 'short'", "it is not so"),
+        ("output.text == 'x' or output.text == 'y'", "it is not so"),
+        ("{{ 3 < 4 < output.text | length - 2 }}", "it is not so"),
+    ],
+)
+def test_an_expression_that_is_not_true_says_what_it_compared(bench, that, found):
+    written = that.replace("least", "inputs.least")
+    flow = f"""
+poeflow: 1
+inputs: {{least: {{type: integer, default: 9}}}}
+steps:
+  say: {{render: "{{{{ 'short' if inputs.least else '' }}}}", expect: [{{that: "{written}"}}]}}
+"""
+    message = f"expected that {written}, found that {found.replace('least', 'inputs.least')}"
+    assert str(bench.run(flow).failures["say"]) == (
+        f"{message}; change what it renders, or expect:"
+    )
 
 
 def test_a_step_that_reads_verdicts_is_stale_once_they_change(bench, scripted):
@@ -204,7 +232,7 @@ steps: {say: {prompt: hi, expect: [{max_cost: 0.5}]}}
     bench.write("poeflow.toml", "[prices.'GPT-5.2']\nrequest = 0.75\n")
     assert str(bench.run(flow).failures["say"]) == (
         "expected a cost of at most $0.5, found $0.75;"
-        " ask again with --refresh, or change the prompt or expect:"
+        " ask again with --failed, or change the prompt or expect:"
     )
     assert len(bench.simulator.requests) == 1
 

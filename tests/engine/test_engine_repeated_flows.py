@@ -119,7 +119,7 @@ def test_another_end_is_found_in_the_turns_there_are(drafting):
 def test_the_last_turn_fails_the_step_or_is_taken_with_a_warning(drafting):
     flow = FLOW.replace("max: 4", "max: 2")
     outcome = drafting.run(flow)
-    message = "expected that outputs.grade >= 8 within 2 turns, found that it is not so"
+    message = "expected that outputs.grade >= 8 within 2 turns, found that outputs.grade is 5"
     assert str(outcome.failures["draft"]).startswith(message)
     assert outcome.exit_code == 1
     assert drafting.run(flow.replace("max: 2", "max: 2, else: keep")).outputs == {"next": "two!"}

@@ -6,7 +6,8 @@ import pytest
 from stored_answers import alter_answers
 
 from poeflow.events import Expected, RequestSent, Warned
-from poeflow.store.cache import Pruning, prune_cache
+from poeflow.store.cache import prune_cache
+from poeflow.store.contents import Pruning
 from poeflow.store.history import History
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
@@ -122,7 +123,9 @@ def test_a_first_turn_that_was_repaired_is_found_again(bench, scripted):
 def test_the_last_turn_fails_the_step(counting):
     flow = COUNT.replace("max: 5", "max: 2")
     outcome = counting.run(flow)
-    message = "expected that output.text == 'three' within 2 turns, found that it is not so"
+    message = (
+        "expected that output.text == 'three' within 2 turns, found that output.text is \"two\""
+    )
     assert str(outcome.failures["count"]).startswith(message)
     assert outcome.failures["count"].result.text == "two"
     assert expected(counting) == [("repeat", "error", message)]
@@ -133,7 +136,9 @@ def test_the_last_turn_fails_the_step(counting):
 
 def test_or_it_is_taken_with_a_warning(counting):
     outcome = counting.run(COUNT.replace("max: 5", "max: 2, else: keep"))
-    message = "expected that output.text == 'three' within 2 turns, found that it is not so"
+    message = (
+        "expected that output.text == 'three' within 2 turns, found that output.text is \"two\""
+    )
     assert (outcome.exit_code, outcome.outputs) == (0, {"next": "two!"})
     assert expected(counting) == [("repeat", "warn", message)]
     assert '"repeat"' in (counting.folder / "a.lock.json").read_text()
@@ -209,6 +214,7 @@ def test_only_the_first_and_the_last_turn_need_to_stay_stored(bench, scripted):
     bench.run(JUDGED)
     wanted = Pruning(locks=(bench.folder / "a.lock.json",))
     folder = bench.folder / ".poeflow"
+    assert History(folder / "poeflow.db", warn=pytest.fail).prune(keep=0) == 1
     count, _ = prune_cache(folder / "poeflow.db", folder / "cache/media", wanted, pytest.fail)
     assert count == 2, "what the judge said"
     assert bench.run(JUDGED).outputs == {"say": "fine"}

@@ -341,7 +341,7 @@ class _Wire:
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = iter(pieces)
-        self._codec = HttpCodec(_request())
+        self._codec = HttpCodec()
         self._waiting = b""
 
     def __call__(self, command: Command) -> Reply:

@@ -6,12 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from view_runs import asked, body, run_record
 
-from poeflow.records import InstanceRecord, RunRow
+from poeflow.records import InstanceRecord, RunEnd, RunRow
 from poeflow.report.pages.compare_page import Difference, comparison_view, difference_of
 
+ENDED = RunEnd(exit_code=0, seconds=1.0)
 
-def compare(old, new, **asked_for):
-    rows = [RunRow(id=number, record=run_record()) for number in (1, 2)]
+
+def compare(old, new, *, first=(ENDED, {}), second=(ENDED, {}), **asked_for):
+    rows = [
+        RunRow(id=number, record=run_record(**more), end=end)
+        for number, (end, more) in enumerate((first, second), start=1)
+    ]
     return comparison_view((rows[0], old), (rows[1], new), asked_for)
 
 
@@ -27,6 +32,20 @@ def test_instances_are_found_by_their_names():
         Difference("answer", (("removed", "b"),), (("added", "B"),)),
     )
     assert view.changed[2].differences == ()
+
+
+@pytest.mark.parametrize(
+    "part", [(ENDED, {"is_part": True}), (None, {}), (RunEnd(exit_code=130, seconds=1.0), {})]
+)
+def test_what_a_part_of_a_run_left_out_is_neither_gone_nor_new(part):
+    whole = [
+        asked("draft", "a"), asked("tone[x]", "b", source="cached"), asked("tone[y]", "c"),
+        asked("other", "d"),
+    ]  # fmt: skip
+    view = compare(whole, whole[:1], second=part)
+    assert [(one.id, one.kind) for one in view.changed] == [("other", "gone")]
+    view = compare(whole[:1], whole[:-1], first=part)
+    assert [(one.id, one.kind) for one in view.changed] == [("tone[y]", "new")]
 
 
 def test_all_that_was_asked_is_compared():

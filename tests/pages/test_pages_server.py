@@ -218,6 +218,18 @@ def test_the_answer_is_shown_and_hostile_text_is_text(server):
     assert "\\x1b[31mred\\x1b[0m \\u202eturned\\u202c \\ud83d half {{ 7 * 7 }}" in page
 
 
+def test_a_default_stands_below_the_answer_in_whose_place_it_is(tmp_path):
+    one = asked("sort", "question", answer="feature <b>", unread='none of "bug"')
+    with History(tmp_path / "poeflow.db", warn=pytest.fail) as made:
+        keep(made, run_record(), [one], RunEnd(exit_code=0, seconds=1.0))
+        with served(shown(made, tmp_path)) as serving:
+            page = ask(f"{serving.address}runs/1/1").text
+            listed = ask(f"{serving.address}runs/1").text
+    assert "cannot be used: none of &#34;bug&#34;." in page
+    assert page.index("feature &lt;b&gt;") < page.index("question")
+    assert "default: question" in listed
+
+
 def test_a_long_answer_is_cut_and_the_rest_is_a_click_away(server):
     page = ask(f"{server.address}runs/2/3").text
     assert page.count("x" * 200_000) == 1

@@ -111,3 +111,15 @@ def test_the_kinds_told_apart_here_are_all_there_are():
         "step_skipped", "step_started",
         "text_arrived", "tool_called", "warned",
     }  # fmt: skip
+
+
+def test_names_without_a_key_are_heard_as_often_as_they_come_and_a_key_never():
+    heard: list[events.Event] = []
+    listen = scrubbed(heard.append, Scrubber(Secret(KEY)))
+    named = events.StepStarted(at=1.0, step="say[1]", model="GPT-5.2")
+    asked = events.RequestSent(at=2.0, step="say[1]", model="GPT-5.2")
+    warned = events.Warned(at=3.0, step="say[1]", message=f"it said {KEY}")
+    for event in (named, asked, warned, named, warned):
+        listen(event)
+    masked = events.Warned(at=3.0, step="say[1]", message=f"it said {MASK}")
+    assert heard == [named, asked, masked, named, masked]

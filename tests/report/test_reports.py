@@ -89,17 +89,43 @@ def test_a_long_loop_has_a_line_now_and_then_and_one_for_all_that_goes_wrong():
         else:
             happened.append(events.FileWritten(at=index, step=name, path="out.md", size=1))
             happened.append(finished(name, end, cost_usd=0.01, prompt_tokens=1))
+    ends = "of 60 done, 1 failed, 1 skipped"
     assert logged(*happened, finished("few[0]", 59.9)) == [
         "each: 60 to do",
         "few: 2 to do",
         "each[7]: failed after 1.0 s: no",
-        "run: 10 of 60 done, 1 failed, 54.0 a minute, about 56 s to go, about 0.0800 USD so far",
-        "run: 20 of 60 done, 1 failed, 57.0 a minute, about 42 s to go, about 0.1800 USD so far",
-        "run: 30 of 60 done, 1 failed, 58.0 a minute, about 31 s to go, about 0.2800 USD so far",
-        "run: 40 of 60 done, 1 failed, 58.5 a minute, about 21 s to go, about 0.3800 USD so far",
-        "run: 50 of 60 done, 1 failed, 58.8 a minute, about 10 s to go, about 0.4800 USD so far",
-        "each: 60 of 60 done, 1 failed in 60 s",
+        f"run: 8 {ends}, 54.0 a minute, about 56 s to go, about 0.0800 USD so far",
+        f"run: 18 {ends}, 57.0 a minute, about 42 s to go, about 0.1800 USD so far",
+        f"run: 28 {ends}, 58.0 a minute, about 31 s to go, about 0.2800 USD so far",
+        f"run: 38 {ends}, 58.5 a minute, about 21 s to go, about 0.3800 USD so far",
+        f"run: 48 {ends}, 58.8 a minute, about 10 s to go, about 0.4800 USD so far",
+        "each: 58 of 60 done, 1 failed, 1 skipped in 60 s",
         "few[0]: answered in 1.0 s",
+    ]
+
+
+def test_what_a_failure_says_is_not_said_twice():
+    unmet = [
+        events.Expected(at=1, step=step, kind="contains", level=level, message=message)
+        for step, level, message in [
+            ("a", "error", "expected b"),
+            ("a", "warn", "expected c"),
+            ("s#1", "error", "expected d"),
+            ("s#2", "error", "expected e"),
+        ]
+    ]
+    told = {"error_class": "failed", "seconds": 1.0}
+    assert logged(
+        STARTED,
+        *unmet,
+        events.StepFailed(at=2, step="a", message="expected b; ask", **told),
+        finished("s", 3),
+    ) == [
+        "a: warning: expected c",
+        "a: failed after 1.0 s: expected b; ask",
+        "s#1: expected d",
+        "s#2: expected e",
+        "s: answered in 1.0 s",
     ]
 
 
@@ -266,6 +292,12 @@ def test_a_run_that_failed_says_how_much_of_it_is_done():
         f"1 asked, 2 cached, 1 failed in 3.5 s, {spent}",
         "run it again to go on: 3 of 7 are done and not paid for again",
     ]
+    done = "to go on: 3 of 7 are done and not paid for again"
+    assert ended(exit_code=1)[1] == f"correct what failed and run it again {done}"
+    assert ended(exit_code=1, unusable=1, is_refresh=True)[1] == (
+        f"run it again with --failed {done}"
+    )
+    assert ended(unusable=1)[1] == f"run it again {done}"
     assert len(ended(exit_code=6, done=0)) == 1
     assert len(ended(exit_code=0)) == 1
 

@@ -91,6 +91,38 @@ def test_an_answer_is_found_by_the_beginning_that_the_lock_has(cache, told, writ
     assert told == []
 
 
+def test_answers_are_read_ahead_of_their_use(cache, writer):
+    """Those of one request each: what was read is used until others are."""
+    many = [sha256_of(str(number).encode()) for number in range(250)]
+    for name in many:
+        cache.put(name, {"of": name})
+    shorts = list(map(short_hash, many))
+    cache.read_ahead(shorts)
+    altered(writer, ("DELETE FROM answers", ()))
+    found = [cache.locked(short) for short in shorts]
+    cache.read_ahead([])
+    assert [(first, entry.answer) for first, entry in found] == [
+        (name, {"of": name}) for name in many
+    ]
+    assert cache.locked(shorts[0]) is None
+
+
+def test_what_is_not_plain_is_read_when_it_is_used(cache, writer):
+    """A conversation, a large answer, two that begin alike, and one that is missing."""
+    large, alike, missing = (sha256_of(one) for one in (b"large", b"alike", b"missing"))
+    noise = os.urandom(100_000).hex()
+    answers = {A: {}, B: ANSWER, large: {"noise": noise}, alike: {}, f"{alike[:32]}{B[32:]}": {}}
+    for name, answer in answers.items():
+        cache.put(name, answer)
+    cache.link(A, B)
+    shorts = [short_hash(one) for one in (A, large, alike, missing)]
+    alone = [cache.locked(short) for short in shorts]
+    cache.read_ahead(shorts)
+    assert [cache.locked(short) for short in shorts] == alone
+    assert [entry and entry[0] for entry in alone] == [A, large, None, None]
+    assert alone[0][1].answer == ANSWER
+
+
 def test_a_miss_makes_nothing(cache, tmp_path):
     cache.get(A)
     assert list(tmp_path.iterdir()) == []

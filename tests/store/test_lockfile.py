@@ -109,6 +109,7 @@ MADE = st.builds(
     outputs=st.dictionaries(st.sampled_from(["//out/a.md", '//out/"b".md']), HASHES),
     untracked=st.booleans(),
     answered_by=st.none() | st.just("Grok-4"),
+    conversation=st.none() | HASHES,
     warnings=st.lists(st.sampled_from(["length", "judge"])),
     accepted=st.none() | ACCEPTED,
 )

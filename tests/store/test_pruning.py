@@ -8,7 +8,8 @@ from poeflow.digest import sha256_of, short_hash
 from poeflow.errors import DiskError
 from poeflow.records import RunEnd, RunRecord
 from poeflow.store.answer_lines import CacheEntry, EndLine
-from poeflow.store.cache import Cache, Pruning, prune_cache, put_end, put_entry
+from poeflow.store.cache import Cache, prune_cache, put_end, put_entry
+from poeflow.store.contents import Pruning
 from poeflow.store.history import History
 from poeflow.store.writer import StoreWriter
 

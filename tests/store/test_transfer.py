@@ -19,7 +19,8 @@ from poeflow.opener import read_packaged
 from poeflow.project.project import Project
 from poeflow.records import RunFilter, RunRow
 from poeflow.redact import Scrubber, Secret
-from poeflow.store.cache import Cache, Pruning, prune_cache
+from poeflow.store.cache import Cache, prune_cache
+from poeflow.store.contents import Pruning
 from poeflow.store.database_file import MIGRATIONS
 from poeflow.store.transfer import Imported, export_answers, import_answers
 from poeflow.store.workspace import Workspace

@@ -178,6 +178,30 @@ def test_a_failure_lets_go(project):
         pass
 
 
+def test_a_hold_is_known_by_those_who_looked_before(project):
+    workspace, other = (Workspace(project, {}, offline=False) for _ in "ab")
+    assert workspace.last_hold() == 0
+    with workspace.hold() as last:
+        assert (last, other.last_hold()) == (0, None)
+    before = workspace.last_hold()
+    with other.hold() as last:
+        assert last == before
+    before = workspace.last_hold()
+    with pytest.raises(KeyboardInterrupt), other.hold():
+        raise KeyboardInterrupt
+    assert workspace.last_hold() not in (before, None)
+
+
+def test_a_killed_run_leaves_its_note(project, other_run):
+    other_run.send_signal(signal.SIGKILL)
+    other_run.wait()
+    workspace = Workspace(project, {}, offline=False)
+    assert workspace.last_hold() is None
+    with workspace.hold() as last:
+        assert last == -1
+    assert workspace.last_hold() is not None
+
+
 def test_another_process_is_named(project, other_run):
     with (
         pytest.raises(BusyError) as caught,

@@ -178,6 +178,15 @@ def test_csv_disarms_formulas(cell, written):
     assert list(csv.reader(io.StringIO(tocsv([[cell]])))) == [[written]]
 
 
+def test_a_plain_table_is_read_as_it_was(house):
+    handles = [{"@id": "@ada", "sum": "=1+1", "ok": True}, {"@id": "-x", "sum": "-y", "ok": None}]
+    told = house.render(f"{{{{ '{json.dumps(handles)}' | fromjson | tocsv(plain=true) }}}}")
+    assert told == "@id,sum,ok\n@ada,=1+1,true\n-x,-y,"
+    assert fromcsv(told) == [
+        {"@id": "@ada", "sum": "=1+1", "ok": "true"}, {"@id": "-x", "sum": "-y", "ok": ""},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("rows", ["text", 5, [1], [{"a": 1}, [2]]])
 def test_csv_takes_nothing_else(rows):
     with pytest.raises(TypeError, match="tocsv takes a list"):

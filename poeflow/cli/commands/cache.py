@@ -28,7 +28,8 @@ from poeflow.project.project import Project
 from poeflow.redact import Scrubber, visible
 from poeflow.report.difference import explained
 from poeflow.settings import known_keys
-from poeflow.store.cache import Pruning, prune_cache
+from poeflow.store.cache import prune_cache
+from poeflow.store.contents import Pruning
 from poeflow.store.transfer import export_answers, import_answers
 
 EXPLAIN: Final = """\b

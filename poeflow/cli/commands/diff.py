@@ -136,7 +136,9 @@ def _compare_runs(arguments: tuple[str, ...], output: Output) -> None:
     history = history_here()
     new = run_argument(history, b or a or "last")
     old = run_argument(history, a) if a and b else _before(history, new)
-    found = list(changed(*_compared(history, old, new)))
+    before, after = _compared(history, old, new)
+    lacks = {"old_lacks": old.run.may_lack, "new_lacks": new.run.may_lack}
+    found = list(changed(before, after, **lacks))
     if output == "json":
         print_json({"old": old.run.id, "new": new.run.id, "changed": found})
         return
@@ -144,6 +146,11 @@ def _compare_runs(arguments: tuple[str, ...], output: Output) -> None:
         found, width=_width(), is_colored=is_colored(sys.stdout), marks=marks_for(sys.stdout)
     )
     print_lines(lines)
+    lacking = {one.id for one in before} - {one.id for one in after}
+    left_out = sum(map(new.run.may_lack, lacking))
+    if left_out:
+        noun = "instance" if left_out == 1 else "instances"
+        click.echo(f"run {new.run.id} left out {left_out:,} {noun}", err=True)
     if not found:
         click.echo(f"runs {old.run.id} and {new.run.id} do not differ", err=True)
 

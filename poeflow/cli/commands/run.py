@@ -10,6 +10,7 @@ from typing import Final, Unpack
 import click
 
 from poeflow.cli.checked_flows import (
+    as_now,
     checked_selections,
     prove,
     reading_option,
@@ -103,7 +104,8 @@ def run(
             proves = proof_of_all if options["reading"] or options["since"] else proof_of
             ctx.exit(prove(found, replace(given[0], listen=say_warning), ci, proves))
         outcomes: dict[str, Outcome] = {}
-        for checked, steps, of_flow in zip(found, chosen.values(), given, strict=True):
+        for first, steps, of_flow in zip(found, chosen.values(), given, strict=True):
+            checked = as_now(first) if outcomes else first
             own = replace(of_flow, steps=tuple(steps))
             _announce_trial(checked, own)
             run_one = _run_one(checked, own, options["output"], ci.listeners(checked, own))

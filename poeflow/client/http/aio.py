@@ -39,6 +39,9 @@ class AsyncConnection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._waited: tuple[asyncio.Future[None], float] | None = None
+        """What is waited for, and until when by the loop's time."""
         self._drained: asyncio.Future[None] | None = None
         self._lost: Exception | None = None
         self._has_ended = False
@@ -61,6 +64,7 @@ class AsyncConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._has_ended = True
         self._lost = exc
+        self._end_alarm()
         if exc is not None:
             self._rescue()
         self._wake(self._waiter)
@@ -127,12 +131,15 @@ class AsyncConnection(asyncio.Protocol):
         return b""
 
     async def _wait(self, waiter: asyncio.Future[None], timeout: float) -> None:
-        """Wait for the waiter; `asyncio.timeout` would take twice as long for every request."""
-        alarm = self.loop.call_later(timeout, self._expire, waiter)
+        """Wait for the waiter. One alarm serves many waits: to set one takes as long as to read."""
+        until = self.loop.time() + timeout
+        self._waited = waiter, until
+        if self._alarm is None or self._alarm.when() > until:
+            self._set_alarm(until)
         try:
             await waiter
         finally:
-            alarm.cancel()
+            self._waited = None
 
     def _taken(self) -> bytes:
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -143,12 +150,28 @@ class AsyncConnection(asyncio.Protocol):
         return data
 
     def close(self) -> None:
+        self._end_alarm()
         if self._transport is not None and not self.loop.is_closed():
             self._transport.abort()
 
-    @staticmethod
-    def _expire(waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
+    def _set_alarm(self, at: float) -> None:
+        self._end_alarm()
+        self._alarm = self.loop.call_at(at, self._expire)
+
+    def _end_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _expire(self) -> None:
+        """End the wait if its time is over; else set the alarm to its end."""
+        self._alarm = None
+        if self._waited is None:
+            return
+        waiter, until = self._waited
+        if self.loop.time() < until:
+            self._set_alarm(until)
+        elif not waiter.done():
             waiter.set_exception(TimeoutError())
 
     @staticmethod
@@ -253,7 +276,9 @@ class AsyncDirectResponse:
         """Return the next bytes of the body, b"" at its end. Raises as `send` does."""
         if self._connection is None:
             return b""
-        data = await adrive(self._conversation.more(timeout), self._connection.perform)
+        data = self._conversation.at_hand()
+        if data is None:
+            data = await adrive(self._conversation.more(timeout), self._connection.perform)
         if not data:
             self._release()
         return data

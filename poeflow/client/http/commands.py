@@ -61,16 +61,18 @@ async def adrive(
     steps: Generator[CommandT, ReplyT, T], perform: Callable[[CommandT], Awaitable[ReplyT]]
 ) -> T:
     """Do the same as `drive`, awaiting each command."""
-    advance: Callable[[], CommandT] = partial(next, steps)
-    while True:
-        try:
-            command = advance()
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        try:
-            reply = await perform(command)
-        except (APIError, OSError) as error:
-            advance = partial(steps.throw, error)
-        else:
-            advance = partial(steps.send, reply)
+    error: APIError | OSError | None = None
+    try:
+        command = next(steps)
+        while True:
+            try:
+                reply = await perform(command)
+            except (APIError, OSError) as found:
+                error = found
+            else:
+                command = steps.send(reply)
+                continue
+            command = steps.throw(error)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result

@@ -174,7 +174,7 @@ class Conversation:
     def __init__(self, request: WireRequest, clock: Clock) -> None:
         self._request = request
         self._clock = clock
-        self._codec = HttpCodec(request)
+        self._codec = HttpCodec()
         self._first = b""
         self._was_sent = False
         self._pieces = PieceCount()
@@ -210,11 +210,17 @@ class Conversation:
             has_begun = True
             data = b""
 
-    def more(self, timeout: float) -> Steps[bytes]:
-        """Return the next bytes of the body, b"" at its end."""
+    def at_hand(self) -> bytes | None:
+        """Return the next bytes of the body if they are here, b"" at its end, else None."""
         if self._first:
             first, self._first = self._first, b""
             return first
+        return b"" if self._codec.is_complete else None
+
+    def more(self, timeout: float) -> Steps[bytes]:
+        """Return the next bytes of the body, b"" at its end."""
+        if (found := self.at_hand()) is not None:
+            return found
         ends = self._clock.monotonic() + timeout
         while not self._codec.is_complete:
             data = yield from self._receive(ends, has_begun=True)
@@ -261,6 +267,6 @@ class Conversation:
 
     def _head_bytes(self) -> bytes:
         try:
-            return self._codec.head_bytes()
+            return self._request.head()
         except ValueError as error:
             raise UsageError(str(error), hint="check extra_headers and extra_query") from None

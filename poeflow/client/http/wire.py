@@ -121,6 +121,7 @@ def _plain_head(data: bytes) -> tuple[Head, int] | None:
 
 
 _MAX_LINE: Final = 64 * 1024
+_DIGITS: Final = b"0123456789abcdefABCDEF"
 
 
 def framing_of(status: int, headers: Mapping[str, str]) -> "Framing":
@@ -172,6 +173,8 @@ class _Chunked(Framing):
     def __init__(self) -> None:
         self._rest = b""
         self._left = 0
+        self._line, self._length = b"", 0
+        """The last line with a size: many chunks have the same."""
         self._in_trailers = False
         self._pieces = PieceCount()
         self._trailers = Count(MAX_TRAILERS, "the answer has too many trailers")
@@ -199,25 +202,40 @@ class _Chunked(Framing):
                     if size - at >= _MAX_LINE:
                         raise APIResponseError("the answer's chunks are broken")
                     break
-                self._begin(data[at:line_end])
-                at = line_end + 2
+                length, at = self._begin(data[at:line_end]), line_end + 2
+                end = at + length
+                if length and data[end : end + 2] == b"\r\n":  # most are here as a whole
+                    pieces.append(data[at:end])
+                    at, self._left = end + 2, 0
         self._rest = data[at:]
         self.is_reusable = self.is_complete and not self._rest
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _begin(self, line: bytes) -> None:
-        """Begin the chunk with the size in `line`, or end at the empty line after the last."""
+    def _begin(self, line: bytes) -> int:
+        """Begin the chunk with the size in `line`, or end at the empty line after the last.
+
+        Returns the size, 0 for the last.
+        """
         if self._in_trailers:
             self.is_complete = not line
             self._trailers.add()
-            return
-        digits = line.partition(b";")[0].strip()
-        if not digits or len(digits) > 12 or digits.strip(b"0123456789abcdefABCDEF"):
-            raise APIResponseError("the answer's chunks are broken")
-        length = int(digits, 16)
+            return 0
+        if line != self._line or not line:
+            self._line, self._length = line, self._length_in(line)
+        length = self._length
         self._in_trailers = length == 0
         self._pieces.add(length)
         self._left = length + 2 if length else 0
+        return length
+
+    def _length_in(self, line: bytes) -> int:
+        digits, other = line, line.strip(_DIGITS)
+        if other:  # an extension, or white space
+            digits = line.partition(b";")[0].strip()
+            other = digits.strip(_DIGITS)
+        if not 0 < len(digits) <= 12 or other:
+            raise APIResponseError("the answer's chunks are broken")
+        return int(digits, 16)
 
     def end(self) -> bool:
         return self.is_complete
@@ -225,7 +243,7 @@ class _Chunked(Framing):
 
 _HEAD: Final = lazy_pattern(
     r"[A-Z]+ [\x21-\x7e]+ HTTP/1\.1\r\n"
-    r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*\r\n)+\r\n"
+    r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*\r\n)+"
 )
 
 
@@ -296,28 +314,40 @@ class WireRequest:
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: Body = field(default_factory=Body)
+    _head: list[str] = field(default_factory=list, repr=False, compare=False)
+    """Its head without the length of the body, once it was made: see `with_body`."""
+
+    def with_body(self, body: Body) -> "WireRequest":
+        """Return the request with another body; both make their head only once."""
+        return WireRequest(
+            origin=self.origin,
+            target=self.target,
+            method=self.method,
+            headers=self.headers,
+            body=body,
+            _head=self._head,
+        )
+
+    def head(self) -> bytes:
+        """Return the request's head. Raises `ValueError` if a header has a line break."""
+        if not self._head:
+            lines = [f"{self.method} {self.target} HTTP/1.1", f"host: {self.origin.authority}"]
+            lines += [f"{name}: {value}" for name, value in self.headers]
+            head = "\r\n".join(lines) + "\r\n"
+            if not _HEAD.fullmatch(head) or len(lines) != head.count("\n"):
+                raise ValueError("a header or the address has characters that HTTP does not allow")
+            self._head.append(head)
+        length = "" if self.method == "GET" else f"content-length: {self.body.length}\r\n"
+        return f"{self._head[0]}{length}\r\n".encode("ascii")
 
 
 class HttpCodec:
     """One request and its response on a connection that is already open."""
 
-    def __init__(self, request: WireRequest) -> None:
+    def __init__(self) -> None:
         self._reader = HeadReader()
-        self._request = request
         self._body: Framing | None = None
         self._head: Head | None = None
-
-    def head_bytes(self) -> bytes:
-        """Return the request's head. Raises `ValueError` if a header has a line break."""
-        request = self._request
-        lines = [f"{request.method} {request.target} HTTP/1.1", f"host: {request.origin.authority}"]
-        lines += [f"{name}: {value}" for name, value in request.headers]
-        if request.method != "GET":
-            lines.append(f"content-length: {request.body.length}")
-        head = "\r\n".join(lines) + "\r\n\r\n"
-        if not _HEAD.fullmatch(head) or len(lines) != head.count("\n") - 1:
-            raise ValueError("a header or the address has characters that HTTP does not allow")
-        return head.encode("ascii")
 
     def receive_head(self, data: bytes) -> Head | None:
         """Add bytes and return the head once it is complete.

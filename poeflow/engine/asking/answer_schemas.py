@@ -7,11 +7,12 @@ from poeflow.templates.reader import Reader, named_file, schema_of
 
 
 class AnswerSchemas:
-    """Reads and compiles the schemas of one flow, each once."""
+    """Reads and compiles the schemas of one flow, each once; each use of a file counts as read."""
 
     def __init__(self, reader: Reader, file: FlowFile) -> None:
         self._reader = reader
         self._file = file
+        self._of_files: dict[str, dict[str, Json]] = {}
         self._compiled: dict[str, Schema | None] = {}
 
     def written(self, step: str) -> dict[str, Json] | None:
@@ -20,12 +21,15 @@ class AnswerSchemas:
         path = None if schema is None else named_file(schema)
         if schema is None or path is None:
             return schema
-        return schema_of(self._reader.source(path, relative_to=self._file.path)[1], path)
+        text = self._reader.source(path, relative_to=self._file.path)[1]
+        if path not in self._of_files:
+            self._of_files[path] = schema_of(text, path)
+        return self._of_files[path]
 
     def compiled(self, step: str) -> Schema | None:
         """Return the compiled schema. Raises `StepError` if it is not a valid schema."""
+        written = self.written(step)
         if step not in self._compiled:
-            written = self.written(step)
             self._compiled[step] = None if written is None else compile_schema(written)
         return self._compiled[step]
 

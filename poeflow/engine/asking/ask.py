@@ -67,6 +67,10 @@ class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
 
     request: ModelRequest | None = None
 
+    @property
+    def fingerprint(self) -> str | None:
+        return None if self.request is None else self.request.fingerprint
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer on disk. `answered_by` names the fallback model that gave it, if any."""
@@ -119,7 +123,7 @@ class Asker:
                 continue
             if shared is not None:
                 return msgspec.structs.replace(shared, source="cached")
-        found = self._without_asking(request)
+        found = self.without_asking(request)
         if found is not None:
             return found
         with self._announced(request.fingerprint) as future:
@@ -140,7 +144,7 @@ class Asker:
             future.set_result(answer)
         return answer
 
-    def _without_asking(self, request: ModelRequest) -> Answer | NotHere | ToBeAsked | None:
+    def without_asking(self, request: ModelRequest) -> Answer | NotHere | ToBeAsked | None:
         """Return a stored answer, or why there is none; None if the request is to be sent now."""
         stored = self._accepted(request, self._context.answers.entry)
         if stored is not None:
@@ -174,12 +178,32 @@ class Asker:
         finally:
             del self._asking[fingerprint]
 
+    def foreseen(
+        self, request: ModelRequest, *, has_answers: bool, may_go_on: bool
+    ) -> ToBeAsked | None:
+        """Return that a run which sends nothing would have to send a request.
+
+        None if an answer to it may be stored, as the store `has_answers`; or one to what followed
+        it, if a conversation `may_go_on`.
+        """
+        if not has_answers:
+            return ToBeAsked(request=request)
+        if may_go_on and self.ended(request) is not None:
+            return None
+        found = self.without_asking(request)
+        return found if isinstance(found, ToBeAsked) else None
+
     def ended(self, request: ModelRequest) -> Answer | None:
         """Return the last answer of the conversation that a request began, None if none is stored.
 
         With it, no tools or repairs are needed.
         """
         return self._accepted(request, self._context.answers.end)
+
+    def last_request(self, request: ModelRequest) -> ModelRequest | None:
+        """Return the request of that answer, with all messages; None if it is not stored whole."""
+        entry = self._context.answers.end(request.fingerprint)
+        return None if entry is None else self.requests.last(request, entry)
 
     async def store_end(self, first: Answer, last: Answer) -> None:
         """Store the end of a conversation of more than one request."""
@@ -290,6 +314,10 @@ def is_accepted(completion: Completion, output: Output, *, has_tools: bool) -> b
     return _unaccepted(completion, output, has_tools=has_tools) is None
 
 
+class UnusableAnswerError(errors.StepError):
+    """A stored answer cannot be used: the same run takes it again, and does not ask."""
+
+
 def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -> None:
     """Raise `StepError` if an answer has a flag that the step does not accept."""
     flag = _unaccepted(completion, output, has_tools=has_tools)
@@ -309,7 +337,10 @@ def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -
 
 def _unaccepted(completion: Completion, output: Output, *, has_tools: bool) -> str | None:
     """Return the first flag that a step does not accept: a flag's name or a finish reason."""
+    message, flags = completion.message, completion.flags
+    if not has_tools and message.tool_calls and not (message.content or "").strip():
+        flags = (*flags, "only_calls")
+    if not flags:
+        return None
     accepted = {name for one in output.accept for name in (doubt_in(one), plain_name(one))}
-    is_mute = not has_tools and completion.tool_calls and not completion.text.strip()
-    flags = (*completion.flags, "only_calls") if is_mute else completion.flags
     return next((flag for flag in flags if flag not in accepted), None)

@@ -106,6 +106,8 @@ class Composer:
 
     def _secrets(self, step: str, settings: Settings) -> frozenset[str]:
         """Return the secrets in the messages of a step, and in those of the step it continues."""
+        if not self._plan.checked.secrets:
+            return frozenset()
         flow = self._plan.flow
         own = (("steps", step, key) for key in ("prompt", "messages"))
         found = self._plan.secrets(*own, settings.system)

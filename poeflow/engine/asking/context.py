@@ -1,6 +1,6 @@
 """What a run works with: everything outside the flow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +30,11 @@ NO_KEYS: Final = Keyring()
 def goes_on() -> str:
     """Return no reason to stop."""
     return ""
+
+
+def unhashed(_names: Sequence[str]) -> Mapping[str, str]:
+    """Return no hashes: nothing is known of variables."""
+    return {}
 
 
 def interrupted() -> int:
@@ -66,7 +71,7 @@ class RunContext:
     that another step, or the flow's outputs, read stay in memory; without `asks` nothing is sent
     or written. `force` replaces edited files, `prunes` removes files that no step writes now.
     `stop` returns the reason to start nothing new, or an empty text; `cut_short` returns the exit
-    code of a cancelled run.
+    code of a cancelled run. `hashed` returns keyed hashes of variables of the environment by name.
     """
 
     project: Project
@@ -94,6 +99,7 @@ class RunContext:
     git: Git | None = None
     stop: Callable[[], str] = goes_on
     cut_short: Callable[[], int] = interrupted
+    hashed: Callable[[Sequence[str]], Mapping[str, str]] = unhashed
 
     def refuse_keys(self, data: bytes, what: str) -> None:
         """Raise `StepError` if `data`, which is about to be sent or written, holds a key."""

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from poeflow.answers.display import not_so
 from poeflow.answers.expect import Verdict, is_ruled, kind_of, templates_in, verdict
 from poeflow.answers.parse import Reading, default_reading, read
 from poeflow.answers.prompts import correction
@@ -16,7 +17,14 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.answers import Completion
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import Answer, Asker, NotHere, ToBeAsked, refuse_flagged
+from poeflow.engine.asking.ask import (
+    Answer,
+    Asker,
+    NotHere,
+    ToBeAsked,
+    UnusableAnswerError,
+    refuse_flagged,
+)
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
@@ -58,6 +66,11 @@ class Expecting:
         self._values = values
         self._reads = reads
 
+    @property
+    def is_any(self) -> bool:
+        """Whether the step expects anything."""
+        return bool(self._flow.steps[self._step].expect)
+
     def verdicts(
         self, reading: Reading, *, cost: float | None = None, seconds: float | None = None
     ) -> tuple[Verdict, ...]:
@@ -65,6 +78,8 @@ class Expecting:
 
         `cost` is that of the answer in USD, `seconds` how long it took; None if it is not known.
         """
+        if not self.is_any:
+            return ()
         with self._texts.reader.recording(self._reads):
             return tuple(
                 verdict(expected, reading, holds=holds, cost=cost, seconds=seconds)
@@ -78,7 +93,7 @@ class Expecting:
         reading = read(output, text, schema)
         if not reading.faults:
             return ReadText(reading=reading, verdicts=self.verdicts(reading))
-        if output.default is msgspec.UNSET:
+        if not output.has_default:
             hint = "check the template" if spec.kind == "render" else "check its output"
             raise StepError("; ".join(reading.faults), hint=hint)
         return ReadText(reading=default_reading(output, schema), unread=reading.faults)
@@ -95,7 +110,13 @@ class Expecting:
         ]
         return tuple(expected for expected, _ in pairs), tuple(found for _, found in pairs)
 
-    def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | None]]:
+    def _truth(self, path: KeyPath, values: Values) -> bool | str:
+        """Return whether the expression at `path` is true, or why it is not."""
+        return bool(self._texts.expression(path, values)) or not_so(
+            self._texts.compared(path, values)
+        )
+
+    def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | str | None]]:
         """Yield each rule with its templates rendered, and the truth of `that`."""
         values = {**self._values, "output": answer_values(reading)}
         for index, expectation in enumerate(self._flow.steps[self._step].expect):
@@ -103,11 +124,11 @@ class Expecting:
                 continue
             path: KeyPath = ("steps", self._step, "expect", index)
             rendered: dict[str, Json] = {}
-            holds = None
+            holds: bool | str | None = None
             for key, written, renders in templates_in(expectation):
                 match renders.to:
                     case "truth":
-                        holds = bool(self._texts.expression((*path, key), values))
+                        holds = self._truth((*path, key), values)
                     case "text":
                         value = self._texts.value((*path, key), written, values)
                         rendered[key] = as_text(value, key)
@@ -124,17 +145,22 @@ def answer_values(reading: Reading) -> dict[str, Json]:
 class Dialogue(msgspec.Struct, frozen=True, kw_only=True):
     """How a conversation ended.
 
-    `first` is the answer to the first request, `last` the final answer. `verdicts` judge it; models
-    judge it if it passed all other checks. `unread` is why that answer cannot be read, if the
-    default of the step's `output` stands in its place.
+    `first` is the answer to the first request, `last` the final answer; `asked` are the messages of
+    its request. `verdicts` judge it; models judge it if it passed all other checks. `unread` is why
+    that answer cannot be read, if the default of the step's `output` stands in its place.
     """
 
     first: Answer
     last: Answer
     reading: Reading
     verdicts: tuple[Verdict, ...]
-    messages: tuple[Message, ...]
+    asked: tuple[Message, ...]
     unread: tuple[str, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation, with the final answer."""
+        return (*self.asked, _turn_of(self.last.completion))
 
 
 class ToolListener(Protocol):
@@ -154,7 +180,8 @@ class JudgeCall(Protocol):
 class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     """The rules for an answer. `toolbox` is None if tool calls are the result.
 
-    `is_whole` is whether all of the conversation is needed, and not only its end.
+    `is_whole` is whether every turn is needed, and not only the last one. `is_continued` is whether
+    another step continues the conversation.
     """
 
     output: Output
@@ -163,6 +190,7 @@ class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     judge: JudgeCall
     toolbox: Toolbox | RefusedToolbox | None
     is_whole: bool
+    is_continued: bool
     on_tool: ToolListener
 
 
@@ -223,7 +251,10 @@ async def _ended(
     ended = None if rules.is_whole else asker.ended(request)
     if ended is None:
         return None
-    dialogue = await _judged(_read(asker, request, ended, ended, rules), rules)
+    last = asker.last_request(request) if rules.is_continued else request
+    if last is None:
+        return None
+    dialogue = await _judged(_read(asker, last, ended, ended, rules), rules)
     return None if isinstance(dialogue, Dialogue) and _faults(dialogue) else dialogue
 
 
@@ -232,16 +263,16 @@ def _read(
 ) -> Dialogue:
     """Return the content of an answer with its verdicts."""
     reading = read(rules.output, last.completion.text, rules.schema)
-    cost, seconds = asker.cost_usd(request, last), last.seconds
-    verdicts = (
-        () if reading.faults else rules.expecting.verdicts(reading, cost=cost, seconds=seconds)
-    )
+    verdicts: tuple[Verdict, ...] = ()
+    if rules.expecting.is_any and not reading.faults:
+        cost, seconds = asker.cost_usd(request, last), last.seconds
+        verdicts = rules.expecting.verdicts(reading, cost=cost, seconds=seconds)
     return Dialogue(
         first=first,
         last=last,
         reading=reading,
         verdicts=verdicts,
-        messages=(*request.chat.messages, _turn_of(last.completion)),
+        asked=request.chat.messages,
     )
 
 
@@ -252,6 +283,8 @@ async def _judged(dialogue: Dialogue, rules: AnswerRules) -> Dialogue | NotHere 
     found = await rules.judge(reading=dialogue.reading, ruled=dialogue.verdicts)
     if not isinstance(found, tuple):
         return found
+    if found == dialogue.verdicts:
+        return dialogue
     return msgspec.structs.replace(dialogue, verdicts=found)
 
 
@@ -287,14 +320,14 @@ async def _tool_results(
 def _with_default(dialogue: Dialogue, rules: AnswerRules) -> Dialogue:
     """Put the default in place of an answer that cannot be read.
 
-    Raises `StepError` if there is none.
+    Raises `UnusableAnswerError` if there is none.
     """
     faults = dialogue.reading.faults
     if not faults:
         return dialogue
-    if rules.output.default is msgspec.UNSET:
+    if not rules.output.has_default:
         text = dialogue.reading.text or dialogue.last.completion.text
-        raise StepError(_unusable(faults, text), hint=_hint(rules.output))
+        raise UnusableAnswerError(_unusable(faults, text), hint=_hint(rules.output))
     reading = default_reading(rules.output, rules.schema)
     return msgspec.structs.replace(dialogue, reading=reading, unread=faults)
 
@@ -309,5 +342,5 @@ def _unusable(faults: tuple[str, ...], text: str) -> str:
 def _hint(output: Output) -> str:
     if output.repair:
         often = "once" if output.repair == 1 else f"{output.repair} times"
-        return f"asked again {often}; make the prompt clearer"
-    return "ask again with output: {repair: 2}, or make the prompt clearer"
+        return f"asked again {often}; ask anew with --failed, or make the prompt clearer"
+    return "ask again with --failed or output: {repair: 2}, or make the prompt clearer"

@@ -87,7 +87,7 @@ class Judging:
         asked anew. Raises `StepError` if a judge gives no verdict, or its rubric or model renders
         to nothing, and whatever asking raises.
         """
-        if any(verdict.is_failure for verdict in ruled):
+        if not self._flow.steps[self._step].expect or any(one.is_failure for one in ruled):
             return ruled
         called = await self._called(reading, may_run=may_send and asker.may_run)
         if called is None:

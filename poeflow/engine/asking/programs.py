@@ -45,6 +45,8 @@ GRACE: Final = 2.0
 VERSION: Final = 1
 _ALWAYS: Final = ("PATH", "SYSTEMROOT", "PATHEXT")
 """The variables without which no program is found: the last two are those of Windows."""
+_ENVIRON: Final = "poeflow_environ"
+"""The key of a stored output for the keyed hashes of the variables that it was made with."""
 _PIECE: Final = 64 * 1024
 _LONGEST: Final = 200
 _BROKEN: Final = "\ufffd"
@@ -55,7 +57,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """The command of one instance: a program with its arguments, and what it reads from stdin.
 
     Or it is a `call` of a function with the arguments that are `given` by name. `reads` are hashes
-    of the files that it says it reads, by project path.
+    of the files that it says it reads, by project path. `environ` are keyed hashes of the variables
+    that it gets: its output is stored with them, but they do not make it another command.
     """
 
     arguments: tuple[str, ...] = ()
@@ -63,6 +66,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     call: str | None = None
     given: Mapping[str, Json] = {}
     reads: Mapping[str, str] = {}
+    environ: Mapping[str, str] = {}
 
     @property
     def identity(self) -> dict[str, Json]:
@@ -131,6 +135,7 @@ class Commands:
             call=spec.call,
             given=self._given(step, values),
             reads=dict(reads.contents),
+            environ=self._context.hashed(spec.env) if spec.env else {},
         )
         self._context.refuse_keys(canonical(command.identity), "the command")
         return command
@@ -182,7 +187,10 @@ class Commands:
             text = keys.scrubber.scrub(text)
             self._context.refuse_keys(text.encode("utf-8", "replace"), "the output")
         fingerprint = command.fingerprint
-        await self._context.answers.store(fingerprint, _as_answer(text), request=identity)
+        answer = _as_answer(text)
+        if command.environ:
+            answer[_ENVIRON] = dict(command.environ)
+        await self._context.answers.store(fingerprint, answer, request=identity)
         return CommandOutput(text=text, fingerprint=fingerprint, warnings=tuple(warnings))
 
     def stored(self, command: Command, locked: LockEntry | None) -> CommandOutput | None:
@@ -300,6 +308,30 @@ def environment_of(
             message = f"step {step}: the variable {name} holds an API key, which no command gets"
             raise UsageError(message, hint="take it out of env:")
     return {name: safe[name] for name in (*_ALWAYS, *names) if name in safe}
+
+
+def changed_variables(
+    context: RunContext, names: Sequence[str], entry: LockEntry
+) -> tuple[str, ...]:
+    """Return which variables had another value when the stored output of an entry was made.
+
+    The lock does not know them: where the output is not stored, or another key hashed them, none.
+    """
+    if not names or entry.request is None:
+        return ()
+    stored = context.answers.locked(entry.request)
+    then = None if stored is None else stored[1].answer.get(_ENVIRON)
+    if not isinstance(then, dict) or not then:
+        return ()
+    now = context.hashed(names)
+    return tuple(name for name in names if _differ(then.get(name), now.get(name)))
+
+
+def _differ(then: Json, now: str | None) -> bool:
+    """Whether two keyed hashes, both known and by the same key, are of different values."""
+    if not isinstance(then, str) or now is None or then == now:
+        return False
+    return then.partition(":")[0] == now.partition(":")[0]
 
 
 def shown_command(arguments: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """A request to a model with its identity, made once, for asking, recording and freshness."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from poeflow.engine.asking.message_parts import HashedUrl
 from poeflow.events import Purpose
 from poeflow.flowfile.model import Output
 from poeflow.flowfile.step_settings import Settings
+from poeflow.store.answer_lines import CacheEntry
 
 VERSION: Final = 1
 _NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
@@ -122,6 +124,19 @@ class Requests:
             secrets=request.secrets,
         )
 
+    def last(self, request: ModelRequest, stored: CacheEntry) -> ModelRequest | None:
+        """Return the last request of the conversation that `request` began.
+
+        None if `stored`, its answer, is that of another conversation.
+        """
+        said = messages_in(stored.request)[len(request.chat.messages) :]
+        try:
+            more = msgspec.convert(said, tuple[Message, ...])
+        except msgspec.ValidationError:
+            return None
+        last = self.following(request, more, "tools") if more else request
+        return last if last.fingerprint == stored.fingerprint else None
+
 
 def identity(request: ChatRequest, *, provider: str, sample: int = 0) -> dict[str, Json]:
     """Return the parts that decide a request, as plain data.
@@ -136,6 +151,20 @@ def identity(request: ChatRequest, *, provider: str, sample: int = 0) -> dict[st
         whole["sample"] = sample
     plain: dict[str, Json] = msgspec.to_builtins(whole)
     return plain
+
+
+def messages_by_hash(messages: Sequence[Message]) -> list[Json]:
+    """Return messages as they are in the identity of a request."""
+    body = ChatRequest(model="", messages=tuple(messages)).body(_by_hash)
+    plain: list[Json] = msgspec.to_builtins(body["messages"])
+    return plain
+
+
+def messages_in(request: Mapping[str, Json] | None) -> list[Json]:
+    """Return the messages in the identity of a request."""
+    body = None if request is None else request.get("body")
+    found = body.get("messages") if isinstance(body, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _by_hash(url: DataUrl) -> str:

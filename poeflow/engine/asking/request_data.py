@@ -153,10 +153,12 @@ class DataTurns:
         raise TemplateError(place, f"{path[-1]} does not give a list", hint="give a list of them")
 
     def _rows(self, path: KeyPath, written: str, values: Values) -> list[Json]:
-        """Return the rows of a table; a text counts as read, so that its change makes stale."""
+        """Return the rows of a table, which counts as read, so that its change makes stale."""
         named = as_text(self._texts.value(path, written, values), "file")
         canonical = self._project.canonical(named, relative_to=self._file.path)
         if canonical.lower().endswith(".parquet"):
-            return rows(self._project.read_bytes(canonical, limit=MAX_BYTES), name=canonical)
+            data = self._project.read_bytes(canonical, limit=MAX_BYTES)
+            self._texts.reader.note(canonical, data)
+            return rows(data, name=canonical)
         _, text = self._texts.reader.source(canonical, relative_to="//")
         return rows(text.encode(), name=canonical)

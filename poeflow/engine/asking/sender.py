@@ -67,9 +67,9 @@ class Sender:
             raise no_key("this step was never answered before", named, provider)
         self._context.answers.check_place(request.fingerprint)
         whole = request.identity
-        async with self._context.budget.sending(
-            request.chat.model, prompt_tokens=tokens_of(whole), most=limit_of(whole)
-        ) as sending:
+        budget, model = self._context.budget, request.chat.model
+        guess = await budget.room(model, prompt_tokens=tokens_of(whole), most=limit_of(whole))
+        with budget.sending(model, guess) as sending:
             number = await self._begin(request)
             departure = Departure(sending, self._elapsed, self._pause())
             attempts = Attempts(sending)
@@ -79,14 +79,15 @@ class Sender:
                 completion = await provider.client.ask(
                     _with_secrets(_with_usage(request.chat), self._secrets(request)),
                     on_progress=partial(self._report, request.instance, attempts),
+                    hears_text=self._context.hears_text,
                     attempts=request.settings.attempts,
                     timeout=request.settings.timeout,
                     media=request.output.media is not None,
                     permit=departure.permit,
                     pace=pace.wait,
                 )
-                if completion.usage is not None:
-                    pace.used(completion.usage.total_tokens)
+                if (usage := completion.usage) is not None:
+                    pace.used(usage.total_tokens)
                 outcome = self._timed(completion, departure)
             except errors.PoeflowError as error:
                 outcome = error
@@ -104,6 +105,8 @@ class Sender:
         A stand-in in it may also come from a file or an answer: others than these stay.
         """
         known, own = self._context.secrets, request.secrets
+        if not known:
+            return {}
         return {one: known[one] for one in known if any(one in value for value in own)}
 
     def _pace(self, request: ModelRequest, provider: Provider, tokens: int) -> Pace:
@@ -123,6 +126,7 @@ class Sender:
 
     async def _begin(self, request: ModelRequest) -> int:
         """Record and report a request before it is sent, as it may be billed from then on."""
+        began = self._elapsed()
         number = await self._context.recorder.requested(
             RequestRecord(
                 instance=request.instance,
@@ -130,7 +134,7 @@ class Sender:
                 fingerprint=request.fingerprint,
                 provider=request.settings.provider,
                 model=request.chat.model,
-                began=self._elapsed(),
+                began=began,
                 request=request.identity,
             )
         )
@@ -148,8 +152,6 @@ class Sender:
         """Report arriving text, and record failed attempts."""
         if isinstance(progress, Retrying):
             attempts.failed(progress.error)
-        elif not self._context.hears_text:
-            return
         for event in _events_of(progress, instance, self._elapsed()):
             self._context.listen(event)
 

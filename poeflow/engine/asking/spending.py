@@ -6,9 +6,9 @@ request, and if running requests may reach a limit, the next one waits for them.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypedDict
 
 import msgspec
 
@@ -83,11 +83,18 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
         return self.prompt + self.completion
 
 
-def token_counts(used: Sequence[TokenUsage] | None) -> dict[str, int | None]:
+class TokenCounts(TypedDict):
+    """The tokens of prompts and of answers, None if they are not known."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+def token_counts(used: Sequence[TokenUsage] | None) -> TokenCounts:
     """Return all that answers used, as records and events have it."""
     return {
-        "prompt_tokens": sum(usage.prompt for usage in used) if used else None,
-        "completion_tokens": sum(usage.completion for usage in used) if used else None,
+        "prompt_tokens": sum([usage.prompt for usage in used]) if used else None,
+        "completion_tokens": sum([usage.completion for usage in used]) if used else None,
     }
 
 
@@ -117,15 +124,12 @@ class Budget:
         self._longest: dict[str, int] = {}
         """The longest answer of each model so far, in tokens."""
 
-    @contextlib.asynccontextmanager
-    async def sending(
-        self, model: str, *, prompt_tokens: int, most: int | None
-    ) -> AsyncIterator["Sending"]:
-        """Permit a request, with its retries, until the block ends.
+    async def room(self, model: str, *, prompt_tokens: int, most: int | None) -> TokenUsage:
+        """Wait while running requests may use what is left; return a guess of what one will use.
 
-        Waits while running requests may use what is left. `prompt_tokens` is an estimate, `most`
-        the maximum length of the answer, None if unlimited. Raises `BudgetError` if a limit is
-        reached, and `UsageError` if the cost is limited and the model has no price.
+        `prompt_tokens` is an estimate, `most` the maximum length of the answer, None if unlimited.
+        Raises `BudgetError` if a limit is reached, and `UsageError` if the cost is limited and the
+        model has no price.
         """
         self.check_priced((model,))
         usual = USUAL if most is None else min(most, USUAL)
@@ -134,8 +138,15 @@ class Budget:
             guess = TokenUsage(prompt=prompt_tokens, completion=longest)
             full = next((one for one in self.tallies if one.is_full(model, guess)), None)
             if full is None:
-                break
+                return guess
             await full.change()
+
+    @contextlib.contextmanager
+    def sending(self, model: str, guess: TokenUsage) -> Iterator["Sending"]:
+        """Permit a request, with its retries, until the block ends.
+
+        There must be `room` for it, with nothing awaited since. Raises `BudgetError`.
+        """
         for tally in self.tallies:
             tally.check_room(model, guess)
         sending = Sending(self.tallies, model, guess)
@@ -217,9 +228,9 @@ class Sending:
         """Note an answer. `usage` is as reported; without it, limits use an estimate."""
         self._is_open = False
         self.answers += 1
-        guess = msgspec.structs.replace(self.guess, completion=completion_tokens)
+        spent = usage or msgspec.structs.replace(self.guess, completion=completion_tokens)
         for tally in self._tallies:
-            tally.spend(self._model, usage or guess, is_reported=usage is not None)
+            tally.spend(self._model, spent, is_reported=usage is not None)
         if usage is not None:
             cost = self._tallies[0].cost(self._model, usage)
             self.used.append(msgspec.structs.replace(usage, cost_usd=cost))
@@ -285,15 +296,16 @@ class Attempts:
         If it `is_free`, it costs nothing, whatever the model's price.
         """
         cost = None if is_free else self.sending.cost_usd
-        answered = AnswerRecord(
+        record = AnswerRecord(
             ended=ended,
+            answer=dict(outcome.raw) if isinstance(outcome, Completion) else None,
             retries=tuple(self.reasons),
             sends=self.sending.sends,
             cost_usd=None if cost is None else float(cost),
+            **token_counts(self.sending.used),
         )
-        record = msgspec.structs.replace(answered, **token_counts(self.sending.used))
         if isinstance(outcome, Completion):
-            return msgspec.structs.replace(record, answer=dict(outcome.raw))
+            return record
         kind = errors.EXIT_CLASSES[outcome.exit_code]
         return msgspec.structs.replace(record, error=str(outcome), error_class=kind)
 

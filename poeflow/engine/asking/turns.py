@@ -3,12 +3,12 @@
 A step without `repeat` has one turn. Each turn is a conversation of its own, asked elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
-from poeflow.answers.display import counted, one_line
+from poeflow.answers.display import counted, not_so, one_line
 from poeflow.answers.expect import Verdict, judgement_of
 from poeflow.answers.schemas import Schema
 from poeflow.digest import Json
@@ -25,6 +25,7 @@ from poeflow.engine.asking.judges import Judging
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction, RefusedToolbox, Toolbox
 from poeflow.flowfile.model import Flow, Repeat, Severity
+from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 from poeflow.templates.sites import Texts
@@ -46,6 +47,7 @@ class Turns:
         self._texts = texts
         self._flow = flow
         self._step = step
+        self._until: KeyPath = ("steps", step, "repeat", "until")
         self._repeat = flow.steps[step].repeat
         self._expectations = flow.steps[step].expect
         self._values = values
@@ -118,7 +120,8 @@ class Turns:
             expecting=Expecting(texts, flow, step, values, reads=self._reads),
             judge=judging.call(asker, request),
             toolbox=toolbox,
-            is_whole=is_continued or (self._repeat is not None and not self.taken),
+            is_whole=self._repeat is not None and not self.taken,
+            is_continued=is_continued,
             on_tool=on_tool,
         )
 
@@ -130,7 +133,10 @@ class Turns:
         repeat = self._repeat
         is_last = repeat is None or self._will_do(repeat, dialogue)
         if repeat is not None and not is_last and len(self.taken) + 1 >= repeat.max:
-            is_last, verdicts = True, _unmet(repeat, dialogue.verdicts)
+            sides: dict[str, Json] = {}
+            if repeat.until is not None:
+                sides = self._texts.compared(self._until, self._seen(dialogue))
+            is_last, verdicts = True, _unmet(repeat, dialogue.verdicts, sides)
             dialogue = msgspec.structs.replace(dialogue, verdicts=verdicts)
         self.taken = (*self.taken, dialogue)
         return is_last
@@ -145,13 +151,13 @@ class Turns:
             return not dialogue.unread and not any(
                 verdict.is_failure for verdict in dialogue.verdicts
             )
-        seen: dict[str, Json] = {
-            "output": answer_values(dialogue.reading),
-            **judgement_of(self._expectations, dialogue.verdicts),
-        }
-        path = ("steps", self._step, "repeat", "until")
         with self._texts.reader.recording(self._reads):
-            return bool(self._texts.expression(path, {**self.values, **seen}))
+            return bool(self._texts.expression(self._until, self._seen(dialogue)))
+
+    def _seen(self, dialogue: Dialogue) -> Values:
+        """Return what `until` sees of a turn."""
+        judgement = judgement_of(self._expectations, dialogue.verdicts)
+        return {**self.values, "output": answer_values(dialogue.reading), **judgement}
 
 
 class FlowTurns:
@@ -185,12 +191,12 @@ class FlowTurns:
         If they will not do and no turn is left, `verdicts` says so.
         """
         repeat, is_last = self._repeat, True
+        path, seen = ("steps", self._step, "repeat", "until"), {**self.values, "outputs": outputs}
         if repeat is not None:
-            path = ("steps", self._step, "repeat", "until")
-            is_last = bool(self._texts.expression(path, {**self.values, "outputs": outputs}))
+            is_last = bool(self._texts.expression(path, seen))
         self.taken = (*self.taken, outputs)
         if repeat is not None and not is_last and len(self.taken) >= repeat.max:
-            self.verdicts = _unmet(repeat, ())
+            self.verdicts = _unmet(repeat, (), self._texts.compared(path, seen))
         return is_last or bool(self.verdicts)
 
 
@@ -212,8 +218,13 @@ def _values_of(dialogue: Dialogue) -> dict[str, Json]:
     }
 
 
-def _unmet(repeat: Repeat, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    """Return the verdicts on an answer that will not do, and no turn is left."""
+def _unmet(
+    repeat: Repeat, verdicts: tuple[Verdict, ...], sides: Mapping[str, Json]
+) -> tuple[Verdict, ...]:
+    """Return the verdicts on an answer that will not do, and no turn is left.
+
+    `sides` are those of the comparison in `until` that is not true.
+    """
     is_kept = repeat.else_ == "keep"
     if repeat.until is None:
         level: Severity = "warn" if is_kept else "error"
@@ -225,6 +236,6 @@ def _unmet(repeat: Repeat, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]
         kind="repeat",
         passed=False,
         level="warn" if is_kept else "error",
-        message=f"expected that {until} within {turns}, found that it is not so",
+        message=f"expected that {until} within {turns}, found {not_so(sides)}",
     )
     return (*verdicts, unmet)

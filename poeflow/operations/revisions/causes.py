@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from poeflow.engine.recipe import JUDGE_PROVIDER
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.step_settings import model_of, settings_of
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -88,7 +89,11 @@ def _paths(flow: Flow, step: str, part: str) -> Iterator[KeyPath]:
     if kind == "judge":
         alias = rest.removeprefix("model ")
         yield ("models", alias, "system" if alias == rest else "model")
+        if part == JUDGE_PROVIDER:
+            yield ("defaults", "provider")
         yield ("steps", step, "expect")
+    if kind == "env":
+        yield ("steps", step, kind)
     yield from _paths_of_setting(flow, step, part)
     yield ("steps", step, part)
     if part not in flow.steps[step].__struct_fields__:

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from poeflow.digest import Json
 from poeflow.records import InstanceRecord, RunRow
+from poeflow.report.difference import is_made
 from poeflow.report.history import request_body
 from poeflow.report.pages.groups import Numbered, numbered
 from poeflow.report.pages.instance_page import Part, messages_of, parameters_of
@@ -88,7 +89,7 @@ def comparison_view(
     asked: Mapping[str, str],
 ) -> ComparisonView:
     """Return the differences of two runs with their instances, on page `page` of `asked`."""
-    pairs = _pairs(old[1], new[1])
+    pairs = _pairs(old, new)
     differing = [pair for pair in pairs if not pair.is_same]
     pages = max(-(-len(differing) // A_PAGE), 1)
     page = min(page_number(asked), pages)
@@ -141,13 +142,26 @@ def difference_of(title: str, old: str | None, new: str | None) -> Difference:
     )
 
 
-def _pairs(old: Sequence[InstanceRecord], new: Sequence[InstanceRecord]) -> list[Pair]:
-    """Return the instances by id, in the order of the new run, those gone last."""
-    before = {one.record.id: one for one in numbered(old)}
-    after = {one.record.id: one for one in numbered(new)}
+def _pairs(
+    old: tuple[RunRow, Sequence[InstanceRecord]], new: tuple[RunRow, Sequence[InstanceRecord]]
+) -> list[Pair]:
+    """Return the instances by id, in the order of the new run, those gone last.
+
+    What one of the runs may have left out is neither gone nor new.
+    """
+    before = {one.record.id: one for one in numbered(old[1])}
+    after = {one.record.id: one for one in numbered(new[1])}
     return [
-        *(Pair(before.get(name), one) for name, one in after.items()),
-        *(Pair(one, None) for name, one in before.items() if name not in after),
+        *(
+            Pair(before.get(name), one)
+            for name, one in after.items()
+            if name in before or is_made(one.record) or not old[0].may_lack(name)
+        ),
+        *(
+            Pair(one, None)
+            for name, one in before.items()
+            if name not in after and not new[0].may_lack(name)
+        ),
     ]
 
 
@@ -165,7 +179,9 @@ def _texts(record: InstanceRecord | None) -> dict[str, str | None]:
     texts |= parameters_of(body)
     if record.reason:
         texts["reason"] = record.reason
-    texts["answer"] = record.text
+    if record.answer is None:
+        return {**texts, "answer": record.text}
+    texts |= {"answer": record.answer, "default in its place": record.text}
     return texts
 
 

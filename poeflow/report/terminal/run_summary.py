@@ -9,7 +9,7 @@ from poeflow.records import Counts, going_on
 def final_lines(event: RunFinished) -> tuple[str, ...]:
     """Return the summary of a run, and a line on how to continue if it did not finish."""
     advice = going_on(
-        Counts(done=event.done, instances=event.instances),
+        Counts(done=event.done, instances=event.instances, unusable=event.unusable),
         exit_code=event.exit_code,
         is_simulated=event.simulated,
         is_refresh=event.is_refresh,

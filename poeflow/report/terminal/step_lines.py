@@ -122,8 +122,9 @@ def _progress(branch: Branch, frame: Frame) -> Line:
 def outcome(branch: Branch) -> str:
     """Say how a step ended."""
     if branch.state == "stopped":
-        done = "" if branch.total is None else f", {branch.ended:,} of {branch.total:,} done"
-        return f"stopped after {spoken(branch.seconds)}{done}"
+        without = sum(branch.counts[how] for how in ("failed", "tolerated", "skipped"))
+        done = f", {branch.ended - without:,} of {branch.total or 0:,} done"
+        return f"stopped after {spoken(branch.seconds)}{'' if branch.total is None else done}"
     if branch.outcome or branch.total is None or branch.state == "waiting":
         return f"{branch.outcome}{_usage(branch)}"
     counts = [f"{count:,} {_WORDS[how]}" for how, count in branch.counts.items() if count]

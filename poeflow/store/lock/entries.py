@@ -48,7 +48,8 @@ class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     `parts` has the beginning of the hash of each part of the recipe. `model` is the model that was
     asked, `served` the name by which its server said that it answered, if that is another one, and
-    `because` names the steps whose results are used.
+    `because` names the steps whose results are used. `conversation` is set if others continue it
+    and it is more than the request and the text.
     """
 
     status: Literal["ok", "skipped"]
@@ -62,6 +63,7 @@ class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
     result: str | None = None
     extras: str | None = None
     text: str | None = None
+    conversation: str | None = None
     outputs: dict[str, str] = {}
     untracked: bool = False
     answered_by: str | None = None

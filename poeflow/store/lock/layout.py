@@ -51,6 +51,7 @@ class LongRow(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     untracked: bool | None = None
     served: str | None = None
     answered_by: str | None = None
+    conversation: Hash | None = None
     warnings: list[str] = []
     accepted: Accepted | None = None
     before: Before | None = None
@@ -128,6 +129,7 @@ def _long_row(hashes: str, own: Mapping[str, str | None], packed: Packed, common
         untracked=None if about.untracked == common.untracked else about.untracked,
         served=None if about.served == common.served else about.served,
         answered_by=more.answered_by,
+        conversation=more.conversation,
         warnings=more.warnings,
         accepted=more.accepted,
         before=more.before,
@@ -197,15 +199,16 @@ class ReadRows(LockRows):
         known = self._recent.get(name)
         if known is not None:
             return known[0]
-        table, row = place_of(name)
-        if table not in self._tables:
-            raise KeyError(name)
-        packed = self._tables[table].packed(row)
+        packed = self.packed_row(name)
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
         entry = whole_entry(name, packed)
         self._recent[name] = (entry, packed)
         return entry
+
+    def packed_row(self, name: str) -> Packed:
+        table, row = place_of(name)
+        return self._tables[table].packed(row)
 
     def packed_as(self, name: str, entry: LockEntry) -> Packed | None:
         known = self._recent.get(name)
@@ -295,6 +298,7 @@ def _more(row: LongRow) -> More | None:
     more = More(
         outputs=row.outputs,
         answered_by=row.answered_by,
+        conversation=row.conversation,
         warnings=row.warnings,
         accepted=row.accepted,
         before=row.before,

@@ -33,6 +33,7 @@ class More(msgspec.Struct, frozen=True, kw_only=True):
 
     outputs: dict[str, str] = {}
     answered_by: str | None = None
+    conversation: str | None = None
     warnings: list[str] = []
     accepted: Accepted | None = None
     before: Before | None = None
@@ -54,10 +55,12 @@ class Packed(NamedTuple):
 def packed_of(name: str, entry: LockEntry) -> Packed:
     """Return the entry of an instance, packed."""
     more: More | None = None
-    if entry.outputs or entry.answered_by or entry.warnings or entry.accepted or entry.before:
+    rare = (entry.answered_by, entry.conversation, entry.warnings, entry.accepted, entry.before)
+    if entry.outputs or any(rare):
         more = More(
             outputs=dict(sorted(entry.outputs.items())),
             answered_by=entry.answered_by,
+            conversation=entry.conversation,
             warnings=entry.warnings,
             accepted=entry.accepted,
             before=entry.before,
@@ -101,6 +104,7 @@ def whole_entry(name: str, packed: Packed) -> LockEntry:
         result=_known(found.get("result")),
         extras=_known(found.get("extras")),
         text=_known(found.get("text")),
+        conversation=more.conversation,
         outputs=more.outputs,
         untracked=about.untracked,
         answered_by=more.answered_by,
@@ -132,6 +136,10 @@ class LockRows(Mapping[str, LockEntry]):
     @abc.abstractmethod
     def rare(self) -> Iterator[More]:
         """Yield the values that few instances have: their files."""
+
+    @abc.abstractmethod
+    def packed_row(self, name: str) -> Packed:
+        """Return the entry of an instance, packed. Raises `KeyError`."""
 
     def packed_as(self, _name: str, _entry: LockEntry) -> Packed | None:
         """Return the packed form of an entry that was returned a moment ago, if it is unchanged."""
@@ -197,6 +205,9 @@ class PackedRows(LockRows):
     def packed(self) -> Iterable[tuple[str, Packed]]:
         return self._rows.items()
 
+    def packed_row(self, name: str) -> Packed:
+        return self._rows[name]
+
     def rare(self) -> Iterator[More]:
         return (one.more for one in self._rows.values() if one.more is not None)
 
@@ -230,6 +241,9 @@ class BothRows(LockRows):
     def packed(self) -> Iterable[tuple[str, Packed]]:
         yield from ((name, one) for name, one in self._old.packed() if name not in self._new)
         yield from self._new.packed()
+
+    def packed_row(self, name: str) -> Packed:
+        return (self._new if name in self._new else self._old).packed_row(name)
 
     def rare(self) -> Iterator[More]:
         kept = (one.more for _, one in self.packed())

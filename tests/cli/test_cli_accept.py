@@ -1,0 +1,77 @@
+"""`accept` where a run has no lock, or one of an inputs file: each hint names a way that works."""
+
+import pytest
+
+FLOW = """\
+poeflow: 1
+inputs: {week: {type: string%s}}
+steps:
+  letter: {model: GPT-5.2, prompt: write, output: {save: "out/{{ inputs.week }}.md"}}
+"""
+MINE = "my own words\n"
+EDITED = "s: //out/W28.md was edited since poeflow wrote it; "
+FORCE = ", or replace it with --force\n"
+NO_LOCK = "one with --input has no lock, and its edits stay until --force replaces them\n"
+
+
+@pytest.fixture
+def edited(online):
+    """A file that a run with `--input` wrote, edited."""
+    online.write("a.yaml", FLOW % "")
+    assert online.run("run", "a.yaml", "--input", "week=W28").returncode == 0
+    online.write("out/W28.md", MINE)
+    return online
+
+
+def failed(desk, *words: str) -> str:
+    done = desk.run("run", "a.yaml", *words)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def kept(desk) -> bool:
+    return (desk.folder / "out/W28.md").read_text() == MINE
+
+
+def test_a_run_with_inputs_by_hand_names_a_way_to_keep_an_edit(edited):
+    by_hand = "run with --inputs-file in place of --input, so that `poeflow accept` can keep it"
+    assert f"{EDITED}{by_hand}{FORCE}" in failed(edited, "--input", "week=W28")
+    edited.write("w28.yaml", "week: W28\n")
+    by_file = ("--inputs-file", "w28.yaml")
+    accept = "poeflow accept --inputs-file w28.yaml"
+    assert f"{EDITED}keep it with `{accept}`{FORCE}" in failed(edited, *by_file)
+    assert edited.run("accept", "a.yaml", *by_file).stderr == "accepted out/W28.md\n"
+    assert edited.run("run", "a.yaml", *by_file).returncode == 0
+    assert edited.run("run", "a.yaml", *by_file, "--locked").returncode == 0
+    assert kept(edited)
+    assert edited.run("run", "a.yaml", "--input", "week=W28", "--force").returncode == 0
+    assert not kept(edited)
+
+
+def test_accepting_it_without_the_inputs_says_which_file_to_pass(edited):
+    lacking = edited.run("accept", "a.yaml")
+    assert (lacking.returncode, lacking.stderr) == (
+        2,
+        f"error: the flow needs the input week\n  pass the --inputs-file of its run; {NO_LOCK}",
+    )
+    unknown = edited.run("accept", "a.yaml", "--input", "week=W28")
+    assert unknown.stderr.startswith(
+        "error: no such option --input\n  --inputs-file FILE; a run with --input has no lock\n"
+    )
+    edited.write("a.yaml", FLOW % ", default: W1")
+    other = edited.run("accept", "a.yaml", "out/W28.md")
+    assert (other.returncode, other.stderr.splitlines(keepends=True)) == (
+        2,
+        [
+            "error: out/W28.md is written by no step of a\n",
+            f"  pass the --inputs-file of the run that wrote it; {NO_LOCK}",
+        ],
+    )
+
+
+def test_an_edited_file_of_a_simulated_run_is_not_said_to_be_acceptable(desk):
+    desk.write("a.yaml", FLOW % ", default: W28")
+    assert desk.run("run", "a.yaml", "--offline").returncode == 0
+    desk.write(".poeflow/offline/out/W28.md", MINE)
+    desk.write("a.yaml", (FLOW % ", default: W28").replace("write,", "write more,"))
+    assert f"{EDITED}move it away{FORCE}" in failed(desk, "--offline")
