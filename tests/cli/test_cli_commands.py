@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from poeflow.simulator.script import read_script
+
 BAD = """\
 poeflow: 1
 steps:
@@ -118,6 +120,22 @@ def test_init_writes_no_workflow_through_a_link(desk, tmp_path_factory):
 def test_schema_prints_the_contract(desk):
     schema = json.loads(desk.run("schema").stdout)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_schema_prints_that_of_scripts_and_one_thing_at_a_time(desk):
+    schema = json.loads(desk.run("schema", "--script").stdout)
+    assert schema["$id"].endswith("/simulator-script.schema.json")
+    done = desk.run("schema", "--script", "--events")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--events and --script are several things\n  give one of them" in done.stderr
+
+
+def test_the_script_in_the_help_of_simulate_is_one(desk):
+    lines = desk.run("simulate", "--help").stdout.splitlines()
+    begin = lines.index("    simulator: 1")
+    script = "\n".join(line[4:] for line in lines[begin : lines.index("", begin)])
+    rules = read_script(desk.write("script.yaml", script)).rules
+    assert [one.rule.answer.text for one in rules] == ["The Elbe.", None]
 
 
 @pytest.mark.parametrize("group", ["cache", "lock"])

@@ -56,7 +56,7 @@ def checkout(tmp_path):
 
 def test_every_kind_of_block_is_tried():
     assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python", "toml"}
-    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 14, 2, 4, 1)
+    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 15, 2, 4, 1)
     assert len(SETTINGS) == 2
 
 

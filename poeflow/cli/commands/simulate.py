@@ -42,6 +42,16 @@ Fault recipes, KIND[=VALUE][xTIMES][/EVERY], several behind commas:
 For example 429x2 (each request is refused twice), cut=200/10 (every tenth answer).
 
 \b
+A script for --script: the first rule that matches a request decides. A match takes model, text,
+regex, system, last and nth, an answer text, template, json, media, tool_calls, reasoning,
+finish_reason and error, a rule also delay and fault; `poeflow schema --script` has all of it.
+  simulator: 1
+  rules:
+    - {{match: {{text: river}}, answer: {{text: The Elbe.}}}}
+    - {{match: {{model: GPT-5.2}}, fault: 429x1, answer: {{template: "So {{{{ prompt }}}}"}}}}
+  otherwise: refuse   # or simulate: made-up answers, as without a script
+
+\b
 Point anything that speaks to Poe at it:
   export POE_BASE_URL=http://127.0.0.1:PORT/v1 POE_API_KEY=any-key-at-all
 
@@ -91,7 +101,7 @@ _OF_TAPES: Final = frozenset({"record", "cassette", "replay", "times", "host", "
     show_default=True,
     help="How requests are read: strict refuses what a bot does not declare, as Poe does.",
 )
-@click.option("--script", type=click.Path(path_type=Path), help="YAML that says what is answered.")
+@click.option("--script", type=click.Path(path_type=Path), help="What is answered; see below.")
 @click.option("--catalogue", type=click.Path(path_type=Path), help="A dump of GET /v1/models.")
 @click.option("--latency", callback=_seconds, default="0", metavar="SECONDS", help="Or 500ms, 2s.")
 @click.option("--faults", default="", metavar="RECIPE", help="What goes wrong; see below.")
