@@ -26,7 +26,7 @@ steps:
   quick: {for_each: [a, b], prompt: "{{ item }}"}
   doubtful: {prompt: doubtful, expect: [{judge: {rubric: good, threshold: 0.0}}]}
   slow: {for_each: [x, y, z], prompt: "slow {{ item }} {{ steps.quick.all | length }}"}
-  last: {prompt: "{{ steps.slow.all }}"}
+  last: {prompt: "{{ steps.slow.all | tojson }}"}
 """
 
 
