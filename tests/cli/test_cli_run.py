@@ -366,8 +366,10 @@ def test_a_sample_that_a_step_cannot_have_is_not_refreshed_in_silence(desk, step
         ),
         (
             "prompt: '{{ previous.text }}', repeat: {until: output.text, max: 2}",
-            "previous has no value at first; the first turn has none: "
-            "write {% if previous %}...{% endif %}",
+            (
+                "previous has no value at first; the first turn has none: "
+                "write {% if previous %}...{% endif %}"
+            ),
         ),
     ],
 )
