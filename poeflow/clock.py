@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 from poeflow.lazy_pattern import lazy_pattern
 
@@ -41,7 +41,7 @@ class SystemClock:
 
 
 class Ticker:
-    """Calls `look` every `pause` seconds in a thread, until the block ends or an `OSError`."""
+    """Calls `look` every `pause` seconds in a thread, from `start` to `stop` or an `OSError`."""
 
     def __init__(self, look: Callable[[], None], *, pause: float, name: str) -> None:
         self._look = look
@@ -49,11 +49,11 @@ class Ticker:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(self, *_error: object) -> None:
+    def stop(self) -> None:
+        """Stop; a call that is under way ends before this returns."""
         self._over.set()
         self._thread.join()
 

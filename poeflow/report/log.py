@@ -78,11 +78,11 @@ class PlainReport:
         self._ticker = Ticker(self.look, pause=TICK, name="log")
 
     def __enter__(self) -> Self:
-        self._ticker.__enter__()
+        self._ticker.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._ticker.__exit__(*error)
+    def __exit__(self, *_error: object) -> None:
+        self._ticker.stop()
 
     def __call__(self, event: Event) -> None:
         with self._lock:

@@ -58,11 +58,11 @@ class LiveReport:
         self._ticker = Ticker(self.draw, pause=TICK, name="terminal")
 
     def __enter__(self) -> Self:
-        self._ticker.__enter__()
+        self._ticker.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._ticker.__exit__(*error)
+    def __exit__(self, *_error: object) -> None:
+        self._ticker.stop()
         with self._lock:
             frame = self._frame()
             self._tree.end(frame.now)
