@@ -248,7 +248,8 @@ def read_script(path: Path) -> Script:
     try:
         text = decode(project.read_bytes(canonical, limit=MAX_BYTES + 1), str(path))
     except FileProblem as error:
-        raise UsageError(error.message, hint=error.hint) from None
+        message = error.message.replace(canonical, str(path), 1)
+        raise UsageError(message, hint=error.hint) from None
     if isinstance(text, Problem):
         raise InvalidFlowError((text,))
     document = parse(text, str(path))
