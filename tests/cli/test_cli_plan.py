@@ -339,3 +339,10 @@ def test_a_day_has_a_budget_for_all_its_runs_and_plan_says_what_is_left(
     assert day.endswith(" of 7 USD left (the command line), 0.056 used")
     assert month == "this month: 0.444 of 0.5 USD left (the command line), 0.056 used"
     assert online.run("run", "b.yaml", "--max-cost-usd-per-day", "7").returncode == 0
+
+
+def test_plan_counts_what_has_no_known_cost(online):
+    online.write("a.yaml", "poeflow: 1\nsteps: {x: {model: GPT-5.2, prompt: hi}}")
+    assert online.run("run", "a.yaml").returncode == 0
+    (day,) = online.run("plan", "a.yaml", "--max-cost-usd-per-day", "7").stderr.splitlines()[-1:]
+    assert day.endswith("; 1 request of unknown cost")

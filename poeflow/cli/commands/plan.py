@@ -114,7 +114,8 @@ def _show_nothing(output: str) -> None:
 def _left(cost: PeriodCost) -> str:
     """Return what is left of the budget of a day or month."""
     used, limit = float(cost.cost_usd), cost.limit.value
-    unknown = f"; {cost.unknown:,} requests of unknown cost" if cost.unknown else ""
+    requests = "request" if cost.unknown == 1 else "requests"
+    unknown = f"; {cost.unknown:,} {requests} of unknown cost" if cost.unknown else ""
     return (
         f"{cost.period.name}: {max(limit - used, 0.0):,.4g} of {limit:,g} USD left"
         f" ({cost.limit.owner}), {used:,.4g} used{unknown}"
