@@ -14,12 +14,16 @@ import click
 from poeflow import __version__
 from poeflow.cli.suggestions import instead_of_option
 from poeflow.errors import BUG, INTERRUPTED, InvalidFlowError, PoeflowError
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
 from poeflow.settings import known_keys
 
 BROKEN_PIPE: Final = 141
 DISK: Final = 8
+_NO_NUMBER: Final = lazy_pattern(r"is not a valid (float|integer)(?: range)?\.$")
+"""How click says that an option has no number."""
+_NUMBERS: Final = {"float": "is not a number", "integer": "is not a whole number"}
 
 
 class CommandEnd:
@@ -90,6 +94,7 @@ def _usage(error: click.ClickException, keys: Sequence[Secret]) -> None:
     if isinstance(error, click.NoSuchOption):
         other = instead_of_option(error, context)
         message, hint = f"no such option {error.option_name}", f"\n  {other}" if other else hint
+    message = _NO_NUMBER.sub(lambda found: _NUMBERS[found[1]], message)
     _say(f"error: {message[:1].lower()}{message[1:]}{'' if ';' in message else hint}", keys)
 
 

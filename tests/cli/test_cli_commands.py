@@ -155,6 +155,14 @@ def test_a_group_without_a_command_shows_its_commands(desk, group):
         (("run", "."), "error: . is a folder"),
         (("run", "a.yaml", "--offlin"), "error: no such option --offlin"),
         (("check", "*.nothing"), "error: *.nothing: nothing matches"),
+        (
+            ("plan", "a.yaml", "--max-cost-usd-per-day", "x"),
+            "error: invalid value for '--max-cost-usd-per-day': 'x' is not a number",
+        ),
+        (
+            ("run", "a.yaml", "--concurrency", "1.5"),
+            "error: invalid value for '--concurrency': '1.5' is not a whole number",
+        ),
     ],
 )
 def test_a_usage_error_says_what_and_ends_with_2(desk, arguments, message):
