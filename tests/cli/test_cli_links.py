@@ -96,9 +96,10 @@ def test_quoted_patterns_end_where_links_go_round(project):
 
 def test_a_script_is_held_to_its_project(project):
     (project.folder / "s.yaml").symlink_to("../other/passwd")
+    path = project.folder / "s.yaml"
     with pytest.raises(UsageError) as caught:
-        read_script(project.folder / "s.yaml")
-    assert str(caught.value) == f"//s.yaml {LEAVES}"
+        read_script(path)
+    assert str(caught.value) == f"{path} {LEAVES}"
 
 
 def test_standard_input_and_pipes_are_files_to_name(project):
