@@ -1,15 +1,14 @@
 """One instance of a step: render, run or ask, judge, and save, within its time limit."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
 from poeflow.answers.expect import Verdict
 from poeflow.answers.media_links import is_media_name
-from poeflow.answers.parse import read
 from poeflow.answers.reasoning import parted
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
@@ -43,17 +42,14 @@ from poeflow.flowfile.loops import continued_steps
 from poeflow.flowfile.step_settings import Settings, samples_of, saves_samples
 from poeflow.planning.plan import Plan
 
-
-class Use(Protocol):
-    """How to run the flow that an instance uses."""
-
-    async def __call__(self, work: StepInput) -> StepResult | NoResult: ...
+UseFlow = Callable[[StepInput], Awaitable[StepResult | NoResult]]
+"""How to run the flow that an instance uses."""
 
 
 class StepRunner:
     """Runs the instances of one plan. `use` runs those that use another flow."""
 
-    def __init__(self, plan: Plan, run_state: RunState, use: Use) -> None:
+    def __init__(self, plan: Plan, run_state: RunState, use: UseFlow) -> None:
         context = run_state.context
         if context.asks:
             plan.texts.release()
@@ -68,6 +64,7 @@ class StepRunner:
             plan, self._schemas, context, run_state.attachments, run_state.drawn
         )
         self._commands = Commands(plan, context, run_state.attachments)
+        self._has_other_tools = self._commands.has_other_tools
         self._graded = {step: plan.steps[step].expect for step in plan.checked.judged}
         self._continued = continued_steps(plan.flow)
 
@@ -212,9 +209,8 @@ class StepRunner:
         Raises `StepError`.
         """
         emitter = self._run_state.emitter(work.name)
-        expecting = self._expecting(work)
         with self._reader.recording(work.reads):
-            found = expecting.read(text, self._schemas.compiled(work.step))
+            found = self._expecting(work).read(text, self._schemas.compiled(work.step))
         verdicts = await self._verdicts(work, found)
         if not isinstance(verdicts, tuple):
             return verdicts
@@ -236,7 +232,9 @@ class StepRunner:
         None if no file has it, or more decides than that text. Raises `StepError`.
         """
         locked, spec = work.locked, self._plan.steps[work.step]
-        found = None if locked is None else self._stored.text_to_judge(work.step, locked)
+        if locked is None or self._has_other_tools(work.step, locked):
+            return None
+        found = self._stored.text_to_judge(work.step, locked)
         if found is None:
             return None
         verdicts = self._expecting(work).verdicts(found)
@@ -252,8 +250,8 @@ class StepRunner:
         return result
 
     def _expecting(self, work: StepInput) -> Expecting:
-        texts, flow = self._plan.texts, self._plan.flow
-        return Expecting(texts, flow, work.step, work.values, reads=work.reads)
+        texts = self._plan.texts
+        return Expecting(texts, self._plan.flow, work.step, work.values, reads=work.reads)
 
     async def _sampled(self, work: StepInput) -> StepResult | NoResult:
         """Ask for all samples of the step; enough of them must pass its expectations."""
@@ -343,9 +341,7 @@ class StepRunner:
         return media is not None
 
     async def _verdicts(
-        self,
-        work: StepInput,
-        found: Dialogue | ReadText,
+        self, work: StepInput, found: Dialogue | ReadText
     ) -> tuple[Verdict, ...] | NoResult:
         """Return all verdicts on a text, none of a model if a default stands in its place."""
         if found.unread:
@@ -374,8 +370,8 @@ class StepRunner:
 
     def _doubting(self, work: StepInput) -> StepInput:
         """Return the input for running an instance without stored answers."""
-        message = "its stored answer is not the one the lock has; it is not used"
-        self._run_state.emitter(work.name).warned((message,))
+        warning = "its stored answer is not the one the lock has; it is not used"
+        self._run_state.emitter(work.name).warned((warning,))
         return msgspec.structs.replace(work, is_doubted=True)
 
     def _turns(self, work: StepInput) -> Turns:
@@ -394,6 +390,7 @@ class StepRunner:
             secrets=self._plan.secrets,
             on_tool=self._run_state.emitter(work.name).tool_called,
             is_continued=work.step in self._continued,
+            are_tools_new=work.ask != "never" and self._has_other_tools(work.step, work.locked),
         )
 
     def _is_altered(self, work: StepInput, request: ModelRequest) -> bool:
@@ -405,19 +402,16 @@ class StepRunner:
         stored = None if spec.repeat is None else self._run_state.asker.stored_end(request)
         if stored is None:
             return False
-        turns = self._turns(work)
-        reading = read(spec.output, stored.completion.text, self._schemas.compiled(work.step))
-        if reading.faults:
-            return False
-        turns.taken = (Dialogue(first=stored, last=stored, reading=reading, verdicts=(), asked=()),)
-        return self._is_doubtful(work, turns)
+        turns, schema = self._turns(work), self._schemas.compiled(work.step)
+        return turns.ended_with(stored, schema) and self._is_doubtful(work, turns)
 
     def _is_doubtful(self, work: StepInput, turns: Turns) -> bool:
         """Whether all answers were stored, and the lock says that the request had another."""
         if any(answer.source != "cached" for answer in turns.answers):
             return False
         first, result = turns.first.first.fingerprint, self._result(work.step, turns)
-        own = [entry for entry in work.answer_entries if entry.is_of(first)]
+        found = (entry for entry in work.answer_entries if entry.is_of(first))
+        own = [entry for entry in found if not self._has_other_tools(work.step, entry)]
         return contradict(own, self._run_state.lock_update.asked(first), result)
 
     def _request(self, work: StepInput, settings: Settings) -> ModelRequest:

@@ -48,7 +48,7 @@ class Reads:
     """Hashes of what was read while recording: texts by canonical path, lists by pattern.
 
     `contents` are the hashes of the files that a command says it reads, and of tables that are no
-    text, `code` of the modules with functions that judge.
+    text, `code` of the modules with functions that judge or are tools.
     """
 
     def __init__(self) -> None:

@@ -141,9 +141,23 @@ class Commands:
         return command
 
     def note_code(self, step: str, reads: Reads) -> None:
-        """Note in `reads` the modules of the project whose functions judge a step's results."""
+        """Note in `reads` the project's modules whose functions judge a step or are its tools."""
         for expectation in self._plan.steps[step].expect:
             reads.code |= self._modules(expectation.call)
+        reads.code |= self._tool_code(step)
+
+    def has_other_tools(self, step: str, entry: LockEntry | None) -> bool:
+        """Whether an entry of a step was made with other code of its tools, as far as it says."""
+        then = {} if entry is None else entry.parts
+        now = {f"reads {path}": digest for path, digest in self._tool_code(step).items()}
+        return not all(digest.startswith(then.get(part, "")) for part, digest in now.items())
+
+    def _tool_code(self, step: str) -> dict[str, str]:
+        """Return the hashes of the project's modules that have the tools of a step."""
+        found: dict[str, str] = {}
+        for tool in self._plan.steps[step].functions:
+            found |= self._modules(tool.run)
+        return found
 
     def _modules(self, function: str | None) -> dict[str, str]:
         """Return the hash of the module of a function, by its path, if the project has it."""

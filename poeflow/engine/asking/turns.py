@@ -10,6 +10,7 @@ import msgspec
 
 from poeflow.answers.display import counted, not_so, one_line
 from poeflow.answers.expect import Verdict, judgement_of
+from poeflow.answers.parse import read
 from poeflow.answers.schemas import Schema
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import Answer, Asker
@@ -105,10 +106,12 @@ class Turns:
         secrets: Callable[..., frozenset[str]],
         on_tool: ToolListener,
         is_continued: bool,
+        are_tools_new: bool,
     ) -> AnswerRules:
         """Return the rules for the answer to `request`, that of the next turn.
 
-        What is stored as the end of the first request is the end of the last turn.
+        What is stored as the end of the first request is the end of the last turn, with the tools
+        as they were: if they `are_tools_new`, they run again.
         """
         texts, flow, step, values = self._texts, self._flow, self._step, self.values
         judging = Judging(
@@ -120,7 +123,7 @@ class Turns:
             expecting=Expecting(texts, flow, step, values, reads=self._reads),
             judge=judging.call(asker, request),
             toolbox=toolbox,
-            is_whole=self._repeat is not None and not self.taken,
+            is_whole=are_tools_new or (self._repeat is not None and not self.taken),
             is_continued=is_continued,
             on_tool=on_tool,
         )
@@ -140,6 +143,14 @@ class Turns:
             dialogue = msgspec.structs.replace(dialogue, verdicts=verdicts)
         self.taken = (*self.taken, dialogue)
         return is_last
+
+    def ended_with(self, stored: Answer, schema: Schema | None) -> bool:
+        """Take the stored end of all turns, not judged; return whether it can be read."""
+        reading = read(self._flow.steps[self._step].output, stored.completion.text, schema)
+        if not reading.faults:
+            end = Dialogue(first=stored, last=stored, reading=reading, verdicts=(), asked=())
+            self.taken = (end,)
+        return not reading.faults
 
     def draw(self, media: dict[str, str]) -> None:
         """Take the hashes of the media of the last turn by their project paths."""
