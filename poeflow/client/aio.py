@@ -13,9 +13,13 @@ from poeflow.client.calls import Exchange
 from poeflow.client.client_options import AskOptions, Client, Options, Resource
 from poeflow.client.exchange import Opened
 from poeflow.client.folding import TextJoiner
-from poeflow.client.http.channels import AsyncChannel
-from poeflow.client.http.commands import adrive
-from poeflow.client.http.transport import AsyncInjected, AsyncTransport, async_transport_for
+from poeflow.client.http.commands import Command, Read, Reply, Send, Wait, adrive
+from poeflow.client.http.transport import (
+    AsyncInjected,
+    AsyncResponse,
+    AsyncTransport,
+    async_transport_for,
+)
 from poeflow.client.messages import ChatRequest, CreateParams
 from poeflow.clock import Clock
 
@@ -69,7 +73,7 @@ class AsyncStream:
     """
 
     def __init__(
-        self, stream: Opened, channel: AsyncChannel, slots: AbstractAsyncContextManager[object]
+        self, stream: Opened, channel: "AsyncChannel", slots: AbstractAsyncContextManager[object]
     ) -> None:
         self._stream = stream
         self._channel = channel
@@ -199,6 +203,38 @@ class AsyncAccountUsage(Resource["AsyncChannels"]):
         """Return one page of `limit` (1 to 100) entries of the last thirty days, newest first."""
         exchange = endpoints.points(self._options, limit=limit, starting_after=starting_after)
         return await self._channels.perform(exchange)
+
+
+class AsyncChannel:
+    """Performs the commands of one exchange on asyncio."""
+
+    def __init__(self, transport: AsyncTransport, clock: Clock) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._response: AsyncResponse | None = None
+
+    async def perform(self, command: Command) -> Reply:
+        match command:
+            case Read(timeout=timeout):
+                if self._response is None:
+                    raise AssertionError("nothing was sent")
+                return await self._response.read(timeout)
+            case Send():
+                self.close()
+                self._response = await self._transport.send(
+                    command.request, connect=command.connect, total=command.total, head=command.head
+                )
+                return self._response.head
+            case Wait(seconds=seconds):
+                self.close()
+                await self._clock.asleep(seconds)
+                return None
+
+    def close(self) -> None:
+        """Close the response, unless it was read to its end."""
+        if self._response is not None:
+            self._response.abort()
+            self._response = None
 
 
 class AsyncChannels:

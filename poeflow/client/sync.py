@@ -13,9 +13,8 @@ from poeflow.client.calls import Exchange
 from poeflow.client.client_options import AskOptions, Client, Options, Resource
 from poeflow.client.exchange import Opened
 from poeflow.client.folding import TextJoiner
-from poeflow.client.http.channels import Channel
-from poeflow.client.http.commands import drive
-from poeflow.client.http.transport import Injected, Transport, transport_for
+from poeflow.client.http.commands import Command, Read, Reply, Send, Wait, drive
+from poeflow.client.http.transport import Injected, Response, Transport, transport_for
 from poeflow.client.messages import ChatRequest, CreateParams
 from poeflow.clock import Clock
 
@@ -69,7 +68,7 @@ class Stream:
     """
 
     def __init__(
-        self, stream: Opened, channel: Channel, slots: AbstractContextManager[object]
+        self, stream: Opened, channel: "Channel", slots: AbstractContextManager[object]
     ) -> None:
         self._stream = stream
         self._channel = channel
@@ -195,6 +194,38 @@ class AccountUsage(Resource["Channels"]):
         """Return one page of `limit` (1 to 100) entries of the last thirty days, newest first."""
         exchange = endpoints.points(self._options, limit=limit, starting_after=starting_after)
         return self._channels.perform(exchange)
+
+
+class Channel:
+    """Performs the commands of one exchange."""
+
+    def __init__(self, transport: Transport, clock: Clock) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._response: Response | None = None
+
+    def perform(self, command: Command) -> Reply:
+        match command:
+            case Read(timeout=timeout):
+                if self._response is None:
+                    raise AssertionError("nothing was sent")
+                return self._response.read(timeout)
+            case Send():
+                self.close()
+                self._response = self._transport.send(
+                    command.request, connect=command.connect, total=command.total, head=command.head
+                )
+                return self._response.head
+            case Wait(seconds=seconds):
+                self.close()
+                self._clock.sleep(seconds)
+                return None
+
+    def close(self) -> None:
+        """Close the response, unless it was read to its end."""
+        if self._response is not None:
+            self._response.abort()
+            self._response = None
 
 
 class Channels:
