@@ -12,7 +12,7 @@ from poeflow.answers.media_links import is_media_name
 from poeflow.answers.reasoning import parted
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
-from poeflow.engine.asking.composer import composer_of
+from poeflow.engine.asking.composer import Composer
 from poeflow.engine.asking.conversation import (
     AnswerRules,
     Dialogue,
@@ -60,7 +60,7 @@ class StepRunner:
         self._use = use
         self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
         self._stored = StoredResults(plan, context)
-        self._composer = composer_of(
+        self._composer = Composer(
             plan, self._schemas, context, run_state.attachments, run_state.drawn
         )
         self._commands = Commands(plan, context, run_state.attachments)

@@ -1,6 +1,6 @@
 """An instance and its values become one exact request: messages, parameters, schema, files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -14,33 +14,13 @@ from poeflow.engine.asking.request_data import DataTurns, DrawnFiles, Files
 from poeflow.engine.asking.tools import definitions
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continues_itself
-from poeflow.flowfile.model import (
-    MessageSpec,
-    Params,
-    Step,
-)
+from poeflow.flowfile.model import MessageSpec, Params, Step
 from poeflow.flowfile.step_settings import Given, Settings, model_of, settings_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.templates.render import Values
 from poeflow.templates.sites import as_text
-
-Declared = Callable[[str, dict[str, Json]], dict[str, Json]]
-"""Returns the parameters of a bot as the bot declares them."""
-
-
-def composer_of(
-    plan: Plan,
-    schemas: AnswerSchemas,
-    context: RunContext,
-    attachments: AttachmentReader,
-    drawn: Sequence[DrawnFiles],
-) -> "Composer":
-    """Return the composer of a plan's requests; `drawn` has the media of earlier steps."""
-    files = Files(plan.texts, attachments, drawn)
-    from_data = DataTurns(context.project, plan.file, plan.texts)
-    return Composer(plan, schemas, files, from_data, context.declared)
 
 
 class Composed(msgspec.Struct, frozen=True):
@@ -52,22 +32,22 @@ class Composed(msgspec.Struct, frozen=True):
 
 
 class Composer:
-    """Composes the requests of one flow. `declared` spells a bot's own parameters as it does."""
+    """Composes the requests of one flow. `drawn` has the media of earlier steps."""
 
     def __init__(
         self,
         plan: Plan,
         schemas: AnswerSchemas,
-        files: "Files",
-        from_data: "DataTurns",
-        declared: Declared,
+        context: RunContext,
+        attachments: AttachmentReader,
+        drawn: Sequence[DrawnFiles],
     ) -> None:
         self._plan = plan
         self._texts = plan.texts
         self._schemas = schemas
-        self._files = files
-        self._from_data = from_data
-        self._declared = declared
+        self._files = Files(plan.texts, attachments, drawn)
+        self._from_data = DataTurns(context.project, plan.file, plan.texts)
+        self._declared = context.declared
 
     def compose(
         self,
