@@ -17,9 +17,9 @@ from poeflow.operations.run_options import RunOptions, user_config, warn_once
 from poeflow.operations.secret_inputs import secret_inputs
 from poeflow.planning.bot_checks import bot_problems
 from poeflow.planning.checked import Checked
-from poeflow.planning.plan import Plan, Planner, with_needs
+from poeflow.planning.plan import Plan, Planner
 from poeflow.planning.run_inputs import GivenInputs, inputs_of
-from poeflow.planning.selection import Selection, check_glob, check_keys, check_steps
+from poeflow.planning.selection import Selection, check_glob, check_keys, check_steps, with_needs
 from poeflow.problems import Problem, errors_only
 from poeflow.project.project import Project
 from poeflow.records import RunFilter
@@ -148,7 +148,9 @@ def selection_of(plan: Plan, options: RunOptions, workspace: Workspace) -> Selec
     loops = {step: found.keys for step, found in plan.instances.items()}
     for step, keys in loops.items():
         check_keys(step, keys, steps)
-    only = with_needs(plan, steps) if options.until else steps if options.only else frozenset()
+    only = (
+        with_needs(plan.checked, steps) if options.until else steps if options.only else frozenset()
+    )
     refreshed = steps if options.refresh else frozenset()
     if options.failed:
         refreshed |= _failed(plan, workspace, options)

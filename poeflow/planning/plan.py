@@ -1,6 +1,6 @@
-"""The plan of a flow, and the selection of steps and instances that a command applies to."""
+"""The plan of a flow: its steps in order, and their instances as far as they are known."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -28,7 +28,6 @@ from poeflow.planning.selection import Selection
 from poeflow.problems import MANY, Problem, limited
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
-from poeflow.records import key_of, outer_step, step_of, wholes_of
 from poeflow.templates.render import Values
 from poeflow.templates.sites import Texts
 
@@ -269,7 +268,7 @@ def _instances(
         if step not in differing:
             yield step, _ready_alike(plan, known[step], values, problems)
         else:
-            covered = _covered(known[step], selection)
+            covered = selection.positions(step, known[step].keys)
             yield step, _ready_each(plan, known[step], covered, values, problems)
 
 
@@ -310,11 +309,6 @@ def _ready_each(
 def _alike(ready: StepInstance) -> StepInstance:
     """Return what an instance has in common with others."""
     return msgspec.structs.replace(ready, key=None, names={})
-
-
-def _covered(found: StepInstances, selection: Selection) -> Sequence[int]:
-    """Return the positions of the instances that a selection by number or key covers."""
-    return selection.positions(found.step, found.keys)
 
 
 def _differing(plan: Plan) -> frozenset[str | int]:
@@ -411,26 +405,3 @@ def _late_loops(checked: Checked) -> frozenset[str | int]:
 
 
 _LOOPS: Final = ("for_each", "matrix")
-
-
-def with_needs(plan: Plan, selected: Collection[str]) -> frozenset[str]:
-    """Return the selected ones with all they need; a chained instance needs one of its source."""
-    found = set(selected)
-    waiting = list(selected)
-    while waiting:
-        one = waiting.pop()
-        step = outer_step(one)
-        for need in plan.edges[step]:
-            is_source = plan.checked.chains.get(step) == need
-            key = _outer_key(one) if is_source else None
-            name = need if key is None else f"{need}[{key}]"
-            if name not in found:
-                found.add(name)
-                waiting.append(name)
-    return frozenset(found)
-
-
-def _outer_key(instance: str) -> str | None:
-    """Return the key of an instance, or of the instance of the outer flow it is part of."""
-    step = outer_step(instance)
-    return next((key_of(one) for one in wholes_of(instance) if step_of(one) == step), None)

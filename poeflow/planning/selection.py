@@ -11,7 +11,7 @@ from poeflow.flowfile.model import Step
 from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.checked import Checked
-from poeflow.records import key_of, path_of, step_of, whole_instance, wholes_of
+from poeflow.records import key_of, outer_step, path_of, step_of, whole_instance, wholes_of
 
 _SHOWN: Final = 5
 
@@ -170,3 +170,26 @@ def _shown_keys(step: str, keys: Sequence[str | None]) -> str:
     found = [str(key) for key in keys[:_SHOWN]]
     more = f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else ""
     return f"{step} has {', '.join(found)}{more}" if keys else f"{step} has none"
+
+
+def with_needs(checked: Checked, selected: Collection[str]) -> frozenset[str]:
+    """Return the selected ones with all they need; a chained instance needs one of its source."""
+    found = set(selected)
+    waiting = list(selected)
+    while waiting:
+        one = waiting.pop()
+        step = outer_step(one)
+        for need in checked.edges[step]:
+            is_source = checked.chains.get(step) == need
+            key = _outer_key(one) if is_source else None
+            name = need if key is None else f"{need}[{key}]"
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return frozenset(found)
+
+
+def _outer_key(instance: str) -> str | None:
+    """Return the key of an instance, or of the instance of the outer flow it is part of."""
+    step = outer_step(instance)
+    return next((key_of(one) for one in wholes_of(instance) if step_of(one) == step), None)
