@@ -104,9 +104,15 @@ def graded(verdict: Mapping[str, Json]) -> str:
 
 
 def scored(verdicts: Sequence[Mapping[str, Json]]) -> str:
-    """Return the score of a result by the weights of its verdicts, empty if nothing is scored."""
+    """Return the score of a result in words, empty if nothing is scored."""
+    score = score_of(verdicts)
+    return "" if score is None else _shown(score)
+
+
+def score_of(verdicts: Sequence[Mapping[str, Json]]) -> float | None:
+    """Return the score of a result by the weights of its verdicts, None if nothing is scored."""
     if not any(graded(one) or one.get("level") == "score" for one in verdicts):
-        return ""
+        return None
     weights = [_number(one.get("weight", 1)) or 0 for one in verdicts]
     scores = [_number(one.get("score")) for one in verdicts]
     grades = [
@@ -114,7 +120,22 @@ def scored(verdicts: Sequence[Mapping[str, Json]]) -> str:
         for one, score in zip(verdicts, scores, strict=True)
     ]
     whole = sum(weights)
-    return _shown(sum(map(mul, weights, grades)) / whole) if whole else ""
+    return sum(map(mul, weights, grades)) / whole if whole else None
+
+
+def unmet_in(verdicts: Iterable[Mapping[str, Json]]) -> list[str]:
+    """Return what each verdict that is not met says."""
+    return [
+        str(one.get("message") or one.get("kind") or "")
+        for one in verdicts
+        if not one.get("passed")
+    ]
+
+
+def mean_score(results: Iterable[Sequence[Mapping[str, Json]]]) -> str:
+    """Return the mean score of several results by their verdicts, empty if none is scored."""
+    scores = [score for score in map(score_of, results) if score is not None]
+    return _shown(sum(scores) / len(scores)) if scores else ""
 
 
 def _number(value: Json) -> float | None:

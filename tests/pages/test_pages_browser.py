@@ -103,7 +103,10 @@ async def test_a_run_leads_to_its_instances_with_pictures(history, tmp_path):
     async with serve(shown(history, tmp_path)) as serving, browser(serving.address) as seen:
         page = await seen.open("runs/1")
         assert await texts(page, ".graph .name") == ["collect", "draft", "judge", "tone", "index"]
-        assert await texts(page, ".grid thead th") == ["model ↓ tone →", "dry", "formal", "warm"]
+        means = ["dry 0.15", "formal 0.25", "warm 0.35"]
+        assert await texts(page, ".grid thead th") == ["model ↓ tone →", *means]
+        scores = ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]
+        assert await texts(page, ".cell .score") == [f"score {score}" for score in scores]
         await page.locator(".graph a", has_text="draft").click()
         assert await texts(page, "h1") == ["draft asked"]
         pictures = await page.locator("img").all()

@@ -63,6 +63,16 @@ def test_all_that_was_asked_is_compared():
     )  # fmt: skip
 
 
+def test_scores_and_what_is_not_met_are_compared():
+    old = asked("draft", "a", verdicts=({"kind": "judge", "passed": True, "score": 0.9},))
+    unmet = {"kind": "judge", "passed": False, "score": 0.25, "message": "too dry"}
+    (one,) = compare([old], [asked("draft", "a", verdicts=(unmet,))]).changed
+    assert one.differences == (
+        Difference("score", (("removed", "0.9"),), (("added", "0.25"),)),
+        Difference("not met", None, (("added", "too dry"),)),
+    )
+
+
 def test_attachments_are_compared_by_their_hash():
     def picture(digit: str) -> dict:
         return {"type": "image_url", "image_url": {"url": f"data:image/png;sha256,{digit * 64}"}}

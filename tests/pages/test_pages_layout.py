@@ -8,7 +8,7 @@ from view_runs import asked, run_record
 from poeflow.records import InstanceRecord, RunRow
 from poeflow.report.pages.drawings import HEIGHT, WIDTH, Bar, Box, Tick, drawn, timings_of
 from poeflow.report.pages.groups import Group, Numbered, grouped, natural, numbered
-from poeflow.report.pages.run_page import Section, grid_of, run_view, step_view
+from poeflow.report.pages.run_page import GridColumn, Section, grid_of, run_view, step_view
 
 
 def group_of(*keys: str, step: str = "tone") -> Group:
@@ -28,7 +28,8 @@ def cells(grid) -> dict[str, list[list[tuple[int, str]]]]:
 
 def test_a_matrix_is_rows_and_columns():
     grid = grid_of(group_of("m=b,t=10", "m=a,t=9", "m=a,t=10"))
-    assert (grid.axes, grid.down, grid.across, grid.columns) == (("m", "t"), "m", "t", ("9", "10"))
+    assert (grid.axes, grid.down, grid.across) == (("m", "t"), "m", "t")
+    assert grid.columns == (GridColumn("9", ""), GridColumn("10", ""))
     assert cells(grid) == {"a": [[(2, "")], [(3, "")]], "b": [[], [(1, "")]]}
 
 
@@ -48,6 +49,19 @@ def test_axes_are_chosen(down, across, expected):
     assert (grid.down, grid.across) == expected
 
 
+def test_rows_and_columns_have_the_mean_of_their_scores():
+    judged = {"a=1,b=1": 0.5, "a=1,b=2": 1, "a=2,b=1": 0}
+    records = [
+        asked(f"tone[{key}]", key, verdicts=({"kind": "judge", "passed": True, "score": score},))
+        for key, score in judged.items()
+    ]
+    unscored = ({"kind": "contains", "passed": False},)
+    records.append(asked("tone[a=2,b=2]", "a=2,b=2", verdicts=unscored))
+    grid = grid_of(Group(1, "tone", numbered(records)))
+    assert [(one.value, one.score) for one in grid.rows] == [("1", "0.75"), ("2", "0")]
+    assert grid.columns == (GridColumn("1", "0.25"), GridColumn("2", "1"))
+
+
 def test_further_axes_are_told_in_the_cell():
     grid = grid_of(group_of("a=1,b=2,c=3", "a=1,b=x,c=3"))
     assert cells(grid) == {"1": [[(1, "2"), (2, "x")]]}
@@ -63,7 +77,7 @@ def test_other_keys_make_no_grid(keys):
 
 def test_a_value_may_hold_commas_and_signs():
     grid = grid_of(group_of("a=x, y=,b==2"))
-    assert (grid.axes, grid.columns, grid.rows[0].value) == (("a", "b"), ("=2",), "x, y=")
+    assert (grid.axes, grid.columns[0].value, grid.rows[0].value) == (("a", "b"), "=2", "x, y=")
 
 
 def test_a_grid_that_is_too_large_is_a_table():

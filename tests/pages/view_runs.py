@@ -193,6 +193,7 @@ def good_run(history: History, folder: Path, *, second: bool = False) -> None:
             f"In a {tone} voice, by {model}: otters sleep on their backs, afloat, paw in paw.",
             source="cached" if tone == "dry" else "asked",
             began=3.7 + 0.3 * at, seconds=0.02 if tone == "dry" else 1.1 + 0.4 * at,
+            verdicts=({"kind": "judge", "passed": True, "score": at / 10, "message": "clear"},),
         )
         for at, (model, tone) in enumerate(
             (model, tone)

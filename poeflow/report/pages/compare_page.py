@@ -7,7 +7,7 @@ from typing import Final, Literal
 from poeflow.digest import Json
 from poeflow.records import InstanceRecord, RunRow
 from poeflow.report.difference import is_made
-from poeflow.report.history import request_body
+from poeflow.report.history import request_body, scored, unmet_in
 from poeflow.report.pages.groups import Numbered, numbered
 from poeflow.report.pages.instance_page import Part, messages_of, parameters_of
 from poeflow.report.pages.run_page import page_number
@@ -179,6 +179,10 @@ def _texts(record: InstanceRecord | None) -> dict[str, str | None]:
     texts |= parameters_of(body)
     if record.reason:
         texts["reason"] = record.reason
+    if score := scored(record.verdicts):
+        texts["score"] = score
+    if unmet := unmet_in(record.verdicts):
+        texts["not met"] = "\n".join(unmet)
     if record.answer is None:
         return {**texts, "answer": record.text}
     texts |= {"answer": record.answer, "default in its place": record.text}

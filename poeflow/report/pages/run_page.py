@@ -6,6 +6,7 @@ from typing import Final
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RequestRow, RunRow, outer_step
+from poeflow.report.history import mean_score
 from poeflow.report.pages.drawings import Box, Drawing, Timings, drawn, timings_of
 from poeflow.report.pages.groups import Group, Numbered, grouped, natural, numbered
 from poeflow.report.pages.words import together
@@ -27,10 +28,19 @@ class GridCell:
 
 
 @dataclass(frozen=True, slots=True)
-class GridRow:
-    """A row of a grid: its value, and the cells of each column."""
+class GridColumn:
+    """A column of a grid: its value, and the mean score of its instances, empty if none has one."""
 
     value: str
+    score: str
+
+
+@dataclass(frozen=True, slots=True)
+class GridRow:
+    """A row of a grid: its value, its mean score as a column has it, and the cells by column."""
+
+    value: str
+    score: str
     cells: tuple[tuple[GridCell, ...], ...]
 
 
@@ -41,7 +51,7 @@ class Grid:
     axes: tuple[str, ...]
     down: str
     across: str
-    columns: tuple[str, ...]
+    columns: tuple[GridColumn, ...]
     rows: tuple[GridRow, ...]
 
 
@@ -158,11 +168,20 @@ def grid_of(group: Group, *, down: str = "", across: str = "") -> Grid | None:
     for one, values in placed:
         rest = ", ".join(values[axis] for axis in axes if axis not in (down, across))
         cells.setdefault((values[down], values[across]), []).append(GridCell(one, rest))
+
+    def score(axis: str, value: str) -> str:
+        return mean_score(one.record.verdicts for one, values in placed if values[axis] == value)
+
     rows = tuple(
-        GridRow(line, tuple(tuple(cells.get((line, column), ())) for column in columns))
+        GridRow(
+            line,
+            score(down, line),
+            tuple(tuple(cells.get((line, column), ())) for column in columns),
+        )
         for line in lines
     )
-    return Grid(axes, down, across, columns, rows)
+    heads = tuple(GridColumn(column, score(across, column)) for column in columns)
+    return Grid(axes, down, across, heads, rows)
 
 
 def page_number(asked: Mapping[str, str]) -> int:
