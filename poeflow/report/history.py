@@ -83,7 +83,11 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
         yield from _section(title if one.answer is None else "default in its place", one.text)
     for row in requests:
         yield ()
-        yield ((visible(_sent(row)), "dim" if row.answer and row.answer.answer else "red"),)
+        style = "dim" if row.answer and row.answer.answer else "red"
+        yield ((visible(_sent(row, one.id)), style),)
+        text = answer_text(row)
+        if text.strip() and text not in (one.text, one.answer):
+            yield from (((visible(line), ""),) for line in text.splitlines())
     for verdict in one.verdicts:
         mark = "as expected" if verdict.get("passed") else "not as expected"
         found = graded(verdict)
@@ -216,6 +220,16 @@ def response_of(row: RequestRow) -> ServedNames:
     )
 
 
+def answer_text(row: RequestRow) -> str:
+    """Return the text of the answer to a request, empty if there is none."""
+    answer = row.answer.answer if row.answer is not None else None
+    choices = (answer or {}).get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, str) else ""
+
+
 def result_of(row: RunRow, *, is_running: bool) -> str:
     """Return how a run ended, or that it is running."""
     return "running" if row.end is None and is_running else row.result
@@ -332,10 +346,11 @@ def _ended(one: InstanceRecord) -> str:
     return f"{one.id}: {', '.join(parts)}"
 
 
-def _sent(row: RequestRow) -> str:
+def _sent(row: RequestRow, instance: str) -> str:
     record, answer = row.record, row.answer
     kind = "" if record.purpose == "answer" else f" ({record.purpose})"
-    head = f"request {row.id} to {record.model}{kind}, {record.began:.1f} s into the run: "
+    whose = "" if record.instance == instance else f" for {record.instance}"
+    head = f"request {row.id} to {record.model}{kind}{whose}, {record.began:.1f} s into the run: "
     if answer is None:
         return head + UNKNOWN
     retries = f" after {len(answer.retries)} failed: {'; '.join(answer.retries)}"

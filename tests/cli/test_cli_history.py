@@ -276,3 +276,35 @@ def test_what_a_model_said_steers_no_terminal(online):
     told = online.run("show", "last/draft").stdout
     assert "\\x1b[2J\\x07 red" in told
     assert "\x1b" not in told
+
+
+SAMPLED = """\
+poeflow: 1
+steps:
+  say: {model: GPT-5.2, prompt: say it, samples: 2, expect: [{judge: {rubric: kind}, level: warn}]}
+"""
+SPOKEN = """\
+simulator: 1
+rules:
+  - {match: {text: kind}, answer: {text: '{"reason": "it is", "score": 1}'}}
+  - {match: {text: say it, nth: 1}, answer: {text: first}}
+  - {match: {text: say it}, answer: {text: second}}
+"""
+
+
+def test_each_sample_is_shown(desk):
+    desk.write("a.yaml", SAMPLED)
+    with Simulator(script=desk.write("rules.yaml", SPOKEN)) as serving:
+        desk.environ |= {"POE_API_KEY": "any-key-at-all", "POE_BASE_URL": serving.base_url}
+        assert desk.run("run", "a.yaml").returncode == 0
+    shown = desk.run("show", "last/say").stdout
+    parts = shown.split("\n\nrequest ")
+    assert "\n-- answer --\nfirst" in parts[0]
+    heads = sorted(part.partition(", ")[0].partition(" to ")[2] for part in parts[1:])
+    assert heads == [
+        "GPT-5.2 (judge) for say#1",
+        "GPT-5.2 (judge) for say#2",
+        "GPT-5.2 for say#1",
+        "GPT-5.2 for say#2",
+    ]
+    assert sum("\nsecond" in part for part in parts) == 1
