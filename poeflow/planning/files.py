@@ -13,8 +13,8 @@ from poeflow.answers.schema_errors import sentence
 from poeflow.flowfile import inputs as inputs_file
 from poeflow.flowfile.inputs import how_to_give, value_problem
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import is_fan_out
-from poeflow.flowfile.model import Attachment, Step
+from poeflow.flowfile.loops import chained_to, is_fan_out
+from poeflow.flowfile.model import Attachment, Flow, Loop, Step
 from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.step_settings import attachments_of, reduction_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
@@ -159,6 +159,8 @@ def save_problems(project: Project, file: FlowFile, reads: ReadPaths) -> Iterato
         if claim.is_literal:
             yield from _disk_problems(project, claim)
             yield from _read_problems(file, claim, reads)
+        else:
+            yield from _growth_problems(project, file, claim)
         is_shared = "{{" not in _OF_SAMPLES.sub("", claim.save)
         if is_shared and is_fan_out(file.flow.steps[claim.step]):
             hint = "put {{ key | slug }} into it"
@@ -336,6 +338,29 @@ def _read_problems(file: FlowFile, claim: _Claim, reads: ReadPaths) -> Iterator[
     if pattern is not None:
         message = f"{claim.save} also matches {pattern}, which this flow reads"
         yield Problem(claim.place, message, hint)
+
+
+def _growth_problems(project: Project, file: FlowFile, claim: _Claim) -> Iterator[Problem]:
+    """Yield a warning if a step saves files that its own loop would run over the next time."""
+    loop = _own_loop(file.flow, claim.step)
+    if loop is None or loop.glob is None or has_template(loop.glob) or loop.where is not None:
+        return
+    with contextlib.suppress(FileProblem):  # reported by the check of the loop
+        pattern = project.canonical(loop.glob, relative_to=file.path)
+        if _covers(pattern, claim.target):
+            message = f"{claim.save} also matches {pattern}, over which this step runs"
+            hint = "save to another folder: the next run would take what it saved as more items"
+            yield Problem(claim.place, message, hint, "warning")
+
+
+def _own_loop(flow: Flow, step: str) -> Loop | None:
+    """Return the loop whose items a step gets, its own or that of the step it runs over."""
+    seen: set[str] = set()
+    while step not in seen and (source := chained_to(flow, step)) is not None:
+        seen.add(step)
+        step = source
+    loop = flow.steps[step].for_each
+    return loop if isinstance(loop, Loop) else None
 
 
 def _covers(pattern: str, path: str) -> bool:
