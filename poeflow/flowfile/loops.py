@@ -60,6 +60,16 @@ def chained_to(flow: Flow, name: str) -> str | None:
     return found[1]
 
 
+def loop_of(flow: Flow, name: str) -> Loop | None:
+    """Return the loop that gives a step its items: its own, or that of the step it runs over."""
+    seen: set[str] = set()
+    while name not in seen and (source := chained_to(flow, name)) is not None:
+        seen.add(name)
+        name = source
+    loop = flow.steps[name].for_each
+    return loop if isinstance(loop, Loop) else None
+
+
 def carry_of(step: Step) -> str | None:
     """Return the expression for what each instance of a step takes from the one before, or None."""
     return step.for_each.carry if isinstance(step.for_each, Loop) else None

@@ -1,8 +1,6 @@
 """Checks of the files a flow names: attachments, output paths, and the defaults of inputs."""
 
 import contextlib
-import fnmatch
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Final
@@ -13,8 +11,8 @@ from poeflow.answers.schema_errors import sentence
 from poeflow.flowfile import inputs as inputs_file
 from poeflow.flowfile.inputs import how_to_give, value_problem
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to, is_fan_out
-from poeflow.flowfile.model import Attachment, Flow, Loop, Step
+from poeflow.flowfile.loops import is_fan_out, loop_of
+from poeflow.flowfile.model import Attachment, Step
 from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.step_settings import attachments_of, reduction_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
@@ -25,7 +23,7 @@ from poeflow.planning.template_checks import MAX_PATTERNS
 from poeflow.planning.used_flows import ONCE, Repetition
 from poeflow.problems import Place, Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
-from poeflow.project.globs import is_pattern
+from poeflow.project.globs import has_shape, is_pattern
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reader
@@ -119,7 +117,7 @@ def _message_problems(file: FlowFile, name: str, step: Step) -> Iterator[Problem
         yield Problem(place, "attachments go with a user message", "add one to messages:")
 
 
-_EXPRESSION: Final = lazy_pattern(r"\{\{(.*?)\}\}", re.DOTALL)
+_EXPRESSION: Final = lazy_pattern(r"(?s)\{\{(.*?)\}\}")
 _OF_SAMPLES: Final = lazy_pattern(r"\{\{-?\s*sample\s*(\|\s*\w+\s*)?-?\}\}")
 _OWN_PATH_HINT: Final = "give each step a path of its own"
 _INPUT_PATH_HINT: Final = "give each step a path of its own; one of a used flow may hold an input"
@@ -334,7 +332,7 @@ def _read_problems(file: FlowFile, claim: _Claim, reads: ReadPaths) -> Iterator[
         message = f"{claim.save} is also read by this flow, before it is written"
         yield Problem(claim.place, message, hint)
         return
-    pattern = next((p for p in sorted(reads.globs) if _covers(p, claim.target)), None)
+    pattern = next((p for p in sorted(reads.globs) if has_shape(p, claim.target)), None)
     if pattern is not None:
         message = f"{claim.save} also matches {pattern}, which this flow reads"
         yield Problem(claim.place, message, hint)
@@ -342,42 +340,15 @@ def _read_problems(file: FlowFile, claim: _Claim, reads: ReadPaths) -> Iterator[
 
 def _growth_problems(project: Project, file: FlowFile, claim: _Claim) -> Iterator[Problem]:
     """Yield a warning if a step saves files that its own loop would run over the next time."""
-    loop = _own_loop(file.flow, claim.step)
+    loop = loop_of(file.flow, claim.step)
     if loop is None or loop.glob is None or has_template(loop.glob) or loop.where is not None:
         return
     with contextlib.suppress(FileProblem):  # reported by the check of the loop
         pattern = project.canonical(loop.glob, relative_to=file.path)
-        if _covers(pattern, claim.target):
+        if has_shape(pattern, claim.target):
             message = f"{claim.save} also matches {pattern}, over which this step runs"
             hint = "save to another folder: the next run would take what it saved as more items"
             yield Problem(claim.place, message, hint, "warning")
-
-
-def _own_loop(flow: Flow, step: str) -> Loop | None:
-    """Return the loop whose items a step gets, its own or that of the step it runs over."""
-    seen: set[str] = set()
-    while step not in seen and (source := chained_to(flow, step)) is not None:
-        seen.add(step)
-        step = source
-    loop = flow.steps[step].for_each
-    return loop if isinstance(loop, Loop) else None
-
-
-def _covers(pattern: str, path: str) -> bool:
-    """Return whether a canonical pattern matches a canonical path; `**` matches any folders."""
-    parts = pattern[2:].split("/")
-    open_at = {0} | ({1} if parts[0] == "**" else set())
-    for name in path[2:].split("/"):
-        following: set[int] = set()
-        for position in open_at:
-            part = parts[position] if position < len(parts) else None
-            if part == "**":
-                following.add(position)
-            elif part is not None and fnmatch.fnmatchcase(name, part):
-                following.add(position + 1)
-        skipped = {p + 1 for p in following if p < len(parts) and parts[p] == "**"}
-        open_at = following | skipped
-    return len(parts) in open_at
 
 
 def _shared_path_problems(claims: list[_Claim]) -> Iterator[Problem]:
