@@ -1,6 +1,7 @@
 """Encodes, decodes and hashes JSON."""
 
 import binascii
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -110,6 +111,12 @@ def sha256_of_json(value: object) -> str:
     return sha256_of(canonical(value))
 
 
+@functools.lru_cache(maxsize=1024)  # the key of an instance is hashed again while it runs
+def sha256_of_key(key: str) -> str:
+    """Return the hash of the key of an instance, which is that of the key as JSON."""
+    return sha256_of_json(key)
+
+
 SHORT: Final = 22
 """Characters of a short hash."""
 PREFIX: Final = 32
@@ -125,13 +132,27 @@ def short_hash(digest: str) -> str:
     """
     if len(digest) == SHORT:
         return digest
-    data = binascii.b2a_base64(bytes.fromhex(digest[:PREFIX]), newline=False)
+    return _shortened(bytes.fromhex(digest[:PREFIX]))
+
+
+def short_hash_of(data: bytes) -> str:
+    """Return the short hash of data."""
+    return _shortened(hashlib.sha256(data).digest()[: PREFIX // 2])
+
+
+def _shortened(digest: bytes) -> str:
+    data = binascii.b2a_base64(digest, newline=False)
     return data.translate(_TO_URL)[:SHORT].decode()
 
 
 def hash_prefix(short: str) -> str:
     """Return the hexadecimal digits that the hash begins with which a short one stands for."""
-    return binascii.a2b_base64(short.encode().translate(_FROM_URL) + b"==").hex()
+    return hash_beginning(short).hex()
+
+
+def hash_beginning(short: str) -> bytes:
+    """Return the bytes that the hash begins with which a short one stands for."""
+    return binascii.a2b_base64(short.encode().translate(_FROM_URL) + b"==")
 
 
 def _refuse(name: str) -> None:

@@ -433,7 +433,6 @@ def named(written: str, known: Collection[str]) -> str:
     return next((one for one in known if as_written(one) == written), wanted)
 
 
-@functools.lru_cache(maxsize=4096)  # each instance is asked for several times while it runs
 @functools.lru_cache(maxsize=1024)  # each instance is named often while it runs
 def _parted(instance: str) -> tuple[str, str | None, str | None]:
     """Return the step, key and sample of an instance: `a[x]/b`, `y`, `2` of `a[x]/b[y]#2`.

@@ -199,11 +199,12 @@ class FlowState:
     def current(self, instance: StepInstance, proof: LockProof) -> InstanceOutcome:
         """Return the outcome of an instance that need not run, and report its edited files."""
         name = self.name(instance.id)
+        statuses: tuple[InstanceStatus, ...] = ()
         if self._is_look:
-            proofs = {name: proof, **proof.turns}
-            statuses = tuple(self.statuses.current(*one) for one in proofs.items())
+            statuses = (self.statuses.current(name, proof),)
+            if proof.turns:
+                statuses += tuple(self.statuses.current(*one) for one in proof.turns.items())
         else:
-            statuses = ()
             if proof.turns:
                 self.run_state.lock_update.retain(name)
             if proof.edited:

@@ -86,11 +86,16 @@ class Freshness:
         given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
         origins = {key: one.origin for key, one in context.providers.items()}
         self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
-        self._computed: dict[str, Recipe | None] = {}
+        self._steps = plan.steps
+        self._unproven = frozenset(
+            name for name, spec in plan.steps.items() if spec.runs_always or spec.kind == "flow"
+        )
+        """The steps whose recipes do not decide their results."""
+        self._computed: dict[tuple[str, str | None], Recipe | None] = {}
         self._recipes = Recipes(plan, attachments, given=given, origins=origins)
 
     def spec(self, step: str) -> Step:
-        return self._plan.steps[step]
+        return self._steps[step]
 
     def name(self, instance: StepInstance) -> str:
         """Return the name of an instance in the lock."""
@@ -102,7 +107,7 @@ class Freshness:
 
     def forget(self, instance: StepInstance) -> None:
         """Delete the recipe of an instance that has ended."""
-        self._computed.pop(instance.id, None)
+        self._computed.pop((instance.step, instance.key), None)
 
     def forget_all(self) -> None:
         """Delete all recipes: results that they use may be others now."""
@@ -110,10 +115,11 @@ class Freshness:
 
     def recipe(self, instance: StepInstance, upstream: InstanceOutcome | None) -> Recipe | None:
         """Return an instance's recipe without the files its templates read; computed once."""
-        name = instance.id
-        if name not in self._computed:
-            self._computed[name] = self._taken_recipe(instance, upstream)
-        return self._computed[name]
+        place = (instance.step, instance.key)
+        if place in self._computed:
+            return self._computed[place]
+        made = self._computed[place] = self._taken_recipe(instance, upstream)
+        return made
 
     def _taken_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, *, is_old: bool = False
@@ -147,19 +153,19 @@ class Freshness:
         caller refreshes is never current, nor one that uses a flow: the recipe has not what decides
         the steps of that.
         """
-        if self._context.selection.refreshes(self.name(instance)):
+        name = self._name(instance.id)
+        if self._context.selection.refreshes(name):
             return None
-        candidates = self._lock_update.candidates(self.name(instance))
+        candidates = self._lock_update.candidates(name)
         if self._accepting is None and not candidates:
             return None
         recipe = self.recipe(instance, upstream)
         if recipe is None:
             return None
-        taken = self._taken(instance, recipe)
+        taken = None if self._accepting is None else self._taken(instance, recipe)
         if taken is not None:
             return LockProof(taken)
-        spec = self.spec(instance.step)
-        if spec.runs_always or spec.kind == "flow":
+        if instance.step in self._unproven:
             return None
         for entry in candidates:
             if lock_entries.misfits(self._plan, self._context, instance, entry):
@@ -321,7 +327,8 @@ class Freshness:
 
         An entry of version 1 is compared by its old recipe, and gets the current one.
         """
-        read = self._recipes.reread(lock_entries.reads_in(entry))
+        names = lock_entries.reads_in(entry)
+        read = self._recipes.reread(names) if names else {}
         whole = recipe.joined(read).as_in(entry.parts)
         if entry.before is None:
             return entry if whole.hash == entry.recipe else None
@@ -336,6 +343,8 @@ class Freshness:
         """
         if entry.accepted is not None and instance.save not in (None, entry.accepted.path):
             return None
+        if not entry.outputs and entry.accepted is None:
+            return LockProof(entry)
         looks = self.looks(entry)
         edited = _edited(looks)
         is_replaced = self._context.force and bool(edited or entry.accepted)

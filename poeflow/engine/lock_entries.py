@@ -8,7 +8,7 @@ import msgspec
 
 from poeflow.answers.media_links import edited_media, is_media_name
 from poeflow.bots import is_snapshot, other_name
-from poeflow.digest import Json, sha256_of, sha256_of_json, short_hash
+from poeflow.digest import Json, canonical, sha256_of_json, short_hash, short_hash_of
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.programs import changed_variables
 from poeflow.engine.asking.request import messages_by_hash, messages_in
@@ -147,8 +147,13 @@ def served_otherwise(entry: LockEntry, old: LockEntry | None) -> str:
 
 def stand_in(entry: LockEntry) -> str | None:
     """Return the model that answered, None if it is the one that was asked, or a date of it."""
-    is_other = bool(entry.served) and not is_snapshot(entry.served, entry.model)
-    return entry.answered_by or (visible(entry.served) if is_other else None)
+    return entry.answered_by or _other_served(entry.served, entry.model)
+
+
+@functools.lru_cache(maxsize=256)  # the instances of a step are mostly answered by one model
+def _other_served(served: str, model: str) -> str | None:
+    """Return the name by which a server answered, None if it is that of the model, or a date."""
+    return visible(served) if served and not is_snapshot(served, model) else None
 
 
 def _short(accepted: Accepted) -> Accepted:
@@ -183,24 +188,27 @@ def agrees(entry: LockEntry, result: StepResult) -> bool:
     If an edited file was accepted, the answer's own text is compared. Tool calls are the one part
     of a result that its text does not decide.
     """
-    text, whole = entry.text, entry.result
-    if entry.accepted is not None:
-        text, whole = entry.accepted.text, entry.accepted.result
-    if text is not None and text != _text_hash(result):
-        return False
+    text = entry.text if entry.accepted is None else entry.accepted.text
+    is_other = text is not None and text != _text_hash(result)
+    return not is_other and agrees_beside_text(entry, result)
+
+
+def agrees_beside_text(entry: LockEntry, result: StepResult) -> bool:
+    """Whether a result with the text of an entry is the one in it: `agrees` compares both."""
+    whole = entry.result if entry.accepted is None else entry.accepted.result
     if result.tool_calls and whole is not None and whole != _whole_hash(result.values()):
         return False
     return result.answered_by in (None, entry.answered_by)
 
 
 def _text_hash(result: StepResult) -> str:
-    return short_hash(sha256_of(result.text.encode("utf-8", "replace")))
+    return short_hash_of(result.text.encode("utf-8", "replace"))
 
 
 def _whole_hash(values: dict[str, Json]) -> str:
     """Return the hash of what templates see of a result, but for what counts by itself."""
     seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
-    return short_hash(sha256_of_json(seen))
+    return short_hash_of(canonical(seen))
 
 
 def is_same_result(entry: LockEntry | None, old: LockEntry | None) -> bool:
@@ -241,27 +249,35 @@ def misfits(
     That was skipped, or writes elsewhere, or its program gets other variables, as far as they are
     known. What another step decides is not compared.
     """
-    is_late = ("steps", instance.step, "if") in plan.checked.late
-    if not instance.is_ready or (is_late and not instance.skip):
-        is_skipped = entry.status == "skipped"
-    else:
+    was_skipped = is_skipped = entry.status == "skipped"
+    if instance.is_ready and not _is_open(plan, instance):
         is_skipped = bool(instance.skip)
-    if is_skipped != (entry.status == "skipped"):
+    if is_skipped != was_skipped:
         return (instance.skip or "it was skipped",)
-    if is_skipped or not instance.is_ready:
+    folder, save, env = instance.media, instance.save, plan.steps[instance.step].env
+    if is_skipped or not instance.is_ready or (folder is None and save is None and not env):
         return ()
-    folder, save = instance.media, instance.save
     moved = [] if save is None or save in entry.outputs else [save]
     drawn = {path.rpartition("/")[0] for path in filter(is_media_name, entry.outputs)}
     moved += [] if folder is None or drawn <= {folder} else [f"{folder}/"]
-    variables = changed_variables(context, plan.steps[instance.step].env or (), entry)
+    variables = changed_variables(context, env or (), entry)
     changed = tuple(f"env {name} changed" for name in variables)
     return (*changed, *(f"it writes {path[2:]} now" for path in moved))
 
 
+def _is_open(plan: Plan, instance: StepInstance) -> bool:
+    """Whether the `if` of an instance may skip it later."""
+    return not instance.skip and ("steps", instance.step, "if") in plan.checked.late
+
+
 def reads_in(entry: LockEntry) -> tuple[str, ...]:
     """Return the parts of an entry for what its templates, or its command, read."""
-    return tuple(name for name in entry.parts if name.startswith(("file ", "glob ", "reads ")))
+    return _reads_among(tuple(entry.parts))
+
+
+@functools.lru_cache(maxsize=256)  # the instances of a loop mostly have parts of the same names
+def _reads_among(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in parts if name.startswith(("file ", "glob ", "reads ")))
 
 
 def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:
@@ -311,6 +327,7 @@ class StepOutcome:
         self._find_own = own
         self._is_judged = is_judged
         self._is_late = is_late
+        self._digests: dict[tuple[str | None, bool], str | None] = {}
 
     @functools.cached_property
     def _own(self) -> Mapping[str, Mapping[str, Json]]:
@@ -344,6 +361,11 @@ class StepOutcome:
 
     def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
         """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
+        if (attribute, is_old) not in self._digests:
+            self._digests[attribute, is_old] = self._digest(attribute, is_old=is_old)
+        return self._digests[attribute, is_old]
+
+    def _digest(self, attribute: str | None, *, is_old: bool) -> str | None:
         of = old_digest_of if is_old else digest_of
         found: list[Json] = []
         for one in self.instances:

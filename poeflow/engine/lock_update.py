@@ -61,12 +61,15 @@ class LockUpdate:
 
     def entry(self, name: str) -> LockEntry | None:
         """Return the last run's entry of an instance."""
-        return self._old.get(name)
+        try:
+            return self._old[name]
+        except KeyError:
+            return None
 
     def candidates(self, name: str) -> tuple[LockEntry, ...]:
         """Return the different entries of an instance in the sides of the lock, then older ones."""
         if len(self._sides) == len(self._all_sides) == 1:
-            entry = self._old.get(name)
+            entry = self.entry(name)
             return () if entry is None else (entry,)
         seen: list[LockEntry] = []
         for side in self._all_sides:

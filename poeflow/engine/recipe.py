@@ -5,11 +5,19 @@ current.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from poeflow.digest import Json, encode_json, sha256_of, sha256_of_json, short_hash
+from poeflow.digest import (
+    Json,
+    canonical,
+    encode_json,
+    sha256_of,
+    sha256_of_json,
+    sha256_of_key,
+    short_hash_of,
+)
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.loops import (
@@ -78,8 +86,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hash(self) -> str:
-        parts = {"version": RECIPE_VERSION, "parts": dict(self.parts)}
-        return short_hash(sha256_of_json(parts))
+        return short_hash_of(canonical({"version": RECIPE_VERSION, "parts": self.parts}))
 
     @property
     def short(self) -> dict[str, str]:
@@ -92,6 +99,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         That is the items' expression, the outputs of a used flow, what the items of other steps
         are, and the models and providers of judges.
         """
+        if self.parts.keys() <= parts.keys():
+            return self
         own = {
             name: value
             for name, value in self.parts.items()
@@ -106,6 +115,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         if not parts:
             return self
         return msgspec.structs.replace(self, parts={**self.parts, **parts})
+
+
+class Shared(NamedTuple):
+    """What the recipes of the instances of a step share that have the same `settings`.
+
+    If a step `is_read_alone`, its instances see nothing of other ones.
+    """
+
+    settings: Settings | None
+    parts: Mapping[str, str]
+    server: str
+    model: str
+    because: tuple[str, ...]
+    is_read_alone: bool
 
 
 class Upstream(Protocol):
@@ -135,10 +158,9 @@ class Recipes:
         self._given = given
         self._origins = origins
         self._own: dict[str, dict[str, str]] = {}
-        self._read_by: dict[str, tuple[str, ...]] = {}
         self._items_of: dict[str, str] = {}
-        self._settings: dict[str, tuple[Settings, dict[str, str]]] = {}
-        """The last settings of each step, and their parts: the instances of a loop share them."""
+        self._shared: dict[str, Shared] = {}
+        """What the last instance of each step shares with the others of its loop."""
 
     def recipe(self, instance: StepInstance, upstream: Upstream, *, is_late: bool) -> Recipe | None:
         """Return the recipe of an instance, None if it needs a result that is not known yet.
@@ -146,52 +168,62 @@ class Recipes:
         Files that its templates read are not in it. If it `is_late`, its item comes from another
         step: then only the key is hashed, as that step's result has a hash of its own.
         """
-        step = instance.step
-        uses = self._plan.checked.uses[step]
-        parts = dict(self._own_parts(step))
+        shared = self._shared.get(instance.step)
+        if shared is None or shared.settings is not instance.settings:
+            shared = self._shared[instance.step] = self._shared_by(instance)
         names = self._names(instance, upstream, is_late=is_late)
         if names is None:
             return None
-        parts |= names
-        if "source" in uses.names:
-            source = self._plan.chains.get(step) or ""
-            found = upstream(source, None)
-            if found is None:
+        parts = {**shared.parts, **names}
+        if not shared.is_read_alone:
+            seen = self._seen(instance, upstream)
+            if seen is None:
                 return None
-            parts["source"] = found
-        if is_fold(self._plan.flow, step):
-            if instance.carried is None:
-                return None
-            carry = carry_of(self._plan.steps[step])
-            part = "conversation" if carry is None else "carry"
-            parts[part] = sha256_of_json([carry, instance.carried])
-        parts |= self._asked_parts(instance)
-        for name, attribute in sorted(uses.steps, key=str):
-            found = upstream(name, attribute)
-            if found is None:
-                return None
-            parts[f"steps.{name}{'.' + attribute if attribute else ''}"] = found
-        history = self._history(step)
-        if history is not None:
-            found = upstream(history, "conversation")
-            if found is None:
-                return None
-            parts[f"steps.{history}.conversation"] = found
+            parts |= seen
+        if instance.attached and shared.settings is not None:
+            parts |= self._attached_parts(instance)
         return Recipe(
             parts=parts,
-            server=self._server(instance.settings),
-            model=(instance.settings.model or "") if instance.settings is not None else "",
-            because=self._because(step),
+            server=shared.server,
+            model=shared.model,
+            because=shared.because,
         )
+
+    def _shared_by(self, instance: StepInstance) -> "Shared":
+        step, settings = instance.step, instance.settings
+        uses = self._plan.checked.uses[step]
+        asked = {} if settings is None else dict(self._settings_parts(settings))
+        is_fed = "source" in uses.names or is_fold(self._plan.flow, step)
+        return Shared(
+            settings=settings,
+            parts={**self._own_parts(step), **asked},
+            server=self._server(settings),
+            model=(settings.model or "") if settings is not None else "",
+            because=self._because(step),
+            is_read_alone=not is_fed and not uses.steps and self._history(step) is None,
+        )
+
+    def _seen(self, instance: StepInstance, upstream: Upstream) -> dict[str, str] | None:
+        """Return the parts for what an instance sees of others, None if one is not known yet."""
+        step, uses = instance.step, self._plan.checked.uses[instance.step]
+        parts: dict[str, str | None] = {}
+        if "source" in uses.names:
+            parts["source"] = upstream(self._plan.chains.get(step) or "", None)
+        if is_fold(self._plan.flow, step):
+            carry = carry_of(self._plan.steps[step])
+            part, carried = "conversation" if carry is None else "carry", instance.carried
+            parts[part] = None if carried is None else sha256_of_json([carry, carried])
+        for name, attribute in sorted(uses.steps, key=str):
+            part = f"steps.{name}{'.' + attribute if attribute else ''}"
+            parts[part] = upstream(name, attribute)
+        history = self._history(step)
+        if history is not None:
+            parts[f"steps.{history}.conversation"] = upstream(history, "conversation")
+        known = {part: found for part, found in parts.items() if found is not None}
+        return known if len(known) == len(parts) else None
 
     def _because(self, step: str) -> tuple[str, ...]:
         """Return the steps whose results an instance of `step` reads."""
-        known = self._read_by.get(step)
-        if known is None:
-            known = self._read_by[step] = self._found_because(step)
-        return known
-
-    def _found_because(self, step: str) -> tuple[str, ...]:
         uses, history = self._plan.checked.uses[step], self._history(step)
         found = {name for name, _ in uses.steps}
         found |= {history} if history is not None else set()
@@ -265,7 +297,7 @@ class Recipes:
         if is_late:
             written = sha256_of_json(self._loop(instance.step))
             return {"key": sha256_of_json(instance.key), LOOP: written}
-        names, key = instance.values({}), instance.key
+        names, key = instance.own_names, instance.key
         found = {name: sha256_of_json(names[name]) for name in names if name in used}
         loop = self._late_loop(instance.step) if instance.step in self._plan.chains else None
         if loop is not None and used & ITEM_NAMES:
@@ -274,7 +306,7 @@ class Recipes:
                 return None
             found |= dict.fromkeys(used & ITEM_NAMES, items)
         if key is not None:
-            found["key"] = found.get("key") or sha256_of_json(key)
+            found["key"] = sha256_of_key(key)
         return found
 
     def _late_loop(self, step: str) -> str | None:
@@ -295,19 +327,12 @@ class Recipes:
         """Return what is written about the items of a loop."""
         return [self._written(("steps", step, key)) for key in ("for_each", "matrix")]
 
-    def _asked_parts(self, instance: StepInstance) -> dict[str, str]:
-        settings = instance.settings
-        if settings is None:
-            return {}
-        shared = self._settings.get(instance.step)
-        if shared is None or shared[0] is not settings:
-            shared = self._settings[instance.step] = settings, dict(self._settings_parts(settings))
-        attached = {
+    def _attached_parts(self, instance: StepInstance) -> dict[str, str]:
+        return {
             f"attachment {item.path or item.url}": self._attachment_hash(item)
             for found in instance.attached.values()
             for item in found
         }
-        return {**shared[1], **attached}
 
     def _settings_parts(self, settings: Settings) -> Iterator[tuple[str, str]]:
         yield "model", sha256_of_json([settings.model, settings.provider])

@@ -96,13 +96,13 @@ class Statuses:
 
     def current(self, name: str, proof: LockProof) -> InstanceStatus:
         """Return the status of an instance that need not run."""
+        if not proof.edited and not proof.stale:
+            state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
+            return InstanceStatus(id=name, state=state, answered_by=stand_in(proof.entry))
         reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in proof.edited.items())
         if proof.stale:
             return _status(name, "stale", (*proof.stale, *reasons, "kept: edited by hand"))
-        if reasons:
-            return _status(name, "edited", reasons)
-        state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
-        return _status(name, state, (), answered_by=stand_in(proof.entry))
+        return _status(name, "edited", reasons)
 
     def skipped(self, name: str, instance: StepInstance, entry: LockEntry | None) -> InstanceStatus:
         """Return the status of an instance that is skipped by its own `if`."""

@@ -74,8 +74,13 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
 
     def values(self, others: Values) -> Values:
         """Return the names and values that its templates can use: its own, and others."""
+        return {**others, **self.own_names}
+
+    @property
+    def own_names(self) -> Mapping[str, Json]:
+        """The names that are its own, with their values."""
         own = self.names
-        return {**others, **(own.loaded() if isinstance(own, _Names) else own)}
+        return own.loaded() if isinstance(own, _Names) else own
 
     @property
     def id(self) -> str:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from poeflow.digest import sha256_of_json
+from poeflow.digest import sha256_of_key
 from poeflow.records import key_of, path_of
 from poeflow.store.lock.entries import PART, Accepted, Before, LockEntry
 
@@ -16,6 +16,8 @@ NOTHING: Final = "-"
 _HASHES: Final = ("recipe", "request", "text", "result", "extras")
 LEGEND: Final = " ".join(_HASHES)
 _SKIPPED: Final = "skipped"
+_NO_HASHES: Final = (NOTHING,) * (len(_HASHES) - 1)
+"""What an instance that was skipped has besides its recipe."""
 
 
 class About(NamedTuple):
@@ -87,23 +89,24 @@ def whole_entry(name: str, packed: Packed) -> LockEntry:
     about, more = packed.about, packed.more or NO_MORE
     words = packed.hashes.split(" ")
     is_skipped = words[0] == _SKIPPED
-    found = {"recipe": words[1]} if is_skipped else dict(zip(_HASHES, words, strict=False))
-    values = packed.values
-    if OWN_KEY in values:
+    words = [words[1], *_NO_HASHES] if is_skipped else words
+    recipe, request, text, result, extras = [None if one == NOTHING else one for one in words]
+    parts = dict(zip(packed.names, packed.values, strict=True))
+    if OWN_KEY in packed.values:
         key = _key_part(name)
-        values = tuple(key if one == OWN_KEY else one for one in values)
+        parts |= {part: key for part, value in parts.items() if value == OWN_KEY}
     return LockEntry(
         status="skipped" if is_skipped else "ok",
-        recipe=found["recipe"],
-        request=_known(found.get("request")),
+        recipe=recipe or "",
+        request=request,
         server=about.server,
         model=about.model,
         served=about.served,
         because=about.because,
-        parts=dict(zip(packed.names, values, strict=True)),
-        result=_known(found.get("result")),
-        extras=_known(found.get("extras")),
-        text=_known(found.get("text")),
+        parts=parts,
+        result=result,
+        extras=extras,
+        text=text,
         conversation=more.conversation,
         outputs=more.outputs,
         untracked=about.untracked,
@@ -114,16 +117,12 @@ def whole_entry(name: str, packed: Packed) -> LockEntry:
     )
 
 
-def _known(word: str | None) -> str | None:
-    return None if word == NOTHING else word
-
-
 def _key_part(name: str) -> str:
     """Return the part for an instance's own key; without a key, a text that no part equals."""
     if not name.endswith("]") or "[" not in name:
         return ""
     key = key_of(name) if "/" in name else name.partition("[")[2][:-1]
-    return "" if key is None else sha256_of_json(key)[:PART]
+    return "" if key is None else sha256_of_key(key)[:PART]
 
 
 class LockRows(Mapping[str, LockEntry]):
@@ -156,7 +155,7 @@ class PackedRows(LockRows):
 
     def __init__(self, entries: Mapping[str, LockEntry] | None = None) -> None:
         self._rows: dict[str, Packed] = {}
-        self._known: dict[object, object] = {}
+        self._known: dict[tuple[str, ...], Packed] = {}
         for name, entry in (entries or {}).items():
             self.add(name, entry)
 
@@ -174,7 +173,8 @@ class PackedRows(LockRows):
     def add_packed(self, name: str, made: Packed) -> None:
         """Add a packed entry; values that it shares with others are stored once."""
         last = self._known.setdefault(made.names, made)
-        if isinstance(last, Packed):
+        is_shared = last is made or (made.names is last.names and made.about is last.about)
+        if not is_shared:
             pairs = zip(made.values, last.values, strict=True)
             values = tuple([old if old == new else new for new, old in pairs])
             about = last.about if last.about == made.about else made.about
