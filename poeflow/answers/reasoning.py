@@ -33,6 +33,8 @@ def parted(text: str) -> Parted:
     A block without an end is all reasoning. A block without its opening tag, which was part of the
     prompt, ends with a closing tag at the end of a line. Takes linear time.
     """
+    if "<" not in text:
+        return Parted("", text)
     tags = list(_TAG.finditer(text))
     ends = _ends(tags)
     pieces: list[str] = []

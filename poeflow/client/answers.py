@@ -249,18 +249,18 @@ class Usage(View):
         """
         counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
         total = {} if self._known("total_tokens") is None else {"total_tokens": self.total_tokens}
-        rest = {name: self.raw[name] for name in self.raw if name not in _COUNTS}
-        return {**counts, **total, **rest}
+        return {**counts, **total, **{k: v for k, v in self.raw.items() if k not in _COUNTS}}
 
 
 class Completion(View):
     """A whole answer. `request_id` is the server's `x-request-id`, or None."""
 
-    __slots__ = ("request_id",)
+    __slots__ = ("_message", "request_id")
 
     def __init__(self, raw: Mapping[str, Json], *, request_id: str | None = None) -> None:
-        super().__init__(raw)
+        self.raw = raw
         self.request_id = request_id
+        self._message: AnswerMessage | None = None
 
     @property
     def id(self) -> str | None:
@@ -300,7 +300,9 @@ class Completion(View):
     @property
     def message(self) -> AnswerMessage:
         """The first choice's message."""
-        return self._first.message
+        if self._message is None:
+            self._message = Choice(_first_choice(self.raw)).message
+        return self._message
 
     @property
     def text(self) -> str:
@@ -316,11 +318,7 @@ class Completion(View):
 
     @property
     def finish_reason(self) -> str | None:
-        return self._first.finish_reason
-
-    @property
-    def _first(self) -> Choice:
-        return Choice(_first_choice(self.raw))
+        return Choice(_first_choice(self.raw)).finish_reason
 
     @property
     def flag(self) -> str | None:
@@ -336,11 +334,11 @@ class Completion(View):
         tool call.
         """
         doubt, message = doubt_in(self.finish_reason), self.message
+        found = () if doubt is None else (doubt,)
         is_mute = not (message.content or "").strip()
-        is_silent = is_mute and (doubt == LENGTH or not message.tool_calls)
-        refusal = "refusal" if is_silent and (message.refusal or "").strip() else None
-        found = (refusal, doubt, "empty" if is_silent else None)
-        return tuple(flag for flag in found if flag is not None)
+        if not is_mute or (doubt != LENGTH and message.tool_calls):
+            return found
+        return (*(["refusal"] if (message.refusal or "").strip() else []), *found, "empty")
 
 
 class CompletionChunk(View):

@@ -9,12 +9,12 @@ from poeflow.answers.expect import is_ruled, kind_of
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.parse import Reading, of_file, read, read_or_default
 from poeflow.client.answers import Completion
-from poeflow.digest import hash_prefix, sha256_of, short_hash
+from poeflow.digest import hash_prefix, short_hash, short_hash_of
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import is_accepted
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.freshness import LockProof
-from poeflow.engine.lock_entries import agrees
+from poeflow.engine.lock_entries import agrees_beside_text
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
@@ -31,6 +31,10 @@ class StoredResults:
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
         self._flow = plan.flow
+        specs = plan.steps.items()
+        self._taken = frozenset(step for step in plan.steps if _is_taken(plan, step))
+        self._proven = frozenset(step for step, spec in specs if spec.kind != "flow")
+        self._sampled = frozenset(step for step, spec in specs if samples_of(spec).count > 1)
         self._continued = continued_steps(plan.flow)
         self._judged = plan.checked.judged
         self._context = context
@@ -108,12 +112,11 @@ class StoredResults:
 
     def has_samples(self, step: str) -> bool:
         """Whether each instance of a step has several answers."""
-        return samples_of(self._flow.steps[step]).count > 1
+        return step in self._sampled
 
     def is_proof_enough(self, instance: StepInstance) -> bool:
         """Whether nothing needs the answer: then the lock's proof is enough, if there is one."""
-        is_own = self._flow.steps[instance.step].kind != "flow"
-        return is_own and instance.is_ready and not self._context.asks
+        return not self._context.asks and instance.is_ready and instance.step in self._proven
 
     def may_take(self, instance: StepInstance) -> bool:
         """Whether an instance is complete with a stored answer that the lock proves.
@@ -121,12 +124,10 @@ class StoredResults:
         Not if it is judged, or files are fetched for it: that is done again, without a call. Of a
         step that is repeated the turns before need not be stored any more.
         """
-        settings, spec = instance.settings, self._flow.steps[instance.step]
-        is_judged = bool(spec.expect) and spec.repeat is None
-        is_judged |= self.is_judged(instance.step)
-        is_plain = spec.kind == "model" and not is_judged and spec.output.media is None
+        settings = instance.settings
         is_ready = instance.is_ready and not instance.skip and self._context.asks
-        return is_plain and is_ready and settings is not None and settings.cache
+        is_taken = is_ready and instance.step in self._taken
+        return is_taken and settings is not None and settings.cache
 
     def base(self, instance: StepInstance, proof: LockProof | None) -> bytes | None:
         """Return the text of an edited file before the edits, if the answer is merged into it.
@@ -199,7 +200,7 @@ class StoredResults:
     ) -> StepResult | None:
         """Return a result from its stored answer, read by the step's current format."""
         spec = self._flow.steps[step]
-        if entry.request is None or self.has_samples(step):
+        if entry.request is None or step in self._sampled:
             return None
         found = self._context.answers.locked(entry.request)
         if found is None:
@@ -212,9 +213,10 @@ class StoredResults:
             return None
         schema = self._schemas.compiled(step)
         reading, unread = read_or_default(output, completion.text, schema)
-        found_text = short_hash(sha256_of(reading.text.encode("utf-8", "replace")))
+        found_text = short_hash_of(reading.text.encode("utf-8", "replace"))
         if reading.faults or found_text != text:
             return None
+        usage = completion.usage
         result = StepResult(
             text=reading.text,
             source="cached",
@@ -224,7 +226,7 @@ class StoredResults:
             media=tuple(filter(is_media_name, entry.outputs)),
             reasoning=completion.reasoning or reading.reasoning,
             tool_calls=tuple(call.to_param() for call in completion.tool_calls),
-            usage=None if completion.usage is None else completion.usage.counted(),
+            usage=None if usage is None else usage.counted(),
             model=completion.model,
             response_id=completion.id,
             fingerprint=request,
@@ -234,7 +236,14 @@ class StoredResults:
             unread="; ".join(unread),
             answer=completion.text if unread else None,
         )
-        return result if agrees(entry, result) else None
+        return result if agrees_beside_text(entry, result) else None
+
+
+def _is_taken(plan: Plan, step: str) -> bool:
+    """Whether stored answers of a step are complete: nothing is done with them in each run."""
+    spec = plan.steps[step]
+    is_judged = (bool(spec.expect) and spec.repeat is None) or step in plan.checked.judged
+    return spec.kind == "model" and not is_judged and spec.output.media is None
 
 
 def _is_of_text(expectation: Expectation) -> bool:

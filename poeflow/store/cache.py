@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from poeflow.digest import PREFIX, Json, decode_json, hash_prefix, sha256_of
+from poeflow.digest import PREFIX, Json, decode_json, hash_beginning, sha256_of
 from poeflow.errors import DiskError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import read_beneath
@@ -56,6 +54,8 @@ _NEWER: Final = "SELECT 1 FROM answers WHERE simulated = ? AND fingerprint = ? A
 _ENTRIES: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, ", 1).replace(
     "fingerprint = ?", "fingerprint > ? ORDER BY fingerprint"
 )
+_ENDS_OF_KEYS: Final = (b"\0" * 16, b"\xff" * 16)
+"""The ends of the least and the greatest key with a beginning that the lock has."""
 _LAST: Final = b"\xff" * 33
 """Greater than any fingerprint."""
 _ENDS: Final = "SELECT first, last FROM ends WHERE simulated = ? AND first > ? ORDER BY first"
@@ -104,7 +104,8 @@ class Cache:
         self._simulated = simulated
         self._on_corrupt = on_corrupt
         self._warned: set[str] = set()
-        self._ahead: dict[str, tuple[object, ...]] = {}
+        self._ahead: dict[str, tuple[bytes, tuple[object, ...]]] = {}
+        """Answers that were read ahead, by the short hash of their requests."""
         self._looked = float("-inf")
 
     @property
@@ -159,15 +160,18 @@ class Cache:
 
         Nothing is stored meanwhile. Large answers and conversations are read when they are used.
         """
-        found: dict[str, list[tuple[object, ...]]] = {}
+        self._ahead, several = {}, set[str]()
         for at in range(0, len(shorts) if self._is_used else 0, _MANY):
-            some = shorts[at : at + _MANY]
+            some = {hash_beginning(short): short for short in shorts[at : at + _MANY]}
             sql = _AHEAD % " OR ".join([_BETWEEN] * len(some))
-            bounds = [bound for short in some for bound in _bounds(hash_prefix(short))]
-            for row in self._rows(sql, *bounds, most=2 * _MANY):
-                if isinstance(row[0], bytes):
-                    found.setdefault(row[0].hex()[:PREFIX], []).append(row)
-        self._ahead = {begin: rows[0] for begin, rows in found.items() if len(rows) == 1}
+            bounds = [begin + end for begin in some for end in _ENDS_OF_KEYS]
+            for key, *row in self._rows(sql, *bounds, most=2 * _MANY):
+                if isinstance(key, bytes):
+                    short = some[key[: PREFIX // 2]]
+                    several |= {short} & self._ahead.keys()
+                    self._ahead[short] = key, tuple(row)
+        for short in several:
+            del self._ahead[short]
 
     def locked(self, short: str) -> tuple[str, CacheEntry] | None:
         """Return the one request with this short hash of a lock, and its stored answer.
@@ -176,15 +180,15 @@ class Cache:
         """
         if not self._is_used:
             return None
-        begin = hash_prefix(short)
-        known = self._ahead.get(begin)
-        rows = (
-            self._rows(_LOCKED, *_bounds(begin), most=2)
-            if known is None
-            else [(known[0], None, *known[1:])]
-        )
+        known = self._ahead.get(short)
+        if known is not None:
+            first = known[0].hex()
+            entry = self._sound(first, known[1])
+            return None if entry is None else (first, entry)
+        begin = hash_beginning(short)
+        rows = self._rows(_LOCKED, *[begin + end for end in _ENDS_OF_KEYS], most=2)
         found = {row[0].hex() for row in rows if isinstance(row[0], bytes)}
-        found = found or self._old.like(begin)
+        found = found or self._old.like(begin.hex())
         if len(found) != 1:
             return None
         first = found.pop()
@@ -399,11 +403,6 @@ def _key(fingerprint: str) -> bytes:
     return bytes.fromhex(fingerprint)
 
 
-def _bounds(begin: str) -> Iterator[bytes]:
-    """Yield the least and the greatest key that begins with these digits."""
-    yield from (bytes.fromhex(begin) + end * 16 for end in (b"\0", b"\xff"))
-
-
 def _sound_entry(fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None:
     """Return an entry if the hash of its answer matches, else None."""
     body, digest, request, answered_by = row
@@ -411,17 +410,17 @@ def _sound_entry(fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None
         data = unpacked(body)
         if content_hash("completion", data) != digest:
             return None
-        return msgspec.convert(
-            {
-                "fingerprint": fingerprint,
-                "answer": decode_json(data),
-                "answered_by": answered_by,
-                "request": None if request is None else decode_json(unpacked(request)),
-            },
-            CacheEntry,
-        )
+        answer = decode_json(data)
+        asked = None if request is None else decode_json(unpacked(request))
     except (ValueError, TypeError, RecursionError):
         return None
+    if not isinstance(answer, dict) or not isinstance(asked, dict | None):
+        return None
+    if not isinstance(answered_by, str | None):
+        return None
+    return CacheEntry(
+        fingerprint=fingerprint, answer=answer, answered_by=answered_by, request=asked
+    )
 
 
 def prune_cache(

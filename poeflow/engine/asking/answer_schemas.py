@@ -28,6 +28,8 @@ class AnswerSchemas:
 
     def compiled(self, step: str) -> Schema | None:
         """Return the compiled schema. Raises `StepError` if it is not a valid schema."""
+        if self._file.flow.steps[step].output.schema is None:
+            return None
         written = self.written(step)
         if step not in self._compiled:
             self._compiled[step] = None if written is None else compile_schema(written)
