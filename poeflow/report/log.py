@@ -5,7 +5,7 @@ An instance has a line when it has ended, and a run of more than ten seconds one
 
 import threading
 from collections.abc import Iterator
-from typing import Final, Self, TextIO
+from typing import Final, Self, TextIO, TypeAlias
 
 import msgspec
 
@@ -45,6 +45,8 @@ TICK: Final = 1.0
 """Seconds between two looks whether such a line is due."""
 NAMED: Final = 3
 """Up to so many instances at work are named."""
+_AT_HAND: Final = ("cached", "rendered")
+"""Where a result came from that took no time."""
 _FOR: Final[dict[Purpose, str]] = {
     "answer": "",
     "repair": " to repair its answer",
@@ -54,6 +56,9 @@ _FOR: Final[dict[Purpose, str]] = {
     "repeat": " for another turn",
 }
 """The words for the purpose of a request, empty for one without a line of its own."""
+
+
+Ended: TypeAlias = StepFinished | StepFailed | StepSkipped
 
 
 class PlainReport:
@@ -86,23 +91,11 @@ class PlainReport:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            if isinstance(event, RunStarted):
-                self._began = self._clock.monotonic() - event.at
-                self._reported = event.at
             loop = self._progress.hear(event)
-            if isinstance(event, StepStarted):
-                return
-            self._note(event)
-            for told in self._unmet_of(event):
-                self._write(told)
-            if loop is not None and isinstance(event, StepFinished | StepSkipped):
-                self._files.pop(event.step, None)
-            elif line := self._line_of(event):
-                self._write(line)
-            if loop is not None and loop.is_whole(event):
-                self._write(loop.line(event.at))
-            if isinstance(event, RunFinished):
-                self._write(*final_lines(event))
+            if isinstance(event, StepFinished | StepFailed | StepSkipped):
+                self._show_end(event, loop)
+            elif not isinstance(event, StepStarted):
+                self._show(event)
 
     def look(self) -> None:
         """Write a line on the progress if the last one, or the start, is ten seconds ago."""
@@ -112,27 +105,41 @@ class PlainReport:
                 self._reported = now
                 self._write(self._progress.line(now))
 
-    def _note(self, event: Event) -> None:
-        """Remember failures, and show them again at the end of a long log."""
-        if isinstance(event, StepFailed) and not (event.is_told or event.is_tolerated):
-            self._failed += 1
-            if len(self._failures) < MAX_AGAIN:
-                self._failures.append(f"failed: {event.step}: {event.message}")
+    def _show(self, event: Event) -> None:
+        """Show what happens while instances run, and repeat failures at the end of a long log."""
+        if isinstance(event, RunStarted):
+            self._began = self._clock.monotonic() - event.at
+            self._reported = event.at
         if isinstance(event, RunFinished) and self._failed and self._lines > FAR:
             self._write(*self._failures)
             if self._failed > MAX_AGAIN:
                 self._write(f"failed: {self._failed - MAX_AGAIN:,} more")
+        if line := self._line_of(event):
+            self._write(line)
+        if isinstance(event, RunFinished):
+            self._write(*final_lines(event))
 
-    def _unmet_of(self, event: Event) -> Iterator[str]:
-        """Yield what was expected of an instance that ends, unless its failure says so.
+    def _show_end(self, event: Ended, loop: "LongLoop | None") -> None:
+        """Show how an instance ended, with what was held back until then; remember failures."""
+        if isinstance(event, StepFailed) and not (event.is_told or event.is_tolerated):
+            self._failed += 1
+            if len(self._failures) < MAX_AGAIN:
+                self._failures.append(f"failed: {event.step}: {event.message}")
+        if event.step in self._unmet:
+            self._write(*self._unmet_of(event))
+        if loop is not None and not isinstance(event, StepFailed):
+            self._files.pop(event.step, None)
+        elif line := self._line_of(event):
+            self._write(line)
+        if loop is not None and loop.is_whole and loop.step == step_of(event.step):
+            self._write(loop.line(event.at))
 
-        It is held back until then.
-        """
-        if isinstance(event, StepFinished | StepFailed | StepSkipped):
-            told = event.message if isinstance(event, StepFailed) else ""
-            for one in self._unmet.pop(event.step, ()):
-                if one.message not in told:
-                    yield line_of(one)
+    def _unmet_of(self, event: Ended) -> Iterator[str]:
+        """Yield what was expected of an instance that ends, unless its failure says so."""
+        told = event.message if isinstance(event, StepFailed) else ""
+        for one in self._unmet.pop(event.step, ()):
+            if one.message not in told:
+                yield line_of(one)
 
     def _line_of(self, event: Event) -> str:
         """Return the line for an event; the files of an instance are in the line of its end."""
@@ -176,17 +183,17 @@ class Progress:
     def hear(self, event: Event) -> "LongLoop | None":
         """Count an event. Return the long loop that it belongs to, None if there is none."""
         match event:
+            case StepFinished() | StepFailed() | StepSkipped():  # first, as there are so many
+                return self._ended(event)
+            case StepStarted() | RequestSent():
+                self._sent += isinstance(event, RequestSent)
+                self._at_work[whole_instance(event.step)] = None
             case RunStarted() | RunFinished():
                 self.is_running = isinstance(event, RunStarted)
             case RunEstimated():
                 self._estimated = event
             case StepExpanded() if event.instances > MANY:
                 self._loops[event.step] = LongLoop(event.step, event.instances, event.at)
-            case StepStarted() | RequestSent():
-                self._sent += isinstance(event, RequestSent)
-                self._at_work[whole_instance(event.step)] = None
-            case StepFinished() | StepFailed() | StepSkipped():
-                return self._ended(event)
         return None
 
     def line(self, now: float) -> str:
@@ -202,22 +209,24 @@ class Progress:
         parts += [f"about {self._cost:.4f} USD so far" if self._cost else ""]
         return f"run: {', '.join(filter(None, parts))}"
 
-    def _ended(self, event: StepFinished | StepFailed | StepSkipped) -> "LongLoop | None":
+    def _ended(self, event: Ended) -> "LongLoop | None":
         self._at_work.pop(event.step, None)
-        loop, step = self._loop_of(event.step), step_of(event.step)
+        step = step_of(event.step)
+        loop = self._loops.get(step) or self._loop_of(event.step)
         is_own = loop is not None and loop.step == step
-        is_failed = isinstance(event, StepFailed)
+        is_done, is_failed = isinstance(event, StepFinished), isinstance(event, StepFailed)
+        is_skipped = isinstance(event, StepSkipped)
+        is_at_hand = isinstance(event, StepFinished) and event.source in _AT_HAND
         if is_own or "/" not in step:
-            self._done += isinstance(event, StepFinished)
+            self._done += is_done
             self._failed += is_failed
-            self._skipped += isinstance(event, StepSkipped)
+            self._skipped += is_skipped
         if is_own or not self._loops:
-            is_cheap = isinstance(event, StepSkipped) or _is_at_hand(event)
-            self._worked += not is_cheap
+            self._worked += not (is_skipped or is_at_hand)
         if loop is not None and is_own:
-            loop.done += isinstance(event, StepFinished)
+            loop.done += is_done
             loop.failed += is_failed
-            loop.skipped += isinstance(event, StepSkipped)
+            loop.skipped += is_skipped
         if not isinstance(event, StepSkipped) and self._cost is not None:
             is_priced = event.cost_usd is not None or not event.prompt_tokens
             self._cost = self._cost + (event.cost_usd or 0.0) if is_priced else None
@@ -265,13 +274,10 @@ class LongLoop(msgspec.Struct):
     def ended(self) -> int:
         return self.done + self.failed + self.skipped
 
-    def is_whole(self, event: Event) -> bool:
-        """Whether an event is the end of its last instance."""
-        if self.ended != self.total:
-            return False
-        if not isinstance(event, StepFinished | StepFailed | StepSkipped):
-            return False
-        return step_of(event.step) == self.step
+    @property
+    def is_whole(self) -> bool:
+        """Whether its last instance has ended."""
+        return self.ended == self.total
 
     def line(self, now: float) -> str:
         """Say how many are done, and how long they took."""
@@ -284,11 +290,6 @@ def _others(failed: int, skipped: int) -> str:
     """Say how many ended without a result, empty if none did."""
     counts = {"failed": failed, "skipped": skipped}
     return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
-
-
-def _is_at_hand(event: StepFinished | StepFailed) -> bool:
-    """Whether a result took no time: it was stored, or rendered."""
-    return isinstance(event, StepFinished) and event.source in ("cached", "rendered")
 
 
 def line_of(event: Event) -> str:
