@@ -98,8 +98,8 @@ class InstanceRunner:
         result = flow.stored.answer(instance.step, instance.key, proof.entry)
         if result is None:
             return None
-        model = None if instance.settings is None else instance.settings.model
-        self._run_state.emitter(flow.name(instance.id)).started(model)
+        if self._run_state.context.hears_text and instance.settings is not None:
+            self._run_state.emitter(flow.name(instance.id)).started(instance.settings.model)
         return flow.taken(instance, proof, result, began)
 
     async def _attempt(

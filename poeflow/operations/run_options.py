@@ -39,7 +39,8 @@ class RunOptions:
     of the project cost in a local day or month. `budget` is shared by several runs. `stop` is
     called before anything new is started, and returns the reason not to, else an empty text;
     `cut_short` returns the exit code of a run that is cancelled. `listen` gets every event;
-    without `hears_text` it gets no pieces of answers as they arrive, which is faster. Without
+    without `hears_text` it gets no pieces of answers as they arrive, nor that an instance begins
+    whose stored answer is taken at once, which is faster. Without
     `holds_results` the outcome has no results and a status no request, so that a flow over very
     many rows needs little memory. `config` is the user's configuration, None to read it from
     its file.

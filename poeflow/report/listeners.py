@@ -30,7 +30,8 @@ class JsonLines:
 class TolerantListener:
     """Passes events to `listen` until it cannot write any more; `error` is then the reason.
 
-    `hears_text` is whether it uses the pieces of answers as they arrive.
+    `hears_text` is whether it uses the pieces of answers as they arrive, and that an instance
+    begins which ends at once.
     """
 
     def __init__(self, listen: Listener, *, hears_text: bool = True) -> None:

@@ -78,3 +78,16 @@ def test_rows_that_are_left_out_keep_their_results(bench):
     assert bench.run(FLOW, key="1?5").exit_code == 0
     assert (bench.folder / "a.lock.json").read_bytes() == before
     assert len(bench.prompts()) == COUNT
+
+
+def test_a_row_that_is_taken_from_the_store_begins_only_for_who_hears_all(bench):
+    write_rows(bench)
+    bench.run(FLOW)
+
+    def kinds(**options) -> list[str]:
+        bench.run(FLOW, first=2, **options)
+        names = [type(event).__name__ for event in bench.events]
+        return [name for name in names if name not in ("RunStarted", "StepExpanded", "RunFinished")]
+
+    assert kinds() == ["StepStarted", "StepFinished"] * 2
+    assert kinds(hears_text=False) == ["StepFinished"] * 2

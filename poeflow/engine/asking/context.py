@@ -67,7 +67,8 @@ class RunContext:
     servers: nothing that is sent or written may hold one. `secrets` are the values of secret inputs
     by their stand-ins, which give way to them in what is sent. `catalogue` is the project's stored
     list of bots. `simulated` marks every answer; `selection` has the instances of the run;
-    `hears_text` reports pieces of answers as they arrive; without `holds_results` only results
+    `hears_text` reports pieces of answers as they arrive, and that an instance begins whose stored
+    answer is taken at once; without `holds_results` only results
     that another step, or the flow's outputs, read stay in memory; without `asks` nothing is sent
     or written. `force` replaces edited files, `prunes` removes files that no step writes now.
     `stop` returns the reason to start nothing new, or an empty text; `cut_short` returns the exit
