@@ -199,6 +199,13 @@ def _masked(value: object, scrubber: Scrubber) -> object:
             return value
 
 
+def repr_without(whole: msgspec.Struct, *hidden: str) -> str:
+    """Return the `repr` of a struct without the fields that may hold secrets."""
+    shown = (name for name in whole.__struct_fields__ if name not in hidden)
+    fields = ", ".join(f"{name}={getattr(whole, name)!r}" for name in shown)
+    return f"{type(whole).__name__}({fields})"
+
+
 def visible(text: str) -> str:
     r"""Escape characters that control a terminal (C0 but \n and \t, C1, DEL, bidi, zero width)."""
     return _UNSAFE.sub(_escape, text)

@@ -3,11 +3,11 @@
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, ParamSpec, TypedDict, TypeVar
 
 import click
+import msgspec
 
 from poeflow.cli.completing import ALIASES, INPUTS
 from poeflow.cli.output import Output
@@ -224,14 +224,17 @@ def run_options(
     checkups: Sequence[Checkup], options: RunCommandOptions, environ: Mapping[str, str]
 ) -> list[RunOptions]:
     """Return the options of `poeflow run` for each flow, with one budget for all of them."""
-    given = replace(
+    given = msgspec.structs.replace(
         shared_run_options(options, environ),
         refresh=options["refresh"],
         failed=options["failed"],
         wait=options["wait"],
     )
-    whole = replace(given, budget=shared_budget(checkups[0].project, given))
-    return [replace(whole, models=own) for own in models_known_to(checkups, given.models)]
+    whole = msgspec.structs.replace(given, budget=shared_budget(checkups[0].project, given))
+    return [
+        msgspec.structs.replace(whole, models=own)
+        for own in models_known_to(checkups, given.models)
+    ]
 
 
 def shared_run_options(options: SharedOptions, environ: Mapping[str, str]) -> RunOptions:
@@ -345,7 +348,7 @@ def options_to_look(
 def options_to_plan(given: PlanCommandOptions) -> RunOptions:
     """Return the options to look at what a run would do."""
     is_whole = given["render"] is not None
-    return replace(
+    return msgspec.structs.replace(
         options_to_look(given, inputs=given["inputs"], is_whole=is_whole),
         max_cost_usd_per_day=given["max_cost_usd_per_day"],
         max_cost_usd_per_month=given["max_cost_usd_per_month"],

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -39,8 +38,7 @@ class Retrying(msgspec.Struct, frozen=True):
 Progress: TypeAlias = Delta | Retrying
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """The time limits of one attempt, in seconds.
 
     `connect` for connecting; `first` from the sent request to the first event; `progress` between
@@ -73,16 +71,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     pace: Callable[[], float] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig:
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration of a client, shared by all its calls."""
 
     clock: Clock
     scrubber: Scrubber
     server: Server = POE
-    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    rate_limiter: RateLimiter = msgspec.field(default_factory=RateLimiter)
+    policy: RetryPolicy = msgspec.field(default_factory=RetryPolicy)
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
 
 
 def chat_body(request: ChatRequest) -> Body:

@@ -3,7 +3,6 @@
 `Client` is what both clients do without awaiting; `sync` and `aio` do the rest.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Generic, Literal, Self, TypedDict, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -19,7 +18,7 @@ from poeflow.client.retry import DEFAULT_ATTEMPTS, RateLimiter, RetryPolicy
 from poeflow.clock import Clock, SystemClock
 from poeflow.errors import AccountError, UsageError
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.redact import Scrubber, Secret, visible
+from poeflow.redact import Scrubber, Secret, repr_without, visible
 
 CHAT: Final = "/chat/completions"
 _LONGEST_TIMEOUT: Final = 86_400
@@ -33,8 +32,7 @@ Validation = Literal["strict", "legacy"]
 _VALIDATIONS: Final = ("strict", "legacy")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """A client's settings.
 
     Without `key` no key is sent. `proxy` is the address of the proxy to use, or None.
@@ -44,12 +42,13 @@ class Options:
     base_url: str
     config: ClientConfig
     validation: Validation | None = None
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    proxy: str | None = dataclasses.field(default=None, repr=False)
-    _chat: list[WireRequest] = dataclasses.field(
-        default_factory=list, init=False, repr=False, compare=False
-    )
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    proxy: str | None = None
+    _chat: list[WireRequest] = msgspec.field(default_factory=list)
     """A chat request without a body, once one was made: the others differ only in theirs."""
+
+    def __repr__(self) -> str:
+        return repr_without(self, "proxy", "_chat")
 
     def with_(
         self,
@@ -70,11 +69,12 @@ class Options:
             timeouts = timeouts_from(timeout, timeouts)
         if headers is not None and not isinstance(headers, Mapping):
             raise UsageError("headers must be a mapping")
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             self,
-            config=dataclasses.replace(self.config, policy=policy, timeouts=timeouts),
+            config=msgspec.structs.replace(self.config, policy=policy, timeouts=timeouts),
             validation=validation_from(validation) or self.validation,
             headers={**self.headers, **(headers or {})},
+            _chat=[],
         )
 
     def call(
@@ -294,11 +294,11 @@ def _query(query: Mapping[str, str]) -> str:
 
 def timeouts_from(given: float | Timeouts, otherwise: Timeouts) -> Timeouts:
     if isinstance(given, Timeouts):
-        for clock in dataclasses.fields(given):
-            _positive(f"timeout.{clock.name}", getattr(given, clock.name))
+        for clock in given.__struct_fields__:
+            _positive(f"timeout.{clock}", getattr(given, clock))
         return given
     total = _positive("timeout", given)
-    return dataclasses.replace(otherwise, total=total, media=total)
+    return msgspec.structs.replace(otherwise, total=total, media=total)
 
 
 def _positive(name: str, value: object) -> float:

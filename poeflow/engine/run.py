@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -110,7 +109,7 @@ async def _announce(
         return
     every = 1 if size <= EXACT else size // SAMPLE
     selection = msgspec.structs.replace(selection, every=every)
-    silent = replace(
+    silent = msgspec.structs.replace(
         context,
         asks=False,
         git=None,

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,7 @@ from poeflow.flowfile.model import Output
 from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
 from poeflow.operations.plan import planned
-from poeflow.operations.run_options import RunOptions, unheard, user_config, warner
+from poeflow.operations.run_options import RunOptions, quiet_options, unheard, warner
 from poeflow.operations.state import own_workspace
 from poeflow.operations.status import surveyed
 from poeflow.planning.instances import StepInstance
@@ -78,7 +77,7 @@ async def accept(
         asked_for = frozenset(paths.values())
         orphans = asked_for & lock_update.orphans.keys()
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
-        quiet = replace(options, listen=None, config=user_config(found.project, options))
+        quiet = quiet_options(found.project, options)
         await surveyed(plan, planner, found.project, quiet, lock_update, accepting=accepting)
         for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"

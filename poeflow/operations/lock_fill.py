@@ -1,7 +1,6 @@
 """Brings a lock back in order from the files, the store and git, and asks for nothing."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -13,7 +12,7 @@ from poeflow.errors import UsageError
 from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, known_locks, lengths_in, lock_of
 from poeflow.operations.plan import planned
-from poeflow.operations.run_options import RunOptions, user_config, warner
+from poeflow.operations.run_options import RunOptions, quiet_options, warner
 from poeflow.operations.state import own_workspace
 from poeflow.operations.status import survey_checked, surveyed
 from poeflow.project.output_files import OutputFiles
@@ -86,7 +85,7 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
         lengths = lengths_in(workspace, plan, options)
         lock_update = LockUpdate(known.sides, lengths, earlier=known.earlier)
         before = {name: lock_update.entry(name) for name in lock_update.names}
-        quiet = replace(options, listen=None, config=user_config(found.project, options))
+        quiet = quiet_options(found.project, options)
         looked = await surveyed(plan, planner, found.project, quiet, lock_update)
         new = _without_gone(lock_update, lock_update.lock_so_far(inputs_hash(plan)), looked)
         tree = OutputFiles(workspace.output_tree(), {}, lambda _path: frozenset())

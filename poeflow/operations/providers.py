@@ -5,10 +5,11 @@ Only the user's own settings decide to which server a key is sent.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.failures import Server
@@ -96,7 +97,7 @@ class Connections:
                 elif not has_answers:
                     raise no_key("nothing was answered before", name, provider)
             limiter = RateLimiter(tokens_per_minute=flow.limits.tokens_per_minute)
-            self.providers[name] = replace(provider, limiter=limiter)
+            self.providers[name] = msgspec.structs.replace(provider, limiter=limiter)
             self.origins.add(_origin(address))
 
 

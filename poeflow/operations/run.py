@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
+
+import msgspec
 
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.asking.tools import Toolboxes, refused_toolboxes, running_code, toolboxes
@@ -53,7 +54,9 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             found.project,
             workspace,
             plan.checked,
-            options=replace(options, listen=history.heard(options.listen or unheard)),
+            options=msgspec.structs.replace(
+                options, listen=history.heard(options.listen or unheard)
+            ),
             budget=budget,
             config=config,
             lock_update=lock_update,

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from functools import partial
+
+import msgspec
 
 from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
@@ -65,7 +66,7 @@ async def run_context(
             recorder=recorder,
         )
         hashed = partial(hashed_variables, options.environ, makes_key=asks)
-        yield replace(context, hashed=hashed)
+        yield msgspec.structs.replace(context, hashed=hashed)
 
 
 def _context(

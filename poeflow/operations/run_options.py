@@ -1,9 +1,10 @@
 """How to run a flow: the options of a caller, its listener, and the user's configuration."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
+
+import msgspec
 
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import Json
@@ -13,11 +14,11 @@ from poeflow.errors import UsageError
 from poeflow.events import Event, Listener, Warned
 from poeflow.flowfile.model import Limits
 from poeflow.project.project import Project
+from poeflow.redact import repr_without
 from poeflow.settings import UserConfig, find_config, process_environment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to run a flow.
 
     `inputs` are typed values, `texts` those of a command line (they win and are converted to the
@@ -46,11 +47,11 @@ class RunOptions:
     its file.
     """
 
-    inputs: Mapping[str, Json] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, Json] = msgspec.field(default_factory=dict)
+    texts: Mapping[str, str] = msgspec.field(default_factory=dict)
     inputs_file: Path | None = None
-    models: Mapping[str, str] = field(default_factory=dict)
-    folder: Path = field(default_factory=Path.cwd)
+    models: Mapping[str, str] = msgspec.field(default_factory=dict)
+    folder: Path = msgspec.field(default_factory=Path.cwd)
     offline: bool = False
     keep_going: bool = False
     fail_fast: bool = False
@@ -68,7 +69,7 @@ class RunOptions:
     allow_unpriced: bool = False
     trust_state: bool = False
     concurrency: int | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = msgspec.field(default_factory=Limits)
     max_cost_usd_per_day: float | None = None
     max_cost_usd_per_month: float | None = None
     budget: Budget | None = None
@@ -76,13 +77,16 @@ class RunOptions:
     cut_short: Callable[[], int] = interrupted
     wait: float = 10.0
     config: UserConfig | None = None
-    warned: set[str] = field(default_factory=set)
-    tracked: dict[Path, tuple[str, ...]] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=process_environment, repr=False)
+    warned: set[str] = msgspec.field(default_factory=set)
+    tracked: dict[Path, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    environ: Mapping[str, str] = msgspec.field(default_factory=process_environment)
     listen: Listener | None = None
     hears_text: bool = True
     holds_results: bool = True
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = msgspec.field(default_factory=SystemClock)
+
+    def __repr__(self) -> str:
+        return repr_without(self, "environ")
 
     @property
     def is_part(self) -> bool:
@@ -134,7 +138,7 @@ class RunKeywords(TypedDict, total=False):
 
 def with_keywords(options: RunOptions | None, given: RunKeywords) -> RunOptions:
     """Return the options with those given as keywords, which override them."""
-    return replace(options or RunOptions(), **given)
+    return msgspec.structs.replace(options or RunOptions(), **given)
 
 
 def check_trial(options: RunOptions) -> None:
@@ -161,6 +165,11 @@ def user_config(project: Project, options: RunOptions) -> UserConfig:
     if found.warning:
         warn_once(options, found.warning)
     return found.config
+
+
+def quiet_options(project: Project, options: RunOptions) -> RunOptions:
+    """Return the options with the user's configuration, and without a listener."""
+    return msgspec.structs.replace(options, listen=None, config=user_config(project, options))
 
 
 def warn_once(options: RunOptions, message: str) -> None:

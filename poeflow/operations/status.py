@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 
@@ -19,7 +18,7 @@ from poeflow.operations.check import Checkup
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_at, lock_of
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.run_context import run_context
-from poeflow.operations.run_options import RunOptions, user_config
+from poeflow.operations.run_options import RunOptions, quiet_options, user_config
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan, Planner
 from poeflow.project.project import Project
@@ -85,7 +84,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 def proof_of(found: Checkup, options: RunOptions) -> Proof:
     """Return whether the lock proves a flow current. Raises `InvalidFlowError` or `UsageError`."""
-    whole = replace(options, steps=(), first=None, key=None, refresh=False, failed=False)
+    whole = msgspec.structs.replace(
+        options, steps=(), first=None, key=None, refresh=False, failed=False
+    )
     plan, planner = planned(found, whole)
     lock = lock_of(workspace_of(found.project, options), plan, options)
     if lock is None:
@@ -158,7 +159,7 @@ async def _survey(
 ) -> tuple[InstanceStatus, ...]:
     """Return the status of every selected instance, compared with the sides of its lock."""
     lengths = lengths_in(workspace_of(found.project, options), plan, options)
-    quiet = replace(options, listen=None, config=user_config(found.project, options))
+    quiet = quiet_options(found.project, options)
     lock_update = LockUpdate(sides, lengths)
     return await surveyed(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)
 

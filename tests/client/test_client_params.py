@@ -12,7 +12,7 @@ from poeflow.client.account import points_query
 from poeflow.client.answers import AnswerMessage
 from poeflow.client.client_options import checked_url, make_options
 from poeflow.client.http.wire import origin_of
-from poeflow.client.messages import CreateParams, encode_params
+from poeflow.client.messages import ChatRequest, CreateParams, Message, encode_params
 from poeflow.clock import SystemClock
 from poeflow.errors import AccountError, UsageError
 from poeflow.redact import Secret
@@ -408,3 +408,24 @@ def test_stop_may_be_a_tuple():
 def test_only_a_whole_request_is_asked():
     with pytest.raises(UsageError, match="ask takes a ChatRequest"):
         options().call(ASKED, on_progress=None, media=False, permit=None)
+
+
+def test_other_headers_are_sent_by_a_client_that_has_asked():
+    def call(found):
+        asked = ChatRequest(model="M", messages=(Message(role="user", content="Hi"),))
+        return found.call(asked, on_progress=None, media=False, permit=None).request
+
+    first = options()
+    call(first)
+    assert dict(call(first.with_(headers={"x-a": "1"})).headers)["x-a"] == "1"
+
+
+def test_what_is_printed_holds_no_key(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{KEY}@localhost:1")
+    found = options()
+    request = found.call_of({**ASKED}, stream=False).request
+    request.head()
+    assert KEY in str(request.headers) + str(found.proxy)
+    for one in (found, request):
+        assert KEY not in repr(one)
+        assert "target=" in repr(one) or "base_url=" in repr(one)

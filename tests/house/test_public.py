@@ -1,6 +1,5 @@
 """The public face: names, errors with their exit codes, help texts."""
 
-import dataclasses
 import inspect
 import re
 import subprocess
@@ -45,8 +44,13 @@ def test_functions_and_their_async_twins_take_the_same():
         one, twin = getattr(poeflow, name), getattr(poeflow, f"a{name}")
         assert inspect.signature(one) == inspect.signature(twin)
         assert inspect.iscoroutinefunction(twin)
-    fields = {field.name: field.type for field in dataclasses.fields(poeflow.RunOptions)}
-    assert dict(poeflow.RunKeywords.__annotations__) == fields
+    assert poeflow.RunKeywords.__annotations__ == poeflow.RunOptions.__annotations__
+
+
+def test_options_print_no_environment():
+    options = poeflow.RunOptions(environ={"POE_API_KEY": "some-key-12345"}, first=2)
+    assert "first=2" in repr(options)
+    assert "some-key" not in repr(options)
 
 
 def test_importing_the_package_imports_nothing_else():

@@ -3,11 +3,11 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Unpack
 
 import click
+import msgspec
 
 from poeflow.cli.checked_flows import (
     as_now,
@@ -102,11 +102,13 @@ def run(
         given = run_options(found, options, environ)
         if options["locked"]:
             proves = proof_of_all if options["reading"] or options["since"] else proof_of
-            ctx.exit(prove(found, replace(given[0], listen=say_warning), ci, proves))
+            ctx.exit(
+                prove(found, msgspec.structs.replace(given[0], listen=say_warning), ci, proves)
+            )
         outcomes: dict[str, Outcome] = {}
         for first, steps, of_flow in zip(found, chosen.values(), given, strict=True):
             checked = as_now(first) if outcomes else first
-            own = replace(of_flow, steps=tuple(steps))
+            own = msgspec.structs.replace(of_flow, steps=tuple(steps))
             _announce_trial(checked, own)
             run_one = _run_one(checked, own, options["output"], ci.listeners(checked, own))
             outcomes[checked.shown] = asyncio.run(run_one)
@@ -147,7 +149,7 @@ async def _run_one(
             return given.stop() or (shown.reason_to_stop() if shows.events_are_all else "")
 
         listen = without_secrets(shown, also, given.environ)
-        options = replace(
+        options = msgspec.structs.replace(
             given,
             listen=listen,
             hears_text=shown.hears_text,

@@ -1,11 +1,11 @@
 """`poeflow status`: show for every step whether it is current, one line per step."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Unpack
 
 import click
+import msgspec
 
 from poeflow.cli.checked_flows import (
     only_changed,
@@ -89,7 +89,7 @@ def status(
                 codes.append(InvalidFlowError.exit_code)
                 continue
             try:
-                chosen = replace(given, models=tried)
+                chosen = msgspec.structs.replace(given, models=tried)
                 statuses = statuses_of(checked, chosen)
                 found[checked.shown] = with_earlier_names(checked, chosen, statuses)
             except PoeflowError as error:

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final, Unpack
 
 import click
+import msgspec
 
 from poeflow.cli.click_options import (
     SharedOptions,
@@ -79,7 +79,7 @@ async def _session(arguments: Sequence[str], options: SharedOptions, *, views: b
     async with contextlib.AsyncExitStack() as stack:
         ending = stack.enter_context(ended_by_signals())
         reruns = RerunExecutor(
-            lambda: replace(
+            lambda: msgspec.structs.replace(
                 shared_run_options(given, environ), warned=warned, cut_short=ending.exit_code
             ),
             budget=budget,

@@ -4,7 +4,6 @@ A simple head in one piece is parsed here; others are parsed by h11.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ import msgspec
 from poeflow.client.http.piece_counts import MAX_INTERIM, MAX_TRAILERS, Count, PieceCount
 from poeflow.errors import APIResponseError
 from poeflow.lazy_pattern import lazy_pattern
+from poeflow.redact import repr_without
 from poeflow.settings import is_loopback
 
 MAX_HEAD: Final = 64 * 1024
@@ -305,17 +305,19 @@ class Body(msgspec.Struct, frozen=True):
                 yield from segment.pieces()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireRequest:
+class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request. `target` is path and query."""
 
     origin: ServerOrigin
     target: str
     method: str = "POST"
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    body: Body = field(default_factory=Body)
-    _head: list[str] = field(default_factory=list, repr=False, compare=False)
+    headers: tuple[tuple[str, str], ...] = ()
+    body: Body = msgspec.field(default_factory=Body)
+    _head: list[str] = msgspec.field(default_factory=list)
     """Its head without the length of the body, once it was made: see `with_body`."""
+
+    def __repr__(self) -> str:
+        return repr_without(self, "headers", "_head")
 
     def with_body(self, body: Body) -> "WireRequest":
         """Return the request with another body; both make their head only once."""

@@ -1,8 +1,9 @@
 """What a run works with: everything outside the flow."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.catalogue import Catalogue
@@ -42,8 +43,7 @@ def interrupted() -> int:
     return 130
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """A server for requests.
 
     `client` is None without a key: then only stored answers can be used. `origin` is its name, or
@@ -55,11 +55,10 @@ class Provider:
     origin: str
     variable: str = KEY_VARIABLE
     takes_schemas: bool = False
-    limiter: RateLimiter = field(default_factory=RateLimiter)
+    limiter: RateLimiter = msgspec.field(default_factory=RateLimiter)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
+class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     """`output_tree` is the folder for output files: the project, or its offline copy.
 
     A trial of other models writes to `trial_tree`, and leaves those files as they are. `providers`
@@ -89,9 +88,9 @@ class RunContext:
     simulated: bool
     downloads: DownloadRules
     keys: Keyring = NO_KEYS
-    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = msgspec.field(default_factory=dict)
     catalogue: Catalogue | None = None
-    selection: Selection = field(default_factory=Selection)
+    selection: Selection = msgspec.field(default_factory=Selection)
     hears_text: bool = True
     holds_results: bool = True
     asks: bool = True

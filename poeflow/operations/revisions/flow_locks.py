@@ -6,7 +6,6 @@ A lock has no path of its inputs file, only its name without the suffix.
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -120,7 +119,7 @@ def _faults(found: Checkup, lock: InputsLock, options: RunOptions) -> list[str]:
     """Return what is against a lock with its inputs: of several files, one may prove it."""
     project, proofs = found.project, {}
     for path in lock.files:
-        given = replace(options, inputs_file=project.path_of(path))
+        given = msgspec.structs.replace(options, inputs_file=project.path_of(path))
         try:
             against = proof_of(found, given).against
         except PoeflowError as error:

@@ -8,7 +8,6 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
@@ -142,7 +141,7 @@ class RerunExecutor:
         while True:
             try:
                 with self._screen.listening() as listen:
-                    options = replace(
+                    options = msgspec.structs.replace(
                         self._options(),
                         refresh=is_refresh,
                         budget=self._budget,

@@ -1,7 +1,6 @@
 """A flow in a watch session: the files it was read from, and the texts of its last run."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -78,7 +77,7 @@ class WatchedFlow:
         """Run the checked flow. Raises what `run_checked` raises."""
         self._is_running, is_whole = True, False
         try:
-            outcome = await run_checked(found, replace(options, steps=self._steps))
+            outcome = await run_checked(found, msgspec.structs.replace(options, steps=self._steps))
             is_whole = outcome.exit_code == 0 and not options.stop()
         finally:
             self.end(is_whole=is_whole)
