@@ -304,8 +304,9 @@ InstanceState = Literal[
 ]
 
 
-_STEP: Final = lazy_pattern(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
-_PATH: Final = rf"{_STEP.pattern}(?:(?:#[0-9]+)?/{_STEP.pattern})*"
+_STEP_NAME: Final = r"[a-z_][a-z0-9_]*"
+_STEP: Final = lazy_pattern(_STEP_NAME, re.IGNORECASE)
+_PATH: Final = rf"{_STEP_NAME}(?:(?:#[0-9]+)?/{_STEP_NAME})*"
 _WITHIN: Final = lazy_pattern(r"\](?:#[0-9]+)?/")
 _LAST: Final = lazy_pattern(rf"({_PATH})(?:\[(.*)\])?(?:#([0-9]+))?", re.IGNORECASE | re.DOTALL)
 _AT: Final = lazy_pattern(rf"{_PATH}@", re.IGNORECASE)

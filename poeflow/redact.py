@@ -2,7 +2,6 @@
 
 import base64
 import functools
-import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +23,9 @@ _UNSAFE: Final = lazy_pattern(
 _RUNS: Final = lazy_pattern(r"\\+|[^A-Za-z0-9]")
 _LETTERS: Final = lazy_pattern("[A-Za-z0-9]+")
 _HTML_NAMES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
+_IN_HTML: Final = str.maketrans(
+    {'"': "&quot;", "&": "&amp;", "'": "&#x27;", "<": "&lt;", ">": "&gt;"}
+)
 _URL_ALPHABET: Final = str.maketrans("+/", "-_")
 _EITHER_ALPHABET: Final = str.maketrans({"+": "(?:[+-]|%2[bB])", "/": r"(?:\\{0,8}+/|_|%2[fF])"})
 _BROKEN: Final = r"(?:[\s>]|\\[nrt]){0,64}+"
@@ -78,12 +80,12 @@ class Scrubber:
         keys = sorted(set(_masked_keys(secrets)), key=len, reverse=True)
         self._keys = keys
         spellings = [spelling for key in keys for spelling in _spellings(key)]
-        self._pattern = re.compile("|".join(spellings)) if spellings else None
+        self._pattern = lazy_pattern("|".join(spellings)) if spellings else None
         wide = [_in_utf16(key) for key in keys]
         encoded = (needle for raw in wide for needle in _base64_needles(raw))
         self._wide = tuple(dict.fromkeys((*(raw.decode() for raw in wide), *encoded)))
         pieces = [piece for key in keys for piece in _encoded_pieces(key)]
-        self._lines = re.compile("|".join(map(_in_lines, pieces)))
+        self._lines = lazy_pattern("|".join(map(_in_lines, pieces)))
         either = (one for piece in pieces for one in (piece, piece.translate(_URL_ALPHABET)))
         self._parts = tuple({part for one in either for part in _halves(one)})
         self._signs = _shortest(_signs(self._keys, self._wide, self._parts))
@@ -234,7 +236,7 @@ def _plain_needles(key: str) -> Iterator[bytes]:
     in_json = [key]
     for _ in range(3):
         in_json.append(json.dumps(in_json[-1])[1:-1])
-    for text in (*in_json, quote(key), quote(key, safe=""), html.escape(key)):
+    for text in (*in_json, quote(key), quote(key, safe=""), key.translate(_IN_HTML)):
         yield text.encode()
     yield json.dumps("\0".join(key))[1:-1].encode()
     yield _in_utf16(key)
