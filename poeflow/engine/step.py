@@ -118,8 +118,7 @@ class StepRunner:
         if not self._graded.get(work.step):
             return result
         values = {"sample": 1, **self._turns(work).values}
-        plan = self._plan
-        expecting = Expecting(plan.texts, plan.flow, work.step, values, reads=work.reads)
+        expecting = Expecting(self._plan, work.step, values, reads=work.reads)
         graded, verdicts = expecting.of_edited(result.reading)
         return msgspec.structs.replace(result, graded=graded, verdicts=verdicts)
 
@@ -250,8 +249,7 @@ class StepRunner:
         return result
 
     def _expecting(self, work: StepInput) -> Expecting:
-        texts = self._plan.texts
-        return Expecting(texts, self._plan.flow, work.step, work.values, reads=work.reads)
+        return Expecting(self._plan, work.step, work.values, reads=work.reads)
 
     async def _sampled(self, work: StepInput) -> StepResult | NoResult:
         """Ask for all samples of the step; enough of them must pass its expectations."""
@@ -349,15 +347,7 @@ class StepRunner:
             return found.verdicts
         plan, toolboxes = self._plan, self._run_state.toolboxes
         function = toolboxes.functions(plan.file.path, work.step, plan.steps[work.step])
-        judging = Judging(
-            plan.texts,
-            plan.flow,
-            work.step,
-            work.values,
-            function=function,
-            secrets=plan.secrets,
-            reads=work.reads,
-        )
+        judging = Judging(plan, work.step, work.values, function=function, reads=work.reads)
         return await judging.verdicts(
             self._run_state.asker,
             None,
@@ -375,8 +365,7 @@ class StepRunner:
         return msgspec.structs.replace(work, is_doubted=True)
 
     def _turns(self, work: StepInput) -> Turns:
-        texts, flow = self._plan.texts, self._plan.flow
-        return Turns(texts, flow, work.step, work.values, reads=work.reads)
+        return Turns(self._plan, work.step, work.values, reads=work.reads)
 
     def _rules(self, work: StepInput, turns: Turns, request: ModelRequest) -> AnswerRules:
         """Return the rules for the answer to a request."""
@@ -387,7 +376,6 @@ class StepRunner:
             schema=self._schemas.compiled(work.step),
             toolbox=toolboxes.of(path, work.step),
             function=toolboxes.functions(path, work.step, self._plan.steps[work.step]),
-            secrets=self._plan.secrets,
             on_tool=self._run_state.emitter(work.name).tool_called,
             is_continued=work.step in self._continued,
             are_tools_new=work.ask != "never" and self._has_other_tools(work.step, work.locked),

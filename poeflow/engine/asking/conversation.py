@@ -28,11 +28,12 @@ from poeflow.engine.asking.ask import (
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
-from poeflow.flowfile.model import Expectation, Flow, Output
+from poeflow.flowfile.model import Expectation, Output
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.planning.plan import Plan
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
-from poeflow.templates.sites import Texts, as_text
+from poeflow.templates.sites import as_text
 
 _OF_ANSWERS: Final = frozenset({"max_cost", "max_seconds"})
 """Kinds of expectations that judge how an answer was given, and not its text."""
@@ -57,11 +58,9 @@ class Expecting:
     `reads` collects what they read.
     """
 
-    def __init__(
-        self, texts: Texts, flow: Flow, step: str, values: Values, *, reads: Reads
-    ) -> None:
-        self._texts = texts
-        self._flow = flow
+    def __init__(self, plan: Plan, step: str, values: Values, *, reads: Reads) -> None:
+        self._texts = plan.texts
+        self._flow = plan.flow
         self._step = step
         self._values = values
         self._reads = reads

@@ -23,39 +23,38 @@ from poeflow.engine.asking.conversation import JudgeCall, answer_values
 from poeflow.engine.asking.request import AskPolicy, ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction
 from poeflow.errors import StepError
-from poeflow.flowfile.model import Expectation, Flow, Judge
+from poeflow.flowfile.model import Expectation, Judge
 from poeflow.flowfile.rules import model_fault
 from poeflow.flowfile.step_settings import Settings, judge_settings, settings_of
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.planning.plan import Plan
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
-from poeflow.templates.sites import Texts, as_text
+from poeflow.templates.sites import as_text
 
 
 class Judging:
     """The judges of one instance. `values` are what its templates see.
 
-    `function` returns the function with a name, if the user permits it, `secrets` those that the
-    texts at some places use. `reads` collects what the templates read.
+    `function` returns the function with a name, if the user permits it. `reads` collects what the
+    templates read.
     """
 
     def __init__(
         self,
-        texts: Texts,
-        flow: Flow,
+        plan: Plan,
         step: str,
         values: Values,
         *,
         function: Callable[[str], ProjectFunction],
-        secrets: Callable[..., frozenset[str]],
         reads: Reads,
     ) -> None:
-        self._texts = texts
-        self._flow = flow
+        self._plan = plan
+        self._texts = plan.texts
+        self._flow = plan.flow
         self._step = step
         self._values = values
         self._function = function
-        self._secrets = secrets
         self._reads = reads
 
     def call(self, asker: Asker, asked: ModelRequest) -> JudgeCall:
@@ -144,7 +143,7 @@ class Judging:
             instance=instance,
             purpose="judge",
             policy=policy,
-            secrets=self._secrets(path, None if judge.system is not None else own.system),
+            secrets=self._plan.secrets(path, None if judge.system is not None else own.system),
         )
         return await _judgement(asker, request, task)
 

@@ -25,8 +25,9 @@ from poeflow.engine.asking.conversation import (
 from poeflow.engine.asking.judges import Judging
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction, RefusedToolbox, Toolbox
-from poeflow.flowfile.model import Flow, Repeat, Severity
+from poeflow.flowfile.model import Repeat, Severity
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.planning.plan import Plan
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 from poeflow.templates.sites import Texts
@@ -42,15 +43,13 @@ class Turns:
     `reads` collects what judging an answer reads.
     """
 
-    def __init__(
-        self, texts: Texts, flow: Flow, step: str, values: Values, *, reads: Reads
-    ) -> None:
-        self._texts = texts
-        self._flow = flow
+    def __init__(self, plan: Plan, step: str, values: Values, *, reads: Reads) -> None:
+        self._plan = plan
+        self._texts = plan.texts
         self._step = step
         self._until: KeyPath = ("steps", step, "repeat", "until")
-        self._repeat = flow.steps[step].repeat
-        self._expectations = flow.steps[step].expect
+        self._spec = plan.steps[step]
+        self._repeat = self._spec.repeat
         self._values = values
         self._reads = reads
         self.taken: tuple[Dialogue, ...] = ()
@@ -79,7 +78,7 @@ class Turns:
             return self._values
         previous: dict[str, Json] | None = None
         if self.taken:
-            judgement = judgement_of(self._expectations, self.last.verdicts)
+            judgement = judgement_of(self._spec.expect, self.last.verdicts)
             media: list[Json] = [*self.media]
             previous = {**_values_of(self.last), **judgement, "media": media}
         number: dict[str, Json] = {"number": len(self.taken) + 1}
@@ -103,7 +102,6 @@ class Turns:
         schema: Schema | None,
         toolbox: Toolbox | RefusedToolbox | None,
         function: Callable[[str], ProjectFunction],
-        secrets: Callable[..., frozenset[str]],
         on_tool: ToolListener,
         is_continued: bool,
         are_tools_new: bool,
@@ -113,14 +111,12 @@ class Turns:
         What is stored as the end of the first request is the end of the last turn, with the tools
         as they were: if they `are_tools_new`, they run again.
         """
-        texts, flow, step, values = self._texts, self._flow, self._step, self.values
-        judging = Judging(
-            texts, flow, step, values, function=function, secrets=secrets, reads=self._reads
-        )
+        plan, step, values, reads = self._plan, self._step, self.values, self._reads
+        judging = Judging(plan, step, values, function=function, reads=reads)
         return AnswerRules(
-            output=flow.steps[step].output,
+            output=self._spec.output,
             schema=schema,
-            expecting=Expecting(texts, flow, step, values, reads=self._reads),
+            expecting=Expecting(plan, step, values, reads=reads),
             judge=judging.call(asker, request),
             toolbox=toolbox,
             is_whole=are_tools_new or (self._repeat is not None and not self.taken),
@@ -146,7 +142,7 @@ class Turns:
 
     def ended_with(self, stored: Answer, schema: Schema | None) -> bool:
         """Take the stored end of all turns, not judged; return whether it can be read."""
-        reading = read(self._flow.steps[self._step].output, stored.completion.text, schema)
+        reading = read(self._spec.output, stored.completion.text, schema)
         if not reading.faults:
             end = Dialogue(first=stored, last=stored, reading=reading, verdicts=(), asked=())
             self.taken = (end,)
@@ -167,7 +163,7 @@ class Turns:
 
     def _seen(self, dialogue: Dialogue) -> Values:
         """Return what `until` sees of a turn."""
-        judgement = judgement_of(self._expectations, dialogue.verdicts)
+        judgement = judgement_of(self._spec.expect, dialogue.verdicts)
         return {**self.values, "output": answer_values(dialogue.reading), **judgement}
 
 
