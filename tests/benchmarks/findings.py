@@ -30,6 +30,11 @@ class Finding(NamedTuple):
             return self.figures["wall"] / self.beside[name.removeprefix(TIMES)]["wall"]
         return self.figures[name]
 
+    def has(self, goal: Goal) -> bool:
+        """Whether the figure of a goal was measured: a peer may be left out."""
+        peer = goal.figure.removeprefix(TIMES)
+        return goal.figure in self.figures or peer in self.beside
+
     def reaches(self, goal: Goal) -> bool:
         return self.figure(goal.figure) <= goal.most
 

@@ -23,7 +23,7 @@ def head() -> str:
 
 def lines_of(found: Finding, *, judged: bool) -> list[str]:
     """Return the lines of a finding; where the work was made smaller, goals mean nothing."""
-    goals = found.goals if judged else ()
+    goals = [goal for goal in found.goals if judged and found.has(goal)]
     rest = [name for name in found.figures if name not in COLUMNS]
     notes = [f"{name} {value(name, found.figures[name])}" for name in rest]
     notes += [verdict(found, goal) for goal in goals]
