@@ -110,7 +110,7 @@ def million(bench: Bench) -> Iterator[Finding]:
 def _growing(bench: Bench, count: int, goals: dict[str, tuple[Goal, ...]]) -> Iterator[Finding]:
     """Measure a first run, a second and a locked one."""
     project = bench.project()
-    project.write_rows(count, 100)
+    project.write_rows(count, 100, more="outputs: {said: all}\n")
     project.configure(f"max_instances = {count}\n")
     for words, more in (("", ()), ("again", ()), ("--locked", ("--locked",))):
         figures = figures_of(project.usage("run", FLOW, *more), rows=count)
