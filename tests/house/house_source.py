@@ -22,6 +22,7 @@ LEVELS = {
     "operations": 7,
     "api": 8,
     "cli": 9,
+    "__main__": 10,
     FRONT: 10,
 }  # fmt: skip
 """The rooms, and how high each is: `ground` is every other module at the top, `front` the package
@@ -42,6 +43,7 @@ MAY_IMPORT = {
     "operations": {room for room in LEVELS if LEVELS[room] < 7} - {GROUND, "cassettes", "report"},
     "api": {"project", "flowfile", "planning", "engine", "operations"},
     "cli": {room for room in LEVELS if LEVELS[room] < LEVELS["cli"]} - {GROUND},
+    "__main__": {"cli"},
     FRONT: {"flowfile", "client", "simulator", "planning", "engine", "operations", "api"},
 }  # fmt: skip
 """What each room may import besides the ground and itself."""

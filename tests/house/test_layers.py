@@ -92,7 +92,7 @@ def test_a_cycle_is_found():
 
 def test_contributors_read_the_same_table():
     page = (ROOT / ".github/CONTRIBUTING.md").read_text("utf-8")
-    rows = re.findall(r"^\| (\d) \| (.*?) \| .*? \| (.*?) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| (.*?) \| .*? \| (.*?) \|$", page, re.MULTILINE)
     levels = {room: int(level) for level, rooms, _ in rows for room in re.findall("`(.+?)`", rooms)}
     allowed = {rooms.strip("`"): set(re.findall("`(.+?)`", rules)) for _, rooms, rules in rows}
     ground = {module.name.partition(".")[2] for module in MODULES if module.room == GROUND}
