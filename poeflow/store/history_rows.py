@@ -22,7 +22,17 @@ from poeflow.records import (
     run_counts,
     whole_instance,
 )
-from poeflow.store.contents import Said, add_content, plain, recent_answer, said_in, unpacked
+from poeflow.store.contents import (
+    MAX_BYTES,
+    Said,
+    add_content,
+    content_hash,
+    packed,
+    plain,
+    recent_answer,
+    said_in,
+    unpacked,
+)
 from poeflow.store.database import Database
 from poeflow.store.database_file import reading
 
@@ -61,6 +71,11 @@ _MADE: Final = """SELECT run, name, fingerprint FROM instances JOIN runs ON runs
     WHERE NOT runs.simulated AND fingerprint IS NOT NULL"""
 _SENT: Final = """SELECT run, instance, json_extract(requests.record, '$.fingerprint') FROM requests
     JOIN runs ON runs.id = run WHERE NOT runs.simulated"""
+_STORED: Final = """SELECT answer, said, contents.id FROM answers
+    LEFT JOIN contents ON contents.id = request AND hash = ? AND body IS ?
+    WHERE simulated = ? AND fingerprint = ?"""
+"""Selects a stored answer, the hash of its text, and its request if that is as it should be."""
+_NOT_STORED: Final = (None, None, None)
 _Record = TypeVar("_Record")
 _UNREADABLE: Final = (ValueError, RecursionError)
 
@@ -112,10 +127,7 @@ class RunRows:
 
     def instance(self, record: InstanceRecord) -> int:
         """Store how an instance ended. A result that equals an answer refers to it."""
-        request = None
-        if record.request is not None:
-            request = add_content(self._connection, "request", record.request)
-        quoted = self._quoted(record)
+        quoted, request = self._in_store(record)
         made = Result(record.text, record.reasoning, record.data, record.answer)
         result = None
         if quoted is None and made != Result():
@@ -137,31 +149,60 @@ class RunRows:
         row = (record.exit_code, _encoded(record), self._run)
         return self._connection.execute(sql, row).rowcount
 
-    def _quoted(self, record: InstanceRecord) -> int | None:
-        """Return the content of the stored answer with the text of an instance's result."""
-        is_own = record.data is not None or record.answer is not None
-        if record.fingerprint is None or record.text is None or is_own:
-            return None
-        said = Said(record.text, record.reasoning)
-        return self._stored(record.fingerprint, said.hash)
+    def _in_store(self, record: InstanceRecord) -> tuple[int | None, int | None]:
+        """Return the contents of the stored answer that has a result's text, and of its request.
 
-    def _stored(self, fingerprint: str, said: bytes | None = None) -> int | None:
-        """Return the content of a stored answer, if its text has the hash `said`."""
-        try:
-            key = bytes.fromhex(fingerprint)
-        except ValueError:
+        The first is None if there is no such answer. A request that is not there yet is stored.
+        """
+        connection, key, said = self._connection, _key_of(record.fingerprint), _said_by(record)
+        quoted = request = asked = body = None
+        if key is not None and said is not None:
+            recent = recent_answer(key, said, simulated=self._is_simulated)
+            quoted = connection.recent.get(recent)
+        if record.request is not None:
+            data = encode_json(record.request)
+            asked = content_hash("request", data)
+            request = connection.recent.get(asked)
+            body = packed(data) if request is None and len(data) <= MAX_BYTES else None
+        if key is not None and (body is not None or (said is not None and quoted is None)):
+            row = (asked, body, self._is_simulated, key)
+            answer, has_said, same = connection.execute(_STORED, row).fetchone() or _NOT_STORED
+            quoted = answer if said is not None and said == has_said else quoted
+            request = same if request is None else request
+        if record.request is not None and request is None:
+            request = add_content(connection, "request", record.request)
+        return quoted, request
+
+    def _stored(self, fingerprint: str) -> int | None:
+        """Return the content of a stored answer."""
+        key = _key_of(fingerprint)
+        if key is None:
             return None
-        recent = recent_answer(key, said or b"", simulated=self._is_simulated)
+        recent = recent_answer(key, simulated=self._is_simulated)
         known = self._connection.recent.get(recent)
         if known is not None:
             return known
-        sql = """SELECT answer FROM answers WHERE simulated = ? AND fingerprint = ?
-            AND (?3 IS NULL OR said = ?3)"""
-        found = self._connection.execute(sql, (self._is_simulated, key, said)).fetchone()
+        sql = "SELECT answer FROM answers WHERE simulated = ? AND fingerprint = ?"
+        found = self._connection.execute(sql, (self._is_simulated, key)).fetchone()
         return None if found is None else int(found[0])
 
     def _insert(self, sql: str, values: tuple[object, ...]) -> int:
         return self._connection.execute(sql, values).lastrowid or 0
+
+
+def _key_of(fingerprint: str | None) -> bytes | None:
+    """Return the key of an answer in the store, None if it cannot be there."""
+    try:
+        return None if fingerprint is None else bytes.fromhex(fingerprint)
+    except ValueError:
+        return None
+
+
+def _said_by(record: InstanceRecord) -> bytes | None:
+    """Return the hash of the text of a result, None if that is not all there is of it."""
+    if record.text is None or record.data is not None or record.answer is not None:
+        return None
+    return Said(record.text, record.reasoning).hash
 
 
 def run_row(row: tuple[int, object, object]) -> RunRow:

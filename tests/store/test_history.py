@@ -273,6 +273,27 @@ async def test_an_answer_is_stored_once_for_all_that_have_it(tmp_path, text):
     store.close()
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_later_run_refers_to_the_stored_request_unless_it_is_damaged(tmp_path, is_damaged):
+    path, name = tmp_path / "poeflow.db", "ab" * 32
+    answer = {"choices": [{"message": {"content": "They hold hands."}}]}
+    store = StoreWriter(path)
+    Cache(tmp_path / "cache", store, on_corrupt=pytest.fail).put(name, answer, request=BODY)
+    store.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        if is_damaged:
+            connection.execute("UPDATE contents SET body = '{}' WHERE kind = 'request'")
+        known = connection.execute("SELECT id, kind FROM contents").fetchall()
+    made = msgspec.structs.replace(DRAFT, fingerprint=name, text="They hold hands.")
+    with History(path, warn=pytest.fail) as history:
+        recorder = history.begin(run_record())
+        recorder.instance(made)
+        recorder.ended(END)
+        assert history.instances(1) == (made,)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT id, kind FROM contents").fetchall() == known
+
+
 def test_a_result_is_found_by_how_its_fingerprint_begins(history):
     whole = msgspec.structs.replace(DRAFT, fingerprint="ab" * 32)
     keep(history, run_record(), whole, msgspec.structs.replace(DRAFT, fingerprint="ac" * 32))
