@@ -247,9 +247,12 @@ class Usage(View):
 
         Some servers write `1100.0` or `"1100"`, or call them `input_tokens` and `output_tokens`.
         """
-        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
-        total = {} if self._known("total_tokens") is None else {"total_tokens": self.total_tokens}
-        return {**counts, **total, **{k: v for k, v in self.raw.items() if k not in _COUNTS}}
+        counts = [self.raw.get(name) for name in _COUNTS]
+        if not all(type(count) is int and 0 < count <= _LARGEST for count in counts):
+            total = [] if self._known("total_tokens") is None else [self.total_tokens]
+            counts = [self.prompt_tokens, self.completion_tokens, *total]
+        rest = {name: value for name, value in self.raw.items() if name not in _COUNTS}
+        return {**dict(zip(_COUNTS, counts, strict=False)), **rest}
 
 
 class Completion(View):
@@ -335,8 +338,7 @@ class Completion(View):
         """
         doubt, message = doubt_in(self.finish_reason), self.message
         found = () if doubt is None else (doubt,)
-        is_mute = not (message.content or "").strip()
-        if not is_mute or (doubt != LENGTH and message.tool_calls):
+        if (message.content or "").strip() or (doubt != LENGTH and message.tool_calls):
             return found
         return (*(["refusal"] if (message.refusal or "").strip() else []), *found, "empty")
 

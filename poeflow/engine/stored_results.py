@@ -1,15 +1,16 @@
 """Results of the last run, loaded from an output file or the cache."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from poeflow.answers.expect import is_ruled, kind_of
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.parse import Reading, of_file, read, read_or_default
-from poeflow.client.answers import Completion
-from poeflow.digest import hash_prefix, short_hash, short_hash_of
+from poeflow.client.answers import Completion, Usage
+from poeflow.digest import Json, hash_prefix, short_hash, short_hash_of
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import is_accepted
 from poeflow.engine.asking.context import RunContext
@@ -18,7 +19,7 @@ from poeflow.engine.lock_entries import agrees_beside_text
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
-from poeflow.flowfile.model import Expectation
+from poeflow.flowfile.model import Expectation, Step
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
@@ -206,17 +207,16 @@ class StoredResults:
         if found is None:
             return None
         request, stored = found
-        completion, output = Completion(stored.answer), spec.output
+        said, output = _said_in(stored.answer, spec), spec.output
+        if said is None:
+            return None
         if spec.kind == "command":
             output = msgspec.structs.replace(output, reasoning="keep")
-        elif not is_accepted(completion, output, has_tools=bool(spec.functions)):
-            return None
         schema = self._schemas.compiled(step)
-        reading, unread = read_or_default(output, completion.text, schema)
+        reading, unread = read_or_default(output, said.text, schema)
         found_text = short_hash_of(reading.text.encode("utf-8", "replace"))
         if reading.faults or found_text != text:
             return None
-        usage = completion.usage
         result = StepResult(
             text=reading.text,
             source="cached",
@@ -224,19 +224,72 @@ class StoredResults:
             data=reading.data,
             value=reading.value,
             media=tuple(filter(is_media_name, entry.outputs)),
-            reasoning=completion.reasoning or reading.reasoning,
-            tool_calls=tuple(call.to_param() for call in completion.tool_calls),
-            usage=None if usage is None else usage.counted(),
-            model=completion.model,
-            response_id=completion.id,
+            reasoning=said.reasoning or reading.reasoning,
+            tool_calls=said.tool_calls,
+            usage=None if said.usage is None else said.usage.counted(),
+            model=said.model,
+            response_id=said.id,
             fingerprint=request,
             request=stored.request,
             answered_by=entry.answered_by,
             files=entry.outputs,
             unread="; ".join(unread),
-            answer=completion.text if unread else None,
+            answer=said.text if unread else None,
         )
         return result if agrees_beside_text(entry, result) else None
+
+
+class Said(NamedTuple):
+    """What a result takes from a stored answer."""
+
+    text: str
+    reasoning: str
+    tool_calls: tuple[Mapping[str, Json], ...]
+    usage: Usage | None
+    model: str | None
+    id: str | None
+
+
+class _PlainMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    content: str
+    role: str | None = None
+    refusal: None = None
+    annotations: Sequence[object] | None = None
+    tool_calls: None = None
+    reasoning_content: None = None
+
+
+class _PlainChoice(msgspec.Struct, frozen=True):
+    message: _PlainMessage
+    finish_reason: Literal["stop"]
+
+
+class _PlainAnswer(msgspec.Struct, frozen=True):
+    """An answer with a text and nothing else, as almost all are: it is read at once."""
+
+    choices: Annotated[tuple[_PlainChoice, ...], msgspec.Meta(min_length=1)]
+    usage: dict[str, Json] | None = None
+    model: str | None = None
+    id: str | None = None
+
+
+def _said_in(answer: Mapping[str, Json], spec: Step) -> Said | None:
+    """Return what a result takes from a stored answer, None if its step does not accept it."""
+    if spec.kind == "model":
+        try:
+            plain = msgspec.convert(answer, _PlainAnswer)
+        except msgspec.ValidationError:
+            plain = None
+        text = "" if plain is None else plain.choices[0].message.content
+        if plain is not None and text.strip():
+            usage = None if plain.usage is None else Usage(plain.usage)
+            return Said(text, "", (), usage, plain.model, plain.id)
+    whole = Completion(answer)
+    is_command = spec.kind == "command"
+    if not is_command and not is_accepted(whole, spec.output, has_tools=bool(spec.functions)):
+        return None
+    calls = tuple(call.to_param() for call in whole.tool_calls)
+    return Said(whole.text, whole.reasoning, calls, whole.usage, whole.model, whole.id)
 
 
 def _is_taken(plan: Plan, step: str) -> bool:

@@ -59,6 +59,8 @@ def test_a_run_out_of_the_cache_sent_nothing_and_still_tells_what_it_holds(bench
     assert history.requests(again.id) == ()
     before, after = (history.instances(run.id)[0] for run in (first, again))
     assert (after.source, after.text, after.request) == ("cached", before.text, before.request)
+    taken = ("model", "response_id", "prompt_tokens", "completion_tokens", "fingerprint")
+    assert [getattr(after, one) for one in taken] == [getattr(before, one) for one in taken]
 
 
 def test_a_refused_request_keeps_its_error(bench, history, scripted):
