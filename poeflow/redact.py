@@ -4,8 +4,8 @@ import base64
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -31,6 +31,8 @@ _EITHER_ALPHABET: Final = str.maketrans({"+": "(?:[+-]|%2[bB])", "/": r"(?:\\{0,
 _BROKEN: Final = r"(?:[\s>]|\\[nrt]){0,64}+"
 """The line breaks and indentation that may separate two characters of base64."""
 _HALF: Final = 24
+_SHORT: Final = 400
+"""Below so many bytes, one search for all signs of keys is faster than one for each."""
 """Half the length of the shortest lines of base64."""
 MASK: Final = "[key]"
 
@@ -90,6 +92,10 @@ class Scrubber:
         self._parts = tuple({part for one in either for part in _halves(one)})
         self._signs = _shortest(_signs(self._keys, self._wide, self._parts))
 
+    @functools.cached_property
+    def _any_sign(self) -> re.Pattern[bytes]:
+        return _any_of(self._signs)
+
     def __repr__(self) -> str:
         return "Scrubber(...)"
 
@@ -116,6 +122,8 @@ class Scrubber:
             data = msgspec.json.encode(value)
         except (TypeError, ValueError, RecursionError):  # such as half of a character
             return True
+        if len(data) < _SHORT:
+            return self._any_sign.search(data) is not None
         return _holds(data, self._signs)
 
     def begun(self, text: str) -> int:
@@ -154,6 +162,8 @@ class Keyring:
 
     def is_in(self, data: bytes) -> bool:
         """Return whether a key is in `data`, also in base64 with indented lines."""
+        if len(data) < _SHORT and self._any_sign.search(data) is None:
+            return False
         if _holds(data, self._plain):
             return True
         if not _holds(data, self._parts):
@@ -162,6 +172,10 @@ class Keyring:
             data = data.replace(escape, b"")
         data = data.translate(None, b"\n\r\t >")
         return any(needle in data for needle in self._whole)
+
+    @functools.cached_property
+    def _any_sign(self) -> re.Pattern[bytes]:
+        return _any_of(self._plain + self._parts)
 
     @functools.cached_property
     def scrubber(self) -> Scrubber:
@@ -177,12 +191,20 @@ def _holds(data: bytes, needles: tuple[bytes, ...]) -> bool:
     return False
 
 
-def masked(value: object, scrubber: Scrubber) -> object:
+def _any_of(needles: Sequence[bytes]) -> re.Pattern[bytes]:
+    """Return a pattern that finds any of the needles; without any, it finds nothing."""
+    return re.compile(b"|".join(map(re.escape, needles)) or rb"(?!)")
+
+
+T = TypeVar("T")
+
+
+def masked(value: T, scrubber: Scrubber) -> T:
     """Return plain data, or a struct, with the keys in every text masked.
 
     Values without keys are returned unchanged.
     """
-    return _masked(value, scrubber) if scrubber.may_change(value) else value
+    return cast("T", _masked(value, scrubber)) if scrubber.may_change(value) else value
 
 
 def _masked(value: object, scrubber: Scrubber) -> object:

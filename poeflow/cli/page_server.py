@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from poeflow.cli.run_arguments import history_of, with_result
 from poeflow.errors import UsageError
@@ -45,7 +45,7 @@ def page_source(project: Project, history: History) -> Shown:
     scrubber = Scrubber(*known_keys(os.environ))
 
     def completed(record: InstanceRecord) -> InstanceRecord:
-        return cast("InstanceRecord", masked(with_result(history, record), scrubber))
+        return masked(with_result(history, record), scrubber)
 
     return Shown(
         records=ScrubbedRecords(history, scrubber),

@@ -1,13 +1,13 @@
 """Events for listeners, and records for the history, about what happens in a run."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 
 from poeflow.answers.expect import Verdict
 from poeflow.digest import Json, hash_prefix
-from poeflow.engine.asking.spending import TokenUsage, cost_in, token_counts
+from poeflow.engine.asking.spending import TokenCounts, TokenUsage, cost_in, token_counts
 from poeflow.engine.results import InstanceOutcome, StepResult, UnexpectedError, UsedFlowError
 from poeflow.errors import EXIT_CLASSES, PoeflowError
 from poeflow.events import (
@@ -71,7 +71,7 @@ class Scrubbed:
         self._recorder.ended(self._safe(record))
 
     def _safe(self, record: RecordT) -> RecordT:
-        return cast("RecordT", masked(record, self._scrubber))
+        return masked(record, self._scrubber)
 
 
 def record_of(
@@ -81,22 +81,20 @@ def record_of(
 
     `used` is its usage in this run. An answer that fails an expectation is recorded, too.
     """
-    status = outcome.status
     if outcome.ending in ("pending", "left out"):
         return None
     record = InstanceRecord(
         id=outcome.name,
         step=step_of(outcome.name),
         key=key_of(outcome.name),
-        status=status,
+        status=outcome.status,
         began=outcome.began,
     )
     match outcome.ending:
         case "made":
             if outcome.result is None:
                 raise AssertionError("an instance that was made has a result")
-            record = _with(outcome.result, record, seconds=seconds)
-            return record if used is None else msgspec.structs.replace(record, **token_counts(used))
+            return _with(outcome.result, record, used, seconds=seconds)
         case "current":
             request = None if outcome.entry is None else outcome.entry.request
             fingerprint = None if request is None else hash_prefix(request)
@@ -119,7 +117,7 @@ def _failed(
     if error is None:
         raise AssertionError("an instance that failed has an error")
     if isinstance(error, UnexpectedError):
-        record = _with(error.result, record, seconds=seconds)
+        record = _with(error.result, record, None, seconds=seconds)
     kind = EXIT_CLASSES[error.exit_code]
     record = msgspec.structs.replace(record, reason=str(error), error_class=kind, seconds=seconds)
     if used is None:
@@ -167,8 +165,14 @@ def event_of(
             return None
 
 
-def _with(result: StepResult, record: InstanceRecord, *, seconds: float) -> InstanceRecord:
+def _with(
+    result: StepResult, record: InstanceRecord, used: list[TokenUsage] | None, *, seconds: float
+) -> InstanceRecord:
     verdicts: list[dict[str, Json]] = msgspec.to_builtins(result.verdicts)
+    tokens: TokenCounts = {
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+    }
     return msgspec.structs.replace(
         record,
         key=result.key,
@@ -187,8 +191,7 @@ def _with(result: StepResult, record: InstanceRecord, *, seconds: float) -> Inst
         verdicts=tuple(verdicts),
         unread=result.unread,
         answer=result.answer,
-        prompt_tokens=result.prompt_tokens,
-        completion_tokens=result.completion_tokens,
+        **(tokens if used is None else token_counts(used)),
     )
 
 

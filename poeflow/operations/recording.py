@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -62,7 +62,7 @@ async def recording(
         is_part=options.is_part,
     )
     scrubber = Scrubber(*keys_of(options.environ, config.key_variables))
-    safe = cast("RunRecord", masked(record, scrubber))
+    safe = masked(record, scrubber)
     with workspace.history(warner(options)) as history:
         begun = Recording(
             Scrubbed(history.begin(safe), scrubber),

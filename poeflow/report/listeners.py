@@ -1,17 +1,13 @@
 """Listeners for the events of a run: JSON Lines, and wrappers that mask keys or keep errors."""
 
 import json
-from typing import Final, TextIO, cast
+from typing import TextIO
 
 import msgspec
 
 from poeflow.events import Event, Listener, RunFinished, TextArrived
 from poeflow.redact import Scrubber, masked
 from poeflow.report.github_commands import inert_json
-
-_SHORT: Final = 1000
-_MANY: Final = 5000
-_NUMBERS: Final = frozenset({int, float, bool, type(None)})
 
 
 class JsonLines:
@@ -59,8 +55,6 @@ def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
     the next piece, so that a key spread over several pieces is masked too.
     """
     held: dict[tuple[str, str], TextArrived] = {}
-    clean: set[str] = set()
-    """Texts of lately, such as names of instances, in which there is no key."""
 
     def hear(event: Event) -> None:
         if isinstance(event, TextArrived):
@@ -70,38 +64,16 @@ def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
             if ready is not None:
                 pass_on(ready)
             return
-        step = getattr(event, "step", None) if held else None
-        for key in [key for key in held if step == key[0] or isinstance(event, RunFinished)]:
-            pass_on(held.pop(key))
+        if held:
+            step = getattr(event, "step", None)
+            for key in [key for key in held if step == key[0] or isinstance(event, RunFinished)]:
+                pass_on(held.pop(key))
         pass_on(event)
 
     def pass_on(event: Event) -> None:
-        texts = _only_texts(event)
-        if texts is not None and clean.issuperset(texts):
-            listen(event)
-            return
-        safe = cast("Event", masked(event, scrubber))
-        if texts is not None and safe is event and max(map(len, texts), default=0) <= _SHORT:
-            if len(clean) > _MANY:
-                clean.clear()
-            clean.update(texts)
-        listen(safe)
+        listen(masked(event, scrubber))
 
     return hear
-
-
-def _only_texts(event: Event) -> list[str] | None:
-    """Return the texts of an event with nothing else but numbers; None for any other."""
-    if isinstance(event, TextArrived):
-        return None
-    texts: list[str] = []
-    for field in msgspec.structs.astuple(event):
-        kind = field.__class__
-        if kind is str:
-            texts.append(field)
-        elif kind not in _NUMBERS:
-            return None
-    return texts
 
 
 def _split_at_key(
@@ -111,7 +83,7 @@ def _split_at_key(
     whole = event
     if before is not None:
         whole = msgspec.structs.replace(event, text=before.text + event.text)
-    whole = cast("TextArrived", masked(whole, scrubber))
+    whole = masked(whole, scrubber)
     count = scrubber.begun(whole.text)
     if not count:
         return whole, None

@@ -8,11 +8,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import msgspec
 
-from poeflow.digest import Json, decode_json, encode_json, sha256_of_json
+from poeflow.digest import decode_json, encode_json, sha256_of_json
 from poeflow.errors import DiskError, UsageError
 from poeflow.project.atomic_write import sync_folder
 from poeflow.redact import Scrubber, masked
@@ -47,7 +47,7 @@ def export_answers(cache: Cache, file: BinaryIO, scrubber: Scrubber) -> int:
     """
     count = 0
     for entry in cache.entries():
-        answer = cast("dict[str, Json]", masked(entry.answer, scrubber))
+        answer = masked(entry.answer, scrubber)
         is_clean = masked(entry.request, scrubber) == entry.request
         line = AnswerLine(
             format=FORMAT,
@@ -117,7 +117,7 @@ def _read(data: bytes, place: str, scrubber: Scrubber) -> AnswerLine | EndLine:
         raise UsageError(f"{place} is not an answer, or its hash does not match", hint=hint)
     if line.request is not None and sha256_of_json(line.request) != line.fingerprint:
         raise UsageError(f"{place}: its request is not the one its fingerprint says", hint=hint)
-    answer = cast("dict[str, Json]", masked(line.answer, scrubber))
+    answer = masked(line.answer, scrubber)
     is_clean = masked(line.request, scrubber) == line.request
     request = line.request if is_clean else None
     return msgspec.structs.replace(line, answer=answer, request=request)

@@ -5,7 +5,7 @@ Its usage is counted for the run and for its instance.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -181,7 +181,7 @@ class Sender:
             return completion
         message = "the answer held a key or a secret input; it is stored masked"
         self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
-        safe = cast("dict[str, Json]", masked(raw, self._context.keys.scrubber))
+        safe = masked(dict(raw), self._context.keys.scrubber)
         self._context.refuse_keys(encode_json(safe), "the answer")
         return Completion(safe)
 

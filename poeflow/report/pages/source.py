@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path, PurePosixPath
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -112,7 +112,7 @@ class ScrubbedRecords:
         return self._records.changes()
 
     def _safe(self, found: T) -> T:
-        return cast("T", masked(found, self._scrubber))
+        return masked(found, self._scrubber)
 
 
 def _as_it_is(record: InstanceRecord) -> InstanceRecord:
