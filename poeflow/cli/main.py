@@ -35,6 +35,8 @@ COMMANDS: Final = {
     "watch": "Run flows, and again what a change makes stale.",
     "why": "Show which flows and steps read a file.",
 }
+_COLLECT_EVERY: Final = 10_000
+"""How many objects are new when garbage is collected: a run over many rows makes many that stay."""
 EPILOG: Final = """\b
 Exit codes:
   0 ok            5 account: key or points
@@ -79,6 +81,7 @@ def _collect_garbage_from_now() -> None:
     """Turn the collector on that `start` turned off; it need not look at what is loaded already."""
     if not gc.isenabled():
         gc.freeze()
+        gc.set_threshold(_COLLECT_EVERY)
         gc.enable()
 
 
