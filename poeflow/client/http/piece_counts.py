@@ -36,9 +36,9 @@ class PieceCount:
         self._count = 0
         self._size = 0
 
-    def add(self, size: int) -> None:
-        """Count a piece of `size` bytes. Raises `AnswerTooLargeError`."""
-        self._count += 1
+    def add(self, size: int, count: int = 1) -> None:
+        """Count a piece, or several, of `size` bytes. Raises `AnswerTooLargeError`."""
+        self._count += count
         self._size += size
         if self._count > _FREE_PIECES and self._size < _SMALLEST * self._count:
             raise too_much(f"the answer comes in too many pieces of fewer than {_SMALLEST} bytes")

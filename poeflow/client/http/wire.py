@@ -173,8 +173,9 @@ class _Chunked(Framing):
     def __init__(self) -> None:
         self._rest = b""
         self._left = 0
-        self._line, self._length = b"", 0
-        """The last line with a size: many chunks have the same."""
+        self._line: bytes | None = None
+        self._length = 0
+        """The last line with a size above 0: many chunks have the same."""
         self._in_trailers = False
         self._pieces = PieceCount()
         self._trailers = Count(MAX_TRAILERS, "the answer has too many trailers")
@@ -183,7 +184,7 @@ class _Chunked(Framing):
         if self._rest:
             data = self._rest + data
         pieces: list[bytes] = []
-        at, size = 0, len(data)
+        at, size, count, total = 0, len(data), 0, 0
         while at < size and not self.is_complete:
             if self._left > 2:
                 stop = min(at + self._left - 2, size)
@@ -202,11 +203,14 @@ class _Chunked(Framing):
                     if size - at >= _MAX_LINE:
                         raise APIResponseError("the answer's chunks are broken")
                     break
-                length, at = self._begin(data[at:line_end]), line_end + 2
-                end = at + length
+                line, at = data[at:line_end], line_end + 2
+                length = self._length if line == self._line else self._begin(line)
+                self._left = length + 2 if length else 0
+                count, total, end = count + (length > 0), total + length, at + length
                 if length and data[end : end + 2] == b"\r\n":  # most are here as a whole
                     pieces.append(data[at:end])
                     at, self._left = end + 2, 0
+        self._pieces.add(total, count)
         self._rest = data[at:]
         self.is_reusable = self.is_complete and not self._rest
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -220,12 +224,9 @@ class _Chunked(Framing):
             self.is_complete = not line
             self._trailers.add()
             return 0
-        if line != self._line or not line:
-            self._line, self._length = line, self._length_in(line)
-        length = self._length
+        length = self._length_in(line)
         self._in_trailers = length == 0
-        self._pieces.add(length)
-        self._left = length + 2 if length else 0
+        self._line, self._length = (None, 0) if self._in_trailers else (line, length)
         return length
 
     def _length_in(self, line: bytes) -> int:
