@@ -27,8 +27,7 @@ class Clock(Protocol):
 class SystemClock:
     """The system's clock."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
     def now(self) -> float:
         return time.time()

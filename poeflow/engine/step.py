@@ -54,6 +54,7 @@ class StepRunner:
         if context.asks:
             plan.texts.release()
         self._plan = plan
+        self._steps = plan.steps
         self._reader = plan.texts.reader
         self._run_state = run_state
         self._context = context
@@ -73,7 +74,7 @@ class StepRunner:
 
         The path of its text is claimed before anything is asked.
         """
-        spec = self._plan.steps[work.step]
+        spec = self._steps[work.step]
         with self._run_state.interruptible(work.name):
             if spec.kind == "flow":
                 return await self._use(work)
@@ -102,7 +103,7 @@ class StepRunner:
         """
         if (target := self._target(work)) is not None:
             work, has_answers = msgspec.structs.replace(work, target=target), True
-        request, output = self._request(work, work.settings), self._plan.steps[work.step].output
+        request, output = self._request(work, work.settings), self._steps[work.step].output
         asker, may_go_on = self._run_state.asker, bool(output.repair)
         return asker.foreseen(request, has_answers=has_answers, may_go_on=may_go_on)
 
@@ -126,10 +127,8 @@ class StepRunner:
         """Write the text of an instance; return its result with the files it read and wrote."""
         files = dict(result.files)
         if work.target is not None and work.base is not None:
-            output, schema = (
-                self._plan.steps[work.step].output,
-                self._schemas.compiled(work.step),
-            )
+            output = self._steps[work.step].output
+            schema = self._schemas.compiled(work.step)
             edit = PersonsFile(target=work.target, base=work.base, output=output, schema=schema)
             result, files[work.target] = await self._run_state.saver.merged(work.name, edit, result)
             with self._reader.recording(work.reads):
@@ -148,9 +147,9 @@ class StepRunner:
 
         Raises `PoeflowError` if poeflow may not write there, or to its media folder.
         """
-        if self._plan.steps[work.step].output.media is not None and work.ask != "never":
+        if self._steps[work.step].output.media is not None and work.ask != "never":
             self._plan.preparer.target(work.step, "media", work.values)
-        spec = self._plan.steps[work.step]
+        spec = self._steps[work.step]
         if spec.output.save is None or work.ask == "never" or saves_samples(spec):
             return None
         target = work.instance.save or self._plan.preparer.target(work.step, "save", work.values)
@@ -165,7 +164,7 @@ class StepRunner:
             limit=None if settings is None else settings.step_timeout,
             paced=settings.named if settings is not None and settings.is_paced else None,
             is_cleaning_up=bool(self._plan.tested[work.step]),
-            is_tolerated=self._plan.steps[work.step].continue_on_error,
+            is_tolerated=self._steps[work.step].continue_on_error,
         )
 
     async def _rendered(self, work: StepInput) -> StepResult | NoResult:
@@ -179,7 +178,7 @@ class StepRunner:
         is_run = self._context.asks and work.ask != "never"
         if not is_run and not work.is_stored:
             return ToBeAsked()
-        spec, emitter = self._plan.steps[work.step], self._run_state.emitter(work.name)
+        spec, emitter = self._steps[work.step], self._run_state.emitter(work.name)
         with self._reader.recording(work.reads):
             command = self._commands.command(work.step, work.values, work.reads)
         output = self._commands.stored(command, work.locked) if work.is_stored else None
@@ -230,7 +229,7 @@ class StepRunner:
 
         None if no file has it, or more decides than that text. Raises `StepError`.
         """
-        locked, spec = work.locked, self._plan.steps[work.step]
+        locked, spec = work.locked, self._steps[work.step]
         if locked is None or self._has_other_tools(work.step, locked):
             return None
         found = self._stored.text_to_judge(work.step, locked)
@@ -253,7 +252,7 @@ class StepRunner:
 
     async def _sampled(self, work: StepInput) -> StepResult | NoResult:
         """Ask for all samples of the step; enough of them must pass its expectations."""
-        spec = self._plan.steps[work.step]
+        spec = self._steps[work.step]
         samples = samples_of(spec)
         inputs = [self._of_sample(work, number) for number in range(samples.count)]
         found = await asyncio.gather(*map(self._one_sample, inputs), return_exceptions=True)
@@ -280,7 +279,7 @@ class StepRunner:
             sample=number,
             is_proven=work.ask == "unless answered",
         )
-        if work.ask == "never" or not saves_samples(self._plan.steps[work.step]):
+        if work.ask == "never" or not saves_samples(self._steps[work.step]):
             return one
         with self._reader.recording(work.reads):
             target = self._plan.preparer.target(work.step, "save", one.values)
@@ -375,7 +374,7 @@ class StepRunner:
             request,
             schema=self._schemas.compiled(work.step),
             toolbox=toolboxes.of(path, work.step),
-            function=toolboxes.functions(path, work.step, self._plan.steps[work.step]),
+            function=toolboxes.functions(path, work.step, self._steps[work.step]),
             on_tool=self._run_state.emitter(work.name).tool_called,
             is_continued=work.step in self._continued,
             are_tools_new=work.ask != "never" and self._has_other_tools(work.step, work.locked),
@@ -386,7 +385,7 @@ class StepRunner:
 
         Then no model sees any of its turns.
         """
-        spec = self._plan.steps[work.step]
+        spec = self._steps[work.step]
         stored = None if spec.repeat is None else self._run_state.asker.stored_end(request)
         if stored is None:
             return False
@@ -415,7 +414,7 @@ class StepRunner:
             )
         if composed.warnings:
             self._run_state.emitter(work.name).warned(composed.warnings)
-        requests, spec = self._run_state.asker.requests, self._plan.steps[work.step]
+        requests, spec = self._run_state.asker.requests, self._steps[work.step]
         return requests.make(
             composed.request,
             settings,
@@ -434,7 +433,7 @@ class StepRunner:
 
     async def _media(self, work: StepInput, turns: Turns) -> dict[str, str] | None:
         """Return the files that the answer links to, fetched; None if one is not here."""
-        if self._plan.steps[work.step].output.media is None:
+        if self._steps[work.step].output.media is None:
             return {}
         if work.ask == "never":
             files = work.locked.outputs if work.locked is not None else {}

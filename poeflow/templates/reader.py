@@ -1,7 +1,6 @@
 """Reads the files that templates use, only as far as the project's rules allow."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -89,14 +88,14 @@ class ProjectReader:
         self._is_settled = True
         self._reads = Reads()
 
-    @contextlib.contextmanager
-    def recording(self, reads: Reads) -> Iterator[None]:
+    def recording(self, reads: Reads) -> AbstractContextManager[None]:
         """Record in `reads` what is read inside the block. Blocks do not run concurrently."""
+        return _Recording(self, reads)
+
+    def record_in(self, reads: Reads) -> Reads:
+        """Record in `reads` from now on; return where it was recorded until now."""
         outer, self._reads = self._reads, reads
-        try:
-            yield
-        finally:
-            self._reads = outer
+        return outer
 
     def source(self, path: str, *, relative_to: str) -> tuple[str, str]:
         canonical = self._project.canonical(path, relative_to=relative_to)
@@ -141,6 +140,21 @@ class ProjectReader:
 
     def shown(self, path: str) -> str:
         return self._project.shown(path, self._folder)
+
+
+class _Recording(AbstractContextManager[None]):
+    """A block whose reads are recorded: a class, as every instance of a loop has several."""
+
+    def __init__(self, reader: ProjectReader, reads: Reads) -> None:
+        self._reader = reader
+        self._reads = reads
+        self._outer = reads
+
+    def __enter__(self) -> None:
+        self._outer = self._reader.record_in(self._reads)
+
+    def __exit__(self, *_error: object) -> None:
+        self._reader.record_in(self._outer)
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

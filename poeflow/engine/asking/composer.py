@@ -43,6 +43,7 @@ class Composer:
         drawn: Sequence[DrawnFiles],
     ) -> None:
         self._plan = plan
+        self._steps = plan.steps
         self._texts = plan.texts
         self._schemas = schemas
         self._files = Files(plan.texts, attachments, drawn)
@@ -64,7 +65,7 @@ class Composer:
         `response_format`.
         """
         step = instance.step
-        spec = self._plan.steps[step]
+        spec = self._steps[step]
         params = self._rendered(settings.params, values)
         model = as_text(settings.model, "model")
         extra_body = self._declared(model, self._rendered(settings.extra_body, values))
@@ -91,7 +92,7 @@ class Composer:
         flow = self._plan.flow
         own = (("steps", step, key) for key in ("prompt", "messages"))
         found = self._plan.secrets(*own, settings.system)
-        other = self._plan.steps[step].history
+        other = self._steps[step].history
         if other is None or continues_itself(flow, step):
             return found
         model = model_of(flow, other)
@@ -113,7 +114,7 @@ class Composer:
         self, instance: StepInstance, settings: Settings, values: Values, warnings: list[str]
     ) -> tuple[Message, ...]:
         step = instance.step
-        spec = self._plan.steps[step]
+        spec = self._steps[step]
         messages: list[Message] = []
         if spec.messages is None:
             content = self._texts.prose(("steps", step, "prompt"), values)
@@ -184,7 +185,7 @@ class Composer:
 
     def _ask_for_shape(self, step: str, messages: list[Message]) -> None:
         """Add the required form of the answer to the last user message."""
-        spec = self._plan.steps[step]
+        spec = self._steps[step]
         wanted = instruction(spec.output, self._schemas.written(step))
         if wanted:
             _add_text(messages, wanted)
@@ -196,7 +197,7 @@ class Composer:
         step = instance.step
         own: KeyPath = ("steps", step, "attachments")
         files = list(self._files.found(instance.attached.get(own, ()), warnings))
-        for index, entry in enumerate(self._plan.steps[step].attachments):
+        for index, entry in enumerate(self._steps[step].attachments):
             files += self._files.drawn((*own, index), entry, values, warnings)
         if files:
             _add_parts(messages, files)
