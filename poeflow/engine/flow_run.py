@@ -135,7 +135,8 @@ class FlowRun:
         """Settle those instances that end at once; return the others."""
         state = self.state
         is_answered = state.run_state.context.asks and state.is_read(step.step)
-        names = (state.name(step.instances[index].id) for index in covered if is_answered)
+        keys = instance_keys(step.instances) if is_answered else ()
+        names = (state.name_of(step.step, keys[index]) for index in covered if keys)
         with state.stored.ahead(step.step, map(state.run_state.lock_update.entry, names)):
             return [
                 index

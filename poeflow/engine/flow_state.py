@@ -72,13 +72,18 @@ class FlowState:
             holds_requests=context.holds_results,
         )
         self._is_look = not context.asks
-        folds = {name for name in plan.steps if is_fold(plan.flow, name)}
-        self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | folds
+        self.folds = frozenset(name for name in plan.steps if is_fold(plan.flow, name))
+        """The steps whose instances run in order, as each builds on the one before."""
+        self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | self.folds
         self._shown = _shown(plan, is_all=not context.selection.is_whole)
 
     def name(self, instance: str) -> str:
         """Return the name of an instance in the run, from its id in the flow."""
         return f"{self._prefix}{instance}"
+
+    def name_of(self, step: str, key: str | None) -> str:
+        """Return the name of the instance of a step that has a key."""
+        return self.name(step if key is None else f"{step}[{key}]")
 
     def covered(self, step: str, instances: Sequence[StepInstance]) -> Sequence[int]:
         """Return the positions of the instances of a step that are selected."""
@@ -235,7 +240,7 @@ class FlowState:
 
     def left_out(self, step: str, key: str | None) -> InstanceOutcome:
         """Leave out an instance that is not selected, and return its outcome."""
-        name = self.name(step if key is None else f"{step}[{key}]")
+        name = self.name_of(step, key)
         self.run_state.leave_out(name)
         if self._is_look and step not in self._read:
             return _LEFT_OUT
@@ -404,8 +409,7 @@ class FlowState:
 
         It is the last before it that has a result, or that blocks it; None for the first.
         """
-        in_order = is_fold(self.plan.flow, step.step)
-        for at in range(index - 1, -1, -1) if in_order else ():
+        for at in range(index - 1, -1, -1) if step.step in self.folds else ():
             outcome = await step.outcome(at)
             if outcome.blocks or outcome.status == "ok":
                 return at
@@ -413,12 +417,14 @@ class FlowState:
 
     def carrying(self, before: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
         """Return an instance with the hash of what it takes from the one `before` it."""
+        if instance.step not in self.folds:
+            return instance
         if before is None or before.entry is None:
             return self._with(instance, "" if before is None else None)
         return self._with(instance, carried_digest(self.plan.flow, instance.step, before.entry))
 
     def _with(self, instance: StepInstance, carried: str | None) -> StepInstance:
-        if not is_fold(self.plan.flow, instance.step):
+        if instance.step not in self.folds:
             return instance
         return msgspec.structs.replace(instance, carried=carried)
 

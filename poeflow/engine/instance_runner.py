@@ -17,7 +17,7 @@ from poeflow.engine.save import MOVES
 from poeflow.engine.step import StepRunner
 from poeflow.engine.step_under_way import StepUnderWay
 from poeflow.errors import PoeflowError, StepError
-from poeflow.flowfile.loops import ITEM_NAMES, continues_itself, is_fold
+from poeflow.flowfile.loops import ITEM_NAMES, continues_itself
 from poeflow.planning.instances import StepInstance
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
@@ -155,7 +155,7 @@ class InstanceRunner:
         All that must be asked again for it is asked in order, from the last that is stored; what
         decides what it takes is added to `reads`.
         """
-        if not is_fold(self._flow.plan.flow, step.step):
+        if step.step not in self._flow.folds:
             return values
         chain: list[InstanceOutcome] = []
         while before is not None and (outcome := self.outcome(step, before)) is not None:

@@ -61,10 +61,7 @@ class LockUpdate:
 
     def entry(self, name: str) -> LockEntry | None:
         """Return the last run's entry of an instance."""
-        try:
-            return self._old[name]
-        except KeyError:
-            return None
+        return self._old.find(name)
 
     def candidates(self, name: str) -> tuple[LockEntry, ...]:
         """Return the different entries of an instance in the sides of the lock, then older ones."""

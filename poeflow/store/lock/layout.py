@@ -206,6 +206,12 @@ class ReadRows(LockRows):
         self._recent[name] = (entry, packed)
         return entry
 
+    def find(self, name: str) -> LockEntry | None:
+        known = self._recent.get(name)
+        if known is not None:
+            return known[0]
+        return super().find(name)
+
     def packed_row(self, name: str) -> Packed:
         table, row = place_of(name)
         return self._tables[table].packed(row)
@@ -244,7 +250,10 @@ class _Reader:
 
     def __init__(self, name: str, table: LockTable) -> None:
         self.rows = {key: row for key, row in table.instances.items() if key}
+        is_plain = "/" not in name and "[" not in name
         for key in self.rows:
+            if is_plain and key[0] == "[" and "/" not in key:
+                continue
             if place_of(name_of(name, key)) != (name, key):
                 raise ValueError(f"{name}: {key} is not an instance of it")
         files = {_part_of(shown): value for shown, value in table.files.items()}

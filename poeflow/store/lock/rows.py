@@ -140,6 +140,10 @@ class LockRows(Mapping[str, LockEntry]):
     def packed_row(self, name: str) -> Packed:
         """Return the entry of an instance, packed. Raises `KeyError`."""
 
+    def find(self, name: str) -> LockEntry | None:
+        """Return the entry of an instance, None if there is none."""
+        return self.get(name)
+
     def packed_as(self, _name: str, _entry: LockEntry) -> Packed | None:
         """Return the packed form of an entry that was returned a moment ago, if it is unchanged."""
         return None
@@ -201,6 +205,10 @@ class PackedRows(LockRows):
             rest = msgspec.structs.replace(more, before=None)
             rows[name] = row._replace(more=None if rest == NO_MORE else rest)
         return PackedRows.of(rows)
+
+    def find(self, name: str) -> LockEntry | None:
+        packed = self._rows.get(name)
+        return None if packed is None else whole_entry(name, packed)
 
     def packed(self) -> Iterable[tuple[str, Packed]]:
         return self._rows.items()
