@@ -232,7 +232,7 @@ def repr_without(whole: msgspec.Struct, *hidden: str) -> str:
 
 def visible(text: str) -> str:
     r"""Escape characters that control a terminal (C0 but \n and \t, C1, DEL, bidi, zero width)."""
-    return _UNSAFE.sub(_escape, text)
+    return text if text.isprintable() else _UNSAFE.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

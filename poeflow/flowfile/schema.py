@@ -48,27 +48,30 @@ def bundled_schema(name: str) -> dict[str, Any]:
 
 
 @functools.cache
+def _step_schema() -> dict[str, Any]:
+    """Return what the schema says of a step."""
+    schema: dict[str, Any] = bundled_schema(FLOW_SCHEMA)["$defs"]["step"]
+    return schema
+
+
+@functools.cache
 def kinds_of_step() -> frozenset[str]:
     """Return the keys of which a step must have one."""
-    return frozenset(
-        one["required"][0] for one in bundled_schema(FLOW_SCHEMA)["$defs"]["step"]["anyOf"]
-    )
+    return frozenset(one["required"][0] for one in _step_schema()["anyOf"])
 
 
 @functools.cache
 def rivals() -> Mapping[str, frozenset[str]]:
     """Return the keys that a step cannot have beside a key, by that key."""
-    rules = bundled_schema(FLOW_SCHEMA)["$defs"]["step"]["allOf"]
-    return {rule["if"]["required"][0]: _barred(rule["then"]) for rule in rules}
+    return {rule["if"]["required"][0]: _barred(rule["then"]) for rule in _step_schema()["allOf"]}
 
 
 @functools.cache
 def companions() -> Mapping[str, str]:
     """Return the keys of a step that only go with another, by that key."""
-    rules = bundled_schema(FLOW_SCHEMA)["$defs"]["step"]["allOf"]
     return {
         key: rule["if"]["required"][0]
-        for rule in rules
+        for rule in _step_schema()["allOf"]
         if "else" in rule
         for key in _barred(rule["else"])
     }

@@ -32,7 +32,8 @@ Places = Mapping[tuple[str, ...], tuple[int, int]]
 
 def parse_toml(text: str, file: str) -> Document:
     """Parse a TOML file called `file`. Never raises for invalid text: see `problems`."""
-    if re.search(_DEEP, text):  # before the parser, which takes quadratic time for such a key
+    # before the parser, which takes quadratic time for such a key
+    if text.count(".") >= MAX_DEPTH and re.search(_DEEP, text):
         return _unreadable(text, file, Problem(Place(file), f"this is not TOML: {_TOO_DEEP}"))
     try:
         data = tomllib.loads(text)
@@ -40,7 +41,7 @@ def parse_toml(text: str, file: str) -> Document:
     except (ValueError, RecursionError) as error:
         return _unreadable(text, file, _problem(error, file))
     problems: list[Problem] = []
-    root = _Builder(file, _places(text), problems).node(data, ())
+    root = _Builder(file, _places(text) if data else {}, problems).node(data, ())
     return Document(path=file, text=text, root=root, problems=tuple(problems))
 
 

@@ -430,6 +430,8 @@ def _end(event: Any) -> int:
 
 
 def _refusal(text: str, path: str) -> Problem | None:
+    if text.isascii() and "\0" not in text:
+        return None
     found = _FORBIDDEN.search(text)
     if found is None:
         return None

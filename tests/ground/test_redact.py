@@ -247,3 +247,7 @@ class TestVisible:
     @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
     def test_writing_is_left_alone(self, text):
         assert visible(text) == text
+
+    def test_one_character_is_shown_as_among_others(self):
+        every = [chr(code) for code in range(0x110000)]
+        assert "".join(map(visible, every)) == visible("".join(every))
