@@ -35,6 +35,7 @@ LATE = {
     "pyjson5": "0.02 s, needed only where an answer is nearly JSON",
     "re2": "a C++ library, needed only where there is a pattern",
     "referencing": "comes with jsonschema",
+    "rich": "0.01 s, needed only where text is fitted into a terminal",
 }
 """What may be imported where it is used, and why."""
 OURS_LATE = {

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal, TextIO, TypeAlias
 
 import msgspec
-from rich.cells import cell_len, chop_cells, set_cell_size
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceState
@@ -24,7 +23,15 @@ _GAP: Final = "  "
 
 def cells(line: Line) -> int:
     """Return how many cells of a terminal a line takes."""
-    return sum(cell_len(text) for text, _ in line)
+    return sum(_cells(text) for text, _ in line)
+
+
+def _cells(text: str) -> int:
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def unstyled(line: Line) -> str:
@@ -33,6 +40,8 @@ def unstyled(line: Line) -> str:
 
 def padded(text: str, width: int) -> str:
     """Return `text` in exactly `width` cells, padded or cut."""
+    from rich.cells import set_cell_size
+
     return set_cell_size(text, width)
 
 
@@ -41,11 +50,11 @@ def cropped(line: Line, width: int, more: str) -> Line:
     if sum(len(text) for text, _ in line) * 2 <= width or cells(line) <= width:
         return line
     pieces: list[Piece] = []
-    room = max(width - cell_len(more), 0)
+    room = max(width - _cells(more), 0)
     for text, style in line:
-        size = cell_len(text)
+        size = _cells(text)
         if size > room:
-            pieces.append((set_cell_size(text, room).rstrip() + more[:width], style))
+            pieces.append((padded(text, room).rstrip() + more[:width], style))
             break
         pieces.append((text, style))
         room -= size
@@ -57,13 +66,15 @@ def end_of(text: str, width: int) -> str:
     if width <= 0:
         return ""
     end = text[-width:]
-    while cell_len(end) > width:
+    while _cells(end) > width:
         end = end[1:]
     return end
 
 
 def chopped(text: str, width: int) -> list[str]:
     """Return `text` cut into lines of at most `width` cells (at least two); at least one line."""
+    from rich.cells import chop_cells
+
     return chop_cells(text, max(width, 2)) or [""]
 
 
@@ -71,7 +82,7 @@ def wrapped(text: str, width: int) -> Iterator[str]:
     """Yield `text` in lines of at most `width` cells, broken between words if possible."""
     line = ""
     for word in _WORD.findall(text):
-        if cell_len(line) + cell_len(word) <= width:
+        if _cells(line) + _cells(word) <= width:
             line += word
             continue
         if line:
