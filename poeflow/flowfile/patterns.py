@@ -115,11 +115,11 @@ _MIN_RATIO: Final = 0.6
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """Return the option that `word` is probably a misspelling of, or None."""
+    known = {option.casefold(): option for option in islice(options, MAX_OPTIONS + 1)}
+    if not 0 < len(known) <= MAX_OPTIONS or len(word) > _LONGEST:
+        return None
     from difflib import SequenceMatcher
 
-    known = {option.casefold(): option for option in islice(options, MAX_OPTIONS + 1)}
-    if len(known) > MAX_OPTIONS or len(word) > _LONGEST:
-        return None
     matcher = SequenceMatcher()
     matcher.set_seq2(word.casefold())
 
