@@ -41,7 +41,8 @@ def read(output: Output, text: str, schema: Schema | None) -> Reading:
     A schema without a format means JSON. Data needs no fence even if `extract` asks for one;
     an empty answer has no faults if `accept` takes it.
     """
-    reasoning, answer = parted(text)
+    found = parted(text)
+    reasoning, answer = found.reasoning, found.answer
     whole = answer
     if output.reasoning == "keep":
         reasoning, whole = "", text

@@ -6,7 +6,9 @@ its own. A block counts only at the beginning: further down, such a tag is the a
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 
@@ -20,7 +22,7 @@ _BLANK_LINES: Final = lazy_pattern(r"(?:[ \t\r]*\n)*")
 _END_OF_LINE: Final = lazy_pattern(r"[ \t\r]*\n")
 
 
-class Parted(NamedTuple):
+class Parted(msgspec.Struct, frozen=True):
     """`answer` is what follows the reasoning: the whole text, as it is, if there is none."""
 
     reasoning: str

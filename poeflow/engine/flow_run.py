@@ -3,7 +3,9 @@
 import asyncio
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked
@@ -405,7 +407,7 @@ class Foresight:
         return flow.pending(instance, None, ToBeAsked(request=request))
 
 
-class FlowOutputs(NamedTuple):
+class FlowOutputs(msgspec.Struct, frozen=True):
     """The outputs by name, and the instances whose answers are current but not stored here.
 
     `missing` are the outputs that need those answers, and so are left out.

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -33,7 +33,7 @@ _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|fro
 """In the outputs of a used flow: they show more than the results of its steps."""
 
 
-class LockProof(NamedTuple):
+class LockProof(msgspec.Struct, frozen=True):
     """Why an instance need not run: the lock's entry for it.
 
     `edited` are its files that are not poeflow's own, with their states; `stale` are the changes of
@@ -264,7 +264,7 @@ class Freshness:
         if proof is None or spec.kind != "flow" or spec.repeat is None:
             return proof
         turns = self._turns(instance)
-        return None if turns is None else proof._replace(turns=turns)
+        return None if turns is None else msgspec.structs.replace(proof, turns=turns)
 
     def _turns(self, instance: StepInstance) -> dict[str, LockProof] | None:
         """Return the proofs for all in the later turns of a flow; None if a file is another now.

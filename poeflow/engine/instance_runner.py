@@ -257,11 +257,11 @@ class InstanceRunner:
         target = None if accepted.edited else self._steps.saves_to(work)
         entry = await self._run_state.saver.moved(work.name, accepted.entry, target)
         if entry is None:
-            return accepted._replace(stale=accepted.stale or (MOVES,))
+            return msgspec.structs.replace(accepted, stale=accepted.stale or (MOVES,))
         if request is None or not entry.is_of(request):
-            return accepted._replace(entry=entry)
+            return msgspec.structs.replace(accepted, entry=entry)
         entry = freshness.renewed(ready.instance, ready.upstream, entry)
-        return accepted._replace(entry=entry, stale=())
+        return msgspec.structs.replace(accepted, entry=entry, stale=())
 
     def _answered(self, ready: Ready, work: StepInput) -> LockProof | None:
         """Return the proof of an instance of the last run whose answer is not stored here.

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -107,7 +107,7 @@ def _served(result: StepResult, recipe: Recipe, old: LockEntry | None) -> str:
     return "" if result.answered_by is not None else other_name(recipe.model, result.model)
 
 
-class AnswerNames(NamedTuple):
+class AnswerNames(msgspec.Struct, frozen=True):
     """The model that was `asked`, the name that answered, and the one before if it is another."""
 
     asked: str

@@ -1,7 +1,8 @@
 """The lock's entries of the last real run, and those of this run."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from poeflow.answers.media_links import edited_media
 from poeflow.digest import short_hash
@@ -11,7 +12,7 @@ from poeflow.store.lock.rows import BothRows, LockRows, More, PackedRows
 from poeflow.store.lockfile import Lock
 
 
-class Length(NamedTuple):
+class Length(msgspec.Struct, frozen=True):
     """The reported tokens of a request and of its answer."""
 
     prompt: int | None

@@ -1,7 +1,7 @@
 """Results and outcomes of instances and steps, and the values of `steps.ID` in templates."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 
@@ -383,7 +383,7 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.result.conversation if self.result is not None else ()
 
 
-class Ready(NamedTuple):
+class Ready(msgspec.Struct, frozen=True):
     """An instance, the values that its templates see, and the instance it runs over.
 
     `reads` has what was read to decide them, and collects what its templates read.

@@ -1,7 +1,7 @@
 """The values of a flow's declared inputs: type checks, and files of inputs."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -116,7 +116,7 @@ def value_problem(spec: InputSpec, value: Json) -> str:
     return ""
 
 
-class KnownValues(NamedTuple):
+class KnownValues(msgspec.Struct, frozen=True):
     """The values of an input that its declaration names; `is_whole` if it can have no other."""
 
     values: tuple[Json, ...]

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 
 
-class Decides(NamedTuple):
+class Decides(msgspec.Struct, frozen=True):
     """What a key of a step decides, as its annotation says.
 
     - request: the content of the request
@@ -42,7 +42,7 @@ def decisions(shape: type[msgspec.Struct]) -> dict[str, Decides]:
     return {key: mark for key, mark in _marks(shape) if isinstance(mark, Decides)}
 
 
-class Renders(NamedTuple):
+class Renders(msgspec.Struct, frozen=True):
     """What the template in a key renders to: a text, any value, or a truth."""
 
     to: Literal["text", "value", "truth"]
@@ -61,6 +61,7 @@ def templates_of(shape: type[msgspec.Struct]) -> Mapping[str, Renders]:
 
 def _marks(shape: type[msgspec.Struct]) -> Iterator[tuple[str, object]]:
     """Yield the marks in the annotations of a shape, with their keys."""
-    for field in msgspec.structs.fields(shape):
-        for mark in getattr(field.type, "__metadata__", ()):
-            yield field.encode_name, mark
+    names = zip(shape.__struct_fields__, shape.__struct_encode_fields__, strict=True)
+    for name, key in names:
+        for mark in getattr(shape.__annotations__[name], "__metadata__", ()):
+            yield key, mark

@@ -7,7 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from heapq import nsmallest
 from itertools import accumulate, chain, product, takewhile
 from pathlib import PurePosixPath
-from typing import Any, Final, NamedTuple, overload
+from typing import Any, Final, overload
+
+import msgspec
 
 from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
 from poeflow.flowfile.model import Flow, Loop, Step
@@ -466,7 +468,7 @@ class InstanceCount:
         return ""
 
 
-class _Counted(NamedTuple):
+class _Counted(msgspec.Struct, frozen=True):
     """Instances, and the characters of their keys; `are_rows` if they are of the rows of tables."""
 
     instances: int = 0

@@ -10,7 +10,9 @@ import hmac
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from poeflow.digest import encode_json
 from poeflow.errors import UsageError
@@ -26,7 +28,7 @@ _SHOWN: Final = 16
 """How many hexadecimal digits of the keyed hash a stand-in has."""
 
 
-class SecretInputs(NamedTuple):
+class SecretInputs(msgspec.Struct, frozen=True):
     """The stand-ins of secret inputs by their names, and the values by their stand-ins."""
 
     stand_ins: Mapping[str, str]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from poeflow.digest import Json, encode_json
 from poeflow.errors import PoeflowError
@@ -50,7 +52,7 @@ _TEXT_ATTRIBUTES: Final = ("text", "data", "value")
 _ANSWER_ATTRIBUTES: Final = ("media", "model", "reasoning", "tool_calls", "usage")
 
 
-class Names(NamedTuple):
+class Names(msgspec.Struct, frozen=True):
     """The names that an instance's templates can use, and those that come from a step."""
 
     known: frozenset[str]
@@ -265,7 +267,7 @@ def value_kind(step: Step, attribute: str) -> str | None:
     return _SCHEMA_KINDS.get(wanted) if isinstance(wanted, str) else None
 
 
-class FileNames(NamedTuple):
+class FileNames(msgspec.Struct, frozen=True):
     """What a template in the name of a file gives; `is_whole` if a run can give no other."""
 
     names: tuple[str, ...]

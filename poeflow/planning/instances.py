@@ -6,7 +6,7 @@ They are counted before they are made, which bounds the size of a plan.
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, overload
+from typing import Final, overload
 
 import msgspec
 
@@ -260,7 +260,9 @@ class FanOut:
         if loop.group_by is not None:
             items, keys = self._groups(step, found, values)
         else:
-            items, keys = self._named(step, loop, found._replace(limit=limit), values)
+            items, keys = self._named(
+                step, loop, msgspec.structs.replace(found, limit=limit), values
+            )
         keys = keys[:limit]
         if sample is not None:
             self._check_differ(step, keys)
@@ -296,7 +298,7 @@ class FanOut:
         evaluated = self._of_each(path, found.items, values)
         fitting = (at for at, holds in enumerate(evaluated) if holds)
         chosen = array("I", islice(fitting, most))
-        return found._replace(items=PickedItems(found.items, chosen))
+        return msgspec.structs.replace(found, items=PickedItems(found.items, chosen))
 
     def _groups(
         self, step: str, found: "_Items", values: Values
@@ -449,7 +451,7 @@ class FanOut:
         return self._project.canonical(named, relative_to=self._file.path)
 
 
-class _Items(NamedTuple):
+class _Items(msgspec.Struct, frozen=True):
     """The items of a loop, the place that gives them, their own keys, and how many may run."""
 
     path: KeyPath

@@ -295,8 +295,8 @@ class _TemplateChecker:
             return Names(_ALWAYS, frozenset())
         if site.path[2:] == _CARRY:
             return Names(_ALWAYS | {"previous"}, frozenset({"previous"}))
-        known, derived = self._names[site.step]
-        known -= _absent(site)
+        names = self._names[site.step]
+        known, derived = names.known - _absent(site), names.derived
         if site.stage == "answer":
             own = _OF_ANSWER | VERDICT_ATTRIBUTES if "repeat" in site.path[2:3] else _OF_ANSWER
             if self._file.flow.steps[site.step].kind == "flow":

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import mul
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from poeflow.bots import other_name
 from poeflow.clock import spoken
@@ -204,7 +206,7 @@ def when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-class ServedNames(NamedTuple):
+class ServedNames(msgspec.Struct, frozen=True):
     """The names that a server gave an answer and the model that gave it, None for none."""
 
     model: str | None

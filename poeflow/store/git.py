@@ -18,7 +18,9 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
+
+import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import plain_file
@@ -105,7 +107,7 @@ _COPIED: Final = ("info/exclude", "info/attributes", "shallow")
 """Data of a repository that git looks for beside its configuration: copied, if it is small."""
 
 
-class CallLimits(NamedTuple):
+class CallLimits(msgspec.Struct, frozen=True):
     """How long a call of git may take, and how many bytes of its output are read."""
 
     seconds: float = TIMEOUT

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import msgspec
 
@@ -179,7 +179,7 @@ def data_of(path: Path, limit: int) -> bytes | None:
         return None
 
 
-class _IndexEntry(NamedTuple):
+class _IndexEntry(msgspec.Struct, frozen=True):
     seconds: int
     nanoseconds: int
     size: int

@@ -8,9 +8,10 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 import jinja2
+import msgspec
 from jinja2 import (
     BaseLoader,
     StrictUndefined,
@@ -331,7 +332,7 @@ class _Extending(Template):
         return without_last_line_end(super().render(*args, **kwargs))
 
 
-class _Furnishing(NamedTuple):
+class _Furnishing(msgspec.Struct, frozen=True):
     """What the environments of one command share: making it takes half a millisecond."""
 
     filters: dict[str, Any]

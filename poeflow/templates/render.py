@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+import msgspec
 from jinja2 import Template, TemplateNotFound, TemplateSyntaxError
 from jinja2 import TemplateError as JinjaError
 
@@ -85,7 +86,7 @@ _DECIDE: Final = frozenset({"or", "not", "if", "else", "is"})
 _WRITTEN: Final = frozenset({"true", "false", "none", "True", "False", "None"})
 
 
-class _Token(NamedTuple):
+class _Token(msgspec.Struct, frozen=True):
     """A token of an expression, where it begins, and in how many brackets it stands."""
 
     at: int

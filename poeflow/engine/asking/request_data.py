@@ -1,7 +1,6 @@
 """What a request is made from besides templates: attachments, media of steps, turns from data."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -28,7 +27,7 @@ from poeflow.templates.sites import Texts, as_text
 from poeflow.templates.threads import RowError, examples, thread
 
 
-class DrawnFiles(NamedTuple):
+class DrawnFiles(msgspec.Struct, frozen=True):
     """A folder with media of earlier steps, and what reads them."""
 
     tree: Project
@@ -93,8 +92,9 @@ class Files:
                 media_type=entry.media_type,
                 reduction=reduction_of(entry),
             )
-            tree, reader = self._place(str(one))
-            yield from self._loaded(find(tree, source, relative_to="//"), reader, warnings)
+            place = self._place(str(one))
+            found = find(place.tree, source, relative_to="//")
+            yield from self._loaded(found, place.reader, warnings)
 
     def _place(self, path: str) -> DrawnFiles:
         """Return the folder that has a drawn file, the last one if none has."""

@@ -5,7 +5,7 @@ Its usage is counted for the run and for its instance.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -32,7 +32,7 @@ SECONDS: Final = "poeflow_seconds"
 Pause = Callable[[], Callable[[], None]]
 
 
-class FreshAnswer(NamedTuple):
+class FreshAnswer(msgspec.Struct, frozen=True):
     """The answer to a request, the number of the request in the history, and what goes there."""
 
     completion: Completion

@@ -6,7 +6,7 @@ A fact is what a reviewer would look at: the prompt, the model, a parameter, an 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -44,7 +44,7 @@ _NO_CAUSE: Final = frozenset({"run", "nothing"})
 Name = tuple[CauseKind, str]
 
 
-class Fact(NamedTuple):
+class Fact(msgspec.Struct, frozen=True):
     """A fact: its text, None if it is none, the hash of its content, and the place of a line."""
 
     text: str | None

@@ -2,7 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from poeflow.costs import Prices, cost_of
 from poeflow.digest import Json
@@ -27,7 +29,7 @@ MAX_OUTPUT: Final = 64 * 1024 * 1024
 """Bytes of an output file; a larger one counts as missing."""
 
 
-class MovedInstances(NamedTuple):
+class MovedInstances(msgspec.Struct, frozen=True):
     """How the instances of each step, and the answers of a flow, differ by the locks.
 
     `answered` says of each step which other names answered than were asked, or than before.

@@ -6,7 +6,7 @@ for a model, or sending anything.
 
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -57,7 +57,7 @@ Side = FlowSide | UnreadableFlow | None
 """A flow at one revision, None if it has no such file."""
 
 
-class Survey(NamedTuple):
+class Survey(msgspec.Struct, frozen=True):
     """The statuses of a flow's instances, or the `fault` why there are none.
 
     `lacks_input` if that is only an input or a secret that nobody gave.
@@ -68,7 +68,7 @@ class Survey(NamedTuple):
     lacks_input: bool = False
 
 
-class SideProblem(NamedTuple):
+class SideProblem(msgspec.Struct, frozen=True):
     """Why a flow cannot be used as it is, empty if it can; `is_fault` if the flow has a fault."""
 
     message: str = ""

@@ -4,7 +4,9 @@ All that comes from files is in code: there GitHub makes no links, no mentions a
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from poeflow.redact import visible
 from poeflow.report.difference import rewritten
@@ -36,7 +38,7 @@ _MOST_LINES: Final = 100
 """How many steps, and how many files, of a flow are listed."""
 
 
-class _Section(NamedTuple):
+class _Section(msgspec.Struct, frozen=True):
     """A flow: its list of steps and files, and the texts that changed, each by itself."""
 
     summary: str

@@ -6,7 +6,7 @@ that a new row changes no other line.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Final, NamedTuple, Self
+from typing import Annotated, Final, Self
 
 import msgspec
 
@@ -74,7 +74,7 @@ class LockTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instances: dict[str, _Row | LongRow] = {}
 
 
-class _Layout(NamedTuple):
+class _Layout(msgspec.Struct, frozen=True):
     """What the instances of a step share, and the parts in which they differ."""
 
     about: About
