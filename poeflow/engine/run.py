@@ -56,6 +56,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tolerated: Mapping[str, PoeflowError]
     spent: Spent
 
+    def __repr__(self) -> str:
+        """Leave out the texts: `asyncio.run` makes this of what it returns."""
+        return f"Outcome(exit_code={self.exit_code}, results={len(self.results)})"
+
 
 async def run_plan(
     plan: Plan,

@@ -38,6 +38,7 @@ def test_steps_run_after_what_they_need(bench):
     assert outcome.exit_code == 0
     assert bench.prompts() == ["first", "middle after true", "last after true"]
     assert list(outcome.outputs) == ["last"]
+    assert repr(outcome) == "Outcome(exit_code=0, results=3)"
 
 
 def test_independent_steps_run_at_the_same_time_up_to_the_limit(bench):
