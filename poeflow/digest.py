@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -18,6 +19,12 @@ else:
 
 _HALF: Final = lazy_pattern("[\ud800-\udfff]")
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError)
+_SLICE: Final = 256 * 1024
+"""Characters of a text from which on it is encoded in slices, of this length."""
+_DEEPEST: Final = 5
+"""How deep a text may be that is encoded in slices: that of an answer is four below the top."""
+_MOST: Final = 128
+"""Items of an object or array above which it is not searched for such a text."""
 
 
 class KeyTwiceError(ValueError):
@@ -43,6 +50,58 @@ def encode_json(value: object) -> bytes:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
+
+
+def json_pieces(value: object) -> Iterable[bytes]:
+    """Return what `encode_json` returns, in pieces; they may be iterated more than once.
+
+    A long text is encoded in slices each time, so no copy of it is made. Lone surrogates are
+    escaped slice by slice.
+    """
+    return _SlicedJson(value) if _holds_long(value) else (encode_json(value),)
+
+
+class _SlicedJson:
+    """The JSON of a value with a long text."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __iter__(self) -> Iterator[bytes]:
+        return _sliced(self._value, encode_json)
+
+
+def _sliced(value: object, encode: Callable[[object], bytes]) -> Iterator[bytes]:
+    if not _holds_long(value):
+        yield encode(value)
+    elif isinstance(value, str):
+        yield b'"'
+        yield from (encode(one)[1:-1] for one in _slices(value))
+        yield b'"'
+    elif isinstance(value, dict):
+        for number, key in enumerate(sorted(value) if encode is canonical else value):
+            yield (b"," if number else b"{") + encode(key) + b":"
+            yield from _sliced(value[key], encode)
+        yield b"}"
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield b"," if number else b"["
+            yield from _sliced(one, encode)
+        yield b"]"
+
+
+def _holds_long(value: object, deepest: int = _DEEPEST) -> bool:
+    """Whether a text in plain data is so long that it is encoded in slices."""
+    if isinstance(value, str):
+        return len(value) > _SLICE
+    if not isinstance(value, dict | list) or not deepest or len(value) > _MOST:
+        return False
+    within = value.values() if isinstance(value, dict) else value
+    return any(_holds_long(one, deepest - 1) for one in within)
+
+
+def _slices(text: str) -> Iterator[str]:
+    return (text[at : at + _SLICE] for at in range(0, len(text), _SLICE))
 
 
 def decode_json(data: bytes) -> Json:
@@ -107,8 +166,22 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sha256_of_text(text: str) -> str:
+    """Return the hash of a text in UTF-8, half a surrogate pair as `?`; no copy of it is made."""
+    made = hashlib.sha256()
+    for one in _slices(text):
+        made.update(one.encode("utf-8", "replace"))
+    return made.hexdigest()
+
+
 def sha256_of_json(value: object) -> str:
-    return sha256_of(canonical(value))
+    """Return the hash of the canonical JSON of a value; no copy of a long text in it is made."""
+    if not _holds_long(value):
+        return sha256_of(canonical(value))
+    made = hashlib.sha256()
+    for piece in _sliced(value, canonical):
+        made.update(piece)
+    return made.hexdigest()
 
 
 @functools.lru_cache(maxsize=1024)  # the key of an instance is hashed again while it runs
@@ -138,6 +211,20 @@ def short_hash(digest: str) -> str:
 def short_hash_of(data: bytes) -> str:
     """Return the short hash of data."""
     return _shortened(hashlib.sha256(data).digest()[: PREFIX // 2])
+
+
+def short_hash_of_json(value: object) -> str:
+    """Return the short hash of the canonical JSON of a value, as `sha256_of_json` makes it."""
+    if _holds_long(value):
+        return short_hash(sha256_of_json(value))
+    return short_hash_of(canonical(value))
+
+
+def short_hash_of_text(text: str) -> str:
+    """Return the short hash of a text in UTF-8, as `sha256_of_text` makes it."""
+    if len(text) <= _SLICE:
+        return short_hash_of(text.encode("utf-8", "replace"))
+    return short_hash(sha256_of_text(text))
 
 
 def _shortened(digest: bytes) -> str:

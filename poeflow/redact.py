@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from poeflow.digest import Json, encode_json, json_pieces
 from poeflow.lazy_pattern import lazy_pattern
 
 _KEY_SHAPE: Final = lazy_pattern(r"[\x21-\x7e]{1,512}")
@@ -118,13 +119,11 @@ class Scrubber:
         """
         if self._pattern is None:
             return False
+        plain = msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value
         try:
-            data = msgspec.json.encode(value)
-        except (TypeError, ValueError, RecursionError):  # such as half of a character
+            return _are_in(json_pieces(plain), self._signs, self._any_sign)
+        except (TypeError, ValueError, RecursionError):  # such as a value that is not of JSON
             return True
-        if len(data) < _SHORT:
-            return self._any_sign.search(data) is not None
-        return _holds(data, self._signs)
 
     def begun(self, text: str) -> int:
         """Return how many characters at the end of a text may begin a key."""
@@ -173,6 +172,11 @@ class Keyring:
         data = data.translate(None, b"\n\r\t >")
         return any(needle in data for needle in self._whole)
 
+    def is_in_json(self, value: Json) -> bool:
+        """Return whether a key is in the JSON of `value`, of which a long text is not copied."""
+        needles, pieces = self._plain + self._parts, json_pieces(value)
+        return _are_in(pieces, needles, self._any_sign) and self.is_in(encode_json(value))
+
     @functools.cached_property
     def _any_sign(self) -> re.Pattern[bytes]:
         return _any_of(self._plain + self._parts)
@@ -194,6 +198,26 @@ def _holds(data: bytes, needles: tuple[bytes, ...]) -> bool:
 def _any_of(needles: Sequence[bytes]) -> re.Pattern[bytes]:
     """Return a pattern that finds any of the needles; without any, it finds nothing."""
     return re.compile(b"|".join(map(re.escape, needles)) or rb"(?!)")
+
+
+def _are_in(pieces: Iterable[bytes], needles: tuple[bytes, ...], any_of: re.Pattern[bytes]) -> bool:
+    """Return whether one of the needles is in the data that the pieces make together.
+
+    The pattern finds any of them, faster in short data.
+    """
+    end = b""
+    for piece in pieces:
+        window = end + piece if end else piece
+        is_short = len(window) < _SHORT
+        if any_of.search(window) if is_short else _holds(window, needles):
+            return True
+        end = window[-_longest(needles) :]
+    return False
+
+
+@functools.lru_cache(maxsize=8)
+def _longest(needles: tuple[bytes, ...]) -> int:
+    return max(map(len, needles), default=1)
 
 
 T = TypeVar("T")

@@ -8,7 +8,13 @@ import msgspec
 
 from poeflow.answers.media_links import edited_media, is_media_name
 from poeflow.bots import is_snapshot, other_name
-from poeflow.digest import Json, canonical, sha256_of_json, short_hash, short_hash_of
+from poeflow.digest import (
+    Json,
+    sha256_of_json,
+    short_hash,
+    short_hash_of_json,
+    short_hash_of_text,
+)
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.programs import changed_variables
 from poeflow.engine.asking.request import messages_by_hash, messages_in
@@ -202,13 +208,13 @@ def agrees_beside_text(entry: LockEntry, result: StepResult) -> bool:
 
 
 def _text_hash(result: StepResult) -> str:
-    return short_hash_of(result.text.encode("utf-8", "replace"))
+    return short_hash_of_text(result.text)
 
 
 def _whole_hash(values: dict[str, Json]) -> str:
     """Return the hash of what templates see of a result, but for what counts by itself."""
     seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
-    return short_hash_of(canonical(seen))
+    return short_hash_of_json(seen)
 
 
 def is_same_result(entry: LockEntry | None, old: LockEntry | None) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from poeflow.costs import estimate, estimated_event
-from poeflow.digest import Json, encode_json
+from poeflow.digest import Json
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Spent
 from poeflow.engine.asking.tools import Toolboxes
@@ -242,7 +242,7 @@ async def _outputs(flow: FlowRun, run_state: RunState) -> FlowOutputs:
         else:
             found = await flow.outputs()
         for name, value in found.values.items():
-            run_state.context.refuse_keys(encode_json(value), f'the output "{name}"')
+            run_state.context.refuse_keys_in(value, f'the output "{name}"')
     except PoeflowError as error:
         _fail(run_state, "outputs", error)
         return FlowOutputs({})

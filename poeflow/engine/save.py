@@ -13,7 +13,7 @@ from poeflow.answers.media_links import file_in, file_name, urls_in
 from poeflow.answers.parse import of_file, read
 from poeflow.answers.schemas import Schema
 from poeflow.client.media.download import Internet, download, wanted
-from poeflow.digest import sha256_of, short_hash
+from poeflow.digest import sha256_of, sha256_of_text, short_hash
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.results import StepResult
 from poeflow.errors import StepError
@@ -111,7 +111,7 @@ class Saver:
             accepted=Accepted(
                 path=edit.target,
                 written=text_digest(file_bytes(answer.text)),
-                text=sha256_of(answer.text.encode("utf-8", "replace")),
+                text=sha256_of_text(answer.text),
             ),
         )
         return whole, text_digest(self._context.files.read(edit.target))
@@ -162,7 +162,7 @@ class Saver:
         own = locked.outputs.get(target) if locked is not None else None
         if own is None or locked is None or self._context.force:
             return None
-        is_same = locked.text == short_hash(sha256_of(text.encode("utf-8", "replace")))
+        is_same = locked.text == short_hash(sha256_of_text(text))
         if not is_same and own != short_hash(text_digest(file_bytes(text))):
             return None
         found = self.looks[target] = self._context.files.look(target, own)

@@ -10,7 +10,7 @@ from poeflow.answers.expect import is_ruled, kind_of
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.parse import Reading, of_file, read, read_or_default
 from poeflow.client.answers import Completion, Usage
-from poeflow.digest import Json, hash_prefix, short_hash, short_hash_of
+from poeflow.digest import Json, hash_prefix, short_hash, short_hash_of_text
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import is_accepted
 from poeflow.engine.asking.context import RunContext
@@ -214,7 +214,7 @@ class StoredResults:
             output = msgspec.structs.replace(output, reasoning="keep")
         schema = self._schemas.compiled(step)
         reading, unread = read_or_default(output, said.text, schema)
-        found_text = short_hash_of(reading.text.encode("utf-8", "replace"))
+        found_text = short_hash_of_text(reading.text)
         if reading.faults or found_text != text:
             return None
         result = StepResult(

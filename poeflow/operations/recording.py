@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from poeflow.clock import Clock
-from poeflow.digest import Json, encode_json
+from poeflow.digest import Json, json_pieces
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import Scrubbed
 from poeflow.engine.run import BUG
@@ -119,7 +119,7 @@ class Recording:
             if isinstance(event, RunFinished):
                 fields = msgspec.structs.asdict(event)
                 end = RunEnd(**{name: fields[name] for name in RunEnd.__struct_fields__})
-                is_small = len(encode_json(end.outputs)) <= MAX_OUTPUTS
+                is_small = sum(map(len, json_pieces(end.outputs))) <= MAX_OUTPUTS
                 self._end = end if is_small else msgspec.structs.replace(end, outputs={})
             listen(event)
 

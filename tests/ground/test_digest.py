@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.client.messages import ImageUrl
-from poeflow.digest import canonical, decode_json, sha256_of, sha256_of_json
+from poeflow.digest import (
+    canonical,
+    decode_json,
+    encode_json,
+    json_pieces,
+    sha256_of,
+    sha256_of_json,
+    sha256_of_text,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -64,3 +72,28 @@ def test_what_is_no_json_is_a_value_error(data):
 
 def test_half_a_character_survives():
     assert decode_json(b'{"a": "\\ud800"}') == {"a": "\ud800"}
+
+
+LONG = ("é\n\u2028\U0001f600" + "x" * 95) * 10_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        LONG,
+        {"b": {"ü": [1, {"z": LONG, "a": None}]}, "a": [LONG, LONG], "": {}},
+        {"a" * 10: [{}] * 1_000, "c": LONG},
+        {"short": ["a", {"b": 1.5}]},
+    ],
+)
+def test_a_long_text_is_encoded_and_hashed_in_slices(value):
+    pieces = json_pieces(value)
+    for _ in range(2):
+        assert b"".join(pieces) == encode_json(value)
+    assert max(map(len, pieces)) < 500_000
+    assert sha256_of_json(value) == sha256_of(canonical(value))
+
+
+@pytest.mark.parametrize("text", ["", LONG, LONG[:-1] + "\ud83d" + LONG, "a\udc00"])
+def test_a_text_is_hashed_in_slices(text):
+    assert sha256_of_text(text) == sha256_of(text.encode("utf-8", "replace"))

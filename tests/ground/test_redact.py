@@ -198,6 +198,16 @@ class TestKeyring:
         assert not Keyring().is_in(b"anything")
         assert (bool(Keyring(Secret("ollama"))), bool(Keyring(Secret("some-key-1")))) == (0, 1)
 
+    @pytest.mark.parametrize("before", range(262_120, 262_150, 3))
+    def test_a_key_is_found_where_a_long_text_is_cut(self, before):
+        keys = Keyring(Secret("another-key-123"), Secret(KEY))
+        for spelled in (KEY, base64.b64encode(f"words {KEY} words".encode()).decode()):
+            value = {"choices": [{"text": f"{'x' * before}{spelled}{'x' * 300_000}"}]}
+            assert keys.is_in_json(value)
+            assert MASK in masked(value, Scrubber(Secret(KEY)))["choices"][0]["text"]
+        assert not keys.is_in_json({"text": "x" * before + KEY[:-1] + "x" * 300_000})
+        assert not Keyring().is_in_json({"text": "x" * 300_000})
+
     @pytest.mark.parametrize("width", [64, 76])
     @pytest.mark.parametrize("before", ["\n", "\r\n", "\n    ", "\n\t", "\n> "])
     @pytest.mark.parametrize("at", range(40, 60))

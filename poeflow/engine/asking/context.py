@@ -103,7 +103,14 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuse_keys(self, data: bytes, what: str) -> None:
         """Raise `StepError` if `data`, which is about to be sent or written, holds a key."""
-        if self.keys.is_in(data):
+        self._refuse(what, is_held=self.keys.is_in(data))
+
+    def refuse_keys_in(self, value: Json, what: str) -> None:
+        """Raise as `refuse_keys` does, for the JSON of `value`."""
+        self._refuse(what, is_held=self.keys.is_in_json(value))
+
+    def _refuse(self, what: str, *, is_held: bool) -> None:
+        if is_held:
             hint = "take it out of what the step is made from: inputs, files and parameters"
             raise StepError(f"{what} holds an API key, which goes nowhere", hint=hint)
 

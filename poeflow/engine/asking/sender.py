@@ -15,7 +15,7 @@ from poeflow.client.calls import Delta, Progress, Retrying
 from poeflow.client.messages import ChatRequest, Part, TextPart
 from poeflow.client.retry import Pace, RateLimiter
 from poeflow.costs import limit_of, tokens_of
-from poeflow.digest import Json, encode_json
+from poeflow.digest import Json
 from poeflow.engine.asking.context import Provider, RunContext, no_key
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.spending import Attempts, Sending, TokenUsage
@@ -177,12 +177,12 @@ class Sender:
     def _without_keys(self, instance: str, completion: Completion) -> Completion:
         """Return an answer without keys: if a server repeats one, mask and report it."""
         raw = completion.raw
-        if not self._context.keys.is_in(encode_json(raw)):
+        if not self._context.keys.is_in_json(dict(raw)):
             return completion
         message = "the answer held a key or a secret input; it is stored masked"
         self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
         safe = masked(dict(raw), self._context.keys.scrubber)
-        self._context.refuse_keys(encode_json(safe), "the answer")
+        self._context.refuse_keys_in(safe, "the answer")
         return Completion(safe)
 
 
