@@ -48,7 +48,7 @@ def change_answers(
             data = encode_json(answer)
             connection.execute(
                 "UPDATE contents SET hash = ?, body = ? WHERE id = ?",
-                (content_hash("completion", data), packed(data), number),
+                (content_hash("completion", (data,)), packed((data,), len(data)), number),
             )
             connection.execute(
                 "UPDATE answers SET said = ? WHERE simulated = ? AND fingerprint = ?",

@@ -408,7 +408,7 @@ def _sound_entry(fingerprint: str, row: tuple[object, ...]) -> CacheEntry | None
     body, digest, request, answered_by = row
     try:
         data = unpacked(body)
-        if content_hash("completion", data) != digest:
+        if content_hash("completion", (data,)) != digest:
             return None
         answer = decode_json(data)
         asked = None if request is None else decode_json(unpacked(request))

@@ -8,14 +8,14 @@ import contextlib
 import heapq
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from poeflow.digest import Json, decode_json, encode_json
+from poeflow.digest import Json, decode_json, json_pieces
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.store.database import Database, KeyFilter, Thing
 
@@ -26,8 +26,12 @@ MAX_BYTES: Final = 256 * 1024 * 1024
 """Bytes of a body: the most a server may send, with every character escaped."""
 MAX_INDEXED: Final = 1_000_000
 """Characters of a text that are searched."""
+_PIECE: Final = 1024 * 1024
+"""Bytes of a body that are written at once."""
 _LEVEL: Final = 1
 """The level of zlib: higher ones take longer and save little of short texts."""
+_INSERT: Final = "INSERT OR IGNORE INTO contents (hash, kind, body) VALUES (?, ?, ?)"
+_INSERT_LONG: Final = "INSERT OR IGNORE INTO contents (hash, kind, body) VALUES (?, ?, zeroblob(?))"
 _UNREADABLE: Final = (ValueError, RecursionError)
 
 
@@ -61,9 +65,12 @@ def said_in(completion: Mapping[str, Json]) -> Said:
     return Said(content if isinstance(content, str) else None, reasoning)
 
 
-def content_hash(kind: str, data: bytes) -> bytes:
-    """Return the hash that a content is stored by."""
-    return blake2b(data, digest_size=16, person=kind.encode()).digest()
+def content_hash(kind: str, pieces: Iterable[bytes]) -> bytes:
+    """Return the hash that a content is stored by, from the pieces of its JSON."""
+    made = blake2b(digest_size=16, person=kind.encode())
+    for piece in pieces:
+        made.update(piece)
+    return made.digest()
 
 
 def add_content(
@@ -74,18 +81,17 @@ def add_content(
     A stored body whose hash does not match is replaced; one that was written lately is compared
     only if it `is_checked`.
     """
-    data = encode_json(value)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"{len(data):,} bytes are more than is stored")
-    key = content_hash(kind, data)
+    pieces = json_pieces(value)
+    size = sum(map(len, pieces))
+    if size > MAX_BYTES:
+        raise ValueError(f"{size:,} bytes are more than is stored")
+    key = content_hash(kind, pieces)
     known = connection.recent.get(key)
     if known is not None and not is_checked:
         return known
-    body = packed(data)
-    del data  # it may be large
-    sql = "INSERT OR IGNORE INTO contents (hash, kind, body) VALUES (?, ?, ?)"
-    added = connection.execute(sql, (key, kind, body))
-    if not added.rowcount:
+    body = packed(pieces, size)
+    number = _inserted(connection, key, kind, body)
+    if number is None:
         sql = "SELECT id, body IS ? FROM contents WHERE hash = ?"
         found, is_same = connection.execute(sql, (body, key)).fetchone()
         if not is_same:
@@ -93,9 +99,28 @@ def add_content(
             connection.execute(sql, (body, kind, found))
         connection.recent[key] = int(found)
         return int(found)
-    number = connection.recent[key] = added.lastrowid or 0
+    del body  # it may be large
+    connection.recent[key] = number
     if connection.has_index:
         _index(connection, number, words_of(kind, value))
+    return number
+
+
+def _inserted(connection: Database, key: bytes, kind: Kind, body: str | bytearray) -> int | None:
+    """Insert a content; return its number, None if it is there.
+
+    A long body is written in pieces: SQLite copies twice what it gets as a whole.
+    """
+    is_long = isinstance(body, bytearray) and len(body) > _PIECE
+    sql, given = (_INSERT_LONG, len(body)) if is_long else (_INSERT, body)
+    added = connection.execute(sql, (key, kind, given))
+    if not added.rowcount:
+        return None
+    number = added.lastrowid or 0
+    if isinstance(body, bytearray) and is_long:
+        with connection.blobopen("contents", "body", number) as blob:
+            for at in range(0, len(body), _PIECE):
+                blob.write(body[at : at + _PIECE])
     return number
 
 
@@ -131,13 +156,16 @@ def learn_keys(connection: Database) -> None:
     connection.keys = keys
 
 
-def packed(data: bytes) -> str | bytes:
-    """Return a body as it is stored: compressed if that makes it smaller."""
-    if len(data) >= COMPRESSED_FROM:
-        smaller = zlib.compress(data, _LEVEL)
-        if len(smaller) < len(data) * 0.9:
+def packed(pieces: Iterable[bytes], size: int) -> str | bytearray:
+    """Return a body of so many bytes as it is stored: compressed if that makes it smaller."""
+    if size >= COMPRESSED_FROM:
+        smaller, compressor = bytearray(), zlib.compressobj(_LEVEL)
+        for piece in pieces:
+            smaller += compressor.compress(piece)
+        smaller += compressor.flush()
+        if len(smaller) < size * 0.9:
             return smaller
-    return data.decode()
+    return b"".join(pieces).decode()
 
 
 def unpacked(body: object) -> bytes:

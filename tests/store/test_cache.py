@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import threading
+import tracemalloc
 import zlib
 
 import pytest
@@ -357,3 +358,19 @@ def test_a_pointer_leads_to_nothing_but_a_hash(cache, told, tmp_path):
         pointer.write_bytes(written)
         assert cache.media("https://a/b.png") is None
     assert told == [f"{pointer} was damaged; the file is fetched again"] * 4
+
+
+def test_no_copy_of_a_long_answer_is_made_to_store_it(cache, writer, told):
+    text = os.urandom(4 * 2**20).hex()
+    cache.put(B, {})
+    tracemalloc.start()
+    try:
+        cache.put(A, {"choices": [{"message": {"content": text}}]})
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < len(text)
+    assert cache.get(A)["choices"][0]["message"]["content"] == text
+    again = Cache(writer.path.parent / "cache", writer, on_corrupt=told.append)
+    cache.put(A, {"choices": [{"message": {"content": text}}]})
+    assert (again.get(A), told) == (cache.get(A), [])
