@@ -86,13 +86,18 @@ def file_content(handle: int, status: os.stat_result, limit: int) -> bytes:
     It also raises if the file has more than `limit` bytes, or other than in `status`.
     """
     size = status.st_size
-    if size > limit:
-        reason = f"has {size:,} bytes; the limit is {limit:,}"
-        raise UnusableFileError(reason, "make it smaller or split it")
+    check_size(status, limit)
     data = head(handle, size + 1)
     if len(data) != size:
         raise UnusableFileError("changed while it was read", "run again")
     return data
+
+
+def check_size(status: os.stat_result, limit: int) -> None:
+    """Raise `UnusableFileError` if a file has more than `limit` bytes."""
+    if status.st_size > limit:
+        reason = f"has {status.st_size:,} bytes; the limit is {limit:,}"
+        raise UnusableFileError(reason, "make it smaller or split it")
 
 
 def head(handle: int, size: int) -> bytes:

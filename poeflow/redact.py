@@ -32,9 +32,14 @@ _EITHER_ALPHABET: Final = str.maketrans({"+": "(?:[+-]|%2[bB])", "/": r"(?:\\{0,
 _BROKEN: Final = r"(?:[\s>]|\\[nrt]){0,64}+"
 """The line breaks and indentation that may separate two characters of base64."""
 _HALF: Final = 24
+"""Half the length of the shortest lines of base64."""
 _SHORT: Final = 400
 """Below so many bytes, one search for all signs of keys is faster than one for each."""
-"""Half the length of the shortest lines of base64."""
+_WORDS: Final = bytes(
+    ord("w") if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "_-+/") else ord(" ")
+    for code in range(256)
+)
+_LONG_WORD: Final = 8
 MASK: Final = "[key]"
 
 
@@ -149,6 +154,10 @@ class Keyring:
         self._plain = _shortest({needle for key in keys for needle in _plain_needles(key)})
         parts = (part for needle in self._whole for part in _halves(needle.decode()))
         self._parts = _shortest({part.encode() for part in parts})
+        self._signs = self._plain + self._parts
+        self._worded = tuple(sign for sign in self._signs if _longest_word(sign) >= _LONG_WORD)
+        self._others = tuple(sign for sign in self._signs if _longest_word(sign) < _LONG_WORD)
+        self._word = b"w" * min(map(_longest_word, self._worded), default=0)
 
     def __bool__(self) -> bool:
         return bool(self._plain)
@@ -174,12 +183,26 @@ class Keyring:
 
     def is_in_json(self, value: Json) -> bool:
         """Return whether a key is in the JSON of `value`, of which a long text is not copied."""
-        needles, pieces = self._plain + self._parts, json_pieces(value)
-        return _are_in(pieces, needles, self._any_sign) and self.is_in(encode_json(value))
+        is_any = _are_in(json_pieces(value), self._signs, self._any_sign)
+        return is_any and self.is_in(encode_json(value))
 
     @functools.cached_property
     def _any_sign(self) -> re.Pattern[bytes]:
-        return _any_of(self._plain + self._parts)
+        return _any_of(self._signs)
+
+    def may_be_in(self, window: bytes, words: bytes) -> bool:
+        """Return whether `is_in` may be true of data that this is a window on: see `windows`.
+
+        `words` is what `word_marks` returns for it: most parts of a binary file have no long word.
+        """
+        return _holds(window, self._others) or (
+            self._word in words and _holds(window, self._worded)
+        )
+
+    @functools.cached_property
+    def overlap(self) -> int:
+        """The bytes by which windows must overlap, so that one of them has a sign of a key."""
+        return max(map(len, self._signs), default=0)
 
     @functools.cached_property
     def scrubber(self) -> Scrubber:
@@ -205,19 +228,34 @@ def _are_in(pieces: Iterable[bytes], needles: tuple[bytes, ...], any_of: re.Patt
 
     The pattern finds any of them, faster in short data.
     """
-    end = b""
-    for piece in pieces:
-        window = end + piece if end else piece
+    for window in windows(pieces, _longest(needles)):
         is_short = len(window) < _SHORT
         if any_of.search(window) if is_short else _holds(window, needles):
             return True
-        end = window[-_longest(needles) :]
     return False
 
 
 @functools.lru_cache(maxsize=8)
 def _longest(needles: tuple[bytes, ...]) -> int:
     return max(map(len, needles), default=1)
+
+
+def word_marks(data: bytes) -> bytes:
+    """Return data with `w` for each character of a word, also of one in base64; else a space."""
+    return data.translate(_WORDS)
+
+
+def _longest_word(data: bytes) -> int:
+    return max(map(len, word_marks(data).split()), default=0)
+
+
+def windows(pieces: Iterable[bytes], overlap: int) -> Iterator[bytes]:
+    """Yield the pieces, each with as many of the bytes before it."""
+    end = b""
+    for piece in pieces:
+        window = end + piece if end else piece
+        yield window
+        end = window[-overlap:] if overlap else b""
 
 
 T = TypeVar("T")

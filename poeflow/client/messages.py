@@ -7,7 +7,16 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Final, Literal, Required, TypedDict
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    Required,
+    TypeAlias,
+    TypedDict,
+)
 
 import msgspec
 
@@ -17,6 +26,20 @@ from poeflow.digest import Json, encode_json
 from poeflow.errors import UsageError
 
 _STEP: Final = 3 * 64 * 1024
+
+
+class StoredBytes(Protocol):
+    """Bytes that are read in pieces, each time the same; all but the last divide by three."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+if TYPE_CHECKING:
+    Content: TypeAlias = bytes | StoredBytes
+else:
+    Content = Any  # msgspec knows no protocols
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -24,7 +47,7 @@ class DataUrl(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that are encoded as `data:<media_type>;base64,...` only while sending."""
 
     media_type: str
-    data: bytes
+    data: Content
 
     def __len__(self) -> int:
         """The number of characters of the URL."""
@@ -33,9 +56,15 @@ class DataUrl(msgspec.Struct, frozen=True, kw_only=True):
     def pieces(self) -> Iterator[bytes]:
         """Yield the URL in bounded pieces; may be called again."""
         yield f"data:{self.media_type};base64,".encode()
-        view = memoryview(self.data)
-        for start in range(0, len(view), _STEP):
-            yield base64.b64encode(view[start : start + _STEP])
+        yield from map(base64.b64encode, in_pieces(self.data))
+
+
+def in_pieces(data: Content) -> Iterable[bytes | memoryview]:
+    """Return bytes in bounded pieces."""
+    if not isinstance(data, bytes):
+        return data
+    view = memoryview(data)
+    return (view[start : start + _STEP] for start in range(0, len(view), _STEP))
 
 
 class TextPart(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):

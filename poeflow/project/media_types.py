@@ -1,6 +1,7 @@
 """The media type of a file, by its content and then its name, as the API documents them."""
 
 import codecs
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -99,18 +100,24 @@ _EBML_HEAD: Final = 64
 
 
 def media_type_of(name: str, data: bytes) -> str:
-    """Return the media type of a file called `name` with the content `data`.
+    """Return what `media_type_in` does for the content `data`."""
+    return media_type_in(name, (data,))
+
+
+def media_type_in(name: str, pieces: Iterable[bytes]) -> str:
+    """Return the media type of a file called `name` with a content in pieces, the first not short.
 
     The content decides; the name only chooses among the remaining types (of text, of zip). Every
     binary format here but PDF has bytes that are not in text, so a text that begins like an image
     is still text.
     """
     suffix = PurePosixPath(name).suffix.lower()
-    if data.startswith(_PDF):
+    head = next(iter(pieces), b"")
+    if head.startswith(_PDF):
         return "application/pdf"
-    if _is_text(data):
+    if _is_text(pieces):
         return _TEXT.get(suffix, TEXT)
-    found = _by_content(data)
+    found = _by_content(head)
     return _KINDS.get(found, {}).get(suffix, found)
 
 
@@ -156,14 +163,15 @@ def _is_mpeg_audio(data: bytes) -> bool:
     return data[1] & 0x18 != 0x08 and data[2] & 0xF0 != 0xF0 and data[2] & 0x0C != 0x0C
 
 
-def _is_text(data: bytes) -> bool:
+def _is_text(pieces: Iterable[bytes]) -> bool:
     """Return whether data is UTF-8 without NUL, checked in pieces to save memory."""
-    if b"\0" in data:
-        return False
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for start in range(0, len(data), _PIECE):
-            decoder.decode(data[start : start + _PIECE])
+        for piece in pieces:
+            if b"\0" in piece:
+                return False
+            for start in range(0, len(piece), _PIECE):
+                decoder.decode(piece[start : start + _PIECE])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False

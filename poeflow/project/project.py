@@ -8,11 +8,13 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
 import msgspec
 
+from poeflow.digest import sha256_of
 from poeflow.errors import DiskError, PoeflowError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import (
@@ -25,6 +27,7 @@ from poeflow.opener import (
     text_of,
 )
 from poeflow.project.atomic_write import draft, holds, sync_folder
+from poeflow.project.pinned_file import PinnedFile
 from poeflow.project.private_files import Access
 from poeflow.project.read_log import ReadLog
 
@@ -165,8 +168,22 @@ class Project(msgspec.Struct, frozen=True):
         self._look(canonical)
         data, status = self._content(canonical, limit, checks=True)
         if self.log is not None:
-            self.log.read(self.path_of(canonical), status, data)
+            self.log.read(self.path_of(canonical), status, sha256_of(data))
         return data
+
+    def pinned(self, canonical: str, *, limit: int) -> PinnedFile:
+        """Return a file that is read in pieces, with the same bytes each time.
+
+        Raises `FileProblem` when it is read, as `read_bytes` does, and if it has changed.
+        """
+        self._look(canonical)
+
+        def noted(status: os.stat_result, digest: str) -> None:
+            if self.log is not None:
+                self.log.read(self.path_of(canonical), status, digest)
+
+        opened = partial(self._opened, canonical, checks=True)
+        return PinnedFile(opened, limit=limit, noted=noted)
 
     def peek(self, canonical: str, *, limit: int) -> bytes:
         """Read a file that poeflow wrote to check its state, without recording the read."""

@@ -45,9 +45,9 @@ class ReadLog:
         if path not in self.files:
             self.files[path] = FileSnapshot(stamp_at(path))
 
-    def read(self, path: Path, status: os.stat_result, data: bytes) -> None:
-        """Note what a file held. `status` is from before it was read."""
-        new, old = FileSnapshot(stamp_of(status), sha256_of(data)), self.files.get(path)
+    def read(self, path: Path, status: os.stat_result, digest: str) -> None:
+        """Note the hash of what a file held. `status` is from before it was read."""
+        new, old = FileSnapshot(stamp_of(status), digest), self.files.get(path)
         is_own = new.digest == self.written.get(path)
         if old is None or is_own or (old.digest is None and old.stamp == new.stamp):
             self.files[path] = new

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from poeflow.digest import PREFIX, Json, decode_json, encode_json
+from poeflow.digest import PREFIX, Json, decode_json, encode_json, json_pieces
 from poeflow.records import (
     AnswerRecord,
     Counts,
@@ -160,10 +160,11 @@ class RunRows:
             recent = recent_answer(key, said, simulated=self._is_simulated)
             quoted = connection.recent.get(recent)
         if record.request is not None:
-            data = encode_json(record.request)
-            asked = content_hash("request", data)
+            pieces = json_pieces(record.request)
+            size = sum(map(len, pieces))
+            asked = content_hash("request", pieces)
             request = connection.recent.get(asked)
-            body = packed(data) if request is None and len(data) <= MAX_BYTES else None
+            body = packed(pieces, size) if request is None and size <= MAX_BYTES else None
         if key is not None and (body is not None or (said is not None and quoted is None)):
             row = (asked, body, self._is_simulated, key)
             answer, has_said, same = connection.execute(_STORED, row).fetchone() or _NOT_STORED

@@ -3,16 +3,29 @@
 import base64
 import hashlib
 import json
+import os
+import tracemalloc
 from urllib.parse import quote
 
 import pytest
 
-from poeflow.client.messages import FileData, FilePart, ImagePart, ImageUrl, TextPart
+from poeflow.client.messages import (
+    ChatRequest,
+    FileData,
+    FilePart,
+    ImagePart,
+    ImageUrl,
+    Message,
+    TextPart,
+)
+from poeflow.client.sync import PoeClient
 from poeflow.engine.asking.message_parts import AttachmentReader, HashedUrl, LoadedPart
 from poeflow.project.attachment_files import AttachmentSource, Found, find
+from poeflow.project.pinned_file import PIECE
 from poeflow.project.project import FileProblem, Project
 from poeflow.project.read_log import ReadLog
 from poeflow.redact import Keyring, Secret
+from poeflow.simulator.server import Simulator
 
 PNG = b"\x89PNG\r\n\x1a\n\0picture"
 
@@ -244,3 +257,83 @@ def test_a_file_is_read_once_as_long_as_it_does_not_change(tmp_path):
     assert reader.load(found).part == file("a.txt", b"another", "text/plain")
     assert reader.digest("//a.txt") == hashlib.sha256(b"another").hexdigest()
     assert log.paths == ["a.txt", "a.txt"]
+
+
+LARGE = 1024 * 1024 + 1
+
+
+def url_of(project, data, name="a.bin", **source):
+    return loaded(project, name, data, **source).part.file.file_data
+
+
+def test_a_large_file_is_read_again_to_be_sent(tmp_path):
+    log = CountedReads()
+    project = Project(tmp_path.resolve(), log=log)
+    data = os.urandom(LARGE + 1)
+    (tmp_path / "a.bin").write_bytes(data)
+    reader, found = AttachmentReader(project, forbidden=NO_KEYS), Found(path="//a.bin", size=9)
+    tracemalloc.start()
+    try:
+        first, second = (reader.load(found).part.file.file_data for _ in range(2))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    whole = hashed(data, "application/octet-stream")
+    for url in (first, second):
+        assert b"".join(url.pieces()) == b"".join(whole.pieces())
+        assert (len(url), url.sha256, url.media_type) == (
+            len(whole),
+            whole.sha256,
+            whole.media_type,
+        )
+    assert log.paths == ["a.bin"]
+    assert most < LARGE
+    (tmp_path / "a.bin").write_bytes(os.urandom(LARGE + 1))
+    with pytest.raises(FileProblem, match="changed while it was read"):
+        list(first.pieces())
+    assert reader.load(found).part.file.file_data.sha256 != whole.sha256
+
+
+@pytest.mark.parametrize("at", [PIECE - 3, PIECE - 20, 5 * PIECE - 30, LARGE])
+def test_a_secret_is_found_where_a_large_file_is_cut(project, at):
+    forbidden = Keyring(Secret("sesame-12345/+open"))
+    key = base64.encodebytes(b"x" * 40 + b"sesame-12345/+open").rstrip()
+    for text, what in ((key, "your API key"), (GITHUB.encode(), "a GitHub token")):
+        data = b"\xff" * at + text + b"\xff" * (LARGE - at)
+        assert f"holds {what};" in problem(project, "a.bin", data, forbidden=forbidden)
+
+
+@pytest.mark.parametrize("at", [PIECE - 40, PIECE - 41])
+def test_what_only_resembles_a_secret_where_a_large_file_is_cut(project, at):
+    data = b"\xff" * at + GITHUB.encode() + b"x" + b"\xff" * LARGE
+    assert len(url_of(project, data)) > LARGE
+
+
+@pytest.mark.parametrize(
+    ("last", "media_type"),
+    [(b"\n", "text/markdown"), (b"\xc3", "application/octet-stream"), (b"\0", None)],
+)
+def test_all_of_a_large_file_decides_its_media_type(project, last, media_type):
+    data = "é\n".encode() * (LARGE // 3) + last * 3
+    found = url_of(project, data, "a.md").media_type
+    assert found == (media_type or "application/octet-stream")
+
+
+def test_a_large_text_may_be_part_of_the_message_itself(project):
+    told = loaded(project, "a.md", b"words\n" * LARGE, as_="text").part
+    assert told == TextPart(text='<file name="a.md">\n' + "words\n" * LARGE + "</file>")
+
+
+def test_a_large_file_that_changes_is_not_sent(project):
+    url = url_of(project, os.urandom(3 * LARGE))
+    part = FilePart(file=FileData(filename="a", file_data=url))
+    request = ChatRequest(model="GPT-5.2", messages=(Message(role="user", content=(part,)),))
+    data = project.path_of("//a.bin").read_bytes()
+    with Simulator() as simulator:
+        project.path_of("//a.bin").write_bytes(data[:-1] + b"x")
+        with (
+            PoeClient(api_key="some-key-12345", base_url=simulator.base_url) as client,
+            pytest.raises(FileProblem, match="changed while it was read"),
+        ):
+            client.ask(request)
+        assert not simulator.requests

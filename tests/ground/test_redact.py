@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poeflow.digest import encode_json
-from poeflow.redact import MASK, Keyring, Scrubber, Secret, masked, visible
+from poeflow.redact import MASK, Keyring, Scrubber, Secret, masked, visible, word_marks
 
 KEY = 'p-Zk9"/\\+%=ab~12345xyz'
 KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=20, max_size=40)
@@ -179,7 +179,9 @@ class TestKeyring:
     @example(KEY)
     def test_spellings(self, spell, key):
         keys = Keyring(Secret("another-key-123"), Secret(key))
-        assert keys.is_in(b"< " + spell(key) + b" >")
+        data = b"< " + spell(key) + b" >"
+        assert keys.is_in(data)
+        assert keys.may_be_in(data, word_marks(data))
 
     @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
@@ -187,6 +189,7 @@ class TestKeyring:
     def test_base64_at_every_alignment(self, encode, encoding, key, before, after):
         data = encode(before + key.encode(encoding) + after)
         assert Keyring(Secret(key)).is_in(data)
+        assert Keyring(Secret(key)).may_be_in(data, word_marks(data))
         assert Keyring(Secret(key)).is_in(encode_json({"a": data.decode()}))
 
     @given(KEYS, st.text(max_size=100))

@@ -1,11 +1,13 @@
 """A file of the project becomes a part of a message, unless it holds a secret."""
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
 
 from poeflow.client.messages import (
+    Content,
     DataUrl,
     FileData,
     FilePart,
@@ -19,9 +21,10 @@ from poeflow.engine.asking.reduced_files import reduced
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import NotTextError, text_of
 from poeflow.project.attachment_files import MAX_FILE_BYTES, Found, Reduction
-from poeflow.project.media_types import media_type_of, mismatch, normal
+from poeflow.project.media_types import media_type_in, media_type_of, mismatch, normal
+from poeflow.project.pinned_file import PinnedFile
 from poeflow.project.project import FileProblem, Project
-from poeflow.redact import Keyring
+from poeflow.redact import Keyring, windows, word_marks
 
 _PATTERNS: Final = (
     (lazy_pattern(rb"PRIVATE KEY(?: BLOCK)?-----"), "a private key"),
@@ -36,20 +39,42 @@ _PATTERNS: Final = (
     (lazy_pattern(rb"ASIA[0-9A-Z]{16}(?![0-9A-Z])"), "an AWS access key"),
 )
 """Each begins with fixed bytes, which `re` looks for at the speed of memory: 20 MB in 50 ms."""
+_WORD: Final = b"w" * 15
+"""What is in the words of all that these find but a private key."""
+_LONGEST: Final = 64
+"""More bytes than any of the patterns needs, and one after it."""
 _COMPRESSED: Final = ("image/", "audio/", "video/")
+_LARGE: Final = 1024 * 1024
+"""Bytes of a file above which they are not held in memory."""
 MAX_HELD: Final = 64 * 1024 * 1024
 
 
-def _secret_in(data: bytes, media_type: str, forbidden: Keyring) -> str:
+def _secret_in(data: Content, media_type: str, forbidden: Keyring) -> str:
     """Return the name of a secret in `data`, or an empty text. `forbidden` are API keys.
 
     Pictures, sound and film are searched for API keys only: they have no text.
     """
-    if forbidden.is_in(data):
+    patterns = () if media_type.startswith(_COMPRESSED) else _PATTERNS
+    found = dict.fromkeys((name for _, name in patterns), False)
+    may_be_key, window = False, b""
+    for window in windows(_pieces_of(data), max(_LONGEST, forbidden.overlap)):
+        words = word_marks(window)
+        may_be_key = may_be_key or forbidden.may_be_in(window, words)
+        for pattern, name in patterns if _WORD in words else patterns[:1]:
+            match = None if found[name] else pattern.search(window)
+            found[name] |= match is not None and match.end() < len(window)
+    if may_be_key and forbidden.is_in(_whole(data)):
         return "your API key"
-    if media_type.startswith(_COMPRESSED):
-        return ""
-    return next((name for pattern, name in _PATTERNS if pattern.search(data)), "")
+    last = window[-_LONGEST:]  # what ends with the file
+    return next((name for pattern, name in patterns if found[name] or pattern.search(last)), "")
+
+
+def _pieces_of(data: Content) -> Iterable[bytes]:
+    return (data,) if isinstance(data, bytes) else data
+
+
+def _whole(data: Content) -> bytes:
+    return b"".join(_pieces_of(data))
 
 
 _UNSAFE_IN_NAMES: Final = lazy_pattern(
@@ -74,10 +99,15 @@ class _File(msgspec.Struct, frozen=True):
     """A file as it was read. `stamp` changes when the file does."""
 
     stamp: tuple[int, int, int]
-    data: bytes
+    data: Content
     sha256: str
     detected: str
     secret: str
+
+    @property
+    def held(self) -> int:
+        """How many bytes of it are in memory."""
+        return len(self.data) if isinstance(self.data, bytes) else 0
 
 
 class AttachmentReader:
@@ -118,7 +148,7 @@ class AttachmentReader:
         media_type = normal(found.media_type or file.detected)
         name = _UNSAFE_IN_NAMES.sub("_", found.name or own_name)
         if found.as_ == "text":
-            return LoadedPart(part=_text_part(found.path, name, file.data))
+            return LoadedPart(part=_text_part(found.path, name, _whole(file.data)))
         data_url = HashedUrl(media_type=media_type, data=file.data, sha256=file.sha256)
         if found.reduction is not None:
             data_url = self._reduced(found.path, data_url, found.reduction)
@@ -136,7 +166,7 @@ class AttachmentReader:
         sha256 = sha256_of_json(about)
         known = self._parts.get(sha256)
         if known is None:
-            known = reduced(path, whole.data, reduction)
+            known = reduced(path, _whole(whole.data), reduction)
             if sum(map(len, self._parts.values())) + len(known) > MAX_HELD:
                 self._parts.clear()
             self._parts[sha256] = known
@@ -149,22 +179,29 @@ class AttachmentReader:
         held = self._held.get(path)
         if held is not None and held.stamp == stamp:
             return held
-        data = self._project.read_bytes(path, limit=MAX_FILE_BYTES)
-        detected = media_type_of(PurePosixPath(path).name, data)
+        data = self._content(path, size=stamp[1])
+        detected = media_type_in(PurePosixPath(path).name, _pieces_of(data))
         secret = _secret_in(data, detected, self._forbidden)
-        file = _File(stamp, data, sha256_of(data), detected, secret)
+        digest = sha256_of(data) if isinstance(data, bytes) else data.sha256
+        file = _File(stamp, data, digest, detected, secret)
         self._digests[path] = stamp, file.sha256
         self._hold(path, file)
         return file
+
+    def _content(self, path: str, *, size: int) -> bytes | PinnedFile:
+        """Return the bytes of a file; those of a large one are read whenever they are needed."""
+        if size > _LARGE:
+            return self._project.pinned(path, limit=MAX_FILE_BYTES)
+        return self._project.read_bytes(path, limit=MAX_FILE_BYTES)
 
     def _hold(self, path: str, file: _File) -> None:
         """Store a file in memory, and drop the oldest ones if there are too many bytes."""
         before = self._held.pop(path, None)
         self._held[path] = file
-        self._size += len(file.data) - (0 if before is None else len(before.data))
+        self._size += file.held - (0 if before is None else before.held)
         while self._size > MAX_HELD:
             oldest = next(iter(self._held))
-            self._size -= len(self._held.pop(oldest).data)
+            self._size -= self._held.pop(oldest).held
 
     def _stamp(self, path: str) -> tuple[int, int, int]:
         """Return the facts of a file that change when the file does."""

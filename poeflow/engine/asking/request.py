@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.client.messages import ChatRequest, DataUrl, Message
+from poeflow.client.messages import ChatRequest, DataUrl, Message, in_pieces
 from poeflow.digest import Json, canonical, sha256_of
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import HashedUrl
@@ -168,5 +168,5 @@ def messages_in(request: Mapping[str, Json] | None) -> list[Json]:
 
 
 def _by_hash(url: DataUrl) -> str:
-    digest = url.sha256 if isinstance(url, HashedUrl) else sha256_of(url.data)
+    digest = url.sha256 if isinstance(url, HashedUrl) else sha256_of(b"".join(in_pieces(url.data)))
     return f"data:{url.media_type};sha256,{digest}"

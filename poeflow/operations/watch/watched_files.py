@@ -144,7 +144,7 @@ def note(log: ReadLog, path: Path) -> None:
     log.look(path)
     try:
         with followed(path) as (handle, status):
-            log.read(path, status, file_content(handle, status, _MAX_BYTES))
+            log.read(path, status, sha256_of(file_content(handle, status, _MAX_BYTES)))
     except OSError:
         return
 
