@@ -30,6 +30,9 @@ BUDGET: Final = 1_000_000_000
 MOST_RECENT: Final = 5000
 """How many recent rows are remembered by the hash of their content."""
 _FILTER_BITS: Final = 23
+_PAGE: Final = 4096
+"""Bytes of a page of a filter."""
+_NO_BITS: Final = bytes(_PAGE)
 _PERIOD: Final = 100_000
 """Steps between two checks of the budget."""
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
@@ -108,20 +111,29 @@ def _made_by(scripts: tuple[str, ...]) -> frozenset[Thing]:
 
 
 class KeyFilter:
-    """A Bloom filter: says which keys are certainly not in the store, in memory of a fixed size.
+    """A Bloom filter: says which keys are certainly not in the store, in memory of bounded size.
 
     Rarely, a missing key is not recognized.
     """
 
     def __init__(self) -> None:
-        self._bits = bytearray(1 << (_FILTER_BITS - 3))
+        self._pages: dict[int, bytearray] = {}
+        """The bits by pages; a page without any is not here."""
 
     def add(self, key: bytes) -> None:
         for place in _places(key):
-            self._bits[place >> 3] |= 1 << (place & 7)
+            number, byte = divmod(place >> 3, _PAGE)
+            page = self._pages.get(number)
+            if page is None:
+                page = self._pages[number] = bytearray(_PAGE)
+            page[byte] |= 1 << (place & 7)
 
     def may_have(self, key: bytes) -> bool:
-        return all(self._bits[place >> 3] & 1 << (place & 7) for place in _places(key))
+        return all(
+            self._pages.get((place >> 3) // _PAGE, _NO_BITS)[(place >> 3) % _PAGE]
+            & 1 << (place & 7)
+            for place in _places(key)
+        )
 
 
 def _places(key: bytes) -> tuple[int, int, int]:
