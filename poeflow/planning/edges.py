@@ -1,8 +1,8 @@
 """Which steps need which: edges and their order, from the findings about templates."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal
 
 from poeflow.digest import Json, encode_json
 from poeflow.flowfile.load import FlowFile
@@ -14,7 +14,7 @@ from poeflow.ordering import CycleError, ordered
 from poeflow.planning.checked import Checked, Uses
 from poeflow.planning.template_checks import Finding
 from poeflow.problems import Place, Problem
-from poeflow.templates.scopes import VERDICT_ATTRIBUTES
+from poeflow.templates.scopes import ANY_STEP, VERDICT_ATTRIBUTES
 
 Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that uses each."""
@@ -143,12 +143,12 @@ def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]
 
 def judged_steps(file: FlowFile, found: Iterable[Finding]) -> frozenset[str]:
     """Return the steps with expectations whose verdicts a text of the flow reads."""
-    read: set[str | None] = set()
-    for finding in found:
+    findings = tuple(found)
+    read: set[str | None] = set(_read_in_results(findings, "verdicts"))
+    for finding in findings:
         for reference in finding.references:
-            if reference.kind == "verdicts":
-                step = finding.site.step or ""
-                read.add(reference.name or chained_to(file.flow, step))
+            if reference.kind == "verdicts" and not reference.name:
+                read.add(chained_to(file.flow, finding.site.step or ""))
             elif reference.kind == "step" and reference.attribute in VERDICT_ATTRIBUTES:
                 read.add(reference.name)
     return frozenset(name for name, step in file.flow.steps.items() if step.expect and name in read)
@@ -156,8 +156,22 @@ def judged_steps(file: FlowFile, found: Iterable[Finding]) -> frozenset[str]:
 
 def read_items(found: Iterable[Finding]) -> frozenset[str]:
     """Return the loops whose items a text of the flow reads in their results."""
-    references = (reference for finding in found for reference in finding.references)
-    return frozenset(one.name for one in references if one.kind == "items")
+    return frozenset(_read_in_results(tuple(found), "items"))
+
+
+def _read_in_results(found: Sequence[Finding], kind: Literal["verdicts", "items"]) -> Iterator[str]:
+    """Yield the steps whose results a text may read that of.
+
+    If it is not known which step a value is of, those whose results the texts of the step have.
+    """
+    anywhere = {
+        f.site.step for f in found for r in f.references if (r.kind, r.name) == (kind, ANY_STEP)
+    }
+    for finding in found:
+        for one in finding.references:
+            is_of_all = one.kind == "step" and one.attribute == "all"
+            if one.kind == kind or (is_of_all and finding.site.step in anywhere):
+                yield one.name
 
 
 def secrets_in(file: FlowFile, found: Iterable[Finding]) -> dict[KeyPath, frozenset[str]]:

@@ -12,6 +12,7 @@ from poeflow.templates.environment import GLOBALS, Environment
 from poeflow.templates.reader import Origin
 from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
 from poeflow.templates.scopes import (
+    ANY_STEP,
     STEP_ATTRIBUTES,
     VERDICT_ATTRIBUTES,
     Bindings,
@@ -212,6 +213,8 @@ class Lookups:
                 self._refer("verdicts", "", _name_offset(node))
         if isinstance(node, nodes.Getattr) and self._is_text_of_result(owner):
             self._check_method(node)
+        if name is not None and self._may_be_result(owner):
+            self._refer_result(name, ANY_STEP, _name_offset(node))
         return False
 
     def _check_field(self, node: Lookup, owner: str, name: str) -> None:
@@ -276,16 +279,31 @@ class Lookups:
         self, offset: int, step: str, name: str, owner: nodes.Node | None = None
     ) -> None:
         """Look up an attribute of one result of a loop."""
-        if name in VERDICT_ATTRIBUTES:
-            self._refer("verdicts", step, offset)
-        if name in OWN:
-            self._refer("items", step, offset)
+        self._refer_result(name, step, offset)
         known = self._results.get(step)
         guarded = f"{owner.name}.{name}" if isinstance(owner, nodes.Name) else ""
         if known is None or name in known or self._bindings.knows(guarded):
             return
         hint = f"add expect: to {step}" if name in VERDICT_ATTRIBUTES else one_of(name, known)
         self.note(offset, f'a result of step "{step}" has no "{name}"', hint)
+
+    def _refer_result(self, name: str, step: str, offset: int) -> None:
+        """Note that a text reads how a result of a step was judged, or its item."""
+        if name in VERDICT_ATTRIBUTES:
+            self._refer("verdicts", step, offset)
+        if name in OWN:
+            self._refer("items", step, offset)
+
+    def _may_be_result(self, node: nodes.Node | None) -> bool:
+        """Whether a value may be one of several results: of a variable, or an item of a loop."""
+        match node:
+            case nodes.Name(name="loop"):
+                return False
+            case nodes.Name():
+                return self._bindings.knows(node.name) or node.name == "item"
+            case nodes.Filter() | nodes.Getitem():
+                return self._may_be_result(node.node)
+        return False
 
     def _check_attribute(self, node: nodes.Getattr, known: Iterable[str]) -> None:
         if node.attr not in known:
@@ -347,12 +365,18 @@ class Lookups:
         step = self.results_of(node.node)
         named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
         first = node.args[:1] if node.name in _BY_ATTRIBUTE else []
-        if step is not None and node.name == "pass_rate":
-            self._check_result(node.lineno - 1, step, "passed")
-        for argument in (*first, *named) if step is not None else ():
+        if node.name == "pass_rate":
+            self._result_in(step, "passed", node.lineno - 1)
+        for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
-                name = argument.value.partition(".")[0]
-                self._check_result(argument.lineno - 1, str(step), name)
+                self._result_in(step, argument.value.partition(".")[0], argument.lineno - 1)
+
+    def _result_in(self, step: str | None, name: str, offset: int) -> None:
+        """Look up an attribute of each in a list: results of a step if that is known."""
+        if step is None:
+            self._refer_result(name, ANY_STEP, offset)
+        else:
+            self._check_result(offset, step, name)
 
     def test(self, node: nodes.Test) -> None:
         self._check_test(node.name, node.lineno - 1)

@@ -9,6 +9,7 @@ from jinja2 import nodes
 
 from poeflow.problems import Place, Problem
 
+ANY_STEP: Final = "*"
 VERDICT_ATTRIBUTES: Final = frozenset({"verdicts", "score", "passed"})
 """What a step with `expect` has besides, if any text of its flow reads one of them."""
 STEP_ATTRIBUTES: Final = frozenset(
@@ -50,7 +51,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
     `attribute` is that of a step (`text`), None for an input or a whole step. One of the kind
     `verdicts` reads how one of the step's results was judged; its name is empty for `source`. One
-    of the kind `items` reads the item of one.
+    of the kind `items` reads the item of one. Both are of `ANY_STEP` if a value may be a result.
     """
 
     kind: Literal["input", "step", "name", "verdicts", "items"]

@@ -1,0 +1,72 @@
+"""Texts that read the scores and items of results, whatever way those come to them."""
+
+import pytest
+
+FLOW = """\
+poeflow: 1
+steps:
+  say:
+    matrix: {axes: {bot: [GPT-5.2, Claude-Sonnet-4.5], tone: [dry, warm]}}
+    model: "{{ matrix.bot }}"
+    prompt: "Announce a kettle, {{ matrix.tone }}"
+    expect: [{contains: kettle, level: score}]
+  best: {render: "%s"}
+"""
+GROUPS = "{%% for bot, rows in steps.say.all | groupby('matrix.bot') %%}%s {%% endfor %%}"
+MEAN = "{% macro mean(rows) %}{{ rows | map(attribute='score') | sum }}{% endmacro %}"
+LOOP = """
+  best:
+    for_each: {in: steps.say.all, group_by: item.matrix.bot}
+    render: "{{ item | pass_rate }}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (GROUPS % "{{ rows | sum(attribute='score') }}", "2.0 2.0 "),
+        (GROUPS % "{{ rows[0].score }}", "1.0 1.0 "),
+        ("{% set rows = steps.say.all | list %}{{ rows | pass_rate }}", "1.0"),
+        ("{% set rows = steps.say.all %}{{ (rows | first).passed | tojson }}", "true"),
+        (MEAN + "{{ mean(steps.say.all) }}", "4.0"),
+        (
+            "{% for rows in steps.say.all | batch(3) %}{{ rows | pass_rate }} {% endfor %}",
+            "1.0 1.0 ",
+        ),
+    ],
+)
+def test_scores_of_results_that_went_a_longer_way(bench, read, expected):
+    outcome = bench.run(FLOW % read)
+    assert outcome.exit_code == 0
+    assert outcome.results["best"].text == expected
+
+
+def test_scores_in_the_groups_of_a_loop(bench):
+    flow = FLOW.partition("  best")[0].rstrip() + LOOP
+    outcome = bench.run(flow)
+    assert {name: outcome.results[name].text for name in outcome.results if "best" in name} == {
+        "best[GPT-5.2]": "1.0",
+        "best[Claude-Sonnet-4.5]": "1.0",
+    }
+
+
+def test_another_score_makes_its_reader_stale(bench):
+    flow = FLOW % "{% set rows = steps.say.all %}{{ rows | sum(attribute='score') }}"
+    bench.run(flow)
+    changed = flow.replace("contains: kettle", "contains: 'no such word'")
+    assert bench.states(changed)["best"][0] != "fresh"
+    assert bench.run(changed).results["best"].text == "0.0"
+
+
+def test_items_of_results_that_went_a_longer_way(bench):
+    flow = """\
+poeflow: 1
+steps:
+  list: {render: '["x","y"]', output: {format: json}}
+  say: {for_each: steps.list.data, model: GPT-5.2, prompt: "Say {{ item }}"}
+  all:
+    render: "{% set rows = steps.say.all %}{% for row in rows %}{{ row.item }} {% endfor %}"
+"""
+    assert bench.run(flow).results["all"].text == "x y "
+    bench.forget_answers()
+    assert set(bench.states(flow).values()) == {("fresh", ())}
