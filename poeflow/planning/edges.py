@@ -261,5 +261,7 @@ def steps_mentioned(checked: Checked, written: Mapping[str, Json]) -> list[str]:
 def steps_of_outputs(checked: Checked) -> frozenset[str]:
     """Return the steps whose results the flow's outputs may read; all if that is not known."""
     outputs = checked.file.flow.outputs
+    if not outputs:
+        return frozenset()
     mentioned, named = steps_mentioned(checked, outputs), steps_named(checked, outputs)
     return frozenset(named if len(mentioned) < len(checked.order) else mentioned)

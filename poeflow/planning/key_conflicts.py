@@ -193,7 +193,7 @@ def _command(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         message = "the program is a template, so that the flow does not say what it runs"
         yield Problem(file.document.place((*path, 0)), message, _PROGRAM)
     program = command[0].replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")
-    takes_code = _INTERPRETERS.fullmatch(program) is not None
+    takes_code = len(command) > 2 and _INTERPRETERS.fullmatch(program) is not None
     for index in range(2, len(command)):
         if takes_code and _CODE.fullmatch(command[index - 1]) and has_template(command[index]):
             message = f"{program} would run what this template gives as code"

@@ -426,7 +426,7 @@ class CodeBudget:
     def covers(self, text: str, included: Iterable[str] = ()) -> bool:
         """Count a template and its included texts; return whether they are within the limit."""
         self._left -= _code(text)
-        if _INCLUDES.search(text):
+        if "{%" in text and _INCLUDES.search(text):
             self._left -= sum(map(_code, included))
         return self._left >= 0
 
