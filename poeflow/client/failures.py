@@ -135,17 +135,23 @@ def status_error(
     return error
 
 
+_ANSWERS: Final = ("chat.completion.chunk", "chat.completion")
+
+
 def holds_error(document: Json) -> bool:
     """Return whether a document of status 200 reports an error instead of an answer."""
     if not isinstance(document, dict):
         return False
     if document.get("error"):
         return True
+    has_choices = document.get("choices") is not None
+    if has_choices and document.get("object") in _ANSWERS and "type" not in document:
+        return False  # as almost always
     for key in ("object", "type"):
         kind = document.get(key)
         if isinstance(kind, str) and kind[-5:].lower() == "error":
             return True
-    if document.get("choices") is not None or document.get("usage") is not None:
+    if has_choices or document.get("usage") is not None:
         return False
     has_status = isinstance(document.get("message"), str) and any(map(document.get, _STATUS_KEYS))
     return bool(has_status or document.get("detail") or document.get("errors"))

@@ -140,13 +140,13 @@ class TextChunks:
         Return the first that is not, or has no text, None if there is none.
         """
         before, after = self._before, self._after
-        begin, rest = len(before) - 1, len(after) - 1
+        begin, end = len(before) - 1, 1 - len(after) or None
         for event in events:
             data = event.data
             if not before or not data.startswith(before) or not data.endswith(after):
                 return event
             try:  # where both share a quote, what is left is no text
-                text = _literal.decode(data[begin : len(data) - rest])
+                text = _literal.decode(data[begin:end])
             except (msgspec.DecodeError, UnicodeDecodeError):
                 return event
             if not text or event.event != "message":

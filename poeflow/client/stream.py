@@ -172,9 +172,18 @@ class Decoder:
         if self._is_first_line:
             self._is_first_line = False
             lines[0] = lines[0].removeprefix(BOM)
-        held = self._data
+        held, begun = self._data, b""
         for line in lines:  # without calls for the usual ones: an answer has many
-            if not line:
+            if begun:
+                if not line:
+                    events.append(ServerEvent(begun, self._event or "message"))
+                    self._event, begun = "", b""
+                    continue
+                held.append(begun)
+                self._size, begun = len(begun), b""
+            if not held and line[:6] == b"data: " and line[6:]:
+                begun = line[6:]
+            elif not line:
                 if held:
                     data = held[0] if len(held) == 1 else b"\n".join(held)
                     events.append(ServerEvent(data, self._event or "message"))
@@ -191,6 +200,9 @@ class Decoder:
                 self._event = line[6:].decode("utf-8", "replace").removeprefix(" ")
             elif line == b"event":
                 self._event = ""
+        if begun:
+            held.append(begun)
+            self._size = len(begun)
         return events
 
 
