@@ -62,7 +62,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     def refreshes(self, name: str) -> bool:
         """Return whether the instance `name` is asked again even if an answer is stored."""
-        return self.refreshes_all or is_among(name, self.refreshed)
+        return self.refreshes_all or (bool(self.refreshed) and is_among(name, self.refreshed))
 
     @property
     def is_whole(self) -> bool:
