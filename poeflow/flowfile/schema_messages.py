@@ -27,6 +27,7 @@ _HABITS: Final = {
     "glob": 'a loop runs over files: write for_each: {glob: "docs/*.md"}',
     "run": "a step calls a model or renders a text; write prompt: or render:",
     "text": 'did you mean "prompt"?',
+    "reads": 'a prompt reads a file with {{ read("notes.md") }}; only command: and call: take reads:',
 }
 _HABITS_IN_PARTS: Final = {
     "type": "remove it: the other key implies it",
@@ -203,7 +204,7 @@ def _forbidden(path: KeyPath, siblings: Iterable[str]) -> tuple[str, str]:
     rival = next((key for key in rivals if key in siblings and key != name), None)
     if rival is None:
         needed = _NEEDED_BY.get(name, "use")
-        hint = _HABITS["env"] if name == "env" else f"remove {name}:, or add {needed}:"
+        hint = _HABITS.get(name) or f"remove {name}:, or add {needed}:"
         return f'"{name}" needs "{needed}"', hint
     return f'"{name}" is not allowed with "{rival}"', f"remove {name}: or {rival}:"
 

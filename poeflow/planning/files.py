@@ -436,16 +436,36 @@ def _inputs_file_problems(
 def read_path_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
     """Yield a problem for each path under `reads` that is not one of the project.
 
-    The file itself may come from a step before.
+    The file itself may come from a step before. A file that a command names and `reads` does not
+    gets a warning, as that decides when it runs again.
     """
     for name, step in file.flow.steps.items():
+        known: list[str] = []
         for index, written in enumerate(step.reads or ()):
             try:
                 if not has_template(written):
-                    project.canonical(written, relative_to=file.path)
+                    known.append(project.canonical(written, relative_to=file.path))
             except FileProblem as error:
                 place = file.document.place(("steps", name, "reads", index))
                 yield Problem(place, error.message, error.hint)
+        is_known = step.reads is not None and len(known) == len(step.reads)
+        for index, written in enumerate(step.command or () if is_known else ()):
+            if _is_unread(project, file, written, known):
+                place = file.document.place(("steps", name, "command", index))
+                message = f"{written} is a file of this project, and not under reads"
+                hint = "add it there: else the command does not run again when it changes"
+                yield Problem(place, message, hint, "warning")
+
+
+def _is_unread(project: Project, file: FlowFile, argument: str, known: Sequence[str]) -> bool:
+    """Whether an argument of a command names a file that no path or pattern of `known` covers."""
+    if has_template(argument):
+        return False
+    with contextlib.suppress(FileProblem, OSError, ValueError):
+        path = project.canonical(argument, relative_to=file.path)
+        is_known = any(path == one or has_shape(one, path) for one in known)
+        return not is_known and project.has(path) and project.path_of(path).is_file()
+    return False
 
 
 def _find_file(

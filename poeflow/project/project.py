@@ -376,12 +376,6 @@ def packaged(path: Path) -> bytes:
         raise DiskError(f"{path}: {reason}", hint="reinstall poeflow") from None
 
 
-def module_paths(function: str) -> tuple[str, ...]:
-    """Return where the module of a function, `module:name`, may be in a project."""
-    module = function.partition(":")[0].replace(".", "/")
-    return (f"//{module}.py", f"//{module}/__init__.py") if module else ()
-
-
 def _has_settings(folder: Path) -> bool:
     """Whether the `pyproject.toml` of a folder has settings; what cannot be read has none."""
     if not (folder / _PYPROJECT).is_file():

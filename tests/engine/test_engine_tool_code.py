@@ -60,6 +60,16 @@ def test_a_step_is_stale_when_the_code_of_its_tool_changes(looking):
     assert looking.locked() == []
 
 
+def test_code_that_the_tool_imports_counts(looking):
+    looking.write("looking.py", "from colors import RED\n\ndef look():\n    return RED\n")
+    looking.write("colors.py", 'RED = "red"\n')
+    looking.run(FLOW, **ALLOWED)
+    looking.write("colors.py", 'RED = "blue"\n')
+    assert looking.states(FLOW) == {"a": ("stale", ("reads //colors.py changed",))}
+    looking.run(FLOW, **ALLOWED)
+    assert (seen(looking), looking.locked()) == ("blue", [])
+
+
 def test_a_tool_that_gives_the_same_asks_nothing(looking):
     looking.run(FLOW, **ALLOWED)
     looking.write("looking.py", "# says what it sees\n" + TOOL)

@@ -29,7 +29,8 @@ from poeflow.errors import StepError, UsageError
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.plan import Plan
 from poeflow.project.globs import is_pattern
-from poeflow.project.project import FileProblem, module_paths
+from poeflow.project.modules import code_of
+from poeflow.project.project import FileProblem
 from poeflow.redact import visible
 from poeflow.settings import child_environment
 from poeflow.store.lock.entries import LockEntry
@@ -106,6 +107,7 @@ class Commands:
         self._plan = plan
         self._context = context
         self._attachments = attachments
+        self._code: dict[str, tuple[str, ...]] = {}
 
     def command(self, step: str, values: Values, reads: Reads) -> Command:
         """Return the command of an instance; note in `reads` the files that it says it reads.
@@ -160,10 +162,12 @@ class Commands:
         return found
 
     def _modules(self, function: str | None) -> dict[str, str]:
-        """Return the hash of the module of a function, by its path, if the project has it."""
-        has = self._context.project.has
-        paths = [path for path in module_paths(function or "") if has(path)]
-        return {path: self._attachments.digest(path) for path in paths}
+        """Return the hashes of the project's modules that run with a function, by their paths."""
+        if function is None:
+            return {}
+        if function not in self._code:
+            self._code[function] = code_of(self._context.project, function)
+        return {path: self._attachments.digest(path) for path in self._code[function]}
 
     def _from_folder(self, argument: str) -> str:
         """Return an argument as the program finds it, which runs beside the flow.

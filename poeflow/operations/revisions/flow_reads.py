@@ -22,7 +22,8 @@ from poeflow.planning.fan_out import Tables
 from poeflow.planning.template_checks import Finding, findings
 from poeflow.problems import Place
 from poeflow.project.globs import has_shape, is_pattern
-from poeflow.project.project import FileProblem, Project, module_paths
+from poeflow.project.modules import code_of, module_paths
+from poeflow.project.project import FileProblem, Project
 from poeflow.records import outer_step, step_of
 from poeflow.store.lockfile import Lock
 from poeflow.templates.environment import Environment
@@ -119,7 +120,9 @@ def _reads(
             path: KeyPath = ("steps", name, key)
             yield from _schema_files(project, file, path, file.document.node(path))
         for at, function in functions_of(name, step):
-            for module in module_paths(function or ""):
+            for module in dict.fromkeys(
+                (*module_paths(function or ""), *code_of(project, function))
+            ):
                 place = file.document.place(at)
                 yield FileRead(path=module, place=place, why=shown_key(at), step=name)
     for name, child in (checked.children if checked is not None else {}).items():

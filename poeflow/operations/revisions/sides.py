@@ -19,7 +19,8 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import statuses_of
 from poeflow.planning.run_inputs import GivenInputs, MissingInputsError, inputs_of
 from poeflow.problems import errors_only
-from poeflow.project.project import FileProblem, Project, module_paths
+from poeflow.project.modules import module_paths
+from poeflow.project.project import FileProblem, Project
 from poeflow.records import InstanceStatus
 from poeflow.store.lockfile import Lock, LockFile
 

@@ -1,0 +1,63 @@
+"""The code of a project that a function runs: its module, and those of the project it imports."""
+
+import ast
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from poeflow.project.project import MAX_TEXT_BYTES, FileProblem, Project
+
+MAX_MODULES: Final = 500
+"""How many modules are read: further ones are left out."""
+_PACKAGE: Final = "__init__.py"
+
+
+def module_paths(function: str) -> tuple[str, ...]:
+    """Return where the module of a function, `module:name`, may be in a project."""
+    module = function.partition(":")[0].replace(".", "/")
+    return (f"//{module}.py", f"//{module}/{_PACKAGE}") if module else ()
+
+
+def code_of(project: Project, function: str | None) -> tuple[str, ...]:
+    """Return the files of all modules of a project that run with a function, `module:name`.
+
+    Those are its own, what that imports by name, and so on, with the packages they are in. What is
+    imported by a computed name is not known, and installed packages are not looked at.
+    """
+    module = (function or "").partition(":")[0]
+    found: dict[str, None] = {}
+    waiting = [module] if module else []
+    for name in waiting:  # which grows by what they import
+        for path in filter(project.has, _files(name)):
+            if path not in found and len(found) < MAX_MODULES:
+                found[path] = None
+                waiting += _imported(project, path)
+    return tuple(found)
+
+
+def _files(module: str) -> Iterator[str]:
+    """Yield where a module and the packages it is in may be."""
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        yield f"//{'/'.join(parts[:count])}/{_PACKAGE}"
+    yield f"//{'/'.join(parts)}.py"
+
+
+def _imported(project: Project, path: str) -> list[str]:
+    """Return the names of the modules that one may import; none of a file that is no Python."""
+    with contextlib.suppress(FileProblem, SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.parse(project.read_bytes(path, limit=MAX_TEXT_BYTES))
+        package = tuple(path[2:].split("/")[:-1])
+        return [name for node in ast.walk(tree) for name in _names(node, package)]
+    return []
+
+
+def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """Yield what an import names: of `from a import b` both may be modules."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        above = package[: len(package) - node.level + 1] if node.level else ()
+        base = ".".join(filter(None, (*above, node.module)))
+        yield from filter(None, (base,))
+        yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)
