@@ -1,11 +1,12 @@
 """The Python API: load, check, plan, survey and run flows."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Unpack
 
 from poeflow.engine.run import Outcome
-from poeflow.errors import InvalidFlowError
+from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load_flow as load_file
 from poeflow.operations.check import checkup
@@ -69,6 +70,7 @@ def status(
     sent, run or written, and no key is needed. Raises `InvalidFlowError`, `UsageError`, or
     `StaleError` if the lock cannot be read.
     """
+    _refuse_loop("astatus")
     return asyncio.run(astatus(path, options, **given))
 
 
@@ -88,6 +90,7 @@ def run(
     step is reported in the outcome. Raises `InvalidFlowError`, `UsageError`, `AccountError`,
     `BusyError` or `DiskError`.
     """
+    _refuse_loop("arun")
     return asyncio.run(arun(path, options, **given))
 
 
@@ -96,6 +99,14 @@ async def arun(
 ) -> Outcome:
     """Do what `run` does in a running event loop."""
     return await run_checked(checkup(*_located(path)), with_keywords(options, given))
+
+
+def _refuse_loop(instead: str) -> None:
+    """Raise `UsageError` in a running event loop, which cannot wait for another."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        message = "an event loop is running here already, as in a notebook"
+        raise UsageError(message, hint=f"write `await poeflow.{instead}(...)`")
 
 
 def _located(path: str | Path) -> tuple[Project, str, str]:

@@ -74,6 +74,18 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
         return _count(self.usage, "completion_tokens")
 
     @property
+    def score(self) -> float | None:
+        """How well it meets what is expected of it, from 0 to 1 by weight; None if not judged."""
+        whole = sum(one.weight for one in self.graded or self.verdicts)
+        met = sum(one.weight * one.grade for one in self.verdicts)
+        return None if not self.verdicts else round(met / whole, 6) if whole else 1.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether it meets all that is expected of it: a warning has not passed."""
+        return all(one.passed for one in self.verdicts)
+
+    @property
     def reading(self) -> Reading:
         """Its text, as it was read."""
         return Reading(text=self.text, data=self.data, value=self.value)

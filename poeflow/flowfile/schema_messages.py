@@ -27,7 +27,7 @@ _HABITS: Final = {
     "glob": 'a loop runs over files: write for_each: {glob: "docs/*.md"}',
     "run": "a step calls a model or renders a text; write prompt: or render:",
     "text": 'did you mean "prompt"?',
-    "reads": 'a prompt reads a file with {{ read("notes.md") }}; only command: and call: take reads:',
+    "reads": 'a prompt reads by {{ read("notes.md") }}; only command: and call: take reads:',
 }
 _HABITS_IN_PARTS: Final = {
     "type": "remove it: the other key implies it",

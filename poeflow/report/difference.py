@@ -13,7 +13,7 @@ from poeflow.digest import Json, encode_json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, InstanceStatus
 from poeflow.redact import visible
-from poeflow.report.history import message_texts, request_body
+from poeflow.report.history import message_texts, request_body, scored, unmet_in
 from poeflow.report.terminal.text import Line, Marks, Piece, chopped
 from poeflow.word_diff import Piece as Part
 from poeflow.word_diff import word_diff
@@ -29,12 +29,14 @@ _PARTS: Final = lazy_pattern(r"\n| +|[^ \n]+")
 _STYLES: Final = {"same": "", "removed": "red strike", "added": "green"}
 _BRACKETS: Final = {"removed": ("[-", "-]"), "added": ("{+", "+}")}
 _INDENT: Final = ("    ", "")
+_SHORT: Final = frozenset({"parameter", "status", "response", "score"})
+"""What is shown on one line."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that differs. `old` or `new` is None if there is none."""
 
-    what: Literal["prompt", "parameter", "answer", "status", "response"]
+    what: Literal["prompt", "parameter", "answer", "status", "response", "score", "not met"]
     name: str = ""
     old: str | None
     new: str | None
@@ -104,6 +106,18 @@ def changes(old: InstanceRecord | None, new: InstanceRecord) -> Iterator[Change]
             yield Change(what="response", name="answered by", old=served[0], new=served[1])
     if (None if old is None else old.text) != new.text:
         yield Change(what="answer", old=None if old is None else old.text, new=new.text)
+    if old is not None:
+        yield from _judged(old, new)
+
+
+def _judged(old: InstanceRecord, new: InstanceRecord) -> Iterator[Change]:
+    """Yield the differences between what was said of two results."""
+    scores = scored(old.verdicts) or None, scored(new.verdicts) or None
+    if scores[0] != scores[1]:
+        yield Change(what="score", old=scores[0], new=scores[1])
+    unmet = "; ".join(unmet_in(old.verdicts)), "; ".join(unmet_in(new.verdicts))
+    if unmet[0] != unmet[1]:
+        yield Change(what="not met", old=unmet[0] or None, new=unmet[1] or None)
 
 
 def change_lines(
@@ -115,7 +129,7 @@ def change_lines(
         note = "" if one.kind == "changed" else f" is {one.kind}"
         yield ((marks.shown(one.id), "bold"), (note, "dim"))
         for change in one.changes:
-            if change.what in ("parameter", "status", "response"):
+            if change.what in _SHORT:
                 name = change.name or change.what
                 text = f"{name}: {change.old or 'none'} -> {change.new or 'none'}"
                 yield (("  ", ""), (marks.shown(text), ""))

@@ -9,7 +9,7 @@ import msgspec
 
 from poeflow.bots import other_name
 from poeflow.clock import spoken
-from poeflow.digest import Json, encode_json
+from poeflow.digest import SHORT, Json, encode_json, hash_prefix
 from poeflow.records import (
     InstanceRecord,
     InstanceStatus,
@@ -98,7 +98,8 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
     if score := scored(one.verdicts):
         yield ((f"score {score}", ""),)
     for path, digest in one.files.items():
-        yield ((visible(f"wrote {path[2:]} ({digest[:12]})"), "dim"),)
+        shown = hash_prefix(digest) if len(digest) == SHORT else digest
+        yield ((visible(f"wrote {path[2:]} ({shown[:12]})"), "dim"),)
 
 
 def graded(verdict: Mapping[str, Json]) -> str:
@@ -290,6 +291,7 @@ def _instance(one: InstanceRecord) -> tuple[str, ...]:
         visible(one.answered_by or one.model or "").replace("\n", " "),
         reported_tokens(one),
         spoken(one.seconds) if one.seconds else "",
+        f"score {score}" if (score := scored(one.verdicts)) else "",
     )
 
 

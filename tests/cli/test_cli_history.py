@@ -6,7 +6,9 @@ import subprocess
 
 import pytest
 
+from poeflow.digest import sha256_of, short_hash
 from poeflow.records import InstanceRecord, RunEnd, RunRecord
+from poeflow.report.history import instance_lines
 from poeflow.simulator.server import Simulator
 from poeflow.store.history import History
 
@@ -308,3 +310,24 @@ def test_each_sample_is_shown(desk):
         "GPT-5.2 for say#2",
     ]
     assert sum("\nsecond" in part for part in parts) == 1
+
+
+def test_scores_are_shown_and_compared(desk):
+    flow = "poeflow: 1\nsteps:\n  a: {render: one, output: {save: a.md}, expect: [%s]}\n"
+    desk.write("a.yaml", flow % "{contains: one, level: score}")
+    assert desk.run("run", "a.yaml").returncode == 0
+    desk.write("a.yaml", flow % "{contains: two, level: score}")
+    assert desk.run("run", "a.yaml").returncode == 0
+    assert desk.run("show", "last~1").stdout.splitlines()[-1].endswith("score 1")
+    assert desk.run("show").stdout.splitlines()[-1].endswith("score 0")
+    shown = desk.run("diff").stdout
+    assert "  score: 1 -> 0\n" in shown
+    assert "not met:" in shown
+
+
+def test_a_hash_is_shown_in_one_form_also_of_a_stored_answer():
+    digest = sha256_of(b"text")
+    for written in (digest, short_hash(digest)):
+        one = InstanceRecord(id="a", step="a", status="ok", files={"//a.md": written})
+        last = list(instance_lines(one, []))[-1]
+        assert last[0][0] == f"wrote a.md ({digest[:12]})"
