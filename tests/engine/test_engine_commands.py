@@ -624,3 +624,18 @@ def test_it_runs_again_where_it_ran_if_a_variable_has_another_value(bench, tmp_p
     bench.forget_answers()
     assert bench.states(flow, environ=german) == {"a": ("fresh", ())}, "the lock has no values"
     assert bench.locked(environ=german) == []
+
+
+def test_all_that_would_run_is_named_with_its_step(bench):
+    flow = """\
+poeflow: 1
+steps:
+  first: {call: "words_of:count", reads: [], with: {}}
+  last: {command: [rm, -rf, x], reads: []}
+"""
+    with pytest.raises(UsageError) as caught:
+        bench.run(flow)
+    assert caught.value.message == (
+        "//a.yaml: step first runs Python functions of this project: words_of:count; "
+        "//a.yaml: step last runs a command: rm -rf x"
+    )

@@ -337,19 +337,20 @@ def _runs_tools(step: Step) -> bool:
 
 def _not_allowed(wanted: Mapping[Where, Step]) -> UsageError:
     """Return the error of a run without the user's permission; it shows all that would be run."""
-    path, name = next(iter(wanted))
-    steps = wanted.values()
-    calls = {step.call for step in steps if step.call}
-    calls |= {call for step in steps for call in _judging(step)}
-    tools = {tool.run or "" for step in steps if _runs_tools(step) for tool in step.functions}
-    functions = sorted(tools | calls)
-    commands = [shown_command(step.command) for step in steps if step.command]
-    parts = [f"Python functions of this project: {', '.join(functions)}"] if functions else []
-    parts += [f"a command: {command}" for command in commands]
+    shown = (f"{path}: step {name} runs {_code(step)}" for (path, name), step in wanted.items())
     hint = "look at them and add --allow-tools, or write tools_mode: return"
-    if commands or calls:
+    if any(step.kind == "command" or _judging(step) for step in wanted.values()):
         hint = "look at it and add --allow-tools, or allow_tools = true to your own configuration"
-    return UsageError(f"{path}: step {name} runs {', and '.join(parts)}", hint=hint)
+    return UsageError("; ".join(shown), hint=hint)
+
+
+def _code(step: Step) -> str:
+    """Return the functions and the command that a step runs, in words."""
+    tools = [tool.run or "" for tool in step.functions if _runs_tools(step)]
+    functions = sorted({*tools, *_judging(step), step.call or ""} - {""})
+    parts = [f"Python functions of this project: {', '.join(functions)}"] if functions else []
+    parts += [f"a command: {shown_command(step.command)}"] if step.command else []
+    return ", and ".join(parts)
 
 
 class _RefusedError(Exception):
