@@ -34,6 +34,7 @@ _PROSE_KEYS: Final = (
     "that",
     "contains",
 )
+_CONDITIONS: Final = frozenset({"if", "that"})
 _CREDENTIAL: Final = lazy_pattern(
     r"(?:[a-z]{1,20}[-_])?(?:api|access|secret|auth|bearer)[-_]?(?:key|token)"
     r"|(?:[a-z]{1,20}[-_])?(?:authorization|password|secret|cookie)|bearer",
@@ -44,6 +45,10 @@ _MAX_RINGS: Final = 20
 _FITTING: Final = {"number": "integer"}
 """Another type whose values fit a type, too."""
 _TAIL: Final = lazy_pattern(r" #[^\n]*")
+_NAMED: Final = r"((inputs|steps)\.([A-Za-z_]\w*)[\w.]*)"
+_BARE: Final = lazy_pattern(rf"\s*{_NAMED}\s*")
+_SINGLE_BRACES: Final = lazy_pattern(rf"(?<![{{$])\{{ ?{_NAMED} ?\}}(?!\}})")
+_TEMPLATES: Final = lazy_pattern(r"(?s)\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 
 
 def rule_problems(flow: Flow, document: Document) -> tuple[Problem, ...]:
@@ -88,6 +93,7 @@ def _all(flow: Flow, document: Document) -> Iterator[Problem]:
     for name, step in flow.steps.items():
         yield from _step(flow, document, name, step)
     yield from _lost_tails(document)
+    yield from _plain_expressions(flow, document)
 
 
 def _names(document: Document) -> Iterator[Problem]:
@@ -328,3 +334,19 @@ def _prose(document: Document) -> Iterator[tuple[str, Node]]:
             if key in _PROSE_KEYS:
                 yield key, value
         stack += reversed([*node.values.values(), *node.items])
+
+
+def _plain_expressions(flow: Flow, document: Document) -> Iterator[Problem]:
+    """Warn about texts that hold an expression as it is, or in single braces."""
+    outputs = document.node(("outputs",))
+    own = outputs.values.values() if outputs is not None else ()
+    texts = (node for key, node in _prose(document) if key not in _CONDITIONS)
+    for node in (*texts, *own):
+        text = _TEMPLATES.sub("", node.data) if isinstance(node.data, str) else ""
+        bare = _BARE.fullmatch(text) if text == node.data else None
+        for found in (bare,) if bare else _SINGLE_BRACES.finditer(text):
+            if found[3] in (flow.inputs if found[2] == "inputs" else flow.steps):
+                message = f'"{found[0].strip()}" is this text, and no template'
+                hint = f'write "{{{{ {found[1]} }}}}"'
+                yield Problem(node.place(document.path), message, hint, "warning")
+                break
