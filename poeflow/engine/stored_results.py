@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -239,7 +239,7 @@ class StoredResults:
         return result if agrees_beside_text(entry, result) else None
 
 
-class Said(NamedTuple):
+class AnswerParts(NamedTuple):
     """What a result takes from a stored answer."""
 
     text: str
@@ -267,29 +267,29 @@ class _PlainChoice(msgspec.Struct, frozen=True):
 class _PlainAnswer(msgspec.Struct, frozen=True):
     """An answer with a text and nothing else, as almost all are: it is read at once."""
 
-    choices: Annotated[tuple[_PlainChoice, ...], msgspec.Meta(min_length=1)]
+    choices: tuple[_PlainChoice, ...]
     usage: dict[str, Json] | None = None
     model: str | None = None
     id: str | None = None
 
 
-def _said_in(answer: Mapping[str, Json], spec: Step) -> Said | None:
+def _said_in(answer: Mapping[str, Json], spec: Step) -> AnswerParts | None:
     """Return what a result takes from a stored answer, None if its step does not accept it."""
     if spec.kind == "model":
         try:
             plain = msgspec.convert(answer, _PlainAnswer)
         except msgspec.ValidationError:
             plain = None
-        text = "" if plain is None else plain.choices[0].message.content
+        text = plain.choices[0].message.content if plain is not None and plain.choices else ""
         if plain is not None and text.strip():
             usage = None if plain.usage is None else Usage(plain.usage)
-            return Said(text, "", (), usage, plain.model, plain.id)
+            return AnswerParts(text, "", (), usage, plain.model, plain.id)
     whole = Completion(answer)
     is_command = spec.kind == "command"
     if not is_command and not is_accepted(whole, spec.output, has_tools=bool(spec.functions)):
         return None
     calls = tuple(call.to_param() for call in whole.tool_calls)
-    return Said(whole.text, whole.reasoning, calls, whole.usage, whole.model, whole.id)
+    return AnswerParts(whole.text, whole.reasoning, calls, whole.usage, whole.model, whole.id)
 
 
 def _is_taken(plan: Plan, step: str) -> bool:
