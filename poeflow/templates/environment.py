@@ -173,6 +173,9 @@ _COMPILING: Final = 5
 _MAX_COMPILED: Final = 1_000
 _MAX_COMPILED_TEXT: Final = 1024 * 1024
 """How many compiled templates are cached, and how many characters of them."""
+_LONGEST_SHARED: Final = 500
+_MAX_SHARED: Final = 32 * 1024
+"""How long a text may be to share its tree, and all of them: a tree has a hundred times as much."""
 _FAILED_LOOKUP: Final = 20
 _FAILED_SEARCH: Final = 400
 GLOBALS: Final = frozenset({"range", "dict", "namespace", "read", "glob"})
@@ -206,6 +209,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self._allowance.budget = self._allowance.next_budget()
         self._compiled: dict[tuple[Mode, str, str], Template] = {}
         self._compiled_text = 0
+        self._trees = furnishing.trees
         self.filters = furnishing.filters
         self.tests = furnishing.tests
         own = file_functions(reader, lambda: self.budget)
@@ -233,10 +237,16 @@ class Environment(ImmutableSandboxedEnvironment):
         In mode `value` the text must be one expression; the template stores its value in `VALUE`.
         """
         known = self._compiled.get((mode, origin.path, text))
-        return known or self.compiled(text, self.parsed(text, origin), origin, mode)
+        return known or self.compiled(text, origin, mode)
 
     def parsed(self, text: str, origin: Origin) -> nodes.Template:
-        """Parse `text` without its last line end. Raises `jinja2.TemplateSyntaxError`."""
+        """Parse `text` without its last line end. Raises `jinja2.TemplateSyntaxError`.
+
+        Equal texts of all flows of a command may share one tree, which is never modified.
+        """
+        return self._trees.tree(text, lambda: self._new_tree(text, origin))
+
+    def _new_tree(self, text: str, origin: Origin) -> nodes.Template:
         return Parser(self, without_last_line_end(text), origin.path).parse()
 
     def is_expression(self, text: str, origin: Origin) -> bool:
@@ -245,10 +255,9 @@ class Environment(ImmutableSandboxedEnvironment):
             return True
         return only_expression(self.parsed(text, origin)) is not None
 
-    def compiled(
-        self, text: str, parsed: nodes.Template, origin: Origin, mode: Mode = "text"
-    ) -> Template:
-        """Compile the tree of `text`, which is modified. Raises as `template`."""
+    def compiled(self, text: str, origin: Origin, mode: Mode = "text") -> Template:
+        """Compile `text`, from a tree of its own, which is modified. Raises as `template`."""
+        parsed = self._new_tree(text, origin)
         if mode == "value":
             expression = only_expression(parsed)
             if expression is None:
@@ -338,6 +347,29 @@ class _Furnishing(msgspec.Struct, frozen=True):
     filters: dict[str, Any]
     tests: dict[str, Any]
     finalize: Callable[..., str]
+    trees: "_Trees"
+
+
+class _Trees:
+    """The trees of short texts, to parse the same one once: many steps and flows repeat them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, nodes.Template] = {}
+        self._size = 0
+
+    def tree(self, text: str, parse: Callable[[], nodes.Template]) -> nodes.Template:
+        """Return the tree of a text."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
+        made = parse()
+        if len(text) <= _LONGEST_SHARED:
+            if self._size > _MAX_SHARED:
+                self._known.clear()
+                self._size = 0
+            self._known[text] = made
+            self._size += len(text)
+        return made
 
 
 @lru_cache(maxsize=1)
@@ -349,6 +381,7 @@ def _furnishing(allowance: Allowance) -> _Furnishing:
         sandbox.inner_filters(budget) | counted_filters(budget),
         counted_tests(budget),
         _finalizer(budget),
+        _Trees(),
     )
 
 
@@ -362,6 +395,13 @@ def _lexer() -> OffsetLexer:
 def without_last_line_end(text: str) -> str:
     """Return a text without its last line end: files end with one, prompts do not."""
     return text[: -len(found[0])] if (found := _LAST_LINE_END.search(text)) else text
+
+
+@lru_cache(maxsize=100)
+def certainly_compiles(parsed: nodes.Template, *, is_path: bool) -> bool:
+    """Return whether a tree, which flows may share, compiles for sure. Raises as `check_shape`."""
+    sandbox.check_shape(parsed, is_path=is_path)
+    return sandbox.compiles_surely(parsed)
 
 
 def only_expression(parsed: nodes.Template) -> nodes.Expr | None:

@@ -11,12 +11,12 @@ from jinja2 import TemplateSyntaxError, nodes
 from poeflow.flowfile.patterns import one_of
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem
-from poeflow.templates.environment import Environment, Mode, only_expression
+from poeflow.templates.environment import Environment, Mode, certainly_compiles, only_expression
 from poeflow.templates.includes import ISOLATED, FileUse, first_text, parent_of
 from poeflow.templates.lookups import METHODS, Lookup, Lookups, attribute_name
 from poeflow.templates.reader import Origin
 from poeflow.templates.render import as_template
-from poeflow.templates.sandbox import check_shape, children_of, compiles_surely, why_refused
+from poeflow.templates.sandbox import children_of, why_refused
 from poeflow.templates.scopes import Bindings, CheckedTemplate, Scope, guards, lost_names
 from poeflow.templates.template_errors import habit_warnings, loss_warnings, syntax_problem
 
@@ -401,7 +401,8 @@ class _Checker:
                 walker.walk_expression(expression)
             else:
                 included = self._walked(walker, parsed, origin)
-                warnings += tuple(loss_warnings(lost_names(parsed, scope.extra), origin))
+                if "{%" in text:  # only a tag sets a name
+                    warnings += tuple(loss_warnings(lost_names(parsed, scope.extra), origin))
             if not errors_only(tuple(lookups.problems)):
                 self._compile(text, parsed, origin, mode)
         except TemplateSyntaxError as error:
@@ -435,9 +436,8 @@ class _Checker:
 
     def _compile(self, text: str, parsed: nodes.Template, origin: Origin, mode: Mode) -> None:
         """Compile a template that may fail to; others are compiled when they are rendered."""
-        check_shape(parsed, is_path=mode == "path")
-        if not compiles_surely(parsed):
-            self._environment.compiled(text, parsed, origin, mode)
+        if not certainly_compiles(parsed, is_path=mode == "path"):
+            self._environment.compiled(text, origin, mode)
 
     def _file(self, use: FileUse, origin: Origin) -> CheckedTemplate:
         """Check a file that is named literally."""

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from jinja2 import TemplateSyntaxError, nodes
 
 from poeflow.problems import Place
+from poeflow.templates.environment import Environment
 from poeflow.templates.sandbox import check_shape, compiles_surely, rewrite
 from poeflow.templates.scopes import Reference, Scope
+from poeflow.templates.work_budget import Allowance
 
 RAW = "to show braces as they are, write {% raw %} ... {% endraw %}"
 
@@ -348,3 +350,39 @@ def test_a_text_has_a_few_methods(house, method, hint):
     assert house.problems(f"{{{{ steps.draft.text.{method} }}}}") == [
         f'1:21: a text has no "{name}"; {hint}'
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ inputs.topic }}",
+        "{{ steps.drft.text }}{{ nothing }}",
+        "{{ inputs.topic | nothing }}",
+        "{% for a in [1] %}{% set b = a %}{% endfor %}{{ b }}",
+        "{{ inputs.topic",
+    ],
+)
+def test_a_text_that_several_flows_have_is_checked_in_each(house, text):
+    alone = house.problems(text)
+    allowance = house.share(Allowance())
+    for _ in range(3):
+        house.environment = Environment(house.environment.reader, allowance)
+        assert house.problems(text) == alone
+        if not alone:
+            assert [house.render(text), house.path(text), house.value(text)] == ["cats"] * 3
+    assert bool(alone) == (text != "{{ inputs.topic }}")
+
+
+def test_equal_texts_share_a_tree_that_stays_as_it_is(house):
+    house.share(Allowance())
+    text = "{{ inputs.topic }}"
+    tree = house.environment.parsed(text, house.origin(text))
+    other = Environment(house.environment.reader, house.environment.allowance)
+    assert other.parsed(text, house.origin(text)) is tree
+    written = str(tree)
+    assert house.problems(text) == []
+    assert [house.value(text), house.render(text), house.path(text)] == ["cats"] * 3
+    assert other.parsed(text, house.origin(text)) is tree
+    assert str(tree) == written
+    long = text + "x" * 1_000
+    assert other.parsed(long, house.origin(long)) is not other.parsed(long, house.origin(long))
