@@ -48,7 +48,7 @@ def checkups(flows: Iterable[tuple[Project, str, str]]) -> list[Checkup]:
     for root in {one.project.root for one in found}:
         places = [i for i, one in enumerate(found) if one.project.root == root]
         sound = [(i, c) for i in places if (c := found[i].checked) is not None]
-        conflicts = save_conflicts(found[places[0]].project, [checked for _, checked in sound])
+        conflicts = save_conflicts([checked for _, checked in sound])
         for index, problem in conflicts:
             at = sound[index][0]
             problems = limited((*found[at].problems, problem))

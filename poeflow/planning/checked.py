@@ -6,7 +6,7 @@ import msgspec
 
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.problems import Problem
+from poeflow.problems import Place, Problem
 
 Edges = dict[str, tuple[str, ...]]
 Ancestors = tuple[str, ...]
@@ -24,6 +24,16 @@ class Uses(msgspec.Struct, frozen=True, kw_only=True):
     names: frozenset[str] = frozenset()
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """A path that a step writes, as far as it is known; `is_literal` if it holds no template."""
+
+    step: str
+    place: Place
+    save: str
+    target: str
+    is_literal: bool
+
+
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """A checked flow.
 
@@ -35,7 +45,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     use, `children` maps steps to the flows they use. `judged` are the steps whose verdicts a text
     reads. `named` are the places of texts whose file a template names, `forms` those of
     expressions that decide the form of an answer, `itemized` the steps whose items one reads in
-    their results. `secrets` are the secret inputs that a text uses, by its place.
+    their results. `secrets` are the secret inputs that a text uses, by its place. `claims` are the
+    paths of its outputs that may be written.
     """
 
     file: FlowFile
@@ -53,3 +64,4 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     forms: frozenset[KeyPath] = frozenset()
     itemized: frozenset[str] = frozenset()
     secrets: Mapping[KeyPath, frozenset[str]] = {}
+    claims: tuple[Claim, ...] = ()

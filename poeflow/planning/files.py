@@ -1,9 +1,11 @@
 """Checks of the files a flow names: attachments, output paths, and the defaults of inputs."""
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 
@@ -17,7 +19,7 @@ from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.step_settings import attachments_of, reduction_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.planning.checked import Checked
+from poeflow.planning.checked import Checked, Claim
 from poeflow.planning.run_inputs import input_faults
 from poeflow.planning.template_checks import MAX_PATTERNS
 from poeflow.planning.used_flows import ONCE, Repetition
@@ -133,29 +135,35 @@ class ReadPaths(msgspec.Struct, frozen=True, kw_only=True):
     globs: frozenset[str]
 
 
-class _Claim(msgspec.Struct, frozen=True):
-    """A path that a step writes, as far as it is known; `is_literal` if it holds no template."""
+class Claims(msgspec.Struct, frozen=True):
+    """The output paths of a flow's steps, and problems with those that may not be written."""
 
-    step: str
-    place: Place
-    save: str
-    target: str
-    is_literal: bool
+    claims: tuple[Claim, ...]
+    problems: tuple[Problem, ...]
 
 
-def save_problems(project: Project, file: FlowFile, reads: ReadPaths) -> Iterator[Problem]:
-    """Check the output path of every step."""
-    claims: list[_Claim] = []
+def claims_of(project: Project, file: FlowFile) -> Claims:
+    """Return the output path of every step."""
+    claims: list[Claim] = []
+    problems: list[Problem] = []
     for name, step in file.flow.steps.items():
-        place = file.document.place(("steps", name, "output", "save"))
         try:
             claims += _claims(project, file, name, step)
         except FileProblem as error:
-            yield Problem(place, error.message, error.hint)
-        yield from _media_problems(project, file, name, step)
+            place = file.document.place(("steps", name, "output", "save"))
+            problems.append(Problem(place, error.message, error.hint))
+        problems += _media_problems(project, file, name, step)
+    return Claims(tuple(claims), tuple(problems))
+
+
+def save_problems(
+    project: Project, file: FlowFile, reads: ReadPaths, claims: Sequence[Claim]
+) -> Iterator[Problem]:
+    """Check the output paths of a flow against the disk, what it reads, and each other."""
+    looks = _Looks(project.root)
     for claim in claims:
         if claim.is_literal:
-            yield from _disk_problems(project, claim)
+            yield from _disk_problems(looks, claim)
             yield from _read_problems(file, claim, reads)
         else:
             yield from _growth_problems(project, file, claim)
@@ -167,7 +175,7 @@ def save_problems(project: Project, file: FlowFile, reads: ReadPaths) -> Iterato
     yield from _shared_path_problems(claims)
 
 
-def save_conflicts(project: Project, flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
+def save_conflicts(flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
     """Yield a problem for each file that different flows write, with the index of the later flow.
 
     `flows` run one after the other, or are one flow with those it uses. Only paths without
@@ -182,7 +190,7 @@ def save_conflicts(project: Project, flows: Sequence[Checked]) -> Iterator[tuple
         if lock != shown:
             message = f"{shown} and {lock} have one lock file, as only their endings differ"
             yield index, Problem(Place(shown), message, "rename one of them")
-        for claimed in _owned_claims(project, checked, flow=index):
+        for claimed in _owned_claims(checked, flow=index):
             if claimed.is_repeated:
                 message = (
                     f"step {claimed.label} runs more than once, and writes {claimed.claim.save}"
@@ -220,7 +228,7 @@ class _OwnedClaim(msgspec.Struct, frozen=True, kw_only=True):
     and the path does not change; `is_in_turns` if it does the latter.
     """
 
-    claim: _Claim
+    claim: Claim
     file: str
     flow: int
     ancestors: tuple[str, ...]
@@ -240,7 +248,6 @@ class _OwnedClaim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _owned_claims(
-    project: Project,
     checked: Checked,
     *,
     flow: int,
@@ -248,43 +255,41 @@ def _owned_claims(
     often: Repetition = ONCE,
 ) -> Iterator[_OwnedClaim]:
     """Yield the claims of a flow and of those it uses: paths that are literal, or do not change."""
-    steps = checked.file.flow.steps
-    for name, step in steps.items():
-        with contextlib.suppress(FileProblem):  # reported by the check of that flow
-            for claim in _claims(project, checked.file, name, step):
-                is_repeated = often.is_repeated and not often.changes(claim.save)
-                if claim.is_literal or is_repeated:
-                    yield _OwnedClaim(
-                        claim=claim,
-                        file=checked.file.path,
-                        flow=flow,
-                        ancestors=ancestors,
-                        is_repeated=is_repeated,
-                        is_in_turns=often.is_in_turns,
-                    )
+    claims = {claim.step: claim for claim in checked.claims}
+    for name, step in checked.file.flow.steps.items():
+        claim = claims.get(name)
+        is_repeated = claim is not None and often.is_repeated and not often.changes(claim.save)
+        if claim is not None and (claim.is_literal or is_repeated):
+            yield _OwnedClaim(
+                claim=claim,
+                file=checked.file.path,
+                flow=flow,
+                ancestors=ancestors,
+                is_repeated=is_repeated,
+                is_in_turns=often.is_in_turns,
+            )
         child = checked.children.get(name)
         if child is not None:
             within = often.of(step, child.file.flow)
             path = (*ancestors, name)
-            yield from _owned_claims(project, child, flow=flow, ancestors=path, often=within)
+            yield from _owned_claims(child, flow=flow, ancestors=path, often=within)
 
 
-def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[_Claim]:
+def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Claim]:
     """Yield the claim of a step that saves. Raises `FileProblem` if it may not write there."""
     save = step.output.save
     if save is None or "{%" in save or "{#" in save:
         return
-    known = _EXPRESSION.sub("x", save)
+    is_literal = "{{" not in save
+    known = save if is_literal else _EXPRESSION.sub("x", save)
     if known.endswith("/"):
         raise FileProblem(f"{save} names a folder", hint=f"for example {save}{name}.md")
-    check_output_path(project.canonical(known, relative_to=file.path))
-    yield _Claim(
-        step=name,
-        place=file.document.place(("steps", name, "output", "save")),
-        save=save,
-        target=project.canonical(_with_marks(save), relative_to=file.path),
-        is_literal="{{" not in save,
-    )
+    target = project.canonical(known, relative_to=file.path)
+    check_output_path(target)
+    if not is_literal:
+        target = project.canonical(_with_marks(save), relative_to=file.path)
+    place = file.document.place(("steps", name, "output", "save"))
+    yield Claim(step=name, place=place, save=save, target=target, is_literal=is_literal)
 
 
 def _media_problems(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
@@ -304,26 +309,57 @@ def _with_marks(save: str) -> str:
     return _EXPRESSION.sub(lambda found: f"{{{found[1].strip()}}}".replace("/", "\x1f"), save)
 
 
-def _disk_problems(project: Project, claim: _Claim) -> Iterator[Problem]:
+class _Looks:
+    """Looks what there is below a folder, at each path once: many outputs share their folders."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, Literal["", "link", "folder", "file"]] = {}
+
+    def at(self, path: str) -> Literal["", "link", "folder", "file"]:
+        """Return what is at a path, empty if nothing is."""
+        known = self._known.get(path)
+        if known is None:
+            known = self._known[path] = self._look(path)
+        return known
+
+    def _look(self, path: str) -> Literal["", "link", "folder", "file"]:
+        try:
+            mode = os.lstat(f"{self._root}/{path}").st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        if stat.S_ISLNK(mode):
+            return "link"
+        return "folder" if stat.S_ISDIR(mode) else "file"
+
+
+def _disk_problems(looks: _Looks, claim: Claim) -> Iterator[Problem]:
     """Check what exists at a path and in its parents: nothing is written through a link."""
-    target = PurePosixPath(claim.target[2:])
-    for parent in list(target.parents)[-2::-1]:
-        folder = project.root / parent
-        if folder.is_symlink():
-            message = f"{parent} is a link; nothing is written through it"
-            yield Problem(claim.place, message, "replace the link by a folder")
-            return
-        if folder.exists() and not folder.is_dir():
-            message = f"{parent} is a file where a folder is needed"
-            yield Problem(claim.place, message, "save to another path")
-            return
-    path = project.root / target
-    if path.is_dir() and not path.is_symlink():
+    target = claim.target[2:]
+    for parent in reversed(list(_parents(target))):
+        match looks.at(parent):
+            case "link":
+                message = f"{parent} is a link; nothing is written through it"
+                yield Problem(claim.place, message, "replace the link by a folder")
+                return
+            case "file":
+                message = f"{parent} is a file where a folder is needed"
+                yield Problem(claim.place, message, "save to another path")
+                return
+            case "":
+                return
+    if looks.at(target) == "folder":
         hint = f"for example {claim.save}/{claim.step}.md"
         yield Problem(claim.place, f"{claim.save} is a folder", hint)
 
 
-def _read_problems(file: FlowFile, claim: _Claim, reads: ReadPaths) -> Iterator[Problem]:
+def _parents(path: str) -> Iterator[str]:
+    """Yield the folders that a relative path is in, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _read_problems(file: FlowFile, claim: Claim, reads: ReadPaths) -> Iterator[Problem]:
     if claim_of(claim.target) == claim_of(file.path):
         yield Problem(claim.place, f"{claim.save} is the flow itself", "save to another file")
         return
@@ -338,7 +374,7 @@ def _read_problems(file: FlowFile, claim: _Claim, reads: ReadPaths) -> Iterator[
         yield Problem(claim.place, message, hint)
 
 
-def _growth_problems(project: Project, file: FlowFile, claim: _Claim) -> Iterator[Problem]:
+def _growth_problems(project: Project, file: FlowFile, claim: Claim) -> Iterator[Problem]:
     """Yield a warning if a step saves files that its own loop would run over the next time."""
     loop = loop_of(file.flow, claim.step)
     if loop is None or loop.glob is None or has_template(loop.glob) or loop.where is not None:
@@ -351,17 +387,17 @@ def _growth_problems(project: Project, file: FlowFile, claim: _Claim) -> Iterato
             yield Problem(claim.place, message, hint, "warning")
 
 
-def _shared_path_problems(claims: list[_Claim]) -> Iterator[Problem]:
+def _shared_path_problems(claims: Sequence[Claim]) -> Iterator[Problem]:
     """Yield a problem for each path that two steps write, or that is a file and a folder."""
-    owners: dict[str, _Claim] = {}
-    for claim in claims:
-        key = claim_of(claim.target)
+    owners: dict[str, Claim] = {}
+    keys = [claim_of(claim.target) for claim in claims]
+    for claim, key in zip(claims, keys, strict=True):
         owner = owners.setdefault(key, claim)
         if owner is not claim:
             message = f"{claim.save} is written by step {owner.step} too"
             yield Problem(claim.place, message, _OWN_PATH_HINT)
-    for claim in claims:
-        for parent in PurePosixPath(claim_of(claim.target)[2:]).parents:
+    for claim, key in zip(claims, keys, strict=True):
+        for parent in _parents(key[2:]):
             file = owners.get(f"//{parent}")
             if file is not None:
                 message = f"{file.save} is a folder here and a file in step {file.step}"
@@ -402,9 +438,9 @@ def _inputs_file_problems(
     project: Project, file: FlowFile, reader: Reader, files: set[str]
 ) -> Iterator[Problem]:
     path = inputs_file.inputs_path(file.path)
-    shown = reader.shown(path)
     if not project.has(path):
         return
+    shown = reader.shown(path)
     files.add(path)
     try:
         data = project.read_bytes(path, limit=MAX_BYTES)

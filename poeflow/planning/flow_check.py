@@ -25,7 +25,9 @@ from poeflow.planning.edges import (
 )
 from poeflow.planning.fan_out import Tables, loop_problems
 from poeflow.planning.files import (
+    Claims,
     ReadPaths,
+    claims_of,
     find_attachments,
     find_input_files,
     read_path_problems,
@@ -60,7 +62,8 @@ def check(
     needs = needs_of(file, found)
     order, cycles = order_of(needs)
     used = used_flows(project, environment, file, found, ancestors=ancestors, check=check)
-    own = _own_problems(project, file, environment, tables, found)
+    outputs = claims_of(project, file)
+    own = _own_problems(project, file, environment, tables, found, outputs=outputs)
     problems = [*own, *used.problems, *cycles, *source_problems(file, found)]
     if file.is_sound and not errors_only(tuple(problems)):
         problems += unused_inputs(file, found)
@@ -83,9 +86,10 @@ def check(
         forms=forms_of(found),
         itemized=read_items(found),
         secrets=secrets_in(file, found),
+        claims=outputs.claims,
     )
-    if not ancestors:
-        problems += [problem for _, problem in save_conflicts(project, [checked])]
+    if used.children and not ancestors:
+        problems += [problem for _, problem in save_conflicts([checked])]
     return msgspec.structs.replace(checked, problems=limited(problems))
 
 
@@ -95,6 +99,8 @@ def _own_problems(
     environment: Environment,
     tables: Tables,
     found: tuple[Finding, ...],
+    *,
+    outputs: Claims,
 ) -> Iterator[Problem]:
     """Yield the problems of a flow by itself. `found` are the findings of its templates."""
     files = find_attachments(project, file)
@@ -116,4 +122,5 @@ def _own_problems(
     yield from files.problems
     yield from inputs.problems
     yield from read_path_problems(project, file)
-    yield from save_problems(project, file, reads)
+    yield from outputs.problems
+    yield from save_problems(project, file, reads, outputs.claims)
