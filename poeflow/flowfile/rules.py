@@ -131,8 +131,10 @@ def _credentials(flow: Flow, document: Document) -> Iterator[Problem]:
     owners += [("models", name) for name in flow.models]
     owners += [("steps", name) for name in flow.steps]
     for owner in owners:
-        for below in (("extra_body",), ("params", "metadata")):
-            node = document.node((*owner, *below))
+        whole = document.node(owner)
+        params = None if whole is None else whole.values.get("params")
+        for above, below in ((whole, "extra_body"), (params, "metadata")):
+            node = None if above is None else above.values.get(below)
             stack = [node] if node is not None else []
             while stack:
                 found = stack.pop()
@@ -289,6 +291,9 @@ def _model(flow: Flow, document: Document, name: str) -> Iterator[Problem]:
             )
             hint = f'did you mean "{alias}"?'
             yield Problem(document.place(named.path), message, hint, "warning")
+    owners = (flow.defaults, flow.models.get(str(named.value)), flow.steps[name])
+    if not any(owner is not None and owner.extra_body for owner in owners):
+        return
     settings = settings_of(flow, name, named=str(named.value))
     for shared in sorted(settings.params.keys() & settings.extra_body.keys()):
         place = document.key_place(settings.extra_body[shared].path)

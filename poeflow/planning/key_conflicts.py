@@ -212,11 +212,13 @@ def _response_formats(file: FlowFile) -> Iterator[Problem]:
     owners += [("models", name) for name in file.flow.models]
     owners += [("steps", name) for name in file.flow.steps]
     for owner in owners:
+        whole = file.document.node(owner)
         for key in ("params", "extra_body"):
-            path: KeyPath = (*owner, key, "response_format")
-            node = file.document.node(path)
+            given = None if whole is None else whole.values.get(key)
+            node = None if given is None else given.values.get("response_format")
             if node is None or not isinstance(node.data, dict):
                 continue
+            path: KeyPath = (*owner, key, "response_format")
             if key == "params" and not node.file and named_file(node.data) is not None:
                 continue  # which cannot be read
             if not isinstance(node.data.get("type"), str):

@@ -225,7 +225,7 @@ class _TemplateChecker:
                 *self._path_warning(site),
                 *self._secret_warnings(site, checked),
             ),
-            is_late=any(_late_references(checked, self._derived(site))),
+            is_late=self._is_late(site, checked),
             is_open=checked.is_open,
         )
 
@@ -286,6 +286,12 @@ class _TemplateChecker:
             return False
         return self._project.path_of(canonical).is_file()
 
+    def _is_late(self, site: Site, checked: CheckedTemplate) -> bool:
+        """Whether a text uses a step, or what comes from one."""
+        if not checked.references:
+            return False
+        return any(_late_references(checked, self._derived(site)))
+
     def _derived(self, site: Site) -> frozenset[str]:
         """Return the inputs and names that a site can use and that come from a step."""
         return self._scope.derived_inputs | self._names_at(site).derived
@@ -317,6 +323,8 @@ class _TemplateChecker:
         return (*fields, *fields_of_answer(self._file.flow.steps[site.step]))
 
     def _checked(self, site: Site, text: str, origin: Origin) -> CheckedTemplate:
+        if "{" not in text and site.use != "expression":
+            return CheckedTemplate()
         names = self._names_at(site)
         fields = self._fields_at(site)
         known = self._known.get((origin.path, names, fields)) if site.file is not None else None
@@ -362,13 +370,13 @@ class _TemplateChecker:
                 yield self._project.canonical(pattern, relative_to=origin.path)
 
     def _limit_problems(self, site: Site, globs: tuple[str, ...]) -> Iterator[Problem]:
-        place = self._file.document.place(site.path)
         if self.is_spent:
             message = f"the templates of this flow have over {MAX_CODE:,} characters of code"
-            yield Problem(place, message, "split the flow")
+            yield Problem(self._file.document.place(site.path), message, "split the flow")
         elif not self._effort.covers_patterns(globs):
             self.is_spent = True
             message = f"the templates of this flow have over {MAX_PATTERNS} patterns"
+            place = self._file.document.place(site.path)
             yield Problem(place, message, "use fewer, wider ones")
 
 

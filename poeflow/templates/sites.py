@@ -106,8 +106,9 @@ def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
             case "with":
                 yield from _values(file, (*path, key), step)
             case "output":
-                yield from _text(file, (*path, key, "save"), step, "path")
-                yield from _text(file, (*path, key, "media"), step, "path")
+                for name in ("save", "media"):
+                    if node is not None and name in node.values[key].values:
+                        yield from _text(file, (*path, key, name), step, "path")
                 for site in _text(file, (*path, key, "one_of"), step, "value", early=True):
                     yield msgspec.structs.replace(site, stage="form")
                 yield from _expressions(file, (*path, key, "schema"), step)
