@@ -94,7 +94,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         """Return the node at a path of keys and indexes, or None."""
         node = self.root
         for step in path:
-            node = node.child(step) if node is not None else None
+            if node is None:
+                return None
+            node = node.values.get(step) if isinstance(step, str) else node.child(step)
         return node
 
     def place(self, path: KeyPath) -> Place:
@@ -238,7 +240,8 @@ class _Builder:
         self.text = text
         self.problems: list[Problem] = []
         self._last_line = text.count("\n")
-        self._parser = CParser(text)
+        self._next: Callable[[], Any] = CParser(text).get_event
+        """Returns libyaml's next event; PyYAML's stubs lack most of its attributes."""
         self._anchors: dict[str, Node | None] = {}
         self._aliases = 0
         self._nodes = 0
@@ -256,10 +259,6 @@ class _Builder:
             self._add_problem(event, "a second document begins here", "keep one document per file")
         return root
 
-    def _next(self) -> Any:
-        """Return libyaml's next event; PyYAML's stubs lack most of its attributes."""
-        return self._parser.get_event()
-
     def _node(self, event: Any, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise _UnreadableError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
@@ -269,6 +268,8 @@ class _Builder:
             raise _UnreadableError(
                 self._problem(event, message_text, "split it, or keep data in CSV")
             )
+        if type(event) is yaml.ScalarEvent and event.anchor is None and event.tag is None:
+            return self._scalar(event)  # as almost all are
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.anchor is not None:
