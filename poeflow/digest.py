@@ -19,7 +19,7 @@ else:
 
 _HALF: Final = lazy_pattern("[\ud800-\udfff]")
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError)
-_SLICE: Final = 256 * 1024
+LONG: Final = 256 * 1024
 """Characters of a text from which on it is encoded in slices, of this length."""
 _DEEPEST: Final = 5
 """How deep a text may be that is encoded in slices: that of an answer is four below the top."""
@@ -90,18 +90,30 @@ def _sliced(value: object, encode: Callable[[object], bytes]) -> Iterator[bytes]
         yield b"]"
 
 
-def _holds_long(value: object, deepest: int = _DEEPEST) -> bool:
-    """Whether a text in plain data is so long that it is encoded in slices."""
-    if isinstance(value, str):
-        return len(value) > _SLICE
-    if not isinstance(value, dict | list) or not deepest or len(value) > _MOST:
-        return False
-    within = value.values() if isinstance(value, dict) else value
-    return any(_holds_long(one, deepest - 1) for one in within)
+def _holds_long(value: object) -> bool:
+    """Whether a text in plain data is so long that it is encoded in slices.
+
+    Level by level, as fast as can be: every answer is looked through, and few are long.
+    """
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        below: list[object] = []
+        for one in level:
+            if type(one) is str:
+                if len(one) > LONG:
+                    return True
+            elif type(one) is dict:
+                below += one.values() if len(one) <= _MOST else ()
+            elif type(one) is list:
+                below += one if len(one) <= _MOST else ()
+        if not below:
+            return False
+        level = below
+    return False
 
 
 def _slices(text: str) -> Iterator[str]:
-    return (text[at : at + _SLICE] for at in range(0, len(text), _SLICE))
+    return (text[at : at + LONG] for at in range(0, len(text), LONG))
 
 
 def decode_json(data: bytes) -> Json:

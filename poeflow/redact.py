@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from poeflow.digest import Json, encode_json, json_pieces
+from poeflow.digest import LONG, Json, encode_json, json_pieces
 from poeflow.lazy_pattern import lazy_pattern
 
 _KEY_SHAPE: Final = lazy_pattern(r"[\x21-\x7e]{1,512}")
@@ -124,9 +124,11 @@ class Scrubber:
         """
         if self._pattern is None:
             return False
-        plain = msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value
         try:
-            return _are_in(json_pieces(plain), self._signs, self._any_sign)
+            if isinstance(value, msgspec.Struct) and _may_be_long(value):
+                pieces = json_pieces(msgspec.structs.asdict(value))
+                return _are_in(pieces, self._signs, self._any_sign)
+            return _is_any_in(encode_json(value), self._signs, self._any_sign)
         except (TypeError, ValueError, RecursionError):  # such as a value that is not of JSON
             return True
 
@@ -223,21 +225,25 @@ def _any_of(needles: Sequence[bytes]) -> re.Pattern[bytes]:
     return re.compile(b"|".join(map(re.escape, needles)) or rb"(?!)")
 
 
+def _is_any_in(data: bytes, needles: tuple[bytes, ...], any_of: re.Pattern[bytes]) -> bool:
+    """Return whether one of the needles is in data; the pattern finds any, faster if it is short."""
+    if len(data) < _SHORT:
+        return any_of.search(data) is not None
+    return _holds(data, needles)
+
+
 def _are_in(pieces: Iterable[bytes], needles: tuple[bytes, ...], any_of: re.Pattern[bytes]) -> bool:
-    """Return whether one of the needles is in the data that the pieces make together.
-
-    The pattern finds any of them, faster in short data.
-    """
-    for window in windows(pieces, _longest(needles)):
-        is_short = len(window) < _SHORT
-        if any_of.search(window) if is_short else _holds(window, needles):
-            return True
-    return False
+    """Return whether one of the needles is in the data that the pieces make together."""
+    if isinstance(pieces, tuple):  # in one piece, as almost always
+        return _is_any_in(b"".join(pieces), needles, any_of)
+    found = windows(pieces, max(map(len, needles), default=1))
+    return any(_is_any_in(window, needles, any_of) for window in found)
 
 
-@functools.lru_cache(maxsize=8)
-def _longest(needles: tuple[bytes, ...]) -> int:
-    return max(map(len, needles), default=1)
+def _may_be_long(value: msgspec.Struct) -> bool:
+    """Return whether a record or an event may hold a long text: that of a result, or outputs."""
+    text = getattr(value, "text", None)
+    return (isinstance(text, str) and len(text) > LONG) or bool(getattr(value, "outputs", None))
 
 
 def word_marks(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from poeflow.digest import Json, decode_json, json_pieces
+from poeflow.digest import LONG, Json, decode_json, encode_json, json_pieces
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.store.database import Database, KeyFilter, Thing
 
@@ -81,7 +81,8 @@ def add_content(
     A stored body whose hash does not match is replaced; one that was written lately is compared
     only if it `is_checked`.
     """
-    pieces = json_pieces(value)
+    is_long = kind != "request" and any(len(text) > LONG for text in _texts(kind, value))
+    pieces = json_pieces(value) if is_long else (encode_json(value),)
     size = sum(map(len, pieces))
     if size > MAX_BYTES:
         raise ValueError(f"{size:,} bytes are more than is stored")

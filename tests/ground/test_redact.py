@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poeflow.digest import encode_json
+from poeflow.events import TextArrived
 from poeflow.redact import MASK, Keyring, Scrubber, Secret, masked, visible, word_marks
 
 KEY = 'p-Zk9"/\\+%=ab~12345xyz'
@@ -207,7 +208,8 @@ class TestKeyring:
         for spelled in (KEY, base64.b64encode(f"words {KEY} words".encode()).decode()):
             value = {"choices": [{"text": f"{'x' * before}{spelled}{'x' * 300_000}"}]}
             assert keys.is_in_json(value)
-            assert MASK in masked(value, Scrubber(Secret(KEY)))["choices"][0]["text"]
+            event = TextArrived(at=0.0, step="a", text=value["choices"][0]["text"])
+            assert MASK in masked(event, Scrubber(Secret(KEY))).text
         assert not keys.is_in_json({"text": "x" * before + KEY[:-1] + "x" * 300_000})
         assert not Keyring().is_in_json({"text": "x" * 300_000})
 

@@ -15,7 +15,7 @@ from poeflow.client.calls import Delta, Progress, Retrying
 from poeflow.client.messages import ChatRequest, Part, TextPart
 from poeflow.client.retry import Pace, RateLimiter
 from poeflow.costs import limit_of, tokens_of
-from poeflow.digest import Json
+from poeflow.digest import LONG, Json, encode_json
 from poeflow.engine.asking.context import Provider, RunContext, no_key
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.spending import Attempts, Sending, TokenUsage
@@ -177,7 +177,8 @@ class Sender:
     def _without_keys(self, instance: str, completion: Completion) -> Completion:
         """Return an answer without keys: if a server repeats one, mask and report it."""
         raw = completion.raw
-        if not self._context.keys.is_in_json(dict(raw)):
+        keys, is_long = self._context.keys, len(completion.text) > LONG
+        if not (keys.is_in_json(dict(raw)) if is_long else keys.is_in(encode_json(raw))):
             return completion
         message = "the answer held a key or a secret input; it is stored masked"
         self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
