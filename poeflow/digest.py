@@ -234,7 +234,7 @@ def short_hash_of_json(value: object) -> str:
 
 def short_hash_of_text(text: str) -> str:
     """Return the short hash of a text in UTF-8, as `sha256_of_text` makes it."""
-    if len(text) <= _SLICE:
+    if len(text) <= LONG:
         return short_hash_of(text.encode("utf-8", "replace"))
     return short_hash(sha256_of_text(text))
 

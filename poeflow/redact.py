@@ -226,7 +226,7 @@ def _any_of(needles: Sequence[bytes]) -> re.Pattern[bytes]:
 
 
 def _is_any_in(data: bytes, needles: tuple[bytes, ...], any_of: re.Pattern[bytes]) -> bool:
-    """Return whether one of the needles is in data; the pattern finds any, faster if it is short."""
+    """Return whether one of the needles is in data; a short one is searched once."""
     if len(data) < _SHORT:
         return any_of.search(data) is not None
     return _holds(data, needles)

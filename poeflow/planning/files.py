@@ -1,11 +1,8 @@
 """Checks of the files a flow names: attachments, output paths, and the defaults of inputs."""
 
 import contextlib
-import os
-import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -26,7 +23,7 @@ from poeflow.planning.used_flows import ONCE, Repetition
 from poeflow.problems import Place, Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
 from poeflow.project.globs import has_shape, is_pattern
-from poeflow.project.output_paths import check_output_path, claim_of
+from poeflow.project.output_paths import DiskLooks, check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reader
 from poeflow.templates.sites import has_template
@@ -141,38 +138,35 @@ class Claims(msgspec.Struct, frozen=True):
     claims: tuple[Claim, ...]
     problems: tuple[Problem, ...]
 
+    @classmethod
+    def of(cls, project: Project, file: FlowFile) -> "Claims":
+        """Return the output path of every step."""
+        claims: list[Claim] = []
+        problems: list[Problem] = []
+        for name, step in file.flow.steps.items():
+            try:
+                claims += _claims(project, file, name, step)
+            except FileProblem as error:
+                place = file.document.place(("steps", name, "output", "save"))
+                problems.append(Problem(place, error.message, error.hint))
+            problems += _media_problems(project, file, name, step)
+        return cls(tuple(claims), tuple(problems))
 
-def claims_of(project: Project, file: FlowFile) -> Claims:
-    """Return the output path of every step."""
-    claims: list[Claim] = []
-    problems: list[Problem] = []
-    for name, step in file.flow.steps.items():
-        try:
-            claims += _claims(project, file, name, step)
-        except FileProblem as error:
-            place = file.document.place(("steps", name, "output", "save"))
-            problems.append(Problem(place, error.message, error.hint))
-        problems += _media_problems(project, file, name, step)
-    return Claims(tuple(claims), tuple(problems))
-
-
-def save_problems(
-    project: Project, file: FlowFile, reads: ReadPaths, claims: Sequence[Claim]
-) -> Iterator[Problem]:
-    """Check the output paths of a flow against the disk, what it reads, and each other."""
-    looks = _Looks(project.root)
-    for claim in claims:
-        if claim.is_literal:
-            yield from _disk_problems(looks, claim)
-            yield from _read_problems(file, claim, reads)
-        else:
-            yield from _growth_problems(project, file, claim)
-        is_shared = "{{" not in _OF_SAMPLES.sub("", claim.save)
-        if is_shared and is_fan_out(file.flow.steps[claim.step]):
-            hint = "put {{ key | slug }} into it"
-            message = f"every instance of step {claim.step} would write {claim.save}"
-            yield Problem(claim.place, message, hint)
-    yield from _shared_path_problems(claims)
+    def conflicts(self, project: Project, file: FlowFile, reads: ReadPaths) -> Iterator[Problem]:
+        """Check the paths against the disk, what the flow reads, and each other."""
+        looks = DiskLooks(project.root)
+        for claim in self.claims:
+            if claim.is_literal:
+                yield from _disk_problems(looks, claim)
+                yield from _read_problems(file, claim, reads)
+            else:
+                yield from _growth_problems(project, file, claim)
+            is_shared = "{{" not in _OF_SAMPLES.sub("", claim.save)
+            if is_shared and is_fan_out(file.flow.steps[claim.step]):
+                hint = "put {{ key | slug }} into it"
+                message = f"every instance of step {claim.step} would write {claim.save}"
+                yield Problem(claim.place, message, hint)
+        yield from _shared_path_problems(self.claims)
 
 
 def save_conflicts(flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
@@ -255,8 +249,8 @@ def _owned_claims(
     often: Repetition = ONCE,
 ) -> Iterator[_OwnedClaim]:
     """Yield the claims of a flow and of those it uses: paths that are literal, or do not change."""
-    claims = {claim.step: claim for claim in checked.claims}
-    for name, step in checked.file.flow.steps.items():
+    claims, flow_file = {claim.step: claim for claim in checked.claims}, checked.file
+    for name, step in flow_file.flow.steps.items():
         claim = claims.get(name)
         is_repeated = claim is not None and often.is_repeated and not often.changes(claim.save)
         if claim is not None and (claim.is_literal or is_repeated):
@@ -309,31 +303,7 @@ def _with_marks(save: str) -> str:
     return _EXPRESSION.sub(lambda found: f"{{{found[1].strip()}}}".replace("/", "\x1f"), save)
 
 
-class _Looks:
-    """Looks what there is below a folder, at each path once: many outputs share their folders."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._known: dict[str, Literal["", "link", "folder", "file"]] = {}
-
-    def at(self, path: str) -> Literal["", "link", "folder", "file"]:
-        """Return what is at a path, empty if nothing is."""
-        known = self._known.get(path)
-        if known is None:
-            known = self._known[path] = self._look(path)
-        return known
-
-    def _look(self, path: str) -> Literal["", "link", "folder", "file"]:
-        try:
-            mode = os.lstat(f"{self._root}/{path}").st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
-        if stat.S_ISLNK(mode):
-            return "link"
-        return "folder" if stat.S_ISDIR(mode) else "file"
-
-
-def _disk_problems(looks: _Looks, claim: Claim) -> Iterator[Problem]:
+def _disk_problems(looks: DiskLooks, claim: Claim) -> Iterator[Problem]:
     """Check what exists at a path and in its parents: nothing is written through a link."""
     target = claim.target[2:]
     for parent in reversed(list(_parents(target))):

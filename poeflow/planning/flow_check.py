@@ -27,12 +27,10 @@ from poeflow.planning.fan_out import Tables, loop_problems
 from poeflow.planning.files import (
     Claims,
     ReadPaths,
-    claims_of,
     find_attachments,
     find_input_files,
     read_path_problems,
     save_conflicts,
-    save_problems,
 )
 from poeflow.planning.key_conflicts import conflict_problems
 from poeflow.planning.schema_checks import form_problems, forms_of
@@ -59,15 +57,13 @@ def check(
     """
     tables = Tables(project, file)
     found = tuple(findings(project, file, environment, tables, derived_inputs=derived_inputs))
-    needs = needs_of(file, found)
-    order, cycles = order_of(needs)
+    order, cycles = order_of(needs := needs_of(file, found))
     used = used_flows(project, environment, file, found, ancestors=ancestors, check=check)
-    outputs = claims_of(project, file)
+    outputs = Claims.of(project, file)
     own = _own_problems(project, file, environment, tables, found, outputs=outputs)
     problems = [*own, *used.problems, *cycles, *source_problems(file, found)]
     if file.is_sound and not errors_only(tuple(problems)):
-        problems += unused_inputs(file, found)
-        problems += unused_aliases(file)
+        problems += [*unused_inputs(file, found), *unused_aliases(file)]
     position = {name: index for index, name in enumerate(needs)}
     edges = {name: tuple(sorted(need, key=position.__getitem__)) for name, need in needs.items()}
     checked = Checked(
@@ -123,4 +119,4 @@ def _own_problems(
     yield from inputs.problems
     yield from read_path_problems(project, file)
     yield from outputs.problems
-    yield from save_problems(project, file, reads, outputs.claims)
+    yield from outputs.conflicts(project, file, reads)

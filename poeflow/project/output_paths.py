@@ -1,9 +1,12 @@
 """The paths poeflow may write to: no settings of other programs, and only portable names."""
 
 import functools
+import os
 import re
+import stat
 import unicodedata
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import FileProblem
@@ -58,6 +61,30 @@ def why_protected(name: str) -> str:
 def _protected() -> re.Pattern[str]:
     """Return one pattern for all that is protected; compiling it takes some milliseconds."""
     return re.compile("|".join(f"(?:{pattern})" for pattern, _ in PROTECTED), re.DOTALL)
+
+
+class DiskLooks:
+    """Looks what there is below a folder, at each path once: many outputs share their folders."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, Literal["", "link", "folder", "file"]] = {}
+
+    def at(self, path: str) -> Literal["", "link", "folder", "file"]:
+        """Return what is at a path, empty if nothing is."""
+        known = self._known.get(path)
+        if known is None:
+            known = self._known[path] = self._look(path)
+        return known
+
+    def _look(self, path: str) -> Literal["", "link", "folder", "file"]:
+        try:
+            mode = os.lstat(f"{self._root}/{path}").st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        if stat.S_ISLNK(mode):
+            return "link"
+        return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def claim_of(target: str) -> str:
