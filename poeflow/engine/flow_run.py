@@ -102,7 +102,7 @@ class FlowRun:
         outcomes: list[InstanceOutcome] = []
         whole, began = StepInstance(step=step), self.state.run_state.elapsed()
         try:
-            found = self._without_running(whole, source, began) or await self._expand(whole, source)
+            found = self._without_running(whole, source) or await self._expand(whole, source)
             if isinstance(found, StepUnderWay):
                 covered = self.state.covered(step, found.instances)
                 await self._leave_out(found, covered)
@@ -119,7 +119,7 @@ class FlowRun:
             else:
                 outcomes = found
         except PoeflowError as error:
-            outcomes = [self._settled(self.state.failed(whole, error, began))]
+            outcomes = [self._settled(self.state.failed(whole, error), began)]
         finally:
             self.state.settle(step, outcomes)
             self._expanded[step].set()
@@ -163,18 +163,18 @@ class FlowRun:
         state, began = self.state, self.state.run_state.elapsed()
         proof = step.proofs[index] if step.proofs else None
         try:
-            outcome = self._runner.without_running(instance, None, proof, began)
+            outcome = self._runner.without_running(instance, None, proof)
         except PoeflowError as error:
-            outcome = state.failed(instance, error, began)
+            outcome = state.failed(instance, error)
         outcome = outcome or self._foresight.outcome(step, instance)
         if outcome is None:
             return False
         state.freshness.forget(instance)
-        step.settle(index, state.held(step.step, self._settled(outcome)))
+        step.settle(index, state.held(step.step, self._settled(outcome, began)))
         return True
 
     def _without_running(
-        self, whole: StepInstance, source: str | None, began: float
+        self, whole: StepInstance, source: str | None
     ) -> list[InstanceOutcome] | None:
         """Return the end of a step that does not run, None if it runs."""
         flow, step = self.state, whole.step
@@ -182,7 +182,7 @@ class FlowRun:
             return self._left_out(whole)
         culprit = self._culprit(step, source)
         if culprit is not None:
-            return [self._settled(flow.needing(whole, culprit, began))]
+            return [self._settled(flow.needing(whole, culprit))]
         is_cleaning_up = bool(flow.plan.tested[step])
         stop = flow.run_state.reason_to_stop(is_cleaning_up=is_cleaning_up)
         if stop:
@@ -248,8 +248,8 @@ class FlowRun:
                 return outcome.culprit
         return None
 
-    def _settled(self, outcome: InstanceOutcome) -> InstanceOutcome:
-        return self.state.run_state.settle(outcome)
+    def _settled(self, outcome: InstanceOutcome, began: float | None = None) -> InstanceOutcome:
+        return self.state.run_state.settle(outcome, began)
 
     async def _used_flow(self, work: StepInput) -> StepResult | NoResult:
         """Run the flow that an instance uses, as part of this run: again while it must repeat."""

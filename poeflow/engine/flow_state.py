@@ -26,10 +26,10 @@ from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 
-_DONE: Final = InstanceOutcome(name="", key=None, ending="made", began=0.0)
-_PROVEN: Final = InstanceOutcome(name="", key=None, ending="current", began=0.0)
+_DONE: Final = InstanceOutcome(name="", key=None, ending="made")
+_PROVEN: Final = InstanceOutcome(name="", key=None, ending="current")
 """What is held of an instance that ended well and that nobody reads."""
-_LEFT_OUT: Final = InstanceOutcome(name="", key=None, ending="left out", began=0.0)
+_LEFT_OUT: Final = InstanceOutcome(name="", key=None, ending="left out")
 """What is held of one that is not selected, in a run that sends nothing."""
 
 
@@ -117,7 +117,7 @@ class FlowState:
             outputs=outcome.result.outputs,
         )
         return InstanceOutcome(
-            name=outcome.name, key=outcome.key, ending=outcome.ending, began=0.0, result=result
+            name=outcome.name, key=outcome.key, ending=outcome.ending, result=result
         )
 
     def values(self, steps: Iterable[str]) -> dict[str, Json]:
@@ -171,7 +171,6 @@ class FlowState:
         instance: StepInstance,
         upstream: InstanceOutcome | None,
         result: StepResult,
-        began: float,
     ) -> InstanceOutcome:
         """Return the outcome of an instance that has a result."""
         entry = self.freshness.entry_of(instance, upstream, result)
@@ -182,21 +181,19 @@ class FlowState:
             name=self.name(instance.id),
             key=instance.key,
             ending="made",
-            began=began,
             result=result,
             entry=entry,
             statuses=statuses,
         )
 
     def taken(
-        self, instance: StepInstance, proof: LockProof, result: StepResult, began: float
+        self, instance: StepInstance, proof: LockProof, result: StepResult
     ) -> InstanceOutcome:
         """Return the outcome of an instance that the lock proves, with its stored result."""
         return InstanceOutcome(
             name=self.name(instance.id),
             key=instance.key,
             ending="made",
-            began=began,
             result=result,
             entry=proof.entry,
         )
@@ -220,7 +217,6 @@ class FlowState:
             name=name,
             key=instance.key,
             ending="current",
-            began=self.run_state.elapsed(),
             entry=proof.entry,
             statuses=statuses,
         )
@@ -232,7 +228,6 @@ class FlowState:
             name=name,
             key=instance.key,
             ending="skipped",
-            began=self.run_state.elapsed(),
             reason=instance.skip,
             entry=entry,
             statuses=(self.statuses.skipped(name, instance, entry),) if self._is_look else (),
@@ -248,7 +243,6 @@ class FlowState:
             name=name,
             key=key,
             ending="left out",
-            began=self.run_state.elapsed(),
             entry=self.run_state.lock_update.entry(name),
         )
 
@@ -265,17 +259,14 @@ class FlowState:
             name=self.name(instance.id),
             key=instance.key,
             ending="skipped" if is_skipped else "blocked",
-            began=self.run_state.elapsed(),
             reason=reason,
         )
 
-    def needing(
-        self, instance: StepInstance, culprit: InstanceOutcome, began: float
-    ) -> InstanceOutcome:
+    def needing(self, instance: StepInstance, culprit: InstanceOutcome) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that needs one without a result."""
         if culprit.is_left_out and self.run_state.selection.only:
             hint = "run it first, or everything up to this step with --until"
-            return self.failed(instance, UsageError(culprit.blocks_because, hint=hint), began)
+            return self.failed(instance, UsageError(culprit.blocks_because, hint=hint))
         return self.blocked(instance, culprit.blocks_because, is_skipped=not culprit.blocks)
 
     def unknown(self, instance: StepInstance, missing: Unknown) -> InstanceOutcome:
@@ -284,15 +275,13 @@ class FlowState:
         In a run that asks it fails: it needs an answer that is not part of the run.
         """
         if not self._is_look:
-            error = UsageError(missing.reason, hint=missing.hint)
-            return self.failed(instance, error, self.run_state.elapsed())
+            return self.failed(instance, UsageError(missing.reason, hint=missing.hint))
         name, reason = self.name(instance.id), missing.reason
         planned = self.plan.instances.get(instance.step, ()) if instance.key is None else ()
         return InstanceOutcome(
             name=name,
             key=instance.key,
             ending="pending",
-            began=self.run_state.elapsed(),
             reason=reason,
             statuses=self.statuses.blocked(name, reason, planned),
         )
@@ -306,11 +295,10 @@ class FlowState:
             name=name,
             key=instance.key,
             ending="pending",
-            began=self.run_state.elapsed(),
             statuses=(self.statuses.pending(name, instance, upstream, missing.request),),
         )
 
-    def failed(self, instance: StepInstance, error: PoeflowError, began: float) -> InstanceOutcome:
+    def failed(self, instance: StepInstance, error: PoeflowError) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that failed."""
         name = self.name(instance.id)
         is_tolerated = self.plan.steps[instance.step].continue_on_error
@@ -318,7 +306,6 @@ class FlowState:
             name=name,
             key=instance.key,
             ending="tolerated" if is_tolerated else "failed",
-            began=began,
             error=error,
             statuses=(self.statuses.failed(name, error),) if self._is_look else (),
         )
@@ -434,15 +421,13 @@ class FlowState:
         before: int | None,
         instance: StepInstance,
         upstream: InstanceOutcome | None,
-        *,
-        began: float,
     ) -> InstanceOutcome | None:
         """Return how an instance ends if the one at `before` blocks it, or the lock proves both."""
         outcome = None if before is None else step.outcomes[before]
         if outcome is None or not (outcome.blocks or outcome.is_absent):
             return None
         if outcome.blocks:
-            return self.needing(instance, outcome, began)
+            return self.needing(instance, outcome)
         proof = self.freshness.current_proof(instance, upstream)
         return None if proof is None else self.current(instance, proof)
 

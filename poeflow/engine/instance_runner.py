@@ -49,15 +49,15 @@ class InstanceRunner:
             before = await flow.before(step, index)
             instance = flow.carrying(self.outcome(step, before), instance)
             proof = step.proofs[index] if step.proofs else None
-            ended = flow.ended_by(step, before, instance, upstream, began=began)
-            ended = ended or self.without_running(instance, upstream, proof, began)
-            outcome = ended or await self._attempt(step, instance, upstream, began, before=before)
+            ended = flow.ended_by(step, before, instance, upstream)
+            ended = ended or self.without_running(instance, upstream, proof)
+            outcome = ended or await self._attempt(step, instance, upstream, before=before)
         except StoppedError as stop:
             outcome = flow.blocked(instance, stop.message)
         except PoeflowError as error:
-            outcome = flow.failed(instance, error, began)
+            outcome = flow.failed(instance, error)
         flow.freshness.forget(instance)
-        step.settle(index, flow.held(step.step, self._run_state.settle(outcome)))
+        step.settle(index, flow.held(step.step, self._run_state.settle(outcome, began)))
 
     async def _upstream(self, instance: StepInstance, index: int) -> InstanceOutcome | None:
         """Wait for the instance of another step that this one runs over, if any."""
@@ -71,11 +71,10 @@ class InstanceRunner:
         instance: StepInstance,
         upstream: InstanceOutcome | None,
         proof: LockProof | None,
-        began: float,
     ) -> InstanceOutcome | None:
         """Return the outcome of an instance that cannot run, or that the lock proves; else None."""
         if upstream is not None and upstream.status != "ok":
-            return self._flow.needing(instance, upstream, began)
+            return self._flow.needing(instance, upstream)
         if proof is not None:
             return self._flow.current(instance, proof)
         is_absent = upstream is not None and upstream.is_absent and instance.is_ready
@@ -83,10 +82,10 @@ class InstanceRunner:
             proof = self._flow.freshness.current_proof(instance, upstream)
             return None if proof is None else self._flow.current(instance, proof)
         may_take = self._flow.stored.may_take(instance)
-        return self._taken(instance, upstream, began) if may_take else None
+        return self._taken(instance, upstream) if may_take else None
 
     def _taken(
-        self, instance: StepInstance, upstream: InstanceOutcome | None, began: float
+        self, instance: StepInstance, upstream: InstanceOutcome | None
     ) -> InstanceOutcome | None:
         """Return the outcome of an instance if the lock proves its stored answer, else None."""
         flow = self._flow
@@ -100,14 +99,13 @@ class InstanceRunner:
             return None
         if self._run_state.context.hears_text and instance.settings is not None:
             self._run_state.emitter(flow.name(instance.id)).started(instance.settings.model)
-        return flow.taken(instance, proof, result, began)
+        return flow.taken(instance, proof, result)
 
     async def _attempt(
         self,
         step: StepUnderWay,
         instance: StepInstance,
         upstream: InstanceOutcome | None,
-        began: float,
         *,
         before: int | None,
     ) -> InstanceOutcome:
@@ -132,7 +130,7 @@ class InstanceRunner:
             result = await self._steps.run(msgspec.structs.replace(work, ask="always"))
         match result:
             case StepResult():
-                return flow.made(ready.instance, ready.upstream, result, began)
+                return flow.made(ready.instance, ready.upstream, result)
             case ToBeAsked():
                 return flow.pending(ready.instance, ready.upstream, result)
             case NotHere():
@@ -419,11 +417,11 @@ class InstanceRunner:
             return self._not_here(step, outcome, result, reader=reader)
         if outcome.is_left_out or not context.asks:
             return msgspec.structs.replace(outcome, result=result)
-        made = self._flow.made(ready.instance, ready.upstream, result, began)
+        made = self._flow.made(ready.instance, ready.upstream, result)
         if made.entry != outcome.entry:
             self._flow.freshness.forget_all()
             self.renewed.add(step)
-        return self._run_state.settle(made)
+        return self._run_state.settle(made, began)
 
     async def _judged(
         self, step: str, outcome: InstanceOutcome, *, may_ask: bool

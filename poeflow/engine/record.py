@@ -75,7 +75,7 @@ class Scrubbed:
 
 
 def record_of(
-    outcome: InstanceOutcome, used: list[TokenUsage] | None, *, seconds: float
+    outcome: InstanceOutcome, used: list[TokenUsage] | None, *, began: float, seconds: float
 ) -> InstanceRecord | None:
     """Return the record of how an instance ended, None if the history has none for it.
 
@@ -88,7 +88,7 @@ def record_of(
         step=step_of(outcome.name),
         key=key_of(outcome.name),
         status=outcome.status,
-        began=outcome.began,
+        began=began,
     )
     match outcome.ending:
         case "made":

@@ -316,15 +316,13 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an instance ended, with its result and lock entry.
 
     `reason` says why it did not run, `entry` is the new lock entry, or the old one if it was left
-    out. A current one has no `result` until another instance reads it. `began` is in seconds since
-    the run began. `statuses` are set in a run that sends nothing: its status, or for a whole step
-    those of all instances.
+    out. A current one has no `result` until another instance reads it. `statuses` are set in a run
+    that sends nothing: its status, or for a whole step those of all instances.
     """
 
     name: str
     key: str | None
     ending: Ending
-    began: float
     reason: str = ""
     result: StepResult | None = None
     error: PoeflowError | None = None

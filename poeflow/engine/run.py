@@ -264,10 +264,7 @@ def _check_glob(run_state: RunState) -> None:
 
 def _fail(run_state: RunState, name: str, error: PoeflowError) -> None:
     """Fail a run for a reason outside its instances: its outputs, or the caller's selection."""
-    began = run_state.elapsed()
-    run_state.settle(
-        InstanceOutcome(name=name, key=None, ending="failed", began=began, error=error)
-    )
+    run_state.settle(InstanceOutcome(name=name, key=None, ending="failed", error=error))
 
 
 def _not_here(absent: Sequence[str]) -> str:

@@ -41,6 +41,8 @@ _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
 SHARED: Final = frozenset({5, 8, 9})
 """Exit codes of failures that every step would meet: account, disk, budget."""
+_AT_WORK: Final = frozenset({"made", "failed", "tolerated"})
+"""How instances end that took time."""
 
 
 class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,10 +184,11 @@ class RunState:
             del self._working[task]
             self._interrupted.discard(task)
 
-    def settle(self, outcome: InstanceOutcome) -> InstanceOutcome:
+    def settle(self, outcome: InstanceOutcome, began: float | None = None) -> InstanceOutcome:
         """Add the outcome of an instance to the lock and the history, count and report it.
 
-        Returns the outcome to hold in memory: without its request, which is in the history.
+        It `began` so many seconds into the run, if it did anything. Returns the outcome to hold in
+        memory: without its request, which is in the history.
         """
         name = outcome.name
         self._note_served(outcome)
@@ -203,11 +206,13 @@ class RunState:
         if not self.context.asks:
             return self._noted(outcome)
         at = self.elapsed()
-        seconds = at - outcome.began
+        if began is None or outcome.ending not in _AT_WORK:
+            began = at
+        seconds = at - began
         used = self.asker.take_used(name)
         if used is not None and outcome.ending in ("failed", "tolerated"):
             self._answered_in_vain += 1
-        record = record_of(outcome, used, seconds=seconds)
+        record = record_of(outcome, used, began=began, seconds=seconds)
         if record is not None:
             self.context.recorder.instance(record)
         simulated = self.context.simulated
