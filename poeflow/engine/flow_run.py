@@ -45,7 +45,10 @@ class FlowRun:
         self, plan: Plan, run_state: RunState, *, prefix: str = "", is_left_out: bool = False
     ) -> None:
         self.state = FlowState(plan, run_state, prefix=prefix, is_left_out=is_left_out)
-        steps = StepRunner(plan, run_state, self._used_flow)
+        if run_state.context.asks:
+            plan.texts.release()
+        schemas, stored = self.state.schemas, self.state.stored
+        steps = StepRunner(plan, run_state, self._used_flow, schemas=schemas, stored=stored)
         self._runner = InstanceRunner(self.state, steps)
         self._foresight = Foresight(self.state, steps)
         self._done = {step: asyncio.Event() for step in plan.order}

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json
+from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.freshness import Freshness, LockProof, own_items
 from poeflow.engine.lock_entries import StepOutcome, carried_digest
@@ -53,7 +54,8 @@ class FlowState:
         self._prefix = prefix
         self._is_left_out = is_left_out
         context = run_state.context
-        self.stored = StoredResults(plan, context)
+        self.schemas = AnswerSchemas(plan.texts.reader, plan.file)
+        self.stored = StoredResults(plan, context, self.schemas)
         self.freshness = Freshness(
             plan,
             context,
@@ -61,6 +63,7 @@ class FlowState:
             self.outcomes,
             name=self.name,
             attachments=run_state.attachments,
+            schemas=self.schemas,
             accepting=run_state.accepting,
         )
         self.statuses = Statuses(

@@ -75,6 +75,7 @@ class Freshness:
         *,
         name: Callable[[str], str],
         attachments: AttachmentReader,
+        schemas: AnswerSchemas,
         accepting: Accepting | None = None,
     ) -> None:
         self._plan = plan
@@ -85,7 +86,7 @@ class Freshness:
         self._accepting = accepting
         given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
         origins = {key: one.origin for key, one in context.providers.items()}
-        self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
+        self._schemas = schemas
         self._steps = plan.steps
         self._unproven = frozenset(
             name for name, spec in plan.steps.items() if spec.runs_always or spec.kind == "flow"

@@ -49,21 +49,25 @@ UseFlow = Callable[[StepInput], Awaitable[StepResult | NoResult]]
 class StepRunner:
     """Runs the instances of one plan. `use` runs those that use another flow."""
 
-    def __init__(self, plan: Plan, run_state: RunState, use: UseFlow) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        run_state: RunState,
+        use: UseFlow,
+        *,
+        schemas: AnswerSchemas,
+        stored: StoredResults,
+    ) -> None:
         context = run_state.context
-        if context.asks:
-            plan.texts.release()
         self._plan = plan
         self._steps = plan.steps
         self._reader = plan.texts.reader
         self._run_state = run_state
         self._context = context
         self._use = use
-        self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
-        self._stored = StoredResults(plan, context)
-        self._composer = Composer(
-            plan, self._schemas, context, run_state.attachments, run_state.drawn
-        )
+        self._schemas = schemas
+        self._stored = stored
+        self._composer = Composer(plan, schemas, context, run_state.attachments, run_state.drawn)
         self._commands = Commands(plan, context, run_state.attachments)
         self._has_other_tools = self._commands.has_other_tools
         self._graded = {step: plan.steps[step].expect for step in plan.checked.judged}

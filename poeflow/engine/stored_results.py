@@ -30,7 +30,7 @@ from poeflow.store.lock.entries import Accepted, LockEntry
 class StoredResults:
     """Finds the results of one flow's instances by their lock entries."""
 
-    def __init__(self, plan: Plan, context: RunContext) -> None:
+    def __init__(self, plan: Plan, context: RunContext, schemas: AnswerSchemas) -> None:
         self._flow = plan.flow
         specs = plan.steps.items()
         self._taken = frozenset(step for step in plan.steps if _is_taken(plan, step))
@@ -39,7 +39,7 @@ class StoredResults:
         self._continued = continued_steps(plan.flow)
         self._judged = plan.checked.judged
         self._context = context
-        self._schemas = AnswerSchemas(plan.texts.reader, plan.file)
+        self._schemas = schemas
 
     def loaded(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
         """Return an absent instance with its result if it is stored, else None.
