@@ -34,7 +34,7 @@ from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan
 from poeflow.planning.selection import check_keys
 
-TURN: Final = 100
+BATCH: Final = 100
 """After so many instances other tasks may run."""
 
 
@@ -112,7 +112,7 @@ class FlowRun:
                 covered = found.settle_ended(covered, ended)
                 width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
-                    for waiting in self._turns(found, covered):
+                    for waiting in self._batches(found, covered):
                         await asyncio.sleep(0)
                         for index in waiting:
                             await width.acquire()
@@ -128,13 +128,13 @@ class FlowRun:
             self._expanded[step].set()
             self._done[step].set()
 
-    def _turns(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
+    def _batches(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield the selected instances that run, in order, some at a time; others end at once."""
         plan = self.state.plan
         is_alone = step.step not in plan.chains and not is_fold(plan.flow, step.step)
-        for begin in range(0, len(covered), TURN):
-            turn = covered[begin : begin + TURN]
-            yield self._still_to_run(step, turn) if is_alone else turn
+        for begin in range(0, len(covered), BATCH):
+            batch = covered[begin : begin + BATCH]
+            yield self._still_to_run(step, batch) if is_alone else batch
 
     def _still_to_run(self, step: StepUnderWay, covered: Sequence[int]) -> Sequence[int]:
         """Settle those instances that end at once; return the others."""
@@ -155,7 +155,7 @@ class FlowRun:
         for index, key in enumerate(instance_keys(step.instances)):
             if index not in chosen:
                 step.settle(index, self.state.left_out(step.step, key))
-            if index % TURN == TURN - 1:
+            if index % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
 
     def _ends_at_once(self, step: StepUnderWay, index: int, instance: StepInstance) -> bool:

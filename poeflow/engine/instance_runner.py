@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -166,10 +167,8 @@ class InstanceRunner:
         previous: InstanceOutcome | None = None
         for one in reversed(chain):
             loaded: InstanceOutcome | Unknown = one
-            if one.is_absent and may_ask:
-                loaded = await self._fetched(step.step, one, reader=reader)
-            elif one.is_absent:
-                loaded = await self._recalled(step.step, one)
+            if one.is_absent:
+                loaded = await self._with_result(step.step, one, reader if may_ask else None)
             if isinstance(loaded, Unknown):
                 for other in chain[: chain.index(one)]:
                     self._not_here(step.step, other, None, reader=reader)
@@ -212,11 +211,7 @@ class InstanceRunner:
         instance, own = msgspec.structs.replace(instance, names=names), {**found, **names}
         if upstream is not None and upstream.is_absent:
             source = self._flow.plan.chains[instance.step]
-            loaded = (
-                await self._fetched(source, upstream, reader=name)
-                if may_ask
-                else await self._recalled(source, upstream)
-            )
+            loaded = await self._with_result(source, upstream, name if may_ask else None)
             if isinstance(loaded, Unknown):
                 return loaded
             upstream = loaded
@@ -266,11 +261,14 @@ class InstanceRunner:
 
         None if a file it wrote is missing, too: then it is asked again. Raises `StepError`.
         """
-        if self._run_state.selection.refreshes(name := self._flow.name(ready.instance.id)):
+        name = self._flow.name(ready.instance.id)
+        if self._run_state.selection.refreshes(name):
             return None
-        again, answered = self._steps.text_judged_again, self._flow.freshness.answered_proof
-        one, over, judge = ready.instance, ready.upstream, lambda: again(work)
-        if (proof := answered(one, over, reads=work.reads, judge=judge)) is not None:
+        judge = partial(self._steps.text_judged_again, work)
+        proof = self._flow.freshness.answered_proof(
+            ready.instance, ready.upstream, reads=work.reads, judge=judge
+        )
+        if proof is not None:
             self._absent[name] = ready
         return proof
 
@@ -353,9 +351,7 @@ class InstanceRunner:
             async def work(_index: int, one: InstanceOutcome) -> InstanceOutcome | Unknown:
                 if not one.is_absent or (is_part and one.is_left_out):
                     return one
-                if reader is None:
-                    return await self._recalled(step, one)
-                return await self._fetched(step, one, reader=reader)
+                return await self._with_result(step, one, reader)
 
             loaded = await side_by_side(state.instances, work, width=self._flow.plan.concurrency)
             pairs = zip(state.instances, loaded, strict=True)
@@ -380,6 +376,14 @@ class InstanceRunner:
         if missing is None:
             flow.itemize(step, flow.values(needs))
         return missing
+
+    async def _with_result(
+        self, step: str, outcome: InstanceOutcome, reader: str | None
+    ) -> InstanceOutcome | Unknown:
+        """Return an absent instance with its result; a `reader` has it asked again if it must."""
+        if reader is None:
+            return await self._recalled(step, outcome)
+        return await self._fetched(step, outcome, reader=reader)
 
     async def _fetched(
         self, step: str, outcome: InstanceOutcome, *, reader: str
