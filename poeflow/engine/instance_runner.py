@@ -171,7 +171,7 @@ class InstanceRunner:
                 loaded = await self._with_result(step.step, one, reader if may_ask else None)
             if isinstance(loaded, Unknown):
                 for other in chain[: chain.index(one)]:
-                    self._not_here(step.step, other, None, reader=reader)
+                    self._not_here(step.step, other, reader)
                 return loaded
             if loaded.is_absent:
                 return Unknown(f"unknown until {one.name} has run")
@@ -405,7 +405,7 @@ class InstanceRunner:
             self._run_state.emitter(name).warned(["its last result is used as it is"])
         stored = await self._judged(step, outcome, may_ask=not outcome.is_left_out)
         if isinstance(stored, Unknown):
-            return self._not_here(step, outcome, stored, reader=reader)
+            return self._not_here(step, outcome, reader)
         if stored is not None:
             return stored
         if outcome.entry is not None:
@@ -414,11 +414,12 @@ class InstanceRunner:
         ready = self._absent.get(name) or await self._ready_again(step, outcome)
         if isinstance(ready, Unknown):
             is_own = outcome.is_left_out or not context.asks
-            return self._not_here(step, outcome, None, reader=reader) if is_own else ready
+            return self._not_here(step, outcome, reader) if is_own else ready
         ask: AskWhen = "never" if outcome.is_left_out else "always"
         result = await self._steps.run(self._input_again(ready, outcome, ask=ask))
         if not isinstance(result, StepResult):
-            return self._not_here(step, outcome, result, reader=reader)
+            missing = result if isinstance(result, ToBeAsked) else None
+            return self._not_here(step, outcome, reader, missing)
         if outcome.is_left_out or not context.asks:
             return msgspec.structs.replace(outcome, result=result)
         made = self._flow.made(ready.instance, ready.upstream, result)
@@ -445,18 +446,13 @@ class InstanceRunner:
         return msgspec.structs.replace(stored, result=result)
 
     def _not_here(
-        self,
-        step: str,
-        outcome: InstanceOutcome,
-        missing: NotHere | ToBeAsked | Unknown | None,
-        *,
-        reader: str,
+        self, step: str, outcome: InstanceOutcome, reader: str, missing: ToBeAsked | None = None
     ) -> Unknown:
         """Report that an answer is asked again because `reader` needs it."""
         name = outcome.name
         if outcome.is_left_out:
             return Unknown(f"the answer of {name} is not here", "run it too, with --until")
-        request = missing.request if isinstance(missing, ToBeAsked) else None
+        request = None if missing is None else missing.request
         if not self._run_state.context.asks:
             status = self._flow.statuses.needed(name, step, request, reader=reader)
             self._run_state.statuses[name] = status
