@@ -298,7 +298,7 @@ class FlowState:
             name=name,
             key=instance.key,
             ending="pending",
-            statuses=(self.statuses.pending(name, instance, upstream, missing.request),),
+            statuses=(self.statuses.pending(name, instance, upstream, missing),),
         )
 
     def failed(self, instance: StepInstance, error: PoeflowError) -> InstanceOutcome:

@@ -232,7 +232,9 @@ def best_of(
         else:
             without.append(one)
     if without:
-        return without[0]
+        first = without[0]
+        is_asked = isinstance(first, ToBeAsked)
+        return msgspec.structs.replace(first, stored=len(results)) if is_asked else first
     passed = [result for result in results if not is_failing(result)]
     if len(passed) < wanted * len(results):
         refuse_failing(results, wanted=wanted)

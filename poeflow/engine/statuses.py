@@ -11,6 +11,7 @@ import msgspec
 from poeflow.client.catalogue import Catalogue
 from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json
+from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS
 from poeflow.engine.freshness import Freshness, LockProof
@@ -117,12 +118,10 @@ class Statuses:
         name: str,
         instance: StepInstance,
         upstream: InstanceOutcome | None,
-        request: ModelRequest | None,
+        missing: ToBeAsked,
     ) -> InstanceStatus:
-        """Return the status of an instance that must be asked, or whose command must run.
-
-        `request` is None for a command.
-        """
+        """Return the status of an instance that must be asked, or whose command must run."""
+        request = missing.request
         locked = self._freshness.entry(instance)
         reasons = _NEW if locked is None else self._freshness.reasons(instance, upstream)
         state: InstanceState = "stale"
@@ -137,9 +136,11 @@ class Statuses:
         if request is None:
             return self._running(name, instance.step, state, reasons)
         if request.purpose == "judge" and self._freshness.spec(instance.step).kind == "model":
-            kinds = self._forecast.of_judge(name, instance.step, request)
+            kinds = self._forecast.of_judge(name, instance.step, request, stored=missing.stored)
         else:
-            kinds = self._forecast.sure(name, instance.step, request.settings, request.identity)
+            kinds = self._forecast.sure(
+                name, instance.step, request.settings, request.identity, stored=missing.stored
+            )
         return self._asking(name, state, reasons, request, kinds)
 
     def _asking(
@@ -291,39 +292,56 @@ class Forecast:
         """The requests of instances that are alike: those of a table mostly are."""
 
     def sure(
-        self, name: str, step: str, settings: Settings | None, request: Mapping[str, Json] | None
+        self,
+        name: str,
+        step: str,
+        settings: Settings | None,
+        request: Mapping[str, Json] | None,
+        *,
+        stored: int = 0,
     ) -> tuple[Calls, ...]:
         """Return the requests of an instance that must be asked.
 
         `settings` and `request` are None if another answer decides them: then the length of the
-        last run is assumed. Only judges are asked about a command.
+        last run is assumed. So many samples are `stored`. Only judges are asked about a command.
         """
         if self._flow.steps[step].kind in ("render", "command"):
             return tuple(self._judges_of_text(step, settings, request))
         prompt = self._lock_update.prompt_tokens(name) if request is None else tokens_of(request)
         limit = None if request is None else limit_of(request)
-        return self._alike(name, step, settings, prompt=prompt or 0, limit=limit)
+        count = self._samples(step) - stored
+        return self._alike(name, step, settings, count, prompt=prompt or 0, limit=limit)
 
     def _alike(
-        self, name: str, step: str, settings: Settings | None, *, prompt: int, limit: int | None
+        self,
+        name: str,
+        step: str,
+        settings: Settings | None,
+        count: int,
+        *,
+        prompt: int,
+        limit: int | None,
     ) -> tuple[Calls, ...]:
-        """Return the requests of an instance that must be asked, the same ones for all alike."""
+        """Return the requests for so many answers, the same ones for instances that are alike."""
         length = self._lock_update.answer_tokens(name)
-        alike = (step, id(settings), prompt, limit, length)
+        alike = (step, id(settings), count, prompt, limit, length)
         found = self._known.get(alike)
         if found is None:
-            first = self._first(step, settings, least=self._samples(step), prompt=prompt)
+            first = self._first(step, settings, least=count, prompt=prompt)
+            first = msgspec.structs.replace(first, most=count)
             first = self._measured(first, length, limit)
             calls = (first, *self._others(step, settings, first))
             found = self._known[alike] = settings, calls  # held, so that no other has its id
         return found[1]
 
-    def of_judge(self, name: str, step: str, request: ModelRequest) -> tuple[Calls, ...]:
+    def of_judge(
+        self, name: str, step: str, request: ModelRequest, *, stored: int
+    ) -> tuple[Calls, ...]:
         """Return the requests of an instance whose answer is stored, and which `request` judges.
 
         The answers to other samples may not be stored.
         """
-        found = self.sure(name, step, request.settings, request.identity)
+        found = self.sure(name, step, request.settings, request.identity, stored=stored)
         if self._samples(step) > 1:
             return found
         rest = [msgspec.structs.replace(one, least=0) for one in found if one.purpose != "answer"]

@@ -171,3 +171,13 @@ def test_where_it_may_not_write_is_known_before(sampling):
         sampling.run(
             FLOW.replace("out/{{ key }}-{{ sample }}.txt", "{{ key }}-{{ sample }}/../a.yaml")
         )
+
+
+def test_a_plan_counts_the_samples_that_are_not_stored(bench):
+    flow = PROVEN % ("say", "")
+    bench.run(flow)
+    more = flow.replace("samples: 3", "samples: 5")
+    (say,) = (status for status in bench.statuses(more) if status.id == "say")
+    assert (say.state, say.calls, say.most_calls) == ("stale", 2, 2)
+    bench.run(more)
+    assert len(bench.prompts()) == 5

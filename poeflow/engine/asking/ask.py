@@ -63,9 +63,13 @@ class NotHere(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that would have to be sent, but this run sends nothing; None for a command."""
+    """A request that would have to be sent, but this run sends nothing; None for a command.
+
+    `stored` counts the samples of its instance that need not be asked for.
+    """
 
     request: ModelRequest | None = None
+    stored: int = 0
 
     @property
     def fingerprint(self) -> str | None:
