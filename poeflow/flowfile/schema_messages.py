@@ -29,6 +29,8 @@ _HABITS: Final = {
     "text": 'did you mean "prompt"?',
     "reads": 'a prompt reads by {{ read("notes.md") }}; only command: and call: take reads:',
 }
+_ITEMS: Final = {"expect": "for example expect: [{contains: otters}]"}
+"""Hints for lists whose items are no texts."""
 _HABITS_IN_PARTS: Final = {
     "type": "remove it: the other key implies it",
     "image_url": "write attach: {url: https://...}",
@@ -227,7 +229,8 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
         hint = f"write an item for each argument: [{', '.join(map(_item, instance.split()))}]"
         return "command must be a list, not text: no shell reads it", hint
     if "array" in allowed and isinstance(instance, str):
-        return f"{name} must be {wanted}, not text", f"write [{_shown(written)}]"
+        hint = _ITEMS.get(name) or f"write [{_shown(written)}]"
+        return f"{name} must be {wanted}, not text", hint
     kind = "a list" if isinstance(instance, list) else "a mapping"
     shown = kind if isinstance(instance, list | dict) else _shown(written)
     return f"{name} must be {wanted}, not {shown}", ""
