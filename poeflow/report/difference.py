@@ -176,9 +176,10 @@ def explained(status: InstanceStatus, before: Json) -> str:
         return "\n".join([*lines, f"  {hit}"])
     if before is None:
         return "\n".join([*lines, "  nothing like it was sent before, so it is asked"])
-    difference = difflib.unified_diff(
-        _shown(before), _shown(status.request), "the last request", "the next request", lineterm=""
-    )
+    old, new = _shown(before), _shown(status.request)
+    if old == new:
+        return "\n".join([*lines, "  its request is the same; what follows on it may be asked"])
+    difference = difflib.unified_diff(old, new, "the last request", "the next request", lineterm="")
     return "\n".join([*lines, "  its request is another, so it is asked:", "", *difference])
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.report.difference import MAX_LINES, rewritten
+from poeflow.records import InstanceStatus
+from poeflow.report.difference import MAX_LINES, explained, rewritten
 from poeflow.report.terminal.text import ASCII, UNICODE, cells, unstyled
 
 
@@ -66,3 +67,16 @@ def test_no_line_is_wider_than_asked(old, new, width, is_colored):
     lines, _ = rewritten(old, new, width=width, is_colored=is_colored, marks=UNICODE)
     assert all(cells(line) <= width for line in lines)
     assert all("\n" not in text and "\x1b" not in text for line in lines for text, _ in line)
+
+
+def test_a_request_that_is_the_same_is_no_reason():
+    request = {"version": 1, "body": {"model": "GPT-5.2"}}
+    status = InstanceStatus(
+        id="a", state="stale", reasons=("reads //t.py changed",), request=request
+    )
+    assert explained(status, request).splitlines() == [
+        "a: stale",
+        "  reads //t.py changed",
+        "  its request is the same; what follows on it may be asked",
+    ]
+    assert "its request is another" in explained(status, {"version": 1, "body": {}})
