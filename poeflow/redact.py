@@ -221,8 +221,11 @@ def _holds(data: bytes, needles: tuple[bytes, ...]) -> bool:
 
 
 def _any_of(needles: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern that finds any of the needles; without any, it finds nothing."""
-    return re.compile(b"|".join(map(re.escape, needles)) or rb"(?!)")
+    """Return a pattern that finds any of the needles; without any, it finds nothing.
+
+    An empty needle, of a key without letters and digits, is in everything.
+    """
+    return re.compile(b"|".join(map(re.escape, needles)) if needles else rb"(?!)")
 
 
 def _is_any_in(data: bytes, needles: tuple[bytes, ...], any_of: re.Pattern[bytes]) -> bool:

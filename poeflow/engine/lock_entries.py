@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -113,7 +113,7 @@ def _served(result: StepResult, recipe: Recipe, old: LockEntry | None) -> str:
     return "" if result.answered_by is not None else other_name(recipe.model, result.model)
 
 
-class AnswerNames(msgspec.Struct, frozen=True):
+class AnswerNames(NamedTuple):
     """The model that was `asked`, the name that answered, and the one before if it is another."""
 
     asked: str

@@ -8,7 +8,6 @@ import msgspec
 
 from poeflow.answers.schema_errors import sentence
 from poeflow.flowfile import inputs as inputs_file
-from poeflow.flowfile.inputs import how_to_give, value_problem
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out, loop_of
 from poeflow.flowfile.model import Attachment, Step
@@ -396,7 +395,7 @@ def _default_problems(project: Project, file: FlowFile, files: set[str]) -> Iter
         if spec.type == "file" and isinstance(spec.default, str):
             place = file.document.place(("inputs", name, "default"))
             yield from _find_file(project, spec.default, file.path, place, files)
-        if spec.default is msgspec.UNSET or value_problem(spec, spec.default):
+        if spec.default is msgspec.UNSET or inputs_file.value_problem(spec, spec.default):
             continue
         for path, message in input_faults(spec, spec.default):
             place = file.document.place(("inputs", name, "default", *path))
@@ -425,10 +424,10 @@ def _inputs_file_problems(
             hint = one_of(name, file.flow.inputs)
             yield Problem(document.key_place((name,)), f'unknown input "{name}"', hint)
             continue
-        reason = value_problem(spec, node.data)
+        reason = inputs_file.value_problem(spec, node.data)
         place = document.place((name,))
         if spec.secret:
-            yield Problem(place, f'the input "{name}" is a secret', how_to_give(name))
+            yield Problem(place, f'the input "{name}" is a secret', inputs_file.how_to_give(name))
             continue
         if reason:
             yield Problem(place, f'the input "{name}" {reason}', spec.description)

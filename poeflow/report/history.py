@@ -112,11 +112,11 @@ def graded(verdict: Mapping[str, Json]) -> str:
 
 def scored(verdicts: Sequence[Mapping[str, Json]]) -> str:
     """Return the score of a result in words, empty if nothing is scored."""
-    score = score_of(verdicts)
+    score = score_in(verdicts)
     return "" if score is None else _shown(score)
 
 
-def score_of(verdicts: Sequence[Mapping[str, Json]]) -> float | None:
+def score_in(verdicts: Sequence[Mapping[str, Json]]) -> float | None:
     """Return the score of a result by the weights of its verdicts, None if nothing is scored."""
     if not any(graded(one) or one.get("level") == "score" for one in verdicts):
         return None
@@ -141,7 +141,7 @@ def unmet_in(verdicts: Iterable[Mapping[str, Json]]) -> list[str]:
 
 def mean_score(results: Iterable[Sequence[Mapping[str, Json]]]) -> str:
     """Return the mean score of several results by their verdicts, empty if none is scored."""
-    scores = [score for score in map(score_of, results) if score is not None]
+    scores = [score for score in map(score_in, results) if score is not None]
     return _shown(sum(scores) / len(scores)) if scores else ""
 
 
