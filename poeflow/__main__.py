@@ -1,8 +1,11 @@
-"""`python -m poeflow`: the same as the script, and no module of the working folder is imported."""
+"""`python -m poeflow`: the same as the script.
+
+Python itself may load a few modules of the working folder before this; no others are imported.
+"""
 
 import sys
 
-if not sys.flags.safe_path:
+if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]
 
 from poeflow.cli.start import main  # only now: the folder came first

@@ -5,7 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -296,9 +296,14 @@ def _masked(value: object, scrubber: Scrubber) -> object:
 
 def repr_without(whole: msgspec.Struct, *hidden: str) -> str:
     """Return the `repr` of a struct without the fields that may hold secrets."""
-    shown = (name for name in whole.__struct_fields__ if name not in hidden)
-    fields = ", ".join(f"{name}={getattr(whole, name)!r}" for name in shown)
+    fields = ", ".join(f"{name}={value!r}" for name, value in fields_without(whole, *hidden))
     return f"{type(whole).__name__}({fields})"
+
+
+def fields_without(whole: msgspec.Struct, *hidden: str) -> list[tuple[str, Any]]:
+    """Return the fields of a struct that hold no secrets, as rich shows them."""
+    shown = (name for name in whole.__struct_fields__ if name not in hidden)
+    return [(name, getattr(whole, name)) for name in shown]
 
 
 def visible(text: str) -> str:

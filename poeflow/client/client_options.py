@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Generic, Literal, Self, TypedDict, TypeVar
+from typing import Any, Final, Generic, Literal, Self, TypedDict, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -18,7 +18,7 @@ from poeflow.client.retry import DEFAULT_ATTEMPTS, RateLimiter, RetryPolicy
 from poeflow.clock import Clock, SystemClock
 from poeflow.errors import AccountError, UsageError
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.redact import Scrubber, Secret, repr_without, visible
+from poeflow.redact import Scrubber, Secret, fields_without, repr_without, visible
 
 CHAT: Final = "/chat/completions"
 _LONGEST_TIMEOUT: Final = 86_400
@@ -49,6 +49,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return repr_without(self, "proxy", "_chat")
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return fields_without(self, "proxy", "_chat")
 
     def with_(
         self,

@@ -45,10 +45,10 @@ _MAX_RINGS: Final = 20
 _FITTING: Final = {"number": "integer"}
 """Another type whose values fit a type, too."""
 _TAIL: Final = lazy_pattern(r" #[^\n]*")
-_NAMED: Final = r"((inputs|steps)\.([A-Za-z_]\w*)[\w.]*)"
+_NAMED: Final = r"((inputs|steps)\.([A-Za-z_]\w*+)[\w.]*+)"
 _BARE: Final = lazy_pattern(rf"\s*{_NAMED}\s*")
-_SINGLE_BRACES: Final = lazy_pattern(rf"(?<![{{$])\{{ ?{_NAMED} ?\}}(?!\}})")
-_TEMPLATES: Final = lazy_pattern(r"(?s)\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
+_SINGLE_BRACES: Final = lazy_pattern(rf"(?<![{{$'\"])\{{ ?{_NAMED} ?\}}(?!\}})")
+_RAW: Final = lazy_pattern(r"\{%[-+]? *raw\b")
 
 
 def rule_problems(flow: Flow, document: Document) -> tuple[Problem, ...]:
@@ -347,8 +347,10 @@ def _plain_expressions(flow: Flow, document: Document) -> Iterator[Problem]:
     own = outputs.values.values() if outputs is not None else ()
     texts = (node for key, node in _prose(document) if key not in _CONDITIONS)
     for node in (*texts, *own):
-        text = _TEMPLATES.sub("", node.data) if isinstance(node.data, str) else ""
-        bare = _BARE.fullmatch(text) if text == node.data else None
+        text = node.data if isinstance(node.data, str) else ""
+        if _RAW.search(text) is not None:
+            continue
+        bare = _BARE.fullmatch(text)
         for found in (bare,) if bare else _SINGLE_BRACES.finditer(text):
             if found[3] in (flow.inputs if found[2] == "inputs" else flow.steps):
                 message = f'"{found[0].strip()}" is this text, and no template'

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -14,7 +14,7 @@ from poeflow.errors import UsageError
 from poeflow.events import Event, Listener, Warned
 from poeflow.flowfile.model import Limits
 from poeflow.project.project import Project
-from poeflow.redact import repr_without
+from poeflow.redact import fields_without, repr_without
 from poeflow.settings import UserConfig, find_config, process_environment
 
 
@@ -87,6 +87,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return repr_without(self, "environ")
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return fields_without(self, "environ")
 
     @property
     def is_part(self) -> bool:

@@ -458,7 +458,7 @@ def read_path_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
             if _is_unread(project, file, written, known):
                 place = file.document.place(("steps", name, "command", index))
                 message = f"{written} is a file of this project, and not under reads"
-                hint = "add it there: else the command does not run again when it changes"
+                hint = "add it there if it is read: else the command does not run again for it"
                 yield Problem(place, message, hint, "warning")
 
 

@@ -22,16 +22,20 @@ def code_of(project: Project, function: str | None) -> tuple[str, ...]:
     """Return the files of all modules of a project that run with a function, `module:name`.
 
     Those are its own, what that imports by name, and so on, with the packages they are in. What is
-    imported by a computed name is not known, and installed packages are not looked at.
+    imported by a computed name is not known. Installed packages, and what is imported but may not
+    be read, are not looked at.
     """
-    module = (function or "").partition(":")[0]
+    module, own = (function or "").partition(":")[0], module_paths(function or "")
     found: dict[str, None] = {}
     waiting = [module] if module else []
     for name in waiting:  # which grows by what they import
         for path in filter(project.has, _files(name)):
-            if path not in found and len(found) < MAX_MODULES:
+            if path in found or len(found) == MAX_MODULES:
+                continue
+            names = _imported(project, path)
+            if names is not None or path in own:
                 found[path] = None
-                waiting += _imported(project, path)
+                waiting += names or ()
     return tuple(found)
 
 
@@ -43,10 +47,17 @@ def _files(module: str) -> Iterator[str]:
     yield f"//{'/'.join(parts)}.py"
 
 
-def _imported(project: Project, path: str) -> list[str]:
-    """Return the names of the modules that one may import; none of a file that is no Python."""
-    with contextlib.suppress(FileProblem, SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = ast.parse(project.read_bytes(path, limit=MAX_TEXT_BYTES))
+def _imported(project: Project, path: str) -> list[str] | None:
+    """Return the names of the modules that one may import, None if it may not be read.
+
+    A file that is no Python imports none.
+    """
+    try:
+        data = project.read_bytes(path, limit=MAX_TEXT_BYTES)
+    except FileProblem:
+        return None
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.parse(data)
         package = tuple(path[2:].split("/")[:-1])
         return [name for node in ast.walk(tree) for name in _names(node, package)]
     return []

@@ -1,7 +1,9 @@
 """Formats runs of the history and their instances as lines."""
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from operator import mul
 from typing import Final
 
@@ -98,8 +100,7 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
     if score := scored(one.verdicts):
         yield ((f"score {score}", ""),)
     for path, digest in one.files.items():
-        shown = hash_prefix(digest) if len(digest) == SHORT else digest
-        yield ((visible(f"wrote {path[2:]} ({shown[:12]})"), "dim"),)
+        yield ((visible(f"wrote {path[2:]} ({_begun(digest)})"), "dim"),)
 
 
 def graded(verdict: Mapping[str, Json]) -> str:
@@ -145,8 +146,20 @@ def mean_score(results: Iterable[Sequence[Mapping[str, Json]]]) -> str:
     return _shown(sum(scores) / len(scores)) if scores else ""
 
 
+def _begun(digest: str) -> str:
+    """Return the beginning of a hash, also of one in its short form."""
+    with contextlib.suppress(ValueError):
+        return (hash_prefix(digest) if len(digest) == SHORT else digest)[:12]
+    return digest[:12]
+
+
 def _number(value: Json) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """Return a number that can be added to others, None for any other value."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    with contextlib.suppress(OverflowError):
+        return float(value) if isfinite(value) else None
+    return None
 
 
 def _shown(number: float) -> str:

@@ -295,12 +295,13 @@ class Lookups:
             self._refer("items", step, offset)
 
     def _may_be_result(self, node: nodes.Node | None) -> bool:
-        """Whether a value may be one of several results: of a variable, or an item of a loop."""
+        """Whether a value may be one of several results: of a variable, or an item, from a step."""
         match node:
-            case nodes.Name(name="loop"):
+            case nodes.Name(name="loop" | "steps"):
                 return False
             case nodes.Name():
-                return self._bindings.knows(node.name) or node.name == "item"
+                is_own = self._bindings.knows(node.name) or node.name == "item"
+                return is_own and self._bindings.comes_from_step(node)
             case nodes.Filter() | nodes.Getitem():
                 return self._may_be_result(node.node)
         return False
@@ -362,20 +363,20 @@ class Lookups:
 
     def _filter_of_results(self, node: nodes.Filter) -> None:
         """Look up the attribute by which a list of results is filtered, sorted or mapped."""
-        step = self.results_of(node.node)
         named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
         first = node.args[:1] if node.name in _BY_ATTRIBUTE else []
         if node.name == "pass_rate":
-            self._result_in(step, "passed", node.lineno - 1)
+            self._result_in(node.node, "passed", node.lineno - 1)
         for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
-                self._result_in(step, argument.value.partition(".")[0], argument.lineno - 1)
+                self._result_in(node.node, argument.value.partition(".")[0], argument.lineno - 1)
 
-    def _result_in(self, step: str | None, name: str, offset: int) -> None:
+    def _result_in(self, values: nodes.Node | None, name: str, offset: int) -> None:
         """Look up an attribute of each in a list: results of a step if that is known."""
-        if step is None:
+        step = self.results_of(values)
+        if step is None and self._may_be_result(values):
             self._refer_result(name, ANY_STEP, offset)
-        else:
+        elif step is not None:
             self._check_result(offset, step, name)
 
     def test(self, node: nodes.Test) -> None:

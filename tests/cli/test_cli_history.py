@@ -331,3 +331,12 @@ def test_a_hash_is_shown_in_one_form_also_of_a_stored_answer():
         one = InstanceRecord(id="a", step="a", status="ok", files={"//a.md": written})
         last = list(instance_lines(one, []))[-1]
         assert last[0][0] == f"wrote a.md ({digest[:12]})"
+
+
+def test_a_record_that_is_damaged_is_shown_all_the_same():
+    verdicts = ({"kind": "judge", "score": 10**400}, {"kind": "judge", "score": float("nan")})
+    one = InstanceRecord(
+        id="a", step="a", status="ok", files={"//a.md": "A" * 21 + "!"}, verdicts=verdicts
+    )
+    lines = [line[0][0] for line in instance_lines(one, []) if line]
+    assert lines[-1] == "wrote a.md (AAAAAAAAAAAA)"

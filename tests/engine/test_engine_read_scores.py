@@ -2,6 +2,9 @@
 
 import pytest
 
+from poeflow.operations.check import checkup
+from poeflow.project.project import Project
+
 FLOW = """\
 poeflow: 1
 steps:
@@ -70,3 +73,23 @@ steps:
     assert bench.run(flow).results["all"].text == "x y "
     bench.forget_answers()
     assert set(bench.states(flow).values()) == {("fresh", ())}
+
+
+def test_rows_and_lists_of_the_flow_are_no_results(bench):
+    """What a flow gives by itself may have a score, too: results are then as they were."""
+    bench.write("rows.csv", "name,score\na,1\n")
+    flow = (
+        FLOW.partition("  best")[0]
+        + """\
+  report:
+    for_each: {file: rows.csv, key: item.name}
+    render: "{{ item.score }} {{ steps.say.all | map('list') | list | length }}"
+  list:
+    render: "{% for row in [{'score': 1}] %}{{ row.score }}{% endfor %}{{ steps.say.all | length }}"
+"""
+    )
+    path = bench.folder / "a.yaml"
+    path.write_text(flow)
+    assert (
+        checkup(Project(bench.folder.resolve()), "//a.yaml", "a.yaml").checked.judged == frozenset()
+    )

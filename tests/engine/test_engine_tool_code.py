@@ -134,3 +134,12 @@ def test_an_altered_answer_is_still_found(looking):
 def paint_it_green(answer: dict) -> None:
     message = answer["choices"][0]["message"]
     message["content"] = (message["content"] or "").replace("red", "green")
+
+
+def test_a_module_that_is_imported_from_elsewhere_is_not_looked_at(looking, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("shared") / "shared.py"
+    outside.write_text("RED = 'red'\n")
+    (looking.folder / "shared.py").symlink_to(outside)
+    looking.write("looking.py", "import shared\n\ndef look():\n    return shared.RED\n")
+    assert looking.run(FLOW, **ALLOWED).exit_code == 0
+    assert looking.states(FLOW) == {"a": ("fresh", ())}

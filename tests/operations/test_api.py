@@ -1,8 +1,10 @@
 """The front door of Python: results say how they were judged, and errors what to write."""
 
 import asyncio
+import io
 
 import pytest
+from rich.console import Console
 
 import poeflow
 
@@ -40,3 +42,11 @@ def test_a_running_loop_is_told_what_to_write(flow, name):
     with pytest.raises(poeflow.UsageError, match="an event loop is running") as caught:
         asyncio.run(called())
     assert caught.value.hint == f"write `await poeflow.a{name}(...)`"
+
+
+def test_nothing_that_shows_options_shows_the_environment():
+    options = poeflow.RunOptions(environ={"POE_API_KEY": "some-key-12345"})
+    console = Console(file=io.StringIO())
+    console.print(options)
+    assert "keep_going" in console.file.getvalue()
+    assert "some-key" not in console.file.getvalue() + repr(options)

@@ -4,7 +4,7 @@ A simple head in one piece is parsed here; others are parsed by h11.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from poeflow.client.http.piece_counts import MAX_INTERIM, MAX_TRAILERS, Count, PieceCount
 from poeflow.errors import APIResponseError
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.redact import repr_without
+from poeflow.redact import fields_without, repr_without
 from poeflow.settings import is_loopback
 
 MAX_HEAD: Final = 64 * 1024
@@ -319,6 +319,9 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return repr_without(self, "headers", "_head")
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return fields_without(self, "headers", "_head")
 
     def with_body(self, body: Body) -> "WireRequest":
         """Return the request with another body; both make their head only once."""
