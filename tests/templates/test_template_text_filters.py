@@ -132,7 +132,7 @@ def test_a_search_that_would_take_long_is_stopped(house, text, filters):
 
 
 def test_a_pattern_that_is_too_large_costs_the_check_its_time(house):
-    text = "".join(f"{{{{ 'a' | regex_find('[{i}\\\\pL]{{1000}}') }}}}" for i in range(80))
+    text = "".join(f"{{{{ 'a' | regex_find('[{i}\\\\pL]{{1000}}') }}}}" for i in range(40))
     house.share(Allowance())
     started = time.process_time()
     house.check(text)
