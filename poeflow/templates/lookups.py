@@ -349,6 +349,8 @@ class Lookups:
         if name not in PATTERN_FILTERS or not texts or written[0] is None:
             return
         self._environment.begin()
+        if not self._environment.allowance.left:
+            return  # compiling costs the most before it can be counted
         offset = texts[0][1]
         try:
             pattern = template_pattern(str(texts[0][0]), self._environment.budget.work)

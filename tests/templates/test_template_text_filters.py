@@ -132,8 +132,11 @@ def test_a_search_that_would_take_long_is_stopped(house, text, filters):
 
 
 def test_a_pattern_that_is_too_large_costs_the_check_its_time(house):
-    text = "".join(f"{{{{ 'a' | regex_find('[{i}\\\\pL]{{1000}}') }}}}" for i in range(40))
-    house.share(Allowance())
-    started = time.process_time()
-    house.check(text)
-    assert time.process_time() - started < 5
+    def took(numbers):
+        text = "".join(f"{{{{ 'a' | regex_find('[{i}\\\\pL]{{1000}}') }}}}" for i in numbers)
+        house.share(Allowance())
+        started = time.process_time()
+        house.check(text)
+        return time.process_time() - started
+
+    assert took(range(80)) < min(5, 40 * took([80])), "most are not compiled"
