@@ -70,6 +70,13 @@ def test_code_that_the_tool_imports_counts(looking):
     assert (seen(looking), looking.locked()) == ("blue", [])
 
 
+def test_code_that_never_runs_decides_nothing(looking):
+    flow = FLOW.replace("output: {save: a.txt}", "tools_mode: return")
+    looking.run(flow)
+    looking.write("looking.py", TOOL.replace("red", "blue"))
+    assert looking.states(flow) == {"a": ("fresh", ())}
+
+
 def test_a_tool_that_gives_the_same_asks_nothing(looking):
     looking.run(FLOW, **ALLOWED)
     looking.write("looking.py", "# says what it sees\n" + TOOL)

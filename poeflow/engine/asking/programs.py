@@ -155,9 +155,9 @@ class Commands:
         return not all(digest.startswith(then.get(part, "")) for part, digest in now.items())
 
     def _tool_code(self, step: str) -> dict[str, str]:
-        """Return the hashes of the project's modules that have the tools of a step."""
-        found: dict[str, str] = {}
-        for tool in self._plan.steps[step].functions:
+        """Return the hashes of the project's modules with the tools that a step runs."""
+        spec, found = self._plan.steps[step], dict[str, str]()
+        for tool in spec.functions if spec.tools_mode != "return" else ():
             found |= self._modules(tool.run)
         return found
 
