@@ -73,6 +73,7 @@ def test_code_that_the_tool_imports_counts(looking):
 def test_code_that_never_runs_decides_nothing(looking):
     flow = FLOW.replace("output: {save: a.txt}", "tools_mode: return")
     looking.run(flow)
+    assert "looking.py" not in (looking.folder / "a.lock.json").read_text()
     looking.write("looking.py", TOOL.replace("red", "blue"))
     assert looking.states(flow) == {"a": ("fresh", ())}
 
