@@ -2,10 +2,11 @@
 
 import io
 from abc import abstractmethod
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
-from itertools import accumulate, chain, product, takewhile
+from itertools import accumulate, chain, pairwise, product, takewhile
 from pathlib import PurePosixPath
 from typing import Any, Final, overload
 
@@ -53,9 +54,8 @@ def chained_to(flow: Flow, name: str) -> str | None:
 
     That is the meaning of `for_each: steps.draw` if `draw` itself runs once for each item.
     """
-    written = flow.steps[name].for_each
-    if isinstance(written, Loop):
-        written = written.in_
+    loop = flow.steps[name].for_each
+    written = loop.in_ if isinstance(loop, Loop) else loop
     found = _CHAIN.fullmatch(written) if isinstance(written, str) else None
     if found is None or found[1] not in flow.steps or not is_fan_out(flow.steps[found[1]]):
         return None
@@ -90,9 +90,8 @@ def continues_itself(flow: Flow, name: str) -> bool:
 def continued_steps(flow: Flow) -> frozenset[str]:
     """Return the steps whose conversation anything continues."""
     histories = {step.history for step in flow.steps.values() if step.history is not None}
-    return frozenset(name for name in flow.steps if name in histories) | frozenset(
-        name for name in flow.steps if continues_itself(flow, name)
-    )
+    own = (name for name in flow.steps if name in histories or continues_itself(flow, name))
+    return frozenset(own)
 
 
 def is_fold(flow: Flow, name: str) -> bool:
@@ -185,6 +184,31 @@ class _LazyItems(Sequence[Json]):
     def file_of(self, _at: int) -> str | None:
         """Return the project path of the table with an item, if it is a row of one of several."""
         return None
+
+
+class PackedTexts(Sequence[str]):
+    """Many texts in little memory: each is made when it is read."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        found = list(texts)
+        self._text = "".join(found)
+        self._bounds = array("Q", accumulate(map(len, found), initial=0))
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._text[begin:end] for begin, end in pairwise(self._bounds))
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        at = range(len(self))[index]
+        if isinstance(at, range):
+            return [self[one] for one in at]
+        return self._text[self._bounds[at] : self._bounds[at + 1]]
 
 
 class PickedItems(_LazyItems):

@@ -15,6 +15,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import (
     GroupedItems,
     InstanceCount,
+    PackedTexts,
     PickedItems,
     Table,
     TooManyFitsError,
@@ -263,7 +264,7 @@ class FanOut:
             items, keys = self._named(
                 step, loop, msgspec.structs.replace(found, limit=limit), values
             )
-        keys = keys[:limit]
+        keys = keys if limit is None else keys[:limit]
         if sample is not None:
             self._check_differ(step, keys)
             chosen = sampled(keys, sample, seed=loop.seed)
@@ -302,7 +303,7 @@ class FanOut:
 
     def _groups(
         self, step: str, found: "_Items", values: Values
-    ) -> tuple[Sequence[Json], list[str]]:
+    ) -> tuple[Sequence[Json], Sequence[str]]:
         """Return the items in groups, and the values of `group_by` as their keys."""
         path: KeyPath = ("steps", step, "for_each", "group_by")
         self._check_scan(found)
@@ -319,7 +320,7 @@ class FanOut:
 
     def _named(
         self, step: str, loop: Loop, found: "_Items", values: Values
-    ) -> tuple[Sequence[Json], list[str]]:
+    ) -> tuple[Sequence[Json], Sequence[str]]:
         """Return the items that may run, with their keys."""
         items = found.items
         if found.limit is not None:
@@ -329,8 +330,8 @@ class FanOut:
         else:
             self._check_scan(found)
         if loop.key is None:
-            return items, [found.key(item) for item in items]
-        return items, list(self._keys(step, loop.key, items, values))
+            return items, PackedTexts(map(found.key, items))
+        return items, PackedTexts(self._keys(step, loop.key, items, values))
 
     def _check_scan(self, found: "_Items") -> None:
         """Check that there are not too many items to look at each of them."""

@@ -3,8 +3,11 @@
 import tracemalloc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from poeflow.errors import InvalidFlowError
+from poeflow.flowfile.loops import PackedTexts
 from poeflow.operations.check import checkup
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions
@@ -119,7 +122,7 @@ def test_two_rows_with_one_key_are_told(plan, key):
 
 
 def test_a_row_more_takes_little_memory(plan):
-    """So that a million of them can be planned: the text of a row, its key, its place."""
+    """So that a million of them can be planned: the text of a row, that of its key, its place."""
     steps = f"  say: {{{LOOP}, prompt: '{{{{ item.word }}}}'}}\n"
     many = 20_000
     rows = "id,word\n" + "".join(f"{number},some word\n" for number in range(many))
@@ -132,7 +135,20 @@ def test_a_row_more_takes_little_memory(plan):
         tracemalloc.stop()
     assert len(made.instances["say"]) == many
     assert isinstance(made.instances["say"][many - 1], StepInstance)
-    assert held / many < 150
+    assert held / many < 100
+
+
+@given(st.lists(st.text(max_size=3), max_size=9), st.integers(-12, 12), st.integers(-12, 12))
+def test_packed_texts_are_read_as_a_list_is(texts, first, last):
+    packed = PackedTexts(iter(texts))
+    assert [*packed] == texts
+    assert len(packed) == len(texts)
+    assert packed[first:last] == texts[first:last]
+    if -len(texts) <= first < len(texts):
+        assert packed[first] == texts[first]
+    else:
+        with pytest.raises(IndexError):
+            packed[first]
 
 
 @pytest.mark.timeout(180)  # each allocation is traced
