@@ -261,7 +261,7 @@ class LockUpdate:
 
     def lock_so_far(self, inputs: str) -> Lock:
         """Return the lock during a run: entries that it has not reached yet are the last ones."""
-        rows = BothRows(self._old, self._new.copy())
+        rows = BothRows(self._old, self._new)
         return Lock(
             inputs=short_hash(inputs),
             instances=rows,

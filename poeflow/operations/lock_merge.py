@@ -9,7 +9,7 @@ from poeflow.opener import read_plain
 from poeflow.project.project import atomic_write
 from poeflow.store.git import Git
 from poeflow.store.lock.rows import PackedRows
-from poeflow.store.lockfile import MAX_BYTES, Lock, LockFile, lock_blocks
+from poeflow.store.lockfile import MAX_BYTES, Lock, LockFile, LockText
 
 _OURS: Final = b"<<<<<<< ours\n"
 _BETWEEN: Final = b"=======\n"
@@ -30,7 +30,7 @@ def merge_locks(base: Path, ours: Path, theirs: Path, *, shown: str, git: Git) -
     except StaleError as error:
         return _as_texts(base, ours, theirs, git, error)
     first, second = merged(_base(base, shown), *locks)
-    blocks = list(woven(lock_blocks(first), lock_blocks(second)))
+    blocks = list(woven(LockText(first).blocks(), LockText(second).blocks()))
     atomic_write(ours, b"".join(blocks))
     return _OURS not in blocks
 

@@ -3,12 +3,12 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from poeflow.digest import sha256_of
-from poeflow.opener import plain_file, read_plain
+from poeflow.opener import plain_file
 
 _CHUNK: Final = 1024 * 1024
 
@@ -38,10 +38,14 @@ def draft(path: Path, *, mode: int) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def holds(path: Path, data: bytes) -> bool:
+def holds(path: Path, data: bytes | Iterable[bytes]) -> bool:
     """Return whether `path` is a regular file, not a link, with exactly these bytes."""
+    pieces = [data] if isinstance(data, bytes) else data
+    views = (memoryview(one) for one in pieces)
+    parts = (view[at : at + _CHUNK] for view in views for at in range(0, len(view), _CHUNK))
     try:
-        return path.lstat().st_size == len(data) and read_plain(path, limit=len(data)) == data
+        with plain_file(path) as file:
+            return all(file.read(len(part)) == part for part in parts) and not file.read(1)
     except OSError:
         return False
 

@@ -303,11 +303,12 @@ def check_name(path: str) -> None:
 def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Replace `path` by `data` atomically, durable on return.
 
-    A file with the same bytes is not changed, nor is its time; a link is replaced, never written
-    through. After a failure nothing remains. Raises `DiskError`.
+    Data in pieces is iterated once if it is an iterator, else maybe twice. A file with the same
+    bytes is not changed, nor is its time; a link is replaced, never written through. After a
+    failure nothing remains. Raises `DiskError`.
     """
     with _disk(path):
-        if isinstance(data, bytes) and holds(path, data):
+        if not isinstance(data, Iterator) and holds(path, data):
             return
         with draft(path, mode=mode) as file:
             file.writelines([data] if isinstance(data, bytes) else data)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,11 +16,12 @@ from poeflow.project.conflicts import has_marks, sides
 from poeflow.project.project import atomic_write
 from poeflow.store.folders import disk_errors
 from poeflow.store.lock.entries import PART, Accepted, Before, Hash, LockEntry, LongHash
-from poeflow.store.lock.layout import LockTable, ReadRows, blocks_of
+from poeflow.store.lock.layout import LockTable, LockTables, ReadRows
 from poeflow.store.lock.rows import LockRows, PackedRows, rows_of
 
 VERSION: Final = 2
 MAX_BYTES: Final = 256 * 1024 * 1024
+_TOGETHER: Final = 512
 _MARK: Final = lazy_pattern(rb"^(<{7}|={7}|>{7})", re.MULTILINE)
 
 
@@ -132,15 +134,33 @@ class LockFile:
         """Replace the lock, unless it is the same. Raises `DiskError`."""
         with disk_errors(self.path.parent, "made"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path, b"".join(block for _, block in lock_blocks(lock)))
+        atomic_write(self.path, LockText(lock))
 
 
-def lock_blocks(lock: Lock) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Yield the text of a lock in self-contained blocks, with their keys, in order."""
-    head = '{{\n"poeflow_lock": {},\n"inputs": "{}",\n"steps": {{\n'
-    yield ("0",), head.format(VERSION, short_hash(lock.inputs)).encode()
-    for key, block in blocks_of(lock.rows):
-        yield ("1", *key), block
+class LockText:
+    """A lock as text, made piece by piece as it is iterated."""
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._tables = LockTables(lock.rows)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the text, many blocks at a time."""
+        blocks = self.blocks()
+        while piece := b"".join([block for _, block in islice(blocks, _TOGETHER)]):
+            yield piece
+
+    def blocks(self) -> Iterator[tuple[tuple[str, ...], bytes]]:
+        """Yield the text in self-contained blocks, with their keys, in order."""
+        head = '{{\n"poeflow_lock": {},\n"inputs": "{}",\n"steps": {{\n'
+        yield ("0",), head.format(VERSION, short_hash(self._lock.inputs)).encode()
+        for key, block in self._tables.blocks():
+            yield ("1", *key), block
+        yield from _end(self._lock)
+
+
+def _end(lock: Lock) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Yield what follows the tables."""
     yield ("2",), b"}\n"
     if lock.order:
         yield ("2", "0"), b',"order": {\n'

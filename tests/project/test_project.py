@@ -1,5 +1,6 @@
 """Paths stay inside the project, reading holds no surprises, writing is whole or not at all."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -325,6 +326,15 @@ class TestAtomicWrite:
         path.write_bytes(old)
         atomic_write(path, iter([b"sa", b"me"]))
         assert path.read_bytes() == b"same"
+
+    def test_equal_pieces_need_no_draft(self, tmp_path, monkeypatch):
+        path = tmp_path / "a"
+        path.write_bytes(b"same")
+        monkeypatch.setattr(os, "fchmod", None)
+        monkeypatch.setattr(fcntl, "flock", None)
+        atomic_write(path, [b"sa", b"me"])
+        with pytest.raises(TypeError):
+            atomic_write(path, [b"sa", b"nd"])
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
     def test_a_failure_on_the_way_leaves_the_old_file_and_nothing_else(self, tmp_path, error):

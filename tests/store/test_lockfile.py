@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import tracemalloc
+from collections import deque
 
 import jsonschema
 import msgspec
@@ -13,7 +15,8 @@ from poeflow.digest import hash_prefix, sha256_of, sha256_of_json, short_hash
 from poeflow.errors import StaleError
 from poeflow.project.project import schemas_folder
 from poeflow.store.lock.entries import Accepted, LockEntry
-from poeflow.store.lockfile import Lock, LockFile, lock_blocks, requests_in
+from poeflow.store.lock.rows import About, Packed, PackedRows
+from poeflow.store.lockfile import Lock, LockFile, LockText, requests_in
 
 INPUTS = short_hash("0" * 64)
 
@@ -46,7 +49,7 @@ def row(number: int, *, answer: int = 0) -> tuple[str, LockEntry]:
 
 def text(instances: dict[str, LockEntry]) -> str:
     lock = Lock(inputs=INPUTS, instances=instances)
-    return b"".join(block for _, block in lock_blocks(lock)).decode()
+    return b"".join(LockText(lock)).decode()
 
 
 def changed(before: str, after: str) -> list[str]:
@@ -84,6 +87,65 @@ def test_a_step_says_in_words_what_it_was_made_with():
     assert (table["model"], table["because"]) == ("GPT-5.2", ["find"])
     assert table["files"] == {"//data.md": "0a1b2c3d"}
     assert table["parts"] == {"key": "@", "prompt": "4e5f6a7b"}
+
+
+def test_rows_are_in_the_order_of_their_names_in_the_table():
+    made = {name: row(1)[1] for name in ("say", "say[b]", "say[a]", "z/in", "z[1]/in", "z[0]/in")}
+    found = json.loads(text(made))["steps"]
+    assert [*found["say"]["instances"]] == ["", "[a]", "[b]", "say"]
+    assert [*found["z/in"]["instances"]] == ["", "[0]/in", "[1]/in", "z/in"]
+
+
+def test_what_more_than_half_have_is_written_once():
+    made = dict(map(row, range(5)))
+    for number, (name, entry) in enumerate(made.items()):
+        parts = {**entry.parts, "often": "aaaaaaaa" if number in (1, 3, 4) else f"0000000{number}"}
+        made[name] = msgspec.structs.replace(entry, parts=parts)
+    assert json.loads(text(made))["steps"]["say"]["parts"]["often"] == "aaaaaaaa"
+    name, entry = row(5)
+    made[name] = msgspec.structs.replace(entry, parts={**entry.parts, "often": "bbbbbbbb"})
+    assert "often" in json.loads(text(made))["steps"]["say"]["columns"]
+
+
+@pytest.mark.parametrize(("often", "is_shared"), [(1501, True), (1500, False)])
+def test_what_is_rare_at_first_may_be_what_more_than_half_have(often, is_shared):
+    made = {}
+    for number in range(3000):
+        name, entry = row(number)
+        value = "aaaaaaaa" if number >= 3000 - often else f"{number % 2500:08}"
+        made[name] = msgspec.structs.replace(entry, parts={**entry.parts, "some": value})
+    found = json.loads(text(made))["steps"]["say"]
+    assert ("some" in found["parts"], "some" in found["columns"]) == (is_shared, not is_shared)
+
+
+def test_an_entry_takes_little_memory():
+    """So that a run over a million rows fits: its name, its hashes as bytes, its place."""
+    rows, many = PackedRows(), 5_000
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(many):
+            rows.add(*row(number))
+        held = tracemalloc.get_traced_memory()[0] - before
+        [last] = deque(LockText(Lock(inputs=INPUTS, instances=rows)), maxlen=1)
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert last.endswith(b"}}\n}\n}\n")
+    assert held / many < 350
+    assert most / many < 450
+
+
+WORDS = st.lists(st.text("aZ0-_@+/= é", max_size=4) | st.just("a" * 22), max_size=6)
+
+
+@given(WORDS.map(" ".join), WORDS, st.sampled_from(["GPT-5.2", "Grok-4"]))
+def test_whatever_words_an_entry_has_they_are_read_again(hashes, values, model):
+    names = tuple(map(str, range(len(values))))
+    one = Packed(hashes, names, tuple(values), About(model), None)
+    other = one._replace(about=About("another"), hashes="- - - - -", values=("@",) * len(values))
+    rows = PackedRows.of({"one": one, "other": other})
+    assert (rows.packed_row("one"), rows.packed_row("other")) == (one, other)
 
 
 HASHES = st.binary(min_size=32, max_size=32).map(lambda data: short_hash(data.hex()))

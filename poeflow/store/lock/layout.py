@@ -5,7 +5,9 @@ that a new row changes no other line.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from typing import Annotated, Final, Self
 
 import msgspec
@@ -36,6 +38,8 @@ _Part = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{8}|@)\Z")]
 _FILE: Final = "file "
 _SKIPPED: Final = "skipped "
 _MOST_RECENT: Final = 1000
+_TOGETHER: Final = 1000
+"""How many rows are looked at together."""
 _FILES: Final = (_FILE, "glob ", "attachment ", "reads ")
 
 
@@ -82,26 +86,49 @@ class _Layout(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
 
     @classmethod
-    def of(cls, rows: Sequence[Packed]) -> Self:
-        """Return what most of some rows have in common."""
+    def of(cls, rows: Callable[[], Iterable[Packed]]) -> Self:
+        """Return what most of some rows have in common. They are read once or twice, not held."""
+        total = 0
+        abouts: Counter[About] = Counter()
+        filled: Counter[str] = Counter()
+        often: Counter[tuple[str, str]] = Counter()
+        """How often a value is in its column, at least."""
+        for found, columns in _counted(rows()):
+            total += found.total()
+            abouts += found
+            for name, values in columns.items():
+                filled[name] += values.total()
+                [(value, count)] = values.most_common(1)
+                if 2 * count > found.total():
+                    often[name, value] += count
+        shared = {name: value for (name, value), count in often.items() if 2 * count > total}
+        maybe = [(name, value) for name, value in often if name not in shared]
+        exactly: Counter[tuple[str, str]] = Counter()
+        for _, columns in _counted(rows()) if maybe else ():
+            exactly.update({(name, value): columns[name][value] for name, value in maybe})
+        shared |= {name: value for (name, value), count in exactly.items() if 2 * count > total}
+        own = (name for name in sorted(filled) if name not in shared and 2 * filled[name] > total)
+        about, _ = max(abouts.items(), key=lambda item: (item[1], item[0]))
+        return cls(about, shared, tuple(own))
+
+
+def _counted(
+    rows: Iterable[Packed],
+) -> Iterator[tuple[Counter[About], Mapping[str, Counter[str]]]]:
+    """Yield how often there is what rows have in common, and each value: some rows at a time.
+
+    If more than half of all rows have a value, then so it is with some of these.
+    """
+    every = iter(rows)
+    while some := list(islice(every, _TOGETHER)):
         grouped: defaultdict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
-        for row in rows:
+        for row in some:
             grouped[row.names].append(row.values)
-        counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        columns: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for names, values in grouped.items():
             for name, column in zip(names, zip(*values, strict=True), strict=True):
-                counts[name].update(column)
-        shared: dict[str, str] = {}
-        columns: list[str] = []
-        for name, counter in sorted(counts.items()):
-            value, often = max(counter.items(), key=lambda item: (item[1], item[0]))
-            if 2 * often > len(rows):
-                shared[name] = value
-            elif 2 * counter.total() > len(rows):
-                columns.append(name)
-        abouts = Counter(row.about for row in rows)
-        about, _ = max(abouts.items(), key=lambda item: (item[1], item[0]))
-        return cls(about, shared, tuple(columns))
+                columns[name].update(column)
+        yield Counter([row.about for row in some]), columns
 
 
 def _row(packed: Packed, layout: _Layout) -> bytes:
@@ -137,26 +164,46 @@ def _long_row(hashes: str, own: Mapping[str, str | None], packed: Packed, common
     return msgspec.json.encode(row)
 
 
-def blocks_of(rows: LockRows) -> Iterator[tuple[tuple[str, str, str], bytes]]:
-    """Yield the text of the tables in self-contained blocks, with their keys, in order.
+class LockTables:
+    """The tables of some entries as text. What their rows have in common is found once."""
 
-    A key names a step, a part of its table and an instance.
-    """
-    tables: defaultdict[str, list[tuple[str, Packed]]] = defaultdict(list)
-    for name, packed in rows.packed():
-        table, row = place_of(name)
-        tables[table].append((row, packed))
-    for number, (table, found) in enumerate(sorted(tables.items())):
-        found.sort(key=lambda item: item[0])
-        layout = _Layout.of([packed for _, packed in found])
-        lead = b"," if number else b""
-        yield (table, "0", ""), lead + _quoted(table) + b": {\n"
-        for place, line in enumerate(_head(layout)):
-            yield (table, "1", str(place)), line
-        yield (table, "2", ""), b'"instances": {"": "%b"\n' % LEGEND.encode()
-        for row, packed in found:
-            yield (table, "3", row), b",%b:\n %b\n" % (_quoted(row), _row(packed, layout))
-        yield (table, "4", ""), b"}}\n"
+    def __init__(self, rows: LockRows) -> None:
+        self._rows = rows
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        parted: defaultdict[str, set[bool]] = defaultdict(set)
+        for name in rows:
+            table, row = place_of(name)
+            names[table].append(name)
+            parted[table].add(row is not name)
+        for table, found in names.items():
+            is_mixed = len(parted[table]) > 1  # else the names are in the order of their rows
+            found.sort(key=_row_of if is_mixed else None)
+        self._tables = sorted(names.items())
+        self._layouts = [_Layout.of(partial(self._packed, found)) for _, found in self._tables]
+
+    def blocks(self) -> Iterator[tuple[tuple[str, str, str], bytes]]:
+        """Yield the text of the tables in self-contained blocks, with their keys, in order.
+
+        A key names a step, a part of its table and an instance.
+        """
+        tables = zip(self._tables, self._layouts, strict=True)
+        for number, ((table, names), layout) in enumerate(tables):
+            lead = b"," if number else b""
+            yield (table, "0", ""), lead + _quoted(table) + b": {\n"
+            for place, line in enumerate(_head(layout)):
+                yield (table, "1", str(place)), line
+            yield (table, "2", ""), b'"instances": {"": "%b"\n' % LEGEND.encode()
+            for name, packed in zip(names, self._packed(names), strict=True):
+                row = _row_of(name)
+                yield (table, "3", row), b",%b:\n %b\n" % (_quoted(row), _row(packed, layout))
+            yield (table, "4", ""), b"}}\n"
+
+    def _packed(self, names: Iterable[str]) -> Iterator[Packed]:
+        return map(self._rows.packed_row, names)
+
+
+def _row_of(name: str) -> str:
+    return place_of(name)[1]
 
 
 def _head(layout: _Layout) -> Iterator[bytes]:

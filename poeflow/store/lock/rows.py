@@ -125,6 +125,53 @@ def _key_part(name: str) -> str:
     return "" if key is None else sha256_of_key(key)[:PART]
 
 
+class _Shape(NamedTuple):
+    """What rows have in common: their names, and the `values` of all but those in `places`."""
+
+    names: tuple[str, ...]
+    about: About
+    places: tuple[int, ...]
+    values: tuple[str, ...]
+
+
+class RowCodec:
+    """Writes entries as bytes, and reads them: the number of a shape, hashes, then own values."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[tuple[str, ...], About], tuple[str, ...]] = {}
+        """The values of the first row that had these names: most others have most of them, too."""
+        self._shapes: dict[str, _Shape] = {}
+        self._numbers: dict[_Shape, str] = {}
+
+    def encode(self, packed: Packed) -> bytes | None:
+        """Return an entry as bytes, None if it has rare values or other texts than hashes."""
+        hashes, names, values, about, more = packed
+        if more is not None:
+            return None
+        common = self._values.setdefault((names, about), values)
+        pairs = enumerate(zip(values, common, strict=True))
+        places = tuple([at for at, (value, usual) in pairs if value != usual])
+        own = [values[at] for at in places]
+        if any(" " in one for one in own):
+            return None
+        shape = _Shape(names, about, places, common)
+        number = self._numbers.get(shape)
+        if number is None:
+            number = self._numbers[shape] = str(len(self._shapes))
+            self._shapes[number] = shape
+        return " ".join([number, hashes, *own]).encode("utf-8", "surrogatepass")
+
+    def decode(self, row: bytes) -> Packed:
+        """Return the entry that was written so."""
+        number, rest = row.decode("utf-8", "surrogatepass").split(" ", 1)
+        names, about, places, common = self._shapes[number]
+        hashes, *own = rest.rsplit(" ", len(places))
+        values = [*common]
+        for at, value in zip(places, own, strict=True):
+            values[at] = value
+        return Packed(hashes, names, tuple(values), about, None)
+
+
 class LockRows(Mapping[str, LockEntry]):
     """Entries by the name of their instance."""
 
@@ -155,11 +202,14 @@ class LockRows(Mapping[str, LockEntry]):
 
 
 class PackedRows(LockRows):
-    """Entries that can be added one by one."""
+    """Entries that can be added one by one.
+
+    Most are bytes; one that has rare values, or other texts than hashes, stands as it is.
+    """
 
     def __init__(self, entries: Mapping[str, LockEntry] | None = None) -> None:
-        self._rows: dict[str, Packed] = {}
-        self._known: dict[tuple[str, ...], Packed] = {}
+        self._rows: dict[str, bytes | Packed] = {}
+        self._codec = RowCodec()
         for name, entry in (entries or {}).items():
             self.add(name, entry)
 
@@ -167,7 +217,8 @@ class PackedRows(LockRows):
     def of(cls, rows: Mapping[str, Packed]) -> "PackedRows":
         """Return entries that are packed already."""
         found = cls()
-        found._rows |= rows
+        for name, packed in rows.items():
+            found.add_packed(name, packed)
         return found
 
     def add(self, name: str, entry: LockEntry) -> None:
@@ -175,52 +226,41 @@ class PackedRows(LockRows):
         self.add_packed(name, packed_of(name, entry))
 
     def add_packed(self, name: str, made: Packed) -> None:
-        """Add a packed entry; values that it shares with others are stored once."""
-        last = self._known.setdefault(made.names, made)
-        is_shared = last is made or (made.names is last.names and made.about is last.about)
-        if not is_shared:
-            pairs = zip(made.values, last.values, strict=True)
-            values = tuple([old if old == new else new for new, old in pairs])
-            about = last.about if last.about == made.about else made.about
-            made = Packed(made.hashes, last.names, values, about, made.more)
-        self._rows[name] = made
-
-    def copy(self) -> "PackedRows":
-        """Return a copy of the current entries."""
-        other = PackedRows()
-        other._rows = dict(self._rows)
-        return other
+        """Add a packed entry."""
+        self._rows[name] = self._codec.encode(made) or made
 
     def without_before(self) -> "PackedRows":
         """Return the entries without the hashes of version 1, if no recipe uses those."""
         older = {
             name: (row, row.more)
             for name, row in self._rows.items()
-            if row.more is not None and row.more.before is not None
+            if isinstance(row, Packed) and row.more is not None and row.more.before is not None
         }
-        if any(map(_needs_before, (row for row, _ in older.values()))):
+        if not older or any(map(_needs_before, (row for row, _ in older.values()))):
             return self
-        rows = dict(self._rows)
+        found = PackedRows()
+        found._rows, found._codec = dict(self._rows), self._codec
         for name, (row, more) in older.items():
             rest = msgspec.structs.replace(more, before=None)
-            rows[name] = row._replace(more=None if rest == NO_MORE else rest)
-        return PackedRows.of(rows)
+            found.add_packed(name, row._replace(more=None if rest == NO_MORE else rest))
+        return found
 
     def find(self, name: str) -> LockEntry | None:
-        packed = self._rows.get(name)
-        return None if packed is None else whole_entry(name, packed)
+        return self[name] if name in self._rows else None
 
     def packed(self) -> Iterable[tuple[str, Packed]]:
-        return self._rows.items()
+        return ((name, self.packed_row(name)) for name in list(self._rows))
 
     def packed_row(self, name: str) -> Packed:
-        return self._rows[name]
+        row = self._rows[name]
+        return row if isinstance(row, Packed) else self._codec.decode(row)
 
     def rare(self) -> Iterator[More]:
-        return (one.more for one in self._rows.values() if one.more is not None)
+        rows = (one for one in self._rows.values() if isinstance(one, Packed))
+        return (one.more for one in rows if one.more is not None)
 
     def __getitem__(self, name: str) -> LockEntry:
-        return whole_entry(name, self._rows[name])
+        return whole_entry(name, self.packed_row(name))
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows
@@ -240,15 +280,18 @@ def _needs_before(row: Packed) -> bool:
 
 
 class BothRows(LockRows):
-    """The entries of `new`, and those of `old` that `new` does not have."""
+    """The entries that `new` has now, and those of `old` that `new` does not have.
+
+    Entries that are added to `new` later are not among them, but may take the place of older ones.
+    """
 
     def __init__(self, old: LockRows, new: LockRows) -> None:
         self._old = old
         self._new = new
+        self._names = [*(name for name in old if name not in new), *new]
 
     def packed(self) -> Iterable[tuple[str, Packed]]:
-        yield from ((name, one) for name, one in self._old.packed() if name not in self._new)
-        yield from self._new.packed()
+        return ((name, self.packed_row(name)) for name in self._names)
 
     def packed_row(self, name: str) -> Packed:
         return (self._new if name in self._new else self._old).packed_row(name)
@@ -264,11 +307,10 @@ class BothRows(LockRows):
         return name in self._new or name in self._old
 
     def __iter__(self) -> Iterator[str]:
-        yield from (name for name in self._old if name not in self._new)
-        yield from self._new
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._names)
 
 
 def rows_of(entries: Mapping[str, LockEntry]) -> LockRows:
