@@ -118,8 +118,10 @@ class Budget:
         shared: "Budget | None" = None,
         allow_unpriced: bool = False,
     ) -> None:
-        own = Tally(within, prices, allow_unpriced=allow_unpriced)
+        own = Tally(within, allow_unpriced=allow_unpriced)
         self.tallies: tuple[Tally, ...] = (own, *(shared.tallies if shared is not None else ()))
+        self.limited = tuple(tally for tally in self.tallies if tally.is_bounded)
+        """Those that may refuse a request: only what these hold and check is of use."""
         self.prices = prices
         self._longest: dict[str, int] = {}
         """The longest answer of each model so far, in tokens."""
@@ -136,7 +138,10 @@ class Budget:
         while True:
             longest = self._longest.get(model, usual)
             guess = TokenUsage(prompt=prompt_tokens, completion=longest)
-            full = next((one for one in self.tallies if one.is_full(model, guess)), None)
+            if not self.limited:
+                return guess
+            guess = self.priced(model, guess)
+            full = next((one for one in self.limited if one.is_full(guess)), None)
             if full is None:
                 return guess
             await full.change()
@@ -147,25 +152,26 @@ class Budget:
 
         There must be `room` for it, with nothing awaited since. Raises `BudgetError`.
         """
-        for tally in self.tallies:
-            tally.check_room(model, guess)
-        sending = Sending(self.tallies, model, guess)
-        for tally in self.tallies:
-            tally.hold(sending, model, guess)
+        for tally in self.limited:
+            tally.check_room(guess)
+        sending = Sending(self, model, guess)
+        for tally in self.limited:
+            tally.hold(sending, guess)
         try:
             yield sending
         finally:
             sending.close()
             for usage in sending.used:
                 self._longest[model] = max(self._longest.get(model, 0), usage.completion)
-            for tally in self.tallies:
+            for tally in self.limited:
                 tally.release(sending)
 
     def limit_period(self, limit: Limit, spending: PeriodSpending) -> None:
         """Limit the cost of a period, of which other runs have spent a part."""
         own = Bounds(cost_usd=limit)
         free = self.tallies[0].allows_unpriced
-        self.tallies += (Tally(own, self.prices, allow_unpriced=free, spending=spending),)
+        period = Tally(own, allow_unpriced=free, spending=spending)
+        self.tallies, self.limited = (*self.tallies, period), (*self.limited, period)
 
     def check(self) -> None:
         """Raise `BudgetError` if a limit of its own is reached."""
@@ -173,13 +179,24 @@ class Budget:
 
     def check_priced(self, models: Collection[str]) -> None:
         """Raise `UsageError` if a limit on cost cannot be applied: a model has no price."""
-        for tally in self.tallies:
-            tally.check_priced(models)
+        if not any(tally.needs_prices for tally in self.limited):
+            return
+        unpriced = sorted({model for model in models if self.prices(model) is None})
+        if unpriced:
+            raise errors.UsageError(
+                f"the cost is limited, and the price of {', '.join(unpriced)} is not known",
+                hint="run `poeflow models` to fetch prices, or add --allow-unpriced",
+            )
+
+    def priced(self, model: str, used: TokenUsage) -> TokenUsage:
+        """Return the usage of an answer with its cost, None if the price is not known."""
+        cost = cost_of(self.prices, model, used.prompt, used.completion)
+        return TokenUsage(prompt=used.prompt, completion=used.completion, cost_usd=cost)
 
     def cost_usd(self, model: str, completion: Completion) -> float | None:
         """Return what an answer costs by the price of a model, None if that is not known."""
         used = _reported(completion)
-        cost = None if used is None else self.tallies[0].cost(model, used)
+        cost = None if used is None else self.priced(model, used).cost_usd
         return None if cost is None else float(cost)
 
     def summary(self) -> Spent:
@@ -187,14 +204,14 @@ class Budget:
 
 
 class Sending:
-    """One running request, counted by `tallies`; making it reserves its first send.
+    """One running request, counted by the tallies of `budget`; making it reserves its first send.
 
     Call `unsent`, `refused`, `answered` or `lost` after each send; without a call, `close` counts
     it as lost.
     """
 
-    def __init__(self, tallies: "tuple[Tally, ...]", model: str, guess: TokenUsage) -> None:
-        self._tallies = tallies
+    def __init__(self, budget: Budget, model: str, guess: TokenUsage) -> None:
+        self._budget = budget
         self._model = model
         self.guess = guess
         self._is_open = False
@@ -229,23 +246,24 @@ class Sending:
         self._is_open = False
         self.answers += 1
         spent = usage or msgspec.structs.replace(self.guess, completion=completion_tokens)
-        for tally in self._tallies:
+        spent = self._budget.priced(self._model, spent)
+        for tally in self._budget.tallies:
             tally.spend(self._model, spent, is_reported=usage is not None)
         if usage is not None:
-            cost = self._tallies[0].cost(self._model, usage)
-            self.used.append(msgspec.structs.replace(usage, cost_usd=cost))
+            self.used.append(spent)
 
     def lost(self) -> None:
         """Note that the outcome of the send is unknown: it may have been billed."""
         if self._is_open:
             self._is_open = False
-            for tally in self._tallies:
+            for tally in self._budget.tallies:
                 tally.count_unknown()
 
     def close(self) -> None:
         """Release reservations that were not sent. A send without an outcome is lost."""
         self.lost()
-        self._count(-self._spare)
+        if self._spare:
+            self._count(-self._spare)
         self._spare = 0
 
     @property
@@ -256,13 +274,13 @@ class Sending:
         return sum(priced, start=_NOTHING) if is_known else None
 
     def _reserve(self) -> None:
-        for tally in self._tallies:
+        for tally in self._budget.limited:
             tally.check()
         self._count(1)
         self._spare += 1
 
     def _count(self, change: int) -> None:
-        for tally in self._tallies:
+        for tally in self._budget.tallies:
             tally.count_sends(change)
 
 
@@ -356,16 +374,15 @@ class Tally:
     def __init__(
         self,
         within: Bounds,
-        prices: Prices,
         *,
         allow_unpriced: bool,
         spending: PeriodSpending | None = None,
     ) -> None:
         self._spending = spending
         self._bounds = within
-        self._is_bounded = any(limit is not None for limit in msgspec.structs.astuple(within))
-        self._prices = prices
+        self.is_bounded = any(limit is not None for limit in msgspec.structs.astuple(within))
         self.allows_unpriced = allow_unpriced
+        self.needs_prices = not allow_unpriced and bool(within.cost_usd or within.points)
         self._requests = 0
         self._tokens = 0
         self._estimated_tokens = 0
@@ -383,7 +400,7 @@ class Tally:
         if self._spending is not None:
             self._check_period(_NOTHING)
             return
-        for limit, used, unit, key in self._used() if self._is_bounded else ():
+        for limit, used, unit, key in self._used():
             if limit is not None and used >= limit.value:
                 message = (
                     f"the run may use {limit.value:,g} {unit} ({limit.owner})"
@@ -393,10 +410,10 @@ class Tally:
                     message, hint=f"raise limits.{key} or --{key.replace('_', '-')}"
                 )
 
-    def check_room(self, model: str, guess: TokenUsage) -> None:
+    def check_room(self, guess: TokenUsage) -> None:
         """Raise `BudgetError` if a request may exceed the limit of a period."""
         if self._spending is not None:
-            self._check_period(self.cost(model, guess) or _NOTHING)
+            self._check_period(guess.cost_usd or _NOTHING)
 
     def _check_period(self, more: Decimal) -> None:
         limit, spending = self._bounds.cost_usd, self._spending
@@ -413,23 +430,12 @@ class Tally:
                 hint=f"raise --{period.key.replace('_', '-')}, or run later",
             )
 
-    def check_priced(self, models: Collection[str]) -> None:
-        """Raise `UsageError` if a limit on cost cannot be applied: a model has no price."""
-        if self.allows_unpriced or not (self._bounds.cost_usd or self._bounds.points):
-            return
-        unpriced = sorted({model for model in models if self._prices(model) is None})
-        if unpriced:
-            raise errors.UsageError(
-                f"the cost is limited, and the price of {', '.join(unpriced)} is not known",
-                hint="run `poeflow models` to fetch prices, or add --allow-unpriced",
-            )
-
-    def is_full(self, model: str, guess: TokenUsage) -> bool:
+    def is_full(self, guess: TokenUsage) -> bool:
         """Whether the running requests may use all that is left; of a period with one more."""
-        if not self._held or not self._is_bounded:
+        if not self._held:
             return False
         if self._spending is not None and self._bounds.cost_usd is not None:
-            more = self._held_cost + (self.cost(model, guess) or _NOTHING)
+            more = self._held_cost + (guess.cost_usd or _NOTHING)
             return self._cost + more > self._bounds.cost_usd.value
         used = self._used(self._held_tokens, self._held_cost)
         return any(limit is not None and so_far >= limit.value for limit, so_far, _, _ in used)
@@ -440,9 +446,9 @@ class Tally:
         self._waiting.append(waiter)
         await waiter
 
-    def hold(self, request: object, model: str, guess: TokenUsage) -> None:
+    def hold(self, request: object, guess: TokenUsage) -> None:
         """Reserve what a request may use."""
-        cost = self.cost(model, guess) or _NOTHING
+        cost = guess.cost_usd or _NOTHING
         self._held[request] = guess.tokens, cost
         self._held_tokens += guess.tokens
         self._held_cost += cost
@@ -465,20 +471,15 @@ class Tally:
 
     def spend(self, model: str, usage: TokenUsage, *, is_reported: bool) -> None:
         """Add the usage of an answer: as reported, or an estimate that counts only for limits."""
-        cost = self.cost(model, usage)
-        self._cost += cost or 0
+        self._cost += usage.cost_usd or 0
         if is_reported:
             self._tokens += usage.tokens
         else:
             self._estimated_tokens += usage.tokens
-        if is_reported and cost is not None:
+        if is_reported and usage.cost_usd is not None:
             self._is_priced = True
         else:
             self._unpriced[model] = None
-
-    def cost(self, model: str, usage: TokenUsage) -> Decimal | None:
-        """Return the cost of an answer, None if the price is not known."""
-        return cost_of(self._prices, model, usage.prompt, usage.completion)
 
     def summary(self) -> Spent:
         return Spent(
