@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 MAX_PACKAGED_BYTES: Final = 16 * 1024 * 1024
 _STEP: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _LAST: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_OPENABLE: Final = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
+_OPENABLE: Final = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 """The kinds that are opened: opening a device may have effects, and a link is an error."""
 
 
@@ -43,6 +43,15 @@ def opened(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
     No link below it is followed, not even one that appears meanwhile. Never waits, and opens
     neither devices nor pipes. Raises `OSError`.
     """
+    handle = _descriptor(root, parts)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _descriptor(root: Path, parts: tuple[str, ...]) -> int:
+    """Return what `opened` yields; the caller closes it."""
     handle = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
         for position, part in enumerate(parts, start=1):
@@ -52,22 +61,25 @@ def opened(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
             deeper = os.open(part, _LAST if is_last else _STEP, dir_fd=handle)
             os.close(handle)
             handle = deeper
-        yield handle
-    finally:
+    except BaseException:
         os.close(handle)
+        raise
+    return handle
 
 
 @contextlib.contextmanager
 def regular(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[int, os.stat_result]]:
     """Yield a descriptor of a regular file, as `opened` does, and its status."""
-    with contextlib.ExitStack() as stack:
-        try:
-            handle = stack.enter_context(opened(root, parts))
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise UnusableFileError("is a link", "put the file itself in its place") from None
-            raise
+    try:
+        handle = _descriptor(root, parts)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnusableFileError("is a link", "put the file itself in its place") from None
+        raise
+    try:
         yield handle, regular_status(handle)
+    finally:
+        os.close(handle)
 
 
 def regular_status(handle: int) -> os.stat_result:
@@ -190,7 +202,7 @@ def text_of(data: bytes) -> str:
 
 
 def _check_kind(mode: int) -> None:
-    if not any(is_kind(mode) for is_kind in _OPENABLE):
+    if stat.S_IFMT(mode) not in _OPENABLE:
         raise _irregular()
 
 

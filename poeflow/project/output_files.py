@@ -70,18 +70,23 @@ class OutputFiles:
         path = self._tree.path_of(target)
         if not path.exists() and not path.is_symlink():
             return "missing"
-        own = self._locked.get(target, frozenset()) | self._written(target)
         try:
             data = self.read(target)
         except FileProblem:
-            return "edited" if own else "foreign"
-        if digest in _hashes(data):
+            return "edited" if self._own(target) else "foreign"
+        found = _hashes(data)
+        if digest in found:
             return "same"
-        if own & _hashes(data):
+        own = self._own(target)
+        if own & found:
             return "old"
         if has_marks(data):
             return "old" if all(own & _hashes(side) for side in sides(data)) else "marked"
         return "edited" if own else "foreign"
+
+    def _own(self, target: str) -> frozenset[str]:
+        """Return the hashes of all that poeflow wrote to a path, by lock and ledger."""
+        return self._locked.get(target, frozenset()) | self._written(target)
 
     def orphans(self, files: Mapping[str, str], *, made: Collection[str] = ()) -> dict[str, str]:
         """Return those of `files`, with their hashes, that are as the lock has them.

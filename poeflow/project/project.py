@@ -39,6 +39,8 @@ _PYPROJECT_MARK: Final = lazy_pattern(
     rb"^[ \t]*\[\[?[ \t]*tool[ \t]*\.[ \t]*poeflow\b", re.MULTILINE
 )
 _NEVER_READ: Final = frozenset({".git", ".poeflow"})
+_NOT_PLAIN: Final = _NEVER_READ | {"..", "/", "//"}
+"""Parts of a path that may lead out of the project, or to where nothing is read."""
 _SIBLINGS: Final = 1000
 _LONGEST_NEAR: Final = 100
 _COMPARED: Final = 200
@@ -263,16 +265,23 @@ class Project(msgspec.Struct, frozen=True):
     def _opened(self, canonical: str, *, checks: bool) -> Iterator[tuple[int, os.stat_result]]:
         """Yield a descriptor of the regular file and its status.
 
-        With `checks` a private file is refused, by its name or by that of its link's target.
+        With `checks` a private file is refused, by its name or by that of its link's target. A file
+        without a link on its way needs no real path: it is opened as it is named.
         """
         named = PurePosixPath(canonical[2:]).parts
         if checks:
             self._check_private(canonical, named)
-        parts = self.real_path(canonical).relative_to(self.root).parts
-        if checks and parts != named:
-            self._check_private(canonical, parts)
-        with _named(canonical), regular(self.root, parts) as (handle, status):
-            yield handle, status
+        with _named(canonical), contextlib.ExitStack() as stack:
+            found: tuple[int, os.stat_result] | None = None
+            if _NOT_PLAIN.isdisjoint(map(str.lower, named)):
+                with contextlib.suppress(OSError):
+                    found = stack.enter_context(regular(self.root, named))
+            if found is None:
+                parts = self.real_path(canonical).relative_to(self.root).parts
+                if checks and parts != named:
+                    self._check_private(canonical, parts)
+                found = stack.enter_context(regular(self.root, parts))
+            yield found
 
 
 def marked_root(folder: Path) -> Path | None:

@@ -426,6 +426,16 @@ class TestMakeFolder:
         assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("path", ["//../outside/secret.txt", "//flows/../../outside/secret.txt"])
+def test_no_path_that_was_not_made_canonical_leads_out_of_the_project(project, path):
+    assert "leaves the project" in problem_of(project.peek, path, limit=MAX_TEXT_BYTES)
+
+
+def test_a_path_that_begins_with_a_root_does_not_leave_the_project(project, tmp_path):
+    path = f"//{tmp_path}/outside/secret.txt"
+    assert "leaves the project" in problem_of(project.peek, path, limit=MAX_TEXT_BYTES)
+
+
 def test_schemas_are_found():
     assert (schemas_folder() / "flow.schema.json").is_file()
 
