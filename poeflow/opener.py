@@ -70,6 +70,15 @@ def _descriptor(root: Path, parts: tuple[str, ...]) -> int:
 @contextlib.contextmanager
 def regular(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[int, os.stat_result]]:
     """Yield a descriptor of a regular file, as `opened` does, and its status."""
+    handle, status = open_regular(root, parts)
+    try:
+        yield handle, status
+    finally:
+        os.close(handle)
+
+
+def open_regular(root: Path, parts: tuple[str, ...]) -> tuple[int, os.stat_result]:
+    """Return what `regular` yields; the caller closes the descriptor. Raises `OSError`."""
     try:
         handle = _descriptor(root, parts)
     except OSError as error:
@@ -77,9 +86,10 @@ def regular(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[int, os.stat_r
             raise UnusableFileError("is a link", "put the file itself in its place") from None
         raise
     try:
-        yield handle, regular_status(handle)
-    finally:
+        return handle, regular_status(handle)
+    except BaseException:
         os.close(handle)
+        raise
 
 
 def regular_status(handle: int) -> os.stat_result:

@@ -21,9 +21,9 @@ from poeflow.opener import (
     NotTextError,
     UnusableFileError,
     file_content,
+    open_regular,
     read_packaged,
     really,
-    regular,
     text_of,
 )
 from poeflow.project.atomic_write import draft, holds, sync_folder
@@ -265,23 +265,27 @@ class Project(msgspec.Struct, frozen=True):
     def _opened(self, canonical: str, *, checks: bool) -> Iterator[tuple[int, os.stat_result]]:
         """Yield a descriptor of the regular file and its status.
 
-        With `checks` a private file is refused, by its name or by that of its link's target. A file
-        without a link on its way needs no real path: it is opened as it is named.
+        With `checks` a private file is refused, by its name or by that of its link's target.
         """
+        with _named(canonical):
+            handle, status = self._open(canonical, checks=checks)
+            try:
+                yield handle, status
+            finally:
+                os.close(handle)
+
+    def _open(self, canonical: str, *, checks: bool) -> tuple[int, os.stat_result]:
+        """Open a file as it is named; its real path is needed only if a link is on the way."""
         named = PurePosixPath(canonical[2:]).parts
         if checks:
             self._check_private(canonical, named)
-        with _named(canonical), contextlib.ExitStack() as stack:
-            found: tuple[int, os.stat_result] | None = None
-            if _NOT_PLAIN.isdisjoint(map(str.lower, named)):
-                with contextlib.suppress(OSError):
-                    found = stack.enter_context(regular(self.root, named))
-            if found is None:
-                parts = self.real_path(canonical).relative_to(self.root).parts
-                if checks and parts != named:
-                    self._check_private(canonical, parts)
-                found = stack.enter_context(regular(self.root, parts))
-            yield found
+        if _NOT_PLAIN.isdisjoint(map(str.lower, named)):
+            with contextlib.suppress(OSError):
+                return open_regular(self.root, named)
+        parts = self.real_path(canonical).relative_to(self.root).parts
+        if checks and parts != named:
+            self._check_private(canonical, parts)
+        return open_regular(self.root, parts)
 
 
 def marked_root(folder: Path) -> Path | None:
