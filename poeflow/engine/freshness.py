@@ -14,12 +14,9 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import AROUND, Recipe, Recipes, decides_more, read_parts
-from poeflow.engine.results import (
-    InstanceOutcome,
-    StepResult,
-)
+from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
-from poeflow.flowfile.model import Output, Step
+from poeflow.flowfile.model import Output
 from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
@@ -95,9 +92,6 @@ class Freshness:
         self._computed: dict[tuple[str, str | None], Recipe | None] = {}
         self._recipes = Recipes(plan, attachments, given=given, origins=origins)
 
-    def spec(self, step: str) -> Step:
-        return self._steps[step]
-
     def name(self, instance: StepInstance) -> str:
         """Return the name of an instance in the lock."""
         return self._name(instance.id)
@@ -105,6 +99,10 @@ class Freshness:
     def entry(self, instance: StepInstance) -> LockEntry | None:
         """Return the last run's entry of an instance."""
         return self._lock_update.entry(self._name(instance.id))
+
+    def knows(self, instance: StepInstance) -> bool:
+        """Whether the last run's lock has an entry of an instance."""
+        return self._lock_update.knows(self._name(instance.id))
 
     def forget(self, instance: StepInstance) -> None:
         """Delete the recipe of an instance that has ended."""
@@ -184,9 +182,10 @@ class Freshness:
 
         None is run or asked again.
         """
-        spec = self.spec(instance.step)
-        is_command, is_called = spec.kind == "command", any(one.call for one in spec.expect)
-        if not is_command and not is_called and (spec.kind != "render" or not judges_of(spec)):
+        spec = self._steps[instance.step]
+        kind = spec.kind
+        is_command, is_called = kind == "command", any(one.call for one in spec.expect)
+        if not is_command and not is_called and (kind != "render" or not judges_of(spec)):
             return None
         proof = self.current_proof(instance, upstream)
         return None if proof is None or (proof.edited and not is_command) else proof
@@ -211,7 +210,7 @@ class Freshness:
         whole = recipe.joined(
             self._recipes.reread(lock_entries.reads_in(old) if old is not None else ())
         )
-        output, schema = self.spec(step).output, self._schemas.compiled(step)
+        output, schema = self._steps[step].output, self._schemas.compiled(step)
         is_judged = step in self._plan.checked.judged
         return self._accepting.entry(output, schema, instance, old, whole, is_judged=is_judged)
 
@@ -255,7 +254,7 @@ class Freshness:
         if lock_entries.misfits(self._plan, self._context, instance, entry):
             return None
         changed = self._unjudged(instance, upstream, entry, reads)
-        spec = self.spec(instance.step)
+        spec = self._steps[instance.step]
         if changed:
             result = None if changed & AROUND or spec.kind == "flow" else judge()
             if result is None:
@@ -312,7 +311,7 @@ class Freshness:
         recipe = self.recipe(instance, upstream) if found else None
         if recipe is None:
             return ()
-        if self.spec(instance.step).repeat is not None:
+        if self._steps[instance.step].repeat is not None:
             return tuple(e for e in found if self._made_by(instance, upstream, e, recipe))
         read = recipe.short.get("output")
         return tuple(entry for entry in found if entry.parts.get("output") == read)
@@ -388,7 +387,7 @@ class Freshness:
         That request, which reads `reads`, is the same. It is only the first of a step that sends
         several: then any change counts.
         """
-        spec = self.spec(instance.step)
+        spec = self._steps[instance.step]
         then, now = entry.parts, self._current_parts(instance, upstream, entry)
         changed = frozenset(part for part in {*then, *now} if then.get(part) != now.get(part))
         if spec.repeat is not None or samples_of(spec).count > 1:
@@ -450,7 +449,7 @@ class Freshness:
         recipe = self.recipe(instance, upstream)
         if recipe is None:
             return None
-        is_tracked = self.spec(instance.step).output.tracked
+        is_tracked = self._steps[instance.step].output.tracked
         whole, old = recipe.joined(result.reads), self.entry(instance)
         before = whole if old is None else whole.as_in(old.parts)
         if old is not None and before.hash == old.recipe and old.is_of(result.fingerprint or ""):

@@ -47,10 +47,12 @@ class InstanceRunner:
         flow, began = self._flow, self._run_state.elapsed()
         try:
             upstream = await self._upstream(instance, index)
-            before = await flow.before(step, index)
-            instance = flow.carrying(self.outcome(step, before), instance)
+            before = ended = None
+            if step.step in flow.folds:
+                before = await flow.before(step, index)
+                instance = flow.carrying(self.outcome(step, before), instance)
+                ended = flow.ended_by(step, before, instance, upstream)
             proof = step.proofs[index] if step.proofs else None
-            ended = flow.ended_by(step, before, instance, upstream)
             ended = ended or self.without_running(instance, upstream, proof)
             outcome = ended or await self._attempt(step, instance, upstream, before=before)
         except StoppedError as stop:
@@ -68,10 +70,7 @@ class InstanceRunner:
         return await self._flow.under_way[chains[instance.step]].outcome(index)
 
     def without_running(
-        self,
-        instance: StepInstance,
-        upstream: InstanceOutcome | None,
-        proof: LockProof | None,
+        self, instance: StepInstance, upstream: InstanceOutcome | None, proof: LockProof | None
     ) -> InstanceOutcome | None:
         """Return the outcome of an instance that cannot run, or that the lock proves; else None."""
         if upstream is not None and upstream.status != "ok":
@@ -118,8 +117,9 @@ class InstanceRunner:
         if ready.instance.skip:
             entry = flow.freshness.skipped(ready.instance, ready.upstream, ready.reads)
             return flow.skipped(ready.instance, entry)
-        proven = flow.freshness.text_proof(ready.instance, ready.upstream)
-        edited = proven or await self._edited(ready)
+        edited = flow.freshness.text_proof(ready.instance, ready.upstream)
+        if edited is None and flow.freshness.knows(ready.instance):
+            edited = await self._edited(ready)
         if edited is not None and not (edited.stale and self._run_state.context.git):
             return flow.current(ready.instance, edited)
         work = self._input(ready)
@@ -154,8 +154,6 @@ class InstanceRunner:
         All that must be asked again for it is asked in order, from the last that is stored; what
         decides what it takes is added to `reads`.
         """
-        if step.step not in self._flow.folds:
-            return values
         chain: list[InstanceOutcome] = []
         while before is not None and (outcome := self.outcome(step, before)) is not None:
             chain.append(outcome)
@@ -201,14 +199,16 @@ class InstanceRunner:
         `values` are those of its step. Raises `StepError`.
         """
         name, reads = self._flow.name(instance.id), Reads()
-        found = await self._values(step, before, values, name, may_ask=may_ask, reads=reads)
-        if isinstance(found, Unknown):
-            return found
-        instance = self._flow.carrying(self.outcome(step, before), instance)
+        if step.step in self._flow.folds:
+            found = await self._values(step, before, values, name, may_ask=may_ask, reads=reads)
+            if isinstance(found, Unknown):
+                return found
+            values, instance = found, self._flow.carrying(self.outcome(step, before), instance)
         names = await self._names(instance, name if may_ask else None)
         if isinstance(names, Unknown):
             return names
-        instance, own = msgspec.structs.replace(instance, names=names), {**found, **names}
+        instance = msgspec.structs.replace(instance, names=names)
+        own = {**values, **instance.own_names}
         if upstream is not None and upstream.is_absent:
             source = self._flow.plan.chains[instance.step]
             loaded = await self._with_result(source, upstream, name if may_ask else None)
@@ -277,18 +277,20 @@ class InstanceRunner:
         instance, upstream = ready.instance, ready.upstream
         name = self._flow.name(instance.id)
         freshness, stored = self._flow.freshness, self._flow.stored
-        several, edited = stored.has_samples(instance.step), None
-        if ask != "never":
+        is_known, is_held, edited = freshness.knows(instance), False, None
+        if ask != "never" and is_known:
+            several = stored.has_samples(instance.step)
             is_held = freshness.may_be_answered(instance, upstream, has_samples=several)
-            ask = ask if is_held else "always"
             edited = freshness.accepted_proof(instance, upstream)
+        if ask == "unless answered" and not is_held:
+            ask = "always"
         return StepInput(
             instance=instance,
             name=name,
             values=ready.values,
             before=self._conversation(instance.step, name, upstream),
-            locked=freshness.matching_entry(instance, upstream),
-            answer_entries=freshness.answer_entries(instance, upstream),
+            locked=freshness.matching_entry(instance, upstream) if is_known else None,
+            answer_entries=freshness.answer_entries(instance, upstream) if is_known else (),
             ask=ask,
             base=stored.base(instance, edited),
             reads=ready.reads,

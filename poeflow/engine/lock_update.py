@@ -64,6 +64,10 @@ class LockUpdate:
         """Return the last run's entry of an instance."""
         return self._old.find(name)
 
+    def knows(self, name: str) -> bool:
+        """Whether the last run, or a side of the lock, has an entry of an instance."""
+        return name in self._old or any(name in side.rows for side in self._all_sides)
+
     def candidates(self, name: str) -> tuple[LockEntry, ...]:
         """Return the different entries of an instance in the sides of the lock, then older ones."""
         if len(self._sides) == len(self._all_sides) == 1:

@@ -445,6 +445,8 @@ def _hidden(instances: Sequence[StepInstance]) -> list[Json]:
 
 def read_parts(reads: Reads) -> dict[str, str]:
     """Return the parts for files that were read while an instance was rendered."""
+    if reads.is_empty:  # as of most
+        return {}
     files = {f"file {path}": digest for path, digest in reads.texts.items()}
     read = {**reads.contents, **reads.code}
     files |= {f"reads {path}": digest for path, digest in read.items()}

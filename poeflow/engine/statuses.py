@@ -59,6 +59,7 @@ class Statuses:
         holds_requests: bool = True,
     ) -> None:
         self._freshness = freshness
+        self._steps = plan.steps
         self._forecast = Forecast(plan.flow, lock_update, catalogue)
         self._looks = looks
         self._holds_requests = holds_requests
@@ -135,7 +136,7 @@ class Statuses:
             reasons = ("its request is another",)
         if request is None:
             return self._running(name, instance.step, state, reasons)
-        if request.purpose == "judge" and self._freshness.spec(instance.step).kind == "model":
+        if request.purpose == "judge" and self._steps[instance.step].kind == "model":
             kinds = self._forecast.of_judge(name, instance.step, request, stored=missing.stored)
         else:
             kinds = self._forecast.sure(
@@ -162,10 +163,10 @@ class Statuses:
         """Return the status of an instance whose command would have to be run again."""
         if reasons:
             return self._running(name, instance.step, "stale", reasons)
-        if self._freshness.spec(instance.step).runs_always:
+        if self._steps[instance.step].runs_always:
             return self._running(name, instance.step, "stale", (_RUNS_ALWAYS,))
         gone = self._without(locked)
-        is_asked = self._freshness.spec(instance.step).kind == "model"  # its answer is here
+        is_asked = self._steps[instance.step].kind == "model"  # its answer is here
         return self._running(name, instance.step, "missing", gone[:-1] if is_asked else gone)
 
     def _running(

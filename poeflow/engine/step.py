@@ -78,26 +78,28 @@ class StepRunner:
 
         The path of its text is claimed before anything is asked.
         """
-        spec = self._steps[work.step]
+        step = work.step
+        spec, kind = self._steps[step], self._steps[step].kind
         with self._run_state.interruptible(work.name):
-            if spec.kind == "flow":
+            if kind == "flow":
                 return await self._use(work)
-            with self._reader.recording(work.reads):
-                work = msgspec.structs.replace(work, target=self._target(work))
-            self._commands.note_code(work.step, work.reads)
+            if spec.output.save is not None or spec.output.media is not None:
+                with self._reader.recording(work.reads):
+                    work = msgspec.structs.replace(work, target=self._target(work))
+            self._commands.note_code(step, work.reads)
             result: StepResult | NoResult
             if samples_of(spec).count > 1:
                 result = await self._sampled(work)
             else:
                 async with self._slot(work):
-                    if spec.kind == "render":
+                    if kind == "render":
                         result = await self._rendered(work)
-                    elif spec.kind == "command":
+                    elif kind == "command":
                         result = await self._commanded(work)
                     else:
                         result = await self._answered(work)
                     if isinstance(result, StepResult):
-                        refuse_failing([result], kind=spec.kind)
+                        refuse_failing([result], kind=kind)
             return await self._saved(work, result) if isinstance(result, StepResult) else result
 
     def foreseen(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
@@ -141,9 +143,10 @@ class StepRunner:
             saver = self._run_state.saver
             files |= await saver.text(work.name, work.target, result.text, locked=work.locked)
         reads = read_parts(work.reads)
-        attached = (one.path or "" for found in work.instance.attached.values() for one in found)
-        named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
-        self._context.refuse_keys(named, "a path it reads")
+        attached = [one.path or "" for found in work.instance.attached.values() for one in found]
+        if reads or attached:
+            named = "\n".join((*reads, *attached)).encode("utf-8", "replace")
+            self._context.refuse_keys(named, "a path it reads")
         return msgspec.structs.replace(result, key=work.instance.key, files=files, reads=reads)
 
     def _target(self, work: StepInput) -> str | None:
@@ -162,13 +165,13 @@ class StepRunner:
 
     def _slot(self, work: StepInput) -> AbstractAsyncContextManager[None]:
         """Wait for a slot, then limit the block to the time of the step."""
-        settings = work.instance.settings
+        settings, step = work.instance.settings, work.step
         return self._run_state.slot(
             work.name,
             limit=None if settings is None else settings.step_timeout,
             paced=settings.named if settings is not None and settings.is_paced else None,
-            is_cleaning_up=bool(self._plan.tested[work.step]),
-            is_tolerated=self._steps[work.step].continue_on_error,
+            is_cleaning_up=bool(self._plan.tested[step]),
+            is_tolerated=self._steps[step].continue_on_error,
         )
 
     async def _rendered(self, work: StepInput) -> StepResult | NoResult:
@@ -372,16 +375,16 @@ class StepRunner:
 
     def _rules(self, work: StepInput, turns: Turns, request: ModelRequest) -> AnswerRules:
         """Return the rules for the answer to a request."""
-        path, toolboxes = self._plan.file.path, self._run_state.toolboxes
+        step, path, toolboxes = work.step, self._plan.file.path, self._run_state.toolboxes
         return turns.rules(
             self._run_state.asker,
             request,
-            schema=self._schemas.compiled(work.step),
-            toolbox=toolboxes.of(path, work.step),
-            function=toolboxes.functions(path, work.step, self._steps[work.step]),
+            schema=self._schemas.compiled(step),
+            toolbox=toolboxes.of(path, step),
+            function=toolboxes.functions(path, step, self._steps[step]),
             on_tool=self._run_state.emitter(work.name).tool_called,
-            is_continued=work.step in self._continued,
-            are_tools_new=work.ask != "never" and self._has_other_tools(work.step, work.locked),
+            is_continued=step in self._continued,
+            are_tools_new=work.ask != "never" and self._has_other_tools(step, work.locked),
         )
 
     def _is_altered(self, work: StepInput, request: ModelRequest) -> bool:
@@ -398,6 +401,8 @@ class StepRunner:
 
     def _is_doubtful(self, work: StepInput, turns: Turns) -> bool:
         """Whether all answers were stored, and the lock says that the request had another."""
+        if turns.last.last.source != "cached":  # as always, when it is asked
+            return False
         if any(answer.source != "cached" for answer in turns.answers):
             return False
         first, result = turns.first.first.fingerprint, self._result(work.step, turns)

@@ -56,6 +56,10 @@ class Reads:
         self.code: dict[str, str] = {}
         self.globs: dict[str, str] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.texts or self.contents or self.code or self.globs)
+
     def add(self, other: "Reads") -> None:
         """Add all that `other` has."""
         self.texts |= other.texts

@@ -105,6 +105,7 @@ class Commands:
 
     def __init__(self, plan: Plan, context: RunContext, attachments: AttachmentReader) -> None:
         self._plan = plan
+        self._steps = plan.steps
         self._context = context
         self._attachments = attachments
         self._code: dict[str, tuple[str, ...]] = {}
@@ -115,7 +116,7 @@ class Commands:
         They are noted before it runs: if they change meanwhile, it runs again. Raises
         `PoeflowError`, also if an argument that another step made would be an option.
         """
-        spec, texts = self._plan.steps[step], self._plan.texts
+        spec, texts = self._steps[step], self._plan.texts
         arguments: list[str] = []
         for index, written in enumerate(spec.command or ()):
             path: KeyPath = ("steps", step, "command", index)
@@ -144,19 +145,22 @@ class Commands:
 
     def note_code(self, step: str, reads: Reads) -> None:
         """Note in `reads` the project's modules whose functions judge a step or are its tools."""
-        for expectation in self._plan.steps[step].expect:
+        for expectation in self._steps[step].expect:
             reads.code |= self._modules(expectation.call)
-        reads.code |= self._tool_code(step)
+        if self._steps[step].tools:
+            reads.code |= self._tool_code(step)
 
     def has_other_tools(self, step: str, entry: LockEntry | None) -> bool:
         """Whether an entry of a step was made with other code of its tools, as far as it says."""
+        if not self._steps[step].tools:
+            return False
         then = {} if entry is None else entry.parts
         now = {f"reads {path}": digest for path, digest in self._tool_code(step).items()}
         return not all(digest.startswith(then.get(part, "")) for part, digest in now.items())
 
     def _tool_code(self, step: str) -> dict[str, str]:
         """Return the hashes of the project's modules with the tools that a step runs."""
-        spec, found = self._plan.steps[step], dict[str, str]()
+        spec, found = self._steps[step], dict[str, str]()
         for tool in spec.functions if spec.tools_mode != "return" else ():
             found |= self._modules(tool.run)
         return found
@@ -222,7 +226,7 @@ class Commands:
 
     def _given(self, step: str, values: Values) -> dict[str, Json]:
         """Return the arguments of a call by name. Raises `TemplateError`."""
-        written = dict(self._plan.steps[step].with_ or {})
+        written = dict(self._steps[step].with_ or {})
         given = self._plan.texts.value(("steps", step, "with"), written, values)
         return given if isinstance(given, dict) else {}
 
