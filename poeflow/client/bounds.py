@@ -26,23 +26,31 @@ class StreamWork:
     """Counts the events of a stream, and those that do not extend the answer."""
 
     def __init__(self) -> None:
-        self._events = Count(MAX_EVENTS, "the stream has too many events")
-        self._idle = Count(MAX_IDLE_EVENTS, "the stream goes on and the answer does not")
-        self._weight = Count(MAX_WEIGHT, _TOO_HEAVY)
+        self._events = 0
+        self._idle = 0
+        self._weight = 0
         self._progress = 0
 
     def event(self, data: bytes, progress: int) -> None:
         """Count an event; `progress` grows with the answer. Raises `AnswerTooLargeError`."""
-        self._events.add()
-        self._weight.add(weight_of(data))
-        if progress != self._progress:
-            self._progress = progress
-            self._idle.reset()
-        self._idle.add()
+        self._events += 1
+        self._weight += weight_of(data)
+        self._idle = self._idle + 1 if progress == self._progress else 1
+        self._progress = progress
+        if self._events > MAX_EVENTS or self._weight > MAX_WEIGHT or self._idle > MAX_IDLE_EVENTS:
+            self._refuse()
 
     def texts(self, count: int) -> None:
         """Count events that extend the answer, and of which nothing but text is held."""
-        self._events.add(count)
+        self._events += count
+        if self._events > MAX_EVENTS:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Raise `AnswerTooLargeError` for the first limit that is exceeded."""
+        Count(MAX_EVENTS, "the stream has too many events").add(self._events)
+        Count(MAX_WEIGHT, _TOO_HEAVY).add(self._weight)
+        Count(MAX_IDLE_EVENTS, "the stream goes on and the answer does not").add(self._idle)
 
 
 def weight_of(data: bytes) -> int:

@@ -57,7 +57,8 @@ class Folder:
         choices = raw.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
-                key_of = whole_number(choice.get("index")) or 0
+                index = choice.get("index")
+                key_of = 0 if index == 0 else whole_number(index) or 0
                 folded = self._choices.get(key_of)
                 if folded is None:
                     if len(self._choices) >= MAX_CHOICES:

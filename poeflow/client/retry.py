@@ -80,7 +80,7 @@ class CountedSend:
 
 
 class RateLimiter:
-    """Decides when a request may be sent. Without limits of our own only an origin limits.
+    """Decides when a request may be sent.
 
     Tokens are counted by an estimate until `correct` knows better. A request of more tokens than
     a minute may have is sent alone in its minute.
@@ -91,7 +91,8 @@ class RateLimiter:
     ) -> None:
         self._per_minute = per_minute
         self._tokens_per_minute = tokens_per_minute
-        self._is_limited = per_minute is not None or tokens_per_minute is not None
+        self.is_limited = per_minute is not None or tokens_per_minute is not None
+        """Whether it counts what is sent; without limits of our own only an origin limits."""
         self._sent: deque[CountedSend] = deque()
         self._tokens = 0
         self._not_before = 0.0
@@ -104,13 +105,13 @@ class RateLimiter:
         """
         with self._lock:
             wait = self.delay(now, 0)
-            if not wait:
+            if not wait and self.is_limited:
                 self.count(now, 0)
             return wait
 
     def delay(self, now: float, tokens: int) -> float:
         """Return the seconds until a request of about so many tokens may be sent."""
-        if not self._is_limited:  # nothing is counted, so nothing is changed
+        if not self.is_limited:  # nothing is counted, so nothing is changed
             return max(self._not_before - now, 0.0)
         with self._lock:
             wait = self._not_before - now
@@ -123,10 +124,9 @@ class RateLimiter:
     def count(self, now: float, tokens: int) -> CountedSend:
         """Count a request as sent at `now`."""
         sent = CountedSend(now, tokens)
-        if self._is_limited:
-            with self._lock:
-                self._sent.append(sent)
-                self._tokens += tokens
+        with self._lock:
+            self._sent.append(sent)
+            self._tokens += tokens
         return sent
 
     def correct(self, sent: CountedSend, tokens: int) -> None:
@@ -182,6 +182,7 @@ class Pace:
         self, limiters: Sequence[RateLimiter], tokens: int, now: Callable[[], float]
     ) -> None:
         self._limiters = limiters
+        self._limited = [one for one in limiters if one.is_limited]
         self._tokens = tokens
         self._now = now
         self._sent: list[tuple[RateLimiter, CountedSend]] = []
@@ -189,10 +190,15 @@ class Pace:
     def wait(self) -> float:
         """Return 0 and count a send of the request, or the seconds to wait first."""
         now = self._now()
-        wait = max((one.delay(now, self._tokens) for one in self._limiters), default=0.0)
+        wait = max([one.delay(now, self._tokens) for one in self._limiters], default=0.0)
         if not wait:
-            self._sent = [(one, one.count(now, self._tokens)) for one in self._limiters]
+            self._sent = [(one, one.count(now, self._tokens)) for one in self._limited]
         return wait
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the tokens that are `used` count."""
+        return bool(self._limited)
 
     def used(self, tokens: int) -> None:
         """Count the tokens that the last send really had."""

@@ -276,10 +276,10 @@ class ChunkReader:
                     chunks += [CompletionChunk(self._plain.like_last(text)) for text in texts]
             if event is None:
                 break
-            found = [self._added(data, event.event) for data in _pieces(event.data)]
-            chunks += [
-                CompletionChunk(raw) for raw in found if raw is not None and self._keeps_chunks
-            ]
+            for data in _pieces(event.data) if b"\n" in event.data else (event.data,):
+                raw = self._added(data, event.event)
+                if raw is not None and self._keeps_chunks:
+                    chunks.append(CompletionChunk(raw))
         return chunks
 
     def _added(self, data: bytes, name: str) -> dict[str, Json] | None:
@@ -333,9 +333,7 @@ def _is_end(data: bytes) -> bool:
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """Return the documents of an event: one, or one per line if the blank lines are missing."""
-    if b"\n" not in data:
-        return [data]
+    """Return the documents of an event with several lines: one per line without blank lines."""
     try:
         decode_json(data)
     except UNREADABLE:

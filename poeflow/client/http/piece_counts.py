@@ -25,9 +25,6 @@ class Count:
         if self._count > self._limit:
             raise too_much(f"{self._message} ({self._limit:,} are read)")
 
-    def reset(self) -> None:
-        self._count = 0
-
 
 class PieceCount:
     """Counts the pieces of a body: many pieces are allowed, but not many tiny ones."""

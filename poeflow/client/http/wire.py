@@ -122,6 +122,7 @@ def _plain_head(data: bytes) -> tuple[Head, int] | None:
 
 _MAX_LINE: Final = 64 * 1024
 _DIGITS: Final = b"0123456789abcdefABCDEF"
+_MOST_DIGITS: Final = 12
 
 
 def framing_of(status: int, headers: Mapping[str, str]) -> "Framing":
@@ -224,17 +225,16 @@ class _Chunked(Framing):
             self.is_complete = not line
             self._trailers.add()
             return 0
-        length = self._length_in(line)
+        is_plain = 0 < len(line) <= _MOST_DIGITS and not line.strip(_DIGITS)
+        length = int(line, 16) if is_plain else self._length_in(line)
         self._in_trailers = length == 0
         self._line, self._length = (None, 0) if self._in_trailers else (line, length)
         return length
 
     def _length_in(self, line: bytes) -> int:
-        digits, other = line, line.strip(_DIGITS)
-        if other:  # an extension, or white space
-            digits = line.partition(b";")[0].strip()
-            other = digits.strip(_DIGITS)
-        if not 0 < len(digits) <= 12 or other:
+        """Return the size in a line with an extension or white space."""
+        digits = line.partition(b";")[0].strip()
+        if not 0 < len(digits) <= _MOST_DIGITS or digits.strip(_DIGITS):
             raise APIResponseError("the answer's chunks are broken")
         return int(digits, 16)
 

@@ -86,7 +86,7 @@ class Sender:
                     permit=departure.permit,
                     pace=pace.wait,
                 )
-                if (usage := completion.usage) is not None:
+                if pace.is_limited and (usage := completion.usage) is not None:
                     pace.used(usage.total_tokens)
                 outcome = self._timed(completion, departure)
             except errors.PoeflowError as error:
@@ -113,6 +113,8 @@ class Sender:
         """Return when a request of about so many tokens may be sent, by provider and alias."""
         settings = request.settings
         limits = settings.requests_per_minute, settings.tokens_per_minute
+        if limits == (None, None):
+            return Pace((provider.limiter,), tokens, self._context.clock.monotonic)
         key = (settings.named, *limits)
         if key not in self._limiters:
             self._limiters[key] = RateLimiter(per_minute=limits[0], tokens_per_minute=limits[1])
