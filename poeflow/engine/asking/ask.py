@@ -154,7 +154,8 @@ class Asker:
         if stored is not None:
             return stored
         policy = request.policy
-        if policy.is_proven or policy.answered == short_hash(request.fingerprint):
+        answered = policy.answered
+        if policy.is_proven or (answered and answered == short_hash(request.fingerprint)):
             return NotHere(fingerprint=request.fingerprint)
         is_replaced = self._context.force or self._context.trial_tree is not None
         if policy.target is not None and not is_replaced:

@@ -5,8 +5,8 @@ request, and if running requests may reach a limit, the next one waits for them.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Final, TypedDict
 
@@ -136,8 +136,7 @@ class Budget:
         self.check_priced((model,))
         usual = USUAL if most is None else min(most, USUAL)
         while True:
-            longest = self._longest.get(model, usual)
-            guess = TokenUsage(prompt=prompt_tokens, completion=longest)
+            guess = TokenUsage(prompt=prompt_tokens, completion=self._longest.get(model, usual))
             if not self.limited:
                 return guess
             guess = self.priced(model, guess)
@@ -146,9 +145,8 @@ class Budget:
                 return guess
             await full.change()
 
-    @contextlib.contextmanager
-    def sending(self, model: str, guess: TokenUsage) -> Iterator["Sending"]:
-        """Permit a request, with its retries, until the block ends.
+    def sending(self, model: str, guess: TokenUsage) -> "Sending":
+        """Permit a request, with its retries, until the block ends that this begins.
 
         There must be `room` for it, with nothing awaited since. Raises `BudgetError`.
         """
@@ -157,14 +155,15 @@ class Budget:
         sending = Sending(self, model, guess)
         for tally in self.limited:
             tally.hold(sending, guess)
-        try:
-            yield sending
-        finally:
-            sending.close()
-            for usage in sending.used:
-                self._longest[model] = max(self._longest.get(model, 0), usage.completion)
-            for tally in self.limited:
-                tally.release(sending)
+        return sending
+
+    def ended(self, sending: "Sending") -> None:
+        """Release what was reserved for a request, and learn from its answers."""
+        for usage in sending.used:
+            longest = self._longest.get(sending.model, 0)
+            self._longest[sending.model] = max(longest, usage.completion)
+        for tally in self.limited:
+            tally.release(sending)
 
     def limit_period(self, limit: Limit, spending: PeriodSpending) -> None:
         """Limit the cost of a period, of which other runs have spent a part."""
@@ -203,16 +202,16 @@ class Budget:
         return self.tallies[0].summary()
 
 
-class Sending:
+class Sending(AbstractContextManager["Sending"]):
     """One running request, counted by the tallies of `budget`; making it reserves its first send.
 
-    Call `unsent`, `refused`, `answered` or `lost` after each send; without a call, `close` counts
-    it as lost.
+    Call `unsent`, `refused`, `answered` or `lost` after each send; without a call, it counts as
+    lost at the end of the block.
     """
 
     def __init__(self, budget: Budget, model: str, guess: TokenUsage) -> None:
         self._budget = budget
-        self._model = model
+        self.model = model
         self.guess = guess
         self._is_open = False
         self._spare = 0
@@ -246,9 +245,9 @@ class Sending:
         self._is_open = False
         self.answers += 1
         spent = usage or msgspec.structs.replace(self.guess, completion=completion_tokens)
-        spent = self._budget.priced(self._model, spent)
+        spent = self._budget.priced(self.model, spent)
         for tally in self._budget.tallies:
-            tally.spend(self._model, spent, is_reported=usage is not None)
+            tally.spend(self.model, spent, is_reported=usage is not None)
         if usage is not None:
             self.used.append(spent)
 
@@ -259,12 +258,12 @@ class Sending:
             for tally in self._budget.tallies:
                 tally.count_unknown()
 
-    def close(self) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Release reservations that were not sent. A send without an outcome is lost."""
         self.lost()
         if self._spare:
             self._count(-self._spare)
-        self._spare = 0
+        self._budget.ended(self)
 
     @property
     def cost_usd(self) -> Decimal | None:
