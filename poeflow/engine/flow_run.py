@@ -112,8 +112,9 @@ class FlowRun:
                 covered = found.settle_ended(covered, ended)
                 width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
-                    for waiting in self._batches(found, covered):
-                        await asyncio.sleep(0)
+                    for number, waiting in enumerate(self._batches(found, covered)):
+                        if number:
+                            await asyncio.sleep(0)
                         for index in waiting:
                             await width.acquire()
                             run = self._runner.run(found, index, found.instances[index])
@@ -140,7 +141,7 @@ class FlowRun:
         """Settle those instances that end at once; return the others."""
         state = self.state
         is_answered = state.run_state.context.asks and state.is_read(step.step)
-        keys = instance_keys(step.instances) if is_answered else ()
+        keys = instance_keys(step.instances) if is_answered and len(covered) > 1 else ()
         names = (state.name_of(step.step, keys[index]) for index in covered if keys)
         with state.stored.ahead(step.step, map(state.run_state.lock_update.entry, names)):
             return [
@@ -205,7 +206,7 @@ class FlowRun:
         if any(flow.outcomes[need].is_absent for need in needs):
             under_way = await flow.proven(step)
         if under_way is None:
-            missing = await self._runner.fetch(needs, reader=flow.name(step))
+            missing = await self._runner.fetch(needs, reader=flow.name(step)) if needs else None
             if missing is not None:
                 return [self._settled(flow.unknown(whole, missing))]
             values = flow.values(needs)

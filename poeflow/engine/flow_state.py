@@ -136,8 +136,9 @@ class FlowState:
         """
         step, instances = under_way.step, under_way.instances
         keys = instance_keys(instances)
-        named = "\n".join(key or "" for key in keys).encode("utf-8", "replace")
-        self.run_state.context.refuse_keys(named, "the name of an instance")
+        if named := "\n".join([key for key in keys if key]):
+            found = named.encode("utf-8", "replace")
+            self.run_state.context.refuse_keys(found, "the name of an instance")
         self.under_way[step] = under_way
         if is_fan_out(self.plan.steps[step]) and self.touches(step):
             name, at = self.name(step), self.run_state.elapsed()

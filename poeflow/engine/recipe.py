@@ -152,6 +152,8 @@ class Recipes:
         origins: Mapping[str, str],
     ) -> None:
         self._plan = plan
+        self._flow = plan.flow
+        self._steps = plan.steps
         self._document = plan.file.document
         self._attachments = attachments
         self._reader = plan.texts.reader
@@ -193,7 +195,7 @@ class Recipes:
         step, settings = instance.step, instance.settings
         uses = self._plan.checked.uses[step]
         asked = {} if settings is None else dict(self._settings_parts(settings))
-        is_fed = "source" in uses.names or is_fold(self._plan.flow, step)
+        is_fed = "source" in uses.names or is_fold(self._flow, step)
         return Shared(
             settings=settings,
             parts={**self._own_parts(step), **asked},
@@ -209,8 +211,8 @@ class Recipes:
         parts: dict[str, str | None] = {}
         if "source" in uses.names:
             parts["source"] = upstream(self._plan.chains.get(step) or "", None)
-        if is_fold(self._plan.flow, step):
-            carry = carry_of(self._plan.steps[step])
+        if is_fold(self._flow, step):
+            carry = carry_of(self._steps[step])
             part, carried = "conversation" if carry is None else "carry", instance.carried
             parts[part] = None if carried is None else sha256_of_json([carry, carried])
         for name, attribute in sorted(uses.steps, key=str):
@@ -233,8 +235,8 @@ class Recipes:
 
     def _history(self, step: str) -> str | None:
         """Return the other step whose conversation a step continues."""
-        is_own = continues_itself(self._plan.flow, step)
-        return None if is_own else self._plan.steps[step].history
+        is_own = continues_itself(self._flow, step)
+        return None if is_own else self._steps[step].history
 
     def reread(self, names: Iterable[str]) -> dict[str, str]:
         """Return the current hashes of files and patterns, by their parts."""
@@ -254,14 +256,14 @@ class Recipes:
             parts = {
                 key: sha256_of_json(value) for key, value in keys.items() if key not in _NOT_PARTS
             }
-            for name in sorted(judging_personas(self._plan.flow, self._plan.steps[step])):
+            for name in sorted(judging_personas(self._flow, self._steps[step])):
                 system = self._written(("models", name, "system"))
                 parts[f"judge {name}"] = sha256_of_json(system)
-            parts |= _judge_parts(self._plan.flow, step)
+            parts |= _judge_parts(self._flow, step)
             parts |= self._items_seen(step)
             checked = self._plan.checked
             child = checked.children.get(step)
-            if child is not None and self._plan.steps[step].repeat is not None:
+            if child is not None and self._steps[step].repeat is not None:
                 parts["use"] = sha256_of_json(_written_in(child))
             elif child is not None:
                 parts[_OUTPUTS] = sha256_of_json(_outputs_in(child))
@@ -278,7 +280,7 @@ class Recipes:
         read = {name for name, seen in self._plan.checked.uses[step].steps if seen in _ALL}
         found: dict[str, str] = {}
         for name in read & self._plan.instances.keys():
-            if is_fan_out(self._plan.steps[name]):
+            if is_fan_out(self._steps[name]):
                 if name not in self._items_of:
                     self._items_of[name] = sha256_of_json(_hidden(self._plan.instances[name]))
                 found[f"steps.{name}{_ITEMS}"] = self._items_of[name]

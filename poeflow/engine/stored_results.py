@@ -74,8 +74,11 @@ class StoredResults:
         if self._flow.steps[step].kind != "model" or step in self._continued:
             entries = ()
         requests = [one.request for one in entries if one is not None and one.request is not None]
+        if len(requests) < 2:
+            yield
+            return
         answers = self._context.answers
-        answers.read_ahead(requests if len(requests) > 1 else [])
+        answers.read_ahead(requests)
         try:
             yield
         finally:

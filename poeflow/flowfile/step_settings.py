@@ -320,8 +320,13 @@ def _layers(flow: Flow, step: str, named: str | None, key: str) -> Iterator[tupl
             yield name, Given(value, (*path, name))
 
 
+_NO_PARAMS: Final = Params()
+
+
 def given_params(params: Params) -> dict[str, Json]:
     """Return the parameters that are set, by name."""
+    if params == _NO_PARAMS:  # as of most steps
+        return {}
     values: dict[str, Json] = msgspec.to_builtins(params)
     return {name: value for name, value in values.items() if value is not None}
 
@@ -375,4 +380,7 @@ def _alias_system(alias: ModelAlias | None, named: str) -> KeyPath | None:
 
 
 def _first(*choices: bool | None, otherwise: bool) -> bool:
-    return next((choice for choice in choices if choice is not None), otherwise)
+    for choice in choices:
+        if choice is not None:
+            return choice
+    return otherwise

@@ -106,12 +106,7 @@ def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
             case "with":
                 yield from _values(file, (*path, key), step)
             case "output":
-                for name in ("save", "media"):
-                    if node is not None and name in node.values[key].values:
-                        yield from _text(file, (*path, key, name), step, "path")
-                for site in _text(file, (*path, key, "one_of"), step, "value", early=True):
-                    yield msgspec.structs.replace(site, stage="form")
-                yield from _expressions(file, (*path, key, "schema"), step)
+                yield from _output(file, (*path, key), step)
             case "if":
                 yield from _text(file, (*path, key), step, "expression")
             case "for_each" | "matrix":
@@ -121,6 +116,19 @@ def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
                     yield msgspec.structs.replace(site, stage="answer")
             case "expect":
                 yield from _expectations(file, (*path, key), step)
+
+
+def _output(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
+    node = file.document.node(path)
+    keys = node.values if node is not None else {}
+    for name in ("save", "media"):
+        if name in keys:
+            yield from _text(file, (*path, name), step, "path")
+    if "one_of" in keys:
+        for site in _text(file, (*path, "one_of"), step, "value", early=True):
+            yield msgspec.structs.replace(site, stage="form")
+    if "schema" in keys:
+        yield from _expressions(file, (*path, "schema"), step)
 
 
 def _loop(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
@@ -190,8 +198,8 @@ def _prose(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
     if node is not None and isinstance(node.data, dict):
         name, raw = node.data.get("file"), node.data.get("raw") is True
         yield Site(path=(*path, "file"), step=step, use="text", file=str(name), raw=raw)
-    else:
-        yield from _text(file, path, step, "text")
+    elif node is not None and isinstance(node.data, str):
+        yield Site(path=path, step=step, use="text", text=node.data)
 
 
 def _messages(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
