@@ -43,7 +43,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             prepared = await _prepared(found, options, workspace, config)
         plan, planner, selection, boxes, budget = prepared
         limit_periods(budget, period_costs(found.project, workspace, options), options)
-        budget.check_priced(plan.models())
+        budget.check_priced(plan.models)
         lock = lock_of(workspace, plan, options)
         lengths = lengths_in(workspace, plan, options)
         git = None if options.offline else Git.find(found.project.root, options.environ)
@@ -81,7 +81,7 @@ async def _prepared(
     selection = selection_of(plan, options, workspace)
     boxes = await _toolboxes(found, plan, selection, options, config)
     budget = budget_of(found.project, plan.flow.limits, options)
-    budget.check_priced(plan.models())
+    budget.check_priced(plan.models)
     return plan, planner, selection, boxes, budget
 
 

@@ -5,7 +5,7 @@ request, and if running requests may reach a limit, the next one waits for them.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Final, TypedDict
@@ -133,7 +133,7 @@ class Budget:
         Raises `BudgetError` if a limit is reached, and `UsageError` if the cost is limited and the
         model has no price.
         """
-        self.check_priced((model,))
+        self.check_priced(lambda: (model,))
         usual = USUAL if most is None else min(most, USUAL)
         while True:
             guess = TokenUsage(prompt=prompt_tokens, completion=self._longest.get(model, usual))
@@ -176,11 +176,11 @@ class Budget:
         """Raise `BudgetError` if a limit of its own is reached."""
         self.tallies[0].check()
 
-    def check_priced(self, models: Collection[str]) -> None:
+    def check_priced(self, models: Callable[[], Collection[str]]) -> None:
         """Raise `UsageError` if a limit on cost cannot be applied: a model has no price."""
         if not any(tally.needs_prices for tally in self.limited):
             return
-        unpriced = sorted({model for model in models if self.prices(model) is None})
+        unpriced = sorted({model for model in models() if self.prices(model) is None})
         if unpriced:
             raise errors.UsageError(
                 f"the cost is limited, and the price of {', '.join(unpriced)} is not known",
