@@ -81,7 +81,8 @@ def add_content(
     A stored body whose hash does not match is replaced; one that was written lately is compared
     only if it `is_checked`.
     """
-    is_long = kind != "request" and any(len(text) > LONG for text in _texts(kind, value))
+    texts = [*_texts(kind, value)] if kind != "request" else []
+    is_long = any(len(text) > LONG for text in texts)
     pieces = json_pieces(value) if is_long else (encode_json(value),)
     size = sum(map(len, pieces))
     if size > MAX_BYTES:
@@ -103,7 +104,7 @@ def add_content(
     del body  # it may be large
     connection.recent[key] = number
     if connection.has_index:
-        _index(connection, number, words_of(kind, value))
+        _index(connection, number, _words(texts or _texts(kind, value)))
     return number
 
 
@@ -128,6 +129,11 @@ def _inserted(connection: Database, key: bytes, kind: Kind, body: str | bytearra
 def recent_answer(fingerprint: bytes, said: bytes = b"", *, simulated: bool) -> bytes:
     """Return the key of a stored answer's content among recent rows."""
     return b"".join((b"simulated" if simulated else b"real", fingerprint, said))
+
+
+def recent_request(fingerprint: bytes) -> bytes:
+    """Return the key of a recorded request's content among recent rows."""
+    return b"request " + fingerprint
 
 
 def answer_key(fingerprint: bytes, *, simulated: bool) -> bytes:
@@ -294,9 +300,9 @@ def condition(connection: sqlite3.Connection, text: str) -> Condition:
     return Condition(" AND ".join(clauses), values)
 
 
-def words_of(kind: str, value: Mapping[str, Json]) -> str:
-    """Return the texts of a content that are searched: of a request, or of an answer."""
-    return plain("\n".join(text[:MAX_INDEXED] for text in _texts(kind, value)))
+def _words(texts: Iterable[str]) -> str:
+    """Return the texts of a content that are searched, as one."""
+    return plain("\n".join([text[:MAX_INDEXED] for text in texts]))
 
 
 def plain(text: str) -> str:
@@ -322,10 +328,11 @@ def _words_in(kind: str, body: object) -> str:
         value = decode_json(unpacked(body))
     except (*_UNREADABLE, TypeError):
         return ""
-    return words_of(kind, value) if isinstance(value, dict) else ""
+    return _words(_texts(kind, value)) if isinstance(value, dict) else ""
 
 
 def _texts(kind: str, value: Mapping[str, Json]) -> Iterator[str]:
+    """Yield the texts of a request, or of an answer."""
     if kind == "request":
         body = value.get("body")
         for message in _objects(body if isinstance(body, dict) else {}, "messages"):

@@ -30,6 +30,7 @@ from poeflow.store.contents import (
     packed,
     plain,
     recent_answer,
+    recent_request,
     said_in,
     unpacked,
 )
@@ -106,6 +107,9 @@ class RunRows:
     def request(self, record: RequestRecord) -> int:
         """Store a request; return its number."""
         body = add_content(self._connection, "request", record.request)
+        key = _key_of(record.fingerprint)
+        if key is not None:
+            self._connection.recent[recent_request(key)] = body
         data = _encoded(msgspec.structs.replace(record, request={}))
         sql = "INSERT INTO requests (run, instance, request, record) VALUES (?, ?, ?, ?)"
         return self._insert(sql, (self._run, plain(record.instance), body, data))
@@ -159,7 +163,9 @@ class RunRows:
         if key is not None and said is not None:
             recent = recent_answer(key, said, simulated=self._is_simulated)
             quoted = connection.recent.get(recent)
-        if record.request is not None:
+        if record.request is not None and key is not None:
+            request = connection.recent.get(recent_request(key))
+        if record.request is not None and request is None:
             pieces = json_pieces(record.request)
             size = sum(map(len, pieces))
             asked = content_hash("request", pieces)
