@@ -181,9 +181,19 @@ def _plain_cell(value: Json) -> Json:
     return value
 
 
+class NotANumberError(ValueError):
+    """A value that is to be converted is not a number."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 MAX_PARTS: Final = 100_000
 MAX_NUMBER: Final = 1_000
 """The longest text that is converted to a number."""
+_NO_DEFAULT: Final = object()
+_SHOWN: Final = 40
 
 
 @pass_environment
@@ -214,14 +224,24 @@ def number_round(value: float, precision: int = 0, method: str = "common") -> fl
     return result
 
 
-def to_integer(value: Any, default: Any = 0, base: int = 10) -> Any:
+def to_integer(value: Any, default: Any = _NO_DEFAULT, base: int = 10) -> Any:
     _check_number(value)
-    return FILTERS["int"](value, default, base)
+    return _number(value, FILTERS["int"](value, default, base), name="int")
 
 
-def decimal(value: Any, default: Any = 0.0) -> Any:
+def decimal(value: Any, default: Any = _NO_DEFAULT) -> Any:
     _check_number(value)
-    return FILTERS["float"](value, default)
+    return _number(value, FILTERS["float"](value, default), name="float")
+
+
+def _number(value: object, found: Any, *, name: str) -> Any:
+    """Return what a conversion found; unlike Jinja's it makes no 0 of what is no number."""
+    if found is _NO_DEFAULT:
+        shown = "none" if value is None else "this value"
+        if isinstance(value, str):
+            shown = json.dumps(value[:_SHOWN], ensure_ascii=False)
+        raise NotANumberError(f"{shown} is not a number", hint=f"write {name}(0) to take 0 for it")
+    return found
 
 
 @pass_environment
@@ -250,7 +270,7 @@ def total(
         numbers = list(map(make_attrgetter(environment, attribute), numbers))
     for number in (*numbers, start):
         if not isinstance(number, int | float):
-            raise TypeError(f"sum adds numbers only, not {number!r}"[:100])
+            raise TypeError(f"bad operand type for sum: '{type(number).__name__}'")
     return sum(numbers, start)
 
 

@@ -14,8 +14,9 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place
 from poeflow.project.project import FileProblem
 from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
+from poeflow.templates.filters import NotANumberError
 from poeflow.templates.reader import Origin
-from poeflow.templates.template_errors import FIRST, no_else, syntax_problem
+from poeflow.templates.template_errors import FIRST, in_words, no_else, syntax_problem
 from poeflow.templates.values import encodable, to_json
 from poeflow.templates.work_budget import OverBudgetError, bounded
 
@@ -44,6 +45,10 @@ class TemplateError(StepError):
         super().__init__(f"{place}: {message}", hint=hint)
         self.place = place
         self.reason = message
+
+
+class NoNumberError(TemplateError):
+    """What a template makes a number of, perhaps an answer, is none."""
 
 
 def render(environment: Environment, text: str, origin: Origin, values: Values) -> str:
@@ -221,13 +226,17 @@ def _located_error(
             offset = template.get_corresponding_lineno(trace.tb_lineno)
             found = origin if template is root else _file(environment, template.name or "")[1]
         trace = trace.tb_next
-    hint = error.hint if isinstance(error, OverBudgetError) else ""
-    at, sentence = max(offset - 1, 0), _sentence(error)
+    at, sentence, hint = max(offset - 1, 0), _sentence(error), ""
+    if isinstance(error, OverBudgetError | NotANumberError):
+        hint = error.hint
+    elif isinstance(error, TypeError):
+        sentence, hint = in_words(sentence)
     if sentence.startswith(_NONE):
         failed = text if found is origin else _file(environment, found.path)[0]
         hint = _first_hint(failed, at)
         sentence = sentence.partition("; ")[0] if hint else sentence
-    return TemplateError(found.locate(at), sentence, hint=hint)
+    kind = NoNumberError if isinstance(error, NotANumberError) else TemplateError
+    return kind(found.locate(at), sentence, hint=hint)
 
 
 _NONE: Final = "none has no "

@@ -168,9 +168,10 @@ _SEQUENCES: Final = (str, bytes, list, tuple, dict)
 
 def check_operands(operator: str, left: object, right: object, budget: WorkBudget) -> None:
     """Raise `TypeError` or `OverBudgetError` if the result of an operation could be huge."""
-    if isinstance(left, _SEQUENCES) or isinstance(right, _SEQUENCES):
-        if operator != "+":
-            raise TypeError(f"{operator} works on numbers only; join texts with ~")
+    sequences = [one for one in (left, right) if isinstance(one, _SEQUENCES)]
+    if sequences and operator != "+":
+        raise TypeError(f"bad operand type for {operator}: '{type(sequences[0]).__name__}'")
+    if sequences:
         _check_sum(left, right, budget)
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() + right.bit_length()
@@ -186,8 +187,7 @@ def _check_sum(left: object, right: object, budget: WorkBudget) -> None:
     elif isinstance(left, list) and isinstance(right, list):
         budget.walk(left, right)
     else:
-        kinds = f"{type(left).__name__} and {type(right).__name__}"
-        raise TypeError(f"+ cannot add {kinds}; join texts with ~")
+        raise TypeError(f"+ cannot add {type(left).__name__} and {type(right).__name__}")
 
 
 COUNTED: Final = " counted"

@@ -15,6 +15,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import Origin, Reader
 from poeflow.templates.render import (
+    NoNumberError,
     TemplateError,
     Values,
     as_template,
@@ -339,6 +340,17 @@ class Texts:
         if known is None:
             known = self._expressions[path] = as_template(*self._text(self._sites[path]))
         return evaluate(self._environment, *known, values)
+
+    def unmet(self, path: KeyPath, values: Values) -> str | None:
+        """Return why the expression over an answer at `path` is not true, None if it is.
+
+        An answer that is not the number that it takes does not meet it. The reason may be empty.
+        Raises `TemplateError`.
+        """
+        try:
+            return None if self.expression(path, values) else ""
+        except NoNumberError as error:
+            return error.reason
 
     def compared(self, path: KeyPath, values: Values) -> dict[str, Json]:
         """Return the sides of the comparison that makes the expression at `path` untrue.

@@ -112,6 +112,71 @@ def syntax_problem(
     return Problem(origin.locate(offset), message[:1].lower() + message[1:], hint)
 
 
+_OF_TYPES: Final = {
+    lazy_pattern(pattern): message
+    for pattern, message in {
+        r"'(\S+)' not supported between instances of '(\w+)' and '(\w+)'": (
+            "{0} cannot compare {1} with {2}"
+        ),
+        r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'": (
+            "{0} cannot take {1} and {2}"
+        ),
+        r"(\+) cannot add (\w+) and (\w+)": "{0} cannot add {1} and {2}",
+        r"bad operand type for (?:unary )?(\S+?)(?:\(\))?: '(\w+)'": (
+            "{0} works on numbers only, not on {1}"
+        ),
+        r"type (?=\w+ doesn't define __(\w+)__)(\w+) .*": "{0} works on numbers only, not on {1}",
+        r"not all arguments converted during string formatting": "this test is for numbers only",
+        r"object of type '(\w+)' has no len\(\)": "{0} has no length",
+        r"argument of type '(\w+)' is not iterable": "nothing can be in {0}",
+        r"'in <string>' requires string as left operand, not (\w+)": (
+            "in a text there can be a text, not {0}"
+        ),
+        r"'(\w+)' object is not iterable": "{0} is not a list",
+        r"'(\w+)' object cannot be interpreted as an integer": "{0} is not a whole number",
+        r"slice indices must be .*": "the ends of a slice must be whole numbers",
+    }.items()
+}
+"""What Python says of types that do not go together, and what a template's writer reads."""
+_TYPES: Final = {
+    **dict.fromkeys(("int", "float"), "a number"),
+    **dict.fromkeys(("list", "tuple", "range"), "a list"),
+    **dict.fromkeys(("dict", "InstanceValue", "Instances"), "a mapping"),
+    "str": "a text",
+    "bool": "true or false",
+    "NoneType": "none",
+}
+_TO_NUMBER: Final = "cells of csv and answers are text: write | int or | float"
+_OF_A_LIST: Final = "write | map('int') or | map('float') before it"
+_WITH_OPERATOR: Final = 2
+_NOT_NONE: Final = "test it before with: is not none"
+
+
+def in_words(text: str) -> tuple[str, str]:
+    """Return Python's message on types that do not go together in our words, and a hint.
+
+    Any other message is returned as it is, without a hint.
+    """
+    for pattern, message in _OF_TYPES.items():
+        found = pattern.fullmatch(text.partition("; ")[0])
+        if found is not None:
+            words = [_TYPES.get(word, word) for word in found.groups()]
+            return message.format(*words), _hint_for(words)
+    return text, ""
+
+
+def _hint_for(words: Collection[str]) -> str:
+    """Return what to write in place of an operator with types that do not go together."""
+    if "none" in words:
+        return _NOT_NONE
+    is_mixed = "a text" in words and not {"a list", "a mapping"} & set(words)
+    if not is_mixed or len(words) < _WITH_OPERATOR:
+        return ""
+    if "sum" in words:
+        return _OF_A_LIST
+    return f"join texts with ~; {_TO_NUMBER}" if "+" in words else _TO_NUMBER
+
+
 def no_else(text: str) -> str:
     """Return Jinja's run-time message without line numbers, which are offsets here."""
     text = _NO_ELSE.sub("this if has no else, and its condition is false; add: else ''", text)

@@ -98,6 +98,7 @@ def test_answers_are_judged_again_without_a_call(bench, scripted):
         ("'x' in output.text", 'output.text is "short"'),
         ("output.text == 'short' and output.text | length > 8", "output.text | length is 5"),
         ("(output.text | length) == 2 + 2", "(output.text | length) is 5"),
+        ("output.text | int > 3", '"short" is not a number'),
         ("output.text.startswith('x')", "it is not so"),
         ("not output.text == 'short'", "it is not so"),
         ("output.text == 'x' or output.text == 'y'", "it is not so"),

@@ -134,6 +134,14 @@ def test_the_last_turn_fails_the_step(counting):
     assert len(counting.prompts()) == 2
 
 
+def test_an_answer_that_is_no_number_will_not_do(counting):
+    flow = COUNT.replace("output.text == 'three'", "output.text | int > 3")
+    flow = flow.replace("max: 5", "max: 2")
+    message = "expected that output.text | int > 3 within 2 turns, found that it is not so"
+    assert str(counting.run(flow).failures["count"]).startswith(message)
+    assert len(counting.prompts()) == 2
+
+
 def test_or_it_is_taken_with_a_warning(counting):
     outcome = counting.run(COUNT.replace("max: 5", "max: 2, else: keep"))
     message = (

@@ -6,6 +6,9 @@ from poeflow.problems import Place
 from poeflow.templates.reader import Origin
 from poeflow.templates.render import TemplateError, render
 
+TO_NUMBER = "cells of csv and answers are text: write | int or | float"
+OF_A_LIST = "write | map('int') or | map('float') before it"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -77,8 +80,38 @@ def test_text_is_rendered(house, text, expected):
             '1:25: there is no "keys" here, only items, ok, none; use | items',
         ),
         ("{{ nope }}", '1:4: "nope" is not there'),
-        ("{{ 'a' * 3 }}", "1:4: * works on numbers only; join texts with ~"),
-        ("{{ 'a' + 3 }}", "1:4: + cannot add str and int; join texts with ~"),
+        ("{{ 'a' * 3 }}", f"1:4: * works on numbers only, not on a text; {TO_NUMBER}"),
+        (
+            "{{ 'a' + 3 }}",
+            f"1:4: + cannot add a text and a number; join texts with ~; {TO_NUMBER}",
+        ),
+        ("{{ 'x' if '9' > 3 }}", f"1:4: > cannot compare a text with a number; {TO_NUMBER}"),
+        (
+            "{{ 'x' if none < 3 }}",
+            "1:4: < cannot compare none with a number; test it before with: is not none",
+        ),
+        ("{{ [3, {}] | max }}", "1:14: > cannot compare a mapping with a number"),
+        (
+            "{{ none + 1 }}",
+            "1:4: + cannot take none and a number; test it before with: is not none",
+        ),
+        ("{{ [1] + 'a' }}", "1:4: + cannot add a list and a text"),
+        ("{{ -inputs.topic }}", f"1:4: - works on numbers only, not on a text; {TO_NUMBER}"),
+        ("{{ '2' | round }}", f"1:10: round works on numbers only, not on a text; {TO_NUMBER}"),
+        (
+            "{{ ['1'] | sum }}",
+            f"1:12: sum works on numbers only, not on a text; {OF_A_LIST}",
+        ),
+        ("{{ 'x' if 'x' is even }}", "1:4: this test is for numbers only"),
+        ("{{ 3 | length }}", "1:8: a number has no length"),
+        ("{{ 'x' if 3 in 'abc' }}", "1:4: in a text there can be a text, not a number"),
+        ("{{ 'x' if 3 in 4 }}", "1:4: nothing can be in a number"),
+        ("{{ 3 | join }}", "1:8: a number is not a list"),
+        ("{{ range('3') | join }}", "1:17: a text is not a whole number"),
+        ("{{ 'abc'[:'1'] }}", "1:9: the ends of a slice must be whole numbers"),
+        ("{{ '3,5' | float }}", '1:12: "3,5" is not a number; write float(0) to take 0 for it'),
+        ("{{ '8/10' | int }}", '1:13: "8/10" is not a number; write int(0) to take 0 for it'),
+        ("{{ none | int }}", "1:11: none is not a number; write int(0) to take 0 for it"),
         ("{{ 1 / 0 }}", "1:4: division by zero"),
         ("{{ range(100001) }}", "1:9: a number or a range is too large"),
         ("{% for x in 5 %}{% endfor %}", "1:4: a loop needs a list or a mapping, not 5"),

@@ -111,9 +111,10 @@ class Expecting:
 
     def _truth(self, path: KeyPath, values: Values) -> bool | str:
         """Return whether the expression at `path` is true, or why it is not."""
-        return bool(self._texts.expression(path, values)) or not_so(
-            self._texts.compared(path, values)
-        )
+        unmet = self._texts.unmet(path, values)
+        if unmet is None:
+            return True
+        return f"that {unmet}" if unmet else not_so(self._texts.compared(path, values))
 
     def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | str | None]]:
         """Yield each rule with its templates rendered, and the truth of `that`."""

@@ -159,7 +159,7 @@ class Turns:
                 verdict.is_failure for verdict in dialogue.verdicts
             )
         with self._texts.reader.recording(self._reads):
-            return bool(self._texts.expression(self._until, self._seen(dialogue)))
+            return self._texts.unmet(self._until, self._seen(dialogue)) is None
 
     def _seen(self, dialogue: Dialogue) -> Values:
         """Return what `until` sees of a turn."""
@@ -200,7 +200,7 @@ class FlowTurns:
         repeat, is_last = self._repeat, True
         path, seen = ("steps", self._step, "repeat", "until"), {**self.values, "outputs": outputs}
         if repeat is not None:
-            is_last = bool(self._texts.expression(path, seen))
+            is_last = self._texts.unmet(path, seen) is None
         self.taken = (*self.taken, outputs)
         if repeat is not None and not is_last and len(self.taken) >= repeat.max:
             self.verdicts = _unmet(repeat, (), self._texts.compared(path, seen))
