@@ -129,8 +129,10 @@ _SPLIT_HINT: Final = "split the file"
 _ONE_KEY_HINT: Final = "remove one of them"
 _BETWEEN: Final = frozenset(" \t\r\n,")
 _EXCEL_LINE: Final = lazy_pattern(r"\"?sep=(\W?)\"?[,;\t]*", re.IGNORECASE)
-_PLURAL: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_PLURAL: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SHOWN: Final = {",": "commas", "\t": "tabs"}
+_INSTEAD: Final = {",": ";"}
+"""What spreadsheets write in place of a comma where that is the decimal point."""
 _RENAME: Final = {",": ", or call it .csv", "\t": ", or call it .tsv"}
 _ARCHIVES: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """The first bytes of workbooks, .xlsx and .xls."""
@@ -158,11 +160,11 @@ def table(data: bytes, *, name: str) -> Sequence[Json]:
     _check_size(data, name)
     clean = _clean(data, name)
     lines, starts = _Lines(clean), array("I")
-    delimiter = _DELIMITERS.get(suffix)
-    if delimiter is None:
+    if suffix not in _DELIMITERS:
         for _ in _limited(_json_lines(lines, name), name, MAX_TABLE_ROWS):
             starts.append(lines.row)
         return Table(clean, starts, _objects)
+    delimiter = _delimiter(clean, name)
     cells = _checked_cells(lines, name, delimiter)
     header = tuple(next(cells))
     read = partial(_cells, delimiter=delimiter)
@@ -252,9 +254,9 @@ def _limited(found: Iterable[T], name: str, most: int = MAX_ROWS) -> Iterator[T]
         yield row
 
 
-def _csv(lines: _Lines, name: str, delimiter: str = ",") -> Iterator[Json]:
+def _csv(lines: _Lines, name: str) -> Iterator[Json]:
     """Yield the lines below the first as objects; empty lines are skipped."""
-    found = _checked_cells(lines, name, delimiter)
+    found = _checked_cells(lines, name, _delimiter(lines.data, name))
     header = next(found)
     for row in found:
         yield dict(zip(header, row, strict=True))
@@ -263,7 +265,6 @@ def _csv(lines: _Lines, name: str, delimiter: str = ",") -> Iterator[Json]:
 def _checked_cells(lines: _Lines, name: str, delimiter: str) -> Iterator[list[str]]:
     """Yield the names of the columns, then the cells of each row, checked."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_BYTES))  # 128 KiB without this
-    _check_delimiter(lines.data, name, delimiter)
     reader = csv.reader(iter(lines), delimiter=delimiter, strict=True)
     start, cells = 1, 0
     try:
@@ -290,35 +291,41 @@ def _cells(lines: Iterable[str], *, delimiter: str) -> Iterator[list[str]]:
     return filter(None, csv.reader(iter(lines), delimiter=delimiter, strict=True))
 
 
-def _tsv(lines: _Lines, name: str) -> Iterator[Json]:
-    return _csv(lines, name, "\t")
+def _delimiter(data: bytes, name: str) -> str:
+    """Return what separates the columns, by the name; in csv it may be a semicolon.
 
-
-def _check_delimiter(data: bytes, name: str, delimiter: str) -> None:
-    """Raise `FileProblem` for a `sep=` line of Excel or for another delimiter."""
+    Raises `FileProblem` for a `sep=` line of Excel or for another delimiter.
+    """
+    delimiter = _DELIMITERS[PurePosixPath(name).suffix.lower()]
     first = next(iter(_Lines(data)), "").removesuffix("\n").strip(" ")
     excel_line = _EXCEL_LINE.fullmatch(first)
     if excel_line is not None:
-        is_ours = excel_line[1] in ("", delimiter)
+        is_ours = excel_line[1] in ("", delimiter, _INSTEAD.get(delimiter))
         hint = "remove it" if is_ours else f"remove it, and save it with {_PLURAL[delimiter]}"
         raise _at(name, 1, f"{first} is a line for Excel", hint)
-    if _width(data, delimiter) == 1:
-        other = next((d for d in _PLURAL if d != delimiter and _width(data, d) > 1), None)
-        if other is not None:
-            message = f"columns are separated by {_SHOWN.get(other, other)}"
-            raise _at(
-                name, 1, message, f"save it with {_PLURAL[delimiter]}{_RENAME.get(other, '')}"
-            )
+    widths = _widths(data, delimiter)
+    if widths and widths[0] > 1:
+        return delimiter
+    other = next((one for one in _PLURAL if _separates(data, one)), delimiter)
+    if other not in (delimiter, _INSTEAD.get(delimiter)):
+        message = f"columns are separated by {_SHOWN.get(other, other)}"
+        raise _at(name, 1, message, f"save it with {_PLURAL[delimiter]}{_RENAME.get(other, '')}")
+    return other
 
 
-def _width(data: bytes, delimiter: str) -> int:
-    """Return how many columns the first two rows have, 1 if they differ or cannot be read."""
+def _separates(data: bytes, delimiter: str) -> bool:
+    """Whether the first two rows have the same number of columns by a delimiter, two or more."""
+    widths = _widths(data, delimiter)
+    return len({*widths}) == 1 and widths[0] > 1
+
+
+def _widths(data: bytes, delimiter: str) -> list[int]:
+    """Return how many columns each of the first two rows has, nothing if they cannot be read."""
     try:
         read = csv.reader(iter(_Lines(data)), delimiter=delimiter, strict=True)
-        widths = {len(row) for row in islice(filter(None, read), 2)}
+        return [len(row) for row in islice(filter(None, read), 2)]
     except csv.Error:
-        return 1
-    return max(widths) if len(widths) == 1 else 1
+        return []
 
 
 def _header(cells: list[str], name: str) -> list[str]:
@@ -456,7 +463,7 @@ def _parquet(data: bytes, name: str) -> Iterable[Json]:
 
 _LINED: Final[dict[str, Callable[[_Lines, str], Iterator[Json]]]] = {
     ".csv": _csv,
-    ".tsv": _tsv,
+    ".tsv": _csv,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
 }

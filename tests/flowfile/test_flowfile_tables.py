@@ -113,8 +113,24 @@ def test_rows_in_json_are_what_they_are_whole_numbers_exact():
         ),
         (
             "a.csv",
-            b"id;word\n1;cat\n",
-            "a.csv, line 1: columns are separated by ;; save it with commas",
+            b"id|word\n1|cat\n",
+            "a.csv, line 1: columns are separated by |; save it with commas",
+        ),
+        (
+            "a.csv",
+            b"id;word\n1;cat\n2;cat;dog\n",
+            (
+                "a.csv, line 3: cells in this row: 3, columns: 2; "
+                "put cells with the delimiter in them in quotes"
+            ),
+        ),
+        (
+            "a.csv",
+            b"id,word; name\n1;cat\n",
+            (
+                "a.csv, line 2: cells in this row: 1, columns: 2; "
+                "put cells with the delimiter in them in quotes"
+            ),
         ),
         (
             "a.csv",
@@ -332,13 +348,13 @@ def test_keys_are_checked_in_any_list(values):
         (
             "a.csv",
             b'\xef\xbb\xbf"sep=;"\r\nq;b\r\n',
-            'a.csv, line 1: "sep=;" is a line for Excel; remove it, and save it with commas',
+            'a.csv, line 1: "sep=;" is a line for Excel; remove it',
         ),
         ("a.tsv", b"SEP=\t\r\nq\tb\r\n", "a.tsv, line 1: SEP=\t is a line for Excel; remove it"),
         (
-            "a.csv",
-            b'"id";"word, or two"\n"1";"cat"\n',
-            "a.csv, line 1: columns are separated by ;; save it with commas",
+            "a.tsv",
+            b"id;word\n1;cat\n",
+            "a.tsv, line 1: columns are separated by ;; save it with tabs",
         ),
         (
             "a.csv",
@@ -364,6 +380,19 @@ def test_keys_are_checked_in_any_list(values):
 )
 def test_what_a_spreadsheet_makes_of_a_table(name, data, told):
     assert fault(data, name) == told
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"id;price\r\n1;3,50\r\n\r\n2;4,00\r\n", [("1", "3,50"), ("2", "4,00")]),
+        (b'"id";"price, in EUR"\n"1";"3\n4"\n2;"a;b"\n', [("1", "3\n4"), ("2", "a;b")]),
+        (b"id;price\n", []),
+    ],
+)
+def test_columns_of_csv_may_be_separated_by_semicolons(data, found):
+    assert [tuple(row.values()) for row in rows(data, name="a.csv")] == found
+    assert [*table(data, name="a.csv")] == rows(data, name="a.csv")
 
 
 def test_a_table_of_one_column_may_hold_what_divides_others():
