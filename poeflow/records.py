@@ -49,8 +49,9 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     `asked` counts instances that received an answer, failed ones included. `requests` counts
     sends, `tokens` are those reported, `unknown` counts sends that may have been billed;
-    `cost_usd` is an estimate, None if a price is unknown. Of the known `instances` `done` are
-    complete, and `unusable` failed with an answer that the same run takes again.
+    `cost_usd` is an estimate, None if a price is unknown. Of the `instances` of the run `done` are
+    complete, and `unusable` failed with an answer that the same run takes again; if it `has_more`,
+    those of some loop are not known. Of the skipped ones `held_back` need nothing that failed.
     """
 
     asked: int = 0
@@ -65,6 +66,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     done: int = 0
     instances: int = 0
     unusable: int = 0
+    has_more: bool = False
+    held_back: int = 0
 
 
 class RunEnd(Counts, frozen=True, kw_only=True):
@@ -265,19 +268,33 @@ def going_on(counts: Counts, *, exit_code: int | None, is_simulated: bool, is_re
         advice = "run it again with --failed to go on" if counts.unusable else advice
     if not counts.done:
         return advice
-    of = f"{counts.done:,} of {counts.instances:,}" if counts.instances else f"{counts.done:,}"
+    whole = f" of this run's {counts.instances:,}" if counts.instances else ""
+    whole += " or more" if whole and counts.has_more else ""
     are = "is" if counts.done == 1 and counts.instances <= 1 else "are"
-    return f"{advice}: {of} {are} done and not {'asked' if is_simulated else 'paid for'} again"
+    again = f"not {'asked' if is_simulated else 'paid for'} again"
+    return f"{advice}: {counts.done:,}{whole} {are} done and {again}"
+
+
+def not_come_to(counts: Counts) -> str:
+    """Say how many instances a run did not come to after a failure, and how to run them."""
+    if not counts.held_back:
+        return ""
+    them, do = ("it", "does") if counts.held_back == 1 else ("them", "do")
+    return (
+        f"{counts.held_back:,} of {counts.skipped:,} skipped {do} not need what failed: "
+        f"run it with --keep-going to run {them}, too"
+    )
 
 
 def how_to_go_on(row: RunRow) -> str:
     """Return how to continue a run of the history that is no longer running."""
-    return going_on(
+    advice = going_on(
         row.counts,
         exit_code=None if row.end is None else row.end.exit_code,
         is_simulated=row.record.simulated,
         is_refresh=row.end is not None and row.end.is_refresh,
     )
+    return "; ".join(filter(None, (not_come_to(row.counts), advice)))
 
 
 class Records(Protocol):

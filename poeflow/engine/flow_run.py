@@ -190,7 +190,7 @@ class FlowRun:
         is_cleaning_up = bool(flow.plan.tested[step])
         stop = flow.run_state.reason_to_stop(is_cleaning_up=is_cleaning_up)
         if stop:
-            return [self._settled(flow.blocked(whole, stop))]
+            return [self._settled(flow.held_back(whole, stop))]
         if source is not None and source not in flow.under_way:
             reason = f"{flow.name(source)} was skipped"
             return [self._settled(flow.blocked(whole, reason, is_skipped=True))]
@@ -240,17 +240,21 @@ class FlowRun:
         return outcomes
 
     def _culprit(self, step: str, source: str | None) -> InstanceOutcome | None:
-        """Return the outcome that blocks a step; one whose `if` uses a step's status runs."""
-        tested = self.state.plan.tested[step]
+        """Return the outcome that blocks a step; one whose `if` uses a step's status runs.
+
+        One that failed comes before one that the run did not come to.
+        """
+        tested, held_back = self.state.plan.tested[step], None
         for need in self.state.plan.edges[step]:
             outcome = self.state.outcomes.get(need)
             if outcome is None or (need == source and source in self.state.under_way):
                 continue
             if need in tested and not outcome.is_pending:
                 continue
-            if outcome.culprit is not None:
+            if outcome.culprit is not None and not outcome.culprit.is_held_back:
                 return outcome.culprit
-        return None
+            held_back = held_back or outcome.culprit
+        return held_back
 
     def _settled(self, outcome: InstanceOutcome, began: float | None = None) -> InstanceOutcome:
         return self.state.run_state.settle(outcome, began)
@@ -339,23 +343,6 @@ class FlowRun:
         """Return the results of the selected steps, as far as they are stored here."""
         await self._runner.recall(_steps_run(self.state))
         return _part_of_outputs(self.state)
-
-    def progress(self) -> tuple[int, int]:
-        """Return how many instances are done, and how many are known so far."""
-        counts = [self._counted(step) for step in self.state.plan.order if self.state.touches(step)]
-        return sum(done for done, _ in counts), sum(count for _, count in counts)
-
-    def _counted(self, step: str) -> tuple[int, int]:
-        """Return how many selected instances of a step are done."""
-        flow, under_way = self.state, self.state.under_way.get(step)
-        if under_way is None:
-            outcome = flow.outcomes.get(step)
-            is_done = outcome is not None and all(one.is_done for one in outcome.instances)
-            instances = flow.plan.instances.get(step, ())
-            return int(is_done), len(flow.covered(step, instances)) if instances else 1
-        covered = flow.covered(step, under_way.instances)
-        ended = [under_way.outcomes[at] for at in covered]
-        return sum(one is not None and one.is_done for one in ended), len(covered)
 
 
 class Foresight:

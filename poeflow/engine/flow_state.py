@@ -266,12 +266,19 @@ class FlowState:
             reason=reason,
         )
 
+    def held_back(self, instance: StepInstance, reason: str) -> InstanceOutcome:
+        """Return the outcome of an instance, or a whole step, that the run did not come to."""
+        return msgspec.structs.replace(self.blocked(instance, reason), is_held_back=True)
+
     def needing(self, instance: StepInstance, culprit: InstanceOutcome) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that needs one without a result."""
         if culprit.is_left_out and self.run_state.selection.only:
             hint = "run it first, or everything up to this step with --until"
             return self.failed(instance, UsageError(culprit.blocks_because, hint=hint))
-        return self.blocked(instance, culprit.blocks_because, is_skipped=not culprit.blocks)
+        because = culprit.blocks_because
+        if culprit.is_held_back:
+            return self.held_back(instance, because)
+        return self.blocked(instance, because, is_skipped=not culprit.blocks)
 
     def unknown(self, instance: StepInstance, missing: Unknown) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that cannot be known yet.

@@ -56,7 +56,7 @@ class InstanceRunner:
             ended = ended or self.without_running(instance, upstream, proof)
             outcome = ended or await self._attempt(step, instance, upstream, before=before)
         except StoppedError as stop:
-            outcome = flow.blocked(instance, stop.message)
+            outcome = flow.held_back(instance, stop.message)
         except PoeflowError as error:
             outcome = flow.failed(instance, error)
         flow.freshness.forget(instance)

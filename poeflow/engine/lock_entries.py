@@ -328,7 +328,9 @@ class StepOutcome:
     ) -> None:
         self.instances = tuple(instances)
         self.status = _status(self.instances)
-        self.culprit = next((one for one in self.instances if one.blocks), None)
+        blocking = [one for one in self.instances if one.blocks]
+        failed = (one for one in blocking if not one.is_held_back)
+        self.culprit = next(failed, blocking[0] if blocking else None)
         self._is_fan_out = is_fan_out
         self._find_own = own
         self._is_judged = is_judged

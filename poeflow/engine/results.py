@@ -318,8 +318,9 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an instance ended, with its result and lock entry.
 
     `reason` says why it did not run, `entry` is the new lock entry, or the old one if it was left
-    out. A current one has no `result` until another instance reads it. `statuses` are set in a run
-    that sends nothing: its status, or for a whole step those of all instances.
+    out. If it `is_held_back`, it needs nothing that failed: the run stopped before it came to it. A
+    current one has no `result` until another instance reads it. `statuses` are set in a run that
+    sends nothing: its status, or for a whole step those of all instances.
     """
 
     name: str
@@ -330,6 +331,7 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     error: PoeflowError | None = None
     entry: LockEntry | None = None
     statuses: tuple[InstanceStatus, ...] = ()
+    is_held_back: bool = False
 
     @property
     def status(self) -> Status:

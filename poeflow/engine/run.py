@@ -13,6 +13,7 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Spent
 from poeflow.engine.asking.tools import Toolboxes
 from poeflow.engine.flow_run import FlowOutputs, FlowRun
+from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import Accepting
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import Unrecorded
@@ -21,6 +22,7 @@ from poeflow.engine.run_state import FailurePolicy, RunState
 from poeflow.engine.statuses import UNMADE, orphan_statuses
 from poeflow.errors import PoeflowError, UsageError, first_error, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned
+from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.plan import Plan, Planner
 from poeflow.planning.selection import check_glob
 from poeflow.records import InstanceStatus, key_of, outer_step, wholes_of
@@ -178,7 +180,7 @@ def _report_end(
     run_state.warn_served()
     spent = run_state.context.budget.summary()
     cost = spent.cost_usd
-    done, instances = flow.progress()
+    progress = _progress(flow.state)
     run_state.context.listen(
         RunFinished(
             at=run_state.elapsed(),
@@ -195,12 +197,44 @@ def _report_end(
             tokens=spent.tokens,
             cost_usd=None if cost is None or run_state.context.simulated else float(cost),
             unknown=spent.unknown,
-            done=done,
-            instances=instances,
+            done=progress.done,
+            instances=progress.instances,
+            has_more=progress.has_more,
+            held_back=run_state.held_back,
             unusable=run_state.unusable,
             is_refresh=run_state.selection.refreshes_all,
         )
     )
+
+
+class _Progress(msgspec.Struct, frozen=True):
+    """How many of the selected `instances` are done. Of a loop that is not known yet one counts."""
+
+    done: int
+    instances: int
+    has_more: bool = False
+
+
+def _progress(flow: FlowState) -> _Progress:
+    steps = [_progress_of(flow, step) for step in flow.plan.order if flow.touches(step)]
+    return _Progress(
+        done=sum(one.done for one in steps),
+        instances=sum(one.instances for one in steps),
+        has_more=any(one.has_more for one in steps),
+    )
+
+
+def _progress_of(flow: FlowState, step: str) -> _Progress:
+    under_way = flow.under_way.get(step)
+    if under_way is not None:
+        covered = flow.covered(step, under_way.instances)
+        ended = [under_way.outcomes[at] for at in covered]
+        return _Progress(sum(one is not None and one.is_done for one in ended), len(covered))
+    outcome, known = flow.outcomes.get(step), flow.plan.instances.get(step)
+    is_done = outcome is not None and all(one.is_done for one in outcome.instances)
+    count = len(flow.covered(step, known)) if known else 1
+    has_more = not is_done and not known and is_fan_out(flow.plan.steps[step])
+    return _Progress(count if is_done else 0, count, has_more)
 
 
 def _warn(run_state: RunState, message: str) -> None:

@@ -60,6 +60,7 @@ class RunState:
     """Collects and reports the outcome of every instance, by its name."""
 
     _answered_in_vain: int = 0
+    _held_back: int = 0
     _stopped_by: str = ""
     _is_hopeless: bool = False
 
@@ -198,6 +199,7 @@ class RunState:
         match outcome.ending:
             case "skipped" | "blocked":
                 self.skipped[name] = outcome.reason
+                self._held_back += outcome.is_held_back
             case "tolerated" if outcome.error is not None:
                 self.tolerated[name] = outcome.error
             case "failed" if not isinstance(outcome.error, UsedFlowError | None):
@@ -270,12 +272,18 @@ class RunState:
         return self.count("asked") + self._answered_in_vain
 
     @property
+    def held_back(self) -> int:
+        """How many instances did not run that would have, had the run kept going."""
+        is_able = not (self._is_hopeless or self._failure_policy.keep_going or self.context.stop())
+        return self._held_back if self._stopped_by and is_able else 0
+
+    @property
     def unusable(self) -> int:
         """How many instances failed with an answer that the same run takes again."""
         return sum(map(has_unusable_answer, self.failures.values()))
 
     def _stop(self, name: str, error: PoeflowError) -> None:
-        self._stopped_by = self._stopped_by or f"{name} failed"
+        self._stopped_by = self._stopped_by or f"the run stopped when {name} failed"
         if error.exit_code in SHARED:
             self._is_hopeless = True
         if self._failure_policy.fail_fast:

@@ -92,7 +92,7 @@ def test_a_signal_ends_a_run_that_says_what_it_spent(desk, begun, number, code):
     assert re.fullmatch(
         rf"3 asked, 7 requests, {used:,} tokens, took \d\.\d s, 3 of unknown outcome", shown[2]
     )
-    assert shown[3] == "run it again to go on: 3 of 7 are done and not paid for again"
+    assert shown[3] == "run it again to go on: 3 of this run's 7 are done and not paid for again"
     listed = desk.run("history").stdout.splitlines()[1]
     assert re.search(rf"interrupted +- +3 +0 +{used:,} ", listed)
 
@@ -153,7 +153,7 @@ def test_a_log_says_how_to_go_on(desk, begun):
             time.sleep(0.05)
     done.send_signal(signal.SIGTERM)
     lines = done.communicate(timeout=10)[1].splitlines()
-    assert lines[-1] == "run it again to go on: 3 of 7 are done and not paid for again"
+    assert lines[-1] == "run it again to go on: 3 of this run's 7 are done and not paid for again"
     assert re.fullmatch(
         r"interrupted after \d\.\d s: 3 cached, 3 requests, 3 of unknown outcome", lines[-2]
     )
@@ -188,7 +188,8 @@ rules:
 @pytest.mark.parametrize("output", ["expect: [{contains: good}]", "output: {one_of: [good, fine]}"])
 def test_what_a_failed_row_says_to_do_asks_for_that_row_alone(desk, output):
     desk.write("a.yaml", TABLE.replace("OUTPUT", output))
-    going_on = "run it again with --failed to go on: 2 of 3 are done and not paid for again"
+    done = "2 of this run's 3 are done and not paid for again"
+    going_on = f"run it again with --failed to go on: {done}"
     with Simulator(script=desk.write("rules.yaml", BAD_ROW)) as simulator:
         desk.environ |= {"POE_API_KEY": "some-key-12345", "POE_BASE_URL": simulator.base_url}
         for _ in range(2):
@@ -210,5 +211,55 @@ def test_an_edited_file_is_to_be_decided_about_before_the_run_goes_on(online):
     online.write("a.yaml", flow.replace("Write.", "Write more."))
     done = online.run("run", "a.yaml", "--keep-going")
     assert done.stderr.splitlines()[-1] == (
-        "correct what failed and run it again to go on: 1 of 2 are done and not paid for again"
+        "correct what failed and run it again to go on: "
+        "1 of this run's 2 are done and not paid for again"
     )
+
+
+STOPPING = """\
+poeflow: 1
+models: {good: {model: GPT-5.2}, bad: {model: No-Such-Bot}}
+steps:
+  done: {model: good, prompt: Begin.}
+  bad: {model: bad, prompt: "{{ steps.done.text }}", output: {format: json}}
+  of_bad: {model: good, for_each: steps.bad.data, prompt: "{{ item }}"}
+  alone: {model: good, needs: [done], for_each: [x, y, z], prompt: "Say {{ item }}."}
+  of_alone: {model: good, prompt: "{{ steps.alone.all | length }}"}
+  of_both: {model: good, prompt: "{{ steps.of_alone.text }} {{ steps.bad.text }}"}
+"""
+
+
+def test_what_a_failure_kept_from_running_is_counted_and_how_it_runs_is_said(online):
+    online.write("a.yaml", STOPPING)
+    done = online.run("run", "a.yaml:bad", "--until", "--concurrency", "1")
+    assert done.stderr.splitlines()[-1] == (
+        "correct what failed and run it again to go on: "
+        "1 of this run's 2 are done and not paid for again"
+    )
+    done = online.run("run", "a.yaml", "--concurrency", "1")
+    lines = done.stderr.splitlines()
+    because = [one.partition(": ") for one in lines if ": skipped, " in one]
+    stopped = "skipped, the run stopped when bad failed"
+    assert {name: how for name, _, how in because} == {
+        "of_bad": "skipped, bad failed",
+        **{f"alone[{key}]": stopped for key in "xyz"},
+        "of_alone": "skipped, alone[x] was skipped",
+        "of_both": "skipped, bad failed",
+    }
+    held_back = "4 of 6 skipped do not need what failed: run it with --keep-going to run them, too"
+    going_on = (
+        "correct what failed and run it again to go on: "
+        "1 of this run's 8 or more are done and not paid for again"
+    )
+    assert lines[-2:] == [held_back, going_on]
+    assert f"{held_back}; {going_on}" in online.run("show", "last").stdout.splitlines()
+    done = online.run("run", "a.yaml", "--keep-going")
+    summary, last = done.stderr.splitlines()[-2:]
+    assert summary.startswith("4 asked, 1 cached, 1 failed, 2 skipped in ")
+    assert last == going_on.replace("1 of", "5 of")
+
+
+def test_a_failure_that_every_step_would_meet_lets_nothing_keep_going(online):
+    online.write("a.yaml", STOPPING.replace("model: bad,", "model: good,"))
+    done = online.run("run", "a.yaml", "--max-requests", "1")
+    assert (done.returncode, "--keep-going" in done.stderr) == (9, False)

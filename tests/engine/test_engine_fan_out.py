@@ -282,7 +282,8 @@ def test_after_a_failure_no_further_item_is_asked(bench, tmp_path):
         )
         assert bench.prompts() == ["a", "b"]
     assert list(outcome.results) == ["say[a]"]
-    assert outcome.skipped == {"say[c]": "say[b] failed", "say[d]": "say[b] failed"}
+    stopped = "the run stopped when say[b] failed"
+    assert outcome.skipped == {"say[c]": stopped, "say[d]": stopped}
 
 
 def test_an_item_brings_its_own_attachment_and_its_absence_is_found_before(bench):

@@ -257,7 +257,7 @@ def test_what_an_interrupted_run_spent_is_said_below_it():
         "· z    not started",
         "interrupted after 3.5 s: 1 asked, 2 cached, 3 requests, 1,234 tokens, about",
         "0.0100 USD, 2 of unknown outcome",
-        "run it again to go on: 3 of 7 are done and not paid for again",
+        "run it again to go on: 3 of this run's 7 are done and not paid for again",
     ]
 
 

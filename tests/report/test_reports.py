@@ -275,7 +275,7 @@ def ended(**changes) -> list[str]:
 
 def test_a_run_that_was_cut_short_says_what_it_spent_and_how_to_go_on():
     spent = "1 asked, 2 cached, 3 requests, 1,234 tokens, about 0.0100 USD, 2 of unknown outcome"
-    going_on = "run it again to go on: 3 of 7 are done and not paid for again"
+    going_on = "run it again to go on: 3 of this run's 7 are done and not paid for again"
     assert ended() == [f"interrupted after 3.5 s: {spent}", going_on]
     again = going_on.replace("again", "again without --refresh", 1)
     assert ended(is_refresh=True)[1] == again
@@ -290,9 +290,9 @@ def test_a_run_that_failed_says_how_much_of_it_is_done():
     spent = "3 requests, 1,234 tokens, about 0.0100 USD, 2 of unknown outcome"
     assert ended(exit_code=6, failed=1) == [
         f"1 asked, 2 cached, 1 failed in 3.5 s, {spent}",
-        "run it again to go on: 3 of 7 are done and not paid for again",
+        "run it again to go on: 3 of this run's 7 are done and not paid for again",
     ]
-    done = "to go on: 3 of 7 are done and not paid for again"
+    done = "to go on: 3 of this run's 7 are done and not paid for again"
     assert ended(exit_code=1)[1] == f"correct what failed and run it again {done}"
     assert ended(exit_code=1, unusable=1, is_refresh=True)[1] == (
         f"run it again with --failed {done}"

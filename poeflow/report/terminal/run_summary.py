@@ -1,20 +1,24 @@
 """What a run did, will send, and how a step ended: each in one line of words."""
 
+import msgspec
+
 from poeflow.clock import spoken
 from poeflow.errors import EXIT_CLASSES
 from poeflow.events import RunEstimated, RunFinished, StepFinished
-from poeflow.records import Counts, going_on
+from poeflow.records import Counts, going_on, not_come_to
 
 
 def final_lines(event: RunFinished) -> tuple[str, ...]:
-    """Return the summary of a run, and a line on how to continue if it did not finish."""
+    """Return the summary of a run, and lines on how to continue if it did not finish."""
+    fields = msgspec.structs.asdict(event)
+    counts = Counts(**{name: fields[name] for name in Counts.__struct_fields__})
     advice = going_on(
-        Counts(done=event.done, instances=event.instances, unusable=event.unusable),
+        counts,
         exit_code=event.exit_code,
         is_simulated=event.simulated,
         is_refresh=event.is_refresh,
     )
-    return (summary(event), advice) if advice else (summary(event),)
+    return tuple(filter(None, (summary(event), not_come_to(counts), advice)))
 
 
 def summary(event: RunFinished) -> str:
