@@ -55,10 +55,10 @@ def entry_of(
     same answers. The name of the model that answered is written when it answers, so that nothing
     else changes an old lock.
     """
-    values = result.values()
+    values, judgement = result.values(), result.judgement
     extras = [values[name] for name in _EXTRAS]
-    if result.judgement:
-        extras.append(result.judgement)
+    if judgement:
+        extras.append(judgement)
     extras += [{"used_default": True}] if result.unread else []
     extras += [] if item is None else [item]
     found = short_hash(sha256_of_json(extras))

@@ -169,10 +169,7 @@ def _with(
     result: StepResult, record: InstanceRecord, used: list[TokenUsage] | None, *, seconds: float
 ) -> InstanceRecord:
     verdicts: list[dict[str, Json]] = msgspec.to_builtins(result.verdicts)
-    tokens: TokenCounts = {
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.completion_tokens,
-    }
+    tokens = _tokens_in(result) if used is None else token_counts(used)
     return msgspec.structs.replace(
         record,
         key=result.key,
@@ -191,8 +188,16 @@ def _with(
         verdicts=tuple(verdicts),
         unread=result.unread,
         answer=result.answer,
-        **(tokens if used is None else token_counts(used)),
+        **tokens,
     )
+
+
+def _tokens_in(result: StepResult) -> TokenCounts:
+    """Return what the answer of a result used, which may be a stored one."""
+    return {
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+    }
 
 
 class EventEmitter:

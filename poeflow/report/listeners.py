@@ -62,15 +62,12 @@ def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
             if rest is not None:
                 held[event.step, event.kind] = rest
             if ready is not None:
-                pass_on(ready)
+                listen(masked(ready, scrubber))
             return
         if held:
             step = getattr(event, "step", None)
             for key in [key for key in held if step == key[0] or isinstance(event, RunFinished)]:
-                pass_on(held.pop(key))
-        pass_on(event)
-
-    def pass_on(event: Event) -> None:
+                listen(masked(held.pop(key), scrubber))
         listen(masked(event, scrubber))
 
     return hear

@@ -108,6 +108,8 @@ class Composer:
         return (*before, *(messages[1:] if is_again else messages))
 
     def _rendered(self, given: Mapping[str, Given], values: Values) -> dict[str, Json]:
+        if not given:
+            return {}
         return {name: self._texts.value(g.path, g.value, values) for name, g in given.items()}
 
     def _messages(
@@ -195,6 +197,8 @@ class Composer:
     ) -> None:
         """Add the step's attachments after the text of the last user message."""
         step = instance.step
+        if not self._steps[step].attachments:
+            return
         own: KeyPath = ("steps", step, "attachments")
         files = list(self._files.found(instance.attached.get(own, ()), warnings))
         for index, entry in enumerate(self._steps[step].attachments):

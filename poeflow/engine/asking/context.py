@@ -116,6 +116,8 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def declared(self, model: str, parameters: dict[str, Json]) -> dict[str, Json]:
         """Return a bot's own parameters as the catalogue spells their values: 8 as `"8"`."""
+        if not parameters:
+            return {}
         bot = self.catalogue.find(model) if self.catalogue is not None else None
         declared = {one.name: one for one in (bot.parameters if bot is not None else None) or ()}
         return {

@@ -290,6 +290,8 @@ async def _judged(dialogue: Dialogue, rules: AnswerRules) -> Dialogue | NotHere 
 
 def _faults(dialogue: Dialogue) -> tuple[str, ...]:
     """Return why an answer cannot be used: it cannot be read, or fails an expectation."""
+    if not dialogue.verdicts:
+        return dialogue.reading.faults
     failures = (v.message for v in dialogue.verdicts if not v.passed and v.level == "error")
     return dialogue.reading.faults or tuple(failures)
 
