@@ -1,7 +1,7 @@
 """Joins the chunks of a stream to a completion, in time linear in their text."""
 
 from collections.abc import Iterator, Mapping, Sized
-from typing import Final, Protocol, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -67,19 +67,20 @@ class Folder:
                 self._size += folded.add(choice)
                 if choice.get("usage"):  # some servers put it there
                     self._head["usage"] = choice["usage"]
-        self._check_size()
+        if self._size > self._max_text:
+            self._refuse_size()
 
     def add_texts(self, texts: list[str]) -> None:
         """Add chunks that are like the last but for their texts, in the first choice."""
         self._size += self._choices[0].add_texts(texts)
-        self._check_size()
-
-    def _check_size(self) -> None:
         if self._size > self._max_text:
-            raise AnswerTooLargeError(
-                f"the answer's text is longer than {self._max_text} characters",
-                request_id=self._request_id,
-            )
+            self._refuse_size()
+
+    def _refuse_size(self) -> NoReturn:
+        raise AnswerTooLargeError(
+            f"the answer's text is longer than {self._max_text} characters",
+            request_id=self._request_id,
+        )
 
     @property
     def progress(self) -> int:
@@ -249,8 +250,12 @@ class _FoldedChoice:
 
     def add(self, choice: Mapping[str, Json]) -> int:
         """Add a piece and return the length of its text."""
-        is_again = not choice.get("delta") and choice.get("message") and self._has_begun
-        size = 0 if is_again else self._add_delta(delta_in(choice))
+        delta = choice.get("delta")
+        if delta and isinstance(delta, dict):  # as almost always
+            size = self._add_delta(delta)
+        else:
+            is_again = not delta and choice.get("message") and self._has_begun
+            size = 0 if is_again else self._add_delta(delta_in(choice))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
