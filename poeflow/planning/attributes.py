@@ -1,12 +1,12 @@
 """What is known of templates without a run: the attributes of names, and the files they name."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, product
 from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, encode_json
+from poeflow.digest import Json
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.inputs import known_values
 from poeflow.flowfile.load import FlowFile
@@ -31,7 +31,7 @@ from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sandbox import STRING_METHODS
 from poeflow.templates.scopes import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES, VERDICT_ATTRIBUTES
 from poeflow.templates.sites import Site, Texts
-from poeflow.templates.values import OWN
+from poeflow.templates.values import OWN, KnownShapes, known_shapes
 
 MAX_NAMES: Final = 1_000
 """How many names of files one template is followed to without a run."""
@@ -267,6 +267,17 @@ def value_kind(step: Step, attribute: str) -> str | None:
     return _SCHEMA_KINDS.get(wanted) if isinstance(wanted, str) else None
 
 
+def shapes_of(flow: Flow) -> dict[str | None, KnownShapes]:
+    """Return the shapes that the templates of each step can use; those outside steps under None."""
+    schemas, loops = dict[str, dict[str, Json] | None](), dict[str, str]()
+    for name, step in flow.steps.items():
+        schemas[name] = step.output.schema
+        loop = None if is_grouped(flow.steps[source_step(flow, name)]) else step.for_each
+        written = loop.in_ if isinstance(loop, Loop) else loop
+        loops[name] = written if isinstance(written, str) else ""
+    return known_shapes(schemas, loops)
+
+
 class FileNames(msgspec.Struct, frozen=True):
     """What a template in the name of a file gives; `is_whole` if a run can give no other."""
 
@@ -317,7 +328,7 @@ class NamedFiles:
         is_whole = all(one.is_whole for _, one in known) and self._is_literal(site.step)
         found: dict[str, None] = {}
         every = self._every(site.step, [[(n, v) for v in one.values] for n, one in known])
-        for values in islice(every, min(self._left, MAX_LOOKED)):
+        for values in itertools.islice(every, min(self._left, MAX_LOOKED)):
             self._left -= 1
             if values is None:
                 is_whole = False
@@ -348,7 +359,7 @@ class NamedFiles:
 
         `given` lists for each input its name with each of its values.
         """
-        for count, combination in enumerate(product(*given)):
+        for count, combination in enumerate(itertools.product(*given)):
             if count == MAX_COMBINATIONS:
                 yield None
                 return
@@ -388,5 +399,5 @@ class NamedFiles:
             node = self._file.document.node(("steps", source))
             loops = {key: node.child(key) for key in ("for_each", "matrix")} if node else {}
             written = {key: loop.data for key, loop in loops.items() if loop is not None}
-            self._loops[source] = encode_json(written).decode()
+            self._loops[source] = msgspec.json.encode(written).decode()
         return self._loops[source]

@@ -19,6 +19,7 @@ from poeflow.planning.attributes import (
     instance_names,
     is_grouped,
     results_of,
+    shapes_of,
     value_kind,
     why_missing,
 )
@@ -161,7 +162,8 @@ class _TemplateChecker:
             for name, step in steps.items()
             if is_grouped(step)
         }
-        self._known: dict[tuple[str, Names, Fields], CheckedTemplate] = {}
+        self._shapes = shapes_of(file.flow)
+        self._known: dict[tuple[object, ...], CheckedTemplate] = {}
         self._named_files = NamedFiles(project, file, environment)
 
     def finding(self, site: Site) -> Finding:
@@ -327,7 +329,9 @@ class _TemplateChecker:
             return CheckedTemplate()
         names = self._names_at(site)
         fields = self._fields_at(site)
-        known = self._known.get((origin.path, names, fields)) if site.file is not None else None
+        shapes = self._shapes[site.step]
+        key = (origin.path, names, fields, shapes)
+        known = self._known.get(key) if site.file is not None else None
         if known is not None:
             return known
         scope = msgspec.structs.replace(
@@ -335,6 +339,7 @@ class _TemplateChecker:
             extra=names.known,
             derived=names.derived,
             fields=fields,
+            shapes=shapes,
             stands="flow" if site.file is None else "file",
         )
         if site.use == "expression":
@@ -346,7 +351,7 @@ class _TemplateChecker:
         included = (self._environment.reader.source(f, relative_to="//")[1] for f in checked.files)
         self.is_spent = not self._effort.covers(text, included)
         if site.file is not None:
-            self._known[origin.path, names, fields] = checked
+            self._known[key] = checked
         return checked
 
     def _untexts(

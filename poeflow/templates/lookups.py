@@ -13,15 +13,20 @@ from poeflow.templates.reader import Origin
 from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
 from poeflow.templates.scopes import (
     ANY_STEP,
+    LIST_FILTERS,
     STEP_ATTRIBUTES,
     VERDICT_ATTRIBUTES,
     Bindings,
+    Lookup,
+    Meaning,
     Reference,
     Scope,
+    Shapes,
+    attribute_name,
 )
 from poeflow.templates.template_errors import RAW
 from poeflow.templates.text_filters import PATTERN_FILTERS, replacement, template_pattern
-from poeflow.templates.values import OWN
+from poeflow.templates.values import OWN, Shape
 from poeflow.templates.work_budget import OverBudgetError
 
 METHODS: Final = ("items", "keys", "values", "get")
@@ -71,10 +76,6 @@ _UNAVAILABLE: Final = {
 """Filters of Jinja that are not available, and why or what to use instead."""
 _TEXTS: Final = frozenset({"text", "value", "reasoning", "model", "status"})
 """Attributes of results that are texts or none."""
-_LIST_FILTERS: Final = frozenset(
-    {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
-)
-"""Filters that return items of the list they are given."""
 _BY_ATTRIBUTE: Final = frozenset({"groupby", "rejectattr", "selectattr"})
 _LOST_HINT: Final = (
     "names set in a loop or block are lost at its end: "
@@ -106,8 +107,6 @@ _MEANT_ELSEWHERE: Final = {
 }
 """Names with a meaning in other languages or at other places of a flow."""
 
-Lookup = nodes.Getattr | nodes.Getitem
-
 
 class Lookups:
     """Looks names up in a scope; collects references and problems."""
@@ -130,14 +129,16 @@ class Lookups:
         self._is_text = is_text
         self._fields = dict(scope.fields)
         self._results = dict(scope.results)
+        self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
 
     @contextlib.contextmanager
     def without_fields(self) -> Iterator[None]:
         """Do not check attributes inside the block: they may be absent."""
-        saved = self._fields, self._results
+        saved = self._fields, self._results, self._shapes
         self._fields, self._results = {}, {}
+        self._shapes = Shapes({}, self._bindings, self._step_of)
         yield
-        self._fields, self._results = saved
+        self._fields, self._results, self._shapes = saved
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -188,6 +189,7 @@ class Lookups:
     def attribute(self, node: Lookup) -> bool:
         """Look up `inputs.x`, `steps.x` or `steps.x.text`. Return whether it is one of these."""
         owner, name = node.node, attribute_name(node)
+        self._check_shape(node, name)
         if self._is_root(owner, "inputs") and name is not None:
             self._check("input", name, _name_offset(node))
             return True
@@ -251,7 +253,7 @@ class Lookups:
         """Return the step that a value is one of several results of, or None."""
         match node:
             case nodes.Name():
-                return self._bindings.result_of(node.name)
+                return self._bindings.meaning(node.name).result_of
             case nodes.Filter(name="first" | "last"):
                 return self.results_of(node.node)
             case nodes.Getitem(arg=nodes.Slice()):
@@ -265,7 +267,7 @@ class Lookups:
     def results_of(self, node: nodes.Node | None) -> str | None:
         """Return the step that a value is a list of results of, or None."""
         match node:
-            case nodes.Filter() if node.name in _LIST_FILTERS:
+            case nodes.Filter() if node.name in LIST_FILTERS:
                 return self.results_of(node.node)
             case nodes.Getitem(arg=nodes.Slice()):
                 return self.results_of(node.node)
@@ -274,6 +276,33 @@ class Lookups:
                 is_of_step = self._is_root(owner.node, "steps") and name in self._scope.fan_outs
                 return name if is_of_step else None
         return None
+
+    def meaning(self, node: nodes.Node) -> Meaning:
+        """Return what is known of a value."""
+        return Meaning(self.result_of(node), self._shapes.of(node))
+
+    def meaning_of_each(self, node: nodes.Node) -> Meaning:
+        """Return what is known of each item of a list."""
+        return Meaning(self.results_of(node), self._shapes.of_each(node))
+
+    def _step_of(self, owner: nodes.Node) -> str | None:
+        """Return the step of whose one result an expression is, None if that is not known."""
+        if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
+            name = attribute_name(owner)
+            return None if name in self._scope.fan_outs else name
+        return self.result_of(owner)
+
+    def _check_shape(self, node: Lookup, name: str | None) -> None:
+        """Look up a name in the data of an answer, whose schema says what there is."""
+        shape = self._shapes.of(node.node) if name is not None else None
+        owner = node.node.name if isinstance(node.node, nodes.Name) else ""
+        if shape is not None and name is not None and not self._bindings.knows(f"{owner}.{name}"):
+            self._check_name(shape, name, _name_offset(node))
+
+    def _check_name(self, shape: Shape, name: str, offset: int) -> None:
+        missing = shape.missing(name)
+        if missing is not None:
+            self.note(offset, *missing)
 
     def _check_result(
         self, offset: int, step: str, name: str, owner: nodes.Node | None = None
@@ -371,7 +400,11 @@ class Lookups:
             self._result_in(node.node, "passed", node.lineno - 1)
         for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
-                self._result_in(node.node, argument.value.partition(".")[0], argument.lineno - 1)
+                name = argument.value.partition(".")[0]
+                self._result_in(node.node, name, argument.lineno - 1)
+                shape = self._shapes.of_each(node.node)
+                if shape is not None and not any(pair.key == "default" for pair in node.kwargs):
+                    self._check_name(shape, name, argument.lineno - 1)
 
     def _result_in(self, values: nodes.Node | None, name: str, offset: int) -> None:
         """Look up an attribute of each in a list: results of a step if that is known."""
@@ -452,14 +485,6 @@ class Lookups:
             return f"write {{% set {name} = ... %}} before the include, or {name} | default(...)"
         known = f"known: {', '.join(sorted(names))}" if names else "nothing is known here"
         return f"{known}; {RAW}" if self._is_text else known
-
-
-def attribute_name(node: Lookup) -> str | None:
-    """Return the name after the dot or in literal brackets, None if it is computed."""
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    value = node.arg.value if isinstance(node.arg, nodes.Const) else None
-    return value if isinstance(value, str) else None
 
 
 def _name_offset(node: Lookup) -> int:

@@ -13,11 +13,20 @@ from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem
 from poeflow.templates.environment import Environment, Mode, certainly_compiles, only_expression
 from poeflow.templates.includes import ISOLATED, FileUse, first_text, parent_of
-from poeflow.templates.lookups import METHODS, Lookup, Lookups, attribute_name
+from poeflow.templates.lookups import METHODS, Lookups
 from poeflow.templates.reader import Origin
 from poeflow.templates.render import as_template
 from poeflow.templates.sandbox import children_of, why_refused
-from poeflow.templates.scopes import Bindings, CheckedTemplate, Scope, guards, lost_names
+from poeflow.templates.scopes import (
+    Bindings,
+    CheckedTemplate,
+    Lookup,
+    Scope,
+    attribute_name,
+    guards,
+    literal_texts,
+    lost_names,
+)
 from poeflow.templates.template_errors import habit_warnings, loss_warnings, syntax_problem
 
 _FILE_FUNCTIONS: Final = ("read", "glob")
@@ -59,7 +68,7 @@ class Walker:
             if parent is not None and (lost := first_text(node)) is not None:
                 self._lookups.note(lost - 1, _LEFT_OUT, _INTO_BLOCK, "warning")
             self._visit(node)
-        if parent is None or not (literals := _literals(parent.template)):
+        if parent is None or not (literals := literal_texts(parent.template)):
             return None
         [(path, offset)] = literals
         return FileUse(
@@ -198,8 +207,8 @@ class Walker:
         self._visit(node.iter)
         is_derived = self._bindings.comes_from_step(node.iter)
         self._bindings.enter()
-        result_of = self._lookups.results_of(node.iter)
-        self._bindings.bind(node.target, is_derived=is_derived, result_of=result_of)
+        meaning = self._lookups.meaning_of_each(node.iter)
+        self._bindings.bind(node.target, is_derived=is_derived, meaning=meaning)
         self._bindings.bind("loop", is_derived=is_derived)
         self._visit_all([*([node.test] if node.test else []), *node.body])
         self._bindings.leave()
@@ -230,7 +239,7 @@ class Walker:
         if isinstance(target, nodes.NSRef):
             self._lookups.name(nodes.Name(target.name, "load", lineno=target.lineno))
         else:
-            self._bindings.assign(target, value, result_of=self._lookups.result_of(value))
+            self._bindings.assign(target, value, meaning=self._lookups.meaning(value))
 
     def _attribute(self, node: Lookup) -> None:
         if isinstance(node, nodes.Getitem):
@@ -268,7 +277,7 @@ class Walker:
             hint = f'for example {kind}("data/x.md")'
             self._lookups.note(node.node.lineno - 1, f"{kind} takes one path", hint)
         elif self._is_known_path(kind, node.args[0]):
-            for path, offset in _literals(node.args[0]):
+            for path, offset in literal_texts(node.args[0]):
                 self._files.append(FileUse(kind=kind, path=path, offset=offset))
 
     def _import(self, node: _Import) -> None:
@@ -276,7 +285,7 @@ class Walker:
         if self._is_known_path("include", node.template):
             scope = self._bindings.scope_of_include() if node.with_context else ISOLATED
             is_include = isinstance(node, nodes.Include)
-            literals = _literals(node.template)
+            literals = literal_texts(node.template)
             self.is_open = self.is_open or not literals
             for path, offset in literals:
                 use = FileUse(
@@ -317,13 +326,6 @@ class Walker:
         hint = "use a literal or an input, not a macro's argument or a namespace"
         self._lookups.note(argument.lineno - 1, message, hint)
         return False
-
-
-def _literals(node: nodes.Node) -> list[tuple[str, int]]:
-    """Return the text of a literal node with its offset, else nothing."""
-    if isinstance(node, nodes.Const) and isinstance(node.value, str):
-        return [(node.value, node.lineno - 1)]
-    return []
 
 
 MAX_INCLUDES: Final = 20

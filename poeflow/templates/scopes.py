@@ -1,14 +1,20 @@
 """The scopes of a template: which names are bound where, and which are lost at the end of one."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal, Self
 
 import msgspec
 from jinja2 import nodes
 
 from poeflow.problems import Place, Problem
+from poeflow.templates.values import Shape
 
+Lookup = nodes.Getattr | nodes.Getitem
+LIST_FILTERS: Final = frozenset(
+    {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
+)
+"""Filters that return items of the list they are given."""
 ANY_STEP: Final = "*"
 VERDICT_ATTRIBUTES: Final = frozenset({"verdicts", "score", "passed"})
 """What a step with `expect` has besides, if any text of its flow reads one of them."""
@@ -31,7 +37,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     `inputs`: paths must not use them. `is_isolated` if a file is imported without context.
     `stands` is where the text is: in the flow, in a file, or in a file that another text includes
     and may define names for. `fields` lists the attributes of some `extra` names, `results` those
-    of one result of each of `fan_outs`.
+    of one result of each of `fan_outs`. `shapes` are those of the data of steps, as far as they
+    are known, and of `extra` names.
     """
 
     inputs: frozenset[str]
@@ -43,6 +50,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     is_isolated: bool = False
     fields: tuple[tuple[str, frozenset[str]], ...] = ()
     results: tuple[tuple[str, frozenset[str]], ...] = ()
+    shapes: tuple[tuple[str, Shape], ...] = ()
     stands: Literal["flow", "file", "included"] = "flow"
 
 
@@ -58,6 +66,16 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     place: Place
     attribute: str | None = None
+
+
+class Meaning(msgspec.Struct, frozen=True):
+    """What is known of a value: the step that it is one of several results of, or its shape."""
+
+    result_of: str | None = None
+    shape: Shape | None = None
+
+
+UNKNOWN: Final = Meaning()
 
 
 class CheckedTemplate(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +130,7 @@ class Bindings:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._stack: list[dict[str, bool]] = [{}]
-        self._results: list[dict[str, str | None]] = [{}]
+        self._meanings: list[dict[str, Meaning]] = [{}]
         self._guards: list[frozenset[str]] = []
         self._set: set[str] = set()
         self._ended_names: set[str] = set()
@@ -123,35 +141,37 @@ class Bindings:
 
     def enter(self) -> None:
         self._stack.append({})
-        self._results.append({})
+        self._meanings.append({})
 
     def leave(self) -> None:
         self._ended_names |= self._set & self._stack.pop().keys()
-        self._results.pop()
+        self._meanings.pop()
 
     def bind(
-        self, target: nodes.Node | str, *, is_derived: bool, result_of: str | None = None
+        self, target: nodes.Node | str, *, is_derived: bool, meaning: Meaning = UNKNOWN
     ) -> None:
-        """Bind the names of a target; one name may be a result of the step `result_of`."""
+        """Bind the names of a target; of one name the `meaning` may be known."""
         names = names_in(target)
         is_one = isinstance(target, nodes.Name)
         self._stack[-1].update(dict.fromkeys(names, is_derived))
-        self._results[-1].update(dict.fromkeys(names, result_of if is_one else None))
+        self._meanings[-1].update(dict.fromkeys(names, meaning if is_one else UNKNOWN))
 
     def was_set(self, name: str) -> bool:
         """Return whether a name was set in a loop, block or macro that has ended."""
         return name in self._ended_names
 
-    def result_of(self, name: str) -> str | None:
-        """Return the step that a name is one of several results of, or None."""
-        for results in reversed(self._results):
-            if name in results:
-                return results[name]
-        return None
+    def meaning(self, name: str) -> Meaning:
+        """Return what is known of the value of a name."""
+        for meanings in reversed(self._meanings):
+            if name in meanings:
+                return meanings[name]
+        return UNKNOWN
 
-    def assign(
-        self, target: nodes.Node, value: nodes.Node, *, result_of: str | None = None
-    ) -> None:
+    def shape(self, name: str) -> Shape | None:
+        """Return the shape of the value of a name, None if it is not known."""
+        return self.meaning(name).shape
+
+    def assign(self, target: nodes.Node, value: nodes.Node, *, meaning: Meaning) -> None:
         """Bind the names that `set` assigns."""
         is_namespace = any(
             isinstance(call.node, nodes.Name) and call.node.name == _MUTABLE
@@ -160,20 +180,20 @@ class Bindings:
         )
         self._set |= names_in(target)
         is_derived = is_namespace or self.comes_from_step(value)
-        self.bind(target, is_derived=is_derived, result_of=result_of)
+        self.bind(target, is_derived=is_derived, meaning=meaning)
 
     @contextlib.contextmanager
     def in_block(self, names: Iterable[str], *, is_scoped: bool) -> Iterator[None]:
         """Bind `names` inside a block, which knows names of loops around it only if `is_scoped`."""
-        outer = self._stack, self._results
+        outer = self._stack, self._meanings
         if not is_scoped:
-            self._stack, self._results = self._stack[:1], self._results[:1]
+            self._stack, self._meanings = self._stack[:1], self._meanings[:1]
         self.enter()
         for name in names:
             self.bind(name, is_derived=True)
         yield
         self.leave()
-        self._stack, self._results = outer
+        self._stack, self._meanings = outer
 
     def knows(self, name: str) -> bool:
         return any(name in names for names in (*self._stack, *self._guards))
@@ -202,7 +222,7 @@ class Bindings:
             if isinstance(part, nodes.Name) and part.name == "inputs":
                 known -= 1
             elif isinstance(part, nodes.Getattr | nodes.Getitem) and _is_inputs(part.node):
-                name = _literal_name(part)
+                name = attribute_name(part)
                 if name is None or name in self._scope.derived_inputs:
                     return not self.knows("inputs")
                 known += 1
@@ -222,6 +242,7 @@ class Bindings:
             is_isolated=self._scope.is_isolated,
             fields=tuple(known for known in self._scope.fields if known[0] not in names),
             results=self._scope.results,
+            shapes=tuple(known for known in self._scope.shapes if known[0] not in names),
             stands="included",
         )
 
@@ -270,15 +291,81 @@ def _is_inputs(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name) and node.name == "inputs"
 
 
-def _literal_name(node: nodes.Getattr | nodes.Getitem) -> str | None:
+def _with_below(node: nodes.Node) -> Iterable[nodes.Node]:
+    return (node, *node.find_all(nodes.Node))
+
+
+class Shapes:
+    """Finds the shapes of expressions.
+
+    `known` are those of the data of steps, as `steps.ID`, of names, and of the data of names, as
+    `output.data`; `step_of` returns the step
+    of whose one result an expression is.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, Shape],
+        bound: Bindings,
+        step_of: Callable[[nodes.Node], str | None],
+    ) -> None:
+        self._known = known
+        self._bound = bound
+        self._step_of = step_of
+
+    def of(self, node: nodes.Node | None) -> Shape | None:
+        """Return the shape of a value, None if it is not known."""
+        if not self._known:
+            return None
+        match node:
+            case nodes.Name():
+                is_bound = self._bound.knows(node.name)
+                return self._bound.shape(node.name) if is_bound else self._known.get(node.name)
+            case nodes.Filter(name="first" | "last"):
+                return self.of_each(node.node)
+            case nodes.Filter() if node.name in LIST_FILTERS:
+                return self._list(node.node)
+            case nodes.Getitem(arg=nodes.Slice()):
+                return self._list(node.node)
+            case nodes.Getattr() | nodes.Getitem():
+                return self._at(node, attribute_name(node))
+        return None
+
+    def of_each(self, node: nodes.Node | None) -> Shape | None:
+        """Return the shape of each item of a list, None if it is not known."""
+        shape = self.of(node)
+        return None if shape is None else shape.items
+
+    def _list(self, node: nodes.Node | None) -> Shape | None:
+        shape = self.of(node)
+        return shape if shape is not None and shape.kind == "list" else None
+
+    def _at(self, node: Lookup, name: str | None) -> Shape | None:
+        owner = node.node
+        if name == "data" and isinstance(owner, nodes.Name) and not self._bound.knows(owner.name):
+            return self._known.get(f"{owner.name}.data")
+        step = self._step_of(owner) if name == "data" else None
+        if step is not None:
+            return self._known.get(f"steps.{step}")
+        shape = self.of(owner)
+        if shape is None:
+            return None
+        return shape.items if name is None else shape.at((name,))
+
+
+def attribute_name(node: Lookup) -> str | None:
+    """Return the name after the dot or in literal brackets, None if it is computed."""
     if isinstance(node, nodes.Getattr):
         return node.attr
     value = node.arg.value if isinstance(node.arg, nodes.Const) else None
     return value if isinstance(value, str) else None
 
 
-def _with_below(node: nodes.Node) -> Iterable[nodes.Node]:
-    return (node, *node.find_all(nodes.Node))
+def literal_texts(node: nodes.Node) -> list[tuple[str, int]]:
+    """Return the text of a literal node with its offset, else nothing."""
+    if isinstance(node, nodes.Const) and isinstance(node.value, str):
+        return [(node.value, node.lineno - 1)]
+    return []
 
 
 class LostName(msgspec.Struct, frozen=True, kw_only=True):

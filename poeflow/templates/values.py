@@ -1,14 +1,21 @@
-"""Values as text and JSON, and the results of instances in templates."""
+"""Values as text and JSON, the results of instances in templates, and the shapes of their data.
+
+Of data only what its schema says for certain is known: a part of it that says more, such as
+`anyOf`, leaves everything below it open.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from jinja2.runtime import Undefined
 
 from poeflow.digest import Json
 from poeflow.flowfile.loops import key_text
+from poeflow.flowfile.patterns import one_of
+from poeflow.lazy_pattern import lazy_pattern
+from poeflow.problems import Level
 
 
 def to_text(value: object) -> str:
@@ -152,3 +159,114 @@ class Instances(dict[str, Json]):
             return self[text]
         known = ", ".join(name[:40] for name in islice(self, 12)) or "nothing"
         raise LookupError(f'there is no instance "{text[:80]}" here, only {known}')
+
+
+_MAX_DEPTH: Final = 16
+_SAYS_MORE: Final = frozenset(
+    {
+        *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if", "then", "else"),
+        *("dependentSchemas", "patternProperties", "unevaluatedProperties", "prefixItems"),
+    }
+)
+_OF_LISTS: Final = frozenset({"count", "index"})
+
+
+class Shape:
+    """A mapping with these names, or a list of items; None stands for what is not known.
+
+    A mapping `is_open` if its schema allows other names, too. Two shapes are equal only if they are
+    the same one, so that comparing them is quick.
+    """
+
+    __slots__ = ("is_open", "items", "kind", "names")
+
+    def __init__(
+        self,
+        kind: Literal["mapping", "list"],
+        names: Mapping[str, "Shape | None"],
+        items: "Shape | None",
+        *,
+        is_open: bool,
+    ) -> None:
+        self.kind = kind
+        self.names = names
+        self.items = items
+        self.is_open = is_open
+
+    def missing(self, name: str) -> tuple[str, str, Level] | None:
+        """Return what is wrong with looking up a name, a hint, and how sure that is."""
+        if self.kind == "list":
+            hint = "write [0], | first, or a loop over it"
+            return None if name in _OF_LISTS else (f'a list has no "{name}"', hint, "error")
+        if name in self.names:
+            return None
+        hint = one_of(name, self.names)
+        if self.is_open:
+            return f'the schema of this data does not name "{name}"', hint, "warning"
+        return f'the schema of this data allows no "{name}"', hint, "error"
+
+    def at(self, way: Iterable[str]) -> "Shape | None":
+        """Return the shape below some names, None if it is not known."""
+        found: Shape | None = self
+        for name in way:
+            found = None if found is None else found.names.get(name)
+        return found
+
+
+def shape_of(schema: Mapping[str, Json] | None, depth: int = 0) -> Shape | None:
+    """Return the shape of the data that fits a JSON Schema, None if that is not known."""
+    if schema is None or depth > _MAX_DEPTH or not _SAYS_MORE.isdisjoint(schema):
+        return None
+    if schema.get("type") == "array":
+        return Shape("list", {}, _below(schema.get("items"), depth), is_open=False)
+    properties = schema.get("properties")
+    if schema.get("type") != "object" or not isinstance(properties, dict) or not properties:
+        return None
+    names = {name: _below(part, depth) for name, part in properties.items()}
+    return Shape("mapping", names, None, is_open=schema.get("additionalProperties") is not False)
+
+
+def _below(schema: Json, depth: int) -> Shape | None:
+    return shape_of(schema, depth + 1) if isinstance(schema, dict) else None
+
+
+KnownShapes = tuple[tuple[str, Shape], ...]
+_STEP: Final = lazy_pattern(r"(?:\{\{)?\s*steps\.(\w+)\s*(?:\}\})?")
+_DATA_OF_STEP: Final = lazy_pattern(r"(?:\{\{)?\s*steps\.(\w+)\.data((?:\.\w+)*)\s*(?:\}\})?")
+
+
+def known_shapes(
+    schemas: Mapping[str, Mapping[str, Json] | None], loops: Mapping[str, str]
+) -> dict[str | None, KnownShapes]:
+    """Return the shapes that the texts of each step can use; those outside steps under None.
+
+    They are those of the data of steps, as `steps.ID`, and of what a step sees under names of its
+    own: `item`, `source.data`, `output.data` and `previous.data`. `schemas` are those of the data,
+    `loops` the expressions for the items, by step.
+    """
+    found = {f"steps.{name}": shape_of(schema) for name, schema in schemas.items()}
+    known = {root: shape for root, shape in found.items() if shape is not None}
+    of_step = {name: _own_shapes(name, loops, known) if known else {} for name in schemas}
+    shapes: dict[str | None, KnownShapes] = {None: tuple(known.items())}
+    return shapes | {name: (*known.items(), *own.items()) for name, own in of_step.items()}
+
+
+def _own_shapes(
+    name: str, loops: Mapping[str, str], known: Mapping[str, Shape]
+) -> dict[str, Shape]:
+    """Return the shapes of what a step sees under names of its own."""
+    own, written = known.get(f"steps.{name}"), loops[name].strip()
+    found: dict[str, Shape | None] = dict.fromkeys(("output.data", "previous.data"), own)
+    origin = _STEP.fullmatch(written)
+    if origin is not None:
+        found["source.data"] = known.get(f"steps.{origin[1]}")
+    seen = {name}
+    while origin is not None and origin[1] in loops.keys() - seen:
+        seen.add(origin[1])
+        written = loops[origin[1]].strip()
+        origin = _STEP.fullmatch(written)
+    of_step = _DATA_OF_STEP.fullmatch(written)
+    if of_step is not None and (data := known.get(f"steps.{of_step[1]}")) is not None:
+        rows = data.at(of_step[2].split(".")[1:])
+        found["item"] = None if rows is None else rows.items
+    return {root: shape for root, shape in found.items() if shape is not None}
