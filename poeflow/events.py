@@ -125,6 +125,33 @@ class FileWritten(_Event, frozen=True, kw_only=True, tag="file_written"):
     size: int
 
 
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether one expectation is met. `message` says what was expected and what was found.
+
+    `score` is how well it is met, from 0 to 1, of the kinds that say so, and `reason` what a judge
+    says of it, who may go by one `rubric` of several.
+    """
+
+    kind: str
+    passed: bool
+    level: Literal["error", "warn", "score"]
+    message: str
+    score: float | None = None
+    weight: float = 1.0
+    reason: str = ""
+    rubric: str = ""
+
+    @property
+    def grade(self) -> float:
+        """How well it is met, from 0 to 1: entirely or not at all if its kind does not say."""
+        return float(self.passed) if self.score is None else self.score
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether this makes the step fail: it is not met, and not only a warning."""
+        return not self.passed and self.level == "error"
+
+
 class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
     """An instance has a result.
 
@@ -132,6 +159,9 @@ class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
     known or nothing was sent; `cost_usd` is an estimate by their prices, None if one is not known.
     `answered_by` is the fallback model that answered, `served` the name by which the server says
     that the model answered, if it is another than was asked.
+
+    `verdicts` say of each expectation whether it is met; `score` is how well they are met together,
+    from 0 to 1, by weight, None if nothing is expected.
     """
 
     step: str
@@ -143,13 +173,16 @@ class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
     cost_usd: float | None = None
     answered_by: str | None = None
     served: str | None = None
+    score: float | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     """`error_class` is the exit class of RELIABILITY: failed, account, transient, ...
 
     `is_tolerated` if the step has `continue_on_error`, `is_told` if it uses a flow in which a step
-    failed, which was already reported and counted. Tokens and cost are as in `StepFinished`.
+    failed, which was already reported and counted. Tokens and cost are as in `StepFinished`, and so
+    are score and verdicts if it failed by its expectations.
     """
 
     step: str
@@ -161,6 +194,8 @@ class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
+    score: float | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class StepSkipped(_Event, frozen=True, kw_only=True, tag="step_skipped"):

@@ -24,38 +24,12 @@ from poeflow.answers.parse import Reading, json_in
 from poeflow.answers.schemas import Fault, Inspection, compile_schema, schema_faults
 from poeflow.digest import Json
 from poeflow.errors import StepError
+from poeflow.events import Verdict
 from poeflow.flowfile.key_marks import Renders, templates_of
-from poeflow.flowfile.model import Expectation, Severity, Similar
+from poeflow.flowfile.model import Expectation, Similar
 from poeflow.flowfile.patterns import HINT, PatternError, compiled
 
 _TEMPLATES: Final = templates_of(Expectation)
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether one expectation is met. `message` says what was expected and what was found.
-
-    `score` is how well it is met, from 0 to 1, of the kinds that say so, and `reason` what a judge
-    says of it, who may go by one `rubric` of several.
-    """
-
-    kind: str
-    passed: bool
-    level: Severity
-    message: str
-    score: float | None = None
-    weight: float = 1.0
-    reason: str = ""
-    rubric: str = ""
-
-    @property
-    def grade(self) -> float:
-        """How well it is met, from 0 to 1: entirely or not at all if its kind does not say."""
-        return float(self.passed) if self.score is None else self.score
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether this makes the step fail: it is not met, and not only a warning."""
-        return not self.passed and self.level == "error"
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

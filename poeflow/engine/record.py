@@ -5,8 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from poeflow.answers.expect import Verdict
-from poeflow.digest import Json, hash_prefix
+from poeflow.digest import hash_prefix
 from poeflow.engine.asking.spending import TokenCounts, TokenUsage, cost_in, token_counts
 from poeflow.engine.results import InstanceOutcome, StepResult, UnexpectedError, UsedFlowError
 from poeflow.errors import EXIT_CLASSES, PoeflowError
@@ -19,6 +18,7 @@ from poeflow.events import (
     StepSkipped,
     StepStarted,
     ToolCalled,
+    Verdict,
     Warned,
 )
 from poeflow.records import (
@@ -145,30 +145,47 @@ def event_of(
                 answered_by=outcome.result.answered_by,
                 served=None if outcome.entry is None else outcome.entry.served or None,
                 cost_usd=None if simulated else cost_in(used),
+                score=outcome.result.score,
+                verdicts=outcome.result.verdicts,
                 **token_counts(used),
             )
         case "failed" | "tolerated" if outcome.error is not None:
-            return StepFailed(
-                at=at,
-                step=outcome.name,
-                message=str(outcome.error),
-                error_class=EXIT_CLASSES[outcome.error.exit_code],
-                seconds=seconds,
-                is_tolerated=outcome.ending == "tolerated",
-                is_told=isinstance(outcome.error, UsedFlowError),
-                cost_usd=None if simulated else cost_in(used),
-                **token_counts(used),
-            )
+            cost = None if simulated else cost_in(used)
+            return _failure_of(outcome, outcome.error, used, seconds=seconds, at=at, cost=cost)
         case "skipped" | "blocked":
             return StepSkipped(at=at, step=outcome.name, reason=outcome.reason)
         case _:
             return None
 
 
+def _failure_of(
+    outcome: InstanceOutcome,
+    error: PoeflowError,
+    used: list[TokenUsage] | None,
+    *,
+    seconds: float,
+    at: float,
+    cost: float | None,
+) -> StepFailed:
+    judged = error.result if isinstance(error, UnexpectedError) else None
+    return StepFailed(
+        at=at,
+        step=outcome.name,
+        message=str(error),
+        error_class=EXIT_CLASSES[error.exit_code],
+        seconds=seconds,
+        is_tolerated=outcome.ending == "tolerated",
+        is_told=isinstance(error, UsedFlowError),
+        cost_usd=cost,
+        score=None if judged is None else judged.score,
+        verdicts=() if judged is None else judged.verdicts,
+        **token_counts(used),
+    )
+
+
 def _with(
     result: StepResult, record: InstanceRecord, used: list[TokenUsage] | None, *, seconds: float
 ) -> InstanceRecord:
-    verdicts: list[dict[str, Json]] = msgspec.to_builtins(result.verdicts)
     tokens = _tokens_in(result) if used is None else token_counts(used)
     return msgspec.structs.replace(
         record,
@@ -185,7 +202,7 @@ def _with(
         data=result.data,
         files=dict(result.files),
         media=result.media,
-        verdicts=tuple(verdicts),
+        verdicts=tuple(map(msgspec.to_builtins, result.verdicts)),
         unread=result.unread,
         answer=result.answer,
         **tokens,

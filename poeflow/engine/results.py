@@ -5,14 +5,14 @@ from typing import Final, Literal
 
 import msgspec
 
-from poeflow.answers.expect import Verdict, judgement_of
+from poeflow.answers.expect import judgement_of
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.request import AskPolicy
 from poeflow.errors import PoeflowError, StepError
-from poeflow.events import Purpose, Source
+from poeflow.events import Purpose, Source, Verdict
 from poeflow.flowfile.model import Expectation, StepKind
 from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance

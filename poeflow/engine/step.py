@@ -7,7 +7,6 @@ from typing import Literal
 
 import msgspec
 
-from poeflow.answers.expect import Verdict
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.reasoning import parted
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
@@ -38,6 +37,7 @@ from poeflow.engine.run_state import RunState
 from poeflow.engine.save import PersonsFile
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import StepError
+from poeflow.events import Verdict
 from poeflow.flowfile.loops import continued_steps
 from poeflow.flowfile.step_settings import Settings, samples_of, saves_samples
 from poeflow.planning.plan import Plan

@@ -24,7 +24,8 @@ _FAILURES: Final = frozenset({"failed", "stale", "invalid"})
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One instance: `kind` is empty if it succeeded, `type` is the class of an error.
 
-    `place` is where the cause is written, if that is known.
+    `place` is where the cause is written, if that is known. `judgement` has its score and what was
+    found of each expectation, in lines.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     place: str = ""
     seconds: float = 0.0
+    judgement: str = ""
 
 
 class Suite:
@@ -49,7 +51,9 @@ class Suite:
             case RunStarted():
                 self._steps = event.steps
             case StepFinished():
-                self.cases[event.step] = Case(name=event.step, seconds=event.seconds)
+                told = _judgement(event)
+                case = Case(name=event.step, seconds=event.seconds, judgement=told)
+                self.cases[event.step] = case
             case StepFailed(is_told=False):
                 self._failed(event)
             case StepSkipped():
@@ -119,17 +123,35 @@ class Suite:
             type=event.error_class,
             message=message,
             seconds=event.seconds,
+            judgement=_judgement(event),
         )
 
     def _case(self, case: Case) -> str:
         head = xml_attributes(name=case.name, classname=self.name, time=f"{case.seconds:.3f}")
-        if not case.kind:
-            return f"<testcase{head}/>\n"
-        if case.kind == "skipped":
-            return f"<testcase{head}><skipped{xml_attributes(message=case.message)}/></testcase>\n"
-        inner = xml_attributes(message=case.message, type=case.type)
-        text = xml_text(f"{case.place}: {case.message}" if case.place else case.message)
-        return f"<testcase{head}><{case.kind}{inner}>{text}</{case.kind}></testcase>\n"
+        within = _ending(case)
+        if case.judgement:
+            within += f"<system-out>{xml_text(case.judgement)}</system-out>"
+        return f"<testcase{head}>{within}</testcase>\n" if within else f"<testcase{head}/>\n"
+
+
+def _ending(case: Case) -> str:
+    """Return the element that says that a case did not succeed, empty if it did."""
+    if not case.kind:
+        return ""
+    if case.kind == "skipped":
+        return f"<skipped{xml_attributes(message=case.message)}/>"
+    inner = xml_attributes(message=case.message, type=case.type)
+    text = xml_text(f"{case.place}: {case.message}" if case.place else case.message)
+    return f"<{case.kind}{inner}>{text}</{case.kind}>"
+
+
+def _judgement(event: StepFinished | StepFailed) -> str:
+    """Return the score of an instance and the verdicts on it, a line each; empty without any."""
+    lines = [] if event.score is None else [f"score {event.score:.2f}"]
+    for one in event.verdicts:
+        how = "passed" if one.passed else "not met" if one.level == "score" else one.level
+        lines.append(f"{how}: {one.kind}: {one.message}")
+    return "\n".join(lines)
 
 
 def document(suites: Iterable[Suite]) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.answers.expect import Verdict, judge_verdict
+from poeflow.answers.expect import judge_verdict
 from poeflow.answers.judge import (
     ALONE,
     VERDICT_SCHEMA,
@@ -19,6 +19,7 @@ from poeflow.answers.judge import (
 from poeflow.answers.schemas import compile_schema
 from poeflow.client.messages import ImagePart, ImageUrl, Message
 from poeflow.errors import StepError
+from poeflow.events import Verdict
 from poeflow.flowfile.model import Expectation, Judge, JudgedExample
 
 SCHEMA = compile_schema(VERDICT_SCHEMA)

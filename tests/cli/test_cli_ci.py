@@ -466,3 +466,65 @@ def test_check_writes_documents_for_programs(desk):
     desk.write("flows/a.yaml", "poeflow: 1\nsteps:\n  a: {render: hi}\n")
     assert json.loads(desk.run("check", "--output", "sarif").stdout)["runs"][0]["results"] == []
     assert desk.run("check", "--output", "gitlab").stdout == "[]\n"
+
+
+JUDGED = """\
+poeflow: 1
+steps:
+  row:
+    for_each: [good, bad]
+    model: GPT-5.2
+    prompt: "row {{ item }}"
+    expect: [{contains: good, level: score, weight: 3}, {max_length: 90}]
+  alone: {model: GPT-5.2, prompt: row alone, expect: [{contains: fine}]}
+  sure: {model: GPT-5.2, prompt: row good, expect: [{contains: good}]}
+"""
+JUDGED_RULES = """\
+simulator: 1
+rules:
+- {match: {text: row good}, answer: {text: good}}
+- {match: {text: row}, answer: {text: bad}}
+"""
+
+
+def test_scores_and_verdicts_are_in_all_that_ci_reads(desk):
+    desk.write("a.yaml", JUDGED)
+    with Simulator(script=desk.write("rules.yaml", JUDGED_RULES)) as simulator:
+        desk.environ |= {
+            "POE_API_KEY": "canary-key-0123456789",
+            "POE_BASE_URL": simulator.base_url,
+            "GITHUB_STEP_SUMMARY": str(desk.folder / "s.md"),
+        }
+        log = desk.run("run", "a.yaml", "--keep-going", "--output", "github", "--junit", "j.xml")
+        heard = desk.run("run", "a.yaml", "--keep-going", "--output", "jsonl").stdout.splitlines()
+    ended = [one for one in map(json.loads, heard) if one["event"].startswith("step_f")]
+    assert {
+        one["step"]: (one["score"], [(it["kind"], it["passed"]) for it in one["verdicts"]])
+        for one in ended
+    } == {
+        "row[good]": (1.0, [("contains", True), ("max_length", True)]),
+        "row[bad]": (0.25, [("contains", False), ("max_length", True)]),
+        "alone": (0.0, [("contains", False)]),
+        "sure": (1.0, [("contains", True)]),
+    }
+    cases = ET.parse(desk.folder / "j.xml").getroot()[0]
+    assert {case.get("name"): case.findtext("system-out", "").splitlines() for case in cases} == {
+        "row[good]": [
+            "score 1.00",
+            'passed: contains: expected to contain "good"',
+            "passed: max_length: expected at most 90 characters",
+        ],
+        "row[bad]": [
+            "score 0.25",
+            'not met: contains: expected to contain "good", found "bad"',
+            "passed: max_length: expected at most 90 characters",
+        ],
+        "alone": ["score 0.00", 'error: contains: expected to contain "fine", found "bad"'],
+        "sure": ["score 1.00", 'passed: contains: expected to contain "good"'],
+    }
+    rows = (desk.folder / "s.md").read_text().splitlines()
+    assert [row.count("mean score 0&#46;62, ") for row in rows if "| row |" in row] == [1]
+    assert [row.count("score") for row in rows if "| sure |" in row] == [0]
+    told = {line.partition(":")[0]: line for line in log.stderr.splitlines()}
+    assert told["row[bad]"].endswith(" tokens, score 0.25")
+    assert "score" not in told["row[good]"] + told["sure"]

@@ -64,6 +64,36 @@ def test_a_case_for_every_instance():
     assert found[1][0].text == "no ]]>"
 
 
+def test_what_was_expected_stands_in_its_case_also_if_it_is_met():
+    verdicts = (
+        events.Verdict(kind="contains", passed=True, level="error", message="expected x"),
+        events.Verdict(kind="judge", passed=False, level="warn", message="found 0.5: \x1b"),
+        events.Verdict(kind="that", passed=False, level="score", message="<y>"),
+    )
+    failing = (events.Verdict(kind="is_json", passed=False, level="error", message="no JSON"),)
+    happened = (
+        events.StepFinished(
+            at=1, step="a", source="cached", simulated=False, seconds=1, score=0.5,
+            verdicts=verdicts,
+        ),
+        events.StepFailed(
+            at=2, step="b", message="no JSON", error_class="failed", seconds=1, score=0.0,
+            verdicts=failing,
+        ),
+        events.StepFailed(
+            at=2, step="c", message="no JSON", error_class="failed", seconds=1, is_tolerated=True,
+            score=0.0, verdicts=failing,
+        ),
+    )  # fmt: skip
+    cases = ET.fromstring(document([suite(*happened)]))[0]
+    told = "score 0.50\npassed: contains: expected x\nwarn: judge: found 0.5: \\x1b"
+    assert [[(part.tag, part.text) for part in case] for case in cases] == [
+        [("system-out", f"{told}\nnot met: that: <y>")],
+        [("failure", "no JSON"), ("system-out", "score 0.00\nerror: is_json: no JSON")],
+        [("skipped", None), ("system-out", "score 0.00\nerror: is_json: no JSON")],
+    ]
+
+
 def test_an_invalid_flow_is_in_it():
     made = Suite("a.yaml")
     made.add(Problem(Place("a.yaml", 3, 7), 'unknown key "rendr"', 'did you mean "render"?'))

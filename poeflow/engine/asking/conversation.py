@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from poeflow.answers.display import not_so
-from poeflow.answers.expect import Verdict, is_ruled, kind_of, templates_in, verdict
+from poeflow.answers.expect import is_ruled, kind_of, templates_in, verdict
 from poeflow.answers.parse import Reading, default_reading, read
 from poeflow.answers.prompts import correction
 from poeflow.answers.schemas import Schema
@@ -28,6 +28,7 @@ from poeflow.engine.asking.ask import (
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
+from poeflow.events import Verdict
 from poeflow.flowfile.model import Expectation, Output
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.plan import Plan

@@ -5,7 +5,7 @@ from functools import partial
 
 import msgspec
 
-from poeflow.answers.expect import Verdict, judge_verdict
+from poeflow.answers.expect import judge_verdict
 from poeflow.answers.judge import (
     ALONE,
     Judged,
@@ -23,6 +23,7 @@ from poeflow.engine.asking.conversation import JudgeCall, answer_values
 from poeflow.engine.asking.request import AskPolicy, ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction
 from poeflow.errors import StepError
+from poeflow.events import Verdict
 from poeflow.flowfile.model import Expectation, Judge
 from poeflow.flowfile.rules import model_fault
 from poeflow.flowfile.step_settings import Settings, judge_settings, settings_of

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from poeflow.answers.display import counted, not_so, one_line
-from poeflow.answers.expect import Verdict, judgement_of
+from poeflow.answers.expect import judgement_of
 from poeflow.answers.parse import read
 from poeflow.answers.schemas import Schema
 from poeflow.digest import Json
@@ -25,6 +25,7 @@ from poeflow.engine.asking.conversation import (
 from poeflow.engine.asking.judges import Judging
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction, RefusedToolbox, Toolbox
+from poeflow.events import Verdict
 from poeflow.flowfile.model import Repeat, Severity
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.plan import Plan

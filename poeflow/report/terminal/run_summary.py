@@ -74,4 +74,6 @@ def finished(event: StepFinished) -> str:
             parts.append(f"{tokens:,} tokens")
     if event.answered_by is not None:
         parts.append(f"by {event.answered_by}")
+    if event.score is not None and event.score < 1:
+        parts.append(f"score {event.score:.2f}")
     return ", ".join(parts)

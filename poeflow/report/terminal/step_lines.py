@@ -136,8 +136,10 @@ def outcome(branch: Branch) -> str:
 
 
 def _usage(branch: Branch) -> str:
-    """Say what a step used and wrote: tokens if it ran more than once, retries, files."""
+    """Say what a step used and wrote: scores and tokens if it ran often, retries, files."""
     parts = []
+    if min(branch.scores, default=1) < 1 and branch.state != "running" and not branch.outcome:
+        parts.append(f"mean score {sum(branch.scores) / len(branch.scores):.2f}")
     if branch.tokens and not branch.outcome:
         parts.append(f"{branch.tokens:,} tokens")
     if branch.retries and branch.state != "running":

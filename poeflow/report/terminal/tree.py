@@ -160,6 +160,7 @@ class Branch:
         self.counts: Counter[str] = Counter()
         self.tokens = 0
         self.retries = 0
+        self.scores: list[float] = []
         self.files = 0
         self.path = ""
         self.began = 0.0
@@ -192,7 +193,7 @@ class Branch:
         self._settle(now)
 
     def finish(self, event: StepFinished, part: Part, now: float) -> None:
-        self.tokens += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+        self._add_up(event, part)
         if part == "instance":
             self.counts[event.source] += 1
             self._settle(now)
@@ -201,12 +202,17 @@ class Branch:
 
     def fail(self, event: StepFailed, part: Part, now: float) -> None:
         self.trouble = event.message
-        self.tokens += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+        self._add_up(event, part)
         if part == "instance":
             self.counts["tolerated" if event.is_tolerated else "failed"] += 1
             self._settle(now)
         elif part == "whole":
             self._end("tolerated" if event.is_tolerated else "failed", now, event.message)
+
+    def _add_up(self, event: StepFinished | StepFailed, part: Part) -> None:
+        self.tokens += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+        if event.score is not None and part != "within":
+            self.scores.append(event.score)
 
     def skip(self, event: StepSkipped, part: Part, now: float) -> None:
         if part == "instance":
