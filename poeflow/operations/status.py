@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
 
 import msgspec
 
@@ -22,10 +24,13 @@ from poeflow.operations.run_options import RunOptions, quiet_options, user_confi
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan, Planner
 from poeflow.project.project import Project
-from poeflow.records import InstanceStatus
+from poeflow.records import InstanceState, InstanceStatus, step_of
 from poeflow.store.git import Git
 from poeflow.store.lock.entries import LockEntry
 from poeflow.store.lockfile import Lock
+
+MANY: Final = 20
+"""From so many more instances of a step on that are alike, only the first is named."""
 
 
 def statuses_of(found: Checkup, options: RunOptions) -> tuple[InstanceStatus, ...]:
@@ -74,12 +79,23 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def against(self) -> list[str]:
-        """The reasons why the flow is not proven current, in lines; empty if it is."""
+        """The reasons why the flow is not proven current, in lines; empty if it is.
+
+        Many instances of a step that are alike have one line.
+        """
+        lines = [*self.faults]
         stale = [status for status in self.statuses if not status.is_current]
-        return [
-            *self.faults,
-            *(f"{one.id}: {one.state}: {'; '.join(one.reasons)}" for one in stale),
-        ]
+        for (_, state, reasons), alike in groupby(stale, key=_kind_of):
+            first, *others = (status.id for status in alike)
+            if len(others) >= MANY:
+                first, others = f"{first} and {len(others):,} more", []
+            lines += [f"{name}: {state}: {'; '.join(reasons)}" for name in (first, *others)]
+        return lines
+
+
+def _kind_of(status: InstanceStatus) -> tuple[str, InstanceState, tuple[str, ...]]:
+    """Return what instances have in common that are not current in the same way."""
+    return step_of(status.id), status.state, status.reasons
 
 
 def proof_of(found: Checkup, options: RunOptions) -> Proof:

@@ -10,6 +10,7 @@ from typing import Final, Self, TextIO, TypeAlias
 import msgspec
 
 from poeflow.clock import Clock, Ticker, spoken
+from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
     Event,
     Expected,
@@ -117,6 +118,8 @@ class PlainReport:
         if line := self._line_of(event):
             self._write(line)
         if isinstance(event, RunFinished):
+            if EXIT_CLASSES.get(event.exit_code) != "interrupted":
+                self._write(*self._progress.ends(event.at))
             self._write(*final_lines(event))
 
     def _show_end(self, event: Ended, loop: "LongLoop | None") -> None:
@@ -209,6 +212,10 @@ class Progress:
         parts += [f"about {self._cost:.4f} USD so far" if self._cost else ""]
         return f"run: {', '.join(filter(None, parts))}"
 
+    def ends(self, now: float) -> Iterator[str]:
+        """Yield how the long loops ended of which some instances were current, without events."""
+        return (loop.line(now, are_over=True) for loop in self._loops.values() if not loop.is_whole)
+
     def _ended(self, event: Ended) -> "LongLoop | None":
         self._at_work.pop(event.step, None)
         step = step_of(event.step)
@@ -279,10 +286,11 @@ class LongLoop(msgspec.Struct):
         """Whether its last instance has ended."""
         return self.ended == self.total
 
-    def line(self, now: float) -> str:
-        """Say how many are done, and how long they took."""
+    def line(self, now: float, *, are_over: bool = False) -> str:
+        """Say how many are done, and how long they took; `are_over` if the others are current."""
+        current = f"{self.total - self.ended:,} current" if are_over else ""
         done = f"{self.done:,} of {self.total:,} done"
-        ends = ", ".join(filter(None, (done, _others(self.failed, self.skipped))))
+        ends = ", ".join(filter(None, (done, _others(self.failed, self.skipped), current)))
         return f"{self.step}: {ends} in {spoken(now - self.began)}"
 
 

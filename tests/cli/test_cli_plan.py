@@ -346,3 +346,25 @@ def test_plan_counts_what_has_no_known_cost(online):
     assert online.run("run", "a.yaml").returncode == 0
     (day,) = online.run("plan", "a.yaml", "--max-cost-usd-per-day", "7").stderr.splitlines()[-1:]
     assert day.endswith("; 1 request of unknown cost")
+
+
+ALIKE = """\
+poeflow: 1
+steps:
+  row: {model: GPT-5.2, for_each: "range(30) | list", prompt: "Say {{ item }}."}
+  few: {model: GPT-5.2, for_each: "range(3) | list", prompt: "Say {{ item }}, too."}
+"""
+
+
+def test_many_that_are_alike_are_one_line_of_what_is_not_proven(online):
+    online.write("a.yaml", ALIKE)
+    assert online.run("run", "a.yaml").returncode == 0
+    online.write("a.yaml", ALIKE.replace("Say", "Tell"))
+    done = online.run("run", "a.yaml", "--locked")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        4,
+        [
+            "a.yaml: row[0] and 29 more: stale: prompt changed",
+            *(f"a.yaml: few[{number}]: stale: prompt changed" for number in range(3)),
+        ],
+    )

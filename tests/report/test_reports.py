@@ -104,6 +104,15 @@ def test_a_long_loop_has_a_line_now_and_then_and_one_for_all_that_goes_wrong():
     ]
 
 
+def test_the_line_of_a_long_loop_counts_what_is_current_when_the_run_ends():
+    happened = (STARTED, events.StepExpanded(at=0, step="each", instances=60))
+    over = msgspec.structs.replace(INTERRUPTED, at=9, exit_code=0, done=60, instances=60)
+    lines = logged(*happened, finished("each[3]", 4), over)
+    assert lines[:2] == ["each: 60 to do", "each: 1 of 60 done, 59 current in 9.0 s"]
+    cut_short = msgspec.structs.replace(over, exit_code=130)
+    assert not [one for one in logged(*happened, cut_short) if "current" in one]
+
+
 def test_what_a_failure_says_is_not_said_twice():
     unmet = [
         events.Expected(at=1, step=step, kind="contains", level=level, message=message)
