@@ -87,15 +87,21 @@ def fromyaml(text: str) -> Json:
         raise ValueError(f"fromyaml: {error.problems[0]}") from None
 
 
-def tocsv(rows: object, *, plain: bool = False) -> str:
+def tocsv(rows: object, *, plain: bool = False, scores: bool = False) -> str:
     """Encode a list of mappings (with a header) or of lists as CSV.
 
     The header has every key in order of first appearance; for results of a step these are its key,
     the columns of its items, and the result. Texts that a spreadsheet would run as a formula are
-    prefixed with an apostrophe, unless it is to be `plain`.
+    prefixed with an apostrophe, unless it is to be `plain`. With `scores`, results have columns for
+    how they were judged.
     """
     if isinstance(rows, list | tuple):
-        rows = [row.columns if isinstance(row, InstanceValue) else row for row in rows]
+        if scores and not all(isinstance(row, InstanceValue) for row in rows):
+            raise TypeError("only results of a step have scores: write steps.ID.all")
+        rows = [
+            row.columns(with_scores=scores) if isinstance(row, InstanceValue) else row
+            for row in rows
+        ]
     table = to_json(rows)
     if not isinstance(table, list):
         raise TypeError("tocsv takes a list of mappings or of lists")

@@ -396,7 +396,8 @@ class Lookups:
         """Look up the attribute by which a list of results is filtered, sorted or mapped."""
         named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
         first = node.args[:1] if node.name in _BY_ATTRIBUTE else []
-        if node.name == "pass_rate":
+        is_scored = node.name == "tocsv" and any(pair.key == "scores" for pair in node.kwargs)
+        if node.name == "pass_rate" or is_scored:
             self._result_in(node.node, "passed", node.lineno - 1)
         for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):

@@ -5,7 +5,7 @@ Of data only what its schema says for certain is known: a part of it that says m
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -81,12 +81,12 @@ OWN: Final = ("item", "matrix")
 class InstanceValue(dict[str, Json]):
     """The result of one instance, with its item."""
 
-    @property
-    def columns(self) -> dict[str, Json]:
-        """The cells of a table row: the key, the columns of the item, and the result.
+    def columns(self, *, with_scores: bool = False) -> dict[str, Json]:
+        """Return the cells of a table row: the key, the columns of the item, and the result.
 
         The result is the chosen word, else the fields of the data, else the text; a field with
-        the name of a column of the item is called `answer.NAME`.
+        the name of a column of the item is called `answer.NAME`. Scores are how it was judged:
+        `passed`, `score` and `unmet`, what was not as expected.
         """
         item, matrix = self.get("item"), self.get("matrix")
         own: dict[str, Json] = {"key": self["key"]}
@@ -98,10 +98,17 @@ class InstanceValue(dict[str, Json]):
             else {"item": item}
         )
         own |= matrix if isinstance(matrix, dict) else {}
-        return own | {
-            f"answer.{name}" if name in own else name: value
-            for name, value in self._results.items()
-        }
+        found = own | _apart(self._results, own)
+        return found | (_apart(self._scores, found) if with_scores else {})
+
+    @property
+    def _scores(self) -> dict[str, Json]:
+        if "verdicts" not in self:
+            raise TypeError("only results of a step with expect: have scores: write steps.ID.all")
+        judged = self["verdicts"]
+        found = [one for one in judged if isinstance(one, dict)] if isinstance(judged, list) else []
+        unmet = "; ".join(str(one["message"]) for one in found if not one["passed"])
+        return {"passed": self["passed"], "score": self["score"], "unmet": unmet}
 
     @property
     def _results(self) -> dict[str, Json]:
@@ -119,6 +126,11 @@ class InstanceValue(dict[str, Json]):
             results["media"] = self["media"]
         results |= {"used_default": True} if self["used_default"] else {}
         return results if self["error"] is None else {**results, "error": self["error"]}
+
+
+def _apart(cells: Mapping[str, Json], others: Container[str]) -> dict[str, Json]:
+    """Return cells whose columns are called differently from others."""
+    return {f"answer.{name}" if name in others else name: cell for name, cell in cells.items()}
 
 
 class Instances(dict[str, Json]):

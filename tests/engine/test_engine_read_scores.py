@@ -93,3 +93,42 @@ def test_rows_and_lists_of_the_flow_are_no_results(bench):
     assert (
         checkup(Project(bench.folder.resolve()), "//a.yaml", "a.yaml").checked.judged == frozenset()
     )
+
+
+TABLE = "{{ steps.say.all | tocsv(scores=true) }}"
+
+
+def test_a_table_has_scores(bench, scripted):
+    scripted(
+        "- {match: {text: dry}, answer: {text: 'a kettle'}}\n"
+        "- {match: {text: warm}, answer: {text: 'a pot'}}\n"
+    )
+    flow = FLOW.replace("bot: [GPT-5.2, Claude-Sonnet-4.5], tone", "bot: [GPT-5.2], tone")
+    assert bench.run(flow % TABLE).results["best"].text == (
+        "key,bot,tone,text,passed,score,unmet\n"
+        '"bot=GPT-5.2,tone=dry",GPT-5.2,dry,a kettle,true,1.0,\n'
+        '"bot=GPT-5.2,tone=warm",GPT-5.2,warm,a pot,false,0.0,'
+        '"expected to contain ""kettle"", found ""a pot"""'
+    )
+    assert bench.states(flow % TABLE)["best"] == ("fresh", ())
+
+
+def test_a_column_of_the_item_keeps_its_name_beside_scores(bench):
+    flow = FLOW.replace("tone: [dry, warm]", "score: [dry]").replace("matrix.tone", "matrix.score")
+    table = bench.run(flow % TABLE).results["best"].text
+    assert table.partition("\n")[0] == "key,bot,score,text,passed,answer.score,unmet"
+
+
+@pytest.mark.parametrize("rows", ["[{'a': 1}]", "['a']"])
+def test_only_results_have_scores(bench, rows):
+    outcome = bench.run(FLOW % f"{{{{ {rows} | tocsv(scores=true) }}}}")
+    assert "only results of a step have scores: write steps.ID.all" in str(outcome.failures["best"])
+
+
+def test_scores_need_expectations(bench):
+    flow = (FLOW % TABLE).replace("    expect: [{contains: kettle, level: score}]\n", "")
+    (bench.folder / "a.yaml").write_text(flow)
+    found = checkup(Project(bench.folder.resolve()), "//a.yaml", "a.yaml")
+    assert [str(problem) for problem in found.problems] == [
+        'a.yaml:7:38: a result of step "say" has no "passed"; add expect: to say'
+    ]
