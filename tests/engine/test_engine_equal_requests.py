@@ -79,4 +79,39 @@ def test_a_failure_leaves_each_its_own_fallback(bench, scripted, first):
     outcome = bench.run("poeflow: 1\nsteps:\n" + steps[first] + steps[other], keep_going=True)
     assert outcome.results["b"].text == "well"
     failed = {event.step for event in bench.events if isinstance(event, StepFailed)}
-    assert failed == ({"a"} if first == "a" else set())
+    assert failed == {"a"}
+
+
+@pytest.mark.parametrize("needs", ["", ", needs: [a]"])
+def test_a_step_without_fallback_takes_no_answer_of_another_model(bench, scripted, needs):
+    scripted(
+        "- {match: {model: GPT-5.2}, fault: '404', delay: 300ms}\n"
+        "- {match: {model: Grok-4}, answer: {text: well}}\n"
+    )
+    flow = (
+        "poeflow: 1\nsteps:\n"
+        "  a: {model: GPT-5.2, prompt: hello, fallback: [Grok-4]}\n"
+        "  b: {model: GPT-5.2, prompt: hello%s}\n"
+    )
+    outcome = bench.run(flow % needs, keep_going=True)
+    assert {name: result.text for name, result in outcome.results.items()} == {"a": "well"}
+    assert bench.states(flow % needs)["b"][0] == "new"
+    assert bench.run(flow.replace("%s", ", fallback: [Grok-4]")).results["b"].text == "well"
+
+
+def test_an_answer_that_is_locked_stays_when_the_fallback_goes(bench, scripted):
+    scripted(
+        "- {match: {text: CAP}, answer: {text: done}}\n"
+        "- {match: {model: GPT-5.2}, fault: '404'}\n"
+        "- {match: {model: Grok-4}, answer: {text: well}}\n"
+    )
+    flow = (
+        "poeflow: 1\nsteps:\n"
+        "  a: {model: GPT-5.2, prompt: hello, fallback: [Grok-4]}\n"
+        '  c: {model: GPT-5.2, prompt: "CAP {{ steps.a.text }}"}\n'
+    )
+    bench.run(flow)
+    count = len(bench.prompts())
+    changed = flow.replace(", fallback: [Grok-4]", "").replace("CAP", "CAP now")
+    assert bench.run(changed).exit_code == 0
+    assert len(bench.prompts()) == count + 1

@@ -125,7 +125,7 @@ class Asker:
                     raise
                 first, last = first or error, error
                 continue
-            if shared is not None:
+            if shared is not None and _may_take(request, shared.answered_by):
                 return msgspec.structs.replace(shared, source="cached")
         found = self.without_asking(request)
         if found is not None:
@@ -249,7 +249,7 @@ class Asker:
         if self._replaces(request):
             is_asked |= bytes.fromhex(fingerprint) not in self._replaced
         entry = None if is_asked else stored(fingerprint)
-        if entry is None:
+        if entry is None or not _may_take(request, entry.answered_by):
             return None
         completion = Completion(entry.answer)
         if not is_accepted(completion, request.output, has_tools=request.has_tools):
@@ -304,6 +304,16 @@ class Asker:
                 reason=error.message,
             )
         )
+
+
+def _may_take(request: ModelRequest, answered_by: str | None) -> bool:
+    """Whether a stored answer is one to a request: not another model's if its step has no fallback.
+
+    It is if the lock says that the request was answered.
+    """
+    is_locked = request.policy.answered == short_hash(request.fingerprint)
+    is_proven = request.policy.is_proven or is_locked
+    return answered_by is None or bool(request.settings.fallback) or is_proven
 
 
 def _may_fall_back(error: errors.APIError) -> bool:
