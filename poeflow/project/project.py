@@ -431,7 +431,7 @@ _DISK_HINTS: Final = {
     errno.EISDIR: "a folder has this name; save to another path",
     errno.ENOENT: "make the folder first",
     errno.ENOSPC: "free some space and run again",
-    errno.EROFS: "the file system is read-only",
+    errno.EROFS: "run it where files can be written",
 }
 
 

@@ -10,8 +10,10 @@ from typing import Final
 from poeflow.errors import DiskError
 from poeflow.opener import UnusableFileError
 from poeflow.project.project import make_folder
+from poeflow.project.state_folder import STATE_VARIABLE
 
 PRIVATE: Final = 0o700
+ELSEWHERE: Final = f"let it be written to, or name another folder with {STATE_VARIABLE}"
 
 
 def make_private(folder: Path) -> None:
@@ -21,7 +23,12 @@ def make_private(folder: Path) -> None:
     """
     if not folder.parent.exists():
         make_private(folder.parent)
-    make_folder(folder, mode=PRIVATE)
+    try:
+        make_folder(folder, mode=PRIVATE)
+    except DiskError as error:
+        if os.access(folder.parent, os.W_OK | os.X_OK):
+            raise
+        raise DiskError(error.message, hint=ELSEWHERE) from None
 
 
 def owners(folder: Path) -> frozenset[int]:

@@ -84,6 +84,8 @@ def test_a_read_only_project_is_told_before_anything_is_sent(online, simulator):
     assert told[2] == "code 0"
     assert told[-1] == "code 8"
     assert "read-only" in told[-3]
+    elsewhere = "let it be written to, or name another folder with POEFLOW_STATE_DIR"
+    assert told[-2].strip() == elsewhere
     assert len(simulator.requests) == 0
 
 
