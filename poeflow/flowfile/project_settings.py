@@ -206,8 +206,8 @@ def _parsed(text: str, shown: str, table: KeyPath) -> Document | None:
     root = document.node(table)
     if table and root is None:
         return None
-    shared_node = [p for p in document.problems if not table or _is_below(p, root)]
-    return msgspec.structs.replace(document, root=root, problems=tuple(shared_node))
+    problems = [p for p in document.problems if not table or _is_below(p, root)]
+    return msgspec.structs.replace(document, root=root, problems=tuple(problems))
 
 
 def _is_below(problem: Problem, node: Node | None) -> bool:

@@ -116,9 +116,9 @@ _OTHER_WORDS: Final = {"developer": "write system; Poe has no developer role"}
 def message_and_hint(
     error: "ValidationError", path: KeyPath, written: str, siblings: Iterable[str]
 ) -> tuple[str, str]:
-    """Return message and hint for the `culprit` of an error.
+    """Return message and hint for an error whose cause is the key or value at `path`.
 
-    `written` is its source text, `siblings` are the keys beside it.
+    `written` is the source text of the value, `siblings` are the keys beside it.
     """
     name = _name(path)
     schema: Any = error.schema

@@ -51,8 +51,8 @@ def _unreadable(text: str, file: str, problem: Problem) -> Document:
 
 def _problem(error: Exception, file: str) -> Problem:
     """Return why a text is not TOML, with the place if it is known."""
-    path = _AT.search(str(error))
-    place = Place(file, int(path[1]), int(path[2])) if path else Place(file)
+    at = _AT.search(str(error))
+    place = Place(file, int(at[1]), int(at[2])) if at else Place(file)
     match error:
         case tomllib.TOMLDecodeError():
             reason = _AT.sub("", str(error)).strip()
@@ -80,7 +80,7 @@ def _check_depth(data: object) -> None:
 
 class _Builder:
     def __init__(self, file: str, places: Places, problems: list[Problem]) -> None:
-        self._path = file
+        self._file = file
         self._places = places
         self._problems = problems
 
@@ -99,7 +99,7 @@ class _Builder:
             items = tuple(self.node(child, path) for child in value)
             data = [child.data for child in items]
         elif isinstance(value, _TIMES) or (isinstance(value, float) and value - value != 0):
-            place = Place(self._path, line, column)
+            place = Place(self._file, line, column)
             self._problems.append(
                 Problem(place, f"{value} cannot be a value in a flow", "quote it")
             )
@@ -115,13 +115,13 @@ class _Builder:
             values=values,
             items=items,
             size=1 + sum(child.size for child in (*values.values(), *items)),
-            file=self._path,
+            file=self._file,
         )
 
     def _key(self, name: str, path: tuple[str, ...]) -> Node:
         line, column = self._place(path)
         return Node(
-            data=name, style="double", line=line, column=column, start=0, end=0, file=self._path
+            data=name, style="double", line=line, column=column, start=0, end=0, file=self._file
         )
 
     def _place(self, path: tuple[str, ...]) -> tuple[int, int]:

@@ -209,9 +209,8 @@ def decode(data: bytes, path: str) -> str | Problem:
         return Problem(Place(path), f"the file has {len(data):,} bytes; the limit is 4 MiB")
     try:
         return text_of(data)
-    except NotTextError as yaml_error:
-        place = Place(path, yaml_error.line, yaml_error.column)
-        return Problem(place, yaml_error.reason, yaml_error.hint)
+    except NotTextError as error:
+        return Problem(Place(path, error.line, error.column), error.reason, error.hint)
 
 
 def parse_value(text: str) -> Json:
@@ -264,10 +263,8 @@ class _Builder:
             raise _UnreadableError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            message_text = f"over {MAX_NODES:,} keys and values are in the file"
-            raise _UnreadableError(
-                self._problem(event, message_text, "split it, or keep data in CSV")
-            )
+            message = f"over {MAX_NODES:,} keys and values are in the file"
+            raise _UnreadableError(self._problem(event, message, "split it, or keep data in CSV"))
         if type(event) is yaml.ScalarEvent and event.anchor is None and event.tag is None:
             return self._scalar(event)  # as almost all are
         if isinstance(event, yaml.AliasEvent):

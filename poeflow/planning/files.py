@@ -66,7 +66,7 @@ class _AttachmentSearch:
         self.files: set[str] = set()
         self.globs: set[str] = set()
         self._project = project
-        self._find_file = file
+        self._file = file
 
     def found(self, entry: str | Attachment) -> tuple[Found, ...]:
         """Return the files of an entry, or none if they are known only in a run."""
@@ -74,11 +74,11 @@ class _AttachmentSearch:
         if source is None:
             return ()
         if source.path is not None and is_pattern(source.path):
-            self.globs.add(self._project.canonical(source.path, relative_to=self._find_file.path))
+            self.globs.add(self._project.canonical(source.path, relative_to=self._file.path))
             if len(self.globs) > MAX_PATTERNS:
                 message = f"the flow attaches over {MAX_PATTERNS} patterns"
                 raise FileProblem(message, hint="use fewer, wider ones")
-        found = find(self._project, source, relative_to=self._find_file.path)
+        found = find(self._project, source, relative_to=self._file.path)
         self.files.update(item.path for item in found if item.path is not None)
         return found
 
@@ -399,8 +399,8 @@ def _default_problems(project: Project, file: FlowFile, files: set[str]) -> Iter
             continue
         for path, message in input_faults(spec, spec.default):
             place = file.document.place(("inputs", name, "default", *path))
-            told = f'the default of input "{name}": {sentence(path, message)}'
-            yield Problem(place, told, "change one of them")
+            whole = f'the default of input "{name}": {sentence(path, message)}'
+            yield Problem(place, whole, "change one of them")
 
 
 def _inputs_file_problems(
@@ -434,8 +434,8 @@ def _inputs_file_problems(
         elif spec.type == "file":
             yield from _find_file(project, str(node.data), path, place, files)
         for inner, message in () if reason else input_faults(spec, node.data):
-            told = f'the input "{name}": {sentence(inner, message)}'
-            yield Problem(document.place((name, *inner)), told, spec.description)
+            whole = f'the input "{name}": {sentence(inner, message)}'
+            yield Problem(document.place((name, *inner)), whole, spec.description)
 
 
 def read_path_problems(project: Project, file: FlowFile) -> Iterator[Problem]:

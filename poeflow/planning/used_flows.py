@@ -212,8 +212,8 @@ def _arguments(
                 continue
             for path, message in input_faults(inputs[key], value):
                 place = file.document.place(("steps", name, "with", key, *path))
-                told = f'the input "{key}": {sentence(path, message)}'
-                yield Problem(place, told, inputs[key].description)
+                whole = f'the input "{key}": {sentence(path, message)}'
+                yield Problem(place, whole, inputs[key].description)
     for key, spec in inputs.items():
         if spec.is_required and key not in given:
             place = file.document.key_place(("steps", name, "use"))

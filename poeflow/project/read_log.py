@@ -9,7 +9,7 @@ from poeflow.digest import sha256_of
 
 
 class FileStat(msgspec.Struct, frozen=True):
-    """Facts of a file from the file system. If two stamps differ, the content may differ."""
+    """A stamp of a file, from the file system: if two stamps differ, the content may differ."""
 
     inode: int
     size: int

@@ -139,9 +139,9 @@ class PlainReport:
 
     def _unmet_of(self, event: Ended) -> Iterator[str]:
         """Yield what was expected of an instance that ends, unless its failure says so."""
-        told = event.message if isinstance(event, StepFailed) else ""
+        failure = event.message if isinstance(event, StepFailed) else ""
         for one in self._unmet.pop(event.step, ()):
-            if one.message not in told:
+            if one.message not in failure:
                 yield line_of(one)
 
     def _line_of(self, event: Event) -> str:

@@ -376,14 +376,14 @@ class _IncludedFiles:
 
 
 class _Checker:
-    """Checks one file; `way` are the files on the way to it, the last is its own."""
+    """Checks one file: the last of `include_path`, the files by which it is included."""
 
     def __init__(
-        self, environment: Environment, include_path: tuple[str, ...], findings: _IncludedFiles
+        self, environment: Environment, include_path: tuple[str, ...], included: _IncludedFiles
     ) -> None:
         self._environment = environment
         self._include_path = include_path
-        self._findings = findings
+        self._included = included
 
     def check(
         self, text: str, origin: Origin, scope: Scope, mode: Mode = "text"
@@ -465,17 +465,17 @@ class _Checker:
 
     def _template(self, path: str, text: str, scope: Scope) -> CheckedTemplate:
         """Check a file once for each scope."""
-        known = self._findings.known.get((path, scope))
+        known = self._included.known.get((path, scope))
         if known is None:
             origin = Origin.for_file(path, text, shown=self._environment.reader.shown(path))
-            if not self._findings.covers(text):
+            if not self._included.covers(text):
                 message = "too many files are included before this one"
                 return CheckedTemplate(
                     problems=(Problem(origin.locate(0), message, "include fewer"),)
                 )
-            checker = _Checker(self._environment, (*self._include_path, path), self._findings)
+            checker = _Checker(self._environment, (*self._include_path, path), self._included)
             known = checker.check(text, origin, scope)
-            self._findings.known[path, scope] = known
+            self._included.known[path, scope] = known
         return known
 
     def _loop_problem(self, path: str, place: Place) -> Problem:
