@@ -138,7 +138,8 @@ def _invalid_parts(error: "ValidationError") -> Iterator[InvalidPart]:
     )
     for path, _ in _places(error):
         known = schema.get("properties", ()) if error.validator == "additionalProperties" else ()
-        yield InvalidPart(path, is_name, (path and nearest(str(path[-1]), known)) or "")
+        rename = nearest(str(path[-1]), known) if path else None
+        yield InvalidPart(path, is_name, rename or "")
 
 
 def _places(error: "ValidationError") -> list[tuple[KeyPath, bool]]:

@@ -38,9 +38,11 @@ MAX_NAMES: Final = 1_000
 MAX_COMBINATIONS: Final = 200
 """How many combinations of values of inputs are put into such a template."""
 MAX_LOOKED: Final = 20_000
-"""For how many instances and values of inputs such a name is looked at."""
+"""How often one such name is rendered: once for each instance and each value of an input."""
 _MAX_IN_FLOW: Final = 5 * MAX_LOOKED
-"""For how many all names in one flow are looked at."""
+"""How often all such names in one flow are rendered."""
+_NO_MORE: Final = object()
+"""What the end of an iterator gives."""
 Fields = tuple[tuple[str, frozenset[str]], ...]
 FIELDS_OF_FLOW: Final[Fields] = (("flow", frozenset({"name", "description"})),)
 _LOOP_ATTRIBUTES: Final = frozenset({"index", "index0", "first", "last", "length"})
@@ -340,7 +342,8 @@ class NamedFiles:
                 return FileNames(tuple(found), is_whole=False, problems=(problem,))
             if len(found) == MAX_NAMES:
                 return FileNames(tuple(found), is_whole=False)
-        return FileNames(tuple(found), is_whole=is_whole and next(every, {}) == {})
+        is_exhausted = next(every, _NO_MORE) is _NO_MORE
+        return FileNames(tuple(found), is_whole=is_whole and is_exhausted)
 
     @property
     def _texts_and_loops(self) -> tuple[Texts, FanOut]:

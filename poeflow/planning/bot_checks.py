@@ -297,7 +297,9 @@ def _modality(entry: str | Attachment) -> str:
             return ""
         if entry.media_type is not None:
             kind = entry.media_type.partition("/")[0]
-            return "pdf" if entry.media_type == "application/pdf" else kind * (kind in _NOUNS)
+            if entry.media_type == "application/pdf":
+                return "pdf"
+            return kind if kind in _NOUNS else ""
         if entry.as_ == "image" or entry.url is not None:
             return "image"
         entry = entry.path or ""

@@ -46,9 +46,13 @@ def uses_of(file: FlowFile, found: Iterable[Finding]) -> dict[str, Uses]:
         elif finding.site.path[0] != "outputs" and finding.site.path[2:] not in _CHOOSES_ITEMS:
             own[finding.site.step].append(finding)
     personas = {step: personas_of(file.flow, step) if of_alias else () for step in file.flow.steps}
-    return {
-        step: _uses(file, step, sum((of_alias[name] for name in names), own[step] + own[None]))
+    of_persona = {
+        step: [finding for name in names for finding in of_alias[name]]
         for step, names in personas.items()
+    }
+    return {
+        step: _uses(file, step, own[step] + own[None] + findings)
+        for step, findings in of_persona.items()
     }
 
 

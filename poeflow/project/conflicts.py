@@ -34,6 +34,8 @@ def sides(data: bytes) -> tuple[bytes, bytes]:
             case "theirs", b">>>>>>>":
                 at = "both"
             case _:
-                ours += [line] * (at in ("both", "ours"))
-                theirs += [line] * (at in ("both", "theirs"))
+                if at in ("both", "ours"):
+                    ours.append(line)
+                if at in ("both", "theirs"):
+                    theirs.append(line)
     return b"".join(ours), b"".join(theirs)

@@ -216,9 +216,12 @@ def _gathered(pieces: Sequence[Part]) -> Iterator[Part]:
             yield from _change(removed, added)
             yield from (Part("same", text) for text in [between] if text)
             removed, added, between = "", "", ""
-        is_removed = piece.kind == "removed"
-        removed += between + piece.text * is_removed
-        added += between + piece.text * (not is_removed)
+        removed += between
+        added += between
+        if piece.kind == "removed":
+            removed += piece.text
+        else:
+            added += piece.text
         between = ""
     yield from _change(removed, added)
     yield from (Part("same", text) for text in [between] if text)

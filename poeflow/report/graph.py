@@ -65,7 +65,7 @@ def dot(name: str, steps: tuple[GraphStep, ...]) -> str:
     lines = [f"digraph {_for_dot(name)} {{", '  node [fontname="Helvetica"];']
     for step in steps:
         label = _for_dot("\n".join(_label(step)))
-        wide = ", penwidth=3" * step.is_fan_out
+        wide = ", penwidth=3" if step.is_fan_out else ""
         lines.append(f'  "{step.name}" [label={label}, {_DOT[step.kind]}{wide}];')
     lines += [f'  "{need}" -> "{name}";' for need, name in _arrows(steps)]
     lines += [f'  "{name}" -> "{name}" [label={_for_dot(one)}];' for name, one in _loops(steps)]

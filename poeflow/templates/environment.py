@@ -130,7 +130,7 @@ class OffsetLexer(Lexer):
                 # Jinja strips white space between tokens, so the next one may be further on.
                 last = position = max(text.find(value, position), position)
                 if kind == "operator":
-                    depth += (value in "([{") - (value in ")]}")
+                    depth += depth_change(value)
                 _check(kind, value, count, depth)
                 yield offsets.original(position) + 1, kind, value
                 position += len(value)
@@ -139,6 +139,11 @@ class OffsetLexer(Lexer):
             start = last if message.startswith("Missing end") else position
             place = offsets.original(start) + 1
             raise TemplateSyntaxError(message, place, name, filename) from None
+
+
+def depth_change(operator: str) -> int:
+    """Return 1 for an operator that opens a bracket, -1 for one that closes one, else 0."""
+    return (operator in "([{") - (operator in ")]}")
 
 
 class _Offsets:

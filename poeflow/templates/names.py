@@ -71,9 +71,8 @@ class Walker:
         if parent is None or not (literals := literal_texts(parent.template)):
             return None
         [(path, offset)] = literals
-        return FileUse(
-            kind="extends", path=path, offset=offset, scope=self._bindings.scope_of_include()
-        )
+        scope = self._bindings.scope_of_include()
+        return FileUse(kind="extends", path=path, offset=offset, scope=scope)
 
     def fill(self, parent: CheckedTemplate) -> None:
         """Walk the blocks that fill those of `parent`."""
@@ -256,11 +255,10 @@ class Walker:
     def _call(self, node: nodes.Call) -> None:
         function = node.node
         if isinstance(function, nodes.Getattr) and function.attr in METHODS:
-            message = f".{function.attr}() is not a method here"
-            hint = 'write value["key"], or value.key | default(...)'
-            self._lookups.note(
-                function.lineno - 1, message, hint if function.attr == "get" else "use | items"
-            )
+            message, hint = f".{function.attr}() is not a method here", "use | items"
+            if function.attr == "get":
+                hint = 'write value["key"], or value.key | default(...)'
+            self._lookups.note(function.lineno - 1, message, hint)
             self._visit(function.node)
             return
         if isinstance(function, nodes.Name):
@@ -347,9 +345,8 @@ def check_template(
     if "{" not in text:
         return CheckedTemplate()
     mode: Mode = "path" if is_path else "text"
-    checked = _Checker(environment, (origin.path,), _IncludedFiles()).check(
-        text, origin, scope, mode
-    )
+    checker = _Checker(environment, (origin.path,), _IncludedFiles())
+    checked = checker.check(text, origin, scope, mode)
     return checked.with_problems(checked.unfilled(origin.locate(0)))
 
 
@@ -358,9 +355,8 @@ def check_expression(
 ) -> CheckedTemplate:
     """Check a bare expression, as in `if`; `{{ x }}` is the same as `x`."""
     template, moved = as_template(text, origin)
-    return _Checker(environment, (origin.path,), _IncludedFiles()).check(
-        template, moved, scope, mode="value"
-    )
+    checker = _Checker(environment, (origin.path,), _IncludedFiles())
+    return checker.check(template, moved, scope, mode="value")
 
 
 class _IncludedFiles:
@@ -470,9 +466,8 @@ class _Checker:
             origin = Origin.for_file(path, text, shown=self._environment.reader.shown(path))
             if not self._included.covers(text):
                 message = "too many files are included before this one"
-                return CheckedTemplate(
-                    problems=(Problem(origin.locate(0), message, "include fewer"),)
-                )
+                problem = Problem(origin.locate(0), message, "include fewer")
+                return CheckedTemplate(problems=(problem,))
             checker = _Checker(self._environment, (*self._include_path, path), self._included)
             known = checker.check(text, origin, scope)
             self._included.known[path, scope] = known
@@ -482,10 +477,8 @@ class _Checker:
         if path not in self._include_path:
             message = f"files include each other over {MAX_INCLUDES} deep"
             return Problem(place, message, "include fewer")
-        include_path = " -> ".join([*self._include_path[self._include_path.index(path) :], path])
-        return Problem(
-            place, f"these files include each other: {include_path}", "remove one of them"
-        )
+        ring = " -> ".join([*self._include_path[self._include_path.index(path) :], path])
+        return Problem(place, f"these files include each other: {ring}", "remove one of them")
 
 
 def _missing(

@@ -13,7 +13,13 @@ from poeflow.errors import StepError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place
 from poeflow.project.project import FileProblem
-from poeflow.templates.environment import VALUE, Environment, Mode, without_last_line_end
+from poeflow.templates.environment import (
+    VALUE,
+    Environment,
+    Mode,
+    depth_change,
+    without_last_line_end,
+)
 from poeflow.templates.filters import NotANumberError
 from poeflow.templates.reader import Origin
 from poeflow.templates.template_errors import FIRST, in_words, no_else, syntax_problem
@@ -129,7 +135,7 @@ def _joined(environment: Environment, text: str, origin: Origin) -> Iterator[lis
         if kind in ("variable_begin", "variable_end", "whitespace"):
             continue
         if kind == "operator":
-            depth += (value in "([{") - (value in ")]}")
+            depth += depth_change(value)
         if (depth, kind, value) == (0, "name", "and"):
             yield part
             part = []

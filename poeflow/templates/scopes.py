@@ -11,6 +11,7 @@ from poeflow.problems import Place, Problem
 from poeflow.templates.values import Shape
 
 Lookup = nodes.Getattr | nodes.Getitem
+"""An attribute or an item of a value: `x.name`, `x["name"]`."""
 LIST_FILTERS: Final = frozenset(
     {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
 )
@@ -217,16 +218,18 @@ class Bindings:
 
     def _uses_derived_input(self, parts: Iterable[nodes.Node]) -> bool:
         """Return whether a derived input is used, or one whose name is not literal."""
-        known = 0
+        if self.knows("inputs"):
+            return False  # the template sets a variable of this name
+        uses = lookups = 0
         for part in parts:
-            if isinstance(part, nodes.Name) and part.name == "inputs":
-                known -= 1
-            elif isinstance(part, nodes.Getattr | nodes.Getitem) and _is_inputs(part.node):
+            if _is_inputs(part):
+                uses += 1
+            elif isinstance(part, Lookup) and _is_inputs(part.node):
                 name = attribute_name(part)
                 if name is None or name in self._scope.derived_inputs:
-                    return not self.knows("inputs")
-                known += 1
-        return known < 0 and not self.knows("inputs")
+                    return True
+                lookups += 1
+        return uses > lookups  # all inputs together are used, as in a loop over them
 
     def scope_of_include(self) -> Scope:
         """Return the scope of a file that is included here with context."""
@@ -263,8 +266,8 @@ def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
             return none, frozenset({name})
         case nodes.Test(node=nodes.Getattr(node=nodes.Name(name=name), attr=field)):
             of_field = frozenset({f"{name}.{field}"})
-            is_held = {"defined": (of_field, none), "undefined": (none, of_field)}
-            return is_held.get(test.name, (none, none))
+            by_test = {"defined": (of_field, none), "undefined": (none, of_field)}
+            return by_test.get(test.name, (none, none))
         case nodes.Not(node=inner):
             held, failed = guards(inner)
             return failed, held

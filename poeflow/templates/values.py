@@ -90,13 +90,10 @@ class InstanceValue(dict[str, Json]):
         """
         item, matrix = self.get("item"), self.get("matrix")
         own: dict[str, Json] = {"key": self["key"]}
-        own |= (
-            item
-            if isinstance(item, dict)
-            else {}
-            if item in (None, self["key"])
-            else {"item": item}
-        )
+        if isinstance(item, dict):
+            own |= item
+        elif item not in (None, self["key"]):
+            own["item"] = item
         own |= matrix if isinstance(matrix, dict) else {}
         found = own | _apart(self._results, own)
         return found | (_apart(self._scores, found) if with_scores else {})
