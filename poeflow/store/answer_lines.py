@@ -9,14 +9,13 @@ import msgspec
 
 from poeflow.digest import Json, canonical, decode_json, sha256_of
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.opener import read_beneath
 from poeflow.store.contents import MAX_BYTES
-from poeflow.store.folders import disk_errors
+from poeflow.store.folders import disk_errors, state_file
 
 FORMAT: Final = 1
 _MAX_POINTER: Final = 1024
 _UNDECODABLE: Final = (ValueError, RecursionError)
-_FINGERPRINT: Final = lazy_pattern(r"[0-9a-f]{64}")
+FINGERPRINT: Final = lazy_pattern(r"[0-9a-f]{64}")
 _FOLDER: Final = lazy_pattern(r"[0-9a-f]{2}")
 
 
@@ -69,7 +68,7 @@ class EndLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @classmethod
     def of(cls, first: str, last: str) -> "EndLine | None":
         """Return a conversation's end, None if a name is not a fingerprint."""
-        is_sound = _FINGERPRINT.fullmatch(first) and _FINGERPRINT.fullmatch(last)
+        is_sound = FINGERPRINT.fullmatch(first) and FINGERPRINT.fullmatch(last)
         return cls(format=FORMAT, first=first, last=last) if is_sound else None
 
 
@@ -86,7 +85,7 @@ def answer_line(data: bytes, fingerprint: str | None = None) -> AnswerLine | Non
         line = msgspec.convert(decode_json(data), AnswerLine)
     except _UNDECODABLE:
         return None
-    is_expected = line.format == FORMAT and _FINGERPRINT.fullmatch(line.fingerprint) is not None
+    is_expected = line.format == FORMAT and FINGERPRINT.fullmatch(line.fingerprint) is not None
     is_meant = fingerprint in (None, line.fingerprint)
     is_sound = is_expected and is_meant and sha256_of(canonical(line.answer)) == line.sha256
     return line if is_sound else None
@@ -97,6 +96,12 @@ def is_of_another_format(data: bytes) -> bool:
         return msgspec.convert(decode_json(data), _Header).format != FORMAT
     except _UNDECODABLE:
         return False
+
+
+def pointed_hash(root: Path, pointer: Path) -> str | None:
+    """Return the hash that a file below `root` holds, None if there is none. Raises `DiskError`."""
+    data = state_file(root, pointer, limit=_MAX_POINTER)
+    return None if data is None else data.decode("ascii", "replace").strip()
 
 
 class OldAnswers:
@@ -122,7 +127,7 @@ class OldAnswers:
         if not self.exists:
             return None
         path = self._folder / fingerprint[:2] / f"{fingerprint}.json"
-        data = self._content(path, MAX_BYTES)
+        data = state_file(self._folder.parent, path, limit=MAX_BYTES)
         if data is None:
             return None
         line = answer_line(data, fingerprint)
@@ -138,22 +143,13 @@ class OldAnswers:
         """Return the request that a conversation ended with, or None. Raises as `entry`."""
         if not self.exists:
             return None
-        data = self._content(self._folder / "ends" / first, _MAX_POINTER)
-        return None if data is None else data.decode("ascii", "replace").strip()
+        return pointed_hash(self._folder.parent, self._folder / "ends" / first)
 
     def like(self, begin: str) -> set[str]:
         """Return the fingerprints with this beginning, of answers and of conversations."""
         patterns = (f"{begin[:2]}/{begin}*.json", f"ends/{begin}*") if self.exists else ()
         names = (path.stem for pattern in patterns for path in self._folder.glob(pattern))
-        return {name for name in names if _FINGERPRINT.fullmatch(name)}
-
-    def _content(self, path: Path, limit: int) -> bytes | None:
-        root = self._folder.parent
-        with disk_errors(path, "read"):
-            try:
-                return read_beneath(root, path.relative_to(root).parts, limit=limit)
-            except FileNotFoundError:
-                return None
+        return {name for name in names if FINGERPRINT.fullmatch(name)}
 
     def _set_aside(self, path: Path) -> None:
         aside = path.with_suffix(".corrupt")

@@ -13,10 +13,8 @@ from typing import Final
 
 from poeflow.digest import PREFIX, Json, decode_json, hash_beginning, sha256_of
 from poeflow.errors import DiskError
-from poeflow.lazy_pattern import lazy_pattern
-from poeflow.opener import read_beneath
 from poeflow.project.project import atomic_write
-from poeflow.store.answer_lines import CacheEntry, EndLine, OldAnswers
+from poeflow.store.answer_lines import FINGERPRINT, CacheEntry, EndLine, OldAnswers, pointed_hash
 from poeflow.store.contents import (
     Pruning,
     add_content,
@@ -30,16 +28,14 @@ from poeflow.store.contents import (
 )
 from poeflow.store.database import Database
 from poeflow.store.database_file import DamagedStoreError, RowReader, writing
-from poeflow.store.folders import disk_errors, make_private
+from poeflow.store.folders import disk_errors, make_private, state_file
 from poeflow.store.history_rows import belonging
 from poeflow.store.lockfile import requests_in
 from poeflow.store.writer import StoreWriter, Write
 
 MAX_MEDIA_BYTES: Final = 64 * 1024 * 1024
-_MAX_POINTER: Final = 1024
 RESERVE: Final = 1024 * 1024
 """Bytes that must be free before a request is sent: space for the answers of running requests."""
-_FINGERPRINT: Final = lazy_pattern(r"[0-9a-f]{64}")
 _MOST_WARNED: Final = 1000
 _LOOK_EVERY: Final = 0.05
 """Seconds for which a measured free space is used again."""
@@ -245,7 +241,7 @@ class Cache:
             last = self._old.end(first)
         else:
             last = row[0].hex() if isinstance(row[0], bytes) else ""
-        return self.entry(last) if last and _FINGERPRINT.fullmatch(last) else None
+        return self.entry(last) if last and FINGERPRINT.fullmatch(last) else None
 
     def entries(self) -> Iterator[CacheEntry]:
         """Yield all sound answers in the store, by fingerprint. Raises `DiskError`."""
@@ -274,12 +270,13 @@ class Cache:
     def media(self, url: str) -> bytes | None:
         """Return the file that was fetched from `url`, or None. Raises as `get`."""
         pointer = self._media_path(sha256_of(url.encode()))
-        digest = self._pointer(pointer) if self._is_used else None
+        root = self._folder.parent
+        digest = pointed_hash(root, pointer) if self._is_used else None
         if digest is None:
             return None
         named = self._media_path(digest, of="files")
-        is_named = _FINGERPRINT.fullmatch(digest) is not None
-        data = self._content(named, MAX_MEDIA_BYTES) if is_named else b""
+        is_named = FINGERPRINT.fullmatch(digest) is not None
+        data = state_file(root, named, limit=MAX_MEDIA_BYTES) if is_named else b""
         if data is None or sha256_of(data) == digest:
             return data
         self._on_corrupt(f"{pointer} was damaged; the file is fetched again")
@@ -341,22 +338,6 @@ class Cache:
             raise AssertionError("a fingerprint is 64 hexadecimal digits")
         return lambda connection: put_end(connection, end, simulated=self._simulated)
 
-    def _content(self, path: Path, limit: int) -> bytes | None:
-        """Return the content of a media file, None if there is none. Raises `DiskError`.
-
-        Neither it nor a folder on the way may be a link.
-        """
-        root = self._folder.parent
-        with disk_errors(path, "read"):
-            try:
-                return read_beneath(root, path.relative_to(root).parts, limit=limit)
-            except FileNotFoundError:
-                return None
-
-    def _pointer(self, path: Path) -> str | None:
-        data = self._content(path, _MAX_POINTER)
-        return None if data is None else data.decode("ascii", "replace").strip()
-
     def _media_path(self, digest: str, *, of: str = "urls") -> Path:
         return self._folder / "media" / of / digest
 
@@ -398,7 +379,7 @@ def put_end(connection: Database, end: EndLine, *, simulated: bool, is_new: bool
 
 
 def _key(fingerprint: str) -> bytes:
-    if not _FINGERPRINT.fullmatch(fingerprint):
+    if not FINGERPRINT.fullmatch(fingerprint):
         raise AssertionError("a fingerprint is 64 hexadecimal digits")
     return bytes.fromhex(fingerprint)
 

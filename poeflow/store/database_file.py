@@ -111,8 +111,7 @@ def reading(path: Path) -> Iterator[Database | None]:
         with contextlib.closing(readable(path)) as connection, telling_interrupts(connection):
             yield connection if connection.version else None
     except UNREADABLE as error:
-        hint = "the next run sets a damaged one aside"
-        raise DiskError(f"the store cannot be read: {error}", hint=hint) from None
+        raise DiskError(f"the store cannot be read: {error}", hint=_DAMAGED_HINT) from None
 
 
 @contextlib.contextmanager

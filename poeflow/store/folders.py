@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from poeflow.errors import DiskError
-from poeflow.opener import UnusableFileError
+from poeflow.opener import UnusableFileError, read_beneath
 from poeflow.project.project import make_folder
 from poeflow.project.state_folder import STATE_VARIABLE
 
@@ -78,6 +78,19 @@ def check_file(path: Path, allowed: frozenset[int]) -> None:
     if status.st_uid not in allowed:
         message = f"{path} belongs to another user"
         raise DiskError(message, hint="move it away, or make it yours with chown")
+
+
+def state_file(root: Path, path: Path, *, limit: int) -> bytes | None:
+    """Return the bytes of the file at `path`, below `root`; None if there is none.
+
+    Neither it nor a folder between them may be a link. Raises `DiskError`, also for more than
+    `limit` bytes.
+    """
+    with disk_errors(path, "read"):
+        try:
+            return read_beneath(root, path.relative_to(root).parts, limit=limit)
+        except FileNotFoundError:
+            return None
 
 
 @contextlib.contextmanager

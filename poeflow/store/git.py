@@ -146,7 +146,7 @@ class Git:
         with self._folder() as folder:
             lines = self._changes(folder)
             if lines and all(line.startswith((b"1 .M ", b"? ")) for line in lines):
-                _write_config(folder, {**self._config(), **self._users_comparing(folder)})
+                _write_config(folder, {**self._config(), **self._comparison_settings(folder)})
                 lines = self._changes(folder)
             if not lines:
                 return commit, None if lines is None else False
@@ -235,7 +235,7 @@ class Git:
         waits, or prints over `most` bytes.
         """
         with self._folder() as folder:
-            _write_config(folder, {**self._config(), **self._users_comparing(folder)})
+            _write_config(folder, {**self._config(), **self._comparison_settings(folder)})
             (folder / "given").write_bytes(given)
             printed = self._asked(
                 folder, *words, given=folder / "given", limits=CallLimits(PATIENCE, most)
@@ -281,7 +281,7 @@ class Git:
                 (folder / name).write_bytes(data)
             labels = [word for name in sides for word in ("-L", name)]
             words = ("merge-file", "-p", *labels, *(str(folder / name) for name in sides))
-            found = self._asked(folder, *words, cwd=folder, fine=range(128))
+            found = self._asked(folder, *words, cwd=folder, exit_codes=range(128))
         if found is None or len(found) > MAX_OUTPUT:
             return None
         return found, has_marks(found) and not has_marks(ours + base + theirs)
@@ -323,7 +323,7 @@ class Git:
             config["extensions.objectFormat"] = "sha256"
         return {**config, **_harmless(_values_in(settings))}
 
-    def _users_comparing(self, folder: Path) -> dict[str, str]:
+    def _comparison_settings(self, folder: Path) -> dict[str, str]:
         """Return the settings of how files are compared: the user's, then the repository's.
 
         Only the user's configuration says which files are ignored everywhere. Listing it runs
@@ -347,13 +347,13 @@ class Git:
         cwd: Path | None = None,
         given: Path | None = None,
         users: Mapping[str, str] | None = None,
-        fine: Iterable[int] = (0,),
+        exit_codes: Iterable[int] = (0,),
         limits: "CallLimits | None" = None,
     ) -> bytes | None:
         """Return git's output, at most a byte above the limit.
 
-        None if it fails: its exit code is not in `fine`, or it takes too long. `given` is a file
-        that it reads, `users` the variables it needs of the user's environment.
+        None if it fails: its exit code is none of `exit_codes`, or it takes too long. `given` is a
+        file that it reads, `users` the variables it needs of the user's environment.
         """
         path = _search_path(self._environ, self._start)
         program = shutil.which("git", path=path) if path else None
@@ -375,7 +375,7 @@ class Git:
                 )
             except OSError:
                 return None
-            return _read(process, fine, limits or CallLimits())
+            return _read(process, exit_codes, limits or CallLimits())
 
     def _places(self, folder: Path) -> dict[str, str]:
         """Return the environment: git finds the repository's data and no other settings."""
@@ -389,7 +389,7 @@ class Git:
 
 
 def _read(
-    process: subprocess.Popen[bytes], fine: Iterable[int], limits: CallLimits
+    process: subprocess.Popen[bytes], exit_codes: Iterable[int], limits: CallLimits
 ) -> bytes | None:
     """Return a process's output; end the process if that is too long or takes too long."""
     if process.stdout is None:
@@ -405,7 +405,7 @@ def _read(
         if len(data) > limits.output:
             _end(process)
             return data
-        return data if process.wait() in fine else None
+        return data if process.wait() in exit_codes else None
     finally:
         timer.cancel()
         process.wait()
