@@ -31,7 +31,7 @@ from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.reader import Origin
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES, CheckedTemplate, Reference, Scope
 from poeflow.templates.sites import Site, name_site, site_text, sites_of
-from poeflow.templates.template_errors import Untexts
+from poeflow.templates.template_errors import NonTextFinder
 
 MAX_CODE: Final = 512 * 1024
 """How many characters of template code one flow may have, included files counted."""
@@ -47,7 +47,7 @@ _ALWAYS: Final = frozenset({"flow"})
 _PROSE: Final = ("prompt", "system", "render", "content", "rubric")
 _PATH: Final = lazy_pattern(r"[\w./-]+\.\w+")
 _TEMPLATE_PATH: Final = lazy_pattern(r"\.(?:md|txt|j2|jinja2?|prompt|tmpl)$")
-_MAYBE_NO_TEXT: Final = lazy_pattern(
+_MAY_BE_NO_TEXT: Final = lazy_pattern(
     r"\b(?:carry|previous)\b|\.(?:passed|used_default|all|data|media|tool_calls|verdicts|outputs|usage)\b"
 )
 _LONGEST_PATH: Final = 200
@@ -347,26 +347,31 @@ class _TemplateChecker:
         else:
             is_path = site.use == "path"
             checked = check_template(self._environment, text, origin, scope, is_path=is_path)
-            checked = checked.with_problems(self._untexts(site, text, origin, checked, names))
+            checked = checked.with_problems(
+                self._non_text_problems(site, text, origin, checked, names)
+            )
         included = (self._environment.reader.source(f, relative_to="//")[1] for f in checked.files)
         self.is_spent = not self._effort.covers(text, included)
         if site.file is not None:
             self._known[key] = checked
         return checked
 
-    def _untexts(
+    def _non_text_problems(
         self, site: Site, text: str, origin: Origin, checked: CheckedTemplate, names: Names
     ) -> tuple[Problem, ...]:
-        """Return what a template without other errors prints, and is no text in any run."""
-        if not _MAYBE_NO_TEXT.search(text) or errors_only(checked.problems):
+        """Return a problem for each printed value that is not a text in any run.
+
+        A template that has other errors is not looked at.
+        """
+        if not _MAY_BE_NO_TEXT.search(text) or errors_only(checked.problems):
             return ()
         parsed = self._environment.parsed(text, origin)
         if site.use == "value" and self._environment.is_expression(text.strip(), origin):
             return ()
         steps = self._file.flow.steps
         known = frozenset[str]() if site.early else names.known
-        untexts = Untexts(lambda step, name: value_kind(steps[step], name), known)
-        return tuple(untexts.problems(parsed, origin))
+        finder = NonTextFinder(lambda step, name: value_kind(steps[step], name), known)
+        return tuple(finder.problems(parsed, origin))
 
     def _canonical(self, globs: tuple[str, ...], text: str, origin: Origin) -> Iterator[str]:
         """Yield the patterns in this text itself; those of included files stay relative."""

@@ -198,7 +198,7 @@ class Environment(ImmutableSandboxedEnvironment):
     def __init__(self, reader: Reader, allowance: Allowance | None = None) -> None:
         self._files = Loader(reader)
         self._allowance = allowance or Allowance(is_free=True)
-        furnishing = _furnishing(self._allowance)
+        shared = _shared_parts(self._allowance)
         super().__init__(
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -206,7 +206,7 @@ class Environment(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             autoescape=False,
             optimized=False,
-            finalize=furnishing.finalize,
+            finalize=shared.finalize,
             loader=self._files,
             cache_size=400,
         )
@@ -214,9 +214,9 @@ class Environment(ImmutableSandboxedEnvironment):
         self._allowance.budget = self._allowance.next_budget()
         self._compiled: dict[tuple[Mode, str, str], Template] = {}
         self._compiled_text = 0
-        self._trees = furnishing.trees
-        self.filters = furnishing.filters
-        self.tests = furnishing.tests
+        self._trees = shared.trees
+        self.filters = shared.filters
+        self.tests = shared.tests
         own = file_functions(reader, lambda: self.budget)
         self.globals = {"range": self.globals["range"], **own}
 
@@ -346,8 +346,8 @@ class _Extending(Template):
         return without_last_line_end(super().render(*args, **kwargs))
 
 
-class _Furnishing(msgspec.Struct, frozen=True):
-    """What the environments of one command share: making it takes half a millisecond."""
+class _SharedParts(msgspec.Struct, frozen=True):
+    """What all environments with one allowance share: making it takes half a millisecond."""
 
     filters: dict[str, Any]
     tests: dict[str, Any]
@@ -378,11 +378,11 @@ class _Trees:
 
 
 @lru_cache(maxsize=1)
-def _furnishing(allowance: Allowance) -> _Furnishing:
+def _shared_parts(allowance: Allowance) -> _SharedParts:
     def budget() -> WorkBudget:
         return allowance.budget
 
-    return _Furnishing(
+    return _SharedParts(
         sandbox.inner_filters(budget) | counted_filters(budget),
         counted_tests(budget),
         _finalizer(budget),
@@ -406,7 +406,7 @@ def without_last_line_end(text: str) -> str:
 def certainly_compiles(parsed: nodes.Template, *, is_path: bool) -> bool:
     """Return whether a tree, which flows may share, compiles for sure. Raises as `check_shape`."""
     sandbox.check_shape(parsed, is_path=is_path)
-    return sandbox.compiles_surely(parsed)
+    return sandbox.always_compiles(parsed)
 
 
 def only_expression(parsed: nodes.Template) -> nodes.Expr | None:

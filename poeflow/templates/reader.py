@@ -30,8 +30,8 @@ class Reader(Protocol):
     ) -> list[str]:
         """Return the matching canonical paths, sorted; `visit` counts the visited entries."""
 
-    def unsettle(self) -> None:
-        """Stop caching patterns, as a run may write files from now on."""
+    def stop_caching_patterns(self) -> None:
+        """Search for each pattern anew from now on, as a run may write files."""
 
     def shown(self, path: str) -> str:
         """Return the canonical path `path` as shown to the user."""
@@ -89,7 +89,7 @@ class ProjectReader:
         self._digests: dict[str, str] = {}
         self._globs: dict[str, tuple[list[str], str]] = {}
         self._paths = 0
-        self._is_settled = True
+        self._caches_patterns = True
         self._reads = Reads()
 
     def recording(self, reads: Reads) -> AbstractContextManager[None]:
@@ -128,7 +128,7 @@ class ProjectReader:
         if known is None:
             found = matches(self._project, canonical, visit=visit)
             known = found, sha256_of_json(found)
-            if self._is_settled and self._paths + len(found) < MAX_PATHS:
+            if self._caches_patterns and self._paths + len(found) < MAX_PATHS:
                 self._paths += len(found) + 1
                 self._globs[canonical] = known
         self._reads.globs[canonical] = known[1]
@@ -137,8 +137,8 @@ class ProjectReader:
     def note(self, canonical: str, data: bytes) -> None:
         self._reads.contents[canonical] = sha256_of(data)
 
-    def unsettle(self) -> None:
-        self._is_settled = False
+    def stop_caching_patterns(self) -> None:
+        self._caches_patterns = False
         self._globs.clear()
         self._project.searches.release()
 

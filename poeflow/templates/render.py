@@ -22,7 +22,12 @@ from poeflow.templates.environment import (
 )
 from poeflow.templates.filters import NotANumberError
 from poeflow.templates.reader import Origin
-from poeflow.templates.template_errors import FIRST, in_words, no_else, syntax_problem
+from poeflow.templates.template_errors import (
+    NO_VALUE_AT_FIRST,
+    syntax_problem,
+    type_error_in_words,
+    without_line_numbers,
+)
 from poeflow.templates.values import encodable, to_json
 from poeflow.templates.work_budget import OverBudgetError, bounded
 
@@ -54,7 +59,7 @@ class TemplateError(StepError):
 
 
 class NoNumberError(TemplateError):
-    """What a template makes a number of, perhaps an answer, is none."""
+    """A template converts a value to a number, perhaps an answer, that does not hold one."""
 
 
 def render(environment: Environment, text: str, origin: Origin, values: Values) -> str:
@@ -236,7 +241,7 @@ def _located_error(
     if isinstance(error, OverBudgetError | NotANumberError):
         hint = error.hint
     elif isinstance(error, TypeError):
-        sentence, hint = in_words(sentence)
+        sentence, hint = type_error_in_words(sentence)
     if sentence.startswith(_NONE):
         failed = text if found is origin else _file(environment, found.path)[0]
         hint = _first_hint(failed, at)
@@ -253,7 +258,7 @@ _BEFORE: Final = lazy_pattern(r"(?:^|[^.\w])(carry|previous)$")
 def _first_hint(text: str, at: int) -> str:
     """Return a hint for a name without a value that is at a place of a template, or before it."""
     found = _AT.match(text[at:]) or _BEFORE.search(text[:at])
-    return FIRST[found[1]] if found is not None else ""
+    return NO_VALUE_AT_FIRST[found[1]] if found is not None else ""
 
 
 def _file(environment: Environment, path: str) -> tuple[str, Origin]:
@@ -278,6 +283,6 @@ def _sentence(error: BaseException) -> str:
             text = str(error.args[0] if error.args else error)
         case _:
             text = str(error) or type(error).__name__
-    text = no_else(text)
+    text = without_line_numbers(text)
     text = re.sub(r"^'(\w+)' is undefined$", r'"\1" is not there', text)
     return text[:1].lower() + text[1:]

@@ -48,9 +48,9 @@ _EACH_CHARACTER: Final = frozenset(
     {"capitalize", "isalpha", "isdigit", "lower", "splitlines", "split", "title", "upper"}
 )
 """Methods that process each character by itself, ten times slower than a copy."""
-_PATTERN: Final = 100
+_LONGEST_CHEAP_SEARCH: Final = 100
 """The longest search text whose search takes longer than in proportion to its length."""
-_CALL: Final = 3
+_CALL_STEPS: Final = 3
 _MAPPING_METHODS: Final = frozenset({"get", "items", "keys", "values"})
 _CHANGING: Final = frozenset({"append", "extend", "insert"})
 _MISSING: Final = object()
@@ -109,7 +109,7 @@ def check_call(function: Any, arguments: tuple[Any, ...], budget: WorkBudget) ->
 
     Raises `OverBudgetError` or `TypeError`.
     """
-    budget.step(_CALL)
+    budget.step(_CALL_STEPS)
     budget.work(len(arguments))
     if isinstance(function, MethodType) and isinstance(function.__self__, LoopContext):
         budget.walk(*arguments)
@@ -134,7 +134,7 @@ def _check_text_method(
         budget.work(len(text) // 10)
         bounded(len(text) if text.isascii() or name.startswith("is") else 3 * len(text))
     if texts and name in _SEARCHING:
-        check_scan(text, texts[0][:_PATTERN], budget)
+        check_scan(text, texts[0][:_LONGEST_CHEAP_SEARCH], budget)
     if name == "replace" and len(texts) == 2:
         bounded(replaced_size(text, texts[0], texts[1]))
     elif name == "join" and arguments and isinstance(arguments[0], list | tuple | dict | str):
@@ -192,14 +192,14 @@ def _check_sum(left: object, right: object, budget: WorkBudget) -> None:
 
 COUNTED: Final = " counted"
 CONCAT: Final = " concat"
-FILE_WORK: Final = " stepped"
+FILE_WORK: Final = " file work"
 WALKED: Final = " walked"
-REUSED: Final = " kept"
+REUSED: Final = " reused"
 MAPPING: Final = " mapping"
 NUMBER: Final = " number"
 SEARCHED: Final = " searched"
 SEGMENT: Final = " segment"
-BODY_WORK: Final = " spent"
+BODY_WORK: Final = " body work"
 INCLUDED: Final = " included"
 WRITTEN_IN: Final = " written in"
 """Filter names that a template cannot write, as they contain a space."""
@@ -308,7 +308,7 @@ def _is_literal(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Const) and isinstance(node.value, str)
 
 
-def compiles_surely(template: nodes.Template) -> bool:
+def always_compiles(template: nodes.Template) -> bool:
     """Return whether a template that passes `check_shape` certainly compiles."""
     for node, _, _ in _all_nodes(template):
         if isinstance(node, _MAY_FAIL):
@@ -412,9 +412,9 @@ def _filter(node: nodes.Node, name: str, *arguments: int | str) -> nodes.Expr:
     return nodes.Filter(node, name, given, [], None, None, lineno=node.lineno)
 
 
-_FILE: Final = 200
+_FIND_FILE_WORK: Final = 200
 """The work of finding a file and starting its template."""
-_SEARCHED: Final = 8
+_SEARCHED_PER_UNIT: Final = 8
 """How many characters of a text cost one unit in a search."""
 
 
@@ -441,14 +441,14 @@ def _counting_filters(budget: Callable[[], WorkBudget]) -> dict[str, Any]:
 
     def searched(value: Any) -> Any:
         budget().walk(value)
-        budget().work(len(value) // _SEARCHED if isinstance(value, str) else 0)
+        budget().work(len(value) // _SEARCHED_PER_UNIT if isinstance(value, str) else 0)
         return value
 
     def body_work(_nothing: Any, work: int) -> None:
         budget().work(work)
 
     def file_work(value: Any) -> Any:
-        budget().work(_FILE)
+        budget().work(_FIND_FILE_WORK)
         return value
 
     def walked(value: Any) -> Any:

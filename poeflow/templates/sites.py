@@ -290,7 +290,7 @@ class Texts:
         Each rendering keeps its own limits.
         """
         self._environment.allowance.is_free = True
-        self._reader.unsettle()
+        self._reader.stop_caching_patterns()
 
     def prose(self, path: KeyPath, values: Values) -> str:
         """Render the text at `path`, or the file it names. Raises `TemplateError`."""

@@ -112,7 +112,7 @@ def syntax_problem(
     return Problem(origin.locate(offset), message[:1].lower() + message[1:], hint)
 
 
-_OF_TYPES: Final = {
+_TYPE_ERRORS: Final = {
     lazy_pattern(pattern): message
     for pattern, message in {
         r"'(\S+)' not supported between instances of '(\w+)' and '(\w+)'": (
@@ -137,7 +137,7 @@ _OF_TYPES: Final = {
         r"slice indices must be .*": "the ends of a slice must be whole numbers",
     }.items()
 }
-"""What Python says of types that do not go together, and what a template's writer reads."""
+"""Python's messages on types that do not go together, and those for the writer of a template."""
 _TYPES: Final = {
     **dict.fromkeys(("int", "float"), "a number"),
     **dict.fromkeys(("list", "tuple", "range"), "a list"),
@@ -148,16 +148,17 @@ _TYPES: Final = {
 }
 _TO_NUMBER: Final = "cells of csv and answers are text: write | int or | float"
 _OF_A_LIST: Final = "write | map('int') or | map('float') before it"
-_WITH_OPERATOR: Final = 2
+_MIN_WORDS: Final = 2
+"""Messages with a single word do not name the operator and a type."""
 _NOT_NONE: Final = "test it before with: is not none"
 
 
-def in_words(text: str) -> tuple[str, str]:
-    """Return Python's message on types that do not go together in our words, and a hint.
+def type_error_in_words(text: str) -> tuple[str, str]:
+    """Return Python's message on types that do not go together in words of templates, and a hint.
 
     Any other message is returned as it is, without a hint.
     """
-    for pattern, message in _OF_TYPES.items():
+    for pattern, message in _TYPE_ERRORS.items():
         found = pattern.fullmatch(text.partition("; ")[0])
         if found is not None:
             words = [_TYPES.get(word, word) for word in found.groups()]
@@ -170,14 +171,14 @@ def _hint_for(words: Collection[str]) -> str:
     if "none" in words:
         return _NOT_NONE
     is_mixed = "a text" in words and not {"a list", "a mapping"} & set(words)
-    if not is_mixed or len(words) < _WITH_OPERATOR:
+    if not is_mixed or len(words) < _MIN_WORDS:
         return ""
     if "sum" in words:
         return _OF_A_LIST
     return f"join texts with ~; {_TO_NUMBER}" if "+" in words else _TO_NUMBER
 
 
-def no_else(text: str) -> str:
+def without_line_numbers(text: str) -> str:
     """Return Jinja's run-time message without line numbers, which are offsets here."""
     text = _NO_ELSE.sub("this if has no else, and its condition is false; add: else ''", text)
     return _IMPORTED_AT.sub("", text)
@@ -236,7 +237,7 @@ def _tag_hint(tag: str) -> str:
     return f"known: {tags}; {RAW}"
 
 
-FIRST: Final = {
+NO_VALUE_AT_FIRST: Final = {
     "carry": "the first instance has none: write {{ carry or '' }}, or {% if carry %}",
     "previous": "the first turn has none: write {% if previous %}...{% endif %}",
 }
@@ -252,8 +253,8 @@ _SURE: Final = (nodes.With, nodes.Scope, nodes.AssignBlock, nodes.FilterBlock)
 _KEEPS_RESULTS: Final = frozenset({"list", "reject", "rejectattr", "select", "selectattr", "sort"})
 
 
-class Untexts:
-    """Finds what a template prints that is no text in any run.
+class NonTextFinder:
+    """Finds what a template prints although it is not a text in any run.
 
     `kind_of` returns what an attribute of a step is, None for a text or if that is not known.
     `names` are those that the template may use: some have no value at first.
@@ -261,15 +262,16 @@ class Untexts:
 
     def __init__(self, kind_of: Callable[[str, str], str | None], names: Collection[str]) -> None:
         self._kind_of = kind_of
-        self._first = FIRST.keys() & names
-        self._own: set[str] = set()
-        """Names that the template binds, and those of them that are no items of a loop."""
-        self._others: set[str] = set()
+        self._first = NO_VALUE_AT_FIRST.keys() & names
+        self._bound: set[str] = set()
+        """Names that the template binds."""
+        self._no_items: set[str] = set()
+        """Those of them that are not the item of a loop."""
 
     def problems(self, parsed: nodes.Template, origin: Origin) -> Iterator[Problem]:
         """Yield a problem for each value that is printed as it is, which always fails."""
-        own = {node.name for node in parsed.find_all(nodes.Name) if node.ctx != "load"}
-        self._own, self._others = own, own - {_item(node) for node in parsed.find_all(nodes.For)}
+        self._bound = {node.name for node in parsed.find_all(nodes.Name) if node.ctx != "load"}
+        self._no_items = self._bound - {_item(node) for node in parsed.find_all(nodes.For)}
         for offset, message, hint in self._printed(parsed.body, {}, is_sure=True):
             yield Problem(origin.locate(offset), message, hint)
 
@@ -293,14 +295,19 @@ class Untexts:
     def _fault(
         self, node: nodes.Node, items: Mapping[str, str], *, is_sure: bool
     ) -> Iterator[tuple[int, str, str]]:
+        """Yield offset, message and hint if a printed value is not a text."""
         root = node
         while isinstance(root, nodes.Getattr | nodes.Getitem):
             root = root.node
         if not isinstance(root, nodes.Name):
             return
-        if is_sure and root.name in self._first and root.name not in self._own:
-            yield root.lineno - 1, f"{root.name} has no value at first", FIRST[root.name]
-        elif isinstance(node, nodes.Getattr) and root.name not in self._others:
+        if is_sure and root.name in self._first and root.name not in self._bound:
+            yield (
+                root.lineno - 1,
+                f"{root.name} has no value at first",
+                NO_VALUE_AT_FIRST[root.name],
+            )
+        elif isinstance(node, nodes.Getattr) and root.name not in self._no_items:
             step = items.get(root.name, "") if node.node is root else _of_steps(node.node)
             kind = self._kind_of(step, node.attr) if step else None
             if kind is not None:

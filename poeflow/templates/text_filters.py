@@ -106,16 +106,10 @@ def truncate_words(text: str, length: int, end: str = "...") -> str:
 PATTERN_FILTERS: Final = frozenset({"regex_find", "regex_findall", "regex_replace"})
 _COMPILING: Final = 5
 """The work of compiling an instruction of a pattern."""
-_SEARCHING: Final = 500
-_LEAST: Final = 10
-_STEEP: Final = 10
+_MATCH_WORK: Final = 20
+"""The work of a match, besides that of searching for it."""
 _STEEPEST: Final = 250
-"""Bytes of which a search looks at `_SEARCHING` for one unit: fewer, the larger the pattern.
-
-RE2 gives up its fast automaton for some: then each byte takes each instruction. The rest of the
-text counts anew for each match, as finding where one ends may take a look at it all.
-"""
-_MATCH: Final = 20
+"""From this number of instructions on the work of a search grows in proportion to them."""
 _GROUP: Final = lazy_pattern(r"\\(\d|\\)")
 _ESCAPED: Final = lazy_pattern(r"[\x00-\x08]")
 """What `\\b` and `\\1` are in a text of a template, unless the backslash is doubled."""
@@ -130,9 +124,9 @@ def pattern_filters(budget: Callable[[], WorkBudget]) -> dict[str, Callable[...,
     def matches(text: str, written: object) -> tuple[Pattern, Iterator[PatternMatch]]:
         current = budget()
         pattern = template_pattern(to_text(written), current.work)
-        work = _LEAST + min(pattern.size, _STEEPEST) * pattern.size // _STEEP
+        each = _search_work(pattern)
         return pattern, pattern.matches(
-            text, lambda size: current.work(_MATCH + size * work // _SEARCHING)
+            text, lambda size: current.work(_MATCH_WORK + size * each // 500)
         )
 
     def regex_find(text: str, pattern: object) -> Any:
@@ -164,6 +158,15 @@ def pattern_filters(budget: Callable[[], WorkBudget]) -> dict[str, Callable[...,
         "regex_findall": regex_findall,
         "regex_replace": regex_replace,
     }
+
+
+def _search_work(pattern: Pattern) -> int:
+    """Return the work of searching 500 bytes, which grows with the square of the pattern's size.
+
+    For some patterns RE2 gives up its fast automaton: then each byte takes each instruction. The
+    rest of the text counts anew for each match, as finding its end may take a look at it all.
+    """
+    return 10 + min(pattern.size, _STEEPEST) * pattern.size // 10
 
 
 def template_pattern(written: str, work: Callable[[int], None]) -> Pattern:

@@ -86,7 +86,7 @@ def test_a_pattern_counts_by_the_entries_it_looks_at(tmp_path):
     assert sum(seen) == 31
     assert reader.glob("//*.txt", relative_to="//", visit=seen.append) is first
     assert sum(seen) == 31
-    reader.unsettle()
+    reader.stop_caching_patterns()
     (tmp_path / "new.txt").write_text("")
     assert len(reader.glob("//*.txt", relative_to="//", visit=seen.append)) == len(first) + 1
     assert sum(seen) == 63
