@@ -87,8 +87,7 @@ def verdict(
     if finding is None:
         raise AssertionError("it is judged by a model or a function")
     subject = Subject(reading=reading, holds=holds, cost=cost, seconds=seconds)
-    result = finding(getattr(expectation, kind), subject)
-    expected, found = result[0], result[1]
+    expected, found, *scores = finding(getattr(expectation, kind), subject)
     message = f"expected {expected}" if found is None else f"expected {expected}, found {found}"
     is_unknown = kind == "max_seconds" and seconds is None
     is_error = expectation.level == "error"
@@ -97,7 +96,7 @@ def verdict(
         passed=found is None,
         level="warn" if is_unknown and is_error else expectation.level,
         message=message,
-        score=result[2] if len(result) == 3 else None,
+        score=scores[0] if scores else None,
         weight=expectation.weight,
     )
 

@@ -79,7 +79,7 @@ def _text(_text: str, _schema: Schema | None) -> Json:
 
 def _json(text: str, schema: Schema | None) -> Json:
     try:
-        return json_text.found(text, lambda data: schema is None or not schema.faults(data))
+        return json_text.find_document(text, lambda data: schema is None or not schema.faults(data))
     except json_text.NotJsonError as error:
         raise UnreadableError(f"the answer is not JSON: {error}") from None
     except json_text.UnusableError as error:

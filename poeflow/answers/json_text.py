@@ -116,7 +116,7 @@ class UnusableError(Exception):
     """The JSON cannot be used: a key twice, NaN, too deep, several documents."""
 
 
-def strict(text: str) -> Json:
+def decode_strict(text: str) -> Json:
     """Return the JSON document that `text` is. Raises `NotJsonError` and `UnusableError`."""
     data, end = _decoded(text, _start(text, 0))
     if _start(text, end) != len(text):
@@ -127,13 +127,13 @@ def strict(text: str) -> Json:
 def is_json(text: str) -> bool:
     """Return whether `text` is one JSON document and nothing else."""
     try:
-        strict(text)
+        decode_strict(text)
     except (NotJsonError, UnusableError):
         return False
     return True
 
 
-def tolerant(text: str) -> Json:
+def decode_json5(text: str) -> Json:
     """Return the JSON5 document that `text` is. Raises `NotJsonError` and `UnusableError`."""
     import pyjson5
 
@@ -172,7 +172,7 @@ def number(written: str) -> float:
     return value
 
 
-def found(text: str, fits: Callable[[Json], bool]) -> Json:
+def find_document(text: str, fits: Callable[[Json], bool]) -> Json:
     """Return the one JSON document in an answer.
 
     Of several different ones, the only one that `fits` is taken. Raises `NotJsonError` if
@@ -182,14 +182,14 @@ def found(text: str, fits: Callable[[Json], bool]) -> Json:
         raise UnusableError(f"it has {len(text):,} characters, at most {MAX_TEXT:,} are read")
     text = text.removeprefix("\ufeff")
     try:
-        return _either(text)
+        return _decode(text)
     except NotJsonError as error:
         is_meant = text.lstrip()[:1] in ("", "{", "[", '"')
         reason = error if is_meant else NotJsonError("there is no JSON document in it")
     those = blocks(text)
     marked = [block for block in those if block.label in FENCES]
     documents = _in_blocks(marked or those, is_marked=bool(marked))
-    return _only(documents or _in_prose(text), fits, reason)
+    return _only_one(documents or _in_prose(text), fits, reason)
 
 
 def refuse_unusable(data: Json) -> int:
@@ -254,11 +254,12 @@ def _no_escape(text: str, at: int) -> str:
     return f"{what}; write two for one that is meant"
 
 
-def _either(text: str) -> Json:
+def _decode(text: str) -> Json:
+    """Return the document that `text` is, as strict JSON if possible, else as JSON5."""
     try:
-        return strict(text)
+        return decode_strict(text)
     except NotJsonError:
-        return tolerant(text)
+        return decode_json5(text)
 
 
 def _in_blocks(those: Iterable[Block], *, is_marked: bool) -> list[Json]:
@@ -266,7 +267,7 @@ def _in_blocks(those: Iterable[Block], *, is_marked: bool) -> list[Json]:
     documents = []
     for block in those:
         try:
-            data = _either(block.content)
+            data = _decode(block.content)
         except NotJsonError as error:
             if is_marked:
                 raise NotJsonError(f"in the fenced block, {error}") from None
@@ -287,18 +288,20 @@ def _in_prose(text: str) -> Iterator[Json]:
         if aside is not None:
             end = aside.end()
             with contextlib.suppress(NotJsonError):
-                yield _either(aside[0])
+                yield _decode(aside[0])
         else:
             try:
                 data, end = _decoded(text, at)
             except NotJsonError:
-                yield tolerant(_part(text, at))
+                yield decode_json5(_part(text, at))
                 return
             yield data
         opening = _OPENING.search(text, end)
 
 
-def _only(documents: Iterable[Json], fits: Callable[[Json], bool], reason: NotJsonError) -> Json:
+def _only_one(
+    documents: Iterable[Json], fits: Callable[[Json], bool], reason: NotJsonError
+) -> Json:
     different: dict[bytes, Json] = {}
     for data in documents:
         different.setdefault(canonical(data), data)

@@ -459,7 +459,7 @@ class InstanceCount:
     """
 
     def __init__(self, most: int | None = None) -> None:
-        self._is_one = most is not None
+        self._has_one_limit = most is not None
         self._most = MAX_INSTANCES if most is None else most
         self._of_step: dict[str, _Counted] = {}
         self._totals = {False: _Counted(), True: _Counted()}
@@ -468,7 +468,7 @@ class InstanceCount:
         """Return whether the instances of a step were counted as those of the rows of tables."""
         return step in self._of_step and self._of_step[step].are_rows
 
-    def fault(
+    def add(
         self,
         step: str,
         instances: int,
@@ -482,7 +482,7 @@ class InstanceCount:
         Return why there cannot be so many, or an empty text. Unless the number `is_whole`, more
         of them may follow.
         """
-        are_rows = are_rows and not self._is_one
+        are_rows = are_rows and not self._has_one_limit
         most = MAX_ROWS if are_rows else self._most
         named = '"' + step.rsplit("/", 1)[-1] + '"'
         total = self._totals[are_rows]

@@ -64,7 +64,7 @@ class Connections:
             proxy_of=partial(proxy_from, self._options.environ),
         )
 
-    def name(self) -> None:
+    def note_servers(self) -> None:
         """Note the names and origins of the servers, without connecting and without a key."""
         moved = base_url_from(self._options.environ)
         for name in _provider_names(self._checked):

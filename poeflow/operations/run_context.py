@@ -49,7 +49,7 @@ async def run_context(
             has_answers = workspace.has_answers or bool(lock_update.names)
             await connections.open(stack, has_answers=has_answers)
         else:
-            connections.name()
+            connections.note_servers()
         ledger = workspace.ledger()
         elsewhere = named_elsewhere(project, workspace, checked.file.path, options)
         tree, written = workspace.output_tree(), lock_update.written

@@ -134,15 +134,15 @@ def _late_filters(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]
             yield Problem(file.document.place(site.path), message, hint)
 
 
-def tested(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]]:
+def tested_steps(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]]:
     """Return for each step the steps whose status its `if` reads."""
-    looked_at: dict[str, frozenset[str]] = dict.fromkeys(file.flow.steps, frozenset())
+    tested: dict[str, frozenset[str]] = dict.fromkeys(file.flow.steps, frozenset())
     for finding in found:
         step = finding.site.step
         if step is not None and finding.site.path == ("steps", step, "if"):
             statuses = (r for r in finding.references if r.attribute == "status")
-            looked_at[step] = frozenset(reference.name for reference in statuses)
-    return looked_at
+            tested[step] = frozenset(reference.name for reference in statuses)
+    return tested
 
 
 def judged_steps(file: FlowFile, found: Iterable[Finding]) -> frozenset[str]:
@@ -158,7 +158,7 @@ def judged_steps(file: FlowFile, found: Iterable[Finding]) -> frozenset[str]:
     return frozenset(name for name, step in file.flow.steps.items() if step.expect and name in read)
 
 
-def read_items(found: Iterable[Finding]) -> frozenset[str]:
+def itemized_steps(found: Iterable[Finding]) -> frozenset[str]:
     """Return the loops whose items a text of the flow reads in their results."""
     return frozenset(_read_in_results(tuple(found), "items"))
 
@@ -191,7 +191,8 @@ def secrets_in(file: FlowFile, found: Iterable[Finding]) -> dict[KeyPath, frozen
 
 
 def needs_of(file: FlowFile, found: Iterable[Finding]) -> Needs:
-    uses: Needs = {name: {} for name in file.flow.steps}
+    """Return the steps that each step needs: by `needs`, by `history`, and by its templates."""
+    needs: Needs = {name: {} for name in file.flow.steps}
     for name, step in file.flow.steps.items():
         named: list[tuple[KeyPath, str]] = [
             (("needs", index), need) for index, need in enumerate(step.needs)
@@ -199,22 +200,22 @@ def needs_of(file: FlowFile, found: Iterable[Finding]) -> Needs:
         if step.history is not None:
             named.append((("history",), step.history))
         for key, need in named:
-            if need in uses:
+            if need in needs:
                 place = file.document.place(("steps", name, *key))
-                uses[name].setdefault(need, place)
+                needs[name].setdefault(need, place)
     for finding in found:
         if finding.site.step is None or finding.site.early:
             continue
         for reference in finding.references:
             if reference.kind == "step":
-                uses[finding.site.step].setdefault(reference.name, reference.place)
-    return uses
+                needs[finding.site.step].setdefault(reference.name, reference.place)
+    return needs
 
 
-def order_of(uses: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], list[Problem]]:
+def order_of(needs: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], list[Problem]]:
     """Return the order of the steps, or an empty order and a problem for each cycle."""
     problems: list[Problem] = []
-    left = dict(uses)
+    left = dict(needs)
     visited = 0
     while len(problems) < _MAX_CYCLES and visited < _MAX_STEPS_VISITED:
         visited += len(left)
@@ -222,9 +223,9 @@ def order_of(uses: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], 
             order = ordered(left)
         except CycleError as error:
             first, second = error.path[:2]
-            problems.append(_cycle_problem(error, uses[first][second]))
+            problems.append(_cycle_problem(error, needs[first][second]))
             ring = set(error.path)
-            left = {name: used for name, used in left.items() if name not in ring}
+            left = {name: own for name, own in left.items() if name not in ring}
         else:
             return (() if problems else order), problems
     return (), problems

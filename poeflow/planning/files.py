@@ -22,7 +22,7 @@ from poeflow.planning.used_flows import ONCE, Repetition
 from poeflow.problems import Place, Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
 from poeflow.project.globs import has_shape, is_pattern
-from poeflow.project.output_paths import DiskLooks, check_output_path, claim_of
+from poeflow.project.output_paths import PathKinds, check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reader
 from poeflow.templates.sites import has_template
@@ -153,10 +153,10 @@ class Claims(msgspec.Struct, frozen=True):
 
     def conflicts(self, project: Project, file: FlowFile, reads: ReadPaths) -> Iterator[Problem]:
         """Check the paths against the disk, what the flow reads, and each other."""
-        looks = DiskLooks(project.root)
+        kinds = PathKinds(project.root)
         for claim in self.claims:
             if claim.is_literal:
-                yield from _disk_problems(looks, claim)
+                yield from _disk_problems(kinds, claim)
                 yield from _read_problems(file, claim, reads)
             else:
                 yield from _growth_problems(project, file, claim)
@@ -245,13 +245,14 @@ def _owned_claims(
     *,
     flow: int,
     ancestors: tuple[str, ...] = (),
-    often: Repetition = ONCE,
+    repetition: Repetition = ONCE,
 ) -> Iterator[_OwnedClaim]:
     """Yield the claims of a flow and of those it uses: paths that are literal, or do not change."""
     claims, flow_file = {claim.step: claim for claim in checked.claims}, checked.file
     for name, step in flow_file.flow.steps.items():
         claim = claims.get(name)
-        is_repeated = claim is not None and often.is_repeated and not often.changes(claim.save)
+        varies = claim is None or repetition.changes(claim.save)
+        is_repeated = repetition.is_repeated and not varies
         if claim is not None and (claim.is_literal or is_repeated):
             yield _OwnedClaim(
                 claim=claim,
@@ -259,13 +260,13 @@ def _owned_claims(
                 flow=flow,
                 ancestors=ancestors,
                 is_repeated=is_repeated,
-                is_in_turns=often.is_in_turns,
+                is_in_turns=repetition.is_in_turns,
             )
         child = checked.children.get(name)
         if child is not None:
-            within = often.of(step, child.file.flow)
+            within = repetition.of(step, child.file.flow)
             path = (*ancestors, name)
-            yield from _owned_claims(child, flow=flow, ancestors=path, often=within)
+            yield from _owned_claims(child, flow=flow, ancestors=path, repetition=within)
 
 
 def _claims(project: Project, file: FlowFile, name: str, step: Step) -> Iterator[Claim]:
@@ -302,11 +303,11 @@ def _with_marks(save: str) -> str:
     return _EXPRESSION.sub(lambda found: f"{{{found[1].strip()}}}".replace("/", "\x1f"), save)
 
 
-def _disk_problems(looks: DiskLooks, claim: Claim) -> Iterator[Problem]:
+def _disk_problems(kinds: PathKinds, claim: Claim) -> Iterator[Problem]:
     """Check what exists at a path and in its parents: nothing is written through a link."""
     target = claim.target[2:]
     for parent in reversed(list(_parents(target))):
-        match looks.at(parent):
+        match kinds.at(parent):
             case "link":
                 message = f"{parent} is a link; nothing is written through it"
                 yield Problem(claim.place, message, "replace the link by a folder")
@@ -317,7 +318,7 @@ def _disk_problems(looks: DiskLooks, claim: Claim) -> Iterator[Problem]:
                 return
             case "":
                 return
-    if looks.at(target) == "folder":
+    if kinds.at(target) == "folder":
         hint = f"for example {claim.save}/{claim.step}.md"
         yield Problem(claim.place, f"{claim.save} is a folder", hint)
 

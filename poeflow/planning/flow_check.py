@@ -14,13 +14,13 @@ from poeflow.planning.bot_checks import bot_problems, unpinned_models, unused_al
 from poeflow.planning.checked import Ancestors, Checked
 from poeflow.planning.edges import (
     chains,
+    itemized_steps,
     judged_steps,
     needs_of,
     order_of,
-    read_items,
     secrets_in,
     source_problems,
-    tested,
+    tested_steps,
     uses_of,
 )
 from poeflow.planning.fan_out import Tables, loop_problems
@@ -73,14 +73,14 @@ def check(
         problems=(),
         varying=frozenset(f.site.path for f in found if f.varies or f.is_open),
         late=frozenset(f.site.path for f in found if f.is_late),
-        tested=tested(file, found),
+        tested=tested_steps(file, found),
         chains=chains(file, found),
         uses=uses_of(file, found),
         children=used.children,
         judged=judged_steps(file, found),
         named=frozenset(f.site.path for f in found if f.names_file),
         forms=forms_of(found),
-        itemized=read_items(found),
+        itemized=itemized_steps(found),
         secrets=secrets_in(file, found),
         claims=outputs.claims,
     )

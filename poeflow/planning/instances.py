@@ -404,7 +404,7 @@ class FanOut:
     ) -> None:
         """Count the instances of a step. Raises `TooManyInstancesError`."""
         count, name = self._instance_count, f"{self._prefix}{step}"
-        fault = count.fault(name, instances, characters, is_whole=is_whole, are_rows=are_rows)
+        fault = count.add(name, instances, characters, is_whole=is_whole, are_rows=are_rows)
         if fault:
             place = self._file.document.place(path)
             raise TooManyInstancesError(place, fault, hint=HINT)

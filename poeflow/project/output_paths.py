@@ -63,8 +63,8 @@ def _protected() -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{pattern})" for pattern, _ in PROTECTED), re.DOTALL)
 
 
-class DiskLooks:
-    """Looks what there is below a folder, at each path once: many outputs share their folders."""
+class PathKinds:
+    """What there is at paths below a folder, looked up once each: outputs share their folders."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

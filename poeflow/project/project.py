@@ -206,7 +206,7 @@ class Project(msgspec.Struct, frozen=True):
         Raises `FileProblem` if it is outside, missing, or in the state of git or poeflow.
         """
         path = self.path_of(canonical)
-        with _named(canonical):
+        with _file_problems(canonical):
             real = really(path)
             if not real.is_relative_to(self.root):
                 hint = "copy the file into the project"
@@ -227,7 +227,7 @@ class Project(msgspec.Struct, frozen=True):
         Its folders must not be links: nothing is written through a link.
         """
         target = self.path_of(canonical)
-        with _disk(self.root):
+        with _disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
         folder = self.root
         for part in target.relative_to(self.root).parts[:-1]:
@@ -240,11 +240,11 @@ class Project(msgspec.Struct, frozen=True):
     def remove(self, canonical: str) -> None:
         """Remove an output and folders that become empty. Raises `DiskError`."""
         target = self.path_of(canonical)
-        with _disk(target):
+        with _disk_errors(target):
             target.unlink(missing_ok=True)
         for folder in target.relative_to(self.root).parents:
             if folder.parts and not any((self.root / folder).iterdir()):
-                with _disk(self.root / folder):
+                with _disk_errors(self.root / folder):
                     (self.root / folder).rmdir()
 
     def _check_private(self, canonical: str, parts: tuple[str, ...]) -> None:
@@ -267,7 +267,7 @@ class Project(msgspec.Struct, frozen=True):
 
         With `checks` a private file is refused, by its name or by that of its link's target.
         """
-        with _named(canonical):
+        with _file_problems(canonical):
             handle, status = self._open(canonical, checks=checks)
             try:
                 yield handle, status
@@ -320,7 +320,7 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644
     bytes is not changed, nor is its time; a link is replaced, never written through. After a
     failure nothing remains. Raises `DiskError`.
     """
-    with _disk(path):
+    with _disk_errors(path):
         if not isinstance(data, Iterator) and holds(path, data):
             return
         with draft(path, mode=mode) as file:
@@ -332,7 +332,7 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
 
     Raises `DiskError`, also if there is a link: nothing is written through a link.
     """
-    with _disk(folder):
+    with _disk_errors(folder):
         if not folder.is_dir():
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=mode)
@@ -402,7 +402,8 @@ def _has_settings(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _named(canonical: str) -> Iterator[None]:
+def _file_problems(canonical: str) -> Iterator[None]:
+    """Turn an error from reading a file into a `FileProblem` that names it."""
     try:
         yield
     except UnusableFileError as error:
@@ -416,7 +417,8 @@ def _named(canonical: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn an error from writing to `path` into a `DiskError`."""
     try:
         yield
     except OSError as error:

@@ -259,7 +259,7 @@ def refuse_strange(path: Path) -> None:
             raise StrangeError(f"{name} is not a regular file")
         if status.st_uid not in allowed:
             raise StrangeError(f"{name} belongs to another user")
-    if _names_another(path.with_name(path.name + "-journal")):
+    if _names_super_journal(path.with_name(path.name + "-journal")):
         raise StrangeError("its journal names another file")
 
 
@@ -324,7 +324,7 @@ def _lenient(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _names_another(journal: Path) -> bool:
+def _names_super_journal(journal: Path) -> bool:
     """Whether a journal names a super-journal, which SQLite would then remove."""
     length = len(_JOURNAL_MAGIC)
     try:

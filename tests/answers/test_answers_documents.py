@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from poeflow.answers.json_text import MAX_TEXT, NotJsonError, UnusableError, found
+from poeflow.answers.json_text import MAX_TEXT, NotJsonError, UnusableError, find_document
 
 
 def only(text):
-    return found(text, lambda _data: True)
+    return find_document(text, lambda _data: True)
 
 
 @pytest.mark.parametrize(
