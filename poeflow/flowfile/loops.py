@@ -148,7 +148,7 @@ def key_column(written: str) -> str | None:
 
 
 def first_twice(keys: Sequence[Hashable]) -> tuple[int, int] | None:
-    """Return the positions of the first key that was there before and of the one before it."""
+    """Return the positions of the first equal keys, the earlier one first; None if all differ."""
     if len(set(keys)) == len(keys):
         return None
     seen: dict[Hashable, int] = {}
@@ -245,8 +245,8 @@ class GroupedItems(_LazyItems):
 class Table(_LazyItems):
     """The rows of a text, each read as it is asked for: `starts` are the bytes they begin at.
 
-    `read` reads rows from lines. `columns` are the names that every row has, None if they differ:
-    what `read` reads then are the cells of a row.
+    `columns` are the names that every row has: then `read` returns the cells of each row in some
+    lines. If they differ, `columns` is None, and `read` returns the rows themselves.
     """
 
     def __init__(

@@ -154,7 +154,8 @@ class AcceptedFiles:
     ) -> LockEntry | None:
         """Return the new entry of an instance, None if its files stay as the lock has them.
 
-        `recipe` is the current one of the instance. If it `is_judged`, other steps read how.
+        `recipe` is the current one of the instance, `is_judged` whether other steps read how its
+        text was judged.
         """
         target = self._text_path(instance, old)
         self.found |= {*(old.outputs if old is not None else ()), *([target] if target else [])}

@@ -34,8 +34,8 @@ def planned(
     """Plan a flow that was checked. Raises `InvalidFlowError` or `UsageError`.
 
     A plan has up to `most` instances, unless the user's configuration says otherwise; without
-    `most` it has as many as a look may have. With `makes_key` the user gets a key of hashes when a
-    secret input needs one.
+    `most` the limit is that for commands which run nothing. With `makes_key` the user gets a key of
+    hashes when a secret input needs one.
     """
     if found.checked is None or errors_only(found.problems):
         raise InvalidFlowError(errors_only(found.problems))

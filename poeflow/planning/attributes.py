@@ -34,7 +34,7 @@ from poeflow.templates.sites import Site, Texts
 from poeflow.templates.values import OWN, KnownShapes, known_shapes
 
 MAX_NAMES: Final = 1_000
-"""How many names of files one template is followed to without a run."""
+"""How many different names of files one template may give without a run."""
 MAX_COMBINATIONS: Final = 200
 """How many combinations of values of inputs are put into such a template."""
 MAX_LOOKED: Final = 20_000

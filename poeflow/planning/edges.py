@@ -164,9 +164,10 @@ def itemized_steps(found: Iterable[Finding]) -> frozenset[str]:
 
 
 def _read_in_results(found: Sequence[Finding], kind: Literal["verdicts", "items"]) -> Iterator[str]:
-    """Yield the steps whose results a text may read that of.
+    """Yield the steps of whose results a text may read the verdicts, or the item.
 
-    If it is not known which step a value is of, those whose results the texts of the step have.
+    A value may be a result of a step that is not known: then each step counts whose list of
+    results a text of the same step uses.
     """
     anywhere = {
         f.site.step for f in found for r in f.references if (r.kind, r.name) == (kind, ANY_STEP)

@@ -312,7 +312,7 @@ def _alike(ready: StepInstance) -> StepInstance:
 
 
 def _differing(plan: Plan) -> frozenset[str | int]:
-    """Return the steps of whose instances each needs settings, files or a path of its own."""
+    """Return the steps whose instances differ in what they need to be ready, such as a path."""
     return frozenset(
         path[1]
         for path in plan.checked.varying - plan.checked.late

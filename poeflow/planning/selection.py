@@ -20,8 +20,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """The instances that a run applies to; the others keep the results of the last run.
 
     `only` are steps and ids of instances, with all that is below them; empty means all.
-    `first` and `key` choose among the instances of a step: a number, and a shell pattern; `every`
-    takes only each so manieth, for a sample.
+    `first` and `key` choose among the instances of a step: a number, and a shell pattern. If
+    `every` is 3, each third instance runs, for a sample.
     Instances in `refreshed` are asked again even if an answer is stored, or all if `refreshes_all`.
     `must_exist` are the steps and instances that the user has named.
     """

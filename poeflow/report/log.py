@@ -43,7 +43,7 @@ MANY: Final = 50
 PAUSE: Final = 10.0
 """Seconds between two lines on the progress of a run."""
 TICK: Final = 1.0
-"""Seconds between two looks whether such a line is due."""
+"""Seconds between two checks whether such a line is due."""
 NAMED: Final = 3
 """Up to so many instances at work are named."""
 _AT_HAND: Final = ("cached", "rendered")
@@ -77,7 +77,7 @@ class PlainReport:
         self._failures: list[str] = []
         self._files: dict[str, list[str]] = {}
         self._unmet: dict[str, list[Expected]] = {}
-        self._progress = Progress()
+        self._progress = RunProgress()
         self._began = 0.0
         self._reported = 0.0
         self._lock = threading.Lock()
@@ -168,7 +168,7 @@ class PlainReport:
         self._stream.flush()
 
 
-class Progress:
+class RunProgress:
     """How far a run has come, by its events; times are seconds of the run."""
 
     def __init__(self) -> None:

@@ -58,9 +58,10 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """A use of an input, a step, or another name such as `item`, with its place.
 
-    `attribute` is that of a step (`text`), None for an input or a whole step. One of the kind
-    `verdicts` reads how one of the step's results was judged; its name is empty for `source`. One
-    of the kind `items` reads the item of one. Both are of `ANY_STEP` if a value may be a result.
+    `attribute` is that of a step (`text`), None for an input or a whole step. The kind `verdicts`
+    reads how a result of the step `name` was judged, of the step of `source` if that is empty. The
+    kind `items` reads the item of a result. In both `name` is `ANY_STEP` if a value may be a
+    result of any step.
     """
 
     kind: Literal["input", "step", "name", "verdicts", "items"]
