@@ -29,7 +29,7 @@ _MOST_EARLIER: Final = 20
 """How many older versions of a lock are searched for entries that still prove something."""
 _MOST_VISITED: Final = 200_000
 """Among how many entries of folders the locks of other flows are looked for."""
-_END: Final = ".lock.json"
+LOCK_ENDING: Final = ".lock.json"
 _FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
 _NO_FLOWS: Final = frozenset({".git", ".poeflow", "node_modules", "__pycache__", "venv", ".venv"})
 
@@ -69,12 +69,16 @@ def lacking(found: Checkup, error: PoeflowError, options: RunOptions) -> str:
 
 def lock_at(workspace: Workspace, flow: str, options: RunOptions) -> LockFile:
     """Return the lock of a flow at a project path, with the inputs file of the options."""
-    path = PurePosixPath(flow[2:])
-    inputs = f".{options.inputs_file.stem}" if options.inputs_file is not None else ""
-    name = f"{path.stem}{inputs}{_END}"
-    target = workspace.output_tree().path_of(f"//{path.with_name(name).as_posix()}")
+    own = lock_path(flow, options.inputs_file)
     folder = f"{workspace.shown}/offline/" if options.offline else ""
-    return LockFile(target, shown=f"{folder}{path.with_name(name).as_posix()}")
+    return LockFile(workspace.output_tree().path_of(own), shown=f"{folder}{own[2:]}")
+
+
+def lock_path(flow: str, inputs_file: Path | None = None) -> str:
+    """Return the project path of a flow's lock, or of that for other inputs."""
+    path = PurePosixPath(flow[2:])
+    inputs = f".{inputs_file.stem}" if inputs_file is not None else ""
+    return f"//{path.with_name(f'{path.stem}{inputs}{LOCK_ENDING}').as_posix()}"
 
 
 def lengths_in(
@@ -198,7 +202,7 @@ def _locks_below(tree: Path, flows: Path) -> Iterator[Path]:
             raise DiskError(f"{tree} has over {_MOST_VISITED:,} files")
         beside = flows / Path(folder).relative_to(tree)
         for name in files:
-            if name.endswith(_END) and _has_flow(beside, name.removesuffix(_END)):
+            if name.endswith(LOCK_ENDING) and _has_flow(beside, name.removesuffix(LOCK_ENDING)):
                 yield Path(folder, name)
 
 

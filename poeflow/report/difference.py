@@ -184,7 +184,7 @@ def explained(status: InstanceStatus, before: Json) -> str:
 
 
 def _response(old: InstanceRecord | None, new: InstanceRecord) -> Iterator[Change]:
-    """Yield the change of the response's id, which says nothing alone: each response has its own."""
+    """Yield the change of the response's id, which says nothing alone: each one has its own."""
     before = None if old is None else old.response_id
     if None not in (before, new.response_id) and before != new.response_id:
         yield Change(what="response", name="response", old=before, new=new.response_id)

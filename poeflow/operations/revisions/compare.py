@@ -13,13 +13,13 @@ import msgspec
 from poeflow.costs import Prices
 from poeflow.flowfile.project_settings import settings_files
 from poeflow.operations.budgets import prices_of
+from poeflow.operations.locks import lock_path
 from poeflow.operations.revisions.compare_flow import compared_flow
 from poeflow.operations.revisions.made_results import written_files
 from poeflow.operations.revisions.sides import (
     FlowSide,
     Side,
     UnreadableFlow,
-    lock_path,
     side_of,
 )
 from poeflow.operations.run_options import RunOptions

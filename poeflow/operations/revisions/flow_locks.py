@@ -15,8 +15,9 @@ from poeflow.errors import PoeflowError
 from poeflow.flowfile.inputs import read_inputs
 from poeflow.flowfile.load import FlowFile
 from poeflow.operations.check import Checkup
+from poeflow.operations.locks import LOCK_ENDING, lock_path
 from poeflow.operations.revisions.flow_reads import FileRead, flow_reads, reads_of_run
-from poeflow.operations.revisions.sides import lock_path, read_lock
+from poeflow.operations.revisions.sides import read_lock
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import Proof, proof_of
 from poeflow.problems import Place
@@ -24,7 +25,6 @@ from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
 from poeflow.store.lockfile import Lock
 
-_END: Final = ".lock.json"
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
@@ -44,8 +44,10 @@ def inputs_locks(project: Project, file: FlowFile) -> tuple[InputsLock, ...]:
     """Return the locks of a flow with inputs files, sorted."""
     flow = PurePosixPath(file.path[2:])
     begin, found = f"{flow.stem}.", []
-    for path in sorted(project.path_of(file.path).parent.glob(f"{glob.escape(begin)}*{_END}")):
-        name = path.name[len(begin) : -len(_END)]
+    for path in sorted(
+        project.path_of(file.path).parent.glob(f"{glob.escape(begin)}*{LOCK_ENDING}")
+    ):
+        name = path.name[len(begin) : -len(LOCK_ENDING)]
         others = (f"//{flow.with_name(f'{begin}{name}{end}').as_posix()}" for end in _SUFFIXES[:2])
         if not name or any(map(project.has, others)):
             continue  # of a flow whose name begins with the name of this one

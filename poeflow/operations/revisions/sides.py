@@ -5,7 +5,7 @@ for a model, or sending anything.
 """
 
 from collections.abc import Collection, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -14,6 +14,7 @@ from poeflow.digest import Json
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.load import FlowFile
 from poeflow.operations.check import Checkup, checkup
+from poeflow.operations.locks import lock_path
 from poeflow.operations.revisions.flow_reads import FileRead, flow_reads, functions_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import statuses_of
@@ -127,13 +128,6 @@ def _inputs_at(
         return inputs_of(project, file, given), None
     except PoeflowError as error:
         return None, error
-
-
-def lock_path(path: str, inputs_file: Path | None = None) -> str:
-    """Return the project path of a flow's lock, or of that for other inputs."""
-    flow = PurePosixPath(path[2:])
-    inputs = f".{inputs_file.stem}" if inputs_file is not None else ""
-    return f"//{flow.with_name(f'{flow.stem}{inputs}.lock.json').as_posix()}"
 
 
 def read_lock(project: Project, path: str, *, inputs_file: Path | None = None) -> Lock | None:

@@ -10,8 +10,8 @@ from poeflow.errors import StaleError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.project_settings import PYPROJECT, settings_files
 from poeflow.operations.check import Checkup
+from poeflow.operations.locks import lock_path
 from poeflow.operations.revisions.flow_locks import locks_of, reads_by_locks
-from poeflow.operations.revisions.sides import lock_path
 from poeflow.problems import errors_only
 from poeflow.project.globs import has_shape, is_pattern, matches
 from poeflow.project.project import FileProblem, Project
