@@ -46,8 +46,9 @@ _PREPARED: Final = ("model", "attachments", "messages", "output", "system")
 
 def row_problems(project: Project, checked: Checked, environment: Environment) -> Iterator[Problem]:
     """Yield a problem for the first row on which each template fails, at the row."""
-    tables, left = Tables(project, checked.file), MAX_RENDERED
-    for name, spec in checked.file.flow.steps.items():
+    file, left = checked.file, MAX_RENDERED
+    tables = Tables(project, file)
+    for name, spec in file.flow.steps.items():
         loop = spec.for_each
         if not isinstance(loop, Loop) or loop.file is None or has_template(loop.file):
             continue
@@ -166,7 +167,8 @@ class _Rows:
         child = self._checked.children.get(self._step)
         if child is None or any(path[0] == "with" for path in self._others):
             return
-        if any(spec.type == "file" for spec in child.file.flow.inputs.values()):
+        inputs = child.file.flow.inputs
+        if any(spec.type == "file" for spec in inputs.values()):
             return  # their paths are looked for by `plan`
         self.left -= 1
         try:
