@@ -137,7 +137,7 @@ def message_and_hint(
             return f'the key "{missing}" is missing{where}', _describe(schema, missing)
         case "type":
             message, hint = _wrong_type(name, value, error.instance, written)
-            return message, hint or _better_type(error, path, written)
+            return message, hint or _type_hint(error, path, written)
         case "enum":
             options = [str(option) for option in value]
             written_value = str(error.instance)
@@ -236,7 +236,7 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
     return f"{name} must be {wanted}, not {shown}", ""
 
 
-def _better_type(error: "ValidationError", path: KeyPath, written: str) -> str:
+def _type_hint(error: "ValidationError", path: KeyPath, written: str) -> str:
     """Return a hint for a value of the wrong type."""
     instance: Any = error.instance
     if path == ("steps",) and isinstance(instance, list):

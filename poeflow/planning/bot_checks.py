@@ -117,7 +117,7 @@ _FAMILIES: Final = (
 _DOCUMENTED: Final = frozenset(Params.__struct_encode_fields__) - {"reasoning_effort"}
 """Parameters of the API itself, which every bot accepts in `params` and `extra_body`."""
 _LONGEST: Final = 40
-_MAX_EFFORT: Final = 100_000
+_MAX_CHECKED: Final = 100_000
 """How many values of one flow are checked: any flow, also a hostile one, takes only seconds."""
 _SUFFIXES: Final = {
     "image": (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"),
@@ -136,7 +136,7 @@ def bot_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
     Models that are known only in a run and other providers are skipped. A stored catalogue of
     another server than the one this process would use is ignored.
     """
-    if not any(use.is_of_poe for use in islice(model_uses(file.flow), _MAX_EFFORT)):
+    if not any(use.is_of_poe for use in islice(model_uses(file.flow), _MAX_CHECKED)):
         return
     catalogue, reason = stored_catalogue(project, process_environment())
     if reason:
@@ -153,7 +153,7 @@ def unpinned_models(file: FlowFile) -> Iterator[Problem]:
     """
     patterns = file.pinned_models
     seen: set[Place] = set()
-    for use in islice(model_uses(file.flow), _MAX_EFFORT) if patterns is not None else ():
+    for use in islice(model_uses(file.flow), _MAX_CHECKED) if patterns is not None else ():
         name, named = use.settings.model or "", use.settings.named
         if not use.is_literal or _is_any(name, patterns or ()):
             continue
@@ -177,7 +177,7 @@ class _BotChecker:
         self._file = file
         self._catalogue = catalogue
         self._seen: set[tuple[str, KeyPath]] = set()
-        self._left = _MAX_EFFORT
+        self._left = _MAX_CHECKED
 
     def problems(self) -> Iterator[Problem]:
         for use in model_uses(self._file.flow):

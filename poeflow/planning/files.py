@@ -200,7 +200,7 @@ def save_conflicts(flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
                 message = f"{claimed.claim.save} is a flow that is run too"
                 yield index, Problem(claimed.claim.place, message, "save to another file")
             earlier = owners.setdefault(claim, {})
-            other = next((one for one in earlier.values() if one.is_against(claimed)), None)
+            other = next((one for one in earlier.values() if one.conflicts_with(claimed)), None)
             earlier.setdefault((claimed.flow, claimed.ancestors), claimed)
             if other is not None:
                 where = f" of {other.claim.place.path}" if other.flow != claimed.flow else ""
@@ -228,7 +228,7 @@ class _OwnedClaim(msgspec.Struct, frozen=True, kw_only=True):
     is_repeated: bool
     is_in_turns: bool
 
-    def is_against(self, other: "_OwnedClaim") -> bool:
+    def conflicts_with(self, other: "_OwnedClaim") -> bool:
         """Whether both write one file, and are not one step: that of a flow run by itself, too."""
         if (self.flow, self.ancestors) == (other.flow, other.ancestors):
             return False  # in one flow, its check reports it

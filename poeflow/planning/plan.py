@@ -32,6 +32,10 @@ from poeflow.templates.render import Values
 from poeflow.templates.sites import Texts
 
 MakeTexts = Callable[[FlowFile], Texts]
+_EARLY: Final = ("if", "model", "attachments")
+_EARLY_OUTPUTS: Final = (("output", "save"), ("output", "media"))
+"""The keys of a step whose texts are rendered before an instance can run."""
+_LOOPS: Final = ("for_each", "matrix")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,10 +327,6 @@ def _differing(plan: Plan) -> frozenset[str | int]:
     )
 
 
-_EARLY: Final = ("if", "model", "attachments")
-_EARLY_OUTPUTS: Final = (("output", "save"), ("output", "media"))
-
-
 def _shared_target_problems(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each instance that would write the file of another one."""
     owners: dict[str, tuple[str, str]] = {}
@@ -402,6 +402,3 @@ def _late_loops(checked: Checked) -> frozenset[str | int]:
         for path in checked.late
         if path[:1] == ("steps",) and path[2] in _LOOPS and path[3:] != ("carry",)
     )
-
-
-_LOOPS: Final = ("for_each", "matrix")

@@ -146,7 +146,7 @@ class _TemplateChecker:
         self._project = project
         self._file = file
         self._environment = environment
-        self._effort = CodeBudget()
+        self._code_budget = CodeBudget()
         steps = file.flow.steps
         self._scope = Scope(
             inputs=frozenset(file.flow.inputs),
@@ -351,7 +351,7 @@ class _TemplateChecker:
                 self._non_text_problems(site, text, origin, checked, names)
             )
         included = (self._environment.reader.source(f, relative_to="//")[1] for f in checked.files)
-        self.is_spent = not self._effort.covers(text, included)
+        self.is_spent = not self._code_budget.covers(text, included)
         if site.file is not None:
             self._known[key] = checked
         return checked
@@ -383,7 +383,7 @@ class _TemplateChecker:
         if self.is_spent:
             message = f"the templates of this flow have over {MAX_CODE:,} characters of code"
             yield Problem(self._file.document.place(site.path), message, "split the flow")
-        elif not self._effort.covers_patterns(globs):
+        elif not self._code_budget.covers_patterns(globs):
             self.is_spent = True
             message = f"the templates of this flow have over {MAX_PATTERNS} patterns"
             place = self._file.document.place(site.path)

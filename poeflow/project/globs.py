@@ -129,12 +129,12 @@ def _check_not_hidden(project: Project, pattern: str, folders: tuple[str, ...]) 
         message = f"{pattern}: patterns match nothing in {folder}"
         if _HIDDEN.fullmatch(folder):
             raise FileProblem(message, hint="name the files one by one")
-        if _is_closed(project, folders[:count]):
+        if _is_private_folder(project, folders[:count]):
             hint = f"name the folder on the command line: --allow-file {folder}"
             raise FileProblem(message, hint=hint)
 
 
-def _is_closed(project: Project, folders: tuple[str, ...]) -> bool:
+def _is_private_folder(project: Project, folders: tuple[str, ...]) -> bool:
     """Return whether a folder begins with a dot and the user did not allow it."""
     is_dotted = folders[-1].startswith(".")
     return is_dotted and bool(project.access.why_private(project.root, folders))
@@ -201,9 +201,9 @@ def _files(
             parts = (*above, entry.name)
             canonical = "//" + "/".join(parts)
             if entry.is_dir(follow_symlinks=False):
-                if not _is_closed(project, parts):
+                if not _is_private_folder(project, parts):
                     stack.append((canonical, following))
-            elif shape.is_complete(following) and _is_meant(project, entry, parts):
+            elif shape.is_complete(following) and _may_match(project, entry, parts):
                 yield _nameable(canonical)
 
 
@@ -221,7 +221,7 @@ def _entries(project: Project, folder: str) -> list[os.DirEntry[str]]:
     return [] if is_environment else [e for e in found if not _LEFTOVER.match(e.name.lower())]
 
 
-def _is_meant(project: Project, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:
+def _may_match(project: Project, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:
     """Return whether an entry is a regular file, or a link to one that may match."""
     if project.access.why_private(project.root, parts):
         return False

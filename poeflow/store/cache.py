@@ -50,8 +50,8 @@ _NEWER: Final = "SELECT 1 FROM answers WHERE simulated = ? AND fingerprint = ? A
 _ENTRIES: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, ", 1).replace(
     "fingerprint = ?", "fingerprint > ? ORDER BY fingerprint"
 )
-_ENDS_OF_KEYS: Final = (b"\0" * 16, b"\xff" * 16)
-"""The ends of the least and the greatest key with a beginning that the lock has."""
+_KEY_TAILS: Final = (b"\0" * 16, b"\xff" * 16)
+"""What makes of the beginning of a key, as a lock has it, the least and the greatest key."""
 _LAST: Final = b"\xff" * 33
 """Greater than any fingerprint."""
 _ENDS: Final = "SELECT first, last FROM ends WHERE simulated = ? AND first > ? ORDER BY first"
@@ -63,10 +63,14 @@ _LOCKED: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, last, ", 1).repl
     WHERE simulated = ?1 AND first BETWEEN ?2 AND ?3 AND NOT EXISTS
     (SELECT 1 FROM answers WHERE simulated = ?1 AND fingerprint = first)""",
 )
+"""Reads the answers to requests in a range, each with the last request of its conversation.
+
+A conversation whose first answer is not stored has a row without one.
+"""
 _MANY: Final = 100
 """How many answers are read at once."""
-_BETWEEN: Final = "simulated = ?1 AND fingerprint BETWEEN ? AND ?"
-_AHEAD: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, ", 1).replace(
+_IN_RANGE: Final = "simulated = ?1 AND fingerprint BETWEEN ? AND ?"
+_READ_AHEAD: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, ", 1).replace(
     "simulated = ? AND fingerprint = ?",
     """(%s) AND length(answer.body) < 65536 AND NOT EXISTS
     (SELECT 1 FROM ends WHERE ends.simulated = answers.simulated AND first = fingerprint)""",
@@ -159,8 +163,8 @@ class Cache:
         self._ahead, several = {}, set[str]()
         for at in range(0, len(shorts) if self._is_used else 0, _MANY):
             some = {hash_beginning(short): short for short in shorts[at : at + _MANY]}
-            sql = _AHEAD % " OR ".join([_BETWEEN] * len(some))
-            bounds = [begin + end for begin in some for end in _ENDS_OF_KEYS]
+            sql = _READ_AHEAD % " OR ".join([_IN_RANGE] * len(some))
+            bounds = [begin + end for begin in some for end in _KEY_TAILS]
             for key, *row in self._rows(sql, *bounds, most=2 * _MANY):
                 if isinstance(key, bytes):
                     short = some[key[: PREFIX // 2]]
@@ -182,7 +186,7 @@ class Cache:
             entry = self._sound(first, known[1])
             return None if entry is None else (first, entry)
         begin = hash_beginning(short)
-        rows = self._rows(_LOCKED, *[begin + end for end in _ENDS_OF_KEYS], most=2)
+        rows = self._rows(_LOCKED, *[begin + end for end in _KEY_TAILS], most=2)
         found = {row[0].hex() for row in rows if isinstance(row[0], bytes)}
         found = found or self._old.like(begin.hex())
         if len(found) != 1:

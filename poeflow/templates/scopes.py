@@ -120,9 +120,6 @@ class CheckedTemplate(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-_MUTABLE: Final = "namespace"
-
-
 class Bindings:
     """A stack of scopes.
 
@@ -176,7 +173,7 @@ class Bindings:
     def assign(self, target: nodes.Node, value: nodes.Node, *, meaning: Meaning) -> None:
         """Bind the names that `set` assigns."""
         is_namespace = any(
-            isinstance(call.node, nodes.Name) and call.node.name == _MUTABLE
+            isinstance(call.node, nodes.Name) and call.node.name == "namespace"
             for call in _with_below(value)
             if isinstance(call, nodes.Call)
         )
