@@ -342,8 +342,8 @@ class NamedFiles:
                 return FileNames(tuple(found), is_whole=False, problems=(problem,))
             if len(found) == MAX_NAMES:
                 return FileNames(tuple(found), is_whole=False)
-        is_exhausted = next(every, _NO_MORE) is _NO_MORE
-        return FileNames(tuple(found), is_whole=is_whole and is_exhausted)
+        is_whole = is_whole and next(every, _NO_MORE) is _NO_MORE
+        return FileNames(tuple(found), is_whole=is_whole)
 
     @property
     def _texts_and_loops(self) -> tuple[Texts, FanOut]:

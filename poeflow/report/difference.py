@@ -213,8 +213,7 @@ def _gathered(pieces: Sequence[Part]) -> Iterator[Part]:
             between += piece.text
             continue
         if len(between.split()) >= APART or not (removed or added):
-            yield from _change(removed, added)
-            yield from (Part("same", text) for text in [between] if text)
+            yield from _change(removed, added, between)
             removed, added, between = "", "", ""
         removed += between
         added += between
@@ -223,15 +222,17 @@ def _gathered(pieces: Sequence[Part]) -> Iterator[Part]:
         else:
             added += piece.text
         between = ""
-    yield from _change(removed, added)
-    yield from (Part("same", text) for text in [between] if text)
+    yield from _change(removed, added, between)
 
 
-def _change(removed: str, added: str) -> Iterator[Part]:
+def _change(removed: str, added: str, after: str) -> Iterator[Part]:
+    """Yield a change and the text after it that is the same, without empty parts."""
     if removed:
         yield Part("removed", removed)
     if added:
         yield Part("added", added)
+    if after:
+        yield Part("same", after)
 
 
 def _folded(pieces: Sequence[Part], more: str) -> Iterator[Part]:
