@@ -207,7 +207,7 @@ class FlowState:
         name = self.name(instance.id)
         statuses: tuple[InstanceStatus, ...] = ()
         if self._is_look:
-            statuses = (self.statuses.current(name, proof),)
+            statuses = (self.statuses.current(name, proof, instance),)
             if proof.turns:
                 statuses += tuple(self.statuses.current(*one) for one in proof.turns.items())
         else:

@@ -75,14 +75,14 @@ class InstanceRunner:
         """Return the outcome of an instance that cannot run, or that the lock proves; else None."""
         if upstream is not None and upstream.status != "ok":
             return self._flow.needing(instance, upstream)
+        if self._flow.stored.is_always_asked(instance):
+            return None
         if proof is not None:
             return self._flow.current(instance, proof)
-        is_absent = upstream is not None and upstream.is_absent and instance.is_ready
-        if is_absent or self._flow.stored.is_proof_enough(instance):
+        if self._flow.stored.is_proof_enough(instance, upstream):
             proof = self._flow.freshness.current_proof(instance, upstream)
             return None if proof is None else self._flow.current(instance, proof)
-        may_take = self._flow.stored.may_take(instance)
-        return self._taken(instance, upstream) if may_take else None
+        return self._taken(instance, upstream) if self._flow.stored.may_take(instance) else None
 
     def _taken(
         self, instance: StepInstance, upstream: InstanceOutcome | None

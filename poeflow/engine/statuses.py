@@ -39,6 +39,7 @@ UNMADE: Final = (
 )
 _NOT_LOCKED: Final = "the lock does not have it"
 _NEW: Final = (_NOT_LOCKED,)
+_ASKED_ALWAYS: Final = "a run asks for it again: it has cache: false"
 _RUNS_ALWAYS: Final = "it runs on every run: it does not say all that it reads (reads:)"
 
 
@@ -96,11 +97,18 @@ class Statuses:
         name, by = self._freshness.name(instance), None if locked is None else stand_in(locked)
         return _status(name, state, reasons, model=result.model, answered_by=by)
 
-    def current(self, name: str, proof: LockProof) -> InstanceStatus:
-        """Return the status of an instance that need not run."""
+    def current(
+        self, name: str, proof: LockProof, instance: StepInstance | None = None
+    ) -> InstanceStatus:
+        """Return the status of an instance that need not run, but for `cache: false`."""
         if not proof.edited and not proof.stale:
             state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
-            return InstanceStatus(id=name, state=state, answered_by=stand_in(proof.entry))
+            by = stand_in(proof.entry)
+            settings = None if instance is None else instance.settings
+            if instance is None or settings is None or settings.cache or state == "skipped":
+                return InstanceStatus(id=name, state=state, answered_by=by)
+            kinds = self._forecast.sure(name, instance.step, settings, None)
+            return _status(name, state, (_ASKED_ALWAYS,), kinds=kinds, answered_by=by)
         reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in proof.edited.items())
         if proof.stale:
             return _status(name, "stale", (*proof.stale, *reasons, "kept: edited by hand"))

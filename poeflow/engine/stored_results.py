@@ -118,9 +118,19 @@ class StoredResults:
         """Whether each instance of a step has several answers."""
         return step in self._sampled
 
-    def is_proof_enough(self, instance: StepInstance) -> bool:
-        """Whether nothing needs the answer: then the lock's proof is enough, if there is one."""
-        return not self._context.asks and instance.is_ready and instance.step in self._proven
+    def is_proof_enough(self, instance: StepInstance, upstream: InstanceOutcome | None) -> bool:
+        """Whether nothing needs the answer: then the lock's proof is enough, if there is one.
+
+        So it is, too, if the answer of the `upstream` instance is not here.
+        """
+        is_absent = upstream is not None and upstream.is_absent
+        is_proven = not self._context.asks and instance.step in self._proven
+        return instance.is_ready and (is_absent or is_proven)
+
+    def is_always_asked(self, instance: StepInstance) -> bool:
+        """Whether this run asks an instance that the lock proves again, for `cache: false`."""
+        settings = instance.settings
+        return self._context.asks and settings is not None and not settings.cache
 
     def may_take(self, instance: StepInstance) -> bool:
         """Whether an instance is complete with a stored answer that the lock proves.

@@ -56,7 +56,7 @@ class TableRow(msgspec.Struct, frozen=True):
 
 def plan_lines(statuses: Sequence[InstanceStatus], *, all_: bool) -> list[str]:
     """Return a line for each instance that a run would touch, or for all of them."""
-    shown = [status for status in statuses if all_ or not status.is_current]
+    shown = [one for one in statuses if all_ or not one.is_current or one.calls]
     width = max((len(status.id) for status in shown), default=0)
     return [
         visible(f"{status.id:<{width}}  {status.state:<7}  {'; '.join(status.reasons)}".rstrip())
@@ -68,7 +68,7 @@ def plan_table(
     statuses: Sequence[InstanceStatus], *, all_: bool, marks: Marks, width: int
 ) -> Iterator[Line]:
     """Yield instances with their reasons: those a run would touch, or all of them."""
-    shown = [status for status in statuses if all_ or not status.is_current]
+    shown = [one for one in statuses if all_ or not one.is_current or one.calls]
     entries: list[TableRow] = []
     for _, run in groupby(shown, key=lambda status: (step_of(status.id), _standing(status))):
         alike = list(run)

@@ -368,3 +368,30 @@ def test_many_that_are_alike_are_one_line_of_what_is_not_proven(online):
             *(f"a.yaml: few[{number}]: stale: prompt changed" for number in range(3)),
         ],
     )
+
+
+def test_what_is_not_cached_is_asked_in_every_run_and_locked_all_the_same(online, simulator):
+    online.write(
+        "a.yaml",
+        "poeflow: 1\n"
+        "steps:\n"
+        "  news: {model: GPT-5.2, prompt: hi, cache: false, output: {save: news.md}}\n"
+        '  rows: {model: GPT-5.2, for_each: [x, "y"], prompt: "say {{ item }}", cache: false}\n'
+        '  title: {model: GPT-5.2, prompt: "sum up {{ steps.news.text }}"}\n',
+    )
+    assert online.run("run", "a.yaml").returncode == 0
+    assert len(simulator.requests) == 4
+    planned = online.run("plan", "a.yaml")
+    again = "a run asks for it again: it has cache: false"
+    assert planned.stdout.splitlines() == [
+        f"news     fresh    {again}",
+        f"rows[x]  fresh    {again}",
+        f"rows[y]  fresh    {again}",
+    ]
+    assert planned.stderr.startswith("4 fresh: 3 calls, ")
+    assert online.run("run", "a.yaml", "--locked").returncode == 0
+    assert len(simulator.requests) == 4
+    assert online.run("run", "a.yaml").returncode == 0
+    assert len(simulator.requests) == 7
+    assert online.run("run", "a.yaml:title", "--only").returncode == 0
+    assert len(simulator.requests) == 7
