@@ -1,14 +1,10 @@
 """Steps that run once for each item: which do, the names they define, their keys, their number."""
 
-import io
-from abc import abstractmethod
-from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
-from itertools import accumulate, chain, pairwise, product, takewhile
+from itertools import product, takewhile
 from pathlib import PurePosixPath
-from typing import Any, Final, overload
+from typing import Final
 
 import msgspec
 
@@ -17,6 +13,7 @@ from poeflow.flowfile.model import Flow, Loop, Step
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.globs import is_pattern
+from poeflow.project.lazy_items import file_of
 
 _CHAIN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
 _COLUMN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?item\.([A-Za-z_]\w*)\s*(?:\}\})?\s*")
@@ -28,9 +25,6 @@ _OF_MATRIX: Final = frozenset({"matrix", "key", "loop"})
 HASH_DIGITS: Final = 12
 MAX_FITS: Final = 1_000_000
 """How many comparisons with entries and added keys a matrix may take: a few seconds of work."""
-_AHEAD: Final = 100
-_MOST_AHEAD: Final = 256 * 1024
-"""How many rows of a table are read ahead, and how many bytes these may have."""
 MAX_INSTANCES: Final = 20_000
 """How many instances a plan may have unless the user allows more: a few seconds of work.
 
@@ -164,185 +158,6 @@ def sampled(keys: Sequence[str], count: int, *, seed: int) -> list[int]:
     """
     hashes = [sha256_of(f"{seed} {key}".encode()) for key in keys]
     return sorted(nsmallest(count, range(len(keys)), key=hashes.__getitem__))
-
-
-class _LazyItems(Sequence[Json]):
-    """Items that are read one by one, as they are asked for."""
-
-    @overload
-    def __getitem__(self, index: int) -> Json: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Json]: ...
-    def __getitem__(self, index: int | slice) -> Json | Sequence[Json]:
-        found = range(len(self))[index]
-        return PickedItems(self, found) if isinstance(found, range) else self._item(found)
-
-    @abstractmethod
-    def _item(self, at: int) -> Json:
-        """Read the item at a position from 0."""
-
-    def file_of(self, _at: int) -> str | None:
-        """Return the project path of the table with an item, if it is a row of one of several."""
-        return None
-
-
-class PackedTexts(Sequence[str]):
-    """Many texts in little memory: each is made when it is read."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        found = list(texts)
-        self._text = "".join(found)
-        self._bounds = array("Q", accumulate(map(len, found), initial=0))
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    def __iter__(self) -> Iterator[str]:
-        return (self._text[begin:end] for begin, end in pairwise(self._bounds))
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        at = range(len(self))[index]
-        if isinstance(at, range):
-            return [self[one] for one in at]
-        return self._text[self._bounds[at] : self._bounds[at + 1]]
-
-
-class PickedItems(_LazyItems):
-    """Some of the items of a loop."""
-
-    def __init__(self, items: Sequence[Json], positions: Sequence[int]) -> None:
-        self._items = items
-        self._positions = positions
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def _item(self, at: int) -> Json:
-        return self._items[self._positions[at]]
-
-    def file_of(self, at: int) -> str | None:
-        return file_of(self._items, self._positions[at])
-
-
-class GroupedItems(_LazyItems):
-    """The items of a loop in groups: lists of items."""
-
-    def __init__(self, items: Sequence[Json], groups: Sequence[Sequence[int]]) -> None:
-        self._items = items
-        self._groups = groups
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def _item(self, at: int) -> Json:
-        return [self._items[one] for one in self._groups[at]]
-
-
-class Table(_LazyItems):
-    """The rows of a text, each read as it is asked for: `starts` are the bytes they begin at.
-
-    `columns` are the names that every row has: then `read` returns the cells of each row in some
-    lines. If they differ, `columns` is None, and `read` returns the rows themselves.
-    """
-
-    def __init__(
-        self,
-        data: bytes,
-        starts: Sequence[int],
-        read: Callable[[Iterable[str]], Iterator[Any]],
-        *,
-        columns: tuple[str, ...] | None = None,
-    ) -> None:
-        self.columns = columns
-        self._data = data
-        self._starts = starts
-        self._read = read
-        self._first = 0
-        self._ahead: list[Any] = []
-        """What was read from the position `_first` on, as rows are asked for mostly in order."""
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __iter__(self) -> Iterator[Json]:
-        found = self._all()
-        return found if self.columns is None else map(self._named, found)
-
-    def column(self, name: str) -> Iterator[str]:
-        """Return the cells of the column `name`, which is one of `columns`."""
-        if self.columns is None:
-            raise AssertionError("the rows have no columns in common")
-        at = self.columns.index(name)
-        return (cells[at] for cells in self._all())
-
-    def line_of(self, at: int) -> int:
-        """Return the line on which a row begins."""
-        return self._data.count(b"\n", 0, self._starts[at]) + 1
-
-    def _all(self) -> Iterator[Any]:
-        first = self._starts[0] if self._starts else len(self._data)
-        file = io.BytesIO(self._data)
-        file.seek(first)
-        return self._read(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
-
-    def _named(self, cells: list[str]) -> Json:
-        return dict(zip(self.columns or (), cells, strict=True))
-
-    def _item(self, at: int) -> Json:
-        end = self._first + len(self._ahead)
-        if not self._first <= at < end:
-            self._ahead = self._rows(at, _AHEAD if at == end else 1)
-            self._first = at
-        found = self._ahead[at - self._first]
-        row: Json = found if self.columns is None else self._named(found)
-        return row
-
-    def _rows(self, at: int, count: int) -> list[Any]:
-        """Read so many rows from a position on, only one if they are large."""
-        data = self._between(at, at + count)
-        data = data if len(data) <= _MOST_AHEAD else self._between(at, at + 1)
-        return list(self._read(io.StringIO(data.decode(), newline="\n")))
-
-    def _between(self, at: int, end: int) -> bytes:
-        stop = self._starts[end] if end < len(self._starts) else None
-        return self._data[self._starts[at] : stop]
-
-
-class JoinedItems(_LazyItems):
-    """The rows of several tables, one after the other. `paths` are their project paths."""
-
-    def __init__(self, tables: Sequence[Sequence[Json]], paths: Sequence[str]) -> None:
-        self.tables = tables
-        self._paths = paths
-        self._ends = list(accumulate(map(len, tables)))
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __iter__(self) -> Iterator[Json]:
-        return chain.from_iterable(self.tables)
-
-    def _item(self, at: int) -> Json:
-        _, table, own = self.row(at)
-        return table[own]
-
-    def row(self, at: int) -> tuple[str, Sequence[Json], int]:
-        """Return the path of the table with a row, the table, and the position of the row in it."""
-        number = bisect_right(self._ends, at)
-        table = self.tables[number]
-        return self._paths[number], table, at - self._ends[number] + len(table)
-
-    def file_of(self, at: int) -> str | None:
-        return self.row(at)[0]
-
-
-def file_of(items: Sequence[Json], at: int) -> str | None:
-    """Return the project path of the table that an item is a row of, if there are several."""
-    return items.file_of(at) if isinstance(items, _LazyItems) else None
 
 
 def loop_value(items: Sequence[Json], at: int, length: int) -> dict[str, Json]:

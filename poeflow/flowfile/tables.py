@@ -22,10 +22,10 @@ import msgspec
 
 from poeflow.digest import Json, KeyTwiceError, check_json_keys
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile.loops import JoinedItems, Table
 from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.globs import NO_MATCH_HINT
+from poeflow.project.lazy_items import JoinedItems, Table
 from poeflow.project.project import FileProblem, Project
 
 T = TypeVar("T")

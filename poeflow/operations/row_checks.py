@@ -11,7 +11,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import PoeflowError
-from poeflow.flowfile.loops import JoinedItems, Table, key_text, loop_value
+from poeflow.flowfile.loops import key_text, loop_value
 from poeflow.flowfile.model import Loop, Step
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath, parse
 from poeflow.lazy_pattern import lazy_pattern
@@ -23,6 +23,7 @@ from poeflow.planning.plan import own_path_hint
 from poeflow.planning.preparation import Preparer
 from poeflow.planning.run_inputs import checked_inputs
 from poeflow.problems import Place, Problem
+from poeflow.project.lazy_items import JoinedItems, Table
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment

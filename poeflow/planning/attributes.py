@@ -10,14 +10,7 @@ from poeflow.digest import Json
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.inputs import known_values
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import (
-    InstanceCount,
-    JoinedItems,
-    Table,
-    chained_to,
-    is_fan_out,
-    names_of,
-)
+from poeflow.flowfile.loops import InstanceCount, chained_to, is_fan_out, names_of
 from poeflow.flowfile.model import Flow, Loop, Step, TextFile
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
@@ -25,6 +18,7 @@ from poeflow.planning.instances import FanOut, StepInstances
 from poeflow.planning.run_inputs import early_inputs
 from poeflow.problems import Problem
 from poeflow.project.globs import is_pattern
+from poeflow.project.lazy_items import JoinedItems, Table
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.render import TemplateError, Values

@@ -9,13 +9,14 @@ from typing import Final
 
 from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import Table, chained_to, first_twice, is_fan_out, key_column, key_text
+from poeflow.flowfile.loops import chained_to, first_twice, is_fan_out, key_column, key_text
 from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
 from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 from poeflow.project.globs import NO_MATCH_HINT, is_pattern, matches
+from poeflow.project.lazy_items import Table
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.sites import has_template
 from poeflow.templates.threads import RowError, examples, thread

@@ -13,11 +13,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import (
-    GroupedItems,
     InstanceCount,
-    PackedTexts,
-    PickedItems,
-    Table,
     TooManyFitsError,
     axis_labels,
     combined,
@@ -35,6 +31,7 @@ from poeflow.flowfile.tables import joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
 from poeflow.project.globs import is_pattern
+from poeflow.project.lazy_items import GroupedItems, PackedTexts, PickedItems, Table
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text

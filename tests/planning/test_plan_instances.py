@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile.loops import PackedTexts
 from poeflow.operations.check import checkup
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions
 from poeflow.planning.instances import StepInstance
+from poeflow.project.lazy_items import PackedTexts
 from poeflow.project.project import Project
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
