@@ -98,7 +98,7 @@ async def run_plan(
         await _announce(plan, planner, run_state, lock_update)
         try:
             await flow.run()
-        except* PoeflowError as group:
+        except ExceptionGroup as group:
             raise first_error(group) from None
         found = await _outputs(flow, run_state)
         await asyncio.to_thread(_clear_up, run_state)
@@ -335,7 +335,7 @@ async def survey(
     )
     try:
         await FlowRun(plan, run_state).run()
-    except* PoeflowError as group:
+    except ExceptionGroup as group:
         raise first_error(group) from None
     blocked = {one.id for one in run_state.statuses.values() if one.state == "unknown"}
     blocked |= run_state.left_out

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 import poeflow
+from poeflow.events import StepFinished
 
 FLOW = """\
 poeflow: 1
@@ -50,3 +51,12 @@ def test_nothing_that_shows_options_shows_the_environment():
     console.print(options)
     assert "keep_going" in console.file.getvalue()
     assert "some-key" not in console.file.getvalue() + repr(options)
+
+
+def test_an_exception_of_a_listener_is_raised_as_it_is(flow):
+    def listen(event):
+        if isinstance(event, StepFinished):
+            raise LookupError(event.step)
+
+    with pytest.raises(LookupError, match="a"):
+        poeflow.run(flow, offline=True, listen=listen, concurrency=1)
