@@ -136,6 +136,20 @@ async def _announce(
     if found.calls.least:
         is_free = context.simulated
         context.listen(estimated_event(found, is_free=is_free, is_sample=every > 1))
+        for message in _beyond(context, int(found.calls.least)):
+            context.listen(Warned(at=run_state.elapsed(), step=None, message=message))
+
+
+def _beyond(context: RunContext, requests: int) -> Iterator[str]:
+    """Yield a message for each limit that does not allow so many requests."""
+    for tally in context.budget.limited:
+        limit, sent = tally.bounds.requests, tally.summary().requests
+        if limit is not None and sent + requests > limit.value:
+            left = f"only {limit.value - sent:,.0f} of {limit.value:,.0f} are left ({limit.owner})"
+            yield (
+                f"about {requests:,} requests are needed, and {left}: the run stops there, and the"
+                " next one goes on; --max-requests allows more"
+            )
 
 
 def _finished(flow: FlowRun, run_state: RunState, found: FlowOutputs) -> Outcome:

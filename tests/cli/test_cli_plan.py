@@ -395,3 +395,21 @@ def test_what_is_not_cached_is_asked_in_every_run_and_locked_all_the_same(online
     assert len(simulator.requests) == 7
     assert online.run("run", "a.yaml:title", "--only").returncode == 0
     assert len(simulator.requests) == 7
+
+
+def test_a_run_says_first_that_a_limit_will_stop_it(online, simulator):
+    steps = 'say: {model: GPT-5.2, for_each: "range(230) | list", prompt: "say {{ item }}"}'
+    online.write("a.yaml", f"poeflow: 1\nsteps: {{{steps}}}\n")
+    online.environ["CI"] = "true"
+    warning = "about {} requests are needed, and only {} of {} are left ({})"
+    lines = online.run("run", "a.yaml").stderr.splitlines()
+    assert warning.format(230, 200, 200, "the default in CI") in lines[1]
+    assert len(simulator.requests) == 200
+    more = steps.replace("230", "380")
+    online.write("a.yaml", f"poeflow: 1\nsteps: {{{more}}}\n")
+    stopped = online.run("run", "a.yaml", "--max-requests", "120")
+    assert stopped.returncode == 9
+    assert ", and only 120 of 120 are left (the command line): " in stopped.stderr
+    assert len(simulator.requests) == 320
+    done = online.run("run", "a.yaml")
+    assert (done.returncode, done.stderr.count("are left")) == (0, 0)

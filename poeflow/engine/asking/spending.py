@@ -378,7 +378,7 @@ class Tally:
         spending: PeriodSpending | None = None,
     ) -> None:
         self._spending = spending
-        self._bounds = within
+        self.bounds = within
         self.is_bounded = any(limit is not None for limit in msgspec.structs.astuple(within))
         self.allows_unpriced = allow_unpriced
         self.needs_prices = not allow_unpriced and bool(within.cost_usd or within.points)
@@ -415,7 +415,7 @@ class Tally:
             self._check_period(guess.cost_usd or _NOTHING)
 
     def _check_period(self, more: Decimal) -> None:
-        limit, spending = self._bounds.cost_usd, self._spending
+        limit, spending = self.bounds.cost_usd, self._spending
         if limit is None or spending is None:
             raise AssertionError("a period has a limit on cost")
         if spending.has_ended():
@@ -433,9 +433,9 @@ class Tally:
         """Whether the running requests may use all that is left; of a period with one more."""
         if not self._held:
             return False
-        if self._spending is not None and self._bounds.cost_usd is not None:
+        if self._spending is not None and self.bounds.cost_usd is not None:
             more = self._held_cost + (guess.cost_usd or _NOTHING)
-            return self._cost + more > self._bounds.cost_usd.value
+            return self._cost + more > self.bounds.cost_usd.value
         used = self._used(self._held_tokens, self._held_cost)
         return any(limit is not None and so_far >= limit.value for limit, so_far, _, _ in used)
 
@@ -494,7 +494,7 @@ class Tally:
     ) -> Iterator[tuple[Limit | None, int | Decimal, str, str]]:
         """Yield each limit with its use, if `tokens` and `cost` were used, too."""
         tokens, cost = tokens + self._tokens + self._estimated_tokens, cost + self._cost
-        yield self._bounds.requests, self._requests, "requests", "max_requests"
-        yield self._bounds.tokens, tokens, "tokens", "max_tokens"
-        yield self._bounds.cost_usd, cost, "USD (estimated)", "max_cost_usd"
-        yield self._bounds.points, cost / USD_PER_POINT, "points (estimated)", "max_points"
+        yield self.bounds.requests, self._requests, "requests", "max_requests"
+        yield self.bounds.tokens, tokens, "tokens", "max_tokens"
+        yield self.bounds.cost_usd, cost, "USD (estimated)", "max_cost_usd"
+        yield self.bounds.points, cost / USD_PER_POINT, "points (estimated)", "max_points"
