@@ -9,7 +9,7 @@ from poeflow.engine.run import Outcome
 from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load_flow as load_file
-from poeflow.operations.check import checkup, with_row_problems
+from poeflow.operations.check import checkup
 from poeflow.operations.plan import planned
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunKeywords, RunOptions, with_keywords
@@ -37,10 +37,9 @@ def load(path: str | Path) -> FlowFile:
 def check(path: str | Path) -> tuple[Problem, ...]:
     """Return every problem of the flow at `path`, sorted by place; empty if there is none.
 
-    Nothing is run or sent, and only what rows of small tables decide is rendered. A problem of
-    severity `warning` does not stop a run.
+    Nothing is run, sent or rendered. A problem of severity `warning` does not stop a run.
     """
-    return with_row_problems(checkup(*_located(path))).problems
+    return checkup(*_located(path)).problems
 
 
 def plan(path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]) -> Plan:

@@ -11,11 +11,10 @@ from poeflow.flowfile.load import LoadResult
 from poeflow.flowfile.load import load_flow as load_file
 from poeflow.flowfile.project_settings import KnownSettings
 from poeflow.opener import NotTextError, text_of
-from poeflow.operations.row_checks import row_problems
 from poeflow.planning.checked import Checked
 from poeflow.planning.files import save_conflicts
 from poeflow.planning.flow_check import check as check_file
-from poeflow.problems import Problem, errors_only, limited
+from poeflow.problems import Problem, limited
 from poeflow.project.private_files import why_private
 from poeflow.project.project import MAX_TEXT_BYTES, FileProblem, Project, Searches
 from poeflow.project.read_log import ReadLog
@@ -86,14 +85,6 @@ def checkup(
         problems=problems,
         environment=environment,
     )
-
-
-def with_row_problems(found: Checkup) -> Checkup:
-    """Return a checked flow with the problems of the rows of its tables, if it has no errors."""
-    if found.checked is None or errors_only(found.problems):
-        return found
-    of_rows = row_problems(found.project, found.checked, found.environment)
-    return msgspec.structs.replace(found, problems=limited((*found.problems, *of_rows)))
 
 
 def checked_again(found: Checkup) -> Checkup:

@@ -128,10 +128,6 @@ class Table(_LazyItems):
         at = self.columns.index(name)
         return (cells[at] for cells in self._all())
 
-    def line_of(self, at: int) -> int:
-        """Return the line on which a row begins."""
-        return self._data.count(b"\n", 0, self._starts[at]) + 1
-
     def _all(self) -> Iterator[Any]:
         first = self._starts[0] if self._starts else len(self._data)
         file = io.BytesIO(self._data)
@@ -176,17 +172,12 @@ class JoinedItems(_LazyItems):
         return chain.from_iterable(self.tables)
 
     def _item(self, at: int) -> Json:
-        _, table, own = self.row(at)
-        return table[own]
-
-    def row(self, at: int) -> tuple[str, Sequence[Json], int]:
-        """Return the path of the table with a row, the table, and the position of the row in it."""
         number = bisect_right(self._ends, at)
         table = self.tables[number]
-        return self._paths[number], table, at - self._ends[number] + len(table)
+        return table[at - self._ends[number] + len(table)]
 
     def file_of(self, at: int) -> str | None:
-        return self.row(at)[0]
+        return self._paths[bisect_right(self._ends, at)]
 
 
 def file_of(items: Sequence[Json], at: int) -> str | None:

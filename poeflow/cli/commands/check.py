@@ -22,7 +22,7 @@ from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import paint
 from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import flow_targets
-from poeflow.operations.check import checkups, with_row_problems
+from poeflow.operations.check import checkups
 from poeflow.problems import Problem, errors_only, is_more_notice
 from poeflow.report.github_commands import inert_json
 from poeflow.report.problem_documents import DOCUMENTS
@@ -69,8 +69,7 @@ def check(
 ) -> None:
     """Find every mistake in flows, without running them.
 
-    Needs no key and no network, runs no code, and renders only what rows of small tables decide:
-    safe on flows from strangers.
+    Needs no key and no network, runs no code and renders nothing: safe on flows from strangers.
     Without a path, all flows below the current folder are checked.
     """
     problems: list[Problem] = []
@@ -80,7 +79,7 @@ def check(
     else:
         flows = flow_targets(paths or ["."], access)
         found = checkups((target.project, target.path, target.shown) for target in flows)
-    checks = [with_row_problems(one) for one in only_changed(found, since)]
+    checks = only_changed(found, since)
     with CiReports(output, junit, os.environ) as ci:
         for result in checks:
             problems += [one for one in result.problems if one not in problems]
