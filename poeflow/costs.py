@@ -113,7 +113,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 def estimate(statuses: Sequence[InstanceStatus], prices: Prices) -> Estimate:
     """Return what a run would send for instances of this status."""
     kinds = [kind for status in statuses for kind in status.kinds]
-    is_open = any(status.state == "unknown" and not status.kinds for status in statuses)
+    is_open = any(
+        status.most_calls is None or (status.state == "unknown" and not status.kinds)
+        for status in statuses
+    )
     sure = [kind for kind in kinds if kind.least]
     answers = [kind for kind in sure if kind.purpose == "answer"]
     measures = Counter(kind.answer_from for kind in answers if kind.answer_from is not None)

@@ -207,7 +207,8 @@ class FlowState:
         name = self.name(instance.id)
         statuses: tuple[InstanceStatus, ...] = ()
         if self._is_look:
-            statuses = (self.statuses.current(name, proof, instance),)
+            is_read = instance.step in self._read
+            statuses = (self.statuses.current(name, proof, instance, is_read=is_read),)
             if proof.turns:
                 statuses += tuple(self.statuses.current(*one) for one in proof.turns.items())
         else:
@@ -384,6 +385,8 @@ class FlowState:
         if instances is None:
             keys = self.last_keys(step) if is_fan_out(self.plan.steps[step]) else (None,)
             instances = [self.freshness.early_instance(step, key) for key in keys]
+        if any(map(self.stored.is_always_asked, instances)):
+            return None
         source = self.under_way.get(self.plan.chains.get(step, ""))
         proofs: list[LockProof | None] = []
         carried = ""

@@ -242,8 +242,12 @@ def _progress_of(flow: FlowState, step: str) -> _Progress:
     under_way = flow.under_way.get(step)
     if under_way is not None:
         covered = flow.covered(step, under_way.instances)
-        ended = [under_way.outcomes[at] for at in covered]
-        return _Progress(sum(one is not None and one.is_done for one in ended), len(covered))
+        ended = ((under_way.instances[at], under_way.outcomes[at]) for at in covered)
+        done = [
+            one is not None and one.is_done and not flow.stored.is_always_asked(instance)
+            for instance, one in ended
+        ]
+        return _Progress(sum(done), len(covered))
     outcome, known = flow.outcomes.get(step), flow.plan.instances.get(step)
     is_done = outcome is not None and all(one.is_done for one in outcome.instances)
     count = len(flow.covered(step, known)) if known else 1

@@ -98,17 +98,26 @@ class Statuses:
         return _status(name, state, reasons, model=result.model, answered_by=by)
 
     def current(
-        self, name: str, proof: LockProof, instance: StepInstance | None = None
+        self,
+        name: str,
+        proof: LockProof,
+        instance: StepInstance | None = None,
+        *,
+        is_read: bool = False,
     ) -> InstanceStatus:
-        """Return the status of an instance that need not run, but for `cache: false`."""
+        """Return the status of an instance that need not run, but for `cache: false`.
+
+        If its answer `is_read`, a new one may make others stale.
+        """
         if not proof.edited and not proof.stale:
             state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
-            by = stand_in(proof.entry)
-            settings = None if instance is None else instance.settings
-            if instance is None or settings is None or settings.cache or state == "skipped":
+            by, is_kept = stand_in(proof.entry), proof.entry.accepted is not None
+            settings = None if instance is None or state == "skipped" else instance.settings
+            if instance is None or settings is None or settings.cache or is_kept:
                 return InstanceStatus(id=name, state=state, answered_by=by)
             kinds = self._forecast.sure(name, instance.step, settings, None)
-            return _status(name, state, (_ASKED_ALWAYS,), kinds=kinds, answered_by=by)
+            found = _status(name, state, (_ASKED_ALWAYS,), kinds=kinds, answered_by=by)
+            return msgspec.structs.replace(found, most_calls=None) if is_read else found
         reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in proof.edited.items())
         if proof.stale:
             return _status(name, "stale", (*proof.stale, *reasons, "kept: edited by hand"))

@@ -128,9 +128,9 @@ class StoredResults:
         return instance.is_ready and (is_absent or is_proven)
 
     def is_always_asked(self, instance: StepInstance) -> bool:
-        """Whether this run asks an instance that the lock proves again, for `cache: false`."""
+        """Whether this run asks an instance again that the lock proves."""
         settings = instance.settings
-        return self._context.asks and settings is not None and not settings.cache
+        return settings is not None and self._context.asks_again(settings)
 
     def may_take(self, instance: StepInstance) -> bool:
         """Whether an instance is complete with a stored answer that the lock proves.

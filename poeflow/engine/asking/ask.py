@@ -153,15 +153,16 @@ class Asker:
         stored = self._accepted(request, self._context.answers.entry)
         if stored is not None:
             return stored
-        policy, asks = request.policy, self._context.asks
+        policy = request.policy
         answered = policy.answered
         is_proven = policy.is_proven or (answered and answered == short_hash(request.fingerprint))
-        if is_proven and not (asks and policy.may_send and not request.settings.cache):
+        if is_proven and not (policy.may_send and self._context.asks_again(request.settings)):
             return NotHere(fingerprint=request.fingerprint)
         is_replaced = self._context.force or self._context.trial_tree is not None
         if policy.target is not None and not is_replaced:
             self._context.files.refuse_edited(policy.target)
-        return None if asks and policy.may_send else ToBeAsked(request=request)
+        may_send = self._context.asks and policy.may_send
+        return None if may_send else ToBeAsked(request=request)
 
     @contextlib.contextmanager
     def _announced(self, fingerprint: str) -> Iterator["asyncio.Future[Answer | None]"]:

@@ -14,7 +14,7 @@ from poeflow.digest import Json
 from poeflow.engine.asking.spending import Budget
 from poeflow.errors import AccountError, StepError
 from poeflow.events import Listener
-from poeflow.flowfile.step_settings import POE
+from poeflow.flowfile.step_settings import POE, Settings
 from poeflow.planning.selection import Selection
 from poeflow.project.output_files import OutputFiles
 from poeflow.project.project import Project
@@ -100,6 +100,13 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     stop: Callable[[], str] = goes_on
     cut_short: Callable[[], int] = interrupted
     hashed: Callable[[Sequence[str]], Mapping[str, str]] = unhashed
+
+    def asks_again(self, settings: Settings) -> bool:
+        """Whether this run asks what the lock proves, for `cache: false`.
+
+        A run that says what it asks again, as with `--failed`, asks nothing else.
+        """
+        return self.asks and not settings.cache and not self.selection.refreshed
 
     def refuse_keys(self, data: bytes, what: str) -> None:
         """Raise `StepError` if `data`, which is about to be sent or written, holds a key."""
