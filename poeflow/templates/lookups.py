@@ -301,8 +301,8 @@ class Lookups:
 
     def _check_name(self, shape: Shape, name: str, offset: int) -> None:
         missing = shape.missing(name)
-        if missing is not None:
-            self.note(offset, *missing)
+        if missing is not None:  # no error: a condition may ensure that it is there
+            self.note(offset, *missing, "warning")
 
     def _check_result(
         self, offset: int, step: str, name: str, owner: nodes.Node | None = None
@@ -401,11 +401,12 @@ class Lookups:
             self._result_in(node.node, "passed", node.lineno - 1)
         for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
-                name = argument.value.partition(".")[0]
-                self._result_in(node.node, name, argument.lineno - 1)
-                shape = self._shapes.of_each(node.node)
-                if shape is not None and not any(pair.key == "default" for pair in node.kwargs):
-                    self._check_name(shape, name, argument.lineno - 1)
+                for written in argument.value.split(","):  # `sort` takes several
+                    name = written.strip().partition(".")[0]
+                    self._result_in(node.node, name, argument.lineno - 1)
+                    shape = self._shapes.of_each(node.node)
+                    if shape is not None and not _may_be_absent(node):
+                        self._check_name(shape, name, argument.lineno - 1)
 
     def _result_in(self, values: nodes.Node | None, name: str, offset: int) -> None:
         """Look up an attribute of each in a list: results of a step if that is known."""
@@ -486,6 +487,12 @@ class Lookups:
             return f"write {{% set {name} = ... %}} before the include, or {name} | default(...)"
         known = f"known: {', '.join(sorted(names))}" if names else "nothing is known here"
         return f"{known}; {RAW}" if self._is_text else known
+
+
+def _may_be_absent(node: nodes.Filter) -> bool:
+    """Whether a filter takes items without the attribute that it names."""
+    tests = [one.value for one in node.args[1:2] if isinstance(one, nodes.Const)]
+    return tests in (["defined"], ["undefined"]) or any(one.key == "default" for one in node.kwargs)
 
 
 def _name_offset(node: Lookup) -> int:

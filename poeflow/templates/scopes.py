@@ -177,7 +177,10 @@ class Bindings:
             for call in _with_below(value)
             if isinstance(call, nodes.Call)
         )
-        self._set |= names_in(target)
+        names = names_in(target)
+        if not self._set.isdisjoint(names):
+            meaning = Meaning(meaning.result_of)  # which of the values it has is not known
+        self._set |= names
         is_derived = is_namespace or self.comes_from_step(value)
         self.bind(target, is_derived=is_derived, meaning=meaning)
 

@@ -15,7 +15,6 @@ from poeflow.digest import Json
 from poeflow.flowfile.loops import key_text
 from poeflow.flowfile.patterns import one_of
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.problems import Level
 
 
 def to_text(value: object) -> str:
@@ -202,17 +201,15 @@ class Shape:
         self.items = items
         self.is_open = is_open
 
-    def missing(self, name: str) -> tuple[str, str, Level] | None:
-        """Return what is wrong with looking up a name, a hint, and how sure that is."""
+    def missing(self, name: str) -> tuple[str, str] | None:
+        """Return what is wrong with looking up a name, and a hint."""
         if self.kind == "list":
             hint = "write [0], | first, or a loop over it"
-            return None if name in _OF_LISTS else (f'a list has no "{name}"', hint, "error")
+            return None if name in _OF_LISTS else (f'a list has no "{name}"', hint)
         if name in self.names:
             return None
-        hint = one_of(name, self.names)
-        if self.is_open:
-            return f'the schema of this data does not name "{name}"', hint, "warning"
-        return f'the schema of this data allows no "{name}"', hint, "error"
+        verb = "does not name" if self.is_open else "allows no"
+        return f'the schema of this data {verb} "{name}"', one_of(name, self.names)
 
     def at(self, way: Iterable[str]) -> "Shape | None":
         """Return the shape below some names, None if it is not known."""
@@ -231,8 +228,12 @@ def shape_of(schema: Mapping[str, Json] | None, depth: int = 0) -> Shape | None:
     properties = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(properties, dict) or not properties:
         return None
-    names = {name: _below(part, depth) for name, part in properties.items()}
-    return Shape("mapping", names, None, is_open=schema.get("additionalProperties") is not False)
+    others, required = schema.get("additionalProperties", True), schema.get("required")
+    if isinstance(others, dict):
+        return None  # it describes names that it does not list
+    names = dict.fromkeys(map(str, required if isinstance(required, list) else ()))
+    names |= {name: _below(part, depth) for name, part in properties.items()}
+    return Shape("mapping", names, None, is_open=others is not False)
 
 
 def _below(schema: Json, depth: int) -> Shape | None:
