@@ -188,10 +188,11 @@ def _plain_cell(value: Json) -> Json:
 
 
 class NotANumberError(ValueError):
-    """A value that is to be converted is not a number."""
+    """A value that is to be converted is not a number: a text, or None for another value."""
 
-    def __init__(self, message: str, *, hint: str) -> None:
+    def __init__(self, message: str, value: str | None, *, hint: str) -> None:
         super().__init__(message)
+        self.value = value
         self.hint = hint
 
 
@@ -243,10 +244,11 @@ def decimal(value: Any, default: Any = _NO_DEFAULT) -> Any:
 def _number(value: object, found: Any, *, name: str) -> Any:
     """Return what a conversion found; unlike Jinja's it makes no 0 of what is no number."""
     if found is _NO_DEFAULT:
-        shown = "none" if value is None else "this value"
+        shown, written = "none" if value is None else "this value", None
         if isinstance(value, str):
-            shown = json.dumps(value[:_SHOWN], ensure_ascii=False)
-        raise NotANumberError(f"{shown} is not a number", hint=f"write {name}(0) to take 0 for it")
+            shown, written = json.dumps(value[:_SHOWN], ensure_ascii=False), value
+        hint = f"write {name}(0) to take 0 for it"
+        raise NotANumberError(f"{shown} is not a number", written, hint=hint)
     return found
 
 

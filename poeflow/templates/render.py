@@ -59,7 +59,12 @@ class TemplateError(StepError):
 
 
 class NoNumberError(TemplateError):
-    """A template converts a value to a number, perhaps an answer, that does not hold one."""
+    """A template converts a value to a number, perhaps an answer, that does not hold one.
+
+    `value` is the text, None if it is no text.
+    """
+
+    value: str | None = None
 
 
 def render(environment: Environment, text: str, origin: Origin, values: Values) -> str:
@@ -246,8 +251,11 @@ def _located_error(
         failed = text if found is origin else _file(environment, found.path)[0]
         hint = _first_hint(failed, at)
         sentence = sentence.partition("; ")[0] if hint else sentence
-    kind = NoNumberError if isinstance(error, NotANumberError) else TemplateError
-    return kind(found.locate(at), sentence, hint=hint)
+    if not isinstance(error, NotANumberError):
+        return TemplateError(found.locate(at), sentence, hint=hint)
+    no_number = NoNumberError(found.locate(at), sentence, hint=hint)
+    no_number.value = error.value
+    return no_number
 
 
 _NONE: Final = "none has no "

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.errors import StepError
 from poeflow.flowfile.key_marks import templates_of
 from poeflow.flowfile.load import FlowFile
@@ -345,12 +345,15 @@ class Texts:
         """Return why the expression over an answer at `path` is not true, None if it is.
 
         An answer that is not the number that it takes does not meet it. The reason may be empty.
-        Raises `TemplateError`.
+        Raises `TemplateError`, also if another value is no number: no answer can mend that.
         """
         try:
             return None if self.expression(path, values) else ""
         except NoNumberError as error:
-            return error.reason
+            answer = encode_json([values.get(name) for name in ("output", "outputs")])
+            if error.value is None or (encode_json(error.value)[1:-1] or b'""') in answer:
+                return error.reason
+            raise
 
     def compared(self, path: KeyPath, values: Values) -> dict[str, Json]:
         """Return the sides of the comparison that makes the expression at `path` untrue.

@@ -119,6 +119,25 @@ steps:
     )
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        'output: {repair: 2}, expect: [{that: "output.text | int > inputs.least | int"}]',
+        'repeat: {max: 4, until: "output.text | int > inputs.least | int"}',
+    ],
+)
+def test_another_value_that_is_no_number_is_no_fault_of_the_answer(bench, scripted, rules):
+    scripted("- {answer: {text: '5'}}\n")
+    flow = f"""
+poeflow: 1
+inputs: {{least: {{default: three}}}}
+steps:
+  say: {{model: GPT-5.2, prompt: hi, {rules}}}
+"""
+    assert '"three" is not a number; write int(0)' in str(bench.run(flow).failures["say"])
+    assert len(bench.simulator.requests) == 1
+
+
 def test_a_step_that_reads_verdicts_is_stale_once_they_change(bench, scripted):
     scripted(RULES)
     flow = ROWS + "  tell: {prompt: 'on {{ steps.report.text }}', output: {save: out.md}}\n"
