@@ -279,9 +279,9 @@ class Project(msgspec.Struct, frozen=True):
         named = PurePosixPath(canonical[2:]).parts
         if checks:
             self._check_private(canonical, named)
-        if _NOT_PLAIN.isdisjoint(map(str.lower, named)):
-            with contextlib.suppress(OSError):
-                return open_regular(self.root, named)
+        if _NOT_PLAIN.isdisjoint(map(str.lower, named)) and self.root.is_absolute():
+            with contextlib.suppress(OSError):  # from the top, as the root itself may be a link
+                return open_regular(Path(self.root.anchor), (*self.root.parts[1:], *named))
         parts = self.real_path(canonical).relative_to(self.root).parts
         if checks and parts != named:
             self._check_private(canonical, parts)

@@ -147,7 +147,7 @@ def test_fail_fast_does_not_wait_for_what_is_under_way(bench, scripted):
         HEAD + "steps:\n  slow: {prompt: slow}\n  bad: {prompt: bad}\n", fail_fast=True
     )
     assert outcome.exit_code == 1
-    assert outcome.skipped == {"slow": "bad failed"}
+    assert outcome.skipped == {"slow": "the run stopped when bad failed"}
 
 
 def test_what_is_under_way_finishes_otherwise(bench, scripted):
@@ -171,4 +171,5 @@ def test_a_failure_all_would_share_stops_even_what_keeps_going(bench, scripted):
     )
     assert len(bench.simulator.requests) == 1
     assert outcome.exit_code == 5
-    assert outcome.skipped == {"say[b]": "say[a] failed", "say[c]": "say[a] failed"}
+    stopped = "the run stopped when say[a] failed"
+    assert outcome.skipped == {"say[b]": stopped, "say[c]": stopped}
