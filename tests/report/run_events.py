@@ -14,12 +14,28 @@ JSON: st.SearchStrategy[Json] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
+SHARES = st.none() | st.floats(0, 1)
 FIELDS = {
     "at": st.floats(0, 1e6),
     "seconds": st.floats(0, 1e6),
     "wait": st.floats(0, 1e6),
     "cost_usd": st.none() | st.floats(0, 1e6),
     "outputs": st.dictionaries(TEXTS, JSON, max_size=3),
+    "score": SHARES,
+    "verdicts": st.lists(
+        st.builds(
+            events.Verdict,
+            kind=TEXTS,
+            passed=st.booleans(),
+            level=st.sampled_from(["error", "warn", "score"]),
+            message=TEXTS,
+            score=SHARES,
+            weight=st.floats(0, 1e6),
+            reason=TEXTS,
+            rubric=TEXTS,
+        ),
+        max_size=2,
+    ).map(tuple),
 }
 """Values of fields that are not simply anything of their type."""
 OUTSIDE = {
