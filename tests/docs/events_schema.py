@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from poeflow.events import Event
+from poeflow.events import Event, Verdict
 
 EVENTS_SCHEMA = "events.schema.json"
 ABOUT = (
@@ -18,7 +18,7 @@ ABOUT = (
 def events_schema() -> dict[str, Any]:
     """Return the schema of one event, each kind described as its type is."""
     (whole,), defined = msgspec.json.schema_components([Event], ref_template="#/$defs/{name}")
-    for kind in get_args(Event):
+    for kind in (*get_args(Event), Verdict):
         told = inspect.cleandoc(kind.__doc__ or "").replace("\n", " ").replace("  ", "\n\n")
         defined[kind.__name__] |= {"description": told} if told else {}
     return {
