@@ -31,7 +31,7 @@ from poeflow.engine.results import (
     has_unusable_answer,
 )
 from poeflow.engine.save import Saver
-from poeflow.errors import APITimeoutError, PoeflowError
+from poeflow.errors import APIConnectionError, APITimeoutError, PoeflowError
 from poeflow.events import Source, Warned
 from poeflow.planning.plan import Planner
 from poeflow.planning.selection import Selection
@@ -273,8 +273,13 @@ class RunState:
 
     @property
     def held_back(self) -> int:
-        """How many instances did not run that would have, had the run kept going."""
+        """How many instances did not run that would have, had the run kept going.
+
+        None if the server was not reached: the others would not reach it, either.
+        """
+        is_cut_off = all(isinstance(one, APIConnectionError) for one in self.failures.values())
         is_able = not (self._is_hopeless or self._failure_policy.keep_going or self.context.stop())
+        is_able &= not is_cut_off
         return self._held_back if self._stopped_by and is_able else 0
 
     @property

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -263,3 +264,13 @@ def test_a_failure_that_every_step_would_meet_lets_nothing_keep_going(online):
     online.write("a.yaml", STOPPING.replace("model: bad,", "model: good,"))
     done = online.run("run", "a.yaml", "--max-requests", "1")
     assert (done.returncode, "--keep-going" in done.stderr) == (9, False)
+
+
+def test_without_a_server_nothing_would_be_gained_by_going_on(online):
+    online.write("a.yaml", STOPPING)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        online.environ["POE_BASE_URL"] = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+        done = online.run("run", "a.yaml", "--concurrency", "1")
+    assert "refused the connection" in done.stderr
+    assert (done.returncode, "--keep-going" in done.stderr) == (6, False)
