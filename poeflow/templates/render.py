@@ -64,7 +64,9 @@ class NoNumberError(TemplateError):
     `value` is the text, None if it is no text.
     """
 
-    value: str | None = None
+    def __init__(self, place: Place, error: NotANumberError) -> None:
+        super().__init__(place, str(error), hint=error.hint)
+        self.value = error.value
 
 
 def render(environment: Environment, text: str, origin: Origin, values: Values) -> str:
@@ -243,7 +245,7 @@ def _located_error(
             found = origin if template is root else _file(environment, template.name or "")[1]
         trace = trace.tb_next
     at, sentence, hint = max(offset - 1, 0), _sentence(error), ""
-    if isinstance(error, OverBudgetError | NotANumberError):
+    if isinstance(error, OverBudgetError):
         hint = error.hint
     elif isinstance(error, TypeError):
         sentence, hint = type_error_in_words(sentence)
@@ -251,11 +253,9 @@ def _located_error(
         failed = text if found is origin else _file(environment, found.path)[0]
         hint = _first_hint(failed, at)
         sentence = sentence.partition("; ")[0] if hint else sentence
-    if not isinstance(error, NotANumberError):
-        return TemplateError(found.locate(at), sentence, hint=hint)
-    no_number = NoNumberError(found.locate(at), sentence, hint=hint)
-    no_number.value = error.value
-    return no_number
+    if isinstance(error, NotANumberError):
+        return NoNumberError(found.locate(at), error)
+    return TemplateError(found.locate(at), sentence, hint=hint)
 
 
 _NONE: Final = "none has no "
