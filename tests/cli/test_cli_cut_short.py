@@ -267,10 +267,15 @@ def test_a_failure_that_every_step_would_meet_lets_nothing_keep_going(online):
 
 
 def test_without_a_server_nothing_would_be_gained_by_going_on(online):
-    online.write("a.yaml", STOPPING)
+    online.write(
+        "a.yaml",
+        "poeflow: 1\nsteps:\n"
+        "  say: {model: GPT-5.2, for_each: [a, b, c], prompt: hi, retry: {attempts: 1}}\n",
+    )
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         online.environ["POE_BASE_URL"] = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
         done = online.run("run", "a.yaml", "--concurrency", "1")
     assert "refused the connection" in done.stderr
+    assert "1 failed, 2 skipped" in done.stderr
     assert (done.returncode, "--keep-going" in done.stderr) == (6, False)
