@@ -59,6 +59,7 @@ class FlowRun:
         async with asyncio.TaskGroup() as group:
             for step in self.state.plan.order:
                 group.create_task(self._step(step, {}))
+                await asyncio.sleep(0)  # what it asks is sent while the next ones are proven
         await self._prove_again()
 
     async def _prove_again(self) -> bool:
