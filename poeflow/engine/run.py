@@ -135,7 +135,7 @@ async def _announce(
     found = estimate(whole, context.budget.prices)
     if found.calls.least:
         is_free = context.simulated
-        context.listen(estimated_event(found, is_free=is_free, is_sample=every > 1))
+        context.listen(estimated_event(found, is_free=is_free, is_sample=selection.is_sample))
         for message in _beyond(context, int(found.calls.least)):
             context.listen(Warned(at=run_state.elapsed(), step=None, message=message))
 
@@ -328,6 +328,14 @@ def _not_here(absent: Sequence[str]) -> str:
     return f"{len(absent):,} instances are current, and their answers are not here: {named}{more}"
 
 
+def _gone(run_state: RunState) -> list[str]:
+    """Return the entries of the lock that no instance has now."""
+    blocked = {one.id for one in run_state.statuses.values() if one.state == "unknown"}
+    blocked |= run_state.left_out
+    names = run_state.lock_update.names - run_state.statuses.keys() - run_state.left_out
+    return [name for name in sorted(names) if blocked.isdisjoint(wholes_of(name))]
+
+
 async def survey(
     plan: Plan,
     planner: Planner,
@@ -355,13 +363,7 @@ async def survey(
         await FlowRun(plan, run_state).run()
     except ExceptionGroup as group:
         raise first_error(group) from None
-    blocked = {one.id for one in run_state.statuses.values() if one.state == "unknown"}
-    blocked |= run_state.left_out
-    gone = [
-        name
-        for name in sorted(lock_update.names - run_state.statuses.keys() - run_state.left_out)
-        if blocked.isdisjoint(wholes_of(name))
-    ]
+    gone = [] if run_state.selection.is_sample else _gone(run_state)
     orphans = context.files.orphans(lock_update.files_of(gone), made=plan.targets())
     position = {step: index for index, step in enumerate(plan.steps)}
     return (

@@ -99,6 +99,7 @@ class RunState:
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
         self.left_out: set[str] = set()
+        """What a look leaves out; nothing of a sample, which leaves out nearly all."""
         self._failure_policy = failure_policy
         self._began = context.clock.monotonic()
         self._working: dict[asyncio.Task[object], str] = {}
@@ -238,7 +239,8 @@ class RunState:
         """Keep an instance, or a whole step, that is not selected as the last run left it."""
         if self.context.asks:
             self.lock_update.retain(name)
-        self.left_out.add(name)
+        elif not self.selection.is_sample:
+            self.left_out.add(name)
 
     def warn_served(self) -> None:
         """Report which models answered by another name, once for all instances that are alike."""

@@ -65,8 +65,12 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return self.refreshes_all or (bool(self.refreshed) and is_among(name, self.refreshed))
 
     @property
+    def is_sample(self) -> bool:
+        return self.every > 1
+
+    @property
     def is_whole(self) -> bool:
-        return not self.only and self.first is None and self.key is None and self.every == 1
+        return not self.only and self.first is None and self.key is None and not self.is_sample
 
 
 def is_among(name: str, selected: Collection[str]) -> bool:
