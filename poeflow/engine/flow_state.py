@@ -106,8 +106,10 @@ class FlowState:
     def held(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
         """Return the outcome of an instance to hold in memory: the part that may be read."""
         is_well = outcome.ending in ("made", "current") and outcome.status == "ok"
-        if not is_well or step in self._read or self._is_look:
+        if not is_well or step in self._read:
             return outcome
+        if self._is_look:  # whoever uses this flow compares what was found with the lock
+            return outcome if self._prefix or outcome.ending == "made" else _PROVEN
         if not self.is_read(step):
             return _DONE if outcome.ending == "made" else _PROVEN
         if outcome.result is None or self.run_state.context.holds_results:
