@@ -36,6 +36,8 @@ from poeflow.planning.selection import check_keys
 
 BATCH: Final = 100
 """After so many instances other tasks may run."""
+STEPS_AT_ONCE: Final = 4
+"""After so many steps that begin, those that have begun go on; while any works, after each."""
 
 
 class FlowRun:
@@ -57,9 +59,10 @@ class FlowRun:
     async def run(self) -> None:
         """Run every step. A step's failure is stored in the run's state, not raised."""
         async with asyncio.TaskGroup() as group:
-            for step in self.state.plan.order:
+            for number, step in enumerate(self.state.plan.order):
                 group.create_task(self._step(step, {}))
-                await asyncio.sleep(0)  # what it asks is sent while the next ones are proven
+                if self.state.run_state.is_working or number % STEPS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # what is asked is sent while the next ones are proven
         await self._prove_again()
 
     async def _prove_again(self) -> bool:

@@ -269,6 +269,11 @@ class RunState:
         return self._made[source]
 
     @property
+    def is_working(self) -> bool:
+        """Whether any instance is under way that the lock did not prove at once."""
+        return bool(self._working)
+
+    @property
     def asked(self) -> int:
         """How many instances were answered in this run, also if they failed."""
         return self.count("asked") + self._answered_in_vain

@@ -16,7 +16,7 @@ from poeflow.opener import followed
 from poeflow.project.read_log import FileStat, stamp_at
 
 STEP: Final = 0.01
-QUIET: Final = 0.05 - STEP
+QUIET: Final = 0.02
 """Seconds without another event, on top of the watcher's own step without one."""
 SETTLED: Final = 0.3 - STEP
 """The same for files that are still being written, or are saved repeatedly."""
