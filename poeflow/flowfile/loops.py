@@ -49,6 +49,8 @@ def chained_to(flow: Flow, name: str) -> str | None:
     That is the meaning of `for_each: steps.draw` if `draw` itself runs once for each item.
     """
     loop = flow.steps[name].for_each
+    if loop is None:
+        return None
     written = loop.in_ if isinstance(loop, Loop) else loop
     found = _CHAIN.fullmatch(written) if isinstance(written, str) else None
     if found is None or found[1] not in flow.steps or not is_fan_out(flow.steps[found[1]]):

@@ -338,7 +338,8 @@ def _prose(document: Document) -> Iterator[tuple[str, Node]]:
         for key, value in node.values.items():
             if key in _PROSE_KEYS:
                 yield key, value
-        stack += reversed([*node.values.values(), *node.items])
+        within = [*node.values.values(), *node.items]
+        stack += [one for one in reversed(within) if one.values or one.items]
 
 
 def _plain_expressions(flow: Flow, document: Document) -> Iterator[Problem]:

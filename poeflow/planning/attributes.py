@@ -69,9 +69,12 @@ def fields_of(flow: Flow, name: str, items: Callable[[str], Sequence[Json]]) -> 
 
     `items` returns the items of a step, or an empty list if they are known only in a run.
     """
+    known = names_of(flow, name)
+    if not known:
+        return ()
     origin = source_step(flow, name)
-    step, known = flow.steps[origin], names_of(flow, name)
-    fields = {"loop": _loop_attributes(step), "source": STEP_ATTRIBUTES} if known else {}
+    step = flow.steps[origin]
+    fields = {"loop": _loop_attributes(step), "source": STEP_ATTRIBUTES}
     if step.matrix is not None:
         included = (key for entry in step.matrix.include for key in entry)
         fields["matrix"] = frozenset({*step.matrix.axes, *included})

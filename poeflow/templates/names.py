@@ -118,6 +118,9 @@ class Walker:
         if reason:
             self._lookups.note(node.lineno - 1, reason, "")
             return
+        if isinstance(node, nodes.Expr):
+            self._expression(node)
+            return
         match node:
             case nodes.For():
                 self._for(node)
@@ -149,9 +152,9 @@ class Walker:
                     self._lookups.printed(part)
                     self._visit(part)
             case _:
-                self._expression(node)
+                self._visit_all(children_of(node))
 
-    def _expression(self, node: nodes.Node) -> None:
+    def _expression(self, node: nodes.Expr) -> None:
         match node:
             case nodes.Call():
                 self._call(node)

@@ -110,6 +110,14 @@ class CheckedTemplate(msgspec.Struct, frozen=True, kw_only=True):
     def joined(self, included: Iterable[Self]) -> Self:
         """Return this with what the files it names use, without duplicates."""
         parts = (self, *included)
+        if len(parts) == 1:
+            return msgspec.structs.replace(
+                self,
+                references=tuple(dict.fromkeys(self.references)),
+                files=tuple(dict.fromkeys(self.files)),
+                globs=tuple(dict.fromkeys(self.globs)),
+                problems=tuple(dict.fromkeys(self.problems)),
+            )
         return msgspec.structs.replace(
             self,
             references=tuple(dict.fromkeys(found for part in parts for found in part.references)),
