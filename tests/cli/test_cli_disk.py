@@ -89,6 +89,30 @@ def test_a_read_only_project_is_told_before_anything_is_sent(online, simulator):
     assert len(simulator.requests) == 0
 
 
+@mounts
+def test_what_no_lock_could_prove_is_not_paid_for(online, simulator):
+    """The state may be elsewhere; the lock is beside the flow."""
+    flow = "poeflow: 1\nsteps: {say: {prompt: hi, model: GPT-5.2, output: {save: hi.md}}}\n"
+    online.write("flow/a.yaml", flow)
+    online.write("flow/poeflow.toml", "")
+    told = mounted(
+        online,
+        """
+        export POEFLOW_STATE_DIR="$PWD/state"
+        mount --bind flow flow && mount -o remount,bind,ro flow && cd flow
+        poeflow run a.yaml 2>&1; echo "code $?"
+        poeflow run a.yaml --offline >/dev/null 2>&1; echo "code $?"
+        mount -o remount,bind,rw .
+        poeflow run a.yaml >/dev/null 2>&1; echo "code $?"
+        mount -o remount,bind,ro .
+        poeflow run a.yaml >/dev/null 2>&1; echo "code $?"
+        """,
+    )
+    assert "flow cannot be written to, and the lock is there; let it be" in told[0]
+    assert told[-4:] == ["code 8", "code 0", "code 0", "code 0"]
+    assert len(simulator.requests) == 1, "that of the folder that could be written to"
+
+
 def test_a_second_run_waits_for_the_first_and_pays_for_nothing_again(online):
     online.write("a.yaml", "poeflow: 1\nsteps: {say: {prompt: hi, model: GPT-5.2}}\n")
     with Simulator(latency=0.3) as simulator:

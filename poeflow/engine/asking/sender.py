@@ -65,6 +65,7 @@ class Sender:
         provider = self._context.provider(named)
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
+        self._context.check_lock_folder()
         self._context.answers.check_place(request.fingerprint)
         whole = request.identity
         budget, model = self._context.budget, request.chat.model
