@@ -50,6 +50,7 @@ class Sender:
         self._context = context
         self._elapsed = elapsed
         self._pause = pause
+        self._has_checked_folder = False
         self._limiters: dict[tuple[str, int | None, int | None], RateLimiter] = {}
         """Those of aliases with limits of their own."""
         self._used: dict[str, list[TokenUsage]] = {}
@@ -65,7 +66,9 @@ class Sender:
         provider = self._context.provider(named)
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
-        self._context.check_lock_folder()
+        if not self._has_checked_folder:
+            self._context.check_lock_folder()
+            self._has_checked_folder = True
         self._context.answers.check_place(request.fingerprint)
         whole = request.identity
         budget, model = self._context.budget, request.chat.model
