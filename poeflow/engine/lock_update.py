@@ -225,13 +225,13 @@ class LockUpdate:
         if packed is None:
             self._new.add(name, entry)
         else:
-            self._new.add_packed(name, packed)
+            self._new.add_from(self._old, name, packed)
 
     def retain(self, name: str) -> None:
         """Copy the last run's entries of an instance or step that has no result in this run."""
         for old in self._parts_of(name):
             if old not in self._new:
-                self._new.add_packed(old, self._old.packed_row(old))
+                self._new.add_from(self._old, old, self._old.packed_row(old))
 
     def has_all(self, prefix: str) -> bool:
         """Whether this run has entries of all instances of a used flow that the last run had."""

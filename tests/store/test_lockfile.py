@@ -136,6 +136,26 @@ def test_an_entry_takes_little_memory():
     assert most / many < 550
 
 
+def test_an_entry_that_stays_is_not_stored_twice(file):
+    many = 2_000
+    made = dict(map(row, range(many)))
+    made["odd"] = msgspec.structs.replace(made["say[row-00000]"], warnings=["it was cut"])
+    file.write(Lock(inputs=INPUTS, instances=made))
+    read, rows = file.decoded(file.path.read_bytes()).rows, PackedRows()
+    names = list(read)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for name in names:
+            rows.add_from(read, name, read.packed_row(name))
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held / many < 60
+    assert [one.warnings for one in rows.rare()] == [["it was cut"]]
+    assert b"".join(LockText(Lock(inputs=INPUTS, instances=rows))) == file.path.read_bytes()
+
+
 WORDS = st.lists(st.text("aZ0-_@+/= é", max_size=4) | st.just("a" * 22), max_size=6)
 
 

@@ -204,11 +204,12 @@ class LockRows(Mapping[str, LockEntry]):
 class PackedRows(LockRows):
     """Entries that can be added one by one.
 
-    Most are bytes; one that has rare values, or other texts than hashes, stands as it is.
+    Most are bytes; one that has rare values, or other texts than hashes, stands as it is. One that
+    other rows have, too, stays there.
     """
 
     def __init__(self, entries: Mapping[str, LockEntry] | None = None) -> None:
-        self._rows: dict[str, bytes | Packed] = {}
+        self._rows: dict[str, bytes | Packed | LockRows] = {}
         self._codec = RowCodec()
         for name, entry in (entries or {}).items():
             self.add(name, entry)
@@ -228,6 +229,10 @@ class PackedRows(LockRows):
     def add_packed(self, name: str, made: Packed) -> None:
         """Add a packed entry."""
         self._rows[name] = self._codec.encode(made) or made
+
+    def add_from(self, rows: LockRows, name: str, packed: Packed) -> None:
+        """Add an entry that other rows, which do not change, have packed."""
+        self._rows[name] = rows if packed.more is None else packed
 
     def without_before(self) -> "PackedRows":
         """Return the entries without the hashes of version 1, if no recipe uses those."""
@@ -253,7 +258,9 @@ class PackedRows(LockRows):
 
     def packed_row(self, name: str) -> Packed:
         row = self._rows[name]
-        return row if isinstance(row, Packed) else self._codec.decode(row)
+        if isinstance(row, bytes):
+            return self._codec.decode(row)
+        return row.packed_row(name) if isinstance(row, LockRows) else row
 
     def rare(self) -> Iterator[More]:
         rows = (one for one in self._rows.values() if isinstance(one, Packed))
