@@ -67,8 +67,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         context = await stack.enter_async_context(given)
         failure_policy = FailurePolicy(keep_going=options.keep_going, fail_fast=options.fail_fast)
         written = None if options.models else lock
-        folder = None if written is None else written.path.parent
-        context = msgspec.structs.replace(context, lock_folder=folder)
+        context = msgspec.structs.replace(context, lock=written)
         async with writing_lock(written, lock_update, inputs_hash(plan), options.clock):
             return await run_plan(
                 plan, planner, context, boxes, lock_update, failure_policy=failure_policy

@@ -1,5 +1,6 @@
 """The lock beside a flow: hashes of what the last real run made, to review and merge in git."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -129,6 +130,13 @@ class LockFile:
         except (ValueError, RecursionError) as error:
             message = f"{self.shown} is not a lock this version can read: {_reason(error, data)}"
             raise StaleError(message, hint="run the flow to write it anew") from None
+
+    def check_folder(self) -> None:
+        """Raise `DiskError` if the lock could not be written."""
+        folder = self.path.parent
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            hint = "let it be written to, or run in a copy"
+            raise DiskError(f"{folder} cannot be written to, and the lock is there", hint=hint)
 
     def write(self, lock: Lock) -> None:
         """Replace the lock, unless it is the same. Raises `DiskError`."""

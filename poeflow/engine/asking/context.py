@@ -1,8 +1,6 @@
 """What a run works with: everything outside the flow."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -14,7 +12,7 @@ from poeflow.client.retry import RateLimiter
 from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.engine.asking.spending import Budget
-from poeflow.errors import AccountError, DiskError, StepError
+from poeflow.errors import AccountError, StepError
 from poeflow.events import Listener
 from poeflow.flowfile.step_settings import POE, Settings
 from poeflow.planning.selection import Selection
@@ -26,6 +24,7 @@ from poeflow.settings import KEY_PAGE, KEY_VARIABLE
 from poeflow.store.cache import Cache
 from poeflow.store.git import Git
 from poeflow.store.ledger import Ledger
+from poeflow.store.lockfile import LockFile
 
 NO_KEYS: Final = Keyring()
 
@@ -73,7 +72,8 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     that another step, or the flow's outputs, read stay in memory; without `asks` nothing is sent
     or written. `force` replaces edited files, `prunes` removes files that no step writes now.
     `stop` returns the reason to start nothing new, or an empty text; `cut_short` returns the exit
-    code of a cancelled run. The lock is in `lock_folder`, None without one. `hashed` returns keyed hashes of variables of the environment by name.
+    code of a cancelled run. The run ends with writing the `lock`, if it has one. `hashed` returns
+    keyed hashes of variables of the environment by name.
     """
 
     project: Project
@@ -101,7 +101,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     git: Git | None = None
     stop: Callable[[], str] = goes_on
     cut_short: Callable[[], int] = interrupted
-    lock_folder: Path | None = None
+    lock: LockFile | None = None
     hashed: Callable[[Sequence[str]], Mapping[str, str]] = unhashed
 
     def asks_again(self, settings: Settings) -> bool:
@@ -110,13 +110,6 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
         A run that says what it asks again, as with `--failed`, asks nothing else.
         """
         return self.asks and not settings.cache and not self.selection.refreshed
-
-    def check_lock_folder(self) -> None:
-        """Raise `DiskError` if the lock could not be written that proves the answers current."""
-        folder = self.lock_folder
-        if folder is not None and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-            hint = "let it be written to, or run in a copy"
-            raise DiskError(f"{folder} cannot be written to, and the lock is there", hint=hint)
 
     def refuse_keys(self, data: bytes, what: str) -> None:
         """Raise `StepError` if `data`, which is about to be sent or written, holds a key."""

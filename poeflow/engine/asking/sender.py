@@ -50,7 +50,7 @@ class Sender:
         self._context = context
         self._elapsed = elapsed
         self._pause = pause
-        self._has_checked_folder = False
+        self._has_checked_lock = False
         self._limiters: dict[tuple[str, int | None, int | None], RateLimiter] = {}
         """Those of aliases with limits of their own."""
         self._used: dict[str, list[TokenUsage]] = {}
@@ -66,10 +66,7 @@ class Sender:
         provider = self._context.provider(named)
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
-        if not self._has_checked_folder:
-            self._context.check_lock_folder()
-            self._has_checked_folder = True
-        self._context.answers.check_place(request.fingerprint)
+        self._check_disk(request.fingerprint)
         whole = request.identity
         budget, model = self._context.budget, request.chat.model
         guess = await budget.room(model, prompt_tokens=tokens_of(whole), most=limit_of(whole))
@@ -102,6 +99,14 @@ class Sender:
             self._context.recorder.answered(number, record)
             raise outcome
         return FreshAnswer(outcome, number, record)
+
+    def _check_disk(self, fingerprint: str) -> None:
+        """Raise `DiskError` if the answer could not be stored, or the lock not be written."""
+        lock = self._context.lock
+        if lock is not None and not self._has_checked_lock:
+            lock.check_folder()
+            self._has_checked_lock = True
+        self._context.answers.check_place(fingerprint)
 
     def _secrets(self, request: ModelRequest) -> dict[str, Secret]:
         """Return the secrets that a request is made with, by their stand-ins.
