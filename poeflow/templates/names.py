@@ -25,7 +25,6 @@ from poeflow.templates.scopes import (
     attribute_name,
     guards,
     literal_texts,
-    lost_names,
 )
 from poeflow.templates.template_errors import habit_warnings, loss_warnings, syntax_problem
 
@@ -403,7 +402,7 @@ class _Checker:
             else:
                 included = self._walked(walker, parsed, origin)
                 if "{%" in text:  # only a tag sets a name
-                    warnings += tuple(loss_warnings(lost_names(parsed, scope.extra), origin))
+                    warnings += tuple(loss_warnings(parsed, scope.extra, origin))
             if not errors_only(tuple(lookups.problems)):
                 self._compile(text, parsed, origin, mode)
         except TemplateSyntaxError as error:

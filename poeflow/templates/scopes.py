@@ -1,4 +1,4 @@
-"""The scopes of a template: which names are bound where, and which are lost at the end of one."""
+"""The scopes of a template: which names are bound where, and what is known of their values."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -182,7 +182,7 @@ class Bindings:
         """Bind the names that `set` assigns."""
         is_namespace = any(
             isinstance(call.node, nodes.Name) and call.node.name == "namespace"
-            for call in _with_below(value)
+            for call in with_below(value)
             if isinstance(call, nodes.Call)
         )
         names = names_in(target)
@@ -220,7 +220,7 @@ class Bindings:
 
     def comes_from_step(self, node: nodes.Node) -> bool:
         """Return whether a value may come from a step, directly or through a name."""
-        parts = tuple(_with_below(node))
+        parts = tuple(with_below(node))
         if any(isinstance(part, nodes.Name) and self._is_derived(part.name) for part in parts):
             return True
         return bool(self._scope.derived_inputs) and self._uses_derived_input(parts)
@@ -296,14 +296,14 @@ def names_in(target: nodes.Node | str) -> set[str]:
     """Return the names a target binds."""
     if isinstance(target, str):
         return {target}
-    return {node.name for node in _with_below(target) if isinstance(node, nodes.Name)}
+    return {node.name for node in with_below(target) if isinstance(node, nodes.Name)}
 
 
 def _is_inputs(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name) and node.name == "inputs"
 
 
-def _with_below(node: nodes.Node) -> Iterable[nodes.Node]:
+def with_below(node: nodes.Node) -> Iterable[nodes.Node]:
     return (node, *node.find_all(nodes.Node))
 
 
@@ -378,118 +378,3 @@ def literal_texts(node: nodes.Node) -> list[tuple[str, int]]:
     if isinstance(node, nodes.Const) and isinstance(node.value, str):
         return [(node.value, node.lineno - 1)]
     return []
-
-
-class LostName(msgspec.Struct, frozen=True, kw_only=True):
-    """A name that is set at `offset` and lost before it is used, as its scope ends."""
-
-    name: str
-    offset: int
-    in_loop: bool
-
-
-def lost_names(template: nodes.Template, known: frozenset[str]) -> tuple[LostName, ...]:
-    """Return the names that a template sets in loops and blocks and reads after their end.
-
-    `known` are names defined before the template: after the block they have their old values.
-    """
-    finder = _LostNameFinder(known)
-    finder.visit(template)
-    return tuple(sorted(finder.found, key=lambda loss: loss.offset))
-
-
-class _Block:
-    """An open scope: the names set in it, those read before, and those set again.
-
-    `lost` are names set by inner blocks that have ended.
-    """
-
-    def __init__(self, kind: str, names: Iterable[str] = ()) -> None:
-        self.kind = kind
-        self.names = set(names)
-        self.read: set[str] = set()
-        self.set_again: dict[str, LostName] = {}
-        self.lost: dict[str, set[LostName]] = {}
-
-
-class _LostNameFinder:
-    """Walks a template in the order of rendering. `found` are the lost names that are read."""
-
-    def __init__(self, known: Iterable[str]) -> None:
-        self.found: set[LostName] = set()
-        self._blocks = [_Block("file", known)]
-
-    def visit(self, node: nodes.Node) -> None:
-        match node:
-            case nodes.Assign():
-                self.visit(node.node)
-                self._set(node.target)
-            case nodes.AssignBlock():
-                self._inside("block", node.body, before=node.filter)
-                self._set(node.target)
-            case nodes.For():
-                own = names_in(node.target) | {"loop"}
-                tested = [node.test] if node.test is not None else []
-                self._inside("loop", [*tested, *node.body], own, before=node.iter)
-                self._inside("block", node.else_)
-            case nodes.With():
-                own = {name for target in node.targets for name in names_in(target)}
-                self._inside("block", node.body, own, before=nodes.List(node.values))
-            case nodes.FilterBlock():
-                self._inside("block", node.body, before=node.filter)
-            case nodes.Block():
-                self._inside("block", node.body)
-            case nodes.Macro() | nodes.CallBlock():
-                own = {argument.name for argument in node.args}
-                self._inside("function", [*node.defaults, *node.body], own)
-            case nodes.Name(ctx="load"):
-                self._read(node.name)
-            case _:
-                for child in node.iter_child_nodes():
-                    self.visit(child)
-
-    def _inside(
-        self,
-        kind: str,
-        body: Iterable[nodes.Node],
-        names: Iterable[str] = (),
-        *,
-        before: nodes.Node | None = None,
-    ) -> None:
-        """Visit the node `before` a new scope, then the nodes inside it."""
-        if before is not None:
-            self.visit(before)
-        self._blocks.append(_Block(kind, names))
-        for node in body:
-            self.visit(node)
-        block = self._blocks.pop()
-        around = self._blocks[-1].lost
-        for name, lost_in_body in block.lost.items():
-            around.setdefault(name, set()).update(lost_in_body)
-        for name, loss in block.set_again.items():
-            around.setdefault(name, set()).add(loss)
-
-    def _set(self, target: nodes.Node) -> None:
-        block = self._blocks[-1]
-        for node in _with_below(target):
-            if isinstance(node, nodes.Name):
-                if node.name not in block.names and self._is_set_again(node.name):
-                    in_loop = block.kind == "loop"
-                    loss = LostName(name=node.name, offset=node.lineno - 1, in_loop=in_loop)
-                    block.set_again[node.name] = loss
-                    if in_loop and node.name in block.read:
-                        self.found.add(loss)
-                block.names.add(node.name)
-                block.lost.pop(node.name, None)
-
-    def _is_set_again(self, name: str) -> bool:
-        """Return whether an outer block has the name; the names of a function are its own."""
-        *around, block = self._blocks
-        return block.kind != "function" and any(name in other.names for other in around)
-
-    def _read(self, name: str) -> None:
-        for block in reversed(self._blocks):
-            self.found |= block.lost.pop(name, set())
-            if name in block.names:
-                break
-            block.read.add(name)

@@ -1,16 +1,17 @@
-"""Messages for errors in a template's text: syntax, habits from other tools, values as texts."""
+"""Messages for errors in a template's text: syntax, habits, values as texts, lost names."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
+import msgspec
 from jinja2 import TemplateSyntaxError, nodes
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Problem
 from poeflow.templates.environment import OffsetLexer
 from poeflow.templates.reader import Origin
-from poeflow.templates.scopes import LostName
+from poeflow.templates.scopes import names_in, with_below
 
 _NO_ELSE: Final = lazy_pattern(
     r"^the inline if-expression on line .* no else section was defined\.$"
@@ -82,18 +83,6 @@ def habit_warnings(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Pr
             before = value if kind == "data" else ""
     except TemplateSyntaxError:
         return
-
-
-def loss_warnings(losses: Iterable[LostName], origin: Origin) -> Iterator[Problem]:
-    """Yield a warning for each name that is set in a loop or block and read after its end."""
-    for loss in losses:
-        where = "each turn of the loop" if loss.in_loop else "the block"
-        message = f'what "{loss.name}" is set to here is lost at the end of {where}'
-        hint = (
-            f"write {{% set ns = namespace({loss.name}=...) %}} before, "
-            f"{{% set ns.{loss.name} = ... %}} here, and read ns.{loss.name}"
-        )
-        yield Problem(origin.locate(loss.offset), message, hint, "warning")
 
 
 def syntax_problem(
@@ -335,3 +324,127 @@ def _of_steps(node: nodes.Node) -> str:
 def _item(node: nodes.For) -> str:
     """Return the name that a loop binds, empty if it binds several."""
     return node.target.name if isinstance(node.target, nodes.Name) else ""
+
+
+def loss_warnings(
+    template: nodes.Template, known: frozenset[str], origin: Origin
+) -> Iterator[Problem]:
+    """Yield a warning for each name that is set in a loop or block and read after its end.
+
+    `known` are names defined before the template: after the block they have their old values.
+    """
+    finder = _LostNameFinder(known)
+    finder.visit(template)
+    for loss in sorted(finder.found, key=lambda loss: loss.offset):
+        where = "each turn of the loop" if loss.in_loop else "the block"
+        message = f'what "{loss.name}" is set to here is lost at the end of {where}'
+        hint = (
+            f"write {{% set ns = namespace({loss.name}=...) %}} before, "
+            f"{{% set ns.{loss.name} = ... %}} here, and read ns.{loss.name}"
+        )
+        yield Problem(origin.locate(loss.offset), message, hint, "warning")
+
+
+class _LostName(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that is set at `offset` and lost before it is used, as its scope ends."""
+
+    name: str
+    offset: int
+    in_loop: bool
+
+
+class _Block:
+    """An open scope: the names set in it, those read before, and those set again.
+
+    `lost` are names set by inner blocks that have ended.
+    """
+
+    def __init__(self, kind: str, names: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self.names = set(names)
+        self.read: set[str] = set()
+        self.set_again: dict[str, _LostName] = {}
+        self.lost: dict[str, set[_LostName]] = {}
+
+
+class _LostNameFinder:
+    """Walks a template in the order of rendering. `found` are the lost names that are read."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.found: set[_LostName] = set()
+        self._blocks = [_Block("file", known)]
+
+    def visit(self, node: nodes.Node) -> None:
+        match node:
+            case nodes.Assign():
+                self.visit(node.node)
+                self._set(node.target)
+            case nodes.AssignBlock():
+                self._inside("block", node.body, before=node.filter)
+                self._set(node.target)
+            case nodes.For():
+                own = names_in(node.target) | {"loop"}
+                tested = [node.test] if node.test is not None else []
+                self._inside("loop", [*tested, *node.body], own, before=node.iter)
+                self._inside("block", node.else_)
+            case nodes.With():
+                own = {name for target in node.targets for name in names_in(target)}
+                self._inside("block", node.body, own, before=nodes.List(node.values))
+            case nodes.FilterBlock():
+                self._inside("block", node.body, before=node.filter)
+            case nodes.Block():
+                self._inside("block", node.body)
+            case nodes.Macro() | nodes.CallBlock():
+                own = {argument.name for argument in node.args}
+                self._inside("function", [*node.defaults, *node.body], own)
+            case nodes.Name(ctx="load"):
+                self._read(node.name)
+            case _:
+                for child in node.iter_child_nodes():
+                    self.visit(child)
+
+    def _inside(
+        self,
+        kind: str,
+        body: Iterable[nodes.Node],
+        names: Iterable[str] = (),
+        *,
+        before: nodes.Node | None = None,
+    ) -> None:
+        """Visit the node `before` a new scope, then the nodes inside it."""
+        if before is not None:
+            self.visit(before)
+        self._blocks.append(_Block(kind, names))
+        for node in body:
+            self.visit(node)
+        block = self._blocks.pop()
+        around = self._blocks[-1].lost
+        for name, lost_in_body in block.lost.items():
+            around.setdefault(name, set()).update(lost_in_body)
+        for name, loss in block.set_again.items():
+            around.setdefault(name, set()).add(loss)
+
+    def _set(self, target: nodes.Node) -> None:
+        block = self._blocks[-1]
+        for node in with_below(target):
+            if isinstance(node, nodes.Name):
+                if node.name not in block.names and self._is_set_again(node.name):
+                    in_loop = block.kind == "loop"
+                    loss = _LostName(name=node.name, offset=node.lineno - 1, in_loop=in_loop)
+                    block.set_again[node.name] = loss
+                    if in_loop and node.name in block.read:
+                        self.found.add(loss)
+                block.names.add(node.name)
+                block.lost.pop(node.name, None)
+
+    def _is_set_again(self, name: str) -> bool:
+        """Return whether an outer block has the name; the names of a function are its own."""
+        *around, block = self._blocks
+        return block.kind != "function" and any(name in other.names for other in around)
+
+    def _read(self, name: str) -> None:
+        for block in reversed(self._blocks):
+            self.found |= block.lost.pop(name, set())
+            if name in block.names:
+                break
+            block.read.add(name)
