@@ -82,11 +82,16 @@ def fields_of(flow: Flow, name: str, items: Callable[[str], Sequence[Json]]) -> 
         fields["repeat"] = frozenset({"number"})
         fields["previous"] = frozenset(_turn_attributes(flow.steps[name]))
     if not is_grouped(step):
-        fields |= fields_of_items(step, items(origin))
+        fields |= _fields_of_items(step, items(origin))
     return tuple((known_name, fields[known_name]) for known_name in sorted(known & fields.keys()))
 
 
-def fields_of_items(step: Step, items: Sequence[Json]) -> dict[str, frozenset[str]]:
+def fields_before_grouping(step: Step, items: Sequence[Json]) -> Fields:
+    """Return the attributes of `item` and `loop` where the items of groups are chosen."""
+    return tuple(_fields_of_items(step, items).items()) if is_grouped(step) else ()
+
+
+def _fields_of_items(step: Step, items: Sequence[Json]) -> dict[str, frozenset[str]]:
     """Return the attributes of `item` and `loop` where it is one of `items`, not a group."""
     found = _attributes_of(items) if step.for_each is not None else None
     own = {"loop": _loop_attributes(step, is_grouped=False)}
@@ -172,6 +177,16 @@ def source_step(flow: Flow, name: str) -> str:
         seen.add(following)
         origin = following
     return origin
+
+
+def conditions_of(flow: Flow, name: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what holds, with its place, wherever the texts of a step are rendered."""
+    source = source_step(flow, name)
+    if isinstance(flow.steps[name].if_, str):
+        yield ("steps", name, "if"), str(flow.steps[name].if_)
+    loop = flow.steps[source].for_each
+    if isinstance(loop, Loop) and loop.where is not None and loop.group_by is None:
+        yield ("steps", source, "for_each", "where"), loop.where
 
 
 def _loop_texts(step: Step) -> Iterator[str]:

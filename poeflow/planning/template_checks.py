@@ -13,11 +13,11 @@ from poeflow.planning.attributes import (
     Fields,
     NamedFiles,
     Names,
+    conditions_of,
+    fields_before_grouping,
     fields_of,
     fields_of_answer,
-    fields_of_items,
     instance_names,
-    is_grouped,
     results_of,
     shapes_of,
     value_kind,
@@ -54,6 +54,9 @@ _LONGEST_PATH: Final = 200
 _SENT: Final = ("prompt", "with")
 _MESSAGES: Final = frozenset({"system", "content", "judge"})
 """Keys whose texts are sent to a model, or handed on to another flow."""
+_BEFORE_TEXTS: Final = ("if", "for_each", "matrix")
+"""Keys of a step that are looked at before its conditions hold."""
+_TESTS_PRESENCE: Final = lazy_pattern(r"\b(?:defined|in)\b")
 _OF_ANSWER: Final = frozenset({"output"})
 _OF_TURN: Final = frozenset({"outputs"})
 _CARRY: Final = ("for_each", "carry")
@@ -158,11 +161,10 @@ class _TemplateChecker:
         self._names = {name: instance_names(file.flow, name, derived_inputs) for name in steps}
         self._fields = {name: fields_of(file.flow, name, tables.items) for name in steps}
         self._before_grouping = {
-            name: tuple(fields_of_items(step, tables.items(name)).items())
-            for name, step in steps.items()
-            if is_grouped(step)
+            name: fields_before_grouping(step, tables.items(name)) for name, step in steps.items()
         }
         self._shapes = shapes_of(file.flow)
+        self._ensured = {name: self._ensured_in(name) for name in steps}
         self._known: dict[tuple[object, ...], CheckedTemplate] = {}
         self._named_files = NamedFiles(project, file, environment)
 
@@ -324,13 +326,24 @@ class _TemplateChecker:
             return fields
         return (*fields, *fields_of_answer(self._file.flow.steps[site.step]))
 
+    def _ensured_in(self, step: str) -> frozenset[str]:
+        """Return the ways to values that the conditions of a step ensure in its texts."""
+        ensured = frozenset[str]()
+        for path, text in conditions_of(self._file.flow, step):
+            if _TESTS_PRESENCE.search(text):
+                origin = Origin(path=self._file.path, locate=self._file.document.locator(path))
+                ensured |= check_expression(self._environment, text, origin, self._scope).ensured
+        return ensured
+
     def _checked(self, site: Site, text: str, origin: Origin) -> CheckedTemplate:
         if "{" not in text and site.use != "expression":
             return CheckedTemplate()
         names = self._names_at(site)
         fields = self._fields_at(site)
         shapes = self._shapes[site.step]
-        key = (origin.path, names, fields, shapes)
+        is_after = site.step is not None and site.path[2] not in _BEFORE_TEXTS
+        ensured = self._ensured[str(site.step)] if is_after else frozenset[str]()
+        key = (origin.path, names, fields, shapes, ensured)
         known = self._known.get(key) if site.file is not None else None
         if known is not None:
             return known
@@ -340,6 +353,7 @@ class _TemplateChecker:
             derived=names.derived,
             fields=fields,
             shapes=shapes,
+            ensured=ensured,
             stands="flow" if site.file is None else "file",
         )
         if site.use == "expression":

@@ -23,6 +23,7 @@ from poeflow.templates.scopes import (
     Scope,
     Shapes,
     attribute_name,
+    may_be_absent,
 )
 from poeflow.templates.template_errors import RAW
 from poeflow.templates.text_filters import PATTERN_FILTERS, replacement, template_pattern
@@ -198,7 +199,7 @@ class Lookups:
             return True
         result_of = self.result_of(owner)
         if result_of is not None and name is not None:
-            self._check_result(_name_offset(node), result_of, name, owner)
+            self._check_result(_name_offset(node), result_of, name, node)
             return False
         if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
             if attribute_name(owner) in self._scope.fan_outs and isinstance(node, nodes.Getitem):
@@ -223,7 +224,7 @@ class Lookups:
         """Look up an attribute of `item` or `matrix` if all their attributes are known."""
         is_bound = self._bindings.knows(owner)
         fields = LOOP_ATTRIBUTES if is_bound and owner == "loop" else self._fields.get(owner)
-        is_sure = (is_bound and owner != "loop") or self._bindings.knows(f"{owner}.{name}")
+        is_sure = (is_bound and owner != "loop") or self._bindings.ensures(node)
         if fields is not None and not is_sure and name not in fields:
             hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
             self.note(_name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
@@ -295,8 +296,7 @@ class Lookups:
     def _check_shape(self, node: Lookup, name: str | None) -> None:
         """Look up a name in the data of an answer, whose schema says what there is."""
         shape = self._shapes.of(node.node) if name is not None else None
-        owner = node.node.name if isinstance(node.node, nodes.Name) else ""
-        if shape is not None and name is not None and not self._bindings.knows(f"{owner}.{name}"):
+        if shape is not None and name is not None and not self._bindings.ensures(node):
             self._check_name(shape, name, _name_offset(node))
 
     def _check_name(self, shape: Shape, name: str, offset: int) -> None:
@@ -304,14 +304,12 @@ class Lookups:
         if missing is not None:  # no error: a condition may ensure that it is there
             self.note(offset, *missing, "warning")
 
-    def _check_result(
-        self, offset: int, step: str, name: str, owner: nodes.Node | None = None
-    ) -> None:
+    def _check_result(self, offset: int, step: str, name: str, node: Lookup | None = None) -> None:
         """Look up an attribute of one result of a loop."""
         self._refer_result(name, step, offset)
         known = self._results.get(step)
-        guarded = f"{owner.name}.{name}" if isinstance(owner, nodes.Name) else ""
-        if known is None or name in known or self._bindings.knows(guarded):
+        is_ensured = node is not None and self._bindings.ensures(node)
+        if known is None or name in known or is_ensured:
             return
         hint = f"add expect: to {step}" if name in VERDICT_ATTRIBUTES else one_of(name, known)
         self.note(offset, f'a result of step "{step}" has no "{name}"', hint)
@@ -405,7 +403,7 @@ class Lookups:
                     name = written.strip().partition(".")[0]
                     self._result_in(node.node, name, argument.lineno - 1)
                     shape = self._shapes.of_each(node.node)
-                    if shape is not None and not _may_be_absent(node):
+                    if shape is not None and not may_be_absent(node):
                         self._check_name(shape, name, argument.lineno - 1)
 
     def _result_in(self, values: nodes.Node | None, name: str, offset: int) -> None:
@@ -487,12 +485,6 @@ class Lookups:
             return f"write {{% set {name} = ... %}} before the include, or {name} | default(...)"
         known = f"known: {', '.join(sorted(names))}" if names else "nothing is known here"
         return f"{known}; {RAW}" if self._is_text else known
-
-
-def _may_be_absent(node: nodes.Filter) -> bool:
-    """Whether a filter takes items without the attribute that it names."""
-    tests = [one.value for one in node.args[1:2] if isinstance(one, nodes.Const)]
-    return tests in (["defined"], ["undefined"]) or any(one.key == "default" for one in node.kwargs)
 
 
 def _name_offset(node: Lookup) -> int:

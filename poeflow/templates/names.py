@@ -66,7 +66,7 @@ class Walker:
                 continue
             if parent is not None and (lost := first_text(node)) is not None:
                 self._lookups.note(lost - 1, _LEFT_OUT, _INTO_BLOCK, "warning")
-            self._visit(node)
+            self.visit(node)
         if parent is None or not (literals := literal_texts(parent.template)):
             return None
         [(path, offset)] = literals
@@ -95,10 +95,6 @@ class Walker:
         with self._bindings.in_block(names, is_scoped=node.scoped):
             self._visit_all(node.body)
 
-    def walk_expression(self, expression: nodes.Expr) -> None:
-        """Walk an expression whose value is used but not printed."""
-        self._visit(expression)
-
     @property
     def files(self) -> list[FileUse]:
         """The files the template names, each import with the members that are used."""
@@ -110,9 +106,10 @@ class Walker:
 
     def _visit_all(self, children: Iterable[nodes.Node]) -> None:
         for child in children:
-            self._visit(child)
+            self.visit(child)
 
-    def _visit(self, node: nodes.Node) -> None:
+    def visit(self, node: nodes.Node) -> None:
+        """Walk a part of a template and what is below it."""
         reason = why_refused(node)
         if reason:
             self._lookups.note(node.lineno - 1, reason, "")
@@ -126,7 +123,7 @@ class Walker:
             case nodes.If():
                 self._if(node)
             case nodes.Assign():
-                self._visit(node.node)
+                self.visit(node.node)
                 self._set(node.target, node.node)
             case nodes.AssignBlock():
                 self._inside(node.body)
@@ -135,7 +132,7 @@ class Walker:
                 self._bindings.bind(node.name, is_derived=True)
                 self._function(node)
             case nodes.CallBlock():
-                self._visit(node.call)
+                self.visit(node.call)
                 self._function(node)
             case nodes.With():
                 self._with(node)
@@ -144,12 +141,12 @@ class Walker:
             case nodes.Block():
                 self._block(node)
             case nodes.FilterBlock():
-                self._visit(node.filter)
+                self.visit(node.filter)
                 self._inside(node.body)
             case nodes.Output():
                 for part in node.nodes:
                     self._lookups.printed(part)
-                    self._visit(part)
+                    self.visit(part)
             case _:
                 self._visit_all(children_of(node))
 
@@ -169,9 +166,9 @@ class Walker:
                 self._maybe_absent(node, _PRESENCE)
             case nodes.And() | nodes.Or():
                 held, failed = guards(node.left)
-                self._visit(node.left)
+                self.visit(node.left)
                 with self._bindings.guarding(held if isinstance(node, nodes.And) else failed):
-                    self._visit(node.right)
+                    self.visit(node.right)
             case nodes.CondExpr():
                 self._choice(node)
             case _:
@@ -185,12 +182,12 @@ class Walker:
                 self._lookups.maybe(child)
                 continue
             with self._lookups.without_fields() if takes_absent else contextlib.nullcontext():
-                self._visit(child)
+                self.visit(child)
 
     def _if(self, node: nodes.If) -> None:
         with contextlib.ExitStack() as earlier:
             for branch in (node, *node.elif_):
-                self._visit(branch.test)
+                self.visit(branch.test)
                 held, failed = guards(branch.test)
                 with self._bindings.guarding(held):
                     self._visit_all(branch.body)
@@ -198,20 +195,24 @@ class Walker:
             self._visit_all(node.else_)
 
     def _choice(self, node: nodes.CondExpr) -> None:
-        self._visit(node.test)
+        self.visit(node.test)
         for part, known in zip((node.expr1, node.expr2), guards(node.test), strict=True):
             if part is not None:
                 with self._bindings.guarding(known):
-                    self._visit(part)
+                    self.visit(part)
 
     def _for(self, node: nodes.For) -> None:
-        self._visit(node.iter)
+        self.visit(node.iter)
         is_derived = self._bindings.comes_from_step(node.iter)
         self._bindings.enter()
         meaning = self._lookups.meaning_of_each(node.iter)
         self._bindings.bind(node.target, is_derived=is_derived, meaning=meaning)
         self._bindings.bind("loop", is_derived=is_derived)
-        self._visit_all([*([node.test] if node.test else []), *node.body])
+        if node.test is not None:
+            self.visit(node.test)
+        held, _ = guards(node.test) if node.test is not None else ((), ())
+        with self._bindings.guarding(held):
+            self._visit_all(node.body)
         self._bindings.leave()
         self._inside(node.else_)
 
@@ -244,15 +245,15 @@ class Walker:
 
     def _attribute(self, node: Lookup) -> None:
         if isinstance(node, nodes.Getitem):
-            self._visit(node.arg)
+            self.visit(node.arg)
         if self._lookups.attribute(node):
             if isinstance(node.node, nodes.Getitem):
-                self._visit(node.node.arg)
+                self.visit(node.node.arg)
             return
         owner, name = node.node, attribute_name(node)
         if isinstance(owner, nodes.Name) and owner.name in self._modules and name is not None:
             self._members.setdefault(owner.name, []).append((name, node.lineno))
-        self._visit(owner)
+        self.visit(owner)
 
     def _call(self, node: nodes.Call) -> None:
         function = node.node
@@ -261,7 +262,7 @@ class Walker:
             if function.attr == "get":
                 hint = 'write value["key"], or value.key | default(...)'
             self._lookups.note(function.lineno - 1, message, hint)
-            self._visit(function.node)
+            self.visit(function.node)
             return
         if isinstance(function, nodes.Name):
             self._lookups.function(function)
@@ -269,7 +270,7 @@ class Walker:
             if function.name in _FILE_FUNCTIONS and is_ours:
                 self._file_call("read" if function.name == "read" else "glob", node)
         else:
-            self._visit(function)
+            self.visit(function)
         self._visit_all(child for child in children_of(node) if child is not function)
 
     def _file_call(self, kind: Literal["read", "glob"], node: nodes.Call) -> None:
@@ -281,7 +282,7 @@ class Walker:
                 self._files.append(FileUse(kind=kind, path=path, offset=offset))
 
     def _import(self, node: _Import) -> None:
-        self._visit(node.template)
+        self.visit(node.template)
         if self._is_known_path("include", node.template):
             scope = self._bindings.scope_of_include() if node.with_context else ISOLATED
             is_include = isinstance(node, nodes.Include)
@@ -388,17 +389,17 @@ class _Checker:
     ) -> CheckedTemplate:
         warnings = tuple(habit_warnings(text, origin, self._environment.lexer))
         bindings = Bindings(scope)
-        is_text = mode == "text"
-        lookups = Lookups(self._environment, origin, scope, bindings, is_text=is_text)
+        lookups = Lookups(self._environment, origin, scope, bindings, is_text=mode == "text")
         walker = Walker(text, bindings, lookups)
-        included: list[CheckedTemplate] = []
+        included, ensured = list[CheckedTemplate](), frozenset[str]()
         try:
             parsed = self._environment.parsed(text, origin)
             if mode == "value":
                 expression = only_expression(parsed)
                 if expression is None:
                     return CheckedTemplate(problems=(Problem(origin.locate(0), _NOT_ONE, _BARE),))
-                walker.walk_expression(expression)
+                walker.visit(expression)
+                ensured, _ = guards(expression)
             else:
                 included = self._walked(walker, parsed, origin)
                 if "{%" in text:  # only a tag sets a name
@@ -419,6 +420,7 @@ class _Checker:
             is_open=walker.is_open,
             blocks=tuple(walker.blocks.items()),
             required=frozenset(walker.required),
+            ensured=ensured,
         )
         included += [self._file(use, origin) for use in walker.files]
         return own.joined(included)

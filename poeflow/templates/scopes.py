@@ -39,7 +39,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     `stands` is where the text is: in the flow, in a file, or in a file that another text includes
     and may define names for. `fields` lists the attributes of some `extra` names, `results` those
     of one result of each of `fan_outs`. `shapes` are those of the data of steps, as far as they
-    are known, and of `extra` names.
+    are known, and of `extra` names. `ensured` are the ways to values that a condition has tested.
     """
 
     inputs: frozenset[str]
@@ -52,6 +52,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[tuple[str, frozenset[str]], ...] = ()
     results: tuple[tuple[str, frozenset[str]], ...] = ()
     shapes: tuple[tuple[str, Shape], ...] = ()
+    ensured: frozenset[str] = frozenset()
     stands: Literal["flow", "file", "included"] = "flow"
 
 
@@ -97,6 +98,7 @@ class CheckedTemplate(msgspec.Struct, frozen=True, kw_only=True):
     is_open: bool = False
     blocks: tuple[tuple[str, frozenset[str]], ...] = ()
     required: frozenset[str] = frozenset()
+    ensured: frozenset[str] = frozenset()
 
     def unfilled(self, place: Place) -> Iterator[Problem]:
         """Yield a problem for each required block, if this is rendered and not extended."""
@@ -138,7 +140,7 @@ class Bindings:
         self._scope = scope
         self._stack: list[dict[str, bool]] = [{}]
         self._meanings: list[dict[str, Meaning]] = [{}]
-        self._guards: list[frozenset[str]] = []
+        self._guards = [scope.ensured]
         self._set: set[str] = set()
         self._ended_names: set[str] = set()
 
@@ -210,13 +212,19 @@ class Bindings:
 
     @contextlib.contextmanager
     def guarding(self, names: Iterable[str]) -> Iterator[None]:
-        """Treat `names` as defined inside the block, as a test ensures it."""
+        """Treat `names`, and values that names lead to, as defined inside the block."""
         self._guards.append(frozenset(names))
         yield
         self._guards.pop()
 
+    def ensures(self, node: Lookup) -> bool:
+        """Return whether a test around it ensures that an attribute or item is there."""
+        way = way_to(node)
+        return any(way in names for names in self._guards)
+
     def names(self) -> set[str]:
-        return set().union(*self._stack, *self._guards)
+        ensured = (name for names in self._guards for name in names if name.isidentifier())
+        return set().union(*self._stack, ensured)
 
     def comes_from_step(self, node: nodes.Node) -> bool:
         """Return whether a value may come from a step, directly or through a name."""
@@ -255,6 +263,7 @@ class Bindings:
             fields=tuple(known for known in self._scope.fields if known[0] not in names),
             results=self._scope.results,
             shapes=tuple(known for known in self._scope.shapes if known[0] not in names),
+            ensured=frozenset().union(*self._guards),
             stands="included",
         )
 
@@ -266,17 +275,22 @@ class Bindings:
 
 
 def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names that are defined if a condition is true, and those if it is false."""
+    """Return what is defined if a condition is true, and what if it is false.
+
+    That are names, and ways to values.
+    """
     none: frozenset[str] = frozenset()
     match test:
-        case nodes.Test(node=nodes.Name(name=name), name="defined"):
-            return frozenset({name}), none
-        case nodes.Test(node=nodes.Name(name=name), name="undefined"):
-            return none, frozenset({name})
-        case nodes.Test(node=nodes.Getattr(node=nodes.Name(name=name), attr=field)):
-            of_field = frozenset({f"{name}.{field}"})
-            by_test = {"defined": (of_field, none), "undefined": (none, of_field)}
-            return by_test.get(test.name, (none, none))
+        case nodes.Test(node=value, name="defined" | "undefined" as state):
+            tested = frozenset({way_to(value)} - {""})
+            return (tested, none) if state == "defined" else (none, tested)
+        case nodes.Compare(
+            expr=nodes.Const(value=str(name)),
+            ops=[nodes.Operand(op="in" | "notin" as operator, expr=owner)],
+        ):
+            way = way_to(owner)
+            tested = frozenset({f"{way}.{name}"} if way else ())
+            return (tested, none) if operator == "in" else (none, tested)
         case nodes.Not(node=inner):
             held, failed = guards(inner)
             return failed, held
@@ -290,6 +304,22 @@ def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
             return left_held & right_held, left_failed | right_failed
         case _:
             return none, none
+
+
+def way_to(node: nodes.Node) -> str:
+    """Return the names that lead to a value, as `steps.draft.data.title`.
+
+    Empty if it is more than lookups of literal names and numbers.
+    """
+    if isinstance(node, nodes.Name):
+        return node.name
+    owner = way_to(node.node) if isinstance(node, Lookup) else ""
+    if not owner or not isinstance(node, Lookup):
+        return ""
+    if (name := attribute_name(node)) is not None:
+        return f"{owner}.{name}"
+    key = node.arg if isinstance(node, nodes.Getitem) else None
+    return f"{owner}[{key.value}]" if isinstance(key, nodes.Const) else ""
 
 
 def names_in(target: nodes.Node | str) -> set[str]:
@@ -336,7 +366,7 @@ class Shapes:
             case nodes.Filter(name="first" | "last"):
                 return self.of_each(node.node)
             case nodes.Filter() if node.name in LIST_FILTERS:
-                return self._list(node.node)
+                return None if may_be_absent(node) else self._list(node.node)
             case nodes.Getitem(arg=nodes.Slice()):
                 return self._list(node.node)
             case nodes.Getattr() | nodes.Getitem():
@@ -363,6 +393,12 @@ class Shapes:
         if shape is None:
             return None
         return shape.items if name is None else shape.at((name,))
+
+
+def may_be_absent(node: nodes.Filter) -> bool:
+    """Whether a filter takes items without the attribute that it names."""
+    tests = [one.value for one in node.args[1:2] if isinstance(one, nodes.Const)]
+    return tests in (["defined"], ["undefined"]) or any(one.key == "default" for one in node.kwargs)
 
 
 def attribute_name(node: Lookup) -> str | None:
