@@ -24,7 +24,7 @@ from poeflow.planning.plan import Plan, prepare
 from poeflow.project.output_files import EDITED, EditedError, Look
 from poeflow.store.lock.entries import PART, LockEntry
 from poeflow.templates.reader import Reads
-from poeflow.templates.values import OWN
+from poeflow.templates.values import RESULT_ITEM_NAMES
 
 _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
 """In the outputs of a used flow: they show more than the results of its steps."""
@@ -492,7 +492,7 @@ class Freshness:
 
 def own_items(instance: StepInstance) -> dict[str, Json]:
     """Return the item of an instance, or its combination, by name."""
-    return {name: instance.names[name] for name in OWN if name in instance.names}
+    return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}
 
 
 def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:

@@ -25,7 +25,7 @@ from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sandbox import STRING_METHODS
 from poeflow.templates.scopes import FAN_OUT_ATTRIBUTES, STEP_ATTRIBUTES, VERDICT_ATTRIBUTES
 from poeflow.templates.sites import Site, Texts
-from poeflow.templates.values import OWN, KnownShapes, known_shapes
+from poeflow.templates.values import RESULT_ITEM_NAMES, KnownShapes, known_shapes
 
 MAX_NAMES: Final = 1_000
 """How many different names of files one template may give without a run."""
@@ -224,7 +224,7 @@ def _result_attributes(flow: Flow, name: str) -> set[str]:
 
 def _stored_names(flow: Flow, name: str) -> frozenset[str]:
     """Return the names of items that the results of a step store."""
-    return names_of(flow, name) & {*OWN}
+    return names_of(flow, name) & {*RESULT_ITEM_NAMES}
 
 
 def _missing_from_one_run(name: str, step: Step, attribute: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from poeflow.templates.scopes import (
 )
 from poeflow.templates.template_errors import RAW
 from poeflow.templates.text_filters import PATTERN_FILTERS, replacement, template_pattern
-from poeflow.templates.values import OWN, Shape
+from poeflow.templates.values import RESULT_ITEM_NAMES, Shape
 from poeflow.templates.work_budget import OverBudgetError
 
 METHODS: Final = ("items", "keys", "values", "get")
@@ -318,7 +318,7 @@ class Lookups:
         """Note that a text reads how a result of a step was judged, or its item."""
         if name in VERDICT_ATTRIBUTES:
             self._refer("verdicts", step, offset)
-        if name in OWN:
+        if name in RESULT_ITEM_NAMES:
             self._refer("items", step, offset)
 
     def _may_be_result(self, node: nodes.Node | None) -> bool:

@@ -73,8 +73,8 @@ def _key(key: object) -> str:
     return str(key)
 
 
-OWN: Final = ("item", "matrix")
-"""What results contain besides the result itself: the item, if it comes from no step."""
+RESULT_ITEM_NAMES: Final = ("item", "matrix")
+"""The names by which a result has the item that it was made for, if that comes from no step."""
 
 
 class InstanceValue(dict[str, Json]):
