@@ -13,7 +13,7 @@ import msgspec
 from poeflow.answers.display import MAX_OPTIONS, quoted
 from poeflow.answers.formats import FORMATS, AnswerFormat, UnreadableError, only_block
 from poeflow.answers.json_text import blocks
-from poeflow.answers.reasoning import parted
+from poeflow.answers.reasoning import split_reasoning
 from poeflow.answers.schemas import Schema
 from poeflow.digest import Json, encode_json
 from poeflow.errors import StepError
@@ -41,7 +41,7 @@ def read(output: Output, text: str, schema: Schema | None) -> Reading:
     A schema without a format means JSON. Data needs no fence even if `extract` asks for one;
     an empty answer has no faults if `accept` takes it.
     """
-    found = parted(text)
+    found = split_reasoning(text)
     reasoning, answer = found.reasoning, found.answer
     whole = answer
     if output.reasoning == "keep":
@@ -88,7 +88,7 @@ def of_file(output: Output) -> Output:
 def json_in(text: str, schema: Schema | None = None) -> Json:
     """Return the one JSON document in a text. Raises `StepError`."""
     try:
-        return FORMATS["json"].read(parted(text).answer, schema)
+        return FORMATS["json"].read(split_reasoning(text).answer, schema)
     except UnreadableError as error:
         raise StepError("; ".join(error.faults), hint="ask for JSON only in the prompt") from None
 

@@ -22,21 +22,24 @@ _BLANK_LINES: Final = lazy_pattern(r"(?:[ \t\r]*\n)*")
 _END_OF_LINE: Final = lazy_pattern(r"[ \t\r]*\n")
 
 
-class Parted(msgspec.Struct, frozen=True):
-    """`answer` is what follows the reasoning: the whole text, as it is, if there is none."""
+class SplitAnswer(msgspec.Struct, frozen=True):
+    """The text of an answer in two: its reasoning, and the answer proper.
+
+    Without reasoning, `answer` is the whole text as it is.
+    """
 
     reasoning: str
     answer: str
 
 
-def parted(text: str) -> Parted:
+def split_reasoning(text: str) -> SplitAnswer:
     """Separate an answer's text from the blocks of reasoning at its beginning.
 
-    A block without an end is all reasoning. A block without its opening tag, which was part of the
-    prompt, ends with a closing tag at the end of a line. Takes linear time.
+    A block without an end is all reasoning. One whose opening tag was part of the prompt ends with
+    a closing tag at the end of a line. Takes linear time.
     """
     if "<" not in text:
-        return Parted("", text)
+        return SplitAnswer("", text)
     tags = list(_TAG.finditer(text))
     ends = _ends(tags)
     pieces: list[str] = []
@@ -52,9 +55,9 @@ def parted(text: str) -> Parted:
         stop = len(text) if last is None else tags[last].start()
         pieces.append(text[begin : max(begin, stop)].strip())
         if last is None:
-            return Parted(_joined(pieces), "")
+            return SplitAnswer(_joined(pieces), "")
         at, number = tags[last].end(), last + 1
-    return Parted(_joined(pieces), text[_after(text, at) :] if at else text)
+    return SplitAnswer(_joined(pieces), text[_after(text, at) :] if at else text)
 
 
 def _ends(tags: Sequence[re.Match[str]]) -> list[int | None]:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from poeflow.answers.media_links import is_media_name
-from poeflow.answers.reasoning import parted
+from poeflow.answers.reasoning import split_reasoning
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.asking.composer import Composer
@@ -449,7 +449,7 @@ class StepRunner:
             return {path: one for path, one in files.items() if is_media_name(path)}
         folder = self._plan.preparer.target(work.step, "media", work.values)
         completion = turns.last.last.completion
-        answer = parted(completion.text).answer
+        answer = split_reasoning(completion.text).answer
         found = [one for one in work.answer_entries if one.is_of(turns.first.first.fingerprint)]
         names = {path.rpartition("/")[2] for one in found for path in one.outputs}
         drawn = frozenset(filter(is_media_name, names))

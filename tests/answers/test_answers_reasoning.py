@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poeflow.answers.expect import verdict
 from poeflow.answers.parse import Reading, read
-from poeflow.answers.reasoning import Parted, parted
+from poeflow.answers.reasoning import SplitAnswer, split_reasoning
 from poeflow.answers.schemas import compile_schema
 from poeflow.flowfile.model import Expectation, Output
 
@@ -38,7 +38,7 @@ COUNT = {"type": "object", "required": ["n"], "properties": {"n": {"type": "inte
     ],
 )
 def test_blocks_at_the_beginning_are_reasoning(text, reasoning, answer):
-    assert parted(text) == Parted(reasoning, answer)
+    assert split_reasoning(text) == SplitAnswer(reasoning, answer)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_blocks_at_the_beginning_are_reasoning(text, reasoning, answer):
     ],
 )
 def test_any_other_text_is_the_answer_as_it_is(text):
-    assert parted(text) == Parted("", text)
+    assert split_reasoning(text) == SplitAnswer("", text)
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "</thought>", "<think/>", "a", "\n", " "])))
 def test_nothing_is_lost_but_tags_and_space(pieces):
     text = "".join(pieces)
-    found = parted(text)
+    found = split_reasoning(text)
     reasoning, answer = found.reasoning, found.answer
     assert text.endswith(answer)
     assert (reasoning + answer).count("a") == text.count("a")
@@ -74,8 +74,8 @@ def test_nothing_is_lost_but_tags_and_space(pieces):
 )
 def test_hostile_texts_take_linear_time(piece):
     began = time.process_time()
-    parted((piece * 1_000_000)[:2_000_000])
-    parted("<think>" + (piece * 1_000_000)[:2_000_000])
+    split_reasoning((piece * 1_000_000)[:2_000_000])
+    split_reasoning("<think>" + (piece * 1_000_000)[:2_000_000])
     assert time.process_time() - began < 10
 
 
