@@ -57,7 +57,7 @@ def verdict_schema(rubrics: Iterable[str]) -> dict[str, Json]:
     }
 
 
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
+class JudgeVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """A judge's verdict: `score` from 0 to 1, and why."""
 
     score: float
@@ -133,7 +133,9 @@ def _examples(examples: Sequence[JudgedExample]) -> str:
     return "\n\n".join(["Examples of answers and their scores:", *each, ""])
 
 
-def judged(text: str, schema: Schema, rubrics: Iterable[str] = (ALONE,)) -> dict[str, Judged]:
+def read_verdicts(
+    text: str, schema: Schema, rubrics: Iterable[str] = (ALONE,)
+) -> dict[str, JudgeVerdict]:
     """Return the verdicts in a judge's answer. Raises `StepError` saying what came instead.
 
     `schema` is the compiled `verdict_schema` of the rubrics.
@@ -143,8 +145,8 @@ def judged(text: str, schema: Schema, rubrics: Iterable[str] = (ALONE,)) -> dict
         reasons = "; ".join(reading.faults)
         raise StepError(f"the judge gave no verdict: {reasons}", hint="try another model as judge")
     if list(rubrics) == [ALONE]:
-        return {ALONE: msgspec.convert(reading.data, Judged)}
-    return msgspec.convert(reading.data, dict[str, Judged])
+        return {ALONE: msgspec.convert(reading.data, JudgeVerdict)}
+    return msgspec.convert(reading.data, dict[str, JudgeVerdict])
 
 
 class FunctionVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

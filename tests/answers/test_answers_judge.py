@@ -10,10 +10,10 @@ from poeflow.answers.expect import judge_verdict
 from poeflow.answers.judge import (
     ALONE,
     VERDICT_SCHEMA,
-    Judged,
     JudgeTask,
+    JudgeVerdict,
     judge_messages,
-    judged,
+    read_verdicts,
     verdict_schema,
 )
 from poeflow.answers.schemas import compile_schema
@@ -77,12 +77,12 @@ def test_an_answer_cannot_leave_its_fence(answer):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('{"reason": "fine", "score": 0.75}', Judged(score=0.75, reason="fine")),
-        ('Well.\n```json\n{"score": 1, "reason": ""}\n```', Judged(score=1.0, reason="")),
+        ('{"reason": "fine", "score": 0.75}', JudgeVerdict(score=0.75, reason="fine")),
+        ('Well.\n```json\n{"score": 1, "reason": ""}\n```', JudgeVerdict(score=1.0, reason="")),
     ],
 )
 def test_a_verdict_is_read(text, found):
-    assert judged(text, SCHEMA) == {"": found}
+    assert read_verdicts(text, SCHEMA) == {"": found}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_verdict_is_read(text, found):
 )
 def test_what_is_no_verdict_is_told(text, message):
     with pytest.raises(StepError) as caught:
-        judged(text, SCHEMA)
+        read_verdicts(text, SCHEMA)
     assert str(caught.value) == (
         f"the judge gave no verdict: {message}; try another model as judge"
     )
@@ -121,7 +121,7 @@ def test_what_is_no_verdict_is_told(text, message):
 )
 def test_any_answer_is_a_verdict_or_a_step_error(text):
     try:
-        found = judged(text, SCHEMA)
+        found = read_verdicts(text, SCHEMA)
     except StepError:
         return
     assert 0 <= found[ALONE].score <= 1
@@ -189,12 +189,14 @@ def test_several_rubrics_are_one_request_with_a_verdict_for_each():
     schema = verdict_schema(task.rubrics)
     assert schema["required"] == ["polite", "brief"]
     answer = '{"polite": {"reason": "yes", "score": 1}, "brief": {"reason": "no", "score": 0.25}}'
-    assert judged(answer, compile_schema(schema), task.rubrics) == {
-        "polite": Judged(score=1.0, reason="yes"),
-        "brief": Judged(score=0.25, reason="no"),
+    assert read_verdicts(answer, compile_schema(schema), task.rubrics) == {
+        "polite": JudgeVerdict(score=1.0, reason="yes"),
+        "brief": JudgeVerdict(score=0.25, reason="no"),
     }
     with pytest.raises(StepError, match='the key "brief" is missing'):
-        judged('{"polite": {"reason": "", "score": 1}}', compile_schema(schema), task.rubrics)
+        read_verdicts(
+            '{"polite": {"reason": "", "score": 1}}', compile_schema(schema), task.rubrics
+        )
 
 
 def test_what_is_attached_goes_to_the_judge_too():

@@ -8,11 +8,11 @@ import msgspec
 from poeflow.answers.expect import judge_verdict
 from poeflow.answers.judge import (
     ALONE,
-    Judged,
     JudgeTask,
+    JudgeVerdict,
     function_verdict,
     judge_messages,
-    judged,
+    read_verdicts,
 )
 from poeflow.answers.parse import Reading
 from poeflow.answers.prompts import correction
@@ -98,7 +98,7 @@ class Judging:
         for index, expectation in enumerate(self._flow.steps[self._step].expect):
             if expectation.judge is None:
                 continue
-            judgement = await self._judged(
+            judgement = await self._ask_judge(
                 index,
                 expectation.judge,
                 asker=asker,
@@ -116,7 +116,7 @@ class Judging:
             ]
         return tuple(found)
 
-    async def _judged(
+    async def _ask_judge(
         self,
         index: int,
         judge: Judge,
@@ -127,8 +127,8 @@ class Judging:
         question: Message | None,
         reading: Reading,
         policy: AskPolicy,
-    ) -> dict[str, Judged] | NotHere | ToBeAsked:
-        """Ask the judge of an expectation; return its judgement by rubric."""
+    ) -> dict[str, JudgeVerdict] | NotHere | ToBeAsked:
+        """Ask the judge of an expectation; return its verdicts by rubric."""
         path: KeyPath = ("steps", self._step, "expect", index, "judge")
         values = {**self._values, "output": answer_values(reading)}
         with self._texts.reader.recording(self._reads):
@@ -146,7 +146,7 @@ class Judging:
             policy=policy,
             secrets=self._plan.secrets(path, None if judge.system is not None else own.system),
         )
-        return await _judgement(asker, request, task)
+        return await _ask_for_verdicts(asker, request, task)
 
     async def _called(self, reading: Reading, *, may_run: bool) -> list[Verdict] | None:
         """Return the verdicts of functions, None if there are any and none may run."""
@@ -202,10 +202,10 @@ class Judging:
         return judge_settings(self._flow, named, settings)
 
 
-async def _judgement(
+async def _ask_for_verdicts(
     asker: Asker, request: ModelRequest, task: JudgeTask
-) -> dict[str, Judged] | NotHere | ToBeAsked:
-    """Ask a judge, and once more if its answer is not a verdict."""
+) -> dict[str, JudgeVerdict] | NotHere | ToBeAsked:
+    """Ask a judge, and once more if its answer has no verdicts."""
     schema, output = compile_schema(task.schema), task.output
     for is_last in (False, True):
         answer = await asker.answer(request)
@@ -214,7 +214,7 @@ async def _judgement(
         refuse_flagged(answer.completion, output, has_tools=False)
         text = answer.completion.text
         try:
-            return judged(text, schema, task.rubrics)
+            return read_verdicts(text, schema, task.rubrics)
         except StepError as error:
             if is_last:
                 raise
