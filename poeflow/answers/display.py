@@ -36,8 +36,8 @@ def one_line(text: str, limit: int = MAX_SHOWN) -> str:
     return cut(line if len(beginning) == len(text) else f"{line}{_DOTS}", limit)
 
 
-def not_so(sides: Mapping[str, Json]) -> str:
-    """Say that an expression is not true, and what the `sides` of its comparison are."""
+def why_untrue(sides: Mapping[str, Json]) -> str:
+    """Return why an expression is not true: what the `sides` of its comparison are."""
     said = [f"{one_line(side)} is {shown(value)}" for side, value in sides.items()]
     return f"that {' and '.join(said) or 'it is not so'}"
 

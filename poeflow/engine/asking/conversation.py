@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.answers.display import not_so
+from poeflow.answers.display import why_untrue
 from poeflow.answers.expect import is_ruled, kind_of, templates_in, verdict
 from poeflow.answers.parse import Reading, default_reading, read
 from poeflow.answers.prompts import correction
@@ -115,7 +115,7 @@ class Expecting:
         unmet = self._texts.unmet(path, values)
         if unmet is None:
             return True
-        return f"that {unmet}" if unmet else not_so(self._texts.compared(path, values))
+        return f"that {unmet}" if unmet else why_untrue(self._texts.compared(path, values))
 
     def _rendered(self, reading: Reading) -> Iterator[tuple[Expectation, bool | str | None]]:
         """Yield each rule with its templates rendered, and the truth of `that`."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.answers.display import counted, not_so, one_line
+from poeflow.answers.display import counted, one_line, why_untrue
 from poeflow.answers.expect import judgement_of
 from poeflow.answers.parse import read
 from poeflow.answers.schemas import Schema
@@ -244,6 +244,6 @@ def _unmet(
         kind="repeat",
         passed=False,
         level="warn" if is_kept else "error",
-        message=f"expected that {until} within {turns}, found {not_so(sides)}",
+        message=f"expected that {until} within {turns}, found {why_untrue(sides)}",
     )
     return (*verdicts, unmet)
