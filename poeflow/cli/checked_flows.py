@@ -137,9 +137,9 @@ def prove(
             proof = proves(checked, given)
         except PoeflowError as error:
             codes.append(say_error(checked, error))
-            ci.stand(checked, (), faults=(str(error),), level="error")
+            ci.report_status(checked, (), faults=(str(error),), level="error")
             continue
-        ci.stand(checked, proof.statuses, faults=proof.faults, level="error")
+        ci.report_status(checked, proof.statuses, faults=proof.faults, level="error")
         for line in proof.against or ["current"]:
             say(f"{checked.shown}: {line}")
         codes += [StaleError.exit_code] * bool(proof.against)

@@ -27,7 +27,7 @@ from poeflow.report.github import (
     of_problem,
     problems_summary,
     results_file,
-    standing_summary,
+    status_summary,
 )
 from poeflow.report.github_commands import annotation
 from poeflow.report.junit import Suite, document
@@ -85,21 +85,21 @@ class CiReports:
             found.append(page)
         return tuple(found)
 
-    def tell(self, checked: Checkup, *, is_all: bool = False) -> None:
+    def report_problems(self, checked: Checkup, *, is_all: bool = False) -> None:
         """Report the problems of a flow; `is_all` means that nothing more is reported about it."""
         errors = errors_only(checked.problems)
         if is_all and not errors:
-            self._suite(checked).sound()
+            self._suite(checked).add_success()
         if self._is_for_github and (is_all or errors):
             page = partial(problems_summary, checked.shown, checked.problems)
             self._pages.append(page)
         for problem in checked.problems:
             if problem.level == "error":
-                self._suite(checked).add(problem)
+                self._suite(checked).add_problem(problem)
             if self._is_for_github:
                 _say(of_problem(self.from_root(problem)))
 
-    def stand(
+    def report_status(
         self,
         checked: Checkup,
         statuses: Sequence[InstanceStatus],
@@ -115,11 +115,11 @@ class CiReports:
         suite = self._suite(checked)
         places = _Places(checked, self._below_root)
         for status in statuses if self._junit is not None else ():
-            suite.stand(status, None if status.is_current else places.of(status))
+            suite.add_status(status, None if status.is_current else places.of(status))
         if faults or not statuses:
-            suite.add_fault("; ".join(faults)) if faults else suite.sound()
+            suite.add_fault("; ".join(faults)) if faults else suite.add_success()
         if self._is_for_github:
-            page = partial(standing_summary, checked.shown, steps_of(statuses), faults, note=note)
+            page = partial(status_summary, checked.shown, steps_of(statuses), faults, note=note)
             self._pages.append(page)
             whole = self._from_root(Place(checked.shown))
             found = [annotation(level, fault, title="poeflow", place=whole) for fault in faults]
@@ -127,7 +127,7 @@ class CiReports:
             for line in found[:MAX_ANNOTATIONS]:
                 _say(line)
 
-    def results(self, outputs: Mapping[str, Mapping[str, Json]]) -> None:
+    def write_results(self, outputs: Mapping[str, Mapping[str, Json]]) -> None:
         """Hand the outputs of flows to the later steps of the job. Raises `OSError`."""
         if self._is_for_github and self._results:
             text, left_out = results_file(outputs)

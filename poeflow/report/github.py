@@ -160,7 +160,7 @@ class GitHubReport:
                 yield path, found
 
 
-def standing_summary(
+def status_summary(
     flow: str,
     steps: Mapping[str, Sequence[InstanceStatus]],
     faults: Sequence[str],
@@ -175,7 +175,7 @@ def standing_summary(
     if note:
         lines.append(f"{_note(note)}\n")
     if steps:
-        lines.append("| | step | how it stands |\n|---|---|---|")
+        lines.append("| | step | status |\n|---|---|---|")
     for step, statuses in islice(steps.items(), MAX_STEPS):
         mark = UNICODE.done if all(one.is_current for one in statuses) else UNICODE.failed
         lines.append(f"| {mark} | {escaped(step)} | {_note(step_status(statuses))} |")

@@ -65,7 +65,7 @@ class Suite:
             case _:
                 pass
 
-    def add(self, problem: Problem) -> None:
+    def add_problem(self, problem: Problem) -> None:
         """Add a problem that keeps the flow from running."""
         place = str(problem.place)
         self.cases[place] = Case(name=place, kind="error", type="invalid", message=str(problem))
@@ -75,7 +75,7 @@ class Suite:
         name = f"{self.name} is current"
         self.cases[name] = Case(name=name, kind="failure", type="stale", message=message)
 
-    def stand(self, status: InstanceStatus, place: Place | None = None) -> None:
+    def add_status(self, status: InstanceStatus, place: Place | None = None) -> None:
         """Add the status of an instance; one that is not current is a failure at `place`."""
         text = "; ".join((status.state, *status.reasons))
         if not status.is_current:
@@ -86,7 +86,7 @@ class Suite:
             case = Case(name=status.id, kind=kind, message=text if kind else "")
         self.cases[status.id] = case
 
-    def sound(self) -> None:
+    def add_success(self) -> None:
         """Add that the flow has no problem."""
         self.cases[self.name] = Case(name=self.name)
 

@@ -70,11 +70,14 @@ def plan_table(
     """Yield instances with their reasons: those a run would touch, or all of them."""
     shown = [one for one in statuses if all_ or not one.is_current or one.calls]
     entries: list[TableRow] = []
-    for _, run in groupby(shown, key=lambda status: (step_of(status.id), _standing(status))):
+    for _, run in groupby(
+        shown, key=lambda status: (step_of(status.id), _state_and_reasons(status))
+    ):
         alike = list(run)
         count = len(alike) if len(alike) <= ALIKE else 1
         entries += [
-            TableRow(status.state, status.id, *_standing(status)) for status in alike[:count]
+            TableRow(status.state, status.id, *_state_and_reasons(status))
+            for status in alike[:count]
         ]
         entries[-1] = msgspec.structs.replace(entries[-1], more=len(alike) - count)
     return _rows(entries, marks, width)
@@ -176,7 +179,7 @@ def _names(statuses: Sequence[InstanceStatus]) -> Iterator[str]:
         yield f", and {len(counts) - _MAX_NAMES:,} more names"
 
 
-def _standing(status: InstanceStatus) -> tuple[str, str]:
+def _state_and_reasons(status: InstanceStatus) -> tuple[str, str]:
     """Return the state and the calls of an instance, and its reasons."""
     return f"{status.state:<7}{_asked(status)}", "; ".join(status.reasons)
 

@@ -107,7 +107,7 @@ def test_a_proof_is_annotated_and_in_the_reports(scripted):
         "flows/a.yaml: each[y]: stale: prompt changed",
     ]
     assert summary.read_text() == (
-        "### ✗ flows&#47;a&#46;yaml\n\n| | step | how it stands |\n|---|---|---|\n"
+        "### ✗ flows&#47;a&#46;yaml\n\n| | step | status |\n|---|---|---|\n"
         "| ✓ | good | fresh |\n| ✓ | bad | fresh |\n| ✓ | page | fresh |\n"
         "| ✗ | each | 2 stale&#58; prompt changed |\n| ✓ | never | skipped |\n\n"
     )

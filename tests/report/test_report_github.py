@@ -18,7 +18,7 @@ from poeflow.report.github import (
     escaped,
     of_problem,
     problems_summary,
-    standing_summary,
+    status_summary,
 )
 
 
@@ -139,7 +139,7 @@ def test_a_status_has_a_bounded_length():
         f"s{n}": [InstanceStatus(id=f"s{n}", state="stale", reasons=("y" * 5_000,))]
         for n in range(1_000)
     }
-    summary = standing_summary("f.yaml", steps, (), note="1,000 stale: no calls")
+    summary = status_summary("f.yaml", steps, (), note="1,000 stale: no calls")
     assert summary.startswith("### ✗ f&#46;yaml\n\n1,000 stale&#58; no calls\n\n| | step |")
     assert len(summary) < 300_000
     assert "| | and 800 more | |" in summary

@@ -96,7 +96,9 @@ def test_what_was_expected_stands_in_its_case_also_if_it_is_met():
 
 def test_an_invalid_flow_is_in_it():
     made = Suite("a.yaml")
-    made.add(Problem(Place("a.yaml", 3, 7), 'unknown key "rendr"', 'did you mean "render"?'))
+    made.add_problem(
+        Problem(Place("a.yaml", 3, 7), 'unknown key "rendr"', 'did you mean "render"?')
+    )
     (case,) = ET.fromstring(document([made]))[0]
     assert case.get("name") == "a.yaml:3:7"
     assert case[0].attrib == {

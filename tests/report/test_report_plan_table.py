@@ -1,4 +1,4 @@
-"""Plans and standings as a terminal shows them: a mark, a name, a state, and why below it."""
+"""Plans and statuses as a terminal shows them: a mark, a name, a state, and why below it."""
 
 import re
 

@@ -83,7 +83,7 @@ def check(
     with CiReports(output, junit, os.environ) as ci:
         for result in checks:
             problems += [one for one in result.problems if one not in problems]
-            ci.tell(result, is_all=True)
+            ci.report_problems(result, is_all=True)
         placed = [ci.from_root(problem) for problem in problems]
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":

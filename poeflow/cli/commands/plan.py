@@ -85,14 +85,14 @@ def plan(flow: Path, **options: Unpack[PlanCommandOptions]) -> None:
     with CiReports(output, options["junit"], os.environ) as ci:
         files = input_files(options["inputs"], inputs_file)
         access = access_of(options["allow_files"], options["env_file"])
-        found = changed_flow(flow, access, options["since"], ci.tell, given=files)
+        found = changed_flow(flow, access, options["since"], ci.report_problems, given=files)
         if found is None:
             _show_nothing(output)
             return
         statuses = statuses_of(found, given)
         prices = prices_of(found.project, os.environ)
         summary = plan_summary(statuses, prices)
-        ci.stand(found, statuses, note=summary)
+        ci.report_status(found, statuses, note=summary)
     if render is not None:
         statuses = (rendered(found, given, _named(statuses, render)),)
     if output == "json":

@@ -93,7 +93,7 @@ def run(
         raise click.MissingParameter(param=ctx.command.params[0])
     with CiReports(options["output"], options["junit"], os.environ) as ci:
         environ = environment_with(options["env_file"])
-        chosen, found = checked_selections(flows, options, ci.tell)
+        chosen, found = checked_selections(flows, options, ci.report_problems)
         if not found:
             ctx.exit(0)
         if options["locked"]:
@@ -112,7 +112,9 @@ def run(
             _announce_trial(checked, own)
             run_one = _run_one(checked, own, options["output"], ci.listeners(checked, own))
             outcomes[checked.shown] = asyncio.run(run_one)
-        ci.results({flow: one.outputs for flow, one in outcomes.items() if one.exit_code == 0})
+        ci.write_results(
+            {flow: one.outputs for flow, one in outcomes.items() if one.exit_code == 0}
+        )
         RUN_OUTPUTS[options["output"]].print_results(outcomes)
         ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
 

@@ -83,7 +83,7 @@ def status(
         looked_at = only_changed(checks, options["since"], given=filter(None, [inputs_file]))
         models_of = models_known_to(looked_at, given.models)
         for checked, tried in zip(looked_at, models_of, strict=True):
-            ci.tell(checked)
+            ci.report_problems(checked)
             if errors_only(checked.problems):
                 show_problems(errors_only(checked.problems), (checked,))
                 codes.append(InvalidFlowError.exit_code)
@@ -96,9 +96,9 @@ def status(
                 lacks = lacking(checked, error, given)
                 codes.append(say_error(checked, error, lacks=lacks, named=flows))
                 if codes[-1]:
-                    ci.stand(checked, (), faults=(str(error),), level="error")
+                    ci.report_status(checked, (), faults=(str(error),), level="error")
                 continue
-            ci.stand(checked, found[checked.shown])
+            ci.report_status(checked, found[checked.shown])
     _show(found, output)
     ctx.exit(most_serious(codes))
 
