@@ -113,10 +113,11 @@ class Cache:
         """Whether any answer is stored. Raises `DiskError`."""
         return self._is_used and (self._old.exists or self._row(_ANY) is not None)
 
-    def check_place(self, fingerprint: str) -> None:
-        """Raise `DiskError` if there is no space for the answer to the next request.
+    def check_can_store(self, fingerprint: str) -> None:
+        """Raise `DiskError` if the answer to the next request could not be stored.
 
-        A disk that reports no blocks, as some network folders, is assumed to have space.
+        No space is free, or the store cannot be opened, or was found damaged. A disk that reports
+        no blocks, as some network folders, is assumed to have space.
         """
         _key(fingerprint)
         now = time.monotonic()

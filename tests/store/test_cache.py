@@ -279,7 +279,7 @@ def test_a_store_that_cannot_be_opened_has_no_place_for_an_answer(cache, writer)
     with contextlib.closing(sqlite3.connect(writer.path)) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(DiskError, match="written by a newer version"):
-        cache.check_place(A)
+        cache.check_can_store(A)
     with pytest.raises(DiskError, match="written by a newer version"):
         cache.put(A, ANSWER)
     with pytest.raises(DiskError, match="written by a newer version"):

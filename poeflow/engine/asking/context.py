@@ -60,20 +60,21 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunContext(msgspec.Struct, frozen=True, kw_only=True):
-    """`output_tree` is the folder for output files: the project, or its offline copy.
+    """What a run works with besides its plan: servers, store, budget, clock, listeners, choices.
 
-    A trial of other models writes to `trial_tree`, and leaves those files as they are. `providers`
-    are those the flow names, by name. `recorder` writes the history. `keys` are those of all
-    servers: nothing that is sent or written may hold one. `secrets` are the values of secret inputs
-    by their stand-ins, which give way to them in what is sent. `catalogue` is the project's stored
-    list of bots. `simulated` marks every answer; `selection` has the instances of the run;
-    `hears_text` reports pieces of answers as they arrive, and that an instance begins whose stored
-    answer is taken at once; without `holds_results` only results
-    that another step, or the flow's outputs, read stay in memory; without `asks` nothing is sent
-    or written. `force` replaces edited files, `prunes` removes files that no step writes now.
-    `stop` returns the reason to start nothing new, or an empty text; `cut_short` returns the exit
-    code of a cancelled run. The run ends with writing the `lock`, if it has one. `hashed` returns
-    keyed hashes of variables of the environment by name.
+    `output_tree` is the folder for output files: the project, or its offline copy. A trial of other
+    models writes to `trial_tree`, and leaves those files as they are. `providers` are those the
+    flow names, by name. `recorder` writes the history. `keys` are those of all servers: nothing
+    that is sent or written may hold one. `secrets` are the values of secret inputs by their
+    stand-ins, which give way to them in what is sent. `catalogue` is the project's stored list of
+    bots. `simulated` marks every answer; `selection` has the instances of the run; `hears_text`
+    reports pieces of answers as they arrive, and that an instance begins whose stored answer is
+    taken at once; without `holds_results` only results that another step, or the flow's outputs,
+    read stay in memory; without `asks` nothing is sent or written. `force` replaces edited files,
+    `prunes` removes files that no step writes now. `stop` returns the reason to start nothing new,
+    or an empty text; `cut_short` returns the exit code of a cancelled run. The run ends with
+    writing the `lock`, if it has one. `hashed` returns keyed hashes of variables of the
+    environment by name.
     """
 
     project: Project

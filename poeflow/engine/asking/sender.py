@@ -106,7 +106,7 @@ class Sender:
         if lock is not None and not self._has_checked_lock:
             lock.check_folder()
             self._has_checked_lock = True
-        self._context.answers.check_place(fingerprint)
+        self._context.answers.check_can_store(fingerprint)
 
     def _secrets(self, request: ModelRequest) -> dict[str, Secret]:
         """Return the secrets that a request is made with, by their stand-ins.
