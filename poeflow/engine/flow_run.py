@@ -48,7 +48,7 @@ class FlowRun:
     ) -> None:
         self.state = FlowState(plan, run_state, prefix=prefix, is_left_out=is_left_out)
         if run_state.context.asks:
-            plan.texts.release()
+            plan.texts.begin_run()
         schemas, stored = self.state.schemas, self.state.stored
         steps = StepRunner(plan, run_state, self._used_flow, schemas=schemas, stored=stored)
         self._runner = InstanceRunner(self.state, steps)

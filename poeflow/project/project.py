@@ -68,12 +68,12 @@ class Searches:
     All copies of a project share one; it does not affect equality.
     """
 
-    __slots__ = ("_entries", "_is_free", "_names")
+    __slots__ = ("_entries", "_is_unlimited", "_names")
 
     def __init__(self) -> None:
         self._entries = MAX_ENTRIES
         self._names = MAX_NEAR
-        self._is_free = False
+        self._is_unlimited = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Searches)
@@ -84,13 +84,13 @@ class Searches:
     def visit(self, count: int, pattern: str) -> None:
         """Count visited entries for `pattern`. Raises `FileProblem`."""
         self._entries -= count
-        if self._entries < 0 and not self._is_free:
+        if self._entries < 0 and not self._is_unlimited:
             message = f"{pattern}: all patterns together look at over {MAX_ENTRIES:,} files"
             raise FileProblem(message, hint="begin patterns with a folder, or use fewer")
 
-    def release(self) -> None:
+    def lift_limit(self) -> None:
         """Lift the limit for patterns, as a run has begun."""
-        self._is_free = True
+        self._is_unlimited = True
 
     def may_look_for_names(self) -> bool:
         """Return whether a similar name may be searched again, which is limited."""

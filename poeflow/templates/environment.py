@@ -197,7 +197,7 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self, reader: Reader, allowance: Allowance | None = None) -> None:
         self._files = Loader(reader)
-        self._allowance = allowance or Allowance(is_free=True)
+        self._allowance = allowance or Allowance(is_unlimited=True)
         shared = _shared_parts(self._allowance)
         super().__init__(
             undefined=StrictUndefined,

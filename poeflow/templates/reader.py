@@ -140,7 +140,7 @@ class ProjectReader:
     def stop_caching_patterns(self) -> None:
         self._caches_patterns = False
         self._globs.clear()
-        self._project.searches.release()
+        self._project.searches.lift_limit()
 
     def shown(self, path: str) -> str:
         return self._project.shown(path, self._folder)

@@ -284,12 +284,12 @@ class Texts:
     def reader(self) -> Reader:
         return self._reader
 
-    def release(self) -> None:
-        """Lift the limit on all renderings together and allow written files: a run has begun.
+    def begin_run(self) -> None:
+        """Lift the limits that all renderings share, and let patterns find what the run writes.
 
         Each rendering keeps its own limits.
         """
-        self._environment.allowance.is_free = True
+        self._environment.allowance.is_unlimited = True
         self._reader.stop_caching_patterns()
 
     def prose(self, path: KeyPath, values: Values) -> str:

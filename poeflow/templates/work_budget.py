@@ -47,19 +47,19 @@ class Allowance:
     be planned; work beyond that is taken from here. A run that calls models has no such limit.
     """
 
-    __slots__ = ("budget", "is_free", "left")
+    __slots__ = ("budget", "is_unlimited", "left")
 
-    def __init__(self, *, is_free: bool = False) -> None:
+    def __init__(self, *, is_unlimited: bool = False) -> None:
         self.left = MAX_SHARED_STEPS * _STEP_WORK
-        self.is_free = is_free
+        self.is_unlimited = is_unlimited
         self.budget = self.next_budget()
         """That of the rendering under way; there is one at a time."""
 
     def next_budget(self, last: "WorkBudget | None" = None) -> "WorkBudget":
         """Return the budget of the next rendering, after `last` has ended."""
-        if last is not None and not self.is_free:
+        if last is not None and not self.is_unlimited:
             self.left = max(self.left - max(last.spent - _FREE_WORK, 0), 0)
-        return WorkBudget(MAX_WORK if self.is_free else min(MAX_WORK, self.left + _FREE_WORK))
+        return WorkBudget(MAX_WORK if self.is_unlimited else min(MAX_WORK, self.left + _FREE_WORK))
 
 
 class WorkBudget:

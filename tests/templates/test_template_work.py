@@ -63,7 +63,7 @@ def test_a_run_that_asks_is_free_of_the_allowance(house):
     text = each("{% set y = i %}", 1_000)
     with pytest.raises(TemplateError):
         house.render(text)
-    allowance.is_free = True
+    allowance.is_unlimited = True
     assert house.render(text) == ""
 
 
