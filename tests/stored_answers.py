@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from poeflow.digest import decode_json, encode_json
-from poeflow.store.contents import content_hash, packed, said_in, unpacked
+from poeflow.store.contents import content_hash, packed, text_of_completion, unpacked
 
 STORE = ".poeflow/poeflow.db"
 
@@ -52,6 +52,6 @@ def change_answers(
             )
             connection.execute(
                 "UPDATE answers SET said = ? WHERE simulated = ? AND fingerprint = ?",
-                (said_in(answer).hash, simulated, fingerprint),
+                (text_of_completion(answer).hash, simulated, fingerprint),
             )
         return len(rows)

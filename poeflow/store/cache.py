@@ -23,7 +23,7 @@ from poeflow.store.contents import (
     end_key,
     prune_answers,
     recent_answer,
-    said_in,
+    text_of_completion,
     unpacked,
 )
 from poeflow.store.database import Database
@@ -353,14 +353,14 @@ def put_entry(connection: Database, entry: CacheEntry, *, simulated: bool, at: f
     request = None
     if entry.request is not None:
         request = add_content(connection, "request", entry.request)
-    said = said_in(entry.answer).hash
+    text_hash = text_of_completion(entry.answer).hash
     key = _key(entry.fingerprint)
-    row = (simulated, key, answer, request, entry.answered_by, said, at)
+    row = (simulated, key, answer, request, entry.answered_by, text_hash, at)
     connection.note(answer_key(key, simulated=simulated))
     count = connection.execute(_PUT, row).rowcount
     for one in (
         recent_answer(key, simulated=simulated),
-        recent_answer(key, said, simulated=simulated),
+        recent_answer(key, text_hash, simulated=simulated),
     ):
         connection.recent[one] = answer
     return count

@@ -35,7 +35,7 @@ _INSERT_LONG: Final = "INSERT OR IGNORE INTO contents (hash, kind, body) VALUES 
 _UNREADABLE: Final = (ValueError, RecursionError)
 
 
-class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+class AnswerText(msgspec.Struct, frozen=True, omit_defaults=True):
     """The text of an answer, and the reasoning before it."""
 
     text: str | None = None
@@ -51,18 +51,18 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
         return made.digest()
 
 
-def said_in(completion: Mapping[str, Json]) -> Said:
+def text_of_completion(completion: Mapping[str, Json]) -> AnswerText:
     """Return the text of the first choice of a completion, as far as it is plain text."""
     choices = completion.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get("message") if isinstance(first, dict) else None
     if not isinstance(message, dict):
-        return Said()
+        return AnswerText()
     keys = ("reasoning_content", "reasoning", "thinking")
     texts = (message.get(key) for key in keys)
     reasoning = next((text for text in texts if isinstance(text, str) and text), "")
     content = message.get("content")
-    return Said(content if isinstance(content, str) else None, reasoning)
+    return AnswerText(content if isinstance(content, str) else None, reasoning)
 
 
 def content_hash(kind: str, pieces: Iterable[bytes]) -> bytes:
@@ -126,9 +126,9 @@ def _inserted(connection: Database, key: bytes, kind: Kind, body: str | bytearra
     return number
 
 
-def recent_answer(fingerprint: bytes, said: bytes = b"", *, simulated: bool) -> bytes:
-    """Return the key of a stored answer's content among recent rows."""
-    return b"".join((b"simulated" if simulated else b"real", fingerprint, said))
+def recent_answer(fingerprint: bytes, text_hash: bytes = b"", *, simulated: bool) -> bytes:
+    """Return the key of a stored answer's content among recent rows; one with its text's hash."""
+    return b"".join((b"simulated" if simulated else b"real", fingerprint, text_hash))
 
 
 def recent_request(fingerprint: bytes) -> bytes:
@@ -338,13 +338,11 @@ def _texts(kind: str, value: Mapping[str, Json]) -> Iterator[str]:
         for message in _objects(body if isinstance(body, dict) else {}, "messages"):
             yield from _message_texts(message)
         return
-    said = said_in(value) if kind == "completion" else value
-    pair = (said.text, said.reasoning) if isinstance(said, Said) else _pair(said)
+    pair = value.get("text"), value.get("reasoning")
+    if kind == "completion":
+        answer = text_of_completion(value)
+        pair = answer.text, answer.reasoning
     yield from (text for text in pair if isinstance(text, str))
-
-
-def _pair(result: Mapping[str, Json]) -> tuple[Json, Json]:
-    return result.get("text"), result.get("reasoning")
 
 
 def _message_texts(message: Mapping[str, Json]) -> Iterator[str]:

@@ -24,14 +24,14 @@ from poeflow.records import (
 )
 from poeflow.store.contents import (
     MAX_BYTES,
-    Said,
+    AnswerText,
     add_content,
     content_hash,
     packed,
     plain,
     recent_answer,
     recent_request,
-    said_in,
+    text_of_completion,
     unpacked,
 )
 from poeflow.store.database import Database
@@ -158,10 +158,11 @@ class RunRows:
 
         The first is None if there is no such answer. A request that is not there yet is stored.
         """
-        connection, key, said = self._connection, _key_of(record.fingerprint), _said_by(record)
+        connection, key = self._connection, _key_of(record.fingerprint)
+        text_hash = _text_hash(record)
         quoted = request = asked = body = None
-        if key is not None and said is not None:
-            recent = recent_answer(key, said, simulated=self._is_simulated)
+        if key is not None and text_hash is not None:
+            recent = recent_answer(key, text_hash, simulated=self._is_simulated)
             quoted = connection.recent.get(recent)
         if record.request is not None and key is not None:
             request = connection.recent.get(recent_request(key))
@@ -171,10 +172,10 @@ class RunRows:
             asked = content_hash("request", pieces)
             request = connection.recent.get(asked)
             body = packed(pieces, size) if request is None and size <= MAX_BYTES else None
-        if key is not None and (body is not None or (said is not None and quoted is None)):
+        if key is not None and (body is not None or (text_hash is not None and quoted is None)):
             row = (asked, body, self._is_simulated, key)
-            answer, has_said, same = connection.execute(_STORED, row).fetchone() or _NOT_STORED
-            quoted = answer if said is not None and said == has_said else quoted
+            answer, hash_there, same = connection.execute(_STORED, row).fetchone() or _NOT_STORED
+            quoted = answer if text_hash is not None and text_hash == hash_there else quoted
             request = same if request is None else request
         if record.request is not None and request is None:
             request = add_content(connection, "request", record.request)
@@ -205,11 +206,11 @@ def _key_of(fingerprint: str | None) -> bytes | None:
         return None
 
 
-def _said_by(record: InstanceRecord) -> bytes | None:
+def _text_hash(record: InstanceRecord) -> bytes | None:
     """Return the hash of the text of a result, None if that is not all there is of it."""
     if record.text is None or record.data is not None or record.answer is not None:
         return None
-    return Said(record.text, record.reasoning).hash
+    return AnswerText(record.text, record.reasoning).hash
 
 
 def run_row(row: tuple[int, object, object]) -> RunRow:
@@ -239,8 +240,8 @@ def instance_row(row: tuple[object, object, object, object]) -> InstanceRecord:
     record, request, result, answer = row
     made = Result()
     if answer is not None:
-        said = said_in(_object(answer))
-        made = Result(said.text, said.reasoning)
+        found = text_of_completion(_object(answer))
+        made = Result(found.text, found.reasoning)
     elif result is not None:
         made = _decoded(result, Result)
     return msgspec.structs.replace(
