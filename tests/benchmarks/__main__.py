@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from environments import programs
-from findings import Finding, middle
+from figures import Measurement, middle
 from rows import ASKED_FOR, LONG, ROWS, Bench, Row
 from servers import served
 from table import head, lines_of
@@ -49,13 +49,13 @@ def main(arguments: list[str]) -> None:
         tell(head())
         for name in given.rows:
             rounds = 1 if name in LONG or given.quick else given.rounds
-            for found in findings(ROWS[name], bench, rounds):
+            for found in measurements(ROWS[name], bench, rounds):
                 for line in lines_of(found, judged=not given.quick):
                     tell(line)
 
 
-def findings(row: Row, bench: Bench, rounds: int) -> Iterable[Finding]:
-    """Return what a row finds: as it comes, or the medians of several rounds."""
+def measurements(row: Row, bench: Bench, rounds: int) -> Iterable[Measurement]:
+    """Return what a row measures: as it comes, or the medians of several rounds."""
     return row(bench) if rounds == 1 else middle([[*row(bench)] for _ in range(rounds)])
 
 

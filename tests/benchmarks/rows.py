@@ -8,7 +8,7 @@ from pathlib import Path
 
 import peers
 from environments import Programs
-from findings import Figures, Finding, Goal, figures_of
+from figures import Figures, Goal, Measurement, figures_of
 from measuring import usage_of
 from projects import FLOW, HEAD, Project
 from servers import Server
@@ -44,17 +44,17 @@ class Bench:
         }
 
 
-def flood(bench: Bench) -> list[Finding]:
+def flood(bench: Bench) -> list[Measurement]:
     goals = (Goal("x aiohttp", 2.5), Goal("CPU a row", 0.4))
     return [_answers(bench, peers.Work("flood", bench.part(5_000), 200, 20), goals)]
 
 
-def burst(bench: Bench) -> list[Finding]:
+def burst(bench: Bench) -> list[Measurement]:
     goals = (Goal("x aiohttp", 1.3),)
     return [_answers(bench, peers.Work("burst", bench.part(500), 50, 50), goals)]
 
 
-def _answers(bench: Bench, work: peers.Work, goals: tuple[Goal, ...]) -> Finding:
+def _answers(bench: Bench, work: peers.Work, goals: tuple[Goal, ...]) -> Measurement:
     project = bench.project(latency_ms=work.latency_ms)
     project.write_rows(work.count, work.width)
     usage = project.usage("run", FLOW)
@@ -65,10 +65,10 @@ def _answers(bench: Bench, work: peers.Work, goals: tuple[Goal, ...]) -> Finding
     )
     words = f"{work.count:,} rows, {work.width} at a time, {work.latency_ms:g} ms"
     figures = figures_of(usage, rows=work.count, state=project.state())
-    return Finding(words, figures, goals, beside)
+    return Measurement(words, figures, goals, beside)
 
 
-def files(bench: Bench) -> list[Finding]:
+def files(bench: Bench) -> list[Measurement]:
     """Measure steps that save a file each, and what it takes to find them fresh."""
     count = bench.part(500)
     project = bench.project(latency_ms=50)
@@ -78,17 +78,17 @@ def files(bench: Bench) -> list[Finding]:
     again, locked = project.usage("run", FLOW), project.usage("run", FLOW, "--locked")
     beside = bench.beside(project, plain_Python=peers.plain_python(bench.programs))
     return [
-        Finding(
+        Measurement(
             f"{count:,} steps that save files, 50 at a time, 50 ms",
             figures_of(first, state=state),
             (Goal("wall", 1.2),),
         ),
-        Finding(f"{count:,} fresh", figures_of(again), (Goal("wall", 0.30),), beside),
-        Finding(f"{count:,} fresh, --locked", figures_of(locked), (Goal("wall", 0.22),)),
+        Measurement(f"{count:,} fresh", figures_of(again), (Goal("wall", 0.30),), beside),
+        Measurement(f"{count:,} fresh, --locked", figures_of(locked), (Goal("wall", 0.22),)),
     ]
 
 
-def long(bench: Bench) -> Iterator[Finding]:
+def long(bench: Bench) -> Iterator[Measurement]:
     goals = {
         "": (Goal("wall", 25), Goal("peak", 200), Goal("lock a row", 150)),
         "again": (Goal("wall", 5), Goal("peak", 200)),
@@ -97,17 +97,17 @@ def long(bench: Bench) -> Iterator[Finding]:
     return _growing(bench, bench.part(50_000), goals)
 
 
-def growth(bench: Bench) -> Iterator[Finding]:
+def growth(bench: Bench) -> Iterator[Measurement]:
     """Measure ever more rows, for what each costs: it must stay the same."""
     for count in (1_000, 10_000, 100_000):
         yield from _growing(bench, bench.part(count), {})
 
 
-def million(bench: Bench) -> Iterator[Finding]:
+def million(bench: Bench) -> Iterator[Measurement]:
     return _growing(bench, bench.part(1_000_000), {"": (Goal("peak", 400),)})
 
 
-def _growing(bench: Bench, count: int, goals: dict[str, tuple[Goal, ...]]) -> Iterator[Finding]:
+def _growing(bench: Bench, count: int, goals: dict[str, tuple[Goal, ...]]) -> Iterator[Measurement]:
     """Measure a first run, a second and a locked one."""
     project = bench.project()
     project.write_rows(count, 100, more="outputs: {said: all}\n")
@@ -118,17 +118,17 @@ def _growing(bench: Bench, count: int, goals: dict[str, tuple[Goal, ...]]) -> It
             lock = (project.folder / "a.lock.json").stat().st_size
             figures = {**figures, "state": project.state(), "lock a row": lock / count}
         work = f"{count:,} rows, 100 at a time, 0 ms{words and ', ' + words}"
-        yield Finding(work, figures, goals.get(words, ()))
+        yield Measurement(work, figures, goals.get(words, ()))
 
 
-def table(bench: Bench) -> list[Finding]:
+def table(bench: Bench) -> list[Measurement]:
     """Measure what a large table costs before anything is asked."""
     count = bench.part(100_000)
     project = bench.project()
     project.write_rows(count, 50)
     goals = (Goal("wall", 4), Goal("peak", 120))
     return [
-        Finding(f"{words}, csv of {count:,} rows", figures_of(project.usage(*command)), goal)
+        Measurement(f"{words}, csv of {count:,} rows", figures_of(project.usage(*command)), goal)
         for words, command, goal in (
             ("plan", ("plan", FLOW), goals),
             ("status", ("status", FLOW), goals),
@@ -137,12 +137,12 @@ def table(bench: Bench) -> list[Finding]:
     ]
 
 
-def steps(bench: Bench) -> list[Finding]:
+def steps(bench: Bench) -> list[Measurement]:
     count = bench.part(5_000)
     project = bench.project()
     project.write_steps(count, 50, files=False)
     return [
-        Finding(f"{words}, {count:,} steps", figures_of(project.usage(*command)), (goal,))
+        Measurement(f"{words}, {count:,} steps", figures_of(project.usage(*command)), (goal,))
         for words, command, goal in (
             ("plan", ("plan", FLOW), Goal("wall", 1.5)),
             ("first run", ("run", FLOW), Goal("wall", 6)),
@@ -151,7 +151,7 @@ def steps(bench: Bench) -> list[Finding]:
     ]
 
 
-def large(bench: Bench) -> list[Finding]:
+def large(bench: Bench) -> list[Measurement]:
     """Measure one answer of 25 MiB, in pieces of 4 kB."""
     pieces = bench.part(6_400)
     project = bench.project(chunks=pieces, chunk_bytes=4_096)
@@ -159,19 +159,19 @@ def large(bench: Bench) -> list[Finding]:
     usage = project.usage("run", FLOW)
     figures = figures_of(usage, state=project.state())
     words = f"answer of {pieces * 4_096 / 2**20:.1f} MiB"
-    return [Finding(words, figures, (Goal("peak", 120), Goal("state", 30)))]
+    return [Measurement(words, figures, (Goal("peak", 120), Goal("state", 30)))]
 
 
-def cold(bench: Bench) -> list[Finding]:
+def cold(bench: Bench) -> list[Measurement]:
     project = bench.project()
     project.write_steps(1, 50, files=False)
     usage = project.usage("run", FLOW)
     script = peers.httpx_script(bench.programs, bench.server.address)
     beside = bench.beside(project, httpx=script)
-    return [Finding("one prompt, cold", figures_of(usage), (Goal("x httpx", 1.3),), beside)]
+    return [Measurement("one prompt, cold", figures_of(usage), (Goal("x httpx", 1.3),), beside)]
 
 
-def attachment(bench: Bench) -> list[Finding]:
+def attachment(bench: Bench) -> list[Measurement]:
     project = bench.project()
     step = "  s: {prompt: Sum up., attachments: [{path: a.pdf, as: file}]}\n"
     project.write(FLOW, HEAD % 50 + step)
@@ -183,10 +183,10 @@ def attachment(bench: Bench) -> list[Finding]:
     own = peers.client_alone(bench.programs, bench.server.address, work)
     goals = (Goal("wall", 0.40), Goal("peak", 45))
     beside = bench.beside(project, own_client=own)
-    return [Finding("20 MB attachment", figures_of(usage), goals, beside)]
+    return [Measurement("20 MB attachment", figures_of(usage), goals, beside)]
 
 
-def check(bench: Bench) -> list[Finding]:
+def check(bench: Bench) -> list[Measurement]:
     count = bench.part(1_000)
     project = bench.project()
     step = '  s%d: {prompt: "{{ steps.first.text }}, %d", output: {save: "FLOW/%d.md"}}\n'
@@ -196,10 +196,10 @@ def check(bench: Bench) -> list[Finding]:
     ]
     usage = project.usage("check")
     beside = bench.beside(project, check_jsonschema=peers.check_jsonschema(bench.programs, flows))
-    return [Finding(f"check {count:,} flows", figures_of(usage), (Goal("wall", 1.5),), beside)]
+    return [Measurement(f"check {count:,} flows", figures_of(usage), (Goal("wall", 1.5),), beside)]
 
 
-def watch(bench: Bench) -> list[Finding]:
+def watch(bench: Bench) -> list[Measurement]:
     """Measure the time from a save to its request: its own step's, and that of one for all."""
     count = bench.part(200)
     each = "".join(f"  s{n}: {{prompt: {{file: data/{n}.md}}}}\n" for n in range(count))
@@ -211,11 +211,11 @@ def watch(bench: Bench) -> list[Finding]:
         data = [project.write(f"data/{n}.md", f"text {n}") for n in range(count)]
         times = latencies(project, bench.server, data, bench.part(20))
         figures = {"median": statistics.median(times), "most": max(times)}
-        found.append(Finding(f"save to request, {words}", figures, (Goal("median", 0.10),)))
+        found.append(Measurement(f"save to request, {words}", figures, (Goal("median", 0.10),)))
     return found
 
 
-Row = Callable[[Bench], Iterable[Finding]]
+Row = Callable[[Bench], Iterable[Measurement]]
 ROWS: dict[str, Row] = {
     "flood": flood,
     "burst": burst,

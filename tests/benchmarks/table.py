@@ -1,6 +1,6 @@
 """The table that is printed: a line for each measurement, and one for each peer below it."""
 
-from findings import TIMES, Figures, Finding, Goal
+from figures import TIMES, Figures, Goal, Measurement
 
 WORK = 54
 UNITS = {
@@ -21,8 +21,8 @@ def head() -> str:
     return f"{'':<{WORK}}" + "".join(f"{name:>11}" for name in COLUMNS)
 
 
-def lines_of(found: Finding, *, judged: bool) -> list[str]:
-    """Return the lines of a finding; where the work was made smaller, goals mean nothing."""
+def lines_of(found: Measurement, *, judged: bool) -> list[str]:
+    """Return the lines of a measurement; goals mean nothing for less work, so are not `judged`."""
     goals = [goal for goal in found.goals if judged and found.has(goal)]
     rest = [name for name in found.figures if name not in COLUMNS]
     notes = [f"{name} {value(name, found.figures[name])}" for name in rest]
@@ -35,7 +35,7 @@ def lines_of(found: Finding, *, judged: bool) -> list[str]:
     return lines
 
 
-def verdict(found: Finding, goal: Goal) -> str:
+def verdict(found: Measurement, goal: Goal) -> str:
     mark = "met" if found.reaches(goal) else "MISSED"
     return f"{goal.figure} <= {value(goal.figure, goal.most)} {mark}"
 

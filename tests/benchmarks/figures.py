@@ -1,4 +1,4 @@
-"""What a measurement found: named figures, what stands beside them, and what they must reach."""
+"""What is measured: named figures, those of peers beside them, and the goals they must reach."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Goal(NamedTuple):
     most: float
 
 
-class Finding(NamedTuple):
+class Measurement(NamedTuple):
     """One piece of work, in words, and its figures."""
 
     work: str
@@ -45,8 +45,8 @@ def figures_of(usage: Usage, *, rows: int = 0, **more: float) -> Figures:
     return {"wall": usage.wall, "CPU": usage.cpu, "peak": usage.peak, **a_row, **more}
 
 
-def middle(rounds: Sequence[Sequence[Finding]]) -> list[Finding]:
-    """Return the findings of all rounds as one: the medians of each figure."""
+def middle(rounds: Sequence[Sequence[Measurement]]) -> list[Measurement]:
+    """Return the measurements of all rounds as one: the medians of each figure."""
     return [
         same[0]._replace(
             figures=median_of([found.figures for found in same]),
