@@ -12,7 +12,7 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.ordering import CycleError, ordered
 from poeflow.planning.checked import Checked, Uses
-from poeflow.planning.template_checks import Finding
+from poeflow.planning.template_checks import TemplateFinding
 from poeflow.problems import Place, Problem
 from poeflow.templates.scopes import ANY_STEP, VERDICT_ATTRIBUTES
 
@@ -31,14 +31,14 @@ _FILTERS: Final[frozenset[KeyPath]] = frozenset({("for_each", "where"), ("for_ea
 _CHOOSES_ITEMS: Final = _FILTERS | {("for_each", key) for key in ("glob", "limit", "sample")}
 
 
-def uses_of(file: FlowFile, found: Iterable[Finding]) -> dict[str, Uses]:
+def uses_of(file: FlowFile, found: Iterable[TemplateFinding]) -> dict[str, Uses]:
     """Return what the texts of each step use; shared settings count for every step.
 
     The system message of an alias counts only for the steps that name it. What only chooses the
     items of a loop decides no request: the items themselves do.
     """
-    own: dict[str | None, list[Finding]] = defaultdict(list)
-    of_alias: dict[str, list[Finding]] = defaultdict(list)
+    own: dict[str | None, list[TemplateFinding]] = defaultdict(list)
+    of_alias: dict[str, list[TemplateFinding]] = defaultdict(list)
     for finding in found:
         path = finding.site.path
         if path[0] == "models" and path[2] == "system":
@@ -56,7 +56,7 @@ def uses_of(file: FlowFile, found: Iterable[Finding]) -> dict[str, Uses]:
     }
 
 
-def _uses(file: FlowFile, step: str, found: list[Finding]) -> Uses:
+def _uses(file: FlowFile, step: str, found: list[TemplateFinding]) -> Uses:
     """Merge the uses of findings. A text with a dynamic include may use any input.
 
     One in a file that only a run knows may use all that the step has.
@@ -75,7 +75,7 @@ def _uses(file: FlowFile, step: str, found: list[Finding]) -> Uses:
     return Uses(inputs=frozenset(inputs), steps=frozenset(steps), names=frozenset(names))
 
 
-def chains(file: FlowFile, found: Iterable[Finding]) -> dict[str, str]:
+def chains(file: FlowFile, found: Iterable[TemplateFinding]) -> dict[str, str]:
     """Return the steps whose instances each need one instance of another step, and that step."""
     sources = {name: chained_to(file.flow, name) for name in file.flow.steps}
     wide = {
@@ -94,14 +94,14 @@ def chains(file: FlowFile, found: Iterable[Finding]) -> dict[str, str]:
     }
 
 
-def source_problems(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+def source_problems(file: FlowFile, found: Iterable[TemplateFinding]) -> Iterator[Problem]:
     """Yield the problems of what loops run over: of each use of `source`, and of filters."""
     findings = tuple(found)
     yield from _missing_sources(file, findings)
     yield from _late_filters(file, findings)
 
 
-def _missing_sources(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+def _missing_sources(file: FlowFile, found: Iterable[TemplateFinding]) -> Iterator[Problem]:
     """Yield a problem for each use of `source` in a step that needs all instances of its source."""
     found = tuple(found)
     chained = chains(file, found)
@@ -115,7 +115,7 @@ def _missing_sources(file: FlowFile, found: Iterable[Finding]) -> Iterator[Probl
                 yield Problem(reference.place, message, hint)
 
 
-def _late_filters(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]:
+def _late_filters(file: FlowFile, found: Iterable[TemplateFinding]) -> Iterator[Problem]:
     """Yield a problem for each filter that a step decides though the items come from none.
 
     Such items are known before any step runs, and results are compared with them then.
@@ -134,7 +134,7 @@ def _late_filters(file: FlowFile, found: Iterable[Finding]) -> Iterator[Problem]
             yield Problem(file.document.place(site.path), message, hint)
 
 
-def tested_steps(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozenset[str]]:
+def tested_steps(file: FlowFile, found: Iterable[TemplateFinding]) -> dict[str, frozenset[str]]:
     """Return for each step the steps whose status its `if` reads."""
     tested: dict[str, frozenset[str]] = dict.fromkeys(file.flow.steps, frozenset())
     for finding in found:
@@ -145,7 +145,7 @@ def tested_steps(file: FlowFile, found: Iterable[Finding]) -> dict[str, frozense
     return tested
 
 
-def judged_steps(file: FlowFile, found: Iterable[Finding]) -> frozenset[str]:
+def judged_steps(file: FlowFile, found: Iterable[TemplateFinding]) -> frozenset[str]:
     """Return the steps with expectations whose verdicts a text of the flow reads."""
     findings = tuple(found)
     read: set[str | None] = set(_read_in_results(findings, "verdicts"))
@@ -158,12 +158,14 @@ def judged_steps(file: FlowFile, found: Iterable[Finding]) -> frozenset[str]:
     return frozenset(name for name, step in file.flow.steps.items() if step.expect and name in read)
 
 
-def itemized_steps(found: Iterable[Finding]) -> frozenset[str]:
+def itemized_steps(found: Iterable[TemplateFinding]) -> frozenset[str]:
     """Return the loops whose items a text of the flow reads in their results."""
     return frozenset(_read_in_results(tuple(found), "items"))
 
 
-def _read_in_results(found: Sequence[Finding], kind: Literal["verdicts", "items"]) -> Iterator[str]:
+def _read_in_results(
+    found: Sequence[TemplateFinding], kind: Literal["verdicts", "items"]
+) -> Iterator[str]:
     """Yield the steps of whose results a text may read the verdicts, or the item.
 
     A value may be a result of a step that is not known: then each step counts whose list of
@@ -179,7 +181,7 @@ def _read_in_results(found: Sequence[Finding], kind: Literal["verdicts", "items"
                 yield one.name
 
 
-def secrets_in(file: FlowFile, found: Iterable[Finding]) -> dict[KeyPath, frozenset[str]]:
+def secrets_in(file: FlowFile, found: Iterable[TemplateFinding]) -> dict[KeyPath, frozenset[str]]:
     """Return the secret inputs that each text uses, by its place; all if it may use any input."""
     secrets = frozenset(name for name, spec in file.flow.inputs.items() if spec.secret)
     used: dict[KeyPath, frozenset[str]] = {}
@@ -191,7 +193,7 @@ def secrets_in(file: FlowFile, found: Iterable[Finding]) -> dict[KeyPath, frozen
     return used
 
 
-def needs_of(file: FlowFile, found: Iterable[Finding]) -> Needs:
+def needs_of(file: FlowFile, found: Iterable[TemplateFinding]) -> Needs:
     """Return the steps that each step needs: by `needs`, by `history`, and by its templates."""
     needs: Needs = {name: {} for name in file.flow.steps}
     for name, step in file.flow.steps.items():

@@ -34,7 +34,12 @@ from poeflow.planning.files import (
 )
 from poeflow.planning.key_conflicts import conflict_problems
 from poeflow.planning.schema_checks import form_problems, forms_of
-from poeflow.planning.template_checks import Finding, findings, missing_attributes, unused_inputs
+from poeflow.planning.template_checks import (
+    TemplateFinding,
+    findings_of,
+    missing_attributes,
+    unused_inputs,
+)
 from poeflow.planning.used_flows import used_flows
 from poeflow.problems import MAX_PROBLEMS, Problem, errors_only, limited
 from poeflow.project.project import Project
@@ -56,7 +61,7 @@ def check(
     `derived_inputs` are the inputs that come from a step there.
     """
     tables = Tables(project, file)
-    found = tuple(findings(project, file, environment, tables, derived_inputs=derived_inputs))
+    found = tuple(findings_of(project, file, environment, tables, derived_inputs=derived_inputs))
     order, cycles = order_of(needs := needs_of(file, found))
     used = used_flows(project, environment, file, found, ancestors=ancestors, check=check)
     outputs = Claims.of(project, file)
@@ -94,7 +99,7 @@ def _own_problems(
     file: FlowFile,
     environment: Environment,
     tables: Tables,
-    found: tuple[Finding, ...],
+    found: tuple[TemplateFinding, ...],
     *,
     outputs: Claims,
 ) -> Iterator[Problem]:

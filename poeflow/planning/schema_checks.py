@@ -19,7 +19,7 @@ from poeflow.flowfile.model import Expectation, Output, Tool
 from poeflow.flowfile.yaml_tree import Document, KeyPath
 from poeflow.planning.checked import Checked
 from poeflow.planning.run_inputs import early_inputs
-from poeflow.planning.template_checks import Finding
+from poeflow.planning.template_checks import TemplateFinding
 from poeflow.problems import Place, Problem, errors_only, limited
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
@@ -144,7 +144,7 @@ class _Forms:
         return words or ["-"]
 
 
-def forms_of(found: Iterable[Finding]) -> frozenset[KeyPath]:
+def forms_of(found: Iterable[TemplateFinding]) -> frozenset[KeyPath]:
     """Return the places of the expressions that decide the form of an answer."""
     return frozenset(f.site.path for f in found if f.site.stage == "form")
 
@@ -168,7 +168,7 @@ def with_forms(
 
 
 def form_problems(
-    project: Project, file: FlowFile, environment: Environment, found: Sequence[Finding]
+    project: Project, file: FlowFile, environment: Environment, found: Sequence[TemplateFinding]
 ) -> Iterator[Problem]:
     """Yield the problems in schemas, with the values of inputs as far as they are known."""
     forms, inputs = forms_of(found), early_inputs(project, file)

@@ -64,7 +64,7 @@ _OF_REQUEST: Final = frozenset({"sample", "previous", "repeat"})
 """Names that differ from one request of an instance to the next."""
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class TemplateFinding(msgspec.Struct, frozen=True, kw_only=True):
     """What one template uses and what is wrong with it.
 
     `files` are canonical paths: its own, if it has one, and those it names literally; `globs` are
@@ -89,14 +89,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return any(r.kind == "name" and r.name != "flow" for r in self.references)
 
 
-def findings(
+def findings_of(
     project: Project,
     file: FlowFile,
     environment: Environment,
     tables: Tables,
     *,
     derived_inputs: frozenset[str] = frozenset(),
-) -> Iterator[Finding]:
+) -> Iterator[TemplateFinding]:
     """Yield the finding of every template, until there are too many problems or too much code.
 
     `derived_inputs` are those that a step of another flow decides.
@@ -121,7 +121,7 @@ def missing_attributes(file: FlowFile, references: Iterable[Reference]) -> Itera
                 yield Problem(reference.place, message, hint)
 
 
-def unused_inputs(file: FlowFile, findings: Iterable[Finding]) -> Iterator[Problem]:
+def unused_inputs(file: FlowFile, findings: Iterable[TemplateFinding]) -> Iterator[Problem]:
     """Yield a warning for each input that a flow without errors does not use."""
     found = tuple(findings)
     used = {r.name for f in found for r in f.references if r.kind == "input"}
@@ -168,11 +168,11 @@ class _TemplateChecker:
         self._known: dict[tuple[object, ...], CheckedTemplate] = {}
         self._named_files = NamedFiles(project, file, environment)
 
-    def finding(self, site: Site) -> Finding:
+    def finding(self, site: Site) -> TemplateFinding:
         named = name_site(site)
         return self._of_text(site) if named is None else self._of_named(site, named)
 
-    def _of_named(self, site: Site, named: Site) -> Finding:
+    def _of_named(self, site: Site, named: Site) -> TemplateFinding:
         """Return the finding of the name of a file, and of each file that it is known to be."""
         own = self._of_text(named)
         is_sound = not errors_only(own.problems)
@@ -180,7 +180,7 @@ class _TemplateChecker:
         known = self._named_files.names(named, inputs)
         parts = [own, *self._of_files(site, known.names)]
         problems = (*known.problems, *(problem for part in parts for problem in part.problems))
-        return Finding(
+        return TemplateFinding(
             site=site,
             references=tuple(dict.fromkeys(r for part in parts for r in part.references)),
             files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
@@ -192,7 +192,7 @@ class _TemplateChecker:
             is_unknown=not known.is_whole,
         )
 
-    def _of_files(self, site: Site, names: Iterable[str]) -> Iterator[Finding]:
+    def _of_files(self, site: Site, names: Iterable[str]) -> Iterator[TemplateFinding]:
         """Yield the finding of each file that a site may name."""
         problems = 0
         for name in names:
@@ -202,22 +202,22 @@ class _TemplateChecker:
             if self.is_spent or problems > MAX_PROBLEMS:
                 return
 
-    def _of_text(self, site: Site) -> Finding:
+    def _of_text(self, site: Site) -> TemplateFinding:
         try:
             text, origin = site_text(self._environment.reader, self._file, site)
         except FileProblem as error:
             place = self._file.document.place(site.path)
-            return Finding(site=site, problems=(Problem(place, error.message, error.hint),))
+            return TemplateFinding(site=site, problems=(Problem(place, error.message, error.hint),))
         own = (origin.path,) if site.file is not None else ()
         if site.raw or self._is_blank(site, text):
             blank = self._blank_problem(site) if self._is_blank(site, text) else ()
-            return Finding(site=site, files=own, problems=tuple(blank))
+            return TemplateFinding(site=site, files=own, problems=tuple(blank))
         is_list = site.stage == "step" or site.path[-1] in ("messages", "few_shot")
         if is_list and site.use == "expression" and files_meant(text):
-            return Finding(site=site)  # which is reported where lists are checked
+            return TemplateFinding(site=site)  # which is reported where lists are checked
         checked = self._checked(site, text, origin)
         globs = tuple(self._canonical(checked.globs, text, origin))
-        return Finding(
+        return TemplateFinding(
             site=site,
             references=checked.references,
             files=(*own, *checked.files),

@@ -18,7 +18,7 @@ from poeflow.flowfile.patterns import one_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Ancestors, Checked
 from poeflow.planning.run_inputs import input_faults
-from poeflow.planning.template_checks import Finding
+from poeflow.planning.template_checks import TemplateFinding
 from poeflow.problems import Place, Problem
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
@@ -99,7 +99,7 @@ def used_flows(
     project: Project,
     environment: Environment,
     file: FlowFile,
-    found: Iterable[Finding],
+    found: Iterable[TemplateFinding],
     *,
     ancestors: Ancestors,
     check: FlowChecker,
@@ -138,7 +138,7 @@ def used_flows(
     return UsedFlows(children=children, problems=tuple(problems))
 
 
-def _late_inputs(found: Iterable[Finding]) -> dict[str, set[str]]:
+def _late_inputs(found: Iterable[TemplateFinding]) -> dict[str, set[str]]:
     """Return for each step the inputs of its flow that come from another step."""
     late: dict[str, set[str]] = {}
     for finding in found:
@@ -222,7 +222,7 @@ def _arguments(
 
 
 def _unmarked_secrets(
-    file: FlowFile, name: str, found: Iterable[Finding], inputs: Mapping[str, InputSpec]
+    file: FlowFile, name: str, found: Iterable[TemplateFinding], inputs: Mapping[str, InputSpec]
 ) -> Iterator[Problem]:
     """Warn about secrets that a step passes to an input which is not marked as one."""
     secrets = {own for own, spec in file.flow.inputs.items() if spec.secret}

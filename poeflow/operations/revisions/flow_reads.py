@@ -19,7 +19,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.operations.check import Checkup
 from poeflow.planning.checked import Checked
 from poeflow.planning.fan_out import Tables
-from poeflow.planning.template_checks import Finding, findings
+from poeflow.planning.template_checks import TemplateFinding, findings_of
 from poeflow.problems import Place
 from poeflow.project.globs import has_shape, is_pattern
 from poeflow.project.modules import code_of, module_paths
@@ -110,7 +110,7 @@ def _reads(
 ) -> Iterator[FileRead]:
     """Yield what the texts of a flow and its keys read, then what the flows it uses read."""
     steps = _steps_of_aliases(file.flow)
-    for finding in findings(project, file, environment, Tables(project, file)):
+    for finding in findings_of(project, file, environment, Tables(project, file)):
         reads = _of_finding(project, environment, file, finding)
         yield from _for_steps(reads, finding.site.path, steps)
     yield from _part_files(project, file, steps)
@@ -193,7 +193,7 @@ def _part_files(
 
 
 def _of_finding(
-    project: Project, environment: Environment, file: FlowFile, finding: Finding
+    project: Project, environment: Environment, file: FlowFile, finding: TemplateFinding
 ) -> Iterator[FileRead]:
     site = finding.site
     place, why, step = file.document.place(site.path), shown_key(site.path), site.step or ""
@@ -228,7 +228,11 @@ def _is_literal(site: Site) -> bool:
 
 
 def _chain(
-    project: Project, environment: Environment, file: FlowFile, finding: Finding, target: str
+    project: Project,
+    environment: Environment,
+    file: FlowFile,
+    finding: TemplateFinding,
+    target: str,
 ) -> tuple[str, ...]:
     """Return the templates by which the text of a finding comes to the file `target`.
 
