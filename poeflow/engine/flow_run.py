@@ -112,7 +112,7 @@ class FlowRun:
             found = self._without_running(whole, source) or await self._expand(whole, source)
             if isinstance(found, StepUnderWay):
                 covered = self.state.covered(step, found.instances)
-                await self._leave_out(found, covered)
+                await self._leave_out_unselected(found, covered)
                 covered = found.settle_ended(covered, ended)
                 width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
@@ -154,12 +154,12 @@ class FlowRun:
                 if not self._ends_at_once(step, index, step.instances[index])
             ]
 
-    async def _leave_out(self, step: StepUnderWay, covered: Sequence[int]) -> None:
+    async def _leave_out_unselected(self, step: StepUnderWay, covered: Sequence[int]) -> None:
         """Settle the instances that are not selected, as the last run left them."""
         chosen = covered if isinstance(covered, range) else frozenset(covered)
         for index, key in enumerate(instance_keys(step.instances)):
             if index not in chosen:
-                step.settle(index, self.state.left_out(step.step, key))
+                step.settle(index, self.state.leave_out(step.step, key))
             if index % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
 
@@ -178,7 +178,7 @@ class FlowRun:
         if outcome is None:
             return False
         state.freshness.forget(instance)
-        step.settle(index, state.held(step.step, self._settled(outcome, began)))
+        step.settle(index, state.outcome_to_hold(step.step, self._settled(outcome, began)))
         return True
 
     def _without_running(
@@ -187,7 +187,7 @@ class FlowRun:
         """Return the end of a step that does not run, None if it runs."""
         flow, step = self.state, whole.step
         if not flow.touches(step):
-            return self._left_out(whole)
+            return self._leave_out_step(whole)
         culprit = self._culprit(step, source)
         if culprit is not None:
             return [self._settled(flow.needing(whole, culprit))]
@@ -228,17 +228,17 @@ class FlowRun:
             keys = [one.key for one in under_way.instances]
             check_keys(self.state.name(under_way.step), keys, must_exist)
 
-    def _left_out(self, whole: StepInstance) -> list[InstanceOutcome]:
-        """Return the instances of a step that is not selected, as the last run left them."""
+    def _leave_out_step(self, whole: StepInstance) -> list[InstanceOutcome]:
+        """Settle the instances of a step that is not selected; return their outcomes."""
         flow, step = self.state, whole.step
         keys = flow.last_keys(step)
         late = tuple(StepInstance(step=step, key=key, names={"key": key}) for key in keys)
         instances = flow.plan.instances.get(step) or late
         if not instances:
-            return [flow.left_out(step, None)]
+            return [flow.leave_out(step, None)]
         under_way = StepUnderWay(step, instances, {})
         flow.expand(under_way)
-        outcomes = [flow.left_out(step, key) for key in instance_keys(instances)]
+        outcomes = [flow.leave_out(step, key) for key in instance_keys(instances)]
         for index, outcome in enumerate(outcomes):
             under_way.settle(index, outcome)
         return outcomes

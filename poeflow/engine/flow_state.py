@@ -74,7 +74,7 @@ class FlowState:
             looks=run_state.saver.looks,
             holds_requests=context.holds_results,
         )
-        self._is_look = not context.asks
+        self._is_survey = not context.asks
         self.folds = frozenset(name for name in plan.steps if is_fold(plan.flow, name))
         """The steps whose instances run in order, as each builds on the one before."""
         self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | self.folds
@@ -103,12 +103,12 @@ class FlowState:
         holds = self.run_state.context.holds_results
         return holds or step in self._read or step in self._shown
 
-    def held(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
-        """Return the outcome of an instance to hold in memory: the part that may be read."""
+    def outcome_to_hold(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
+        """Return what to hold in memory of an instance's outcome: the part that may be read."""
         is_well = outcome.ending in ("made", "current") and outcome.status == "ok"
         if not is_well or step in self._read:
             return outcome
-        if self._is_look:  # whoever uses this flow compares what was found with the lock
+        if self._is_survey:  # whoever uses this flow compares what was found with the lock
             return outcome if self._prefix or outcome.ending == "made" else _PROVEN
         if not self.is_read(step):
             return _DONE if outcome.ending == "made" else _PROVEN
@@ -181,7 +181,7 @@ class FlowState:
         """Return the outcome of an instance that has a result."""
         entry = self.freshness.entry_of(instance, upstream, result)
         statuses: tuple[InstanceStatus, ...] = ()
-        if self._is_look:
+        if self._is_survey:
             statuses = (self.statuses.made(instance, upstream, result, entry),)
         return InstanceOutcome(
             name=self.name(instance.id),
@@ -208,7 +208,7 @@ class FlowState:
         """Return the outcome of an instance that need not run, and report its edited files."""
         name = self.name(instance.id)
         statuses: tuple[InstanceStatus, ...] = ()
-        if self._is_look:
+        if self._is_survey:
             is_read = instance.step in self._read
             statuses = (self.statuses.current(name, proof, instance, is_read=is_read),)
             if proof.turns:
@@ -237,14 +237,14 @@ class FlowState:
             ending="skipped",
             reason=instance.skip,
             entry=entry,
-            statuses=(self.statuses.skipped(name, instance, entry),) if self._is_look else (),
+            statuses=(self.statuses.skipped(name, instance, entry),) if self._is_survey else (),
         )
 
-    def left_out(self, step: str, key: str | None) -> InstanceOutcome:
+    def leave_out(self, step: str, key: str | None) -> InstanceOutcome:
         """Leave out an instance that is not selected, and return its outcome."""
         name = self.name_of(step, key)
-        self.run_state.leave_out(name)
-        if self._is_look and step not in self._read:
+        self.run_state.note_left_out(name)
+        if self._is_survey and step not in self._read:
             return _LEFT_OUT
         return InstanceOutcome(
             name=name,
@@ -260,7 +260,7 @@ class FlowState:
 
         If it `is_skipped`, it blocks nothing: the step that it runs over was skipped.
         """
-        if self._is_look and not is_skipped:
+        if self._is_survey and not is_skipped:
             return self.unknown(instance, Unknown(reason))
         return InstanceOutcome(
             name=self.name(instance.id),
@@ -288,7 +288,7 @@ class FlowState:
 
         In a run that asks it fails: it needs an answer that is not part of the run.
         """
-        if not self._is_look:
+        if not self._is_survey:
             return self.failed(instance, UsageError(missing.reason, hint=missing.hint))
         name, reason = self.name(instance.id), missing.reason
         planned = self.plan.instances.get(instance.step, ()) if instance.key is None else ()
@@ -321,7 +321,7 @@ class FlowState:
             key=instance.key,
             ending="tolerated" if is_tolerated else "failed",
             error=error,
-            statuses=(self.statuses.failed(name, error),) if self._is_look else (),
+            statuses=(self.statuses.failed(name, error),) if self._is_survey else (),
         )
 
     def known_instances(

@@ -60,7 +60,7 @@ class InstanceRunner:
         except PoeflowError as error:
             outcome = flow.failed(instance, error)
         flow.freshness.forget(instance)
-        step.settle(index, flow.held(step.step, self._run_state.settle(outcome, began)))
+        step.settle(index, flow.outcome_to_hold(step.step, self._run_state.settle(outcome, began)))
 
     async def _upstream(self, instance: StepInstance, index: int) -> InstanceOutcome | None:
         """Wait for the instance of another step that this one runs over, if any."""

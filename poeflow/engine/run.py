@@ -331,8 +331,8 @@ def _not_here(absent: Sequence[str]) -> str:
 def _gone(run_state: RunState) -> list[str]:
     """Return the entries of the lock that no instance has now."""
     blocked = {one.id for one in run_state.statuses.values() if one.state == "unknown"}
-    blocked |= run_state.left_out
-    names = run_state.lock_update.names - run_state.statuses.keys() - run_state.left_out
+    blocked |= run_state.unsurveyed
+    names = run_state.lock_update.names - run_state.statuses.keys() - run_state.unsurveyed
     return [name for name in sorted(names) if blocked.isdisjoint(wholes_of(name))]
 
 

@@ -98,8 +98,8 @@ class RunState:
         self.failures: dict[str, PoeflowError] = {}
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
-        self.left_out: set[str] = set()
-        """What a look leaves out; nothing of a sample, which leaves out nearly all."""
+        self.unsurveyed: set[str] = set()
+        """What a survey leaves out; nothing of a sample, which leaves out nearly all."""
         self._failure_policy = failure_policy
         self._began = context.clock.monotonic()
         self._working: dict[asyncio.Task[object], str] = {}
@@ -207,7 +207,7 @@ class RunState:
                 self.failures[name] = outcome.error
                 self._stop(name, outcome.error)
         if not self.context.asks:
-            return self._noted(outcome)
+            return self._note_result(outcome)
         at = self.elapsed()
         if began is None or outcome.ending not in _AT_WORK:
             began = at
@@ -222,9 +222,9 @@ class RunState:
         event = event_of(outcome, used, seconds=seconds, at=at, simulated=simulated)
         if event is not None:
             self.context.listen(event)
-        return self._noted(outcome)
+        return self._note_result(outcome)
 
-    def _noted(self, outcome: InstanceOutcome) -> InstanceOutcome:
+    def _note_result(self, outcome: InstanceOutcome) -> InstanceOutcome:
         """Count and hold the result of an instance; return its outcome without the request."""
         if outcome.result is None:
             return outcome
@@ -235,12 +235,12 @@ class RunState:
                 self.results[outcome.name] = result
         return msgspec.structs.replace(outcome, result=result)
 
-    def leave_out(self, name: str) -> None:
-        """Keep an instance, or a whole step, that is not selected as the last run left it."""
+    def note_left_out(self, name: str) -> None:
+        """Note that an instance, or a whole step, is not selected: the lock retains its entries."""
         if self.context.asks:
             self.lock_update.retain(name)
         elif not self.selection.is_sample:
-            self.left_out.add(name)
+            self.unsurveyed.add(name)
 
     def warn_served(self) -> None:
         """Report which models answered by another name, once for all instances that are alike."""
