@@ -52,7 +52,7 @@ class FlowRun:
         schemas, stored = self.state.schemas, self.state.stored
         steps = StepRunner(plan, run_state, self._used_flow, schemas=schemas, stored=stored)
         self._runner = InstanceRunner(self.state, steps)
-        self._foresight = Foresight(self.state, steps)
+        self._pending_finder = PendingFinder(self.state, steps)
         self._done = {step: asyncio.Event() for step in plan.order}
         self._expanded = {step: asyncio.Event() for step in plan.order}
 
@@ -139,10 +139,10 @@ class FlowRun:
         is_alone = step.step not in plan.chains and not is_fold(plan.flow, step.step)
         for begin in range(0, len(covered), BATCH):
             batch = covered[begin : begin + BATCH]
-            yield self._still_to_run(step, batch) if is_alone else batch
+            yield self._without_settled(step, batch) if is_alone else batch
 
-    def _still_to_run(self, step: StepUnderWay, covered: Sequence[int]) -> Sequence[int]:
-        """Settle those instances that end at once; return the others."""
+    def _without_settled(self, step: StepUnderWay, covered: Sequence[int]) -> Sequence[int]:
+        """Settle those instances that need no task; return the others."""
         state = self.state
         is_answered = state.run_state.context.asks and state.is_read(step.step)
         keys = instance_keys(step.instances) if is_answered and len(covered) > 1 else ()
@@ -151,7 +151,7 @@ class FlowRun:
             return [
                 index
                 for index in covered
-                if not self._ends_at_once(step, index, step.instances[index])
+                if not self._settle_at_once(step, index, step.instances[index])
             ]
 
     async def _leave_out_unselected(self, step: StepUnderWay, covered: Sequence[int]) -> None:
@@ -163,10 +163,11 @@ class FlowRun:
             if index % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
 
-    def _ends_at_once(self, step: StepUnderWay, index: int, instance: StepInstance) -> bool:
-        """Settle an instance that waits for no other if the lock proves it, or a look foresees it.
+    def _settle_at_once(self, step: StepUnderWay, index: int, instance: StepInstance) -> bool:
+        """Settle an instance that waits for no other, if that is possible without a task for it.
 
-        Returns whether it did.
+        It is if the lock proves it, or if a survey finds that it must be asked. Returns whether it
+        was.
         """
         state, began = self.state, self.state.run_state.elapsed()
         proof = step.proofs[index] if step.proofs else None
@@ -174,7 +175,7 @@ class FlowRun:
             outcome = self._runner.without_running(instance, None, proof)
         except PoeflowError as error:
             outcome = state.failed(instance, error)
-        outcome = outcome or self._foresight.outcome(step, instance)
+        outcome = outcome or self._pending_finder.outcome(step, instance)
         if outcome is None:
             return False
         state.freshness.forget(instance)
@@ -349,7 +350,7 @@ class FlowRun:
         return _part_of_outputs(self.state)
 
 
-class Foresight:
+class PendingFinder:
     """Finds instances that must be asked in a run that sends nothing, without a task for each.
 
     Others, of which more than their own request decides, go the way of every instance.
@@ -358,8 +359,8 @@ class Foresight:
     def __init__(self, flow: FlowState, steps: StepRunner) -> None:
         self._flow = flow
         self._steps = steps
-        self._foreseen: dict[str, bool] = {}
-        """Whether an instance of each step that was looked at may be foreseen."""
+        self._candidates: dict[str, bool] = {}
+        """Whether each step that was looked at may have such instances."""
 
     @functools.cached_property
     def _has_answers(self) -> bool:
@@ -378,10 +379,10 @@ class Foresight:
         flow, run_state = self._flow, self._flow.run_state
         if run_state.context.asks or step.proofs or run_state.reason_to_stop():
             return None
-        is_foreseen = self._foreseen.get(step.step)
-        if is_foreseen is None:
-            is_foreseen = self._foreseen[step.step] = self._is_simple(step.step)
-        if not is_foreseen:
+        is_candidate = self._candidates.get(step.step)
+        if is_candidate is None:
+            is_candidate = self._candidates[step.step] = self._is_simple(step.step)
+        if not is_candidate:
             return None
         if not instance.is_ready or instance.skip:
             return None
@@ -392,12 +393,12 @@ class Foresight:
         values = instance.values(step.values)
         try:
             work = StepInput(instance=instance, name=name, values=values)
-            found = self._steps.foreseen(work, has_answers=self._has_answers)
+            found = self._steps.to_be_asked(work, has_answers=self._has_answers)
         except PoeflowError:
             found = None
         request = None if found is None else found.request
         if request is None or any(entry.is_of(request.fingerprint) for entry in entries):
-            self._foreseen[step.step] = False  # others may have answers, too: none is made twice
+            self._candidates[step.step] = False  # others may have answers, too: none is made twice
             return None
         return flow.pending(instance, None, ToBeAsked(request=request))
 

@@ -102,7 +102,7 @@ class StepRunner:
                         refuse_failing([result], kind=kind)
             return await self._saved(work, result) if isinstance(result, StepResult) else result
 
-    def foreseen(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
+    def to_be_asked(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
         """Return the first request of an instance in a run that sends nothing, if none is stored.
 
         The store may have any answer if it `has_answers`. Raises any `PoeflowError`.
@@ -111,7 +111,7 @@ class StepRunner:
             work, has_answers = msgspec.structs.replace(work, target=target), True
         request, output = self._request(work, work.settings), self._steps[work.step].output
         asker, may_go_on = self._run_state.asker, bool(output.repair)
-        return asker.foreseen(request, has_answers=has_answers, may_go_on=may_go_on)
+        return asker.to_be_asked(request, has_answers=has_answers, may_go_on=may_go_on)
 
     def saves_to(self, work: StepInput) -> str | None:
         """Claim and return the path to which a text is saved. Raises any `PoeflowError`."""

@@ -184,7 +184,7 @@ class Asker:
         finally:
             del self._asking[fingerprint]
 
-    def foreseen(
+    def to_be_asked(
         self, request: ModelRequest, *, has_answers: bool, may_go_on: bool
     ) -> ToBeAsked | None:
         """Return that a run which sends nothing would have to send a request.
