@@ -126,15 +126,16 @@ steps:
         'repeat: {max: 4, until: "output.text | int > inputs.least | int"}',
     ],
 )
-def test_another_value_that_is_no_number_is_no_fault_of_the_answer(bench, scripted, rules):
+@pytest.mark.parametrize("least", ["three", ""])
+def test_another_value_that_is_no_number_is_no_fault_of_the_answer(bench, scripted, rules, least):
     scripted("- {answer: {text: '5'}}\n")
     flow = f"""
 poeflow: 1
-inputs: {{least: {{default: three}}}}
+inputs: {{least: {{default: "{least}"}}}}
 steps:
   say: {{model: GPT-5.2, prompt: hi, {rules}}}
 """
-    assert '"three" is not a number; write int(0)' in str(bench.run(flow).failures["say"])
+    assert f'"{least}" is not a number; write int(0)' in str(bench.run(flow).failures["say"])
     assert len(bench.simulator.requests) == 1
 
 

@@ -50,6 +50,14 @@ def test_it_runs_until_its_outputs_will_do(drafting):
     ]
 
 
+def test_an_output_that_is_no_number_will_not_do(bench, scripted):
+    bench.write("child.yaml", CHILD.replace(" | int }}", " }}"))
+    scripted(RULES.replace('"5"', "good"))
+    outcome = bench.run(FLOW.replace("outputs.grade >=", "outputs.grade | int >="))
+    assert outcome.outputs == {"next": "three!"}
+    assert bench.prompts() == TURNS
+
+
 def test_a_run_goes_on_in_the_middle_of_a_turn(drafting):
     outcome = drafting.run(FLOW.replace("steps:", "limits: {max_requests: 3}\nsteps:", 1))
     assert outcome.exit_code == 9

@@ -96,6 +96,7 @@ def test_text_is_rendered(house, text, expected):
             "1:4: + cannot take none and a number; test it before with: is not none",
         ),
         ("{{ [1] + 'a' }}", "1:4: + cannot add a list and a text"),
+        ("{{ range(3) - true }}", "1:4: - cannot take a list and true or false"),
         ("{{ -inputs.topic }}", f"1:4: - works on numbers only, not on a text; {TO_NUMBER}"),
         ("{{ '2' | round }}", f"1:10: round works on numbers only, not on a text; {TO_NUMBER}"),
         (
@@ -112,6 +113,11 @@ def test_text_is_rendered(house, text, expected):
         ("{{ '3,5' | float }}", '1:12: "3,5" is not a number; write float(0) to take 0 for it'),
         ("{{ '8/10' | int }}", '1:13: "8/10" is not a number; write int(0) to take 0 for it'),
         ("{{ none | int }}", "1:11: none is not a number; write int(0) to take 0 for it"),
+        ("{{ [1] | float }}", "1:10: this value is not a number; write float(0) to take 0 for it"),
+        (
+            "{{ 'é%s' | int }}" % ("1" * 40),
+            f'1:50: "é{"1" * 39}" is not a number; write int(0) to take 0 for it',
+        ),
         ("{{ 1 / 0 }}", "1:4: division by zero"),
         ("{{ range(100001) }}", "1:9: a number or a range is too large"),
         ("{% for x in 5 %}{% endfor %}", "1:4: a loop needs a list or a mapping, not 5"),
