@@ -26,9 +26,9 @@ from poeflow.project.project import FileProblem
 TABLE = [{"id": "1", "word": "cat"}, {"id": "2", "word": "dog"}]
 
 
-def fault(data: bytes, name: str) -> str:
+def fault(data: bytes, name: str, read=rows) -> str:
     with pytest.raises(FileProblem) as caught:
-        rows(data, name=name)
+        read(data, name=name)
     return str(caught.value)
 
 
@@ -126,6 +126,14 @@ def test_rows_in_json_are_what_they_are_whole_numbers_exact():
         ),
         (
             "a.csv",
+            b"id;price\n1;3,5\n2;4,5;6\n",
+            (
+                "a.csv, line 3: cells in this row: 3, columns: 2; "
+                "put cells with the delimiter in them in quotes"
+            ),
+        ),
+        (
+            "a.csv",
             b"id,word; name\n1;cat\n",
             (
                 "a.csv, line 2: cells in this row: 1, columns: 2; "
@@ -207,6 +215,7 @@ def test_rows_in_json_are_what_they_are_whole_numbers_exact():
 def test_a_fault_says_where(name, data, told):
     found = fault(data, name)
     assert found == told if told is not None else found.startswith(f"{name}, line 2: ")
+    assert fault(data, name, table) == found
 
 
 def test_a_table_has_limits():
@@ -387,6 +396,7 @@ def test_what_a_spreadsheet_makes_of_a_table(name, data, told):
     [
         (b"id;price\r\n1;3,50\r\n\r\n2;4,00\r\n", [("1", "3,50"), ("2", "4,00")]),
         (b'"id";"price, in EUR"\n"1";"3\n4"\n2;"a;b"\n', [("1", "3\n4"), ("2", "a;b")]),
+        (b"id;price\n\n1;3,50\n", [("1", "3,50")]),
         (b"id;price\n", []),
     ],
 )
