@@ -117,7 +117,7 @@ _TYPE_ERRORS: Final = {
         r"type (?=\w+ doesn't define __(\w+)__)(\w+) .*": "{0} works on numbers only, not on {1}",
         r"not all arguments converted during string formatting": "this test is for numbers only",
         r"object of type '(\w+)' has no len\(\)": "{0} has no length",
-        r"argument of type '(\w+)' is not iterable": "nothing can be in {0}",
+        r"argument of type '(\w+)' is not (?:a container or )?iterable": "nothing can be in {0}",
         r"'in <string>' requires string as left operand, not (\w+)": (
             "in a text there can be a text, not {0}"
         ),

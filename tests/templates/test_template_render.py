@@ -5,6 +5,7 @@ import pytest
 from poeflow.problems import Place
 from poeflow.templates.reader import Origin
 from poeflow.templates.render import TemplateError, render
+from poeflow.templates.template_errors import type_error_in_words
 
 TO_NUMBER = "cells of csv and answers are text: write | int or | float"
 OF_A_LIST = "write | map('int') or | map('float') before it"
@@ -133,6 +134,25 @@ def test_failure_says_where_and_what(house, text, expected):
     with pytest.raises(TemplateError) as caught:
         house.render(text)
     assert str(caught.value) == f"prompts/main.md:{expected}"
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "bad operand type for sum: 'InstanceValue'",
+            "sum works on numbers only, not on a mapping",
+        ),
+        (
+            "'<' not supported between instances of 'Instances' and 'int'",
+            "< cannot compare a mapping with a number",
+        ),
+        ("argument of type 'int' is not a container or iterable", "nothing can be in a number"),
+        ("any other message of 'int'", "any other message of 'int'"),
+    ],
+)
+def test_types_are_in_words_whichever_python_names_them(message, told):
+    assert type_error_in_words(message) == (told, "")
 
 
 def test_values_are_never_templates(house):
