@@ -273,6 +273,18 @@ class LockUpdate:
             orphans=_short({**self.orphans, **self._given_up}),
         )
 
+    def is_unchanged(self, lock: Lock) -> bool:
+        """Return whether a lock says just what that of the last run does."""
+        if len(self._sides) != 1:
+            return False
+        [last] = self._sides
+        is_same = (lock.inputs, lock.order, lock.orphans) == (
+            last.inputs,
+            last.order,
+            last.orphans,
+        )
+        return is_same and lock.rows.are_those_of(last.rows)
+
     def _order_in(self, rows: LockRows) -> dict[str, list[str]]:
         """Return the order of each loop whose entries, by their names, do not show it already."""
         found: dict[str, list[str]] = {}

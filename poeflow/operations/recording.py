@@ -23,7 +23,7 @@ from poeflow.records import Recorder, RunEnd, RunFilter, RunRecord
 from poeflow.redact import Scrubber, masked
 from poeflow.settings import UserConfig, keys_of
 from poeflow.store.git import Git
-from poeflow.store.lockfile import LockFile
+from poeflow.store.lockfile import Lock, LockFile
 from poeflow.store.workspace import Workspace
 from poeflow.version import __version__
 
@@ -152,10 +152,16 @@ async def writing_lock(
         await _ended(writing)
         if lock_update.count:
             with contextlib.suppress(DiskError):
-                lock.write(lock_update.lock_so_far(inputs))
+                _write(lock, lock_update, lock_update.lock_so_far(inputs))
         raise
     await _ended(writing)
-    lock.write(lock_update.lock(inputs))
+    _write(lock, lock_update, lock_update.lock(inputs))
+
+
+def _write(file: LockFile, lock_update: LockUpdate, lock: Lock) -> None:
+    """Write a lock, unless the file has it already. Raises `DiskError`."""
+    if not (file.is_as_read and lock_update.is_unchanged(lock)):
+        file.write(lock)
 
 
 async def _ended(writing: asyncio.Task[None]) -> None:
@@ -174,7 +180,7 @@ async def _write_so_far(lock: LockFile, lock_update: LockUpdate, inputs: str, cl
             written = lock_update.count
             began = clock.monotonic()
             so_far = lock_update.lock_so_far(inputs)
-            write = asyncio.ensure_future(asyncio.to_thread(lock.write, so_far))
+            write = asyncio.ensure_future(asyncio.to_thread(_write, lock, lock_update, so_far))
             try:
                 await asyncio.shield(write)
             except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import UnusableFileError, read_plain
 from poeflow.project.conflicts import has_marks, sides
 from poeflow.project.project import atomic_write
+from poeflow.project.read_log import FileStat, stamp_at
 from poeflow.store.folders import disk_errors
 from poeflow.store.lock.entries import PART, Accepted, Before, Hash, LockEntry, LongHash
 from poeflow.store.lock.layout import LockTable, LockTables, ReadRows
@@ -71,6 +72,12 @@ class LockFile:
     def __init__(self, path: Path, *, shown: str) -> None:
         self.path = path
         self.shown = shown
+        self._stamp: FileStat | None = None
+
+    @property
+    def is_as_read(self) -> bool:
+        """Whether the file is still the one that was read here last."""
+        return self._stamp is not None and stamp_at(self.path) == self._stamp
 
     def read(self) -> Lock | None:
         """Return the lock, None if there is none.
@@ -88,6 +95,7 @@ class LockFile:
 
         Raises `StaleError` if it cannot be used, `NewerLockError` if its format is newer.
         """
+        self._stamp = stamp_at(self.path)
         try:
             data = read_plain(self.path, limit=MAX_BYTES)
         except (FileNotFoundError, NotADirectoryError):

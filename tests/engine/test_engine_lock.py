@@ -54,6 +54,27 @@ def test_after_a_run_everything_is_fresh_and_proven(ran):
     assert ran.locked() == []
 
 
+def test_a_run_that_changes_nothing_leaves_the_lock_as_it_stands(ran):
+    lock = ran.folder / "a.lock.json"
+    before = lock.read_text()
+    lock.write_text(json.dumps(json.loads(before), indent=1))
+    by_hand = lock.read_bytes()
+    assert ran.run(FLOW).exit_code == 0
+    assert lock.read_bytes() == by_hand
+    ran.run(FLOW.replace("more on", "even more on"))
+    ran.run(FLOW)
+    assert lock.read_text() == before, "what changed is laid out anew"
+
+
+def test_a_lock_that_is_another_at_the_end_of_a_run_is_written(ran):
+    lock = ran.folder / "a.lock.json"
+    before = lock.read_bytes()
+    ran.run(FLOW, listen=lambda _event: lock.unlink(missing_ok=True))
+    assert lock.read_bytes() == before
+    ran.run(FLOW, listen=lambda _event: lock.write_text("{}"))
+    assert lock.read_bytes() == before
+
+
 def test_a_clean_clone_proves_it_without_any_answer(ran):
     asked = len(ran.simulator.requests)
     ran.forget_answers()

@@ -195,6 +195,10 @@ class LockRows(Mapping[str, LockEntry]):
         """Return the packed form of an entry that was returned a moment ago, if it is unchanged."""
         return None
 
+    def are_those_of(self, _other: "LockRows") -> bool:
+        """Return whether all entries were taken from other rows, and are all of those."""
+        return False
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mapping) and dict(self.items()) == dict(other.items())
 
@@ -262,6 +266,14 @@ class PackedRows(LockRows):
             return self._codec.decode(row)
         return row.packed_row(name) if isinstance(row, LockRows) else row
 
+    def are_those_of(self, other: LockRows) -> bool:
+        return len(self) == len(other) and all(self.taken_from(other, name) for name in self._rows)
+
+    def taken_from(self, other: LockRows, name: str) -> bool:
+        """Return whether the entry of an instance is that of other rows."""
+        row = self._rows[name]
+        return row is other or (name in other and row == other.packed_row(name))
+
     def rare(self) -> Iterator[More]:
         rows = (one for one in self._rows.values() if isinstance(one, Packed))
         return (one.more for one in rows if one.more is not None)
@@ -292,7 +304,7 @@ class BothRows(LockRows):
     Entries that are added to `new` later are not among them, but may take the place of older ones.
     """
 
-    def __init__(self, old: LockRows, new: LockRows) -> None:
+    def __init__(self, old: LockRows, new: PackedRows) -> None:
         self._old = old
         self._new = new
         self._names = [*(name for name in old if name not in new), *new]
@@ -302,6 +314,11 @@ class BothRows(LockRows):
 
     def packed_row(self, name: str) -> Packed:
         return (self._new if name in self._new else self._old).packed_row(name)
+
+    def are_those_of(self, other: LockRows) -> bool:
+        new = (name for name in self._names if name in self._new)
+        is_all = self._old is other and len(self) == len(other)
+        return is_all and all(self._new.taken_from(other, name) for name in new)
 
     def rare(self) -> Iterator[More]:
         kept = (one.more for _, one in self.packed())
