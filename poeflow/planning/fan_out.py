@@ -14,12 +14,14 @@ from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
 from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
+from poeflow.planning.attributes import is_grouped, source_step
 from poeflow.problems import Place, Problem
 from poeflow.project.globs import NO_MATCH_HINT, is_pattern, matches
-from poeflow.project.lazy_items import Table
+from poeflow.project.lazy_items import JoinedItems, Table
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.sites import has_template
 from poeflow.templates.threads import RowError, examples, thread
+from poeflow.templates.values import Kind, KnownKinds
 
 MAX_READ: Final = 128 * 1024 * 1024
 """How many bytes of tables are read for one flow; of later ones only the existence is checked."""
@@ -31,6 +33,11 @@ _SUFFIX: Final = lazy_pattern(r"\.[A-Za-z0-9]+$")
 _FOLDER: Final = lazy_pattern(_NO_NAME + r"(?:\.{0,2}/[\w./-]*|[\w.-][\w./-]*/)")
 _KEY_HINT: Final = "add key: with an expression that names each, for example item.id"
 _PARQUET: Final = ".parquet"
+_KINDS_OF_INPUTS: Final[Mapping[str, Kind]] = {
+    "string": "text",
+    "integer": "integer",
+    "number": "number",
+}
 
 
 def loop_problems(file: FlowFile) -> Iterator[Problem]:
@@ -110,6 +117,24 @@ class Tables:
             loop, path = loop.in_, (*path, "in")
         is_literal = not has_template(self._file.document.written(path))
         return loop if isinstance(loop, list) and is_literal else []
+
+    def kinds(self) -> dict[str | None, tuple[KnownKinds, KnownKinds]]:
+        """Return what values are in every run: where items of a step are chosen, and in its texts.
+
+        Under None is what holds outside steps. Known are inputs, keys, literal items and csv.
+        """
+        flow = self._file.flow
+        types = {f"inputs.{name}": spec.type for name, spec in flow.inputs.items()}
+        inputs = tuple(
+            (way, _KINDS_OF_INPUTS[kind]) for way, kind in types.items() if kind in _KINDS_OF_INPUTS
+        )
+        found: dict[str | None, tuple[KnownKinds, KnownKinds]] = {None: (inputs, inputs)}
+        for name, step in flow.steps.items():
+            origin = source_step(flow, name)
+            chosen = (*inputs, *_kinds_of_items(self.items(origin)))
+            key: KnownKinds = (("key", "text"),) if is_fan_out(step) else ()
+            found[name] = chosen, (inputs if is_grouped(flow.steps[origin]) else chosen) + key
+        return found
 
     def _table(self, path: KeyPath, written: str) -> Iterator[Problem]:
         if has_template(written):
@@ -327,3 +352,18 @@ def _unknown_axes(
         if axis not in matrix.axes:
             place = file.document.key_place((*path, axis))
             yield Problem(place, f'there is no axis "{axis}"', f"axes: {', '.join(matrix.axes)}")
+
+
+def _kinds_of_items(items: Sequence[Json]) -> KnownKinds:
+    if isinstance(items, list) and items and all(isinstance(item, str) for item in items):
+        return (("item", "text"),)
+    return tuple((f"item.{column}", "cell") for column in sorted(_text_columns(items)))
+
+
+def _text_columns(items: Sequence[Json]) -> frozenset[str]:
+    """Return the columns of a table of texts, or of several such."""
+    if isinstance(items, Table):
+        return frozenset(items.columns or ())
+    tables = [one for one in items.tables if len(one)] if isinstance(items, JoinedItems) else []
+    found = [_text_columns(one) for one in tables]
+    return frozenset().union(*found) if all(found) else frozenset()

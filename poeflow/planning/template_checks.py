@@ -163,6 +163,7 @@ class _TemplateChecker:
         self._before_grouping = {
             name: fields_before_grouping(step, tables.items(name)) for name, step in steps.items()
         }
+        self._kinds = tables.kinds()
         self._shapes = shapes_of(file.flow)
         self._ensured = {name: self._ensured_in(name) for name in steps}
         self._known: dict[tuple[object, ...], CheckedTemplate] = {}
@@ -343,7 +344,9 @@ class _TemplateChecker:
         shapes = self._shapes[site.step]
         is_after = site.step is not None and site.path[2] not in _BEFORE_TEXTS
         ensured = self._ensured[str(site.step)] if is_after else frozenset[str]()
-        key = (origin.path, names, fields, shapes, ensured)
+        chosen, in_texts = self._kinds[site.step]
+        kinds = chosen if site.path[2:3] == ("for_each",) else in_texts
+        key = (origin.path, names, fields, shapes, ensured, kinds)
         known = self._known.get(key) if site.file is not None else None
         if known is not None:
             return known
@@ -354,6 +357,7 @@ class _TemplateChecker:
             fields=fields,
             shapes=shapes,
             ensured=ensured,
+            kinds=kinds,
             stands="flow" if site.file is None else "file",
         )
         if site.use == "expression":

@@ -17,17 +17,23 @@ from poeflow.templates.scopes import (
     STEP_ATTRIBUTES,
     VERDICT_ATTRIBUTES,
     Bindings,
-    Lookup,
     Meaning,
     Reference,
     Scope,
     Shapes,
-    attribute_name,
     may_be_absent,
 )
-from poeflow.templates.template_errors import RAW
+from poeflow.templates.template_errors import OTHER_METHODS, RAW
 from poeflow.templates.text_filters import PATTERN_FILTERS, replacement, template_pattern
-from poeflow.templates.values import RESULT_ITEM_NAMES, Shape
+from poeflow.templates.values import (
+    RESULT_ITEM_NAMES,
+    Kind,
+    Lookup,
+    Shape,
+    attribute_name,
+    mismatches,
+    name_offset,
+)
 from poeflow.templates.work_budget import OverBudgetError
 
 METHODS: Final = ("items", "keys", "values", "get")
@@ -53,15 +59,6 @@ _OTHER_NAMES: Final = {
     "str": "string",
 }
 """The names of our filters in other template languages."""
-_OTHER_METHODS: Final = {
-    **dict.fromkeys(("contains", "includes", "__contains__"), "write 'x' in text"),
-    "startsWith": "write text.startswith('x')",
-    "endsWith": "write text.endswith('x')",
-    "toLowerCase": "write text | lower",
-    "toUpperCase": "write text | upper",
-    "text": "it is the text already",
-}
-"""Methods of texts in other languages, and what to write here."""
 _OTHER_RESULTS: Final = ("output", "result", "content", "response", "answer", "completion")
 """What the text of a result is called elsewhere."""
 _UNAVAILABLE: Final = {
@@ -181,8 +178,8 @@ class Lookups:
             hint = "test steps.ID.status"
         elif _OTHER_NAMES.get(name, name) in self._environment.filters:
             hint = f"it is a filter: write value | {_OTHER_NAMES.get(name, name)}"
-        elif name in _OTHER_METHODS:
-            hint = _OTHER_METHODS[name]
+        elif name in OTHER_METHODS:
+            hint = OTHER_METHODS[name]
         known = f"known: {', '.join(sorted(GLOBALS))}"
         hint = hint or _MEANT_ELSEWHERE.get(name) or (f"{known}; {RAW}" if self._is_text else known)
         self.note(node.lineno - 1, f'unknown function "{name}"', hint)
@@ -192,14 +189,14 @@ class Lookups:
         owner, name = node.node, attribute_name(node)
         self._check_shape(node, name)
         if self._is_root(owner, "inputs") and name is not None:
-            self._check("input", name, _name_offset(node))
+            self._check("input", name, name_offset(node))
             return True
         if self._is_root(owner, "steps"):
             self._step(node, name, attribute=None)
             return True
         result_of = self.result_of(owner)
         if result_of is not None and name is not None:
-            self._check_result(_name_offset(node), result_of, name, node)
+            self._check_result(name_offset(node), result_of, name, node)
             return False
         if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
             if attribute_name(owner) in self._scope.fan_outs and isinstance(node, nodes.Getitem):
@@ -213,11 +210,11 @@ class Lookups:
         if isinstance(owner, nodes.Name) and name is not None:
             self._check_field(node, owner.name, name)
             if owner.name == "source" and name in VERDICT_ATTRIBUTES:
-                self._refer("verdicts", "", _name_offset(node))
+                self._refer("verdicts", "", name_offset(node))
         if isinstance(node, nodes.Getattr) and self._is_text_of_result(owner):
             self._check_method(node)
         if name is not None and self._may_be_result(owner):
-            self._refer_result(name, ANY_STEP, _name_offset(node))
+            self._refer_result(name, ANY_STEP, name_offset(node))
         return False
 
     def _check_field(self, node: Lookup, owner: str, name: str) -> None:
@@ -227,7 +224,15 @@ class Lookups:
         is_sure = (is_bound and owner != "loop") or self._bindings.ensures(node)
         if fields is not None and not is_sure and name not in fields:
             hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
-            self.note(_name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
+            self.note(name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
+
+    def comparison(self, node: nodes.Compare) -> None:
+        """Check that no text is compared with a number."""
+        for offset, message, hint in mismatches(node, self._kind):
+            self.note(offset, message, hint, "warning")
+
+    def _kind(self, node: nodes.Node) -> Kind | None:
+        return "text" if self._is_text_of_result(node) else self._bindings.kind(node)
 
     def _is_text_of_result(self, node: nodes.Node) -> bool:
         """Return whether a node is `steps.ID.text` or another text of a result or answer."""
@@ -244,11 +249,9 @@ class Lookups:
         if node.attr not in STRING_METHODS:
             filters = self._environment.filters
             named = _OTHER_NAMES.get(node.attr, node.attr)
-            hint = (
-                f"write text | {named}" if named in filters else _OTHER_METHODS.get(node.attr, "")
-            )
+            hint = f"write text | {named}" if named in filters else OTHER_METHODS.get(node.attr, "")
             hint = hint or one_of(node.attr, STRING_METHODS)
-            self.note(_name_offset(node), f'a text has no "{node.attr}"', hint)
+            self.note(name_offset(node), f'a text has no "{node.attr}"', hint)
 
     def result_of(self, node: nodes.Node) -> str | None:
         """Return the step that a value is one of several results of, or None."""
@@ -297,7 +300,7 @@ class Lookups:
         """Look up a name in the data of an answer, whose schema says what there is."""
         shape = self._shapes.of(node.node) if name is not None else None
         if shape is not None and name is not None and not self._bindings.ensures(node):
-            self._check_name(shape, name, _name_offset(node))
+            self._check_name(shape, name, name_offset(node))
 
     def _check_name(self, shape: Shape, name: str, offset: int) -> None:
         missing = shape.missing(name)
@@ -337,7 +340,7 @@ class Lookups:
         if node.attr not in known:
             is_meant = node.attr in _OTHER_RESULTS and "text" in known
             hint = "write .text, or .data of JSON" if is_meant else one_of(node.attr, known)
-            self.note(_name_offset(node), f'a step has no "{node.attr}"', hint)
+            self.note(name_offset(node), f'a step has no "{node.attr}"', hint)
 
     def printed(self, node: nodes.Expr) -> None:
         """Check an expression that is printed as text."""
@@ -434,7 +437,7 @@ class Lookups:
         if name is None:
             self.note(node.lineno - 1, "a step must be named literally", "write steps.ID")
             return
-        self._check("step", name, _name_offset(node), attribute)
+        self._check("step", name, name_offset(node), attribute)
 
     def _check(
         self, kind: Literal["input", "step"], name: str, offset: int, attribute: str | None = None
@@ -485,8 +488,3 @@ class Lookups:
             return f"write {{% set {name} = ... %}} before the include, or {name} | default(...)"
         known = f"known: {', '.join(sorted(names))}" if names else "nothing is known here"
         return f"{known}; {RAW}" if self._is_text else known
-
-
-def _name_offset(node: Lookup) -> int:
-    """Return the offset of the name itself: Jinja gives that of the dot or bracket before it."""
-    return node.lineno if isinstance(node, nodes.Getattr) else node.arg.lineno - 1

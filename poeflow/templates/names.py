@@ -20,13 +20,12 @@ from poeflow.templates.sandbox import children_of, why_refused
 from poeflow.templates.scopes import (
     Bindings,
     CheckedTemplate,
-    Lookup,
     Scope,
-    attribute_name,
     guards,
     literal_texts,
 )
 from poeflow.templates.template_errors import habit_warnings, loss_warnings, syntax_problem
+from poeflow.templates.values import Lookup, attribute_name
 
 _FILE_FUNCTIONS: Final = ("read", "glob")
 _DEFAULTS: Final = ("default", "d")
@@ -171,6 +170,9 @@ class Walker:
                     self.visit(node.right)
             case nodes.CondExpr():
                 self._choice(node)
+            case nodes.Compare():
+                self._lookups.comparison(node)
+                self._visit_all(children_of(node))
             case _:
                 self._visit_all(children_of(node))
 

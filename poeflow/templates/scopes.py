@@ -8,10 +8,16 @@ import msgspec
 from jinja2 import nodes
 
 from poeflow.problems import Place, Problem
-from poeflow.templates.values import Shape
+from poeflow.templates.values import (
+    Kind,
+    KnownKinds,
+    Lookup,
+    Shape,
+    attribute_name,
+    first_name,
+    way_to,
+)
 
-Lookup = nodes.Getattr | nodes.Getitem
-"""An attribute or an item of a value: `x.name`, `x["name"]`."""
 LIST_FILTERS: Final = frozenset(
     {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
 )
@@ -39,7 +45,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     `stands` is where the text is: in the flow, in a file, or in a file that another text includes
     and may define names for. `fields` lists the attributes of some `extra` names, `results` those
     of one result of each of `fan_outs`. `shapes` are those of the data of steps, as far as they
-    are known, and of `extra` names. `ensured` are the ways to values that a condition has tested.
+    are known, and of `extra` names. `ensured` are the ways to values that a condition has tested,
+    `kinds` what the values at the ends of some ways are in every run.
     """
 
     inputs: frozenset[str]
@@ -53,6 +60,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[tuple[str, frozenset[str]], ...] = ()
     shapes: tuple[tuple[str, Shape], ...] = ()
     ensured: frozenset[str] = frozenset()
+    kinds: KnownKinds = ()
     stands: Literal["flow", "file", "included"] = "flow"
 
 
@@ -141,6 +149,7 @@ class Bindings:
         self._stack: list[dict[str, bool]] = [{}]
         self._meanings: list[dict[str, Meaning]] = [{}]
         self._guards = [scope.ensured]
+        self._kinds = dict(scope.kinds)
         self._set: set[str] = set()
         self._ended_names: set[str] = set()
 
@@ -175,6 +184,11 @@ class Bindings:
             if name in meanings:
                 return meanings[name]
         return UNKNOWN
+
+    def kind(self, node: nodes.Node) -> Kind | None:
+        """Return what a value is in every run, None if that is not known."""
+        way = way_to(node)
+        return None if self.knows(first_name(way)) else self._kinds.get(way)
 
     def shape(self, name: str) -> Shape | None:
         """Return the shape of the value of a name, None if it is not known."""
@@ -264,6 +278,7 @@ class Bindings:
             results=self._scope.results,
             shapes=tuple(known for known in self._scope.shapes if known[0] not in names),
             ensured=frozenset().union(*self._guards),
+            kinds=tuple(known for known in self._scope.kinds if first_name(known[0]) not in names),
             stands="included",
         )
 
@@ -304,22 +319,6 @@ def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
             return left_held & right_held, left_failed | right_failed
         case _:
             return none, none
-
-
-def way_to(node: nodes.Node) -> str:
-    """Return the names that lead to a value, as `steps.draft.data.title`.
-
-    Empty if it is more than lookups of literal names and numbers.
-    """
-    if isinstance(node, nodes.Name):
-        return node.name
-    owner = way_to(node.node) if isinstance(node, Lookup) else ""
-    if not owner or not isinstance(node, Lookup):
-        return ""
-    if (name := attribute_name(node)) is not None:
-        return f"{owner}.{name}"
-    key = node.arg if isinstance(node, nodes.Getitem) else None
-    return f"{owner}[{key.value}]" if isinstance(key, nodes.Const) else ""
 
 
 def names_in(target: nodes.Node | str) -> set[str]:
@@ -399,14 +398,6 @@ def may_be_absent(node: nodes.Filter) -> bool:
     """Whether a filter takes items without the attribute that it names."""
     tests = [one.value for one in node.args[1:2] if isinstance(one, nodes.Const)]
     return tests in (["defined"], ["undefined"]) or any(one.key == "default" for one in node.kwargs)
-
-
-def attribute_name(node: Lookup) -> str | None:
-    """Return the name after the dot or in literal brackets, None if it is computed."""
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    value = node.arg.value if isinstance(node.arg, nodes.Const) else None
-    return value if isinstance(value, str) else None
 
 
 def literal_texts(node: nodes.Node) -> list[tuple[str, int]]:

@@ -41,6 +41,15 @@ _OPERATORS: Final = {
     "ne": 'write "!="',
 }
 """Operators of other languages, and what to write here."""
+OTHER_METHODS: Final = {
+    **dict.fromkeys(("contains", "includes", "__contains__"), "write 'x' in text"),
+    "startsWith": "write text.startswith('x')",
+    "endsWith": "write text.endswith('x')",
+    "toLowerCase": "write text | lower",
+    "toUpperCase": "write text | upper",
+    "text": "it is the text already",
+}
+"""Methods of texts in other languages, and what to write here."""
 _KINDS: Final = {"string": "a text", "integer": "a number", "float": "a number"}
 _MISSING: Final = (
     "Expected an expression, got 'end of print statement'",

@@ -1,14 +1,15 @@
-"""Values as text and JSON, the results of instances in templates, and the shapes of their data.
+"""Values as text and JSON, the results of instances, and what is known of expressions for values.
 
 Of data only what its schema says for certain is known: a part of it that says more, such as
 `anyOf`, leaves everything below it open.
 """
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
+from jinja2 import nodes
 from jinja2.runtime import Undefined
 
 from poeflow.digest import Json
@@ -280,3 +281,120 @@ def _own_shapes(
         rows = data.at(of_step[2].split(".")[1:])
         found["item"] = None if rows is None else rows.items
     return {root: shape for root, shape in found.items() if shape is not None}
+
+
+Lookup = nodes.Getattr | nodes.Getitem
+"""An attribute or an item of a value: `x.name`, `x["name"]`."""
+
+
+def way_to(node: nodes.Node) -> str:
+    """Return the names that lead to a value, as `steps.draft.data.title`.
+
+    Empty if it is more than lookups of literal names and numbers.
+    """
+    if isinstance(node, nodes.Name):
+        return node.name
+    owner = way_to(node.node) if isinstance(node, Lookup) else ""
+    if not owner or not isinstance(node, Lookup):
+        return ""
+    if (name := attribute_name(node)) is not None:
+        return f"{owner}.{name}"
+    key = node.arg if isinstance(node, nodes.Getitem) else None
+    return f"{owner}[{key.value}]" if isinstance(key, nodes.Const) else ""
+
+
+def first_name(way: str) -> str:
+    """Return the name at which a way to a value begins."""
+    return way.partition(".")[0].partition("[")[0]
+
+
+def attribute_name(node: Lookup) -> str | None:
+    """Return the name after the dot or in literal brackets, None if it is computed."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    value = node.arg.value if isinstance(node.arg, nodes.Const) else None
+    return value if isinstance(value, str) else None
+
+
+def name_offset(node: Lookup) -> int:
+    """Return the offset of the name itself: Jinja gives that of the dot or bracket before it."""
+    return node.lineno if isinstance(node, nodes.Getattr) else node.arg.lineno - 1
+
+
+def _begin(node: nodes.Node) -> int:
+    """Return the offset at which a value begins."""
+    while isinstance(node, Lookup):
+        node = node.node
+    return node.lineno - 1
+
+
+Kind = Literal["text", "cell", "integer", "number"]
+"""What a value is for certain; a cell is a text of a table in csv."""
+_SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
+_MIRRORED: Final = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq"}
+_ORDERED: Final = frozenset(_MIRRORED)
+KnownKinds = tuple[tuple[str, Kind], ...]
+"""What the values at the ends of some ways are."""
+KindOf = Callable[[nodes.Node], Kind | None]
+
+
+class _NoText(NamedTuple):
+    """A value as it is written, the filter that makes such a one of a text, and what text it is."""
+
+    written: str
+    made_by: str
+    text: str
+
+
+def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int, str, str]]:
+    """Yield where a text is compared with what is no text, what is wrong, and a hint."""
+    left = comparison.expr
+    for operand in comparison.ops:
+        right, operator = operand.expr, operand.op
+        is_among = operator not in _SIGNS
+        listed = right.items if isinstance(right, nodes.List | nodes.Tuple) else []
+        for text, sign, others in (
+            (left, operator, listed if is_among else [right]),
+            (right, _MIRRORED.get(operator, operator), [] if is_among else [left]),
+        ):
+            kind = kind_of(text)
+            found = [_no_text(other, kind, kind_of) for other in others]
+            if kind in ("text", "cell") and found and all(found) and found[0] is not None:
+                what = "the text of a cell" if kind == "cell" else "a text"
+                yield _begin(text), *_mismatch(way_to(text), what, sign, found[0])
+        left = right
+
+
+def _no_text(node: nodes.Node, beside: Kind | None, kind_of: KindOf) -> _NoText | None:
+    """Return a value that is certainly no text, None if it may be one.
+
+    None stands for what a step did not give, so that it is `beside` the text of a cell only.
+    """
+    minus, value = ("-", node.node) if isinstance(node, nodes.Neg) else ("", node)
+    match value:
+        case nodes.Const(value=None):
+            return _NoText("none", "", "''") if beside == "cell" else None
+        case nodes.Const(value=bool(truth)):
+            return _NoText(str(truth).lower(), "", f"'{truth}'".lower())
+        case nodes.Const(value=int() | float() as number):
+            made_by = "float" if isinstance(number, float) else "int"
+            return _NoText(f"{minus}{number}", made_by, f"'{minus}{number}'")
+    filters = {"integer": "int", "number": "float"}
+    made_by = filters.get(kind_of(value) or "", "")
+    return _NoText(f"{minus}{way_to(value)}", made_by, "") if made_by else None
+
+
+def _mismatch(written: str, what: str, operator: str, other: _NoText) -> tuple[str, str]:
+    """Return what is wrong with a comparison of a text, and a hint."""
+    sign = f" {_SIGNS[operator]} {other.written}" if operator in _SIGNS else ""
+    is_ordered = operator in _ORDERED
+    number = f"{written} | {other.made_by}{sign}" if other.made_by else ""
+    ways = [way for way in (number, "" if is_ordered else other.text) if way]
+    hint = f"write {', or '.join(ways)}" if ways else ""
+    if is_ordered:
+        return (
+            f"{written} is {what}: {_SIGNS[operator]} cannot compare it with {other.written}",
+            hint,
+        )
+    result = "always differs from" if operator in ("ne", "notin") else "never equals"
+    return f"{written} is {what}, which {result} {other.written}", hint
