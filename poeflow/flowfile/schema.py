@@ -14,7 +14,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import DiskError
 from poeflow.flowfile.patterns import nearest
-from poeflow.flowfile.schema_messages import message_and_hint
+from poeflow.flowfile.schema_messages import meant_key, message_and_hint
 from poeflow.flowfile.yaml_tree import Document, KeyPath
 from poeflow.problems import MAX_PROBLEMS, Problem, limited
 from poeflow.project.project import packaged, schemas_folder
@@ -138,7 +138,7 @@ def _invalid_parts(error: "ValidationError") -> Iterator[InvalidPart]:
     )
     for path, _ in _places(error):
         known = schema.get("properties", ()) if error.validator == "additionalProperties" else ()
-        rename = nearest(str(path[-1]), known) if path else None
+        rename = meant_key(str(path[-1]), known) if path else None
         yield InvalidPart(path, is_name, rename or "")
 
 

@@ -1,7 +1,7 @@
 """Messages and hints for violations of the flow schema, and for misplaced keys."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from poeflow.digest import encode_json
@@ -20,24 +20,149 @@ _OWNERS: Final = (
     ("extra_body", frozenset({"thinking_budget", "verbosity", "web_search"})),
 )
 _OF_ALIASES: Final = frozenset(ModelAlias.__struct_encode_fields__)
-_HABITS: Final = {
-    "env": "flows cannot read the environment; declare an input and pass --input",
+_BOT_PARAMETERS_HINT: Final = "parameters of single bots go under extra_body:"
+_NO_ENVIRONMENT: Final = "flows cannot read the environment; declare an input and pass --input"
+_IN_FLOWS: Final = {
+    "env": _NO_ENVIRONMENT,
+    **dict.fromkeys(("jobs", "tasks", "stages", "nodes"), 'did you mean "steps"?'),
+    **dict.fromkeys(("vars", "variables", "parameters", "arguments"), 'did you mean "inputs"?'),
+    "version": "the version of the format is poeflow: 1",
+}
+_IN_STEPS: Final = {
+    "env": _NO_ENVIRONMENT,
     "depends_on": 'did you mean "needs"?',
     "foreach": 'did you mean "for_each"?',
     "glob": 'a loop runs over files: write for_each: {glob: "docs/*.md"}',
+    **dict.fromkeys(("when", "condition", "unless"), 'did you mean "if"?'),
+    **dict.fromkeys(("loop", "with_items", "items"), 'did you mean "for_each"?'),
+    **dict.fromkeys(("retries", "max_retries"), "write retry: {attempts: 3}"),
+    **dict.fromkeys(("assert", "asserts", "assertions", "tests"), 'did you mean "expect"?'),
+    **dict.fromkeys(("file", "template"), "a prompt is in a file of its own: prompt: {file: x.md}"),
+    **dict.fromkeys(("image", "images", "files", "attach"), 'did you mean "attachments"?'),
+    **dict.fromkeys(("functions", "plugins"), 'did you mean "tools"?'),
+    "after": 'did you mean "needs"?',
+    "instructions": "write prompt: or system:",
     "run": "a step calls a model or renders a text; write prompt: or render:",
     "text": 'did you mean "prompt"?',
     "reads": 'a prompt reads by {{ read("notes.md") }}; only command: and call: take reads:',
 }
-_ITEMS: Final = {"expect": "for example expect: [{contains: otters}]"}
-"""Hints for lists whose items are no texts."""
-_HABITS_IN_PARTS: Final = {
+_IN_PARTS: Final = {
     "type": "remove it: the other key implies it",
     "image_url": "write attach: {url: https://...}",
     "file": "write attach: PATH",
 }
+_BY_JUDGE: Final = 'let a model judge it: judge: {rubric: "The tone is polite."}'
+_BY_CODE: Final = "write that: with an expression, or call: MODULE:FUNCTION"
+_AS_WORDS: Final = "words are counted by an expression: that: output.text | wordcount <= 100"
+_AS_LINES: Final = (
+    "lines are counted by an expression: that: output.text.splitlines() | length <= 10"
+)
+_AS_CHARACTERS: Final = "write min_length: or max_length:, in characters"
+_AS_WORD: Final = "write one_of: under output:, or that: \"output.text in ['yes', 'no']\""
+_IN_EXPECT: Final = {
+    **dict.fromkeys(("max_words", "min_words", "words", "word_count", "wordcount"), _AS_WORDS),
+    **dict.fromkeys(("max_lines", "min_lines", "lines", "line_count"), _AS_LINES),
+    **dict.fromkeys(("length", "chars", "characters"), _AS_CHARACTERS),
+    **dict.fromkeys(("max_chars", "max_characters"), 'did you mean "max_length"?'),
+    **dict.fromkeys(("min_chars", "min_characters"), 'did you mean "min_length"?'),
+    **dict.fromkeys(
+        ("max_tokens", "min_tokens", "tokens"), f"{_AS_CHARACTERS}, or params: of the step"
+    ),
+    **dict.fromkeys(("regex", "regexp", "regex_match", "pattern", "re"), 'did you mean "matches"?'),
+    **dict.fromkeys(
+        ("not_matches", "not_regex", "not_pattern"),
+        "write that: not (output.text | regex_find('x'))",
+    ),
+    **dict.fromkeys(("eq", "is", "exact", "exact_match"), 'did you mean "equals"?'),
+    **dict.fromkeys(("not_equals", "not_equal", "ne"), "write that: output.text != 'x'"),
+    **dict.fromkeys(
+        ("icontains", "contains_ignore_case"), "write that: \"'x' in output.text | lower\""
+    ),
+    "contains_json": 'did you mean "is_json"?',
+    **dict.fromkeys(("include", "includes"), 'did you mean "contains"?'),
+    **dict.fromkeys(
+        ("not_contains_any", "contains_none", "excludes"), "write one not_contains: for each text"
+    ),
+    **dict.fromkeys(("prefix", "begins_with"), 'did you mean "starts_with"?'),
+    "suffix": 'did you mean "ends_with"?',
+    **dict.fromkeys(("levenshtein", "similarity"), 'did you mean "similar_to"?'),
+    **dict.fromkeys(
+        ("latency", "max_latency", "max_time", "timeout"), 'did you mean "max_seconds"?'
+    ),
+    "price": 'did you mean "max_cost"?',
+    **dict.fromkeys(("in", "enum", "one_of", "choices"), _AS_WORD),
+    **dict.fromkeys(
+        ("rubric", "llm_rubric", "criteria", "factuality", "score", "threshold"), _BY_JUDGE
+    ),
+    **dict.fromkeys(("python", "javascript", "function", "code"), _BY_CODE),
+    **dict.fromkeys(
+        ("assert", "expr", "expression", "condition", "if", "test"), 'did you mean "that"?'
+    ),
+    **dict.fromkeys(("type", "value"), "the kind of check is the key: contains: otters"),
+}
+_IN_JUDGE: Final = {
+    **dict.fromkeys(("criteria", "prompt", "question", "instructions"), 'did you mean "rubric"?'),
+    **dict.fromkeys(("min_score", "pass_score", "score"), 'did you mean "threshold"?'),
+}
+_IN_OUTPUT: Final = {
+    **dict.fromkeys(("enum", "choices", "values", "options"), 'did you mean "one_of"?'),
+    **dict.fromkeys(("file", "path", "to", "filename", "write"), 'did you mean "save"?'),
+    "type": 'did you mean "format"?',
+    **dict.fromkeys(("regex", "pattern"), "write expect: [{matches: x}] in the step"),
+}
+_IN_LOOPS: Final = {
+    **dict.fromkeys(("filter", "if", "when", "select"), 'did you mean "where"?'),
+    **dict.fromkeys(("items", "list", "over", "from"), 'did you mean "in"?'),
+    **dict.fromkeys(("path", "csv", "table", "rows"), 'did you mean "file"?'),
+    **dict.fromkeys(("max", "first"), 'did you mean "limit"?'),
+    **dict.fromkeys(("as", "var"), "remove it: each is called item"),
+}
+_IN_INPUTS: Final = {
+    **dict.fromkeys(("values", "choices", "options", "allowed"), 'did you mean "enum"?'),
+    **dict.fromkeys(("help", "desc"), 'did you mean "description"?'),
+    "optional": "give it a default",
+}
+_IN_REPEAT: Final = {
+    **dict.fromkeys(
+        ("times", "count", "limit", "n", "iterations", "max_iterations", "max_turns"),
+        'did you mean "max"?',
+    ),
+    "while": "write until: with the opposite",
+}
+_IN_RETRY: Final = dict.fromkeys(("max", "count", "times", "retries"), 'did you mean "attempts"?')
+_IN_LIMITS: Final = {
+    **dict.fromkeys(("max_calls", "calls"), 'did you mean "max_requests"?'),
+    **dict.fromkeys(("budget", "cost", "usd"), 'did you mean "max_cost_usd"?'),
+    **dict.fromkeys(("parallel", "workers"), 'did you mean "concurrency"?'),
+    "rpm": 'did you mean "requests_per_minute"?',
+    "tpm": 'did you mean "tokens_per_minute"?',
+    **dict.fromkeys(("timeout", "time", "max_time"), "each step has a timeout:"),
+}
+_IN_PARAMS: Final = {
+    "stop_sequences": 'did you mean "stop"?',
+    **dict.fromkeys(("effort", "reasoning"), 'did you mean "reasoning_effort"?'),
+    "temp": 'did you mean "temperature"?',
+    "top_k": _BOT_PARAMETERS_HINT,
+}
+_HABITS: Final = {
+    "steps": _IN_FLOWS,
+    "needs": _IN_STEPS,
+    "attach": _IN_PARTS,
+    "similar_to": _IN_EXPECT,
+    "rubric": _IN_JUDGE,
+    "one_of": _IN_OUTPUT,
+    "group_by": _IN_LOOPS,
+    "default_from": _IN_INPUTS,
+    "until": _IN_REPEAT,
+    "attempts": _IN_RETRY,
+    "max_points": _IN_LIMITS,
+    "top_p": _IN_PARAMS,
+}
+"""What is written elsewhere and what to write here, by a key that only such a mapping has."""
+_MEANT: Final = lazy_pattern(r'did you mean "(\w+)"\?')
+_ITEMS: Final = {"expect": "for example expect: [{contains: otters}]"}
+"""Hints for lists whose items are no texts."""
 _OF_USERS: Final = frozenset({"max_cost_usd_per_day", "max_cost_usd_per_month"})
-_BOT_PARAMETERS_HINT: Final = "parameters of single bots go under extra_body:"
 
 
 def hint_for_unknown_key(key: str, known: Iterable[str]) -> str:
@@ -56,15 +181,24 @@ def hint_for_unknown_key(key: str, known: Iterable[str]) -> str:
         return f"{key} is a key of the step itself"
     if names == _OF_ALIASES and key in Step.__struct_encode_fields__:
         return f"{key} is a key of steps, and not of aliases"
-    habits = _HABITS_IN_PARTS if "attach" in names else _HABITS
-    near = did_you_mean(key, names)
-    if key in habits or not near:
-        habit = nearest(key, habits)
-        if habit is not None and habit not in names:
-            return habits[habit]
+    marks = names & _HABITS.keys()
+    habits: Mapping[str, str] = _HABITS[min(marks)] if marks else {}
+    written, near = key.replace("-", "_").lower(), did_you_mean(key, names)
+    if written in habits:
+        return habits[written]
+    habit = nearest(key, habits) if "needs" in names and not near else None
+    if habit is not None and habit not in names:
+        return habits[habit]
     if is_params:
         return near or _BOT_PARAMETERS_HINT
     return one_of(key, names)
+
+
+def meant_key(key: str, known: Iterable[str]) -> str | None:
+    """Return the known key that is certainly meant by an unknown one, None if there is none."""
+    names = frozenset(known)
+    found = _MEANT.fullmatch(hint_for_unknown_key(key, names))
+    return found[1] if found is not None and found[1] in names else None
 
 
 if TYPE_CHECKING:
@@ -206,7 +340,7 @@ def _forbidden(path: KeyPath, siblings: Iterable[str]) -> tuple[str, str]:
     rival = next((key for key in rivals if key in siblings and key != name), None)
     if rival is None:
         needed = _NEEDED_BY.get(name, "use")
-        hint = _HABITS.get(name) or f"remove {name}:, or add {needed}:"
+        hint = _IN_STEPS.get(name) or f"remove {name}:, or add {needed}:"
         return f'"{name}" needs "{needed}"', hint
     return f'"{name}" is not allowed with "{rival}"', f"remove {name}: or {rival}:"
 
