@@ -74,11 +74,13 @@ class RunEnd(Counts, frozen=True, kw_only=True):
     """How a run ended, and its totals.
 
     `exit_code` is that of the command line; 129, 130 and 143 mean it was interrupted. If it
-    `is_refresh`, the same run again would request everything again.
+    `is_refresh`, the same run again would request everything again. `reason` is the error that
+    stopped the run itself; those of single instances are theirs.
     """
 
     exit_code: int
     seconds: float
+    reason: str = ""
     is_refresh: bool = False
     outputs: Mapping[str, Json] = {}
 

@@ -71,7 +71,7 @@ async def recording(
         try:
             yield begun
         except PoeflowError as error:
-            begun.close(error.exit_code)
+            begun.close(error.exit_code, str(error))
             raise
         except (asyncio.CancelledError, KeyboardInterrupt):
             begun.close(options.cut_short())
@@ -118,18 +118,23 @@ class Recording:
         def hear(event: Event) -> None:
             if isinstance(event, RunFinished):
                 fields = msgspec.structs.asdict(event)
-                end = RunEnd(**{name: fields[name] for name in RunEnd.__struct_fields__})
+                end = RunEnd(
+                    **{name: fields[name] for name in RunEnd.__struct_fields__ if name in fields}
+                )
                 is_small = sum(map(len, json_pieces(end.outputs))) <= MAX_OUTPUTS
                 self._end = end if is_small else msgspec.structs.replace(end, outputs={})
             listen(event)
 
         return hear
 
-    def close(self, exit_code: int | None = None) -> None:
-        """Store how the run ended; `exit_code` is that of the error or signal that ended it."""
+    def close(self, exit_code: int | None = None, reason: str = "") -> None:
+        """Store how the run ended; `exit_code` is that of the error or signal that ended it.
+
+        `reason` is what that error says.
+        """
         end = self._end or RunEnd(exit_code=BUG, seconds=self._elapsed())
         if exit_code is not None:
-            end = msgspec.structs.replace(end, exit_code=exit_code)
+            end = msgspec.structs.replace(end, exit_code=exit_code, reason=reason)
         self.recorder.ended(end)
 
 

@@ -185,6 +185,8 @@ def headed(row: RunRow, *, is_running: bool) -> Iterator[Line]:
     yield ((f"{when(record.started)}{commit}, poeflow {visible(record.version)}", "dim"),)
     if row.end is None and not is_running:
         yield (("it was killed: it has no end", "dim"),)
+    if row.end is not None and row.end.reason:
+        yield ((visible(row.end.reason), "red"),)
     yield ((_spent(row, is_running=is_running), "dim"),)
     how = "" if is_running else how_to_go_on(row)
     if how:

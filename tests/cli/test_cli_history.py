@@ -70,6 +70,18 @@ def test_runs_are_found_by_flow_words_and_time(past):
     assert past.run("history", "--since", "soon").returncode == 2
 
 
+def test_a_run_that_failed_before_anything_ran_says_why(desk):
+    desk.write("a.yaml", FLOW)
+    assert desk.run("run", "a.yaml").returncode == 5
+    head, _, why, spent, *_ = desk.run("show").stdout.splitlines()
+    assert head == "run 1: a.yaml account"
+    assert why == (
+        "there is no API key in POE_API_KEY, and nothing was answered before;"
+        " get a key at https://poe.com/api_key, or try it with --offline"
+    )
+    assert spent.startswith("0 requests")
+
+
 def test_one_run_is_a_line_for_each_instance(past):
     told = past.run("show").stdout
     assert told.startswith("run 2: a.yaml ok\n")

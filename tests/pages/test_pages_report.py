@@ -247,3 +247,9 @@ def test_the_terminal_shows_them_too():
         "not as expected: odd",
         "score 0.85",
     ]
+
+
+def test_a_run_that_was_stopped_says_why(history, tmp_path):
+    end = RunEnd(exit_code=5, seconds=1.0, reason="there is no <key>")
+    keep(history, run_record(steps={}), [], end)
+    assert '<p class="note">there is no &lt;key&gt;</p>' in page_of(history, tmp_path)
