@@ -418,3 +418,20 @@ def test_two_steps_that_run_over_an_absent_answer_have_it_made_once(bench):
     assert len(bench.prompts()[6:]) == 6
     finished = [event.step for event in bench.events if isinstance(event, StepFinished)]
     assert sorted(finished) == sorted(outcome.results)
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "reason"),
+    [
+        ("type: integer, default: 0", "max_tokens", "a whole number >= 1, not 0"),
+        ("type: number, default: 9", "temperature", "a number <= 2.0, not 9"),
+        ("default: hot", "temperature", 'a number, not "hot"'),
+        ("type: array, default: [1]", "top_p", "a number, not [1]"),
+    ],
+)
+def test_a_parameter_that_an_input_gives_is_checked(bench, given, param, reason):
+    flow = (
+        f"poeflow: 1\ninputs: {{x: {{{given}}}}}\ndefaults: {{model: GPT-5.2}}\n"
+        f'steps: {{a: {{prompt: hi, params: {{{param}: "{{{{ inputs.x }}}}"}}}}}}\n'
+    )
+    assert bench.states(flow) == {"a": ("stale", (f"step a: params.{param} must be {reason}",))}

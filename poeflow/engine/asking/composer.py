@@ -1,12 +1,13 @@
 """An instance and its values become one exact request: messages, parameters, schema, files."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from poeflow.answers.prompts import instruction
 from poeflow.client.messages import ChatRequest, Message, Part, TextPart
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
@@ -212,11 +213,27 @@ def _check_params(step: str, params: dict[str, Json]) -> None:
     try:
         msgspec.convert(params, Params)
     except msgspec.ValidationError as error:
-        reason = str(error).replace("`", "").replace("$.", "params.")
-        raise StepError(f"step {step}: {reason[:1].lower()}{reason[1:]}") from None
+        raise StepError(f"step {step}: {_wrong_param(str(error), params)}") from None
     for name, value in params.items():
         if isinstance(value, str) and "{{" in value:
             raise StepError(f"step {step}: params.{name} rendered to a template", hint="check it")
+
+
+_KINDS: Final = {"int": "a whole number", "float": "a number", "array": "a list", "str": "a text"}
+
+
+def _wrong_param(reason: str, params: dict[str, Json]) -> str:
+    """Return in words which parameter has a value that is not allowed, and what is."""
+    expected, _, way = reason.replace("`", "").partition(" - at $.")
+    value = params.get(way)
+    if not expected.startswith("Expected ") or value is None:
+        return f"{expected[:1].lower()}{expected[1:]}" + (f" at params.{way}" if way else "")
+    wanted, _, _ = expected.removeprefix("Expected ").partition(", got ")
+    kind, _, bounds = wanted.replace(" | str", "").replace(" | null", "").partition(" ")
+    if bounds.startswith("matching"):  # any text is taken for a template of a number
+        kind, bounds = "float", ""
+    shown = encode_json(value).decode()[:60]
+    return f"params.{way} must be {' '.join((_KINDS.get(kind, kind), bounds)).strip()}, not {shown}"
 
 
 def _tool_params(step: Step) -> dict[str, Json]:
