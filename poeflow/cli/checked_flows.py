@@ -140,9 +140,9 @@ def prove(
             ci.report_status(checked, (), faults=(str(error),), level="error")
             continue
         ci.report_status(checked, proof.statuses, faults=proof.faults, level="error")
-        for line in proof.against or ["current"]:
+        for line in proof.reasons or ["current"]:
             say(f"{checked.shown}: {line}")
-        codes += [StaleError.exit_code] * bool(proof.against)
+        codes += [StaleError.exit_code] * bool(proof.reasons)
     return most_serious(codes)
 
 

@@ -11,7 +11,7 @@ from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.state import own_workspace
+from poeflow.operations.state import writable_workspace
 from poeflow.project.project import Project
 from poeflow.records import InstanceRecord, RunFilter, RunRow, named
 from poeflow.store.history import History
@@ -46,7 +46,7 @@ def history_of(project: Project) -> History:
 
 def trusted_workspace(project: Project) -> Workspace:
     """Return the state of a project. Raises `UsageError` if git tracks it and it is not trusted."""
-    return own_workspace(project, RunOptions(environ=os.environ, trust_state=trusts_state()))
+    return writable_workspace(project, RunOptions(environ=os.environ, trust_state=trusts_state()))
 
 
 def run_argument(history: History, written: str) -> RunArgument:

@@ -19,8 +19,8 @@ from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions, quiet_options, unheard, warner
-from poeflow.operations.state import own_workspace
-from poeflow.operations.status import surveyed
+from poeflow.operations.state import writable_workspace
+from poeflow.operations.status import survey_plan
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.run_inputs import MissingInputsError
 from poeflow.project.output_files import EDITED, OutputFiles, text_digest
@@ -56,7 +56,7 @@ async def accept(
     paths; empty means all files. Raises `InvalidFlowError`, `UsageError`, `StaleError` or
     `DiskError`.
     """
-    workspace = own_workspace(found.project, options)
+    workspace = writable_workspace(found.project, options)
     last = workspace.last_hold()
     try:
         plan, planner = planned(found, options, makes_key=True)
@@ -78,7 +78,7 @@ async def accept(
         orphans = asked_for & lock_update.orphans.keys()
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
         quiet = quiet_options(found.project, options)
-        await surveyed(plan, planner, found.project, quiet, lock_update, accepting=accepting)
+        await survey_plan(plan, planner, found.project, quiet, lock_update, accepting=accepting)
         for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
             is_by_inputs = bool(plan.flow.inputs and ledger.written(path))

@@ -13,8 +13,8 @@ from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, known_locks, lengths_in, lock_of
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions, quiet_options, warner
-from poeflow.operations.state import own_workspace
-from poeflow.operations.status import survey_checked, surveyed
+from poeflow.operations.state import writable_workspace
+from poeflow.operations.status import survey_checked, survey_plan
 from poeflow.project.output_files import OutputFiles
 from poeflow.records import InstanceStatus, as_written, wholes_of
 from poeflow.store.git import Git
@@ -70,7 +70,7 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
     the lock. Raises `InvalidFlowError`, `UsageError`, `StaleError` for
     the lock of a newer poeflow, or `DiskError`.
     """
-    workspace = own_workspace(found.project, options)
+    workspace = writable_workspace(found.project, options)
     last = workspace.last_hold()
     plan, planner = planned(found, options, makes_key=True)
     with workspace.hold(wait=options.wait, warn=warner(options)) as held_before:
@@ -86,7 +86,7 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
         lock_update = LockUpdate(known.sides, lengths, earlier=known.earlier)
         before = {name: lock_update.entry(name) for name in lock_update.names}
         quiet = quiet_options(found.project, options)
-        looked = await surveyed(plan, planner, found.project, quiet, lock_update)
+        looked = await survey_plan(plan, planner, found.project, quiet, lock_update)
         new = _without_gone(lock_update, lock_update.lock_so_far(inputs_hash(plan)), looked)
         tree = OutputFiles(workspace.output_tree(), {}, lambda _path: frozenset())
         new = _with_made(_with_files(new, known.sides, tree), known.earlier, looked, tree)

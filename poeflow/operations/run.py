@@ -17,7 +17,7 @@ from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import recording, writing_lock
 from poeflow.operations.run_context import run_context
 from poeflow.operations.run_options import RunOptions, check_trial, unheard, user_config
-from poeflow.operations.state import own_workspace
+from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_checked
 from poeflow.planning.instances import MAX_RUN
 from poeflow.planning.plan import Plan, Planner
@@ -34,8 +34,8 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     If another run was at work since this one was planned, the flow is checked and planned again.
     """
     check_trial(options)
-    workspace, config = own_workspace(found.project, options), user_config(found.project, options)
-    last = workspace.last_hold()
+    workspace = writable_workspace(found.project, options)
+    config, last = user_config(found.project, options), workspace.last_hold()
     prepared = await _prepared(found, options, workspace, config)
     async with contextlib.AsyncExitStack() as stack:
         if stack.enter_context(workspace.hold(wait=options.wait)) != last:

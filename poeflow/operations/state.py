@@ -18,7 +18,7 @@ def workspace_of(project: Project, options: RunOptions) -> Workspace:
     return workspace
 
 
-def own_workspace(project: Project, options: RunOptions) -> Workspace:
+def writable_workspace(project: Project, options: RunOptions) -> Workspace:
     """Return the state of a project for reading and writing.
 
     Raises `UsageError` if git tracks it and the options do not trust it, and `DiskError` if

@@ -78,7 +78,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[InstanceStatus, ...] = ()
 
     @property
-    def against(self) -> list[str]:
+    def reasons(self) -> list[str]:
         """The reasons why the flow is not proven current, in lines; empty if it is.
 
         Many instances of a step that are alike have one line.
@@ -137,7 +137,7 @@ def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
     return requests
 
 
-def rendered(found: Checkup, options: RunOptions, status: InstanceStatus) -> InstanceStatus:
+def with_request(found: Checkup, options: RunOptions, status: InstanceStatus) -> InstanceStatus:
     """Return a status with the request that its instance would send, even if it is current.
 
     There is no request if the instance asks no model, or if the request is built from an answer
@@ -177,10 +177,10 @@ async def _survey(
     lengths = lengths_in(workspace_of(found.project, options), plan, options)
     quiet = quiet_options(found.project, options)
     lock_update = LockUpdate(sides, lengths)
-    return await surveyed(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)
+    return await survey_plan(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)
 
 
-async def surveyed(
+async def survey_plan(
     plan: Plan,
     planner: Planner,
     project: Project,

@@ -69,7 +69,7 @@ class Bench:
         """Return why a.yaml is not proven current."""
         given = {"environ": {"POE_BASE_URL": self.simulator.base_url}, "folder": self.folder}
         found = checkup(Project(self.folder), "//a.yaml", "a.yaml")
-        return proof_of(found, RunOptions(**(given | options))).against
+        return proof_of(found, RunOptions(**(given | options))).reasons
 
     def accept(self, flow: str, *paths: str, drop: bool = False) -> Taken:
         """Write `flow` as a.yaml and take its files as they are, all or those at `paths`."""

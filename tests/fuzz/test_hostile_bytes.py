@@ -73,7 +73,7 @@ def test_the_seeds_get_deep():
     here = ran("lock")
     here.write(OFFLINE_LOCK, sound_lock())
     found = checkup(here.project, "//flow.yaml", "flow.yaml")
-    assert proof_of(found, here.options(offline=True)).against == []
+    assert proof_of(found, here.options(offline=True)).reasons == []
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -29,7 +29,7 @@ from poeflow.cli.private_files_options import (
 from poeflow.cli.targets import instance_among
 from poeflow.operations.budgets import PeriodCost, period_costs, prices_of
 from poeflow.operations.state import workspace_of
-from poeflow.operations.status import rendered, statuses_of
+from poeflow.operations.status import statuses_of, with_request
 from poeflow.records import InstanceStatus
 from poeflow.report.github_commands import inert_json
 from poeflow.report.history import request_lines
@@ -94,7 +94,7 @@ def plan(flow: Path, **options: Unpack[PlanCommandOptions]) -> None:
         summary = plan_summary(statuses, prices)
         ci.report_status(found, statuses, note=summary)
     if render is not None:
-        statuses = (rendered(found, given, _named(statuses, render)),)
+        statuses = (with_request(found, given, _named(statuses, render)),)
     if output == "json":
         click.echo(inert_json(without_keys()(as_json(statuses, prices))))
     elif render is not None:

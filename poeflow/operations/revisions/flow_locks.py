@@ -118,20 +118,20 @@ def proof_of_all(found: Checkup, options: RunOptions) -> Proof:
 
 
 def _faults(found: Checkup, lock: InputsLock, options: RunOptions) -> list[str]:
-    """Return what is against a lock with its inputs: of several files, one may prove it."""
+    """Return why a lock with its inputs is not proven: one of several files is enough."""
     project, proofs = found.project, {}
     for path in lock.files:
         given = msgspec.structs.replace(options, inputs_file=project.path_of(path))
         try:
-            against = proof_of(found, given).against
+            reasons = proof_of(found, given).reasons
         except PoeflowError as error:
-            against = [error.message]
-        if not against:
+            reasons = [error.message]
+        if not reasons:
             return []
-        proofs[path] = against
+        proofs[path] = reasons
     if len(proofs) == 1:
-        path, against = next(iter(proofs.items()))
-        return [f"with {path[2:]}: {line}" for line in against]
+        path, reasons = next(iter(proofs.items()))
+        return [f"with {path[2:]}: {line}" for line in reasons]
     which = "none of several files of this name proves it" if proofs else "no such file is found"
     shown = os.path.relpath(project.path_of(lock.path), options.folder)
     to_do = f"poeflow run {found.shown} --locked --inputs-file PATH/{lock.name}.yaml"
