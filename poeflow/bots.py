@@ -20,7 +20,7 @@ RESERVED_KEYS: Final = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "tools", "tool_choice"}
 )
 """Keys not allowed in `extra_body`: each has its own argument, `model` would change the bot."""
-Kind = Literal["enum", "boolean", "string", "number", "any"]
+ParameterKind = Literal["enum", "boolean", "string", "number", "any"]
 USD_PER_POINT: Final = Decimal("0.00003")
 """Derived, not an official rate: 8,369 prompt tokens at 0.85 USD a million were 238 points."""
 
@@ -61,7 +61,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     values: tuple[str, ...] = ()
     minimum: int | float | None = None
     maximum: int | float | None = None
@@ -210,7 +210,7 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
         return next((each for each in self.parameters or () if each.name == name), None)
 
 
-_KINDS: Final[dict[str, Kind]] = {
+_KINDS: Final[dict[str, ParameterKind]] = {
     "boolean": "boolean",
     "integer": "number",
     "number": "number",
@@ -226,7 +226,7 @@ def _bounds(minimum: float | None, maximum: float | None) -> str:
     return "a number" if maximum is None else f"a number up to {maximum}"
 
 
-def _enum(values: Json) -> Kind:
+def _enum(values: Json) -> ParameterKind:
     """Return the kind of a list of values: an enum if they are texts and not too many."""
     if not isinstance(values, list) or not 0 < len(values) <= _MAX_VALUES:
         return "any"

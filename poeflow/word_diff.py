@@ -9,7 +9,7 @@ import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 
-Kind = Literal["same", "removed", "added"]
+PieceKind = Literal["same", "removed", "added"]
 MAX_WORDS: Final = 4000
 """Changed parts with more words than this are compared by lines: difflib is quadratic."""
 MAX_LINES: Final = 2000
@@ -20,7 +20,7 @@ _WORDS: Final = lazy_pattern(r"\n|[^\S\n]+|\w+|[^\w\s]")
 class Piece(msgspec.Struct, frozen=True):
     """A piece of text. The `same` and `removed` pieces joined are exactly the old text."""
 
-    kind: Kind
+    kind: PieceKind
     text: str
 
 

@@ -10,14 +10,14 @@ import msgspec
 
 from poeflow.redact import visible
 
-Kind = Literal["model", "render", "command", "flow"]
-_MERMAID: Final[dict[Kind, tuple[str, str]]] = {
+NodeKind = Literal["model", "render", "command", "flow"]
+_MERMAID: Final[dict[NodeKind, tuple[str, str]]] = {
     "model": ("(", ")"),
     "render": ("[/", "/]"),
     "command": ("{{", "}}"),
     "flow": ("[[", "]]"),
 }
-_DOT: Final[dict[Kind, str]] = {
+_DOT: Final[dict[NodeKind, str]] = {
     "model": 'shape=box, style="rounded"',
     "render": "shape=parallelogram",
     "command": "shape=hexagon",
@@ -35,7 +35,7 @@ class GraphStep(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Kind
+    kind: NodeKind
     lines: tuple[str, ...] = ()
     is_fan_out: bool = False
     needs: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.simulator.bot_list import SimulatedBot
 from poeflow.simulator.chat_request import CompletionRequest, OfferedTool, Turn, invalid, tokens_in
 from poeflow.simulator.http_messages import decoded, encoded
-from poeflow.simulator.sample_media import Kind, media_address, media_content
+from poeflow.simulator.sample_media import MediaKind, media_address, media_content
 from poeflow.simulator.schema_values import NoInstanceError, looks_like_schema, made_up_value
 from poeflow.simulator.seeded_random import SeededRandom
 
@@ -109,7 +109,7 @@ def made_up_answer(request: CompletionRequest, origin: str) -> MadeUpAnswer:
     return _cut_short(request, MadeUpAnswer(text=_text(request, rng), reasoning=reasoning))
 
 
-def media_answer(request: CompletionRequest, kind: Kind, origin: str) -> MadeUpAnswer:
+def media_answer(request: CompletionRequest, kind: MediaKind, origin: str) -> MadeUpAnswer:
     defaults = {name: item.default_value for name, item in request.bot.declared.items()}
     url = media_address(kind, request.seed, origin, {**defaults, **request.custom})
     return MadeUpAnswer(text=media_content(kind, url, request.prompt), is_media=True)

@@ -130,7 +130,7 @@ def _box(name: bytes, *parts: bytes) -> bytes:
     return struct.pack(">I", len(body) + 8) + name + body
 
 
-Kind = Literal["image", "video", "audio"]
+MediaKind = Literal["image", "video", "audio"]
 MAX_SIDE: Final = 4_096
 _USUAL_SIDE: Final = 1_024
 _FILM_SIZE: Final = (320, 180)
@@ -144,7 +144,7 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
 
 
-def media_address(kind: Kind, seed: str, origin: str, custom: Mapping[str, Json]) -> str:
+def media_address(kind: MediaKind, seed: str, origin: str, custom: Mapping[str, Json]) -> str:
     """Return the address of the media for `seed`; that of an image includes its size."""
     url = f"{origin}/base/{kind}/{sha256_of(f'{kind}:{seed}'.encode())}"
     if kind != "image":
@@ -153,7 +153,7 @@ def media_address(kind: Kind, seed: str, origin: str, custom: Mapping[str, Json]
     return f"{url}?w={width}&h={height}"
 
 
-def media_content(kind: Kind, url: str, prompt: str) -> str:
+def media_content(kind: MediaKind, url: str, prompt: str) -> str:
     """Return the content of the answer: an address, for images after a Markdown image."""
     if kind != "image":
         return url

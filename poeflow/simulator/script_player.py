@@ -15,7 +15,7 @@ from poeflow.simulator.made_up_answers import (
     arguments_for,
     media_answer,
 )
-from poeflow.simulator.sample_media import Kind, Media, media_content
+from poeflow.simulator.sample_media import Media, MediaKind, media_content
 from poeflow.simulator.script import (
     AnswerSpec,
     ErrorSpec,
@@ -27,7 +27,7 @@ from poeflow.simulator.script import (
 )
 from poeflow.templates.render import TemplateError
 
-_KINDS: Final[Mapping[str, Kind]] = {"image": "image", "video": "video", "audio": "audio"}
+_KINDS: Final[Mapping[str, MediaKind]] = {"image": "image", "video": "video", "audio": "audio"}
 
 
 class ScriptedReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +145,7 @@ def _values(request: CompletionRequest, count: int) -> dict[str, Json]:
 
 
 def _media_text(
-    prepared: PreparedRule, media: Kind | MediaFile, request: CompletionRequest, origin: str
+    prepared: PreparedRule, media: MediaKind | MediaFile, request: CompletionRequest, origin: str
 ) -> str:
     if not isinstance(media, MediaFile):
         return media_answer(request, media, origin).text

@@ -19,7 +19,7 @@ from poeflow.digest import LONG, Json, decode_json, encode_json, json_pieces
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.store.database import Database, KeyFilter, Thing
 
-Kind = Literal["request", "completion", "result"]
+ContentKind = Literal["request", "completion", "result"]
 COMPRESSED_FROM: Final = 512
 """Bytes from which on a body is compressed."""
 MAX_BYTES: Final = 256 * 1024 * 1024
@@ -74,7 +74,7 @@ def content_hash(kind: str, pieces: Iterable[bytes]) -> bytes:
 
 
 def add_content(
-    connection: Database, kind: Kind, value: Mapping[str, Json], *, is_checked: bool = False
+    connection: Database, kind: ContentKind, value: Mapping[str, Json], *, is_checked: bool = False
 ) -> int:
     """Store and index a content unless it is there; return its number.
 
@@ -108,7 +108,9 @@ def add_content(
     return number
 
 
-def _inserted(connection: Database, key: bytes, kind: Kind, body: str | bytearray) -> int | None:
+def _inserted(
+    connection: Database, key: bytes, kind: ContentKind, body: str | bytearray
+) -> int | None:
     """Insert a content; return its number, None if it is there.
 
     A long body is written in pieces: SQLite copies twice what it gets as a whole.

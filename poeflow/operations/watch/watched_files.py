@@ -17,7 +17,7 @@ from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
 from poeflow.project.read_log import FileSnapshot, ReadLog, stamp_at
 
-Kind = Literal["changed", "new", "gone"]
+ChangeKind = Literal["changed", "new", "gone"]
 _MAX_BYTES: Final = 64 * 1024 * 1024
 """Larger files are not compared."""
 
@@ -26,7 +26,7 @@ class FileChange(msgspec.Struct, frozen=True, order=True):
     """A file that differs from what was read."""
 
     path: Path
-    kind: Kind
+    kind: ChangeKind
 
 
 class WatchedFiles:
@@ -80,7 +80,7 @@ class WatchedFiles:
         """Return whether `path` is above an input, or in a folder that a pattern searched."""
         return path in self._above or path.parent in self.log.folders
 
-    def _kind(self, path: Path, snapshot: FileSnapshot, *, is_touched: bool) -> Kind | None:
+    def _kind(self, path: Path, snapshot: FileSnapshot, *, is_touched: bool) -> ChangeKind | None:
         stamp = stamp_at(path)
         if (
             stamp == snapshot.stamp
