@@ -21,7 +21,7 @@ from poeflow.errors import PoeflowError
 from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup
 from poeflow.operations.watch.changes import CommandGiven, WatchCommand
-from poeflow.operations.watch.watched_flow import Rewritten
+from poeflow.operations.watch.watched_flow import RewrittenText
 from poeflow.redact import Scrubber
 from poeflow.report.difference import rewritten
 from poeflow.report.listeners import scrubbed
@@ -61,7 +61,7 @@ class WatchScreen:
             finally:
                 self._listen = None
 
-    def result(self, shown: str, outcome: Outcome, texts: Sequence[Rewritten] | None) -> None:
+    def result(self, shown: str, outcome: Outcome, texts: Sequence[RewrittenText] | None) -> None:
         """Show the results of a flow, and the texts that changed; None for its first run.
 
         On a terminal only the changes are shown after the first run; a pipe gets every result.
@@ -87,7 +87,7 @@ class WatchScreen:
         """Show that changes are noticed late, and why."""
         self.say(f"folders cannot be watched ({fault}); they are looked through every second")
 
-    def _difference(self, text: Rewritten) -> list[Line]:
+    def _difference(self, text: RewrittenText) -> list[Line]:
         old = None if text.old is None else self._scrubber.scrub(text.old)
         lines, more = rewritten(
             old,
@@ -114,7 +114,7 @@ class WatchScreen:
 
 
 @contextlib.contextmanager
-def wishes(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
+def pressed_commands(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
     """Put the commands that the user's keys give; yield whether there is a terminal for keys."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         yield False

@@ -9,7 +9,7 @@ from poeflow.operations.watch.changes import (
     PATIENCE,
     QUIET,
     SETTLED,
-    Settling,
+    Debouncer,
     is_being_written,
 )
 from poeflow.operations.watch.session import Session
@@ -37,102 +37,102 @@ def file(tmp_path):
     return path
 
 
-def waited(clock, settling) -> float:
+def waited(clock, debouncer) -> float:
     """Return the seconds until what was touched is taken."""
     began = clock.time
-    while (due := settling.due_in) != 0.0:
+    while (due := debouncer.due_in) != 0.0:
         clock.time += due
-    assert settling.take()
+    assert debouncer.take()
     return round(clock.time - began, 6)
 
 
 def test_a_whole_file_is_taken_at_once(clock, file):
-    settling = Settling(clock)
-    assert settling.due_in is None
-    settling.touch([file])
-    assert waited(clock, settling) == QUIET
-    assert settling.due_in is None
+    debouncer = Debouncer(clock)
+    assert debouncer.due_in is None
+    debouncer.touch([file])
+    assert waited(clock, debouncer) == QUIET
+    assert debouncer.due_in is None
 
 
 def test_a_file_that_is_being_written_is_left_alone(clock, file):
-    settling = Settling(clock)
+    debouncer = Debouncer(clock)
     with file.open("w") as writing:
         writing.write("half")
         writing.flush()
-        settling.touch([file])
+        debouncer.touch([file])
         clock.time += QUIET
-        assert round(settling.due_in, 6) == round(SETTLED - QUIET, 6)
+        assert round(debouncer.due_in, 6) == round(SETTLED - QUIET, 6)
         clock.time += 0.1
-        settling.touch([file])
-        assert round(settling.due_in, 6) == SETTLED
+        debouncer.touch([file])
+        assert round(debouncer.due_in, 6) == SETTLED
     clock.time += 0.2
-    settling.touch([file])
-    assert waited(clock, settling) == SETTLED
+    debouncer.touch([file])
+    assert waited(clock, debouncer) == SETTLED
 
 
 def test_a_file_that_stays_open_is_taken_in_the_end(clock, file):
-    settling = Settling(clock)
+    debouncer = Debouncer(clock)
     with file.open("a") as writing:
-        settling.touch([file])
-        assert waited(clock, settling) == SETTLED
+        debouncer.touch([file])
+        assert waited(clock, debouncer) == SETTLED
         clock.time += 10
-        settling.touch([file])
+        debouncer.touch([file])
         began = clock.time
-        while settling.due_in:
+        while debouncer.due_in:
             writing.write("more")
             writing.flush()
             clock.time += 0.1
-            settling.touch([file])
+            debouncer.touch([file])
         assert PATIENCE <= clock.time - began < PATIENCE + 0.2
 
 
 @pytest.mark.parametrize("now", ["", "cut"])
 def test_a_file_that_was_emptied_or_cut_in_place_is_left_alone(clock, file, now):
     before = stamp_at(file)
-    settling = Settling(clock, before=lambda _path: before)
+    debouncer = Debouncer(clock, before=lambda _path: before)
     file.write_text(now)
-    settling.touch([file])
-    assert waited(clock, settling) == SETTLED
+    debouncer.touch([file])
+    assert waited(clock, debouncer) == SETTLED
 
 
 def test_a_shorter_file_in_its_place_is_taken_at_once(clock, file):
     before = stamp_at(file)
-    settling = Settling(clock, before=lambda _path: before)
+    debouncer = Debouncer(clock, before=lambda _path: before)
     new = file.with_name("new")
     new.write_text("cut")
     os.replace(new, file)  # noqa: PTH105 - what editors do
-    settling.touch([file])
-    assert waited(clock, settling) == QUIET
+    debouncer.touch([file])
+    assert waited(clock, debouncer) == QUIET
 
 
 def test_a_file_that_is_gone_may_come_back(clock, file):
-    settling = Settling(clock)
+    debouncer = Debouncer(clock)
     file.unlink()
-    settling.touch([file])
-    assert waited(clock, settling) == SETTLED
+    debouncer.touch([file])
+    assert waited(clock, debouncer) == SETTLED
 
 
 def test_what_is_saved_again_and_again_is_taken_twice(clock, file):
-    settling, taken = Settling(clock), []
+    debouncer, taken = Debouncer(clock), []
     for _ in range(5):
-        settling.touch([file])
+        debouncer.touch([file])
         end = clock.time + 0.15
-        while settling.due_in is not None and clock.time + settling.due_in < end:
-            clock.time += settling.due_in
-            if settling.due_in == 0:
-                taken.append(settling.take())
+        while debouncer.due_in is not None and clock.time + debouncer.due_in < end:
+            clock.time += debouncer.due_in
+            if debouncer.due_in == 0:
+                taken.append(debouncer.take())
         clock.time = end
-    assert waited(clock, settling) == round(SETTLED - 0.15, 6)
+    assert waited(clock, debouncer) == round(SETTLED - 0.15, 6)
     assert taken == [{file}]
     clock.time += 2
-    settling.touch([file])
-    assert waited(clock, settling) == QUIET
+    debouncer.touch([file])
+    assert waited(clock, debouncer) == QUIET
 
 
 def test_a_burst_that_does_not_end_is_looked_into(clock, file, tmp_path):
-    settling, began = Settling(clock), clock.time
-    while settling.due_in != 0.0:
-        settling.touch([file])
+    debouncer, began = Debouncer(clock), clock.time
+    while debouncer.due_in != 0.0:
+        debouncer.touch([file])
         clock.time += QUIET / 2
     assert LONGEST <= clock.time - began < LONGEST + 0.03
 
@@ -170,7 +170,7 @@ class NoItems:
 
 
 def session(clock, file) -> Session:
-    return Session([FlowOf(file)], None, source=NoItems(), screen=None, clock=clock)
+    return Session([FlowOf(file)], None, queue=NoItems(), screen=None, clock=clock)
 
 
 def test_a_sweep_that_meets_a_file_being_written_waits(clock, file):
@@ -180,7 +180,7 @@ def test_a_sweep_that_meets_a_file_being_written_waits(clock, file):
         writing.flush()
         watching._react(None)
         assert not watching._pending
-        assert watching._settling.due_in == pytest.approx(QUIET)
+        assert watching._debouncer.due_in == pytest.approx(QUIET)
     clock.time += SETTLED
     watching._react(None)
     assert [change.path for changes in watching._pending.values() for change in changes] == [file]
@@ -190,4 +190,4 @@ def test_a_sweep_acts_upon_a_whole_file_at_once(clock, file):
     watching = session(clock, file)
     watching._react(None)
     assert watching._pending
-    assert watching._settling.due_in is None
+    assert watching._debouncer.due_in is None

@@ -5,7 +5,12 @@ import shutil
 
 import pytest
 
-from poeflow.operations.watch.watched_files import FileChange, WatchedFiles, merged_log, note
+from poeflow.operations.watch.watched_files import (
+    FileChange,
+    WatchedFiles,
+    merged_log,
+    note_outside_file,
+)
 from poeflow.project.globs import matches
 from poeflow.project.project import FileProblem, Project
 from poeflow.project.read_log import FileSnapshot, ReadLog, stamp_at
@@ -43,7 +48,7 @@ def test_other_content_is_a_change_until_it_is_accepted(project):
     project.path_of("//a.md").write_bytes(b"b")
     assert told(project, inputs) == [("//a.md", "changed")]
     assert told(project, inputs) == [("//a.md", "changed")]
-    inputs.accept()
+    inputs.mark_as_read()
     assert told(project, inputs) == []
 
 
@@ -92,7 +97,7 @@ def test_a_pattern_that_matches_other_files_is_a_change(project):
     assert project.path_of("//data/deep") in inputs.folders()
     shutil.rmtree(project.path_of("//data"))
     assert told(project, inputs) == [("//data/one.txt", "gone")]
-    inputs.accept()
+    inputs.mark_as_read()
     assert told(project, inputs) == []
 
 
@@ -174,8 +179,8 @@ def test_a_file_outside_the_project_can_be_noted(project, tmp_path):
     path = tmp_path / "inputs.yaml"
     path.write_bytes(b"a: 1")
     log = ReadLog()
-    note(log, path)
-    note(log, tmp_path / "gone.yaml")
+    note_outside_file(log, path)
+    note_outside_file(log, tmp_path / "gone.yaml")
     inputs = WatchedFiles(log, project.root)
     os.utime(path)
     assert inputs.changes() == []

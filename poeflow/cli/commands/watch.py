@@ -20,7 +20,7 @@ from poeflow.cli.completing import SELECTIONS
 from poeflow.cli.private_files_options import access_of, environment_with
 from poeflow.cli.signals import ended_by_signals
 from poeflow.cli.targets import FlowTarget, flow_target, selections
-from poeflow.cli.watch_terminal import WatchScreen, wishes
+from poeflow.cli.watch_terminal import WatchScreen, pressed_commands
 from poeflow.clock import SystemClock
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.run_options import check_trial
@@ -92,10 +92,10 @@ async def _session(arguments: Sequence[str], options: SharedOptions, *, views: b
 
             serving = await stack.enter_async_context(served_pages(targets[0].project))
             screen.say(f"pages at {serving.address}")
-        has_keys = stack.enter_context(wishes(inbox.put))
+        has_keys = stack.enter_context(pressed_commands(inbox.put))
         screen.say(_greeting(targets, given["max_requests"], has_keys=has_keys))
         flows = _watched(targets, chosen.values(), given)
-        await Session(flows, reruns, source=inbox, screen=screen, clock=clock).serve()
+        await Session(flows, reruns, queue=inbox, screen=screen, clock=clock).serve()
 
 
 def _watched(

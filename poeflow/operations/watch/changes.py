@@ -32,7 +32,7 @@ PATIENCE: Final = 10.0
 WatchCommand = Literal["rerun", "refresh", "pause", "quit"]
 
 
-class Touched(msgspec.Struct, frozen=True):
+class FilesTouched(msgspec.Struct, frozen=True):
     """Something happened to these paths."""
 
     paths: frozenset[Path]
@@ -44,20 +44,20 @@ class CommandGiven(msgspec.Struct, frozen=True):
     command: WatchCommand
 
 
-class Ended(msgspec.Struct, frozen=True):
+class RunEnded(msgspec.Struct, frozen=True):
     """The run has ended."""
 
 
-Item: TypeAlias = Touched | CommandGiven | Ended
+SessionItem: TypeAlias = FilesTouched | CommandGiven | RunEnded
 
 
-class Source(Protocol):
-    """The source of a session's items."""
+class ItemQueue(Protocol):
+    """The queue of a session's items."""
 
-    def put(self, item: Item) -> None:
+    def put(self, item: SessionItem) -> None:
         """Add an item at the end."""
 
-    async def next(self, within: float) -> Item | None:
+    async def next(self, within: float) -> SessionItem | None:
         """Return the next item, None if there is none within so many seconds."""
 
     def arm(self, folders: frozenset[Path]) -> None:
@@ -65,14 +65,14 @@ class Source(Protocol):
 
 
 class Inbox:
-    """A queue of items, those of the file system among them, in order of arrival.
+    """A queue of what is put there and of the events of folders, in order of arrival.
 
     Use it as a context manager. `on_fault` is called with the reason if folders cannot be watched.
     """
 
     def __init__(self, *, on_fault: Callable[[str], None]) -> None:
         self._on_fault = on_fault
-        self._items: asyncio.Queue[Item] = asyncio.Queue()
+        self._items: asyncio.Queue[SessionItem] = asyncio.Queue()
         self._group = asyncio.TaskGroup()
         self._stop = asyncio.Event()
         self._armed: dict[Path, int] = {}
@@ -86,10 +86,10 @@ class Inbox:
         self._stop.set()
         await self._group.__aexit__(None, None, None)
 
-    def put(self, item: Item) -> None:
+    def put(self, item: SessionItem) -> None:
         self._items.put_nowait(item)
 
-    async def next(self, within: float) -> Item | None:
+    async def next(self, within: float) -> SessionItem | None:
         """Return the next item, None if there is none within so many seconds."""
         await asyncio.sleep(0)  # else a pending Ctrl-C is taken for the timeout
         try:
@@ -97,7 +97,7 @@ class Inbox:
                 item = await self._items.get()
         except TimeoutError:
             return None
-        if isinstance(item, Touched) and not item.paths.isdisjoint(self._armed):
+        if isinstance(item, FilesTouched) and not item.paths.isdisjoint(self._armed):
             self._armed = {}  # the folder itself may have been replaced by another
         return item
 
@@ -124,7 +124,7 @@ class Inbox:
                 recursive=False,
                 ignore_permission_denied=True,
             ):
-                self.put(Touched(frozenset(Path(path) for _, path in batch)))
+                self.put(FilesTouched(frozenset(Path(path) for _, path in batch)))
         except OSError as error:  # a folder is gone, or the system can watch no more
             fault = str(error)
             if fault not in self._faults and all(folder.is_dir() for folder in folders):
@@ -139,11 +139,11 @@ def _inode(folder: Path) -> int:
         return 0
 
 
-class Settling:
+class Debouncer:
     """Collects touched paths until there were no events for a while.
 
     The while is longer for a file that is still being written, and for one that is saved again
-    soon. It does not end while one of `held` exists, such as git's lock while it changes branches.
+    soon. It does not end while a file of `locks` exists, such as git's while it changes branches.
     `before` returns the status of a file when it was read last.
     """
 
@@ -151,11 +151,11 @@ class Settling:
         self,
         clock: Clock,
         *,
-        held: Collection[Path] = (),
+        locks: Collection[Path] = (),
         before: Callable[[Path], FileStat | None] = lambda _path: None,
     ) -> None:
         self._clock = clock
-        self._held = held
+        self._locks = locks
         self._before = before
         self._paths: set[Path] = set()
         self._first = 0.0
@@ -191,7 +191,7 @@ class Settling:
             self._is_slow = self._is_slow or any(map(self._is_unfinished, self._paths))
         if self._is_slow:
             due = min(self._last + SETTLED, self._first + PATIENCE)
-        if due <= now < self._first + PATIENCE and any(one.exists() for one in self._held):
+        if due <= now < self._first + PATIENCE and any(one.exists() for one in self._locks):
             return QUIET
         return max(0.0, due - now)
 

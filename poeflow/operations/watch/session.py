@@ -23,16 +23,16 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.watch.changes import (
     SWEEP,
     CommandGiven,
-    Ended,
-    Item,
-    Settling,
-    Source,
-    Touched,
+    Debouncer,
+    FilesTouched,
+    ItemQueue,
+    RunEnded,
+    SessionItem,
     WatchCommand,
     git_locks,
 )
 from poeflow.operations.watch.watched_files import FileChange
-from poeflow.operations.watch.watched_flow import Rewritten, WatchedFlow
+from poeflow.operations.watch.watched_flow import RewrittenText, WatchedFlow
 from poeflow.problems import errors_only
 from poeflow.project.read_log import FileStat
 
@@ -67,7 +67,7 @@ class SessionScreen(Protocol):
     def listening(self) -> AbstractContextManager[Listener]:
         """Yield the listener of a run."""
 
-    def result(self, shown: str, outcome: Outcome, texts: Sequence[Rewritten] | None) -> None:
+    def result(self, shown: str, outcome: Outcome, texts: Sequence[RewrittenText] | None) -> None:
         """Show the results of a flow, and the texts that changed; None for its first run."""
 
     def failed(self, shown: str, error: PoeflowError) -> None:
@@ -109,7 +109,7 @@ class RerunExecutor:
         before = self._budget.summary().requests
         for flow in rerun.flows:
             if not self.reason:
-                await self._flow(rerun, flow, on_read)
+                await self._run_flow(rerun, flow, on_read)
             if self.reason:
                 self.cut_short.add(flow)
         spent = self._budget.summary()
@@ -117,7 +117,7 @@ class RerunExecutor:
             self._screen.say(_spending(spent))
         self._report_spent_budget()
 
-    async def _flow(self, rerun: Rerun, flow: WatchedFlow, on_read: Callable[[], None]) -> None:
+    async def _run_flow(self, rerun: Rerun, flow: WatchedFlow, on_read: Callable[[], None]) -> None:
         try:
             found = flow.begin()
             on_read()
@@ -125,17 +125,19 @@ class RerunExecutor:
             if errors_only(found.problems):
                 flow.end(is_whole=False)
                 return
-            outcome = await self._outcome(flow, found, is_refresh=rerun.command == "refresh")
+            outcome = await self._run_once_free(flow, found, is_refresh=rerun.command == "refresh")
         except PoeflowError as error:
             if rerun.is_first and isinstance(error, AccountError):
                 raise
             if not isinstance(error, BusyError):
                 self._screen.failed(flow.shown, error)
         else:
-            texts = flow.rewritten(outcome)
+            texts = flow.rewritten_texts(outcome)
             self._screen.result(flow.shown, outcome, None if rerun.is_first else texts)
 
-    async def _outcome(self, flow: WatchedFlow, found: Checkup, *, is_refresh: bool) -> Outcome:
+    async def _run_once_free(
+        self, flow: WatchedFlow, found: Checkup, *, is_refresh: bool
+    ) -> Outcome:
         """Run a flow as soon as no other run has locked the project."""
         is_announced = False
         while True:
@@ -168,25 +170,25 @@ class RerunExecutor:
 
 
 class Session:
-    """Watches `flows`, and runs them with `reruns`. `source` yields the items to react to."""
+    """Watches `flows`, and runs them with `reruns`. `queue` yields the items to react to."""
 
     def __init__(
         self,
         flows: Sequence[WatchedFlow],
         reruns: RerunExecutor,
         *,
-        source: Source,
+        queue: ItemQueue,
         screen: SessionScreen,
         clock: Clock,
     ) -> None:
         self._flows = tuple(flows)
         self._reruns = reruns
-        self._source = source
+        self._queue = queue
         self._screen = screen
         self._clock = clock
-        self._settling = Settling(
+        self._debouncer = Debouncer(
             clock,
-            held=[lock for flow in flows for lock in git_locks(flow.root)],
+            locks=[lock for flow in flows for lock in git_locks(flow.root)],
             before=self._before,
         )
         self._group = asyncio.TaskGroup()
@@ -203,7 +205,7 @@ class Session:
             async with self._group:
                 self._begin(Rerun(flows=self._flows, is_first=True))
                 while not self._is_ending or self._is_running:
-                    self._react(await self._source.next(self._patience()))
+                    self._react(await self._queue.next(self._seconds_to_wait()))
                     self._proceed()
         except* PoeflowError as group:
             raise first_error(group) from None
@@ -214,33 +216,35 @@ class Session:
         snapshots = (log.files.get(path) for log in logs)
         return next((snapshot.stamp for snapshot in snapshots if snapshot is not None), None)
 
-    def _patience(self) -> float:
-        due = self._settling.due_in
+    def _seconds_to_wait(self) -> float:
+        due = self._debouncer.due_in
         if due is not None:
             return due
         return min(SWEEP, max(0.0, self._sweep_at - self._clock.monotonic()))
 
-    def _react(self, item: Item | None) -> None:
+    def _react(self, item: SessionItem | None) -> None:
         match item:
-            case Touched():
+            case FilesTouched():
                 inputs = [flow.inputs for flow in self._flows]
                 own = [path for path in item.paths if any(one.concerns(path) for one in inputs)]
-                self._settling.touch(own)
+                self._debouncer.touch(own)
             case CommandGiven():
-                self._obey(item.command)
-            case Ended():
+                self._carry_out(item.command)
+            case RunEnded():
                 self._is_running = False
-                self._look(sweeps=True)
+                self._find_changes(sweeps=True)
             case None:
                 pass
             case _:
                 assert_never(item)
-        if self._settling.due_in == 0:
-            self._look(touched=self._settling.take())
-        elif self._settling.due_in is None and self._clock.monotonic() >= self._sweep_at:
-            self._look(sweeps=True)
+        if self._debouncer.due_in == 0:
+            self._find_changes(touched=self._debouncer.take())
+        elif self._debouncer.due_in is None and self._clock.monotonic() >= self._sweep_at:
+            self._find_changes(sweeps=True)
 
-    def _look(self, touched: frozenset[Path] = frozenset(), *, sweeps: bool = False) -> None:
+    def _find_changes(
+        self, touched: frozenset[Path] = frozenset(), *, sweeps: bool = False
+    ) -> None:
         """Find the files that changed since they were read."""
         began = self._clock.monotonic()
         found = {flow: tuple(flow.changes(touched, sweeps=sweeps)) for flow in self._flows}
@@ -248,10 +252,10 @@ class Session:
         now = self._clock.monotonic()
         if sweeps:
             self._sweep_at = now + max(SWEEP, SHARE * (now - began))
-        self._source.arm(frozenset().union(*(flow.inputs.folders() for flow in self._flows)))
+        self._queue.arm(frozenset().union(*(flow.inputs.folders() for flow in self._flows)))
         if self._is_running:
             self._reruns.reason = self._reruns.reason or (CHANGED if found else "")
-        elif sweeps and self._settling.wait_for(
+        elif sweeps and self._debouncer.wait_for(
             one.path for each in found.values() for one in each
         ):
             self._pending = {}  # the sweep came before the events of what is being written
@@ -263,7 +267,7 @@ class Session:
 
     def _proceed(self) -> None:
         """Start the next run if one is due."""
-        if self._is_running or self._is_ending or self._settling.due_in is not None:
+        if self._is_running or self._is_ending or self._debouncer.due_in is not None:
             return
         if self._command is not None:
             rerun = Rerun(flows=self._flows, command=self._command)
@@ -279,7 +283,7 @@ class Session:
             return
         self._begin(rerun)
 
-    def _obey(self, command: WatchCommand) -> None:
+    def _carry_out(self, command: WatchCommand) -> None:
         match command:
             case "quit":
                 self._is_ending, self._reruns.reason = True, QUITTING
@@ -298,12 +302,12 @@ class Session:
         self._pending.clear()
         self._reruns.cut_short.clear()
         if not rerun.is_first:
-            self._screen.begin(_why(rerun))
+            self._screen.begin(_reason_of(rerun))
         self._group.create_task(self._run(rerun))
 
     async def _run(self, rerun: Rerun) -> None:
-        await self._reruns.run(rerun, on_read=self._look if rerun.is_first else _pass)
-        self._source.put(Ended())
+        await self._reruns.run(rerun, on_read=self._find_changes if rerun.is_first else _pass)
+        self._queue.put(RunEnded())
 
 
 def _paths(found: Mapping[WatchedFlow, Sequence[FileChange]]) -> Iterator[Path]:
@@ -314,8 +318,8 @@ def _pass() -> None:
     """Do nothing: the folders are watched already."""
 
 
-def _why(rerun: Rerun) -> str:
-    """Return why flows run again: `prompts/a.md changed, data/b.csv new`."""
+def _reason_of(rerun: Rerun) -> str:
+    """Return the reason why flows run again: `prompts/a.md changed, data/b.csv new`."""
     if rerun.command is not None:
         return f"{rerun.command} asked for"
     if not rerun.changes:

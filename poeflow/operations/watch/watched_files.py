@@ -70,7 +70,7 @@ class WatchedFiles:
             found.setdefault(change.path, change)
         return sorted(found.values())
 
-    def accept(self) -> None:
+    def mark_as_read(self) -> None:
         """Treat the last changes as read: they have been acted upon."""
         self.log.files.update(self._found)
         self.log.patterns.update(self._matched)
@@ -139,7 +139,7 @@ def merged_log(log: ReadLog, earlier: ReadLog | None = None) -> ReadLog:
     return whole
 
 
-def note(log: ReadLog, path: Path) -> None:
+def note_outside_file(log: ReadLog, path: Path) -> None:
     """Add a file outside of the project to the log, as it is now."""
     log.look(path)
     try:

@@ -9,12 +9,17 @@ from poeflow.engine.run import Outcome
 from poeflow.operations.check import Checkup, checkup
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.watch.watched_files import FileChange, WatchedFiles, merged_log, note
+from poeflow.operations.watch.watched_files import (
+    FileChange,
+    WatchedFiles,
+    merged_log,
+    note_outside_file,
+)
 from poeflow.project.project import Project
 from poeflow.project.read_log import ReadLog
 
 
-class Rewritten(msgspec.Struct, frozen=True):
+class RewrittenText(msgspec.Struct, frozen=True):
     """The new text of an instance, and the old one, None for a new instance."""
 
     instance: str
@@ -62,10 +67,10 @@ class WatchedFlow:
 
     def begin(self) -> Checkup:
         """Read and check the flow. The files that are read are watched from now on."""
-        self._inputs.accept()
+        self._inputs.mark_as_read()
         self._earlier, self._log, self._is_running = self._inputs.log, ReadLog(), True
         for path in self._outside:
-            note(self._log, path)
+            note_outside_file(self._log, path)
         project = msgspec.structs.replace(self._project, log=self._log)
         try:
             return checkup(project, self._path, self.shown)
@@ -90,12 +95,12 @@ class WatchedFlow:
         )
         self._is_running = False
 
-    def rewritten(self, outcome: Outcome) -> list[Rewritten]:
+    def rewritten_texts(self, outcome: Outcome) -> list[RewrittenText]:
         """Return the instances whose text changed, and remember the new texts."""
         found = []
         for name, result in outcome.results.items():
             old = self._texts.get(name)
             if result.text and result.text != old:
-                found.append(Rewritten(name, old, result.text))
+                found.append(RewrittenText(name, old, result.text))
             self._texts[name] = result.text
         return found
