@@ -11,7 +11,7 @@ from poeflow.operations.budgets import prices_of
 from poeflow.project.project import Project
 from poeflow.records import InstanceRecord
 from poeflow.redact import Scrubber, masked
-from poeflow.report.pages.source import Pictures, ScrubbedRecords, Shown
+from poeflow.report.pages.source import PageData, Pictures, ScrubbedRecords
 from poeflow.settings import known_keys
 from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
@@ -40,14 +40,14 @@ async def served_pages(project: Project, *, port: int = 0) -> AsyncIterator["Pag
             yield server
 
 
-def page_source(project: Project, history: History) -> Shown:
+def page_source(project: Project, history: History) -> PageData:
     """Return the data of a project for pages, with the secrets of the environment masked."""
     scrubber = Scrubber(*known_keys(os.environ))
 
     def completed(record: InstanceRecord) -> InstanceRecord:
         return masked(with_result(history, record), scrubber)
 
-    return Shown(
+    return PageData(
         records=ScrubbedRecords(history, scrubber),
         pictures=Pictures(project, Workspace(project, os.environ, offline=True).output_tree()),
         prices=prices_of(project, os.environ),

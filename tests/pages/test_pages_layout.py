@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from view_runs import asked, run_record
 
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.report.pages.drawings import HEIGHT, WIDTH, Bar, Box, Tick, drawn, timings_of
-from poeflow.report.pages.groups import Group, Numbered, grouped, natural, numbered
+from poeflow.report.pages.drawings import HEIGHT, WIDTH, Bar, Box, Tick, drawing_of, timings_of
+from poeflow.report.pages.groups import NumberedInstance, StepGroup, grouped, natural, numbered
 from poeflow.report.pages.run_page import GridColumn, Section, grid_of, run_view, step_view
 
 
-def group_of(*keys: str, step: str = "tone") -> Group:
-    return Group(1, step, numbered(asked(f"{step}[{key}]", key) for key in keys))
+def group_of(*keys: str, step: str = "tone") -> StepGroup:
+    return StepGroup(1, step, numbered(asked(f"{step}[{key}]", key) for key in keys))
 
 
 def row_of(**more) -> RunRow:
@@ -57,7 +57,7 @@ def test_rows_and_columns_have_the_mean_of_their_scores():
     ]
     unscored = ({"kind": "contains", "passed": False},)
     records.append(asked("tone[a=2,b=2]", "a=2,b=2", verdicts=unscored))
-    grid = grid_of(Group(1, "tone", numbered(records)))
+    grid = grid_of(StepGroup(1, "tone", numbered(records)))
     assert [(one.value, one.score) for one in grid.rows] == [("1", "0.75"), ("2", "0")]
     assert grid.columns == (GridColumn("1", "0.25"), GridColumn("2", "1"))
 
@@ -114,7 +114,7 @@ def test_an_instance_is_called_by_what_tells_it_apart():
 
 
 def test_steps_are_drawn_from_left_to_right():
-    picture = drawn({"a": (), "b": ("a", "gone"), "c": ("b", "a")})
+    picture = drawing_of({"a": (), "b": ("a", "gone"), "c": ("b", "a")})
     across = 3 + WIDTH + 62
     assert picture.boxes == (
         Box("a", 3, 17), Box("b", across, 3), Box("c", 2 * (WIDTH + 62) + 3, 17),
@@ -125,7 +125,7 @@ def test_steps_are_drawn_from_left_to_right():
 
 
 def test_a_circle_is_drawn_all_the_same():
-    picture = drawn({"a": ("b",), "b": ("a",)})
+    picture = drawing_of({"a": ("b",), "b": ("a",)})
     assert [box.step for box in picture.boxes] == ["a", "b"]
 
 
@@ -136,7 +136,7 @@ STEPS = st.dictionaries(
 
 @given(STEPS)
 def test_no_two_steps_overlap_and_all_are_in_the_picture(steps):
-    picture = drawn(steps)
+    picture = drawing_of(steps)
     assert [box.step for box in picture.boxes] == list(steps)
     for box in picture.boxes:
         assert 0 <= box.x <= picture.width - WIDTH
@@ -148,7 +148,7 @@ def test_no_two_steps_overlap_and_all_are_in_the_picture(steps):
 
 
 def test_instances_are_lanes_in_time():
-    group = Group(1, "a", numbered((
+    group = StepGroup(1, "a", numbered((
         asked("a[x]", "", began=2.0, seconds=2.0), asked("a[y]", "", began=0.0, seconds=1.0),
         asked("a[z]", "", seconds=0.0),
     )))  # fmt: skip
@@ -160,13 +160,13 @@ def test_instances_are_lanes_in_time():
 
 
 def test_a_run_that_took_no_time_has_no_timings():
-    group = Group(1, "a", numbered((asked("a", "", seconds=0.0),)))
+    group = StepGroup(1, "a", numbered((asked("a", "", seconds=0.0),)))
     assert timings_of([group], 1.0) is None
 
 
 def test_many_instances_are_one_lane_as_high_as_they_are_many():
     records = [asked(f"a[{n}]", "", began=n // 2 * 1.0, seconds=1.0) for n in range(100)]
-    timings = timings_of([Group(1, "a", numbered(records))], None)
+    timings = timings_of([StepGroup(1, "a", numbered(records))], None)
     (lane,) = timings.lanes
     assert (lane.one, lane.bar, lane.seconds) == (None, Bar(0.0, 100.0), 50.0)
     assert lane.most == 4  # two that end and two that begin in the same stretch
@@ -216,6 +216,6 @@ def test_a_steps_page_is_a_grid_unless_it_is_asked_for_rows():
 
 
 def test_a_section_left_nothing_out_where_it_is_a_grid():
-    one = Numbered(1, asked("tone[a=1,b=2]", ""))
-    group = Group(1, "tone", (one,))
+    one = NumberedInstance(1, asked("tone[a=1,b=2]", ""))
+    group = StepGroup(1, "tone", (one,))
     assert Section(group, grid_of(group), ()).left_out == 0

@@ -16,7 +16,7 @@ from poeflow.records import (
     RunEnd,
     RunRecord,
 )
-from poeflow.report.pages.source import Pictures, Shown
+from poeflow.report.pages.source import PageData, Pictures
 from poeflow.store.history import History
 
 STARTED = 1_790_000_000.0
@@ -258,8 +258,8 @@ def unfinished_run(history: History) -> None:
     keep(history, record, [first], None, [sent(first), (open_request, None)])
 
 
-def shown(history: History, folder: Path, **more) -> Shown:
+def shown(history: History, folder: Path, **more) -> PageData:
     project = Project(folder.resolve())
     given = {"records": history, "prices": lambda _model: None}
     pictures = Pictures(project, Project(project.root / ".poeflow/offline"))
-    return Shown(pictures=pictures, **(given | more))
+    return PageData(pictures=pictures, **(given | more))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from poeflow.report.pages.site import PageServer, serve
-from poeflow.report.pages.source import Shown
+from poeflow.report.pages.source import PageData
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Answer:
 
 
 @contextlib.contextmanager
-def served(shown: Shown, **options) -> Iterator[PageServer]:
+def served(shown: PageData, **options) -> Iterator[PageServer]:
     """Serve `shown` while the block lasts."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
     found: list[PageServer] = []

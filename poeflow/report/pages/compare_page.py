@@ -8,8 +8,8 @@ from poeflow.digest import Json
 from poeflow.records import InstanceRecord, RunRow
 from poeflow.report.difference import is_made
 from poeflow.report.history import request_body, scored, unmet_in
-from poeflow.report.pages.groups import Numbered, numbered
-from poeflow.report.pages.instance_page import Part, messages_of, parameters_of
+from poeflow.report.pages.groups import NumberedInstance, numbered
+from poeflow.report.pages.instance_page import ChatMessagePart, messages_of, parameters_of
 from poeflow.report.pages.run_page import page_number
 from poeflow.report.pages.words import MOST_TEXT, pretty
 from poeflow.word_diff import Piece, word_diff
@@ -21,7 +21,7 @@ _SHORT: Final = 60
 """Parameters up to this length are shown whole, since half a number says nothing."""
 _KEPT: Final = 3
 """How many equal lines are shown on either side of a change."""
-Side = tuple[tuple[str, str], ...]
+SidePieces = tuple[tuple[str, str], ...]
 """One of two texts, in pieces of kind and text; kind `cut` says how many lines are left out."""
 A_PAGE: Final = 25
 
@@ -31,16 +31,16 @@ class Difference:
     """One thing that differs. A side is None if there is nothing on it."""
 
     title: str
-    old: Side | None
-    new: Side | None
+    old: SidePieces | None
+    new: SidePieces | None
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class InstancePair:
     """An instance that is in both runs, or in one of them."""
 
-    old: Numbered | None
-    new: Numbered | None
+    old: NumberedInstance | None
+    new: NumberedInstance | None
 
     @property
     def id(self) -> str:
@@ -76,8 +76,8 @@ class ComparisonView:
     old: RunRow
     new: RunRow
     differing: int
-    changed: tuple[Pair, ...]
-    same: tuple[Pair, ...]
+    changed: tuple[InstancePair, ...]
+    same: tuple[InstancePair, ...]
     inputs: tuple[Difference, ...]
     page: int
     pages: int
@@ -144,7 +144,7 @@ def difference_of(title: str, old: str | None, new: str | None) -> Difference:
 
 def _pairs(
     old: tuple[RunRow, Sequence[InstanceRecord]], new: tuple[RunRow, Sequence[InstanceRecord]]
-) -> list[Pair]:
+) -> list[InstancePair]:
     """Return the instances by id, in the order of the new run, those gone last.
 
     What one of the runs may have left out is neither gone nor new.
@@ -153,12 +153,12 @@ def _pairs(
     after = {one.record.id: one for one in numbered(new[1])}
     return [
         *(
-            Pair(before.get(name), one)
+            InstancePair(before.get(name), one)
             for name, one in after.items()
             if name in before or is_made(one.record) or not old[0].may_lack(name)
         ),
         *(
-            Pair(one, None)
+            InstancePair(one, None)
             for name, one in before.items()
             if name not in after and not new[0].may_lack(name)
         ),
@@ -189,7 +189,7 @@ def _texts(record: InstanceRecord | None) -> dict[str, str | None]:
     return texts
 
 
-def _part_text(part: Part) -> str:
+def _part_text(part: ChatMessagePart) -> str:
     if part.kind != "attachment":
         return part.text
     return " ".join(filter(None, ("attached", part.text, part.media_type, part.digest[:12])))

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from poeflow.ordering import CycleError, ordered
-from poeflow.report.pages.groups import Group, Numbered
+from poeflow.report.pages.groups import NumberedInstance, StepGroup
 
 WIDTH: Final = 184
 HEIGHT: Final = 46
-_ACROSS: Final = 62
-_DOWN: Final = 18
-_EDGE: Final = 3
-_THIN: Final = 10
+_GAP_ACROSS: Final = 62
+_GAP_DOWN: Final = 18
+_MARGIN: Final = 3
+_LINE_HEIGHT: Final = 10
 """The height of a line where it crosses a column of steps."""
 
 
@@ -39,22 +39,22 @@ _Spot = tuple[str, str]
 """A place in a column: a step, or, with the step that needs it, a crossing line."""
 
 
-def drawn(steps: Mapping[str, Sequence[str]]) -> Drawing:
+def drawing_of(steps: Mapping[str, Sequence[str]]) -> Drawing:
     """Return the picture of steps and their needs; needs that are not steps are left out."""
     needs = {step: [need for need in wanted if need in steps] for step, wanted in steps.items()}
     levels = _levels(needs)
     chains = list(_chains(needs, levels))
     columns = _columns(levels, chains)
-    height = max((_tall(column) for column in columns), default=0)
+    height = max((_column_height(column) for column in columns), default=0)
     spots: dict[_Spot, tuple[int, int]] = {}
     for at, column in enumerate(columns):
-        y = _EDGE + (height - _tall(column)) // 2
+        y = _MARGIN + (height - _column_height(column)) // 2
         for spot in column:
-            spots[spot] = (_EDGE + at * (WIDTH + _ACROSS), y)
-            y += (_THIN if spot[1] else HEIGHT) + _DOWN
+            spots[spot] = (_MARGIN + at * (WIDTH + _GAP_ACROSS), y)
+            y += (_LINE_HEIGHT if spot[1] else HEIGHT) + _GAP_DOWN
     return Drawing(
-        width=max(len(columns) * (WIDTH + _ACROSS) - _ACROSS, 0) + 2 * _EDGE,
-        height=height + 2 * _EDGE,
+        width=max(len(columns) * (WIDTH + _GAP_ACROSS) - _GAP_ACROSS, 0) + 2 * _MARGIN,
+        height=height + 2 * _MARGIN,
         boxes=tuple(Box(step, *spots[step, ""]) for step in steps),
         lines=tuple(_path([spots[spot] for spot in chain]) for chain in chains),
     )
@@ -102,8 +102,8 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _tall(column: Sequence[_Spot]) -> int:
-    return sum((_THIN if spot[1] else HEIGHT) + _DOWN for spot in column) - _DOWN
+def _column_height(column: Sequence[_Spot]) -> int:
+    return sum((_LINE_HEIGHT if spot[1] else HEIGHT) + _GAP_DOWN for spot in column) - _GAP_DOWN
 
 
 def _path(corners: Sequence[tuple[int, int]]) -> str:
@@ -112,7 +112,7 @@ def _path(corners: Sequence[tuple[int, int]]) -> str:
     x, y = corners[0][0] + WIDTH, corners[0][1] + HEIGHT // 2
     path = [f"M{x} {y}"]
     for at, (left, top) in enumerate(corners[1:], start=1):
-        to_y = top + (HEIGHT if at == last else _THIN) // 2
+        to_y = top + (HEIGHT if at == last else _LINE_HEIGHT) // 2
         half = (left - x) // 2
         path.append(f"C{x + half} {y} {left - half} {to_y} {left} {to_y}")
         if at != last:
@@ -139,8 +139,8 @@ class Bar:
 class Lane:
     """The times of an instance or a step. `area` shows how many were running, as an SVG path."""
 
-    group: Group
-    one: Numbered | None
+    group: StepGroup
+    one: NumberedInstance | None
     bar: Bar
     seconds: float
     most: int = 1
@@ -161,7 +161,7 @@ class Timings:
     ticks: tuple[Tick, ...]
 
 
-def timings_of(groups: Sequence[Group], seconds: float | None) -> Timings | None:
+def timings_of(groups: Sequence[StepGroup], seconds: float | None) -> Timings | None:
     """Return the times of the instances, None if none took any time.
 
     `seconds` is how long the run took, None if it did not end.
@@ -175,14 +175,14 @@ def timings_of(groups: Sequence[Group], seconds: float | None) -> Timings | None
     return Timings(tuple(lanes), tuple(_ticks(whole)))
 
 
-def _bars(group: Group, whole: float) -> Iterator[Lane]:
+def _bars(group: StepGroup, whole: float) -> Iterator[Lane]:
     for one in sorted(group.instances, key=lambda one: (one.record.began, one.number)):
         if one.record.seconds > 0:
             began, took = one.record.began, one.record.seconds
             yield Lane(group, one, _bar(began, began + took, whole), took)
 
 
-def _areas(group: Group, whole: float) -> Iterator[Lane]:
+def _areas(group: StepGroup, whole: float) -> Iterator[Lane]:
     spans = [
         (one.record.began, one.record.began + one.record.seconds)
         for one in group.instances

@@ -11,11 +11,11 @@ from jinja2 import Environment
 
 from poeflow.opener import read_packaged
 from poeflow.records import RequestRow, RunRow, whole_instance
-from poeflow.report.pages.groups import Group, Numbered
-from poeflow.report.pages.instance_page import InstanceView, Sent, instance_view
+from poeflow.report.pages.groups import NumberedInstance, StepGroup
+from poeflow.report.pages.instance_page import InstanceView, SentRequest, instance_view
 from poeflow.report.pages.pages import ASSETS, FileLinks, page_environment
 from poeflow.report.pages.run_page import run_view
-from poeflow.report.pages.source import Shown, paths_of
+from poeflow.report.pages.source import PageData, paths_of
 from poeflow.report.pages.words import moment, run_state
 
 _MOST_PICTURES: Final = 20 * 1024 * 1024
@@ -23,7 +23,7 @@ _MOST_RAW: Final = 4 * 1024 * 1024
 """Bytes of pictures, and characters of raw requests and answers, that a report includes."""
 
 
-def html_report(row: RunRow, shown: Shown) -> Iterator[bytes]:
+def html_report(row: RunRow, shown: PageData) -> Iterator[bytes]:
     """Yield a page with all of a run, in UTF-8, with times in UTC. Raises `DiskError`.
 
     Pictures and raw JSON are included until the file would be too large to open.
@@ -44,7 +44,7 @@ def html_report(row: RunRow, shown: Shown) -> Iterator[bytes]:
 class _Report:
     """The instances of a report, one by one, and the room left for pictures and JSON."""
 
-    def __init__(self, row: RunRow, shown: Shown) -> None:
+    def __init__(self, row: RunRow, shown: PageData) -> None:
         self._shown = shown
         self._picture_room = _MOST_PICTURES
         self._missing: set[str] = set()
@@ -54,18 +54,18 @@ class _Report:
             name = whole_instance(request.record.instance)
             self._requests.setdefault(name, []).append(request)
 
-    def views(self, group: Group) -> Iterator[InstanceView]:
+    def views(self, group: StepGroup) -> Iterator[InstanceView]:
         """Yield the views of the instances of a step."""
         for one in group.instances:
             view = instance_view(
-                Numbered(one.number, self._shown.completed(one.record)),
+                NumberedInstance(one.number, self._shown.completed(one.record)),
                 self._requests.get(one.record.id, ()),
-                place=self._place,
+                address_of=self._address,
                 prices=self._shown.prices,
             )
             yield replace(view, sent=tuple(map(self._fitting, view.sent)))
 
-    def _place(self, one: Numbered, digest: str) -> str | None:
+    def _address(self, one: NumberedInstance, digest: str) -> str | None:
         if digest in self._missing:
             return None
         found = self._shown.pictures.find(digest, paths_of(one.record, digest))
@@ -76,7 +76,7 @@ class _Report:
         self._picture_room -= len(found.data)
         return f"data:{found.media_type};base64,{base64.b64encode(found.data).decode()}"
 
-    def _fitting(self, sent: Sent) -> Sent:
+    def _fitting(self, sent: SentRequest) -> SentRequest:
         self._raw_room -= len(sent.request) + len(sent.answer)
         return sent if self._raw_room > 0 else replace(sent, request="", answer="")
 

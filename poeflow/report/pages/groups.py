@@ -7,13 +7,13 @@ from typing import Final
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.report.pages.words import instance_state, together
+from poeflow.report.pages.words import combined_state, instance_state
 
 _DIGITS: Final = lazy_pattern(r"(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
+class NumberedInstance:
     """An instance; `number` counts from 1 in the order in which instances ended."""
 
     number: int
@@ -30,16 +30,16 @@ class Numbered:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class StepGroup:
     """A step with its instances, those that failed first. `number` counts from 1."""
 
     number: int
     step: str
-    instances: tuple[Numbered, ...]
+    instances: tuple[NumberedInstance, ...]
 
     @property
     def state(self) -> str:
-        return together(one.state for one in self.instances)
+        return combined_state(one.state for one in self.instances)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -52,17 +52,17 @@ class Group:
         return len(self.instances) == 1 and self.instances[0].record.id == self.step
 
 
-def numbered(records: Iterable[InstanceRecord]) -> tuple[Numbered, ...]:
-    return tuple(Numbered(number, record) for number, record in enumerate(records, start=1))
+def numbered(records: Iterable[InstanceRecord]) -> tuple[NumberedInstance, ...]:
+    return tuple(NumberedInstance(number, record) for number, record in enumerate(records, start=1))
 
 
-def grouped(row: RunRow, instances: Sequence[Numbered]) -> tuple[Group, ...]:
+def grouped(row: RunRow, instances: Sequence[NumberedInstance]) -> tuple[StepGroup, ...]:
     """Return the steps of a run in the order of the flow, then those of used flows."""
-    steps: dict[str, list[Numbered]] = {step: [] for step in row.record.steps}
+    steps: dict[str, list[NumberedInstance]] = {step: [] for step in row.record.steps}
     for one in instances:
         steps.setdefault(one.record.step, []).append(one)
     return tuple(
-        Group(number, step, tuple(sorted(found, key=_order)))
+        StepGroup(number, step, tuple(sorted(found, key=_order)))
         for number, (step, found) in enumerate(steps.items(), start=1)
     )
 
@@ -73,5 +73,5 @@ def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(one)) if at % 2 else (1, one) for at, one in enumerate(parts))
 
 
-def _order(one: Numbered) -> tuple[bool, object]:
+def _order(one: NumberedInstance) -> tuple[bool, object]:
     return one.record.status != "failed", natural(one.label)

@@ -18,7 +18,7 @@ from poeflow.digest import Json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RequestRow
 from poeflow.report.history import ServedNames, request_body, response_of
-from poeflow.report.pages.groups import Numbered
+from poeflow.report.pages.groups import NumberedInstance
 from poeflow.report.pages.words import MOST_TEXT, harmless, pretty
 
 _HASHED: Final = lazy_pattern(r"data:([\w.+-]+/[\w.+-]+);sha256,([0-9a-f]{64})")
@@ -28,13 +28,13 @@ MOST: Final = 100_000
 _DEEPEST: Final = 20
 _REL: Final = "noopener noreferrer nofollow"
 _WEB: Final = ("http://", "https://")
-Place = Callable[[Numbered, str], str | None]
+PictureAddress = Callable[[NumberedInstance, str], str | None]
 """Returns the address of a picture of an instance by its SHA-256, None if it is gone."""
 _PICTURE: Final = "image/"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ChatMessagePart:
     """A part of a message.
 
     `text` is the text, or the name of an attachment; `digest` is the SHA-256 of an attachment,
@@ -52,20 +52,20 @@ class ChatMessage:
     """A message. `role` is one that the API knows, or `other`."""
 
     role: str
-    parts: tuple[Part, ...]
+    parts: tuple[ChatMessagePart, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file that an instance wrote. `place` is the address of a picture, None for other files."""
+class WrittenFile:
+    """A file that an instance wrote. `address` is that of a picture, None for other files."""
 
     path: str
     digest: str
-    place: str | None
+    address: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentRequest:
     """A request with its raw JSON, which may be cut."""
 
     row: RequestRow
@@ -84,16 +84,16 @@ class InstanceView:
     shown as it is; `data` is JSON, empty if the answer is not data.
     """
 
-    one: Numbered
+    one: NumberedInstance
     model: str
     asked: str
     messages: tuple[ChatMessage, ...]
     parameters: Mapping[str, str]
     pictures: Mapping[str, str]
-    files: tuple[File, ...]
+    files: tuple[WrittenFile, ...]
     answer: Markup | None
     data: str
-    sent: tuple[Sent, ...]
+    sent: tuple[SentRequest, ...]
     cost: float | None
 
     @property
@@ -112,15 +112,19 @@ class InstanceView:
 
 
 def instance_view(
-    one: Numbered, requests: Sequence[RequestRow], *, place: Place, prices: Prices
+    one: NumberedInstance,
+    requests: Sequence[RequestRow],
+    *,
+    address_of: PictureAddress,
+    prices: Prices,
 ) -> InstanceView:
     """Return the data of the page of an instance."""
     record = one.record
     body = request_body(record.request)
     messages = messages_of(body)
-    files = tuple(_files(one, place))
+    files = tuple(_files(one, address_of))
     text, data = record.text or "", pretty(record.data) if record.data is not None else ""
-    places = {file.path.removeprefix("//"): file.place for file in files if file.place}
+    addresses = {file.path.removeprefix("//"): file.address for file in files if file.address}
     sent = tuple(_sent(row, prices) for row in requests)
     return InstanceView(
         one=one,
@@ -128,9 +132,9 @@ def instance_view(
         asked=str(body.get("model", "")),
         messages=messages,
         parameters=parameters_of(body),
-        pictures=dict(_attached(one, messages, place)),
+        pictures=dict(_attached(one, messages, address_of)),
         files=files,
-        answer=prose(text, places) if text.strip() and not data else None,
+        answer=prose(text, addresses) if text.strip() and not data else None,
         data=data[:MOST_TEXT],
         sent=sent,
         cost=_sum([each.cost for each in sent]),
@@ -179,26 +183,26 @@ def prose(text: str, pictures: Mapping[str, str]) -> Markup | None:
     return Markup(harmless(html))  # noqa: S704 - made by the renderer below, which escapes
 
 
-def _files(one: Numbered, place: Place) -> Iterator[File]:
+def _files(one: NumberedInstance, address_of: PictureAddress) -> Iterator[WrittenFile]:
     for path, digest in one.record.files.items():
-        yield File(path, digest, place(one, digest))
+        yield WrittenFile(path, digest, address_of(one, digest))
 
 
 def _attached(
-    one: Numbered, messages: Sequence[ChatMessage], place: Place
+    one: NumberedInstance, messages: Sequence[ChatMessage], address_of: PictureAddress
 ) -> Iterator[tuple[str, str]]:
     for message in messages:
         for part in message.parts:
             if part.media_type.startswith(_PICTURE):
-                found = place(one, part.digest)
+                found = address_of(one, part.digest)
                 if found is not None:
                     yield part.digest, found
 
 
-def _sent(row: RequestRow, prices: Prices) -> Sent:
+def _sent(row: RequestRow, prices: Prices) -> SentRequest:
     answer = row.answer.answer if row.answer is not None else None
     raw = (_raw(row.record.request), _raw(answer))
-    return Sent(row, *raw, _cost(row, prices), response_of(row))
+    return SentRequest(row, *raw, _cost(row, prices), response_of(row))
 
 
 def _raw(value: dict[str, Json] | None) -> str:
@@ -220,38 +224,38 @@ def _sum(costs: Sequence[float | None]) -> float | None:
 
 def _message(one: Json) -> ChatMessage:
     if not isinstance(one, dict):
-        return ChatMessage("other", (Part("call", pretty(one)),))
+        return ChatMessage("other", (ChatMessagePart("call", pretty(one)),))
     role = str(one.get("role"))
     parts = [*_content(one.get("content"))]
     if one.get("tool_calls"):
-        parts.append(Part("call", pretty(one["tool_calls"])))
+        parts.append(ChatMessagePart("call", pretty(one["tool_calls"])))
     return ChatMessage(role if role in _ROLES else "other", tuple(parts))
 
 
-def _content(content: Json) -> Iterator[Part]:
+def _content(content: Json) -> Iterator[ChatMessagePart]:
     if isinstance(content, str):
-        yield Part("text", content)
+        yield ChatMessagePart("text", content)
     elif isinstance(content, list):
         yield from (_part(one) for one in content)
 
 
-def _part(one: Json) -> Part:
+def _part(one: Json) -> ChatMessagePart:
     match one:
         case {"type": "text", "text": str(text)}:
-            return Part("text", text)
+            return ChatMessagePart("text", text)
         case {"type": "image_url", "image_url": {"url": str(url)}}:
             return _attachment("", url)
         case {"type": "file", "file": {"filename": str(name), "file_data": str(url)}}:
             return _attachment(name, url)
         case _:
-            return Part("call", pretty(one))
+            return ChatMessagePart("call", pretty(one))
 
 
-def _attachment(name: str, url: str) -> Part:
+def _attachment(name: str, url: str) -> ChatMessagePart:
     found = _HASHED.fullmatch(url)
     if found is None:
-        return Part("attachment", name or url)
-    return Part("attachment", name, media_type=found[1], digest=found[2])
+        return ChatMessagePart("attachment", name or url)
+    return ChatMessagePart("attachment", name, media_type=found[1], digest=found[2])
 
 
 class _Renderer(RendererHTML):
@@ -268,9 +272,9 @@ class _Renderer(RendererHTML):
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         source = str(tokens[idx].attrGet("src") or "")
         name = tokens[idx].content or source
-        place = env["pictures"].get(source.removeprefix("//"))
-        if place is not None:
-            return f'<img src="{escape(place)}" alt="{escape(name)}">'
+        address = env["pictures"].get(source.removeprefix("//"))
+        if address is not None:
+            return f'<img src="{escape(address)}" alt="{escape(name)}">'
         target = f' href="{escape(source)}" rel="{_REL}"' if source.startswith(_WEB) else ""
         return f'<a class="away"{target} title="{escape(source)}">picture: {escape(name)}</a>'
 

@@ -15,10 +15,10 @@ from poeflow.records import InstanceRecord, Records, RequestRow, RunFilter, RunR
 from poeflow.report.history import graded, run_before, scored, unmet_in
 from poeflow.report.pages import words
 from poeflow.report.pages.compare_page import comparison_view
-from poeflow.report.pages.groups import Numbered, grouped, numbered
+from poeflow.report.pages.groups import NumberedInstance, grouped, numbered
 from poeflow.report.pages.instance_page import digests_of, instance_view
 from poeflow.report.pages.run_page import page_number, run_view, step_view
-from poeflow.report.pages.source import Picture, Shown, paths_of
+from poeflow.report.pages.source import PageData, Picture, paths_of
 from poeflow.report.pages.words import RUN_STATES, moment, run_state
 
 A_PAGE: Final = 50
@@ -48,7 +48,7 @@ class Pages:
     Its methods only read, and may be called from any thread. They raise `DiskError`.
     """
 
-    def __init__(self, shown: Shown, root: str) -> None:
+    def __init__(self, shown: PageData, root: str) -> None:
         self._shown = shown
         self._records = shown.records
         self._pictures = shown.pictures
@@ -74,7 +74,7 @@ class Pages:
         waiting: tuple[RequestRow, ...] = ()
         if row.end is None:
             waiting = tuple(one for one in self._records.requests(number) if one.answer is None)
-        view = run_view(row, self._records.instances(number), open_requests=waiting)
+        view = run_view(row, self._records.instances(number), unanswered=waiting)
         earlier = run_before(self._records, row, within=_RECENT)
         return self._filled("run.html", view=view, earlier=earlier, seen=seen)
 
@@ -98,9 +98,9 @@ class Pages:
         group = next(each for each in grouped(row, instances) if each.step == one.record.step)
         at = group.instances.index(one)
         view = instance_view(
-            Numbered(one.number, self._shown.completed(one.record)),
+            NumberedInstance(one.number, self._shown.completed(one.record)),
             self._records.requests(run, one.record.id),
-            place=lambda numbered, digest: self._place(run, numbered, digest),
+            address_of=lambda one, digest: self._address(run, one, digest),
             prices=self._shown.prices,
         )
         return self._filled(
@@ -149,7 +149,7 @@ class Pages:
         found = self._records.instances(run)
         return found[number - 1] if 1 <= number <= len(found) else None
 
-    def _place(self, run: int, one: Numbered, digest: str) -> str | None:
+    def _address(self, run: int, one: NumberedInstance, digest: str) -> str | None:
         found = self._pictures.find(digest, paths_of(one.record, digest))
         return None if found is None else self._links.picture(run, one.number, digest)
 

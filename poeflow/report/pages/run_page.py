@@ -7,9 +7,9 @@ from typing import Final
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RequestRow, RunRow, outer_step
 from poeflow.report.history import mean_score
-from poeflow.report.pages.drawings import Box, Drawing, Timings, drawn, timings_of
-from poeflow.report.pages.groups import Group, Numbered, grouped, natural, numbered
-from poeflow.report.pages.words import together
+from poeflow.report.pages.drawings import Box, Drawing, Timings, drawing_of, timings_of
+from poeflow.report.pages.groups import NumberedInstance, StepGroup, grouped, natural, numbered
+from poeflow.report.pages.words import combined_state
 
 MOST_CELLS: Final = 2500
 _AXIS: Final = lazy_pattern(r"(?:\A|,)([A-Za-z_]\w*)=")
@@ -23,7 +23,7 @@ _SMALL_GRID: Final = 120
 class GridCell:
     """An instance in a grid. `rest` are its values on all axes but rows and columns."""
 
-    one: Numbered
+    one: NumberedInstance
     rest: str
 
 
@@ -60,7 +60,7 @@ class StepBox:
     """A step in the drawing, with the number and the state of its instances."""
 
     box: Box
-    group: Group
+    group: StepGroup
     state: str
     total: int
     failed: int
@@ -70,9 +70,9 @@ class StepBox:
 class Section:
     """A step with the instances shown on the page of the run: a grid, or rows."""
 
-    group: Group
+    group: StepGroup
     grid: Grid | None
-    rows: tuple[Numbered, ...]
+    rows: tuple[NumberedInstance, ...]
 
     @property
     def left_out(self) -> int:
@@ -84,7 +84,7 @@ class RunView:
     """The data of the page of a run.
 
     `single` are the steps that run once or did not run; `sections` those that run many times.
-    `at_work` are the requests without an answer so far.
+    `unanswered` are the requests that wait for an answer.
     """
 
     row: RunRow
@@ -92,9 +92,9 @@ class RunView:
     drawing: Drawing
     nodes: tuple[StepBox, ...]
     timings: Timings | None
-    single: tuple[Group, ...]
+    single: tuple[StepGroup, ...]
     sections: tuple[Section, ...]
-    at_work: tuple[RequestRow, ...]
+    unanswered: tuple[RequestRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class StepView:
     """The data of the page of a step: a grid, or one page of rows."""
 
     row: RunRow
-    group: Group
+    group: StepGroup
     grid: Grid | None
-    rows: tuple[Numbered, ...]
+    rows: tuple[NumberedInstance, ...]
     state: str
     found: int
     page: int
@@ -115,13 +115,13 @@ def run_view(
     row: RunRow,
     records: Sequence[InstanceRecord],
     *,
-    open_requests: Sequence[RequestRow] = (),
+    unanswered: Sequence[RequestRow] = (),
     few: int = FEW,
 ) -> RunView:
     """Return the data of the page of a run, with at most `few` instances of each step."""
     instances = numbered(records)
     groups = grouped(row, instances)
-    drawing = drawn(row.record.steps)
+    drawing = drawing_of(row.record.steps)
     return RunView(
         row=row,
         total=len(instances),
@@ -132,11 +132,11 @@ def run_view(
         sections=tuple(
             _section(group, few) for group in groups if group.instances and not group.is_single
         ),
-        at_work=tuple(open_requests),
+        unanswered=tuple(unanswered),
     )
 
 
-def step_view(row: RunRow, group: Group, asked: Mapping[str, str]) -> StepView:
+def step_view(row: RunRow, group: StepGroup, asked: Mapping[str, str]) -> StepView:
     """Return the data of the page of a step; `asked` has `state`, `rows`, `columns`, `page`."""
     state = asked.get("state", "")
     found = [one for one in group.instances if state in ("", one.state)]
@@ -149,7 +149,7 @@ def step_view(row: RunRow, group: Group, asked: Mapping[str, str]) -> StepView:
     return StepView(row, group, grid, rows, state, len(found), page, pages)
 
 
-def grid_of(group: Group, *, down: str = "", across: str = "") -> Grid | None:
+def grid_of(group: StepGroup, *, down: str = "", across: str = "") -> Grid | None:
     """Return the instances of a matrix step as a grid, None if their keys have no two axes.
 
     `down` and `across` choose the axes of rows and columns; for unknown or equal names the order
@@ -190,17 +190,17 @@ def page_number(asked: Mapping[str, str]) -> int:
     return max(int(text), 1) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
 
 
-def _nodes(drawing: Drawing, groups: Sequence[Group]) -> Iterator[StepBox]:
-    within: dict[str, list[Group]] = {}
+def _nodes(drawing: Drawing, groups: Sequence[StepGroup]) -> Iterator[StepBox]:
+    within: dict[str, list[StepGroup]] = {}
     for group in groups:
         within.setdefault(outer_step(group.step), []).append(group)
     own = {group.step: group for group in groups}
     for box in drawing.boxes:
         those = [one.state for group in within.get(box.step, ()) for one in group.instances]
-        yield StepBox(box, own[box.step], together(those), len(those), those.count("failed"))
+        yield StepBox(box, own[box.step], combined_state(those), len(those), those.count("failed"))
 
 
-def _section(group: Group, few: int) -> Section:
+def _section(group: StepGroup, few: int) -> Section:
     grid = grid_of(group) if len(group.instances) <= max(_SMALL_GRID, few) else None
     return Section(group, grid, () if grid else group.instances[:few])
 

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from poeflow.errors import PoeflowError, UsageError
 from poeflow.opener import read_packaged
 from poeflow.report.pages.pages import ASSETS, Pages
-from poeflow.report.pages.source import Shown
+from poeflow.report.pages.source import PageData
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -75,7 +75,7 @@ class PageServer:
 
 @contextlib.asynccontextmanager
 async def serve(
-    shown: Shown, *, port: int = 0, clock: Callable[[], float] = monotonic
+    shown: PageData, *, port: int = 0, clock: Callable[[], float] = monotonic
 ) -> AsyncIterator[PageServer]:
     """Serve the pages in the running event loop; `port` 0 takes a free one.
 
@@ -84,7 +84,7 @@ async def serve(
     closing = asyncio.Event()
     with _listening(port) as listener:
         taken: int = listener.getsockname()[1]
-        guard = Guard(port=taken, monotonic=clock)
+        guard = AccessGuard(port=taken, monotonic=clock)
         site = PageRoutes(Pages(shown, guard.root), closing)
         server = _Server(_config(guard.guarding(site.application())))
         task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -207,7 +207,7 @@ async def news(changes: Callable[[], int], seen: int, closing: asyncio.Event) ->
             continue
 
 
-class Guard:
+class AccessGuard:
     """Lets through requests below the secret path that name the server as their host.
 
     It is a path rather than a cookie, since cookies of 127.0.0.1 are sent to every port. A browser

@@ -26,7 +26,7 @@ _SKIPPED: Final = frozenset({"node_modules", "__pycache__", "venv"})
 _MOST_ENTRIES: Final = 20_000
 _MOST_HASHED: Final = 256 * 1024 * 1024
 """Bytes that one search of the project reads; the hashes are stored for the next."""
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -97,21 +97,21 @@ class ScrubbedRecords:
         self._scrubber = scrubber
 
     def runs(self, wanted: RunFilter) -> tuple[RunRow, ...]:
-        return self._safe(self._records.runs(wanted))
+        return self._masked(self._records.runs(wanted))
 
     def run(self, number: int) -> RunRow | None:
-        return self._safe(self._records.run(number))
+        return self._masked(self._records.run(number))
 
     def instances(self, run: int) -> tuple[InstanceRecord, ...]:
-        return self._safe(self._records.instances(run))
+        return self._masked(self._records.instances(run))
 
     def requests(self, run: int, instance: str | None = None) -> tuple[RequestRow, ...]:
-        return self._safe(self._records.requests(run, instance))
+        return self._masked(self._records.requests(run, instance))
 
     def changes(self) -> int:
         return self._records.changes()
 
-    def _safe(self, found: T) -> T:
+    def _masked(self, found: _T) -> _T:
         return masked(found, self._scrubber)
 
 
@@ -120,7 +120,7 @@ def _as_it_is(record: InstanceRecord) -> InstanceRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PageData:
     """The data of the pages: history, pictures, prices of models.
 
     `completed` adds the result of an earlier run to an instance that was current. `zone` is the

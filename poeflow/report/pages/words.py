@@ -109,7 +109,7 @@ def instance_state(record: InstanceRecord) -> str:
     return record.status if record.status != "ok" else record.source or "current"
 
 
-def together(states: Iterable[str]) -> str:
+def combined_state(states: Iterable[str]) -> str:
     """Return the state that colours a step: the most serious one of its instances."""
     found = set(states)
     order = ("failed", "asked", "ran", "rendered", "cached", "current", "skipped")
