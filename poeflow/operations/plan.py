@@ -183,7 +183,7 @@ _RUNS: Final = 100
 
 def _failed(plan: Plan, workspace: Workspace, options: RunOptions) -> frozenset[str]:
     """Return the instances that failed in the flow's last run with the same models."""
-    if workspace.is_foreign:
+    if workspace.is_tracked:
         return frozenset()
     history = History(workspace.history_path, warn=lambda _message: None)
     wanted = RunFilter(flow=plan.file.path, simulated=options.offline, limit=_RUNS)

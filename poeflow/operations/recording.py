@@ -88,7 +88,7 @@ def last_outputs(found: Checkup, options: RunOptions) -> Mapping[str, Json]:
     A trial of other models does not count.
     """
     workspace = workspace_of(found.project, options)
-    if found.loaded.file is None or workspace.is_foreign:
+    if found.loaded.file is None or workspace.is_tracked:
         return {}
     wanted = RunFilter(
         flow=found.loaded.file.path,

@@ -25,7 +25,7 @@ def writable_workspace(project: Project, options: RunOptions) -> Workspace:
     poeflow did not make what is there.
     """
     workspace = _workspace(project, options)
-    workspace.refuse_foreign()
+    workspace.refuse_tracked()
     return workspace
 
 
@@ -37,8 +37,8 @@ def _workspace(project: Project, options: RunOptions) -> Workspace:
         tracked = options.tracked[project.root]
     workspace = Workspace(project, options.environ, offline=options.offline, tracked=tracked)
     workspace.check()
-    left_behind = workspace.left_behind
-    if left_behind is not None:
-        message = f"the answers in {left_behind.parent} are not used, as {STATE_VARIABLE} is set"
+    unused_store = workspace.unused_store
+    if unused_store is not None:
+        message = f"the answers in {unused_store.parent} are not used, as {STATE_VARIABLE} is set"
         warn_once(options, f"{message}; to use them, move that folder to {workspace.folder}")
     return workspace

@@ -51,7 +51,7 @@ def with_earlier_names(
     if git is None or file is None:
         return statuses
     lock = lock_at(workspace_of(found.project, options), file.path, options)
-    data = git.staged_otherwise(lock.path)
+    data = git.staged_if_different(lock.path)
     if data is None:
         return statuses
     try:

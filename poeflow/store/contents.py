@@ -153,7 +153,7 @@ def output_key(place: str, path: str, *, simulated: bool) -> bytes:
     return b"output %d " % simulated + f"{place} {path}".encode()
 
 
-def learn_keys(connection: Database) -> None:
+def track_keys(connection: Database) -> None:
     """Make a connection collect all keys in its file, and those that it writes."""
     keys = KeyFilter()
     for simulated, fingerprint in connection.execute("SELECT simulated, fingerprint FROM answers"):

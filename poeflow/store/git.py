@@ -246,14 +246,14 @@ class Git:
         """Return the hash that HEAD, a branch, a tag or a remote branch has; read without git."""
         return None if self._repository is None else self._repository.revision(name)
 
-    def staged_otherwise(self, path: Path) -> bytes | None:
+    def staged_if_different(self, path: Path) -> bytes | None:
         """Return a file as the index has it, if the file on disk is another; else None.
 
         A program runs only if the content is not in a file of its own.
         """
         if self._repository is None:
             return None
-        content = self._repository.staged_otherwise(path)
+        content = self._repository.staged_if_different(path)
         if content is None:
             return None
         found = self._repository.loose(content, MAX_OUTPUT)

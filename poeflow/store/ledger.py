@@ -63,12 +63,12 @@ class Ledger:
     def record(self, path: str, sha256: str) -> None:
         """Commit a row; blocks until it is on disk. Raises `DiskError`."""
         if not self._has(path, sha256):
-            self._writer.do(self._recording(path, sha256), is_durable=True)
+            self._writer.do(self._row_write(path, sha256), is_durable=True)
 
     async def store(self, path: str, sha256: str) -> None:
         """Commit a row; it is on disk when this returns. Raises `DiskError`."""
         if not self._has(path, sha256):
-            await self._writer.wait(self._recording(path, sha256), is_durable=True)
+            await self._writer.wait(self._row_write(path, sha256), is_durable=True)
 
     def written(self, path: str) -> frozenset[str]:
         """Return the hashes of all that poeflow ever wrote to a path. Raises `DiskError`."""
@@ -99,7 +99,7 @@ class Ledger:
         except DamagedStoreError:
             return False
 
-    def _recording(self, path: str, sha256: str) -> Write:
+    def _row_write(self, path: str, sha256: str) -> Write:
         row = LedgerRow(path=path, sha256=sha256, place=self._place)
         return lambda connection: record_row(connection, row, simulated=self._simulated)
 
@@ -136,12 +136,3 @@ def old_rows(path: Path) -> Iterator[LedgerRow]:
             yield msgspec.json.decode(line, type=LedgerRow)
         except (ValueError, RecursionError):
             continue
-
-
-def has_old(path: Path) -> bool:
-    """Whether an older version left a ledger file."""
-    try:
-        path.lstat()
-    except OSError:
-        return False
-    return True

@@ -117,7 +117,7 @@ class LockFile:
         if not has_marks(data) or not found:
             message = f"{self.shown} has conflict marks, and neither side can be read"
             raise StaleError(message, hint="take one side with git, then run the flow")
-        return found if len(found) > 1 else found * 2
+        return found if len(found) > 1 else found * 2  # one side alone would look like no conflict
 
     def decoded(self, data: bytes) -> Lock:
         """Return the lock in a text. Raises `StaleError`."""

@@ -115,7 +115,7 @@ class Repository(msgspec.Struct, frozen=True):
         found = re.search(rb"^([0-9a-f]{40,64}) " + re.escape(ref) + rb"$", packed, re.MULTILINE)
         return found[1] if found is not None else None
 
-    def staged_otherwise(self, path: Path) -> str | None:
+    def staged_if_different(self, path: Path) -> str | None:
         """Return the name of a file's content in the index, if the file on disk is another.
 
         As for git, it is the same if its size and time are those in the index. None, too, if the

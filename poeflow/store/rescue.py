@@ -43,7 +43,7 @@ def opened_store(writer: StoreWriter) -> Iterator[None]:
                 mark.unlink()
         writer.check()
         _rescue_all(writer)
-        writer.learn()
+        writer.track_keys()
         try:
             yield
         except BaseException:
@@ -84,11 +84,11 @@ def _rescue(aside: Path, writer: StoreWriter, *, simulated: bool) -> int:
     for some in batches((end for end in ends if end is not None), lambda _end: 0):
         writer.do_all([new.add(end) for end in some])
     for rows in batches(_readable(stored_rows(aside, simulated=simulated)), lambda _row: 0):
-        writer.do_all([_noting(row, simulated=simulated) for row in rows])
+        writer.do_all([_row_write(row, simulated=simulated) for row in rows])
     return count
 
 
-def _noting(row: LedgerRow, *, simulated: bool) -> Write:
+def _row_write(row: LedgerRow, *, simulated: bool) -> Write:
     def write(connection: Database) -> int:
         return record_row(connection, row, simulated=simulated)
 

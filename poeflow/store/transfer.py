@@ -123,19 +123,19 @@ def _read(data: bytes, place: str, scrubber: Scrubber) -> AnswerLine | EndLine:
     return msgspec.structs.replace(line, answer=answer, request=request)
 
 
-def take_over(state: Path, writer: StoreWriter) -> None:
+def import_old_files(state: Path, writer: StoreWriter) -> None:
     """Move the files of older versions in the folder `state` into the store.
 
     Call it only while no other run can be at work. Messages are in `writer.messages`. Raises
     `DiskError`.
     """
-    _take_history(state / "history.db", writer)
+    _import_history(state / "history.db", writer)
     for simulated, folder in ((False, state), (True, state / "simulated")):
-        _take_answers(folder / "cache", writer, simulated=simulated)
-        _take_ledger(folder / "ledger.jsonl", writer, simulated=simulated)
+        _import_old_answers(folder / "cache", writer, simulated=simulated)
+        _import_ledger(folder / "ledger.jsonl", writer, simulated=simulated)
 
 
-def _take_history(old: Path, writer: StoreWriter) -> None:
+def _import_history(old: Path, writer: StoreWriter) -> None:
     """Turn the old history into the store by adding the tables that it lacks.
 
     If the store exists already, an older version was used again: its history stays unchanged.
@@ -151,7 +151,7 @@ def _take_history(old: Path, writer: StoreWriter) -> None:
         mark_of(old).unlink(missing_ok=True)
 
 
-def _take_answers(folder: Path, writer: StoreWriter, *, simulated: bool) -> None:
+def _import_old_answers(folder: Path, writer: StoreWriter, *, simulated: bool) -> None:
     old = OldAnswers(folder, writer.messages.append)
     for inner in list(old.folders()):
         with disk_errors(inner, "looked at"):
@@ -186,7 +186,7 @@ def _old_end(old: OldAnswers, path: Path, *, simulated: bool) -> Write | None:
     return lambda connection: put_end(connection, end, simulated=simulated)
 
 
-def _take_ledger(path: Path, writer: StoreWriter, *, simulated: bool) -> None:
+def _import_ledger(path: Path, writer: StoreWriter, *, simulated: bool) -> None:
     if not os.path.lexists(path):
         return
     rows = list(old_rows(path))

@@ -26,9 +26,9 @@ from poeflow.store.folders import (
 )
 from poeflow.store.git import Git
 from poeflow.store.history import History
-from poeflow.store.ledger import Ledger, has_old
+from poeflow.store.ledger import Ledger
 from poeflow.store.rescue import opened_store
-from poeflow.store.transfer import take_over
+from poeflow.store.transfer import import_old_files
 from poeflow.store.writer import StoreWriter
 
 WAIT: Final = 10.0
@@ -127,7 +127,7 @@ class Workspace:
         return f"{self.shown}/simulated/trial" if self._offline else f"{self.shown}/trial"
 
     @property
-    def left_behind(self) -> Path | None:
+    def unused_store(self) -> Path | None:
         """The store in the project that is not used, as the state is elsewhere, and still empty."""
         old = self._project.root / STATE_NAME / self._store.path.name
         is_unused = self.is_elsewhere and not os.path.lexists(self._store.path)
@@ -147,7 +147,7 @@ class Workspace:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _signed(handle) or Holder(pid=0, since=0.0)
+            return _read_note(handle) or Holder(pid=0, since=0.0)
         finally:
             os.close(handle)
         return None
@@ -161,16 +161,16 @@ class Workspace:
         path = self._state / "lock"
         with disk_errors(path, "looked at"):
             try:
-                return _ended(path.lstat())
+                return _last_end(path.lstat())
             except FileNotFoundError:
                 return 0
 
     @property
-    def is_foreign(self) -> bool:
+    def is_tracked(self) -> bool:
         """Whether the state came with the repository, so that nothing in it is used."""
         return bool(self.tracked)
 
-    def refuse_foreign(self) -> None:
+    def refuse_tracked(self) -> None:
         """Raise `UsageError` if git tracks some of the state.
 
         Nothing is stored there either: paid answers would then not be used.
@@ -208,7 +208,7 @@ class Workspace:
             self.cache_folder,
             self._store,
             on_corrupt=on_corrupt,
-            is_used=not self.is_foreign,
+            is_used=not self.is_tracked,
             simulated=self._offline,
         )
 
@@ -245,9 +245,9 @@ class Workspace:
         old = self._folder / "ledger.jsonl"
         return Ledger(
             self._store,
-            old=old if has_old(old) else None,
+            old=old if os.path.lexists(old) else None,
             place=place,
-            is_used=not self.is_foreign,
+            is_used=not self.is_tracked,
             simulated=self._offline,
         )
 
@@ -281,7 +281,7 @@ class Workspace:
 
         Raises `BusyError`, which names the holder of the workspace, after `wait` seconds.
         """
-        self.refuse_foreign()
+        self.refuse_tracked()
         self.check()
         self.prepare()
         path = self._state / "lock"
@@ -291,9 +291,9 @@ class Workspace:
         try:
             with disk_errors(path, "locked"):
                 _acquire(handle, clock, wait)
-                last = 0 if is_new else _ended(os.fstat(handle)) or -1
-            with _signing(handle, Holder(pid=os.getpid(), since=clock.now())):
-                take_over(self._state, self._store)
+                last = 0 if is_new else _last_end(os.fstat(handle)) or -1
+            with _holder_note(handle, Holder(pid=os.getpid(), since=clock.now())):
+                import_old_files(self._state, self._store)
                 with opened_store(self._store):
                     self._report(warn)
                     yield last
@@ -327,10 +327,10 @@ def _acquire(handle: int, clock: Clock, wait: float) -> None:
 
 
 @contextlib.contextmanager
-def _signing(handle: int, holder: Holder) -> Iterator[None]:
-    """Write a note for waiting processes, and remove it at the end, which leaves a new time.
+def _holder_note(handle: int, holder: Holder) -> Iterator[None]:
+    """Write who holds the workspace for waiting processes; remove it at the end.
 
-    It is only a note: a full disk does not stop a run.
+    That leaves a new time of the file. It is only a note: a full disk does not stop a run.
     """
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
@@ -343,12 +343,12 @@ def _signing(handle: int, holder: Holder) -> Iterator[None]:
             os.utime(handle)
 
 
-def _ended(status: os.stat_result) -> int | None:
+def _last_end(status: os.stat_result) -> int | None:
     """Return when the last process that held a lock file ended, None if it left its note."""
     return None if status.st_size else status.st_mtime_ns
 
 
-def _signed(handle: int) -> Holder | None:
+def _read_note(handle: int) -> Holder | None:
     """Return who wrote the note of a locked workspace, None if it cannot be read."""
     try:
         return msgspec.json.decode(os.pread(handle, 1024, 0), type=Holder)
@@ -357,7 +357,7 @@ def _signed(handle: int) -> Holder | None:
 
 
 def _busy(handle: int, now: float) -> BusyError:
-    holder = _signed(handle)
+    holder = _read_note(handle)
     who = "another run"
     if holder is not None:
         who = f"another run (process {holder.pid}, for {max(0, now - holder.since):.0f} s)"

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 
 from poeflow.errors import DiskError, UsageError
-from poeflow.store.contents import add_index, learn_keys
+from poeflow.store.contents import add_index, track_keys
 from poeflow.store.database import Database, KeyFilter
 from poeflow.store.database_file import (
     JOURNAL,
@@ -138,7 +138,7 @@ class StoreWriter:
         if self._error is not None:
             raise disk_error(self._error)
 
-    def learn(self) -> None:
+    def track_keys(self) -> None:
         """From now on know which keys are missing from the store, to save look-ups.
 
         With a rollback journal, look-ups wait for commits. Call it only while the workspace is
@@ -146,7 +146,7 @@ class StoreWriter:
         """
 
         def write(connection: Database) -> int:
-            learn_keys(connection)
+            track_keys(connection)
             self._keys = connection.keys
             return 0
 

@@ -444,14 +444,14 @@ def test_a_staged_file_is_read_only_if_the_one_on_disk_is_another(project, home,
     found = Git.find(project / "in", environ_of(home))
     lock = project / "in/a.lock.json"
     if version == "2":
-        assert found.staged_otherwise(lock) is None
-    assert found.staged_otherwise(project / "in/none") is None
-    assert found.staged_otherwise(home / "outside") is None
+        assert found.staged_if_different(lock) is None
+    assert found.staged_if_different(project / "in/none") is None
+    assert found.staged_if_different(home / "outside") is None
     lock.write_text("another")
-    assert found.staged_otherwise(lock) == b"in/a.lock.json as staged"
+    assert found.staged_if_different(lock) == b"in/a.lock.json as staged"
     git("gc", "-q", "--prune=now")
-    assert found.staged_otherwise(lock) == b"in/a.lock.json as staged"
+    assert found.staged_if_different(lock) == b"in/a.lock.json as staged"
     git("rm", "-q", "--cached", "in/a.lock.json")
-    assert found.staged_otherwise(lock) is None
+    assert found.staged_if_different(lock) is None
     (project / ".git/index").write_bytes(b"DIRC\0\0\0\2" + b"in/a.lock.json\0" * 9)
-    assert found.staged_otherwise(lock) is None
+    assert found.staged_if_different(lock) is None

@@ -247,7 +247,7 @@ def _state(project: Project, environ: Mapping[str, str], clock: Clock) -> Iterat
     try:
         tracked = tracked_state(project, environ)
         workspace = Workspace(project, environ, offline=False, tracked=tracked)
-        workspace.refuse_foreign()
+        workspace.refuse_tracked()
         workspace.check()
         yield _state_folder(workspace)
         yield _size(workspace)
@@ -269,7 +269,7 @@ def _state_folder(workspace: Workspace) -> Diagnosis:
     if free < _LITTLE:
         text = f"{folder}: only {_size_words(free)} are free"
         return Diagnosis(name="state", level="warning", text=text, hint="free some", facts=facts)
-    old = workspace.left_behind
+    old = workspace.unused_store
     if old is not None:
         text = f"the answers in {old.parent} are not used, as {STATE_VARIABLE} is set"
         hint = f"move that folder to {folder}"
