@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -218,6 +218,16 @@ def short_hash(digest: str) -> str:
     if len(digest) == SHORT:
         return digest
     return _shortened(bytes.fromhex(digest[:PREFIX]))
+
+
+def short_hash_or_none(digest: str | None) -> str | None:
+    """Return the short form of a hash, if there is one."""
+    return None if digest is None else short_hash(digest)
+
+
+def short_hashes(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return hashes by name in their short form."""
+    return {name: short_hash(digest) for name, digest in digests.items()}
 
 
 def short_hash_of(data: bytes) -> str:

@@ -11,9 +11,10 @@ from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import (
     Json,
     sha256_of_json,
-    short_hash,
     short_hash_of_json,
     short_hash_of_text,
+    short_hash_or_none,
+    short_hashes,
 )
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.programs import changed_variables
@@ -27,7 +28,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.redact import visible
-from poeflow.store.lock.entries import Accepted, Before, LockEntry
+from poeflow.store.lock.entries import Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 from poeflow.templates.values import Instances
 
@@ -61,15 +62,15 @@ def entry_of(
         extras.append(judgement)
     extras += [{"used_default": True}] if result.unread else []
     extras += [] if item is None else [item]
-    found = short_hash(sha256_of_json(extras))
+    found = short_hash_of_json(extras)
     is_known = old is not None and (old.recipe, old.extras) == (recipe.hash, found)
     if result.samples and (result.source == "asked" or not is_known):
-        found = short_hash(sha256_of_json([*extras, {"all": values["all"]}]))
+        found = short_hash_of_json([*extras, {"all": values["all"]}])
     return LockEntry(
         status="ok",
         recipe=recipe.hash,
         parts=recipe.short,
-        request=_maybe_short(result.fingerprint),
+        request=short_hash_or_none(result.fingerprint),
         server=recipe.server,
         model=recipe.model,
         served=_served(result, recipe, old),
@@ -78,11 +79,11 @@ def entry_of(
         extras=found,
         text=_text_hash(result),
         conversation=_conversation(result, recipe, old) if result.conversation else None,
-        outputs={path: short_hash(digest) for path, digest in result.files.items()},
+        outputs=short_hashes(result.files),
         untracked=not is_tracked and bool(result.files),
         answered_by=result.answered_by,
         warnings=warnings_of(result),
-        accepted=None if result.accepted is None else _short(result.accepted),
+        accepted=None if result.accepted is None else result.accepted.with_short_hashes(),
     )
 
 
@@ -98,7 +99,7 @@ def _conversation(result: StepResult, recipe: Recipe, old: LockEntry | None) -> 
     is_plain = len(result.conversation) == len(begun) + 1 and not last.tool_calls
     if is_plain and last.content == result.text:
         return None
-    return short_hash(sha256_of_json(messages_by_hash(result.conversation)))
+    return short_hash_of_json(messages_by_hash(result.conversation))
 
 
 def warnings_of(result: StepResult) -> list[str]:
@@ -160,19 +161,6 @@ def stand_in(entry: LockEntry) -> str | None:
 def _other_served(served: str, model: str) -> str | None:
     """Return the name by which a server answered, None if it is that of the model, or a date."""
     return visible(served) if served and not is_snapshot(served, model) else None
-
-
-def _short(accepted: Accepted) -> Accepted:
-    return Accepted(
-        path=accepted.path,
-        written=_maybe_short(accepted.written),
-        text=_maybe_short(accepted.text),
-        result=_maybe_short(accepted.result),
-    )
-
-
-def _maybe_short(digest: str | None) -> str | None:
-    return None if digest is None else short_hash(digest)
 
 
 def with_recipe(entry: LockEntry, recipe: Recipe) -> LockEntry:

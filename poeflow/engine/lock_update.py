@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from poeflow.answers.media_links import edited_media
-from poeflow.digest import short_hash
+from poeflow.digest import short_hash, short_hashes
 from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lock.entries import LockEntry
 from poeflow.store.lock.rows import BothRows, LockRows, More, PackedRows
@@ -260,7 +260,7 @@ class LockUpdate:
             inputs=short_hash(inputs),
             instances=self._new.without_before(),
             order=self._order_in(self._new),
-            orphans=_short(self._orphans),
+            orphans=short_hashes(self._orphans),
         )
 
     def lock_so_far(self, inputs: str) -> Lock:
@@ -270,7 +270,7 @@ class LockUpdate:
             inputs=short_hash(inputs),
             instances=rows,
             order=self._order_in(rows),
-            orphans=_short({**self.orphans, **self._given_up}),
+            orphans=short_hashes({**self.orphans, **self._given_up}),
         )
 
     def is_unchanged(self, lock: Lock) -> bool:
@@ -304,10 +304,6 @@ def _own_files(entry: LockEntry | More) -> dict[str, str]:
         if entry.accepted.written is not None:
             outputs[entry.accepted.path] = entry.accepted.written
     return outputs
-
-
-def _short(files: Mapping[str, str]) -> dict[str, str]:
-    return {path: short_hash(digest) for path, digest in files.items()}
 
 
 def _first_of(sides: Sequence[LockRows]) -> LockRows:

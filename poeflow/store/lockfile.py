@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from poeflow.digest import hash_prefix, sha256_of, short_hash
+from poeflow.digest import hash_prefix, sha256_of, short_hash, short_hash_or_none, short_hashes
 from poeflow.errors import DiskError, StaleError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import UnusableFileError, read_plain
@@ -260,31 +260,26 @@ def _of_version_1(text: _Text1) -> Lock:
     return Lock(
         inputs=short_hash(text.inputs),
         instances=PackedRows({name: _entry_of(one) for name, one in text.instances.items()}),
-        orphans=_short(text.orphans),
+        orphans=short_hashes(text.orphans),
     )
 
 
 def _entry_of(old: _Entry1) -> LockEntry:
     accepted = None
     if old.accepted is not None:
-        accepted = Accepted(
-            path=old.accepted.path,
-            written=_maybe_short(old.accepted.written),
-            text=_maybe_short(old.accepted.text),
-            result=_maybe_short(old.accepted.result),
-        )
+        accepted = Accepted(**msgspec.structs.asdict(old.accepted)).with_short_hashes()
     names = (one.split(".")[1] for one in old.parts if one.startswith("steps."))
     return LockEntry(
         status=old.status,
         recipe=short_hash(old.recipe),
-        request=_maybe_short(old.request),
+        request=short_hash_or_none(old.request),
         server=old.server,
         because=tuple(sorted(set(names))),
         parts={name: _part_of(value) for name, value in old.parts.items()},
-        result=_maybe_short(old.result),
-        extras=_maybe_short(old.extras),
-        text=_maybe_short(old.text),
-        outputs=_short(old.outputs),
+        result=short_hash_or_none(old.result),
+        extras=short_hash_or_none(old.extras),
+        text=short_hash_or_none(old.text),
+        outputs=short_hashes(old.outputs),
         untracked=old.untracked,
         answered_by=old.answered_by,
         warnings=old.warnings,
@@ -306,11 +301,3 @@ def _part_of(value: str) -> str:
     """Return the short form of a part, also if it is not a hash."""
     begin = value[:PART]
     return begin if _PART.fullmatch(begin) else sha256_of(value.encode())[:PART]
-
-
-def _maybe_short(digest: str | None) -> str | None:
-    return None if digest is None else short_hash(digest)
-
-
-def _short(digests: Mapping[str, str]) -> dict[str, str]:
-    return {path: short_hash(digest) for path, digest in digests.items()}

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from poeflow.digest import short_hash
+from poeflow.digest import short_hash, short_hash_or_none
 
 PART: Final = 8
 """Hexadecimal digits of a part's hash: enough to say what changed; the recipe's hash decides."""
@@ -25,6 +25,15 @@ class Accepted(
     written: Hash | None = None
     text: Hash | None = None
     result: Hash | None = None
+
+    def with_short_hashes(self) -> "Accepted":
+        """Return the same with its hashes in their short form."""
+        return Accepted(
+            path=self.path,
+            written=short_hash_or_none(self.written),
+            text=short_hash_or_none(self.text),
+            result=short_hash_or_none(self.result),
+        )
 
 
 class Before(
