@@ -192,7 +192,7 @@ class FlowState:
             statuses=statuses,
         )
 
-    def taken(
+    def cached(
         self, instance: StepInstance, proof: LockProof, result: StepResult
     ) -> InstanceOutcome:
         """Return the outcome of an instance that the lock proves, with its stored result."""

@@ -117,10 +117,10 @@ class Freshness:
         place = (instance.step, instance.key)
         if place in self._computed:
             return self._computed[place]
-        made = self._computed[place] = self._taken_recipe(instance, upstream)
+        made = self._computed[place] = self._make_recipe(instance, upstream)
         return made
 
-    def _taken_recipe(
+    def _make_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, *, is_old: bool = False
     ) -> Recipe | None:
         of = lock_entries.old_digest_of if is_old else lock_entries.digest_of
@@ -146,7 +146,7 @@ class Freshness:
     def current_proof(
         self, instance: StepInstance, upstream: InstanceOutcome | None
     ) -> LockProof | None:
-        """Return an instance that is current by its recipe, files included, else None.
+        """Return the proof that an instance is current by its recipe, files included, else None.
 
         An edited file stays as it is, unless the run replaces such files. An instance that the
         caller refreshes is never current, nor one that uses a flow: the recipe has not what decides
@@ -161,16 +161,16 @@ class Freshness:
         recipe = self.recipe(instance, upstream)
         if recipe is None:
             return None
-        taken = None if self._accepting is None else self._taken(instance, recipe)
-        if taken is not None:
-            return LockProof(taken)
+        accepted = None if self._accepting is None else self._accepted_entry(instance, recipe)
+        if accepted is not None:
+            return LockProof(accepted)
         if instance.step in self._unproven:
             return None
         for entry in candidates:
             if lock_entries.misfits(self._plan, self._context, instance, entry):
                 continue
-            made = self._made_by(instance, upstream, entry, recipe)
-            found = None if made is None else self._whole(instance, made)
+            made = self._entry_if_same(instance, upstream, entry, recipe)
+            found = None if made is None else self._proof_of_files(instance, made)
             if found is not None:
                 return found
         return None
@@ -201,7 +201,7 @@ class Freshness:
             return False
         return not has_samples or self.current_proof(instance, upstream) is not None
 
-    def _taken(self, instance: StepInstance, recipe: Recipe) -> LockEntry | None:
+    def _accepted_entry(self, instance: StepInstance, recipe: Recipe) -> LockEntry | None:
         """Return the new entry if `poeflow accept` accepts the instance's files, else None."""
         step = instance.step
         if self._accepting is None:
@@ -217,7 +217,7 @@ class Freshness:
     def accepted_proof(
         self, instance: StepInstance, upstream: InstanceOutcome | None
     ) -> LockProof | None:
-        """Return an instance whose accepted file stays although its request changed.
+        """Return the proof of an instance whose accepted file stays although its request changed.
 
         None if there is no such file, or the run replaces it, or tries another model for it.
         """
@@ -243,7 +243,7 @@ class Freshness:
         reads: Reads,
         judge: Callable[[], StepResult | None],
     ) -> LockProof | None:
-        """Return an instance whose request, which reads `reads`, is the one the last run sent.
+        """Return the proof of an instance whose request, which reads `reads`, the last run sent.
 
         None if a file of it is missing, or the run replaces one. If more than the request has
         changed, `judge` judges its text again, and returns None if that needs more than a file.
@@ -253,14 +253,14 @@ class Freshness:
             return None
         if lock_entries.misfits(self._plan, self._context, instance, entry):
             return None
-        changed = self._unjudged(instance, upstream, entry, reads)
+        changed = self._changed_parts(instance, upstream, entry, reads)
         spec = self._steps[instance.step]
         if changed:
             result = None if changed & AROUND or spec.kind == "flow" else judge()
             if result is None:
                 return None
-            entry = self._rejudged(instance, upstream, entry, result)
-        proof = self._whole(instance, entry)
+            entry = self._entry_judged_again(instance, upstream, entry, result)
+        proof = self._proof_of_files(instance, entry)
         if proof is None or spec.kind != "flow" or spec.repeat is None:
             return proof
         turns = self._turns(instance)
@@ -278,7 +278,7 @@ class Freshness:
             if entry is not None:
                 read = self._recipes.reread(lock_entries.reads_in(entry))
                 is_same = all(entry.parts[part] == one[:PART] for part, one in read.items())
-                proof = self._whole(instance, entry) if is_same else None
+                proof = self._proof_of_files(instance, entry) if is_same else None
                 if proof is None:
                     return None
                 found[name] = proof
@@ -297,7 +297,7 @@ class Freshness:
         recipe = self.recipe(instance, upstream) if found and is_open else None
         if recipe is None:
             return own
-        made = (self._made_by(instance, upstream, entry, recipe) for entry in found)
+        made = (self._entry_if_same(instance, upstream, entry, recipe) for entry in found)
         return next((entry for entry in made if entry is not None), own)
 
     def answer_entries(
@@ -312,11 +312,11 @@ class Freshness:
         if recipe is None:
             return ()
         if self._steps[instance.step].repeat is not None:
-            return tuple(e for e in found if self._made_by(instance, upstream, e, recipe))
+            return tuple(e for e in found if self._entry_if_same(instance, upstream, e, recipe))
         read = recipe.short.get("output")
         return tuple(entry for entry in found if entry.parts.get("output") == read)
 
-    def _made_by(
+    def _entry_if_same(
         self,
         instance: StepInstance,
         upstream: InstanceOutcome | None,
@@ -332,14 +332,14 @@ class Freshness:
         whole = recipe.joined(read).as_in(entry.parts)
         if entry.before is None:
             return entry if whole.hash == entry.recipe else None
-        then = self._taken_recipe(instance, upstream, is_old=True)
+        then = self._make_recipe(instance, upstream, is_old=True)
         hashes = (whole.hash, "" if then is None else then.joined(read).as_in(entry.parts).hash)
         return lock_entries.with_recipe(entry, whole) if entry.recipe in hashes else None
 
-    def _whole(self, instance: StepInstance, entry: LockEntry) -> LockProof | None:
-        """Return an instance whose files are all there, edited or not, if the run keeps them.
+    def _proof_of_files(self, instance: StepInstance, entry: LockEntry) -> LockProof | None:
+        """Return the proof of an instance whose files are all there, if the run keeps them.
 
-        None if its accepted file is not where its step saves now.
+        They may be edited. None if its accepted file is not where its step saves now.
         """
         if entry.accepted is not None and instance.save not in (None, entry.accepted.path):
             return None
@@ -351,7 +351,7 @@ class Freshness:
         is_whole = all(look == "same" or look in EDITED for look in looks.values())
         return LockProof(entry, edited=edited) if is_whole and not is_replaced else None
 
-    def renewed(
+    def with_current_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
     ) -> LockEntry:
         """Return the entry of an instance whose request is the same but written differently."""
@@ -361,7 +361,7 @@ class Freshness:
         whole = recipe.joined(self._recipes.reread(lock_entries.reads_in(entry)))
         return lock_entries.with_recipe(entry, whole)
 
-    def _rejudged(
+    def _entry_judged_again(
         self,
         instance: StepInstance,
         upstream: InstanceOutcome | None,
@@ -375,7 +375,7 @@ class Freshness:
         renewed = lock_entries.with_recipe(entry, recipe.joined(result.reads))
         return msgspec.structs.replace(renewed, warnings=lock_entries.warnings_of(result))
 
-    def _unjudged(
+    def _changed_parts(
         self,
         instance: StepInstance,
         upstream: InstanceOutcome | None,
@@ -406,19 +406,19 @@ class Freshness:
         self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
     ) -> dict[str, str]:
         """Return the parts that an entry would have now; its own if its recipe is not known."""
-        recipe = self._comparable(instance, upstream, entry)
+        recipe = self._comparable_recipe(instance, upstream, entry)
         if recipe is None:
             return dict(entry.parts)
         read = self._recipes.reread(lock_entries.reads_in(entry))
         return recipe.joined(read).as_in(entry.parts).short
 
-    def _comparable(
+    def _comparable_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
     ) -> Recipe | None:
         """Return an instance's recipe as one of an entry's version, None if it is not known."""
         recipe = self.recipe(instance, upstream)
         if entry.before is not None:
-            return self._taken_recipe(instance, upstream, is_old=True)
+            return self._make_recipe(instance, upstream, is_old=True)
         return recipe
 
     def looks(self, entry: LockEntry) -> dict[str, Look]:
@@ -474,7 +474,7 @@ class Freshness:
         entry = self.entry(instance)
         if entry is None:
             return ()
-        recipe = self._comparable(instance, upstream, entry)
+        recipe = self._comparable_recipe(instance, upstream, entry)
         if recipe is None:
             return ()
         read = self._recipes.reread(lock_entries.reads_in(entry))

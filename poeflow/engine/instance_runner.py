@@ -82,12 +82,12 @@ class InstanceRunner:
         if self._flow.stored.is_proof_enough(instance, upstream):
             proof = self._flow.freshness.current_proof(instance, upstream)
             return None if proof is None else self._flow.current(instance, proof)
-        return self._taken(instance, upstream) if self._flow.stored.may_take(instance) else None
+        return self._cached(instance, upstream) if self._flow.stored.may_use(instance) else None
 
-    def _taken(
+    def _cached(
         self, instance: StepInstance, upstream: InstanceOutcome | None
     ) -> InstanceOutcome | None:
-        """Return the outcome of an instance if the lock proves its stored answer, else None."""
+        """Return an outcome with the stored answer if the lock proves that, else None."""
         flow = self._flow
         proof = flow.freshness.current_proof(instance, upstream)
         if proof is None or proof.edited:
@@ -99,7 +99,7 @@ class InstanceRunner:
             return None
         if self._run_state.context.hears_text and instance.settings is not None:
             self._run_state.emitter(flow.name(instance.id)).started(instance.settings.model)
-        return flow.taken(instance, proof, result)
+        return flow.cached(instance, proof, result)
 
     async def _attempt(
         self,
@@ -253,7 +253,7 @@ class InstanceRunner:
             return msgspec.structs.replace(accepted, stale=accepted.stale or (MOVES,))
         if request is None or not entry.is_of(request):
             return msgspec.structs.replace(accepted, entry=entry)
-        entry = freshness.renewed(ready.instance, ready.upstream, entry)
+        entry = freshness.with_current_recipe(ready.instance, ready.upstream, entry)
         return msgspec.structs.replace(accepted, entry=entry, stale=())
 
     def _answered(self, ready: Ready, work: StepInput) -> LockProof | None:

@@ -33,7 +33,7 @@ class StoredResults:
     def __init__(self, plan: Plan, context: RunContext, schemas: AnswerSchemas) -> None:
         self._flow = plan.flow
         specs = plan.steps.items()
-        self._taken = frozenset(step for step in plan.steps if _is_taken(plan, step))
+        self._complete = frozenset(step for step in plan.steps if _is_complete(plan, step))
         self._proven = frozenset(step for step, spec in specs if spec.kind != "flow")
         self._sampled = frozenset(step for step, spec in specs if samples_of(spec).count > 1)
         self._continued = continued_steps(plan.flow)
@@ -132,7 +132,7 @@ class StoredResults:
         settings = instance.settings
         return settings is not None and self._context.asks_again(settings)
 
-    def may_take(self, instance: StepInstance) -> bool:
+    def may_use(self, instance: StepInstance) -> bool:
         """Whether an instance is complete with a stored answer that the lock proves.
 
         Not if it is judged, or files are fetched for it: that is done again, without a call. Of a
@@ -140,8 +140,8 @@ class StoredResults:
         """
         settings = instance.settings
         is_ready = instance.is_ready and not instance.skip and self._context.asks
-        is_taken = is_ready and instance.step in self._taken
-        return is_taken and settings is not None and settings.cache
+        is_complete = is_ready and instance.step in self._complete
+        return is_complete and settings is not None and settings.cache
 
     def base(self, instance: StepInstance, proof: LockProof | None) -> bytes | None:
         """Return the text of an edited file before the edits, if the answer is merged into it.
@@ -220,13 +220,13 @@ class StoredResults:
         if found is None:
             return None
         request, stored = found
-        said, output = _said_in(stored.answer, spec), spec.output
-        if said is None:
+        parts, output = _parts_of_answer(stored.answer, spec), spec.output
+        if parts is None:
             return None
         if spec.kind == "command":
             output = msgspec.structs.replace(output, reasoning="keep")
         schema = self._schemas.compiled(step)
-        reading, unread = read_or_default(output, said.text, schema)
+        reading, unread = read_or_default(output, parts.text, schema)
         found_text = short_hash_of_text(reading.text)
         if reading.faults or found_text != text:
             return None
@@ -237,17 +237,17 @@ class StoredResults:
             data=reading.data,
             value=reading.value,
             media=tuple(filter(is_media_name, entry.outputs)),
-            reasoning=said.reasoning or reading.reasoning,
-            tool_calls=said.tool_calls,
-            usage=None if said.usage is None else said.usage.counted(),
-            model=said.model,
-            response_id=said.id,
+            reasoning=parts.reasoning or reading.reasoning,
+            tool_calls=parts.tool_calls,
+            usage=None if parts.usage is None else parts.usage.counted(),
+            model=parts.model,
+            response_id=parts.id,
             fingerprint=request,
             request=stored.request,
             answered_by=entry.answered_by,
             files=entry.outputs,
             unread="; ".join(unread),
-            answer=said.text if unread else None,
+            answer=parts.text if unread else None,
         )
         return result if agrees_beside_text(entry, result) else None
 
@@ -286,7 +286,7 @@ class _PlainAnswer(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-def _said_in(answer: Mapping[str, Json], spec: Step) -> AnswerParts | None:
+def _parts_of_answer(answer: Mapping[str, Json], spec: Step) -> AnswerParts | None:
     """Return what a result takes from a stored answer, None if its step does not accept it."""
     if spec.kind == "model":
         try:
@@ -305,7 +305,7 @@ def _said_in(answer: Mapping[str, Json], spec: Step) -> AnswerParts | None:
     return AnswerParts(whole.text, whole.reasoning, calls, whole.usage, whole.model, whole.id)
 
 
-def _is_taken(plan: Plan, step: str) -> bool:
+def _is_complete(plan: Plan, step: str) -> bool:
     """Whether stored answers of a step are complete: nothing is done with them in each run."""
     spec = plan.steps[step]
     is_judged = (bool(spec.expect) and spec.repeat is None) or step in plan.checked.judged
