@@ -368,7 +368,7 @@ class FlowState:
         first = self.under_way[step].instances[:1]
         return any(one.key is not None and one.names.keys() <= {"key"} for one in first)
 
-    def itemize(self, step: str, values: Values) -> None:
+    def find_items(self, step: str, values: Values) -> None:
         """Find the items of a step that `lacks_items`; one that is not there any more has none."""
         under_way = self.under_way[step]
         source = self.under_way.get(self.plan.chains.get(step, ""))

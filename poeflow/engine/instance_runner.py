@@ -32,11 +32,11 @@ class InstanceRunner:
         self._run_state = flow.run_state
         self._steps = steps
         self._absent: dict[str, Ready] = {}
-        """Those that the last run answered, and whose answer is not here."""
+        """Instances that the last run answered, and whose answer is not here."""
         self._fetching: dict[str, asyncio.Lock] = {}
         self._loading: dict[str, asyncio.Lock] = {}
         self._previous: dict[str, InstanceOutcome] = {}
-        """By name: the instance that each builds on, if that is one of its own step."""
+        """The instance that each builds on, by its name, if that is one of its own step."""
         self._loaded: dict[str, InstanceOutcome] = {}
         """Instances whose answer had to be loaded, with their results if they are stored."""
         self.renewed: set[str] = set()
@@ -119,13 +119,13 @@ class InstanceRunner:
             return flow.skipped(ready.instance, entry)
         edited = flow.freshness.text_proof(ready.instance, ready.upstream)
         if edited is None and flow.freshness.knows(ready.instance):
-            edited = await self._edited(ready)
+            edited = await self._proof_of_edited(ready)
         if edited is not None and not (edited.stale and self._run_state.context.git):
             return flow.current(ready.instance, edited)
         work = self._input(ready)
         result = await self._steps.run(work)
         if isinstance(result, NotHere):
-            proof = self._answered(ready, work)
+            proof = self._proof_of_answered(ready, work)
             if proof is not None:
                 return flow.current(ready.instance, proof)
             result = await self._steps.run(msgspec.structs.replace(work, ask="always"))
@@ -139,7 +139,7 @@ class InstanceRunner:
             case Unknown():
                 return flow.unknown(instance, result)
 
-    async def _values(
+    async def _with_carry(
         self,
         step: StepUnderWay,
         before: int | None,
@@ -169,7 +169,7 @@ class InstanceRunner:
                 loaded = await self._with_result(step.step, one, reader if may_ask else None)
             if isinstance(loaded, Unknown):
                 for other in chain[: chain.index(one)]:
-                    self._not_here(step.step, other, reader)
+                    self._report_absent(step.step, other, reader)
                 return loaded
             if loaded.is_absent:
                 return Unknown(f"unknown until {one.name} has run")
@@ -200,7 +200,7 @@ class InstanceRunner:
         """
         name, reads = self._flow.name(instance.id), Reads()
         if step.step in self._flow.folds:
-            found = await self._values(step, before, values, name, may_ask=may_ask, reads=reads)
+            found = await self._with_carry(step, before, values, name, may_ask=may_ask, reads=reads)
             if isinstance(found, Unknown):
                 return found
             values, instance = found, self._flow.carrying(self.outcome(step, before), instance)
@@ -227,12 +227,12 @@ class InstanceRunner:
         is_used = not flow.plan.checked.uses[step].names.isdisjoint(ITEM_NAMES)
         if not is_used or not flow.lacks_items(step):
             return flow.items.get(step, {}).get(instance.key, instance.names)
-        missing = await self._itemize(step, reader)
+        missing = await self._find_items(step, reader)
         if missing is None and instance.key not in flow.items[step]:
             raise StepError(f"{flow.name(instance.id)} is not there any more")
         return flow.items[step][instance.key] if missing is None else missing
 
-    async def _edited(self, ready: Ready) -> LockProof | None:
+    async def _proof_of_edited(self, ready: Ready) -> LockProof | None:
         """Return the proof of an instance whose text is an accepted file.
 
         It stays accepted when its request changes; if the request is the same but written
@@ -247,7 +247,7 @@ class InstanceRunner:
             return proof
         found = await self._steps.run(work := self._input(ready, ask="never"))
         request = None if isinstance(found, Unknown) else found.fingerprint
-        target = None if accepted.edited else self._steps.saves_to(work)
+        target = None if accepted.edited else self._steps.claim_target(work)
         entry = await self._run_state.saver.moved(work.name, accepted.entry, target)
         if entry is None:
             return msgspec.structs.replace(accepted, stale=accepted.stale or (MOVES,))
@@ -256,7 +256,7 @@ class InstanceRunner:
         entry = freshness.with_current_recipe(ready.instance, ready.upstream, entry)
         return msgspec.structs.replace(accepted, entry=entry, stale=())
 
-    def _answered(self, ready: Ready, work: StepInput) -> LockProof | None:
+    def _proof_of_answered(self, ready: Ready, work: StepInput) -> LockProof | None:
         """Return the proof of an instance of the last run whose answer is not stored here.
 
         None if a file it wrote is missing, too: then it is asked again. Raises `StepError`.
@@ -345,7 +345,7 @@ class InstanceRunner:
             if state is None or not state.is_absent:
                 return None
             is_itemized = step in self._flow.freshness.late_items
-            missing = await self._itemize(step, reader) if is_itemized else None
+            missing = await self._find_items(step, reader) if is_itemized else None
             if missing is not None:
                 return missing
             is_part = reader is None and bool(self._run_state.selection.only)
@@ -361,7 +361,7 @@ class InstanceRunner:
             self._flow.settle(step, known)
             return next((one for one in loaded if isinstance(one, Unknown)), None)
 
-    async def _itemize(self, step: str, reader: str | None) -> Unknown | None:
+    async def _find_items(self, step: str, reader: str | None) -> Unknown | None:
         """Find the items of a loop, if the lock has proved it without them."""
         flow = self._flow
         if not flow.lacks_items(step):
@@ -369,14 +369,14 @@ class InstanceRunner:
         needs: list[str] = []
         source, missing = flow.plan.chains.get(step), None
         if source is not None:
-            missing = await self._itemize(source, reader)
+            missing = await self._find_items(source, reader)
         else:
             needs = list(flow.plan.edges[step])
             missing = await (self.fetch(needs, reader=reader) if reader else self.recall(needs))
         if missing is None and any(flow.outcomes[need].is_absent for need in needs):
             missing = Unknown(f"the items of {flow.name(step)} are not here")
         if missing is None:
-            flow.itemize(step, flow.values(needs))
+            flow.find_items(step, flow.values(needs))
         return missing
 
     async def _with_result(
@@ -384,10 +384,10 @@ class InstanceRunner:
     ) -> InstanceOutcome | Unknown:
         """Return an absent instance with its result; a `reader` has it asked again if it must."""
         if reader is None:
-            return await self._recalled(step, outcome)
-        return await self._fetched(step, outcome, reader=reader)
+            return await self._recall_result(step, outcome)
+        return await self._fetch_result(step, outcome, reader=reader)
 
-    async def _fetched(
+    async def _fetch_result(
         self, step: str, outcome: InstanceOutcome, *, reader: str
     ) -> InstanceOutcome | Unknown:
         """Return an absent instance with its result, loaded once. Raises `StepError`."""
@@ -405,9 +405,9 @@ class InstanceRunner:
         context, name = self._run_state.context, outcome.name
         if outcome.is_left_out and context.asks and not context.selection.is_whole:
             self._run_state.emitter(name).warned(["its last result is used as it is"])
-        stored = await self._judged(step, outcome, may_ask=not outcome.is_left_out)
+        stored = await self._judge_stored(step, outcome, may_ask=not outcome.is_left_out)
         if isinstance(stored, Unknown):
-            return self._not_here(step, outcome, reader)
+            return self._report_absent(step, outcome, reader)
         if stored is not None:
             return stored
         if outcome.entry is not None:
@@ -416,12 +416,12 @@ class InstanceRunner:
         ready = self._absent.get(name) or await self._ready_again(step, outcome)
         if isinstance(ready, Unknown):
             is_own = outcome.is_left_out or not context.asks
-            return self._not_here(step, outcome, reader) if is_own else ready
+            return self._report_absent(step, outcome, reader) if is_own else ready
         ask: AskWhen = "never" if outcome.is_left_out else "always"
         result = await self._steps.run(self._input_again(ready, outcome, ask=ask))
         if not isinstance(result, StepResult):
             missing = result if isinstance(result, ToBeAsked) else None
-            return self._not_here(step, outcome, reader, missing)
+            return self._report_absent(step, outcome, reader, missing)
         if outcome.is_left_out or not context.asks:
             return msgspec.structs.replace(outcome, result=result)
         made = self._flow.made(ready.instance, ready.upstream, result)
@@ -430,7 +430,7 @@ class InstanceRunner:
             self.renewed.add(step)
         return self._run_state.settle(made, began)
 
-    async def _judged(
+    async def _judge_stored(
         self, step: str, outcome: InstanceOutcome, *, may_ask: bool
     ) -> InstanceOutcome | Unknown | None:
         """Return an absent instance with its stored result; rules judge it if its text was edited.
@@ -447,10 +447,10 @@ class InstanceRunner:
         result = self._steps.judged_again(self._input(ready, ask="never"), stored.result)
         return msgspec.structs.replace(stored, result=result)
 
-    def _not_here(
+    def _report_absent(
         self, step: str, outcome: InstanceOutcome, reader: str, missing: ToBeAsked | None = None
     ) -> Unknown:
-        """Report that an answer is asked again because `reader` needs it."""
+        """Report that an answer which `reader` needs is not here; return why it is unknown."""
         name = outcome.name
         if outcome.is_left_out:
             return Unknown(f"the answer of {name} is not here", "run it too, with --until")
@@ -460,10 +460,10 @@ class InstanceRunner:
             self._run_state.statuses[name] = status
         return Unknown(f"unknown until {name} has run")
 
-    async def _recalled(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
+    async def _recall_result(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
         """Return an absent instance with its result if that is stored, else unchanged."""
         with contextlib.suppress(PoeflowError):
-            stored = await self._judged(step, outcome, may_ask=False)
+            stored = await self._judge_stored(step, outcome, may_ask=False)
             if stored is not None:
                 return outcome if isinstance(stored, Unknown) else stored
             ready = self._absent.get(outcome.name)

@@ -42,18 +42,18 @@ from poeflow.flowfile.loops import continued_steps
 from poeflow.flowfile.step_settings import Settings, samples_of, saves_samples
 from poeflow.planning.plan import Plan
 
-UseFlow = Callable[[StepInput], Awaitable[StepResult | NoResult]]
+RunUsedFlow = Callable[[StepInput], Awaitable[StepResult | NoResult]]
 """How to run the flow that an instance uses."""
 
 
 class StepRunner:
-    """Runs the instances of one plan. `use` runs those that use another flow."""
+    """Runs the instances of one plan. `run_used_flow` runs those that use another flow."""
 
     def __init__(
         self,
         plan: Plan,
         run_state: RunState,
-        use: UseFlow,
+        run_used_flow: RunUsedFlow,
         *,
         schemas: AnswerSchemas,
         stored: StoredResults,
@@ -64,7 +64,7 @@ class StepRunner:
         self._reader = plan.texts.reader
         self._run_state = run_state
         self._context = context
-        self._use = use
+        self._run_used_flow = run_used_flow
         self._schemas = schemas
         self._stored = stored
         self._composer = Composer(plan, schemas, context, run_state.attachments, run_state.drawn)
@@ -82,40 +82,40 @@ class StepRunner:
         spec, kind = self._steps[step], self._steps[step].kind
         with self._run_state.interruptible(work.name):
             if kind == "flow":
-                return await self._use(work)
+                return await self._run_used_flow(work)
             if spec.output.save is not None or spec.output.media is not None:
                 with self._reader.recording(work.reads):
-                    work = msgspec.structs.replace(work, target=self._target(work))
+                    work = msgspec.structs.replace(work, target=self._claim_target(work))
             self._commands.note_code(step, work.reads)
             result: StepResult | NoResult
             if samples_of(spec).count > 1:
-                result = await self._sampled(work)
+                result = await self._ask_samples(work)
             else:
                 async with self._slot(work):
                     if kind == "render":
-                        result = await self._rendered(work)
+                        result = await self._render(work)
                     elif kind == "command":
-                        result = await self._commanded(work)
+                        result = await self._run_command(work)
                     else:
-                        result = await self._answered(work)
+                        result = await self._ask(work)
                     if isinstance(result, StepResult):
                         refuse_failing([result], kind=kind)
-            return await self._saved(work, result) if isinstance(result, StepResult) else result
+            return await self._save(work, result) if isinstance(result, StepResult) else result
 
     def to_be_asked(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
         """Return the first request of an instance in a run that sends nothing, if none is stored.
 
         The store may have any answer if it `has_answers`. Raises any `PoeflowError`.
         """
-        if (target := self._target(work)) is not None:
+        if (target := self._claim_target(work)) is not None:
             work, has_answers = msgspec.structs.replace(work, target=target), True
         request, output = self._request(work, work.settings), self._steps[work.step].output
         asker, may_go_on = self._run_state.asker, bool(output.repair)
         return asker.to_be_asked(request, has_answers=has_answers, may_go_on=may_go_on)
 
-    def saves_to(self, work: StepInput) -> str | None:
+    def claim_target(self, work: StepInput) -> str | None:
         """Claim and return the path to which a text is saved. Raises any `PoeflowError`."""
-        return self._target(msgspec.structs.replace(work, ask="always"))
+        return self._claim_target(msgspec.structs.replace(work, ask="always"))
 
     def judged_again(self, work: StepInput, result: StepResult) -> StepResult:
         """Return a result whose text a person edited, judged by the rules, if that is read.
@@ -129,7 +129,7 @@ class StepRunner:
         graded, verdicts = expecting.of_edited(result.reading)
         return msgspec.structs.replace(result, graded=graded, verdicts=verdicts)
 
-    async def _saved(self, work: StepInput, result: StepResult) -> StepResult:
+    async def _save(self, work: StepInput, result: StepResult) -> StepResult:
         """Write the text of an instance; return its result with the files it read and wrote."""
         files = dict(result.files)
         if work.target is not None and work.base is not None:
@@ -149,7 +149,7 @@ class StepRunner:
             self._context.refuse_keys(named, "a path it reads")
         return msgspec.structs.replace(result, key=work.instance.key, files=files, reads=reads)
 
-    def _target(self, work: StepInput) -> str | None:
+    def _claim_target(self, work: StepInput) -> str | None:
         """Claim and return the project path for an instance's text, None if it is not saved.
 
         Raises `PoeflowError` if poeflow may not write there, or to its media folder.
@@ -174,13 +174,13 @@ class StepRunner:
             is_tolerated=self._steps[step].continue_on_error,
         )
 
-    async def _rendered(self, work: StepInput) -> StepResult | NoResult:
+    async def _render(self, work: StepInput) -> StepResult | NoResult:
         self._run_state.emitter(work.name).started(None)
         with self._reader.recording(work.reads):
             text = self._plan.texts.prose(("steps", work.step, "render"), work.values)
-        return await self._made_here(work, text, source="rendered")
+        return await self._read_and_judge(work, text, source="rendered")
 
-    async def _commanded(self, work: StepInput) -> StepResult | NoResult:
+    async def _run_command(self, work: StepInput) -> StepResult | NoResult:
         """Run the command of a step, if the run may run anything, or take its stored output."""
         is_run = self._context.asks and work.ask != "never"
         if not is_run and not work.is_stored:
@@ -199,14 +199,14 @@ class StepRunner:
         else:
             emitter.started(None)
         emitter.warned(output.warnings)
-        result = await self._made_here(work, output.text, source=source)
+        result = await self._read_and_judge(work, output.text, source=source)
         if not isinstance(result, StepResult):
             return result
         return msgspec.structs.replace(
             result, fingerprint=output.fingerprint, request=command.identity
         )
 
-    async def _made_here(
+    async def _read_and_judge(
         self, work: StepInput, text: str, *, source: Literal["rendered", "ran", "cached"]
     ) -> StepResult | NoResult:
         """Return the result of a text that no model wrote, read and judged as its step says.
@@ -257,12 +257,12 @@ class StepRunner:
     def _expecting(self, work: StepInput) -> Expecting:
         return Expecting(self._plan, work.step, work.values, reads=work.reads)
 
-    async def _sampled(self, work: StepInput) -> StepResult | NoResult:
+    async def _ask_samples(self, work: StepInput) -> StepResult | NoResult:
         """Ask for all samples of the step; enough of them must pass its expectations."""
         spec = self._steps[work.step]
         samples = samples_of(spec)
-        inputs = [self._of_sample(work, number) for number in range(samples.count)]
-        found = await asyncio.gather(*map(self._one_sample, inputs), return_exceptions=True)
+        inputs = [self._sample_input(work, number) for number in range(samples.count)]
+        found = await asyncio.gather(*map(self._ask_sample, inputs), return_exceptions=True)
         result = best_of(found, wanted=samples.pass_rate, are_saved=saves_samples(spec))
         if not isinstance(result, StepResult):
             return result
@@ -274,7 +274,7 @@ class StepRunner:
                 )
         return msgspec.structs.replace(result, files=files)
 
-    def _of_sample(self, work: StepInput, number: int) -> StepInput:
+    def _sample_input(self, work: StepInput, number: int) -> StepInput:
         """Return the input for one of the samples of an instance; claim its own path if it has one.
 
         Raises `PoeflowError`.
@@ -293,43 +293,43 @@ class StepRunner:
         self._run_state.saver.claim(one.name, target)
         return msgspec.structs.replace(one, target=target)
 
-    async def _one_sample(self, work: StepInput) -> StepResult | NoResult:
+    async def _ask_sample(self, work: StepInput) -> StepResult | NoResult:
         async with self._slot(work):
-            return await self._answered(work)
+            return await self._ask(work)
 
-    async def _answered(self, work: StepInput) -> StepResult | NoResult:
+    async def _ask(self, work: StepInput) -> StepResult | NoResult:
         emitter, asker = self._run_state.emitter(work.name), self._run_state.asker
         turns, is_over = self._turns(work), False
         while not is_over:
-            turn = _at_turn(work, turns)
+            turn = _for_next_turn(work, turns)
             request = self._request(turn, work.settings)
             if not turns.taken and not work.is_doubted:
                 emitter.started(request.chat.model)
                 if self._is_altered(work, request):
-                    work = self._doubting(work)
+                    work = self._without_stored_answers(work)
                     continue
             rules = self._rules(turn, turns, request)
-            dialogue = await converse(asker, request, rules, others=self._others(turn))
+            dialogue = await converse(asker, request, rules, others=self._fallback_requests(turn))
             if not isinstance(dialogue, Dialogue):
                 return dialogue
             is_over = turns.add(dialogue)
             if is_over and not work.is_doubted and self._is_doubtful(work, turns):
-                work = self._doubting(work)
+                work = self._without_stored_answers(work)
                 turns, is_over = self._turns(work), False
-            if not is_over and not await self._drew(work, turns):
+            if not is_over and not await self._fetch_drawn(work, turns):
                 return Unknown("a file it drew is not here")
         last = turns.last.last
         if len(turns.taken) > 1:
             await asker.store_end(turns.first.first, last)
         emitter.warned(turns.warnings)
         emitter.judged(turns.last.verdicts)
-        media = await self._media(work, turns)
+        media = await self._fetch_media(work, turns)
         if media is None:
             return Unknown("a file it drew is not here")
         turns.draw(media)
         return self._result(work.step, turns)
 
-    async def _drew(self, work: StepInput, turns: Turns) -> bool:
+    async def _fetch_drawn(self, work: StepInput, turns: Turns) -> bool:
         """Fetch the media of a turn for the next one, which sees them; return whether it could.
 
         A turn without any has none.
@@ -337,7 +337,7 @@ class StepRunner:
         if "previous" not in self._plan.checked.uses[work.step].names:
             return True
         try:
-            media = await self._media(work, turns)
+            media = await self._fetch_media(work, turns)
         except StepError as error:
             self._run_state.emitter(work.name).warned((error.message,))
             media = {}
@@ -364,7 +364,7 @@ class StepRunner:
             may_send=work.ask != "never",
         )
 
-    def _doubting(self, work: StepInput) -> StepInput:
+    def _without_stored_answers(self, work: StepInput) -> StepInput:
         """Return the input for running an instance without stored answers."""
         warning = "its stored answer is not the one the lock has; it is not used"
         self._run_state.emitter(work.name).warned((warning,))
@@ -435,12 +435,12 @@ class StepRunner:
             secrets=composed.secrets,
         )
 
-    def _others(self, work: StepInput) -> Iterator[ModelRequest]:
+    def _fallback_requests(self, work: StepInput) -> Iterator[ModelRequest]:
         """Yield the same request to fallback models, composed only when they are asked."""
         for other in self._plan.preparer.fallbacks(work.step, work.settings, work.values):
             yield self._request(work, other)
 
-    async def _media(self, work: StepInput, turns: Turns) -> dict[str, str] | None:
+    async def _fetch_media(self, work: StepInput, turns: Turns) -> dict[str, str] | None:
         """Return the files that the answer links to, fetched; None if one is not here."""
         if self._steps[work.step].output.media is None:
             return {}
@@ -482,7 +482,7 @@ class StepRunner:
         )
 
 
-def _at_turn(work: StepInput, turns: Turns) -> StepInput:
+def _for_next_turn(work: StepInput, turns: Turns) -> StepInput:
     """Return an instance as it is asked for its next turn: never the same request twice."""
     if not turns.taken and turns.values is work.values:
         return work
