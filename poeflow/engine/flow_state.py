@@ -148,7 +148,7 @@ class FlowState:
             self.run_state.loops[name] = keys
             self.run_state.context.listen(StepExpanded(at=at, step=name, instances=count))
             if self.freshness.is_late(step) and not any(one.skip for one in instances[:1]):
-                self.run_state.lock_update.arrange(name, keys)
+                self.run_state.lock_update.note_order(name, keys)
 
     def settle(self, step: str, outcomes: Sequence[InstanceOutcome]) -> None:
         """Note how a step ended, from the outcomes of its instances."""
@@ -215,7 +215,7 @@ class FlowState:
                 statuses += tuple(self.statuses.current(*one) for one in proof.turns.items())
         else:
             if proof.turns:
-                self.run_state.lock_update.retain(name)
+                self.run_state.lock_update.keep_last(name)
             if proof.edited:
                 self.run_state.saver.warn_edited(name, proof.edited)
             elif proof.stale:

@@ -273,7 +273,7 @@ class Freshness:
         instance that repeats the flow holds the rest of what decides them.
         """
         found: dict[str, LockProof] = {}
-        for name in self._lock_update.within(f"{self.name(instance)}#"):
+        for name in self._lock_update.names_beginning(f"{self.name(instance)}#"):
             entry = self._lock_update.entry(name)
             if entry is not None:
                 read = self._recipes.reread(lock_entries.reads_in(entry))

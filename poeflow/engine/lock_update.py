@@ -51,7 +51,7 @@ class LockUpdate:
         self._order: dict[str, list[str]] = {}
         self._orphans: dict[str, str] = {}
         self._forgotten: frozenset[str] = frozenset()
-        self._given_up: dict[str, str] = {}
+        self._replaceable: dict[str, str] = {}
         self._parts: dict[str, list[str]] | None = None
         """The instances of each step or instance, computed at the first use."""
         self._requests: dict[str, list[str]] | None = None
@@ -80,7 +80,7 @@ class LockUpdate:
                 seen.append(entry)
         return tuple(seen)
 
-    def asked(self, fingerprint: str) -> Iterator[LockEntry]:
+    def entries_of_request(self, fingerprint: str) -> Iterator[LockEntry]:
         """Yield the last run's entries of all instances whose first request is that one."""
         if self._requests is None:
             self._requests = {}
@@ -105,15 +105,15 @@ class LockUpdate:
         keys = ((name, key_of(name)) for name in names)
         return [key for name, key in keys if key is not None and name == f"{step}[{key}]"]
 
-    def arrange(self, step: str, keys: Sequence[str | None]) -> None:
+    def note_order(self, step: str, keys: Sequence[str | None]) -> None:
         """Note the keys of a loop over what a step gives, in the order of its items."""
         self._order[step] = [key for key in keys if key is not None]
 
-    def within(self, begin: str) -> list[str]:
+    def names_beginning(self, begin: str) -> list[str]:
         """Return the names of the last run that begin so."""
         return [name for name in self._old if name.startswith(begin)]
 
-    def untouched(self) -> "LockUpdate":
+    def last_run_only(self) -> "LockUpdate":
         """Return the entries of the last run only."""
         return LockUpdate(self._sides, self._read_lengths, earlier=self._earlier)
 
@@ -158,7 +158,7 @@ class LockUpdate:
                 yield from _own_files(entry).items()
 
     @property
-    def left_behind(self) -> dict[str, str]:
+    def no_longer_written(self) -> dict[str, str]:
         """Files that earlier runs wrote and this run's instances do not, with their hashes.
 
         What a person edited and accepted has the hash of what poeflow wrote there before.
@@ -191,16 +191,16 @@ class LockUpdate:
         """Remove files that no step writes now from the lock: they belong to the user now."""
         self._forgotten |= frozenset(paths)
 
-    def give_up(self, files: Mapping[str, str]) -> None:
+    def allow_replacing(self, files: Mapping[str, str]) -> None:
         """Let a run replace files that have these hashes, though a person wrote them.
 
         Until one does, they stand among the files that no step writes.
         """
-        self._given_up |= files
+        self._replaceable |= files
 
     @property
-    def given_up(self) -> dict[str, str]:
-        """Files that a step of this run writes, and that were given up with another hash."""
+    def still_to_replace(self) -> dict[str, str]:
+        """Files that this run may replace, and whose new answers have another hash."""
         made = {path: one for entry in self._new.rare() for path, one in entry.outputs.items()}
         return {path: one for path, one in self.orphans.items() if made.get(path, one) != one}
 
@@ -219,7 +219,7 @@ class LockUpdate:
         """The names of all instances the last run had."""
         return frozenset(self._old)
 
-    def keep(self, name: str, entry: LockEntry) -> None:
+    def put(self, name: str, entry: LockEntry) -> None:
         """Put the entry of an instance into the next lock."""
         packed = self._old.packed_as(name, entry)
         if packed is None:
@@ -227,7 +227,7 @@ class LockUpdate:
         else:
             self._new.add_from(self._old, name, packed)
 
-    def retain(self, name: str) -> None:
+    def keep_last(self, name: str) -> None:
         """Copy the last run's entries of an instance or step that has no result in this run."""
         for old in self._parts_of(name):
             if old not in self._new:
@@ -270,7 +270,7 @@ class LockUpdate:
             inputs=short_hash(inputs),
             instances=rows,
             order=self._order_in(rows),
-            orphans=short_hashes({**self.orphans, **self._given_up}),
+            orphans=short_hashes({**self.orphans, **self._replaceable}),
         )
 
     def is_unchanged(self, lock: Lock) -> bool:

@@ -125,7 +125,7 @@ async def _announce(
     )
     try:
         statuses = await survey(
-            plan, planner, silent, lock_update.untouched(), toolboxes=run_state.toolboxes
+            plan, planner, silent, lock_update.last_run_only(), toolboxes=run_state.toolboxes
         )
     except PoeflowError:
         return  # the run itself reports the error
@@ -265,8 +265,8 @@ def _clear_up(run_state: RunState) -> None:
     Those that stay are stored in the lock, with those of steps that failed. Raises `DiskError`.
     """
     context, lock_update, made = run_state.context, run_state.lock_update, run_state.saver.targets
-    left_behind = lock_update.left_behind
-    orphans = context.files.orphans(left_behind, made=made)
+    no_longer_written = lock_update.no_longer_written
+    orphans = context.files.orphans(no_longer_written, made=made)
     if context.prunes:
         edited = lock_update.edited_media(orphans)
         for path in sorted(orphans.keys() - edited.keys()):
@@ -275,8 +275,8 @@ def _clear_up(run_state: RunState) -> None:
         orphans = edited
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
-    unwritten = {path: one for path, one in left_behind.items() if path in made}
-    given_up = lock_update.given_up.items()
+    unwritten = {path: one for path, one in no_longer_written.items() if path in made}
+    given_up = lock_update.still_to_replace.items()
     waiting = {path: one for path, one in given_up if context.files.look(path, one) == "same"}
     lock_update.keep_orphans(orphans | unwritten | waiting)
 

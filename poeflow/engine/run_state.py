@@ -238,7 +238,7 @@ class RunState:
     def note_left_out(self, name: str) -> None:
         """Note that an instance, or a whole step, is not selected: the lock retains its entries."""
         if self.context.asks:
-            self.lock_update.retain(name)
+            self.lock_update.keep_last(name)
         elif not self.selection.is_sample:
             self.unsurveyed.add(name)
 
@@ -260,9 +260,9 @@ class RunState:
     def _update_lock(self, outcome: InstanceOutcome) -> None:
         if outcome.ending in ("made", "current", "skipped"):
             if outcome.entry is not None:
-                self.lock_update.keep(outcome.name, outcome.entry)
+                self.lock_update.put(outcome.name, outcome.entry)
         elif outcome.ending != "pending":
-            self.lock_update.retain(outcome.name)
+            self.lock_update.keep_last(outcome.name)
 
     def count(self, source: Source) -> int:
         """Return how many instances have a result that came from `source`."""

@@ -408,7 +408,7 @@ class StepRunner:
         first, result = turns.first.first.fingerprint, self._result(work.step, turns)
         found = (entry for entry in work.answer_entries if entry.is_of(first))
         own = [entry for entry in found if not self._has_other_tools(work.step, entry)]
-        return contradict(own, self._run_state.lock_update.asked(first), result)
+        return contradict(own, self._run_state.lock_update.entries_of_request(first), result)
 
     def _request(self, work: StepInput, settings: Settings) -> ModelRequest:
         """Return the request of an instance, made with its own settings or a fallback's."""

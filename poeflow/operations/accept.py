@@ -87,7 +87,7 @@ async def accept(
         rest: list[str] = []
         if drop:
             there = (path for path in accepting.taken if files.look(path) != "missing")
-            lock_update.give_up({path: text_digest(files.read(path)) for path in there})
+            lock_update.allow_replacing({path: text_digest(files.read(path)) for path in there})
         else:
             rest = sorted(orphans - accepting.refused.keys() - set(accepting.taken))
             lock_update.forget_orphans({*rest, *accepting.taken})

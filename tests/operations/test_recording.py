@@ -43,7 +43,7 @@ async def run(
     clock = TurnedClock()
     async with writing_lock(lock, lock_update, INPUTS, clock):
         for name, block in made.items():
-            lock_update.keep(name, block)
+            lock_update.put(name, block)
         await clock.is_round.wait()
         if is_cut:
             raise KeyError
@@ -92,7 +92,7 @@ class Watch(TurnedClock):
 async def test_a_lock_that_takes_long_is_written_less_often(tmp_path):
     clock, lock_update = Watch(), LockUpdate()
     async with writing_lock(SlowDisk(tmp_path / "a.lock.json", clock), lock_update, INPUTS, clock):
-        lock_update.keep("one", ONE)
+        lock_update.put("one", ONE)
         await clock.is_round.wait()
     assert clock.asked == [PAUSE, 60.0]
 
@@ -105,7 +105,7 @@ async def test_nothing_made_is_nothing_written(lock):
 
 async def made_and_cut_short(lock: LockFile, lock_update: LockUpdate) -> None:
     async with writing_lock(lock, lock_update, INPUTS, TurnedClock()):
-        lock_update.keep("one", ONE)
+        lock_update.put("one", ONE)
         raise KeyError
 
 
