@@ -147,7 +147,7 @@ class FlowRun:
         is_answered = state.run_state.context.asks and state.is_read(step.step)
         keys = instance_keys(step.instances) if is_answered and len(covered) > 1 else ()
         names = (state.name_of(step.step, keys[index]) for index in covered if keys)
-        with state.stored.ahead(step.step, map(state.run_state.lock_update.entry, names)):
+        with state.stored.reading_ahead(step.step, map(state.run_state.lock_update.entry, names)):
             return [
                 index
                 for index in covered

@@ -292,7 +292,7 @@ class InstanceRunner:
             locked=freshness.matching_entry(instance, upstream) if is_known else None,
             answer_entries=freshness.answer_entries(instance, upstream) if is_known else (),
             ask=ask,
-            base=stored.base(instance, edited),
+            base=stored.text_before_edits(instance, edited),
             reads=ready.reads,
         )
 

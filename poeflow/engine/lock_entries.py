@@ -134,7 +134,7 @@ def other_names(entry: LockEntry, old: LockEntry | None) -> AnswerNames | None:
         last = old.answered_by or old.served
     if last not in ("", now):
         return AnswerNames(entry.model, visible(now) or entry.model, visible(last))
-    if not now or last or stand_in(entry) is None:
+    if not now or last or other_model(entry) is None:
         return None
     return AnswerNames(entry.model, visible(now))
 
@@ -152,7 +152,7 @@ def served_otherwise(entry: LockEntry, old: LockEntry | None) -> str:
     return f"asked {names.asked}, answered by {names.by}"
 
 
-def stand_in(entry: LockEntry) -> str | None:
+def other_model(entry: LockEntry) -> str | None:
     """Return the model that answered, None if it is the one that was asked, or a date of it."""
     return entry.answered_by or _other_served(entry.served, entry.model)
 
@@ -365,7 +365,8 @@ class StepOutcome:
         of = old_digest_of if is_old else digest_of
         found: list[Json] = []
         for one in self.instances:
-            seen = _unlocked(one, attribute) if one.entry is None else of(one.entry, attribute)
+            entry = one.entry
+            seen = _failed_digest(one, attribute) if entry is None else of(entry, attribute)
             if seen is None:
                 return None
             found.append([one.key, seen, *self._own_digest(one, attribute)])
@@ -413,8 +414,8 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
             return entry.result or sha256_of_json(status)
 
 
-def _unlocked(outcome: InstanceOutcome, attribute: str | None) -> str | None:
-    """Return that hash if there is no entry, as it failed; None for a result, or one to come."""
+def _failed_digest(outcome: InstanceOutcome, attribute: str | None) -> str | None:
+    """Return the hash of what another step sees of an instance that failed, None for others."""
     if outcome.ending in ("made", "current", "pending"):
         return None
     seen, status = outcome.values(), outcome.status
@@ -424,5 +425,5 @@ def _unlocked(outcome: InstanceOutcome, attribute: str | None) -> str | None:
 
 
 def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
-    """Return that hash as in locks of version 1, which had long ones."""
+    """Return the hash that `digest_of` gives as in locks of version 1, which had long ones."""
     return digest_of(entry.before or entry, attribute, entry.status)

@@ -28,7 +28,7 @@ MOVES: Final = "its step saves to another path now"
 """Why an instance is stale whose accepted file is to be copied."""
 
 
-class PersonsFile(msgspec.Struct, frozen=True, kw_only=True):
+class EditedFile(msgspec.Struct, frozen=True, kw_only=True):
     """An edited file. `base` is its text before the edits; `output` says how it is read."""
 
     target: str
@@ -92,7 +92,7 @@ class Saver:
         return await self.text(instance, target, text, locked=locked)
 
     async def merged(
-        self, instance: str, edit: "PersonsFile", answer: StepResult
+        self, instance: str, edit: "EditedFile", answer: StepResult
     ) -> tuple[StepResult, str]:
         """Merge an answer into an edited file; return the result with its text, and its hash.
 
@@ -138,7 +138,7 @@ class Saver:
         accepted = msgspec.structs.replace(accepted, path=target)
         return msgspec.structs.replace(entry, outputs=outputs, accepted=accepted)
 
-    async def _merged_text(self, instance: str, edit: "PersonsFile", answer: bytes) -> str:
+    async def _merged_text(self, instance: str, edit: "EditedFile", answer: bytes) -> str:
         """Write and return the merge of an edited file and an answer."""
         target, context = edit.target, self._context
         ours = context.files.read(target)

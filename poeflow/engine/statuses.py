@@ -15,7 +15,7 @@ from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS
 from poeflow.engine.freshness import Freshness, LockProof
-from poeflow.engine.lock_entries import stand_in
+from poeflow.engine.lock_entries import other_model
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import PoeflowError
@@ -44,7 +44,7 @@ _RUNS_ALWAYS: Final = "it runs on every run: it does not say all that it reads (
 
 
 class Statuses:
-    """Makes the statuses of one flow's instances. `looks` returns the states of their files.
+    """Makes the statuses of one flow's instances. `looks` has the states of their files.
 
     Without `holds_requests` a status has no request, so that one takes little memory.
     """
@@ -94,7 +94,7 @@ class Statuses:
             reasons += _files(result, looks, "old", "is an older one")
         if state in ("new", "stale") and result.source == "cached":
             reasons += ("its answer is in the cache",)
-        name, by = self._freshness.name(instance), None if locked is None else stand_in(locked)
+        name, by = self._freshness.name(instance), None if locked is None else other_model(locked)
         return _status(name, state, reasons, model=result.model, answered_by=by)
 
     def current(
@@ -111,7 +111,7 @@ class Statuses:
         """
         if not proof.edited and not proof.stale:
             state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
-            by, is_kept = stand_in(proof.entry), proof.entry.accepted is not None
+            by, is_kept = other_model(proof.entry), proof.entry.accepted is not None
             settings = None if instance is None or state == "skipped" else instance.settings
             if instance is None or settings is None or settings.cache or is_kept:
                 return InstanceStatus(id=name, state=state, answered_by=by)
@@ -148,7 +148,7 @@ class Statuses:
         elif request is None:
             return self._to_be_run(name, instance, locked, reasons)
         elif not reasons and locked.is_of(request.fingerprint):
-            state, reasons = "missing", self._without(locked)
+            state, reasons = "missing", self._what_is_missing(locked)
         elif not reasons:
             reasons = ("its request is another",)
         if request is None:
@@ -182,7 +182,7 @@ class Statuses:
             return self._running(name, instance.step, "stale", reasons)
         if self._steps[instance.step].runs_always:
             return self._running(name, instance.step, "stale", (_RUNS_ALWAYS,))
-        gone = self._without(locked)
+        gone = self._what_is_missing(locked)
         is_asked = self._steps[instance.step].kind == "model"  # its answer is here
         return self._running(name, instance.step, "missing", gone[:-1] if is_asked else gone)
 
@@ -224,8 +224,8 @@ class Statuses:
         state: InstanceState = "edited" if isinstance(error, EditedError) else "stale"
         return _status(name, state, (error.message,))
 
-    def _without(self, entry: LockEntry) -> tuple[str, ...]:
-        """Return which files are missing of an instance whose answer is not stored here."""
+    def _what_is_missing(self, entry: LockEntry) -> tuple[str, ...]:
+        """Return what is missing of an instance: its answer, and those of its files."""
         words: dict[Look, str] = {"missing": "is missing", "old": "is an older one"}
         looks = self._freshness.looks(entry).items()
         gone = tuple(f"{path[2:]} {words[look]}" for path, look in looks if look in words)

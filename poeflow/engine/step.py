@@ -34,7 +34,7 @@ from poeflow.engine.results import (
     refuse_failing,
 )
 from poeflow.engine.run_state import RunState
-from poeflow.engine.save import PersonsFile
+from poeflow.engine.save import EditedFile
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import StepError
 from poeflow.events import Verdict
@@ -135,7 +135,7 @@ class StepRunner:
         if work.target is not None and work.base is not None:
             output = self._steps[work.step].output
             schema = self._schemas.compiled(work.step)
-            edit = PersonsFile(target=work.target, base=work.base, output=output, schema=schema)
+            edit = EditedFile(target=work.target, base=work.base, output=output, schema=schema)
             result, files[work.target] = await self._run_state.saver.merged(work.name, edit, result)
             with self._reader.recording(work.reads):
                 result = self.judged_again(work, result)

@@ -69,8 +69,8 @@ class StoredResults:
         return self._in_cache(step, key, entry, entry.text)
 
     @contextlib.contextmanager
-    def ahead(self, step: str, entries: Iterable[LockEntry | None]) -> Iterator[None]:
-        """Read the answers of instances of a step at once, for `answer` inside the block."""
+    def reading_ahead(self, step: str, entries: Iterable[LockEntry | None]) -> Iterator[None]:
+        """Read the answers of instances of a step together, for `answer` inside the block."""
         if self._flow.steps[step].kind != "model" or step in self._continued:
             entries = ()
         requests = [one.request for one in entries if one is not None and one.request is not None]
@@ -143,7 +143,7 @@ class StoredResults:
         is_complete = is_ready and instance.step in self._complete
         return is_complete and settings is not None and settings.cache
 
-    def base(self, instance: StepInstance, proof: LockProof | None) -> bytes | None:
+    def text_before_edits(self, instance: StepInstance, proof: LockProof | None) -> bytes | None:
         """Return the text of an edited file before the edits, if the answer is merged into it.
 
         It comes from the cache or from git. Raises `StepError` if it is in neither, or the file has
