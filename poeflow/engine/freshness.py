@@ -13,7 +13,7 @@ from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.recipe import AROUND, Recipe, Recipes, decides_more, read_parts
+from poeflow.engine.recipe import BEYOND_JUDGING, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.model import Output
@@ -256,7 +256,7 @@ class Freshness:
         changed = self._changed_parts(instance, upstream, entry, reads)
         spec = self._steps[instance.step]
         if changed:
-            result = None if changed & AROUND or spec.kind == "flow" else judge()
+            result = None if changed & BEYOND_JUDGING or spec.kind == "flow" else judge()
             if result is None:
                 return None
             entry = self._entry_judged_again(instance, upstream, entry, result)

@@ -288,7 +288,7 @@ class InstanceRunner:
             instance=instance,
             name=name,
             values=ready.values,
-            before=self._conversation(instance.step, name, upstream),
+            conversation=self._conversation(instance.step, name, upstream),
             locked=freshness.matching_entry(instance, upstream) if is_known else None,
             answer_entries=freshness.answer_entries(instance, upstream) if is_known else (),
             ask=ask,

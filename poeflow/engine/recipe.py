@@ -57,7 +57,7 @@ _ALL: Final = (None, "all")
 """The attributes of a step that have its items."""
 _NEWER: Final = frozenset({LOOP, JUDGE_PROVIDER, _OUTPUTS})
 """Parts that older locks lack, besides those named for what they are of."""
-AROUND: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
+BEYOND_JUDGING: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
 """Parts that decide more than how a text is judged."""
 _OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
 """Kinds of parts that decide a request alone, if they are not looked for by name."""
@@ -73,8 +73,9 @@ _MISSING: Final = "missing"
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """`parts` are full hashes by the name of the part: `prompt`, `input topic`, `file //a.md`.
+    """All that decides the result of an instance, in parts.
 
+    `parts` are full hashes by the name of the part: `prompt`, `input topic`, `file //a.md`.
     `server` is the address of the server, empty if it is the provider's own. `model` is the model
     to ask, and `because` names the steps whose results are used.
     """
@@ -117,8 +118,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, parts={**self.parts, **parts})
 
 
-class Shared(NamedTuple):
-    """What the recipes of the instances of a step share that have the same `settings`.
+class SharedRecipe(NamedTuple):
+    """What the recipes of instances share that have the same step and `settings`.
 
     If a step `is_read_alone`, its instances see nothing of other ones.
     """
@@ -131,8 +132,8 @@ class Shared(NamedTuple):
     is_read_alone: bool
 
 
-class Upstream(Protocol):
-    """The hashes of other steps' results, None if they are not known yet."""
+class ResultHashes(Protocol):
+    """Returns the hash of another step's result, None if that is not known yet."""
 
     def __call__(self, step: str, attribute: str | None) -> str | None: ...
 
@@ -161,10 +162,12 @@ class Recipes:
         self._origins = origins
         self._own: dict[str, dict[str, str]] = {}
         self._items_of: dict[str, str] = {}
-        self._shared: dict[str, Shared] = {}
+        self._shared: dict[str, SharedRecipe] = {}
         """What the last instance of each step shares with the others of its loop."""
 
-    def recipe(self, instance: StepInstance, upstream: Upstream, *, is_late: bool) -> Recipe | None:
+    def recipe(
+        self, instance: StepInstance, hash_of: ResultHashes, *, is_late: bool
+    ) -> Recipe | None:
         """Return the recipe of an instance, None if it needs a result that is not known yet.
 
         Files that its templates read are not in it. If it `is_late`, its item comes from another
@@ -173,12 +176,12 @@ class Recipes:
         shared = self._shared.get(instance.step)
         if shared is None or shared.settings is not instance.settings:
             shared = self._shared[instance.step] = self._shared_by(instance)
-        names = self._names(instance, upstream, is_late=is_late)
+        names = self._names(instance, hash_of, is_late=is_late)
         if names is None:
             return None
         parts = {**shared.parts, **names}
         if not shared.is_read_alone:
-            seen = self._seen(instance, upstream)
+            seen = self._seen(instance, hash_of)
             if seen is None:
                 return None
             parts |= seen
@@ -191,12 +194,12 @@ class Recipes:
             because=shared.because,
         )
 
-    def _shared_by(self, instance: StepInstance) -> "Shared":
+    def _shared_by(self, instance: StepInstance) -> "SharedRecipe":
         step, settings = instance.step, instance.settings
         uses = self._plan.checked.uses[step]
         asked = {} if settings is None else dict(self._settings_parts(settings))
         is_fed = "source" in uses.names or is_fold(self._flow, step)
-        return Shared(
+        return SharedRecipe(
             settings=settings,
             parts={**self._own_parts(step), **asked},
             server=self._server(settings),
@@ -205,22 +208,22 @@ class Recipes:
             is_read_alone=not is_fed and not uses.steps and self._history(step) is None,
         )
 
-    def _seen(self, instance: StepInstance, upstream: Upstream) -> dict[str, str] | None:
+    def _seen(self, instance: StepInstance, hash_of: ResultHashes) -> dict[str, str] | None:
         """Return the parts for what an instance sees of others, None if one is not known yet."""
         step, uses = instance.step, self._plan.checked.uses[instance.step]
         parts: dict[str, str | None] = {}
         if "source" in uses.names:
-            parts["source"] = upstream(self._plan.chains.get(step) or "", None)
+            parts["source"] = hash_of(self._plan.chains.get(step) or "", None)
         if is_fold(self._flow, step):
             carry = carry_of(self._steps[step])
             part, carried = "conversation" if carry is None else "carry", instance.carried
             parts[part] = None if carried is None else sha256_of_json([carry, carried])
         for name, attribute in sorted(uses.steps, key=str):
             part = f"steps.{name}{'.' + attribute if attribute else ''}"
-            parts[part] = upstream(name, attribute)
+            parts[part] = hash_of(name, attribute)
         history = self._history(step)
         if history is not None:
-            parts[f"steps.{history}.conversation"] = upstream(history, "conversation")
+            parts[f"steps.{history}.conversation"] = hash_of(history, "conversation")
         known = {part: found for part, found in parts.items() if found is not None}
         return known if len(known) == len(parts) else None
 
@@ -287,7 +290,7 @@ class Recipes:
         return found
 
     def _names(
-        self, instance: StepInstance, upstream: Upstream, *, is_late: bool
+        self, instance: StepInstance, hash_of: ResultHashes, *, is_late: bool
     ) -> dict[str, str] | None:
         """Return the hashes of the instance's own names that it uses, None if not known yet.
 
@@ -303,7 +306,7 @@ class Recipes:
         found = {name: sha256_of_json(names[name]) for name in names if name in used}
         loop = self._late_loop(instance.step) if instance.step in self._plan.chains else None
         if loop is not None and used & ITEM_NAMES:
-            items = self._items(loop, upstream)
+            items = self._items(loop, hash_of)
             if items is None:
                 return None
             found |= dict.fromkeys(used & ITEM_NAMES, items)
@@ -318,10 +321,10 @@ class Recipes:
             source = chains[source]
         return None if source in self._plan.instances else source
 
-    def _items(self, loop: str, upstream: Upstream) -> str | None:
+    def _items(self, loop: str, hash_of: ResultHashes) -> str | None:
         """Return the hash of all that decides the items of a loop, None if not known yet."""
         uses = self._plan.checked.uses[loop]
-        read = [upstream(name, attribute) for name, attribute in sorted(uses.steps, key=str)]
+        read = [hash_of(name, attribute) for name, attribute in sorted(uses.steps, key=str)]
         given = [[name, self._given.get(name)] for name in sorted(uses.inputs)]
         return None if None in read else sha256_of_json([*self._loop(loop), given, read])
 
@@ -462,7 +465,7 @@ def decides_more(part: str, expected: str, *, is_asked: bool) -> bool:
     `expected` is what its step expects, `is_asked` says whether the request reads it.
     """
     kind = part.replace(".", " ").split()[0]
-    if kind in ("expect", "judge", "reads", *AROUND):
+    if kind in ("expect", "judge", "reads", *BEYOND_JUDGING):
         return True
     if kind in ("file", "glob"):
         return not is_asked or any(one.search(expected) for one in (_READS_FILES, _SEES_ITEMS))

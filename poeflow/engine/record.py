@@ -35,7 +35,7 @@ from poeflow.redact import Scrubber, masked
 RecordT = TypeVar("RecordT", RequestRecord, AnswerRecord, InstanceRecord, RunEnd)
 
 
-class Unrecorded:
+class NoRecorder:
     """A recorder that stores nothing."""
 
     async def requested(self, record: RequestRecord) -> int:
@@ -51,7 +51,7 @@ class Unrecorded:
         pass
 
 
-class Scrubbed:
+class MaskingRecorder:
     """A recorder that masks the secrets in records, then passes them to `recorder`."""
 
     def __init__(self, recorder: Recorder, scrubber: Scrubber) -> None:
@@ -59,18 +59,18 @@ class Scrubbed:
         self._scrubber = scrubber
 
     async def requested(self, record: RequestRecord) -> int:
-        return await self._recorder.requested(self._safe(record))
+        return await self._recorder.requested(self._masked(record))
 
     def answered(self, number: int, record: AnswerRecord, *, stored: str | None = None) -> None:
-        self._recorder.answered(number, self._safe(record), stored=stored)
+        self._recorder.answered(number, self._masked(record), stored=stored)
 
     def instance(self, record: InstanceRecord) -> None:
-        self._recorder.instance(self._safe(record))
+        self._recorder.instance(self._masked(record))
 
     def ended(self, record: RunEnd) -> None:
-        self._recorder.ended(self._safe(record))
+        self._recorder.ended(self._masked(record))
 
-    def _safe(self, record: RecordT) -> RecordT:
+    def _masked(self, record: RecordT) -> RecordT:
         return masked(record, self._scrubber)
 
 
@@ -94,7 +94,7 @@ def record_of(
         case "made":
             if outcome.result is None:
                 raise AssertionError("an instance that was made has a result")
-            return _with(outcome.result, record, used, seconds=seconds)
+            return _record_of_result(outcome.result, record, used, seconds=seconds)
         case "current":
             request = None if outcome.entry is None else outcome.entry.request
             fingerprint = None if request is None else hash_prefix(request)
@@ -102,12 +102,12 @@ def record_of(
         case "skipped" | "blocked":
             return msgspec.structs.replace(record, reason=outcome.reason)
         case "failed" | "tolerated":
-            return _failed(record, outcome.error, used, seconds=seconds)
+            return _record_of_failure(record, outcome.error, used, seconds=seconds)
         case _:
             return None
 
 
-def _failed(
+def _record_of_failure(
     record: InstanceRecord,
     error: PoeflowError | None,
     used: list[TokenUsage] | None,
@@ -117,7 +117,7 @@ def _failed(
     if error is None:
         raise AssertionError("an instance that failed has an error")
     if isinstance(error, UnexpectedError):
-        record = _with(error.result, record, None, seconds=seconds)
+        record = _record_of_result(error.result, record, None, seconds=seconds)
     kind = EXIT_CLASSES[error.exit_code]
     record = msgspec.structs.replace(record, reason=str(error), error_class=kind, seconds=seconds)
     if used is None:
@@ -183,7 +183,7 @@ def _failure_of(
     )
 
 
-def _with(
+def _record_of_result(
     result: StepResult, record: InstanceRecord, used: list[TokenUsage] | None, *, seconds: float
 ) -> InstanceRecord:
     tokens = _tokens_in(result) if used is None else token_counts(used)

@@ -36,7 +36,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     first request, or the command, until it is recorded, `conversation` the messages if another
     step continues them. `reads` are the files and patterns that its templates or its command read,
     with their hashes, `files` those it wrote, by project path. `accepted` is set if a file with
-    edits was accepted. `graded` is what was expected, if templates read the verdicts. `unread` is
+    edits was accepted. `expected` is what was expected, if templates read the verdicts. `unread` is
     why the `answer` cannot be read, if the default of the step's `output` stands in its place.
     """
 
@@ -61,7 +61,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     reads: Mapping[str, str] = {}
     files: Mapping[str, str] = {}
     accepted: Accepted | None = None
-    graded: Sequence[Expectation] = ()
+    expected: Sequence[Expectation] = ()
     unread: str = ""
     answer: str | None = None
 
@@ -76,7 +76,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def score(self) -> float | None:
         """How well it meets what is expected of it, from 0 to 1 by weight; None if not judged."""
-        whole = sum(one.weight for one in self.graded or self.verdicts)
+        whole = sum(one.weight for one in self.expected or self.verdicts)
         met = sum(one.weight * one.grade for one in self.verdicts)
         return None if not self.verdicts else round(met / whole, 6) if whole else 1.0
 
@@ -93,7 +93,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     def values(self) -> dict[str, Json]:
         """Return what templates see; plain data only."""
         return {
-            **nothing("ok", key=self.key),
+            **values_without_result("ok", key=self.key),
             "text": self.text,
             "data": self.data,
             "value": self.value,
@@ -111,7 +111,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def judgement(self) -> dict[str, Json]:
         """What templates see of the verdicts, if any reads them. A warning has not passed."""
-        return judgement_of(self.graded, self.verdicts) if self.graded else {}
+        return judgement_of(self.expected, self.verdicts) if self.expected else {}
 
 
 class UnexpectedError(StepError):
@@ -122,7 +122,9 @@ class UnexpectedError(StepError):
         self.result = result
 
 
-def nothing(status: Status, *, key: str | None = None, error: str | None = None) -> dict[str, Json]:
+def values_without_result(
+    status: Status, *, key: str | None = None, error: str | None = None
+) -> dict[str, Json]:
     """Return what templates see of an instance without a result: a status, and none for all."""
     return {
         "text": None,
@@ -250,7 +252,7 @@ AskWhen = Literal["unless answered", "always", "never"]
 class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     """The input for running an instance. `name` is its name in events.
 
-    `before` is the conversation it continues. `sample` counts the answers to one request from 0,
+    `conversation` is the one it continues. `sample` counts the answers to one request from 0,
     also from turn to turn. `locked` is its lock entry, `answer_entries` the entries of both sides
     of the lock about its answer. If `ask` is never, it writes nothing, either. `target` is the
     project path for its text; if the answer is merged into edits of that file, `base` is its text
@@ -262,7 +264,7 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     instance: StepInstance
     name: str
     values: Values
-    before: tuple[Message, ...] = ()
+    conversation: tuple[Message, ...] = ()
     sample: int = 0
     locked: LockEntry | None = None
     answer_entries: tuple[LockEntry, ...] = ()
@@ -378,7 +380,7 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.result is not None:
             return self.result.values()
         error = None if self.error is None else str(self.error)
-        found = nothing(self.status, key=self.key, error=error)
+        found = values_without_result(self.status, key=self.key, error=error)
         if isinstance(self.error, UnexpectedError):
             found |= self.error.result.judgement
         return found

@@ -16,7 +16,7 @@ from poeflow.engine.flow_run import FlowOutputs, FlowRun
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import Accepting
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.record import Unrecorded
+from poeflow.engine.record import NoRecorder
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.engine.run_state import FailurePolicy, RunState
 from poeflow.engine.statuses import UNMADE, orphan_statuses
@@ -120,7 +120,7 @@ async def _announce(
         asks=False,
         git=None,
         listen=lambda _: None,
-        recorder=Unrecorded(),
+        recorder=NoRecorder(),
         selection=selection,
     )
     try:

@@ -70,7 +70,7 @@ class StepRunner:
         self._composer = Composer(plan, schemas, context, run_state.attachments, run_state.drawn)
         self._commands = Commands(plan, context, run_state.attachments)
         self._has_other_tools = self._commands.has_other_tools
-        self._graded = {step: plan.steps[step].expect for step in plan.checked.judged}
+        self._read_expectations = {step: plan.steps[step].expect for step in plan.checked.judged}
         self._continued = continued_steps(plan.flow)
 
     async def run(self, work: StepInput) -> StepResult | NoResult:
@@ -122,12 +122,12 @@ class StepRunner:
 
         Raises `StepError`.
         """
-        if not self._graded.get(work.step):
+        if not self._read_expectations.get(work.step):
             return result
         values = {"sample": 1, **self._turns(work).values}
         expecting = Expecting(self._plan, work.step, values, reads=work.reads)
-        graded, verdicts = expecting.of_edited(result.reading)
-        return msgspec.structs.replace(result, graded=graded, verdicts=verdicts)
+        expected, verdicts = expecting.of_edited(result.reading)
+        return msgspec.structs.replace(result, expected=expected, verdicts=verdicts)
 
     async def _save(self, work: StepInput, result: StepResult) -> StepResult:
         """Write the text of an instance; return its result with the files it read and wrote."""
@@ -226,7 +226,7 @@ class StepRunner:
             data=found.reading.data,
             value=found.reading.value,
             verdicts=verdicts,
-            graded=self._graded.get(work.step, ()),
+            expected=self._read_expectations.get(work.step, ()),
             unread="; ".join(found.unread),
             answer=text if found.unread else None,
         )
@@ -418,7 +418,7 @@ class StepRunner:
                 work.instance,
                 settings,
                 work.values,
-                before=work.before,
+                before=work.conversation,
                 takes_schemas=takes_schemas,
             )
         if composed.warnings:
@@ -472,7 +472,7 @@ class StepRunner:
             model=completion.model,
             response_id=completion.id,
             verdicts=dialogue.verdicts,
-            graded=self._graded.get(step, ()),
+            expected=self._read_expectations.get(step, ()),
             fingerprint=first.fingerprint,
             request=first.request,
             answered_by=dialogue.first.answered_by,

@@ -10,7 +10,7 @@ import msgspec
 from poeflow.clock import Clock
 from poeflow.digest import Json, json_pieces
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.record import Scrubbed
+from poeflow.engine.record import MaskingRecorder
 from poeflow.engine.run import BUG
 from poeflow.errors import DiskError, PoeflowError
 from poeflow.events import Event, Listener, RunFinished
@@ -65,7 +65,7 @@ async def recording(
     safe = masked(record, scrubber)
     with workspace.history(warner(options)) as history:
         begun = Recording(
-            Scrubbed(history.begin(safe), scrubber),
+            MaskingRecorder(history.begin(safe), scrubber),
             elapsed=lambda: options.clock.monotonic() - began,
         )
         try:

@@ -12,7 +12,7 @@ from poeflow.engine.asking.tools import refused_toolboxes
 from poeflow.engine.freshness import Accepting
 from poeflow.engine.lock_entries import other_names
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.record import Unrecorded
+from poeflow.engine.record import NoRecorder
 from poeflow.engine.run import survey
 from poeflow.errors import StaleError
 from poeflow.operations.budgets import shared_budget
@@ -203,7 +203,7 @@ async def survey_plan(
         lock_update=lock_update,
         asks=False,
         selection=msgspec.structs.replace(chosen, refreshed=chosen.refreshed | refreshed),
-        recorder=Unrecorded(),
+        recorder=NoRecorder(),
     ) as context:
         none = refused_toolboxes(plan.checked, lambda _step: False)
         return await survey(

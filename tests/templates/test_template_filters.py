@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poeflow.engine.results import nothing
+from poeflow.engine.results import values_without_result
 from poeflow.templates.filters import (
     counted_filters,
     flatten,
@@ -132,7 +132,7 @@ def test_flatten_opens_lists_in_lists(levels, flat):
 
 
 def result(key: str, **some: object) -> dict[str, object]:
-    return {**nothing("ok", key=key), **some}
+    return {**values_without_result("ok", key=key), **some}
 
 
 def test_csv_of_results_has_what_they_ran_over_and_what_came_of_it():
