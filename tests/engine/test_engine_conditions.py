@@ -3,7 +3,7 @@
 import pytest
 
 from poeflow.errors import BadRequestError, InvalidFlowError
-from poeflow.events import StepFailed, StepSkipped
+from poeflow.events import RunFinished, StepFailed, StepSkipped
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 
@@ -173,3 +173,105 @@ def test_a_failure_all_would_share_stops_even_what_keeps_going(bench, scripted):
     assert outcome.exit_code == 5
     stopped = "the run stopped when say[a] failed"
     assert outcome.skipped == {"say[b]": stopped, "say[c]": stopped}
+
+
+def end_of(bench) -> RunFinished:
+    [end] = [event for event in bench.events if isinstance(event, RunFinished)]
+    return end
+
+
+def test_what_needs_a_failed_step_is_not_held_back_also_if_it_needs_others(bench, scripted):
+    scripted(
+        """\
+        - {match: {text: slow}, delay: 0.3, answer: {text: late}}
+        - {match: {text: bad}, fault: "400"}
+        """
+    )
+    outcome = bench.run(
+        HEAD
+        + """\
+steps:
+  slow: {prompt: slow}
+  alone: {needs: [slow], prompt: alone}
+  bad: {prompt: bad}
+  both: {prompt: "{{ steps.alone.text }} {{ steps.bad.text }}"}
+"""
+    )
+    assert outcome.skipped == {"alone": "the run stopped when bad failed", "both": "bad failed"}
+    assert end_of(bench).held_back == 1
+
+
+def test_a_loop_blocks_by_what_failed_in_it_not_by_what_was_held_back(bench, scripted):
+    scripted(
+        """\
+        - {match: {text: one a}, delay: 0.3, answer: {text: late}}
+        - {match: {text: two b}, fault: "400"}
+        """
+    )
+    outcome = bench.run(
+        HEAD
+        + """\
+steps:
+  one: {for_each: [a, b], prompt: "one {{ item }}"}
+  two: {for_each: steps.one, prompt: "two {{ item }} {{ source.text | length }}"}
+  after: {prompt: "{{ steps.two.all | length }}"}
+"""
+    )
+    stopped = "the run stopped when two[b] failed"
+    assert outcome.skipped == {"two[a]": stopped, "after": "two[b] failed"}
+    assert end_of(bench).held_back == 1
+
+
+def test_a_whole_loop_that_the_run_does_not_come_to_is_held_back_and_counted(bench, scripted):
+    scripted(
+        """\
+        - {match: {text: slow}, delay: 0.3, answer: {text: late}}
+        - {match: {text: bad}, fault: "400"}
+        """
+    )
+    outcome = bench.run(
+        HEAD
+        + """\
+steps:
+  slow: {prompt: slow}
+  bad: {prompt: bad}
+  next: {for_each: [x, y], prompt: "{{ item }} {{ steps.slow.text }}"}
+"""
+    )
+    assert outcome.skipped == {"next": "the run stopped when bad failed"}
+    end = end_of(bench)
+    assert (end.held_back, end.done, end.instances, end.has_more) == (1, 1, 4, False)
+
+
+REST = (
+    HEAD
+    + """\
+steps:
+  cut: {prompt: cut, retry: {attempts: 1}}
+  bad: {prompt: bad}
+  rest: {for_each: [x, y], prompt: "{{ item }}"}
+"""
+)
+
+
+def test_one_server_that_was_not_reached_does_not_speak_for_another_failure(bench, scripted):
+    scripted(
+        """\
+        - {match: {text: cut}, delay: 0.2, fault: reset}
+        - {match: {text: bad}, delay: 0.2, fault: "400"}
+        """
+    )
+    outcome = bench.run(REST, concurrency=2)
+    assert sorted(outcome.failures) == ["bad", "cut"]
+    assert end_of(bench).held_back == 2
+
+
+def test_a_run_that_its_caller_stopped_would_not_have_kept_going(bench, scripted):
+    scripted('- {match: {text: bad}, fault: "400"}\n')
+
+    def stop() -> str:
+        return "enough" if any(isinstance(one, StepFailed) for one in bench.events) else ""
+
+    outcome = bench.run(REST.replace("cut", "fine"), concurrency=1, stop=stop)
+    assert outcome.skipped == {"rest[x]": "enough", "rest[y]": "enough"}
+    assert end_of(bench).held_back == 0

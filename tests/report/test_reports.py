@@ -307,6 +307,9 @@ def test_a_run_that_failed_says_how_much_of_it_is_done():
         f"run it again with --failed {done}"
     )
     assert ended(unusable=1)[1] == f"run it again {done}"
+    assert ended(exit_code=1, failed=1, skipped=2, held_back=1)[1] == (
+        "1 of 2 skipped does not need what failed: run it with --keep-going to run it, too"
+    )
     assert len(ended(exit_code=6, done=0)) == 1
     assert len(ended(exit_code=0)) == 1
 
