@@ -34,9 +34,15 @@ def text(step: str, told: str) -> events.TextArrived:
     return events.TextArrived(at=1, step=step, text=told)
 
 
-def done(step: str, tokens: int | None = None) -> events.StepFinished:
+def done(step: str, tokens: int | None = None, score: float | None = None) -> events.StepFinished:
     return events.StepFinished(
-        at=2, step=step, source="asked", simulated=False, seconds=2, completion_tokens=tokens
+        at=2,
+        step=step,
+        source="asked",
+        simulated=False,
+        seconds=2,
+        completion_tokens=tokens,
+        score=score,
     )
 
 
@@ -233,6 +239,19 @@ def test_what_is_current_is_said_when_the_run_is_over():
         "✓ draft current",
         "✓ each  1 answered, 2 current in 3.0 s",
         "1 asked in 3.0 s, 1 request, 1,234 tokens, about 0.0100 USD",
+    ]
+
+
+def test_a_loop_has_the_mean_score_of_its_own_instances_once_it_ended():
+    tree = run(expanded("each", 3), done("each[a]", score=1.0), steps=("each", "draft"))
+    tree.hear(done("each[b]/inner", score=0.1), 2.0)
+    tree.hear(done("each[b]", score=0.0), 2.0)
+    tree.hear(done("draft", score=0.25), 2.0)
+    assert shown(tree)[1].endswith("2/3  2.0 s")
+    tree.hear(failed("each[c]", score=0.2), 2.0)
+    assert shown(tree)[1:3] == [
+        "✗ each  2 answered, 1 failed in 2.0 s, mean score 0.40",
+        "✓ draft answered in 2.0 s, score 0.25",
     ]
 
 

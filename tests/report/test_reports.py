@@ -109,6 +109,16 @@ def test_the_line_of_a_long_loop_counts_what_is_current_when_the_run_ends():
     over = msgspec.structs.replace(INTERRUPTED, at=9, exit_code=0, done=60, instances=60)
     lines = logged(*happened, finished("each[3]", 4), over)
     assert lines[:2] == ["each: 60 to do", "each: 1 of 60 done, 59 current in 9.0 s"]
+    no = events.StepFailed(at=4, step="each[4]", message="no", error_class="failed", seconds=1)
+    whole = (events.StepExpanded(at=0, step="all", instances=60),)
+    whole += tuple(finished(f"all[{number}]", 5) for number in range(60))
+    lines = logged(*happened, finished("each[3]", 4), no, *whole, over)
+    assert lines[1:5] == [
+        "each[4]: failed after 1.0 s: no",
+        "all: 60 to do",
+        "all: 60 of 60 done in 5.0 s",
+        "each: 1 of 60 done, 1 failed, 58 current in 9.0 s",
+    ]
     cut_short = msgspec.structs.replace(over, exit_code=130)
     assert not [one for one in logged(*happened, cut_short) if "current" in one]
 
