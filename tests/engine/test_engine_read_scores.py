@@ -119,7 +119,7 @@ def test_a_column_of_the_item_keeps_its_name_beside_scores(bench):
     assert table.partition("\n")[0] == "key,bot,score,text,passed,answer.score,unmet"
 
 
-@pytest.mark.parametrize("rows", ["[{'a': 1}]", "['a']"])
+@pytest.mark.parametrize("rows", ["[{'a': 1}]", "['a']", "(steps.say.all + [{'a': 1}])"])
 def test_only_results_have_scores(bench, rows):
     outcome = bench.run(FLOW % f"{{{{ {rows} | tocsv(scores=true) }}}}")
     assert "only results of a step have scores: write steps.ID.all" in str(outcome.failures["best"])

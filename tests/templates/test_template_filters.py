@@ -156,6 +156,32 @@ def test_csv_of_results_has_what_they_ran_over_and_what_came_of_it():
     ]
 
 
+def judged(key, verdicts, **fields):
+    passed = None if verdicts is None else all(one["passed"] for one in verdicts)
+    return result(key, **fields) | {"verdicts": verdicts, "passed": passed, "score": 0.5}
+
+
+def test_scores_of_results_stand_beside_fields_of_the_same_name():
+    verdicts = [
+        {"passed": False, "message": "too long"},
+        {"passed": True, "message": "fine"},
+        {"passed": False, "message": "no cat"},
+    ]
+    results = {
+        "1": judged("1", verdicts, text="{}", data={"score": 7}),
+        "2": judged("2", None, text="?"),
+    }
+    by_key = Instances(results, status="ok", own={})
+    assert tocsv(by_key.all, scores=True).splitlines() == [
+        "key,score,passed,answer.score,unmet,text",
+        "1,7,false,0.5,too long; no cat,",
+        "2,0.5,,,,?",
+    ]
+    del results["1"]["verdicts"]
+    with pytest.raises(TypeError, match="only results of a step with expect: have scores"):
+        tocsv(Instances(results, status="ok", own={}).all, scores=True)
+
+
 COLUMNS = ("key", "id", "q", "answer.id", "n", "item", "text", "media", "error", "data", "value")
 
 
