@@ -96,10 +96,13 @@ def test_a_step_without_fallback_takes_no_answer_of_another_model(bench, scripte
     outcome = bench.run(flow % needs, keep_going=True)
     assert {name: result.text for name, result in outcome.results.items()} == {"a": "well"}
     assert bench.states(flow % needs)["b"][0] == "new"
+    count = len(bench.prompts())
     assert bench.run(flow.replace("%s", ", fallback: [Grok-4]")).results["b"].text == "well"
+    assert len(bench.prompts()) == count
 
 
-def test_an_answer_that_is_locked_stays_when_the_fallback_goes(bench, scripted):
+@pytest.mark.parametrize("rules", ["", ", expect: [{contains: well}]", ", samples: 2"])
+def test_an_answer_that_is_locked_stays_when_the_fallback_goes(bench, scripted, rules):
     scripted(
         "- {match: {text: CAP}, answer: {text: done}}\n"
         "- {match: {model: GPT-5.2}, fault: '404'}\n"
@@ -107,7 +110,7 @@ def test_an_answer_that_is_locked_stays_when_the_fallback_goes(bench, scripted):
     )
     flow = (
         "poeflow: 1\nsteps:\n"
-        "  a: {model: GPT-5.2, prompt: hello, fallback: [Grok-4]}\n"
+        f"  a: {{model: GPT-5.2, prompt: hello, fallback: [Grok-4]{rules}}}\n"
         '  c: {model: GPT-5.2, prompt: "CAP {{ steps.a.text }}"}\n'
     )
     bench.run(flow)
