@@ -351,8 +351,8 @@ def test_plan_counts_what_has_no_known_cost(online):
 ALIKE = """\
 poeflow: 1
 steps:
-  row: {model: GPT-5.2, for_each: "range(30) | list", prompt: "Say {{ item }}."}
-  few: {model: GPT-5.2, for_each: "range(3) | list", prompt: "Say {{ item }}, too."}
+  row: {model: GPT-5.2, for_each: "range(21) | list", prompt: "Say {{ item }}."}
+  few: {model: GPT-5.2, for_each: "range(20) | list", prompt: "Say {{ item }}, too."}
 """
 
 
@@ -364,8 +364,8 @@ def test_many_that_are_alike_are_one_line_of_what_is_not_proven(online):
     assert (done.returncode, done.stderr.splitlines()) == (
         4,
         [
-            "a.yaml: row[0] and 29 more: stale: prompt changed",
-            *(f"a.yaml: few[{number}]: stale: prompt changed" for number in range(3)),
+            "a.yaml: row[0] and 20 more: stale: prompt changed",
+            *(f"a.yaml: few[{number}]: stale: prompt changed" for number in range(20)),
         ],
     )
 
@@ -413,6 +413,19 @@ def test_a_run_says_first_that_a_limit_will_stop_it(online, simulator):
     assert len(simulator.requests) == 320
     done = online.run("run", "a.yaml")
     assert (done.returncode, done.stderr.count("are left")) == (0, 0)
+
+
+def test_a_limit_that_is_just_enough_for_all_flows_of_a_command_stops_none(online, simulator):
+    steps = 'say: {model: GPT-5.2, for_each: "range(101) | list", prompt: "say {{ item }} again"}'
+    for name in "ab":
+        online.write(f"{name}.yaml", f"poeflow: 1\nsteps: {{{steps.replace('again', name)}}}\n")
+    done = online.run("run", "a.yaml", "b.yaml", "--max-requests", "202")
+    assert (done.returncode, done.stderr.count("are left")) == (0, 0)
+    stopped = online.run("run", "a.yaml", "b.yaml", "--max-requests", "201", "--refresh")
+    assert stopped.returncode == 9
+    [warning] = [line for line in stopped.stderr.splitlines() if "are left" in line]
+    assert "about 101 requests are needed, and only 100 of 201 are left" in warning
+    assert len(simulator.requests) == 202 + 201
 
 
 UNCACHED = """\
