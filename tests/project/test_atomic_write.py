@@ -132,6 +132,27 @@ def test_holds_compares_bytes(tmp_path, data, is_held):
     assert holds(tmp_path / "a", data) is is_held
 
 
+@pytest.mark.parametrize(
+    ("pieces", "is_held"),
+    [
+        ([b"sa", b"", b"me"], True),
+        ([b"sa"], False),
+        ([b"same", b"so"], False),
+        ([b"sa", b"nd"], False),
+    ],
+)
+def test_holds_compares_pieces_to_the_end_of_both(tmp_path, pieces, is_held):
+    (tmp_path / "a").write_bytes(b"same")
+    assert holds(tmp_path / "a", pieces) is is_held
+
+
+def test_holds_compares_what_is_longer_than_it_reads_at_once(tmp_path):
+    data = bytes(range(256)) * 8192
+    (tmp_path / "a").write_bytes(data)
+    assert holds(tmp_path / "a", data)
+    assert not holds(tmp_path / "a", data[:-1] + b"x")
+
+
 def test_holds_follows_no_link_and_asks_no_folder(tmp_path):
     (tmp_path / "a").write_bytes(b"same")
     (tmp_path / "link").symlink_to("a")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from poeflow.digest import hash_prefix, sha256_of, sha256_of_json, short_hash
 from poeflow.errors import StaleError
 from poeflow.project.project import schemas_folder
-from poeflow.store.lock.entries import Accepted, LockEntry
+from poeflow.store.lock.entries import Accepted, Before, LockEntry
 from poeflow.store.lock.rows import About, Packed, PackedRows
 from poeflow.store.lockfile import Lock, LockFile, LockText, requests_in
 
@@ -107,15 +107,46 @@ def test_what_more_than_half_have_is_written_once():
     assert "often" in json.loads(text(made))["steps"]["say"]["columns"]
 
 
-@pytest.mark.parametrize(("often", "is_shared"), [(1501, True), (1500, False)])
-def test_what_is_rare_at_first_may_be_what_more_than_half_have(often, is_shared):
+@pytest.mark.parametrize(
+    ("often", "of", "is_shared"),
+    [(1501, 3000, True), (1500, 3000, False), (1001, 2000, True), (1000, 2000, False)],
+)
+def test_what_is_rare_at_first_may_be_what_more_than_half_have(often, of, is_shared):
     made = {}
-    for number in range(3000):
+    for number in range(of):
         name, entry = row(number)
-        value = "aaaaaaaa" if number >= 3000 - often else f"{number % 2500:08}"
+        value = "aaaaaaaa" if number >= of - often else f"{number % 2500:08}"
         made[name] = msgspec.structs.replace(entry, parts={**entry.parts, "some": value})
     found = json.loads(text(made))["steps"]["say"]
     assert ("some" in found["parts"], "some" in found["columns"]) == (is_shared, not is_shared)
+
+
+@pytest.mark.parametrize(("filled", "is_column"), [(2, False), (3, True)])
+def test_a_part_that_half_do_not_have_is_no_column(filled, is_column):
+    made = dict(map(row, range(4)))
+    for number, (name, entry) in enumerate([*made.items()][:filled]):
+        parts = {**entry.parts, "some": f"0000000{number}"}
+        made[name] = msgspec.structs.replace(entry, parts=parts)
+    assert ("some" in json.loads(text(made))["steps"]["say"]["columns"]) == is_column
+
+
+@pytest.mark.parametrize(
+    ("models", "common"),
+    [("AAZ", "A"), ("ZAA", "A"), ("AZ", "Z"), ("ZA", "Z")],
+)
+def test_the_model_of_a_table_is_what_most_have_whatever_their_order(models, common):
+    made = dict(map(row, range(len(models))))
+    for (name, entry), model in zip(made.items(), models, strict=True):
+        made[name] = msgspec.structs.replace(entry, model=model)
+    assert json.loads(text(made))["steps"]["say"]["model"] == common
+
+
+def test_what_version_1_left_goes_and_all_else_stays():
+    plain, (name, entry) = dict(map(row, range(3))), row(3)
+    old = msgspec.structs.replace(entry, before=Before(text="0" * 64))
+    rows = PackedRows({**plain, name: old})
+    assert dict(rows.without_before()) == {**plain, name: entry}
+    assert dict(rows) == {**plain, name: old}
 
 
 def test_an_entry_takes_little_memory():
@@ -156,16 +187,23 @@ def test_an_entry_that_stays_is_not_stored_twice(file):
     assert b"".join(LockText(Lock(inputs=INPUTS, instances=rows))) == file.path.read_bytes()
 
 
-WORDS = st.lists(st.text("aZ0-_@+/= é", max_size=4) | st.just("a" * 22), max_size=6)
+WORD = st.text("aZ0-_@+/= é\ud800", max_size=4) | st.just("a" * 22)
+WORDS = st.lists(WORD, max_size=6)
 
 
-@given(WORDS.map(" ".join), WORDS, st.sampled_from(["GPT-5.2", "Grok-4"]))
+@given(
+    WORDS.map(" ".join),
+    st.lists(st.tuples(WORD, WORD), max_size=6),
+    st.sampled_from(["GPT-5.2", "Grok-4"]),
+)
 def test_whatever_words_an_entry_has_they_are_read_again(hashes, values, model):
     names = tuple(map(str, range(len(values))))
-    one = Packed(hashes, names, tuple(values), About(model), None)
-    other = one._replace(about=About("another"), hashes="- - - - -", values=("@",) * len(values))
-    rows = PackedRows.of({"one": one, "other": other})
-    assert (rows.packed_row("one"), rows.packed_row("other")) == (one, other)
+    first = Packed(hashes, names, tuple(one for one, _ in values), About(model), None)
+    alike = first._replace(values=tuple(other for _, other in values))
+    other = first._replace(about=About("another"), hashes="- - - - -", values=("@",) * len(values))
+    rows = PackedRows.of({"first": first, "alike": alike, "other": other})
+    found = [rows.packed_row(name) for name in ("first", "alike", "other")]
+    assert found == [first, alike, other]
 
 
 HASHES = st.binary(min_size=32, max_size=32).map(lambda data: short_hash(data.hex()))
