@@ -260,6 +260,16 @@ def test_what_a_failure_kept_from_running_is_counted_and_how_it_runs_is_said(onl
     assert last == going_on.replace("1 of", "5 of")
 
 
+def test_what_is_asked_in_every_run_is_not_done_for_the_next_one(online):
+    steps = "  a: {prompt: hi, cache: false}\n  b: {prompt: again}\n"
+    bad = '  bad: {model: No-Such-Bot, prompt: "{{ steps.a.text }} {{ steps.b.text }}"}\n'
+    online.write("a.yaml", f"poeflow: 1\ndefaults: {{model: GPT-5.2}}\nsteps:\n{steps}{bad}")
+    assert online.run("run", "a.yaml").stderr.splitlines()[-1] == (
+        "correct what failed and run it again to go on: "
+        "1 of this run's 3 are done and not paid for again"
+    )
+
+
 def test_a_failure_that_every_step_would_meet_lets_nothing_keep_going(online):
     online.write("a.yaml", STOPPING.replace("model: bad,", "model: good,"))
     done = online.run("run", "a.yaml", "--max-requests", "1")

@@ -46,6 +46,8 @@ def test_a_plan_is_a_row_an_instance_with_its_reasons():
         "    out.md was edited; prompt changed, and the model, and much more",
     ]
     assert "✓ old      fresh" in sheet(all_=True)
+    asked = InstanceStatus(id="news", state="fresh", reasons=("a run asks",), calls=1, most_calls=1)
+    assert sheet((*STATUSES[1:2], asked)) == ["✓ news  fresh     a run asks"]
     assert sheet(()) == []
 
 

@@ -119,6 +119,7 @@ def test_the_line_of_a_long_loop_counts_what_is_current_when_the_run_ends():
         "all: 60 of 60 done in 5.0 s",
         "each: 1 of 60 done, 1 failed, 58 current in 9.0 s",
     ]
+    assert len([one for one in lines if one.startswith("all: ")]) == 2
     cut_short = msgspec.structs.replace(over, exit_code=130)
     assert not [one for one in logged(*happened, cut_short) if "current" in one]
 
