@@ -431,9 +431,32 @@ def test_no_path_that_was_not_made_canonical_leads_out_of_the_project(project, p
     assert "leaves the project" in problem_of(project.peek, path, limit=MAX_TEXT_BYTES)
 
 
-def test_a_path_that_begins_with_a_root_does_not_leave_the_project(project, tmp_path):
-    path = f"//{tmp_path}/outside/secret.txt"
+@pytest.mark.parametrize("begin", ["//", "///"])
+def test_a_path_that_begins_with_a_root_does_not_leave_the_project(project, tmp_path, begin):
+    path = f"{begin}{tmp_path}/outside/secret.txt"
     assert "leaves the project" in problem_of(project.peek, path, limit=MAX_TEXT_BYTES)
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_folder_that_became_a_link_is_another_project(tmp_path, above):
+    (tmp_path / "above/root").mkdir(parents=True)
+    project = Project(tmp_path / "above/root")
+    (tmp_path / "above").rename(tmp_path / "moved")
+    (tmp_path / "moved/root/t.md").write_text("other")
+    if above:
+        (tmp_path / "above").symlink_to("moved")
+    else:
+        (tmp_path / "above").mkdir()
+        (tmp_path / "above/root").symlink_to(tmp_path / "moved/root")
+    assert "leaves the project" in problem_of(project.read_text, "//t.md")
+
+
+def test_a_root_that_is_not_absolute_is_not_taken_for_another(tmp_path, monkeypatch):
+    for folder in ("a/b", "b"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "t.md").write_text(folder)
+    monkeypatch.chdir(tmp_path)
+    assert "leaves the project" in problem_of(Project(Path("a")).read_text, "//b/t.md")
 
 
 def test_schemas_are_found():
