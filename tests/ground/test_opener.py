@@ -15,6 +15,7 @@ from poeflow.opener import (
     read_followed,
     read_named,
     read_plain,
+    regular,
     text_of,
 )
 
@@ -78,6 +79,11 @@ def test_a_pipe_without_a_writer_is_not_waited_for(folder):
         content(folder / "root", "pipe")
 
 
+def test_a_device_is_not_even_opened():
+    with pytest.raises(OSError, match="is not a regular file"), opened(Path("/dev"), ("null",)):
+        pass
+
+
 def test_what_is_not_there_is_an_error(folder):
     for root, parts in ((folder / "gone", ()), (folder / "root", ("gone",))):
         with pytest.raises(FileNotFoundError):
@@ -96,6 +102,8 @@ def test_nothing_stays_open_and_nothing_is_inherited(folder):
             content(folder / "root", *parts)
     with contextlib.suppress(KeyError), opened(folder / "root", ("a",)):
         raise KeyError
+    with contextlib.suppress(OSError), regular(folder / "root", ("a",)):
+        raise AssertionError("a folder is no regular file")
     assert open_below(folder) == []
 
 
