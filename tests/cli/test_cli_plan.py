@@ -477,6 +477,10 @@ def test_plan_knows_what_becomes_of_an_answer_that_is_not_cached(online, simulat
     for flow, calls in (("a.yaml", "1 fresh: 1 call, "), ("b.yaml", "2 fresh: 1 or more calls, ")):
         assert online.run("run", flow).returncode == 0
         assert online.run("plan", flow).stderr.startswith(calls)
+    skipped = "  c: {if: steps.a.text == 'no', model: GPT-5.2, prompt: hi, cache: false}\n"
+    online.write("c.yaml", f"poeflow: 1\nsteps:\n  a: {{render: x}}\n{skipped}")
+    assert online.run("run", "c.yaml").returncode == 0
+    assert online.run("plan", "c.yaml").stderr == "1 fresh, 1 skipped: no calls\n"
     (online.folder / "a.md").write_text("better\n")
     assert online.run("accept", "a.yaml").returncode == 0
     assert online.run("plan", "a.yaml").stderr == "1 fresh: no calls\n"

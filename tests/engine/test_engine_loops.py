@@ -263,3 +263,23 @@ def test_a_sample_that_is_killed_goes_on_where_it_was(tmp_path):
     assert "7" not in asked
     assert len(asked) <= 13, "more than what was in flight"
     assert asked[-7:] == list(dict.fromkeys(asked))[-7:]
+
+
+def test_what_is_current_in_a_loop_needs_no_answer_of_the_loop_before(bench):
+    for name in "ab":
+        bench.write(f"{name}.md", name)
+    flow = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  one: {for_each: [a, b], prompt: "one {{ item }}"}
+  two:
+    for_each: steps.one
+    prompt: "two {{ source.text | length }} {{ read('//' ~ item ~ '.md') }}"
+"""
+    assert bench.run(flow).exit_code == 0
+    bench.forget_answers()
+    bench.write("b.md", "changed")
+    assert bench.run(flow).exit_code == 0
+    *_, first, second = bench.prompts()
+    assert (len(bench.prompts()), first, second.split()[-1]) == (6, "one b", "changed")
