@@ -10,7 +10,7 @@ import pytest
 from poeflow.bots import Pricing
 from poeflow.clock import SystemClock
 from poeflow.costs import PERIODS, PeriodSpending
-from poeflow.engine.asking.spending import Bounds, Budget, Limit, TokenUsage
+from poeflow.engine.asking.spending import Bounds, Budget, Limit, TokenUsage, cost_in
 from poeflow.errors import BudgetError, UsageError
 from poeflow.flowfile.model import Limits
 from poeflow.settings import UserConfig
@@ -179,6 +179,68 @@ async def test_a_request_that_may_exceed_what_is_left_waits_for_those_in_flight(
     with pytest.raises(BudgetError) as caught:
         await asyncio.gather(*(send(budget, used=5) for _ in range(2)))
     assert "may use 20 USD (estimated, the command line) and have used 19, and" in str(caught.value)
+
+
+def no_price(_model: str) -> Pricing | None:
+    return None
+
+
+def a_dollar(_model: str) -> Pricing:
+    return Pricing(prompt=Decimal(1), completion=Decimal(1))
+
+
+def limit(value: int) -> Limit:
+    return Limit(value=value, owner="the flow")
+
+
+async def test_an_answer_without_usage_counts_for_limits_but_its_cost_is_not_known():
+    budget = Budget(Bounds(cost_usd=limit(9)), a_dollar)
+    guess = await budget.room("GPT-5.2", prompt_tokens=1, most=9)
+    with budget.sending("GPT-5.2", guess) as sending:
+        sending.permit()
+        sending.answered(None, completion_tokens=8)
+    spent = budget.summary()
+    assert (spent.cost_usd, spent.unpriced, spent.tokens) == (None, ("GPT-5.2",), 0)
+    with pytest.raises(BudgetError):
+        budget.check()
+
+
+async def test_the_longest_answer_so_far_is_the_guess_for_the_next():
+    budget = Budget(Bounds(), a_dollar)
+    await send(budget, used=5)
+    await send(budget, used=3)
+    assert (await budget.room("GPT-5.2", prompt_tokens=1, most=9)).completion == 5
+
+
+@pytest.mark.parametrize("bounds", [Bounds(points=limit(1)), Bounds(cost_usd=limit(1))])
+async def test_limits_on_points_and_on_cost_need_prices(bounds):
+    with pytest.raises(UsageError, match=r"the price of GPT-5\.2 is not known"):
+        await Budget(bounds, no_price).room("GPT-5.2", prompt_tokens=1, most=9)
+    await Budget(bounds, no_price, allow_unpriced=True).room("GPT-5.2", prompt_tokens=1, most=9)
+
+
+async def test_what_was_reserved_and_not_sent_is_given_back_to_all():
+    shared = Budget(Bounds(tokens=limit(10)), a_dollar)
+    budget = Budget(Bounds(requests=limit(2)), a_dollar, shared=shared)
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            guess = await budget.room("GPT-5.2", prompt_tokens=1, most=9)
+            with budget.sending("GPT-5.2", guess):
+                pass
+        await send(budget)
+    assert (budget.summary().requests, shared.summary().requests) == (1, 1)
+
+
+async def test_the_cost_of_answers_is_known_only_if_all_prices_are():
+    prices = iter([Pricing(prompt=Decimal(1), completion=Decimal(1)), None])
+    budget = Budget(Bounds(), lambda _: next(prices))
+    guess = await budget.room("GPT-5.2", prompt_tokens=1, most=9)
+    with budget.sending("GPT-5.2", guess) as sending:
+        for cost in (3, None):
+            sending.permit()
+            sending.answered(TokenUsage(prompt=1, completion=2))
+            assert sending.cost_usd == cost
+            assert cost_in(sending.used) == cost
 
 
 async def test_midnight_during_a_run_begins_with_nothing():
