@@ -1,5 +1,6 @@
 """`python -m poeflow` does what the script does, and runs nothing of the working folder."""
 
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,10 @@ import pytest
 
 def module(folder, *arguments):
     command = [sys.executable, "-m", "poeflow", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
 
 
 def test_it_is_the_script(tmp_path):
@@ -36,6 +40,7 @@ def write_later():
 def count():
     threading.Thread(target=write_later, daemon=False).start()
     atexit.register(lambda: print("at the end", file=open("end.txt", "w")))
+    atexit.register(lambda: print("said at the end"))
     return 1
 """
 
@@ -44,7 +49,7 @@ def test_what_a_function_of_the_project_left_for_the_end_happens(tmp_path):
     (tmp_path / "called.py").write_text(CALLED)
     (tmp_path / "a.yaml").write_text("poeflow: 1\nsteps: {a: {call: 'called:count', reads: []}}\n")
     done = module(tmp_path, "run", "a.yaml", "--allow-tools", "--offline")
-    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "1\nsaid at the end\n"), done.stderr
     assert (tmp_path / "thread.txt").read_text() == "from a thread\n"
     assert (tmp_path / "end.txt").read_text() == "at the end\n"
 
