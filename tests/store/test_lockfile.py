@@ -15,7 +15,7 @@ from poeflow.digest import hash_prefix, sha256_of, sha256_of_json, short_hash
 from poeflow.errors import StaleError
 from poeflow.project.project import schemas_folder
 from poeflow.store.lock.entries import Accepted, Before, LockEntry
-from poeflow.store.lock.rows import About, Packed, PackedRows
+from poeflow.store.lock.rows import About, BothRows, Packed, PackedRows
 from poeflow.store.lockfile import Lock, LockFile, LockText, requests_in
 
 INPUTS = short_hash("0" * 64)
@@ -139,6 +139,14 @@ def test_the_model_of_a_table_is_what_most_have_whatever_their_order(models, com
     for (name, entry), model in zip(made.items(), models, strict=True):
         made[name] = msgspec.structs.replace(entry, model=model)
     assert json.loads(text(made))["steps"]["say"]["model"] == common
+
+
+def test_new_entries_stand_in_place_of_old_ones():
+    old, (name, entry) = dict(map(row, range(3))), row(1, answer=1)
+    new = PackedRows({name: entry, "more": entry})
+    both = BothRows(PackedRows(old), new)
+    assert dict(both) == {**old, name: entry, "more": entry}
+    assert text(both) == text({**old, name: entry, "more": entry})
 
 
 def test_what_version_1_left_goes_and_all_else_stays():
