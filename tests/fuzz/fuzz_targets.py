@@ -47,7 +47,7 @@ from poeflow.records import (
 )
 from poeflow.redact import Scrubber, Secret
 from poeflow.report.pages.file import html_report
-from poeflow.report.pages.source import Pictures, Shown
+from poeflow.report.pages.source import PageData, Pictures
 from poeflow.report.problem_lines import with_source
 from poeflow.simulator.bot_list import read_bot_list
 from poeflow.simulator.chat import SimulatorSettings
@@ -470,7 +470,7 @@ def _service(script_: Script | None = None) -> Service:
 
 
 def _look(here: House, path: Path) -> None:
-    shown = Shown(
+    shown = PageData(
         records=(found := History(path, warn=_text)),
         pictures=Pictures(here.project, here.project),
         prices=prices_of(here.project, {}),
