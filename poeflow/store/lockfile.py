@@ -127,6 +127,7 @@ class LockFile:
                 message = f"{self.shown} has the format {version} of a newer poeflow"
                 raise NewerLockError(message, hint="update poeflow")
             if version == 1:
+                self._stamp = None  # it is written anew even if it says the same
                 return _of_version_1(msgspec.json.decode(data, type=_Text1))
             text = msgspec.json.decode(data, type=_Text)
             return Lock(
