@@ -8,7 +8,7 @@ import sys
 if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]
 
-from poeflow.cli.start import main  # only now: the folder came first
+from poeflow.cli.start import script  # only now: the folder came first
 
 if __name__ == "__main__":
-    main()
+    script()

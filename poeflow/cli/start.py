@@ -14,8 +14,6 @@ def main() -> None:
 
         sys.stdout.write(f"poeflow {__version__}\n")
         return
-    exit_codes: list[int] = []
-    atexit.register(_end_at_once, exit_codes)  # registered first, so called last
     gc.disable()  # what is imported is not garbage; the command turns it on when it is loaded
     was = signal.getsignal(signal.SIGINT)
     if was is signal.default_int_handler:  # it may be ignored, as in the background
@@ -28,17 +26,30 @@ def main() -> None:
     register()
     with command_end() as end:
         end.result = poeflow.main(prog_name="poeflow", standalone_mode=False, obj=end.keys)
-    exit_codes.append(end.exit_code)
     sys.exit(end.exit_code)
 
 
+def script() -> None:
+    """Do what `main` does in a process of its own, which ends at once."""
+    exit_codes: list[int] = []
+    atexit.register(_end_at_once, exit_codes)  # registered first, so called last
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            exit_codes.append(end.code)
+        raise
+
+
 def _end_at_once(exit_codes: list[int]) -> None:
-    """End with the first of `exit_codes`, if there is one.
+    """End with the first of `exit_codes`, if there is one, unless functions of a project ran.
 
     Python would free every object before it ends, which takes 0.01 s and more; the system takes
     the memory back at once. Other threads have ended and the other functions were called by now.
+    What a project's functions left open is written as it is freed.
     """
-    if exit_codes:
+    tools = sys.modules.get("poeflow.engine.asking.tool_modules")
+    if exit_codes and not (tools is not None and tools.IMPORTED):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_codes[0])
@@ -51,4 +62,4 @@ def _end(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script()

@@ -54,13 +54,35 @@ def test_what_a_function_of_the_project_left_for_the_end_happens(tmp_path):
     assert (tmp_path / "end.txt").read_text() == "at the end\n"
 
 
-def test_objects_are_not_freed_one_by_one_at_the_end(tmp_path):
+def test_what_a_function_of_the_project_wrote_is_in_its_file(tmp_path):
     (tmp_path / "called.py").write_text(
-        "class Freed:\n"
-        "    def __del__(self): print('freed')\n"
-        "kept = Freed()\n"
-        "def count(): return 1\n"
+        "log = open('log.txt', 'w')\ndef count():\n    log.write('counted')\n    return 1\n"
     )
     (tmp_path / "a.yaml").write_text("poeflow: 1\nsteps: {a: {call: 'called:count', reads: []}}\n")
     done = module(tmp_path, "run", "a.yaml", "--allow-tools", "--offline")
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert (tmp_path / "log.txt").read_text() == "counted"
+
+
+EMBEDDING = """\
+import sys
+log = open("log.txt", "w")
+log.write("logged")
+from poeflow.cli.start import {name} as run
+sys.argv[1:] = ["check", "a.yaml"]
+try:
+    run()
+except SystemExit as end:
+    print(end.code)
+sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize(("name", "code", "logged"), [("main", 5, "logged"), ("script", 0, "")])
+def test_only_the_script_ends_at_once(tmp_path, name, code, logged):
+    """Another program may run the command line, go on, and end with a code of its own."""
+    (tmp_path / "a.yaml").write_text("poeflow: 1\nsteps: {a: {render: hi}}\n")
+    command = [sys.executable, "-c", EMBEDDING.format(name=name)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "0\n"), done.stderr
+    assert (tmp_path / "log.txt").read_text() == logged

@@ -23,6 +23,8 @@ from poeflow.flowfile.patterns import one_of
 _IMPORTING: Final = threading.RLock()  # all threads share sys.path
 _MARK: Final = "__poeflow__"
 _MAX_ERROR: Final = 1000
+IMPORTED: Final[set[str]] = set()
+"""The modules that functions were taken from in this process."""
 
 
 @contextlib.contextmanager
@@ -50,6 +52,7 @@ def function_of(written: str, *, owner: str, key: str) -> Callable[..., Any]:
     module, _, name = written.partition(":")
     if not name:
         raise _unusable(owner, "it has no function", f"add {key}: module:function")
+    IMPORTED.add(module)
     try:
         found = getattr(importlib.import_module(module), name, None)
     except BaseException as error:
