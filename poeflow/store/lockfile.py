@@ -76,7 +76,7 @@ class LockFile:
 
     @property
     def is_as_read(self) -> bool:
-        """Whether the file is still the one that was read here last."""
+        """Whether the file is still as it was read: one lock, in the form that is written now."""
         return self._stamp is not None and stamp_at(self.path) == self._stamp
 
     def read(self) -> Lock | None:
@@ -95,7 +95,7 @@ class LockFile:
 
         Raises `StaleError` if it cannot be used, `NewerLockError` if its format is newer.
         """
-        self._stamp = stamp_at(self.path)
+        stamp, self._stamp = stamp_at(self.path), None
         try:
             data = read_plain(self.path, limit=MAX_BYTES)
         except (FileNotFoundError, NotADirectoryError):
@@ -107,7 +107,9 @@ class LockFile:
             reason = (error.strerror or "cannot be read").lower()
             raise DiskError(f"{self.shown}: {reason}", hint="check its permissions") from None
         if not _MARK.search(data):
-            return (self.decoded(data),)
+            lock = self.decoded(data)
+            self._stamp = stamp if isinstance(lock.instances, ReadRows) else None
+            return (lock,)
         try:
             found = tuple(self.decoded(side) for side in sides(data) if side.strip())
         except NewerLockError:
@@ -127,7 +129,6 @@ class LockFile:
                 message = f"{self.shown} has the format {version} of a newer poeflow"
                 raise NewerLockError(message, hint="update poeflow")
             if version == 1:
-                self._stamp = None  # it is written anew even if it says the same
                 return _of_version_1(msgspec.json.decode(data, type=_Text1))
             text = msgspec.json.decode(data, type=_Text)
             return Lock(
@@ -142,8 +143,8 @@ class LockFile:
 
     def check_folder(self) -> None:
         """Raise `DiskError` if the lock could not be written."""
-        folder = self.path.parent
-        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        folder = next(one for one in self.path.absolute().parents if one.is_dir())
+        if not os.access(folder, os.W_OK | os.X_OK):
             hint = "let it be written to, or run in a copy"
             raise DiskError(f"{folder} cannot be written to, and the lock is there", hint=hint)
 
