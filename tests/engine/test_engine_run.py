@@ -427,6 +427,8 @@ def test_two_steps_that_run_over_an_absent_answer_have_it_made_once(bench):
         ("type: number, default: 9", "temperature", "a number <= 2.0, not 9"),
         ("default: hot", "temperature", 'a number, not "hot"'),
         ("type: array, default: [1]", "top_p", "a number, not [1]"),
+        ("default: hot", "seed", 'a whole number, not "hot"'),
+        ("type: integer, default: 3", "stop", "a text or a list, not 3"),
     ],
 )
 def test_a_parameter_that_an_input_gives_is_checked(bench, given, param, reason):

@@ -219,21 +219,34 @@ def _check_params(step: str, params: dict[str, Json]) -> None:
             raise StepError(f"step {step}: params.{name} rendered to a template", hint="check it")
 
 
-_KINDS: Final = {"int": "a whole number", "float": "a number", "array": "a list", "str": "a text"}
+_KINDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "array": "a list",
+    "bool": "true or false",
+    "object": "a mapping",
+    "str": "a text",
+}
 
 
 def _wrong_param(reason: str, params: dict[str, Json]) -> str:
     """Return in words which parameter has a value that is not allowed, and what is."""
     expected, _, way = reason.replace("`", "").partition(" - at $.")
-    value = params.get(way)
+    name = way.partition("[")[0]
+    value = params.get(name)
     if not expected.startswith("Expected ") or value is None:
         return f"{expected[:1].lower()}{expected[1:]}" + (f" at params.{way}" if way else "")
-    wanted, _, _ = expected.removeprefix("Expected ").partition(", got ")
-    kind, _, bounds = wanted.replace(" | str", "").replace(" | null", "").partition(" ")
-    if bounds.startswith("matching"):  # any text is taken for a template of a number
-        kind, bounds = "float", ""
+    bounds = expected.removeprefix("Expected ").partition(", got ")[0].split(" ")
+    kinds: list[str] = []
+    while bounds and (bounds[0] in _KINDS or bounds[0] in ("|", "null")):
+        kinds.append(bounds.pop(0))
+    if bounds[:1] == ["matching"]:  # any text is taken for a template of a number
+        kinds, bounds = ["float" if "float" in str(Params.__annotations__[name]) else "int"], []
+    if not {"int", "float"}.isdisjoint(kinds):
+        kinds = [kind for kind in kinds if kind != "str"]
+    allowed = " or ".join(_KINDS[kind] for kind in kinds if kind in _KINDS)
     shown = encode_json(value).decode()[:60]
-    return f"params.{way} must be {' '.join((_KINDS.get(kind, kind), bounds)).strip()}, not {shown}"
+    return f"params.{way} must be {' '.join((allowed, *bounds)).strip()}, not {shown}"
 
 
 def _tool_params(step: Step) -> dict[str, Json]:
