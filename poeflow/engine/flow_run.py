@@ -58,10 +58,12 @@ class FlowRun:
 
     async def run(self) -> None:
         """Run every step. A step's failure is stored in the run's state, not raised."""
+        run_state = self.state.run_state
         async with asyncio.TaskGroup() as group:
             for number, step in enumerate(self.state.plan.order):
                 group.create_task(self._step(step, {}))
-                if self.state.run_state.is_working or number % STEPS_AT_ONCE == 0:
+                is_time = run_state.is_working or number % STEPS_AT_ONCE == 0
+                if is_time and run_state.context.asks:
                     await asyncio.sleep(0)  # what is asked is sent while the next ones are proven
         await self._prove_again()
 

@@ -1,6 +1,7 @@
 """The lock proves what is current: with the cache, without it, and never by guessing."""
 
 import json
+import subprocess
 
 import jsonschema
 import pytest
@@ -73,6 +74,30 @@ def test_a_lock_that_is_another_at_the_end_of_a_run_is_written(ran):
     assert lock.read_bytes() == before
     ran.run(FLOW, listen=lambda _event: lock.write_text("{}"))
     assert lock.read_bytes() == before
+
+
+def test_a_broken_lock_is_written_anew_whatever_git_still_has_of_it(ran, git):
+    lock = ran.folder / "a.lock.json"
+    before = lock.read_bytes()
+    stored = subprocess.run(
+        ["git", "hash-object", "-w", "a.lock.json"],
+        cwd=ran.folder, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    theirs = f"100644 {stored} 3\ta.lock.json\n"
+    subprocess.run(
+        ["git", "update-index", "--index-info"], cwd=ran.folder, input=theirs, text=True, check=True
+    )
+    lock.write_text("{broken")
+    assert ran.run(FLOW).exit_code == 0
+    assert lock.read_bytes() == before
+
+
+def test_the_instances_of_used_flows_are_in_the_order_of_their_items(bench):
+    bench.write("used.yaml", 'poeflow: 1\nsteps: {x: {render: "1"}, y: {render: "2"}}\n')
+    flow = "poeflow: 1\nsteps: {u: {for_each: [a, b], use: used.yaml}}\n"
+    bench.run(flow)
+    inner = [one.id for one in bench.statuses(flow) if "/" in one.id]
+    assert [name.partition("/")[0] for name in inner] == ["u[a]", "u[a]", "u[b]", "u[b]"]
 
 
 def test_a_clean_clone_proves_it_without_any_answer(ran):
