@@ -180,10 +180,18 @@ def source_step(flow: Flow, name: str) -> str:
 
 
 def conditions_of(flow: Flow, name: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what holds, with its place, wherever the texts of a step are rendered."""
-    source = source_step(flow, name)
-    if isinstance(flow.steps[name].if_, str):
-        yield ("steps", name, "if"), str(flow.steps[name].if_)
+    """Yield what holds, with its place, wherever the texts of a step are rendered.
+
+    What a step runs over has run, too: where that was skipped, the step is.
+    """
+    link: str | None = name
+    source, seen = name, set[str]()
+    while link is not None and link not in seen:
+        seen.add(link)
+        condition = flow.steps[link].if_
+        if isinstance(condition, str):
+            yield ("steps", link, "if"), condition
+        source, link = link, chained_to(flow, link)
     loop = flow.steps[source].for_each
     if isinstance(loop, Loop) and loop.where is not None and loop.group_by is None:
         yield ("steps", source, "for_each", "where"), loop.where
