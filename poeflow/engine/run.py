@@ -276,8 +276,8 @@ def _clear_up(run_state: RunState) -> None:
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
         _warn(run_state, f"{path[2:]}: {UNMADE}")
     unwritten = {path: one for path, one in no_longer_written.items() if path in made}
-    given_up = lock_update.still_to_replace.items()
-    waiting = {path: one for path, one in given_up if context.files.look(path, one) == "same"}
+    replaceable = lock_update.still_to_replace.items()
+    waiting = {path: one for path, one in replaceable if context.files.look(path, one) == "same"}
     lock_update.keep_orphans(orphans | unwritten | waiting)
 
 

@@ -151,12 +151,7 @@ def test_fail_fast_does_not_wait_for_what_is_under_way(bench, scripted):
 
 
 def test_what_is_under_way_finishes_otherwise(bench, scripted):
-    scripted(
-        """\
-        - {match: {text: slow}, delay: 0.3, answer: {text: late}}
-        - {match: {text: bad}, fault: "400"}
-        """
-    )
+    scripted(SLOW_AND_BAD)
     outcome = bench.run(HEAD + "steps:\n  slow: {prompt: slow}\n  bad: {prompt: bad}\n")
     assert outcome.results["slow"].text == "late"
     assert list(outcome.failures) == ["bad"]
@@ -175,18 +170,19 @@ def test_a_failure_all_would_share_stops_even_what_keeps_going(bench, scripted):
     assert outcome.skipped == {"say[b]": stopped, "say[c]": stopped}
 
 
+SLOW_AND_BAD = """\
+- {match: {text: slow}, delay: 0.3, answer: {text: late}}
+- {match: {text: bad}, fault: "400"}
+"""
+
+
 def end_of(bench) -> RunFinished:
     [end] = [event for event in bench.events if isinstance(event, RunFinished)]
     return end
 
 
 def test_what_needs_a_failed_step_is_not_held_back_also_if_it_needs_others(bench, scripted):
-    scripted(
-        """\
-        - {match: {text: slow}, delay: 0.3, answer: {text: late}}
-        - {match: {text: bad}, fault: "400"}
-        """
-    )
+    scripted(SLOW_AND_BAD)
     outcome = bench.run(
         HEAD
         + """\
@@ -223,12 +219,7 @@ steps:
 
 
 def test_a_whole_loop_that_the_run_does_not_come_to_is_held_back_and_counted(bench, scripted):
-    scripted(
-        """\
-        - {match: {text: slow}, delay: 0.3, answer: {text: late}}
-        - {match: {text: bad}, fault: "400"}
-        """
-    )
+    scripted(SLOW_AND_BAD)
     outcome = bench.run(
         HEAD
         + """\
