@@ -12,7 +12,14 @@ from poeflow.errors import (
     StepError,
     UsageError,
 )
-from poeflow.events import FileWritten, RetryPlanned, StepFinished, TextArrived, Warned
+from poeflow.events import (
+    FileWritten,
+    RetryPlanned,
+    StepFinished,
+    StepStarted,
+    TextArrived,
+    Warned,
+)
 from poeflow.simulator.server import Simulator
 
 CHAIN = """\
@@ -437,3 +444,13 @@ def test_a_parameter_that_an_input_gives_is_checked(bench, given, param, reason)
         f'steps: {{a: {{prompt: hi, params: {{{param}: "{{{{ inputs.x }}}}"}}}}}}\n'
     )
     assert bench.states(flow) == {"a": ("stale", (f"step a: params.{param} must be {reason}",))}
+
+
+def test_a_first_step_is_asked_while_the_next_ones_are_proven(bench):
+    """Its request does not wait for the proofs of all steps."""
+    steps = "".join(f"  s{number}: {{prompt: say {number}}}\n" for number in range(40))
+    flow = f"poeflow: 1\ndefaults: {{model: GPT-5.2}}\nsteps:\n{steps}"
+    bench.run(flow)
+    bench.run(flow.replace("prompt: say 0", "prompt: say nothing"))
+    kinds = [(type(event), getattr(event, "step", None)) for event in bench.events]
+    assert kinds.index((StepStarted, "s0")) < kinds.index((StepFinished, "s39"))
