@@ -41,9 +41,9 @@ def opened_store(writer: StoreWriter) -> Iterator[None]:
         for mark in writer.path.parent.glob(f"{writer.path.stem}.damaged-*{_TAKEN}"):
             if not os.path.lexists(mark.with_suffix(writer.path.suffix)):
                 mark.unlink()
+        writer.track_keys()
         writer.check()
         _rescue_all(writer)
-        writer.track_keys()
         try:
             yield
         except BaseException:

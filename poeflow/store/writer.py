@@ -74,6 +74,7 @@ class StoreWriter:
         self.path = path
         self.messages = deque[str]() if messages is None else messages
         self.commits = 0
+        self._tracks_keys = False
         self._keys: KeyFilter | None = None
         self._journal: Journal = journal
         self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
@@ -127,7 +128,7 @@ class StoreWriter:
         """Block until all submitted writes are on disk, or have failed."""
         if self._thread is not None:
             with contextlib.suppress(DiskError):
-                self.do(lambda _connection: 0)
+                self.do(_nothing)
 
     def check(self) -> None:
         """Raise `DiskError` if the database cannot be opened, or was found damaged."""
@@ -139,19 +140,12 @@ class StoreWriter:
             raise disk_error(self._error)
 
     def track_keys(self) -> None:
-        """From now on know which keys are missing from the store, to save look-ups.
+        """Know which keys are missing from the store once it is opened, to save look-ups.
 
-        With a rollback journal, look-ups wait for commits. Call it only while the workspace is
-        held, so that no other process writes answers or outputs. Raises `DiskError`.
+        With a rollback journal, look-ups wait for commits. Call it before the store is opened, and
+        only while the workspace is held, so that no other process writes answers or outputs.
         """
-
-        def write(connection: Database) -> int:
-            track_keys(connection)
-            self._keys = connection.keys
-            return 0
-
-        if self._journal == "delete":
-            self.do(write)
+        self._tracks_keys = self._journal == "delete"
 
     def is_absent(self, key: bytes) -> bool:
         """Whether a key is certainly not in the store."""
@@ -169,7 +163,7 @@ class StoreWriter:
         self._flush()
         if self._thread is None:
             return
-        self._keys = None
+        self._keys, self._tracks_keys = None, False
         self._queue.put(None)
         self._thread.join()
         self._thread = None
@@ -235,6 +229,9 @@ class StoreWriter:
             self._keys = None
             connection.begin()
             connection.has_index = add_index(connection)
+            if self._tracks_keys:
+                track_keys(connection)
+                self._keys = connection.keys
             connection.execute("COMMIT")
             self._opened.set()
             for group in groups:
@@ -284,6 +281,8 @@ class StoreWriter:
 
     def _commit(self, connection: Database, batch: list[_Job]) -> None:
         """Write jobs as one transaction; it is on disk when this returns."""
+        if all(job.write is _nothing for job in batch):
+            return
         connection.begin()
         try:
             for job in batch:
@@ -295,6 +294,11 @@ class StoreWriter:
                 connection.give_up()
             raise
         self.commits += 1
+
+
+def _nothing(_connection: Database) -> int:
+    """Write nothing: for a caller that only waits for what was queued before."""
+    return 0
 
 
 def disk_error(error: BaseException) -> DiskError:

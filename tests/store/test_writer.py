@@ -212,7 +212,9 @@ def test_what_is_known_to_be_absent_is_not_looked_for(path):
         cache.put(name, {"of": name})
     cache.link(names[0], names[1])
     ledger.record("//a", "1")
+    store.close()
     store.track_keys()
+    store.check()
     cache._reader = ledger._reader = CountingReader(path)
     found = [cache.get(name) for name in names]
     assert found == [{"of": name} for name in names[:10]] + [None] * 1990
