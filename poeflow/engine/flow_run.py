@@ -60,7 +60,11 @@ class FlowRun:
         """Run every step. A step's failure is stored in the run's state, not raised."""
         run_state = self.state.run_state
         async with asyncio.TaskGroup() as group:
-            for number, step in enumerate(self.state.plan.order):
+            order = self.state.plan.order
+            for number, step in enumerate(order):
+                if number % BATCH == 0:
+                    some = order[number : number + BATCH]
+                    self.state.read_ahead((one, self.state.name(one)) for one in some)
                 group.create_task(self._step(step, {}))
                 is_time = run_state.is_working or number % STEPS_AT_ONCE == 0
                 if is_time and run_state.context.asks:
@@ -146,15 +150,14 @@ class FlowRun:
     def _without_settled(self, step: StepUnderWay, covered: Sequence[int]) -> Sequence[int]:
         """Settle those instances that need no task; return the others."""
         state = self.state
-        is_answered = state.run_state.context.asks and state.is_read(step.step)
-        keys = instance_keys(step.instances) if is_answered and len(covered) > 1 else ()
+        keys = instance_keys(step.instances) if len(covered) > 1 else ()
         names = (state.name_of(step.step, keys[index]) for index in covered if keys)
-        with state.stored.reading_ahead(step.step, map(state.run_state.lock_update.entry, names)):
-            return [
-                index
-                for index in covered
-                if not self._settle_at_once(step, index, step.instances[index])
-            ]
+        state.read_ahead((step.step, name) for name in names)
+        return [
+            index
+            for index in covered
+            if not self._settle_at_once(step, index, step.instances[index])
+        ]
 
     async def _leave_out_unselected(self, step: StepUnderWay, covered: Sequence[int]) -> None:
         """Settle the instances that are not selected, as the last run left them."""

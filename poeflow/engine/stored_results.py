@@ -1,7 +1,6 @@
 """Results of the last run, loaded from an output file or the cache."""
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -68,21 +67,15 @@ class StoredResults:
             return None
         return self._in_cache(step, key, entry, entry.text)
 
-    @contextlib.contextmanager
-    def reading_ahead(self, step: str, entries: Iterable[LockEntry | None]) -> Iterator[None]:
-        """Read the answers of instances of a step together, for `answer` inside the block."""
-        if self._flow.steps[step].kind != "model" or step in self._continued:
-            entries = ()
-        requests = [one.request for one in entries if one is not None and one.request is not None]
-        if len(requests) < 2:
-            yield
-            return
-        answers = self._context.answers
-        answers.read_ahead(requests)
-        try:
-            yield
-        finally:
-            answers.read_ahead([])
+    def read_ahead(self, entries: Iterable[tuple[str, LockEntry | None]]) -> None:
+        """Read the answers of instances, each with its step, together: `answer` takes them."""
+        requests = [
+            entry.request
+            for step, entry in entries
+            if entry is not None and entry.request is not None and step not in self._continued
+        ]
+        if len(requests) > 1:
+            self._context.answers.read_ahead(requests)
 
     def _accepted(
         self, step: str, key: str | None, entry: LockEntry, accepted: Accepted, text: str

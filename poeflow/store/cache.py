@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from poeflow.digest import PREFIX, Json, decode_json, hash_beginning, sha256_of
+from poeflow.digest import PREFIX, Json, decode_json, hash_beginning, sha256_of, short_hash
 from poeflow.errors import DiskError
 from poeflow.project.project import atomic_write
 from poeflow.store.answer_lines import FINGERPRINT, CacheEntry, EndLine, OldAnswers, pointed_hash
@@ -159,7 +159,7 @@ class Cache:
     def read_ahead(self, shorts: list[str]) -> None:
         """Read the answers to several requests at once, for `locked` until this is called again.
 
-        Nothing is stored meanwhile. Large answers and conversations are read when they are used.
+        Large answers and conversations are read when they are used, and so is what is stored later.
         """
         self._ahead, several = {}, set[str]()
         for at in range(0, len(shorts) if self._is_used else 0, _MANY):
@@ -328,6 +328,7 @@ class Cache:
         request: Mapping[str, Json] | None,
     ) -> Write:
         _key(fingerprint)
+        self._forget(fingerprint)
         entry = CacheEntry(
             fingerprint=fingerprint,
             answer=dict(answer),
@@ -341,7 +342,13 @@ class Cache:
         end = EndLine.of(first, last)
         if end is None:
             raise AssertionError("a fingerprint is 64 hexadecimal digits")
+        self._forget(first)
         return lambda connection: put_end(connection, end, simulated=self._simulated)
+
+    def _forget(self, fingerprint: str) -> None:
+        """Forget an answer that was read ahead."""
+        if self._ahead:
+            self._ahead.pop(short_hash(fingerprint), None)
 
     def _media_path(self, digest: str, *, of: str = "urls") -> Path:
         return self._folder / "media" / of / digest

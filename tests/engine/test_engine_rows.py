@@ -1,5 +1,9 @@
 """What a look, and a second run, find of the rows of a table."""
 
+import pytest
+
+from poeflow.store.database_file import RowReader
+
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 LOOP = "for_each: {file: rows.csv, key: item.id}"
 FLOW = f'{HEAD}steps:\n  say:\n    {LOOP}\n    prompt: "say {{{{ item.word }}}}"\n'
@@ -91,3 +95,23 @@ def test_a_row_that_is_taken_from_the_store_begins_only_for_who_hears_all(bench)
 
     assert kinds() == ["StepStarted", "StepFinished"] * 2
     assert kinds(hears_text=False) == ["StepFinished"] * 2
+
+
+STEPS = "".join(f'  s{number}: {{prompt: "step {number}"}}\n' for number in range(COUNT))
+
+
+@pytest.mark.parametrize("flow", [FLOW, f"{HEAD}steps:\n{STEPS}"], ids=["rows", "steps"])
+def test_stored_answers_are_read_many_at_a_time(bench, monkeypatch, flow):
+    write_rows(bench)
+    bench.run(flow)
+    reads: list[str] = []
+    rows = RowReader.rows
+
+    def counted(reader, sql, *arguments, **options):
+        reads.append(sql)
+        return rows(reader, sql, *arguments, **options)
+
+    monkeypatch.setattr(RowReader, "rows", counted)
+    found = bench.run(flow)
+    assert (found.exit_code, len(bench.prompts())) == (0, COUNT)
+    assert sum("contents" in sql for sql in reads) <= COUNT // 10

@@ -20,7 +20,7 @@ from poeflow.store.cache import Cache
 from poeflow.store.contents import MAX_BYTES
 from poeflow.store.writer import StoreWriter
 
-A, B = sha256_of(b"a"), sha256_of(b"b")
+A, B, C = (sha256_of(one) for one in (b"a", b"b", b"c"))
 ANSWER = {"id": "chatcmpl-1", "choices": [{"message": {"content": "héllo\u2028"}}], "n": 1.5}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(),
@@ -106,6 +106,18 @@ def test_answers_are_read_ahead_of_their_use(cache, writer):
         (name, {"of": name}) for name in many
     ]
     assert cache.locked(shorts[0]) is None
+
+
+def test_what_is_stored_later_takes_the_place_of_what_was_read_ahead(cache):
+    for name in (A, B, C):
+        cache.put(name, {"of": name})
+    shorts = [short_hash(one) for one in (A, B, C)]
+    cache.read_ahead(shorts)
+    cache.put(A, {"of": "another run"})
+    cache.link(B, A)
+    found = [cache.locked(short) for short in shorts]
+    assert [first for first, _ in found] == [A, B, C]
+    assert [entry.answer["of"] for _, entry in found] == ["another run", "another run", C]
 
 
 def test_what_is_not_plain_is_read_when_it_is_used(cache, writer):
