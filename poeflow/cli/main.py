@@ -35,7 +35,7 @@ COMMANDS: Final = {
     "watch": "Run flows, and again what a change makes stale.",
     "why": "Show which flows and steps read a file.",
 }
-_COLLECT_EVERY: Final = 30_000
+_COLLECT_EVERY: Final = 200_000
 """How many objects are new when garbage is collected: a run over many rows makes many that stay."""
 EPILOG: Final = """\b
 Exit codes:

@@ -4,10 +4,11 @@ A pattern means what `glob.glob(pattern, recursive=True)` means, but `**` enters
 """
 
 import fnmatch
+import functools
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -61,9 +62,10 @@ def flow_targets(arguments: Iterable[str], access: Access) -> list[FlowTarget]:
     private files they may read. Raises `UsageError` if an argument names nothing.
     """
     targets: dict[Path, FlowTarget] = {}
+    project_of = functools.cache(Project.find)  # many flows are in one folder
     for argument in arguments:
         for path, found in _files(argument):
-            target = _target(path, found, access)
+            target = _target(path, found, access, project_of)
             targets.setdefault(target.project.path_of(target.path), target)
     return list(targets.values())
 
@@ -249,8 +251,13 @@ def _files(argument: str) -> Iterator[tuple[Path, FollowedPath]]:
         raise UsageError(f"{argument}: no such file", hint=_siblings(path))
 
 
-def _target(path: Path, found: FollowedPath, access: Access) -> FlowTarget:
-    project, canonical = placed_at(found)
+def _target(
+    path: Path,
+    found: FollowedPath,
+    access: Access,
+    project_of: Callable[[Path], Project] = Project.find,
+) -> FlowTarget:
+    project, canonical = placed_at(found, project_of)
     project = msgspec.structs.replace(project, access=access)
     return FlowTarget(project=project, path=canonical, shown=path.as_posix())
 
@@ -265,11 +272,14 @@ def _matching(pattern: str) -> list[tuple[Path, FollowedPath]]:
 
 
 def _flows_below(folder: Path) -> Iterator[tuple[Path, FollowedPath]]:
+    follow_folder = functools.cache(follow)
     for path in below(folder):
         if path.suffix not in SUFFIXES:
             continue
-        found = follow(path)
-        if path.is_symlink() and found.left is not None:
+        above, is_link = follow_folder(path.parent), path.is_symlink()
+        is_plain = above.left is None and not is_link
+        found = FollowedPath(above.path / path.name, above.path) if is_plain else follow(path)
+        if is_link and found.left is not None:
             message = f"{path} is a link that leaves the project; it is not looked at"
             say_warning(Warned(at=0.0, step=None, message=message))
         elif is_flow(path):

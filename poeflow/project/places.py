@@ -4,6 +4,7 @@ Links in a project may lead only to places in it. Links above every project, suc
 or a linked folder of temporary files, belong to the machine and are followed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -32,11 +33,16 @@ def placed(path: Path) -> tuple[Project, str]:
     return placed_at(follow(path))
 
 
-def placed_at(found: FollowedPath) -> tuple[Project, str]:
-    """Do the same as `placed` for a path that was followed to `found`."""
-    root = found.left or Project.find(found.around).root
+def placed_at(
+    found: FollowedPath, project_of: Callable[[Path], Project] = Project.find
+) -> tuple[Project, str]:
+    """Do the same as `placed` for a path that was followed to `found`.
+
+    `project_of` finds the project that a folder is in.
+    """
+    root = found.left or project_of(found.around).root
     if not found.path.is_relative_to(root):
-        root = Project.find(found.path.parent).root
+        root = project_of(found.path.parent).root
     return Project(root), "//" + found.path.relative_to(root).as_posix()
 
 
