@@ -283,7 +283,7 @@ class Lookups:
 
     def meaning(self, node: nodes.Node) -> Meaning:
         """Return what is known of a value."""
-        return Meaning(self.result_of(node), self._shapes.of(node))
+        return Meaning(self.result_of(node), self._shapes.of(node), self._bindings.way(node))
 
     def meaning_of_each(self, node: nodes.Node) -> Meaning:
         """Return what is known of each item of a list."""

@@ -80,10 +80,14 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """What is known of a value: the step that it is one of several results of, or its shape."""
+    """What is known of a value: the step that it is one of several results of, its shape.
+
+    `way` are the names that lead to it, if `set` gave it another one.
+    """
 
     result_of: str | None = None
     shape: Shape | None = None
+    way: str = ""
 
 
 UNKNOWN: Final = Meaning()
@@ -187,8 +191,17 @@ class Bindings:
 
     def kind(self, node: nodes.Node) -> Kind | None:
         """Return what a value is in every run, None if that is not known."""
-        way = way_to(node)
+        way = self.way(node)
         return None if self.knows(first_name(way)) else self._kinds.get(way)
+
+    def way(self, node: nodes.Node) -> str:
+        """Return the names that lead to a value, with what `set` gave the first of them."""
+        return self._followed(way_to(node))
+
+    def _followed(self, way: str) -> str:
+        name = first_name(way)
+        begin = self.meaning(name).way
+        return begin + way.removeprefix(name) if begin else way
 
     def shape(self, name: str) -> Shape | None:
         """Return the shape of the value of a name, None if it is not known."""
@@ -227,14 +240,16 @@ class Bindings:
     @contextlib.contextmanager
     def guarding(self, names: Iterable[str]) -> Iterator[None]:
         """Treat `names`, and values that names lead to, as defined inside the block."""
-        self._guards.append(frozenset(names))
+        known = frozenset(names)
+        followed = frozenset(map(self._followed, known))
+        self._guards.append(known | {way for way in followed if not way.isidentifier()})
         yield
         self._guards.pop()
 
     def ensures(self, node: Lookup) -> bool:
         """Return whether a test around it ensures that an attribute or item is there."""
-        way = way_to(node)
-        return any(way in names for names in self._guards)
+        ways = {way_to(node), self.way(node)}
+        return any(not ways.isdisjoint(names) for names in self._guards)
 
     def names(self) -> set[str]:
         ensured = (name for names in self._guards for name in names if name.isidentifier())
