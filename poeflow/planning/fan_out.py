@@ -21,7 +21,7 @@ from poeflow.project.lazy_items import JoinedItems, Table
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.sites import has_template
 from poeflow.templates.threads import RowError, examples, thread
-from poeflow.templates.values import Kind, KnownKinds
+from poeflow.templates.values import ANY_ITEM, Kind, KnownKinds
 
 MAX_READ: Final = 128 * 1024 * 1024
 """How many bytes of tables are read for one flow; of later ones only the existence is checked."""
@@ -121,7 +121,7 @@ class Tables:
     def kinds(self) -> dict[str | None, tuple[KnownKinds, KnownKinds]]:
         """Return what values are in every run: where items of a step are chosen, and in its texts.
 
-        Under None is what holds outside steps. Known are inputs, keys, literal items and csv.
+        Under None is what holds outside steps. Known are inputs, keys, literal texts and csv.
         """
         flow = self._file.flow
         types = {f"inputs.{name}": spec.type for name, spec in flow.inputs.items()}
@@ -131,9 +131,26 @@ class Tables:
         found: dict[str | None, tuple[KnownKinds, KnownKinds]] = {None: (inputs, inputs)}
         for name, step in flow.steps.items():
             origin = source_step(flow, name)
-            chosen = (*inputs, *_kinds_of_items(self.items(origin)))
-            key: KnownKinds = (("key", "text"),) if is_fan_out(step) else ()
-            found[name] = chosen, (inputs if is_grouped(flow.steps[origin]) else chosen) + key
+            one = _kinds_of_items("item", self.items(origin))
+            own: KnownKinds = (("key", "text"),) if is_fan_out(step) else ()
+            if is_grouped(flow.steps[origin]):
+                own += _kinds_of_items("item" + ANY_ITEM, self.items(origin))
+            else:
+                own += one + self._kinds_of_axes(flow.steps[origin].matrix)
+            found[name] = inputs + one, inputs + own
+        return found
+
+    def _kinds_of_axes(self, matrix: Matrix | None) -> KnownKinds:
+        """Return what the values of axes are in every combination."""
+        found: KnownKinds = ()
+        if matrix is None:
+            return found
+        for axis, values in matrix.axes.items():
+            if isinstance(values, str) or any(axis in entry for entry in matrix.include):
+                continue
+            items = self._sound_rows(values.file) if isinstance(values, TextFile) else values
+            is_literal = not any(isinstance(item, str) and has_template(item) for item in items)
+            found += _kinds_of_items(f"matrix.{axis}", items) if is_literal else ()
         return found
 
     def _table(self, path: KeyPath, written: str) -> Iterator[Problem]:
@@ -354,10 +371,11 @@ def _unknown_axes(
             yield Problem(place, f'there is no axis "{axis}"', f"axes: {', '.join(matrix.axes)}")
 
 
-def _kinds_of_items(items: Sequence[Json]) -> KnownKinds:
+def _kinds_of_items(way: str, items: Sequence[Json]) -> KnownKinds:
+    """Return what the values at the end of a way are, which leads to one of these items."""
     if isinstance(items, list) and items and all(isinstance(item, str) for item in items):
-        return (("item", "text"),)
-    return tuple((f"item.{column}", "cell") for column in sorted(_text_columns(items)))
+        return ((way, "text"),)
+    return tuple((f"{way}.{column}", "cell") for column in sorted(_text_columns(items)))
 
 
 def _text_columns(items: Sequence[Json]) -> frozenset[str]:

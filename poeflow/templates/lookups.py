@@ -287,7 +287,8 @@ class Lookups:
 
     def meaning_of_each(self, node: nodes.Node) -> Meaning:
         """Return what is known of each item of a list."""
-        return Meaning(self.results_of(node), self._shapes.of_each(node))
+        way = self._bindings.way_of_each(node)
+        return Meaning(self.results_of(node), self._shapes.of_each(node), way)
 
     def _step_of(self, owner: nodes.Node) -> str | None:
         """Return the step of whose one result an expression is, None if that is not known."""

@@ -2,13 +2,15 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeGuard
 
 import msgspec
 from jinja2 import nodes
 
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 from poeflow.templates.values import (
+    ANY_ITEM,
     Kind,
     KnownKinds,
     Lookup,
@@ -23,6 +25,7 @@ LIST_FILTERS: Final = frozenset(
 )
 """Filters that return items of the list they are given."""
 ANY_STEP: Final = "*"
+_INDEX: Final = lazy_pattern(r"\[\d+\]")
 VERDICT_ATTRIBUTES: Final = frozenset({"verdicts", "score", "passed"})
 """What a step with `expect` has besides, if any text of its flow reads one of them."""
 STEP_ATTRIBUTES: Final = frozenset(
@@ -82,7 +85,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 class Meaning(msgspec.Struct, frozen=True):
     """What is known of a value: the step that it is one of several results of, its shape.
 
-    `way` are the names that lead to it, if `set` gave it another one.
+    `way` are the names that lead to it, if a tag gave it another one.
     """
 
     result_of: str | None = None
@@ -191,12 +194,21 @@ class Bindings:
 
     def kind(self, node: nodes.Node) -> Kind | None:
         """Return what a value is in every run, None if that is not known."""
-        way = self.way(node)
+        way = _INDEX.sub(ANY_ITEM, self.way(node))
         return None if self.knows(first_name(way)) else self._kinds.get(way)
 
     def way(self, node: nodes.Node) -> str:
-        """Return the names that lead to a value, with what `set` gave the first of them."""
+        """Return the names that lead to a value, with what a tag gave the first of them."""
+        if isinstance(node, nodes.Filter) and node.name in ("first", "last"):
+            return self.way_of_each(node.node)
         return self._followed(way_to(node))
+
+    def way_of_each(self, node: nodes.Node | None) -> str:
+        """Return the names that lead to any item of a list."""
+        while _is_part_of_list(node):
+            node = node.node
+        way = "" if node is None else self.way(node)
+        return way and way + ANY_ITEM
 
     def _followed(self, way: str) -> str:
         name = first_name(way)
@@ -241,7 +253,7 @@ class Bindings:
     def guarding(self, names: Iterable[str]) -> Iterator[None]:
         """Treat `names`, and values that names lead to, as defined inside the block."""
         known = frozenset(names)
-        followed = frozenset(map(self._followed, known))
+        followed = {way for way in map(self._followed, known) if ANY_ITEM not in way}
         self._guards.append(known | {way for way in followed if not way.isidentifier()})
         yield
         self._guards.pop()
@@ -334,6 +346,13 @@ def guards(test: nodes.Node) -> tuple[frozenset[str], frozenset[str]]:
             return left_held & right_held, left_failed | right_failed
         case _:
             return none, none
+
+
+def _is_part_of_list(node: nodes.Node | None) -> TypeGuard[nodes.Filter | nodes.Getitem]:
+    """Return whether a value has items of a list that is written in it."""
+    if isinstance(node, nodes.Filter):
+        return node.name in LIST_FILTERS
+    return isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
 
 
 def names_in(target: nodes.Node | str) -> set[str]:

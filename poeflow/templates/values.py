@@ -335,6 +335,8 @@ _MIRRORED: Final = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq"}
 _ORDERED: Final = frozenset(_MIRRORED)
 KnownKinds = tuple[tuple[str, Kind], ...]
 """What the values at the ends of some ways are."""
+ANY_ITEM: Final = "[]"
+"""What stands in a way for any item of a list."""
 KindOf = Callable[[nodes.Node], Kind | None]
 
 
