@@ -48,6 +48,40 @@ _NUMBER: Final = lazy_pattern(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _RESERVED: Final = lazy_pattern(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
+OTHER_NAMES: Final = {
+    "upcase": "upper",
+    "downcase": "lower",
+    "to_json": "tojson",
+    "json": "tojson",
+    "from_json": "fromjson",
+    "to_yaml": "toyaml",
+    "from_yaml": "fromyaml",
+    "from_csv": "fromcsv",
+    "to_csv": "tocsv",
+    "slugify": "slug",
+    "regex_search": "regex_find",
+    "regex_match": "regex_find",
+    "re_sub": "regex_replace",
+    "truncatewords": "truncate_words",
+    "size": "length",
+    "len": "length",
+    "strip": "trim",
+    "str": "string",
+}
+"""The names of our filters in other template languages."""
+UNAVAILABLE: Final = {
+    "attr": "write value.name",
+    "center": "it can make texts without bound",
+    "format": "join texts with ~",
+    "pprint": "write | tojson",
+    "random": "a run must be repeatable",
+    "safe": "nothing is escaped, so nothing needs it",
+    "escape": "nothing is escaped in prompts",
+    "e": "nothing is escaped in prompts",
+}
+"""Filters of Jinja that are not available, and why or what to use instead."""
+
+
 def tojson(value: object, indent: int | None = None) -> str:
     """Encode as JSON, keys in their order, with `indent` spaces per level if given."""
     bounded_argument(indent, 16)

@@ -8,6 +8,7 @@ from jinja2 import nodes
 
 from poeflow.flowfile.patterns import did_you_mean, nearest, one_of
 from poeflow.problems import Level, Problem
+from poeflow.templates import filters
 from poeflow.templates.environment import GLOBALS, Environment
 from poeflow.templates.reader import Origin
 from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
@@ -38,40 +39,8 @@ from poeflow.templates.work_budget import OverBudgetError
 
 METHODS: Final = ("items", "keys", "values", "get")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
-_OTHER_NAMES: Final = {
-    "upcase": "upper",
-    "downcase": "lower",
-    "to_json": "tojson",
-    "json": "tojson",
-    "from_json": "fromjson",
-    "to_yaml": "toyaml",
-    "from_yaml": "fromyaml",
-    "from_csv": "fromcsv",
-    "to_csv": "tocsv",
-    "slugify": "slug",
-    "regex_search": "regex_find",
-    "regex_match": "regex_find",
-    "re_sub": "regex_replace",
-    "truncatewords": "truncate_words",
-    "size": "length",
-    "len": "length",
-    "strip": "trim",
-    "str": "string",
-}
-"""The names of our filters in other template languages."""
 _OTHER_RESULTS: Final = ("output", "result", "content", "response", "answer", "completion")
 """What the text of a result is called elsewhere."""
-_UNAVAILABLE: Final = {
-    "attr": "write value.name",
-    "center": "it can make texts without bound",
-    "format": "join texts with ~",
-    "pprint": "write | tojson",
-    "random": "a run must be repeatable",
-    "safe": "nothing is escaped, so nothing needs it",
-    "escape": "nothing is escaped in prompts",
-    "e": "nothing is escaped in prompts",
-}
-"""Filters of Jinja that are not available, and why or what to use instead."""
 _TEXTS: Final = frozenset({"text", "value", "reasoning", "model", "status"})
 """Attributes of results that are texts or none."""
 _BY_ATTRIBUTE: Final = frozenset({"groupby", "rejectattr", "selectattr"})
@@ -176,8 +145,8 @@ class Lookups:
         hint = did_you_mean(name, {*GLOBALS, *self._bindings.names()})
         if name in _STATUS_FUNCTIONS:
             hint = "test steps.ID.status"
-        elif _OTHER_NAMES.get(name, name) in self._environment.filters:
-            hint = f"it is a filter: write value | {_OTHER_NAMES.get(name, name)}"
+        elif filters.OTHER_NAMES.get(name, name) in self._environment.filters:
+            hint = f"it is a filter: write value | {filters.OTHER_NAMES.get(name, name)}"
         elif name in OTHER_METHODS:
             hint = OTHER_METHODS[name]
         known = f"known: {', '.join(sorted(GLOBALS))}"
@@ -215,7 +184,16 @@ class Lookups:
             self._check_method(node)
         if name is not None and self._may_be_result(owner):
             self._refer_result(name, ANY_STEP, name_offset(node))
+        if name is not None and not self._bindings.ensures(node):
+            self._check_key(self._bindings.way(owner), name, name_offset(node))
         return False
+
+    def _check_key(self, way: str, name: str, offset: int) -> None:
+        """Check that a name is not looked up in the key of a loop; `way` leads to its owner."""
+        step = self._bindings.step_of_key(way)
+        if step in self._results and name not in STRING_METHODS:
+            hint = f"its results are in the list steps.{step}.all"
+            self.note(offset, f'a key of step "{step}" has no "{name}"', hint)
 
     def _check_field(self, node: Lookup, owner: str, name: str) -> None:
         """Look up an attribute of `item` or `matrix` if all their attributes are known."""
@@ -247,9 +225,9 @@ class Lookups:
     def _check_method(self, node: nodes.Getattr) -> None:
         """Look up a method of a text, one of a few."""
         if node.attr not in STRING_METHODS:
-            filters = self._environment.filters
-            named = _OTHER_NAMES.get(node.attr, node.attr)
-            hint = f"write text | {named}" if named in filters else OTHER_METHODS.get(node.attr, "")
+            known = self._environment.filters
+            named = filters.OTHER_NAMES.get(node.attr, node.attr)
+            hint = f"write text | {named}" if named in known else OTHER_METHODS.get(node.attr, "")
             hint = hint or one_of(node.attr, STRING_METHODS)
             self.note(name_offset(node), f'a text has no "{node.attr}"', hint)
 
@@ -401,10 +379,14 @@ class Lookups:
         is_scored = node.name == "tocsv" and any(pair.key == "scores" for pair in node.kwargs)
         if node.name == "pass_rate" or is_scored:
             self._result_in(node.node, "passed", node.lineno - 1)
+        way = self._bindings.way_of_each(node.node)
+        if node.name == "tocsv":
+            self._check_key(way, "text", node.lineno - 1)
         for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
                 for written in argument.value.split(","):  # `sort` takes several
                     name = written.strip().partition(".")[0]
+                    self._check_key(way, name, argument.lineno - 1)
                     self._result_in(node.node, name, argument.lineno - 1)
                     shape = self._shapes.of_each(node.node)
                     if shape is not None and not may_be_absent(node):
@@ -424,9 +406,9 @@ class Lookups:
     def _check_filter(self, name: str, known: Iterable[str], offset: int) -> None:
         if name in self._environment.filters:
             return
-        hint = _UNAVAILABLE.get(name) or one_of(_OTHER_NAMES.get(name, name), known)
-        if name in _OTHER_NAMES:
-            hint = f'did you mean "{_OTHER_NAMES[name]}"?'
+        hint = filters.UNAVAILABLE.get(name) or one_of(filters.OTHER_NAMES.get(name, name), known)
+        if name in filters.OTHER_NAMES:
+            hint = f'did you mean "{filters.OTHER_NAMES[name]}"?'
         self.note(offset, f'unknown filter "{name}"', hint)
 
     def _check_test(self, name: str, offset: int) -> None:
@@ -472,7 +454,12 @@ class Lookups:
         if name in self._scope.inputs:
             return message, f"write inputs.{name}"
         if name in self._scope.steps:
-            return message, f"write steps.{name}.text"
+            one = "all" if name in self._scope.fan_outs else "text"
+            return message, f"write steps.{name}.{one}"
+        for owner in ("item", "matrix"):
+            fields = self._fields.get(owner, STRING_METHODS)
+            if name in fields and fields is not STRING_METHODS:
+                return message, f"write {owner}.{name}"
         if self._bindings.was_set(name):
             return message, _LOST_HINT
         return message, _MEANT_ELSEWHERE.get(name) or self._suggestion(name)

@@ -210,6 +210,12 @@ class Bindings:
         way = "" if node is None else self.way(node)
         return way and way + ANY_ITEM
 
+    def step_of_key(self, way: str) -> str:
+        """Return the step of whose items a way leads to a key, if it is one of a step itself."""
+        step = way.removeprefix("steps.").removesuffix(ANY_ITEM)
+        is_own = way == f"steps.{step}{ANY_ITEM}" and not self.knows("steps")
+        return step if is_own else ""
+
     def _followed(self, way: str) -> str:
         name = first_name(way)
         begin = self.meaning(name).way
