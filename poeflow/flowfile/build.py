@@ -23,7 +23,16 @@ from poeflow.flowfile.schema import (
     rivals,
     validate,
 )
-from poeflow.flowfile.yaml_tree import MAX_BYTES, MAX_NODES, Document, KeyPath, Node, decode, parse
+from poeflow.flowfile.yaml_tree import (
+    MAX_BYTES,
+    MAX_NODES,
+    Document,
+    KeyPath,
+    Node,
+    decode,
+    merged_mapping,
+    parse,
+)
 from poeflow.problems import Place, Problem
 from poeflow.project.project import FileProblem, Project
 
@@ -224,6 +233,10 @@ def _replace(node: Node, path: KeyPath, part: InvalidPart) -> Node:
         placeholder = _PLACEHOLDERS.get(str(part.path[0])) if len(part.path) == 2 else None
         if part.rename and part.rename not in keys:
             keys[part.rename], values[part.rename] = key, value
+        elif part.under:
+            whole = values.get(part.under) or _node_with({}, value)
+            values[part.under] = merged_mapping(whole, {str(step): value, **whole.values}, node)
+            keys.setdefault(part.under, key)
         elif placeholder is not None and not part.is_name:
             keys[step], values[step] = key, _node_with(placeholder, value)
     data: Json = {name: value.data for name, value in values.items()}

@@ -14,7 +14,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import DiskError
 from poeflow.flowfile.patterns import nearest
-from poeflow.flowfile.schema_messages import meant_key, message_and_hint
+from poeflow.flowfile.schema_messages import AXES, meant_key, message_and_hint
 from poeflow.flowfile.yaml_tree import Document, KeyPath
 from poeflow.problems import MAX_PROBLEMS, Problem, limited
 from poeflow.project.project import packaged, schemas_folder
@@ -30,12 +30,14 @@ FLOW_SCHEMA: Final = "flow.schema.json"
 class InvalidPart(msgspec.Struct, frozen=True):
     """The path of a part that makes a document invalid.
 
-    `is_name` if the key itself is not allowed; `rename` is the key that was probably meant.
+    `is_name` if the key itself is not allowed; `rename` is the key that was probably meant, `under`
+    that beside it under which it was probably meant to stand.
     """
 
     path: KeyPath
     is_name: bool = False
     rename: str = ""
+    under: str = ""
 
 
 def bundled_schema(name: str) -> dict[str, Any]:
@@ -139,7 +141,8 @@ def _invalid_parts(error: "ValidationError") -> Iterator[InvalidPart]:
     for path, _ in _places(error):
         known = schema.get("properties", ()) if error.validator == "additionalProperties" else ()
         rename = meant_key(str(path[-1]), known) if path else None
-        yield InvalidPart(path, is_name, rename or "")
+        under = AXES if AXES in known and rename is None else ""
+        yield InvalidPart(path, is_name, rename or "", under)
 
 
 def _places(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
@@ -155,6 +158,8 @@ def _places(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
             return [((*path, key), True) for key in instance if not _is_known(key, error.schema)]
         case "anyOf" if isinstance(instance, dict) and _has_slip(instance, error):
             return []
+        case "required" if isinstance(instance, dict) and _has_loose_axes(instance, error):
+            return []
         case "required" | "anyOf" | "minProperties" | "maxProperties" | "not":
             return [(path, True)]
         case _:
@@ -164,6 +169,13 @@ def _places(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
 def _is_known(key: str, schema: Any) -> bool:
     prefixes = tuple(pattern.strip("^") for pattern in schema.get("patternProperties", ()))
     return key in schema.get("properties", ()) or (bool(prefixes) and key.startswith(prefixes))
+
+
+def _has_loose_axes(instance: dict[str, Json], error: "ValidationError") -> bool:
+    """Return whether a matrix has other keys in place of its axes, which is another problem."""
+    schema: Any = error.schema
+    known = schema.get("properties", ())
+    return AXES in known and AXES not in instance and not instance.keys() <= {*known}
 
 
 def _has_slip(instance: dict[str, Json], error: "ValidationError") -> bool:

@@ -160,6 +160,8 @@ _HABITS: Final = {
 }
 """What is written elsewhere and what to write here, by a key that only such a mapping has."""
 _MEANT: Final = lazy_pattern(r'did you mean "(\w+)"\?')
+AXES: Final = "axes"
+"""The key of a matrix under which its axes stand; elsewhere axes stand in it directly."""
 _ITEMS: Final = {"expect": "for example expect: [{contains: otters}]"}
 """Hints for lists whose items are no texts."""
 _OF_USERS: Final = frozenset({"max_cost_usd_per_day", "max_cost_usd_per_month"})
@@ -189,6 +191,8 @@ def hint_for_unknown_key(key: str, known: Iterable[str]) -> str:
     habit = nearest(key, habits) if "needs" in names and not near else None
     if habit is not None and habit not in names:
         return habits[habit]
+    if AXES in names and not near:
+        return f"write matrix: {{axes: {{{key}: [...]}}}}"
     if is_params:
         return near or _BOT_PARAMETERS_HINT
     return one_of(key, names)
