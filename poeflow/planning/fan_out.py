@@ -31,6 +31,16 @@ _PATTERN: Final = lazy_pattern(_NO_NAME + r"[\w./*?-]*\*[\w./*?-]*\.[A-Za-z]\w*"
 _PATH: Final = lazy_pattern(_NO_NAME + r"[\w./ -]+")
 _SUFFIX: Final = lazy_pattern(r"\.[A-Za-z0-9]+$")
 _FOLDER: Final = lazy_pattern(_NO_NAME + r"(?:\.{0,2}/[\w./-]*|[\w.-][\w./-]*/)")
+_OF_STEP: Final = lazy_pattern(
+    r"\s*(?:\{\{)?\s*steps\.(?P<step>\w+)\.(?P<way>text|data(?:\.\w+)*)\s*(?:\}\})?\s*"
+)
+_NO_LISTS: Final[Mapping[str, str]] = {
+    "object": "a mapping",
+    "string": "a text",
+    "boolean": "true or false",
+    **dict.fromkeys(("integer", "number"), "a number"),
+}
+"""What data is that is no list, by its type in the schema."""
 _KEY_HINT: Final = "add key: with an expression that names each, for example item.id"
 _PARQUET: Final = ".parquet"
 _KINDS_OF_INPUTS: Final[Mapping[str, Kind]] = {
@@ -293,6 +303,7 @@ def _for_each(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         loop, path = loop.in_, (*path, "in")
     if isinstance(loop, str):
         yield from _path_as_expression(file, path, "for_each", loop)
+        yield from _no_list(file, path, loop)
     if isinstance(loop, list) and not has_key:
         yield from _items(file, path, loop)
 
@@ -312,6 +323,37 @@ def _path_as_expression(file: FlowFile, path: KeyPath, key: str, written: str) -
     if meant := files_meant(written, key):
         place = file.document.place(path)
         yield Problem(place, "this is read as an expression", f"write {key}: {meant}")
+
+
+def _no_list(file: FlowFile, path: KeyPath, written: str) -> Iterator[Problem]:
+    """Yield a problem if items come from a text, or from data that its schema says is no list."""
+    found = _OF_STEP.fullmatch(written)
+    step = file.flow.steps.get(found["step"]) if found is not None else None
+    if found is None or step is None or is_fan_out(step) or step.kind == "flow":
+        return  # which is reported as a missing attribute
+    way = f"steps.{found['step']}.{found['way']}"
+    if found["way"] == "text":
+        is_plain = step.output.form == "text"
+        more = "add output: {format: json} to it, and " if is_plain else ""
+        hint = f"{more}write steps.{found['step']}.data"
+        yield Problem(file.document.place(path), f"{way} is a text, not a list of items", hint)
+        return
+    part: Json = step.output.schema
+    for name in found["way"].split(".")[1:]:
+        part = _properties(part).get(name)
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind in _NO_LISTS:
+        below = _properties(part).items()
+        lists = [f"{way}.{n}" for n, p in below if isinstance(p, dict) and p.get("type") == "array"]
+        hint = f"write {' or '.join(lists[:2])}" if lists else "write type: array in the schema"
+        message = f"{way} is {_NO_LISTS[kind]} by its schema, not a list of items"
+        yield Problem(file.document.place(path), message, hint)
+
+
+def _properties(schema: Json) -> Mapping[str, Json]:
+    """Return the schemas of the parts of a mapping, by name."""
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _filters_of_chain(file: FlowFile, name: str, loop: Loop) -> Iterator[Problem]:
@@ -348,6 +390,7 @@ def _matrix(file: FlowFile, name: str, matrix: Matrix) -> Iterator[Problem]:
             yield from _axis(file, own, values)
         if isinstance(values, str):
             yield from _path_as_expression(file, own, axis, values)
+            yield from _no_list(file, own, values)
     for index, pairs in enumerate(matrix.exclude):
         yield from _unknown_axes(file, (*path, "exclude", index), pairs, matrix)
 
