@@ -380,6 +380,11 @@ class Lookups:
         if node.name == "pass_rate" or is_scored:
             self._result_in(node.node, "passed", node.lineno - 1)
         way = self._bindings.way_of_each(node.node)
+        step = self.results_of(node.node)
+        if node.name == "join" and step in self._results and not named and not node.args[1:]:
+            attribute = "text" if "text" in self._results[step] else "outputs.NAME"
+            hint = f'write map(attribute="{attribute}") before it'
+            self.note(node.lineno - 1, f'a result of step "{step}" is no text to join', hint)
         if node.name == "tocsv":
             self._check_key(way, "text", node.lineno - 1)
         for argument in (*first, *named):
