@@ -235,8 +235,10 @@ _RIVALS_OF: Final[dict[str, tuple[str, ...]]] = {
     "limit": ("sample",),
     "seed": (),
 }
-_UNPLAIN: Final = lazy_pattern(r"^['\"*&!%@`|>]|: | #")
+_UNPLAIN: Final = lazy_pattern(r"^['\"*&!%@`|>?{\[]|: | #|\s$")
 """What a text may not begin with, or hold, if it is written without quotes."""
+_UNPLAIN_INSIDE: Final = lazy_pattern(r"[\[\]{},]")
+"""What it may not hold besides if it stands in brackets."""
 _PLAIN: Final = lazy_pattern(r"[\w./=+-]+")
 _NEEDED_BY: Final = {"seed": "sample", "stdin": "command", "env": "command", "reads": "command"}
 """Keys that only go with another, `use` if they are not listed."""
@@ -433,12 +435,17 @@ def _example(error: "ValidationError") -> str:
     return f"for example {_yaml(examples[0])}" if examples else ""
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: Any, *, is_inside: bool = False) -> str:
     """Return a small value as YAML in one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(part)}" for key, part in value.items()) + "}"
+        parts = (f"{_item(key)}: {_yaml(part, is_inside=True)}" for key, part in value.items())
+        return "{" + ", ".join(parts) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_yaml, value)) + "]"
-    if isinstance(value, str) and _UNPLAIN.search(value):
+        return "[" + ", ".join(_yaml(part, is_inside=True) for part in value) + "]"
+    if isinstance(value, str) and (
+        _UNPLAIN.search(value)
+        or (is_inside and _UNPLAIN_INSIDE.search(value))
+        or not isinstance(core_value(value), str)
+    ):
         return encode_json(value).decode()
     return str(value).lower() if isinstance(value, bool) else str(value)

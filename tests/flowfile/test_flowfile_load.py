@@ -14,7 +14,7 @@ from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, parse
 from poeflow.problems import MAX_PROBLEMS, Place, Problem, is_more_notice, limited
 from poeflow.project.project import Project
 
-SHOWN = "{prompt: Say hello to {{ inputs.name }}.}"
+SHOWN = '{prompt: "Say hello to {{ inputs.name }}."}'
 HEAD = "poeflow: 1\ndefaults: {model: Bot}\nsteps:\n"
 
 

@@ -38,6 +38,19 @@ def told(step="prompt: hi", head=""):
             ["4:27: timeout: soon is not a duration; write 90s, 10m or 1h"],
         ),
         ("prompt: x, timeout: -1", ["4:27: timeout: -1 is not above 0; give a positive duration"]),
+        (
+            "prompt: x, params: {logit_bias: 3}",
+            ['4:39: logit_bias must be a mapping, not 3; for example {"50256": -100}'],
+        ),
+        (
+            "command: 3",
+            [
+                (
+                    "4:16: command must be a list, not 3; "
+                    'for example [git, log, --oneline, "{{ inputs.since }}..HEAD"]'
+                ),
+            ],
+        ),
         ("messages: []", ["4:17: messages is empty; fill it, or remove the key"]),
         (
             "prompt: x, params: {stop: [a, b, c, d, e]}",
