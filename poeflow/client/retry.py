@@ -195,11 +195,6 @@ class Pace:
             self._sent = [(one, one.count(now, self._tokens)) for one in self._limited]
         return wait
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether the tokens that are `used` count."""
-        return bool(self._limited)
-
     def used(self, tokens: int) -> None:
         """Count the tokens that the last send really had."""
         for limiter, sent in self._sent:

@@ -27,7 +27,8 @@ _WITH_USAGE: Final[dict[str, Json]] = {"include_usage": True}
 """Without this option a streamed answer reports no usage."""
 SECONDS: Final = "poeflow_seconds"
 """The key of an answer for how long it took, from its first send to its end, with retries."""
-
+_NO_GUESS: Final = TokenUsage(prompt=0, completion=0)
+"""For a request where nothing limits what is used."""
 
 Pause = Callable[[], Callable[[], None]]
 
@@ -67,14 +68,16 @@ class Sender:
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
         self._check_disk(request.fingerprint)
-        whole = request.identity
-        budget, model = self._context.budget, request.chat.model
-        guess = await budget.room(model, prompt_tokens=tokens_of(whole), most=limit_of(whole))
+        budget, model, guess = self._context.budget, request.chat.model, _NO_GUESS
+        limiters = self._limiters_of(request, provider)
+        if limiters or budget.limited:
+            whole = request.identity
+            guess = await budget.room(model, prompt_tokens=tokens_of(whole), most=limit_of(whole))
+        pace = Pace(limiters, guess.tokens, self._context.clock.monotonic) if limiters else None
         with budget.sending(model, guess) as sending:
             number = await self._begin(request)
             departure = Departure(sending, self._elapsed, self._pause())
             attempts = Attempts(sending)
-            pace = self._pace(request, provider, sending.guess.tokens)
             outcome: Completion | errors.PoeflowError
             try:
                 completion = await provider.client.ask(
@@ -85,9 +88,9 @@ class Sender:
                     timeout=request.settings.timeout,
                     media=request.output.media is not None,
                     permit=departure.permit,
-                    pace=pace.wait,
+                    pace=None if pace is None else pace.wait,
                 )
-                if pace.is_limited and (usage := completion.usage) is not None:
+                if pace is not None and (usage := completion.usage) is not None:
                     pace.used(usage.total_tokens)
                 outcome = self._timed(completion, departure)
             except errors.PoeflowError as error:
@@ -118,17 +121,16 @@ class Sender:
             return {}
         return {one: known[one] for one in known if any(one in value for value in own)}
 
-    def _pace(self, request: ModelRequest, provider: Provider, tokens: int) -> Pace:
-        """Return when a request of about so many tokens may be sent, by provider and alias."""
-        settings = request.settings
+    def _limiters_of(self, request: ModelRequest, provider: Provider) -> list[RateLimiter]:
+        """Return those that limit when a request is sent: of its provider, and of its alias."""
+        settings, found = request.settings, [provider.limiter]
         limits = settings.requests_per_minute, settings.tokens_per_minute
-        if limits == (None, None):
-            return Pace((provider.limiter,), tokens, self._context.clock.monotonic)
-        key = (settings.named, *limits)
-        if key not in self._limiters:
-            self._limiters[key] = RateLimiter(per_minute=limits[0], tokens_per_minute=limits[1])
-        limiters = (provider.limiter, self._limiters[key])
-        return Pace(limiters, tokens, self._context.clock.monotonic)
+        if limits != (None, None):
+            key = (settings.named, *limits)
+            if key not in self._limiters:
+                self._limiters[key] = RateLimiter(per_minute=limits[0], tokens_per_minute=limits[1])
+            found.append(self._limiters[key])
+        return [one for one in found if one.is_limited]
 
     def _timed(self, completion: Completion, departure: "Departure") -> Completion:
         """Return an answer with how long it took, in place of what a server says under that key."""
