@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
+from operator import attrgetter
 from typing import Final, TypedDict
 
 import msgspec
@@ -24,6 +25,8 @@ CI_REQUESTS: Final = 200
 USUAL: Final = 1000
 """Tokens assumed for an answer until the model has answered once."""
 _NOTHING: Final = Decimal(0)
+_PROMPT: Final = attrgetter("prompt")
+_COMPLETION: Final = attrgetter("completion")
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +96,8 @@ class TokenCounts(TypedDict):
 def token_counts(used: Sequence[TokenUsage] | None) -> TokenCounts:
     """Return all that answers used, as records and events have it."""
     return {
-        "prompt_tokens": sum([usage.prompt for usage in used]) if used else None,
-        "completion_tokens": sum([usage.completion for usage in used]) if used else None,
+        "prompt_tokens": sum(map(_PROMPT, used)) if used else None,
+        "completion_tokens": sum(map(_COMPLETION, used)) if used else None,
     }
 
 
@@ -401,13 +404,9 @@ class Tally:
             return
         for limit, used, unit, key in self._used():
             if limit is not None and used >= limit.value:
-                message = (
-                    f"the run may use {limit.value:,g} {unit} ({limit.owner})"
-                    f" and has used {used:,.6g}"
-                )
-                raise errors.BudgetError(
-                    message, hint=f"raise limits.{key} or --{key.replace('_', '-')}"
-                )
+                message = f"the run may use {limit.value:,g} {unit} ({limit.owner})"
+                hint = f"raise limits.{key} or --{key.replace('_', '-')}"
+                raise errors.BudgetError(f"{message} and has used {used:,.6g}", hint=hint)
 
     def check_room(self, guess: TokenUsage) -> None:
         """Raise `BudgetError` if a request may exceed the limit of a period."""
