@@ -128,8 +128,8 @@ class Scrubber:
             if isinstance(value, msgspec.Struct) and _may_be_long(value):
                 pieces = json_pieces(msgspec.structs.asdict(value))
                 return _are_in(pieces, self._signs, self._any_sign)
-            return _is_any_in(encode_json(value), self._signs, self._any_sign)
-        except (TypeError, ValueError, RecursionError):  # such as a value that is not of JSON
+            return _is_any_in(msgspec.json.encode(value), self._signs, self._any_sign)
+        except (TypeError, ValueError, RecursionError):  # not of JSON, or half a character
             return True
 
     def begun(self, text: str) -> int:

@@ -1,7 +1,6 @@
 """Events for listeners, and records for the history, about what happens in a run."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 import msgspec
 
@@ -32,8 +31,6 @@ from poeflow.records import (
 )
 from poeflow.redact import Scrubber, masked
 
-RecordT = TypeVar("RecordT", RequestRecord, AnswerRecord, InstanceRecord, RunEnd)
-
 
 class NoRecorder:
     """A recorder that stores nothing."""
@@ -59,19 +56,16 @@ class MaskingRecorder:
         self._scrubber = scrubber
 
     async def requested(self, record: RequestRecord) -> int:
-        return await self._recorder.requested(self._masked(record))
+        return await self._recorder.requested(masked(record, self._scrubber))
 
     def answered(self, number: int, record: AnswerRecord, *, stored: str | None = None) -> None:
-        self._recorder.answered(number, self._masked(record), stored=stored)
+        self._recorder.answered(number, masked(record, self._scrubber), stored=stored)
 
     def instance(self, record: InstanceRecord) -> None:
-        self._recorder.instance(self._masked(record))
+        self._recorder.instance(masked(record, self._scrubber))
 
     def ended(self, record: RunEnd) -> None:
-        self._recorder.ended(self._masked(record))
-
-    def _masked(self, record: RecordT) -> RecordT:
-        return masked(record, self._scrubber)
+        self._recorder.ended(masked(record, self._scrubber))
 
 
 def record_of(
