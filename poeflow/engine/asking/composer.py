@@ -70,8 +70,10 @@ class Composer:
         params = self._rendered(settings.params, values)
         model = as_text(settings.model, "model")
         extra_body = self._rendered(settings.extra_body, values)
-        _check_params(step, "params", params)
-        _check_params(step, "extra_body", params_in(extra_body))
+        if params:
+            _check_params(step, "params", params)
+        if extra_body:
+            _check_params(step, "extra_body", params_in(extra_body))
         if takes_schemas:
             params = {**self._schemas.response_format(step), **params}
         params = {**params, **_tool_params(spec)}
@@ -132,15 +134,19 @@ class Composer:
                 messages += self._example_turns((*own, "few_shot"), message, values)
             else:
                 messages.append(self._message(own, message, instance, values, warnings))
-        is_begun = spec.history is not None and not continues_itself(self._plan.flow, step)
-        has_system = is_begun or any(m.role == "system" for m in messages)
-        if settings.system is not None and not has_system:
+        if settings.system is not None and not self._has_system(step, messages):
             system = self._texts.prose(settings.system, values)
             messages.insert(0, Message(role="system", content=system))
         _refuse_blank(messages, has_files=bool(spec.attachments))
         self._ask_for_shape(step, messages)
         self._attach(instance, messages, values, warnings)
         return tuple(messages)
+
+    def _has_system(self, step: str, messages: Sequence[Message]) -> bool:
+        """Whether a conversation has a message of the system: its own, or of one it continues."""
+        history = self._steps[step].history
+        is_begun = history is not None and not continues_itself(self._plan.flow, step)
+        return is_begun or any(m.role == "system" for m in messages)
 
     def _message(
         self,
