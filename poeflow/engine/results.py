@@ -76,9 +76,11 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def score(self) -> float | None:
         """How well it meets what is expected of it, from 0 to 1 by weight; None if not judged."""
+        if not self.verdicts:
+            return None
         whole = sum(one.weight for one in self.expected or self.verdicts)
         met = sum(one.weight * one.grade for one in self.verdicts)
-        return None if not self.verdicts else round(met / whole, 6) if whole else 1.0
+        return round(met / whole, 6) if whole else 1.0
 
     @property
     def passed(self) -> bool:
@@ -99,11 +101,11 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
             "value": self.value,
             "media": list(self.media),
             "reasoning": self.reasoning,
-            "tool_calls": [dict(call) for call in self.tool_calls],
+            "tool_calls": [*map(dict, self.tool_calls)],
             "usage": None if self.usage is None else dict(self.usage),
             "model": self.model,
             "outputs": dict(self.outputs),
-            "all": [sample.values() for sample in self.samples],
+            "all": [*map(StepResult.values, self.samples)],
             "used_default": bool(self.unread),
             **self.judgement,
         }

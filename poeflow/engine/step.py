@@ -98,7 +98,7 @@ class StepRunner:
                         result = await self._run_command(work)
                     else:
                         result = await self._ask(work)
-                    if isinstance(result, StepResult):
+                    if isinstance(result, StepResult) and result.verdicts:
                         refuse_failing([result], kind=kind)
             return await self._save(work, result) if isinstance(result, StepResult) else result
 
@@ -318,11 +318,11 @@ class StepRunner:
                 turns, is_over = self._turns(work), False
             if not is_over and not await self._fetch_drawn(work, turns):
                 return Unknown("a file it drew is not here")
-        last = turns.last.last
+        end = turns.last
         if len(turns.taken) > 1:
-            await asker.store_end(turns.first.first, last)
+            await asker.store_end(turns.first.first, end.last)
         emitter.warned(turns.warnings)
-        emitter.judged(turns.last.verdicts)
+        emitter.judged(end.verdicts)
         media = await self._fetch_media(work, turns)
         if media is None:
             return Unknown("a file it drew is not here")

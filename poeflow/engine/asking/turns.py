@@ -88,11 +88,11 @@ class Turns:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the last answer, a sentence each."""
-        last, found = self.last.last, []
-        if last.source == "asked" and _BROKEN in last.completion.text:
+        end, found = self.last, []
+        if end.last.source == "asked" and _BROKEN in end.last.completion.text:
             found.append("the answer holds characters that arrived broken (U+FFFD)")
-        if self.last.unread:
-            found.append(unread_warning(self.last))
+        if end.unread:
+            found.append(unread_warning(end))
         return tuple(found)
 
     def rules(
