@@ -46,6 +46,8 @@ class Folder:
         self._head: dict[str, Json] = {}
         self._choices: dict[int, _FoldedChoice] = {}
         self._size = 0
+        self.progress = 0
+        """A number that grows with the answer's text, arguments and finish reasons."""
 
     def add(self, raw: Mapping[str, Json]) -> None:
         """Add one chunk. Raises `AnswerTooLargeError` if the text exceeds the limit."""
@@ -64,7 +66,10 @@ class Folder:
                     if len(self._choices) >= MAX_CHOICES:
                         raise _too_many(MAX_CHOICES, "choices")
                     folded = self._choices[key_of] = _FoldedChoice()
-                self._size += folded.add(choice)
+                had_reason = folded.finish_reason is not None
+                size = folded.add(choice)
+                self._size += size
+                self.progress += size + (folded.finish_reason is not None) - had_reason
                 if choice.get("usage"):  # some servers put it there
                     self._head["usage"] = choice["usage"]
         if self._size > self._max_text:
@@ -72,7 +77,9 @@ class Folder:
 
     def add_texts(self, texts: list[str]) -> None:
         """Add chunks that are like the last but for their texts, in the first choice."""
-        self._size += self._choices[0].add_texts(texts)
+        size = self._choices[0].add_texts(texts)
+        self._size += size
+        self.progress += size
         if self._size > self._max_text:
             self._refuse_size()
 
@@ -81,14 +88,6 @@ class Folder:
             f"the answer's text is longer than {self._max_text} characters",
             request_id=self._request_id,
         )
-
-    @property
-    def progress(self) -> int:
-        """A number that grows with the answer's text, arguments and finish reasons."""
-        progress = self._size
-        for choice in self._choices.values():
-            progress += choice.finish_reason is not None
-        return progress
 
     @property
     def is_empty(self) -> bool:
@@ -132,7 +131,8 @@ class TextChunks:
     def __init__(self) -> None:
         self._raw: Mapping[str, Json] = {}
         self._choice: Mapping[str, Json] = {}
-        self._before = b""
+        self.before = b""
+        """What a chunk that is like the last begins with; empty if none can be."""
         self._after = b""
         self._misses = 0
 
@@ -141,11 +141,11 @@ class TextChunks:
 
         Return the first that is not, or has no text, None if there is none.
         """
-        before, after = self._before, self._after
+        before, after = self.before, self._after
         begin, end = len(before) - 1, 1 - len(after) or None
         for event in events:
             data = event.data
-            if not before or not data.startswith(before) or not data.endswith(after):
+            if not data.startswith(before) or not data.endswith(after):
                 return event
             try:  # where both share a quote, what is left is no text
                 text = _literal.decode(data[begin:end])
@@ -159,15 +159,16 @@ class TextChunks:
 
     def learn(self, data: bytes, raw: Mapping[str, Json]) -> None:
         """Take a chunk as the pattern of those that follow, or forget the last if it has more."""
-        self._before = self._after = b""
-        choice = None if self._misses >= _MOST_MISSES else _only_text(raw)
+        self.before = self._after = b""
+        is_tried = b'"content"' in data and self._misses < _MOST_MISSES
+        choice = _only_text(raw) if is_tried else None
         found = [] if choice is None else list(_CONTENT.finditer(data))
         if choice is None or len(found) != 1:
             return
         if choice["delta"] == {"content": _decoded(found[0][1])}:
             self._misses += 1
             self._raw, self._choice = raw, choice
-            self._before, self._after = data[: found[0].start(1) + 1], data[found[0].end(1) - 1 :]
+            self.before, self._after = data[: found[0].start(1) + 1], data[found[0].end(1) - 1 :]
 
     def like_last(self, text: str) -> dict[str, Json]:
         """Return the chunk that is like the last, with this text."""
@@ -259,7 +260,8 @@ class _FoldedChoice:
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
-        self._add_beside(choice)
+        if choice.get("logprobs") is not None or not choice.keys() <= _PLACED_KEYS:
+            self._add_beside(choice)
         return size
 
     def add_texts(self, texts: list[str]) -> int:
@@ -293,14 +295,13 @@ class _FoldedChoice:
         for key, value in delta.items():
             if key not in _WHOLE_KEYS and value is not None:
                 _add_to(self._extra, key, value)
-        _limit(self._extra, MAX_KEYS, "keys")
-        return size + self._calls.add(delta.get("tool_calls"))
+                _limit(self._extra, MAX_KEYS, "keys")
+        calls = delta.get("tool_calls")
+        return size + self._calls.add(calls) if calls else size
 
     def _add_beside(self, choice: Mapping[str, Json]) -> None:
         """Store the keys beside the delta: the last value of each, but all logprobs."""
         odds = choice.get("logprobs")
-        if odds is None and choice.keys() <= _PLACED_KEYS:  # as almost always
-            return
         for key, value in choice.items():
             if key not in _PLACED_KEYS and value is not None:
                 self._beside[key] = value

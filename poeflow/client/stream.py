@@ -149,7 +149,8 @@ class Decoder:
             self._limit(max(map(len, lines)))
         last = lines.pop()
         events = self._events(lines)
-        self._store(last)
+        if last:
+            self._store(last)
         return events
 
     def end(self) -> list[ServerEvent]:
@@ -264,16 +265,16 @@ class ChunkReader:
 
     def _chunks(self, events: list[ServerEvent]) -> list[CompletionChunk]:
         chunks: list[CompletionChunk] = []
-        waiting = iter(events)
+        plain, waiting = self._plain, iter(events)
         while not self.is_done:
             texts: list[str] = []
-            event = self._plain.texts(waiting, texts)
+            event = plain.texts(waiting, texts) if plain.before else next(waiting, None)
             if texts:
                 self.count += len(texts)
                 self._effort.texts(len(texts))
                 self._folder.add_texts(texts)
                 if self._keeps_chunks:
-                    chunks += [CompletionChunk(self._plain.like_last(text)) for text in texts]
+                    chunks += [CompletionChunk(plain.like_last(text)) for text in texts]
             if event is None:
                 break
             for data in _pieces(event.data) if b"\n" in event.data else (event.data,):
