@@ -93,17 +93,17 @@ _FAR_AWAY: Final = 7 * 86_400.0
 
 def whole_completion_of(call: Call, config: ClientConfig) -> Exchange[Completion]:
     """Send until there is a whole answer. Streams are joined and may be retried."""
-    return (yield from _attempts(call, config, _completion))
+    return _attempts(call, config, _completion)
 
 
 def opened_stream(call: Call, config: ClientConfig) -> "Exchange[Opened]":
     """Send until the first chunk of a stream arrives; after it nothing is retried."""
-    return (yield from _attempts(call, config, _first_chunk))
+    return _attempts(call, config, _first_chunk)
 
 
 def json_document(call: Call, config: ClientConfig) -> Exchange[Json]:
     """Send until there is a JSON document."""
-    return (yield from _attempts(call, config, _document))
+    return _attempts(call, config, _document)
 
 
 class Opened:

@@ -295,7 +295,7 @@ class Body(msgspec.Struct, frozen=True):
 
     @property
     def length(self) -> int:
-        return sum(len(segment) for segment in self.segments)
+        return sum(map(len, self.segments))
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the bytes in bounded pieces; may be called again."""
