@@ -195,8 +195,10 @@ class Composer:
 
     def _ask_for_shape(self, step: str, messages: list[Message]) -> None:
         """Add the required form of the answer to the last user message."""
-        spec = self._steps[step]
-        wanted = instruction(spec.output, self._schemas.written(step))
+        output = self._steps[step].output
+        if output.schema is None and output.one_of is None:  # as of most
+            return
+        wanted = instruction(output, self._schemas.written(step))
         if wanted:
             _add_text(messages, wanted)
 
