@@ -259,7 +259,7 @@ class Sending(AbstractContextManager["Sending"]):
         if self._is_open:
             self._is_open = False
             for tally in self._budget.tallies:
-                tally.count_unknown()
+                tally.unknown += 1
 
     def __exit__(self, *_error: object) -> None:
         """Release reservations that were not sent. A send without an outcome is lost."""
@@ -283,7 +283,7 @@ class Sending(AbstractContextManager["Sending"]):
 
     def _count(self, change: int) -> None:
         for tally in self._budget.tallies:
-            tally.count_sends(change)
+            tally.requests += change
 
 
 class Attempts:
@@ -385,13 +385,13 @@ class Tally:
         self.is_bounded = any(limit is not None for limit in msgspec.structs.astuple(within))
         self.allows_unpriced = allow_unpriced
         self.needs_prices = not allow_unpriced and bool(within.cost_usd or within.points)
-        self._requests = 0
+        self.requests = 0
         self._tokens = 0
         self._estimated_tokens = 0
         self._cost = _NOTHING if spending is None else spending.cost_usd
         self._is_priced = False
         self._unpriced: dict[str, None] = {}
-        self._unknown = 0
+        self.unknown = 0
         self._held: dict[object, tuple[int, Decimal]] = {}
         self._held_tokens = 0
         self._held_cost = _NOTHING
@@ -461,12 +461,6 @@ class Tally:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def count_sends(self, change: int) -> None:
-        self._requests += change
-
-    def count_unknown(self) -> None:
-        self._unknown += 1
-
     def spend(self, model: str, usage: TokenUsage, *, is_reported: bool) -> None:
         """Add the usage of an answer: as reported, or an estimate that counts only for limits."""
         self._cost += usage.cost_usd or 0
@@ -481,11 +475,11 @@ class Tally:
 
     def summary(self) -> Spent:
         return Spent(
-            requests=self._requests,
+            requests=self.requests,
             tokens=self._tokens,
             cost_usd=self._cost if self._is_priced and not self._unpriced else None,
             unpriced=tuple(self._unpriced),
-            unknown=self._unknown,
+            unknown=self.unknown,
         )
 
     def _used(
@@ -493,7 +487,7 @@ class Tally:
     ) -> Iterator[tuple[Limit | None, int | Decimal, str, str]]:
         """Yield each limit with its use, if `tokens` and `cost` were used, too."""
         tokens, cost = tokens + self._tokens + self._estimated_tokens, cost + self._cost
-        yield self.bounds.requests, self._requests, "requests", "max_requests"
+        yield self.bounds.requests, self.requests, "requests", "max_requests"
         yield self.bounds.tokens, tokens, "tokens", "max_tokens"
         yield self.bounds.cost_usd, cost, "USD (estimated)", "max_cost_usd"
         yield self.bounds.points, cost / USD_PER_POINT, "points (estimated)", "max_points"
