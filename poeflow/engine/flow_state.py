@@ -355,14 +355,15 @@ class FlowState:
         with reader.recording(reads):
             return self.plan.fan_out.instances(step, values)
 
-    def _reads_of_items(self, step: str) -> Reads:
+    def _reads_of_items(self, step: str) -> Reads | None:
         """Return what was read to find the items of a step, or of the loop that it runs over.
 
-        Items that are known before a run are hashed themselves.
+        None if they are known before a run: then they are hashed themselves.
         """
-        while step in self.plan.chains:
-            step = self.plan.chains[step]
-        return self._items_read.get(step, Reads())
+        chains = self.plan.chains
+        while step in chains:
+            step = chains[step]
+        return self._items_read.get(step)
 
     def last_keys(self, step: str) -> list[str]:
         """Return the keys of a late loop's instances in the last run, or of those it runs over."""
@@ -462,7 +463,8 @@ class FlowState:
 
         What was read for that, and to find its item, is added to `reads`.
         """
-        reads.add(self._reads_of_items(instance.step))
+        if (found := self._reads_of_items(instance.step)) is not None:
+            reads.add(found)
         if ("steps", instance.step, "if") in self.plan.checked.late:
             reader = self.plan.texts.reader
             with reader.recording(reads):
