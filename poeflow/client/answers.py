@@ -258,12 +258,13 @@ class Usage(View):
 class Completion(View):
     """A whole answer. `request_id` is the server's `x-request-id`, or None."""
 
-    __slots__ = ("_message", "request_id")
+    __slots__ = ("_message", "_text_of_message", "request_id")
 
     def __init__(self, raw: Mapping[str, Json], *, request_id: str | None = None) -> None:
         self.raw = raw
         self.request_id = request_id
         self._message: AnswerMessage | None = None
+        self._text_of_message: str | None = None
 
     @property
     def id(self) -> str | None:
@@ -304,12 +305,14 @@ class Completion(View):
     def message(self) -> AnswerMessage:
         """The first choice's message."""
         if self._message is None:
-            self._message = Choice(_first_choice(self.raw)).message
+            self._message = Choice(first_choice_in(self.raw)).message
         return self._message
 
     @property
     def text(self) -> str:
-        return self.message.content or ""
+        if self._text_of_message is None:
+            self._text_of_message = self.message.content or ""
+        return self._text_of_message
 
     @property
     def reasoning(self) -> str:
@@ -321,7 +324,8 @@ class Completion(View):
 
     @property
     def finish_reason(self) -> str | None:
-        return Choice(_first_choice(self.raw)).finish_reason
+        reason = first_choice_in(self.raw).get("finish_reason")
+        return reason if isinstance(reason, str) and reason else None
 
     @property
     def flag(self) -> str | None:
@@ -338,7 +342,7 @@ class Completion(View):
         """
         doubt, message = doubt_in(self.finish_reason), self.message
         found = () if doubt is None else (doubt,)
-        if (message.content or "").strip() or (doubt != LENGTH and message.tool_calls):
+        if self.text.strip() or (doubt != LENGTH and message.tool_calls):
             return found
         return (*(["refusal"] if (message.refusal or "").strip() else []), *found, "empty")
 
@@ -425,12 +429,7 @@ def arguments_in(arguments: Json) -> str:
     return "" if arguments is None else encode_json(arguments).decode()
 
 
-def first_delta_in(raw: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Return the delta of a chunk's first choice, empty if it has none."""
-    return delta_in(_first_choice(raw))
-
-
-def _first_choice(raw: Mapping[str, Json]) -> Mapping[str, Json]:
+def first_choice_in(raw: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the first choice of an answer or a chunk, empty if it has none."""
     choices = raw.get("choices")
     for choice in choices if isinstance(choices, list) else ():

@@ -12,7 +12,8 @@ from poeflow import errors
 from poeflow.client.answers import (
     Completion,
     CompletionChunk,
-    first_delta_in,
+    delta_in,
+    first_choice_in,
     reasoning_in,
     text_in,
 )
@@ -320,7 +321,7 @@ def _report_progress(call: Call, chunks: deque[CompletionChunk]) -> None:
         return
     text, reasoning = [], []
     for chunk in chunks:
-        delta = first_delta_in(chunk.raw)
+        delta = delta_in(first_choice_in(chunk.raw))
         text.append(text_in(delta.get("content")) or "")
         if len(delta) > 1 or not text[-1]:
             reasoning.append(reasoning_in(delta) or "")

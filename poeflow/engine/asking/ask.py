@@ -353,8 +353,8 @@ def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -
 
 def _unaccepted(completion: Completion, output: Output, *, has_tools: bool) -> str | None:
     """Return the first flag that a step does not accept: a flag's name or a finish reason."""
-    message, flags = completion.message, completion.flags
-    if not has_tools and message.tool_calls and not (message.content or "").strip():
+    flags = completion.flags
+    if not has_tools and not completion.text.strip() and completion.tool_calls:
         flags = (*flags, "only_calls")
     if not flags:
         return None
