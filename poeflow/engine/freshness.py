@@ -100,10 +100,6 @@ class Freshness:
         """Return the last run's entry of an instance."""
         return self._lock_update.entry(self._name(instance.id))
 
-    def knows(self, instance: StepInstance) -> bool:
-        """Whether the last run's lock has an entry of an instance."""
-        return self._lock_update.knows(self._name(instance.id))
-
     def forget(self, instance: StepInstance) -> None:
         """Delete the recipe of an instance that has ended."""
         self._computed.pop((instance.step, instance.key), None)

@@ -118,7 +118,7 @@ class InstanceRunner:
             entry = flow.freshness.skipped(ready.instance, ready.upstream, ready.reads)
             return flow.skipped(ready.instance, entry)
         edited = flow.freshness.text_proof(ready.instance, ready.upstream)
-        if edited is None and flow.freshness.knows(ready.instance):
+        if edited is None and ready.is_known:
             edited = await self._proof_of_edited(ready)
         if edited is not None and not (edited.stale and self._run_state.context.git):
             return flow.current(ready.instance, edited)
@@ -217,7 +217,9 @@ class InstanceRunner:
             upstream = loaded
         if upstream is not None:
             own["source"] = upstream.values()
-        return Ready(self._flow.ready(instance, own, reads), own, upstream, reads)
+        instance = self._flow.ready(instance, own, reads)
+        is_known = self._run_state.lock_update.knows(name)
+        return Ready(instance, name, is_known, own, upstream, reads)
 
     async def _names(
         self, instance: StepInstance, reader: str | None
@@ -261,23 +263,21 @@ class InstanceRunner:
 
         None if a file it wrote is missing, too: then it is asked again. Raises `StepError`.
         """
-        name = self._flow.name(ready.instance.id)
-        if self._run_state.selection.refreshes(name):
+        if self._run_state.selection.refreshes(ready.name):
             return None
         judge = partial(self._steps.text_judged_again, work)
         proof = self._flow.freshness.answered_proof(
             ready.instance, ready.upstream, reads=work.reads, judge=judge
         )
         if proof is not None:
-            self._absent[name] = ready
+            self._absent[ready.name] = ready
         return proof
 
     def _input(self, ready: Ready, *, ask: AskWhen = "unless answered") -> StepInput:
         """Return the input of an instance's step. Raises `StepError`."""
         instance, upstream = ready.instance, ready.upstream
-        name = self._flow.name(instance.id)
         freshness, stored = self._flow.freshness, self._flow.stored
-        is_known, is_held, edited = freshness.knows(instance), False, None
+        is_known, is_held, edited = ready.is_known, False, None
         if ask != "never" and is_known:
             several = stored.has_samples(instance.step)
             is_held = freshness.may_be_answered(instance, upstream, has_samples=several)
@@ -286,9 +286,9 @@ class InstanceRunner:
             ask = "always"
         return StepInput(
             instance=instance,
-            name=name,
+            name=ready.name,
             values=ready.values,
-            conversation=self._conversation(instance.step, name, upstream),
+            conversation=self._conversation(instance.step, ready.name, upstream),
             locked=freshness.matching_entry(instance, upstream) if is_known else None,
             answer_entries=freshness.answer_entries(instance, upstream) if is_known else (),
             ask=ask,

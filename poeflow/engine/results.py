@@ -404,10 +404,13 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
 class Ready(msgspec.Struct, frozen=True):
     """An instance, the values that its templates see, and the instance it runs over.
 
+    `name` is its name in the run, and it `is_known` if the last run's lock has an entry of it.
     `reads` has what was read to decide them, and collects what its templates read.
     """
 
     instance: StepInstance
+    name: str
+    is_known: bool
     values: Values
     upstream: InstanceOutcome | None
     reads: Reads
