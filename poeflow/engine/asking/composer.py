@@ -76,7 +76,8 @@ class Composer:
             _check_params(step, "extra_body", params_in(extra_body))
         if takes_schemas:
             params = {**self._schemas.response_format(step), **params}
-        params = {**params, **_tool_params(spec)}
+        if spec.tools:
+            params = {**params, **_tool_params(spec)}
         warnings: list[str] = []
         request = ChatRequest(
             model=model,
@@ -260,8 +261,6 @@ def _wrong_param(reason: str, key: str, params: dict[str, Json]) -> str:
 
 def _tool_params(step: Step) -> dict[str, Json]:
     """Return the keys of the request about tools."""
-    if not step.functions:
-        return {}
     params: dict[str, Json] = {"tools": definitions(step.functions)}
     if step.tool_choice is not None:
         params["tool_choice"] = _choice(step.tool_choice)
