@@ -199,7 +199,7 @@ def sha256_of_json(value: object) -> str:
 @functools.lru_cache(maxsize=1024)  # the key of an instance is hashed again while it runs
 def sha256_of_key(key: str) -> str:
     """Return the hash of the key of an instance, which is that of the key as JSON."""
-    return sha256_of_json(key)
+    return sha256_of(canonical(key))
 
 
 SHORT: Final = 22

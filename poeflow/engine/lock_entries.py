@@ -57,7 +57,7 @@ def entry_of(
     else changes an old lock.
     """
     values, judgement = result.values(), result.judgement
-    extras = [values[name] for name in _EXTRAS]
+    extras = [*map(values.get, _EXTRAS)]
     if judgement:
         extras.append(judgement)
     extras += [{"used_default": True}] if result.unread else []
@@ -77,7 +77,7 @@ def entry_of(
         because=recipe.because,
         result=_whole_hash(values),
         extras=found,
-        text=_text_hash(result),
+        text=short_hash_of_text(result.text),
         conversation=_conversation(result, recipe, old) if result.conversation else None,
         outputs=short_hashes(result.files),
         untracked=not is_tracked and bool(result.files),
@@ -183,7 +183,7 @@ def agrees(entry: LockEntry, result: StepResult) -> bool:
     of a result that its text does not decide.
     """
     text = entry.text if entry.accepted is None else entry.accepted.text
-    is_other = text is not None and text != _text_hash(result)
+    is_other = text is not None and text != short_hash_of_text(result.text)
     return not is_other and agrees_beside_text(entry, result)
 
 
@@ -193,10 +193,6 @@ def agrees_beside_text(entry: LockEntry, result: StepResult) -> bool:
     if result.tool_calls and whole is not None and whole != _whole_hash(result.values()):
         return False
     return result.answered_by in (None, entry.answered_by)
-
-
-def _text_hash(result: StepResult) -> str:
-    return short_hash_of_text(result.text)
 
 
 def _whole_hash(values: dict[str, Json]) -> str:
