@@ -290,13 +290,13 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
 
     def purpose(self, settings: Settings, *, is_repeated: bool) -> Purpose:
         """Return what its request is for, if that is made with `settings`."""
-        if settings is not self.settings:
+        if settings is not self.instance.settings:
             return "fallback"
         return "repeat" if is_repeated and self.sample > 0 else "answer"
 
     def policy(self, settings: Settings) -> AskPolicy:
         """Return whether its request may be sent, if that is made with `settings`."""
-        is_first = self.sample == 0 and settings is self.settings
+        is_first = self.sample == 0 and settings is self.instance.settings
         outputs = () if self.locked is None else self.locked.outputs
         is_placed = self.target is None or self.target in outputs
         is_held_back = is_first and is_placed and self.ask == "unless answered"

@@ -17,6 +17,7 @@ from poeflow.engine.asking.conversation import (
     Dialogue,
     Expecting,
     ReadText,
+    ToolListener,
     converse,
 )
 from poeflow.engine.asking.judges import Judging
@@ -308,7 +309,7 @@ class StepRunner:
                 if self._is_altered(work, request):
                     work = self._without_stored_answers(work)
                     continue
-            rules = self._rules(turn, turns, request)
+            rules = self._rules(turn, turns, request, on_tool=emitter.tool_called)
             dialogue = await converse(asker, request, rules, others=self._fallback_requests(turn))
             if not isinstance(dialogue, Dialogue):
                 return dialogue
@@ -373,7 +374,9 @@ class StepRunner:
     def _turns(self, work: StepInput) -> Turns:
         return Turns(self._plan, work.step, work.values, reads=work.reads)
 
-    def _rules(self, work: StepInput, turns: Turns, request: ModelRequest) -> AnswerRules:
+    def _rules(
+        self, work: StepInput, turns: Turns, request: ModelRequest, *, on_tool: ToolListener
+    ) -> AnswerRules:
         """Return the rules for the answer to a request."""
         step, path, toolboxes = work.step, self._plan.file.path, self._run_state.toolboxes
         return turns.rules(
@@ -382,7 +385,7 @@ class StepRunner:
             schema=self._schemas.compiled(step),
             toolbox=toolboxes.of(path, step),
             function=toolboxes.functions(path, step, self._steps[step]),
-            on_tool=self._run_state.emitter(work.name).tool_called,
+            on_tool=on_tool,
             is_continued=step in self._continued,
             are_tools_new=work.ask != "never" and self._has_other_tools(step, work.locked),
         )
