@@ -7,8 +7,8 @@ that every other step would meet: no key, no points, a spent budget, a full disk
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -166,25 +166,12 @@ class RunState:
         async with gate, slot, within:
             yield
 
-    @contextlib.contextmanager
-    def interruptible(self, name: str) -> Iterator[None]:
+    def interruptible(self, name: str) -> AbstractContextManager[None]:
         """End the block when another instance fails, if the run fails fast.
 
         Raises `StoppedError` then.
         """
-        task = asyncio.current_task()
-        if task is None:
-            raise AssertionError("an instance runs in a task")
-        self._working[task] = name
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task not in self._interrupted or task.uncancel() > 0:
-                raise
-            raise StoppedError(self.reason_to_stop() or "another step failed") from None
-        finally:
-            del self._working[task]
-            self._interrupted.discard(task)
+        return Interruptible(name, self._working, self._interrupted, self.reason_to_stop)
 
     def settle(self, outcome: InstanceOutcome, began: float | None = None) -> InstanceOutcome:
         """Add the outcome of an instance to the lock and the history, count and report it.
@@ -304,6 +291,45 @@ class RunState:
                 if working not in whole and task not in self._interrupted:
                     self._interrupted.add(task)
                     task.cancel()
+
+
+class Interruptible(AbstractContextManager[None]):
+    """The work of an instance, which may be interrupted: a class, as every instance has it.
+
+    `working` has its name by its task, `interrupted` the tasks that were cancelled for `reason`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        working: dict[asyncio.Task[object], str],
+        interrupted: set[asyncio.Task[object]],
+        reason: Callable[[], str],
+    ) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("an instance runs in a task")
+        self._name = name
+        self._task = task
+        self._working = working
+        self._interrupted = interrupted
+        self._reason = reason
+
+    def __enter__(self) -> None:
+        self._working[self._task] = self._name
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        del self._working[self._task]
+        if self._task not in self._interrupted:
+            return
+        self._interrupted.remove(self._task)
+        if isinstance(error, asyncio.CancelledError) and self._task.uncancel() <= 0:
+            raise StoppedError(self._reason() or "another step failed") from None
 
 
 class Slot(AbstractAsyncContextManager[None]):

@@ -1,9 +1,10 @@
 """One request, answered: from the store, else by the model, else by a fallback model."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from itertools import chain
+from types import TracebackType
 from typing import Final
 
 import msgspec
@@ -92,6 +93,35 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
+class Announced(AbstractContextManager[asyncio.Future[Answer | None]]):
+    """Makes equal requests wait for an answer until the block ends: a class, as each is announced.
+
+    They get None if this one is cancelled, or runs out of time: then one of them is sent.
+    """
+
+    def __init__(self, asking: dict[str, asyncio.Future[Answer | None]], fingerprint: str) -> None:
+        self._asking = asking
+        self._fingerprint = fingerprint
+        self._future = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> asyncio.Future[Answer | None]:
+        self._asking[self._fingerprint] = self._future
+        return self._future
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        del self._asking[self._fingerprint]
+        if isinstance(error, asyncio.CancelledError):
+            self._future.set_result(None)
+        elif error is not None:
+            self._future.set_exception(error)
+            self._future.exception()  # waiting requests get it; without any, it is not needed
+
+
 class Asker:
     """Answers the requests of one run. `elapsed` gives the seconds since it began.
 
@@ -130,7 +160,7 @@ class Asker:
         found = self.without_asking(request)
         if found is not None:
             return found
-        with self._announced(request.fingerprint) as future:
+        with Announced(self._asking, request.fingerprint) as future:
             for candidate in chain(() if last else (request,), others):
                 if last is not None:
                     self._report_fallback(candidate, last)
@@ -163,26 +193,6 @@ class Asker:
             self._context.files.refuse_edited(policy.target)
         may_send = self._context.asks and policy.may_send
         return None if may_send else ToBeAsked(request=request)
-
-    @contextlib.contextmanager
-    def _announced(self, fingerprint: str) -> Iterator["asyncio.Future[Answer | None]"]:
-        """Make equal requests wait for this answer until the block ends.
-
-        They get None if this one is cancelled, or runs out of time: then one of them is sent.
-        """
-        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        self._asking[fingerprint] = future
-        try:
-            yield future
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-                future.exception()  # waiting requests get the error; without any, it is not needed
-            raise
-        finally:
-            del self._asking[fingerprint]
 
     def to_be_asked(
         self, request: ModelRequest, *, has_answers: bool, may_go_on: bool
