@@ -397,7 +397,7 @@ class PendingFinder:
             return None
         values = instance.values(step.values)
         try:
-            work = StepInput(instance=instance, name=name, values=values)
+            work = StepInput(instance=instance, step=step.step, name=name, values=values)
             found = self._steps.to_be_asked(work, has_answers=self._has_answers)
         except PoeflowError:
             found = None

@@ -217,9 +217,8 @@ class InstanceRunner:
             upstream = loaded
         if upstream is not None:
             own["source"] = upstream.values()
-        instance = self._flow.ready(instance, own, reads)
-        is_known = self._run_state.lock_update.knows(name)
-        return Ready(instance, name, is_known, own, upstream, reads)
+        instance, lock = self._flow.ready(instance, own, reads), self._run_state.lock_update
+        return Ready(instance, name, lock.knows(name), own, upstream, reads)
 
     async def _names(
         self, instance: StepInstance, reader: str | None
@@ -275,9 +274,9 @@ class InstanceRunner:
 
     def _input(self, ready: Ready, *, ask: AskWhen = "unless answered") -> StepInput:
         """Return the input of an instance's step. Raises `StepError`."""
-        instance, upstream = ready.instance, ready.upstream
+        instance, upstream, is_known = ready.instance, ready.upstream, ready.is_known
         freshness, stored = self._flow.freshness, self._flow.stored
-        is_known, is_held, edited = ready.is_known, False, None
+        is_held, edited = False, None
         if ask != "never" and is_known:
             several = stored.has_samples(instance.step)
             is_held = freshness.may_be_answered(instance, upstream, has_samples=several)
@@ -286,6 +285,7 @@ class InstanceRunner:
             ask = "always"
         return StepInput(
             instance=instance,
+            step=instance.step,
             name=ready.name,
             values=ready.values,
             conversation=self._conversation(instance.step, ready.name, upstream),

@@ -252,7 +252,7 @@ AskWhen = Literal["unless answered", "always", "never"]
 
 
 class StepInput(msgspec.Struct, frozen=True, kw_only=True):
-    """The input for running an instance. `name` is its name in events.
+    """The input for running an instance of `step`. `name` is its name in events.
 
     `conversation` is the one it continues. `sample` counts the answers to one request from 0,
     also from turn to turn. `locked` is its lock entry, `answer_entries` the entries of both sides
@@ -264,6 +264,7 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     instance: StepInstance
+    step: str
     name: str
     values: Values
     conversation: tuple[Message, ...] = ()
@@ -277,10 +278,6 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     is_doubted: bool = False
     is_stored: bool = False
     reads: Reads = msgspec.field(default_factory=Reads)
-
-    @property
-    def step(self) -> str:
-        return self.instance.step
 
     @property
     def settings(self) -> Settings:
