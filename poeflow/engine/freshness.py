@@ -16,7 +16,7 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import BEYOND_JUDGING, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
-from poeflow.flowfile.model import Output
+from poeflow.flowfile.model import Output, Step
 from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
@@ -89,6 +89,7 @@ class Freshness:
             name for name, spec in plan.steps.items() if spec.runs_always or spec.kind == "flow"
         )
         """The steps whose recipes do not decide their results."""
+        self._called = frozenset(name for name, spec in plan.steps.items() if _is_called(spec))
         self._computed: dict[tuple[str, str | None], Recipe | None] = {}
         self._recipes = Recipes(plan, attachments, given=given, origins=origins)
 
@@ -178,13 +179,10 @@ class Freshness:
 
         None is run or asked again.
         """
-        spec = self._steps[instance.step]
-        kind = spec.kind
-        is_command, is_called = kind == "command", any(one.call for one in spec.expect)
-        if not is_command and not is_called and (kind != "render" or not judges_of(spec)):
+        if instance.step not in self._called:
             return None
-        proof = self.current_proof(instance, upstream)
-        return None if proof is None or (proof.edited and not is_command) else proof
+        proof, kind = self.current_proof(instance, upstream), self._steps[instance.step].kind
+        return None if proof is None or (proof.edited and kind != "command") else proof
 
     def may_be_answered(
         self, instance: StepInstance, upstream: InstanceOutcome | None, *, has_samples: bool
@@ -484,6 +482,12 @@ class Freshness:
         values = {**self._plan.early_values(), **names}
         ready, problems = prepare(self._plan, instance, values)
         return instance if problems else ready
+
+
+def _is_called(step: Step) -> bool:
+    """Whether a step runs a command, or functions judge its text, or models one it renders."""
+    is_judged = step.kind == "render" and bool(judges_of(step))
+    return step.kind == "command" or is_judged or any(one.call for one in step.expect)
 
 
 def own_items(instance: StepInstance) -> dict[str, Json]:
