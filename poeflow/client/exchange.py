@@ -139,8 +139,10 @@ class Opened:
         """Read until there is another chunk, or to the end."""
         if self._kind is None:
             yield from self._begin()
-        if not self.is_finished:
-            yield from self._read_chunks() if self._kind == "stream" else self._read_whole()
+        if self._kind == "stream":
+            yield from self._read_chunks()
+        elif self._whole is None:
+            yield from self._read_whole()
         if self.is_finished and not self.chunks:
             yield from _drain()
 

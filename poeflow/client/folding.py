@@ -251,10 +251,10 @@ class _FoldedChoice:
 
     def add(self, choice: Mapping[str, Json]) -> int:
         """Add a piece and return the length of its text."""
-        delta = choice.get("delta")
+        delta, size = choice.get("delta"), 0
         if delta and isinstance(delta, dict):  # as almost always
             size = self._add_delta(delta)
-        else:
+        elif "message" in choice or "text" in choice:
             is_again = not delta and choice.get("message") and self._has_begun
             size = 0 if is_again else self._add_delta(delta_in(choice))
         reason = choice.get("finish_reason")
@@ -274,8 +274,6 @@ class _FoldedChoice:
         return bool(self._content or self._reasoning or self._refusal or self._calls.in_order)
 
     def _add_delta(self, delta: Mapping[str, Json]) -> int:
-        if not delta:  # as the last one is
-            return 0
         size = 0
         piece = delta.get("content")
         if isinstance(piece, str) and piece and len(delta) == 1:
