@@ -385,7 +385,7 @@ def _shared_parts(allowance: Allowance) -> _SharedParts:
     return _SharedParts(
         sandbox.inner_filters(budget) | counted_filters(budget),
         counted_tests(budget),
-        _finalizer(budget),
+        _finalizer(allowance),
         _Trees(),
     )
 
@@ -418,7 +418,7 @@ def only_expression(parsed: nodes.Template) -> nodes.Expr | None:
     return None if isinstance(expression, nodes.TemplateData) else expression
 
 
-def _finalizer(budget: Callable[[], WorkBudget]) -> Callable[..., str]:
+def _finalizer(allowance: Allowance) -> Callable[..., str]:
     """Return the function that converts every printed value.
 
     It takes the context, so that Jinja does not call it while compiling.
@@ -426,6 +426,6 @@ def _finalizer(budget: Callable[[], WorkBudget]) -> Callable[..., str]:
 
     @pass_context
     def finalize(_context: Context, value: Any) -> str:
-        return budget().count_printed(to_text(value))
+        return allowance.budget.count_printed(to_text(value))
 
     return finalize

@@ -62,7 +62,7 @@ def attribute(value: Any, name: str) -> Any:
     match value:
         case Instances():
             return value.attribute(name)
-        case Mapping():
+        case dict() | Mapping():  # in that order: only the second is asked by a call
             return item(value, name)
         case Undefined():
             return value.attribute  # raises its error
@@ -88,7 +88,7 @@ def item(value: Any, key: Any) -> Any:
     """Return `value[key]` for a template. Raises `LookupError` with the reason."""
     if isinstance(value, Instances):
         return value.instance(key)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         if isinstance(key, str | int) and key in value:
             return value[key]
         # Short, because a template may look up missing keys a million times.
