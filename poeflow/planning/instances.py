@@ -273,11 +273,11 @@ class FanOut:
             self._check_differ(step, keys)
             chosen = sampled(keys, sample, seed=loop.seed)
             items, keys = PickedItems(items, chosen), [keys[at] for at in chosen]
-        characters, are_rows = sum(map(len, keys)), loop.file is not None
-        self._count(found.path, step, len(keys), characters=characters, are_rows=are_rows)
+        characters, are_rows, count = sum(map(len, keys)), loop.file is not None, len(keys)
+        self._count(found.path, step, count, characters=characters, are_rows=are_rows)
 
         def names(at: int) -> dict[str, Json]:
-            return {"item": items[at], "loop": loop_value(items, at, len(keys)), "key": keys[at]}
+            return {"item": items[at], "loop": loop_value(items, at, count), "key": keys[at]}
 
         return StepInstances(step, keys, names)
 

@@ -140,7 +140,8 @@ class Composer:
             messages.insert(0, Message(role="system", content=system))
         _refuse_blank(messages, has_files=bool(spec.attachments))
         self._ask_for_shape(step, messages)
-        self._attach(instance, messages, values, warnings)
+        if spec.attachments:
+            self._attach(instance, messages, values, warnings)
         return tuple(messages)
 
     def _has_system(self, step: str, messages: Sequence[Message]) -> bool:
@@ -208,8 +209,6 @@ class Composer:
     ) -> None:
         """Add the step's attachments after the text of the last user message."""
         step = instance.step
-        if not self._steps[step].attachments:
-            return
         own: KeyPath = ("steps", step, "attachments")
         files = list(self._files.found(instance.attached.get(own, ()), warnings))
         for index, entry in enumerate(self._steps[step].attachments):

@@ -1,7 +1,7 @@
 """What a run works with: everything outside the flow."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -114,16 +114,13 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuse_keys(self, data: bytes, what: str) -> None:
         """Raise `StepError` if `data`, which is about to be sent or written, holds a key."""
-        self._refuse(what, is_held=self.keys.is_in(data))
+        if self.keys.is_in(data):
+            _refuse_held(what)
 
     def refuse_keys_in(self, value: Json, what: str) -> None:
         """Raise as `refuse_keys` does, for the JSON of `value`."""
-        self._refuse(what, is_held=self.keys.is_in_json(value))
-
-    def _refuse(self, what: str, *, is_held: bool) -> None:
-        if is_held:
-            hint = "take it out of what the step is made from: inputs, files and parameters"
-            raise StepError(f"{what} holds an API key, which goes nowhere", hint=hint)
+        if self.keys.is_in_json(value):
+            _refuse_held(what)
 
     def declared(self, model: str, parameters: dict[str, Json]) -> dict[str, Json]:
         """Return a bot's own parameters as the catalogue spells their values: 8 as `"8"`."""
@@ -138,6 +135,11 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def provider(self, name: str) -> Provider:
         return self.providers[name]
+
+
+def _refuse_held(what: str) -> NoReturn:
+    hint = "take it out of what the step is made from: inputs, files and parameters"
+    raise StepError(f"{what} holds an API key, which goes nowhere", hint=hint)
 
 
 def no_key(reason: str, name: str, provider: Provider) -> AccountError:
