@@ -9,6 +9,7 @@ import msgspec
 
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.reasoning import split_reasoning
+from poeflow.client.answers import ToolCall
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.asking.composer import Composer
@@ -470,7 +471,7 @@ class StepRunner:
             media=turns.media,
             files=turns.files,
             reasoning=message.reasoning or reading.reasoning,
-            tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
+            tool_calls=tuple(map(ToolCall.to_param, message.tool_calls or ())),
             usage=None if usage is None else usage.counted(),
             model=completion.model,
             response_id=completion.id,

@@ -179,8 +179,9 @@ class JudgeCall(Protocol):
 
 
 class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules for an answer. `toolbox` is None if tool calls are the result.
+    """The rules for an answer.
 
+    `judge` is None if the step expects nothing, `toolbox` if tool calls are the result.
     `is_whole` is whether every turn is needed, and not only the last one. `is_continued` is whether
     another step continues the conversation.
     """
@@ -188,7 +189,7 @@ class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     output: Output
     schema: Schema | None
     expecting: Expecting
-    judge: JudgeCall
+    judge: JudgeCall | None
     toolbox: Toolbox | RefusedToolbox | None
     is_whole: bool
     is_continued: bool
@@ -279,7 +280,7 @@ def _read(
 
 async def _judged(dialogue: Dialogue, rules: AnswerRules) -> Dialogue | NotHere | ToBeAsked:
     """Return a dialogue with the verdicts of functions and models too, if nothing else failed."""
-    if _faults(dialogue):
+    if rules.judge is None or _faults(dialogue):
         return dialogue
     found = await rules.judge(reading=dialogue.reading, ruled=dialogue.verdicts)
     if not isinstance(found, tuple):

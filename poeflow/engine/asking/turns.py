@@ -113,12 +113,15 @@ class Turns:
         as they were: if they `are_tools_new`, they run again.
         """
         plan, step, values, reads = self._plan, self._step, self.values, self._reads
-        judging = Judging(plan, step, values, function=function, reads=reads)
+        judge = None
+        if self._spec.expect:
+            judging = Judging(plan, step, values, function=function, reads=reads)
+            judge = judging.call(asker, request)
         return AnswerRules(
             output=self._spec.output,
             schema=schema,
             expecting=Expecting(plan, step, values, reads=reads),
-            judge=judging.call(asker, request),
+            judge=judge,
             toolbox=toolbox,
             is_whole=are_tools_new or (self._repeat is not None and not self.taken),
             is_continued=is_continued,
