@@ -93,10 +93,13 @@ class PlainReport:
     def __call__(self, event: Event) -> None:
         with self._lock:
             loop = self._progress.hear(event)
-            if isinstance(event, StepFinished | StepFailed | StepSkipped):
-                self._show_end(event, loop)
-            elif not isinstance(event, StepStarted):
-                self._show(event)
+            match event:
+                case StepFinished() | StepFailed() | StepSkipped():
+                    self._show_end(event, loop)
+                case StepStarted() | RequestSent(purpose="answer"):  # as most of the others
+                    pass
+                case _:
+                    self._show(event)
 
     def look(self) -> None:
         """Write a line on the progress if the last one, or the start, is ten seconds ago."""
