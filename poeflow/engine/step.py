@@ -62,7 +62,9 @@ class StepRunner:
     ) -> None:
         context = run_state.context
         self._plan = plan
+        self._path = plan.file.path
         self._steps = plan.steps
+        self._tested = plan.tested
         self._reader = plan.texts.reader
         self._run_state = run_state
         self._context = context
@@ -172,7 +174,7 @@ class StepRunner:
             work.name,
             limit=None if settings is None else settings.step_timeout,
             paced=settings.named if settings is not None and settings.is_paced else None,
-            is_cleaning_up=bool(self._plan.tested[step]),
+            is_cleaning_up=bool(self._tested[step]),
             is_tolerated=self._steps[step].continue_on_error,
         )
 
@@ -195,7 +197,7 @@ class StepRunner:
             return ToBeAsked()
         source: Literal["ran", "cached"] = "ran" if output is None else "cached"
         if output is None:
-            runner = self._run_state.toolboxes.runner(self._plan.file.path, work.step, spec)
+            runner = self._run_state.toolboxes.runner(self._path, work.step, spec)
             emitter.started(None)
             output = await self._commands.run(command, runner)
         else:
@@ -353,9 +355,9 @@ class StepRunner:
         if found.unread:
             self._run_state.emitter(work.name).warned((unread_warning(found),))
             return found.verdicts
-        plan, toolboxes = self._plan, self._run_state.toolboxes
-        function = toolboxes.functions(plan.file.path, work.step, plan.steps[work.step])
-        judging = Judging(plan, work.step, work.values, function=function, reads=work.reads)
+        toolboxes, step = self._run_state.toolboxes, work.step
+        function = toolboxes.functions(self._path, step, self._steps[step])
+        judging = Judging(self._plan, step, work.values, function=function, reads=work.reads)
         return await judging.verdicts(
             self._run_state.asker,
             None,
@@ -379,13 +381,13 @@ class StepRunner:
         self, work: StepInput, turns: Turns, request: ModelRequest, *, on_tool: ToolListener
     ) -> AnswerRules:
         """Return the rules for the answer to a request."""
-        step, path, toolboxes = work.step, self._plan.file.path, self._run_state.toolboxes
+        step, toolboxes = work.step, self._run_state.toolboxes
         return turns.rules(
             self._run_state.asker,
             request,
             schema=self._schemas.compiled(step),
-            toolbox=toolboxes.of(path, step),
-            function=toolboxes.functions(path, step, self._steps[step]),
+            toolbox=toolboxes.of(self._path, step),
+            function=toolboxes.functions(self._path, step, self._steps[step]),
             on_tool=on_tool,
             is_continued=step in self._continued,
             are_tools_new=work.ask != "never" and self._has_other_tools(step, work.locked),
