@@ -247,7 +247,7 @@ class Usage(View):
 
         Some servers write `1100.0` or `"1100"`, or call them `input_tokens` and `output_tokens`.
         """
-        counts = [self.raw.get(name) for name in _COUNTS]
+        counts = [*map(self.raw.get, _COUNTS)]
         if not all(type(count) is int and 0 < count <= _LARGEST for count in counts):
             total = [] if self._known("total_tokens") is None else [self.total_tokens]
             counts = [self.prompt_tokens, self.completion_tokens, *total]

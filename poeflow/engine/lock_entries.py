@@ -56,10 +56,9 @@ def entry_of(
     same answers. The name of the model that answered is written when it answers, so that nothing
     else changes an old lock.
     """
-    values, judgement = result.values(), result.judgement
+    values = result.values()
     extras = [*map(values.get, _EXTRAS)]
-    if judgement:
-        extras.append(judgement)
+    extras += [result.judgement] if result.expected else []
     extras += [{"used_default": True}] if result.unread else []
     extras += [] if item is None else [item]
     found = short_hash_of_json(extras)

@@ -54,7 +54,7 @@ class PackedTexts(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        at = range(len(self))[index]
+        at = range(len(self._bounds) - 1)[index]
         if isinstance(at, range):
             return [self[one] for one in at]
         return self._text[self._bounds[at] : self._bounds[at + 1]]
