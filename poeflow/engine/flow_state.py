@@ -11,7 +11,7 @@ from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.freshness import Freshness, LockProof, own_items
 from poeflow.engine.lock_entries import StepOutcome, carried_digest
-from poeflow.engine.results import InstanceOutcome, Ready, StepResult, Unknown
+from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
 from poeflow.engine.step_under_way import StepUnderWay
@@ -172,15 +172,16 @@ class FlowState:
         instances = self.under_way[step].instances if is_late else self.plan.instances.get(step, ())
         return {one.key or "": own_items(one) for one in instances}
 
-    def made(self, ready: Ready, result: StepResult) -> InstanceOutcome:
+    def made(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, result: StepResult
+    ) -> InstanceOutcome:
         """Return the outcome of an instance that has a result."""
-        instance, upstream = ready.instance, ready.upstream
         entry = self.freshness.entry_of(instance, upstream, result)
         statuses: tuple[InstanceStatus, ...] = ()
         if self._is_survey:
             statuses = (self.statuses.made(instance, upstream, result, entry),)
         return InstanceOutcome(
-            name=ready.name,
+            name=self.name(instance.id),
             key=instance.key,
             ending="made",
             result=result,

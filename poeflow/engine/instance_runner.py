@@ -131,7 +131,7 @@ class InstanceRunner:
             result = await self._steps.run(msgspec.structs.replace(work, ask="always"))
         match result:
             case StepResult():
-                return flow.made(ready, result)
+                return flow.made(ready.instance, ready.upstream, result)
             case ToBeAsked():
                 return flow.pending(ready.instance, ready.upstream, result)
             case NotHere():
@@ -424,7 +424,7 @@ class InstanceRunner:
             return self._report_absent(step, outcome, reader, missing)
         if outcome.is_left_out or not context.asks:
             return msgspec.structs.replace(outcome, result=result)
-        made = self._flow.made(ready, result)
+        made = self._flow.made(ready.instance, ready.upstream, result)
         if made.entry != outcome.entry:
             self._flow.freshness.forget_all()
             self.renewed.add(step)

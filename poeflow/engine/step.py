@@ -9,7 +9,6 @@ import msgspec
 
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.reasoning import split_reasoning
-from poeflow.client.answers import ToolCall
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.asking.composer import Composer
@@ -18,7 +17,6 @@ from poeflow.engine.asking.conversation import (
     Dialogue,
     Expecting,
     ReadText,
-    ToolListener,
     converse,
 )
 from poeflow.engine.asking.judges import Judging
@@ -312,7 +310,7 @@ class StepRunner:
                 if self._is_altered(work, request):
                     work = self._without_stored_answers(work)
                     continue
-            rules = self._rules(turn, turns, request, on_tool=emitter.tool_called)
+            rules = self._rules(turn, turns, request)
             dialogue = await converse(asker, request, rules, others=self._fallback_requests(turn))
             if not isinstance(dialogue, Dialogue):
                 return dialogue
@@ -377,9 +375,7 @@ class StepRunner:
     def _turns(self, work: StepInput) -> Turns:
         return Turns(self._plan, work.step, work.values, reads=work.reads)
 
-    def _rules(
-        self, work: StepInput, turns: Turns, request: ModelRequest, *, on_tool: ToolListener
-    ) -> AnswerRules:
+    def _rules(self, work: StepInput, turns: Turns, request: ModelRequest) -> AnswerRules:
         """Return the rules for the answer to a request."""
         step, toolboxes = work.step, self._run_state.toolboxes
         return turns.rules(
@@ -388,7 +384,7 @@ class StepRunner:
             schema=self._schemas.compiled(step),
             toolbox=toolboxes.of(self._path, step),
             function=toolboxes.functions(self._path, step, self._steps[step]),
-            on_tool=on_tool,
+            on_tool=self._run_state.emitter(work.name).tool_called,
             is_continued=step in self._continued,
             are_tools_new=work.ask != "never" and self._has_other_tools(step, work.locked),
         )
@@ -473,7 +469,7 @@ class StepRunner:
             media=turns.media,
             files=turns.files,
             reasoning=message.reasoning or reading.reasoning,
-            tool_calls=tuple(map(ToolCall.to_param, message.tool_calls or ())),
+            tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
             usage=None if usage is None else usage.counted(),
             model=completion.model,
             response_id=completion.id,

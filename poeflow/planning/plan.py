@@ -74,7 +74,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def steps(self) -> Mapping[str, Step]:
-        return self.checked.file.flow.steps
+        return self.flow.steps
 
     @property
     def chains(self) -> Mapping[str, str]:

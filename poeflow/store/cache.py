@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from poeflow.digest import PREFIX, Json, decode_json, hash_beginning, sha256_of, short_hash
+from poeflow.digest import PREFIX, Json, decode_json, hash_beginning, sha256_of
 from poeflow.errors import DiskError
 from poeflow.project.project import atomic_write
 from poeflow.store.answer_lines import FINGERPRINT, CacheEntry, EndLine, OldAnswers, pointed_hash
@@ -104,8 +104,8 @@ class Cache:
         self._simulated = simulated
         self._on_corrupt = on_corrupt
         self._warned: set[str] = set()
-        self._ahead: dict[str, tuple[bytes, tuple[object, ...]]] = {}
-        """Answers that were read ahead, by the short hash of their requests."""
+        self._ahead: dict[bytes, tuple[bytes, tuple[object, ...]]] = {}
+        """Answers that were read ahead, by the beginning of the hash of their requests."""
         self._looked = float("-inf")
 
     @property
@@ -161,18 +161,18 @@ class Cache:
 
         Large answers and conversations are read when they are used, and so is what is stored later.
         """
-        self._ahead, several = {}, set[str]()
+        self._ahead, several = {}, set[bytes]()
         for at in range(0, len(shorts) if self._is_used else 0, _MANY):
-            some = {hash_beginning(short): short for short in shorts[at : at + _MANY]}
+            some = set(map(hash_beginning, shorts[at : at + _MANY]))
             sql = _READ_AHEAD % " OR ".join([_IN_RANGE] * len(some))
             bounds = [begin + end for begin in some for end in _KEY_TAILS]
             for key, *row in self._rows(sql, *bounds, most=2 * _MANY):
                 if isinstance(key, bytes):
-                    short = some[key[: PREFIX // 2]]
-                    several |= {short} & self._ahead.keys()
-                    self._ahead[short] = key, tuple(row)
-        for short in several:
-            del self._ahead[short]
+                    begin = key[: PREFIX // 2]
+                    several |= {begin} & self._ahead.keys()
+                    self._ahead[begin] = key, tuple(row)
+        for begin in several:
+            del self._ahead[begin]
 
     def locked(self, short: str) -> tuple[str, CacheEntry] | None:
         """Return the one request with this short hash of a lock, and its stored answer.
@@ -181,12 +181,12 @@ class Cache:
         """
         if not self._is_used:
             return None
-        known = self._ahead.get(short)
+        begin = hash_beginning(short)
+        known = self._ahead.get(begin)
         if known is not None:
             first = known[0].hex()
             entry = self._sound(first, known[1])
             return None if entry is None else (first, entry)
-        begin = hash_beginning(short)
         rows = self._rows(_LOCKED, *[begin + end for end in _KEY_TAILS], most=2)
         found = {row[0].hex() for row in rows if isinstance(row[0], bytes)}
         found = found or self._old.like(begin.hex())
@@ -347,8 +347,7 @@ class Cache:
 
     def _forget(self, fingerprint: str) -> None:
         """Forget an answer that was read ahead."""
-        if self._ahead:
-            self._ahead.pop(short_hash(fingerprint), None)
+        self._ahead.pop(_key(fingerprint)[: PREFIX // 2], None)
 
     def _media_path(self, digest: str, *, of: str = "urls") -> Path:
         return self._folder / "media" / of / digest
