@@ -4,7 +4,8 @@ Bytes are poeflow's own if the ledger or the lock has their hash, else edited. T
 without their line ends and trailing space.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, Literal
 
 from poeflow.digest import sha256_of, short_hash
@@ -19,6 +20,8 @@ Look = Literal["same", "missing", "old", "edited", "foreign", "marked"]
 EDITED: Final[frozenset[Look]] = frozenset({"edited", "foreign", "marked"})
 """States of files that are not poeflow's own, and so are not replaced."""
 MAX_BYTES: Final = 64 * 1024 * 1024
+_BLOCK: Final = 256 * 1024
+"""Bytes of a text that are looked at together."""
 KEEP: Final = "keep it with `poeflow accept`"
 MOVE: Final = "move it away"
 """What to do with an edited file that no lock can have."""
@@ -143,9 +146,32 @@ def file_bytes(text: str) -> bytes:
 
 
 def text_digest(data: bytes) -> str:
-    """Return the hash of a text without line ends and trailing space, which formatters change."""
-    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    return sha256_of(b"\n".join(line.rstrip() for line in lines).rstrip() + b"\n")
+    """Return the hash of a text without line ends and trailing space, which formatters change.
+
+    No copy of a long text is made.
+    """
+    made, newlines = hashlib.sha256(), 0
+    for block in _blocks(data):
+        lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        joined = b"\n".join([line.rstrip() for line in lines])
+        text = joined.rstrip()
+        if text:
+            made.update(b"\n" * newlines)
+            made.update(text)
+            newlines = 0
+        newlines += len(joined) - len(text)
+    made.update(b"\n")
+    return made.hexdigest()
+
+
+def _blocks(data: bytes) -> Iterator[bytes]:
+    """Yield data in blocks of whole lines, as long as `_BLOCK` or a little longer."""
+    at = 0
+    while len(data) - at > _BLOCK:
+        end = data.find(b"\n", at + _BLOCK) + 1 or len(data)
+        yield data[at:end]
+        at = end
+    yield data[at:] if at else data
 
 
 def _hashes(data: bytes) -> frozenset[str]:
