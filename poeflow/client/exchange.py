@@ -157,7 +157,7 @@ class Opened:
                 self._kind = self._kind or ("stream" if is_named else "whole")
 
     def _read_chunks(self) -> Exchange[None]:
-        while not self.chunks and not self.is_finished:
+        while not self.chunks and not self._reader.is_done:
             unpacked, self._waiting = self._waiting, b""
             if not unpacked:
                 data = yield from self._read_bytes()
