@@ -307,10 +307,10 @@ class InstanceRunner:
         self, step: str, name: str, upstream: InstanceOutcome | None
     ) -> tuple[Message, ...]:
         """Return the conversation that an instance continues."""
-        history = self._flow.plan.steps[step].history
-        if history is None:
+        flow = self._flow.plan.flow
+        if (history := flow.steps[step].history) is None:
             return ()
-        if continues_itself(self._flow.plan.flow, step):
+        if continues_itself(flow, step):
             return self._previous[name].conversation if name in self._previous else ()
         if upstream is not None and history == self._flow.plan.chains[step]:
             return upstream.conversation

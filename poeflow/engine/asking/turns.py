@@ -49,7 +49,7 @@ class Turns:
         self._texts = plan.texts
         self._step = step
         self._until: KeyPath = ("steps", step, "repeat", "until")
-        self._spec = plan.steps[step]
+        self._spec = plan.flow.steps[step]
         self._repeat = self._spec.repeat
         self._values = values
         self._reads = reads
