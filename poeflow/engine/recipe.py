@@ -304,7 +304,8 @@ class Recipes:
             return {"key": sha256_of_json(instance.key), LOOP: written}
         names, key = instance.own_names, instance.key
         found = {name: sha256_of_json(names[name]) for name in names if name in used}
-        loop = self._late_loop(instance.step) if instance.step in self._plan.chains else None
+        is_chained = instance.step in self._plan.checked.chains
+        loop = self._late_loop(instance.step) if is_chained else None
         if loop is not None and used & ITEM_NAMES:
             items = self._items(loop, hash_of)
             if items is None:
