@@ -181,14 +181,15 @@ class JudgeCall(Protocol):
 class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     """The rules for an answer.
 
-    `judge` is None if the step expects nothing, `toolbox` if tool calls are the result.
+    `expecting` and `judge` are None if the step expects nothing, `toolbox` if tool calls are the
+    result.
     `is_whole` is whether every turn is needed, and not only the last one. `is_continued` is whether
     another step continues the conversation.
     """
 
     output: Output
     schema: Schema | None
-    expecting: Expecting
+    expecting: Expecting | None
     judge: JudgeCall | None
     toolbox: Toolbox | RefusedToolbox | None
     is_whole: bool
@@ -238,7 +239,7 @@ async def converse(
         dialogue = await _ended(asker, request, rules) or dialogue
         if not isinstance(dialogue, Dialogue):
             return dialogue
-    if not faults:
+    if not faults and answer is not first:
         await asker.store_end(first, answer)
     return _with_default(dialogue, rules)
 
@@ -266,7 +267,7 @@ def _read(
     """Return the content of an answer with its verdicts."""
     reading = read(rules.output, last.completion.text, rules.schema)
     verdicts: tuple[Verdict, ...] = ()
-    if rules.expecting.is_any and not reading.faults:
+    if rules.expecting is not None and not reading.faults:
         cost, seconds = asker.cost_usd(request, last), last.seconds
         verdicts = rules.expecting.verdicts(reading, cost=cost, seconds=seconds)
     return Dialogue(

@@ -113,14 +113,15 @@ class Turns:
         as they were: if they `are_tools_new`, they run again.
         """
         plan, step, values, reads = self._plan, self._step, self.values, self._reads
-        judge = None
+        expecting = judge = None
         if self._spec.expect:
+            expecting = Expecting(plan, step, values, reads=reads)
             judging = Judging(plan, step, values, function=function, reads=reads)
             judge = judging.call(asker, request)
         return AnswerRules(
             output=self._spec.output,
             schema=schema,
-            expecting=Expecting(plan, step, values, reads=reads),
+            expecting=expecting,
             judge=judge,
             toolbox=toolbox,
             is_whole=are_tools_new or (self._repeat is not None and not self.taken),
