@@ -40,7 +40,7 @@ from poeflow.planning.template_checks import (
     missing_attributes,
     unused_inputs,
 )
-from poeflow.planning.used_flows import used_flows
+from poeflow.planning.used_flows import load_used, outputs_of, used_flows
 from poeflow.problems import MAX_PROBLEMS, Problem, errors_only, limited
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
@@ -61,11 +61,16 @@ def check(
     `derived_inputs` are the inputs that come from a step there.
     """
     tables = Tables(project, file)
-    found = tuple(findings_of(project, file, environment, tables, derived_inputs=derived_inputs))
+    loaded = load_used(project, environment, file, ancestors=ancestors)
+    outputs = outputs_of(loaded)
+    findings = findings_of(
+        project, file, environment, tables, derived_inputs=derived_inputs, outputs=outputs
+    )
+    found = tuple(findings)
     order, cycles = order_of(needs := needs_of(file, found))
-    used = used_flows(project, environment, file, found, ancestors=ancestors, check=check)
-    outputs = Claims.of(project, file)
-    own = _own_problems(project, file, environment, tables, found, outputs=outputs)
+    used = used_flows(project, environment, file, found, loaded, ancestors=ancestors, check=check)
+    saved = Claims.of(project, file)
+    own = _own_problems(project, file, environment, tables, found, outputs=saved)
     problems = [*own, *used.problems, *cycles, *source_problems(file, found)]
     if file.is_sound and not errors_only(tuple(problems)):
         problems += [*unused_inputs(file, found), *unused_aliases(file)]
@@ -87,7 +92,7 @@ def check(
         forms=forms_of(found),
         itemized=itemized_steps(found),
         secrets=secrets_in(file, found),
-        claims=outputs.claims,
+        claims=saved.claims,
     )
     if used.children and not ancestors:
         problems += [problem for _, problem in save_conflicts([checked])]

@@ -96,12 +96,15 @@ def findings_of(
     tables: Tables,
     *,
     derived_inputs: frozenset[str] = frozenset(),
+    outputs: Fields = (),
 ) -> Iterator[TemplateFinding]:
     """Yield the finding of every template, until there are too many problems or too much code.
 
-    `derived_inputs` are those that a step of another flow decides.
+    `derived_inputs` are those that a step of another flow decides, `outputs` those of used flows,
+    by step.
     """
-    texts = _TemplateChecker(project, file, environment, tables, derived_inputs)
+    scope = _scope_of(file, derived_inputs, outputs)
+    texts = _TemplateChecker(project, file, environment, tables, scope)
     problems = 0
     for site in sites_of(file):
         finding = texts.finding(site)
@@ -134,6 +137,19 @@ def unused_inputs(file: FlowFile, findings: Iterable[TemplateFinding]) -> Iterat
             yield Problem(place, f'the input "{name}" is never used', hint, "warning")
 
 
+def _scope_of(file: FlowFile, derived_inputs: frozenset[str], outputs: Fields) -> Scope:
+    """Return what all templates of a flow can use."""
+    steps = file.flow.steps
+    return Scope(
+        inputs=frozenset(file.flow.inputs),
+        steps=frozenset(steps),
+        fan_outs=frozenset(name for name, step in steps.items() if is_fan_out(step)),
+        results=results_of(file.flow),
+        outputs=outputs,
+        derived_inputs=derived_inputs,
+    )
+
+
 class _TemplateChecker:
     """Checks the templates of one flow; a file that several steps share is checked once."""
 
@@ -143,22 +159,16 @@ class _TemplateChecker:
         file: FlowFile,
         environment: Environment,
         tables: Tables,
-        derived_inputs: frozenset[str],
+        scope: Scope,
     ) -> None:
         self.is_spent = False
         self._project = project
         self._file = file
         self._environment = environment
         self._code_budget = CodeBudget()
-        steps = file.flow.steps
-        self._scope = Scope(
-            inputs=frozenset(file.flow.inputs),
-            steps=frozenset(steps),
-            fan_outs=frozenset(name for name, step in steps.items() if is_fan_out(step)),
-            results=results_of(file.flow),
-            derived_inputs=derived_inputs,
-        )
-        self._names = {name: instance_names(file.flow, name, derived_inputs) for name in steps}
+        self._scope = scope
+        steps, derived = file.flow.steps, scope.derived_inputs
+        self._names = {name: instance_names(file.flow, name, derived) for name in steps}
         self._fields = {name: fields_of(file.flow, name, tables.items) for name in steps}
         self._before_grouping = {
             name: fields_before_grouping(step, tables.items(name)) for name, step in steps.items()

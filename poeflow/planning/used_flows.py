@@ -88,6 +88,10 @@ class FlowChecker(Protocol):
     ) -> Checked: ...
 
 
+Loaded = Mapping[str, tuple[FlowFile | None, tuple[Problem, ...]] | Problem]
+"""The flows that steps use, with the problems in them, or the problem with one, by step."""
+
+
 class UsedFlows(msgspec.Struct, frozen=True, kw_only=True):
     """The used flows by step, and the problems in them or in their use."""
 
@@ -95,28 +99,55 @@ class UsedFlows(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
 
 
+def load_used(
+    project: Project, environment: Environment, file: FlowFile, *, ancestors: Ancestors
+) -> Loaded:
+    """Load every flow that `file` uses."""
+    return {
+        name: _load(
+            project,
+            environment,
+            step.use,
+            ancestors=(*ancestors, file.path),
+            place=file.document.place(("steps", name, "use")),
+        )
+        for name, step in file.flow.steps.items()
+        if step.use is not None
+    }
+
+
+def outputs_of(loaded: Loaded) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return the names of the outputs of used flows by step, as far as they are known.
+
+    A flow that declares none has those of its last steps.
+    """
+    found = ((name, one[0]) for name, one in loaded.items() if not isinstance(one, Problem))
+    return tuple(
+        (name, frozenset(child.flow.outputs or child.flow.steps))
+        for name, child in found
+        if child is not None and child.is_sound
+    )
+
+
 def used_flows(
     project: Project,
     environment: Environment,
     file: FlowFile,
     found: Iterable[TemplateFinding],
+    loaded_flows: Loaded,
     *,
     ancestors: Ancestors,
     check: FlowChecker,
 ) -> UsedFlows:
     """Check every flow that `file` uses, each with the inputs it will have."""
-    using = {name: step for name, step in file.flow.steps.items() if step.use is not None}
-    if not using:
+    if not loaded_flows:
         return UsedFlows(children={}, problems=())
     found = tuple(found)
     late = _late_inputs(found)
     children: dict[str, Checked] = {}
     problems: list[Problem] = []
-    for name, step in using.items():
-        place = file.document.place(("steps", name, "use"))
-        loaded = _load(
-            project, environment, str(step.use), ancestors=(*ancestors, file.path), place=place
-        )
+    for name, loaded in loaded_flows.items():
+        step, place = file.flow.steps[name], file.document.place(("steps", name, "use"))
         if isinstance(loaded, Problem):
             problems += [loaded] if file.is_sound else []
             continue

@@ -15,6 +15,7 @@ from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
 from poeflow.templates.scopes import (
     ANY_STEP,
     LIST_FILTERS,
+    MEANT_ELSEWHERE,
     STEP_ATTRIBUTES,
     VERDICT_ATTRIBUTES,
     Bindings,
@@ -48,31 +49,6 @@ _LOST_HINT: Final = (
     "names set in a loop or block are lost at its end: "
     "write {% set ns = namespace(x=none) %} before, {% set ns.x = ... %} in it"
 )
-_MEANT_ELSEWHERE: Final = {
-    **dict.fromkeys(("null", "nil", "undefined", "None_"), "write none"),
-    **dict.fromkeys(
-        ("env", "environ", "secrets", "os"),
-        "flows cannot read the environment; declare an input and pass --input",
-    ),
-    **dict.fromkeys(
-        ("item", "loop"), "only a step that runs once for each item has it: add for_each:"
-    ),
-    "key": "only a step with for_each: or matrix: has it, except in its own for_each:",
-    "matrix": "only a step that runs over combinations has it: add matrix:",
-    "source": "only a step that runs over another one has it: for_each: steps.ID",
-    "self": "a block is not called by its name: write a macro",
-    "super": "only a block that fills one of the file that is extended has it",
-    "sample": "only prompts, params, save, media and expect: of a step with samples: have it",
-    "output": "only expect: and until: can use the answer",
-    "outputs": "only until: of a flow that is repeated has them: write steps.ID.outputs",
-    **dict.fromkeys(
-        ("previous", "repeat"),
-        "only prompts, params, with: and expect: of a step with repeat: have it",
-    ),
-    "carry": "only a step with for_each: {carry: ...} has it",
-    "verdicts": "only until: of repeat: has them; elsewhere write previous.verdicts",
-}
-"""Names with a meaning in other languages or at other places of a flow."""
 
 
 class Lookups:
@@ -96,16 +72,17 @@ class Lookups:
         self._is_text = is_text
         self._fields = dict(scope.fields)
         self._results = dict(scope.results)
+        self._outputs = dict(scope.outputs)
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
 
     @contextlib.contextmanager
     def without_fields(self) -> Iterator[None]:
         """Do not check attributes inside the block: they may be absent."""
-        saved = self._fields, self._results, self._shapes
-        self._fields, self._results = {}, {}
+        saved = self._fields, self._results, self._outputs, self._shapes
+        self._fields, self._results, self._outputs = {}, {}, {}
         self._shapes = Shapes({}, self._bindings, self._step_of)
         yield
-        self._fields, self._results, self._shapes = saved
+        self._fields, self._results, self._outputs, self._shapes = saved
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -150,13 +127,17 @@ class Lookups:
         elif name in OTHER_METHODS:
             hint = OTHER_METHODS[name]
         known = f"known: {', '.join(sorted(GLOBALS))}"
-        hint = hint or _MEANT_ELSEWHERE.get(name) or (f"{known}; {RAW}" if self._is_text else known)
+        hint = hint or MEANT_ELSEWHERE.get(name) or (f"{known}; {RAW}" if self._is_text else known)
         self.note(node.lineno - 1, f'unknown function "{name}"', hint)
 
     def attribute(self, node: Lookup) -> bool:
         """Look up `inputs.x`, `steps.x` or `steps.x.text`. Return whether it is one of these."""
         owner, name = node.node, attribute_name(node)
         self._check_shape(node, name)
+        if isinstance(owner, Lookup) and attribute_name(owner) == "outputs" and name is not None:
+            step = self._step_of(owner.node)
+            if step is not None and not self._bindings.ensures(node):
+                self._check_output(step, name, name_offset(node))
         if self._is_root(owner, "inputs") and name is not None:
             self._check("input", name, name_offset(node))
             return True
@@ -174,7 +155,7 @@ class Lookups:
             is_named = isinstance(node, nodes.Getattr) and name in STEP_ATTRIBUTES
             self._step(owner, attribute_name(owner), attribute=name if is_named else None)
             if isinstance(node, nodes.Getattr):
-                self._check_attribute(node, STEP_ATTRIBUTES)
+                self._check_attribute(node, attribute_name(owner), STEP_ATTRIBUTES)
             return True
         if isinstance(owner, nodes.Name) and name is not None:
             self._check_field(node, owner.name, name)
@@ -294,6 +275,7 @@ class Lookups:
         if known is None or name in known or is_ensured:
             return
         hint = f"add expect: to {step}" if name in VERDICT_ATTRIBUTES else one_of(name, known)
+        hint = self._output_meant(step, name) or hint
         self.note(offset, f'a result of step "{step}" has no "{name}"', hint)
 
     def _refer_result(self, name: str, step: str, offset: int) -> None:
@@ -315,11 +297,26 @@ class Lookups:
                 return self._may_be_result(node.node)
         return False
 
-    def _check_attribute(self, node: nodes.Getattr, known: Iterable[str]) -> None:
+    def _check_output(self, step: str, name: str, offset: int) -> None:
+        """Look up an output of the flow that a step uses, if its outputs are known."""
+        if step in self._outputs and name not in self._outputs[step]:
+            hint = one_of(name, self._outputs[step])
+            self.note(offset, f'the flow of step "{step}" has no output "{name}"', hint)
+
+    def _check_attribute(self, node: nodes.Getattr, step: str | None, known: Iterable[str]) -> None:
         if node.attr not in known:
             is_meant = node.attr in _OTHER_RESULTS and "text" in known
             hint = "write .text, or .data of JSON" if is_meant else one_of(node.attr, known)
+            if meant := self._output_meant(step, node.attr):
+                key = '["KEY"]' if step in self._scope.fan_outs else ""
+                hint = meant.replace(" ", f" steps.{step}{key}")
             self.note(name_offset(node), f'a step has no "{node.attr}"', hint)
+
+    def _output_meant(self, step: str | None, name: str) -> str:
+        """Return a hint if a name is that of an output of the flow that a step uses."""
+        if step is None or name not in self._outputs.get(step, ()):
+            return ""
+        return f"write .outputs.{name}"
 
     def printed(self, node: nodes.Expr) -> None:
         """Check an expression that is printed as text."""
@@ -390,7 +387,9 @@ class Lookups:
         for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
                 for written in argument.value.split(","):  # `sort` takes several
-                    name = written.strip().partition(".")[0]
+                    name, _, below = written.strip().partition(".")
+                    if name == "outputs" and below and not may_be_absent(node):
+                        self._check_output(step or "", below, argument.lineno - 1)
                     self._check_key(way, name, argument.lineno - 1)
                     self._result_in(node.node, name, argument.lineno - 1)
                     shape = self._shapes.of_each(node.node)
@@ -467,7 +466,7 @@ class Lookups:
                 return message, f"write {owner}.{name}"
         if self._bindings.was_set(name):
             return message, _LOST_HINT
-        return message, _MEANT_ELSEWHERE.get(name) or self._suggestion(name)
+        return message, MEANT_ELSEWHERE.get(name) or self._suggestion(name)
 
     def _suggestion(self, name: str) -> str:
         """Return the name that was probably meant, else the names that are allowed."""

@@ -38,6 +38,32 @@ STEP_ATTRIBUTES: Final = frozenset(
 FAN_OUT_ATTRIBUTES: Final = frozenset({"all", "status"})
 """The attributes of a step that runs once for each item, besides `steps.ID["key"]`."""
 
+MEANT_ELSEWHERE: Final = {
+    **dict.fromkeys(("null", "nil", "undefined", "None_"), "write none"),
+    **dict.fromkeys(
+        ("env", "environ", "secrets", "os"),
+        "flows cannot read the environment; declare an input and pass --input",
+    ),
+    **dict.fromkeys(
+        ("item", "loop"), "only a step that runs once for each item has it: add for_each:"
+    ),
+    "key": "only a step with for_each: or matrix: has it, except in its own for_each:",
+    "matrix": "only a step that runs over combinations has it: add matrix:",
+    "source": "only a step that runs over another one has it: for_each: steps.ID",
+    "self": "a block is not called by its name: write a macro",
+    "super": "only a block that fills one of the file that is extended has it",
+    "sample": "only prompts, params, save, media and expect: of a step with samples: have it",
+    "output": "only expect: and until: can use the answer",
+    "outputs": "only until: of a flow that is repeated has them: write steps.ID.outputs",
+    **dict.fromkeys(
+        ("previous", "repeat"),
+        "only prompts, params, with: and expect: of a step with repeat: have it",
+    ),
+    "carry": "only a step with for_each: {carry: ...} has it",
+    "verdicts": "only until: of repeat: has them; elsewhere write previous.verdicts",
+}
+"""Names with a meaning in other languages or at other places of a flow."""
+
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """The names a template may use: inputs, steps, and `extra` names with any attributes.
@@ -47,9 +73,10 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     `inputs`: paths must not use them. `is_isolated` if a file is imported without context.
     `stands` is where the text is: in the flow, in a file, or in a file that another text includes
     and may define names for. `fields` lists the attributes of some `extra` names, `results` those
-    of one result of each of `fan_outs`. `shapes` are those of the data of steps, as far as they
-    are known, and of `extra` names. `ensured` are the ways to values that a condition has tested,
-    `kinds` what the values at the ends of some ways are in every run.
+    of one result of each of `fan_outs`, `outputs` those of the flows that steps use. `shapes` are
+    those of the data of steps, as far as they are known, and of `extra` names. `ensured` are the
+    ways to values that a condition has tested, `kinds` what the values at the ends of some ways are
+    in every run.
     """
 
     inputs: frozenset[str]
@@ -61,6 +88,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     is_isolated: bool = False
     fields: tuple[tuple[str, frozenset[str]], ...] = ()
     results: tuple[tuple[str, frozenset[str]], ...] = ()
+    outputs: tuple[tuple[str, frozenset[str]], ...] = ()
     shapes: tuple[tuple[str, Shape], ...] = ()
     ensured: frozenset[str] = frozenset()
     kinds: KnownKinds = ()
@@ -309,6 +337,7 @@ class Bindings:
             is_isolated=self._scope.is_isolated,
             fields=tuple(known for known in self._scope.fields if known[0] not in names),
             results=self._scope.results,
+            outputs=self._scope.outputs,
             shapes=tuple(known for known in self._scope.shapes if known[0] not in names),
             ensured=frozenset().union(*self._guards),
             kinds=tuple(known for known in self._scope.kinds if first_name(known[0]) not in names),
