@@ -47,6 +47,7 @@ _KINDS_OF_INPUTS: Final[Mapping[str, Kind]] = {
     "string": "text",
     "integer": "integer",
     "number": "number",
+    "array": "list",
 }
 
 

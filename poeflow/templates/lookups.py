@@ -11,7 +11,7 @@ from poeflow.problems import Level, Problem
 from poeflow.templates import filters
 from poeflow.templates.environment import GLOBALS, Environment
 from poeflow.templates.reader import Origin
-from poeflow.templates.sandbox import LOOP_ATTRIBUTES, STRING_METHODS
+from poeflow.templates.sandbox import LIST_METHODS, LOOP_ATTRIBUTES, STRING_METHODS
 from poeflow.templates.scopes import (
     ANY_STEP,
     LIST_FILTERS,
@@ -26,8 +26,9 @@ from poeflow.templates.scopes import (
     may_be_absent,
 )
 from poeflow.templates.template_errors import OTHER_METHODS, RAW
-from poeflow.templates.text_filters import PATTERN_FILTERS, replacement, template_pattern
+from poeflow.templates.text_filters import PATTERN_FILTERS, pattern_fault
 from poeflow.templates.values import (
+    LENGTHS,
     RESULT_ITEM_NAMES,
     Kind,
     Lookup,
@@ -35,8 +36,8 @@ from poeflow.templates.values import (
     attribute_name,
     mismatches,
     name_offset,
+    way_to,
 )
-from poeflow.templates.work_budget import OverBudgetError
 
 METHODS: Final = ("items", "keys", "values", "get")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
@@ -74,15 +75,16 @@ class Lookups:
         self._results = dict(scope.results)
         self._outputs = dict(scope.outputs)
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
+        self._is_lenient = False
 
     @contextlib.contextmanager
     def without_fields(self) -> Iterator[None]:
         """Do not check attributes inside the block: they may be absent."""
-        saved = self._fields, self._results, self._outputs, self._shapes
-        self._fields, self._results, self._outputs = {}, {}, {}
+        saved = self._fields, self._results, self._outputs, self._shapes, self._is_lenient
+        self._fields, self._results, self._outputs, self._is_lenient = {}, {}, {}, True
         self._shapes = Shapes({}, self._bindings, self._step_of)
         yield
-        self._fields, self._results, self._outputs, self._shapes = saved
+        self._fields, self._results, self._outputs, self._shapes, self._is_lenient = saved
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -161,8 +163,8 @@ class Lookups:
             self._check_field(node, owner.name, name)
             if owner.name == "source" and name in VERDICT_ATTRIBUTES:
                 self._refer("verdicts", "", name_offset(node))
-        if isinstance(node, nodes.Getattr) and self._is_text_of_result(owner):
-            self._check_method(node)
+        if isinstance(node, nodes.Getattr):
+            self._check_member(node)
         if name is not None and self._may_be_result(owner):
             self._refer_result(name, ANY_STEP, name_offset(node))
         if name is not None and not self._bindings.ensures(node):
@@ -183,14 +185,19 @@ class Lookups:
         is_sure = (is_bound and owner != "loop") or self._bindings.ensures(node)
         if fields is not None and not is_sure and name not in fields:
             hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
+            hint += " | length" if hint and name in LENGTHS else ""
             self.note(name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
 
     def comparison(self, node: nodes.Compare) -> None:
-        """Check that no text is compared with a number."""
+        """Check that no text is compared with a number, and no function with anything."""
+        for part in (node.expr, *(operand.expr for operand in node.ops)):
+            self._uncalled(part)
         for offset, message, hint in mismatches(node, self._kind):
             self.note(offset, message, hint, "warning")
 
     def _kind(self, node: nodes.Node) -> Kind | None:
+        if self.results_of(node) is not None:
+            return "list"
         return "text" if self._is_text_of_result(node) else self._bindings.kind(node)
 
     def _is_text_of_result(self, node: nodes.Node) -> bool:
@@ -203,9 +210,14 @@ class Lookups:
         is_of_step = isinstance(owner, Lookup) and self._is_root(owner.node, "steps")
         return is_of_step or self.result_of(owner) is not None
 
-    def _check_method(self, node: nodes.Getattr) -> None:
-        """Look up a method of a text, one of a few."""
-        if node.attr not in STRING_METHODS:
+    def _check_member(self, node: nodes.Getattr) -> None:
+        """Look up a method of a text, one of a few, or of a list."""
+        is_sure = self._is_lenient or self._bindings.ensures(node)
+        kind = None if is_sure else self._kind(node.node)
+        if kind == "list" and node.attr not in LIST_METHODS:
+            self.note(name_offset(node), *Shape.not_of_list(node.attr))
+        is_text = kind in ("text", "cell") and not isinstance(node.node, nodes.Name)
+        if is_text and node.attr not in STRING_METHODS:
             known = self._environment.filters
             named = filters.OTHER_NAMES.get(node.attr, node.attr)
             hint = f"write text | {named}" if named in known else OTHER_METHODS.get(node.attr, "")
@@ -307,8 +319,10 @@ class Lookups:
         if node.attr not in known:
             is_meant = node.attr in _OTHER_RESULTS and "text" in known
             hint = "write .text, or .data of JSON" if is_meant else one_of(node.attr, known)
+            own, key = ("all", '["KEY"]') if step in self._scope.fan_outs else ("text", "")
+            if node.attr in LENGTHS:
+                hint = f"write steps.{step}.{own} | length"
             if meant := self._output_meant(step, node.attr):
-                key = '["KEY"]' if step in self._scope.fan_outs else ""
                 hint = meant.replace(" ", f" steps.{step}{key}")
             self.note(name_offset(node), f'a step has no "{node.attr}"', hint)
 
@@ -318,8 +332,20 @@ class Lookups:
             return ""
         return f"write .outputs.{name}"
 
+    def _uncalled(self, node: nodes.Node) -> None:
+        """Check that no method of a list or text stands for what it returns."""
+        if isinstance(node, nodes.Getattr) and node.attr in STRING_METHODS | LIST_METHODS:
+            shape, kind = self._shapes.of(node.node), self._kind(node.node)
+            is_list = kind == "list" or (shape is not None and shape.kind == "list")
+            methods = STRING_METHODS if kind in ("text", "cell") else frozenset[str]()
+            if node.attr in (LIST_METHODS if is_list else methods):
+                called = " | length" if node.attr == "count" else f".{node.attr}()"
+                hint = f"write {way_to(node.node) or 'value'}{called}"
+                self.note(name_offset(node), f"{node.attr} is a function here", hint)
+
     def printed(self, node: nodes.Expr) -> None:
         """Check an expression that is printed as text."""
+        self._uncalled(node)
         if isinstance(node, Lookup) and self._is_root(node.node, "steps"):
             name = attribute_name(node) or "ID"
             is_fan_out = name in self._scope.fan_outs
@@ -350,24 +376,13 @@ class Lookups:
 
     def _pattern(self, name: str, arguments: list[nodes.Expr]) -> None:
         """Check a pattern and a replacement that are written literally."""
-        written = [part if isinstance(part, nodes.Const) else None for part in arguments[:2]]
-        texts = [(part.value, part.lineno - 1) for part in written if part is not None]
-        if name not in PATTERN_FILTERS or not texts or written[0] is None:
-            return
-        self._environment.begin()
-        if not self._environment.allowance.left:
-            return  # compiling costs the most before it can be counted
-        offset = texts[0][1]
-        try:
-            pattern = template_pattern(str(texts[0][0]), self._environment.budget.work)
-            if name == "regex_replace" and len(texts) > 1:
-                text, offset = texts[1]
-                replacement(str(text), pattern)
-        except OverBudgetError:
-            return
-        except ValueError as error:
-            message, _, hint = str(error).partition("; ")
-            self.note(offset, message, hint)
+        if name in PATTERN_FILTERS and arguments and isinstance(arguments[0], nodes.Const):
+            self._environment.begin()
+            if self._environment.allowance.left:  # compiling costs most before it can be counted
+                parts = arguments[: 2 if name == "regex_replace" else 1]
+                fault = pattern_fault(parts, self._environment.budget.work)
+                if fault is not None:
+                    self.note(*fault)
 
     def _filter_of_results(self, node: nodes.Filter) -> None:
         """Look up the attribute by which a list of results is filtered, sorted or mapped."""

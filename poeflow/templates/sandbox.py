@@ -35,7 +35,7 @@ STRING_METHODS: Final = frozenset(
         *("splitlines", "startswith", "strip", "title", "upper"),
     }
 )
-_LIST_METHODS: Final = frozenset({"count", "index"})
+LIST_METHODS: Final = frozenset({"count", "index"})
 LOOP_ATTRIBUTES: Final = frozenset(
     {
         *("changed", "cycle", "first", "index", "index0", "last", "length", "nextitem"),
@@ -68,7 +68,7 @@ def attribute(value: Any, name: str) -> Any:
             return value.attribute  # raises its error
         case str() if name in STRING_METHODS:
             found = getattr(value, name)
-        case list() if name in _LIST_METHODS:
+        case list() if name in LIST_METHODS:
             found = getattr(value, name)
         case tuple() if name in getattr(value, "_fields", ()):  # what groupby gives
             found = getattr(value, name)

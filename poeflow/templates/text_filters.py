@@ -4,10 +4,10 @@
 """
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from jinja2 import Environment, pass_environment
+from jinja2 import Environment, nodes, pass_environment
 from jinja2.filters import FILTERS
 
 from poeflow.flowfile.patterns import HINT, Pattern, PatternError, PatternMatch, compiled
@@ -180,6 +180,30 @@ def template_pattern(written: str, work: Callable[[int], None]) -> Pattern:
         raise ValueError(f"{error}; {HINT}") from None
     work(pattern.size * _COMPILING)
     return pattern
+
+
+def pattern_fault(
+    arguments: Sequence[nodes.Expr], work: Callable[[int], None]
+) -> tuple[int, str, str] | None:
+    """Return what is wrong with a pattern, and a replacement, that are written literally.
+
+    That is the offset, a message and a hint.
+    """
+    offset = 0
+    try:
+        for index, part in enumerate(arguments):
+            if isinstance(part, nodes.Const):
+                offset, written = part.lineno - 1, str(part.value)
+                if index == 0:
+                    pattern = template_pattern(written, work)
+                else:
+                    replacement(written, pattern)
+    except OverBudgetError:
+        return None
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        return offset, message, hint
+    return None
 
 
 def replacement(written: str, pattern: Pattern) -> list[str | int]:

@@ -178,6 +178,8 @@ _SAYS_MORE: Final = frozenset(
     }
 )
 _OF_LISTS: Final = frozenset({"count", "index"})
+LENGTHS: Final = frozenset({"length", "len", "size"})
+"""What the length of a list or text is called elsewhere."""
 
 
 class Shape:
@@ -205,12 +207,17 @@ class Shape:
     def missing(self, name: str) -> tuple[str, str] | None:
         """Return what is wrong with looking up a name, and a hint."""
         if self.kind == "list":
-            hint = "write [0], | first, or a loop over it"
-            return None if name in _OF_LISTS else (f'a list has no "{name}"', hint)
+            return None if name in _OF_LISTS else self.not_of_list(name)
         if name in self.names:
             return None
         verb = "does not name" if self.is_open else "allows no"
         return f'the schema of this data {verb} "{name}"', one_of(name, self.names)
+
+    @staticmethod
+    def not_of_list(name: str) -> tuple[str, str]:
+        """Return what is wrong with looking up a name in a list, and a hint."""
+        hint = "write | length" if name in LENGTHS else "write [0], | first, or a loop over it"
+        return f'a list has no "{name}"', hint
 
     def at(self, way: Iterable[str]) -> "Shape | None":
         """Return the shape below some names, None if it is not known."""
@@ -328,7 +335,7 @@ def _begin(node: nodes.Node) -> int:
     return node.lineno - 1
 
 
-Kind = Literal["text", "cell", "integer", "number"]
+Kind = Literal["text", "cell", "integer", "number", "list"]
 """What a value is for certain; a cell is a text of a table in csv."""
 _SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
 _MIRRORED: Final = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq"}
