@@ -25,7 +25,7 @@ from poeflow.templates.scopes import (
     Shapes,
     may_be_absent,
 )
-from poeflow.templates.template_errors import OTHER_METHODS, RAW
+from poeflow.templates.template_errors import LOST_HINT, OTHER_METHODS, RAW
 from poeflow.templates.text_filters import PATTERN_FILTERS, pattern_fault
 from poeflow.templates.values import (
     LENGTHS,
@@ -34,6 +34,7 @@ from poeflow.templates.values import (
     Lookup,
     Shape,
     attribute_name,
+    equal_words,
     mismatches,
     name_offset,
     way_to,
@@ -46,10 +47,6 @@ _OTHER_RESULTS: Final = ("output", "result", "content", "response", "answer", "c
 _TEXTS: Final = frozenset({"text", "value", "reasoning", "model", "status"})
 """Attributes of results that are texts or none."""
 _BY_ATTRIBUTE: Final = frozenset({"groupby", "rejectattr", "selectattr"})
-_LOST_HINT: Final = (
-    "names set in a loop or block are lost at its end: "
-    "write {% set ns = namespace(x=none) %} before, {% set ns.x = ... %} in it"
-)
 
 
 class Lookups:
@@ -76,6 +73,7 @@ class Lookups:
         self._outputs = dict(scope.outputs)
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
         self._is_lenient = False
+        self._compared: set[int] = set()  # ids of the nodes that are compared for equality
 
     @contextlib.contextmanager
     def without_fields(self) -> Iterator[None]:
@@ -101,6 +99,8 @@ class Lookups:
             self._refer("name", node.name, node.lineno - 1)
         else:
             message, hint = self._unknown(node.name)
+            if id(node) in self._compared and hint.startswith(("known:", "did you mean")):
+                hint = f"write '{node.name}' if it is a text; {hint.partition(';')[0]}"
             self.note(node.lineno - 1, message, hint)
 
     def maybe(self, node: nodes.Name) -> None:
@@ -192,6 +192,7 @@ class Lookups:
         """Check that no text is compared with a number, and no function with anything."""
         for part in (node.expr, *(operand.expr for operand in node.ops)):
             self._uncalled(part)
+        self._compared |= {id(word) for word in equal_words(node)}
         for offset, message, hint in mismatches(node, self._kind):
             self.note(offset, message, hint, "warning")
 
@@ -480,7 +481,7 @@ class Lookups:
             if name in fields and fields is not STRING_METHODS:
                 return message, f"write {owner}.{name}"
         if self._bindings.was_set(name):
-            return message, _LOST_HINT
+            return message, LOST_HINT
         return message, MEANT_ELSEWHERE.get(name) or self._suggestion(name)
 
     def _suggestion(self, name: str) -> str:

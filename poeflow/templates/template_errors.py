@@ -335,6 +335,12 @@ def _item(node: nodes.For) -> str:
     return node.target.name if isinstance(node.target, nodes.Name) else ""
 
 
+LOST_HINT: Final = (
+    "names set in a loop or block are lost at its end: "
+    "write {% set ns = namespace(x=none) %} before, {% set ns.x = ... %} in it"
+)
+
+
 def loss_warnings(
     template: nodes.Template, known: frozenset[str], origin: Origin
 ) -> Iterator[Problem]:

@@ -340,6 +340,7 @@ Kind = Literal["text", "cell", "integer", "number", "list"]
 _SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
 _MIRRORED: Final = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq"}
 _ORDERED: Final = frozenset(_MIRRORED)
+_EQUALS: Final = frozenset({"eq", "ne", "in", "notin"})
 KnownKinds = tuple[tuple[str, Kind], ...]
 """What the values at the ends of some ways are."""
 ANY_ITEM: Final = "[]"
@@ -372,6 +373,17 @@ def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int
                 what = "the text of a cell" if kind == "cell" else "a text"
                 yield _begin(text), *_mismatch(way_to(text), what, sign, found[0])
         left = right
+
+
+def equal_words(comparison: nodes.Compare) -> Iterator[nodes.Node]:
+    """Yield the words, also of lists, whose equality with what is no literal is tested."""
+    if any(operand.op in _EQUALS for operand in comparison.ops):
+        parts = (comparison.expr, *(operand.expr for operand in comparison.ops))
+        words = [
+            part.items if isinstance(part, nodes.List | nodes.Tuple) else [part] for part in parts
+        ]
+        if not any(isinstance(word, nodes.Const) for listed in words for word in listed):
+            yield from (word for listed in words for word in listed)
 
 
 def _no_text(node: nodes.Node, beside: Kind | None, kind_of: KindOf) -> _NoText | None:
