@@ -369,7 +369,9 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
         hint = f"write an item for each argument: [{', '.join(map(_item, instance.split()))}]"
         return "command must be a list, not text: no shell reads it", hint
     if "array" in allowed and isinstance(instance, str):
-        hint = _ITEMS.get(name) or f"write [{_shown(written)}]"
+        is_expression = name == "attachments" and "steps." in written
+        item = f"{{from: {_shown(written)}}}" if is_expression else _shown(written)
+        hint = _ITEMS.get(name) or f"write [{item}]"
         return f"{name} must be {wanted}, not text", hint
     kind = "a list" if isinstance(instance, list) else "a mapping"
     shown = kind if isinstance(instance, list | dict) else _shown(written)

@@ -48,7 +48,7 @@ def find_attachments(project: Project, file: FlowFile) -> FoundAttachments:
                 found += search.found(entry)
             except FileProblem as error:
                 place = file.document.place((*path, _key(entry)))
-                problems.append(Problem(place, error.message, error.hint))
+                problems.append(Problem(place, error.message, _media_hint(entry) or error.hint))
         try:
             check_total(tuple(found))
         except FileProblem as error:
@@ -103,6 +103,12 @@ def _key(entry: str | Attachment) -> str:
     return "url" if isinstance(entry, Attachment) and entry.url is not None else "path"
 
 
+def _media_hint(entry: str | Attachment) -> str:
+    """Return a hint if an expression for media stands where a path is meant."""
+    written = entry if isinstance(entry, str) else entry.path or ""
+    return f"write {{from: {written}}}" if _MEDIA.fullmatch(written) else ""
+
+
 def _message_problems(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     """Yield the problems in a step's messages as a whole."""
     roles = [message.role for message in step.turns]
@@ -115,6 +121,7 @@ def _message_problems(file: FlowFile, name: str, step: Step) -> Iterator[Problem
         yield Problem(place, "attachments go with a user message", "add one to messages:")
 
 
+_MEDIA: Final = lazy_pattern(r"(?:steps\.\w+|source|previous)\.media\b.*")
 _EXPRESSION: Final = lazy_pattern(r"(?s)\{\{(.*?)\}\}")
 _OF_SAMPLES: Final = lazy_pattern(r"\{\{-?\s*sample\s*(\|\s*\w+\s*)?-?\}\}")
 _OWN_PATH_HINT: Final = "give each step a path of its own"

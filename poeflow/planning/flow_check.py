@@ -10,6 +10,7 @@ from itertools import islice
 import msgspec
 
 from poeflow.flowfile.load import FlowFile
+from poeflow.planning.attributes import attached_problems
 from poeflow.planning.bot_checks import bot_problems, unpinned_models, unused_aliases
 from poeflow.planning.checked import Ancestors, Checked
 from poeflow.planning.edges import (
@@ -120,6 +121,7 @@ def _own_problems(
         yield from finding.problems
         yield from missing_attributes(file, finding.references)
     yield from loop_problems(file)
+    yield from attached_problems(file)
     yield from tabled
     yield from conflict_problems(file)
     yield from form_problems(project, file, environment, found)

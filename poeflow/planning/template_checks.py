@@ -59,6 +59,7 @@ _BEFORE_TEXTS: Final = ("if", "for_each", "matrix")
 _TESTS_PRESENCE: Final = lazy_pattern(r"\b(?:defined|in)\b")
 _OF_ANSWER: Final = frozenset({"output"})
 _OF_TURN: Final = frozenset({"outputs"})
+_ATTACHED: Final = frozenset({"attachments", "attach"})
 _CARRY: Final = ("for_each", "carry")
 _OF_REQUEST: Final = frozenset({"sample", "previous", "repeat"})
 """Names that differ from one request of an instance to the next."""
@@ -389,9 +390,10 @@ class _TemplateChecker:
     ) -> tuple[Problem, ...]:
         """Return a problem for each printed value that is not a text in any run.
 
-        A template that has other errors is not looked at.
+        A template that has other errors is not looked at, nor one that is rendered too early.
         """
-        if not _MAY_BE_NO_TEXT.search(text) or errors_only(checked.problems):
+        is_too_early = site.early and self._is_late(site, checked)
+        if is_too_early or not _MAY_BE_NO_TEXT.search(text) or errors_only(checked.problems):
             return ()
         parsed = self._environment.parsed(text, origin)
         if site.use == "value" and self._environment.is_expression(text.strip(), origin):
@@ -450,7 +452,9 @@ def _early_problems(
     for reference in _late_references(checked, derived):
         used = f"{roots[reference.kind]}{reference.name}"
         message = f"this must be known before any step runs; {used} is not"
-        yield Problem(reference.place, message, hint)
+        is_media = reference.attribute == "media" and not _ATTACHED.isdisjoint(site.path)
+        meant = f"write {{from: {used}.media}} in place of a path" if is_media else hint
+        yield Problem(reference.place, message, meant)
 
 
 def _late_references(checked: CheckedTemplate, derived: frozenset[str]) -> Iterator[Reference]:
