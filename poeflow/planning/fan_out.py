@@ -21,7 +21,7 @@ from poeflow.project.lazy_items import JoinedItems, Table
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.sites import has_template
 from poeflow.templates.threads import RowError, examples, thread
-from poeflow.templates.values import ANY_ITEM, Kind, KnownKinds
+from poeflow.templates.values import ANY_ITEM, Kind, KnownKinds, ResultKinds
 
 MAX_READ: Final = 128 * 1024 * 1024
 """How many bytes of tables are read for one flow; of later ones only the existence is checked."""
@@ -141,15 +141,27 @@ class Tables:
         )
         found: dict[str | None, tuple[KnownKinds, KnownKinds]] = {None: (inputs, inputs)}
         for name, step in flow.steps.items():
-            origin = source_step(flow, name)
-            one = _kinds_of_items("item", self.items(origin))
-            own: KnownKinds = (("key", "text"),) if is_fan_out(step) else ()
-            if is_grouped(flow.steps[origin]):
-                own += _kinds_of_items("item" + ANY_ITEM, self.items(origin))
-            else:
-                own += one + self._kinds_of_axes(flow.steps[origin].matrix)
+            one = _kinds_of_items("item", self.items(source_step(flow, name)))
+            own = self._own_kinds(name) if is_fan_out(step) else one
             found[name] = inputs + one, inputs + own
         return found
+
+    def kinds_of_results(self) -> ResultKinds:
+        """Return what the items of results are in every run, and their keys."""
+        steps = self._file.flow.steps
+        return ResultKinds(
+            {name: self._own_kinds(name) for name, step in steps.items() if is_fan_out(step)}
+        )
+
+    def _own_kinds(self, name: str) -> KnownKinds:
+        """Return what the key and the item of a loop are in the texts of its step."""
+        origin = source_step(self._file.flow, name)
+        source = self._file.flow.steps[origin]
+        key: KnownKinds = (("key", "text"),)
+        if is_grouped(source):
+            return key + _kinds_of_items("item" + ANY_ITEM, self.items(origin))
+        one = _kinds_of_items("item", self.items(origin))
+        return key + one + self._kinds_of_axes(source.matrix)
 
     def _kinds_of_axes(self, matrix: Matrix | None) -> KnownKinds:
         """Return what the values of axes are in every combination."""

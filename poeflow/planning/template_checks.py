@@ -104,7 +104,7 @@ def findings_of(
     `derived_inputs` are those that a step of another flow decides, `outputs` those of used flows,
     by step.
     """
-    scope = _scope_of(file, derived_inputs, outputs)
+    scope = _scope_of(file, tables, derived_inputs, outputs)
     texts = _TemplateChecker(project, file, environment, tables, scope)
     problems = 0
     for site in sites_of(file):
@@ -138,7 +138,9 @@ def unused_inputs(file: FlowFile, findings: Iterable[TemplateFinding]) -> Iterat
             yield Problem(place, f'the input "{name}" is never used', hint, "warning")
 
 
-def _scope_of(file: FlowFile, derived_inputs: frozenset[str], outputs: Fields) -> Scope:
+def _scope_of(
+    file: FlowFile, tables: Tables, derived_inputs: frozenset[str], outputs: Fields
+) -> Scope:
     """Return what all templates of a flow can use."""
     steps = file.flow.steps
     return Scope(
@@ -148,6 +150,7 @@ def _scope_of(file: FlowFile, derived_inputs: frozenset[str], outputs: Fields) -
         results=results_of(file.flow),
         outputs=outputs,
         derived_inputs=derived_inputs,
+        result_kinds=tables.kinds_of_results(),
     )
 
 

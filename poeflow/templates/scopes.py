@@ -11,9 +11,11 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 from poeflow.templates.values import (
     ANY_ITEM,
+    NO_RESULT_KINDS,
     Kind,
     KnownKinds,
     Lookup,
+    ResultKinds,
     Shape,
     attribute_name,
     first_name,
@@ -76,7 +78,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     of one result of each of `fan_outs`, `outputs` those of the flows that steps use. `shapes` are
     those of the data of steps, as far as they are known, and of `extra` names. `ensured` are the
     ways to values that a condition has tested, `kinds` what the values at the ends of some ways are
-    in every run.
+    in every run, `result_kinds` what those in the items of results are.
     """
 
     inputs: frozenset[str]
@@ -92,6 +94,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     shapes: tuple[tuple[str, Shape], ...] = ()
     ensured: frozenset[str] = frozenset()
     kinds: KnownKinds = ()
+    result_kinds: ResultKinds = NO_RESULT_KINDS
     stands: Literal["flow", "file", "included"] = "flow"
 
 
@@ -223,7 +226,9 @@ class Bindings:
     def kind(self, node: nodes.Node) -> Kind | None:
         """Return what a value is in every run, None if that is not known."""
         way = _INDEX.sub(ANY_ITEM, self.way(node))
-        return None if self.knows(first_name(way)) else self._kinds.get(way)
+        if self.knows(first_name(way)):
+            return None
+        return self._kinds.get(way) or self._scope.result_kinds.kind(way)
 
     def way(self, node: nodes.Node) -> str:
         """Return the names that lead to a value, with what a tag gave the first of them."""
@@ -341,6 +346,7 @@ class Bindings:
             shapes=tuple(known for known in self._scope.shapes if known[0] not in names),
             ensured=frozenset().union(*self._guards),
             kinds=tuple(known for known in self._scope.kinds if first_name(known[0]) not in names),
+            result_kinds=NO_RESULT_KINDS if "steps" in names else self._scope.result_kinds,
             stands="included",
         )
 

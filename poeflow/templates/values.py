@@ -345,7 +345,32 @@ KnownKinds = tuple[tuple[str, Kind], ...]
 """What the values at the ends of some ways are."""
 ANY_ITEM: Final = "[]"
 """What stands in a way for any item of a list."""
+_KEYED: Final = lazy_pattern(r"^steps\.(\w+)\.([^.\[\]]+)\.(item|matrix|key)\b")
+"""A way to the item of one result, found by its key."""
+_OF_RESULT: Final = lazy_pattern(
+    r"steps\.(?P<step>\w+)\.(?:all\[\]|[^.\[\]]+)\.(?P<way>(?:item|matrix|key)\b.*)"
+)
 KindOf = Callable[[nodes.Node], Kind | None]
+
+
+class ResultKinds:
+    """What the keys of results and the values in their items are in every run.
+
+    `of_step` has the ways in one result, by step. Two are equal only if they are the same.
+    """
+
+    __slots__ = ("_of_step",)
+
+    def __init__(self, of_step: Mapping[str, KnownKinds]) -> None:
+        self._of_step = {step: dict(kinds) for step, kinds in of_step.items()}
+
+    def kind(self, way: str) -> Kind | None:
+        """Return what a value is to which a way leads, as `steps.ID.all[].item.n`."""
+        found = _OF_RESULT.fullmatch(way)
+        return self._of_step.get(found["step"], {}).get(found["way"]) if found else None
+
+
+NO_RESULT_KINDS: Final = ResultKinds({})
 
 
 class _NoText(NamedTuple):
@@ -371,7 +396,8 @@ def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int
             found = [_no_text(other, kind, kind_of) for other in others]
             if kind in ("text", "cell") and found and all(found) and found[0] is not None:
                 what = "the text of a cell" if kind == "cell" else "a text"
-                yield _begin(text), *_mismatch(way_to(text), what, sign, found[0])
+                written = _KEYED.sub(r'steps.\1["\2"].\3', way_to(text))
+                yield _begin(text), *_mismatch(written, what, sign, found[0])
         left = right
 
 
