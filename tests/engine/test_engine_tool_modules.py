@@ -5,8 +5,9 @@ import os
 import sys
 
 import pytest
-from tool_project import Project, call
+from tool_project import CITY, Project, call
 
+from poeflow.engine.asking.tool_modules import OF_ANSWER, function_given, importable
 from poeflow.errors import UsageError
 
 
@@ -148,3 +149,47 @@ def test_parameters_that_are_no_schema_are_a_usage_error(project):
     assert str(caught.value).startswith(
         'tool "get": its parameters: the schema is not valid: type:'
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("def get(town): ...", 'needs "town"; it is given city'),
+        ("def get(): ...", 'does not take "city"; it is given city'),
+        ("def get(city, day): ...", 'needs "day"; it is given city'),
+        ("def get(city, /): ...", 'does not take "city"; it is given city'),
+    ],
+)
+def test_arguments_that_a_function_does_not_take_are_a_usage_error(project, code, told):
+    project.write("some_tools.py", code)
+    with pytest.raises(UsageError) as caught:
+        project.load("some_tools:get", CITY)
+    whole = f'tool "get": some_tools:get {told}: use the same names in the function and in the flow'
+    assert str(caught.value) == whole
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def get(city, day='today'): ...",
+        "def get(**given): ...",
+        "def get(*, city): ...",
+        "def get(*any, city=''): ...",
+        (
+            "import functools\ndef inner(city, db): ...\n"
+            "@functools.wraps(inner)\ndef get(*any, **given): return inner(*any, db=1, **given)"
+        ),
+        "class Get:\n    def __call__(self, city): ...\nget = Get()",
+    ],
+)
+def test_functions_that_take_the_arguments_are_loaded(project, code):
+    project.write("some_tools.py", code)
+    project.load("some_tools:get", CITY)
+
+
+def test_a_function_that_judges_is_given_what_it_names_of_an_answer(project):
+    project.write("judges.py", "def one(text, extra=1): ...\ndef two(txt): ...")
+    with importable(project.folder):
+        function_given("judges:one", OF_ANSWER, owner="step a", key="call")
+        with pytest.raises(UsageError, match='judges:two needs "txt"; it is given text, data, v'):
+            function_given("judges:two", OF_ANSWER, owner="step a", key="call")

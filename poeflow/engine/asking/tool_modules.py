@@ -1,18 +1,21 @@
-"""Imports the functions that tools and steps name: the one place that runs a project's own code.
+"""Imports and calls the functions of tools and steps: the one place that runs a project's own code.
 
 Modules are found in the project's root, which is on `sys.path` only during an import. Modules of
 another project, and those changed since, are removed from memory first.
 """
 
+import asyncio
 import contextlib
+import contextvars
 import importlib
 import inspect
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, Final, NoReturn
 
 from poeflow.answers.display import one_line
@@ -23,6 +26,8 @@ from poeflow.flowfile.patterns import one_of
 _IMPORTING: Final = threading.RLock()  # all threads share sys.path
 _MARK: Final = "__poeflow__"
 _MAX_ERROR: Final = 1000
+OF_ANSWER: Final = {"text": "", "data": None, "value": None}
+"""What a function that judges an answer is given of it, by the names that it takes."""
 IMPORTED: Final[set[str]] = set()
 """The modules that functions were taken from in this process."""
 
@@ -71,6 +76,37 @@ def function_of(written: str, *, owner: str, key: str) -> Callable[..., Any]:
     return function
 
 
+def function_given(written: str, given: object, *, owner: str, key: str) -> Callable[..., Any]:
+    """Import a function as `function_of`, and check that it takes the arguments it is `given`.
+
+    They are a mapping by name, and not checked if it is none; of `OF_ANSWER` a function takes
+    what it names. Raises `UsageError`.
+    """
+    function = function_of(written, owner=owner, key=key)
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):  # of some functions in C it is not known
+        return function
+    if not isinstance(given, Mapping):
+        return function
+    any_names = inspect.Parameter.VAR_KEYWORD
+    is_open = given is OF_ANSWER or any(one.kind is any_names for one in parameters)
+    needed = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (any_names, one.VAR_POSITIONAL)
+    ]
+    missing = [name for name in needed if name not in given]
+    known = {one.name for one in parameters if one.kind is not one.POSITIONAL_ONLY}
+    unknown = [] if is_open else [str(name) for name in given if name not in known]
+    if missing or unknown:
+        fault = f'needs "{missing[0]}"' if missing else f'does not take "{unknown[0]}"'
+        names = ", ".join(map(str, given)) or "nothing"
+        hint = f"it is given {names}: use the same names in the function and in the flow"
+        raise _unusable(owner, f"{written} {fault}", hint)
+    return function
+
+
 def taken_by(function: Callable[..., Any], given: Mapping[str, Json]) -> dict[str, Json]:
     """Return those of the `given` arguments that a function takes by their names."""
     try:
@@ -81,6 +117,63 @@ def taken_by(function: Callable[..., Any], given: Mapping[str, Json]) -> dict[st
         return dict(given)
     named = {one.name for one in parameters if one.kind is not inspect.Parameter.POSITIONAL_ONLY}
     return {name: value for name, value in given.items() if name in named}
+
+
+async def called(function: Callable[..., Any], arguments: Mapping[str, Json]) -> object:
+    """Return the value of a function, awaited if it can be."""
+    call = partial(function, **arguments)
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose calls are coroutines
+    )
+    found = call() if is_async else await _in_thread(call)
+    return await found if inspect.isawaitable(found) else found
+
+
+async def _in_thread(function: Callable[[], object]) -> object:
+    """Call `function` in a thread; return its value or raise its exception.
+
+    Unlike with `asyncio.to_thread`, a function that never returns does not keep the event loop or
+    the process alive: if this is cancelled, the thread is abandoned.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[_Ending] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        ending = _Ending()
+        with ending:
+            ending.result = context.run(function)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
+            loop.call_soon_threadsafe(deliver, ending)
+
+    def deliver(ending: "_Ending") -> None:
+        if not ended.done():
+            ended.set_result(ending)
+
+    threading.Thread(target=run, name="poeflow-tool", daemon=True).start()
+    ending = await ended
+    if ending.error is not None:
+        raise ending.error
+    return ending.result
+
+
+class _Ending:
+    """How a function ended: the value it returned or the exception it raised."""
+
+    def __init__(self) -> None:
+        self.result: object = None
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self.error = error
+        return True
 
 
 def error_text(error: BaseException) -> str:

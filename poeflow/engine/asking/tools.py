@@ -5,14 +5,8 @@ run. A function's prints go to stdout, among poeflow's results: it should write 
 """
 
 import asyncio
-import contextlib
-import contextvars
-import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +23,14 @@ from poeflow.engine.asking.programs import (
     environment_of,
     shown_command,
 )
-from poeflow.engine.asking.tool_modules import error_text, function_of, importable, taken_by
+from poeflow.engine.asking.tool_modules import (
+    OF_ANSWER,
+    called,
+    error_text,
+    function_given,
+    importable,
+    taken_by,
+)
 from poeflow.errors import StepError, UsageError
 from poeflow.flowfile.model import Step, Tool
 from poeflow.flowfile.step_settings import command_seconds
@@ -275,7 +276,7 @@ def toolboxes(
         if step.kind == "command"
     }
     functions = {
-        (flow, call): _function(project, call, step=name, timeout=TIMEOUT)
+        (flow, call): _function(project, call, OF_ANSWER, step=name, timeout=TIMEOUT)
         for (flow, name), step in wanted.items()
         for call in _judging(step)
     }
@@ -289,15 +290,17 @@ def _runner(
     flow, name = where
     timeout = command_seconds(step)
     if step.call is not None:
-        return _function(project, step.call, step=name, timeout=timeout)
+        return _function(project, step.call, step.with_ or {}, step=name, timeout=timeout)
     own = environment_of(environ, step.env or (), step=name)
     return Program(project.path_of(flow).parent, own, timeout=timeout)
 
 
-def _function(project: Project, call: str, *, step: str, timeout: float) -> ProjectFunction:
-    """Import the function that a step names. Raises `UsageError`."""
+def _function(
+    project: Project, call: str, given: object, *, step: str, timeout: float
+) -> ProjectFunction:
+    """Import the function that a step names, which is `given` arguments. Raises `UsageError`."""
     with importable(project.root):
-        function = function_of(call, owner=f"step {step}", key="call")
+        function = function_given(call, given, owner=f"step {step}", key="call")
     return ProjectFunction(function, timeout=timeout)
 
 
@@ -384,7 +387,8 @@ def _schema(tool: Tool) -> Schema:
 
 
 def _imported(tool: Tool) -> Callable[..., Any]:
-    return function_of(tool.run or "", owner=f'tool "{tool.name}"', key="run")
+    given = (tool.parameters or {}).get("properties")
+    return function_given(tool.run or "", given, owner=f'tool "{tool.name}"', key="run")
 
 
 async def _within(
@@ -394,7 +398,7 @@ async def _within(
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await _called(function, arguments)
+            return await called(function, arguments)
     except asyncio.CancelledError as error:
         if _is_cancelled():
             raise
@@ -416,63 +420,6 @@ def _arguments(call: ToolCall, schema: Schema) -> dict[str, Json]:
     if faults:
         raise _RefusedError(f"the arguments do not fit: {'; '.join(faults)}")
     return found
-
-
-async def _called(function: Callable[..., Any], arguments: Mapping[str, Json]) -> object:
-    """Return the value of a function, awaited if it can be."""
-    call = partial(function, **arguments)
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object whose calls are coroutines
-    )
-    found = call() if is_async else await _in_thread(call)
-    return await found if inspect.isawaitable(found) else found
-
-
-async def _in_thread(function: Callable[[], object]) -> object:
-    """Call `function` in a thread; return its value or raise its exception.
-
-    Unlike with `asyncio.to_thread`, a function that never returns does not keep the event loop or
-    the process alive: if this is cancelled, the thread is abandoned.
-    """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[_Ending] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        ending = _Ending()
-        with ending:
-            ending.result = context.run(function)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
-            loop.call_soon_threadsafe(deliver, ending)
-
-    def deliver(ending: "_Ending") -> None:
-        if not ended.done():
-            ended.set_result(ending)
-
-    threading.Thread(target=run, name="poeflow-tool", daemon=True).start()
-    ending = await ended
-    if ending.error is not None:
-        raise ending.error
-    return ending.result
-
-
-class _Ending:
-    """How a function ended: the value it returned or the exception it raised."""
-
-    def __init__(self) -> None:
-        self.result: object = None
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        self.error = error
-        return True
 
 
 def _is_cancelled() -> bool:
