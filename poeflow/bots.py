@@ -20,8 +20,6 @@ RESERVED_KEYS: Final = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "tools", "tool_choice"}
 )
 """Keys not allowed in `extra_body`: each has its own argument, `model` would change the bot."""
-OF_BOTS: Final = frozenset({"seed"})
-"""Names that some bots give a parameter of another kind: their rules hold in `extra_body`."""
 ParameterKind = Literal["enum", "boolean", "string", "number", "any"]
 USD_PER_POINT: Final = Decimal("0.00003")
 """Derived, not an official rate: 8,369 prompt tokens at 0.85 USD a million were 238 points."""

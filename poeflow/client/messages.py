@@ -20,7 +20,7 @@ from typing import (
 
 import msgspec
 
-from poeflow.bots import OF_BOTS, RESERVED_KEYS
+from poeflow.bots import RESERVED_KEYS
 from poeflow.client.answers import AnswerMessage
 from poeflow.digest import Json, encode_json
 from poeflow.errors import UsageError
@@ -226,9 +226,6 @@ class CreateParams(TypedDict, total=False):
     media: bool
 
 
-_SENT: Final = frozenset(CreateParams.__annotations__) - _OURS - OF_BOTS
-
-
 def encode_params(params: CreateParams, *, stream: bool) -> bytes:
     """Return the request's body as JSON. Raises `UsageError`, naming the wrong parameter."""
     body = params_body(params, stream=stream)
@@ -266,7 +263,6 @@ def params_body(params: CreateParams, *, stream: bool) -> dict[str, object]:
             raise UsageError("extra_body must have texts as keys")
         if name in RESERVED_KEYS or name in body:
             raise UsageError(f"extra_body must not have {name}", hint=f"pass {name}= itself")
-    _check({name: extra[name] for name in _SENT if extra.get(name) is not None})
     body |= extra
     if stream:
         body["stream"] = True

@@ -13,7 +13,7 @@ import msgspec
 
 from poeflow.bots import RESERVED_KEYS
 from poeflow.digest import Json
-from poeflow.flowfile.model import Flow, Params, params_in
+from poeflow.flowfile.model import Flow
 from poeflow.flowfile.schema import (
     FLOW_SCHEMA,
     InvalidPart,
@@ -133,7 +133,7 @@ def _is_valid(shape: str, node: Node) -> bool:
             barred = {"rubrics"} if "rubric" in keys else {"examples"}
             return bool(keys & {"rubric", "rubrics"}) and not keys & barred
         case "extra_body":
-            return isinstance(node.data, dict) and is_valid_extra_body(node.data)
+            return not keys & RESERVED_KEYS
         case "part":
             return len(keys & {"text", "attach"}) == 1
         case "loop":
@@ -142,20 +142,6 @@ def _is_valid(shape: str, node: Node) -> bool:
             return len(keys & {"in", "file", "glob"}) == 1 and has_no_rival and has_sample
         case other:
             raise AssertionError(other)
-
-
-def is_valid_extra_body(body: Mapping[str, Json]) -> bool:
-    """Return whether `extra_body` has only keys that it may have, with values they may have."""
-    written = {
-        name: value
-        for name, value in params_in(body).items()
-        if not (isinstance(value, str) and "{{" in value)
-    }
-    try:
-        msgspec.convert(written, Params)
-    except msgspec.ValidationError:
-        return False
-    return not body.keys() & RESERVED_KEYS
 
 
 def _is_valid_message(keys: AbstractSet[str], role: Json) -> bool:

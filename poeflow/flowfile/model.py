@@ -4,13 +4,11 @@ Values are as the file gives them; defaults and aliases are resolved in `step_se
 stay as written (`seconds` reads them), templates stay text.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from poeflow.bots import OF_BOTS
 from poeflow.clock import PATTERN as DURATION_PATTERN
 from poeflow.digest import Json
 from poeflow.flowfile.key_marks import (
@@ -120,15 +118,6 @@ class Params(_Shape, frozen=True):
 
 
 ExtraBody = dict[str, Json]
-
-
-def params_in(body: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the parameters in `extra_body` that are those of `params`, to check them alike.
-
-    `seed` is not among them: bots that have one of their own take a text.
-    """
-    known = Params.__struct_encode_fields__
-    return {name: body[name] for name in known if name in body and name not in OF_BOTS}
 
 
 class Retry(_Shape, frozen=True):

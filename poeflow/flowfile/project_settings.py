@@ -12,9 +12,9 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from poeflow.bots import Pricing
+from poeflow.bots import RESERVED_KEYS, Pricing
 from poeflow.digest import Json
-from poeflow.flowfile.build import PartFiles, is_valid_extra_body
+from poeflow.flowfile.build import PartFiles
 from poeflow.flowfile.model import (
     Defaults,
     ExtraBody,
@@ -260,7 +260,7 @@ def _decode_valid(document: Document) -> _Tables | None:
     except msgspec.ValidationError:
         return None
     bodies = [tables.defaults.extra_body, *(m.extra_body for m in tables.models.values())]
-    is_sound = all(map(is_valid_extra_body, bodies))
+    is_sound = not any(RESERVED_KEYS & body.keys() for body in bodies)
     return tables if is_sound and all(map(_has_price, tables.prices.values())) else None
 
 

@@ -100,14 +100,6 @@ def test_what_a_request_has_of_its_own_is_no_extra(project, table, name):
     assert (problem.place.line, problem.message) == (3, f'extra_body must not have "{name}"')
 
 
-@pytest.mark.parametrize("table", ["defaults", "models.writer"])
-def test_extra_parameters_are_checked_as_params(project, table):
-    model = 'model = "GPT-5.2"'
-    shared = settings(project, f"[{table}]\n{model}\nextra_body = {{temperature = 7}}\n")
-    [problem] = shared.problems
-    assert str(problem) == "poeflow.toml:3:1: temperature: 7 is above 2; the maximum is 2"
-
-
 @pytest.mark.parametrize("name", ["poeflow.toml", "pyproject.toml"])
 @pytest.mark.parametrize("text", ["", "[tool.other]\nx = 1\n"])
 def test_none_are_the_defaults(project, name, text):

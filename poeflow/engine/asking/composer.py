@@ -15,7 +15,7 @@ from poeflow.engine.asking.request_data import DataTurns, DrawnFiles, Files
 from poeflow.engine.asking.tools import definitions
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continues_itself
-from poeflow.flowfile.model import MessageSpec, Params, Step, params_in
+from poeflow.flowfile.model import MessageSpec, Params, Step
 from poeflow.flowfile.step_settings import Given, Settings, model_of, settings_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.instances import StepInstance
@@ -69,11 +69,9 @@ class Composer:
         spec = self._steps[step]
         params = self._rendered(settings.params, values)
         model = as_text(settings.model, "model")
-        extra_body = self._rendered(settings.extra_body, values)
+        extra_body = self._declared(model, self._rendered(settings.extra_body, values))
         if params:
-            _check_params(step, "params", params)
-        if extra_body:
-            _check_params(step, "extra_body", params_in(extra_body))
+            _check_params(step, params)
         if takes_schemas:
             params = {**self._schemas.response_format(step), **params}
         if spec.tools:
@@ -85,7 +83,7 @@ class Composer:
                 step, before, self._messages(instance, settings, values, warnings)
             ),
             params=params,
-            extra_body=self._declared(model, extra_body),
+            extra_body=extra_body,
             stream=settings.stream,
         )
         return Composed(request, tuple(warnings), self._secrets(step, settings))
@@ -217,15 +215,15 @@ class Composer:
             _add_parts(messages, files)
 
 
-def _check_params(step: str, key: str, params: dict[str, Json]) -> None:
+def _check_params(step: str, params: dict[str, Json]) -> None:
     """Check rendered parameters again: the schema saw only that they were templates."""
     try:
         msgspec.convert(params, Params)
     except msgspec.ValidationError as error:
-        raise StepError(f"step {step}: {_wrong_param(str(error), key, params)}") from None
+        raise StepError(f"step {step}: {_wrong_param(str(error), params)}") from None
     for name, value in params.items():
         if isinstance(value, str) and "{{" in value:
-            raise StepError(f"step {step}: {key}.{name} rendered to a template", hint="check it")
+            raise StepError(f"step {step}: params.{name} rendered to a template", hint="check it")
 
 
 _KINDS: Final = {
@@ -238,13 +236,13 @@ _KINDS: Final = {
 }
 
 
-def _wrong_param(reason: str, key: str, params: dict[str, Json]) -> str:
-    """Return in words which parameter under `key` has a value that is not allowed, and what is."""
+def _wrong_param(reason: str, params: dict[str, Json]) -> str:
+    """Return in words which parameter has a value that is not allowed, and what is."""
     expected, _, way = reason.replace("`", "").partition(" - at $.")
     name = way.partition("[")[0]
     value = params.get(name)
     if not expected.startswith("Expected ") or value is None:
-        return f"{expected[:1].lower()}{expected[1:]}" + (f" at {key}.{way}" if way else "")
+        return f"{expected[:1].lower()}{expected[1:]}" + (f" at params.{way}" if way else "")
     bounds = expected.removeprefix("Expected ").partition(", got ")[0].split(" ")
     kinds: list[str] = []
     while bounds and (bounds[0] in _KINDS or bounds[0] in ("|", "null")):
@@ -255,7 +253,7 @@ def _wrong_param(reason: str, key: str, params: dict[str, Json]) -> str:
         kinds = [kind for kind in kinds if kind != "str"]
     allowed = " or ".join(_KINDS[kind] for kind in kinds if kind in _KINDS)
     shown = encode_json(value).decode()[:60]
-    return f"{key}.{way} must be {' '.join((allowed, *bounds)).strip()}, not {shown}"
+    return f"params.{way} must be {' '.join((allowed, *bounds)).strip()}, not {shown}"
 
 
 def _tool_params(step: Step) -> dict[str, Json]:
