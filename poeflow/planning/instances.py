@@ -246,18 +246,11 @@ class FanOut:
         self._count(path, step, len(keys), characters=characters, are_rows=are_rows)
         return StepInstances(step, keys, lambda at: sources[at].names)
 
-    def counts(self, step: str, values: Values) -> tuple[int | None, int | None]:
-        """Return the `limit` of a loop and the size of its `sample`. Raises `TemplateError`."""
-        loop, path = self._file.flow.steps[step].for_each, ("steps", step, "for_each")
-        if not isinstance(loop, Loop):
-            return None, None
-        limit = self._texts.count((*path, "limit"), loop.limit, values)
-        return limit, self._texts.count((*path, "sample"), loop.sample, values)
-
     def _of_items(self, step: str, values: Values) -> StepInstances:
-        written = self._file.flow.steps[step].for_each
+        written, path = self._file.flow.steps[step].for_each, ("steps", step, "for_each")
         loop = written if isinstance(written, Loop) else Loop(in_=written)
-        limit, sample = self.counts(step, values)
+        limit = self._texts.count((*path, "limit"), loop.limit, values)
+        sample = self._texts.count((*path, "sample"), loop.sample, values)
         found = self._items(step, values)
         if loop.where is not None:
             most = limit if loop.group_by is None else None

@@ -263,7 +263,6 @@ def _instances(
             elif source is None and step not in late:
                 known[step] = plan.fan_out.instances(step, values)
             else:
-                _ = plan.fan_out.counts(step, values)
                 continue
         except PoeflowError as error:
             problems.append(plan.preparer.problem(("steps", step, "for_each"), error))

@@ -152,22 +152,6 @@ def test_how_many_run_is_a_whole_number(bench, value, shown):
         bench.run(text)
 
 
-@pytest.mark.parametrize("choice", ["limit", "sample"])
-@pytest.mark.parametrize("items", ["steps.list.data", "steps.say.all"])
-def test_how_many_run_is_known_before_the_first_request(bench, items, choice):
-    text = flow(
-        f"{{in: {items}, key: item, {choice}: '{{{{ inputs.n }}}}'}}",
-        "{{ item }}",
-        rest="inputs: {n: {type: integer, default: 0}}\n",
-    ).replace("say:", "late:")
-    text += "  say: {for_each: [a], model: GPT-5.2, prompt: hi}\n"
-    text += "  list: {model: GPT-5.2, prompt: hi, output: {format: json}}\n"
-    message = rf"a\.yaml:\d+:\d+: {choice} must be a whole number above 0, not 0"
-    with pytest.raises(InvalidFlowError, match=message):
-        bench.run(text)
-    assert bench.prompts() == []
-
-
 def test_a_sample_stays_mostly_the_same_when_rows_are_added(bench):
     def sample(count: int, rest: str = "") -> list[str]:
         bench.write("rows.csv", "id\n" + "".join(f"{n}\n" for n in range(count)))
