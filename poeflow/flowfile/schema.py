@@ -14,7 +14,7 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import DiskError
 from poeflow.flowfile.patterns import nearest
-from poeflow.flowfile.schema_messages import AXES, meant_key, message_and_hint
+from poeflow.flowfile.schema_messages import AXES, is_loose_axis, meant_key, message_and_hint
 from poeflow.flowfile.yaml_tree import Document, KeyPath
 from poeflow.problems import MAX_PROBLEMS, Problem, limited
 from poeflow.project.project import packaged, schemas_folder
@@ -141,8 +141,8 @@ def _invalid_parts(error: "ValidationError") -> Iterator[InvalidPart]:
     for path, _ in _places(error):
         known = schema.get("properties", ()) if error.validator == "additionalProperties" else ()
         rename = meant_key(str(path[-1]), known) if path else None
-        under = AXES if AXES in known and rename is None else ""
-        yield InvalidPart(path, is_name, rename or "", under)
+        is_axis = bool(known) and is_loose_axis(error, str(path[-1]))
+        yield InvalidPart(path, is_name, rename or "", AXES if is_axis else "")
 
 
 def _places(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
@@ -172,10 +172,13 @@ def _is_known(key: str, schema: Any) -> bool:
 
 
 def _has_loose_axes(instance: dict[str, Json], error: "ValidationError") -> bool:
-    """Return whether a matrix has other keys in place of its axes, which is another problem."""
+    """Return whether a matrix has axes elsewhere than it should, which is another problem."""
     schema: Any = error.schema
     known = schema.get("properties", ())
-    return AXES in known and AXES not in instance and not instance.keys() <= {*known}
+    unknown = [key for key in instance if AXES in known and key not in known]
+    return AXES not in instance and any(
+        is_loose_axis(error, key) or meant_key(key, known) == AXES for key in unknown
+    )
 
 
 def _has_slip(instance: dict[str, Json], error: "ValidationError") -> bool:

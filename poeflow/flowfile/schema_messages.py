@@ -162,6 +162,7 @@ _HABITS: Final = {
 _MEANT: Final = lazy_pattern(r'did you mean "(\w+)"\?')
 AXES: Final = "axes"
 """The key of a matrix under which its axes stand; elsewhere axes stand in it directly."""
+_AXES_HINT: Final = "write matrix: {{axes: {{{}: [...]}}}}"
 _ITEMS: Final = {"expect": "for example expect: [{contains: otters}]"}
 """Hints for lists whose items are no texts."""
 _OF_USERS: Final = frozenset({"max_cost_usd_per_day", "max_cost_usd_per_month"})
@@ -191,11 +192,20 @@ def hint_for_unknown_key(key: str, known: Iterable[str]) -> str:
     habit = nearest(key, habits) if "needs" in names and not near else None
     if habit is not None and habit not in names:
         return habits[habit]
-    if AXES in names and not near:
-        return f"write matrix: {{axes: {{{key}: [...]}}}}"
     if is_params:
         return near or _BOT_PARAMETERS_HINT
     return one_of(key, names)
+
+
+def is_loose_axis(error: "ValidationError", key: str) -> bool:
+    """Return whether an unknown key of a matrix is an axis that stands in it directly."""
+    schema: Any = error.schema
+    instance: Any = error.instance
+    known = schema.get("properties", ())
+    if AXES not in known or key in known or meant_key(key, known) is not None:
+        return False
+    value = instance.get(key)
+    return isinstance(value, list) or (isinstance(value, dict) and value.keys() == {"file"})
 
 
 def meant_key(key: str, known: Iterable[str]) -> str | None:
@@ -267,9 +277,10 @@ def message_and_hint(
         case "not":
             return _forbidden(path, siblings)
         case "additionalProperties":
-            return f'unknown key "{path[-1]}"', hint_for_unknown_key(
-                str(path[-1]), schema.get("properties", ())
-            )
+            key = str(path[-1])
+            is_axis = is_loose_axis(error, key)
+            hint = hint_for_unknown_key(key, schema.get("properties", ()))
+            return f'unknown key "{key}"', _AXES_HINT.format(key) if is_axis else hint
         case "required":
             instance: Any = error.instance
             missing = next(key for key in value if key not in instance)

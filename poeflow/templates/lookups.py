@@ -406,7 +406,8 @@ class Lookups:
                     name, _, below = written.strip().partition(".")
                     if name == "outputs" and below and not may_be_absent(node):
                         self._check_output(step or "", below, argument.lineno - 1)
-                    self._check_key(way, name, argument.lineno - 1)
+                    if not may_be_absent(node):
+                        self._check_key(way, name, argument.lineno - 1)
                     self._result_in(node.node, name, argument.lineno - 1)
                     shape = self._shapes.of_each(node.node)
                     if shape is not None and not may_be_absent(node):
