@@ -300,6 +300,20 @@ _SCHEMA_KINDS: Final[dict[Json, str]] = {
 }
 
 
+def kinds_of_values(flow: Flow) -> Callable[[str, str], str | None]:
+    """Return a function for what an attribute of a step is, or an input, of no step.
+
+    That is none for a text, a number, or if it is unknown.
+    """
+
+    def kind_of(step: str, name: str) -> str | None:
+        if step:
+            return value_kind(flow.steps[step], name)
+        return _SCHEMA_KINDS.get(flow.inputs[name].type) if name in flow.inputs else None
+
+    return kind_of
+
+
 def value_kind(step: Step, attribute: str) -> str | None:
     """Return what an attribute of a result is, None for a text, a number, or if it is unknown."""
     missing = why_missing if attribute == "all" else _missing_from_one_run

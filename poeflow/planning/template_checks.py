@@ -18,9 +18,9 @@ from poeflow.planning.attributes import (
     fields_of,
     fields_of_answer,
     instance_names,
+    kinds_of_values,
     results_of,
     shapes_of,
-    value_kind,
     why_missing,
 )
 from poeflow.planning.fan_out import Tables, files_meant
@@ -48,7 +48,7 @@ _PROSE: Final = ("prompt", "system", "render", "content", "rubric")
 _PATH: Final = lazy_pattern(r"[\w./-]+\.\w+")
 _TEMPLATE_PATH: Final = lazy_pattern(r"\.(?:md|txt|j2|jinja2?|prompt|tmpl)$")
 _MAY_BE_NO_TEXT: Final = lazy_pattern(
-    r"\b(?:carry|previous)\b|\.(?:passed|used_default|all|data|media|tool_calls|verdicts|outputs|usage)\b"
+    r"\b(?:carry|previous|inputs)\b|\.(?:passed|used_default|all|data|media|tool_calls|verdicts|outputs|usage)\b"
 )
 _LONGEST_PATH: Final = 200
 _SENT: Final = ("prompt", "with")
@@ -401,9 +401,8 @@ class _TemplateChecker:
         parsed = self._environment.parsed(text, origin)
         if site.use == "value" and self._environment.is_expression(text.strip(), origin):
             return ()
-        steps = self._file.flow.steps
         known = frozenset[str]() if site.early else names.known
-        finder = NonTextFinder(lambda step, name: value_kind(steps[step], name), known)
+        finder = NonTextFinder(kinds_of_values(self._file.flow), known)
         return tuple(finder.problems(parsed, origin))
 
     def _canonical(self, globs: tuple[str, ...], text: str, origin: Origin) -> Iterator[str]:

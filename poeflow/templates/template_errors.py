@@ -254,7 +254,8 @@ _KEEPS_RESULTS: Final = frozenset({"list", "reject", "rejectattr", "select", "se
 class NonTextFinder:
     """Finds what a template prints although it is not a text in any run.
 
-    `kind_of` returns what an attribute of a step is, None for a text or if that is not known.
+    `kind_of` returns what an attribute of a step is, or an input if the step is empty: None for a
+    text or if that is not known.
     `names` are those that the template may use: some have no value at first.
     """
 
@@ -305,6 +306,10 @@ class NonTextFinder:
                 f"{root.name} has no value at first",
                 NO_VALUE_AT_FIRST[root.name],
             )
+        elif isinstance(node, nodes.Getattr) and _is_input(node) and root.name not in self._bound:
+            kind = self._kind_of("", node.attr)
+            if kind is not None:
+                yield node.lineno, f"inputs.{node.attr} is {kind}, not a text", _TO_TEXT[kind]
         elif isinstance(node, nodes.Getattr) and root.name not in self._no_items:
             step = items.get(root.name, "") if node.node is root else _of_steps(node.node)
             kind = self._kind_of(step, node.attr) if step else None
@@ -328,6 +333,11 @@ def _of_steps(node: nodes.Node) -> str:
     if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
         return ""
     return node.attr if node.node.name == "steps" else ""
+
+
+def _is_input(node: nodes.Getattr) -> bool:
+    """Return whether a value is `inputs.NAME`."""
+    return isinstance(node.node, nodes.Name) and node.node.name == "inputs"
 
 
 def _item(node: nodes.For) -> str:
