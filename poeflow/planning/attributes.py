@@ -11,8 +11,8 @@ from poeflow.errors import PoeflowError
 from poeflow.flowfile.inputs import known_values
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import InstanceCount, chained_to, is_fan_out, names_of
-from poeflow.flowfile.model import Attachment, Flow, Loop, Step, TextFile
-from poeflow.flowfile.step_settings import attachments_of, samples_of
+from poeflow.flowfile.model import Flow, Loop, Step, TextFile
+from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import FanOut, StepInstances
 from poeflow.planning.run_inputs import early_inputs
@@ -40,9 +40,6 @@ _NO_MORE: Final = object()
 Fields = tuple[tuple[str, frozenset[str]], ...]
 FIELDS_OF_FLOW: Final[Fields] = (("flow", frozenset({"name", "description"})),)
 _LOOP_ATTRIBUTES: Final = frozenset({"index", "index0", "first", "last", "length"})
-_OF_STEP: Final = lazy_pattern(
-    r"\s*(?:\{\{)?\s*steps\.(?P<step>\w+)(?P<part>\.text|\.all)?\s*(?:\}\})?\s*"
-)
 _STEPS: Final = lazy_pattern(r"\bsteps\b")
 _INPUTS: Final = lazy_pattern(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
 _ANY_INPUT: Final = lazy_pattern(r"\binputs\b")
@@ -163,25 +160,18 @@ def fields_of_answer(step: Step) -> Fields:
     return (("output", frozenset(found)),)
 
 
-def attached_problems(file: FlowFile) -> Iterator[Problem]:
-    """Yield a problem for each attachment from results of steps in place of their media."""
-    for name, step in file.flow.steps.items():
-        for path, entry in attachments_of(name, step):
-            written = entry.from_ if isinstance(entry, Attachment) else None
-            found = _OF_STEP.fullmatch(written) if isinstance(written, str) else None
-            source = file.flow.steps.get(found["step"]) if found is not None else None
-            if found is None or source is None or source.kind == "flow":
-                continue
-            way, part = f"steps.{found['step']}", found["part"] or ""
-            hint, wrong = f"write {way}.media", [""]
-            if is_fan_out(source):
-                hint = f"write {way}.all | map(attribute='media') | flatten"
-                wrong += [".all"]
-            elif source.output.media is not None:
-                wrong += [".text"]
-            if part in wrong:
-                place = file.document.place((*path, "from"))
-                yield Problem(place, f"{way}{part} is no path, nor a list of paths", hint)
+def words_of(flow: Flow) -> Fields:
+    """Return the words that inputs with an enum and answers with `one_of` can be."""
+    found = dict[str, Sequence[object]]()
+    for name, spec in flow.inputs.items():
+        found[f"inputs.{name}"] = [] if spec.enum is msgspec.UNSET else spec.enum
+    for name, step in flow.steps.items():
+        found[f"steps.{name}.value"] = step.output.choices or []
+    return tuple(
+        (way, frozenset(map(str, words)))
+        for way, words in found.items()
+        if words and all(isinstance(word, str) and "{" not in word for word in words)
+    )
 
 
 def why_missing(name: str, step: Step, attribute: str) -> tuple[str, str]:

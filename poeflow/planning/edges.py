@@ -6,8 +6,9 @@ from typing import Final, Literal
 
 from poeflow.digest import Json, encode_json
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to, names_of
-from poeflow.flowfile.step_settings import personas_of
+from poeflow.flowfile.loops import chained_to, is_fan_out, names_of
+from poeflow.flowfile.model import Attachment
+from poeflow.flowfile.step_settings import attachments_of, personas_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.ordering import CycleError, ordered
@@ -18,6 +19,9 @@ from poeflow.templates.scopes import ANY_STEP, VERDICT_ATTRIBUTES
 
 Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that uses each."""
+_FROM_STEP: Final = lazy_pattern(
+    r"\s*(?:\{\{)?\s*steps\.(?P<step>\w+)(?P<part>\.text|\.all)?\s*(?:\}\})?\s*"
+)
 _MAX_CYCLES: Final = 20
 _MAX_STEPS_VISITED: Final = 100_000
 """How many steps are visited to find all cycles: each cycle takes another pass over all steps."""
@@ -95,10 +99,32 @@ def chains(file: FlowFile, found: Iterable[TemplateFinding]) -> dict[str, str]:
 
 
 def source_problems(file: FlowFile, found: Iterable[TemplateFinding]) -> Iterator[Problem]:
-    """Yield the problems of what loops run over: of each use of `source`, and of filters."""
+    """Yield the problems of what loops run over, of `source` and filters, and of attachments."""
     findings = tuple(found)
     yield from _missing_sources(file, findings)
     yield from _late_filters(file, findings)
+    yield from _attached(file)
+
+
+def _attached(file: FlowFile) -> Iterator[Problem]:
+    """Yield a problem for each attachment from results of steps in place of their media."""
+    for name, step in file.flow.steps.items():
+        for path, entry in attachments_of(name, step):
+            written = entry.from_ if isinstance(entry, Attachment) else None
+            found = _FROM_STEP.fullmatch(written) if isinstance(written, str) else None
+            source = file.flow.steps.get(found["step"]) if found is not None else None
+            if found is None or source is None or source.kind == "flow":
+                continue
+            way, part = f"steps.{found['step']}", found["part"] or ""
+            hint, wrong = f"write {way}.media", [""]
+            if is_fan_out(source):
+                hint = f"write {way}.all | map(attribute='media') | flatten"
+                wrong += [".all"]
+            elif source.output.media is not None:
+                wrong += [".text"]
+            if part in wrong:
+                place = file.document.place((*path, "from"))
+                yield Problem(place, f"{way}{part} is no path, nor a list of paths", hint)
 
 
 def _missing_sources(file: FlowFile, found: Iterable[TemplateFinding]) -> Iterator[Problem]:
@@ -215,8 +241,15 @@ def needs_of(file: FlowFile, found: Iterable[TemplateFinding]) -> Needs:
     return needs
 
 
-def order_of(needs: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...], list[Problem]]:
-    """Return the order of the steps, or an empty order and a problem for each cycle."""
+def order_of(
+    needs: Mapping[str, Mapping[str, Place]],
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]], list[Problem]]:
+    """Return the order of the steps, those that each needs in the order of the flow, and problems.
+
+    The order is empty if there is a cycle; each is a problem.
+    """
+    position = {name: index for index, name in enumerate(needs)}
+    edges = {name: tuple(sorted(need, key=position.__getitem__)) for name, need in needs.items()}
     problems: list[Problem] = []
     left = dict(needs)
     visited = 0
@@ -230,8 +263,8 @@ def order_of(needs: Mapping[str, Mapping[str, Place]]) -> tuple[tuple[str, ...],
             ring = set(error.path)
             left = {name: own for name, own in left.items() if name not in ring}
         else:
-            return (() if problems else order), problems
-    return (), problems
+            return (() if problems else order), edges, problems
+    return (), edges, problems
 
 
 def _cycle_problem(error: CycleError, place: Place) -> Problem:

@@ -14,14 +14,14 @@ from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
 from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.planning.attributes import is_grouped, source_step
+from poeflow.planning import attributes
 from poeflow.problems import Place, Problem
 from poeflow.project.globs import NO_MATCH_HINT, is_pattern, matches
 from poeflow.project.lazy_items import JoinedItems, Table
 from poeflow.project.project import FileProblem, Project
+from poeflow.templates.kinds import ANY_ITEM, Kind, KnownKinds, ResultKinds
 from poeflow.templates.sites import has_template
 from poeflow.templates.threads import RowError, examples, thread
-from poeflow.templates.values import ANY_ITEM, Kind, KnownKinds, ResultKinds
 
 MAX_READ: Final = 128 * 1024 * 1024
 """How many bytes of tables are read for one flow; of later ones only the existence is checked."""
@@ -141,7 +141,7 @@ class Tables:
         )
         found: dict[str | None, tuple[KnownKinds, KnownKinds]] = {None: (inputs, inputs)}
         for name, step in flow.steps.items():
-            one = _kinds_of_items("item", self.items(source_step(flow, name)))
+            one = _kinds_of_items("item", self.items(attributes.source_step(flow, name)))
             own = self._own_kinds(name) if is_fan_out(step) else one
             found[name] = inputs + one, inputs + own
         return found
@@ -155,10 +155,10 @@ class Tables:
 
     def _own_kinds(self, name: str) -> KnownKinds:
         """Return what the key and the item of a loop are in the texts of its step."""
-        origin = source_step(self._file.flow, name)
+        origin = attributes.source_step(self._file.flow, name)
         source = self._file.flow.steps[origin]
         key: KnownKinds = (("key", "text"),)
-        if is_grouped(source):
+        if attributes.is_grouped(source):
             return key + _kinds_of_items("item" + ANY_ITEM, self.items(origin))
         one = _kinds_of_items("item", self.items(origin))
         return key + one + self._kinds_of_axes(source.matrix)

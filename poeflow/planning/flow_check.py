@@ -10,7 +10,6 @@ from itertools import islice
 import msgspec
 
 from poeflow.flowfile.load import FlowFile
-from poeflow.planning.attributes import attached_problems
 from poeflow.planning.bot_checks import bot_problems, unpinned_models, unused_aliases
 from poeflow.planning.checked import Ancestors, Checked
 from poeflow.planning.edges import (
@@ -41,7 +40,7 @@ from poeflow.planning.template_checks import (
     missing_attributes,
     unused_inputs,
 )
-from poeflow.planning.used_flows import load_used, outputs_of, used_flows
+from poeflow.planning.used_flows import LoadedFlows
 from poeflow.problems import MAX_PROBLEMS, Problem, errors_only, limited
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
@@ -62,21 +61,17 @@ def check(
     `derived_inputs` are the inputs that come from a step there.
     """
     tables = Tables(project, file)
-    loaded = load_used(project, environment, file, ancestors=ancestors)
-    outputs = outputs_of(loaded)
+    loaded = LoadedFlows.of(project, environment, file, ancestors=ancestors)
     findings = findings_of(
-        project, file, environment, tables, derived_inputs=derived_inputs, outputs=outputs
+        project, file, environment, tables, derived_inputs=derived_inputs, outputs=loaded.outputs
     )
     found = tuple(findings)
-    order, cycles = order_of(needs := needs_of(file, found))
-    used = used_flows(project, environment, file, found, loaded, ancestors=ancestors, check=check)
+    order, edges, cycles = order_of(needs_of(file, found))
+    used = loaded.checked(project, environment, found, ancestors=ancestors, check=check)
     saved = Claims.of(project, file)
-    own = _own_problems(project, file, environment, tables, found, outputs=saved)
-    problems = [*own, *used.problems, *cycles, *source_problems(file, found)]
-    if file.is_sound and not errors_only(tuple(problems)):
-        problems += [*unused_inputs(file, found), *unused_aliases(file)]
-    position = {name: index for index, name in enumerate(needs)}
-    edges = {name: tuple(sorted(need, key=position.__getitem__)) for name, need in needs.items()}
+    problems = [*_own_problems(project, file, environment, tables, found, outputs=saved)]
+    problems += [*used.problems, *cycles, *source_problems(file, found)]
+    problems += _unused(file, found, tuple(problems))
     checked = Checked(
         file=file,
         edges=edges,
@@ -95,9 +90,23 @@ def check(
         secrets=secrets_in(file, found),
         claims=saved.claims,
     )
-    if used.children and not ancestors:
-        problems += [problem for _, problem in save_conflicts([checked])]
+    problems += _conflicts(checked, ancestors)
     return msgspec.structs.replace(checked, problems=limited(problems))
+
+
+def _unused(
+    file: FlowFile, found: tuple[TemplateFinding, ...], problems: tuple[Problem, ...]
+) -> Iterator[Problem]:
+    """Yield a warning for all that a flow without errors does not use."""
+    if file.is_sound and not errors_only(problems):
+        yield from unused_inputs(file, found)
+        yield from unused_aliases(file)
+
+
+def _conflicts(checked: Checked, ancestors: Ancestors) -> Iterator[Problem]:
+    """Yield the problems of paths that an outermost flow and those it uses both save to."""
+    if checked.children and not ancestors:
+        yield from (problem for _, problem in save_conflicts([checked]))
 
 
 def _own_problems(
@@ -121,7 +130,6 @@ def _own_problems(
         yield from finding.problems
         yield from missing_attributes(file, finding.references)
     yield from loop_problems(file)
-    yield from attached_problems(file)
     yield from tabled
     yield from conflict_problems(file)
     yield from form_problems(project, file, environment, found)

@@ -6,7 +6,6 @@ from typing import Final
 import msgspec
 
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import is_fan_out
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.attributes import (
     FIELDS_OF_FLOW,
@@ -22,6 +21,7 @@ from poeflow.planning.attributes import (
     results_of,
     shapes_of,
     why_missing,
+    words_of,
 )
 from poeflow.planning.fan_out import Tables, files_meant
 from poeflow.problems import MAX_PROBLEMS, Problem, errors_only
@@ -142,15 +142,16 @@ def _scope_of(
     file: FlowFile, tables: Tables, derived_inputs: frozenset[str], outputs: Fields
 ) -> Scope:
     """Return what all templates of a flow can use."""
-    steps = file.flow.steps
+    results = results_of(file.flow)
     return Scope(
         inputs=frozenset(file.flow.inputs),
-        steps=frozenset(steps),
-        fan_outs=frozenset(name for name, step in steps.items() if is_fan_out(step)),
-        results=results_of(file.flow),
+        steps=frozenset(file.flow.steps),
+        fan_outs=frozenset(name for name, _ in results),
+        results=results,
         outputs=outputs,
         derived_inputs=derived_inputs,
         result_kinds=tables.kinds_of_results(),
+        words=words_of(file.flow),
     )
 
 
@@ -278,9 +279,8 @@ class _TemplateChecker:
         if site.file is not None or key not in _PROSE or len(site.text) > _LONGEST_PATH:
             return
         written = site.text.strip()
-        if not _PATH.fullmatch(written):
-            return
-        if _TEMPLATE_PATH.search(written) or self._is_file(written):
+        is_path = _PATH.fullmatch(written) is not None
+        if is_path and (_TEMPLATE_PATH.search(written) or self._is_file(written)):
             place = self._file.document.place(site.path)
             hint = f"write {key}: {{file: {written}}}"
             yield Problem(place, f'"{written}" is sent as this text', hint, "warning")

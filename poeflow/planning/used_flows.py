@@ -5,7 +5,7 @@ It also knows which of their inputs may differ if such a flow runs several times
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import msgspec
 
@@ -88,10 +88,6 @@ class FlowChecker(Protocol):
     ) -> Checked: ...
 
 
-Loaded = Mapping[str, tuple[FlowFile | None, tuple[Problem, ...]] | Problem]
-"""The flows that steps use, with the problems in them, or the problem with one, by step."""
-
-
 class UsedFlows(msgspec.Struct, frozen=True, kw_only=True):
     """The used flows by step, and the problems in them or in their use."""
 
@@ -99,74 +95,72 @@ class UsedFlows(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
 
 
-def load_used(
-    project: Project, environment: Environment, file: FlowFile, *, ancestors: Ancestors
-) -> Loaded:
-    """Load every flow that `file` uses."""
-    return {
-        name: _load(
-            project,
-            environment,
-            step.use,
-            ancestors=(*ancestors, file.path),
-            place=file.document.place(("steps", name, "use")),
+class LoadedFlows(msgspec.Struct, frozen=True, kw_only=True):
+    """The flows that the steps of `user` use, with the problems in them, or that with one."""
+
+    user: FlowFile
+    by_step: Mapping[str, tuple[FlowFile | None, tuple[Problem, ...]] | Problem]
+
+    @classmethod
+    def of(
+        cls, project: Project, environment: Environment, file: FlowFile, *, ancestors: Ancestors
+    ) -> Self:
+        """Load every flow that `file` uses."""
+        around, by_step = (*ancestors, file.path), {}
+        for name, step in file.flow.steps.items():
+            if step.use is not None:
+                place = file.document.place(("steps", name, "use"))
+                by_step[name] = _load(project, environment, step.use, ancestors=around, place=place)
+        return cls(user=file, by_step=by_step)
+
+    @property
+    def outputs(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """The names of the outputs of the flows by step, as far as they are known.
+
+        A flow that declares none has those of its last steps.
+        """
+        found = ((step, one[0]) for step, one in self.by_step.items() if isinstance(one, tuple))
+        return tuple(
+            (step, frozenset(child.flow.outputs or child.flow.steps))
+            for step, child in found
+            if child is not None and child.is_sound
         )
-        for name, step in file.flow.steps.items()
-        if step.use is not None
-    }
 
-
-def outputs_of(loaded: Loaded) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the names of the outputs of used flows by step, as far as they are known.
-
-    A flow that declares none has those of its last steps.
-    """
-    found = ((name, one[0]) for name, one in loaded.items() if not isinstance(one, Problem))
-    return tuple(
-        (name, frozenset(child.flow.outputs or child.flow.steps))
-        for name, child in found
-        if child is not None and child.is_sound
-    )
-
-
-def used_flows(
-    project: Project,
-    environment: Environment,
-    file: FlowFile,
-    found: Iterable[TemplateFinding],
-    loaded_flows: Loaded,
-    *,
-    ancestors: Ancestors,
-    check: FlowChecker,
-) -> UsedFlows:
-    """Check every flow that `file` uses, each with the inputs it will have."""
-    if not loaded_flows:
-        return UsedFlows(children={}, problems=())
-    found = tuple(found)
-    late = _late_inputs(found)
-    children: dict[str, Checked] = {}
-    problems: list[Problem] = []
-    for name, loaded in loaded_flows.items():
-        step, place = file.flow.steps[name], file.document.place(("steps", name, "use"))
-        if isinstance(loaded, Problem):
-            problems += [loaded] if file.is_sound else []
-            continue
-        child, own_problems = loaded
-        problems += (_with_user(problem, place) for problem in own_problems)
-        if child is None:
-            continue
-        problems += _arguments(file, name, step, child.flow.inputs)
-        problems += _unmarked_secrets(file, name, found, child.flow.inputs)
-        checked = check(
-            project,
-            child,
-            environment,
-            ancestors=(*ancestors, file.path),
-            derived_inputs=_derived(child, late.get(name, set()), step.with_ or {}),
-        )
-        problems += (_with_user(p, place) for p in checked.problems if p not in own_problems)
-        children[name] = checked
-    return UsedFlows(children=children, problems=tuple(problems))
+    def checked(
+        self,
+        project: Project,
+        environment: Environment,
+        found: Iterable[TemplateFinding],
+        *,
+        ancestors: Ancestors,
+        check: FlowChecker,
+    ) -> UsedFlows:
+        """Check every flow, each with the inputs it will have; `found` is what `user` says."""
+        found, file = tuple(found), self.user
+        late = _late_inputs(found)
+        children: dict[str, Checked] = {}
+        problems: list[Problem] = []
+        for name, loaded in self.by_step.items():
+            step, place = file.flow.steps[name], file.document.place(("steps", name, "use"))
+            if isinstance(loaded, Problem):
+                problems += [loaded] if file.is_sound else []
+                continue
+            child, own_problems = loaded
+            problems += (_with_user(problem, place) for problem in own_problems)
+            if child is None:
+                continue
+            problems += _arguments(file, name, step, child.flow.inputs)
+            problems += _unmarked_secrets(file, name, found, child.flow.inputs)
+            checked = check(
+                project,
+                child,
+                environment,
+                ancestors=(*ancestors, file.path),
+                derived_inputs=_derived(child, late.get(name, set()), step.with_ or {}),
+            )
+            problems += (_with_user(p, place) for p in checked.problems if p not in own_problems)
+            children[name] = checked
+        return UsedFlows(children=children, problems=tuple(problems))
 
 
 def _late_inputs(found: Iterable[TemplateFinding]) -> dict[str, set[str]]:

@@ -31,10 +31,9 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import FileProblem
 from poeflow.templates import includes, sandbox
 from poeflow.templates.filters import counted_filters, counted_tests
-from poeflow.templates.mapping_keys import mapping_of, namespace_of
 from poeflow.templates.reader import Origin, Reader
 from poeflow.templates.values import to_text
-from poeflow.templates.work_budget import Allowance, WorkBudget
+from poeflow.templates.work_budget import Allowance, WorkBudget, mapping_of, namespace_of
 
 
 class Loader(BaseLoader):

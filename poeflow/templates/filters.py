@@ -22,7 +22,6 @@ from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import FileProblem
 from poeflow.templates import text_filters
-from poeflow.templates.mapping_keys import same_key
 from poeflow.templates.values import InstanceValue, to_json, to_text
 from poeflow.templates.work_budget import (
     LOOKUP,
@@ -31,6 +30,7 @@ from poeflow.templates.work_budget import (
     WorkBudget,
     bounded,
     bounded_argument,
+    same_key,
 )
 
 MAX_CELLS: Final = 500_000

@@ -8,7 +8,7 @@ from jinja2 import nodes
 
 from poeflow.flowfile.patterns import did_you_mean, nearest, one_of
 from poeflow.problems import Level, Problem
-from poeflow.templates import filters
+from poeflow.templates import filters, kinds
 from poeflow.templates.environment import GLOBALS, Environment
 from poeflow.templates.reader import Origin
 from poeflow.templates.sandbox import LIST_METHODS, LOOP_ATTRIBUTES, STRING_METHODS
@@ -27,18 +27,7 @@ from poeflow.templates.scopes import (
 )
 from poeflow.templates.template_errors import LOST_HINT, OTHER_METHODS, RAW
 from poeflow.templates.text_filters import PATTERN_FILTERS, pattern_fault
-from poeflow.templates.values import (
-    LENGTHS,
-    RESULT_ITEM_NAMES,
-    Kind,
-    Lookup,
-    Shape,
-    attribute_name,
-    equal_words,
-    mismatches,
-    name_offset,
-    way_to,
-)
+from poeflow.templates.values import LENGTHS, RESULT_ITEM_NAMES, Shape
 
 METHODS: Final = ("items", "keys", "values", "get")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
@@ -72,6 +61,7 @@ class Lookups:
         self._results = dict(scope.results)
         self._outputs = dict(scope.outputs)
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
+        self._words = kinds.Words(scope.words, bindings.way_in_flow, self._step_of)
         self._is_lenient = False
         self._compared: set[int] = set()  # ids of the nodes that are compared for equality
 
@@ -132,43 +122,40 @@ class Lookups:
         hint = hint or MEANT_ELSEWHERE.get(name) or (f"{known}; {RAW}" if self._is_text else known)
         self.note(node.lineno - 1, f'unknown function "{name}"', hint)
 
-    def attribute(self, node: Lookup) -> bool:
+    def attribute(self, node: kinds.Lookup) -> bool:
         """Look up `inputs.x`, `steps.x` or `steps.x.text`. Return whether it is one of these."""
-        owner, name = node.node, attribute_name(node)
+        owner, name = node.node, kinds.attribute_name(node)
         self._check_shape(node, name)
-        if isinstance(owner, Lookup) and attribute_name(owner) == "outputs" and name is not None:
-            step = self._step_of(owner.node)
-            if step is not None and not self._bindings.ensures(node):
-                self._check_output(step, name, name_offset(node))
         if self._is_root(owner, "inputs") and name is not None:
-            self._check("input", name, name_offset(node))
+            self._check("input", name, kinds.name_offset(node))
             return True
         if self._is_root(owner, "steps"):
             self._step(node, name, attribute=None)
             return True
         result_of = self.result_of(owner)
         if result_of is not None and name is not None:
-            self._check_result(name_offset(node), result_of, name, node)
+            self._check_result(kinds.name_offset(node), result_of, name, node)
             return False
-        if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
-            if attribute_name(owner) in self._scope.fan_outs and isinstance(node, nodes.Getitem):
-                self._step(owner, attribute_name(owner), attribute=None)
+        if isinstance(owner, kinds.Lookup) and self._is_root(owner.node, "steps"):
+            step = kinds.attribute_name(owner)
+            if step in self._scope.fan_outs and isinstance(node, nodes.Getitem):
+                self._step(owner, step, attribute=None)
                 return True
             is_named = isinstance(node, nodes.Getattr) and name in STEP_ATTRIBUTES
-            self._step(owner, attribute_name(owner), attribute=name if is_named else None)
+            self._step(owner, step, attribute=name if is_named else None)
             if isinstance(node, nodes.Getattr):
-                self._check_attribute(node, attribute_name(owner), STEP_ATTRIBUTES)
+                self._check_attribute(node, step, STEP_ATTRIBUTES)
             return True
         if isinstance(owner, nodes.Name) and name is not None:
             self._check_field(node, owner.name, name)
             if owner.name == "source" and name in VERDICT_ATTRIBUTES:
-                self._refer("verdicts", "", name_offset(node))
+                self._refer("verdicts", "", kinds.name_offset(node))
         if isinstance(node, nodes.Getattr):
             self._check_member(node)
         if name is not None and self._may_be_result(owner):
-            self._refer_result(name, ANY_STEP, name_offset(node))
+            self._refer_result(name, ANY_STEP, kinds.name_offset(node))
         if name is not None and not self._bindings.ensures(node):
-            self._check_key(self._bindings.way(owner), name, name_offset(node))
+            self._check_key(self._bindings.way(owner), name, kinds.name_offset(node))
         return False
 
     def _check_key(self, way: str, name: str, offset: int) -> None:
@@ -178,7 +165,7 @@ class Lookups:
             hint = f"its results are in the list steps.{step}.all"
             self.note(offset, f'a key of step "{step}" has no "{name}"', hint)
 
-    def _check_field(self, node: Lookup, owner: str, name: str) -> None:
+    def _check_field(self, node: kinds.Lookup, owner: str, name: str) -> None:
         """Look up an attribute of `item` or `matrix` if all their attributes are known."""
         is_bound = self._bindings.knows(owner)
         fields = LOOP_ATTRIBUTES if is_bound and owner == "loop" else self._fields.get(owner)
@@ -186,17 +173,19 @@ class Lookups:
         if fields is not None and not is_sure and name not in fields:
             hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
             hint += " | length" if hint and name in LENGTHS else ""
-            self.note(name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields))
+            self.note(
+                kinds.name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields)
+            )
 
     def comparison(self, node: nodes.Compare) -> None:
         """Check that no text is compared with a number, and no function with anything."""
         for part in (node.expr, *(operand.expr for operand in node.ops)):
             self._uncalled(part)
-        self._compared |= {id(word) for word in equal_words(node)}
-        for offset, message, hint in mismatches(node, self._kind):
-            self.note(offset, message, hint, "warning")
+        self._compared |= {id(word) for word in kinds.equal_words(node)}
+        for fault in (*kinds.mismatches(node, self._kind), *self._words.never_equal(node)):
+            self.note(*fault, "warning")
 
-    def _kind(self, node: nodes.Node) -> Kind | None:
+    def _kind(self, node: nodes.Node) -> kinds.Kind | None:
         if self.results_of(node) is not None:
             return "list"
         return "text" if self._is_text_of_result(node) else self._bindings.kind(node)
@@ -208,7 +197,7 @@ class Lookups:
         owner = node.node
         if isinstance(owner, nodes.Name) and owner.name in ("output", "source"):
             return owner.name in self._scope.extra and not self._bindings.knows(owner.name)
-        is_of_step = isinstance(owner, Lookup) and self._is_root(owner.node, "steps")
+        is_of_step = isinstance(owner, kinds.Lookup) and self._is_root(owner.node, "steps")
         return is_of_step or self.result_of(owner) is not None
 
     def _check_member(self, node: nodes.Getattr) -> None:
@@ -216,14 +205,14 @@ class Lookups:
         is_sure = self._is_lenient or self._bindings.ensures(node)
         kind = None if is_sure else self._kind(node.node)
         if kind == "list" and node.attr not in LIST_METHODS:
-            self.note(name_offset(node), *Shape.not_of_list(node.attr))
+            self.note(kinds.name_offset(node), *Shape.not_of_list(node.attr))
         is_text = kind in ("text", "cell") and not isinstance(node.node, nodes.Name)
         if is_text and node.attr not in STRING_METHODS:
             known = self._environment.filters
             named = filters.OTHER_NAMES.get(node.attr, node.attr)
             hint = f"write text | {named}" if named in known else OTHER_METHODS.get(node.attr, "")
             hint = hint or one_of(node.attr, STRING_METHODS)
-            self.note(name_offset(node), f'a text has no "{node.attr}"', hint)
+            self.note(kinds.name_offset(node), f'a text has no "{node.attr}"', hint)
 
     def result_of(self, node: nodes.Node) -> str | None:
         """Return the step that a value is one of several results of, or None."""
@@ -234,8 +223,8 @@ class Lookups:
                 return self.results_of(node.node)
             case nodes.Getitem(arg=nodes.Slice()):
                 return None
-            case nodes.Getitem() if isinstance(node.node, Lookup):
-                name = attribute_name(node.node)
+            case nodes.Getitem() if isinstance(node.node, kinds.Lookup):
+                name = kinds.attribute_name(node.node)
                 is_of_step = self._is_root(node.node.node, "steps") and name in self._scope.fan_outs
                 return name if is_of_step else self.results_of(node.node)
         return None
@@ -248,7 +237,7 @@ class Lookups:
             case nodes.Getitem(arg=nodes.Slice()):
                 return self.results_of(node.node)
             case nodes.Getattr(attr="all", node=nodes.Getattr() | nodes.Getitem() as owner):
-                name = attribute_name(owner)
+                name = kinds.attribute_name(owner)
                 is_of_step = self._is_root(owner.node, "steps") and name in self._scope.fan_outs
                 return name if is_of_step else None
         return None
@@ -264,23 +253,29 @@ class Lookups:
 
     def _step_of(self, owner: nodes.Node) -> str | None:
         """Return the step of whose one result an expression is, None if that is not known."""
-        if isinstance(owner, Lookup) and self._is_root(owner.node, "steps"):
-            name = attribute_name(owner)
+        if isinstance(owner, kinds.Lookup) and self._is_root(owner.node, "steps"):
+            name = kinds.attribute_name(owner)
             return None if name in self._scope.fan_outs else name
         return self.result_of(owner)
 
-    def _check_shape(self, node: Lookup, name: str | None) -> None:
-        """Look up a name in the data of an answer, whose schema says what there is."""
-        shape = self._shapes.of(node.node) if name is not None else None
-        if shape is not None and name is not None and not self._bindings.ensures(node):
-            self._check_name(shape, name, name_offset(node))
+    def _check_shape(self, node: kinds.Lookup, name: str | None) -> None:
+        """Look up a name in the data of an answer, or an output, if these are known."""
+        if name is None or self._bindings.ensures(node):
+            return
+        owner, shape = node.node, self._shapes.of(node.node)
+        if isinstance(owner, kinds.Lookup) and kinds.attribute_name(owner) == "outputs":
+            self._check_output(self._step_of(owner.node), name, kinds.name_offset(node))
+        if shape is not None:
+            self._check_name(shape, name, kinds.name_offset(node))
 
     def _check_name(self, shape: Shape, name: str, offset: int) -> None:
         missing = shape.missing(name)
         if missing is not None:  # no error: a condition may ensure that it is there
             self.note(offset, *missing, "warning")
 
-    def _check_result(self, offset: int, step: str, name: str, node: Lookup | None = None) -> None:
+    def _check_result(
+        self, offset: int, step: str, name: str, node: kinds.Lookup | None = None
+    ) -> None:
         """Look up an attribute of one result of a loop."""
         self._refer_result(name, step, offset)
         known = self._results.get(step)
@@ -310,7 +305,7 @@ class Lookups:
                 return self._may_be_result(node.node)
         return False
 
-    def _check_output(self, step: str, name: str, offset: int) -> None:
+    def _check_output(self, step: str | None, name: str, offset: int) -> None:
         """Look up an output of the flow that a step uses, if its outputs are known."""
         if step in self._outputs and name not in self._outputs[step]:
             hint = one_of(name, self._outputs[step])
@@ -325,7 +320,7 @@ class Lookups:
                 hint = f"write steps.{step}.{own} | length"
             if meant := self._output_meant(step, node.attr):
                 hint = meant.replace(" ", f" steps.{step}{key}")
-            self.note(name_offset(node), f'a step has no "{node.attr}"', hint)
+            self.note(kinds.name_offset(node), f'a step has no "{node.attr}"', hint)
 
     def _output_meant(self, step: str | None, name: str) -> str:
         """Return a hint if a name is that of an output of the flow that a step uses."""
@@ -341,14 +336,14 @@ class Lookups:
             methods = STRING_METHODS if kind in ("text", "cell") else frozenset[str]()
             if node.attr in (LIST_METHODS if is_list else methods):
                 called = " | length" if node.attr == "count" else f".{node.attr}()"
-                hint = f"write {way_to(node.node) or 'value'}{called}"
-                self.note(name_offset(node), f"{node.attr} is a function here", hint)
+                hint = f"write {kinds.way_to(node.node) or 'value'}{called}"
+                self.note(kinds.name_offset(node), f"{node.attr} is a function here", hint)
 
     def printed(self, node: nodes.Expr) -> None:
         """Check an expression that is printed as text."""
         self._uncalled(node)
-        if isinstance(node, Lookup) and self._is_root(node.node, "steps"):
-            name = attribute_name(node) or "ID"
+        if isinstance(node, kinds.Lookup) and self._is_root(node.node, "steps"):
+            name = kinds.attribute_name(node) or "ID"
             is_fan_out = name in self._scope.fan_outs
             hint = (
                 f"write steps.{name}.all, or one by its key"
@@ -405,7 +400,7 @@ class Lookups:
                 for written in argument.value.split(","):  # `sort` takes several
                     name, _, below = written.strip().partition(".")
                     if name == "outputs" and below and not may_be_absent(node):
-                        self._check_output(step or "", below, argument.lineno - 1)
+                        self._check_output(step, below, argument.lineno - 1)
                     if not may_be_absent(node):
                         self._check_key(way, name, argument.lineno - 1)
                     self._result_in(node.node, name, argument.lineno - 1)
@@ -437,11 +432,11 @@ class Lookups:
             known = [test for test in self._environment.tests if test.isidentifier()]
             self.note(offset, f'unknown test "{name}"', one_of(name, known))
 
-    def _step(self, node: Lookup, name: str | None, *, attribute: str | None) -> None:
+    def _step(self, node: kinds.Lookup, name: str | None, *, attribute: str | None) -> None:
         if name is None:
             self.note(node.lineno - 1, "a step must be named literally", "write steps.ID")
             return
-        self._check("step", name, name_offset(node), attribute)
+        self._check("step", name, kinds.name_offset(node), attribute)
 
     def _check(
         self, kind: Literal["input", "step"], name: str, offset: int, attribute: str | None = None

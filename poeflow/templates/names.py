@@ -13,6 +13,7 @@ from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem
 from poeflow.templates.environment import Environment, Mode, certainly_compiles, only_expression
 from poeflow.templates.includes import ISOLATED, FileUse, first_text, parent_of
+from poeflow.templates.kinds import Lookup, attribute_name
 from poeflow.templates.lookups import METHODS, Lookups
 from poeflow.templates.reader import Origin
 from poeflow.templates.render import as_template
@@ -25,7 +26,6 @@ from poeflow.templates.scopes import (
     literal_texts,
 )
 from poeflow.templates.template_errors import habit_warnings, loss_warnings, syntax_problem
-from poeflow.templates.values import Lookup, attribute_name
 
 _FILE_FUNCTIONS: Final = ("read", "glob")
 _DEFAULTS: Final = ("default", "d")

@@ -16,7 +16,6 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from poeflow.templates.includes import End, PathIn, included_text, parent_of
-from poeflow.templates.mapping_keys import mapping
 from poeflow.templates.values import Instances, to_text
 from poeflow.templates.work_budget import (
     LOOKUP,
@@ -25,6 +24,7 @@ from poeflow.templates.work_budget import (
     WorkBudget,
     bounded,
     check_scan,
+    mapping,
     replaced_size,
 )
 

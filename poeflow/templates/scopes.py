@@ -9,18 +9,19 @@ from jinja2 import nodes
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
-from poeflow.templates.values import (
+from poeflow.templates.kinds import (
     ANY_ITEM,
     NO_RESULT_KINDS,
     Kind,
     KnownKinds,
+    KnownWords,
     Lookup,
     ResultKinds,
-    Shape,
     attribute_name,
     first_name,
     way_to,
 )
+from poeflow.templates.values import Shape
 
 LIST_FILTERS: Final = frozenset(
     {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
@@ -78,7 +79,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     of one result of each of `fan_outs`, `outputs` those of the flows that steps use. `shapes` are
     those of the data of steps, as far as they are known, and of `extra` names. `ensured` are the
     ways to values that a condition has tested, `kinds` what the values at the ends of some ways are
-    in every run, `result_kinds` what those in the items of results are.
+    in every run, `result_kinds` what those in the items of results are, and `words` the only ones
+    that some values can be.
     """
 
     inputs: frozenset[str]
@@ -95,6 +97,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     ensured: frozenset[str] = frozenset()
     kinds: KnownKinds = ()
     result_kinds: ResultKinds = NO_RESULT_KINDS
+    words: KnownWords = ()
     stands: Literal["flow", "file", "included"] = "flow"
 
 
@@ -225,9 +228,7 @@ class Bindings:
 
     def kind(self, node: nodes.Node) -> Kind | None:
         """Return what a value is in every run, None if that is not known."""
-        way = _INDEX.sub(ANY_ITEM, self.way(node))
-        if self.knows(first_name(way)):
-            return None
+        way = _INDEX.sub(ANY_ITEM, self.way_in_flow(node))
         return self._kinds.get(way) or self._scope.result_kinds.kind(way)
 
     def way(self, node: nodes.Node) -> str:
@@ -235,6 +236,11 @@ class Bindings:
         if isinstance(node, nodes.Filter) and node.name in ("first", "last"):
             return self.way_of_each(node.node)
         return self._followed(way_to(node))
+
+    def way_in_flow(self, node: nodes.Node) -> str:
+        """Return the names that lead to a value; empty if the template sets the first of them."""
+        way = self.way(node)
+        return "" if self.knows(first_name(way)) else way
 
     def way_of_each(self, node: nodes.Node | None) -> str:
         """Return the names that lead to any item of a list."""
@@ -347,6 +353,7 @@ class Bindings:
             ensured=frozenset().union(*self._guards),
             kinds=tuple(known for known in self._scope.kinds if first_name(known[0]) not in names),
             result_kinds=NO_RESULT_KINDS if "steps" in names else self._scope.result_kinds,
+            words=tuple(known for known in self._scope.words if first_name(known[0]) not in names),
             stands="included",
         )
 

@@ -1,0 +1,227 @@
+"""What leads to values in templates, and what these are in every run: texts, numbers, a few words.
+
+Finds where they are compared with what they never are. Shapes of data are those of `values`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Literal, NamedTuple
+
+from jinja2 import nodes
+
+from poeflow.flowfile.patterns import one_of
+from poeflow.lazy_pattern import lazy_pattern
+
+Lookup = nodes.Getattr | nodes.Getitem
+"""An attribute or an item of a value: `x.name`, `x["name"]`."""
+
+
+def way_to(node: nodes.Node) -> str:
+    """Return the names that lead to a value, as `steps.draft.data.title`.
+
+    Empty if it is more than lookups of literal names and numbers.
+    """
+    if isinstance(node, nodes.Name):
+        return node.name
+    owner = way_to(node.node) if isinstance(node, Lookup) else ""
+    if not owner or not isinstance(node, Lookup):
+        return ""
+    if (name := attribute_name(node)) is not None:
+        return f"{owner}.{name}"
+    key = node.arg if isinstance(node, nodes.Getitem) else None
+    return f"{owner}[{key.value}]" if isinstance(key, nodes.Const) else ""
+
+
+def first_name(way: str) -> str:
+    """Return the name at which a way to a value begins."""
+    return way.partition(".")[0].partition("[")[0]
+
+
+def attribute_name(node: Lookup) -> str | None:
+    """Return the name after the dot or in literal brackets, None if it is computed."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    value = node.arg.value if isinstance(node.arg, nodes.Const) else None
+    return value if isinstance(value, str) else None
+
+
+def name_offset(node: Lookup) -> int:
+    """Return the offset of the name itself: Jinja gives that of the dot or bracket before it."""
+    return node.lineno if isinstance(node, nodes.Getattr) else node.arg.lineno - 1
+
+
+def _begin(node: nodes.Node) -> int:
+    """Return the offset at which a value begins."""
+    while isinstance(node, Lookup):
+        node = node.node
+    return node.lineno - 1
+
+
+Kind = Literal["text", "cell", "integer", "number", "list"]
+"""What a value is for certain; a cell is a text of a table in csv."""
+_SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
+_MIRRORED: Final = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq"}
+_ORDERED: Final = frozenset(_MIRRORED)
+_EQUALS: Final = frozenset({"eq", "ne", "in", "notin"})
+KnownKinds = tuple[tuple[str, Kind], ...]
+"""What the values at the ends of some ways are."""
+ANY_ITEM: Final = "[]"
+"""What stands in a way for any item of a list."""
+_KEYED: Final = lazy_pattern(r"^steps\.(\w+)\.([^.\[\]]+)\.(item|matrix|key)\b")
+"""A way to the item of one result, found by its key."""
+_OF_RESULT: Final = lazy_pattern(
+    r"steps\.(?P<step>\w+)\.(?:all\[\]|[^.\[\]]+)\.(?P<way>(?:item|matrix|key)\b.*)"
+)
+KindOf = Callable[[nodes.Node], Kind | None]
+
+
+class ResultKinds:
+    """What the keys of results and the values in their items are in every run.
+
+    `of_step` has the ways in one result, by step. Two are equal only if they are the same.
+    """
+
+    __slots__ = ("_of_step",)
+
+    def __init__(self, of_step: Mapping[str, KnownKinds]) -> None:
+        self._of_step = {step: dict(kinds) for step, kinds in of_step.items()}
+
+    def kind(self, way: str) -> Kind | None:
+        """Return what a value is to which a way leads, as `steps.ID.all[].item.n`."""
+        found = _OF_RESULT.fullmatch(way)
+        return self._of_step.get(found["step"], {}).get(found["way"]) if found else None
+
+
+NO_RESULT_KINDS: Final = ResultKinds({})
+
+
+class _NoText(NamedTuple):
+    """A value as it is written, the filter that makes such a one of a text, and what text it is."""
+
+    written: str
+    made_by: str
+    text: str
+
+
+def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int, str, str]]:
+    """Yield where a text is compared with what is no text, what is wrong, and a hint."""
+    left = comparison.expr
+    for operand in comparison.ops:
+        right, operator = operand.expr, operand.op
+        is_among = operator not in _SIGNS
+        listed = right.items if isinstance(right, nodes.List | nodes.Tuple) else []
+        for text, sign, others in (
+            (left, operator, listed if is_among else [right]),
+            (right, _MIRRORED.get(operator, operator), [] if is_among else [left]),
+        ):
+            kind = kind_of(text)
+            found = [_no_text(other, kind, kind_of) for other in others]
+            if kind in ("text", "cell") and found and all(found) and found[0] is not None:
+                what = "the text of a cell" if kind == "cell" else "a text"
+                written = _KEYED.sub(r'steps.\1["\2"].\3', way_to(text))
+                yield _begin(text), *_mismatch(written, what, sign, found[0])
+        left = right
+
+
+def equal_words(comparison: nodes.Compare) -> Iterator[nodes.Node]:
+    """Yield the words, also of lists, whose equality with what is no literal is tested."""
+    if any(operand.op in _EQUALS for operand in comparison.ops):
+        parts = (comparison.expr, *(operand.expr for operand in comparison.ops))
+        words = [
+            part.items if isinstance(part, nodes.List | nodes.Tuple) else [part] for part in parts
+        ]
+        if not any(isinstance(word, nodes.Const) for listed in words for word in listed):
+            yield from (word for listed in words for word in listed)
+
+
+KnownWords = tuple[tuple[str, frozenset[str]], ...]
+"""The only words that the values at the ends of some ways can be."""
+_STATUSES: Final = frozenset({"ok", "failed", "skipped"})
+_STATUS_ELSEWHERE: Final = {
+    **dict.fromkeys(("success", "succeeded", "done", "complete", "completed", "passed"), "ok"),
+    **dict.fromkeys(("failure", "error", "errored"), "failed"),
+}
+_STATUS: Final = lazy_pattern(r"steps\.\w+\.status")
+
+
+class Words:
+    """Finds the literal words that a value is compared with although it never is one of them.
+
+    `way_of` returns the names that lead to a value of the flow, `step_of` the step of whose one
+    result it is.
+    """
+
+    def __init__(
+        self,
+        known: KnownWords,
+        way_of: Callable[[nodes.Node], str],
+        step_of: Callable[[nodes.Node], str | None],
+    ) -> None:
+        self._known = dict(known)
+        self._way_of = way_of
+        self._step_of = step_of
+
+    def never_equal(self, comparison: nodes.Compare) -> Iterator[tuple[int, str, str]]:
+        """Yield where a value is compared with another word, what is wrong, and a hint."""
+        left = comparison.expr
+        for operand in comparison.ops:
+            right = operand.expr
+            if operand.op in ("eq", "ne"):
+                yield from self._others(left, [right])
+                yield from self._others(right, [left])
+            elif operand.op in _EQUALS and isinstance(right, nodes.List | nodes.Tuple):
+                yield from self._others(left, right.items)
+            left = right
+
+    def _others(
+        self, value: nodes.Node, words: Iterable[nodes.Node]
+    ) -> Iterator[tuple[int, str, str]]:
+        """Yield the words that a value never is, unless it may be one that is beside them."""
+        known = self._of(value) if isinstance(value, Lookup) else None
+        literals = [word.value if isinstance(word, nodes.Const) else None for word in words]
+        texts = [word for word in literals if isinstance(word, str)]
+        if known and texts == literals and texts and known.isdisjoint(texts):
+            meant = _STATUS_ELSEWHERE.get(texts[0]) if known is _STATUSES else None
+            hint = f"write '{meant}'" if meant else one_of(texts[0], known)
+            yield _begin(value), f"{way_to(value)} is never '{texts[0]}'", hint
+
+    def _of(self, value: Lookup) -> frozenset[str] | None:
+        name, way = attribute_name(value), self._way_of(value)
+        step = self._step_of(value.node) if name in ("status", "value") else None
+        if name == "status" and (step is not None or _STATUS.fullmatch(way)):
+            return _STATUSES
+        return self._known.get(way if step is None else f"steps.{step}.value")
+
+
+def _no_text(node: nodes.Node, beside: Kind | None, kind_of: KindOf) -> _NoText | None:
+    """Return a value that is certainly no text, None if it may be one.
+
+    None stands for what a step did not give, so that it is `beside` the text of a cell only.
+    """
+    minus, value = ("-", node.node) if isinstance(node, nodes.Neg) else ("", node)
+    match value:
+        case nodes.Const(value=None):
+            return _NoText("none", "", "''") if beside == "cell" else None
+        case nodes.Const(value=bool(truth)):
+            return _NoText(str(truth).lower(), "", f"'{truth}'".lower())
+        case nodes.Const(value=int() | float() as number):
+            made_by = "float" if isinstance(number, float) else "int"
+            return _NoText(f"{minus}{number}", made_by, f"'{minus}{number}'")
+    filters = {"integer": "int", "number": "float"}
+    made_by = filters.get(kind_of(value) or "", "")
+    return _NoText(f"{minus}{way_to(value)}", made_by, "") if made_by else None
+
+
+def _mismatch(written: str, what: str, operator: str, other: _NoText) -> tuple[str, str]:
+    """Return what is wrong with a comparison of a text, and a hint."""
+    sign = f" {_SIGNS[operator]} {other.written}" if operator in _SIGNS else ""
+    is_ordered = operator in _ORDERED
+    number = f"{written} | {other.made_by}{sign}" if other.made_by else ""
+    ways = [way for way in (number, "" if is_ordered else other.text) if way]
+    hint = f"write {', or '.join(ways)}" if ways else ""
+    if is_ordered:
+        return (
+            f"{written} is {what}: {_SIGNS[operator]} cannot compare it with {other.written}",
+            hint,
+        )
+    result = "always differs from" if operator in ("ne", "notin") else "never equals"
+    return f"{written} is {what}, which {result} {other.written}", hint
