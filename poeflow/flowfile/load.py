@@ -37,8 +37,9 @@ _NAME_FLOWS: Final = "name flows, which are YAML files with poeflow: 1, or their
 class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     """A flow and its source. `path` is canonical in the project: `//flows/notes.yaml`.
 
-    `is_sound` if loading found no errors and dropped nothing. `pinned_models` are the project's
-    patterns of names that a model may have, None for any.
+    `is_sound` if loading found no errors and dropped nothing; `whole` is the document before it
+    dropped anything. `pinned_models` are the project's patterns of names that a model may have,
+    None for any.
     """
 
     flow: Flow
@@ -46,6 +47,7 @@ class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     is_sound: bool = True
     pinned_models: tuple[str, ...] | None = None
+    whole: Document | None = None
 
     @property
     def name(self) -> str:
@@ -178,7 +180,7 @@ def _with_draft(
             )
         flow, repaired = with_alias_keys(flow, repaired)
         problems |= set(rule_problems(flow, repaired))
-        draft = FlowFile(flow=flow, document=repaired, path=path, is_sound=False)
+        draft = FlowFile(flow=flow, document=repaired, path=path, is_sound=False, whole=document)
     return LoadResult(document=document, file=None, problems=limited(problems), draft=draft)
 
 

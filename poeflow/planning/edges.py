@@ -12,13 +12,23 @@ from poeflow.flowfile.step_settings import attachments_of, personas_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.ordering import CycleError, ordered
+from poeflow.planning.attributes import why_missing
 from poeflow.planning.checked import Checked, Uses
 from poeflow.planning.template_checks import TemplateFinding
 from poeflow.problems import Place, Problem
-from poeflow.templates.scopes import ANY_STEP, VERDICT_ATTRIBUTES
+from poeflow.templates.scopes import ANY_STEP, VERDICT_ATTRIBUTES, Reference
 
 Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that uses each."""
+_GIVEN_BY: Final[Mapping[str, tuple[KeyPath, ...]]] = {
+    **dict.fromkeys(VERDICT_ATTRIBUTES, (("expect",),)),
+    "data": (("output", "format"), ("output", "schema")),
+    "value": (("output", "one_of"),),
+    "media": (("output", "media"),),
+    "used_default": (("output", "default"),),
+    "all": (("samples",), ("for_each",), ("matrix",)),
+}
+"""The keys of a step that give it an attribute."""
 _FROM_STEP: Final = lazy_pattern(
     r"\s*(?:\{\{)?\s*steps\.(?P<step>\w+)(?P<part>\.text|\.all)?\s*(?:\}\})?\s*"
 )
@@ -96,6 +106,27 @@ def chains(file: FlowFile, found: Iterable[TemplateFinding]) -> dict[str, str]:
         for name, source in sources.items()
         if source is not None and name not in wide and source not in file.flow.steps[name].needs
     }
+
+
+def missing_attributes(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:
+    """Yield a problem for each use of an attribute that the step never has.
+
+    If the key that would give it has a problem of its own, that is enough.
+    """
+    for reference in references:
+        step = file.flow.steps.get(reference.name) if reference.kind == "step" else None
+        if step is not None and reference.attribute is not None:
+            message, hint = why_missing(reference.name, step, reference.attribute)
+            if message and not _is_written(file, reference.name, reference.attribute):
+                yield Problem(reference.place, message, hint)
+
+
+def _is_written(file: FlowFile, step: str, attribute: str) -> bool:
+    """Return whether a flow with errors has a key that would give a step an attribute."""
+    is_used_flow = file.flow.steps[step].kind == "flow"  # which nothing gives these
+    keys = () if file.is_sound or is_used_flow else _GIVEN_BY.get(attribute, ())
+    document = file.whole or file.document
+    return any(document.node(("steps", step, *key)) is not None for key in keys)
 
 
 def source_problems(file: FlowFile, found: Iterable[TemplateFinding]) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from poeflow.planning.edges import (
     chains,
     itemized_steps,
     judged_steps,
+    missing_attributes,
     needs_of,
     order_of,
     secrets_in,
@@ -37,7 +38,6 @@ from poeflow.planning.schema_checks import form_problems, forms_of
 from poeflow.planning.template_checks import (
     TemplateFinding,
     findings_of,
-    missing_attributes,
     unused_inputs,
 )
 from poeflow.planning.used_flows import LoadedFlows

@@ -20,7 +20,6 @@ from poeflow.planning.attributes import (
     kinds_of_values,
     results_of,
     shapes_of,
-    why_missing,
     words_of,
 )
 from poeflow.planning.fan_out import Tables, files_meant
@@ -113,16 +112,6 @@ def findings_of(
         problems += len(finding.problems)
         if texts.is_spent or problems > MAX_PROBLEMS:
             return
-
-
-def missing_attributes(file: FlowFile, references: Iterable[Reference]) -> Iterator[Problem]:
-    """Yield a problem for each use of an attribute that the step never has."""
-    for reference in references:
-        step = file.flow.steps.get(reference.name) if reference.kind == "step" else None
-        if step is not None and reference.attribute is not None:
-            message, hint = why_missing(reference.name, step, reference.attribute)
-            if message:
-                yield Problem(reference.place, message, hint)
 
 
 def unused_inputs(file: FlowFile, findings: Iterable[TemplateFinding]) -> Iterator[Problem]:
