@@ -122,6 +122,26 @@ def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int
         left = right
 
 
+def sums(addition: nodes.Add, kind_of: KindOf) -> Iterator[tuple[int, str, str]]:
+    """Yield where a text and a number are added, and a hint."""
+    left, right = (_summand(part, kind_of) for part in (addition.left, addition.right))
+    if {left, right} == {"a text", "a number"}:
+        text = addition.left if left == "a text" else addition.right
+        way = way_to(text)
+        more = f", or write {way} | int" if way else ""
+        yield _begin(addition.left), f"+ cannot add {left} and {right}", f"join texts with ~{more}"
+
+
+def _summand(node: nodes.Node, kind_of: KindOf) -> str | None:
+    """Return what is added, None if it is not certain."""
+    value: object = node.value if isinstance(node, nodes.Const) else None
+    kind = kind_of(node)
+    if isinstance(value, str) or kind in ("text", "cell"):
+        return "a text"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "a number" if is_number or kind in ("integer", "number") else None
+
+
 def equal_words(comparison: nodes.Compare) -> Iterator[nodes.Node]:
     """Yield the words, also of lists, whose equality with what is no literal is tested."""
     if any(operand.op in _EQUALS for operand in comparison.ops):

@@ -177,8 +177,12 @@ class Lookups:
                 kinds.name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields)
             )
 
-    def comparison(self, node: nodes.Compare) -> None:
-        """Check that no text is compared with a number, and no function with anything."""
+    def operation(self, node: nodes.Compare | nodes.Add) -> None:
+        """Check that no text meets a number, and that no function is compared."""
+        if isinstance(node, nodes.Add):
+            for fault in kinds.sums(node, self._kind):
+                self.note(*fault, "warning")
+            return
         for part in (node.expr, *(operand.expr for operand in node.ops)):
             self._uncalled(part)
         self._compared |= {id(word) for word in kinds.equal_words(node)}

@@ -170,8 +170,8 @@ class Walker:
                     self.visit(node.right)
             case nodes.CondExpr():
                 self._choice(node)
-            case nodes.Compare():
-                self._lookups.comparison(node)
+            case nodes.Compare() | nodes.Add():
+                self._lookups.operation(node)
                 self._visit_all(children_of(node))
             case _:
                 self._visit_all(children_of(node))
