@@ -346,7 +346,7 @@ def _no_list(file: FlowFile, path: KeyPath, written: str) -> Iterator[Problem]:
         return  # which is reported as a missing attribute
     way = f"steps.{found['step']}.{found['way']}"
     if found["way"] == "text":
-        is_plain = step.output.form == "text"
+        is_plain = step.output.form == "text" and step.output.one_of is None
         more = "add output: {format: json} to it, and " if is_plain else ""
         hint = f"{more}write steps.{found['step']}.data"
         yield Problem(file.document.place(path), f"{way} is a text, not a list of items", hint)

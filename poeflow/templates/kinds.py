@@ -31,6 +31,23 @@ def way_to(node: nodes.Node) -> str:
     return f"{owner}[{key.value}]" if isinstance(key, nodes.Const) else ""
 
 
+def spelled(node: nodes.Node) -> str:
+    """Return a value as it is looked up, empty if it is more than `way_to` knows."""
+    if not isinstance(node, Lookup):
+        return way_to(node)
+    owner, key = spelled(node.node), node.arg if isinstance(node, nodes.Getitem) else None
+    if isinstance(node, nodes.Getattr) and owner:
+        return f"{owner}.{node.attr}"
+    if not owner or not isinstance(key, nodes.Const):
+        return ""
+    return f'{owner}["{key.value}"]' if isinstance(key.value, str) else f"{owner}[{key.value}]"
+
+
+def tests_kinds(parsed: nodes.Node) -> bool:
+    """Whether a template tests what its values are, as in `x is mapping`."""
+    return any(test.name in _KIND_TESTS for test in parsed.find_all(nodes.Test))
+
+
 def first_name(way: str) -> str:
     """Return the name at which a way to a value begins."""
     return way.partition(".")[0].partition("[")[0]
@@ -66,10 +83,11 @@ KnownKinds = tuple[tuple[str, Kind], ...]
 """What the values at the ends of some ways are."""
 ANY_ITEM: Final = "[]"
 """What stands in a way for any item of a list."""
-_KEYED: Final = lazy_pattern(r"^steps\.(\w+)\.([^.\[\]]+)\.(item|matrix|key)\b")
-"""A way to the item of one result, found by its key."""
 _OF_RESULT: Final = lazy_pattern(
     r"steps\.(?P<step>\w+)\.(?:all\[\]|[^.\[\]]+)\.(?P<way>(?:item|matrix|key)\b.*)"
+)
+_KIND_TESTS: Final = frozenset(
+    {"boolean", "float", "integer", "iterable", "mapping", "number", "sequence", "string"}
 )
 KindOf = Callable[[nodes.Node], Kind | None]
 
@@ -117,7 +135,7 @@ def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int
             found = [_no_text(other, kind, kind_of) for other in others]
             if kind in ("text", "cell") and found and all(found) and found[0] is not None:
                 what = "the text of a cell" if kind == "cell" else "a text"
-                written = _KEYED.sub(r'steps.\1["\2"].\3', way_to(text))
+                written = spelled(text) or way_to(text)
                 yield _begin(text), *_mismatch(written, what, sign, found[0])
         left = right
 
@@ -127,7 +145,7 @@ def sums(addition: nodes.Add, kind_of: KindOf) -> Iterator[tuple[int, str, str]]
     left, right = (_summand(part, kind_of) for part in (addition.left, addition.right))
     if {left, right} == {"a text", "a number"}:
         text = addition.left if left == "a text" else addition.right
-        way = way_to(text)
+        way = spelled(text)
         more = f", or write {way} | int" if way else ""
         yield _begin(addition.left), f"+ cannot add {left} and {right}", f"join texts with ~{more}"
 
@@ -202,7 +220,7 @@ class Words:
         if known and texts == literals and texts and known.isdisjoint(texts):
             meant = _STATUS_ELSEWHERE.get(texts[0]) if known is _STATUSES else None
             hint = f"write '{meant}'" if meant else one_of(texts[0], known)
-            yield _begin(value), f"{way_to(value)} is never '{texts[0]}'", hint
+            yield _begin(value), f"{spelled(value)} is never '{texts[0]}'", hint
 
     def _of(self, value: Lookup) -> frozenset[str] | None:
         name, way = attribute_name(value), self._way_of(value)

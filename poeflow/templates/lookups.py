@@ -29,6 +29,7 @@ from poeflow.templates.template_errors import LOST_HINT, OTHER_METHODS, RAW
 from poeflow.templates.text_filters import PATTERN_FILTERS, pattern_fault
 from poeflow.templates.values import LENGTHS, RESULT_ITEM_NAMES, Shape
 
+ALL_METHODS: Final = STRING_METHODS | LIST_METHODS
 METHODS: Final = ("items", "keys", "values", "get")
 _STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
 _OTHER_RESULTS: Final = ("output", "result", "content", "response", "answer", "completion")
@@ -61,8 +62,9 @@ class Lookups:
         self._results = dict(scope.results)
         self._outputs = dict(scope.outputs)
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
-        self._words = kinds.Words(scope.words, bindings.way_in_flow, self._step_of)
-        self._is_lenient = False
+        words = scope.words if scope.stands == "flow" else ()  # a file may serve several flows
+        self._words = kinds.Words(words, bindings.way_in_flow, self._step_of)
+        self._is_lenient = self._tests_kinds = False
         self._compared: set[int] = set()  # ids of the nodes that are compared for equality
 
     @contextlib.contextmanager
@@ -73,6 +75,10 @@ class Lookups:
         self._shapes = Shapes({}, self._bindings, self._step_of)
         yield
         self._fields, self._results, self._outputs, self._shapes, self._is_lenient = saved
+
+    def note_tests(self, parsed: nodes.Node) -> None:
+        """Note whether a template tests what its values are: they may then be of any kind."""
+        self._tests_kinds = kinds.tests_kinds(parsed)
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -119,7 +125,8 @@ class Lookups:
         elif name in OTHER_METHODS:
             hint = OTHER_METHODS[name]
         known = f"known: {', '.join(sorted(GLOBALS))}"
-        hint = hint or MEANT_ELSEWHERE.get(name) or (f"{known}; {RAW}" if self._is_text else known)
+        known += f"; {RAW}" if self._is_text else ""
+        hint = hint or MEANT_ELSEWHERE.get(name) or known
         self.note(node.lineno - 1, f'unknown function "{name}"', hint)
 
     def attribute(self, node: kinds.Lookup) -> bool:
@@ -173,9 +180,8 @@ class Lookups:
         if fields is not None and not is_sure and name not in fields:
             hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
             hint += " | length" if hint and name in LENGTHS else ""
-            self.note(
-                kinds.name_offset(node), f'{owner} has no "{name}"', hint or one_of(name, fields)
-            )
+            offset, hint = kinds.name_offset(node), hint or one_of(name, fields)
+            self.note(offset, f'{owner} has no "{name}"', hint)
 
     def operation(self, node: nodes.Compare | nodes.Add) -> None:
         """Check that no text meets a number, and that no function is compared."""
@@ -190,6 +196,8 @@ class Lookups:
             self.note(*fault, "warning")
 
     def _kind(self, node: nodes.Node) -> kinds.Kind | None:
+        if self._tests_kinds:
+            return None
         if self.results_of(node) is not None:
             return "list"
         return "text" if self._is_text_of_result(node) else self._bindings.kind(node)
@@ -320,7 +328,7 @@ class Lookups:
             is_meant = node.attr in _OTHER_RESULTS and "text" in known
             hint = "write .text, or .data of JSON" if is_meant else one_of(node.attr, known)
             own, key = ("all", '["KEY"]') if step in self._scope.fan_outs else ("text", "")
-            if node.attr in LENGTHS:
+            if node.attr in LENGTHS and step not in self._outputs:
                 hint = f"write steps.{step}.{own} | length"
             if meant := self._output_meant(step, node.attr):
                 hint = meant.replace(" ", f" steps.{step}{key}")
@@ -328,19 +336,18 @@ class Lookups:
 
     def _output_meant(self, step: str | None, name: str) -> str:
         """Return a hint if a name is that of an output of the flow that a step uses."""
-        if step is None or name not in self._outputs.get(step, ()):
-            return ""
-        return f"write .outputs.{name}"
+        return f"write .outputs.{name}" if name in self._outputs.get(step or "", ()) else ""
 
     def _uncalled(self, node: nodes.Node) -> None:
         """Check that no method of a list or text stands for what it returns."""
-        if isinstance(node, nodes.Getattr) and node.attr in STRING_METHODS | LIST_METHODS:
+        is_sure = not self._is_lenient and not self._tests_kinds
+        if is_sure and isinstance(node, nodes.Getattr) and node.attr in ALL_METHODS:
             shape, kind = self._shapes.of(node.node), self._kind(node.node)
             is_list = kind == "list" or (shape is not None and shape.kind == "list")
             methods = STRING_METHODS if kind in ("text", "cell") else frozenset[str]()
             if node.attr in (LIST_METHODS if is_list else methods):
                 called = " | length" if node.attr == "count" else f".{node.attr}()"
-                hint = f"write {kinds.way_to(node.node) or 'value'}{called}"
+                hint = f"write {kinds.spelled(node.node) or 'value'}{called}"
                 self.note(kinds.name_offset(node), f"{node.attr} is a function here", hint)
 
     def printed(self, node: nodes.Expr) -> None:
@@ -349,15 +356,10 @@ class Lookups:
         if isinstance(node, kinds.Lookup) and self._is_root(node.node, "steps"):
             name = kinds.attribute_name(node) or "ID"
             is_fan_out = name in self._scope.fan_outs
-            hint = (
-                f"write steps.{name}.all, or one by its key"
-                if is_fan_out
-                else (f"write steps.{name}.text")
-            )
-            self.note(node.lineno - 1, "a step is not a text", hint)
+            own = "all, or one by its key" if is_fan_out else "text"
+            self.note(node.lineno - 1, "a step is not a text", f"write steps.{name}.{own}")
         elif isinstance(node, nodes.Dict | nodes.List | nodes.Tuple):
-            hint = f"add | tojson; {RAW}"
-            self.note(node.lineno - 1, "this is a value, not a text", hint)
+            self.note(node.lineno - 1, "this is a value, not a text", f"add | tojson; {RAW}")
         elif self._is_root(node, "inputs"):
             self.note(node.lineno - 1, "inputs is not a text", "write inputs.NAME")
 
@@ -402,10 +404,10 @@ class Lookups:
         for argument in (*first, *named):
             if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
                 for written in argument.value.split(","):  # `sort` takes several
-                    name, _, below = written.strip().partition(".")
-                    if name == "outputs" and below and not may_be_absent(node):
-                        self._check_output(step, below, argument.lineno - 1)
-                    if not may_be_absent(node):
+                    name, output, *_ = [*written.strip().split("."), ""]
+                    if name == "outputs" and output and not may_be_absent(node):
+                        self._check_output(step, output, argument.lineno - 1)
+                    if not may_be_absent(node) and not name.isdigit():
                         self._check_key(way, name, argument.lineno - 1)
                     self._result_in(node.node, name, argument.lineno - 1)
                     shape = self._shapes.of_each(node.node)

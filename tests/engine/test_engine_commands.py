@@ -433,6 +433,16 @@ def called(bench):
     return lambda: len(runs.read_text()) if runs.exists() else 0
 
 
+def test_a_function_that_needs_more_stops_a_run_that_may_call_it(bench, called):
+    flow = CALL.replace(", least: 2", "")
+    message = 'step a: words_of:count needs "least"; it is given word'
+    with pytest.raises(UsageError, match=message):
+        bench.run(flow, allow_tools=True)
+    skipped = flow.replace("a: {", "a: {if: inputs.word == 'b', ")
+    assert bench.run(skipped, allow_tools=True).exit_code == 0
+    assert called() == 0
+
+
 def test_a_function_is_called_with_permission_and_if_it_must(bench, called):
     with pytest.raises(UsageError) as caught:
         bench.run(CALL)

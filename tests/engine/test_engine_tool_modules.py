@@ -151,21 +151,24 @@ def test_parameters_that_are_no_schema_are_a_usage_error(project):
     )
 
 
+BY_NAME = "remove the / from its parameters: they are given by name"
+SAME_NAMES = "use the same names in the function and in the flow"
+
+
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("def get(town): ...", 'needs "town"; it is given city'),
-        ("def get(): ...", 'does not take "city"; it is given city'),
-        ("def get(city, day): ...", 'needs "day"; it is given city'),
-        ("def get(city, /): ...", 'does not take "city"; it is given city'),
+        ("def get(town): ...", f'needs "town"; it is given city: {SAME_NAMES}'),
+        ("def get(): ...", f'does not take "city"; it is given city: {SAME_NAMES}'),
+        ("def get(city, day): ...", f'needs "day"; it is given city: {SAME_NAMES}'),
+        ("def get(city, /): ...", f'takes "city" by position only; {BY_NAME}'),
     ],
 )
 def test_arguments_that_a_function_does_not_take_are_a_usage_error(project, code, told):
     project.write("some_tools.py", code)
     with pytest.raises(UsageError) as caught:
         project.load("some_tools:get", CITY)
-    whole = f'tool "get": some_tools:get {told}: use the same names in the function and in the flow'
-    assert str(caught.value) == whole
+    assert str(caught.value) == f'tool "get": some_tools:get {told}'
 
 
 @pytest.mark.parametrize(
@@ -185,6 +188,21 @@ def test_arguments_that_a_function_does_not_take_are_a_usage_error(project, code
 def test_functions_that_take_the_arguments_are_loaded(project, code):
     project.write("some_tools.py", code)
     project.load("some_tools:get", CITY)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"required": ["city", "day"], "additionalProperties": True},
+        {"required": ["city", "day"]},
+        {"additionalProperties": {"type": "string"}},
+        {"patternProperties": {"^day$": {"type": "string"}}},
+        {"allOf": [{"properties": {"day": {"type": "string"}}, "required": ["day"]}]},
+    ],
+)
+def test_parameters_that_a_schema_names_elsewhere_may_be_given(project, more):
+    project.write("some_tools.py", "def get(city, day): ...")
+    project.load("some_tools:get", {**CITY, **more})
 
 
 def test_a_function_that_judges_is_given_what_it_names_of_an_answer(project):

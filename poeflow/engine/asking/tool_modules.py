@@ -12,7 +12,7 @@ import inspect
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -76,18 +76,20 @@ def function_of(written: str, *, owner: str, key: str) -> Callable[..., Any]:
     return function
 
 
-def function_given(written: str, given: object, *, owner: str, key: str) -> Callable[..., Any]:
+def function_given(
+    written: str, given: Collection[str] | None, *, owner: str, key: str
+) -> Callable[..., Any]:
     """Import a function as `function_of`, and check that it takes the arguments it is `given`.
 
-    They are a mapping by name, and not checked if it is none; of `OF_ANSWER` a function takes
-    what it names. Raises `UsageError`.
+    They are names, None if they are not known; of `OF_ANSWER` a function takes what it names.
+    Raises `UsageError`.
     """
     function = function_of(written, owner=owner, key=key)
     try:
         parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):  # of some functions in C it is not known
         return function
-    if not isinstance(given, Mapping):
+    if given is None:
         return function
     any_names = inspect.Parameter.VAR_KEYWORD
     is_open = given is OF_ANSWER or any(one.kind is any_names for one in parameters)
@@ -97,11 +99,15 @@ def function_given(written: str, given: object, *, owner: str, key: str) -> Call
         if one.default is one.empty and one.kind not in (any_names, one.VAR_POSITIONAL)
     ]
     missing = [name for name in needed if name not in given]
-    known = {one.name for one in parameters if one.kind is not one.POSITIONAL_ONLY}
-    unknown = [] if is_open else [str(name) for name in given if name not in known]
+    unnamed = [one.name for one in parameters if one.kind is one.POSITIONAL_ONLY]
+    if unnamed and unnamed[0] in needed:
+        fault = f'{written} takes "{unnamed[0]}" by position only'
+        raise _unusable(owner, fault, "remove the / from its parameters: they are given by name")
+    known = {one.name for one in parameters} - {*unnamed}
+    unknown = [] if is_open else [name for name in given if name not in known]
     if missing or unknown:
         fault = f'needs "{missing[0]}"' if missing else f'does not take "{unknown[0]}"'
-        names = ", ".join(map(str, given)) or "nothing"
+        names = ", ".join(given) or "nothing"
         hint = f"it is given {names}: use the same names in the function and in the flow"
         raise _unusable(owner, f"{written} {fault}", hint)
     return function

@@ -5,7 +5,7 @@ run. A function's prints go to stdout, among poeflow's results: it should write 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,11 @@ MAX_PARALLEL: Final = 8
 MAX_RESULT: Final = 1024 * 1024
 TIMEOUT: Final = 30.0
 _OPEN: Final = {"additionalProperties", "unevaluatedProperties"}
+_MORE_PARAMETERS: Final = (
+    *("additionalProperties", "unevaluatedProperties", "patternProperties", "$ref"),
+    *("allOf", "anyOf", "oneOf", "if", "dependentSchemas"),
+)
+"""Keys of a schema by which a tool may have parameters that `properties` does not."""
 Where = tuple[str, str]
 """A flow by its project path, and a step of it."""
 
@@ -290,13 +295,14 @@ def _runner(
     flow, name = where
     timeout = command_seconds(step)
     if step.call is not None:
-        return _function(project, step.call, step.with_ or {}, step=name, timeout=timeout)
+        given = (step.with_ or {}) if step.if_ is None else None  # it may never be called
+        return _function(project, step.call, given, step=name, timeout=timeout)
     own = environment_of(environ, step.env or (), step=name)
     return Program(project.path_of(flow).parent, own, timeout=timeout)
 
 
 def _function(
-    project: Project, call: str, given: object, *, step: str, timeout: float
+    project: Project, call: str, given: Collection[str] | None, *, step: str, timeout: float
 ) -> ProjectFunction:
     """Import the function that a step names, which is `given` arguments. Raises `UsageError`."""
     with importable(project.root):
@@ -387,7 +393,13 @@ def _schema(tool: Tool) -> Schema:
 
 
 def _imported(tool: Tool) -> Callable[..., Any]:
-    given = (tool.parameters or {}).get("properties")
+    schema = tool.parameters or {}
+    is_whole = not any(schema.get(key) for key in _MORE_PARAMETERS)
+    properties, required = schema.get("properties"), schema.get("required")
+    given: Collection[str] | None = None
+    if is_whole and isinstance(properties, dict):
+        named = [*properties, *(required if isinstance(required, list) else ())]
+        given = dict.fromkeys(named)
     return function_given(tool.run or "", given, owner=f'tool "{tool.name}"', key="run")
 
 
