@@ -35,8 +35,10 @@ COMMANDS: Final = {
     "watch": "Run flows, and again what a change makes stale.",
     "why": "Show which flows and steps read a file.",
 }
-_COLLECT_EVERY: Final = 200_000
+_COLLECT_EVERY: Final = 30_000
 """How many objects are new when garbage is collected: a run over many rows makes many that stay."""
+_COLLECT_RARELY: Final = {"check": 200_000}
+"""The same for commands in which no pause matters, and almost nothing is garbage."""
 EPILOG: Final = """\b
 Exit codes:
   0 ok            5 account: key or points
@@ -61,7 +63,7 @@ class LazyGroup(click.Group):
         command = getattr(module, cmd_name)
         if not isinstance(command, click.Command):
             raise AssertionError(f"{cmd_name} is not a command")
-        _collect_garbage_from_now()
+        _collect_garbage_from_now(_COLLECT_RARELY.get(cmd_name, _COLLECT_EVERY))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -77,11 +79,14 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _collect_garbage_from_now() -> None:
-    """Turn the collector on that `start` turned off; it need not look at what is loaded already."""
+def _collect_garbage_from_now(often: int) -> None:
+    """Turn the collector on that `start` turned off; it need not look at what is loaded already.
+
+    It looks `often`: once so many objects are new.
+    """
     if not gc.isenabled():
         gc.freeze()
-        gc.set_threshold(_COLLECT_EVERY)
+        gc.set_threshold(often)
         gc.enable()
 
 

@@ -62,10 +62,8 @@ class Lookups:
         self._results = dict(scope.results)
         self._outputs = dict(scope.outputs)
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
-        words = scope.words if scope.stands == "flow" else ()  # a file may serve several flows
-        self._words = kinds.Words(words, bindings.way_in_flow, self._step_of)
         self._is_lenient = self._tests_kinds = False
-        self._compared: set[int] = set()  # ids of the nodes that are compared for equality
+        self._compared = frozenset[int]()  # ids of the nodes that are compared for equality
 
     @contextlib.contextmanager
     def without_fields(self) -> Iterator[None]:
@@ -76,9 +74,9 @@ class Lookups:
         yield
         self._fields, self._results, self._outputs, self._shapes, self._is_lenient = saved
 
-    def note_tests(self, parsed: nodes.Node) -> None:
+    def note_tests(self, text: str, parsed: nodes.Node) -> None:
         """Note whether a template tests what its values are: they may then be of any kind."""
-        self._tests_kinds = kinds.tests_kinds(parsed)
+        self._tests_kinds = " is" in text and kinds.tests_kinds(parsed)
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))
@@ -161,7 +159,8 @@ class Lookups:
             self._check_member(node)
         if name is not None and self._may_be_result(owner):
             self._refer_result(name, ANY_STEP, kinds.name_offset(node))
-        if name is not None and not self._bindings.ensures(node):
+        may_be_key = not isinstance(owner, nodes.Getattr)
+        if name is not None and may_be_key and not self._bindings.ensures(node):
             self._check_key(self._bindings.way(owner), name, kinds.name_offset(node))
         return False
 
@@ -192,15 +191,15 @@ class Lookups:
         for part in (node.expr, *(operand.expr for operand in node.ops)):
             self._uncalled(part)
         self._compared |= {id(word) for word in kinds.equal_words(node)}
-        for fault in (*kinds.mismatches(node, self._kind), *self._words.never_equal(node)):
+        known = self._scope.words if self._scope.stands == "flow" else ()  # files serve others, too
+        words = kinds.Words(known, self._bindings.way_in_flow, self._step_of)
+        for fault in (*kinds.mismatches(node, self._kind), *words.never_equal(node)):
             self.note(*fault, "warning")
 
     def _kind(self, node: nodes.Node) -> kinds.Kind | None:
-        if self._tests_kinds:
-            return None
-        if self.results_of(node) is not None:
-            return "list"
-        return "text" if self._is_text_of_result(node) else self._bindings.kind(node)
+        kind = "list" if self.results_of(node) is not None else self._bindings.kind(node)
+        kind = "text" if kind is None and self._is_text_of_result(node) else kind
+        return None if kind is None or self._tests_kinds else kind
 
     def _is_text_of_result(self, node: nodes.Node) -> bool:
         """Return whether a node is `steps.ID.text` or another text of a result or answer."""
@@ -214,8 +213,9 @@ class Lookups:
 
     def _check_member(self, node: nodes.Getattr) -> None:
         """Look up a method of a text, one of a few, or of a list."""
-        is_sure = self._is_lenient or self._bindings.ensures(node)
-        kind = None if is_sure else self._kind(node.node)
+        kind = None if self._is_lenient else self._kind(node.node)
+        if kind is None or self._bindings.ensures(node):
+            return
         if kind == "list" and node.attr not in LIST_METHODS:
             self.note(kinds.name_offset(node), *Shape.not_of_list(node.attr))
         is_text = kind in ("text", "cell") and not isinstance(node.node, nodes.Name)
@@ -340,12 +340,12 @@ class Lookups:
 
     def _uncalled(self, node: nodes.Node) -> None:
         """Check that no method of a list or text stands for what it returns."""
-        is_sure = not self._is_lenient and not self._tests_kinds
+        is_sure = not self._is_lenient
         if is_sure and isinstance(node, nodes.Getattr) and node.attr in ALL_METHODS:
             shape, kind = self._shapes.of(node.node), self._kind(node.node)
             is_list = kind == "list" or (shape is not None and shape.kind == "list")
             methods = STRING_METHODS if kind in ("text", "cell") else frozenset[str]()
-            if node.attr in (LIST_METHODS if is_list else methods):
+            if node.attr in (LIST_METHODS if is_list else methods) and not self._tests_kinds:
                 called = " | length" if node.attr == "count" else f".{node.attr}()"
                 hint = f"write {kinds.spelled(node.node) or 'value'}{called}"
                 self.note(kinds.name_offset(node), f"{node.attr} is a function here", hint)

@@ -395,7 +395,7 @@ class _Checker:
         walker = Walker(text, bindings, lookups)
         included, ensured = list[CheckedTemplate](), frozenset[str]()
         try:
-            lookups.note_tests(parsed := self._environment.parsed(text, origin))
+            lookups.note_tests(text, parsed := self._environment.parsed(text, origin))
             if mode == "value":
                 expression = only_expression(parsed)
                 if expression is None:

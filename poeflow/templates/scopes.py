@@ -305,6 +305,8 @@ class Bindings:
 
     def ensures(self, node: Lookup) -> bool:
         """Return whether a test around it ensures that an attribute or item is there."""
+        if not self._guards:  # as almost always
+            return False
         ways = {way_to(node), self.way(node)}
         return any(not ways.isdisjoint(names) for names in self._guards)
 

@@ -267,15 +267,16 @@ class NonTextFinder:
         """Names that the template binds."""
         self._no_items: set[str] = set()
         """Those of them that are not the item of a loop."""
-        self._tests_kinds = False
+        self._parsed: nodes.Template | None = None
 
     def problems(self, parsed: nodes.Template, origin: Origin) -> Iterator[Problem]:
         """Yield a problem for each value that is printed as it is, which always fails."""
         self._bound = {node.name for node in parsed.find_all(nodes.Name) if node.ctx != "load"}
         self._no_items = self._bound - {_item(node) for node in parsed.find_all(nodes.For)}
-        self._tests_kinds = tests_kinds(parsed)
+        self._parsed = parsed
         for offset, message, hint in self._printed(parsed.body, {}, is_sure=True):
             yield Problem(origin.locate(offset), message, hint)
+        self._parsed = None
 
     def _printed(
         self, body: Iterable[nodes.Node], items: Mapping[str, str], *, is_sure: bool
@@ -294,6 +295,10 @@ class NonTextFinder:
                 sure = is_sure and isinstance(node, _SURE)
                 yield from self._printed(inside, items, is_sure=sure)
 
+    def _tests_kinds(self) -> bool:
+        """Whether the template tests what its values are: they may then be of any kind."""
+        return self._parsed is not None and tests_kinds(self._parsed)
+
     def _fault(
         self, node: nodes.Node, items: Mapping[str, str], *, is_sure: bool
     ) -> Iterator[tuple[int, str, str]]:
@@ -311,12 +316,12 @@ class NonTextFinder:
             )
         elif isinstance(node, nodes.Getattr) and _is_input(node) and root.name not in self._bound:
             kind = self._kind_of("", node.attr)
-            if kind is not None and not self._tests_kinds:
+            if kind is not None and not self._tests_kinds():
                 yield node.lineno, f"inputs.{node.attr} is {kind}, not a text", _TO_TEXT[kind]
         elif isinstance(node, nodes.Getattr) and root.name not in self._no_items:
             step = items.get(root.name, "") if node.node is root else _of_steps(node.node)
             kind = self._kind_of(step, node.attr) if step else None
-            if kind is not None and not self._tests_kinds:
+            if kind is not None and not self._tests_kinds():
                 is_of_step = isinstance(node.node, nodes.Getattr)
                 written = f"steps.{step}.{node.attr}" if is_of_step else node.attr
                 yield node.lineno, f"{written} is {kind}, not a text", _TO_TEXT[kind]
