@@ -60,11 +60,7 @@ class FlowRun:
         """Run every step. A step's failure is stored in the run's state, not raised."""
         run_state = self.state.run_state
         async with asyncio.TaskGroup() as group:
-            order = self.state.plan.order
-            for number, step in enumerate(order):
-                if number % BATCH == 0:
-                    some = order[number : number + BATCH]
-                    self.state.read_ahead((one, self.state.name(one)) for one in some)
+            for number, step in enumerate(self.state.plan.order):
                 group.create_task(self._step(step, {}))
                 is_time = run_state.is_working or number % STEPS_AT_ONCE == 0
                 if is_time and run_state.context.asks:
@@ -152,7 +148,7 @@ class FlowRun:
         state = self.state
         keys = instance_keys(step.instances) if len(covered) > 1 else ()
         names = (state.name_of(step.step, keys[index]) for index in covered if keys)
-        state.read_ahead((step.step, name) for name in names)
+        state.read_ahead(step.step, names)
         return [
             index
             for index in covered

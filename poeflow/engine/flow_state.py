@@ -321,15 +321,13 @@ class FlowState:
             statuses=(self.statuses.failed(name, error),) if self._is_survey else (),
         )
 
-    def read_ahead(self, names: Iterable[tuple[str, str]]) -> None:
-        """Read the stored answers of instances, each named after its step, all together.
+    def read_ahead(self, step: str, names: Iterable[str]) -> None:
+        """Read the stored answers of instances of a step together.
 
-        Nothing is read of steps that nothing reads, nor if this run asks for nothing.
+        Nothing is read if nothing reads them, nor if this run asks for nothing.
         """
-        if self.run_state.context.asks:
-            entry = self.run_state.lock_update.entry
-            read = ((step, name) for step, name in names if self.is_read(step))
-            self.stored.read_ahead((step, entry(name)) for step, name in read)
+        if self.run_state.context.asks and self.is_read(step):
+            self.stored.read_ahead(step, map(self.run_state.lock_update.entry, names))
 
     def known_instances(
         self, step: str, source: str | None, values: Values

@@ -67,13 +67,10 @@ class StoredResults:
             return None
         return self._in_cache(step, key, entry, entry.text)
 
-    def read_ahead(self, entries: Iterable[tuple[str, LockEntry | None]]) -> None:
-        """Read the answers of instances, each with its step, together: `answer` takes them."""
-        requests = [
-            entry.request
-            for step, entry in entries
-            if entry is not None and entry.request is not None and step not in self._continued
-        ]
+    def read_ahead(self, step: str, entries: Iterable[LockEntry | None]) -> None:
+        """Read the answers of instances of a step together: `answer` takes them."""
+        known = () if step in self._continued else entries
+        requests = [one.request for one in known if one is not None and one.request is not None]
         if len(requests) > 1:
             self._context.answers.read_ahead(requests)
 

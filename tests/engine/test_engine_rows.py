@@ -1,7 +1,5 @@
 """What a look, and a second run, find of the rows of a table."""
 
-import pytest
-
 from poeflow.store.database_file import RowReader
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
@@ -97,13 +95,9 @@ def test_a_row_that_is_taken_from_the_store_begins_only_for_who_hears_all(bench)
     assert kinds(hears_text=False) == ["StepFinished"] * 2
 
 
-STEPS = "".join(f'  s{number}: {{prompt: "step {number}"}}\n' for number in range(COUNT))
-
-
-@pytest.mark.parametrize("flow", [FLOW, f"{HEAD}steps:\n{STEPS}"], ids=["rows", "steps"])
-def test_stored_answers_are_read_many_at_a_time(bench, monkeypatch, flow):
+def test_stored_answers_are_read_many_at_a_time(bench, monkeypatch):
     write_rows(bench)
-    bench.run(flow)
+    bench.run(FLOW)
     reads: list[str] = []
     rows = RowReader.rows
 
@@ -112,6 +106,6 @@ def test_stored_answers_are_read_many_at_a_time(bench, monkeypatch, flow):
         return rows(reader, sql, *arguments, **options)
 
     monkeypatch.setattr(RowReader, "rows", counted)
-    found = bench.run(flow)
+    found = bench.run(FLOW)
     assert (found.exit_code, len(bench.prompts())) == (0, COUNT)
     assert sum("contents" in sql for sql in reads) <= COUNT // 10
