@@ -8,6 +8,7 @@ from msgspec import UNSET
 from poeflow.cassettes.matching import Shelf, request_differences
 from poeflow.cassettes.recordings import PlacedRecording, RecordedAnswer, RecordedRequest
 from poeflow.digest import Json
+from poeflow.redact import visible
 
 _TEXT: Final = 60
 _PATHS: Final = 10
@@ -21,7 +22,7 @@ def listed(shelf: Shelf, name: str) -> Iterator[str]:
         turn = f" ({numbers.index(number) + 1} of {len(numbers)})" if len(numbers) > 1 else ""
         words = " ".join(_words(request))
         answer = _answer(read.recording.response)
-        yield f"{number}  {name}:{read.line}  {request.method} {request.path}{turn}  {words}"
+        yield f"{number}  {name}:{read.line}  {_named(request)}{turn}  {visible(words)}"
         yield f"   {answer}"
 
 
@@ -42,7 +43,7 @@ def answering(shelf: Shelf, asked: RecordedRequest, name: str) -> list[str]:
 
 def why_not(shelf: Shelf, asked: RecordedRequest, name: str) -> list[str]:
     """Return lines that say why no recording answers, and what the nearest one has instead."""
-    lines = [f"not recorded in {name}: {asked.method} {asked.path}"]
+    lines = [f"not recorded in {name}: {_named(asked)}"]
     number = shelf.nearest(asked)
     if number is None:
         return [*lines, f"recorded are: {_paths(shelf.reads)}"]
@@ -57,9 +58,14 @@ def why_not(shelf: Shelf, asked: RecordedRequest, name: str) -> list[str]:
 
 def _paths(reads: tuple[PlacedRecording, ...]) -> str:
     requests = (read.recording.request for read in reads)
-    known = sorted({f"{one.method} {one.path.partition('?')[0]}" for one in requests})
+    known = sorted({_named(one).partition("?")[0] for one in requests})
     more = f" and {len(known) - _PATHS} more" if len(known) > _PATHS else ""
     return f"{', '.join(known[:_PATHS])}{more}" if known else "none"
+
+
+def _named(request: RecordedRequest) -> str:
+    """Return the method and the path of a request, as one line."""
+    return visible(" ".join(f"{request.method} {request.path}".split()))
 
 
 def _words(request: RecordedRequest) -> Iterator[str]:

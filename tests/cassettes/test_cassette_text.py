@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from msgspec import UNSET
 
+from poeflow.cassettes.explanation import listed, why_not
 from poeflow.cassettes.matching import Shelf, request_differences, request_identity
 from poeflow.cassettes.recordings import (
     PlacedRecording,
@@ -34,6 +35,16 @@ STREAM = b'data: {"n": 1, "text": "\xe2\x98\x80"}\n\nevent: end\ndata: [1]\n\n: 
 CHUNKS = tuple(chunk_of(one) for one in events_in(STREAM))
 ANSWER = RecordedAnswer(status=200, headers={"content-type": "text/event-stream"}, stream=CHUNKS)
 SEEN = RecordedExchange(request=PLAIN, response=ANSWER)
+
+
+def test_odd_characters_of_a_recording_are_shown_escaped_on_one_line():
+    odd = {"model": "\ud800", "messages": [{"role": "user", "content": "\u202ehi\ud800"}]}
+    asked = RecordedRequest(method="POST", path="/v1/\ud800\n\x1b[2J", json=odd)
+    shelf = Shelf((PlacedRecording(1, RecordedExchange(request=asked, response=ANSWER)),))
+    first, _ = listed(shelf, "tape.yaml")
+    escaped = r"1  tape.yaml:1  POST /v1/\ud800 \x1b[2J  \ud800 "
+    assert first == escaped + r'"\u202ehi\ud800"'
+    assert why_not(shelf, PLAIN, "tape.yaml")[1] == r"recorded are: POST /v1/\ud800 \x1b[2J"
 
 
 def test_a_recording_is_laid_out_to_be_read_in_a_diff():
