@@ -126,7 +126,7 @@ class StoreWriter:
 
     def flush(self) -> None:
         """Block until all submitted writes are on disk, or have failed."""
-        if self._thread is not None:
+        if self._burst or self._thread is not None:
             with contextlib.suppress(DiskError):
                 self.do(_nothing)
 

@@ -124,6 +124,15 @@ async def test_one_that_writes_alone_does_not_wait_for_others(store):
     assert store.commits - before == 20
 
 
+async def test_a_caller_that_only_waits_commits_nothing(store):
+    store.submit(lambda _connection: 1, pytest.fail)
+    store.flush()
+    before = store.commits
+    for _ in range(3):
+        store.flush()
+    assert (before, store.commits) == (1, 1)
+
+
 async def test_a_request_that_nobody_else_writes_with_is_read_by_another_at_once(path, store):
     recorder = History(path, warn=pytest.fail, store=store).begin(RUN)
     number = await recorder.requested(request(1))
