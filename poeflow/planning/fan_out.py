@@ -358,7 +358,8 @@ def _no_list(file: FlowFile, path: KeyPath, written: str) -> Iterator[Problem]:
     if isinstance(kind, str) and kind in _NO_LISTS:
         below = _properties(part).items()
         lists = [f"{way}.{n}" for n, p in below if isinstance(p, dict) and p.get("type") == "array"]
-        whole = f"write {way} | items" if kind == "object" else "write type: array in the schema"
+        pairs = f"write {way} | items, and item is [name, value]"
+        whole = pairs if kind == "object" else "write type: array in the schema"
         hint = f"write {' or '.join(lists[:2])}" if lists else whole
         message = f"{way} is {_NO_LISTS[kind]} by its schema, not a list of items"
         yield Problem(file.document.place(path), message, hint)
