@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from poeflow.digest import encode_json
 from poeflow.flowfile.model import Defaults, Limits, ModelAlias, Output, Params, Retry, Step
 from poeflow.flowfile.patterns import did_you_mean, nearest, one_of
-from poeflow.flowfile.yaml_messages import core_value
+from poeflow.flowfile.yaml_messages import core_value, one_line_yaml, yaml_word
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 
@@ -245,11 +244,6 @@ _RIVALS_OF: Final[dict[str, tuple[str, ...]]] = {
     "limit": ("sample",),
     "seed": (),
 }
-_UNPLAIN: Final = lazy_pattern(r"^['\"*&!%@`|>?{\[]|: | #|\s$")
-"""What a text may not begin with, or hold, if it is written without quotes."""
-_UNPLAIN_INSIDE: Final = lazy_pattern(r"[\[\]{},]")
-"""What it may not hold besides if it stands in brackets."""
-_PLAIN: Final = lazy_pattern(r"[\w./=+-]+")
 _NEEDED_BY: Final = {"seed": "sample", "stdin": "command", "env": "command", "reads": "command"}
 """Keys that only go with another, `use` if they are not listed."""
 _NAMES: Final = {
@@ -317,12 +311,6 @@ def _name(path: KeyPath) -> str:
     return f'step "{path[-1]}"' if path[-2:-1] == ("steps",) else path[-1]
 
 
-def _item(word: str) -> str:
-    """Return a word as an item of a YAML list."""
-    is_text = _PLAIN.fullmatch(word) is not None and isinstance(core_value(word), str)
-    return word if is_text else encode_json(word).decode()
-
-
 def _shown(written: str) -> str:
     text = " ".join(written.split())
     return text if len(text) <= 60 else text[:57] + "..."
@@ -377,7 +365,7 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
     if "string" in allowed and not isinstance(instance, list | dict):
         return f"{name} must be {wanted}, not {_shown(written)}", f'quote it: "{_shown(written)}"'
     if name == "command" and isinstance(instance, str):
-        hint = f"write an item for each argument: [{', '.join(map(_item, instance.split()))}]"
+        hint = f"write an item for each argument: [{', '.join(map(yaml_word, instance.split()))}]"
         return "command must be a list, not text: no shell reads it", hint
     if "array" in allowed and isinstance(instance, str):
         is_expression = name == "attachments" and "steps." in written
@@ -445,20 +433,4 @@ def _out_of_bounds(error: "ValidationError", name: str, written: str) -> tuple[s
 
 def _example(error: "ValidationError") -> str:
     examples = error.schema.get("examples") if isinstance(error.schema, dict) else None
-    return f"for example {_yaml(examples[0])}" if examples else ""
-
-
-def _yaml(value: Any, *, is_inside: bool = False) -> str:
-    """Return a small value as YAML in one line."""
-    if isinstance(value, dict):
-        parts = (f"{_item(key)}: {_yaml(part, is_inside=True)}" for key, part in value.items())
-        return "{" + ", ".join(parts) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_yaml(part, is_inside=True) for part in value) + "]"
-    if isinstance(value, str) and (
-        _UNPLAIN.search(value)
-        or (is_inside and _UNPLAIN_INSIDE.search(value))
-        or not isinstance(core_value(value), str)
-    ):
-        return encode_json(value).decode()
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return f"for example {one_line_yaml(examples[0])}" if examples else ""

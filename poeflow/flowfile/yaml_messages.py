@@ -1,12 +1,15 @@
-"""Messages for libyaml's errors, and the values of plain scalars (YAML 1.2's core schema)."""
+"""Messages for libyaml's errors, and plain scalars as YAML 1.2's core schema has them.
+
+Hints write small values in YAML by it.
+"""
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 
@@ -161,3 +164,35 @@ def core_value(text: str) -> Json:
     if text[0] not in "-+.0123456789":
         return text
     return next((read(text) for shape, read in _NUMBERS if shape.fullmatch(text)), text)
+
+
+_UNPLAIN: Final = lazy_pattern(r"^['\"*&!%@`|>?{\[]|: | #|\s$")
+"""What a text may not begin with, or hold, if it is written without quotes."""
+_UNPLAIN_INSIDE: Final = lazy_pattern(r"[\[\]{},]")
+"""What it may not hold besides if it stands in brackets."""
+_PLAIN: Final = lazy_pattern(r"[\w./=+-]+")
+
+
+def yaml_word(word: str) -> str:
+    """Return a word as an item of a YAML list."""
+    is_text = _PLAIN.fullmatch(word) is not None and isinstance(core_value(word), str)
+    return word if is_text else encode_json(word).decode()
+
+
+def one_line_yaml(value: Any, *, is_inside: bool = False) -> str:
+    """Return a small value as YAML in one line."""
+    if isinstance(value, dict):
+        parts = (
+            f"{yaml_word(key)}: {one_line_yaml(part, is_inside=True)}"
+            for key, part in value.items()
+        )
+        return "{" + ", ".join(parts) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(one_line_yaml(part, is_inside=True) for part in value) + "]"
+    if isinstance(value, str) and (
+        _UNPLAIN.search(value)
+        or (is_inside and _UNPLAIN_INSIDE.search(value))
+        or not isinstance(core_value(value), str)
+    ):
+        return encode_json(value).decode()
+    return str(value).lower() if isinstance(value, bool) else str(value)
