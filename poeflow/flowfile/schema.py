@@ -160,6 +160,8 @@ def _places(error: "ValidationError") -> list[tuple[KeyPath, bool]]:
             return []
         case "required" if isinstance(instance, dict) and _has_loose_axes(instance, error):
             return []
+        case "required" if isinstance(instance, dict) and _wraps_function(instance, error):
+            return []
         case "required" | "anyOf" | "minProperties" | "maxProperties" | "not":
             return [(path, True)]
         case _:
@@ -179,6 +181,13 @@ def _has_loose_axes(instance: dict[str, Json], error: "ValidationError") -> bool
     return AXES not in instance and any(
         is_loose_axis(error, key) or meant_key(key, known) == AXES for key in unknown
     )
+
+
+def _wraps_function(instance: dict[str, Json], error: "ValidationError") -> bool:
+    """Return whether a tool has its keys under `function`, which is another problem."""
+    schema: Any = error.schema
+    is_tool = "parameters" in schema.get("properties", ())
+    return is_tool and isinstance(instance.get("function"), dict)
 
 
 def _has_slip(instance: dict[str, Json], error: "ValidationError") -> bool:

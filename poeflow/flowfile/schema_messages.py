@@ -128,6 +128,14 @@ _IN_REPEAT: Final = {
     ),
     "while": "write until: with the opposite",
 }
+_IN_TOOLS: Final = {
+    "type": "remove it: each tool is a function",
+    "function": "write what it holds in the tool itself: name:, description:, parameters:",
+    **dict.fromkeys(
+        ("input_schema", "inputschema", "schema", "args"), 'did you mean "parameters"?'
+    ),
+    **dict.fromkeys(("handler", "call", "python"), 'did you mean "run"?'),
+}
 _IN_RETRY: Final = dict.fromkeys(("max", "count", "times", "retries"), 'did you mean "attempts"?')
 _IN_LIMITS: Final = {
     **dict.fromkeys(("max_calls", "calls"), 'did you mean "max_requests"?'),
@@ -156,6 +164,7 @@ _HABITS: Final = {
     "attempts": _IN_RETRY,
     "max_points": _IN_LIMITS,
     "top_p": _IN_PARAMS,
+    "parameters": _IN_TOOLS,
 }
 """What is written elsewhere and what to write here, by a key that only such a mapping has."""
 _MEANT: Final = lazy_pattern(r'did you mean "(\w+)"\?')
@@ -254,7 +263,16 @@ _NAMES: Final = {
 _PARAMS_KEYS: Final = ("n", "stream_options")
 _ALIAS_DEPTH: Final = 2
 """How many parts the place of an alias has."""
-_OTHER_WORDS: Final = {"developer": "write system; Poe has no developer role"}
+_ROLES_ELSEWHERE: Final = {
+    "developer": "write system; Poe has no developer role",
+    "human": "write user",
+    **dict.fromkeys(("ai", "bot", "model", "gpt"), "write assistant"),
+    "function": "write tool, with tool_call_id:",
+}
+_STEP_NAMED: Final = lazy_pattern(r"(?:\{\{-?\s*)?steps\.([a-z_][a-z0-9_]*)\b.*|([a-z_][a-z0-9_]*)")
+"""A step in an expression, or its id alone."""
+_TOOL_LIST: Final = "write a list of functions: [{name: get_weather}], or {file: PATH}"
+_FUNCTION: Final = lazy_pattern(r"(?:(?!steps\.|inputs\.)([A-Za-z_][\w.]*)[:.])?([A-Za-z]\w*)")
 
 
 def message_and_hint(
@@ -271,23 +289,22 @@ def message_and_hint(
         case "not":
             return _forbidden(path, siblings)
         case "additionalProperties":
-            key = str(path[-1])
-            is_axis = is_loose_axis(error, key)
-            hint = hint_for_unknown_key(key, schema.get("properties", ()))
-            return f'unknown key "{key}"', _AXES_HINT.format(key) if is_axis else hint
+            return f'unknown key "{path[-1]}"', _key_hint(error, path)
         case "required":
             instance: Any = error.instance
             missing = next(key for key in value if key not in instance)
             where = f" in {name}" if path else ""
-            return f'the key "{missing}" is missing{where}', _describe(schema, missing)
+            hint = _TOOL_LIST if name == "tools" else _describe(schema, missing)
+            return f'the key "{missing}" is missing{where}', hint
         case "type":
             message, hint = _wrong_type(name, value, error.instance, written)
             return message, hint or _type_hint(error, path, written)
         case "enum":
             options = [str(option) for option in value]
             written_value = str(error.instance)
-            hint = _OTHER_WORDS.get(written_value) or did_you_mean(written_value, options)
-            return f"{_shown(written)} is not one of {', '.join(options)}", hint
+            near = hint_for_role if name == "role" else did_you_mean
+            message = f"{_shown(written)} is not one of {', '.join(options)}"
+            return message, near(written_value, options)
         case "const":
             return f"{name} must be {value}", f"write {name}: {value}"
         case "anyOf":
@@ -301,6 +318,23 @@ def message_and_hint(
             return f"{name} is empty", "fill it, or remove the key"
         case _:
             return _out_of_bounds(error, name, written)
+
+
+def _key_hint(error: "ValidationError", path: KeyPath) -> str:
+    """Return a hint for the unknown key at `path`."""
+    schema: Any = error.schema
+    instance: Any = error.instance
+    key = str(path[-1])
+    if is_loose_axis(error, key):
+        return _AXES_HINT.format(key)
+    if path[-2:-1] == ("tools",) and "file" not in instance:
+        return _TOOL_LIST
+    return hint_for_unknown_key(key, schema.get("properties", ()))
+
+
+def hint_for_role(role: str, roles: Iterable[str]) -> str:
+    """Return which of `roles` is meant by the role of a message, empty if it is none of them."""
+    return _ROLES_ELSEWHERE.get(role.lower()) or did_you_mean(role, roles)
 
 
 def _name(path: KeyPath) -> str:
@@ -370,7 +404,8 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
     if "array" in allowed and isinstance(instance, str):
         is_expression = name == "attachments" and "steps." in written
         item = f"{{from: {_shown(written)}}}" if is_expression else _shown(written)
-        hint = _ITEMS.get(name) or f"write [{item}]"
+        tools = _tools(instance, "write tools: [{}]") if name == "tools" else ""
+        hint = tools or _ITEMS.get(name) or f"write [{item}]"
         return f"{name} must be {wanted}, not text", hint
     kind = "a list" if isinstance(instance, list) else "a mapping"
     shown = kind if isinstance(instance, list | dict) else _shown(written)
@@ -382,8 +417,12 @@ def _type_hint(error: "ValidationError", path: KeyPath, written: str) -> str:
     instance: Any = error.instance
     if path == ("steps",) and isinstance(instance, list):
         return "write each step as a key: its id, a colon, and what it does"
+    if path[-1:] == ("history",):
+        return _conversation(instance) or _example(error)
     if not isinstance(instance, str):
         return _example(error)
+    if path[-2:-1] == ("tools",):
+        return _tools(instance, "write {}") or _example(error)
     if written[:1] in "\"'" and not isinstance(core_value(instance), str):
         return f"remove the quotes: {instance}"
     if re.match(r"[a-z_]+:\S", instance) and error.validator_value == "object":
@@ -393,10 +432,31 @@ def _type_hint(error: "ValidationError", path: KeyPath, written: str) -> str:
     return _example(error)
 
 
+def _conversation(written: object) -> str:
+    """Return how the step is named whose conversation continues, empty if it is not known."""
+    text = written[0] if isinstance(written, list) and len(written) == 1 else written
+    found = _STEP_NAMED.fullmatch(text) if isinstance(text, str) else None
+    return "" if found is None else f"write history: {found[1] or found[2]}"
+
+
+def _tools(written: str, form: str) -> str:
+    """Return how a text is written that names a function or a file, empty if it names none."""
+    if written.endswith((".json", ".yaml", ".yml")):
+        return f"write tools: {{file: {written}}}"
+    found = _FUNCTION.fullmatch(written)
+    if found is None:
+        return ""
+    run = f"{found[1] or 'MODULE'}:{found[2]}"
+    return form.format(f"{{name: {found[2]}, parameters: {{...}}, run: {run}}}")
+
+
 def _wrong_shape(error: "ValidationError", name: str, written: str) -> tuple[str, str]:
     match error.validator_value:
         case pattern if pattern in _NAMES:
-            return f'"{error.instance}" is not a valid name', _NAMES[str(pattern)]
+            step = _conversation(error.instance) if name == "history" else ""
+            return f'"{_shown(str(error.instance))}" is not a valid name', step or _NAMES[
+                str(pattern)
+            ]
         case r"\{\{":
             kind = error.schema["type"] if isinstance(error.schema, dict) else ["number"]
             wanted = TYPE_WORDS[kind[0]]

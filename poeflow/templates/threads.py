@@ -7,6 +7,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.flowfile.model import ExampleFile
+from poeflow.flowfile.schema_messages import hint_for_role
 
 Role = Literal["system", "user", "assistant", "tool"]
 _ROLES: Final = ("system", "user", "assistant", "tool")
@@ -46,7 +47,8 @@ def _message(index: int, row: Json) -> ThreadMessage:
         raise RowError(f"message {index} has no role", _HINT)
     if role not in _ROLES:
         shown = f'the role "{role[:40]}"' if isinstance(role, str) else "a role that is not text"
-        raise RowError(f"message {index} has {shown}", f"known: {', '.join(_ROLES)}")
+        meant = hint_for_role(role, _ROLES) if isinstance(role, str) else ""
+        raise RowError(f"message {index} has {shown}", meant or f"known: {', '.join(_ROLES)}")
     given = {key: value for key, value in row.items() if value not in ("", None)}
     try:
         message = msgspec.convert({"content": row.get("content")} | given, ThreadMessage)
