@@ -8,7 +8,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import chained_to, continues_itself, is_fan_out
 from poeflow.flowfile.model import PartFile, Repeat, Step
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest
-from poeflow.flowfile.step_settings import samples_of
+from poeflow.flowfile.step_settings import model_of, samples_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
@@ -29,6 +29,7 @@ _INTERPRETERS: Final = lazy_pattern(
 _CODE: Final = lazy_pattern(r"-[A-Za-z]*[cCeErpS]|--eval|--print|/[cCkK]|-[cC]ommand|eval")
 _TURN: Final = lazy_pattern(r"\b(?:previous|repeat)\b")
 _TOOL_KEYS: Final = ("tool_choice", "tools_mode", "parallel_tool_calls")
+_CHOICES: Final = ("auto", "none", "required")
 
 
 def conflict_problems(file: FlowFile) -> Iterator[Problem]:
@@ -102,13 +103,14 @@ def _tools(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     path: KeyPath = ("steps", name)
     if isinstance(step.tools, PartFile):
         return  # which cannot be read
-    for key in _TOOL_KEYS if not step.functions else ():
+    left_out = _tools_left_out(file, name, step)
+    for key in _TOOL_KEYS if not step.functions and not left_out else ():
         if getattr(step, key) is not None:
             place = file.document.key_place((*path, key))
             yield Problem(place, f'"{key}" goes with tools', f"add tools:, or remove {key}:")
     tools = step.functions
     running = [tool for tool in tools if tool.run is not None]
-    if step.tools_mode == "run" and not running:
+    if step.tools_mode == "run" and not running and not left_out:
         place = file.document.place((*path, "tools_mode"))
         yield Problem(place, "no tool has a function to run", "add run: module:function to them")
     if running and step.tools_mode != "return":
@@ -117,16 +119,40 @@ def _tools(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
                 place = file.document.place((*path, "tools", index))
                 message = f'tool "{tool.name}" has no function, and others have'
                 yield Problem(place, message, "add run: module:function, or tools_mode: return")
-    choice = step.tool_choice
     names = [tool.name for tool in tools]
-    if isinstance(choice, str) and choice not in ("auto", "none", "required", *names):
-        place = file.document.place((*path, "tool_choice"))
-        hint = f"known: auto, none, required, {', '.join(names)}"
+    below, choice = _chosen(step.tool_choice)
+    if names and choice is not None and choice not in names and choice not in left_out:
+        place = file.document.place((*path, "tool_choice", *below))
+        options = names if below else [*_CHOICES, *names]
+        hint = "write required" if choice == "any" else f"known: {', '.join(options)}"
         yield Problem(place, f'there is no tool "{choice}"', hint)
     for index, tool_name in enumerate(names):
         if tool_name in names[:index]:
             place = file.document.place((*path, "tools", index, "name"))
             yield Problem(place, f'two tools are called "{tool_name}"', "rename one of them")
+
+
+def _chosen(choice: str | dict[str, Json] | None) -> tuple[KeyPath, str | None]:
+    """Return where a choice names a function, and its name, None if it names none."""
+    if not isinstance(choice, dict):
+        return (), None if choice in _CHOICES else choice
+    function = choice.get("function")
+    owner, below = (function, ("function", "name")) if function else (choice, ("name",))
+    name = owner.get("name") if isinstance(owner, dict) else None
+    return below, name if isinstance(name, str) and choice.get("type") == "function" else None
+
+
+def _tools_left_out(file: FlowFile, name: str, step: Step) -> str:
+    """Return the tools of a step as they are written, if a draft lacks some that are wrong."""
+    if file.whole is None:
+        return ""
+    model = model_of(file.flow, name)
+    owners: list[KeyPath] = [("steps", name)]
+    owners += [("models", str(model.value))] if model is not None else []
+    found = (file.whole.node((*owner, "tools")) for owner in owners)
+    written = next((node.data for node in found if node is not None), [])
+    is_known = isinstance(written, list) and len(written) == len(step.functions)
+    return "" if is_known else encode_json(written).decode()
 
 
 def _expectations(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
