@@ -73,6 +73,59 @@ def _begin(node: nodes.Node) -> int:
     return node.lineno - 1
 
 
+LIST_FILTERS: Final = frozenset(
+    {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
+)
+"""Filters that return items of the list they are given."""
+
+
+class ResultSteps:
+    """Finds the step that a value is one of several results of.
+
+    `fan_outs` are the steps that have several, `is_steps` tells whether a value is all steps, and
+    `named` returns the step that the value of a name is a result of.
+    """
+
+    def __init__(
+        self,
+        fan_outs: frozenset[str],
+        is_steps: Callable[[nodes.Node], bool],
+        named: Callable[[str], str | None],
+    ) -> None:
+        self._fan_outs = fan_outs
+        self._is_steps = is_steps
+        self._named = named
+
+    def of(self, node: nodes.Node) -> str | None:
+        """Return the step that a value is one of several results of, or None."""
+        match node:
+            case nodes.Name():
+                return self._named(node.name)
+            case nodes.Filter(name="first" | "last"):
+                return self.of_list(node.node)
+            case nodes.Getitem(arg=nodes.Slice()):
+                return None
+            case nodes.Getitem() if isinstance(node.node, Lookup):
+                return self._step(node.node) or self.of_list(node.node)
+        return None
+
+    def of_list(self, node: nodes.Node | None) -> str | None:
+        """Return the step that a value is a list of results of, or None."""
+        match node:
+            case nodes.Filter() if node.name in LIST_FILTERS:
+                return self.of_list(node.node)
+            case nodes.Getitem(arg=nodes.Slice()):
+                return self.of_list(node.node)
+            case nodes.Getattr(attr="all", node=nodes.Getattr() | nodes.Getitem() as owner):
+                return self._step(owner)
+        return None
+
+    def _step(self, node: Lookup) -> str | None:
+        """Return a step that is looked up, if it has several results."""
+        name = attribute_name(node)
+        return name if self._is_steps(node.node) and name in self._fan_outs else None
+
+
 Kind = Literal["text", "cell", "integer", "number", "list"]
 """What a value is for certain; a cell is a text of a table in csv."""
 _SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}

@@ -14,7 +14,6 @@ from poeflow.templates.reader import Origin
 from poeflow.templates.sandbox import LIST_METHODS, LOOP_ATTRIBUTES, STRING_METHODS
 from poeflow.templates.scopes import (
     ANY_STEP,
-    LIST_FILTERS,
     MEANT_ELSEWHERE,
     STEP_ATTRIBUTES,
     VERDICT_ATTRIBUTES,
@@ -61,6 +60,7 @@ class Lookups:
         self._fields = dict(scope.fields)
         self._results = dict(scope.results)
         self._outputs = dict(scope.outputs)
+        self._result_steps = kinds.ResultSteps(scope.fan_outs, self._is_steps, bindings.result_of)
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
         self._is_lenient = self._tests_kinds = False
         self._compared = frozenset[int]()  # ids of the nodes that are compared for equality
@@ -137,7 +137,7 @@ class Lookups:
         if self._is_root(owner, "steps"):
             self._step(node, name, attribute=None)
             return True
-        result_of = self.result_of(owner)
+        result_of = self._result_steps.of(owner)
         if result_of is not None and name is not None:
             self._check_result(kinds.name_offset(node), result_of, name, node)
             return False
@@ -197,7 +197,7 @@ class Lookups:
             self.note(*fault, "warning")
 
     def _kind(self, node: nodes.Node) -> kinds.Kind | None:
-        kind = "list" if self.results_of(node) is not None else self._bindings.kind(node)
+        kind = "list" if self._result_steps.of_list(node) is not None else self._bindings.kind(node)
         kind = "text" if kind is None and self._is_text_of_result(node) else kind
         return None if kind is None or self._tests_kinds else kind
 
@@ -209,7 +209,7 @@ class Lookups:
         if isinstance(owner, nodes.Name) and owner.name in ("output", "source"):
             return owner.name in self._scope.extra and not self._bindings.knows(owner.name)
         is_of_step = isinstance(owner, kinds.Lookup) and self._is_root(owner.node, "steps")
-        return is_of_step or self.result_of(owner) is not None
+        return is_of_step or self._result_steps.of(owner) is not None
 
     def _check_member(self, node: nodes.Getattr) -> None:
         """Look up a method of a text, one of a few, or of a list."""
@@ -226,49 +226,21 @@ class Lookups:
             hint = hint or one_of(node.attr, STRING_METHODS)
             self.note(kinds.name_offset(node), f'a text has no "{node.attr}"', hint)
 
-    def result_of(self, node: nodes.Node) -> str | None:
-        """Return the step that a value is one of several results of, or None."""
-        match node:
-            case nodes.Name():
-                return self._bindings.meaning(node.name).result_of
-            case nodes.Filter(name="first" | "last"):
-                return self.results_of(node.node)
-            case nodes.Getitem(arg=nodes.Slice()):
-                return None
-            case nodes.Getitem() if isinstance(node.node, kinds.Lookup):
-                name = kinds.attribute_name(node.node)
-                is_of_step = self._is_root(node.node.node, "steps") and name in self._scope.fan_outs
-                return name if is_of_step else self.results_of(node.node)
-        return None
-
-    def results_of(self, node: nodes.Node | None) -> str | None:
-        """Return the step that a value is a list of results of, or None."""
-        match node:
-            case nodes.Filter() if node.name in LIST_FILTERS:
-                return self.results_of(node.node)
-            case nodes.Getitem(arg=nodes.Slice()):
-                return self.results_of(node.node)
-            case nodes.Getattr(attr="all", node=nodes.Getattr() | nodes.Getitem() as owner):
-                name = kinds.attribute_name(owner)
-                is_of_step = self._is_root(owner.node, "steps") and name in self._scope.fan_outs
-                return name if is_of_step else None
-        return None
-
     def meaning(self, node: nodes.Node) -> Meaning:
         """Return what is known of a value."""
-        return Meaning(self.result_of(node), self._shapes.of(node), self._bindings.way(node))
+        return Meaning(self._result_steps.of(node), self._shapes.of(node), self._bindings.way(node))
 
     def meaning_of_each(self, node: nodes.Node) -> Meaning:
         """Return what is known of each item of a list."""
         way = self._bindings.way_of_each(node)
-        return Meaning(self.results_of(node), self._shapes.of_each(node), way)
+        return Meaning(self._result_steps.of_list(node), self._shapes.of_each(node), way)
 
     def _step_of(self, owner: nodes.Node) -> str | None:
         """Return the step of whose one result an expression is, None if that is not known."""
         if isinstance(owner, kinds.Lookup) and self._is_root(owner.node, "steps"):
             name = kinds.attribute_name(owner)
             return None if name in self._scope.fan_outs else name
-        return self.result_of(owner)
+        return self._result_steps.of(owner)
 
     def _check_shape(self, node: kinds.Lookup, name: str | None) -> None:
         """Look up a name in the data of an answer, or an output, if these are known."""
@@ -394,7 +366,7 @@ class Lookups:
         if node.name == "pass_rate" or is_scored:
             self._result_in(node.node, "passed", node.lineno - 1)
         way = self._bindings.way_of_each(node.node)
-        step = self.results_of(node.node)
+        step = self._result_steps.of_list(node.node)
         if node.name == "join" and step in self._results and not named and not node.args[1:]:
             attribute = "text" if "text" in self._results[step] else "outputs.NAME"
             hint = f'write map(attribute="{attribute}") before it'
@@ -416,7 +388,7 @@ class Lookups:
 
     def _result_in(self, values: nodes.Node | None, name: str, offset: int) -> None:
         """Look up an attribute of each in a list: results of a step if that is known."""
-        step = self.results_of(values)
+        step = self._result_steps.of_list(values)
         if step is None and self._may_be_result(values):
             self._refer_result(name, ANY_STEP, offset)
         elif step is not None:
@@ -467,6 +439,9 @@ class Lookups:
     def _is_root(self, node: nodes.Node, name: str) -> bool:
         is_name = isinstance(node, nodes.Name) and node.name == name
         return is_name and not self._bindings.knows(name) and not self._scope.is_isolated
+
+    def _is_steps(self, node: nodes.Node) -> bool:
+        return self._is_root(node, "steps")
 
     def _unknown(self, name: str) -> tuple[str, str]:
         message = f'unknown variable "{name}"'

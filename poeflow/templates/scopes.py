@@ -11,6 +11,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 from poeflow.templates.kinds import (
     ANY_ITEM,
+    LIST_FILTERS,
     NO_RESULT_KINDS,
     Kind,
     KnownKinds,
@@ -23,10 +24,6 @@ from poeflow.templates.kinds import (
 )
 from poeflow.templates.values import Shape
 
-LIST_FILTERS: Final = frozenset(
-    {"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"}
-)
-"""Filters that return items of the list they are given."""
 ANY_STEP: Final = "*"
 _INDEX: Final = lazy_pattern(r"\[\d+\]")
 VERDICT_ATTRIBUTES: Final = frozenset({"verdicts", "score", "passed"})
@@ -225,6 +222,10 @@ class Bindings:
             if name in meanings:
                 return meanings[name]
         return UNKNOWN
+
+    def result_of(self, name: str) -> str | None:
+        """Return the step that the value of a name is one of several results of, or None."""
+        return self.meaning(name).result_of
 
     def kind(self, node: nodes.Node) -> Kind | None:
         """Return what a value is in every run, None if that is not known."""
