@@ -193,14 +193,22 @@ def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int
         left = right
 
 
-def sums(addition: nodes.Add, kind_of: KindOf) -> Iterator[tuple[int, str, str]]:
-    """Yield where a text and a number are added, and a hint."""
-    left, right = (_summand(part, kind_of) for part in (addition.left, addition.right))
-    if {left, right} == {"a text", "a number"}:
-        text = addition.left if left == "a text" else addition.right
-        way = spelled(text)
-        more = f", or write {way} | int" if way else ""
-        yield _begin(addition.left), f"+ cannot add {left} and {right}", f"join texts with ~{more}"
+def miscalculations(operation: nodes.BinExpr, kind_of: KindOf) -> Iterator[tuple[int, str, str]]:
+    """Yield where a text is added to a number or calculated with, what is wrong, and a hint."""
+    parts = (operation.left, operation.right)
+    left, right = (_summand(part, kind_of) for part in parts)
+    begin = _begin(operation.left)
+    if isinstance(operation, nodes.Add):
+        if {left, right} == {"a text", "a number"}:
+            way = spelled(operation.left if left == "a text" else operation.right)
+            more = f", or write {way} | int" if way else ""
+            yield begin, f"+ cannot add {left} and {right}", f"join texts with ~{more}"
+        return
+    texts = [part for part in parts if kind_of(part) in ("text", "cell")]
+    for text in texts[:1]:  # templates do not repeat texts either, unlike Python
+        is_joined = any(isinstance(part, nodes.Const) for part in parts) and left == right
+        hint = "join texts with ~" if is_joined else f"write {spelled(text)} | int, or | float"
+        yield begin, f"{operation.operator} works on numbers only, not on a text", hint
 
 
 def _summand(node: nodes.Node, kind_of: KindOf) -> str | None:

@@ -182,10 +182,10 @@ class Lookups:
             offset, hint = kinds.name_offset(node), hint or one_of(name, fields)
             self.note(offset, f'{owner} has no "{name}"', hint)
 
-    def operation(self, node: nodes.Compare | nodes.Add) -> None:
+    def operation(self, node: nodes.Compare | nodes.BinExpr) -> None:
         """Check that no text meets a number, and that no function is compared."""
-        if isinstance(node, nodes.Add):
-            for fault in kinds.sums(node, self._kind):
+        if isinstance(node, nodes.BinExpr):
+            for fault in kinds.miscalculations(node, self._kind):
                 self.note(*fault, "warning")
             return
         for part in (node.expr, *(operand.expr for operand in node.ops)):

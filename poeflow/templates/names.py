@@ -170,7 +170,7 @@ class Walker:
                     self.visit(node.right)
             case nodes.CondExpr():
                 self._choice(node)
-            case nodes.Compare() | nodes.Add():
+            case nodes.Compare() | nodes.BinExpr():
                 self._lookups.operation(node)
                 self._visit_all(children_of(node))
             case _:
