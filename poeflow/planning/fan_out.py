@@ -45,6 +45,7 @@ _KEY_HINT: Final = "add key: with an expression that names each, for example ite
 _PARQUET: Final = ".parquet"
 _KINDS_OF_INPUTS: Final[Mapping[str, Kind]] = {
     "string": "text",
+    "file": "path",
     "integer": "integer",
     "number": "number",
     "array": "list",

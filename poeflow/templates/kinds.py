@@ -126,8 +126,10 @@ class ResultSteps:
         return name if self._is_steps(node.node) and name in self._fan_outs else None
 
 
-Kind = Literal["text", "cell", "integer", "number", "list"]
-"""What a value is for certain; a cell is a text of a table in csv."""
+Kind = Literal["text", "cell", "path", "integer", "number", "list"]
+"""What a value is for certain; a cell is a text of a table in csv, a path that of a file."""
+TEXTS: Final = frozenset({"text", "cell", "path"})
+"""The kinds that are texts."""
 _SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
 _MIRRORED: Final = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq"}
 _ORDERED: Final = frozenset(_MIRRORED)
@@ -186,8 +188,8 @@ def mismatches(comparison: nodes.Compare, kind_of: KindOf) -> Iterator[tuple[int
         ):
             kind = kind_of(text)
             found = [_no_text(other, kind, kind_of) for other in others]
-            if kind in ("text", "cell") and found and all(found) and found[0] is not None:
-                what = "the text of a cell" if kind == "cell" else "a text"
+            if kind in TEXTS and found and all(found) and found[0] is not None:
+                what = "the text of a cell" if kind == "cell" else f"a {kind}"
                 written = spelled(text) or way_to(text)
                 yield _begin(text), *_mismatch(written, what, sign, found[0])
         left = right
@@ -204,10 +206,11 @@ def miscalculations(operation: nodes.BinExpr, kind_of: KindOf) -> Iterator[tuple
             more = f", or write {way} | int" if way else ""
             yield begin, f"+ cannot add {left} and {right}", f"join texts with ~{more}"
         return
-    texts = [part for part in parts if kind_of(part) in ("text", "cell")]
+    texts = [part for part in parts if kind_of(part) in TEXTS]
     for text in texts[:1]:  # templates do not repeat texts either, unlike Python
         is_joined = any(isinstance(part, nodes.Const) for part in parts) and left == right
-        hint = "join texts with ~" if is_joined else f"write {spelled(text)} | int, or | float"
+        way = spelled(text) or "text"
+        hint = "join texts with ~" if is_joined else f"write {way} | int, or | float"
         yield begin, f"{operation.operator} works on numbers only, not on a text", hint
 
 
@@ -215,7 +218,7 @@ def _summand(node: nodes.Node, kind_of: KindOf) -> str | None:
     """Return what is added, None if it is not certain."""
     value: object = node.value if isinstance(node, nodes.Const) else None
     kind = kind_of(node)
-    if isinstance(value, str) or kind in ("text", "cell"):
+    if isinstance(value, str) or kind in TEXTS:
         return "a text"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return "a number" if is_number or kind in ("integer", "number") else None

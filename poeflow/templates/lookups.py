@@ -218,13 +218,15 @@ class Lookups:
             return
         if kind == "list" and node.attr not in LIST_METHODS:
             self.note(kinds.name_offset(node), *Shape.not_of_list(node.attr))
-        is_text = kind in ("text", "cell") and not isinstance(node.node, nodes.Name)
+        is_text = kind in kinds.TEXTS and not isinstance(node.node, nodes.Name)
         if is_text and node.attr not in STRING_METHODS:
             known = self._environment.filters
             named = filters.OTHER_NAMES.get(node.attr, node.attr)
             hint = f"write text | {named}" if named in known else OTHER_METHODS.get(node.attr, "")
             hint = hint or one_of(node.attr, STRING_METHODS)
-            self.note(kinds.name_offset(node), f'a text has no "{node.attr}"', hint)
+            what, way = "path" if kind == "path" else "text", kinds.spelled(node.node)
+            hint = f"the text of its file is read({way})" if kind == "path" else hint
+            self.note(kinds.name_offset(node), f'a {what} has no "{node.attr}"', hint)
 
     def meaning(self, node: nodes.Node) -> Meaning:
         """Return what is known of a value."""
@@ -316,7 +318,7 @@ class Lookups:
         if is_sure and isinstance(node, nodes.Getattr) and node.attr in ALL_METHODS:
             shape, kind = self._shapes.of(node.node), self._kind(node.node)
             is_list = kind == "list" or (shape is not None and shape.kind == "list")
-            methods = STRING_METHODS if kind in ("text", "cell") else frozenset[str]()
+            methods = STRING_METHODS if kind in kinds.TEXTS else frozenset[str]()
             if node.attr in (LIST_METHODS if is_list else methods) and not self._tests_kinds:
                 called = " | length" if node.attr == "count" else f".{node.attr}()"
                 hint = f"write {kinds.spelled(node.node) or 'value'}{called}"
