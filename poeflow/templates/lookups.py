@@ -366,7 +366,7 @@ class Lookups:
         first = node.args[:1] if node.name in _BY_ATTRIBUTE else []
         is_scored = node.name == "tocsv" and any(pair.key == "scores" for pair in node.kwargs)
         if node.name == "pass_rate" or is_scored:
-            self._result_in(node.node, "passed", node.lineno - 1)
+            self._result_in(node, "passed", node.lineno - 1)
         way = self._bindings.way_of_each(node.node)
         step = self._result_steps.of_list(node.node)
         if node.name == "join" and step in self._results and not named and not node.args[1:]:
@@ -383,16 +383,18 @@ class Lookups:
                         self._check_output(step, output, argument.lineno - 1)
                     if not may_be_absent(node) and not name.isdigit():
                         self._check_key(way, name, argument.lineno - 1)
-                    self._result_in(node.node, name, argument.lineno - 1)
+                    self._result_in(node, name, argument.lineno - 1)
                     shape = self._shapes.of_each(node.node)
                     if shape is not None and not may_be_absent(node):
                         self._check_name(shape, name, argument.lineno - 1)
 
-    def _result_in(self, values: nodes.Node | None, name: str, offset: int) -> None:
+    def _result_in(self, node: nodes.Filter, name: str, offset: int) -> None:
         """Look up an attribute of each in a list: results of a step if that is known."""
-        step = self._result_steps.of_list(values)
-        if step is None and self._may_be_result(values):
+        step = self._result_steps.of_list(node.node)
+        if step is None and self._may_be_result(node.node):
             self._refer_result(name, ANY_STEP, offset)
+        elif step is not None and may_be_absent(node):
+            self._refer_result(name, step, offset)
         elif step is not None:
             self._check_result(offset, step, name)
 

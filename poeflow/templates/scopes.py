@@ -482,6 +482,8 @@ class Shapes:
 def may_be_absent(node: nodes.Filter) -> bool:
     """Whether a filter takes items without the attribute that it names."""
     tests = [one.value for one in node.args[1:2] if isinstance(one, nodes.Const)]
+    if node.name == "groupby" and node.args[1:]:
+        return True  # there is a default
     return tests in (["defined"], ["undefined"]) or any(one.key == "default" for one in node.kwargs)
 
 
