@@ -44,6 +44,8 @@ _STEPS: Final = lazy_pattern(r"\bsteps\b")
 _INPUTS: Final = lazy_pattern(r"\binputs\s*(?:\.\s*(\w+)|\[\s*['\"](\w+)['\"]|)")
 _ANY_INPUT: Final = lazy_pattern(r"\binputs\b")
 _NOT_OF_USED_FLOWS: Final = frozenset(STEP_ATTRIBUTES - {"outputs", "status", "error", "key"})
+_OF_SAMPLES: Final = STEP_ATTRIBUTES - VERDICT_ATTRIBUTES
+"""What each sample has, be it none, if nothing is expected of it."""
 _TEXT_ATTRIBUTES: Final = ("text", "data", "value")
 _ANSWER_ATTRIBUTES: Final = ("media", "model", "reasoning", "tool_calls", "usage")
 
@@ -144,12 +146,17 @@ def _turn_attributes(step: Step) -> Iterator[str]:
 
 
 def results_of(flow: Flow) -> Fields:
-    """Return the attributes of each result in a loop's `.all`, items not from a step included."""
-    return tuple(
-        (name, frozenset(_result_attributes(flow, name)))
-        for name, step in flow.steps.items()
-        if is_fan_out(step)
-    )
+    """Return the attributes of each result in `.all` of loops and of steps with samples.
+
+    Those of loops include items that come from no step.
+    """
+    found = list[tuple[str, frozenset[str]]]()
+    for name, step in flow.steps.items():
+        if is_fan_out(step):
+            found.append((name, frozenset(_result_attributes(flow, name))))
+        elif samples_of(step).count > 1:
+            found.append((name, STEP_ATTRIBUTES if step.expect else _OF_SAMPLES))
+    return tuple(found)
 
 
 def fields_of_answer(step: Step) -> Fields:

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.loops import is_fan_out
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.attributes import (
     FIELDS_OF_FLOW,
@@ -131,12 +132,11 @@ def _scope_of(
     file: FlowFile, tables: Tables, derived_inputs: frozenset[str], outputs: Fields
 ) -> Scope:
     """Return what all templates of a flow can use."""
-    results = results_of(file.flow)
     return Scope(
         inputs=frozenset(file.flow.inputs),
         steps=frozenset(file.flow.steps),
-        fan_outs=frozenset(name for name, _ in results),
-        results=results,
+        fan_outs=frozenset(name for name, step in file.flow.steps.items() if is_fan_out(step)),
+        results=results_of(file.flow),
         outputs=outputs,
         derived_inputs=derived_inputs,
         result_kinds=tables.kinds_of_results(),

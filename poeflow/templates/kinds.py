@@ -82,16 +82,19 @@ LIST_FILTERS: Final = frozenset(
 class ResultSteps:
     """Finds the step that a value is one of several results of.
 
-    `fan_outs` are the steps that have several, `is_steps` tells whether a value is all steps, and
-    `named` returns the step that the value of a name is a result of.
+    `listed` are the steps that have several, `fan_outs` those of them that have them by key.
+    `is_steps` tells whether a value is all steps, and `named` returns the step that the value of a
+    name is a result of.
     """
 
     def __init__(
         self,
+        listed: frozenset[str],
         fan_outs: frozenset[str],
         is_steps: Callable[[nodes.Node], bool],
         named: Callable[[str], str | None],
     ) -> None:
+        self._listed = listed
         self._fan_outs = fan_outs
         self._is_steps = is_steps
         self._named = named
@@ -106,7 +109,7 @@ class ResultSteps:
             case nodes.Getitem(arg=nodes.Slice()):
                 return None
             case nodes.Getitem() if isinstance(node.node, Lookup):
-                return self._step(node.node) or self.of_list(node.node)
+                return self._step(node.node, self._fan_outs) or self.of_list(node.node)
         return None
 
     def of_list(self, node: nodes.Node | None) -> str | None:
@@ -117,13 +120,13 @@ class ResultSteps:
             case nodes.Getitem(arg=nodes.Slice()):
                 return self.of_list(node.node)
             case nodes.Getattr(attr="all", node=nodes.Getattr() | nodes.Getitem() as owner):
-                return self._step(owner)
+                return self._step(owner, self._listed)
         return None
 
-    def _step(self, node: Lookup) -> str | None:
-        """Return a step that is looked up, if it has several results."""
+    def _step(self, node: Lookup, steps: frozenset[str]) -> str | None:
+        """Return the step that is looked up, if it is one of some `steps`."""
         name = attribute_name(node)
-        return name if self._is_steps(node.node) and name in self._fan_outs else None
+        return name if self._is_steps(node.node) and name in steps else None
 
 
 Kind = Literal["text", "cell", "path", "integer", "number", "list"]

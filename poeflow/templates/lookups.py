@@ -60,7 +60,9 @@ class Lookups:
         self._fields = dict(scope.fields)
         self._results = dict(scope.results)
         self._outputs = dict(scope.outputs)
-        self._result_steps = kinds.ResultSteps(scope.fan_outs, self._is_steps, bindings.result_of)
+        self._result_steps = kinds.ResultSteps(
+            frozenset(self._results), scope.fan_outs, self._is_steps, bindings.result_of
+        )
         self._shapes = Shapes(dict(scope.shapes), bindings, self._step_of)
         self._is_lenient = self._tests_kinds = False
         self._compared = frozenset[int]()  # ids of the nodes that are compared for equality
@@ -167,7 +169,8 @@ class Lookups:
     def _check_key(self, way: str, name: str, offset: int) -> None:
         """Check that a name is not looked up in the key of a loop; `way` leads to its owner."""
         step = self._bindings.step_of_key(way)
-        if step in self._results and name not in STRING_METHODS:
+        is_loop = step in self._results and step in self._scope.fan_outs
+        if is_loop and name not in STRING_METHODS:
             hint = f"its results are in the list steps.{step}.all"
             self.note(offset, f'a key of step "{step}" has no "{name}"', hint)
 
@@ -262,7 +265,7 @@ class Lookups:
     def _check_result(
         self, offset: int, step: str, name: str, node: kinds.Lookup | None = None
     ) -> None:
-        """Look up an attribute of one result of a loop."""
+        """Look up an attribute of one of several results."""
         self._refer_result(name, step, offset)
         known = self._results.get(step)
         is_ensured = node is not None and self._bindings.ensures(node)

@@ -91,3 +91,19 @@ def test_a_lock_that_knows_only_the_first_sample_stays_as_it_is(echoed):
 def extras(bench) -> str:
     lock = LockFile(bench.folder / "a.lock.json", shown="a.lock.json").read()
     return lock.instances["draft"].extras
+
+
+def test_how_one_sample_was_judged_is_read(echoed):
+    flow = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  draft:
+    prompt: "draft {{ sample }}"
+    samples: {count: 2, pass_rate: 0.5}
+    expect: [{contains: "1"}]
+  pick: {prompt: "{{ steps.draft.all[0].score }} {{ steps.draft.all[1].passed | tojson }}"}
+"""
+    assert echoed.run(flow).exit_code == 0
+    assert echoed.prompts()[2:] == ["1.0 false"]
+    assert set(echoed.states(flow).values()) == {("fresh", ())}
