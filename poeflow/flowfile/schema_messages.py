@@ -420,7 +420,8 @@ def _type_hint(error: "ValidationError", path: KeyPath, written: str) -> str:
     if path[-1:] == ("history",):
         return _conversation(instance) or _example(error)
     if not isinstance(instance, str):
-        return _example(error)
+        is_attached = isinstance(instance, list) and "attachments" in path
+        return "write an item for each file" if is_attached else _example(error)
     if path[-2:-1] == ("tools",):
         return _tools(instance, "write {}") or _example(error)
     if written[:1] in "\"'" and not isinstance(core_value(instance), str):

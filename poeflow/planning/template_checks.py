@@ -391,7 +391,8 @@ class _TemplateChecker:
         if site.use == "value" and self._environment.is_expression(text.strip(), origin):
             return ()
         known = frozenset[str]() if site.early else names.known
-        finder = NonTextFinder(kinds_of_values(self._file.flow), known)
+        is_attached = site.early and not _ATTACHED.isdisjoint(site.path)
+        finder = NonTextFinder(kinds_of_values(self._file.flow), known, is_attached=is_attached)
         return tuple(finder.problems(parsed, origin))
 
     def _canonical(self, globs: tuple[str, ...], text: str, origin: Origin) -> Iterator[str]:

@@ -25,6 +25,7 @@ from poeflow.templates.render import (
     render_path,
     render_value,
 )
+from poeflow.templates.template_errors import ONE_PATH
 
 Use = Literal["text", "expression", "path", "value"]
 Stage = Literal["shared", "form", "step", "instance", "answer"]
@@ -380,4 +381,5 @@ def as_text(value: Json, what: str) -> str:
     """Return a rendered value that must be text. Raises `StepError` naming `what`."""
     if isinstance(value, str):
         return value
-    raise StepError(f"{what} must be text, not {value!r}", hint="check the template's value")
+    hint = ONE_PATH if what == "path" and isinstance(value, list) else "check the template's value"
+    raise StepError(f"{what} must be text, not {value!r}", hint=hint)

@@ -247,6 +247,11 @@ _TO_TEXT: Final[Mapping[str, str]] = {
     "a mapping": "use | tojson or name one of its keys",
 }
 """What to write for values without a text of their own."""
+ONE_PATH: Final = (
+    'an attachment is one path or pattern: write "{{ inputs.files[0] }}" for each, or "docs/*.md"'
+)
+_TO_PATH: Final[Mapping[str, str]] = {**_TO_TEXT, "a list": ONE_PATH}
+"""What to write for such values in the path of an attachment."""
 _SURE: Final = (nodes.With, nodes.Scope, nodes.AssignBlock, nodes.FilterBlock)
 """Statements whose contents are always rendered."""
 _KEEPS_RESULTS: Final = frozenset({"list", "reject", "rejectattr", "select", "selectattr", "sort"})
@@ -257,11 +262,19 @@ class NonTextFinder:
 
     `kind_of` returns what an attribute of a step is, or an input if the step is empty: None for a
     text or if that is not known.
-    `names` are those that the template may use: some have no value at first.
+    `names` are those that the template may use: some have no value at first. The
+    template `is_attached` if it is the path of an attachment.
     """
 
-    def __init__(self, kind_of: Callable[[str, str], str | None], names: Collection[str]) -> None:
+    def __init__(
+        self,
+        kind_of: Callable[[str, str], str | None],
+        names: Collection[str],
+        *,
+        is_attached: bool = False,
+    ) -> None:
         self._kind_of = kind_of
+        self._to_text = _TO_PATH if is_attached else _TO_TEXT
         self._first = NO_VALUE_AT_FIRST.keys() & names
         self._bound: set[str] = set()
         """Names that the template binds."""
@@ -317,14 +330,14 @@ class NonTextFinder:
         elif isinstance(node, nodes.Getattr) and _is_input(node) and root.name not in self._bound:
             kind = self._kind_of("", node.attr)
             if kind is not None and not self._tests_kinds():
-                yield node.lineno, f"inputs.{node.attr} is {kind}, not a text", _TO_TEXT[kind]
+                yield node.lineno, f"inputs.{node.attr} is {kind}, not a text", self._to_text[kind]
         elif isinstance(node, nodes.Getattr) and root.name not in self._no_items:
             step = items.get(root.name, "") if node.node is root else _of_steps(node.node)
             kind = self._kind_of(step, node.attr) if step else None
             if kind is not None and not self._tests_kinds():
                 is_of_step = isinstance(node.node, nodes.Getattr)
                 written = f"steps.{step}.{node.attr}" if is_of_step else node.attr
-                yield node.lineno, f"{written} is {kind}, not a text", _TO_TEXT[kind]
+                yield node.lineno, f"{written} is {kind}, not a text", self._to_text[kind]
 
 
 def _step_of(node: nodes.Node | None) -> str:

@@ -2,13 +2,14 @@
 
 import pytest
 
+from poeflow.errors import StepError
 from poeflow.flowfile.load import load_flow
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_template
 from poeflow.templates.reader import ProjectReader
 from poeflow.templates.scopes import Scope
-from poeflow.templates.sites import Site, site_text, sites_of
+from poeflow.templates.sites import Site, as_text, site_text, sites_of
 
 FLOW = """\
 poeflow: 1
@@ -117,3 +118,12 @@ def test_problems_have_places_in_the_yaml_and_in_files(project):
         'flow.yaml:11:22: unknown input "langage"',
         'polish.md:3:5: unknown variable "nope"',
     ]
+
+
+def test_a_list_for_one_attachment_is_told_how_several_are_attached():
+    with pytest.raises(StepError) as raised:
+        as_text(["a.md", "b.md"], "path")
+    assert str(raised.value) == (
+        "path must be text, not ['a.md', 'b.md']; an attachment is one path or pattern: "
+        'write "{{ inputs.files[0] }}" for each, or "docs/*.md"'
+    )
