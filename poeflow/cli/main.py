@@ -37,7 +37,7 @@ COMMANDS: Final = {
 }
 _COLLECT_EVERY: Final = 30_000
 """How many objects are new when garbage is collected: a run over many rows makes many that stay."""
-_COLLECT_RARELY: Final = {"check": 200_000}
+_COLLECT_RARELY: Final = {"check": 1_000_000}
 """The same for commands in which no pause matters, and almost nothing is garbage."""
 EPILOG: Final = """\b
 Exit codes:
