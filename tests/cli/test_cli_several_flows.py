@@ -201,3 +201,13 @@ def test_a_flow_takes_what_one_before_it_in_the_command_wrote(desk):
     assert done.returncode == 0, done.stderr
     assert (desk.folder / "out/c.txt").read_text() == "new\n"
     assert desk.run("run", "--locked", "b.yaml").returncode == 0
+
+
+def test_a_mistake_in_a_file_of_several_flows_is_listed_once(desk):
+    desk.write("p.md", "say {{ nope }}\n")
+    for name in ("a", "b"):
+        flow = "poeflow: 1\nsteps: {%s: {render: {file: p.md}}}\n"
+        desk.write(f"{name}.yaml", flow % name)
+    done = desk.run("check")
+    assert (done.returncode, done.stderr.count("nope")) == (3, 1), done.stderr
+    assert done.stderr.endswith("\n1 problem in 2 flows\n")

@@ -72,7 +72,6 @@ def check(
     Needs no key and no network, runs no code and renders nothing: safe on flows from strangers.
     Without a path, all flows below the current folder are checked.
     """
-    problems: list[Problem] = []
     access = access_of(allow_files)
     if reading:
         found = only_reading(paths, access)
@@ -82,8 +81,8 @@ def check(
     checks = only_changed(found, since)
     with CiReports(output, junit, os.environ) as ci:
         for result in checks:
-            problems += [one for one in result.problems if one not in problems]
             ci.report_problems(result, is_all=True)
+        problems = [*dict.fromkeys(one for result in checks for one in result.problems)]
         placed = [ci.from_root(problem) for problem in problems]
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
