@@ -25,7 +25,7 @@ from poeflow.engine.results import (
 )
 from poeflow.engine.run_state import RunState, StoppedError
 from poeflow.engine.step import StepRunner
-from poeflow.engine.step_under_way import StepUnderWay
+from poeflow.engine.step_state import StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
 from poeflow.flowfile.step_settings import samples_of

@@ -14,7 +14,7 @@ from poeflow.engine.lock_entries import StepOutcome, carried_digest
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
-from poeflow.engine.step_under_way import StepUnderWay
+from poeflow.engine.step_state import StepUnderWay
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded

@@ -16,7 +16,7 @@ from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, S
 from poeflow.engine.run_state import StoppedError, side_by_side
 from poeflow.engine.save import MOVES
 from poeflow.engine.step import StepRunner
-from poeflow.engine.step_under_way import StepUnderWay
+from poeflow.engine.step_state import StepUnderWay
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.loops import ITEM_NAMES, continues_itself
 from poeflow.planning.instances import StepInstance
