@@ -12,7 +12,7 @@ from poeflow.engine.asking.ask import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
-from poeflow.engine.lock_entries import StepOutcome, is_same_result
+from poeflow.engine.lock_entries import is_same_result
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
@@ -25,7 +25,7 @@ from poeflow.engine.results import (
 )
 from poeflow.engine.run_state import RunState, StoppedError
 from poeflow.engine.step import StepRunner
-from poeflow.engine.step_state import StepUnderWay
+from poeflow.engine.step_state import StepOutcome, StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
 from poeflow.flowfile.step_settings import samples_of

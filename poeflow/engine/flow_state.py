@@ -9,12 +9,12 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import ToBeAsked
-from poeflow.engine.freshness import Freshness, LockProof, own_items
-from poeflow.engine.lock_entries import StepOutcome, carried_digest
+from poeflow.engine.freshness import Freshness, own_items
+from poeflow.engine.lock_entries import LockProof, carried_digest
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
-from poeflow.engine.step_state import StepUnderWay
+from poeflow.engine.step_state import StepOutcome, StepUnderWay
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded

@@ -12,6 +12,7 @@ from poeflow.engine import lock_entries
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import BEYOND_JUDGING, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import InstanceOutcome, StepResult
@@ -30,18 +31,11 @@ _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|fro
 """In the outputs of a used flow: they show more than the results of its steps."""
 
 
-class LockProof(msgspec.Struct, frozen=True):
-    """Why an instance need not run: the lock's entry for it.
+class HashedOutcome(Protocol):
+    """How a step ended, as far as others see it."""
 
-    `edited` are its files that are not poeflow's own, with their states; `stale` are the changes of
-    a request that is not sent, because an accepted file replaces its answer. `turns` are the proofs
-    for all in later turns of a flow that it repeats, by name.
-    """
-
-    entry: LockEntry
-    edited: Mapping[str, Look] = {}
-    stale: tuple[str, ...] = ()
-    turns: Mapping[str, "LockProof"] = {}
+    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
+        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
 
 
 class Accepting(Protocol):
@@ -68,7 +62,7 @@ class Freshness:
         plan: Plan,
         context: RunContext,
         lock_update: LockUpdate,
-        outcomes: Mapping[str, lock_entries.StepOutcome],
+        outcomes: Mapping[str, HashedOutcome],
         *,
         name: Callable[[str], str],
         attachments: AttachmentReader,

@@ -11,7 +11,7 @@ from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked
 from poeflow.engine.flow_state import FlowState
-from poeflow.engine.freshness import LockProof
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
 from poeflow.engine.save import MOVES

@@ -1,7 +1,7 @@
-"""Results of instances as entries of the lock, made of hashes."""
+"""Results of instances as entries of the lock, made of hashes, and what an entry proves."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,17 +20,17 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.programs import changed_variables
 from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
-from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
+from poeflow.engine.results import StepResult
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
+from poeflow.project.output_files import Look
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
-from poeflow.templates.values import Instances
 
 _EXTRAS: Final = ("reasoning", "usage")
 _NOT_RESULT: Final = frozenset(
@@ -39,6 +39,20 @@ _NOT_RESULT: Final = frozenset(
 _WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
 """In an expression over a result: what has a hash of its own, or all of the result."""
 _OWN_ADDRESS: Final = "the provider's own address"
+
+
+class LockProof(msgspec.Struct, frozen=True):
+    """Why an instance need not run: the lock's entry for it.
+
+    `edited` are its files that are not poeflow's own, with their states; `stale` are the changes of
+    a request that is not sent, because an accepted file replaces its answer. `turns` are the proofs
+    for all in later turns of a flow that it repeats, by name.
+    """
+
+    entry: LockEntry
+    edited: Mapping[str, Look] = {}
+    stale: tuple[str, ...] = ()
+    turns: Mapping[str, "LockProof"] = {}
 
 
 def entry_of(
@@ -293,102 +307,6 @@ def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
     return sha256_of_json([found, digest_of(entry, "conversation")])
 
 
-class StepOutcome:
-    """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.
-
-    `own` returns the items of instances by key. If it `is_judged`, templates see the verdicts, too.
-    If it `is_late`, the items come from a step, and count among the extras of the entries.
-    """
-
-    def __init__(
-        self,
-        instances: Iterable[InstanceOutcome],
-        *,
-        is_fan_out: bool,
-        own: Callable[[], Mapping[str, Mapping[str, Json]]],
-        is_judged: bool = False,
-        is_late: bool = False,
-    ) -> None:
-        self.instances = tuple(instances)
-        self.status = _status(self.instances)
-        blocking = [one for one in self.instances if one.blocks]
-        failed = (one for one in blocking if not one.is_held_back)
-        self.culprit = next(failed, blocking[0] if blocking else None)
-        self._is_fan_out = is_fan_out
-        self._find_own = own
-        self._is_judged = is_judged
-        self._is_late = is_late
-        self._digests: dict[tuple[str | None, bool], str | None] = {}
-
-    @functools.cached_property
-    def _own(self) -> Mapping[str, Mapping[str, Json]]:
-        return self._find_own() if self._is_fan_out else {}
-
-    @functools.cached_property
-    def value(self) -> Json:
-        """The value for templates, made at its first use."""
-        if not self._is_fan_out:
-            return self._values(self.instances[0])
-        by_key = {one.key or "": self._values(one) for one in self.instances}
-        return Instances(by_key, status=self.status, own=self._own)
-
-    def _values(self, one: InstanceOutcome) -> dict[str, Json]:
-        return {**UNJUDGED[one.status], **one.values()} if self._is_judged else one.values()
-
-    @property
-    def blocks(self) -> bool:
-        """Whether an instance, the `culprit`, blocks steps that need this one."""
-        return self.culprit is not None
-
-    @property
-    def is_absent(self) -> bool:
-        """Whether the answer of any instance is not loaded."""
-        return any(one.is_absent for one in self.instances)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether any instance must be asked, but this run asks nothing."""
-        return any(one.is_pending for one in self.instances)
-
-    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
-        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
-        if (attribute, is_old) not in self._digests:
-            self._digests[attribute, is_old] = self._digest(attribute, is_old=is_old)
-        return self._digests[attribute, is_old]
-
-    def _digest(self, attribute: str | None, *, is_old: bool) -> str | None:
-        of = old_digest_of if is_old else digest_of
-        found: list[Json] = []
-        for one in self.instances:
-            entry = one.entry
-            seen = _failed_digest(one, attribute) if entry is None else of(entry, attribute)
-            if seen is None:
-                return None
-            found.append([one.key, seen, *self._own_digest(one, attribute)])
-        return sha256_of_json(found)
-
-    def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
-        """Yield the hash of an instance's item, if its key does not contain it already."""
-        if attribute not in (None, "all") or self._is_late:
-            return
-        own = self._own.get(one.key or "", {})
-        if any(isinstance(v, dict | list) for v in own.values()):
-            yield sha256_of_json(own)
-
-    @property
-    def blocked_by(self) -> str:
-        """Why steps that need this one do not run, empty if they do."""
-        return "" if self.culprit is None else self.culprit.blocks_because
-
-
-def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
-    if any(one.status == "failed" for one in instances):
-        return "failed"
-    if instances and all(one.status == "skipped" for one in instances):
-        return "skipped"
-    return "ok"
-
-
 def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:
     """Return the hash of what another step sees of an instance as `attribute`."""
     status = entry.status if isinstance(entry, LockEntry) else status
@@ -407,16 +325,6 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
             return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
         case _:
             return entry.result or sha256_of_json(status)
-
-
-def _failed_digest(outcome: InstanceOutcome, attribute: str | None) -> str | None:
-    """Return the hash of what another step sees of an instance that failed, None for others."""
-    if outcome.ending in ("made", "current", "pending"):
-        return None
-    seen, status = outcome.values(), outcome.status
-    if attribute in (None, "all"):
-        return sha256_of_json(seen)
-    return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
 
 
 def old_digest_of(entry: LockEntry, attribute: str | None) -> str:

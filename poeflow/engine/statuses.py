@@ -14,8 +14,8 @@ from poeflow.digest import Json
 from poeflow.engine.asking.ask import ToBeAsked
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS
-from poeflow.engine.freshness import Freshness, LockProof
-from poeflow.engine.lock_entries import other_model
+from poeflow.engine.freshness import Freshness
+from poeflow.engine.lock_entries import LockProof, other_model
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import PoeflowError

@@ -13,8 +13,7 @@ from poeflow.digest import Json, hash_prefix, short_hash, short_hash_of_text
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.ask import is_accepted
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.freshness import LockProof
-from poeflow.engine.lock_entries import agrees_beside_text
+from poeflow.engine.lock_entries import LockProof, agrees_beside_text
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
