@@ -163,13 +163,14 @@ class FlowState:
                 is_fan_out=fans_out,
                 own=own,
                 is_judged=step in self.plan.checked.judged,
-                is_late=step in self.freshness.late_items,
+                has_late_items=step in self.freshness.late_items,
             )
 
     def _own(self, step: str) -> dict[str, dict[str, Json]]:
         """Return the items of a step's instances by key; those from a step if a text reads them."""
-        is_late = step in self.freshness.late_items
-        instances = self.under_way[step].instances if is_late else self.plan.instances.get(step, ())
+        has_late_items = step in self.freshness.late_items
+        known = self.plan.instances.get(step, ())
+        instances = self.under_way[step].instances if has_late_items else known
         return {one.key or "": own_items(one) for one in instances}
 
     def made(

@@ -344,8 +344,8 @@ class InstanceRunner:
             state = self._flow.outcomes.get(step)
             if state is None or not state.is_absent:
                 return None
-            is_itemized = step in self._flow.freshness.late_items
-            missing = await self._find_items(step, reader) if is_itemized else None
+            has_late_items = step in self._flow.freshness.late_items
+            missing = await self._find_items(step, reader) if has_late_items else None
             if missing is not None:
                 return missing
             is_part = reader is None and bool(self._run_state.selection.only)

@@ -75,7 +75,7 @@ class StepOutcome:
     """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.
 
     `own` returns the items of instances by key. If it `is_judged`, templates see the verdicts, too.
-    If it `is_late`, the items come from a step, and count among the extras of the entries.
+    If it `has_late_items`, these come from a step, and count among the extras of the entries.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class StepOutcome:
         is_fan_out: bool,
         own: Callable[[], Mapping[str, Mapping[str, Json]]],
         is_judged: bool = False,
-        is_late: bool = False,
+        has_late_items: bool = False,
     ) -> None:
         self.instances = tuple(instances)
         self.status = _status(self.instances)
@@ -95,7 +95,7 @@ class StepOutcome:
         self._is_fan_out = is_fan_out
         self._find_own = own
         self._is_judged = is_judged
-        self._is_late = is_late
+        self._has_late_items = has_late_items
         self._digests: dict[tuple[str | None, bool], str | None] = {}
 
     @functools.cached_property
@@ -147,7 +147,7 @@ class StepOutcome:
 
     def _own_digest(self, one: InstanceOutcome, attribute: str | None) -> Iterator[str]:
         """Yield the hash of an instance's item, if its key does not contain it already."""
-        if attribute not in (None, "all") or self._is_late:
+        if attribute not in (None, "all") or self._has_late_items:
             return
         own = self._own.get(one.key or "", {})
         if any(isinstance(v, dict | list) for v in own.values()):
