@@ -398,18 +398,18 @@ class FlowState:
             return None
         source = self.under_way.get(self.plan.chains.get(step, ""))
         proofs: list[LockProof | None] = []
-        carried = ""
+        builds_on, carried = step in self.folds, ""
         for index, one in enumerate(instances):
             upstream = None if source is None else await source.outcome(index)
             if upstream is not None and upstream.status != "ok":
                 proofs.append(None)
                 continue
-            own = self._with(one, carried)
+            own = msgspec.structs.replace(one, carried=carried) if builds_on else one
             proof = self.freshness.current_proof(own, upstream) if one.is_ready else None
             proof = proof or self.freshness.accepted_proof(own, upstream)
             if proof is None:
                 return None
-            if proof.entry.status == "ok":
+            if builds_on and proof.entry.status == "ok":
                 carried = carried_digest(self.plan.flow, step, proof.entry)
             proofs.append(proof)
         return StepUnderWay(step, instances, {}, proofs) if instances else None
@@ -417,7 +417,8 @@ class FlowState:
     async def before(self, step: StepUnderWay, index: int) -> int | None:
         """Wait for the instance from which the one at `index` takes what is carried.
 
-        It is the last before it that has a result, or that blocks it; None for the first.
+        Return where it is: the last before it that has a result, or that blocks it; None for the
+        first.
         """
         for at in range(index - 1, -1, -1) if step.step in self.folds else ():
             outcome = await step.outcome(at)
@@ -425,17 +426,15 @@ class FlowState:
                 return at
         return None
 
-    def carrying(self, before: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
-        """Return an instance with the hash of what it takes from the one `before` it."""
-        if instance.step not in self.folds:
-            return instance
-        if before is None or before.entry is None:
-            return self._with(instance, "" if before is None else None)
-        return self._with(instance, carried_digest(self.plan.flow, instance.step, before.entry))
+    def carrying(self, previous: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
+        """Return an instance of a step of `folds` with the hash of what it takes from `previous`.
 
-    def _with(self, instance: StepInstance, carried: str | None) -> StepInstance:
-        if instance.step not in self.folds:
-            return instance
+        Nothing for the first one; None if that hash is not known.
+        """
+        carried: str | None = ""
+        if previous is not None:
+            flow, entry = self.plan.flow, previous.entry
+            carried = None if entry is None else carried_digest(flow, instance.step, entry)
         return msgspec.structs.replace(instance, carried=carried)
 
     def ended_by(
