@@ -1,14 +1,16 @@
-"""Finds the lock of a run, by its flow and its inputs file, and reads it."""
+"""Finds, reads and writes the lock of a run, by its flow and its inputs file."""
 
+import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
 
+from poeflow.clock import Clock
 from poeflow.digest import sha256_of_json, short_hash
 from poeflow.engine.lock_update import Length, LockUpdate
 from poeflow.errors import DiskError, PoeflowError, StaleError
@@ -29,6 +31,11 @@ _MOST_EARLIER: Final = 20
 """How many older versions of a lock are searched for entries that still prove something."""
 _MOST_VISITED: Final = 200_000
 """Among how many entries of folders the locks of other flows are looked for."""
+PAUSE: Final = 2.0
+"""Seconds between two writes of a lock, at least."""
+SHARE: Final = 20.0
+"""The least pause between two writes of a large lock, as a multiple of the time that a write takes.
+Answers are stored anyway."""
 LOCK_ENDING: Final = ".lock.json"
 _FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
 _NO_FLOWS: Final = frozenset({".git", ".poeflow", "node_modules", "__pycache__", "venv", ".venv"})
@@ -163,6 +170,62 @@ def lock_update_of(
 def inputs_hash(plan: Plan) -> str:
     """Return the hash of the inputs of a run."""
     return short_hash(sha256_of_json(dict(plan.inputs)))
+
+
+@contextlib.asynccontextmanager
+async def writing_lock(
+    lock: LockFile | None, lock_update: LockUpdate, inputs: str, clock: Clock
+) -> AsyncIterator[None]:
+    """Write the lock now and then while a run goes on, and the whole lock when it has ended.
+
+    `inputs` is the hash of the run's inputs. If the run is cut short, the lock has its entries and
+    the other ones of the last run. Raises `DiskError`.
+    """
+    if lock is None:
+        yield
+        return
+    writing = asyncio.create_task(_write_so_far(lock, lock_update, inputs, clock))
+    try:
+        yield
+    except BaseException:
+        await _ended(writing)
+        if lock_update.count:
+            with contextlib.suppress(DiskError):
+                _write(lock, lock_update, lock_update.lock_so_far(inputs))
+        raise
+    await _ended(writing)
+    _write(lock, lock_update, lock_update.lock(inputs))
+
+
+def _write(file: LockFile, lock_update: LockUpdate, lock: Lock) -> None:
+    """Write a lock, unless the file has it already. Raises `DiskError`."""
+    if not (file.is_as_read and lock_update.is_unchanged(lock)):
+        file.write(lock)
+
+
+async def _ended(writing: asyncio.Task[None]) -> None:
+    """End the task that writes the lock. A full disk is reported at the last write."""
+    writing.cancel()
+    await asyncio.wait([writing])
+    if not writing.cancelled():
+        writing.exception()
+
+
+async def _write_so_far(lock: LockFile, lock_update: LockUpdate, inputs: str, clock: Clock) -> None:
+    written, pause = 0, PAUSE
+    while True:
+        await clock.asleep(pause)
+        if lock_update.count != written:
+            written = lock_update.count
+            began = clock.monotonic()
+            so_far = lock_update.lock_so_far(inputs)
+            write = asyncio.ensure_future(asyncio.to_thread(_write, lock, lock_update, so_far))
+            try:
+                await asyncio.shield(write)
+            except asyncio.CancelledError:
+                await write  # else it would replace the whole lock later
+                raise
+            pause = max(PAUSE, SHARE * (clock.monotonic() - began))
 
 
 def named_elsewhere(

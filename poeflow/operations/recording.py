@@ -1,4 +1,4 @@
-"""Writes a run's history record and its lock while the run goes on; reads the last run's."""
+"""Writes a run's history record while the run goes on; reads that of the last run."""
 
 import asyncio
 import contextlib
@@ -7,9 +7,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.clock import Clock
 from poeflow.digest import Json, json_pieces
-from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import MaskingRecorder
 from poeflow.engine.run import BUG
 from poeflow.errors import DiskError, PoeflowError
@@ -23,18 +21,12 @@ from poeflow.records import Recorder, RunEnd, RunFilter, RunRecord
 from poeflow.redact import Scrubber, masked
 from poeflow.settings import UserConfig, keys_of
 from poeflow.store.git import Git
-from poeflow.store.lockfile import Lock, LockFile
 from poeflow.store.workspace import Workspace
 from poeflow.version import __version__
 
 MAX_OUTPUTS: Final = 1024 * 1024
 """Bytes of a flow's outputs that are stored with its run. Larger ones are left to the instances,
 whose results they are: these are stored once."""
-PAUSE: Final = 2.0
-"""Seconds between two writes of a lock, at least."""
-SHARE: Final = 20.0
-"""The least pause between two writes of a large lock, as a multiple of the time that a write takes.
-Answers are stored anyway."""
 
 
 @contextlib.asynccontextmanager
@@ -136,59 +128,3 @@ class Recording:
         if exit_code is not None:
             end = msgspec.structs.replace(end, exit_code=exit_code, reason=reason)
         self.recorder.ended(end)
-
-
-@contextlib.asynccontextmanager
-async def writing_lock(
-    lock: LockFile | None, lock_update: LockUpdate, inputs: str, clock: Clock
-) -> AsyncIterator[None]:
-    """Write the lock now and then while a run goes on, and the whole lock when it has ended.
-
-    `inputs` is the hash of the run's inputs. If the run is cut short, the lock has its entries and
-    the other ones of the last run. Raises `DiskError`.
-    """
-    if lock is None:
-        yield
-        return
-    writing = asyncio.create_task(_write_so_far(lock, lock_update, inputs, clock))
-    try:
-        yield
-    except BaseException:
-        await _ended(writing)
-        if lock_update.count:
-            with contextlib.suppress(DiskError):
-                _write(lock, lock_update, lock_update.lock_so_far(inputs))
-        raise
-    await _ended(writing)
-    _write(lock, lock_update, lock_update.lock(inputs))
-
-
-def _write(file: LockFile, lock_update: LockUpdate, lock: Lock) -> None:
-    """Write a lock, unless the file has it already. Raises `DiskError`."""
-    if not (file.is_as_read and lock_update.is_unchanged(lock)):
-        file.write(lock)
-
-
-async def _ended(writing: asyncio.Task[None]) -> None:
-    """End the task that writes the lock. A full disk is reported at the last write."""
-    writing.cancel()
-    await asyncio.wait([writing])
-    if not writing.cancelled():
-        writing.exception()
-
-
-async def _write_so_far(lock: LockFile, lock_update: LockUpdate, inputs: str, clock: Clock) -> None:
-    written, pause = 0, PAUSE
-    while True:
-        await clock.asleep(pause)
-        if lock_update.count != written:
-            written = lock_update.count
-            began = clock.monotonic()
-            so_far = lock_update.lock_so_far(inputs)
-            write = asyncio.ensure_future(asyncio.to_thread(_write, lock, lock_update, so_far))
-            try:
-                await asyncio.shield(write)
-            except asyncio.CancelledError:
-                await write  # else it would replace the whole lock later
-                raise
-            pause = max(PAUSE, SHARE * (clock.monotonic() - began))

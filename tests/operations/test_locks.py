@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.operations.recording import PAUSE, writing_lock
+from poeflow.operations.locks import PAUSE, writing_lock
 from poeflow.store.lock.entries import LockEntry
 from poeflow.store.lockfile import Lock, LockFile
 
