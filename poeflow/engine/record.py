@@ -23,13 +23,11 @@ from poeflow.events import (
 from poeflow.records import (
     AnswerRecord,
     InstanceRecord,
-    Recorder,
     RequestRecord,
     RunEnd,
     key_of,
     step_of,
 )
-from poeflow.redact import Scrubber, masked
 
 
 class NoRecorder:
@@ -48,26 +46,6 @@ class NoRecorder:
         pass
 
 
-class MaskingRecorder:
-    """A recorder that masks the secrets in records, then passes them to `recorder`."""
-
-    def __init__(self, recorder: Recorder, scrubber: Scrubber) -> None:
-        self._recorder = recorder
-        self._scrubber = scrubber
-
-    async def requested(self, record: RequestRecord) -> int:
-        return await self._recorder.requested(masked(record, self._scrubber))
-
-    def answered(self, number: int, record: AnswerRecord, *, stored: str | None = None) -> None:
-        self._recorder.answered(number, masked(record, self._scrubber), stored=stored)
-
-    def instance(self, record: InstanceRecord) -> None:
-        self._recorder.instance(masked(record, self._scrubber))
-
-    def ended(self, record: RunEnd) -> None:
-        self._recorder.ended(masked(record, self._scrubber))
-
-
 def record_of(
     outcome: InstanceOutcome, used: list[TokenUsage] | None, *, began: float, seconds: float
 ) -> InstanceRecord | None:
@@ -75,8 +53,6 @@ def record_of(
 
     `used` is its usage in this run. An answer that fails an expectation is recorded, too.
     """
-    if outcome.ending in ("pending", "left out"):
-        return None
     record = InstanceRecord(
         id=outcome.name,
         step=step_of(outcome.name),
@@ -97,7 +73,7 @@ def record_of(
             return msgspec.structs.replace(record, reason=outcome.reason)
         case "failed" | "tolerated":
             return _record_of_failure(record, outcome.error, used, seconds=seconds)
-        case _:
+        case "pending" | "left out":
             return None
 
 

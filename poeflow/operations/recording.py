@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json, json_pieces
-from poeflow.engine.record import MaskingRecorder
 from poeflow.engine.run import BUG
 from poeflow.errors import DiskError, PoeflowError
 from poeflow.events import Event, Listener, RunFinished
@@ -17,7 +16,15 @@ from poeflow.operations.run_options import RunOptions, warner
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
 from poeflow.project.project import Project
-from poeflow.records import Recorder, RunEnd, RunFilter, RunRecord
+from poeflow.records import (
+    AnswerRecord,
+    InstanceRecord,
+    Recorder,
+    RequestRecord,
+    RunEnd,
+    RunFilter,
+    RunRecord,
+)
 from poeflow.redact import Scrubber, masked
 from poeflow.settings import UserConfig, keys_of
 from poeflow.store.git import Git
@@ -128,3 +135,23 @@ class Recording:
         if exit_code is not None:
             end = msgspec.structs.replace(end, exit_code=exit_code, reason=reason)
         self.recorder.ended(end)
+
+
+class MaskingRecorder:
+    """A recorder that masks the secrets in records, then passes them to `recorder`."""
+
+    def __init__(self, recorder: Recorder, scrubber: Scrubber) -> None:
+        self._recorder = recorder
+        self._scrubber = scrubber
+
+    async def requested(self, record: RequestRecord) -> int:
+        return await self._recorder.requested(masked(record, self._scrubber))
+
+    def answered(self, number: int, record: AnswerRecord, *, stored: str | None = None) -> None:
+        self._recorder.answered(number, masked(record, self._scrubber), stored=stored)
+
+    def instance(self, record: InstanceRecord) -> None:
+        self._recorder.instance(masked(record, self._scrubber))
+
+    def ended(self, record: RunEnd) -> None:
+        self._recorder.ended(masked(record, self._scrubber))
