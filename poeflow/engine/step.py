@@ -259,6 +259,11 @@ class StepRunner:
     def _expecting(self, work: StepInput) -> Expecting:
         return Expecting(self._plan, work.step, work.values, reads=work.reads)
 
+    def _judging(self, work: StepInput) -> Judging:
+        step, toolboxes = work.step, self._run_state.toolboxes
+        function = toolboxes.functions(self._path, step, self._steps[step])
+        return Judging(self._plan, step, work.values, function=function, reads=work.reads)
+
     async def _ask_samples(self, work: StepInput) -> StepResult | NoResult:
         """Ask for all samples of the step; enough of them must pass its expectations."""
         spec = self._steps[work.step]
@@ -353,10 +358,7 @@ class StepRunner:
         if found.unread:
             self._run_state.emitter(work.name).warned((unread_warning(found),))
             return found.verdicts
-        toolboxes, step = self._run_state.toolboxes, work.step
-        function = toolboxes.functions(self._path, step, self._steps[step])
-        judging = Judging(self._plan, step, work.values, function=function, reads=work.reads)
-        return await judging.verdicts(
+        return await self._judging(work).verdicts(
             self._run_state.asker,
             None,
             instance=work.name,
@@ -376,17 +378,23 @@ class StepRunner:
         return Turns(self._plan, work.step, work.values, reads=work.reads)
 
     def _rules(self, work: StepInput, turns: Turns, request: ModelRequest) -> AnswerRules:
-        """Return the rules for the answer to a request."""
-        step, toolboxes = work.step, self._run_state.toolboxes
-        return turns.rules(
-            self._run_state.asker,
-            request,
+        """Return the rules for the answer to `request`, that of the next turn.
+
+        What is stored as the end of the first request is the end of the last turn, with the tools
+        as they were: if those are others now, they run again.
+        """
+        step, spec = work.step, self._steps[work.step]
+        are_tools_new = work.ask != "never" and self._has_other_tools(step, work.locked)
+        judge = self._judging(work).call(self._run_state.asker, request) if spec.expect else None
+        return AnswerRules(
+            output=spec.output,
             schema=self._schemas.compiled(step),
-            toolbox=toolboxes.of(self._path, step),
-            function=toolboxes.functions(self._path, step, self._steps[step]),
-            on_tool=self._run_state.emitter(work.name).tool_called,
+            expecting=self._expecting(work) if spec.expect else None,
+            judge=judge,
+            toolbox=self._run_state.toolboxes.of(self._path, step),
+            is_whole=are_tools_new or (spec.repeat is not None and not turns.taken),
             is_continued=step in self._continued,
-            are_tools_new=work.ask != "never" and self._has_other_tools(step, work.locked),
+            on_tool=self._run_state.emitter(work.name).tool_called,
         )
 
     def _is_altered(self, work: StepInput, request: ModelRequest) -> bool:

@@ -3,7 +3,7 @@
 A step without `repeat` has one turn. Each turn is a conversation of its own, asked elsewhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -13,18 +13,8 @@ from poeflow.answers.expect import judgement_of
 from poeflow.answers.parse import read
 from poeflow.answers.schemas import Schema
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import Answer, Asker
-from poeflow.engine.asking.conversation import (
-    AnswerRules,
-    Dialogue,
-    Expecting,
-    ReadText,
-    ToolListener,
-    answer_values,
-)
-from poeflow.engine.asking.judges import Judging
-from poeflow.engine.asking.request import ModelRequest
-from poeflow.engine.asking.tools import ProjectFunction, RefusedToolbox, Toolbox
+from poeflow.engine.asking.ask import Answer
+from poeflow.engine.asking.conversation import Dialogue, ReadText, answer_values
 from poeflow.events import Verdict
 from poeflow.flowfile.model import Repeat, Severity
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -41,13 +31,11 @@ _BROKEN: Final = "\ufffd"
 class Turns:
     """The turns of one instance. `values` are what its templates see besides.
 
-    `reads` collects what judging an answer reads.
+    `reads` collects what `until` reads.
     """
 
     def __init__(self, plan: Plan, step: str, values: Values, *, reads: Reads) -> None:
-        self._plan = plan
         self._texts = plan.texts
-        self._step = step
         self._until: KeyPath = ("steps", step, "repeat", "until")
         self._spec = plan.flow.steps[step]
         self._repeat = self._spec.repeat
@@ -94,40 +82,6 @@ class Turns:
         if end.unread:
             found.append(unread_warning(end))
         return tuple(found)
-
-    def rules(
-        self,
-        asker: Asker,
-        request: ModelRequest,
-        *,
-        schema: Schema | None,
-        toolbox: Toolbox | RefusedToolbox | None,
-        function: Callable[[str], ProjectFunction],
-        on_tool: ToolListener,
-        is_continued: bool,
-        are_tools_new: bool,
-    ) -> AnswerRules:
-        """Return the rules for the answer to `request`, that of the next turn.
-
-        What is stored as the end of the first request is the end of the last turn, with the tools
-        as they were: if they `are_tools_new`, they run again.
-        """
-        plan, step, values, reads = self._plan, self._step, self.values, self._reads
-        expecting = judge = None
-        if self._spec.expect:
-            expecting = Expecting(plan, step, values, reads=reads)
-            judging = Judging(plan, step, values, function=function, reads=reads)
-            judge = judging.call(asker, request)
-        return AnswerRules(
-            output=self._spec.output,
-            schema=schema,
-            expecting=expecting,
-            judge=judge,
-            toolbox=toolbox,
-            is_whole=are_tools_new or (self._repeat is not None and not self.taken),
-            is_continued=is_continued,
-            on_tool=on_tool,
-        )
 
     def add(self, dialogue: Dialogue) -> bool:
         """Take a turn; return whether it is the last. Raises `TemplateError`.
