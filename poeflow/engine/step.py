@@ -15,11 +15,11 @@ from poeflow.engine.asking.composer import Composer
 from poeflow.engine.asking.conversation import (
     AnswerRules,
     Dialogue,
-    Expecting,
+    Expectations,
     ReadText,
     converse,
 )
-from poeflow.engine.asking.judges import Judging
+from poeflow.engine.asking.judges import Judges
 from poeflow.engine.asking.programs import Commands
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.turns import Turns, unread_warning
@@ -127,8 +127,8 @@ class StepRunner:
         if not self._read_expectations.get(work.step):
             return result
         values = {"sample": 1, **self._turns(work).values}
-        expecting = Expecting(self._plan, work.step, values, reads=work.reads)
-        expected, verdicts = expecting.of_edited(result.reading)
+        expectations = Expectations(self._plan, work.step, values, reads=work.reads)
+        expected, verdicts = expectations.of_edited(result.reading)
         return msgspec.structs.replace(result, expected=expected, verdicts=verdicts)
 
     async def _save(self, work: StepInput, result: StepResult) -> StepResult:
@@ -217,7 +217,7 @@ class StepRunner:
         """
         emitter = self._run_state.emitter(work.name)
         with self._reader.recording(work.reads):
-            found = self._expecting(work).read(text, self._schemas.compiled(work.step))
+            found = self._expectations(work).read(text, self._schemas.compiled(work.step))
         verdicts = await self._verdicts(work, found)
         if not isinstance(verdicts, tuple):
             return verdicts
@@ -244,7 +244,7 @@ class StepRunner:
         found = self._stored.text_to_judge(work.step, locked)
         if found is None:
             return None
-        verdicts = self._expecting(work).verdicts(found)
+        verdicts = self._expectations(work).verdicts(found)
         self._run_state.emitter(work.name).judged(verdicts)
         result = StepResult(
             text=found.text,
@@ -256,13 +256,13 @@ class StepRunner:
         refuse_failing([result], kind=spec.kind)
         return result
 
-    def _expecting(self, work: StepInput) -> Expecting:
-        return Expecting(self._plan, work.step, work.values, reads=work.reads)
+    def _expectations(self, work: StepInput) -> Expectations:
+        return Expectations(self._plan, work.step, work.values, reads=work.reads)
 
-    def _judging(self, work: StepInput) -> Judging:
+    def _judges(self, work: StepInput) -> Judges:
         step, toolboxes = work.step, self._run_state.toolboxes
         function = toolboxes.functions(self._path, step, self._steps[step])
-        return Judging(self._plan, step, work.values, function=function, reads=work.reads)
+        return Judges(self._plan, step, work.values, function=function, reads=work.reads)
 
     async def _ask_samples(self, work: StepInput) -> StepResult | NoResult:
         """Ask for all samples of the step; enough of them must pass its expectations."""
@@ -358,7 +358,7 @@ class StepRunner:
         if found.unread:
             self._run_state.emitter(work.name).warned((unread_warning(found),))
             return found.verdicts
-        return await self._judging(work).verdicts(
+        return await self._judges(work).verdicts(
             self._run_state.asker,
             None,
             instance=work.name,
@@ -385,11 +385,11 @@ class StepRunner:
         """
         step, spec = work.step, self._steps[work.step]
         are_tools_new = work.ask != "never" and self._has_other_tools(step, work.locked)
-        judge = self._judging(work).call(self._run_state.asker, request) if spec.expect else None
+        judge = self._judges(work).call(self._run_state.asker, request) if spec.expect else None
         return AnswerRules(
             output=spec.output,
             schema=self._schemas.compiled(step),
-            expecting=self._expecting(work) if spec.expect else None,
+            expectations=self._expectations(work) if spec.expect else None,
             judge=judge,
             toolbox=self._run_state.toolboxes.of(self._path, step),
             is_whole=are_tools_new or (spec.repeat is not None and not turns.taken),

@@ -53,7 +53,7 @@ class ReadText(msgspec.Struct, frozen=True, kw_only=True):
     unread: tuple[str, ...] = ()
 
 
-class Expecting:
+class Expectations:
     """The expectations of one instance. `values` are what its templates see.
 
     `reads` collects what they read.
@@ -181,7 +181,7 @@ class JudgeCall(Protocol):
 class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     """The rules for an answer.
 
-    `expecting` and `judge` are None if the step expects nothing, `toolbox` if tool calls are the
+    `expectations` and `judge` are None if the step expects nothing, `toolbox` if tool calls are the
     result.
     `is_whole` is whether every turn is needed, and not only the last one. `is_continued` is whether
     another step continues the conversation.
@@ -189,7 +189,7 @@ class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
 
     output: Output
     schema: Schema | None
-    expecting: Expecting | None
+    expectations: Expectations | None
     judge: JudgeCall | None
     toolbox: Toolbox | RefusedToolbox | None
     is_whole: bool
@@ -267,9 +267,9 @@ def _read(
     """Return the content of an answer with its verdicts."""
     reading = read(rules.output, last.completion.text, rules.schema)
     verdicts: tuple[Verdict, ...] = ()
-    if rules.expecting is not None and not reading.faults:
+    if rules.expectations is not None and not reading.faults:
         cost, seconds = asker.cost_usd(request, last), last.seconds
-        verdicts = rules.expecting.verdicts(reading, cost=cost, seconds=seconds)
+        verdicts = rules.expectations.verdicts(reading, cost=cost, seconds=seconds)
     return Dialogue(
         first=first,
         last=last,

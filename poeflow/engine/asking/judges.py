@@ -34,7 +34,7 @@ from poeflow.templates.render import Values
 from poeflow.templates.sites import as_text
 
 
-class Judging:
+class Judges:
     """The judges of one instance. `values` are what its templates see.
 
     `function` returns the function with a name, if the user permits it. `reads` collects what the
