@@ -403,7 +403,7 @@ class StepRunner:
         Then no model sees any of its turns.
         """
         spec = self._steps[work.step]
-        stored = None if spec.repeat is None else self._run_state.asker.stored_end(request)
+        stored = None if spec.repeat is None else self._run_state.asker.last_stored(request)
         if stored is None:
             return False
         turns, schema = self._turns(work), self._schemas.compiled(work.step)

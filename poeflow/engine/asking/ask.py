@@ -18,10 +18,7 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.request import ModelRequest, Requests
 from poeflow.engine.asking.sender import SECONDS, FreshAnswer, Pause, Sender
 from poeflow.engine.asking.spending import TokenUsage
-from poeflow.events import (
-    FellBack,
-    Source,
-)
+from poeflow.events import FellBack, Source
 from poeflow.flowfile.model import Output
 from poeflow.redact import visible
 from poeflow.store.answer_lines import CacheEntry
@@ -41,8 +38,6 @@ FALLS_BACK: Final = (
 busy or too small."""
 STAYS: Final = (errors.ModerationError,)
 """Kinds of these without a fallback: a refused request is not sent to another model."""
-
-
 FLAGS: Final = {
     "length": ("the answer was cut at the token limit", "raise max_tokens, or accept: [length]"),
     "empty": ("the answer is empty", "ask again, or accept: [empty]"),
@@ -204,20 +199,27 @@ class Asker:
         """
         if not has_answers:
             return ToBeAsked(request=request)
-        if may_go_on and self.ended(request) is not None:
+        if may_go_on and self.stored_end(request) is not None:
             return None
         found = self.without_asking(request)
         return found if isinstance(found, ToBeAsked) else None
 
-    def ended(self, request: ModelRequest) -> Answer | None:
+    def stored_end(self, request: ModelRequest) -> Answer | None:
         """Return the last answer of the conversation that a request began, None if none is stored.
 
         With it, no tools or repairs are needed.
         """
         return self._accepted(request, self._context.answers.end)
 
+    def last_stored(self, request: ModelRequest) -> Answer | None:
+        """Return the end of the conversation that a request began, else the answer to itself."""
+        return self.stored_end(request) or self._accepted(request, self._context.answers.entry)
+
     def last_request(self, request: ModelRequest) -> ModelRequest | None:
-        """Return the request of that answer, with all messages; None if it is not stored whole."""
+        """Return the last request of the conversation that a request began, with all messages.
+
+        None if its answer is not stored, or is that of another conversation.
+        """
         entry = self._context.answers.end(request.fingerprint)
         return None if entry is None else self.requests.last(request, entry)
 
@@ -225,10 +227,6 @@ class Asker:
         """Store the end of a conversation of more than one request."""
         if first.fingerprint != last.fingerprint:
             await self._context.answers.store_end(first.fingerprint, last.fingerprint)
-
-    def stored_end(self, request: ModelRequest) -> Answer | None:
-        """Return the last stored answer of the conversation that a request began."""
-        return self.ended(request) or self._accepted(request, self._context.answers.entry)
 
     def take_used(self, instance: str) -> list[TokenUsage] | None:
         """Return the reported usage of an ended instance, None without an answer."""

@@ -206,8 +206,8 @@ async def converse(
     raises. An answer that can be read and fails an expectation is returned with its verdicts.
     """
     takes_turns = rules.toolbox is not None or bool(rules.output.repair)
-    if takes_turns and (ended := await _ended(asker, request, rules)) is not None:
-        return ended
+    if takes_turns and (earlier := await _earlier_dialogue(asker, request, rules)) is not None:
+        return earlier
     first: Answer | None = None
     repairs, rounds = rules.output.repair or 0, 0
     while True:
@@ -236,7 +236,7 @@ async def converse(
         messages = (_turn_of(completion), again)
         request = asker.requests.following(request, messages, "repair")
     if faults and answer.source == "cached" and not takes_turns:
-        dialogue = await _ended(asker, request, rules) or dialogue
+        dialogue = await _earlier_dialogue(asker, request, rules) or dialogue
         if not isinstance(dialogue, Dialogue):
             return dialogue
     if not faults and answer is not first:
@@ -244,20 +244,20 @@ async def converse(
     return _with_default(dialogue, rules)
 
 
-async def _ended(
+async def _earlier_dialogue(
     asker: Asker, request: ModelRequest, rules: AnswerRules
 ) -> Dialogue | NotHere | ToBeAsked | None:
     """Return the end of the same conversation in an earlier run, None if it cannot be used.
 
     With it, no tools or repairs are needed.
     """
-    ended = None if rules.is_whole else asker.ended(request)
-    if ended is None:
+    end = None if rules.is_whole else asker.stored_end(request)
+    if end is None:
         return None
     last = asker.last_request(request) if rules.is_continued else request
     if last is None:
         return None
-    dialogue = await _judged(_read(asker, last, ended, ended, rules), rules)
+    dialogue = await _judged(_read(asker, last, end, end, rules), rules)
     return None if isinstance(dialogue, Dialogue) and _faults(dialogue) else dialogue
 
 
