@@ -13,14 +13,13 @@ import click
 
 from poeflow import __version__
 from poeflow.cli.suggestions import instead_of_option
-from poeflow.errors import BUG, INTERRUPTED, InvalidFlowError, PoeflowError
+from poeflow.errors import BUG, INTERRUPTED, DiskError, InvalidFlowError, PoeflowError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
 from poeflow.settings import known_keys
 
 BROKEN_PIPE: Final = 141
-DISK: Final = 8
 _NO_NUMBER: Final = lazy_pattern(r"is not a valid (float|integer)(?: range)?\.$")
 """How click says that an option has no number."""
 _NUMBERS: Final = {"float": "is not a number", "integer": "is not a whole number"}
@@ -53,7 +52,7 @@ def command_end() -> Iterator[CommandEnd]:
         end.result = INTERRUPTED
     except click.FileError as error:
         _usage(error, end.keys)
-        end.result = DISK
+        end.result = DiskError.exit_code
     except click.ClickException as error:
         _usage(error, end.keys)
         end.result = error.exit_code
@@ -72,7 +71,7 @@ def command_end() -> Iterator[CommandEnd]:
         close_stdout()
         reason = (error.strerror or "the disk refused").lower()
         _say(f"error: {f'{error.filename}: ' if error.filename else ''}{reason}", end.keys)
-        end.result = DISK
+        end.result = DiskError.exit_code
     except Exception:  # noqa: BLE001 - the one broad handler: a bug becomes a report, not a trace
         _say(_bug_report(end.keys), end.keys)
         end.result = BUG

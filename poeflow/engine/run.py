@@ -20,7 +20,7 @@ from poeflow.engine.record import NoRecorder
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.engine.run_state import FailurePolicy, RunState
 from poeflow.engine.statuses import UNMADE, orphan_statuses
-from poeflow.errors import PoeflowError, UsageError, first_error, most_serious
+from poeflow.errors import BUG, PoeflowError, UsageError, first_error, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.plan import Plan, Planner
@@ -36,8 +36,6 @@ LARGE: Final = 100
 EXACT: Final = 200
 SAMPLE: Final = 100
 """Maximum instances that are examined for that: of more, only a sample."""
-BUG: Final = 70
-"""The exit code of a run that met a bug in poeflow."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,11 @@ from poeflow.engine.results import (
     has_unusable_answer,
 )
 from poeflow.engine.save import Saver
-from poeflow.errors import APIConnectionError, APITimeoutError, PoeflowError
+from poeflow.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    PoeflowError,
+)
 from poeflow.events import Source, Warned
 from poeflow.planning.plan import Planner
 from poeflow.planning.selection import Selection

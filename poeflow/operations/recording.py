@@ -8,8 +8,7 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json, json_pieces
-from poeflow.engine.run import BUG
-from poeflow.errors import DiskError, PoeflowError
+from poeflow.errors import BUG, DiskError, PoeflowError
 from poeflow.events import Event, Listener, RunFinished
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_options import RunOptions, warner

@@ -22,6 +22,7 @@ from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import paint
 from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import flow_targets
+from poeflow.errors import InvalidFlowError
 from poeflow.operations.check import checkups
 from poeflow.problems import Problem, errors_only, is_more_notice
 from poeflow.report.github_commands import inert_json
@@ -93,7 +94,7 @@ def check(
         show_problems(problems, checks)
         style = "red" if failing else "green"
         paint([((_sum(len(checks), failing), style),)], sys.stderr)
-    ctx.exit(3 if failing else 0)
+    ctx.exit(InvalidFlowError.exit_code if failing else 0)
 
 
 def _sum(flows: int, failing: tuple[Problem, ...]) -> str:

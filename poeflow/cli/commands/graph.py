@@ -10,6 +10,7 @@ from poeflow.cli.checked_flows import show_problems
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
 from poeflow.cli.targets import flow_target
+from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow, Loop
 from poeflow.flowfile.model import Step as StepSpec
@@ -60,7 +61,7 @@ def graph(
         name = found.checked.file.name
         text = drawing.mermaid(steps) if notation == "mermaid" else drawing.dot(name, steps)
         click.echo(inert(without_keys()(text)), nl=False)
-    ctx.exit(3 if faults else 0)
+    ctx.exit(InvalidFlowError.exit_code if faults else 0)
 
 
 def _steps(checked: Checked) -> Iterator[drawing.GraphStep]:

@@ -12,7 +12,7 @@ from poeflow.client.retry import RateLimiter
 from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.engine.asking.spending import Budget
-from poeflow.errors import AccountError, StepError
+from poeflow.errors import INTERRUPTED, AccountError, StepError
 from poeflow.events import Listener
 from poeflow.flowfile.step_settings import POE, Settings
 from poeflow.planning.selection import Selection
@@ -41,7 +41,7 @@ def unhashed(_names: Sequence[str]) -> Mapping[str, str]:
 
 def interrupted() -> int:
     """Return the exit code of a run cancelled for an unknown reason: that of Ctrl-C."""
-    return 130
+    return INTERRUPTED
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
