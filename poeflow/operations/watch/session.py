@@ -6,7 +6,7 @@ finish, and the next run takes their answers from the cache.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol, assert_never
@@ -308,10 +308,6 @@ class Session:
     async def _run(self, rerun: Rerun) -> None:
         await self._reruns.run(rerun, on_read=self._find_changes if rerun.is_first else _pass)
         self._queue.put(RunEnded())
-
-
-def _paths(found: Mapping[WatchedFlow, Sequence[FileChange]]) -> Iterator[Path]:
-    return (change.path for changes in found.values() for change in changes)
 
 
 def _pass() -> None:
