@@ -1,4 +1,4 @@
-"""Results and outcomes of instances and steps, and the values of `steps.ID` in templates."""
+"""What an instance is run with, its result, how it ended, and what templates see of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
