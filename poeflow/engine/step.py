@@ -422,7 +422,7 @@ class StepRunner:
 
     def _request(self, work: StepInput, settings: Settings) -> ModelRequest:
         """Return the request of an instance, made with its own settings or a fallback's."""
-        takes_schemas = self._context.provider(settings.provider).takes_schemas
+        takes_schemas = self._context.providers[settings.provider].takes_schemas
         with self._reader.recording(work.reads):
             composed = self._composer.compose(
                 work.instance,

@@ -248,7 +248,7 @@ class Asker:
 
     def takes_schemas(self, provider: str) -> bool:
         """Whether a provider supports `response_format`."""
-        return self._context.provider(provider).takes_schemas
+        return self._context.providers[provider].takes_schemas
 
     def _accepted(
         self, request: ModelRequest, stored: Callable[[str], CacheEntry | None]

@@ -133,9 +133,6 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
             for name, value in parameters.items()
         }
 
-    def provider(self, name: str) -> Provider:
-        return self.providers[name]
-
 
 def _refuse_held(what: str) -> NoReturn:
     hint = "take it out of what the step is made from: inputs, files and parameters"

@@ -83,7 +83,7 @@ class Requests:
         Every request is made here: a step's own, repairs, the results of tools, judges, and what
         is sent to fallback models.
         """
-        origin = self._context.provider(settings.provider).origin
+        origin = self._context.providers[settings.provider].origin
         whole = identity(chat, provider=origin, sample=sample)
         data = canonical(whole)
         self._context.refuse_keys(data, "the request")

@@ -30,7 +30,12 @@ SECONDS: Final = "poeflow_seconds"
 _NO_GUESS: Final = TokenUsage(prompt=0, completion=0)
 """For a request where nothing limits what is used."""
 
+_WITH_SECRETS: Final = ("system", "user")
+"""The roles whose messages may hold stand-ins of secret inputs."""
+_Written = str | tuple[Part, ...] | None
+"""The content of a message."""
 Pause = Callable[[], Callable[[], None]]
+"""Stops the time limit of a step until what it returns is called."""
 
 
 class FreshAnswer(msgspec.Struct, frozen=True):
@@ -64,7 +69,7 @@ class Sender:
     async def send(self, request: ModelRequest) -> FreshAnswer:
         """Return the answer of the model. Raises any `PoeflowError`."""
         named = request.settings.provider
-        provider = self._context.provider(named)
+        provider = self._context.providers[named]
         if provider.client is None:
             raise no_key("this step was never answered before", named, provider)
         self._check_disk(request.fingerprint)
@@ -263,11 +268,7 @@ def _with_secrets(request: ChatRequest, secrets: Mapping[str, Secret]) -> ChatRe
     return changed
 
 
-_WITH_SECRETS: Final = ("system", "user")
-Content = str | tuple[Part, ...] | None
-
-
-def _revealed(content: Content, secrets: Mapping[str, Secret]) -> Content:
+def _revealed(content: _Written, secrets: Mapping[str, Secret]) -> _Written:
     if isinstance(content, str):
         for stand_in, secret in secrets.items():
             content = content.replace(stand_in, secret.reveal())
