@@ -10,8 +10,8 @@ import click
 
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import RunCommandOptions, input_files
-from poeflow.cli.output import paint
-from poeflow.cli.private_files_options import access_of, say, without_keys
+from poeflow.cli.output import paint, say
+from poeflow.cli.private_files_options import access_of, without_keys
 from poeflow.cli.targets import flow_target, selections, targets_around
 from poeflow.errors import InvalidFlowError, PoeflowError, StaleError, most_serious
 from poeflow.operations.check import Checkup, checked_again, checkups, text_as_checked

@@ -10,12 +10,11 @@ import click
 import msgspec
 
 from poeflow.cli.completing import ALIASES, INPUTS
-from poeflow.cli.output import Output
+from poeflow.cli.output import Output, say_warning
 from poeflow.cli.private_files_options import (
     allow_file_option,
     env_file_option,
     environment_with,
-    say_warning,
     trust_state_option,
     trusts_state,
 )

@@ -7,7 +7,6 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Final, Literal, TextIO
 
@@ -18,7 +17,7 @@ from poeflow.cli.private_files_options import without_keys
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
 from poeflow.engine.run import Outcome
-from poeflow.events import Event, Listener
+from poeflow.events import Event, Listener, Warned
 from poeflow.redact import Scrubber, visible
 from poeflow.report.github_commands import inert, inert_json, without_commands
 from poeflow.report.listeners import JsonLines, TolerantListener, scrubbed
@@ -28,6 +27,17 @@ from poeflow.settings import known_keys
 
 _BLOCK: Final = 500
 """How many lines are written at once."""
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, without keys, control characters and commands of GitHub's runner."""
+    click.echo(inert(visible(without_keys()(text))), err=True)
+
+
+def say_warning(event: Event) -> None:
+    """Write a warning to stderr; ignore other events."""
+    if isinstance(event, Warned):
+        say(f"warning: {event.message}")
 
 
 def paint(lines: Iterable[Line], stream: TextIO) -> None:
@@ -145,7 +155,7 @@ class RunOutput(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     about: str
-    listener: Callable[[], AbstractContextManager[TolerantListener]]
+    listener: Callable[[], contextlib.AbstractContextManager[TolerantListener]]
     print_results: Callable[[Mapping[str, Outcome]], None]
     events_are_all: bool = False
 

@@ -1,7 +1,4 @@
-"""Options for keys and private files, and output without keys.
-
-The keys that a command learns are masked in every error message.
-"""
+"""Options for keys, private files and the state; the keys that a command learns are masked."""
 
 import io
 import os
@@ -12,11 +9,9 @@ from typing import Final
 import click
 
 from poeflow.errors import UsageError
-from poeflow.events import Event, Warned
 from poeflow.opener import NotTextError, read_named, text_of
 from poeflow.project.private_files import Access
-from poeflow.redact import Scrubber, Secret, visible
-from poeflow.report.github_commands import inert
+from poeflow.redact import Scrubber, Secret
 from poeflow.settings import (
     BASE_URL_VARIABLE,
     KEY_VARIABLE,
@@ -83,17 +78,6 @@ def mask(keys: Sequence[Secret]) -> None:
     context = click.get_current_context(silent=True)
     if context is not None and isinstance(context.obj, list):
         context.obj.extend(keys)
-
-
-def say(text: str) -> None:
-    """Write a line to stderr, without keys, control characters and commands of GitHub's runner."""
-    click.echo(inert(visible(without_keys()(text))), err=True)
-
-
-def say_warning(event: Event) -> None:
-    """Write a warning to stderr; ignore other events."""
-    if isinstance(event, Warned):
-        say(f"warning: {event.message}")
 
 
 def without_keys() -> Callable[[str], str]:

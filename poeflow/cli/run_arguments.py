@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from poeflow.cli.private_files_options import say, trusts_state
+from poeflow.cli.output import say
+from poeflow.cli.private_files_options import trusts_state
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
 from poeflow.lazy_pattern import lazy_pattern

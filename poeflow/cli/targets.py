@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.cli.private_files_options import say_warning
+from poeflow.cli.output import say_warning
 from poeflow.errors import UsageError
 from poeflow.events import Warned
 from poeflow.flowfile.patterns import did_you_mean, one_of

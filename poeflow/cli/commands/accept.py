@@ -8,12 +8,11 @@ import click
 
 from poeflow.cli.checked_flows import checked_flow
 from poeflow.cli.completing import FLOWS
+from poeflow.cli.output import say, say_warning
 from poeflow.cli.private_files_options import (
     allow_file_option,
     env_file_option,
     environment_with,
-    say,
-    say_warning,
     trust_state_option,
     trusts_state,
 )

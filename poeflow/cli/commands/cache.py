@@ -9,11 +9,10 @@ import click
 
 from poeflow.cli.click_options import Amount
 from poeflow.cli.completing import FLOWS, INSTANCES
-from poeflow.cli.output import print_lines
+from poeflow.cli.output import print_lines, say_warning
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
-    say_warning,
     trust_state_option,
     trusts_state,
 )

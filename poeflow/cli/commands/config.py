@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 import click
 
-from poeflow.cli.output import print_json, print_lines
-from poeflow.cli.private_files_options import env_file_option, environment_with, say
+from poeflow.cli.output import print_json, print_lines, say
+from poeflow.cli.private_files_options import env_file_option, environment_with
 from poeflow.digest import Json, encode_json
 from poeflow.operations.machine.configuration import (
     ConfigFile,

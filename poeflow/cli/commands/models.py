@@ -8,14 +8,8 @@ import click
 
 from poeflow.bots import Bot
 from poeflow.cli.completing import BOTS
-from poeflow.cli.output import print_json
-from poeflow.cli.private_files_options import (
-    env_file_option,
-    environment_with,
-    say,
-    say_warning,
-    without_keys,
-)
+from poeflow.cli.output import print_json, say, say_warning
+from poeflow.cli.private_files_options import env_file_option, environment_with, without_keys
 from poeflow.client.catalogue import CATALOGUE, Catalogue, store_catalogue, stored_catalogue
 from poeflow.client.sync import PoeClient
 from poeflow.errors import APIResponseError, DiskError, UsageError

@@ -8,8 +8,8 @@ from typing import Final, Literal
 import click
 
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.output import print_json, print_lines
-from poeflow.cli.private_files_options import access_of, allow_file_option, say
+from poeflow.cli.output import print_json, print_lines, say
+from poeflow.cli.private_files_options import access_of, allow_file_option
 from poeflow.cli.targets import FlowTarget, flow_targets
 from poeflow.flowfile.patterns import nearest
 from poeflow.operations.check import checkup
