@@ -143,6 +143,11 @@ def print_json(value: object) -> None:
     click.echo(inert_json(shown))
 
 
+def print_document(text: str) -> None:
+    """Write a document for programs, such as JSON or SARIF, without keys."""
+    click.echo(inert_json(without_keys()(text)))
+
+
 Output = Literal["text", "json", "jsonl", "github"]
 """How `poeflow run` can show a run; `RUN_OUTPUTS` says how each does."""
 

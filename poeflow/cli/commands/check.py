@@ -19,13 +19,12 @@ from poeflow.cli.checked_flows import (
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import junit_option
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.output import paint
-from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
+from poeflow.cli.output import paint, print_document
+from poeflow.cli.private_files_options import access_of, allow_file_option
 from poeflow.cli.targets import flow_targets
 from poeflow.errors import InvalidFlowError
 from poeflow.operations.check import checkups
 from poeflow.problems import Problem, errors_only, is_more_notice
-from poeflow.report.github_commands import inert_json
 from poeflow.report.problem_documents import DOCUMENTS
 from poeflow.report.terminal.text import marks_for
 
@@ -87,9 +86,9 @@ def check(
         placed = [ci.from_root(problem) for problem in problems]
     failing = tuple(problems) if strict else errors_only(tuple(problems))
     if output == "json":
-        click.echo(inert_json(without_keys()(json.dumps(msgspec.to_builtins(problems)))))
+        print_document(json.dumps(msgspec.to_builtins(problems)))
     elif output in DOCUMENTS:
-        click.echo(inert_json(without_keys()(DOCUMENTS[output](placed))))
+        print_document(DOCUMENTS[output](placed))
     else:
         show_problems(problems, checks)
         style = "red" if failing else "green"

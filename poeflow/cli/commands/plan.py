@@ -18,20 +18,18 @@ from poeflow.cli.click_options import (
     states_output_option,
 )
 from poeflow.cli.completing import FLOWS, INPUTS, INSTANCES
-from poeflow.cli.output import conclude, print_lines, show_sheet
+from poeflow.cli.output import conclude, print_document, print_lines, show_sheet
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
     env_file_option,
     trust_state_option,
-    without_keys,
 )
 from poeflow.cli.targets import instance_among
 from poeflow.operations.budgets import PeriodCost, period_costs, prices_of
 from poeflow.operations.state import workspace_of
 from poeflow.operations.status import statuses_of, with_request
 from poeflow.records import InstanceStatus
-from poeflow.report.github_commands import inert_json
 from poeflow.report.history import request_lines
 from poeflow.report.plan import as_json, plan_lines, plan_summary, plan_table
 
@@ -96,7 +94,7 @@ def plan(flow: Path, **options: Unpack[PlanCommandOptions]) -> None:
     if render is not None:
         statuses = (with_request(found, given, _named(statuses, render)),)
     if output == "json":
-        click.echo(inert_json(without_keys()(as_json(statuses, prices))))
+        print_document(as_json(statuses, prices))
     elif render is not None:
         print_lines(request_lines(statuses[0]))
     else:

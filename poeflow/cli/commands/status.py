@@ -24,13 +24,12 @@ from poeflow.cli.click_options import (
     states_output_option,
 )
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.output import show_sheet
+from poeflow.cli.output import print_document, show_sheet
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
     env_file_option,
     trust_state_option,
-    without_keys,
 )
 from poeflow.cli.targets import flow_targets
 from poeflow.digest import encode_json
@@ -40,7 +39,6 @@ from poeflow.operations.locks import lacking
 from poeflow.operations.status import statuses_of, with_earlier_names
 from poeflow.problems import errors_only
 from poeflow.records import InstanceStatus
-from poeflow.report.github_commands import inert_json
 from poeflow.report.plan import status_lines, status_table
 
 EPILOG: Final = """\b
@@ -106,7 +104,7 @@ def status(
 def _show(found: dict[str, tuple[InstanceStatus, ...]], output: str) -> None:
     if output == "json":
         document = encode_json({name: list(statuses) for name, statuses in found.items()}).decode()
-        click.echo(inert_json(without_keys()(document)))
+        print_document(document)
         return
     show_sheet(
         lambda marks, width: status_table(found, marks=marks, width=width), status_lines(found)
