@@ -38,7 +38,7 @@ def checked_flow(
     `tell` gets the flow before that. Raises `UsageError` if there is no such flow.
     """
     target = flow_target(path, access_of(allow_files, env_file))
-    found = checkups([(target.project, target.path, target.shown)])
+    found = checkups([target])
     _show_all(found, tell)
     return found[0]
 
@@ -60,7 +60,7 @@ def changed_flow(
 ) -> Checkup | None:
     """Return the flow at `path` as `checked_flow` does, None if it did not change since then."""
     target = flow_target(path, access)
-    found = checkups([(target.project, target.path, target.shown)])
+    found = checkups([target])
     if not only_changed(found, since, given=given):
         return None
     _show_all(found, tell)
@@ -82,8 +82,7 @@ def checked_selections(
         chosen: Mapping[Path, Sequence[str]] = {Path(one.shown): () for one in found}
     else:
         chosen = selections(named)
-        targets = [flow_target(path, access) for path in chosen]
-        found = checks = checkups((one.project, one.path, one.shown) for one in targets)
+        found = checks = checkups([flow_target(path, access) for path in chosen])
     given = input_files(options["inputs"], options["inputs_file"])
     found = only_changed(checks, options["since"], given=given, is_locked=options["locked"])
     different = set(map(id, found))
@@ -114,8 +113,7 @@ def only_reading(files: Sequence[str], access: Access, *, is_locked: bool = Fals
 
     If `is_locked`, those without a lock are left out.
     """
-    targets = targets_around(access)
-    checks = checkups((one.project, one.path, one.shown) for one in targets)
+    checks = checkups(targets_around(access))
     named = [Path(file) for file in files]
     found = flows_reading(checks, named, os.environ, is_locked=is_locked)
     kind = " with a lock" if is_locked else ""

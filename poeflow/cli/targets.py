@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -47,8 +47,11 @@ NO_ACCESS: Final = Access()
 """No private file may be read."""
 
 
-class FlowTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow file: its project, its project path, and the path as the user wrote it."""
+class FlowTarget(NamedTuple):
+    """A flow file: its project, its project path, and the path as the user wrote it.
+
+    `checkup` takes these three.
+    """
 
     project: Project
     path: str

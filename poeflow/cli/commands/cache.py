@@ -68,8 +68,7 @@ def explain(flow: Path, instance: str, allow_files: tuple[Path, ...]) -> None:
 
     Compares the request that it would send now with the one of the last run.
     """
-    target = flow_target(flow, access_of(allow_files))
-    found = checkup(target.project, target.path, target.shown)
+    found = checkup(*flow_target(flow, access_of(allow_files)))
     options = RunOptions(environ=os.environ, listen=say_warning, trust_state=trusts_state())
     statuses = {status.id: status for status in statuses_of(found, options)}
     name = instance_among(instance, statuses)

@@ -76,8 +76,7 @@ def check(
     if reading:
         found = only_reading(paths, access)
     else:
-        flows = flow_targets(paths or ["."], access)
-        found = checkups((target.project, target.path, target.shown) for target in flows)
+        found = checkups(flow_targets(paths or ["."], access))
     checks = only_changed(found, since)
     with CiReports(output, junit, os.environ) as ci:
         for result in checks:

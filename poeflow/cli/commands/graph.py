@@ -52,8 +52,7 @@ def graph(
     have a thick border, and an arrow leads back to one that is repeated or carries a value from
     one run to the next. Of a flow with mistakes the valid part is drawn; the exit code is 3.
     """
-    target = flow_target(flow, access_of(allow_files))
-    found = checkup(target.project, target.path, target.shown)
+    found = checkup(*flow_target(flow, access_of(allow_files)))
     faults = errors_only(found.problems)
     show_problems(faults, (found,))
     if found.checked is not None:

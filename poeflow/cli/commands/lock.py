@@ -99,7 +99,7 @@ def fill(
     )
     codes: list[int] = []
     for target in flow_targets(flows or (".",), access_of(allow_files, env_file)):
-        found = checkup(target.project, target.path, target.shown)
+        found = checkup(*target)
         problems = errors_only(found.problems)
         if problems:
             show_problems(problems, (found,))

@@ -77,7 +77,7 @@ def status(
     codes: list[int] = []
     targets = flow_targets(flows or (".",), access_of(options["allow_files"], options["env_file"]))
     with CiReports(output, options["junit"], os.environ) as ci:
-        checks = [checkup(target.project, target.path, target.shown) for target in targets]
+        checks = [checkup(*target) for target in targets]
         looked_at = only_changed(checks, options["since"], given=filter(None, [inputs_file]))
         models_of = models_known_to(looked_at, given.models)
         for checked, tried in zip(looked_at, models_of, strict=True):

@@ -45,7 +45,7 @@ def why(
     """
     targets = flow_targets(flows or (".",), access_of(allow_files))
     wanted = Path(os.path.normpath(Path.cwd() / file))
-    known = [(target, read) for target in targets for read in _reads(target)]
+    known = [(target, read) for target in targets for read in reads_by_locks(checkup(*target))]
     found = [(target, read) for target, read in known if _is_of(target, read, wanted)]
     if output == "json":
         print_json([_as_data(target, read) for target, read in found])
@@ -59,10 +59,6 @@ def why(
         near = _near(file, {_shown(target, read) for target, read in known if not read.is_pattern})
         hint = f"; {near}" if near else ""
         say(f"{file} does not exist, and no flow reads it; {many} looked at{hint}")
-
-
-def _reads(target: FlowTarget) -> tuple[FileRead, ...]:
-    return reads_by_locks(checkup(target.project, target.path, target.shown))
 
 
 def _is_of(target: FlowTarget, read: FileRead, wanted: Path) -> bool:
