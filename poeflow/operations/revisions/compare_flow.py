@@ -1,4 +1,7 @@
-"""Compares one flow at two revisions: its steps, their instances, the outputs and the cost."""
+"""Compares one flow at two revisions: its steps, their instances, the outputs and the cost.
+
+It is surveyed as any flow is, without running, rendering for a model, or sending anything.
+"""
 
 import functools
 from collections import defaultdict
@@ -7,22 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from poeflow.costs import Prices, estimate
+from poeflow.errors import PoeflowError
 from poeflow.operations.revisions.facts import causes_between
+from poeflow.operations.revisions.flow_reads import functions_of
 from poeflow.operations.revisions.made_results import (
     MovedInstances,
     changed_outputs,
     moved_instances,
     spent_on,
 )
-from poeflow.operations.revisions.sides import (
-    FlowSide,
-    Side,
-    Survey,
-    UnreadableFlow,
-    problem_of,
-    survey_at,
-)
+from poeflow.operations.revisions.sides import FlowSide, Side, UnreadableFlow, without_root
 from poeflow.operations.run_options import RunOptions
+from poeflow.operations.status import statuses_of
+from poeflow.planning.run_inputs import MissingInputsError
+from poeflow.project.modules import module_paths
 from poeflow.records import InstanceStatus, outer_step
 from poeflow.store.revisions.comparisons import (
     Cause,
@@ -35,18 +36,36 @@ from poeflow.store.revisions.comparisons import (
 )
 
 
+class _Survey(msgspec.Struct, frozen=True):
+    """The statuses of a flow's instances, or the `fault` why there are none.
+
+    `lacks_input` if that is only an input or a secret that nobody gave.
+    """
+
+    statuses: tuple[InstanceStatus, ...] = ()
+    fault: str = ""
+    lacks_input: bool = False
+
+
+class _SideProblem(msgspec.Struct, frozen=True):
+    """Why a flow cannot be used as it is, empty if it can; `is_fault` if the flow has a fault."""
+
+    message: str = ""
+    is_fault: bool = False
+
+
 def compared_flow(
     old: Side, new: Side, options: RunOptions, prices: Prices
 ) -> FlowComparison | None:
     """Return what differs in a flow, None if nothing of it does."""
     if isinstance(old, UnreadableFlow) or isinstance(new, UnreadableFlow):
         return _unreadable(old, new)
-    survey_before = functools.cache(lambda: survey_at(old, options))
-    survey = survey_at(new, options)
+    survey_before = functools.cache(lambda: _survey_at(old, options))
+    survey = _survey_at(new, options)
     statuses = survey.statuses
     problems = (
-        problem_of(old, new, survey_before() if survey.fault else Survey()),
-        problem_of(new, old, survey),
+        _problem_of(old, new, survey_before() if survey.fault else _Survey()),
+        _problem_of(new, old, survey),
     )
     moved = moved_instances(old, new)
     steps = tuple(_steps(old, new, moved, _pending(statuses), survey_before))
@@ -68,6 +87,49 @@ def compared_flow(
         spent=spent_on(moved.entries, options, prices),
         to_spend=_to_spend(statuses, prices),
     )
+
+
+def _survey_at(side: FlowSide | None, options: RunOptions) -> _Survey:
+    """Return the statuses of a flow's instances, or why there are none."""
+    if side is None:
+        return _Survey()
+    if side.problem:
+        return _Survey(fault=side.problem, lacks_input=side.lacks_input)
+    try:
+        return _Survey(statuses_of(side.found, options))
+    except PoeflowError as error:
+        message = without_root(error.message, side.project, options)
+        return _Survey(fault=message, lacks_input=isinstance(error, MissingInputsError))
+
+
+def _problem_of(side: FlowSide | None, other: FlowSide | None, survey: _Survey) -> _SideProblem:
+    """Return why a flow cannot be used as it is at one revision.
+
+    A module with functions is missing if the other side has it: else it may be one that is
+    installed.
+    """
+    if side is None:
+        return _SideProblem()
+    if side.problem:
+        return _SideProblem(side.problem, is_fault=not side.lacks_input)
+    message = _gone_module(side, other)
+    if not message and survey.fault:
+        return _SideProblem(survey.fault, is_fault=not survey.lacks_input)
+    message = message or side.lock_problem
+    return _SideProblem(message, is_fault=bool(message))
+
+
+def _gone_module(side: FlowSide, other: FlowSide | None) -> str:
+    waiting = [(side.file, side.found.checked)]
+    for file, checked in waiting:  # which grows by the flows that it uses
+        for name, step in file.flow.steps.items():
+            for at, function in functions_of(name, step):
+                paths = module_paths(function or "")
+                is_here = not paths or any(map(side.project.has, paths))
+                if not is_here and other is not None and any(map(other.project.has, paths)):
+                    return f"{file.document.place(at)}: {paths[0]} does not exist"
+        waiting += [(one.file, one) for one in checked.children.values()] if checked else []
+    return ""
 
 
 def _unreadable(old: Side, new: Side) -> FlowComparison:
@@ -92,7 +154,7 @@ def _steps(
     new: FlowSide | None,
     moved: MovedInstances,
     pending: Mapping[str, int],
-    survey_before: Callable[[], Survey],
+    survey_before: Callable[[], _Survey],
 ) -> Iterator[StepComparison]:
     """Yield the steps that differ, those that are gone last.
 
@@ -134,7 +196,7 @@ def _steps(
         )
 
 
-def _is_more(waiting: int, step: str, before: Survey) -> bool:
+def _is_more(waiting: int, step: str, before: _Survey) -> bool:
     """Return whether more instances wait than before; what waited in a broken flow is not known."""
     return not before.fault and waiting > _pending(before.statuses).get(step, 0)
 

@@ -1,7 +1,6 @@
 """A flow at one of two revisions, and why it cannot be used there.
 
-It is read as any flow is: checked, planned and compared with its lock, without running, rendering
-for a model, or sending anything.
+It is read as any flow is: checked, with its inputs and its lock, and nothing is run.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,14 +14,11 @@ from poeflow.errors import PoeflowError
 from poeflow.flowfile.load import FlowFile
 from poeflow.operations.check import Checkup, checkup
 from poeflow.operations.locks import lock_path
-from poeflow.operations.revisions.flow_reads import FileRead, flow_reads, functions_of
+from poeflow.operations.revisions.flow_reads import FileRead, flow_reads
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import statuses_of
 from poeflow.planning.run_inputs import GivenInputs, MissingInputsError, inputs_of
 from poeflow.problems import errors_only
-from poeflow.project.modules import module_paths
 from poeflow.project.project import FileProblem, Project
-from poeflow.records import InstanceStatus
 from poeflow.store.lockfile import Lock, LockFile
 
 _LEFT_OUT: Final = "it is a link that leaves the project, or that this file system cannot have"
@@ -57,24 +53,6 @@ class FlowSide(msgspec.Struct, frozen=True, kw_only=True):
 
 Side = FlowSide | UnreadableFlow | None
 """A flow at one revision, None if it has no such file."""
-
-
-class Survey(msgspec.Struct, frozen=True):
-    """The statuses of a flow's instances, or the `fault` why there are none.
-
-    `lacks_input` if that is only an input or a secret that nobody gave.
-    """
-
-    statuses: tuple[InstanceStatus, ...] = ()
-    fault: str = ""
-    lacks_input: bool = False
-
-
-class SideProblem(msgspec.Struct, frozen=True):
-    """Why a flow cannot be used as it is, empty if it can; `is_fault` if the flow has a fault."""
-
-    message: str = ""
-    is_fault: bool = False
 
 
 def side_of(project: Project, path: str, options: RunOptions, *, left_out: Collection[str]) -> Side:
@@ -149,49 +127,6 @@ def _lock_at(
         return None, error.message
     marks = f"{own[2:]} has conflict marks; its first side is compared" if len(found) > 1 else ""
     return (found[0] if found else None), marks
-
-
-def survey_at(side: FlowSide | None, options: RunOptions) -> Survey:
-    """Return the statuses of a flow's instances, or why there are none."""
-    if side is None:
-        return Survey()
-    if side.problem:
-        return Survey(fault=side.problem, lacks_input=side.lacks_input)
-    try:
-        return Survey(statuses_of(side.found, options))
-    except PoeflowError as error:
-        message = without_root(error.message, side.project, options)
-        return Survey(fault=message, lacks_input=isinstance(error, MissingInputsError))
-
-
-def problem_of(side: FlowSide | None, other: FlowSide | None, survey: Survey) -> SideProblem:
-    """Return why a flow cannot be used as it is at one revision.
-
-    A module with functions is missing if the other side has it: else it may be one that is
-    installed.
-    """
-    if side is None:
-        return SideProblem()
-    if side.problem:
-        return SideProblem(side.problem, is_fault=not side.lacks_input)
-    message = _gone_module(side, other)
-    if not message and survey.fault:
-        return SideProblem(survey.fault, is_fault=not survey.lacks_input)
-    message = message or side.lock_problem
-    return SideProblem(message, is_fault=bool(message))
-
-
-def _gone_module(side: FlowSide, other: FlowSide | None) -> str:
-    waiting = [(side.file, side.found.checked)]
-    for file, checked in waiting:  # which grows by the flows that it uses
-        for name, step in file.flow.steps.items():
-            for at, function in functions_of(name, step):
-                paths = module_paths(function or "")
-                is_here = not paths or any(map(side.project.has, paths))
-                if not is_here and other is not None and any(map(other.project.has, paths)):
-                    return f"{file.document.place(at)}: {paths[0]} does not exist"
-        waiting += [(one.file, one) for one in checked.children.values()] if checked else []
-    return ""
 
 
 def without_root(message: str, project: Project, options: RunOptions) -> str:
