@@ -37,7 +37,12 @@ def say(text: str) -> None:
 def say_warning(event: Event) -> None:
     """Write a warning to stderr; ignore other events."""
     if isinstance(event, Warned):
-        say(f"warning: {event.message}")
+        warn(event.message)
+
+
+def warn(message: str) -> None:
+    """Write a warning to stderr."""
+    say(f"warning: {message}")
 
 
 def paint(lines: Iterable[Line], stream: TextIO) -> None:

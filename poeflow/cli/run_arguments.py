@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.cli.output import say
+from poeflow.cli.output import warn
 from poeflow.cli.private_files_options import trusts_state
 from poeflow.cli.targets import named_instead
 from poeflow.errors import UsageError
@@ -98,8 +98,3 @@ def _run(history: History, written: str) -> RunRow:
         hint = "a run is a number of `poeflow history`, last, or last~1 for the one before"
         raise UsageError(f'there is no run "{written}"', hint=hint)
     return row
-
-
-def warn(message: str) -> None:
-    """Show a warning."""
-    say(f"warning: {message}")

@@ -14,9 +14,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from poeflow.cli.output import say_warning
+from poeflow.cli.output import warn
 from poeflow.errors import UsageError
-from poeflow.events import Warned
 from poeflow.flowfile.patterns import did_you_mean, one_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, decode, parse
 from poeflow.lazy_pattern import lazy_pattern
@@ -283,8 +282,7 @@ def _flows_below(folder: Path) -> Iterator[tuple[Path, FollowedPath]]:
         is_plain = above.left is None and not is_link
         found = FollowedPath(above.path / path.name, above.path) if is_plain else follow(path)
         if is_link and found.left is not None:
-            message = f"{path} is a link that leaves the project; it is not looked at"
-            say_warning(Warned(at=0.0, step=None, message=message))
+            warn(f"{path} is a link that leaves the project; it is not looked at")
         elif is_flow(path):
             yield path, found
 

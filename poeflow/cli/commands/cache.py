@@ -9,14 +9,14 @@ import click
 
 from poeflow.cli.click_options import Amount
 from poeflow.cli.completing import FLOWS, INSTANCES
-from poeflow.cli.output import print_lines, say_warning
+from poeflow.cli.output import print_lines, say_warning, warn
 from poeflow.cli.private_files_options import (
     access_of,
     allow_file_option,
     trust_state_option,
     trusts_state,
 )
-from poeflow.cli.run_arguments import trusted_workspace, warn
+from poeflow.cli.run_arguments import trusted_workspace
 from poeflow.cli.targets import flow_target, instance_among
 from poeflow.clock import SystemClock, seconds
 from poeflow.errors import DiskError, UsageError

@@ -7,9 +7,9 @@ from typing import Final
 import click
 
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.output import print_json, print_lines
+from poeflow.cli.output import print_json, print_lines, warn
 from poeflow.cli.private_files_options import trust_state_option
-from poeflow.cli.run_arguments import history_here, trusted_workspace, warn
+from poeflow.cli.run_arguments import history_here, trusted_workspace
 from poeflow.cli.targets import flow_target
 from poeflow.clock import seconds
 from poeflow.errors import UsageError
