@@ -261,3 +261,7 @@ Event: TypeAlias = (
     | RunFinished
 )
 Listener: TypeAlias = Callable[[Event], None]
+
+
+def ignore(_told: object) -> None:
+    """Get an event, or a message, and do nothing."""

@@ -17,6 +17,7 @@ from poeflow.cli.targets import SUFFIXES, flow_target, is_flow, split_target
 from poeflow.client.catalogue import Catalogue, stored_catalogue
 from poeflow.digest import decode_json, encode_json
 from poeflow.errors import PoeflowError
+from poeflow.events import ignore
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load_flow as load_file
 from poeflow.flowfile.model import InputSpec
@@ -117,7 +118,7 @@ def _runs(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:
     if tracked_state(project, os.environ):
         return
     workspace = Workspace(project, os.environ, offline=False)
-    history = workspace.history(lambda _message: None)
+    history = workspace.history(ignore)
     rows = history.runs(RunFilter(limit=_RUNS))
     names = {**dict(zip(("last", "last~1"), rows, strict=False)), **{str(r.id): r for r in rows}}
     written, slash, _ = incomplete.partition("/")

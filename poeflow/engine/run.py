@@ -21,7 +21,7 @@ from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.engine.run_state import FailurePolicy, RunState
 from poeflow.engine.statuses import UNMADE, orphan_statuses
 from poeflow.errors import BUG, PoeflowError, UsageError, first_error, most_serious
-from poeflow.events import RunFinished, RunStarted, Warned
+from poeflow.events import RunFinished, RunStarted, Warned, ignore
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.plan import Plan, Planner
 from poeflow.planning.selection import check_glob
@@ -117,7 +117,7 @@ async def _announce(
         context,
         asks=False,
         git=None,
-        listen=lambda _: None,
+        listen=ignore,
         recorder=NoRecorder(),
         selection=selection,
     )

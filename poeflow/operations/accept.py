@@ -18,7 +18,7 @@ from poeflow.flowfile.model import Output
 from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
 from poeflow.operations.plan import planned
-from poeflow.operations.run_options import RunOptions, quiet_options, unheard, warner
+from poeflow.operations.run_options import RunOptions, quiet_options, warner
 from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_plan
 from poeflow.planning.instances import StepInstance
@@ -70,7 +70,7 @@ async def accept(
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
         lock.sides()  # one that cannot be read is not overwritten: its other entries would be lost
         lengths = lengths_in(workspace, plan, options)
-        lock_update = lock_update_of(lock, options.listen or unheard, lengths)
+        lock_update = lock_update_of(lock, options.listener, lengths)
         ledger = workspace.ledger()
         files = OutputFiles(workspace.output_tree(), lock_update.written, ledger.written)
         paths = {path: _project_path(found.project, path) for path in wanted}

@@ -14,7 +14,7 @@ from poeflow.clock import Clock
 from poeflow.digest import sha256_of_json, short_hash
 from poeflow.engine.lock_update import Length, LockUpdate
 from poeflow.errors import DiskError, PoeflowError, StaleError
-from poeflow.events import Listener, Warned
+from poeflow.events import Listener, Warned, ignore
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
@@ -94,7 +94,7 @@ def lengths_in(
     """Return a function that reads the lengths of a flow's requests from the history, if any."""
 
     def read() -> Mapping[str, Length]:
-        history = workspace.history(lambda _message: None)
+        history = workspace.history(ignore)
         try:
             found = history.lengths(plan.file.path, simulated=options.offline)
         except DiskError:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from poeflow.errors import InvalidFlowError, UsageError
+from poeflow.events import ignore
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Flow, ModelAlias
@@ -185,7 +186,7 @@ def _failed(plan: Plan, workspace: Workspace, options: RunOptions) -> frozenset[
     """Return the instances that failed in the flow's last run with the same models."""
     if workspace.is_tracked:
         return frozenset()
-    history = History(workspace.history_path, warn=lambda _message: None)
+    history = History(workspace.history_path, warn=ignore)
     wanted = RunFilter(flow=plan.file.path, simulated=options.offline, limit=_RUNS)
     runs = (one for one in history.runs(wanted) if one.record.models == options.models)
     return frozenset(

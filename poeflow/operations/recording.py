@@ -9,7 +9,7 @@ import msgspec
 
 from poeflow.digest import Json, json_pieces
 from poeflow.errors import BUG, DiskError, PoeflowError
-from poeflow.events import Event, Listener, RunFinished
+from poeflow.events import Event, Listener, RunFinished, ignore
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_options import RunOptions, warner
 from poeflow.operations.state import workspace_of
@@ -96,7 +96,7 @@ def last_outputs(found: Checkup, options: RunOptions) -> Mapping[str, Json]:
         limit=1,
     )
     try:
-        rows = workspace.history(lambda _message: None).runs(wanted)
+        rows = workspace.history(ignore).runs(wanted)
     except DiskError:
         return {}
     return rows[0].end.outputs if rows and rows[0].end is not None else {}

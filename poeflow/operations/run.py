@@ -16,7 +16,7 @@ from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_upda
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import recording
 from poeflow.operations.run_context import run_context
-from poeflow.operations.run_options import RunOptions, check_trial, unheard, user_config
+from poeflow.operations.run_options import RunOptions, check_trial, user_config
 from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_checked
 from poeflow.planning.instances import MAX_RUN
@@ -47,16 +47,14 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         lock = lock_of(workspace, plan, options)
         lengths = lengths_in(workspace, plan, options)
         git = None if options.offline else Git.find(found.project.root, options.environ)
-        lock_update = lock_update_of(lock, options.listen or unheard, lengths, git=git)
+        lock_update = lock_update_of(lock, options.listener, lengths, git=git)
         record = recording(found.project, workspace, plan, options, config)
         history = await stack.enter_async_context(record)
         given = run_context(
             found.project,
             workspace,
             plan.checked,
-            options=msgspec.structs.replace(
-                options, listen=history.heard(options.listen or unheard)
-            ),
+            options=msgspec.structs.replace(options, listen=history.heard(options.listener)),
             budget=budget,
             config=config,
             lock_update=lock_update,

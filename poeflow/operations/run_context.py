@@ -12,7 +12,7 @@ from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.operations.locks import how_to_keep, named_elsewhere
 from poeflow.operations.providers import Connections
-from poeflow.operations.run_options import RunOptions, unheard, warner
+from poeflow.operations.run_options import RunOptions, warner
 from poeflow.operations.secret_inputs import hashed_variables
 from poeflow.planning.checked import Checked
 from poeflow.planning.selection import Selection
@@ -92,7 +92,7 @@ def _context(
         files=files,
         budget=budget,
         clock=options.clock,
-        listen=options.listen or unheard,
+        listen=options.listener,
         hears_text=options.hears_text and options.listen is not None,
         holds_results=options.holds_results,
         recorder=recorder,

@@ -11,7 +11,7 @@ from poeflow.digest import Json
 from poeflow.engine.asking.context import goes_on, interrupted
 from poeflow.engine.asking.spending import Budget
 from poeflow.errors import UsageError
-from poeflow.events import Event, Listener, Warned
+from poeflow.events import Listener, Warned, ignore
 from poeflow.flowfile.model import Limits
 from poeflow.project.project import Project
 from poeflow.redact import fields_without, repr_without
@@ -90,6 +90,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return fields_without(self, "environ")
+
+    @property
+    def listener(self) -> Listener:
+        """What gets the events: `listen`, or nobody."""
+        return self.listen or ignore
 
     @property
     def is_part(self) -> bool:
@@ -182,11 +187,7 @@ def warn_once(options: RunOptions, message: str) -> None:
         options.listen(Warned(at=0.0, step=None, message=message))
 
 
-def unheard(_event: Event) -> None:
-    """Ignore an event."""
-
-
 def warner(options: RunOptions) -> Callable[[str], None]:
     """Return a function that sends warnings to the listener."""
-    listen = options.listen or unheard
+    listen = options.listener
     return lambda message: listen(Warned(at=0.0, step=None, message=message))

@@ -15,6 +15,7 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
 from poeflow.engine.run import survey
 from poeflow.errors import StaleError
+from poeflow.events import ignore
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
 from poeflow.operations.locks import inputs_hash, lengths_in, lock_at, lock_of
@@ -127,7 +128,7 @@ def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:
     workspace = workspace_of(found.project, options)
     lock = lock_of(workspace, plan, options)
     stored = lock.read() if lock is not None else None
-    answers = workspace.answers(on_corrupt=lambda _message: None)
+    answers = workspace.answers(on_corrupt=ignore)
     requests: dict[str, Json] = {}
     for name, locked in (stored.instances if stored is not None else {}).items():
         asked = None if locked.request is None else answers.locked(locked.request)

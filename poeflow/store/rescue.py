@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from poeflow.digest import encode_json
 from poeflow.errors import DiskError
+from poeflow.events import ignore
 from poeflow.store.answer_lines import CacheEntry, EndLine
 from poeflow.store.cache import Cache
 from poeflow.store.database import Database
@@ -73,7 +74,7 @@ def _rescue(aside: Path, writer: StoreWriter, *, simulated: bool) -> int:
     """Store what can be read of a damaged file; return how many answers."""
 
     def cache_of(one: StoreWriter) -> Cache:
-        return Cache(one.path.parent, one, on_corrupt=lambda _message: None, simulated=simulated)
+        return Cache(one.path.parent, one, on_corrupt=ignore, simulated=simulated)
 
     old, new = cache_of(StoreWriter(aside)), cache_of(writer)
     count = 0

@@ -12,6 +12,7 @@ import msgspec
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import sha256_of
 from poeflow.errors import BusyError, UsageError
+from poeflow.events import ignore
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import Project, atomic_write
 from poeflow.project.state_folder import STATE_NAME, is_elsewhere, state_folder
@@ -224,7 +225,7 @@ class Workspace:
     @property
     def has_answers(self) -> bool:
         """Whether any answer is stored. Raises `DiskError`."""
-        return self.answers(on_corrupt=_unheard).has_any
+        return self.answers(on_corrupt=ignore).has_any
 
     @property
     def history_path(self) -> Path:
@@ -362,7 +363,3 @@ def _busy(handle: int, now: float) -> BusyError:
     if holder is not None:
         who = f"another run (process {holder.pid}, for {max(0, now - holder.since):.0f} s)"
     return BusyError(f"{who} is at work in this project", hint="wait for it, or end it")
-
-
-def _unheard(_message: str) -> None:
-    """Ignore a message."""

@@ -10,6 +10,7 @@ from poeflow.costs import Prices, cost_of
 from poeflow.digest import Json
 from poeflow.engine.lock_entries import AnswerNames, other_names
 from poeflow.errors import PoeflowError
+from poeflow.events import ignore
 from poeflow.operations.revisions.facts import comparable_text
 from poeflow.operations.revisions.sides import FlowSide, content_at
 from poeflow.operations.run_options import RunOptions
@@ -128,7 +129,7 @@ def spent_on(entries: Iterable[LockEntry], options: RunOptions, prices: Prices) 
     """
     try:
         workspace = workspace_of(Project.find(options.folder), options)
-        answers = workspace.answers(on_corrupt=lambda _message: None)
+        answers = workspace.answers(on_corrupt=ignore)
         asked = [one for one in entries if one.request is not None]
         counts: list[tuple[int, int, str]] = []
         for one in asked:
