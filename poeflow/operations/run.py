@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,16 @@ from poeflow.store.git import Git
 from poeflow.store.workspace import Workspace
 
 
+class _PreparedRun(NamedTuple):
+    """What is known of a run before it begins: its plan, what runs, and with which limits."""
+
+    plan: Plan
+    planner: Planner
+    selection: Selection
+    toolboxes: Toolboxes
+    budget: Budget
+
+
 async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     """Run a checked flow. Raises what `poeflow.run` raises.
 
@@ -41,9 +52,9 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         if stack.enter_context(workspace.hold(wait=options.wait)) != last:
             found = checked_again(found)
             prepared = await _prepared(found, options, workspace, config)
-        plan, planner, selection, boxes, budget = prepared
+        plan, planner, selection, code, budget = prepared
         limit_periods(budget, period_costs(found.project, workspace, options), options)
-        budget.check_priced(plan.models)
+        budget.check_priced(plan.models)  # which a limit on a day or a month needs, too
         lock = lock_of(workspace, plan, options)
         lengths = lengths_in(workspace, plan, options)
         git = None if options.offline else Git.find(found.project.root, options.environ)
@@ -64,24 +75,24 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         )
         context = await stack.enter_async_context(given)
         failure_policy = FailurePolicy(keep_going=options.keep_going, fail_fast=options.fail_fast)
-        written = None if options.models else lock
-        context = msgspec.structs.replace(context, lock=written)
-        async with writing_lock(written, lock_update, inputs_hash(plan), options.clock):
+        to_write = None if options.models else lock
+        context = msgspec.structs.replace(context, lock=to_write)
+        async with writing_lock(to_write, lock_update, inputs_hash(plan), options.clock):
             return await run_plan(
-                plan, planner, context, boxes, lock_update, failure_policy=failure_policy
+                plan, planner, context, code, lock_update, failure_policy=failure_policy
             )
 
 
 async def _prepared(
     found: Checkup, options: RunOptions, workspace: Workspace, config: UserConfig
-) -> tuple[Plan, Planner, Selection, Toolboxes, Budget]:
-    """Plan a checked flow and select what runs, with its code. Raises as `run_checked`."""
+) -> _PreparedRun:
+    """Plan a checked flow, and select what runs. Raises as `run_checked`."""
     plan, planner = planned(found, options, most=MAX_RUN, makes_key=True)
     selection = selection_of(plan, options, workspace)
-    boxes = await _toolboxes(found, plan, selection, options, config)
+    code = await _toolboxes(found, plan, selection, options, config)
     budget = budget_of(found.project, plan.flow.limits, options)
     budget.check_priced(plan.models)
-    return plan, planner, selection, boxes, budget
+    return _PreparedRun(plan, planner, selection, code, budget)
 
 
 async def _toolboxes(
