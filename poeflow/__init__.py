@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from poeflow.client.sync import PoeClient as PoeClient
     from poeflow.client.sync import Stream as Stream
     from poeflow.engine.asking.spending import Spent as Spent
+    from poeflow.engine.results import Outcome as Outcome
     from poeflow.engine.results import StepResult as StepResult
-    from poeflow.engine.run import Outcome as Outcome
     from poeflow.errors import AccountError as AccountError
     from poeflow.errors import AnswerTooLargeError as AnswerTooLargeError
     from poeflow.errors import APIConnectionError as APIConnectionError
@@ -77,8 +77,7 @@ _HOMES = {
     "poeflow.client.sync": "PoeClient Stream",
     "poeflow.engine.asking.spending": "Spent",
     "poeflow.planning.plan": "Plan",
-    "poeflow.engine.results": "StepResult",
-    "poeflow.engine.run": "Outcome",
+    "poeflow.engine.results": "Outcome StepResult",
     "poeflow.errors": (
         "APIConnectionError APIError APIResponseError APIStatusError APITimeoutError"
         " AccountError AnswerTooLargeError AuthenticationError BadRequestError"

@@ -5,7 +5,7 @@ import contextlib
 from pathlib import Path
 from typing import Unpack
 
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load_flow as load_file

@@ -16,7 +16,7 @@ import msgspec
 from poeflow.cli.private_files_options import without_keys
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.events import Event, Listener, Warned
 from poeflow.redact import Scrubber, visible
 from poeflow.report.github_commands import inert, inert_json, without_commands

@@ -16,7 +16,7 @@ from typing import Final
 
 from poeflow.cli.checked_flows import show_problems
 from poeflow.cli.output import RUN_OUTPUTS, is_lively
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.errors import PoeflowError
 from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup

@@ -1,4 +1,4 @@
-"""What an instance is run with, its result, how it ended, and what templates see of it."""
+"""What an instance is run with, its result, what templates see of it; how it, and a run, ended."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
@@ -11,6 +11,7 @@ from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.ask import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.request import AskPolicy
+from poeflow.engine.asking.spending import Spent
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Purpose, Source, Verdict
 from poeflow.flowfile.model import Expectation, StepKind
@@ -411,3 +412,26 @@ class Ready(msgspec.Struct, frozen=True):
     values: Values
     upstream: InstanceOutcome | None
     reads: Reads
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended, instances by their ids.
+
+    `outputs` is empty unless every step it needs succeeded. `absent` are current instances whose
+    answers are not stored here, `missing` the outputs that need them. `tolerated` are the failures
+    of steps with `continue_on_error`; `spent` is what was sent and what it cost, as far as known.
+    """
+
+    exit_code: int
+    outputs: dict[str, Json]
+    absent: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    results: Mapping[str, StepResult]
+    failures: Mapping[str, PoeflowError]
+    skipped: Mapping[str, str]
+    tolerated: Mapping[str, PoeflowError]
+    spent: Spent
+
+    def __repr__(self) -> str:
+        """Leave out the texts: `asyncio.run` makes this of what it returns."""
+        return f"Outcome(exit_code={self.exit_code}, results={len(self.results)})"

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -10,14 +10,13 @@ import msgspec
 from poeflow.costs import estimate, estimated_event
 from poeflow.digest import Json
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.asking.spending import Spent
 from poeflow.engine.asking.tools import Toolboxes
 from poeflow.engine.flow_run import FlowOutputs, FlowRun
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.freshness import Accepting
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
-from poeflow.engine.results import InstanceOutcome, StepResult
+from poeflow.engine.results import InstanceOutcome, Outcome
 from poeflow.engine.run_state import FailurePolicy, RunState
 from poeflow.engine.statuses import UNMADE, orphan_statuses
 from poeflow.errors import BUG, PoeflowError, UsageError, first_error, most_serious
@@ -36,29 +35,6 @@ LARGE: Final = 100
 EXACT: Final = 200
 SAMPLE: Final = 100
 """Maximum instances that are examined for that: of more, only a sample."""
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended, instances by their ids.
-
-    `outputs` is empty unless every step it needs succeeded. `absent` are current instances whose
-    answers are not stored here, `missing` the outputs that need them. `tolerated` are the failures
-    of steps with `continue_on_error`; `spent` is what was sent and what it cost, as far as known.
-    """
-
-    exit_code: int
-    outputs: dict[str, Json]
-    absent: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    results: Mapping[str, StepResult]
-    failures: Mapping[str, PoeflowError]
-    skipped: Mapping[str, str]
-    tolerated: Mapping[str, PoeflowError]
-    spent: Spent
-
-    def __repr__(self) -> str:
-        """Leave out the texts: `asyncio.run` makes this of what it returns."""
-        return f"Outcome(exit_code={self.exit_code}, results={len(self.results)})"
 
 
 async def run_plan(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from poeflow.clock import SystemClock
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.events import Event
 from poeflow.operations.accept import Taken, accept
 from poeflow.operations.check import checkup

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from poeflow.engine.asking import programs
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.errors import InvalidFlowError, StepError, UsageError
 from poeflow.events import StepStarted, Warned
 from poeflow.operations.check import checkup

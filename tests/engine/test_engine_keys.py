@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.errors import InvalidFlowError, StepError
 from poeflow.events import Warned
 

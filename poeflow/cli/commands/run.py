@@ -29,7 +29,7 @@ from poeflow.cli.completing import SELECTIONS
 from poeflow.cli.output import RUN_OUTPUTS, Output, output_option, say, say_warning, without_secrets
 from poeflow.cli.private_files_options import environment_with
 from poeflow.cli.signals import ended_by_signals
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.errors import UsageError, most_serious
 from poeflow.events import Listener
 from poeflow.operations.check import Checkup

@@ -15,7 +15,7 @@ import msgspec
 
 from poeflow.clock import Clock
 from poeflow.engine.asking.spending import Budget, Spent
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.errors import AccountError, BudgetError, BusyError, PoeflowError, first_error
 from poeflow.events import Listener
 from poeflow.operations.check import Checkup

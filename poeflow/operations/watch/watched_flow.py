@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from poeflow.engine.run import Outcome
+from poeflow.engine.results import Outcome
 from poeflow.operations.check import Checkup, checkup
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
