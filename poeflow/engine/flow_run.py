@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import NotHere, ToBeAsked
+from poeflow.engine.asking.asker import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner

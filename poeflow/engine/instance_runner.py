@@ -9,12 +9,12 @@ import msgspec
 
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import NotHere, ToBeAsked
+from poeflow.engine.asking.asker import NotHere, ToBeAsked
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
-from poeflow.engine.save import MOVES
+from poeflow.engine.saver import MOVES
 from poeflow.engine.step import StepRunner
 from poeflow.engine.step_state import StepUnderWay
 from poeflow.errors import PoeflowError, StepError

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from poeflow.clock import spoken
-from poeflow.engine.asking.ask import Asker
+from poeflow.engine.asking.asker import Asker
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.asking.request_data import DrawnFiles
@@ -30,7 +30,7 @@ from poeflow.engine.results import (
     UsedFlowError,
     has_unusable_answer,
 )
-from poeflow.engine.save import Saver
+from poeflow.engine.saver import Saver
 from poeflow.errors import (
     APIConnectionError,
     APITimeoutError,

@@ -10,7 +10,7 @@ import msgspec
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.reasoning import split_reasoning
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
-from poeflow.engine.asking.ask import ToBeAsked
+from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.asking.composer import Composer
 from poeflow.engine.asking.conversation import (
     AnswerRules,
@@ -34,7 +34,7 @@ from poeflow.engine.results import (
     refuse_failing,
 )
 from poeflow.engine.run_state import RunState
-from poeflow.engine.save import EditedFile
+from poeflow.engine.saver import EditedFile
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import StepError
 from poeflow.events import Verdict

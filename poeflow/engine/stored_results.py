@@ -11,7 +11,7 @@ from poeflow.answers.parse import Reading, of_file, read, read_or_default
 from poeflow.client.answers import Completion, Usage
 from poeflow.digest import Json, hash_prefix, short_hash, short_hash_of_text
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
-from poeflow.engine.asking.ask import is_accepted
+from poeflow.engine.asking.asker import is_accepted
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.lock_entries import LockProof, agrees_beside_text
 from poeflow.engine.results import InstanceOutcome, StepResult

@@ -17,7 +17,7 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.answers import Completion
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import (
+from poeflow.engine.asking.asker import (
     Answer,
     Asker,
     NotHere,

@@ -18,7 +18,7 @@ from poeflow.answers.parse import Reading
 from poeflow.answers.prompts import correction
 from poeflow.answers.schemas import compile_schema
 from poeflow.client.messages import ChatRequest, Message, TextPart
-from poeflow.engine.asking.ask import Answer, Asker, NotHere, ToBeAsked, refuse_flagged
+from poeflow.engine.asking.asker import Answer, Asker, NotHere, ToBeAsked, refuse_flagged
 from poeflow.engine.asking.conversation import JudgeCall, answer_values
 from poeflow.engine.asking.request import AskPolicy, ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction

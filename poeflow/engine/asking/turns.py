@@ -13,7 +13,7 @@ from poeflow.answers.expect import judgement_of
 from poeflow.answers.parse import read
 from poeflow.answers.schemas import Schema
 from poeflow.digest import Json
-from poeflow.engine.asking.ask import Answer
+from poeflow.engine.asking.asker import Answer
 from poeflow.engine.asking.conversation import Dialogue, ReadText, answer_values
 from poeflow.events import Verdict
 from poeflow.flowfile.model import Repeat, Severity
