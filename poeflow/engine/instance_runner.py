@@ -34,7 +34,9 @@ class InstanceRunner:
         self._absent: dict[str, Ready] = {}
         """Instances that the last run answered, and whose answer is not here."""
         self._fetching: dict[str, asyncio.Lock] = {}
+        """Held while the answers of a step are loaded or asked again, by its id."""
         self._loading: dict[str, asyncio.Lock] = {}
+        """The same for one instance, by its name."""
         self._previous: dict[str, InstanceOutcome] = {}
         """The instance that each builds on, by its name, if that is one of its own step."""
         self._loaded: dict[str, InstanceOutcome] = {}
@@ -322,12 +324,9 @@ class InstanceRunner:
         `reader` is the instance or step that needs them. Returns why one is unavailable, if nothing
         may be asked. Raises `StepError`.
         """
-
-        async def work(_index: int, step: str) -> Unknown | None:
-            return await self._fetch_step(step, reader=reader)
-
         needed = list(steps)
-        found = await side_by_side(needed, work, width=len(needed))
+        fetch_step = partial(self._fetch_step, reader=reader)
+        found = await side_by_side(needed, fetch_step, width=len(needed))
         return next((one for one in found if one is not None), None)
 
     async def recall(self, steps: Iterable[str]) -> None:
@@ -350,12 +349,12 @@ class InstanceRunner:
                 return missing
             is_part = reader is None and bool(self._run_state.selection.only)
 
-            async def work(_index: int, one: InstanceOutcome) -> InstanceOutcome | Unknown:
+            async def load(one: InstanceOutcome) -> InstanceOutcome | Unknown:
                 if not one.is_absent or (is_part and one.is_left_out):
                     return one
                 return await self._with_result(step, one, reader)
 
-            loaded = await side_by_side(state.instances, work, width=self._flow.plan.concurrency)
+            loaded = await side_by_side(state.instances, load, width=self._flow.plan.concurrency)
             pairs = zip(state.instances, loaded, strict=True)
             known = [one if isinstance(new, Unknown) else new for one, new in pairs]
             self._flow.settle(step, known)

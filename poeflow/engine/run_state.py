@@ -417,9 +417,9 @@ def _drawn_files(context: RunContext) -> list[DrawnFiles]:
 
 
 async def side_by_side(
-    items: Sequence[_Item], work: Callable[[int, _Item], Awaitable[_Found]], *, width: int
+    items: Sequence[_Item], work: Callable[[_Item], Awaitable[_Found]], *, width: int
 ) -> list[_Found]:
-    """Call `work` for each item and its index, at most `width` at a time; return the results.
+    """Call `work` for each item, at most `width` at a time; return the results in order.
 
     A failure does not stop the others; the first `PoeflowError` is raised at the end.
     """
@@ -430,7 +430,7 @@ async def side_by_side(
     async def worker() -> None:
         for index, item in waiting:
             try:
-                found[index] = await work(index, item)
+                found[index] = await work(item)
             except PoeflowError as error:
                 errors.append(error)
 
