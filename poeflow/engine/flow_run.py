@@ -111,7 +111,7 @@ class FlowRun:
         outcomes: list[InstanceOutcome] = []
         whole, began = StepInstance(step=step), self.state.run_state.elapsed()
         try:
-            found = self._without_running(whole, source) or await self._expand(whole, source)
+            found = self._end_if_idle(whole, source) or await self._expand(whole, source)
             if isinstance(found, StepUnderWay):
                 covered = self.state.covered(step, found.instances)
                 await self._leave_out_unselected(found, covered)
@@ -183,9 +183,7 @@ class FlowRun:
         step.settle(index, state.outcome_to_hold(step.step, self._settled(outcome, began)))
         return True
 
-    def _without_running(
-        self, whole: StepInstance, source: str | None
-    ) -> list[InstanceOutcome] | None:
+    def _end_if_idle(self, whole: StepInstance, source: str | None) -> list[InstanceOutcome] | None:
         """Return the end of a step that does not run, None if it runs."""
         flow, step = self.state, whole.step
         if not flow.touches(step):
