@@ -78,11 +78,11 @@ def checked_selections(
     """
     access = access_of(options["allow_files"], options["env_file"])
     if options["reading"]:
-        found = checks = only_reading(named, access, is_locked=options["locked"])
-        chosen: Mapping[Path, Sequence[str]] = {Path(one.shown): () for one in found}
+        checks = only_reading(named, access, is_locked=options["locked"])
+        chosen: Mapping[Path, Sequence[str]] = {Path(one.shown): () for one in checks}
     else:
         chosen = selections(named)
-        found = checks = checkups([flow_target(path, access) for path in chosen])
+        checks = checkups([flow_target(path, access) for path in chosen])
     given = input_files(options["inputs"], options["inputs_file"])
     found = only_changed(checks, options["since"], given=given, is_locked=options["locked"])
     different = set(map(id, found))
