@@ -18,9 +18,11 @@ from poeflow.cli.private_files_options import (
     trust_state_option,
     trusts_state,
 )
+from poeflow.clock import seconds
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Limits
 from poeflow.flowfile.patterns import one_of
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import NotTextError, text_of
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
@@ -28,6 +30,7 @@ from poeflow.operations.plan import aliases_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.places import read_given
 
+_DAYS: Final = lazy_pattern(r"([0-9]+(?:\.[0-9]+)?)d")
 MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +47,17 @@ class Amount(click.FloatRange):
         if not math.isfinite(found):
             self.fail(f"{value} is not a finite number", param, ctx)
         return found
+
+
+def duration_of(written: str, option: str) -> float:
+    """Return in seconds what an option says, such as `7d` or `12h`. Raises `UsageError`."""
+    days = _DAYS.fullmatch(written)
+    try:
+        return float(days[1]) * 86_400 if days is not None else seconds(written)
+    except ValueError:
+        raise UsageError(
+            f"{option} {written}: not a duration", hint="for example 12h or 7d"
+        ) from None
 
 
 class SharedOptions(TypedDict):

@@ -55,6 +55,15 @@ def test_runs_are_listed_the_newest_first(past):
     assert rows[0]["record"]["inputs"] == {"topic": "seals"}
 
 
+@pytest.mark.parametrize("written", ["nand", "-5d", "infd", "7 days", "1.5.2d"])
+def test_what_is_no_duration_forgets_no_run(past, written):
+    for option in ("--prune", "--since"):
+        done = past.run("history", f"{option}={written}")
+        message = f"error: {option} {written}: not a duration\n  for example 12h or 7d\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    assert len(json.loads(past.run("history", "--output", "json").stdout)) == 2
+
+
 def test_runs_are_found_by_flow_words_and_time(past):
     def found(*words: str) -> list[int]:
         done = past.run("history", "--output", "json", *words)

@@ -7,7 +7,7 @@ from typing import BinaryIO, Final
 
 import click
 
-from poeflow.cli.click_options import Amount
+from poeflow.cli.click_options import Amount, duration_of
 from poeflow.cli.completing import FLOWS, INSTANCES
 from poeflow.cli.output import print_lines, say_warning, warn
 from poeflow.cli.private_files_options import (
@@ -18,7 +18,7 @@ from poeflow.cli.private_files_options import (
 )
 from poeflow.cli.run_arguments import trusted_workspace
 from poeflow.cli.targets import flow_target, instance_among
-from poeflow.clock import SystemClock, seconds
+from poeflow.clock import SystemClock
 from poeflow.errors import DiskError, UsageError
 from poeflow.operations.check import checkup
 from poeflow.operations.run_options import RunOptions
@@ -89,7 +89,7 @@ def prune(older: str | None, max_size: float | None, *, unreferenced: bool) -> N
     project = Project.find(Path.cwd())
     workspace = trusted_workspace(project)
     wanted = Pruning(
-        before=None if older is None else SystemClock().now() - _seconds(older),
+        before=None if older is None else SystemClock().now() - duration_of(older, "--older"),
         max_bytes=None if max_size is None else int(max_size * 1_000_000),
         locks=tuple(_locks(project.root)) if unreferenced else None,
     )
@@ -149,12 +149,3 @@ def _locks(root: Path) -> Iterator[Path]:
             one = Path(folder, name)
             if name.endswith(".lock.json") and (one.is_symlink() or one.is_file()):
                 yield one
-
-
-def _seconds(written: str) -> float:
-    if written.endswith("d") and written[:-1].isdigit():
-        return int(written[:-1]) * 86_400
-    try:
-        return seconds(written)
-    except ValueError:
-        raise UsageError(f"{written} is not a duration", hint="for example 30d or 12h") from None

@@ -6,13 +6,12 @@ from typing import Final
 
 import click
 
+from poeflow.cli.click_options import duration_of
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import print_json, print_lines, warn
 from poeflow.cli.private_files_options import trust_state_option
 from poeflow.cli.run_arguments import history_here, trusted_workspace
 from poeflow.cli.targets import flow_target
-from poeflow.clock import seconds
-from poeflow.errors import UsageError
 from poeflow.project.project import Project
 from poeflow.records import RunFilter
 from poeflow.report.history import run_table
@@ -61,7 +60,7 @@ def history(
         return
     wanted = RunFilter(
         flow=None if flow is None else flow_target(flow).path,
-        since=None if since is None else time.time() - _seconds(since, "--since"),
+        since=None if since is None else time.time() - duration_of(since, "--since"),
         state="failed" if failed else None,
         text=search,
         limit=limit,
@@ -77,17 +76,7 @@ def history(
 
 def _forget(prune: str | None, keep: int | None) -> None:
     workspace = trusted_workspace(Project.find(Path.cwd()))
-    before = None if prune is None else time.time() - _seconds(prune, "--prune")
+    before = None if prune is None else time.time() - duration_of(prune, "--prune")
     with workspace.hold(warn=warn), workspace.history(warn) as stored:
         gone = stored.prune(before=before, keep=keep)
     click.echo(f"forgot {gone:,} run{'' if gone == 1 else 's'}", err=True)
-
-
-def _seconds(written: str, option: str) -> float:
-    days, is_days = written[:-1], written.endswith("d")
-    try:
-        return float(days) * 86_400 if is_days else seconds(written)
-    except ValueError:
-        raise UsageError(
-            f"{option} {written}: not a duration", hint="for example 12h or 7d"
-        ) from None
