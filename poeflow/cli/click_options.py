@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from poeflow.cli.completing import ALIASES, INPUTS
-from poeflow.cli.output import Output, say_warning
+from poeflow.cli.output import RunFormat, say_warning
 from poeflow.cli.private_files_options import (
     allow_file_option,
     env_file_option,
@@ -117,7 +117,7 @@ class PlanCommandOptions(StatusCommandOptions):
 class RunCommandOptions(SharedOptions):
     """The options of `poeflow run`."""
 
-    output: Output
+    output: RunFormat
     junit: Path | None
     refresh: bool
     failed: bool

@@ -153,7 +153,7 @@ def print_document(text: str) -> None:
     click.echo(inert_json(without_keys()(text)))
 
 
-Output = Literal["text", "json", "jsonl", "github"]
+RunFormat = Literal["text", "json", "jsonl", "github"]
 """How `poeflow run` can show a run; `RUN_OUTPUTS` says how each does."""
 
 
@@ -265,7 +265,7 @@ def _write(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-RUN_OUTPUTS: Final[Mapping[Output, RunOutput]] = {
+RUN_OUTPUTS: Final[Mapping[RunFormat, RunOutput]] = {
     "text": RunOutput(
         about="one result as it is, several as JSON", listener=_live, print_results=_print_texts
     ),

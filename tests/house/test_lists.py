@@ -14,8 +14,7 @@ from poeflow.answers.formats import FORMATS
 from poeflow.answers.parse import read
 from poeflow.answers.prompts import correction, instruction
 from poeflow.cli.commands.run import run
-from poeflow.cli.output import RUN_OUTPUTS
-from poeflow.cli.output import Output as RunOutput
+from poeflow.cli.output import RUN_OUTPUTS, RunFormat
 from poeflow.flowfile.build import SCHEMA, decode_valid
 from poeflow.flowfile.key_marks import templates_of
 from poeflow.flowfile.load import FlowFile
@@ -87,11 +86,11 @@ def test_each_template_in_an_expectation_is_rendered_as_it_says():
 
 
 def test_every_output_of_run_is_offered_and_told():
-    assert get_args(RunOutput) == tuple(RUN_OUTPUTS)
+    assert get_args(RunFormat) == tuple(RUN_OUTPUTS)
     option = next(one for one in run.params if one.name == "output")
     assert isinstance(option, click.Option)
     assert isinstance(option.type, click.Choice)
-    assert tuple(option.type.choices) == get_args(RunOutput)
+    assert tuple(option.type.choices) == get_args(RunFormat)
     told = " ".join((option.help or "").split())
-    assert set(get_args(RunOutput)) <= set(re.findall(r"\w+", told))
+    assert set(get_args(RunFormat)) <= set(re.findall(r"\w+", told))
     assert told in " ".join((ROOT / "tests/house/help.txt").read_text("utf-8").split())

@@ -39,7 +39,7 @@ from poeflow.report.terminal.text import marks_for
 from poeflow.store.history import History
 from poeflow.store.revisions.revision_names import is_span
 
-Output = Literal["text", "markdown", "json"]
+DiffFormat = Literal["text", "markdown", "json"]
 _RUN: Final = lazy_pattern(r"(?:last(?:~[0-9]+)?|[0-9]+)(?:/|\Z)")
 """How a run begins; a revision of such a name is written `refs/heads/12/fix..main`."""
 _SIDES: Final = 2
@@ -69,7 +69,7 @@ Examples:
 @trust_state_option
 @env_file_option
 def diff(
-    arguments: tuple[str, ...], *, since: str | None, output: Output, env_file: Path | None
+    arguments: tuple[str, ...], *, since: str | None, output: DiffFormat, env_file: Path | None
 ) -> None:
     """Show what changed between two runs, or between two revisions of git.
 
@@ -94,7 +94,7 @@ def _is_revisions(written: str) -> bool:
 
 
 def _compare(
-    arguments: tuple[str, ...], since: str | None, output: Output, env_file: Path | None
+    arguments: tuple[str, ...], since: str | None, output: DiffFormat, env_file: Path | None
 ) -> None:
     """Show what differs between two revisions."""
     project = Project(Project.find(Path.cwd()).root, access=access_of((), env_file))
@@ -121,7 +121,7 @@ def _compare(
         click.echo(total_words(found), err=True)
 
 
-def _compare_runs(arguments: tuple[str, ...], output: Output) -> None:
+def _compare_runs(arguments: tuple[str, ...], output: DiffFormat) -> None:
     """Show what differs between two runs of the history."""
     if len(arguments) > _SIDES or output == "markdown":
         hint = "for revisions of git: poeflow diff main...HEAD, or --since main"

@@ -26,7 +26,14 @@ from poeflow.cli.click_options import (
     shared_options,
 )
 from poeflow.cli.completing import SELECTIONS
-from poeflow.cli.output import RUN_OUTPUTS, Output, output_option, say, say_warning, without_secrets
+from poeflow.cli.output import (
+    RUN_OUTPUTS,
+    RunFormat,
+    output_option,
+    say,
+    say_warning,
+    without_secrets,
+)
 from poeflow.cli.private_files_options import environment_with
 from poeflow.cli.signals import ended_by_signals
 from poeflow.engine.results import Outcome
@@ -141,7 +148,7 @@ def _announce_trial(found: Checkup, given: RunOptions) -> None:
 
 
 async def _run_one(
-    found: Checkup, given: RunOptions, output: Output, also: Sequence[Listener]
+    found: Checkup, given: RunOptions, output: RunFormat, also: Sequence[Listener]
 ) -> Outcome:
     """Run a flow and show it; `also` are further listeners. No secret is shown."""
     shows = RUN_OUTPUTS[output]
