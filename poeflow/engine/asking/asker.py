@@ -17,7 +17,6 @@ from poeflow.digest import Json, short_hash
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.request import ModelRequest, Requests
 from poeflow.engine.asking.sender import SECONDS, FreshAnswer, Pause, Sender
-from poeflow.engine.asking.spending import TokenUsage
 from poeflow.events import FellBack, Source
 from poeflow.flowfile.model import Output
 from poeflow.redact import visible
@@ -128,6 +127,7 @@ class Asker:
         self._context = context
         self._elapsed = elapsed
         self._sender = Sender(context, elapsed=elapsed, pause=pause)
+        self.take_used = self._sender.take_used
         self._asking: dict[str, asyncio.Future[Answer | None]] = {}
         self._replaced: set[bytes] = set()
         """The fingerprints of requests whose stored answer this run has replaced."""
@@ -227,10 +227,6 @@ class Asker:
         """Store the end of a conversation of more than one request."""
         if first.fingerprint != last.fingerprint:
             await self._context.answers.store_end(first.fingerprint, last.fingerprint)
-
-    def take_used(self, instance: str) -> list[TokenUsage] | None:
-        """Return the reported usage of an ended instance, None without an answer."""
-        return self._sender.take_used(instance)
 
     def cost_usd(self, request: ModelRequest, answer: Answer) -> float | None:
         """Return what an answer cost, by the price its model has now; None if that is not known."""
