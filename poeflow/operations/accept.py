@@ -16,8 +16,9 @@ from poeflow.engine.recipe import Recipe
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Output
 from poeflow.operations.check import Checkup, checked_again
-from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of
+from poeflow.operations.locks import inputs_hash, lock_of, lock_update_of
 from poeflow.operations.plan import planned
+from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_options import RunOptions, quiet_options, warner
 from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_plan

@@ -10,8 +10,9 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.run import GONE
 from poeflow.errors import UsageError
 from poeflow.operations.check import Checkup, checked_again
-from poeflow.operations.locks import inputs_hash, known_locks, lengths_in, lock_of
+from poeflow.operations.locks import inputs_hash, known_locks, lock_of
 from poeflow.operations.plan import planned
+from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_options import RunOptions, quiet_options, warner
 from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_checked, survey_plan

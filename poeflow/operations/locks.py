@@ -14,7 +14,7 @@ from poeflow.clock import Clock
 from poeflow.digest import sha256_of_json, short_hash
 from poeflow.engine.lock_update import Length, LockUpdate
 from poeflow.errors import DiskError, PoeflowError, StaleError
-from poeflow.events import Listener, Warned, ignore
+from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
@@ -86,22 +86,6 @@ def lock_path(flow: str, inputs_file: Path | None = None) -> str:
     path = PurePosixPath(flow[2:])
     inputs = f".{inputs_file.stem}" if inputs_file is not None else ""
     return f"//{path.with_name(f'{path.stem}{inputs}{LOCK_ENDING}').as_posix()}"
-
-
-def lengths_in(
-    workspace: Workspace, plan: Plan, options: RunOptions
-) -> Callable[[], Mapping[str, Length]]:
-    """Return a function that reads the lengths of a flow's requests from the history, if any."""
-
-    def read() -> Mapping[str, Length]:
-        history = workspace.history(ignore)
-        try:
-            found = history.lengths(plan.file.path, simulated=options.offline)
-        except DiskError:
-            return {}
-        return {name: Length(*known) for name, known in found.items()}
-
-    return read
 
 
 class KnownLocks(msgspec.Struct, frozen=True, kw_only=True):

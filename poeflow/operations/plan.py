@@ -1,19 +1,17 @@
 """Plans a checked flow by the options of a command, and selects the instances to run."""
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import Final
 
 import msgspec
 
 from poeflow.errors import InvalidFlowError, UsageError
-from poeflow.events import ignore
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Flow, ModelAlias
 from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.rules import model_fault
 from poeflow.operations.check import Checkup
+from poeflow.operations.recording import failed_instances
 from poeflow.operations.run_options import RunOptions, user_config, warn_once
 from poeflow.operations.secret_inputs import secret_inputs
 from poeflow.planning.bot_checks import bot_problems
@@ -23,8 +21,6 @@ from poeflow.planning.run_inputs import GivenInputs, inputs_of
 from poeflow.planning.selection import Selection, check_glob, check_keys, check_steps, with_needs
 from poeflow.problems import Problem, errors_only
 from poeflow.project.project import Project
-from poeflow.records import RunFilter
-from poeflow.store.history import History
 from poeflow.store.workspace import Workspace
 from poeflow.templates.sites import Texts, has_template
 
@@ -154,7 +150,7 @@ def selection_of(plan: Plan, options: RunOptions, workspace: Workspace) -> Selec
     )
     refreshed = steps if options.refresh else frozenset()
     if options.failed:
-        refreshed |= _failed(plan, workspace, options)
+        refreshed |= failed_instances(plan, workspace, options)
     selection = Selection(
         only=only,
         first=options.first,
@@ -176,22 +172,3 @@ def _is_loop(plan: Plan, step: str) -> bool:
 def _is_known(plan: Plan, step: str) -> bool:
     """Whether the instances of a step are known before a run."""
     return step in plan.instances if _is_loop(plan, step) else step not in plan.checked.children
-
-
-_RUNS: Final = 100
-"""Among how many runs the last one with the same models is looked for."""
-
-
-def _failed(plan: Plan, workspace: Workspace, options: RunOptions) -> frozenset[str]:
-    """Return the instances that failed in the flow's last run with the same models."""
-    if workspace.is_tracked:
-        return frozenset()
-    history = History(workspace.history_path, warn=ignore)
-    wanted = RunFilter(flow=plan.file.path, simulated=options.offline, limit=_RUNS)
-    runs = (one for one in history.runs(wanted) if one.record.models == options.models)
-    return frozenset(
-        one.id
-        for run in islice(runs, 1)
-        for one in history.instances(run.id)
-        if one.status == "failed"
-    )

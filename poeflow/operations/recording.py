@@ -1,13 +1,15 @@
-"""Writes a run's history record while the run goes on; reads that of the last run."""
+"""Writes a run's history record while the run goes on, and reads what earlier runs left there."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import islice
 from typing import Final
 
 import msgspec
 
 from poeflow.digest import Json, json_pieces
+from poeflow.engine.lock_update import Length
 from poeflow.errors import BUG, DiskError, PoeflowError
 from poeflow.events import Event, Listener, RunFinished, ignore
 from poeflow.operations.check import Checkup
@@ -33,6 +35,8 @@ from poeflow.version import __version__
 MAX_OUTPUTS: Final = 1024 * 1024
 """Bytes of a flow's outputs that are stored with its run. Larger ones are left to the instances,
 whose results they are: these are stored once."""
+_RUNS: Final = 100
+"""Among how many runs the last one with the same models is looked for."""
 
 
 @contextlib.asynccontextmanager
@@ -78,28 +82,6 @@ async def recording(
             begun.close(BUG)
             raise
         begun.close()
-
-
-def last_outputs(found: Checkup, options: RunOptions) -> Mapping[str, Json]:
-    """Return the outputs of the last run of a flow that succeeded; none if they are not known.
-
-    A trial of other models does not count.
-    """
-    workspace = workspace_of(found.project, options)
-    if found.loaded.file is None or workspace.is_tracked:
-        return {}
-    wanted = RunFilter(
-        flow=found.loaded.file.path,
-        simulated=options.offline,
-        state="ok",
-        is_trial=False,
-        limit=1,
-    )
-    try:
-        rows = workspace.history(ignore).runs(wanted)
-    except DiskError:
-        return {}
-    return rows[0].end.outputs if rows and rows[0].end is not None else {}
 
 
 class Recording:
@@ -154,3 +136,56 @@ class MaskingRecorder:
 
     def ended(self, record: RunEnd) -> None:
         self._recorder.ended(masked(record, self._scrubber))
+
+
+def last_outputs(found: Checkup, options: RunOptions) -> Mapping[str, Json]:
+    """Return the outputs of the last run of a flow that succeeded; none if they are not known.
+
+    A trial of other models does not count.
+    """
+    workspace = workspace_of(found.project, options)
+    if found.loaded.file is None or workspace.is_tracked:
+        return {}
+    wanted = RunFilter(
+        flow=found.loaded.file.path,
+        simulated=options.offline,
+        state="ok",
+        is_trial=False,
+        limit=1,
+    )
+    try:
+        rows = workspace.history(ignore).runs(wanted)
+    except DiskError:
+        return {}
+    return rows[0].end.outputs if rows and rows[0].end is not None else {}
+
+
+def lengths_in(
+    workspace: Workspace, plan: Plan, options: RunOptions
+) -> Callable[[], Mapping[str, Length]]:
+    """Return a function that reads the lengths of a flow's requests from the history, if any."""
+
+    def read() -> Mapping[str, Length]:
+        history = workspace.history(ignore)
+        try:
+            found = history.lengths(plan.file.path, simulated=options.offline)
+        except DiskError:
+            return {}
+        return {name: Length(*known) for name, known in found.items()}
+
+    return read
+
+
+def failed_instances(plan: Plan, workspace: Workspace, options: RunOptions) -> frozenset[str]:
+    """Return the instances that failed in the flow's last run with the same models."""
+    if workspace.is_tracked:
+        return frozenset()
+    history = workspace.history(ignore)
+    wanted = RunFilter(flow=plan.file.path, simulated=options.offline, limit=_RUNS)
+    runs = (one for one in history.runs(wanted) if one.record.models == options.models)
+    return frozenset(
+        one.id
+        for run in islice(runs, 1)
+        for one in history.instances(run.id)
+        if one.status == "failed"
+    )

@@ -14,9 +14,9 @@ from poeflow.engine.run_state import FailurePolicy
 from poeflow.errors import StaleError
 from poeflow.operations.budgets import budget_of, limit_periods, period_costs
 from poeflow.operations.check import Checkup, checked_again
-from poeflow.operations.locks import inputs_hash, lengths_in, lock_of, lock_update_of, writing_lock
+from poeflow.operations.locks import inputs_hash, lock_of, lock_update_of, writing_lock
 from poeflow.operations.plan import planned, selection_of
-from poeflow.operations.recording import recording
+from poeflow.operations.recording import lengths_in, recording
 from poeflow.operations.run_context import run_context
 from poeflow.operations.run_options import RunOptions, check_trial, user_config
 from poeflow.operations.state import writable_workspace

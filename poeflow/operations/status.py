@@ -18,8 +18,9 @@ from poeflow.errors import StaleError
 from poeflow.events import ignore
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import inputs_hash, lengths_in, lock_at, lock_of
+from poeflow.operations.locks import inputs_hash, lock_at, lock_of
 from poeflow.operations.plan import planned, selection_of
+from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_context import run_context
 from poeflow.operations.run_options import RunOptions, quiet_options, user_config
 from poeflow.operations.state import workspace_of
