@@ -46,9 +46,15 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.operations.status import proof_of
 
-_ASKING: Final = ("refresh", "failed", "force", "models")
-_SPELLED: Final = {"models": "model"}
+_ASKING: Final = {
+    "refresh": "--refresh",
+    "failed": "--failed",
+    "force": "--force",
+    "models": "--model",
+}
+"""Options that have something asked or replaced, which `--locked` never does."""
 _PARTS: Final = ("only", "until", "first", "key")
+"""Options that choose a part of a flow."""
 EPILOG: Final = """\b
 Examples:
   poeflow run flows/notes.yaml --offline
@@ -129,10 +135,10 @@ def run(
 def _check_locked(chosen: Mapping[Path, Sequence[str]], options: RunCommandOptions) -> None:
     """Raise `UsageError` if `--locked` is combined with an option that contradicts it."""
     given: Mapping[str, object] = {**options}
-    for name in _ASKING:
+    for name, option in _ASKING.items():
         if given[name]:
             hint = "--locked sends and writes nothing: give one of them"
-            raise UsageError(f"--locked and --{_SPELLED.get(name, name)} are two things", hint=hint)
+            raise UsageError(f"--locked and {option} are two things", hint=hint)
     if any(chosen.values()) or any(given[name] for name in _PARTS):
         hint = "poeflow plan FLOW says how each step stands"
         raise UsageError("--locked proves whole flows, not parts of them", hint=hint)
