@@ -89,17 +89,17 @@ def checked_selections(
     pairs = zip(chosen.items(), checks, strict=True)
     chosen = {path: steps for (path, steps), one in pairs if id(one) in different}
     _show_all(found, tell)
-    for checked, steps in zip(found, chosen.values(), strict=True):
-        if checked.checked is not None:
-            check_steps(checked.checked, steps)
+    for checkup, steps in zip(found, chosen.values(), strict=True):
+        if checkup.checked is not None:
+            check_steps(checkup.checked, steps)
     return chosen, found
 
 
 def _show_all(found: Sequence[Checkup], tell: Callable[[Checkup], None]) -> None:
-    for checked in found:
-        show_problems(checked.problems, (checked,))
-        tell(checked)
-    if any(errors_only(checked.problems) for checked in found):
+    for checkup in found:
+        show_problems(checkup.problems, (checkup,))
+        tell(checkup)
+    if any(errors_only(checkup.problems) for checkup in found):
         raise click.exceptions.Exit(InvalidFlowError.exit_code)
 
 
@@ -130,16 +130,16 @@ def prove(
 ) -> int:
     """Report for each flow whether its lock proves it current, and return the exit code."""
     codes: list[int] = []
-    for checked in found:
+    for checkup in found:
         try:
-            proof = proves(checked, given)
+            proof = proves(checkup, given)
         except PoeflowError as error:
-            codes.append(say_error(checked, error))
-            ci.report_status(checked, (), faults=(str(error),), level="error")
+            codes.append(say_error(checkup, error))
+            ci.report_status(checkup, (), faults=(str(error),), level="error")
             continue
-        ci.report_status(checked, proof.statuses, faults=proof.faults, level="error")
+        ci.report_status(checkup, proof.statuses, faults=proof.faults, level="error")
         for line in proof.reasons or ["current"]:
-            say(f"{checked.shown}: {line}")
+            say(f"{checkup.shown}: {line}")
         codes += [StaleError.exit_code] * bool(proof.reasons)
     return most_serious(codes)
 
@@ -208,9 +208,9 @@ class _Excerpts:
     """
 
     def __init__(self, found: Iterable[Checkup]) -> None:
-        checked = tuple(found)
-        self._projects = [one.project for one in checked]
-        self._texts = {one.shown: one.loaded.document.text for one in checked}
+        those = tuple(found)
+        self._projects = [one.project for one in those]
+        self._texts = {one.shown: one.loaded.document.text for one in those}
 
     def text(self, shown: str) -> str:
         """Return the text of a file, empty if there is none to show."""

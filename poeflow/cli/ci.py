@@ -70,38 +70,38 @@ class CiReports:
         if self._pages and self._summary:
             _append(self._summary, _bounded([page() for page in self._pages]))
 
-    def listeners(self, checked: Checkup, options: RunOptions) -> tuple[Listener, ...]:
+    def listeners(self, checkup: Checkup, options: RunOptions) -> tuple[Listener, ...]:
         """Return further listeners for the run of a flow."""
         found: list[Listener] = []
         if self._junit is not None:
-            found.append(self._suite(checked))
+            found.append(self._suite(checkup))
         if self._is_for_github:
             page = GitHubReport(
                 sys.stderr,
-                lambda step: self._below_root(place_of_step(checked, step)),
-                _earlier(checked, options),
+                lambda step: self._below_root(place_of_step(checkup, step)),
+                _earlier(checkup, options),
             )
             self._pages.append(page.job_summary)
             found.append(page)
         return tuple(found)
 
-    def report_problems(self, checked: Checkup, *, is_all: bool = False) -> None:
+    def report_problems(self, checkup: Checkup, *, is_all: bool = False) -> None:
         """Report the problems of a flow; `is_all` means that nothing more is reported about it."""
-        errors = errors_only(checked.problems)
+        errors = errors_only(checkup.problems)
         if is_all and not errors:
-            self._suite(checked).add_success()
+            self._suite(checkup).add_success()
         if self._is_for_github and (is_all or errors):
-            page = partial(problems_summary, checked.shown, checked.problems)
+            page = partial(problems_summary, checkup.shown, checkup.problems)
             self._pages.append(page)
-        for problem in checked.problems:
+        for problem in checkup.problems:
             if problem.level == "error":
-                self._suite(checked).add_problem(problem)
+                self._suite(checkup).add_problem(problem)
             if self._is_for_github:
                 _say(of_problem(self.from_root(problem)))
 
     def report_status(
         self,
-        checked: Checkup,
+        checkup: Checkup,
         statuses: Sequence[InstanceStatus],
         *,
         faults: Sequence[str] = (),
@@ -112,16 +112,16 @@ class CiReports:
 
         `level` is that of the annotations, `note` a line for the summary.
         """
-        suite = self._suite(checked)
-        places = _Places(checked, self._below_root)
+        suite = self._suite(checkup)
+        places = _Places(checkup, self._below_root)
         for status in statuses if self._junit is not None else ():
             suite.add_status(status, None if status.is_current else places.of(status))
         if faults or not statuses:
             suite.add_fault("; ".join(faults)) if faults else suite.add_success()
         if self._is_for_github:
-            page = partial(status_summary, checked.shown, steps_of(statuses), faults, note=note)
+            page = partial(status_summary, checkup.shown, steps_of(statuses), faults, note=note)
             self._pages.append(page)
-            whole = self._from_root(Place(checked.shown))
+            whole = self._from_root(Place(checkup.shown))
             found = [annotation(level, fault, title="poeflow", place=whole) for fault in faults]
             found += self._annotations(statuses, places, level, whole)
             for line in found[:MAX_ANNOTATIONS]:
@@ -151,8 +151,8 @@ class CiReports:
             message = "; ".join((first.state, *first.reasons))
             yield annotation(level, message, title=title, place=place)
 
-    def _suite(self, checked: Checkup) -> Suite:
-        name = checked.shown
+    def _suite(self, checkup: Checkup) -> Suite:
+        name = checkup.shown
         return self._suites.setdefault(name, Suite(name))
 
     def _below_root(self, place: Place | None) -> Place | None:
@@ -172,15 +172,15 @@ class _Places:
     `shown` returns a place as it is reported.
     """
 
-    def __init__(self, checked: Checkup, shown: Callable[[Place | None], Place | None]) -> None:
-        self._checked = checked
+    def __init__(self, checkup: Checkup, shown: Callable[[Place | None], Place | None]) -> None:
+        self._checkup = checkup
         self._shown = shown
         self._known: dict[object, Place | None] = {}
 
     def of(self, status: InstanceStatus) -> Place | None:
         kind = _kind_of(status)
         if kind not in self._known:
-            self._known[kind] = self._shown(place_of_cause(self._checked, status))
+            self._known[kind] = self._shown(place_of_cause(self._checkup, status))
         return self._known[kind]
 
 
@@ -190,11 +190,11 @@ def _kind_of(status: InstanceStatus) -> tuple[str, ...]:
     return (name, status.state, *status.reasons)
 
 
-def _earlier(checked: Checkup, options: RunOptions) -> Earlier:
+def _earlier(checkup: Checkup, options: RunOptions) -> Earlier:
     """Return the results of a flow before this run: of the last run, and the committed files."""
-    root, environ = checked.project.root, options.environ
+    root, environ = checkup.project.root, options.environ
     git = None if options.offline else Git.find(root, environ)
-    return Earlier(outputs=last_outputs(checked, options), project=checked.project, git=git)
+    return Earlier(outputs=last_outputs(checkup, options), project=checkup.project, git=git)
 
 
 def _bounded(pages: Sequence[str]) -> str:

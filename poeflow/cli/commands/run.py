@@ -120,11 +120,11 @@ def run(
             )
         outcomes: dict[str, Outcome] = {}
         for first, steps, of_flow in zip(found, chosen.values(), given, strict=True):
-            checked = as_now(first) if outcomes else first
+            checkup = as_now(first) if outcomes else first
             own = msgspec.structs.replace(of_flow, steps=tuple(steps))
-            _announce_trial(checked, own)
-            run_one = _run_one(checked, own, options["output"], ci.listeners(checked, own))
-            outcomes[checked.shown] = asyncio.run(run_one)
+            _announce_trial(checkup, own)
+            run_one = _run_one(checkup, own, options["output"], ci.listeners(checkup, own))
+            outcomes[checkup.shown] = asyncio.run(run_one)
         ci.write_results(
             {flow: one.outputs for flow, one in outcomes.items() if one.exit_code == 0}
         )

@@ -80,23 +80,23 @@ def status(
         checks = [checkup(*target) for target in targets]
         looked_at = only_changed(checks, options["since"], given=filter(None, [inputs_file]))
         models_of = models_known_to(looked_at, given.models)
-        for checked, tried in zip(looked_at, models_of, strict=True):
-            ci.report_problems(checked)
-            if errors_only(checked.problems):
-                show_problems(errors_only(checked.problems), (checked,))
+        for one, tried in zip(looked_at, models_of, strict=True):
+            ci.report_problems(one)
+            if errors_only(one.problems):
+                show_problems(errors_only(one.problems), (one,))
                 codes.append(InvalidFlowError.exit_code)
                 continue
             try:
                 chosen = msgspec.structs.replace(given, models=tried)
-                statuses = statuses_of(checked, chosen)
-                found[checked.shown] = with_earlier_names(checked, chosen, statuses)
+                statuses = statuses_of(one, chosen)
+                found[one.shown] = with_earlier_names(one, chosen, statuses)
             except PoeflowError as error:
-                lacks = lacking(checked, error, given)
-                codes.append(say_error(checked, error, lacks=lacks, named=flows))
+                lacks = lacking(one, error, given)
+                codes.append(say_error(one, error, lacks=lacks, named=flows))
                 if codes[-1]:
-                    ci.report_status(checked, (), faults=(str(error),), level="error")
+                    ci.report_status(one, (), faults=(str(error),), level="error")
                 continue
-            ci.report_status(checked, found[checked.shown])
+            ci.report_status(one, found[one.shown])
     _show(found, output)
     ctx.exit(most_serious(codes))
 
