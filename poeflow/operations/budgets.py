@@ -3,13 +3,14 @@
 import functools
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
 from poeflow.bots import Pricing
 from poeflow.client.catalogue import stored_catalogue
 from poeflow.costs import PERIODS, Period, PeriodSpending, Prices
-from poeflow.engine.asking.spending import Budget, Limit, bounds
+from poeflow.engine.asking.spending import Bounds, Budget, Limit
 from poeflow.flowfile.model import Limits
 from poeflow.flowfile.project_settings import read_project_settings
 from poeflow.operations.run_options import RunOptions, user_config
@@ -17,6 +18,24 @@ from poeflow.project.project import Project
 from poeflow.settings import UserConfig
 from poeflow.store.history_rows import cost_since
 from poeflow.store.workspace import Workspace
+
+CI_REQUESTS: Final = 200
+"""The default limit on the requests of a run in CI."""
+
+
+def bounds(limits: Mapping[str, Limits], *, is_ci: bool) -> Bounds:
+    """Return the smallest of the limits, given by their sources."""
+    found: dict[str, Limit | None] = {}
+    for field in Bounds.__struct_fields__:
+        set_ones = [
+            Limit(value=value, owner=owner)
+            for owner, one in limits.items()
+            if (value := getattr(one, f"max_{field}")) is not None
+        ]
+        found[field] = min(set_ones, key=lambda limit: limit.value, default=None)
+    if is_ci and found["requests"] is None:
+        found["requests"] = Limit(value=CI_REQUESTS, owner="the default in CI")
+    return Bounds(**found)
 
 
 def shared_budget(project: Project, options: RunOptions) -> Budget:

@@ -12,7 +12,7 @@ import pytest
 from poeflow.client.answers import Completion
 from poeflow.engine import run
 from poeflow.engine.asking.request import ModelRequest
-from poeflow.engine.asking.spending import Attempts, Bounds, Budget, Spent, bounds
+from poeflow.engine.asking.spending import Attempts, Bounds, Budget, Spent
 from poeflow.errors import (
     APIConnectionError,
     APIResponseError,
@@ -25,6 +25,7 @@ from poeflow.errors import (
 )
 from poeflow.events import RequestSent, RunFinished, StepFinished
 from poeflow.flowfile.model import Limits
+from poeflow.operations.budgets import bounds
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 JUDGED = """\

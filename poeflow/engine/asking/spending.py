@@ -5,7 +5,7 @@ request, and if running requests may reach a limit, the next one waits for them.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from operator import attrgetter
@@ -17,11 +17,8 @@ from poeflow import errors
 from poeflow.bots import USD_PER_POINT
 from poeflow.client.answers import Completion
 from poeflow.costs import CHARACTERS, PeriodSpending, Prices, cost_of
-from poeflow.flowfile.model import Limits
 from poeflow.records import AnswerRecord
 
-CI_REQUESTS: Final = 200
-"""The default limit on the requests of a run in CI."""
 USUAL: Final = 1000
 """Tokens assumed for an answer until the model has answered once."""
 _NOTHING: Final = Decimal(0)
@@ -43,21 +40,6 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Limit | None = None
     cost_usd: Limit | None = None
     points: Limit | None = None
-
-
-def bounds(limits: Mapping[str, Limits], *, is_ci: bool) -> Bounds:
-    """Return the smallest of the limits, given by their sources."""
-    found: dict[str, Limit | None] = {}
-    for field in Bounds.__struct_fields__:
-        set_ones = [
-            Limit(value=value, owner=owner)
-            for owner, one in limits.items()
-            if (value := getattr(one, f"max_{field}")) is not None
-        ]
-        found[field] = min(set_ones, key=lambda limit: limit.value, default=None)
-    if is_ci and found["requests"] is None:
-        found["requests"] = Limit(value=CI_REQUESTS, owner="the default in CI")
-    return Bounds(**found)
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):

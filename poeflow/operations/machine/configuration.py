@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.engine.asking.spending import CI_REQUESTS
 from poeflow.errors import AccountError, PoeflowError
 from poeflow.flowfile.loops import MAX_INSTANCES
 from poeflow.flowfile.project_settings import ProjectSettings, read_project_settings
 from poeflow.flowfile.toml import parse_toml
 from poeflow.flowfile.yaml_tree import Document, KeyPath, Node
 from poeflow.opener import read_followed, text_of
+from poeflow.operations.budgets import CI_REQUESTS
 from poeflow.operations.providers import poe_address
 from poeflow.problems import errors_only
 from poeflow.project.project import Project
