@@ -21,6 +21,8 @@ CATALOGUE = {
     "object": "list",
     "data": [{"id": "gpt-5.2", "pricing": {"prompt": "0.01", "completion": "0.02"}}],
 }
+PICTURES = {"object": "list", "data": [{"id": "gpt-image-1", "pricing": {"request": "0.05"}}]}
+KEYS = {"c": "max-cost-usd", "p": "max-points"}
 
 
 def test_no_more_is_sent_than_the_flow_may_and_the_rest_is_named(bench):
@@ -93,13 +95,37 @@ def test_a_cost_needs_a_price_for_every_model(bench):
     assert outcome.spent.unpriced == ("GPT-5.2",)
 
 
-@pytest.mark.parametrize("limit", ["max_cost_usd: 0.001", "max_points: 3"])
+@pytest.mark.parametrize("limit", ["max_cost_usd: 0.1", "max_points: 3000"])
 def test_a_priced_run_stops_at_its_limit(bench, limit):
     bench.write(".poeflow/models.json", json.dumps(CATALOGUE))
     outcome = bench.run(HEAD + f"limits: {{{limit}}}\n" + FIVE, concurrency=1)
     assert len(bench.simulator.requests) == 1
     assert outcome.exit_code == 9
     assert outcome.spent.cost_usd is not None
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("max_cost_usd: 0.01", "0.01 USD (estimated) (limits of the flow) and has used 0"),
+        ("max_points: 300", "300 points (estimated) (limits of the flow) and has used 0"),
+    ],
+)
+def test_a_request_whose_prompt_alone_costs_more_than_is_left_is_not_sent(bench, limit, words):
+    bench.write(".poeflow/models.json", json.dumps(CATALOGUE))
+    outcome = bench.run(HEAD + f"limits: {{{limit}}}\n" + FIVE, concurrency=1)
+    assert (len(bench.simulator.requests), outcome.exit_code) == (0, 9)
+    message = str(outcome.failures["say[1]"])
+    assert message.startswith(f"the run may use {words}, and the next request takes at least about")
+    assert message.endswith(f"; raise limits.{limit.split(':')[0]} or --{KEYS[limit[4]]}")
+
+
+def test_what_one_picture_costs_is_known_before_it_is_asked_for(bench):
+    bench.write(".poeflow/models.json", json.dumps(PICTURES))
+    picture = "steps: {draw: {model: GPT-Image-1, prompt: A, output: {media: p}}}\n"
+    outcome = bench.run("poeflow: 1\nlimits: {max_cost_usd: 0.04}\n" + picture)
+    assert (len(bench.simulator.requests), outcome.exit_code) == (0, 9)
+    assert bench.run("poeflow: 1\nlimits: {max_cost_usd: 0.05}\n" + picture).exit_code == 0
 
 
 class Later(SystemClock):

@@ -68,6 +68,12 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
         return self.prompt + self.completion
 
 
+class Guess(TokenUsage, frozen=True, kw_only=True):
+    """What a request may use, and what it costs at least, whatever its answer: for its prompt."""
+
+    least_usd: Decimal | None = None
+
+
 class TokenCounts(TypedDict):
     """The tokens of prompts and of answers, None if they are not known."""
 
@@ -111,26 +117,31 @@ class Budget:
         self._longest: dict[str, int] = {}
         """The longest answer of each model so far, in tokens."""
 
-    async def room(self, model: str, *, prompt_tokens: int, most: int | None) -> TokenUsage:
+    async def room(self, model: str, *, prompt_tokens: int, most: int | None) -> Guess:
         """Wait while running requests may use what is left; return a guess of what one will use.
 
-        `prompt_tokens` is an estimate, `most` the maximum length of the answer, None if unlimited.
-        Raises `BudgetError` if a limit is reached, and `UsageError` if the cost is limited and the
-        model has no price.
+        `prompt_tokens` is right within a factor of two, `most` the maximum length of the answer, if
+        it has one. Raises `BudgetError` if a limit is reached, `UsageError` if the cost is limited
+        and the model has no price.
         """
         self.check_priced(lambda: (model,))
         usual = USUAL if most is None else min(most, USUAL)
         while True:
-            guess = TokenUsage(prompt=prompt_tokens, completion=self._longest.get(model, usual))
+            longest = self._longest.get(model, usual)
             if not self.limited:
-                return guess
-            guess = self.priced(model, guess)
+                return Guess(prompt=prompt_tokens, completion=longest)
+            guess = Guess(
+                prompt=prompt_tokens,
+                completion=longest,
+                cost_usd=cost_of(self.prices, model, prompt_tokens, longest),
+                least_usd=cost_of(self.prices, model, prompt_tokens // 2, 0),
+            )
             full = next((one for one in self.limited if one.is_full(guess)), None)
             if full is None:
                 return guess
             await full.change()
 
-    def sending(self, model: str, guess: TokenUsage) -> "Sending":
+    def sending(self, model: str, guess: Guess) -> "Sending":
         """Permit a request, with its retries, until the block ends that this begins.
 
         There must be `room` for it, with nothing awaited since. Raises `BudgetError`.
@@ -194,7 +205,7 @@ class Sending(AbstractContextManager["Sending"]):
     lost at the end of the block.
     """
 
-    def __init__(self, budget: Budget, model: str, guess: TokenUsage) -> None:
+    def __init__(self, budget: Budget, model: str, guess: Guess) -> None:
         self._budget = budget
         self.model = model
         self.guess = guess
@@ -386,14 +397,18 @@ class Tally:
             return
         for limit, used, unit, key in self._used():
             if limit is not None and used >= limit.value:
-                message = f"the run may use {limit.value:,g} {unit} ({limit.owner})"
-                hint = f"raise limits.{key} or --{key.replace('_', '-')}"
-                raise errors.BudgetError(f"{message} and has used {used:,.6g}", hint=hint)
+                raise _spent_error(limit, unit, key, f"has used {used:,.6g}")
 
-    def check_room(self, guess: TokenUsage) -> None:
-        """Raise `BudgetError` if a request may exceed the limit of a period."""
+    def check_room(self, guess: Guess) -> None:
+        """Raise `BudgetError` if a request may exceed the limit of a period, or surely another."""
         if self._spending is not None:
             self._check_period(guess.cost_usd or _NOTHING)
+            return
+        more = self._used(cost=guess.least_usd or _NOTHING)
+        for (limit, after, unit, key), (_, used, _, _) in zip(more, self._used(), strict=True):
+            if limit is not None and after > limit.value:
+                words = f"has used {used:,.6g}, and the next request takes at least about"
+                raise _spent_error(limit, unit, key, f"{words} {after - used:,.3g}")
 
     def _check_period(self, more: Decimal) -> None:
         limit, spending = self.bounds.cost_usd, self._spending
@@ -466,10 +481,18 @@ class Tally:
 
     def _used(
         self, tokens: int = 0, cost: Decimal = _NOTHING
-    ) -> Iterator[tuple[Limit | None, int | Decimal, str, str]]:
+    ) -> Iterator[tuple[Limit | None, float, str, str]]:
         """Yield each limit with its use, if `tokens` and `cost` were used, too."""
         tokens, cost = tokens + self._tokens + self._estimated_tokens, cost + self._cost
         yield self.bounds.requests, self.requests, "requests", "max_requests"
         yield self.bounds.tokens, tokens, "tokens", "max_tokens"
-        yield self.bounds.cost_usd, cost, "USD (estimated)", "max_cost_usd"
-        yield self.bounds.points, cost / USD_PER_POINT, "points (estimated)", "max_points"
+        yield self.bounds.cost_usd, float(cost), "USD (estimated)", "max_cost_usd"
+        points = float(cost / USD_PER_POINT)  # a zero as decimal has an exponent
+        yield self.bounds.points, points, "points (estimated)", "max_points"
+
+
+def _spent_error(limit: Limit, unit: str, key: str, use: str) -> errors.BudgetError:
+    hint = f"raise limits.{key} or --{key.replace('_', '-')}"
+    return errors.BudgetError(
+        f"the run may use {limit.value:,g} {unit} ({limit.owner}) and {use}", hint=hint
+    )
