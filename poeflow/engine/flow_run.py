@@ -194,7 +194,9 @@ class FlowRun:
         is_cleaning_up = bool(flow.plan.tested[step])
         stop = flow.run_state.reason_to_stop(is_cleaning_up=is_cleaning_up)
         if stop:
-            return [self._settled(flow.held_back(whole, stop))]
+            failed = self._failed_of_all(source)
+            end = flow.held_back(whole, stop) if failed is None else flow.needing(whole, failed)
+            return [self._settled(end)]
         if source is not None and source not in flow.under_way:
             reason = f"{flow.name(source)} was skipped"
             return [self._settled(flow.blocked(whole, reason, is_skipped=True))]
@@ -242,6 +244,13 @@ class FlowRun:
         for index, outcome in enumerate(outcomes):
             under_way.settle(index, outcome)
         return outcomes
+
+    def _failed_of_all(self, source: str | None) -> InstanceOutcome | None:
+        """Return an instance of the step that a step runs over, if they all failed."""
+        under_way = None if source is None else self.state.under_way.get(source)
+        outcomes = () if under_way is None else under_way.outcomes
+        is_vain = all(one is not None and one.blocks and not one.is_held_back for one in outcomes)
+        return outcomes[0] if outcomes and is_vain else None
 
     def _culprit(self, step: str, source: str | None) -> InstanceOutcome | None:
         """Return the outcome that blocks a step; one whose `if` uses a step's status runs.

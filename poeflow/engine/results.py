@@ -392,7 +392,9 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
             return f"unknown until {self.name} has run"
         if self.is_left_out:
             return f"{self.name} was left out, and has no result"
-        return f"{self.name} {'failed' if self.status == 'failed' else 'was skipped'}"
+        if self.status == "failed":
+            return f"{self.name} {'would fail' if self.statuses else 'failed'}"
+        return f"{self.name} was skipped"
 
     @property
     def conversation(self) -> tuple[Message, ...]:

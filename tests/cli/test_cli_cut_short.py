@@ -289,3 +289,27 @@ def test_without_a_server_nothing_would_be_gained_by_going_on(online):
     assert "refused the connection" in done.stderr
     assert "1 failed, 2 skipped" in done.stderr
     assert (done.returncode, "--keep-going" in done.stderr) == (6, False)
+
+
+CHAINED = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  a: {for_each: [x], prompt: "Write %s.", output: {save: "{{ item }}.md"}}
+  b: {for_each: steps.a, prompt: "Say {{ source.text }}"}
+  c: {render: "{{ steps.b.all | length }}"}
+"""
+
+
+def test_a_loop_over_results_that_all_failed_needs_what_failed(online):
+    online.write("a.yaml", CHAINED % "it")
+    assert online.run("run", "a.yaml").returncode == 0
+    online.write("x.md", "mine")
+    online.write("a.yaml", CHAINED % "more")
+    planned = [line.split() for line in online.run("plan", "a.yaml").stdout.splitlines()]
+    assert ["b[x]", "unknown", "a[x]", "would", "fail"] in planned
+    done = online.run("run", "a.yaml")
+    assert "b: skipped, a[x] failed\n" in done.stderr
+    assert "--keep-going" not in done.stderr
+    again = online.run("run", "a.yaml", "--keep-going")
+    assert again.stderr.splitlines()[-1].startswith("1 failed, 2 skipped in ")
