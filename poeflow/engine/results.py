@@ -237,9 +237,12 @@ def best_of(
         else:
             without.append(one)
     if without:
-        first = without[0]
-        is_asked = isinstance(first, ToBeAsked)
-        return msgspec.structs.replace(first, stored=len(results)) if is_asked else first
+        if not isinstance(without[0], ToBeAsked):
+            return without[0]
+        asked = [one for one in without if isinstance(one, ToBeAsked)]
+        judged = sum(one.is_to_judge for one in asked)
+        first = next((one for one in asked if not one.is_to_judge), asked[0])
+        return msgspec.structs.replace(first, stored=len(results), judged=judged)
     passed = [result for result in results if not is_failing(result)]
     if len(passed) < wanted * len(results):
         refuse_failing(results, wanted=wanted)

@@ -153,12 +153,14 @@ class Statuses:
             reasons = ("its request is another",)
         if request is None:
             return self._running(name, instance.step, state, reasons)
-        if request.purpose == "judge" and self._steps[instance.step].kind == "model":
-            kinds = self._forecast.of_judge(name, instance.step, request, stored=missing.stored)
+        if missing.is_to_judge and self._steps[instance.step].kind == "model":
+            kinds = self._forecast.of_judge(name, instance.step, request, missing)
         else:
             kinds = self._forecast.sure(
-                name, instance.step, request.settings, request.identity, stored=missing.stored
+                name, instance.step, request.settings, request.identity, missing
             )
+        if not missing.is_sure:
+            kinds = tuple(msgspec.structs.replace(one, least=0) for one in kinds)
         return self._asking(name, state, reasons, request, kinds)
 
     def _asking(
@@ -289,6 +291,7 @@ def _files(
     )
 
 
+_NO_SAMPLES: Final = ToBeAsked()
 _TRIES: Final = 2
 """Maximum requests to a judge: a second one if the first answer is not a verdict."""
 _BETWEEN: Final = 100
@@ -315,20 +318,31 @@ class Forecast:
         step: str,
         settings: Settings | None,
         request: Mapping[str, Json] | None,
-        *,
-        stored: int = 0,
+        samples: ToBeAsked = _NO_SAMPLES,
     ) -> tuple[Calls, ...]:
         """Return the requests of an instance that must be asked.
 
         `settings` and `request` are None if another answer decides them: then the length of the
-        last run is assumed. So many samples are `stored`. Only judges are asked about a command.
+        last run is assumed. `samples` counts those that are stored. Only judges are asked about a
+        command, and the requests of a used flow are those of its steps.
         """
-        if self._flow.steps[step].kind in ("render", "command"):
+        if self._flow.steps[step].kind in ("render", "command", "flow"):
             return tuple(self._judges_of_text(step, settings, request))
         prompt = self._lock_update.prompt_tokens(name) if request is None else tokens_of(request)
         limit = None if request is None else limit_of(request)
-        count = self._samples(step) - stored
-        return self._alike(name, step, settings, count, prompt=prompt or 0, limit=limit)
+        count = self._samples(step) - samples.stored - samples.judged
+        found = self._alike(name, step, settings, count, prompt=prompt or 0, limit=limit)
+        return self._with_judged(step, found, samples.judged) if samples.judged else found
+
+    def _with_judged(self, step: str, kinds: tuple[Calls, ...], judged: int) -> tuple[Calls, ...]:
+        """Add the requests to judges of so many stored answers."""
+        least = judged if _is_always_judged(self._flow.steps[step]) else 0
+        return tuple(
+            msgspec.structs.replace(one, least=one.least + least, most=one.most + judged * _TRIES)
+            if one.purpose == "judge"
+            else one
+            for one in kinds
+        )
 
     def _alike(
         self,
@@ -353,13 +367,13 @@ class Forecast:
         return found[1]
 
     def of_judge(
-        self, name: str, step: str, request: ModelRequest, *, stored: int
+        self, name: str, step: str, request: ModelRequest, samples: ToBeAsked
     ) -> tuple[Calls, ...]:
         """Return the requests of an instance whose answer is stored, and which `request` judges.
 
         The answers to other samples may not be stored.
         """
-        found = self.sure(name, step, request.settings, request.identity, stored=stored)
+        found = self.sure(name, step, request.settings, request.identity, samples)
         if self._samples(step) > 1:
             return found
         rest = [msgspec.structs.replace(one, least=0) for one in found if one.purpose != "answer"]

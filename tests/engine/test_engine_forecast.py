@@ -89,6 +89,50 @@ steps:
     assert counts == {"much": (1, 9), "plain": (2, 3), "tools": (1, 11)}
 
 
+JUDGED = """\
+steps:
+  a:
+    prompt: two
+    samples: 4
+    expect: [{judge: {rubric: %s, model: Grok-4, threshold: 0.1}, level: score}]
+"""
+SCORED = """\
+- {match: {model: Grok-4}, answer: {json: {reason: good, score: 1}}}
+- {match: {nth: 3}, fault: "400"}
+- {answer: {template: "sample {{ nth }}"}}
+"""
+
+
+def test_of_samples_that_are_stored_only_judges_are_asked(bench, scripted):
+    scripted(SCORED.replace("nth: 3", "nth: 9"))
+    assert bench.run(HEAD + JUDGED % "good").exit_code == 0
+    (status,) = bench.statuses(HEAD + JUDGED % "great")
+    counts = {kind.purpose: (kind.least, kind.most) for kind in status.kinds}
+    assert counts == {"answer": (0, 0), "judge": (4, 8)}
+    before = len(bench.simulator.requests)
+    bench.run(HEAD + JUDGED % "great")
+    assert len(bench.simulator.requests) == before + 4
+
+
+def test_of_samples_some_of_which_are_stored_the_others_are_asked_for(bench, scripted):
+    scripted(SCORED)
+    assert bench.run(HEAD + JUDGED % "good").exit_code != 0
+    (status,) = bench.statuses(HEAD + JUDGED % "great")
+    counts = {kind.purpose: (kind.least, kind.most) for kind in status.kinds}
+    assert counts == {"answer": (1, 1), "judge": (4, 8)}
+
+
+def test_a_used_flow_sends_only_what_its_steps_send(bench):
+    bench.write(
+        "part.yaml", HEAD + "steps: {p: {prompt: two}}\noutputs: {r: '{{ steps.p.text }}'}\n"
+    )
+    flow = "poeflow: 1\nsteps:\n  u: {use: part.yaml}\n  c: {render: '%s{{ steps.u.outputs.r }}'}\n"
+    bench.run(flow % "")
+    bench.forget_answers()
+    calls = {status.id: status.calls for status in bench.statuses(flow % "so: ")}
+    assert calls == {"u/p": 1, "u": 0, "c": 0}
+
+
 def test_what_waits_for_another_may_cost_what_it_did(bench):
     chain = 'steps:\n  a: {{prompt: {}}}\n  b: {{prompt: "{{{{ steps.a.text }}}}"}}\n'
     bench.run(HEAD + chain.format("one"))

@@ -86,6 +86,16 @@ def test_a_tool_that_gives_the_same_asks_nothing(looking):
     assert looking.states(FLOW) == {"a": ("fresh", ())}
 
 
+def test_how_often_is_asked_is_known_only_when_the_tool_has_run(looking):
+    looking.run(FLOW, **ALLOWED)
+    looking.write("looking.py", f"# looks\n{TOOL}")
+    (status,) = looking.statuses(FLOW)
+    assert (status.calls, status.most_calls > 0) == (0, True)
+    before = len(looking.simulator.requests)
+    looking.run(FLOW, **ALLOWED)
+    assert len(looking.simulator.requests) == before
+
+
 def test_code_that_is_back_asks_nothing(looking):
     looking.run(FLOW, **ALLOWED)
     looking.write("looking.py", TOOL.replace("red", "blue"))

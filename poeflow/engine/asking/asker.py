@@ -60,11 +60,19 @@ class NotHere(msgspec.Struct, frozen=True, kw_only=True):
 class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
     """A request that would have to be sent, but this run sends nothing; None for a command.
 
-    `stored` counts the samples of its instance that need not be asked for.
+    Of the samples of its instance, `stored` counts those that need no request, and `judged` those
+    that need only requests to judges. Unless it `is_sure`, functions must run to know.
     """
 
     request: ModelRequest | None = None
     stored: int = 0
+    judged: int = 0
+    is_sure: bool = True
+
+    @property
+    def is_to_judge(self) -> bool:
+        """Whether the answer is stored, and is judged."""
+        return self.request is not None and self.request.purpose == "judge"
 
     @property
     def fingerprint(self) -> str | None:
