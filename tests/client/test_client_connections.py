@@ -1,7 +1,5 @@
 """Connections: kept, replaced, given up and counted, sync and async alike."""
 
-import threading
-
 import pytest
 from client_desk import (
     ASKED,
@@ -19,6 +17,7 @@ from client_desk import (
 from client_server import CLOSE, HOLD, RESET
 
 from poeflow import errors
+from poeflow.client.messages import ChatRequest, Message
 
 
 def numbers(server) -> list[int]:
@@ -38,22 +37,43 @@ def test_one_connection_serves_one_request_after_the_other(connect, server):
 
 @pytest.mark.parametrize("ending", [CLOSE, RESET])
 def test_a_connection_that_died_while_idle_is_replaced_in_silence(connect, server, ending):
-    gone = threading.Event()
-    server.play((reply(), ending, gone.set), reply())
+    server.play((reply(), server.hold, ending), reply())
     clock = FakeClock()
     driver = connect(server, attempts=1, clock=clock)
     driver.create()
-    assert driver.create().text == "Hello"
+    server.release()  # from here on no event loop runs that could see the end
+    server.wait_for(lambda: server.open_connections == 0)
+    assert driver.create(media=True).text == "Hello"
     assert (len(server.requests), clock.waits) == (2, [])
     assert numbers(server) == [1, 2]
 
 
 @pytest.mark.parametrize("ending", [CLOSE, RESET])
-def test_a_kept_connection_that_dies_on_the_next_request_is_replaced_once(connect, server, ending):
+@pytest.mark.parametrize("options", [{"attempts": 1}, {"media": True}])
+def test_what_a_kept_connection_lost_after_sending_is_not_sent_in_silence(
+    connect, server, ending, options
+):
     server.play(reply(), (ending,), reply())
-    driver = connect(server, attempts=1)
+    driver = connect(server)
     driver.create()
-    assert driver.create().text == "Hello"
+    sends: list[int] = []
+    request = ChatRequest(model="Grok-4", messages=(Message(role="user", content="Hi"),))
+    with pytest.raises(errors.APIConnectionError, match="ended before an answer came") as caught:
+        driver.do(lambda client: client.ask(request, permit=lambda: sends.append(1), **options))
+    assert (caught.value.was_sent, sends) == (True, [1])
+    assert numbers(server) == [1, 1]
+
+
+@pytest.mark.parametrize("ending", [CLOSE, RESET])
+def test_text_that_a_kept_connection_lost_is_sent_again_as_an_attempt(connect, server, ending):
+    server.play(reply(), (ending,), reply())
+    clock = FakeClock()
+    driver = connect(server, clock=clock)
+    driver.create()
+    sends: list[int] = []
+    request = ChatRequest(model="Grok-4", messages=(Message(role="user", content="Hi"),))
+    answer = driver.do(lambda client: client.ask(request, permit=lambda: sends.append(1)))
+    assert (answer.text, sends, len(clock.waits)) == ("Hello", [1, 1], 1)
     assert numbers(server) == [1, 1, 2]
 
 

@@ -65,10 +65,13 @@ def test_ssl_cert_file_is_trusted_and_connections_are_kept(connect, secure, trus
 
 @needs_openssl
 def test_a_stale_tls_connection_is_replaced(connect, secure, trusted):
-    secure.play(reply(), (CLOSE,), reply())
+    secure.play((reply(), secure.hold, CLOSE), reply())
     driver = connect(base_url=https(secure), attempts=1)
-    assert [driver.create().text, driver.create().text] == ["Hello", "Hello"]
-    assert [request.connection for request in secure.requests] == [1, 1, 2]
+    assert driver.create().text == "Hello"
+    secure.release()
+    secure.wait_for(lambda: secure.open_connections == 0)
+    assert driver.create().text == "Hello"
+    assert [request.connection for request in secure.requests] == [1, 2]
 
 
 @needs_openssl

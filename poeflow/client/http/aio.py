@@ -20,6 +20,7 @@ from poeflow.client.http.connections import (
     Write,
     connection_error,
     ended_early,
+    has_input,
     tls_context,
 )
 from poeflow.client.http.wire import Head, ServerOrigin, WireRequest
@@ -94,9 +95,15 @@ class AsyncConnection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Return whether the connection is open, without data, and of the running event loop."""
-        is_quiet = not self._pieces and not self._has_ended
-        return is_quiet and self.loop is asyncio.get_running_loop()
+        """Return whether the connection is open, without data, and of the running event loop.
+
+        The loop may not have read yet that the server closed it, so the socket is asked.
+        """
+        if self._pieces or self._has_ended or self._transport is None:
+            return False
+        if self.loop is not asyncio.get_running_loop():
+            return False
+        return not has_input(self._transport.get_extra_info("socket").fileno())
 
     async def perform(self, command: Write | Receive) -> bytes:
         """Perform a command. Raises `TimeoutError`, or `OSError` if the connection broke."""
@@ -204,8 +211,9 @@ class AsyncDirectTransport:
         if idle is not None:
             try:
                 return await self._begin(idle, request, ends=ends, head=head)
-            except LostError:
-                pass  # it was closed while idle, so the server has not seen this request
+            except LostError as error:
+                if error.was_sent:  # the server may have read it, so the caller decides
+                    raise ended_early(request.origin, was_sent=True) from None
         fresh = await self._open(request.origin, connect)
         try:
             return await self._begin(fresh, request, ends=ends, head=head)

@@ -3,8 +3,10 @@
 Errors of the operating system are converted to ours here.
 """
 
+import select
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Generator
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -82,9 +84,18 @@ def _has_folder() -> bool:
 
 
 def ended_early(origin: ServerOrigin, *, was_sent: bool) -> APIConnectionError:
-    """Return the error of a new connection that ended before a response began."""
+    """Return the error of a connection that ended before a response began."""
     message = f"the connection to {origin} ended before an answer came"
     return APIConnectionError(message, hint="try again", was_sent=was_sent)
+
+
+def has_input(file: int) -> bool:
+    """Return whether bytes, or the end of its connection, can be read from a socket at once."""
+    if sys.platform == "win32":  # it has no poll; its select takes any descriptor
+        return bool(select.select([file], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class PooledConnection(Protocol):

@@ -16,6 +16,7 @@ from poeflow.client.http.connections import (
     Write,
     connection_error,
     ended_early,
+    has_input,
     tls_context,
 )
 from poeflow.client.http.wire import Head, ServerOrigin, WireRequest
@@ -40,7 +41,7 @@ class Connection:
     @property
     def is_usable(self) -> bool:
         """Return whether nothing was received while idle: that would be the end of connection."""
-        return not self._ready(selectors.EVENT_READ, 0)
+        return not has_input(self._socket.fileno())
 
     def perform(self, command: Write | Receive) -> bytes:
         if command.timeout <= 0:
@@ -101,8 +102,9 @@ class DirectTransport:
         if idle is not None:
             try:
                 return self._begin(idle, request, ends=ends, head=head)
-            except LostError:
-                pass  # it was closed while idle, so the server has not seen this request
+            except LostError as error:
+                if error.was_sent:  # the server may have read it, so the caller decides
+                    raise ended_early(request.origin, was_sent=True) from None
         fresh = self._open(request.origin, connect)
         try:
             return self._begin(fresh, request, ends=ends, head=head)
