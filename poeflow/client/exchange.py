@@ -111,7 +111,6 @@ class Opened:
     """An open stream. `chunks` are those read but not yet returned, if they are kept."""
 
     def __init__(self, attempt: Attempt, head: Head, *, keeps_chunks: bool = True) -> None:
-        self.chunks: deque[CompletionChunk] = deque()
         self._attempt = attempt
         config = attempt.config
         self.request_id = request_id_of(head.headers, config.scrubber)
@@ -125,6 +124,9 @@ class Opened:
             server=config.server,
             keeps_chunks=keeps_chunks,
         )
+        self.chunks = self._reader.chunks
+        self._error: errors.APIError | None = None
+        """What ended the stream, to be raised once the chunks before it are handed out."""
         self._whole: Completion | None = None
 
     @property
@@ -136,11 +138,18 @@ class Opened:
         return self._whole or self._reader.completion()
 
     def more(self) -> Exchange[None]:
-        """Read until there is another chunk, or to the end."""
+        """Read until there is another chunk, or to the end. Raises an error after the chunks."""
+        if self._error is not None:
+            raise self._error
         if self._kind is None:
             yield from self._begin()
         if self._kind == "stream":
-            yield from self._read_chunks()
+            try:
+                yield from self._read_chunks()
+            except errors.APIError as error:
+                if not self.chunks:
+                    raise
+                self._error = error
         elif self._whole is None:
             yield from self._read_whole()
         if self.is_finished and not self.chunks:
@@ -162,11 +171,11 @@ class Opened:
             if not unpacked:
                 data = yield from self._read_bytes()
                 if not data:
-                    self.chunks.extend(self._reader.end())
+                    self._reader.end()
                     return
                 unpacked = self._unpacking.feed(data)
             before = self._reader.count
-            self.chunks.extend(self._reader.feed(unpacked))
+            self._reader.feed(unpacked)
             if self._reader.count != before:
                 self._attempt.progressed()
 

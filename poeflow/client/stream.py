@@ -1,6 +1,7 @@
 """Parses a response's body into server-sent events, chunks, or one completion, without I/O."""
 
 import zlib
+from collections import deque
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -212,7 +213,8 @@ class ChunkReader:
 
     Raises the mapped error for an error event, `APIResponseError` for invalid chunks or a stream
     without any, and at the end `TruncatedStreamError` if neither `[DONE]` nor a finish reason
-    came. Unless it `keeps_chunks` they are only joined; `count` is how many came.
+    came. Chunks go to `chunks`, also those before an error in the same bytes; unless it
+    `keeps_chunks` they are only joined. `count` is how many came.
     """
 
     def __init__(
@@ -231,25 +233,24 @@ class ChunkReader:
         self._effort = StreamWork()
         self._plain = TextChunks()
         self._keeps_chunks = keeps_chunks
+        self.chunks: deque[CompletionChunk] = deque()
         self.is_done = False
         self.count = 0
 
-    def feed(self, data: bytes) -> list[CompletionChunk]:
-        return self._chunks(self._decoder.feed(data))
+    def feed(self, data: bytes) -> None:
+        self._read(self._decoder.feed(data))
 
-    def end(self) -> list[CompletionChunk]:
-        """End the stream and return the chunks of its last bytes."""
-        chunks: list[CompletionChunk] = []
+    def end(self) -> None:
+        """End the stream."""
         if not self.is_done:
             try:
-                chunks = self._chunks(self._decoder.end())
+                self._read(self._decoder.end())
             except APIResponseError:
                 if self.is_done:
                     raise  # otherwise the stream was cut within its last event
         if not self.is_done and not self.has_answer:
             raise TruncatedStreamError(self.completion(), request_id=self._request_id)
         self.is_done = True
-        return chunks
 
     @property
     def has_begun(self) -> bool:
@@ -263,8 +264,7 @@ class ChunkReader:
     def completion(self) -> Completion:
         return self._folder.completion()
 
-    def _chunks(self, events: list[ServerEvent]) -> list[CompletionChunk]:
-        chunks: list[CompletionChunk] = []
+    def _read(self, events: list[ServerEvent]) -> None:
         plain, waiting = self._plain, iter(events)
         while not self.is_done:
             texts: list[str] = []
@@ -274,14 +274,13 @@ class ChunkReader:
                 self._effort.texts(len(texts))
                 self._folder.add_texts(texts)
                 if self._keeps_chunks:
-                    chunks += [CompletionChunk(plain.like_last(text)) for text in texts]
+                    self.chunks += [CompletionChunk(plain.like_last(text)) for text in texts]
             if event is None:
                 break
             for data in _pieces(event.data) if b"\n" in event.data else (event.data,):
                 raw = self._added(data, event.event)
                 if raw is not None and self._keeps_chunks:
-                    chunks.append(CompletionChunk(raw))
-        return chunks
+                    self.chunks.append(CompletionChunk(raw))
 
     def _added(self, data: bytes, name: str) -> dict[str, Json] | None:
         """Add a document of an event, and return it if it is a chunk."""

@@ -221,14 +221,42 @@ def test_a_connection_that_breaks_after_the_finish_reason_is_the_end(connect, se
     assert len(server.requests) == 1
 
 
-def test_an_error_in_a_stream_is_raised_after_the_chunks_before_it(connect, server):
-    told = {"error": {"message": "no more points", "code": 402}}
-    server.play((STREAM + chunk(event(piece("Hel"))), chunk(event(told)) + chunk(DONE) + END))
-    driver = connect(server)
-    heard = []
-    with pytest.raises(errors.InsufficientCreditsError):
-        heard.extend(driver.chunks(driver.create(stream=True)))
-    assert len(server.requests) == 1
+REFUSAL = {"error": {"message": "the provider failed", "code": 500}}
+FAILED_STREAMS = [
+    (event(REFUSAL) + DONE, "", errors.InternalServerError),
+    (b"event: error\ndata: {}\n\n", "", errors.InternalServerError),
+    (b"data: {broken\n\n", "", errors.APIResponseError),
+    (event(piece(finish="error")), "", errors.APIResponseError),
+    (event(piece("lo"))[:-2], "lo", errors.TruncatedStreamError),
+]
+
+
+@pytest.mark.parametrize(("ending", "more", "error"), FAILED_STREAMS)
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_an_error_in_a_stream_is_raised_after_the_chunks_before_it(
+    connect, server, ending, more, error, is_joined
+):
+    begun, heard = event(piece("", role="assistant")) + event(piece("Hel")), []
+    parts = [chunk(begun + ending)] if is_joined else [chunk(begun), chunk(ending)]
+    server.play((STREAM + b"".join(parts) + END,), streamed("Hello"))
+    driver = connect(server, clock=FakeClock())
+    with pytest.raises(error):
+        heard.extend(driver.chunks(driver.create(stream=True)))  # extends until it raises
+    texts = [one.choices[0].delta.content for one in heard]
+    assert (texts, len(server.requests)) == (["", "Hel", *filter(None, [more])], 1)
+
+
+@pytest.mark.parametrize(("ending", "more", "error"), FAILED_STREAMS)
+def test_ask_reports_the_chunks_before_an_error_and_asks_again(
+    connect, server, ending, more, error
+):
+    heard: list = []
+    server.play((STREAM + chunk(event(piece("Hel")) + ending) + END,), streamed("Hello"))
+    driver = connect(server, clock=FakeClock())
+    answer = driver.do(lambda client: client.ask(REQUEST, on_progress=heard.append))
+    assert (answer.text, heard[-1].text, len(server.requests)) == ("Hello", "Hello", 2)
+    *before, again, _ = heard
+    assert ("".join(fact.text for fact in before), type(again.error)) == (f"Hel{more}", error)
 
 
 @pytest.mark.parametrize(

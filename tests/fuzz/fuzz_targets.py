@@ -422,16 +422,15 @@ def _text(said: str) -> None:
 
 def _folded(pieces: Iterable[bytes]) -> tuple[str, ...]:
     reader = ChunkReader(request_id=None, scrubber=Scrubber(Secret(KEY)))
-    chunks: list[str] = []
     try:
         for piece in pieces:
-            chunks += [encode_json(chunk.raw).decode() for chunk in reader.feed(piece)]
-        chunks += [encode_json(chunk.raw).decode() for chunk in reader.end()]
+            reader.feed(piece)
+        reader.end()
         _answer(reader.completion())
         whole = encode_json(dict(reader.completion().raw)).decode()
     except PoeflowError as error:
-        return (type(error).__name__, str(error))
-    return (*chunks, whole)
+        whole = f"{type(error).__name__}: {error}"
+    return (*[encode_json(chunk.raw).decode() for chunk in reader.chunks], whole)
 
 
 def _answer(completion: Completion) -> None:
