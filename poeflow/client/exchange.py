@@ -222,18 +222,22 @@ def _attempts(
         attempt = Attempt(call, config)
         if call.permit is not None:
             call.permit()
+        has_answered = False
         try:
             head = yield from attempt.send()
             now, longest = config.clock.monotonic(), config.policy.max_wait
             config.rate_limiter.learn(head.headers, now, longest=longest)
             if not 200 <= head.status < 300:
                 yield from _refuse(attempt, head)
+            has_answered = True
             return (yield from consume(attempt, head))
         except errors.APIError as error:
             elapsed = config.clock.monotonic() - began
-            again = config.policy.wait_after(
-                error, attempt=number, elapsed=elapsed, is_media=call.is_media
-            )
+            again = None
+            if not (call.is_media and has_answered):  # an error in an answer is no refusal
+                again = config.policy.wait_after(
+                    error, attempt=number, elapsed=elapsed, is_media=call.is_media
+                )
             _pause(config, error, again)
             if again is None:
                 _add_retry_hint(error, config.policy.max_wait)

@@ -19,6 +19,9 @@ MAX_WAIT: Final = 120.0
 _FIRST_CEILING: Final = 0.5
 _LAST_CEILING: Final = 8.0
 _RETRIED_STATUS: Final = frozenset({408, 409, 429})
+_REFUSALS: Final = frozenset({409, 429, 529})
+"""What a server sends before it begins; after other statuses an image may have been made."""
+_UNAVAILABLE: Final = 503
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +38,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """Return the seconds to wait before the next attempt, or None to give up.
 
         `attempt` counts from 1. Media requests are billed per send, so they are sent again only if
-        the server refused or the request was not sent completely.
+        the server refused (409, 429, 529, or 503 with a time to come back) or the request was not
+        sent completely.
         """
         if attempt >= self.attempts or not _is_worth_it(error, is_media=is_media):
             return None
@@ -57,6 +61,8 @@ def _is_worth_it(error: errors.APIError, *, is_media: bool) -> bool:
             return False
         case errors.APIStatusError():
             status = error.status_code
+            if is_media and not _is_refusal(error):
+                return False
             return error.may_retry and (status in _RETRIED_STATUS or status >= 500)
         case errors.APIConnectionError():
             return not (is_media and error.was_sent)
@@ -64,6 +70,13 @@ def _is_worth_it(error: errors.APIError, *, is_media: bool) -> bool:
             return not is_media
         case _:
             return False
+
+
+def _is_refusal(error: errors.APIStatusError) -> bool:
+    """Return whether the server surely began nothing. Gateways send a bare 503 for any failure."""
+    if error.status_code == _UNAVAILABLE:
+        return error.retry_after is not None
+    return error.status_code in _REFUSALS
 
 
 _MINUTE: Final = 60.0

@@ -1,5 +1,6 @@
 """How often a request is sent and what comes of it, over real connections, sync and async alike."""
 
+import contextlib
 import gzip
 
 import msgspec
@@ -103,6 +104,25 @@ def test_attempts_count_all_sends(connect, server, settings):
     with pytest.raises(errors.InternalServerError):
         connect(server, clock=FakeClock(), **settings).create()
     assert len(server.requests) == settings["attempts"]
+
+
+MADE = [
+    *(reply(status) for status in (408, 500, 502, 503, 504, 524)),
+    reply(200, {"error": {"message": "busy", "code": 429}}),
+    STREAM + chunk(event({"error": {"message": "busy", "code": 429}})) + END,
+]
+
+
+@pytest.mark.parametrize(("first", "sends"), [*((one, 1) for one in MADE), (reply(429), 2)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_media_that_may_have_been_made_are_not_asked_for_again(
+    connect, server, first, sends, stream
+):
+    server.play(first)
+    driver = connect(server, clock=FakeClock())
+    with contextlib.suppress(errors.APIStatusError):
+        driver.chunks(driver.create(media=True, stream=stream))
+    assert len(server.requests) == sends
 
 
 def test_x_should_retry_false_is_obeyed(connect, server):

@@ -25,10 +25,16 @@ def wait(error, *, attempt=1, elapsed=0.0, is_media=False, policy=TOP) -> float 
     return policy.wait_after(error, attempt=attempt, elapsed=elapsed, is_media=is_media)
 
 
-@pytest.mark.parametrize("is_media", [False, True])
-def test_a_status_is_retried_where_a_retry_can_fix_it(is_media):
-    assert [wait(refused(status), is_media=is_media) for status in NEVER] == [None] * len(NEVER)
-    assert [wait(refused(status), is_media=is_media) for status in ALWAYS] == [0.5] * len(ALWAYS)
+def test_a_status_is_retried_where_a_retry_can_fix_it():
+    assert [wait(refused(status)) for status in NEVER] == [None] * len(NEVER)
+    assert [wait(refused(status)) for status in ALWAYS] == [0.5] * len(ALWAYS)
+
+
+def test_media_are_asked_for_again_only_after_a_refusal():
+    again = [status for status in NEVER + ALWAYS if wait(refused(status), is_media=True)]
+    assert again == [409, 429, 529]
+    assert wait(refused(503, retry_after=7.0), is_media=True) == 7.0
+    assert wait(refused(502, retry_after=7.0), is_media=True) is None
 
 
 @pytest.mark.parametrize(
