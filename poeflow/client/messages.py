@@ -4,8 +4,9 @@ A bot's own parameters go into `extra_body`, which is merged into the top level 
 """
 
 import base64
-import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from types import UnionType
 from typing import (
     TYPE_CHECKING,
@@ -177,6 +178,10 @@ _KINDS: Final[Mapping[str, tuple[type | UnionType, str]]] = {
     "tool_choice": (str | Mapping, "a text or a mapping"),
 }
 _MAX_STOPS: Final = 4
+_OBJECTS: Final = (dict, Mapping)
+"""With `dict` first: to ask for a `Mapping` is slow."""
+_ARRAYS: Final = (list, tuple, set, frozenset)
+_UNLIKE_JSON: Final = (bytes, bytearray, memoryview, Decimal)
 _OURS: Final = frozenset({"extra_body", "extra_headers", "extra_query", "timeout", "media"})
 
 
@@ -229,14 +234,18 @@ class CreateParams(TypedDict, total=False):
 def encode_params(params: CreateParams, *, stream: bool) -> bytes:
     """Return the request's body as JSON. Raises `UsageError`, naming the wrong parameter."""
     body = params_body(params, stream=stream)
-    for name in params.get("extra_body") or {}:
-        _check_json(name, body[name])
+    encoded = b""
+    wrong: str | None = None
     try:
-        return encode_json(body)
+        encoded = _encoded(body)
     except (TypeError, ValueError, RecursionError):
-        for name, value in body.items():
-            _check_json(name, value)
-        raise AssertionError("some value is not JSON") from None
+        wrong = next(name for name, value in body.items() if not _can_be_encoded({name: value}))
+    else:
+        wrong = next((name for name, value in body.items() if not _is_json(value)), None)
+    if wrong is not None:
+        hint = "use texts, finite numbers, lists and mappings"
+        raise UsageError(f"{wrong} has a value that JSON does not have", hint=hint)
+    return encoded
 
 
 def params_body(params: CreateParams, *, stream: bool) -> dict[str, object]:
@@ -269,13 +278,58 @@ def params_body(params: CreateParams, *, stream: bool) -> dict[str, object]:
     return body
 
 
-def _check_json(name: str, value: object) -> None:
-    """Raise `UsageError` for values that JSON does not have; NaN would silently become null."""
+def _encoded(value: object) -> bytes:
     try:
-        json.dumps(msgspec.to_builtins(value), allow_nan=False)
+        return msgspec.json.encode(value, enc_hook=_plain)
+    except UnicodeEncodeError:
+        return encode_json(msgspec.to_builtins(value, enc_hook=_plain))
+
+
+def _can_be_encoded(value: object) -> bool:
+    try:
+        return bool(_encoded(value))
     except (TypeError, ValueError, RecursionError):
-        hint = "use texts, finite numbers, lists and mappings"
-        raise UsageError(f"{name} has a value that JSON does not have", hint=hint) from None
+        return False
+
+
+def _plain(value: object) -> object:
+    """Return a value of a class that derives from one of JSON's as one of that."""
+    match value:
+        case str():
+            return str.__str__(value)
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case Mapping():
+            return dict(value)
+    raise TypeError
+
+
+def _is_json(value: object) -> bool:
+    """Return whether JSON has what a value that can be encoded holds.
+
+    Without this bytes would silently become base64, a `Decimal` a text, and NaN null.
+    """
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        kind = type(one)
+        if kind is str or kind is int or kind is bool or one is None:
+            continue
+        if isinstance(one, _OBJECTS):
+            waiting.extend(one)
+            waiting.extend(one.values())
+        elif isinstance(one, _ARRAYS):
+            waiting.extend(one)
+        elif isinstance(one, float):
+            if not math.isfinite(one):
+                return False
+        elif isinstance(one, _UNLIKE_JSON):
+            return False
+        elif not isinstance(one, str | int):
+            waiting.append(msgspec.to_builtins(one, builtin_types=_UNLIKE_JSON, enc_hook=_plain))
+    return True
 
 
 def _model(model: object) -> str:

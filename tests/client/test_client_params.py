@@ -1,11 +1,17 @@
 """What a caller may ask for, checked before anything is sent."""
 
+import json
 import math
+from collections import UserDict
+from dataclasses import dataclass
+from decimal import Decimal
+from types import MappingProxyType
 
 import httpx
 import msgspec
 import pytest
 from client_desk import ASKED, KEY
+from markupsafe import Markup
 
 from poeflow.bots import RESERVED_KEYS
 from poeflow.client.account import points_query
@@ -16,6 +22,19 @@ from poeflow.client.messages import ChatRequest, CreateParams, Message, encode_p
 from poeflow.clock import SystemClock
 from poeflow.errors import AccountError, UsageError
 from poeflow.redact import Secret
+
+
+class Whole(int):
+    pass
+
+
+class Number(float):
+    pass
+
+
+@dataclass
+class Named:
+    name: object
 
 
 def body(*, stream: bool = False, **params) -> dict:
@@ -156,6 +175,15 @@ def test_the_ends_of_a_range_belong_to_it(given):
         ({"extra_body": {"a": {"b": [math.nan]}}}, "a has a value that JSON does not have"),
         ({"extra_body": {"a": math.inf}}, "a has a value that JSON does not have"),
         ({"messages": [{"role": "user", "content": object()}]}, "messages has a value"),
+        *(
+            ({name: {"a": [{"b": value}]}}, f"{name} has a value that JSON does not have")
+            for name in ("response_format", "metadata", "logit_bias")
+            for value in (math.nan, -math.inf, b"Hello", bytearray(b"Hello"), Decimal("1.5"))
+        ),
+        ({"tools": [{"a": math.nan}]}, "tools has a value that JSON does not have"),
+        ({"metadata": {b"a": 1}}, "metadata has a value that JSON does not have"),
+        ({"metadata": {"a": Named(b"Hello")}}, "metadata has a value that JSON does not have"),
+        ({"messages": [{"role": "user", "content": b"Hello"}]}, "messages has a value"),
         ({"temperature": 1, "extra_body": {"temperature": 1}}, "extra_body must not have temp"),
         *(
             ({"extra_body": {name: 1}}, f"extra_body must not have {name}")
@@ -166,6 +194,27 @@ def test_the_ends_of_a_range_belong_to_it(given):
 def test_what_is_wrong_is_named(given, message):
     with pytest.raises(UsageError, match=message):
         body(**given)
+
+
+def test_values_of_classes_that_derive_from_those_of_json_are_theirs():
+    message = MappingProxyType({"role": Markup("user"), "content": Markup("a < b")})
+    given = {
+        "model": Markup("Grok-4"),
+        "messages": (UserDict(message), message),
+        "metadata": UserDict({Markup("a"): Whole(3), "b": Number(0.5), "c": Named("d")}),
+        "stop": (Markup("."),),
+    }
+    said = {"role": "user", "content": "a < b"}
+    assert body(**given) == {
+        "model": "Grok-4",
+        "messages": [said, said],
+        "metadata": {"a": 3, "b": 0.5, "c": {"name": "d"}},
+        "stop": ["."],
+    }
+    half = encode_params({**ASKED, "user": Markup("\ud83d")}, stream=False)
+    assert json.loads(half) == ASKED | {"user": "\ud83d"}
+    with pytest.raises(UsageError, match="metadata has a value that JSON does not have"):
+        body(metadata={"a": Number("nan")})
 
 
 def test_something_that_holds_itself_is_refused():
