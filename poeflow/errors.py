@@ -94,6 +94,14 @@ class PoeflowError(Exception):
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy and pickle it with all its attributes, whatever arguments its class takes."""
+        return _without_attributes, (type(self), self.args), vars(self)
+
+
+def _without_attributes(error_class: type[PoeflowError], args: tuple[object, ...]) -> PoeflowError:
+    return error_class.__new__(error_class, *args)
+
 
 class UsageError(PoeflowError):
     """The command line, a library argument or the environment is wrong."""

@@ -1,10 +1,15 @@
 """Which failure decides how a process ends, and what an error says."""
 
+import copy
+import inspect
 import itertools
+import pickle
+from collections.abc import Callable
 
 import pytest
 
 from poeflow import errors
+from poeflow.client.answers import Completion
 from poeflow.errors import EXIT_CLASSES, PRECEDENCE, DiskError, first_error, most_serious
 from poeflow.problems import Place, Problem
 
@@ -58,3 +63,38 @@ def test_a_status_error_keeps_what_the_server_said():
     )
     assert (error.status_code, error.request_id, error.code, error.type) == (429, "r-1", "c", "t")
     assert (error.retry_after, error.may_retry, error.exit_code) == (2.5, True, 6)
+
+
+ALL = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)]
+
+
+def made(error_class: type) -> errors.PoeflowError:
+    """An error of a class, with another value than the default for all it takes."""
+    values = {
+        "message": "no",
+        "hint": "look",
+        "problems": (Problem(Place("a.yaml"), "one", "do"),),
+        "completion": Completion({"id": "c1"}, request_id="req-1"),
+        "request_id": "req-1",
+        "was_sent": True,
+        "status_code": 418,
+        "code": "c",
+        "type": "t",
+        "param": "p",
+        "body": {"error": {"message": "no"}},
+        "retry_after": 2.5,
+        "may_retry": False,
+    }
+    return error_class(**{name: values[name] for name in inspect.signature(error_class).parameters})
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+@pytest.mark.parametrize("error_class", ALL)
+def test_an_error_is_copied_and_pickled_whole(error_class: type, again: Callable) -> None:
+    error = made(error_class)
+    error.add_note("while reading")
+    found = again(error)
+    assert (type(found), str(found), found.args) == (error_class, str(error), error.args)
+    assert vars(found) == vars(error)
