@@ -53,8 +53,10 @@ class AsyncPoeClient(Client["AsyncInjected", "AsyncChannels"]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close idle connections; running requests finish."""
+        """Close idle connections; running requests finish. `close` is the same."""
         await self._channels.aclose()
+
+    close = aclose  # the OpenAI SDK's name
 
     async def ask(self, request: ChatRequest, **options: Unpack[AskOptions]) -> Completion:
         """Send a whole request and return its whole answer. The options are those of `AskOptions`.
@@ -121,11 +123,13 @@ class AsyncStream:
         return self._stream.completion()
 
     async def aclose(self) -> None:
-        """Close the connection. Does nothing the second time."""
+        """Close the connection. Does nothing the second time. `close` is the same."""
         slots, self._slots = self._slots, None
         if slots is not None:
             self._channel.close()
             await slots.__aexit__(None, None, None)
+
+    close = aclose  # the OpenAI SDK's name
 
 
 class AsyncChat:

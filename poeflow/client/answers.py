@@ -8,6 +8,8 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, TypeVar
 
+from msgspec.json import format as format_json
+
 from poeflow.client.finish_reasons import LENGTH, doubt_in
 from poeflow.digest import Json, encode_json
 
@@ -40,13 +42,14 @@ class View:
         """Return a copy of `raw`."""
         return copy.deepcopy(dict(self.raw))
 
-    def model_dump(self) -> dict[str, Json]:
-        """Return `to_dict()`; the OpenAI SDK has this name."""
-        return self.to_dict()
+    def model_dump(self, *, exclude_none: bool = False) -> dict[str, Json]:
+        """Return `to_dict()`, the OpenAI SDK's name for it; `exclude_none` leaves nulls out."""
+        return _without_nulls(self.raw) if exclude_none else self.to_dict()
 
-    def model_dump_json(self) -> str:
-        """Return `raw` as JSON."""
-        return encode_json(dict(self.raw)).decode()
+    def model_dump_json(self, *, indent: int | None = None, exclude_none: bool = False) -> str:
+        """Return `raw` as JSON, with `indent` over several lines."""
+        document = encode_json(_without_nulls(self.raw) if exclude_none else dict(self.raw))
+        return (document if indent is None else format_json(document, indent=indent)).decode()
 
     def _text(self, key: str) -> str | None:
         value = self.raw.get(key)
@@ -158,18 +161,14 @@ class AnswerMessage(MessageDelta):
         return param
 
 
-class Choice(View):
-    """An answer and its finish reason."""
+class _AnyChoice(View):
+    """What choices of whole answers and of chunks have alike."""
 
     __slots__ = ()
 
     @property
     def index(self) -> int:
         return self._count("index") or 0
-
-    @property
-    def message(self) -> AnswerMessage:
-        return AnswerMessage(_object(self.raw, "message") or _bare_text(self.raw))
 
     @property
     def logprobs(self) -> Mapping[str, Json] | None:
@@ -181,27 +180,36 @@ class Choice(View):
         return self._text("finish_reason") or None
 
 
-class ChunkChoice(View):
-    """A part of an answer."""
+class Choice(_AnyChoice):
+    """An answer and its finish reason."""
 
     __slots__ = ()
 
     @property
-    def index(self) -> int:
-        return self._count("index") or 0
+    def message(self) -> AnswerMessage:
+        return AnswerMessage(_object(self.raw, "message") or _bare_text(self.raw))
+
+
+class ChunkChoice(_AnyChoice):
+    """A part of an answer."""
+
+    __slots__ = ()
 
     @property
     def delta(self) -> MessageDelta:
         """The added part; the whole message if the server sends one instead."""
         return MessageDelta(delta_in(self.raw))
 
-    @property
-    def logprobs(self) -> Mapping[str, Json] | None:
-        return _object(self.raw, "logprobs") or None
 
-    @property
-    def finish_reason(self) -> str | None:
-        return self._text("finish_reason") or None
+class TokenDetails(dict[str, Json]):
+    """The parts of a token count by name; all `..._tokens` are attributes, too."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> int | None:
+        if not name.endswith("_tokens"):
+            raise AttributeError(name)
+        return whole_number(self.get(name))
 
 
 class Usage(View):
@@ -233,14 +241,14 @@ class Usage(View):
         return None
 
     @property
-    def prompt_tokens_details(self) -> Mapping[str, Json] | None:
+    def prompt_tokens_details(self) -> TokenDetails | None:
         """Such as `cached_tokens`, from servers that send it."""
-        return _object(self.raw, "prompt_tokens_details") or None
+        return TokenDetails(_object(self.raw, "prompt_tokens_details")) or None
 
     @property
-    def completion_tokens_details(self) -> Mapping[str, Json] | None:
+    def completion_tokens_details(self) -> TokenDetails | None:
         """Such as `reasoning_tokens`, from servers that send it."""
-        return _object(self.raw, "completion_tokens_details") or None
+        return TokenDetails(_object(self.raw, "completion_tokens_details")) or None
 
     def counted(self) -> dict[str, Json]:
         """Return `raw` with `prompt_tokens` and `completion_tokens` as whole numbers.
@@ -255,16 +263,10 @@ class Usage(View):
         return {**dict(zip(_COUNTS, counts, strict=False)), **rest}
 
 
-class Completion(View):
-    """A whole answer. `request_id` is the server's `x-request-id`, or None."""
+class _Answer(View):
+    """What whole answers and their chunks have alike."""
 
-    __slots__ = ("_message", "_text_of_message", "request_id")
-
-    def __init__(self, raw: Mapping[str, Json], *, request_id: str | None = None) -> None:
-        self.raw = raw
-        self.request_id = request_id
-        self._message: AnswerMessage | None = None
-        self._text_of_message: str | None = None
+    __slots__ = ()
 
     @property
     def id(self) -> str | None:
@@ -281,10 +283,6 @@ class Completion(View):
         return self._count("created")
 
     @property
-    def object(self) -> str:
-        return self._text("object") or "chat.completion"
-
-    @property
     def system_fingerprint(self) -> str | None:
         return self._text("system_fingerprint")
 
@@ -293,13 +291,29 @@ class Completion(View):
         return self._text("service_tier")
 
     @property
-    def choices(self) -> list[Choice]:
-        return _objects(self.raw, "choices", Choice)
-
-    @property
     def usage(self) -> Usage | None:
         found = self.raw.get("usage")
         return Usage(found) if isinstance(found, dict) else None
+
+
+class Completion(_Answer):
+    """A whole answer. `request_id` is the server's `x-request-id`, or None."""
+
+    __slots__ = ("_message", "_text_of_message", "request_id")
+
+    def __init__(self, raw: Mapping[str, Json], *, request_id: str | None = None) -> None:
+        self.raw = raw
+        self.request_id = request_id
+        self._message: AnswerMessage | None = None
+        self._text_of_message: str | None = None
+
+    @property
+    def object(self) -> str:
+        return self._text("object") or "chat.completion"
+
+    @property
+    def choices(self) -> list[Choice]:
+        return _objects(self.raw, "choices", Choice)
 
     @property
     def message(self) -> AnswerMessage:
@@ -347,43 +361,18 @@ class Completion(View):
         return (*(["refusal"] if (message.refusal or "").strip() else []), *found, "empty")
 
 
-class CompletionChunk(View):
+class CompletionChunk(_Answer):
     """One event of a stream. The last one may have `usage` and no choices."""
 
     __slots__ = ()
-
-    @property
-    def id(self) -> str | None:
-        return self._text("id")
-
-    @property
-    def model(self) -> str | None:
-        return self._text("model")
-
-    @property
-    def created(self) -> int | None:
-        return self._count("created")
 
     @property
     def object(self) -> str:
         return self._text("object") or "chat.completion.chunk"
 
     @property
-    def system_fingerprint(self) -> str | None:
-        return self._text("system_fingerprint")
-
-    @property
-    def service_tier(self) -> str | None:
-        return self._text("service_tier")
-
-    @property
     def choices(self) -> list[ChunkChoice]:
         return _objects(self.raw, "choices", ChunkChoice)
-
-    @property
-    def usage(self) -> Usage | None:
-        found = self.raw.get("usage")
-        return Usage(found) if isinstance(found, dict) else None
 
 
 def whole_number(value: Json) -> int | None:
@@ -485,6 +474,17 @@ def _plain(value: object, keys: tuple[str, ...], deepest: int = _DEEPEST) -> str
         under = next((value[key] for key in keys if value.get(key) is not None), None)
         return _plain(under, keys, deepest - 1)
     return None
+
+
+def _without_nulls(raw: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: _pruned(value) for name, value in raw.items() if value is not None}
+
+
+def _pruned(value: Json) -> Json:
+    """Return a copy of a value without the keys that are null, in all its objects."""
+    if isinstance(value, list):
+        return [_pruned(one) for one in value]
+    return _without_nulls(value) if isinstance(value, dict) else value
 
 
 def _object(raw: Mapping[str, Json], key: str) -> Mapping[str, Json]:

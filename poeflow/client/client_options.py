@@ -133,7 +133,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return self._chat[0].with_body(body)
 
     def _post(
-        self, body: Body, headers: Mapping[str, str], query: Mapping[str, str]
+        self, body: Body, headers: Mapping[str, str], query: Mapping[str, object]
     ) -> WireRequest:
         return WireRequest(
             origin=origin_of(self.base_url),
@@ -229,6 +229,11 @@ class Client(Generic[InjectedT, ChannelsT]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._options.base_url!r})"
 
+    @property
+    def base_url(self) -> str:
+        """The address of the server, without a last slash."""
+        return self._options.base_url
+
     def with_options(
         self,
         *,
@@ -289,10 +294,17 @@ def _header_name(lower: str, value: str) -> str:
     return lower
 
 
-def _query(query: Mapping[str, str]) -> str:
-    if not all(isinstance(one, str | int | float) for pair in query.items() for one in pair):
-        raise UsageError("extra_query must have texts or numbers as values")
-    return f"?{urlencode(query)}" if query else ""
+def _query(query: Mapping[str, object]) -> str:
+    """Return a query as the OpenAI SDK writes it: `a[]=1&a[]=2` for a list, `true` for True."""
+    pairs: list[tuple[str, object]] = []
+    for name, value in query.items():
+        is_list = isinstance(value, list | tuple)
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if not isinstance(one, str | int | float) or not isinstance(name, str | int | float):
+                raise UsageError("extra_query must have texts or numbers as values, or lists")
+            spelled = str(one).lower() if isinstance(one, bool) else one
+            pairs.append((f"{name}[]" if is_list else name, spelled))
+    return f"?{urlencode(pairs)}" if pairs else ""
 
 
 def timeouts_from(given: float | Timeouts, otherwise: Timeouts) -> Timeouts:

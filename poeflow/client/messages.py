@@ -226,7 +226,7 @@ class CreateParams(TypedDict, total=False):
     response_format: Mapping[str, object] | None
     extra_body: Mapping[str, object] | None
     extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, str] | None
+    extra_query: Mapping[str, object] | None
     timeout: float | None
     media: bool
 

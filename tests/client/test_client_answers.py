@@ -1,5 +1,8 @@
 """Answers seen through typed views, in the shapes servers are known to send."""
 
+import copy
+import json
+
 import pytest
 
 from poeflow.client.answers import (
@@ -158,6 +161,11 @@ def test_what_ported_programs_read():
     )
     assert answer.usage is not None
     assert answer.usage.prompt_tokens_details == details
+    assert answer.usage.prompt_tokens_details.cached_tokens == 3
+    assert answer.usage.prompt_tokens_details.audio_tokens is None
+    assert copy.copy(answer.usage.prompt_tokens_details) == details
+    with pytest.raises(AttributeError):
+        _ = answer.usage.prompt_tokens_details.tokens_of_cache
     assert answer.usage.completion_tokens_details is None
     assert answer.message.annotations == [{"type": "url_citation"}]
     assert answer.message.refusal is None
@@ -174,5 +182,11 @@ def test_a_view_becomes_plain_data_of_its_own():
         copied["choices"].clear()
     assert answer.raw == {"choices": [{"message": {"content": "a"}}]}
     assert answer.model_dump_json() == '{"choices":[{"message":{"content":"a"}}]}'
+    assert answer.model_dump_json(indent=2) == json.dumps(answer.raw, indent=2)
+    nulls = Completion({"id": None, "choices": [{"message": {"content": "a", "name": None}}, None]})
+    kept = {"choices": [{"message": {"content": "a"}}, None]}
+    assert nulls.model_dump(exclude_none=True) == kept
+    assert json.loads(nulls.model_dump_json(exclude_none=True)) == kept
+    assert json.loads(nulls.model_dump_json()) == nulls.raw
     with pytest.raises(TypeError, match="unhashable"):
         hash(answer)

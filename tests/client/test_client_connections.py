@@ -177,6 +177,17 @@ def test_nothing_is_open_after_closing(connect, server):
     assert server.wait_for(lambda: server.open_connections == 0)
 
 
+def test_the_names_of_the_openai_sdk_close_and_tell_the_address(connect, server):
+    server.play((STREAM + chunk(event(piece("a"))), HOLD))
+    driver = connect(server)
+    assert driver.client.base_url == server.base_url
+    stream = driver.create(stream=True)
+    driver.do(lambda _: stream.close())
+    driver.create()
+    driver.do(lambda client: client.close())
+    assert server.wait_for(lambda: server.open_connections == 0)
+
+
 def test_a_refused_connection_says_so(connect):
     driver = connect(attempts=1, base_url="http://127.0.0.1:1/v1")
     with pytest.raises(errors.APIConnectionError) as caught:

@@ -415,11 +415,14 @@ def test_headers_are_texts(given):
         headers(options().with_(headers=given))
 
 
-def test_a_query_is_texts_or_numbers():
-    call = options().call_of({**ASKED, "extra_query": {"a": 1}}, stream=False)
-    assert call.request.target.endswith("?a=1")
-    with pytest.raises(UsageError, match="extra_query must have texts or numbers as values"):
-        options().call_of({**ASKED, "extra_query": {"a": ["b"]}}, stream=False)
+def test_a_query_is_texts_or_numbers_and_lists_of_these():
+    given = {"a": 1, "b": ["c", 2.5], "d": True, "e": (), "f": ["g h"]}
+    call = options().call_of({**ASKED, "extra_query": given}, stream=False)
+    written = "?a=1&b%5B%5D=c&b%5B%5D=2.5&d=true&f%5B%5D=g+h"  # as the OpenAI SDK does
+    assert call.request.target.endswith(written)
+    for wrong in ({"b": 1}, [["c"]], None, [None]):
+        with pytest.raises(UsageError, match="extra_query must have texts or numbers as values"):
+            options().call_of({**ASKED, "extra_query": {"a": wrong}}, stream=False)
 
 
 def test_a_page_begins_behind_a_text():
