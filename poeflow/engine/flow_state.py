@@ -226,6 +226,19 @@ class FlowState:
             statuses=statuses,
         )
 
+    def side_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return the proof of an instance by the files of one side of a merge, else None.
+
+        Also None if its answer is stored, and makes these files.
+        """
+        if instance.settings is None or self.stored.is_always_asked(instance):
+            return None
+        found = self.freshness.side_proof(instance, upstream)
+        is_stored = found and self.stored.answer(instance.step, instance.key, found.entry)
+        return None if is_stored else found
+
     def skipped(self, instance: StepInstance, entry: LockEntry | None) -> InstanceOutcome:
         """Return the outcome of an instance that is skipped by its own `if`."""
         name = self.name(instance.id)
@@ -321,6 +334,12 @@ class FlowState:
             error=error,
             statuses=(self.statuses.failed(name, error),) if self._is_survey else (),
         )
+
+    async def upstream(self, instance: StepInstance, index: int) -> InstanceOutcome | None:
+        """Wait for the instance of another step that this one runs over, if any."""
+        if instance.key is None or instance.step not in self.plan.chains:
+            return None
+        return await self.under_way[self.plan.chains[instance.step]].outcome(index)
 
     def read_ahead(self, step: str, names: Iterable[str]) -> None:
         """Read the stored answers of instances of a step together.

@@ -135,13 +135,17 @@ class Freshness:
         return step not in self._plan.instances and step not in self._plan.chains
 
     def current_proof(
-        self, instance: StepInstance, upstream: InstanceOutcome | None
+        self,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        *,
+        takes_sides: bool = False,
     ) -> LockProof | None:
         """Return the proof that an instance is current by its recipe, files included, else None.
 
-        An edited file stays as it is, unless the run replaces such files. An instance that the
-        caller refreshes is never current, nor one that uses a flow: the recipe has not what decides
-        the steps of that.
+        An edited file stays as it is, unless the run replaces such files. If it `takes_sides`, a
+        file may have conflict marks. An instance that the caller refreshes is never current, nor
+        one that uses a flow: the recipe has not what decides the steps of that.
         """
         name = self._name(instance.id)
         if self._context.selection.refreshes(name):
@@ -157,14 +161,24 @@ class Freshness:
             return LockProof(accepted)
         if instance.step in self._unproven:
             return None
-        for entry in candidates:
-            if lock_entries.misfits(self._plan, self._context, instance, entry):
-                continue
-            made = self._entry_if_same(instance, upstream, entry, recipe)
-            found = None if made is None else self._proof_of_files(instance, made)
-            if found is not None:
-                return found
-        return None
+        made = (self._entry_if_same(instance, upstream, entry, recipe) for entry in candidates)
+        same = [entry for entry in made if entry is not None]
+        return lock_entries.best_proof(
+            self._plan, self._context, instance, same, takes_sides=takes_sides
+        )
+
+    def side_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return the proof of an instance by the files of one of several entries.
+
+        None if the lock has not several, or its files are edited or not there.
+        """
+        if len(self._lock_update.candidates(self.name(instance))) == 1:
+            return None
+        proof = self.current_proof(instance, upstream)
+        is_chosen = proof is not None and bool(proof.entry.outputs) and not proof.edited
+        return proof if is_chosen else None
 
     def text_proof(
         self, instance: StepInstance, upstream: InstanceOutcome | None
@@ -175,7 +189,8 @@ class Freshness:
         """
         if instance.step not in self._called:
             return None
-        proof, kind = self.current_proof(instance, upstream), self._steps[instance.step].kind
+        proof = self.current_proof(instance, upstream, takes_sides=True)
+        kind = self._steps[instance.step].kind
         return None if proof is None or (proof.edited and kind != "command") else proof
 
     def may_be_answered(
@@ -187,7 +202,8 @@ class Freshness:
         """
         if self._context.selection.refreshes(self.name(instance)):
             return False
-        return not has_samples or self.current_proof(instance, upstream) is not None
+        proof = self.current_proof(instance, upstream, takes_sides=True) if has_samples else None
+        return not has_samples or proof is not None
 
     def _accepted_entry(self, instance: StepInstance, recipe: Recipe) -> LockEntry | None:
         """Return the new entry if `poeflow accept` accepts the instance's files, else None."""
@@ -220,7 +236,7 @@ class Freshness:
             return None
         if self._context.files.look(entry.accepted.path) == "missing":
             return None
-        edited = _edited(self.looks(entry))
+        edited = {path: look for path, look in self.looks(entry).items() if look in EDITED}
         return LockProof(entry, edited=edited, stale=self.reasons(instance, upstream))
 
     def answered_proof(
@@ -248,7 +264,7 @@ class Freshness:
             if result is None:
                 return None
             entry = self._entry_judged_again(instance, upstream, entry, result)
-        proof = self._proof_of_files(instance, entry)
+        proof = lock_entries.proof_of_files(self._context, instance, entry, takes_sides=True)
         if proof is None or spec.kind != "flow" or spec.repeat is None:
             return proof
         turns = self._turns(instance)
@@ -266,8 +282,10 @@ class Freshness:
             if entry is not None:
                 read = self._recipes.reread(lock_entries.reads_in(entry))
                 is_same = all(entry.parts[part] == one[:PART] for part, one in read.items())
-                proof = self._proof_of_files(instance, entry) if is_same else None
-                if proof is None:
+                proof = lock_entries.proof_of_files(
+                    self._context, instance, entry, takes_sides=True
+                )
+                if proof is None or not is_same:
                     return None
                 found[name] = proof
         return found
@@ -275,9 +293,9 @@ class Freshness:
     def matching_entry(
         self, instance: StepInstance, upstream: InstanceOutcome | None
     ) -> LockEntry | None:
-        """Return the last run's entry of an instance; of several, one that still fits.
+        """Return the last run's entry of an instance; of several, the one that its files prove.
 
-        None if there is none.
+        Of those that still fit, else of all. None if there is none.
         """
         own = self.entry(instance)
         found = self._lock_update.candidates(self.name(instance))
@@ -286,7 +304,13 @@ class Freshness:
         if recipe is None:
             return own
         made = (self._entry_if_same(instance, upstream, entry, recipe) for entry in found)
-        return next((entry for entry in made if entry is not None), own)
+        same = [entry for entry in made if entry is not None]
+        if not same and own is not None and own.accepted is not None:
+            return own
+        proof = lock_entries.best_proof(
+            self._plan, self._context, instance, same or found, takes_sides=True
+        )
+        return proof.entry if proof is not None else next(iter(same), own)
 
     def answer_entries(
         self, instance: StepInstance, upstream: InstanceOutcome | None
@@ -323,21 +347,6 @@ class Freshness:
         then = self._make_recipe(instance, upstream, is_old=True)
         hashes = (whole.hash, "" if then is None else then.joined(read).as_in(entry.parts).hash)
         return lock_entries.with_recipe(entry, whole) if entry.recipe in hashes else None
-
-    def _proof_of_files(self, instance: StepInstance, entry: LockEntry) -> LockProof | None:
-        """Return the proof of an instance whose files are all there, if the run keeps them.
-
-        They may be edited. None if its accepted file is not where its step saves now.
-        """
-        if entry.accepted is not None and instance.save not in (None, entry.accepted.path):
-            return None
-        if not entry.outputs and entry.accepted is None:
-            return LockProof(entry)
-        looks = self.looks(entry)
-        edited = _edited(looks)
-        is_replaced = self._context.force and bool(edited or entry.accepted)
-        is_whole = all(look == "same" or look in EDITED for look in looks.values())
-        return LockProof(entry, edited=edited) if is_whole and not is_replaced else None
 
     def with_current_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
@@ -411,11 +420,7 @@ class Freshness:
 
     def looks(self, entry: LockEntry) -> dict[str, Look]:
         """Return the states of an entry's files; those that git ignores may be missing."""
-        files = self._context.files
-        found = {path: files.look(path, digest) for path, digest in entry.outputs.items()}
-        if not entry.untracked:
-            return found
-        return {path: look for path, look in found.items() if look != "missing"}
+        return lock_entries.looks_of(self._context, entry)
 
     def refuse_edited(self, entry: LockEntry) -> None:
         """Raise `StepError` if an accepted file was edited again: its new text is not accepted."""
@@ -487,7 +492,3 @@ def _is_called(step: Step) -> bool:
 def own_items(instance: StepInstance) -> dict[str, Json]:
     """Return the item of an instance, or its combination, by name."""
     return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}
-
-
-def _edited(looks: Mapping[str, Look]) -> dict[str, Look]:
-    return {path: look for path, look in looks.items() if look in EDITED}

@@ -48,7 +48,7 @@ class InstanceRunner:
         """Run the instance at `index` unless it is current, and record its outcome."""
         flow, began = self._flow, self._run_state.elapsed()
         try:
-            upstream = await self._upstream(instance, index)
+            upstream = await flow.upstream(instance, index)
             before = ended = None
             if step.step in flow.folds:
                 before = await flow.before(step, index)
@@ -63,13 +63,6 @@ class InstanceRunner:
             outcome = flow.failed(instance, error)
         flow.freshness.forget(instance)
         step.settle(index, flow.outcome_to_hold(step.step, self._run_state.settle(outcome, began)))
-
-    async def _upstream(self, instance: StepInstance, index: int) -> InstanceOutcome | None:
-        """Wait for the instance of another step that this one runs over, if any."""
-        chains = self._flow.plan.chains
-        if instance.key is None or instance.step not in chains:
-            return None
-        return await self._flow.under_way[chains[instance.step]].outcome(index)
 
     def without_running(
         self, instance: StepInstance, upstream: InstanceOutcome | None, proof: LockProof | None
@@ -119,17 +112,15 @@ class InstanceRunner:
         if ready.instance.skip:
             entry = flow.freshness.skipped(ready.instance, ready.upstream, ready.reads)
             return flow.skipped(ready.instance, entry)
-        edited = flow.freshness.text_proof(ready.instance, ready.upstream)
-        if edited is None and ready.is_known:
-            edited = await self._proof_of_edited(ready)
-        if edited is not None and not (edited.stale and self._run_state.context.git):
-            return flow.current(ready.instance, edited)
+        proof = await self._proof_without_answer(ready)
+        if proof is not None and not (proof.stale and self._run_state.context.git):
+            return await self._current(ready, proof)
         work = self._input(ready)
         result = await self._steps.run(work)
         if isinstance(result, NotHere):
             proof = self._proof_of_answered(ready, work)
             if proof is not None:
-                return flow.current(ready.instance, proof)
+                return await self._current(ready, proof)
             result = await self._steps.run(msgspec.structs.replace(work, ask="always"))
         match result:
             case StepResult():
@@ -234,6 +225,19 @@ class InstanceRunner:
         if missing is None and instance.key not in flow.items[step]:
             raise StepError(f"{flow.name(instance.id)} is not there any more")
         return flow.items[step][instance.key] if missing is None else missing
+
+    async def _current(self, ready: Ready, proof: LockProof) -> InstanceOutcome:
+        """Return the outcome of an instance that the lock proves; its files lose their marks."""
+        for name, one in {ready.name: proof, **proof.turns}.items():
+            await self._run_state.saver.take_sides(name, one)
+        return self._flow.current(ready.instance, proof)
+
+    async def _proof_without_answer(self, ready: Ready) -> LockProof | None:
+        """Return the proof of an instance that is current whatever answer is stored, else None."""
+        proof = self._flow.freshness.text_proof(ready.instance, ready.upstream)
+        if proof is None and ready.is_known:
+            proof = await self._proof_of_edited(ready)
+        return proof or self._flow.side_proof(ready.instance, ready.upstream)
 
     async def _proof_of_edited(self, ready: Ready) -> LockProof | None:
         """Return the proof of an instance whose text is an accepted file.
@@ -381,15 +385,12 @@ class InstanceRunner:
     async def _with_result(
         self, step: str, outcome: InstanceOutcome, reader: str | None
     ) -> InstanceOutcome | Unknown:
-        """Return an absent instance with its result; a `reader` has it asked again if it must."""
+        """Return an absent instance with its result, loaded once.
+
+        A `reader` has it asked again if it must be. Raises `StepError`.
+        """
         if reader is None:
             return await self._recall_result(step, outcome)
-        return await self._fetch_result(step, outcome, reader=reader)
-
-    async def _fetch_result(
-        self, step: str, outcome: InstanceOutcome, *, reader: str
-    ) -> InstanceOutcome | Unknown:
-        """Return an absent instance with its result, loaded once. Raises `StepError`."""
         async with self._loading.setdefault(outcome.name, asyncio.Lock()):
             if self._loaded.get(outcome.name, outcome).is_absent:
                 found = await self._load(step, outcome, reader=reader)

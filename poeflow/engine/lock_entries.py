@@ -27,7 +27,7 @@ from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
-from poeflow.project.output_files import Look
+from poeflow.project.output_files import EDITED, Look
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
@@ -44,13 +44,15 @@ _OWN_ADDRESS: Final = "the provider's own address"
 class LockProof(msgspec.Struct, frozen=True):
     """Why an instance need not run: the lock's entry for it.
 
-    `edited` are its files that are not poeflow's own, with their states; `stale` are the changes of
-    a request that is not sent, because an accepted file replaces its answer. `turns` are the proofs
-    for all in later turns of a flow that it repeats, by name.
+    `edited` are its files that are not poeflow's own, with their states; `conflicts` those with
+    conflict marks of which one side is that of the entry. `stale` are the changes of a request that
+    is not sent, because an accepted file replaces its answer. `turns` are the proofs for all in
+    later turns of a flow that it repeats, by name.
     """
 
     entry: LockEntry
     edited: Mapping[str, Look] = {}
+    conflicts: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     turns: Mapping[str, "LockProof"] = {}
 
@@ -271,6 +273,61 @@ def misfits(
 def _is_open(plan: Plan, instance: StepInstance) -> bool:
     """Whether the `if` of an instance may skip it later."""
     return not instance.skip and ("steps", instance.step, "if") in plan.checked.late
+
+
+def looks_of(context: RunContext, entry: LockEntry) -> dict[str, Look]:
+    """Return the states of an entry's files; those that git ignores may be missing."""
+    found = {path: context.files.look(path, digest) for path, digest in entry.outputs.items()}
+    if not entry.untracked:
+        return found
+    return {path: look for path, look in found.items() if look != "missing"}
+
+
+def proof_of_files(
+    context: RunContext, instance: StepInstance, entry: LockEntry, *, takes_sides: bool = False
+) -> LockProof | None:
+    """Return the proof of an instance whose files are all there, if the run keeps them.
+
+    They may be edited. If it `takes_sides`, a file may be one side of a conflict between two texts
+    of poeflow's. None if its accepted file is not where its step saves now.
+    """
+    if entry.accepted is not None and instance.save not in (None, entry.accepted.path):
+        return None
+    if not entry.outputs and entry.accepted is None:
+        return LockProof(entry)
+    looks = looks_of(context, entry)
+    edited = {path: look for path, look in looks.items() if look in EDITED}
+    conflicts = tuple(
+        path
+        for path, look in looks.items()
+        if takes_sides and look == "conflict" and context.files.side(path, entry.outputs[path])
+    )
+    is_replaced = context.force and bool(edited or entry.accepted)
+    there = {path for path, look in looks.items() if look == "same"}
+    is_whole = looks.keys() == there | edited.keys() | set(conflicts)
+    return LockProof(entry, edited, conflicts) if is_whole and not is_replaced else None
+
+
+def best_proof(
+    plan: Plan,
+    context: RunContext,
+    instance: StepInstance,
+    entries: Iterable[LockEntry],
+    *,
+    takes_sides: bool,
+) -> LockProof | None:
+    """Return the proof of an instance by one of some entries, None if its files prove none.
+
+    The first whose files are there counts; else, if it `takes_sides`, the first of which there is a
+    side between conflict marks.
+    """
+    fitting = [entry for entry in entries if not misfits(plan, context, instance, entry)]
+    for takes in (False, True) if takes_sides else (False,):
+        for entry in fitting:
+            found = proof_of_files(context, instance, entry, takes_sides=takes)
+            if found is not None:
+                return found
+    return None
 
 
 def reads_in(entry: LockEntry) -> tuple[str, ...]:

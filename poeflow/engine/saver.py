@@ -15,6 +15,7 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.media.download import Internet, download, wanted
 from poeflow.digest import sha256_of, sha256_of_text, short_hash
 from poeflow.engine.asking.context import RunContext
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.results import StepResult
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
@@ -137,6 +138,20 @@ class Saver:
             context.listen(Warned(at=self._elapsed(), step=instance, message=message))
         accepted = msgspec.structs.replace(accepted, path=target)
         return msgspec.structs.replace(entry, outputs=outputs, accepted=accepted)
+
+    async def take_sides(self, instance: str, proof: LockProof) -> None:
+        """Replace files in conflict by the side that the lock proves, unless this run only looks.
+
+        Raises `FileProblem` or `DiskError`.
+        """
+        for target in proof.conflicts if self._context.trial_tree is None else ():
+            digest = proof.entry.outputs[target]
+            side = await asyncio.to_thread(self._context.files.side, target, digest)
+            if side is None or not self._context.asks:
+                continue
+            await self._write(instance, target, side.data, text_digest(side.data))
+            message = f"{target[2:]} had conflict marks; {side.owner} side is taken: it is current"
+            self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
 
     async def _merged_text(self, instance: str, edit: "EditedFile", answer: bytes) -> str:
         """Write and return the merge of an edited file and an answer."""

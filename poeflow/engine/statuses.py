@@ -3,6 +3,7 @@
 Counts of requests are bounds, lengths are guesses with their source. `costs` adds the prices.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -60,6 +61,7 @@ class Statuses:
         holds_requests: bool = True,
     ) -> None:
         self._freshness = freshness
+        self._lock_update = lock_update
         self._steps = plan.steps
         self._forecast = Forecast(plan.flow, lock_update, catalogue)
         self._looks = looks
@@ -73,29 +75,36 @@ class Statuses:
         entry: LockEntry | None,
     ) -> InstanceStatus:
         """Return the status of an instance that has a result; `entry` is its next lock entry."""
-        locked = self._freshness.entry(instance)
+        locked = self._locked(instance, entry)
         looks = [self._looks.get(path) for path in result.files]
         state: InstanceState = "fresh"
         reasons: tuple[str, ...] = ()
         if locked is None:
             state, reasons = "new", (_NOT_LOCKED,)
-        elif entry is None or (locked.request, locked.result, locked.outputs) != (
-            entry.request,
-            entry.result,
-            entry.outputs,
-        ):
+        elif entry is None or not _is_as_in(locked, entry):
             state = "stale"
             reasons = self._freshness.reasons(instance, upstream) or ("its result is another",)
         elif "edited" in looks:
             state, reasons = "edited", _files(result, looks, "edited", "was edited")
-        elif "missing" in looks or "old" in looks:
+        elif not _LACKING.keys().isdisjoint(looks):
             state = "missing"
-            reasons = _files(result, looks, "missing", "is missing")
-            reasons += _files(result, looks, "old", "is an older one")
+            files = (_files(result, looks, look, words) for look, words in _LACKING.items())
+            reasons = tuple(itertools.chain.from_iterable(files))
         if state in ("new", "stale") and result.source == "cached":
             reasons += ("its answer is in the cache",)
         name, by = self._freshness.name(instance), None if locked is None else other_model(locked)
         return _status(name, state, reasons, model=result.model, answered_by=by)
+
+    def _locked(self, instance: StepInstance, entry: LockEntry | None) -> LockEntry | None:
+        """Return the last run's entry of an instance; of several, one with the results of `entry`.
+
+        None if there is none.
+        """
+        own, name = self._freshness.entry(instance), self._freshness.name(instance)
+        if own is None or entry is None or _is_as_in(own, entry):
+            return own
+        found = self._lock_update.candidates(name)
+        return next((one for one in found if _is_as_in(one, entry)), own)
 
     def current(
         self,
@@ -109,6 +118,9 @@ class Statuses:
 
         If its answer `is_read`, a new one may make others stale.
         """
+        conflicts = tuple(f"{path[2:]} {_LACKING['conflict']}" for path in proof.conflicts)
+        if conflicts and not proof.edited:
+            return _status(name, "missing", conflicts)
         if not proof.edited and not proof.stale:
             state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
             by, is_kept = other_model(proof.entry), proof.entry.accepted is not None
@@ -228,10 +240,18 @@ class Statuses:
 
     def _what_is_missing(self, entry: LockEntry) -> tuple[str, ...]:
         """Return what is missing of an instance: its answer, and those of its files."""
-        words: dict[Look, str] = {"missing": "is missing", "old": "is an older one"}
         looks = self._freshness.looks(entry).items()
-        gone = tuple(f"{path[2:]} {words[look]}" for path, look in looks if look in words)
+        gone = tuple(f"{path[2:]} {_LACKING[look]}" for path, look in looks if look in _LACKING)
         return (*gone, "its answer is not here")
+
+
+def _is_as_in(entry: LockEntry, other: LockEntry) -> bool:
+    """Whether two entries have the same request, result and files."""
+    return (entry.request, entry.result, entry.outputs) == (
+        other.request,
+        other.result,
+        other.outputs,
+    )
 
 
 def orphan_statuses(orphans: Iterable[str]) -> Iterator[InstanceStatus]:
@@ -264,6 +284,12 @@ def _status(
     )
 
 
+_LACKING: Final[Mapping[Look, str]] = {
+    "missing": "is missing",
+    "old": "is an older one",
+    "conflict": "has conflict marks",
+}
+"""States of files that a run writes, in words."""
 _EDITS: Final[Mapping[Look, str]] = {
     "edited": "was edited",
     "foreign": "was edited",

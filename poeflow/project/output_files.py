@@ -6,7 +6,7 @@ without their line ends and trailing space.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from poeflow.digest import sha256_of, short_hash
 from poeflow.errors import StepError
@@ -14,9 +14,9 @@ from poeflow.project.conflicts import has_marks, sides
 from poeflow.project.output_paths import may_write
 from poeflow.project.project import FileProblem, Project
 
-Look = Literal["same", "missing", "old", "edited", "foreign", "marked"]
-"""The state of a file: `old` is another text of poeflow's, `foreign` a file it never wrote,
-`marked` has conflict marks around edits."""
+Look = Literal["same", "missing", "old", "conflict", "edited", "foreign", "marked"]
+"""The state of a file: `old` is another text of poeflow's, `conflict` has conflict marks around two
+of them, `marked` around edits; `foreign` is a file it never wrote."""
 EDITED: Final[frozenset[Look]] = frozenset({"edited", "foreign", "marked"})
 """States of files that are not poeflow's own, and so are not replaced."""
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -30,6 +30,16 @@ _WORDS: Final[Mapping[Look, tuple[str, str]]] = {
     "foreign": ("is there, and poeflow did not write it", "save to another path, "),
     "marked": ("has conflict marks", "resolve them, then "),
 }
+
+
+_SIDES: Final = ("our", "their")
+
+
+class Side(NamedTuple):
+    """One side of a file in conflict: whose it is, as git calls them, and its bytes."""
+
+    owner: str
+    data: bytes
 
 
 class EditedError(StepError):
@@ -84,8 +94,22 @@ class OutputFiles:
         if own & found:
             return "old"
         if has_marks(data):
-            return "old" if all(own & _hashes(side) for side in sides(data)) else "marked"
+            return "conflict" if self._own_sides(target, data) else "marked"
         return "edited" if own else "foreign"
+
+    def side(self, target: str, digest: str) -> Side | None:
+        """Return the side of a file in conflict that has the hash `digest`.
+
+        None if there is none, or poeflow did not write both sides. Raises `FileProblem`.
+        """
+        found = zip(_SIDES, self._own_sides(target, self.read(target)), strict=False)
+        return next((Side(*one) for one in found if digest in _hashes(one[1])), None)
+
+    def _own_sides(self, target: str, data: bytes) -> tuple[bytes, ...]:
+        """Return the sides of a file in conflict if all are poeflow's own, else nothing."""
+        found = sides(data) if has_marks(data) else ()
+        own = self._own(target)
+        return found if all(own & _hashes(side) for side in found) else ()
 
     def _own(self, target: str) -> frozenset[str]:
         """Return the hashes of all that poeflow wrote to a path, by lock and ledger."""
@@ -124,18 +148,20 @@ class OutputFiles:
         return self._tree.peek(target, limit=MAX_BYTES)
 
     def text(self, target: str, text_hash: str) -> str | None:
-        """Return the text of a file if it has that short hash, else None.
+        """Return the text of a file, or of a side of it in conflict, that has that short hash.
 
-        Line ends count as LF: a checkout may have made them CRLF.
+        None if there is none. Line ends count as LF: a checkout may have made them CRLF.
         """
         try:
-            written = self.read(target).decode()
+            data = self.read(target)
+            texts = [one.decode() for one in (data, *self._own_sides(target, data))]
         except (FileProblem, UnicodeDecodeError):
             return None
-        whole = written.replace("\r\n", "\n")
-        for text in (whole, whole.removesuffix("\n"), written):
-            if short_hash(sha256_of(text.encode())) == text_hash:
-                return text
+        for written in texts:
+            whole = written.replace("\r\n", "\n")
+            for text in (whole, whole.removesuffix("\n"), written):
+                if short_hash(sha256_of(text.encode())) == text_hash:
+                    return text
         return None
 
 

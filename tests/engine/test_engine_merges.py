@@ -1,0 +1,205 @@
+"""After a merge a run goes on from what either side proves, and pays for nothing twice."""
+
+import subprocess
+import sys
+
+import pytest
+
+from poeflow.events import FileWritten, Warned
+
+BASE = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  old: {prompt: old, output: {save: out/old.md}}
+"""
+FLOW = f"""{BASE}\
+  one: {{prompt: one, output: {{save: out/one.md}}}}
+  some: {{prompt: some, samples: 2, output: {{save: "out/some-{{{{ sample }}}}.md"}}}}
+  data: {{prompt: data, output: {{save: out/data.json, format: json}}}}
+  used: {{use: inner.yaml}}
+  many: {{for_each: [x, y], prompt: "{{{{ key }}}}", output: {{save: "out/{{{{ key }}}}.md"}}}}
+"""
+INNER = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  deep: {prompt: deep, output: {save: out/deep.md}}
+"""
+SAVED = ("one.md", "some-1.md", "some-2.md", "data.json", "deep.md", "x.md", "y.md")
+NAMES = {"old", "one", "some", "data", "used", "used/deep", "many[x]", "many[y]"}
+RULES = """\
+- {match: {text: data}, answer: {template: '{"nth": {{ nth }}}'}}
+- {match: {model: GPT-5.2}, answer: {template: "{{ prompt }}, version {{ nth }}"}}
+"""
+
+
+def merge(git, name: str = "theirs") -> None:
+    """Merge a branch, which leaves conflicts."""
+    with pytest.raises(subprocess.CalledProcessError):
+        git("merge", "-q", "-m", "merged", name)
+
+
+def commit(git, name: str) -> None:
+    git("add", ".")
+    git("commit", "-qm", name)
+
+
+def files(bench) -> dict[str, str]:
+    return {name: (bench.folder / "out" / name).read_text() for name in SAVED}
+
+
+def warnings(bench) -> list[str]:
+    return [event.message for event in bench.events if isinstance(event, Warned)]
+
+
+def asked(bench) -> int:
+    return len(bench.simulator.requests)
+
+
+@pytest.fixture
+def apart(bench, git, scripted):
+    """Return what each of two branches has in the files of steps that both added."""
+    scripted(RULES)
+    bench.write(".gitignore", ".poeflow/\nrules.yaml\n")
+    bench.write("inner.yaml", INNER)
+    assert bench.run(BASE).exit_code == 0
+    commit(git, "base")
+    git("checkout", "-qb", "theirs")
+    assert bench.run(FLOW).exit_code == 0
+    commit(git, "theirs")
+    found = {"theirs": files(bench)}
+    git("checkout", "-q", "main")
+    bench.forget_answers()
+    assert bench.run(FLOW).exit_code == 0
+    commit(git, "ours")
+    found["ours"] = files(bench)
+    merge(git)
+    return found
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_the_side_whose_files_were_chosen_is_current(bench, git, apart, side, with_state):
+    if not with_state:
+        bench.forget_answers()
+    git("checkout", "-q", f"--{side}", "out")
+    before = asked(bench)
+    assert bench.states(FLOW) == dict.fromkeys(NAMES, ("fresh", ()))
+    assert bench.run(FLOW).exit_code == 0
+    assert (files(bench), asked(bench)) == (apart[side], before)
+    assert [one for one in bench.events if isinstance(one, FileWritten)] == []
+    assert bench.locked() == []
+
+
+def test_each_file_may_be_chosen_from_another_side(bench, git, apart):
+    git("checkout", "-q", "--ours", "out")
+    git("checkout", "-q", "--theirs", "out/one.md", "out/y.md")
+    chosen = files(bench)
+    before = asked(bench)
+    assert bench.run(FLOW).exit_code == 0
+    assert (files(bench), asked(bench), bench.locked()) == (chosen, before, [])
+    assert chosen == apart["ours"] | {name: apart["theirs"][name] for name in ("one.md", "y.md")}
+
+
+def test_a_chosen_file_is_what_steps_below_see_whatever_answer_is_stored(bench, git, apart):
+    git("checkout", "-q", "--theirs", "out")
+    before = asked(bench)
+    more = f'{FLOW}  read: {{prompt: "read {{{{ steps.one.text }}}}"}}\n'
+    assert bench.run(more).exit_code == 0
+    assert bench.prompts()[before:] == [f"read {apart['theirs']['one.md']}".rstrip()]
+    assert files(bench) == apart["theirs"]
+
+
+@pytest.mark.parametrize("chosen", ["ours", "theirs", "none"])
+def test_the_same_request_in_other_words_is_current_by_the_side_too(bench, git, apart, chosen):
+    if chosen != "none":
+        git("checkout", "-q", f"--{chosen}", "out")
+    bench.forget_answers()
+    before = asked(bench)
+    worded = FLOW.replace("prompt: one", 'prompt: "one{# in a word #}"')
+    assert bench.run(worded).exit_code == 0
+    wanted = apart["ours" if chosen == "none" else chosen]
+    assert (files(bench), asked(bench), bench.locked()) == (wanted, before, [])
+
+
+def test_a_chosen_answer_is_asked_again_if_the_user_says_so(bench, git, apart):
+    git("checkout", "-q", "--theirs", "out")
+    before = asked(bench)
+    assert bench.run(FLOW, steps=("one",), refresh=True).exit_code == 0
+    assert bench.prompts()[before:] == ["one"]
+    assert files(bench)["one.md"] not in (apart["ours"]["one.md"], apart["theirs"]["one.md"])
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_of_two_proven_texts_between_marks_the_first_is_taken(bench, apart, with_state):
+    if not with_state:
+        bench.forget_answers()
+    before = asked(bench)
+    found = bench.statuses(FLOW)
+    in_conflict = {one.id: one.reasons for one in found if one.state == "missing"}
+    assert in_conflict.keys() == NAMES - {"old", "used"}
+    assert in_conflict["some"] == tuple(
+        f"out/some-{number}.md has conflict marks" for number in (1, 2)
+    )
+    assert [one.calls for one in found] == [0] * len(NAMES)
+    assert "has conflict marks" in bench.locked()[0]
+    assert bench.run(FLOW).exit_code == 0
+    assert (files(bench), asked(bench), bench.locked()) == (apart["ours"], before, [])
+    if not with_state:
+        assert "out/one.md had conflict marks; our side is taken: it is current" in warnings(bench)
+
+
+def test_steps_below_see_the_side_that_is_taken(bench, apart):
+    bench.forget_answers()
+    before = asked(bench)
+    more = f'{FLOW}  read: {{prompt: "read {{{{ steps.one.text }}}}"}}\n'
+    assert {one.id: one.calls for one in bench.statuses(more) if one.calls} == {"read": 1}
+    assert bench.run(more).exit_code == 0
+    assert bench.prompts()[before:] == [f"read {apart['ours']['one.md']}".rstrip()]
+    assert files(bench) == apart["ours"]
+
+
+CALLED = f"""\
+poeflow: 1
+defaults: {{model: GPT-5.2}}
+steps:
+  page:
+    render: "{{{{ read('words.md') }}}}"
+    expect: [{{judge: {{model: GPT-5.2, rubric: Is it polite?}}, level: warn}}]
+    output: {{save: out/page.md}}
+  now:
+    command: [{sys.executable}, -c, "import time; print(time.time_ns())"]
+    reads: [words.md]
+    output: {{save: out/now.md}}
+"""
+
+
+def test_what_is_proven_between_marks_is_neither_judged_nor_called_again(bench, git):
+    ran = {"allow_tools": True}
+    bench.write(".gitignore", ".poeflow/\n")
+    bench.write("words.md", "one\n")
+    assert bench.run(CALLED, **ran).exit_code == 0
+    commit(git, "base")
+    git("checkout", "-qb", "theirs")
+    bench.write("words.md", "two\n")
+    assert bench.run(CALLED, **ran).exit_code == 0
+    commit(git, "theirs")
+    theirs = (bench.folder / "out/now.md").read_text()
+    git("checkout", "-q", "main")
+    bench.write("words.md", "three\n")
+    assert bench.run(CALLED, **ran).exit_code == 0
+    commit(git, "ours")
+    merge(git)
+    bench.write("words.md", "two\n")
+    bench.forget_answers()
+    before = asked(bench)
+    assert bench.states(CALLED) == {
+        "page": ("missing", ("out/page.md has conflict marks",)),
+        "now": ("missing", ("out/now.md has conflict marks",)),
+    }
+    assert bench.run(CALLED, **ran).exit_code == 0
+    assert (bench.folder / "out/page.md").read_text() == "two\n"
+    assert (bench.folder / "out/now.md").read_text() == theirs
+    assert (asked(bench), bench.locked()) == (before, [])
+    assert "out/now.md had conflict marks; their side is taken: it is current" in warnings(bench)
