@@ -19,6 +19,7 @@ from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import inputs_hash, lock_of, lock_update_of
 from poeflow.operations.plan import planned
 from poeflow.operations.recording import lengths_in
+from poeflow.operations.run_context import output_files
 from poeflow.operations.run_options import RunOptions, quiet_options, warner
 from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_plan
@@ -72,10 +73,10 @@ async def accept(
         lock.sides()  # one that cannot be read is not overwritten: its other entries would be lost
         lengths = lengths_in(workspace, plan, options)
         lock_update = lock_update_of(lock, options.listener, lengths)
-        ledger = workspace.ledger()
-        files = OutputFiles(workspace.output_tree(), lock_update.written, ledger.written)
-        paths = {path: _project_path(found.project, path) for path in wanted}
-        asked_for = frozenset(paths.values())
+        written, ledger = lock_update.written, workspace.ledger()
+        own = (found.project, workspace, plan.file.path, options)
+        files = output_files(*own, locked=written, ledger=ledger)
+        asked_for = frozenset(_project_path(found.project, path) for path in wanted)
         orphans = asked_for & lock_update.orphans.keys()
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
         quiet = quiet_options(found.project, options)

@@ -10,7 +10,7 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.run import GONE
 from poeflow.errors import UsageError
 from poeflow.operations.check import Checkup, checked_again
-from poeflow.operations.locks import inputs_hash, known_locks, lock_of
+from poeflow.operations.locks import git_of, inputs_hash, known_locks, lock_of
 from poeflow.operations.plan import planned
 from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_options import RunOptions, quiet_options, warner
@@ -18,7 +18,6 @@ from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_checked, survey_plan
 from poeflow.project.output_files import OutputFiles
 from poeflow.records import InstanceStatus, as_written, wholes_of
-from poeflow.store.git import Git
 from poeflow.store.lock.entries import LockEntry
 from poeflow.store.lock.rows import PackedRows
 from poeflow.store.lockfile import Lock
@@ -81,8 +80,7 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
         lock = lock_of(workspace, plan, options)
         if lock is None:
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
-        git = None if options.offline else Git.find(found.project.root, options.environ)
-        known = known_locks(lock, git, is_search=True)
+        known = known_locks(lock, git_of(found.project, options), is_search=True)
         lengths = lengths_in(workspace, plan, options)
         lock_update = LockUpdate(known.sides, lengths, earlier=known.earlier)
         before = {name: lock_update.entry(name) for name in lock_update.names}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
@@ -103,8 +104,9 @@ def known_locks(lock: LockFile, git: Git | None, *, is_search: bool = False) -> 
     """Return a lock's sides; if something is wrong with its file, with what git has of it.
 
     That is both sides of a merge which is not resolved, and the lock of older commits. If it
-    `is_search`, those are looked for in any case. Raises `NewerLockError`: the lock of a newer
-    poeflow is not overwritten.
+    `is_search`, those are looked for in any case. While a merge is under way, its sides count
+    although the file is in order. Raises `NewerLockError`: the lock of a newer poeflow is not
+    overwritten.
     """
     fault, to_do = "", ""
     sides: tuple[Lock, ...] = ()
@@ -116,14 +118,55 @@ def known_locks(lock: LockFile, git: Git | None, *, is_search: bool = False) -> 
         fault, to_do = error.message, f"; {error.hint}"
     if len(sides) > 1:
         fault = f"{lock.shown} has conflict marks; both sides are used"
-    if not (fault or is_search) or git is None:
+    if git is None:
         return KnownLocks(sides=sides, fault=f"{fault}{to_do}")
+    if not (fault or is_search):
+        return KnownLocks(sides=sides, earlier=merged_sides(lock, git))
     merged = tuple(_readable(lock, git.in_conflict(lock.shown)))
-    versions = itertools.islice(git.versions(lock.shown), _MOST_EARLIER)
-    earlier = (*merged, *_readable(lock, versions))
+    earlier = (*(merged or merged_sides(lock, git)), *_versions(lock, git))
     if to_do and earlier:
         to_do = "; what git has of it is used"
     return KnownLocks(sides=sides or merged, earlier=earlier, fault=f"{fault}{to_do}")
+
+
+def merged_sides(lock: LockFile, git: Git | None) -> tuple[Lock, ...]:
+    """Return both sides of a lock while a merge is under way, also if its file is in order again.
+
+    A run that was stopped, `lock fill` and `accept` write one side of it.
+    """
+    others = () if git is None else git.merging
+    if git is None or not others:
+        return ()
+    texts = git.in_conflict(lock.shown)
+    if not texts:
+        found = (git.ask("cat-file", "blob", f"{one}:./{lock.shown}") for one in ("HEAD", *others))
+        texts = [text for text in found if text is not None]
+    return tuple(_readable(lock, texts))
+
+
+def written_in_git(lock: LockFile, git: Git | None) -> Callable[[str], frozenset[str]]:
+    """Return a function for the hashes of what poeflow wrote to a path by all locks that git has.
+
+    These are both sides of a merge, and the newest commits. They are read when it is called.
+    """
+
+    @functools.cache
+    def written() -> Mapping[str, frozenset[str]]:
+        if git is None:
+            return {}
+        return LockUpdate(earlier=(*merged_sides(lock, git), *_versions(lock, git))).written
+
+    return lambda path: written().get(path, frozenset())
+
+
+def _versions(lock: LockFile, git: Git) -> Iterator[Lock]:
+    """Yield the lock of older commits, the newest first."""
+    return _readable(lock, itertools.islice(git.versions(lock.shown), _MOST_EARLIER))
+
+
+def git_of(project: Project, options: RunOptions) -> Git | None:
+    """Return git for what a run writes, None if that is in no repository."""
+    return None if options.offline else Git.find(project.root, options.environ)
 
 
 def _readable(lock: LockFile, texts: Iterable[bytes]) -> Iterator[Lock]:

@@ -14,7 +14,13 @@ from poeflow.engine.run_state import FailurePolicy
 from poeflow.errors import StaleError
 from poeflow.operations.budgets import budget_of, limit_periods, period_costs
 from poeflow.operations.check import Checkup, checked_again
-from poeflow.operations.locks import inputs_hash, lock_of, lock_update_of, writing_lock
+from poeflow.operations.locks import (
+    git_of,
+    inputs_hash,
+    lock_of,
+    lock_update_of,
+    writing_lock,
+)
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import lengths_in, recording
 from poeflow.operations.run_context import run_context
@@ -26,7 +32,6 @@ from poeflow.planning.plan import Plan, Planner
 from poeflow.planning.selection import Selection
 from poeflow.records import outer_step
 from poeflow.settings import UserConfig
-from poeflow.store.git import Git
 from poeflow.store.workspace import Workspace
 
 
@@ -58,7 +63,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
         budget.check_priced(plan.models)  # which a limit on a day or a month needs, too
         lock = lock_of(workspace, plan, options)
         lengths = lengths_in(workspace, plan, options)
-        git = None if options.offline else Git.find(found.project.root, options.environ)
+        git = git_of(found.project, options)
         lock_update = lock_update_of(lock, options.listener, lengths, git=git)
         record = recording(found.project, workspace, plan, options, config)
         history = await stack.enter_async_context(record)

@@ -1,7 +1,7 @@
 """Builds the `RunContext` of a run: servers, store, files, listeners."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 import msgspec
@@ -10,7 +10,13 @@ from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.operations.locks import how_to_keep, named_elsewhere
+from poeflow.operations.locks import (
+    git_of,
+    how_to_keep,
+    lock_at,
+    named_elsewhere,
+    written_in_git,
+)
 from poeflow.operations.providers import Connections
 from poeflow.operations.run_options import RunOptions, warner
 from poeflow.operations.secret_inputs import hashed_variables
@@ -51,13 +57,12 @@ async def run_context(
         else:
             connections.note_servers()
         ledger = workspace.ledger()
-        elsewhere = named_elsewhere(project, workspace, checked.file.path, options)
-        tree, written = workspace.output_tree(), lock_update.written
+        flow, written = checked.file.path, lock_update.written
         context = _context(
             project,
             workspace,
             ledger=ledger,
-            files=OutputFiles(tree, written, ledger.written, elsewhere, keep=how_to_keep(options)),
+            files=output_files(project, workspace, flow, options, locked=written, ledger=ledger),
             connections=connections,
             options=options,
             budget=budget,
@@ -67,6 +72,27 @@ async def run_context(
         )
         hashed = partial(hashed_variables, options.environ, makes_key=asks)
         yield msgspec.structs.replace(context, hashed=hashed)
+
+
+def output_files(
+    project: Project,
+    workspace: Workspace,
+    flow: str,
+    options: RunOptions,
+    *,
+    locked: Mapping[str, frozenset[str]],
+    ledger: Ledger,
+) -> OutputFiles:
+    """Return the output files of a flow at a project path; `locked` are the hashes of its lock."""
+    lock = lock_at(workspace, flow, options)
+    return OutputFiles(
+        workspace.output_tree(),
+        locked,
+        ledger.written,
+        named_elsewhere(project, workspace, flow, options),
+        merged=written_in_git(lock, git_of(project, options)),
+        keep=how_to_keep(options),
+    )
 
 
 def _context(

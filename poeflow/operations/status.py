@@ -18,7 +18,7 @@ from poeflow.errors import StaleError
 from poeflow.events import ignore
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import inputs_hash, lock_at, lock_of
+from poeflow.operations.locks import git_of, inputs_hash, lock_at, lock_of, merged_sides
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_context import run_context
@@ -163,7 +163,8 @@ async def survey_checked(
     plan, planner = planned(found, options)
     lock = lock_of(workspace_of(found.project, options), plan, options)
     sides = lock.sides() if lock is not None else ()
-    return await _survey(found, options, plan, planner, sides, refreshed=refreshed)
+    merged = () if lock is None else merged_sides(lock, git_of(found.project, options))
+    return await _survey(found, options, plan, planner, sides, earlier=merged, refreshed=refreshed)
 
 
 async def _survey(
@@ -173,12 +174,16 @@ async def _survey(
     planner: Planner,
     sides: Sequence[Lock],
     *,
+    earlier: Sequence[Lock] = (),
     refreshed: frozenset[str] = frozenset(),
 ) -> tuple[InstanceStatus, ...]:
-    """Return the status of every selected instance, compared with the sides of its lock."""
+    """Return the status of every selected instance, compared with the sides of its lock.
+
+    By `earlier` locks they may be current, too.
+    """
     lengths = lengths_in(workspace_of(found.project, options), plan, options)
     quiet = quiet_options(found.project, options)
-    lock_update = LockUpdate(sides, lengths)
+    lock_update = LockUpdate(sides, lengths, earlier=earlier)
     return await survey_plan(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)
 
 

@@ -59,8 +59,8 @@ class OutputFiles:
     """Compares the output files in `tree` with their hashes.
 
     `locked` are the hashes of the lock, by project path; `written` returns those of the ledger,
-    `elsewhere` those of some paths that other locks name. `keep` says in words how to keep an
-    edited file.
+    `elsewhere` those of some paths that other locks name, `merged` those of the lock in git, which
+    count in a conflict alone. `keep` says in words how to keep an edited file.
     """
 
     def __init__(
@@ -70,8 +70,10 @@ class OutputFiles:
         written: Callable[[str], frozenset[str]],
         elsewhere: Callable[[Collection[str]], Collection[str]] = lambda _paths: (),
         *,
+        merged: Callable[[str], frozenset[str]] = lambda _path: frozenset(),
         keep: str = KEEP,
     ) -> None:
+        self._merged = merged
         self._tree = tree
         self._locked = locked
         self._written = written
@@ -108,8 +110,11 @@ class OutputFiles:
     def _own_sides(self, target: str, data: bytes) -> tuple[bytes, ...]:
         """Return the sides of a file in conflict if all are poeflow's own, else nothing."""
         found = sides(data) if has_marks(data) else ()
-        own = self._own(target)
-        return found if all(own & _hashes(side) for side in found) else ()
+        hashes = [_hashes(side) for side in found]
+        for own in (self._own, self._merged):
+            known = own(target) if hashes else frozenset()
+            hashes = [one for one in hashes if known.isdisjoint(one)]
+        return () if hashes else found
 
     def _own(self, target: str) -> frozenset[str]:
         """Return the hashes of all that poeflow wrote to a path, by lock and ledger."""

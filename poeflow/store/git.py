@@ -221,8 +221,8 @@ class Git:
         if self._repository is None or self._repository.commit is None:
             return
         with self._folder() as folder:
-            words = ("rev-list", f"--max-count={MAX_VERSIONS}", "HEAD", "--", f":(literal){path}")
-            commits = self._asked(folder, *words) or b""
+            words = ("rev-list", "--full-history", f"--max-count={MAX_VERSIONS}", "HEAD")
+            commits = self._asked(folder, *words, "--", f":(literal){path}") or b""
             for commit in commits.split()[:MAX_VERSIONS]:
                 found = self._asked(folder, "cat-file", "blob", f"{commit.decode()}:./{path}")
                 if found is not None and len(found) <= MAX_OUTPUT:
@@ -258,6 +258,11 @@ class Git:
             return None
         found = self._repository.loose(content, MAX_OUTPUT)
         return found if found is not None else self.ask("cat-file", "blob", content)
+
+    @property
+    def merging(self) -> tuple[str, ...]:
+        """The commits that are being merged into HEAD, or picked for it; read without git."""
+        return () if self._repository is None else self._repository.merging
 
     @property
     def is_shallow(self) -> bool:

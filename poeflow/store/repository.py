@@ -24,6 +24,8 @@ _REF: Final = lazy_pattern(rb"ref:[ \t]*(refs/[^\x00-\x20~^:?*\[\\\x7f]+)")
 _STARTS: Final = ("refs/", "refs/tags/", "refs/heads/", "refs/remotes/")
 """Where a name is looked for, in git's order (https://git-scm.com/docs/gitrevisions)."""
 _OWN_HEAD: Final = lazy_pattern(r"[A-Z]+_HEAD")
+_MERGING: Final = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD", "REVERT_HEAD")
+"""The files with such a commit (https://git-scm.com/docs/gitrevisions)."""
 _DEEPEST: Final = 5
 _MAX_LINE: Final = 8 * 1024
 _MAX_REFS: Final = 64 * 1024 * 1024
@@ -75,6 +77,12 @@ class Repository(msgspec.Struct, frozen=True):
     def commit(self) -> str | None:
         """The commit of HEAD, None before the first one. Read without git."""
         return self._commit_in(data_of(self.folder / "HEAD", _MAX_LINE))
+
+    @property
+    def merging(self) -> tuple[str, ...]:
+        """The commits that are being merged into HEAD, or picked for it. Read without git."""
+        lines = (data_of(self.folder / name, _MAX_LINE) or b"" for name in _MERGING)
+        return tuple(line.strip().decode() for line in lines if _COMMIT.fullmatch(line.strip()))
 
     def revision(self, name: str) -> str | None:
         """Return the hash that a name stands for: HEAD, a branch, a tag or a remote branch.

@@ -1,11 +1,18 @@
 """After a merge a run goes on from what either side proves, and pays for nothing twice."""
 
+import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from poeflow.events import FileWritten, Warned
+from poeflow.flowfile.model import Limits
+from poeflow.operations.check import checkup
+from poeflow.operations.lock_fill import fill_lock
+from poeflow.operations.run_options import RunOptions
+from poeflow.project.project import Project
 
 BASE = """\
 poeflow: 1
@@ -203,3 +210,156 @@ def test_what_is_proven_between_marks_is_neither_judged_nor_called_again(bench, 
     assert (bench.folder / "out/now.md").read_text() == theirs
     assert (asked(bench), bench.locked()) == (before, [])
     assert "out/now.md had conflict marks; their side is taken: it is current" in warnings(bench)
+
+
+GOING_ON = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  first: {prompt: first, output: {save: out/first.md}}
+  middle: {needs: [first], prompt: middle, output: {save: out/middle.md}}
+  later: {needs: [middle], prompt: later, output: {save: out/later.md}}
+  page: {render: "Page: {{ steps.first.text }}", output: {save: out/page.md}}
+"""
+OURS = GOING_ON.replace("t: first", "t: first by us").replace("t: later", "t: later by us")
+THEIRS = GOING_ON.replace("t: first", "t: first by them").replace("t: later", "t: later by them")
+BOTH = THEIRS.replace("first by them", "first by both").replace("t: middle", "t: middle by both")
+
+
+@pytest.fixture
+def half_done(bench, git):
+    """Leave a merge in which both sides changed steps, and no answers but those of files."""
+    bench.write(".gitignore", ".poeflow/\n")
+    assert bench.run(GOING_ON).exit_code == 0
+    commit(git, "base")
+    git("checkout", "-qb", "theirs")
+    assert bench.run(THEIRS).exit_code == 0
+    commit(git, "theirs")
+    git("checkout", "-q", "main")
+    assert bench.run(OURS).exit_code == 0
+    commit(git, "ours")
+    merge(git)
+    bench.forget_answers()
+    assert "<<<<<<<" in (bench.folder / "out/first.md").read_text()
+    return asked(bench)
+
+
+def stopped(bench, git):
+    assert bench.run(BOTH, limits=Limits(max_requests=1)).exit_code == 9
+
+
+def stopped_and_added(bench, git):
+    stopped(bench, git)
+    git("add", "a.lock.json")
+
+
+def stopped_and_committed(bench, git):
+    stopped(bench, git)
+    commit(git, "merged")
+
+
+def filled(bench, git):
+    bench.write("a.yaml", BOTH)
+    found = checkup(Project(bench.folder), "//a.yaml", "a.yaml")
+    environ = {"POE_BASE_URL": bench.simulator.base_url}
+    asyncio.run(fill_lock(found, RunOptions(environ=environ, folder=bench.folder)))
+
+
+def chosen_by_hand(bench, git):
+    git("checkout", "-q", "--ours", "a.lock.json")
+    git("add", "a.lock.json")
+
+
+@pytest.mark.parametrize("way", [stopped, stopped_and_added, filled, chosen_by_hand])
+def test_what_was_begun_goes_on_as_if_it_had_not_stopped(bench, git, half_done, way):
+    way(bench, git)
+    assert "<<<<<<<" not in (bench.folder / "a.lock.json").read_text()
+    assert "<<<<<<<" in (bench.folder / "out/later.md").read_text()
+    assert bench.run(BOTH).exit_code == 0
+    assert bench.prompts()[half_done:] == ["first by both", "middle by both"]
+    assert "<<<<<<<" not in "".join(map(Path.read_text, bench.folder.glob("out/*")))
+    assert bench.locked() == []
+
+
+def test_what_the_side_proves_that_the_lock_does_not_have_is_current(bench, git, half_done):
+    chosen_by_hand(bench, git)
+    states = bench.states(THEIRS)
+    assert states["middle"] == ("fresh", ())
+    for name in ("first", "later"):
+        assert states[name] == ("missing", (f"out/{name}.md has conflict marks",))
+    assert bench.run(THEIRS).exit_code == 0
+    assert (asked(bench), bench.locked()) == (half_done, [])
+
+
+@pytest.mark.parametrize("way", [stopped, chosen_by_hand])
+def test_marks_that_were_committed_are_replaced(bench, git, half_done, way):
+    way(bench, git)
+    commit(git, "merged")
+    assert bench.run(BOTH).exit_code == 0
+    assert "<<<<<<<" not in "".join(map(Path.read_text, bench.folder.glob("out/*")))
+
+
+@pytest.mark.parametrize("way", [stopped, filled, chosen_by_hand])
+def test_what_a_person_wrote_between_marks_stays_when_a_run_goes_on(bench, git, half_done, way):
+    path = bench.folder / "out/later.md"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "my own words\n", *lines[2:]]))
+    way(bench, git)
+    before = path.read_text()
+    assert bench.run(BOTH).exit_code == 0
+    kept = "//out/later.md has conflict marks; it is kept (see `poeflow accept`)"
+    assert kept in warnings(bench)
+    assert path.read_text() == before
+
+
+def test_a_page_loses_its_marks_when_what_it_shows_was_accepted(bench, git, half_done):
+    bench.write("out/first.md", "my own words\n")
+    assert bench.accept(OURS, "out/first.md").paths == ("//out/first.md",)
+    assert "<<<<<<<" not in (bench.folder / "a.lock.json").read_text()
+    assert "<<<<<<<" in (bench.folder / "out/page.md").read_text()
+    assert bench.accept(OURS).refused == {}
+    assert bench.run(OURS).exit_code == 0
+    assert (bench.folder / "out/page.md").read_text() == "Page: my own words\n"
+    assert (asked(bench), bench.locked()) == (half_done, [])
+
+
+AGAIN = f"""{BASE}\
+  draft:
+    use: turn.yaml
+    with: {{turn: "{{{{ 'b' if previous else 'a' }}}}"}}
+    repeat: {{until: outputs.turn == 'b', max: 3}}
+"""
+TURN = """\
+poeflow: 1
+inputs: {turn: {default: a}}
+defaults: {model: GPT-5.2}
+steps:
+  write: {prompt: "turn {{ inputs.turn }}", output: {save: "out/{{ inputs.turn }}.md"}}
+outputs: {turn: "{{ inputs.turn }}", text: "{{ steps.write.text }}"}
+"""
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs", "none"])
+def test_every_turn_of_a_flow_is_taken_from_a_side(bench, git, scripted, side):
+    scripted(RULES)
+    bench.write(".gitignore", ".poeflow/\nrules.yaml\n")
+    bench.write("turn.yaml", TURN)
+    assert bench.run(BASE).exit_code == 0
+    commit(git, "base")
+    git("checkout", "-qb", "theirs")
+    assert bench.run(AGAIN).exit_code == 0
+    commit(git, "theirs")
+    git("checkout", "-q", "main")
+    bench.forget_answers()
+    assert bench.run(AGAIN).exit_code == 0
+    commit(git, "ours")
+    merge(git)
+    bench.forget_answers()
+    before = asked(bench)
+    if side != "none":
+        git("checkout", "-q", f"--{side}", "out")
+    assert bench.run(AGAIN).exit_code == 0
+    assert (asked(bench), bench.locked()) == (before, [])
+    first = 2 if side == "theirs" else 4
+    assert (bench.folder / "out/a.md").read_text() == f"turn a, version {first}\n"
+    assert (bench.folder / "out/b.md").read_text() == f"turn b, version {first + 1}\n"

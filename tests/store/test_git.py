@@ -455,3 +455,23 @@ def test_a_staged_file_is_read_only_if_the_one_on_disk_is_another(project, home,
     assert found.staged_if_different(lock) is None
     (project / ".git/index").write_bytes(b"DIRC\0\0\0\2" + b"in/a.lock.json\0" * 9)
     assert found.staged_if_different(lock) is None
+
+
+@pytest.mark.parametrize("way", ["merge", "cherry-pick", "rebase"])
+@pytest.mark.parametrize("place", ["main", "linked"])
+def test_what_is_being_merged_is_known_until_it_is_done(project, git, commit, tmp_path, way, place):
+    commit()
+    git("checkout", "-q", "-b", "theirs")
+    theirs = commit("theirs\n")
+    git("checkout", "-q", "main")
+    ours = commit("ours\n")
+    folder = project
+    if place == "linked":
+        folder = tmp_path / "linked"
+        git("worktree", "add", "-q", "-b", "other", str(folder))
+    assert asked(folder).merging == ()
+    with pytest.raises(subprocess.CalledProcessError):
+        git(way, "theirs", folder=folder)
+    assert asked(folder).merging == ((ours,) if way == "rebase" else (theirs,))
+    git(way, "--abort", folder=folder)
+    assert asked(folder).merging == ()
