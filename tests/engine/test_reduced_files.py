@@ -8,8 +8,7 @@ from PIL import Image
 from pypdf import PdfReader, PdfWriter
 
 from poeflow.digest import sha256_of, sha256_of_json
-from poeflow.engine.asking.message_parts import AttachmentReader
-from poeflow.engine.asking.reduced_files import reduced
+from poeflow.engine.asking.message_parts import AttachmentReader, reduced
 from poeflow.project.attachment_files import AttachmentSource, Reduction, find
 from poeflow.project.project import FileProblem, Project
 from poeflow.redact import Keyring

@@ -17,7 +17,6 @@ CROWDED: Mapping[str, tuple[int, int]] = {
 """Folders with more files or floors of imports than a folder should have, and with how many."""
 FRAGMENTS: Mapping[str, str] = {
     "poeflow.cli.start": "the script, and `python -m poeflow`",
-    "poeflow.engine.asking.reduced_files": "all that two libraries do, which are an extra",
     "poeflow.report.pages.file": "a command's own output",
     "poeflow.report.problem_lines": "a command's own output",
 }
