@@ -219,7 +219,7 @@ async def converse(
         refuse_flagged(completion, rules.output, has_tools=request.has_tools)
         if rules.toolbox is not None and completion.tool_calls and "length" not in completion.flags:
             if not asker.may_run:
-                return ToBeAsked(request=request, is_sure=False)
+                return ToBeAsked(request=request, is_sure=asker.stored_end(request) is None)
             rounds += 1
             _refuse_rounds(rounds)
             messages = await _tool_results(rules.toolbox, completion, rules.on_tool)
