@@ -4,7 +4,7 @@ Times are seconds since the run began, from a monotonic clock.
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
@@ -261,6 +261,35 @@ Event: TypeAlias = (
     | RunFinished
 )
 Listener: TypeAlias = Callable[[Event], None]
+
+
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+
+
+class LeavingError(Exception):
+    """Carries an `error` that ends programs, such as `SystemExit`, out of the tasks of a run.
+
+    Raised in a task as it is, that would stop the event loop before the run has released anything.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def leaving(function: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
+    """Return a function that raises `LeavingError` for what ends programs."""
+
+    def called(*given: _Given.args, **named: _Given.kwargs) -> _Found:
+        try:
+            return function(*given, **named)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise
+            raise LeavingError(error) from None
+
+    return called
 
 
 def ignore(_told: object) -> None:

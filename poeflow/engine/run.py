@@ -9,7 +9,7 @@ import msgspec
 
 from poeflow.costs import estimate, estimated_event
 from poeflow.digest import Json
-from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.context import RunContext, exit_code_of
 from poeflow.engine.asking.tools import Toolboxes
 from poeflow.engine.flow_run import FlowOutputs, FlowRun
 from poeflow.engine.flow_state import FlowState
@@ -19,7 +19,7 @@ from poeflow.engine.record import NoRecorder
 from poeflow.engine.results import InstanceOutcome, Outcome
 from poeflow.engine.run_state import FailurePolicy, RunState
 from poeflow.engine.statuses import UNMADE, orphan_statuses
-from poeflow.errors import BUG, PoeflowError, UsageError, first_error, most_serious
+from poeflow.errors import PoeflowError, UsageError, first_error, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned, ignore
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.plan import Plan, Planner
@@ -145,20 +145,12 @@ def _finished(flow: FlowRun, run_state: RunState, found: FlowOutputs) -> Outcome
 @contextlib.contextmanager
 def _end_reported(flow: FlowRun, run_state: RunState) -> Iterator[None]:
     """Report the end of a run that is interrupted or raises: what it asked and spent so far."""
-    exit_code = BUG
-    is_whole = False
     try:
         yield
-        is_whole = True
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        exit_code = run_state.context.cut_short()
+    except BaseException as error:
+        exit_code = exit_code_of(error, run_state.context.cut_short)
+        _report_end(flow, run_state, exit_code, {})
         raise
-    except PoeflowError as error:
-        exit_code = error.exit_code
-        raise
-    finally:
-        if not is_whole:
-            _report_end(flow, run_state, exit_code, {})
 
 
 def _report_end(

@@ -9,9 +9,10 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json, json_pieces
+from poeflow.engine.asking.context import exit_code_of
 from poeflow.engine.lock_update import Length
 from poeflow.errors import BUG, DiskError, PoeflowError
-from poeflow.events import Event, Listener, RunFinished, ignore
+from poeflow.events import Event, LeavingError, RunFinished, ignore, leaving
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_options import RunOptions, warner
 from poeflow.operations.state import workspace_of
@@ -72,14 +73,11 @@ async def recording(
         )
         try:
             yield begun
-        except PoeflowError as error:
-            begun.close(error.exit_code, str(error))
-            raise
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            begun.close(options.cut_short())
-            raise
-        except BaseException:
-            begun.close(BUG)
+        except BaseException as error:
+            reason = str(error) if isinstance(error, PoeflowError) else ""
+            begun.close(exit_code_of(error, options.cut_short), reason)
+            if isinstance(error, LeavingError):
+                raise error.error from None
             raise
         begun.close()
 
@@ -92,8 +90,12 @@ class Recording:
         self._elapsed = elapsed
         self._end: RunEnd | None = None
 
-    def heard(self, listen: Listener) -> Listener:
-        """Return a listener that remembers how the run ends, and passes every event on."""
+    def heard_by(self, options: RunOptions) -> RunOptions:
+        """Return options whose listener remembers how the run ends, and passes every event on.
+
+        What ends programs comes out of the tasks of a run as a `LeavingError`.
+        """
+        listen = leaving(options.listener)
 
         def hear(event: Event) -> None:
             if isinstance(event, RunFinished):
@@ -105,7 +107,7 @@ class Recording:
                 self._end = end if is_small else msgspec.structs.replace(end, outputs={})
             listen(event)
 
-        return hear
+        return msgspec.structs.replace(options, listen=hear, stop=leaving(options.stop))
 
     def close(self, exit_code: int | None = None, reason: str = "") -> None:
         """Store how the run ended; `exit_code` is that of the error or signal that ended it.

@@ -71,7 +71,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
             found.project,
             workspace,
             plan.checked,
-            options=msgspec.structs.replace(options, listen=history.heard(options.listener)),
+            options=history.heard_by(options),
             budget=budget,
             config=config,
             lock_update=lock_update,

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import queue
 import sqlite3
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -125,8 +126,11 @@ class StoreWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Block until all submitted writes are on disk, or have failed."""
-        if self._burst or self._thread is not None:
+        """Block until all submitted writes are on disk, or have failed.
+
+        As Python ends no thread is left that could write, and none is waited for.
+        """
+        if (self._burst or self._thread is not None) and not sys.is_finalizing():
             with contextlib.suppress(DiskError):
                 self.do(_nothing)
 
@@ -160,6 +164,8 @@ class StoreWriter:
 
     def close(self) -> None:
         """Write the rest and end; may be called again, and a later write starts it again."""
+        if sys.is_finalizing():
+            return
         self._flush()
         if self._thread is None:
             return

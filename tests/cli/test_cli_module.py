@@ -64,6 +64,14 @@ def test_what_a_function_of_the_project_wrote_is_in_its_file(tmp_path):
     assert (tmp_path / "log.txt").read_text() == "counted"
 
 
+def test_a_function_that_ends_the_program_fails_its_step(tmp_path):
+    (tmp_path / "called.py").write_text("import sys\ndef stop(): sys.exit('no such text')\n")
+    (tmp_path / "a.yaml").write_text("poeflow: 1\nsteps: {a: {call: 'called:stop', reads: []}}\n")
+    done = module(tmp_path, "run", "a.yaml", "--allow-tools", "--offline")
+    assert done.returncode == 1
+    assert "called:stop failed: SystemExit: no such text" in done.stderr
+
+
 EMBEDDING = """\
 import sys
 log = open("log.txt", "w")

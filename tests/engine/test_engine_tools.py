@@ -1,7 +1,6 @@
 """Tools: what is imported, what a call answers, and that no fault of one stops the rest."""
 
 import asyncio
-import gc
 import sys
 import threading
 
@@ -349,12 +348,18 @@ def test_the_calls_of_one_turn_are_limited(project):
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_the_end_of_the_program_is_passed_on(project, kind, error):
-    code = f"{kind} get(): raise {error.__name__}(7)"
-    with pytest.raises(error):
-        project.use(code)
-    gc.collect()  # the task complains now that nobody asked how it ended, not in another test
+@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
+def test_what_ends_a_program_ends_the_call_alone(project, kind, error):
+    told = project.error(f"{kind} get(): raise {error}(7)")
+    assert told == f"get failed: {error}: 7"
+
+
+async def test_a_call_that_is_left_alone_can_be_closed(project):
+    code = "import asyncio\nasync def get(): await asyncio.Event().wait()\n"
+    project.write("some_tools.py", code)
+    waiting = project.load("some_tools:get")._use(call("get"), 0, asyncio.Semaphore())
+    waiting.send(None)
+    waiting.close()
 
 
 async def test_who_waits_can_be_cancelled(project):

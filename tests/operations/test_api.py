@@ -2,12 +2,16 @@
 
 import asyncio
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
 import poeflow
 from poeflow.events import StepFinished
+from poeflow.records import RunFilter
+from poeflow.store.history import History
 
 FLOW = """\
 poeflow: 1
@@ -60,3 +64,36 @@ def test_an_exception_of_a_listener_is_raised_as_it_is(flow):
 
     with pytest.raises(LookupError, match="a"):
         poeflow.run(flow, offline=True, listen=listen, concurrency=1)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("name", ["listen", "stop"])
+def test_what_ends_a_program_ends_a_run_and_leaves_nothing_held(flow, name, error):
+    def leave(*_event):
+        raise error("enough")
+
+    with pytest.raises(error, match="enough"):
+        poeflow.run(flow, offline=True, **{name: leave})
+    assert poeflow.run(flow, offline=True, wait=0).exit_code == 0
+    runs = History(flow.parent / ".poeflow/poeflow.db", warn=pytest.fail).runs(RunFilter())
+    assert [one.end.exit_code for one in runs] == [0, 130]
+
+
+def test_a_task_that_a_function_leaves_behind_cannot_hold_the_process(flow):
+    (flow.parent / "tasks.py").write_text(
+        "import asyncio, sys\n"
+        "async def end(): sys.exit(3)\n"
+        "async def run():\n"
+        "    asyncio.create_task(end())\n"
+        "    await asyncio.sleep(60)\n"
+    )
+    flow.write_text("{poeflow: 1, steps: {a: {call: 'tasks:run', reads: []}}}")
+    program = "import poeflow; poeflow.run('a.yaml', offline=True, allow_tools=True)"
+    assert _program(flow.parent, program).returncode == 3
+    flow.write_text(FLOW)
+    assert poeflow.run(flow, offline=True, wait=0).exit_code == 0
+
+
+def _program(folder, code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, timeout=30, capture_output=True, check=False)

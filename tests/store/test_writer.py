@@ -245,3 +245,31 @@ class CountingReader(RowReader):
     def rows(self, *arguments, **options):
         self.count += 1
         return super().rows(*arguments, **options)
+
+
+LEFT = """\
+import types
+from pathlib import Path
+from poeflow.store.writer import StoreWriter
+
+@types.coroutine
+def pause(): yield
+
+async def hold():
+    try:
+        await pause()
+    finally:
+        store.submit(lambda connection: 0, print)
+        store.flush()
+        store.close()
+
+store = StoreWriter(Path("a.db"))
+store.check()
+held = hold()
+held.send(None)
+"""
+
+
+def test_what_is_left_when_python_ends_waits_for_no_thread(tmp_path):
+    command = [sys.executable, "-c", LEFT]
+    assert subprocess.run(command, cwd=tmp_path, timeout=20, check=False).returncode == 0

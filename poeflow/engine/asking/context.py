@@ -1,5 +1,6 @@
 """What a run works with: everything outside the flow."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
@@ -12,8 +13,8 @@ from poeflow.client.retry import RateLimiter
 from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.engine.asking.spending import Budget
-from poeflow.errors import INTERRUPTED, AccountError, StepError
-from poeflow.events import Listener
+from poeflow.errors import BUG, INTERRUPTED, AccountError, PoeflowError, StepError
+from poeflow.events import LeavingError, Listener
 from poeflow.flowfile.step_settings import POE, Settings
 from poeflow.planning.selection import Selection
 from poeflow.project.output_files import OutputFiles
@@ -42,6 +43,14 @@ def unhashed(_names: Sequence[str]) -> Mapping[str, str]:
 def interrupted() -> int:
     """Return the exit code of a run cancelled for an unknown reason: that of Ctrl-C."""
     return INTERRUPTED
+
+
+def exit_code_of(error: BaseException, cut_short: Callable[[], int]) -> int:
+    """Return the exit code of a run that an error ends; `cut_short` is that of a cancelled one."""
+    if isinstance(error, PoeflowError):
+        return error.exit_code
+    is_cut_short = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | LeavingError)
+    return cut_short() if is_cut_short else BUG
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):

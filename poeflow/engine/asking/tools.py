@@ -1,7 +1,7 @@
 """Tools: Python functions of the project that a model may call, only if the user allows it.
 
-An exception of a tool is sent to the model as an error; SystemExit and KeyboardInterrupt end the
-run. A function's prints go to stdout, among poeflow's results: it should write to stderr.
+Whatever a tool raises is sent to the model as an error, `sys.exit` too: it ends neither the run nor
+the process. A function's prints go to stdout, among poeflow's results: it should write to stderr.
 """
 
 import asyncio
@@ -407,7 +407,7 @@ async def _within(
     seconds: float, name: str, function: Callable[..., Any], arguments: Mapping[str, Json]
 ) -> object:
     """Return what a function gives within its time. Raises `_RefusedError`."""
-    limit = asyncio.timeout(seconds)
+    limit, task = asyncio.timeout(seconds), asyncio.current_task()
     try:
         async with limit:
             return await called(function, arguments)
@@ -415,7 +415,9 @@ async def _within(
         if _is_cancelled():
             raise
         raise _RefusedError(f"{name} failed: {error_text(error)}") from None
-    except Exception as error:  # noqa: BLE001 - a function's own failure is that of its call
+    except BaseException as error:  # a function's own failure is that of its call, sys.exit too
+        if isinstance(error, GeneratorExit) and not _is_at_work(task):
+            raise
         if limit.expired():
             raise _RefusedError(f"{name} took longer than {seconds:g} s") from None
         raise _RefusedError(f"{name} failed: {error_text(error)}") from None
@@ -438,6 +440,14 @@ def _is_cancelled() -> bool:
     """Whether the run is cancelled, not something inside a tool."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_at_work(task: asyncio.Task[Any] | None) -> bool:
+    """Whether a task runs now; else its coroutine is being closed, and must end."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no event loop is running
+        return False
 
 
 def _text(result: object) -> str:
