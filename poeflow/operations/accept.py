@@ -64,7 +64,7 @@ async def accept(
         plan, planner = planned(found, options, makes_key=True)
     except MissingInputsError as error:
         raise _without_file(error.names) from None
-    with workspace.hold(wait=options.wait, warn=warner(options)) as before:
+    async with workspace.ahold(wait=options.wait, warn=warner(options)) as before:
         if before != last:
             plan, planner = planned(checked_again(found), options, makes_key=True)
         lock = lock_of(workspace, plan, options)

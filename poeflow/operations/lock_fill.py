@@ -73,7 +73,7 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
     workspace = writable_workspace(found.project, options)
     last = workspace.last_hold()
     plan, planner = planned(found, options, makes_key=True)
-    with workspace.hold(wait=options.wait, warn=warner(options)) as held_before:
+    async with workspace.ahold(wait=options.wait, warn=warner(options)) as held_before:
         if held_before != last:
             found = checked_again(found)
             plan, planner = planned(found, options, makes_key=True)

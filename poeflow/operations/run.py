@@ -55,7 +55,7 @@ async def run_checked(found: Checkup, options: RunOptions) -> Outcome:
     config, last = user_config(found.project, options), workspace.last_hold()
     prepared = await _prepared(found, options, workspace, config)
     async with contextlib.AsyncExitStack() as stack:
-        if stack.enter_context(workspace.hold(wait=options.wait)) != last:
+        if await stack.enter_async_context(workspace.ahold(wait=options.wait)) != last:
             found = checked_again(found)
             prepared = await _prepared(found, options, workspace, config)
         plan, planner, selection, code, budget = prepared

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -139,7 +139,7 @@ class Workspace:
 
         Its number is 0 if it left no note.
         """
-        path = self._state / "lock"
+        path = self._lock_path
         with disk_errors(path, "opened"):
             try:
                 handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -159,7 +159,7 @@ class Workspace:
         It is None while one does, or if the last one was killed, and 0 if none ever did. Raises
         `DiskError`.
         """
-        path = self._state / "lock"
+        path = self._lock_path
         with disk_errors(path, "looked at"):
             try:
                 return _last_end(path.lstat())
@@ -282,25 +282,60 @@ class Workspace:
 
         Raises `BusyError`, which names the holder of the workspace, after `wait` seconds.
         """
+        with self._lock_file(warn) as (handle, is_new):
+            with disk_errors(self._lock_path, "locked"):
+                for _ in _attempts(handle, clock, wait):
+                    clock.sleep(_PAUSE)
+            with self._held(handle, clock, warn, is_new=is_new) as last:
+                yield last
+
+    @contextlib.asynccontextmanager
+    async def ahold(
+        self,
+        *,
+        wait: float = WAIT,
+        clock: Clock = _SYSTEM_CLOCK,
+        warn: Callable[[str], None] | None = None,
+    ) -> AsyncIterator[int]:
+        """Do what `hold` does in an event loop: others go on while this waits, or cancel it."""
+        with self._lock_file(warn) as (handle, is_new):
+            with disk_errors(self._lock_path, "locked"):
+                for _ in _attempts(handle, clock, wait):
+                    await clock.asleep(_PAUSE)
+            with self._held(handle, clock, warn, is_new=is_new) as last:
+                yield last
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._state / "lock"
+
+    @contextlib.contextmanager
+    def _lock_file(self, warn: Callable[[str], None] | None) -> Iterator[tuple[int, bool]]:
+        """Open the lock file; yield its handle, and whether it is new."""
         self.refuse_tracked()
         self.check()
         self.prepare()
-        path = self._state / "lock"
-        is_new = not os.path.lexists(path)
-        with disk_errors(path, "opened"):
-            handle = os.open(path, _LOCK, 0o600)
+        is_new = not os.path.lexists(self._lock_path)
+        with disk_errors(self._lock_path, "opened"):
+            handle = os.open(self._lock_path, _LOCK, 0o600)
         try:
-            with disk_errors(path, "locked"):
-                _acquire(handle, clock, wait)
-                last = 0 if is_new else _last_end(os.fstat(handle)) or -1
-            with _holder_note(handle, Holder(pid=os.getpid(), since=clock.now())):
-                import_old_files(self._state, self._store)
-                with opened_store(self._store):
-                    self._report(warn)
-                    yield last
+            yield handle, is_new
         finally:
             os.close(handle)
             self._report(warn)
+
+    @contextlib.contextmanager
+    def _held(
+        self, handle: int, clock: Clock, warn: Callable[[str], None] | None, *, is_new: bool
+    ) -> Iterator[int]:
+        """Note who holds the workspace, and open the store, until the block ends."""
+        with disk_errors(self._lock_path, "locked"):
+            last = 0 if is_new else _last_end(os.fstat(handle)) or -1
+        with _holder_note(handle, Holder(pid=os.getpid(), since=clock.now())):
+            import_old_files(self._state, self._store)
+            with opened_store(self._store):
+                self._report(warn)
+                yield last
 
     def _report(self, warn: Callable[[str], None] | None) -> None:
         """Pass on the messages of the store."""
@@ -314,7 +349,8 @@ def tracked_words(paths: Sequence[str]) -> str:
     return f"git tracks {paths[0]}{f' and {rest:,} more' if rest else ''}"
 
 
-def _acquire(handle: int, clock: Clock, wait: float) -> None:
+def _attempts(handle: int, clock: Clock, wait: float) -> Iterator[None]:
+    """Lock a file, and yield before each pause until that is possible. Raises `BusyError`."""
     deadline = clock.monotonic() + wait
     while True:
         try:
@@ -322,7 +358,7 @@ def _acquire(handle: int, clock: Clock, wait: float) -> None:
         except BlockingIOError:
             if clock.monotonic() >= deadline:
                 raise _busy(handle, clock.now()) from None
-            clock.sleep(_PAUSE)
+            yield
         else:
             return
 

@@ -10,8 +10,10 @@ from rich.console import Console
 
 import poeflow
 from poeflow.events import StepFinished
+from poeflow.project.project import Project
 from poeflow.records import RunFilter
 from poeflow.store.history import History
+from poeflow.store.workspace import Workspace
 
 FLOW = """\
 poeflow: 1
@@ -97,3 +99,18 @@ def test_a_task_that_a_function_leaves_behind_cannot_hold_the_process(flow):
 def _program(folder, code):
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=folder, timeout=30, capture_output=True, check=False)
+
+
+async def test_runs_in_one_loop_wait_for_each_other(flow):
+    outcomes = await asyncio.gather(*(poeflow.arun(flow, offline=True) for _ in range(3)))
+    assert [one.exit_code for one in outcomes] == [0, 0, 0]
+
+
+async def test_a_run_that_waits_for_another_can_be_cancelled(flow):
+    with Workspace(Project(flow.parent), {}, offline=True).hold():
+        waiting = asyncio.create_task(poeflow.arun(flow, offline=True, wait=6))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert (await poeflow.arun(flow, offline=True, wait=0)).exit_code == 0
