@@ -153,11 +153,11 @@ def with_project_settings(
         return flow, document
     limits = msgspec.structs.replace(
         flow.limits,
-        concurrency=_least(flow.limits.concurrency, shared.limits.concurrency),
-        requests_per_minute=_least(
+        concurrency=least(flow.limits.concurrency, shared.limits.concurrency),
+        requests_per_minute=least(
             flow.limits.requests_per_minute, shared.limits.requests_per_minute
         ),
-        tokens_per_minute=_least(flow.limits.tokens_per_minute, shared.limits.tokens_per_minute),
+        tokens_per_minute=least(flow.limits.tokens_per_minute, shared.limits.tokens_per_minute),
     )
     combined = msgspec.structs.replace(
         flow,
@@ -318,7 +318,8 @@ def _defaults(own: Defaults, shared: Defaults) -> Defaults:
     return msgspec.structs.replace(own, **changes)
 
 
-def _least(*limits: int | None) -> int | None:
+def least(*limits: int | None) -> int | None:
+    """Return the smallest of those limits that are set, None if none is."""
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -9,6 +9,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Flow, ModelAlias
 from poeflow.flowfile.patterns import one_of
+from poeflow.flowfile.project_settings import least
 from poeflow.flowfile.rules import model_fault
 from poeflow.operations.check import Checkup
 from poeflow.operations.recording import failed_instances
@@ -67,7 +68,8 @@ def planned(
         max_instances=allowed or most,
         selection=Selection(first=options.first, key=options.key),
     )
-    return planner.plan(checked, inputs, concurrency=options.concurrency), planner
+    concurrency = least(options.concurrency, options.limits.concurrency)
+    return planner.plan(checked, inputs, concurrency=concurrency), planner
 
 
 def checked_models(found: Checkup, models: Mapping[str, str]) -> Mapping[str, str]:

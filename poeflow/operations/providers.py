@@ -20,6 +20,7 @@ from poeflow.clock import Clock
 from poeflow.engine.asking.context import Provider, no_key
 from poeflow.errors import UsageError
 from poeflow.flowfile.patterns import one_of
+from poeflow.flowfile.project_settings import least
 from poeflow.flowfile.step_settings import POE, providers_of
 from poeflow.operations.run_options import RunOptions, warn_once
 from poeflow.operations.secret_inputs import secret_inputs
@@ -82,21 +83,25 @@ class Connections:
         Without a key only stored answers can be used; `has_answers` says that there are some, in
         the store or by the lock.
         """
-        flow = self._checked.file.flow
+        flow, asked = self._checked.file.flow, self._options.limits
+        pace = (
+            least(flow.limits.requests_per_minute, asked.requests_per_minute),
+            least(flow.limits.tokens_per_minute, asked.tokens_per_minute),
+        )
         self.secrets = secret_inputs(flow, self._options.environ, makes_key=True).values
         for name in sorted(_provider_names(self._checked)):
             if self._options.offline:
-                client, address = await _simulator_client(stack, self._checked, self._options.clock)
+                client, address = await _simulator_client(stack, pace[0], self._options.clock)
                 provider = Provider(client=client, origin=name, takes_schemas=True)
             else:
-                provider, key, address = _provider(name, self._checked, self._options, self._config)
+                provider, key, address = _provider(name, pace[0], self._options, self._config)
                 if key is not None and not key.is_masked:
                     warn_once(self._options, _unmasked(provider.variable))
                 if provider.client is not None:
                     await stack.enter_async_context(provider.client)
                 elif not has_answers:
                     raise no_key("nothing was answered before", name, provider)
-            limiter = RateLimiter(tokens_per_minute=flow.limits.tokens_per_minute)
+            limiter = RateLimiter(tokens_per_minute=pace[1])
             self.providers[name] = msgspec.structs.replace(provider, limiter=limiter)
             self.origins.add(_origin(address))
 
@@ -119,7 +124,7 @@ def _provider_names(checked: Checked) -> Iterator[str]:
 
 
 async def _simulator_client(
-    stack: contextlib.AsyncExitStack, checked: Checked, clock: Clock
+    stack: contextlib.AsyncExitStack, per_minute: int | None, clock: Clock
 ) -> tuple[AsyncPoeClient, str]:
     from poeflow.simulator.server import Simulator
 
@@ -127,17 +132,16 @@ async def _simulator_client(
     client = AsyncPoeClient(
         api_key=_SIMULATED_KEY,
         base_url=simulator.base_url,
-        requests_per_minute=_requests_per_minute(checked),
+        requests_per_minute=per_minute,
         clock=clock,
     )
     return await stack.enter_async_context(client), simulator.base_url
 
 
 def _provider(
-    name: str, checked: Checked, options: RunOptions, config: UserConfig
+    name: str, per_minute: int | None, options: RunOptions, config: UserConfig
 ) -> tuple[Provider, Secret | None, str]:
     """Return a provider, its key and its address, all from the user's own settings."""
-    per_minute = _requests_per_minute(checked)
     if name == POE:
         return _poe(options, config, per_minute)
     own = config.providers.get(name)
@@ -148,7 +152,6 @@ def _provider(
     client = None
     if key is not None or not own.needs_key:
         _check_encrypted(own.base_url, name, is_allowed=own.allow_insecure)
-        slower = [limit for limit in (per_minute, own.requests_per_minute) if limit is not None]
         client = AsyncPoeClient(
             api_key=key,
             keyless=key is None,
@@ -156,7 +159,7 @@ def _provider(
             allow_insecure=own.allow_insecure,
             server=Server(name=f"provider {name}", variable=own.key_variable or "", is_poe=False),
             concurrency=own.concurrency,
-            requests_per_minute=min(slower, default=None),
+            requests_per_minute=least(per_minute, own.requests_per_minute),
             clock=options.clock,
         )
     provider = Provider(
@@ -194,11 +197,6 @@ def _check_encrypted(url: str, provider: str, *, is_allowed: bool) -> None:
             f" [providers.{provider}] in your own configuration (`poeflow config` says where)"
         )
         raise UsageError(f"{where} is not encrypted", hint=hint)
-
-
-def _requests_per_minute(checked: Checked) -> int | None:
-    flow = checked.file.flow
-    return flow.limits.requests_per_minute
 
 
 def _unmasked(variable: str) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from poeflow.events import RunFinished, StepFinished
+from poeflow.flowfile.model import Limits
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2, params: {max_tokens: 60}}\n"
 
@@ -32,6 +33,21 @@ def test_a_flow_sends_no_more_in_a_minute_than_it_may(bench, fast_clock, limits,
     assert bench.run(flow, clock=fast_clock).exit_code == 0
     assert least <= minutes(bench) <= most
     assert len(bench.simulator.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "slowest"),
+    [
+        (Limits(tokens_per_minute=100), 2),
+        (Limits(requests_per_minute=1), 2),
+        (Limits(requests_per_minute=3), 0),
+    ],
+)
+def test_the_limits_of_the_caller_count_as_those_of_the_flow(bench, fast_clock, limits, slowest):
+    steps = "steps:\n  a: {for_each: [x, y, z], prompt: 'Say {{ item }}'}\n"
+    flow = f"{HEAD}limits: {{requests_per_minute: 3, tokens_per_minute: 100000}}\n{steps}"
+    assert bench.run(flow, clock=fast_clock, limits=limits).exit_code == 0
+    assert minutes(bench) >= slowest
 
 
 ALIASES = """\

@@ -114,3 +114,12 @@ async def test_a_run_that_waits_for_another_can_be_cancelled(flow):
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert (await poeflow.arun(flow, offline=True, wait=0)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "least"), [(3, (1, None), 1), (1, (3, 2), 1), (4, (2, 3), 2), (4, (3, 2), 2)]
+)
+def test_the_smallest_concurrency_counts(flow, own, asked, least):
+    flow.write_text(f"{FLOW}limits: {{concurrency: {own}}}\n")
+    limits = poeflow.Limits(concurrency=asked[0])
+    assert poeflow.plan(flow, limits=limits, concurrency=asked[1]).concurrency == least
