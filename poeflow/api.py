@@ -10,9 +10,10 @@ from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load_flow as load_file
 from poeflow.operations.check import checkup
+from poeflow.operations.given_options import flow_path, with_keywords
 from poeflow.operations.plan import planned
 from poeflow.operations.run import run_checked
-from poeflow.operations.run_options import RunKeywords, RunOptions, with_keywords
+from poeflow.operations.run_options import RunKeywords, RunOptions
 from poeflow.operations.status import survey_checked
 from poeflow.planning.plan import Plan
 from poeflow.problems import Problem, errors_only
@@ -110,5 +111,6 @@ def _refuse_loop(instead: str) -> None:
 
 
 def _located(path: str | Path) -> tuple[Project, str, str]:
-    project, canonical = placed(Path(path))
-    return project, canonical, Path(path).as_posix()
+    named = flow_path(path)
+    project, canonical = placed(named)
+    return project, canonical, named.as_posix()

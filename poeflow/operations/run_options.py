@@ -144,11 +144,6 @@ class RunKeywords(TypedDict, total=False):
     clock: Clock
 
 
-def with_keywords(options: RunOptions | None, given: RunKeywords) -> RunOptions:
-    """Return the options with those given as keywords, which override them."""
-    return msgspec.structs.replace(options or RunOptions(), **given)
-
-
 def check_trial(options: RunOptions) -> None:
     """Raise `UsageError` if a trial of other models is to change outputs."""
     asked = {
