@@ -160,6 +160,7 @@ RunFormat = Literal["text", "json", "jsonl", "github"]
 class RunOutput(msgspec.Struct, frozen=True, kw_only=True):
     """One way to show a run: the listener of its events, and the form of the results.
 
+    While it is shown, what functions of the project print goes to stderr.
     `about` describes it in the help. If `events_are_all`, nothing new is worth starting once
     nobody reads the events. Of flows only those that succeeded have results to print.
     """
@@ -187,6 +188,34 @@ def without_secrets(
     return scrubbed(all_of_them, Scrubber(*known_keys(environ)))
 
 
+class _Log:
+    """What functions of a project print to, in place of stdout: a `stream` that may break off."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        found: object = getattr(self._stream, name)
+        return found
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+def _prints_on_stderr() -> contextlib.AbstractContextManager[_Log]:
+    """Send to stderr what functions of a project print until the block ends, in any thread.
+
+    A run's stdout is for its results; a listener of events has it already.
+    """
+    return contextlib.redirect_stdout(_Log(sys.stderr))
+
+
 @contextlib.contextmanager
 def _live() -> Iterator[TolerantListener]:
     """Yield the listener that shows the run on stderr: live on a terminal, else as lines."""
@@ -197,14 +226,14 @@ def _live() -> Iterator[TolerantListener]:
     from poeflow.report.terminal.live import LiveReport
 
     color = not os.environ.get("NO_COLOR")
-    with LiveReport(sys.stderr, SystemClock(), color=color) as report:
+    with _prints_on_stderr(), LiveReport(sys.stderr, SystemClock(), color=color) as report:
         yield TolerantListener(report)
 
 
 @contextlib.contextmanager
 def _log() -> Iterator[TolerantListener]:
     """Yield the listener that shows the run on stderr as lines. A log may break off."""
-    with PlainReport(sys.stderr, SystemClock()) as report:
+    with _prints_on_stderr(), PlainReport(sys.stderr, SystemClock()) as report:
         yield TolerantListener(report, hears_text=False)
 
 
@@ -212,7 +241,8 @@ def _log() -> Iterator[TolerantListener]:
 def _events() -> Iterator[TolerantListener]:
     """Yield the listener that writes events to stdout. Raises `OSError` at the end if it fails."""
     events = TolerantListener(JsonLines(sys.stdout))
-    yield events
+    with _prints_on_stderr():
+        yield events
     if events.error is not None:
         raise events.error
 

@@ -1,5 +1,6 @@
 """Broken pipes, full disks and closed streams are ordinary: the run goes on, its work is kept."""
 
+import json
 import subprocess
 
 import pytest
@@ -72,3 +73,54 @@ def test_a_reader_that_has_enough_ends_the_run_quietly(shell, online, simulator)
 def test_a_process_without_streams_runs(shell, online):
     assert shell("poeflow run a.yaml >&- 2>&-").returncode == 0
     assert (online.folder / "out.md").exists()
+
+
+PRINTING = """\
+import sys, threading
+print("imported")
+from sys import stdout
+
+def tell(text):
+    print(text)
+    stdout.write(text + " again\\n")
+    thread = threading.Thread(target=print, args=["in a thread"])
+    thread.start()
+    thread.join()
+    return "a result"
+
+async def tell_later(text):
+    print("later", flush=True)
+    return "another"
+
+def judged(text):
+    print("judged", end="")
+    return True
+"""
+CALLS = """\
+poeflow: 1
+steps:
+  a: {call: "printing:tell", with: {text: called}, reads: [], expect: [{call: "printing:judged"}]}
+  b: {call: "printing:tell_later", with: {text: x}, reads: []}
+"""
+PRINTED = ["imported", "called", "called again", "in a thread", "later", "judged"]
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl", "text"])
+def test_what_functions_print_is_not_among_the_results(desk, output):
+    desk.write("printing.py", PRINTING)
+    desk.write("b.yaml", CALLS)
+    done = desk.run("run", "b.yaml", "--allow-tools", "--offline", "--output", output)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines() if output == "jsonl" else [done.stdout]
+    found = [json.loads(line) for line in lines]
+    made = found[-1]["outputs"] if output == "jsonl" else found[0]
+    assert made == {"a": "a result", "b": "another"}
+    assert [one for one in PRINTED if one not in done.stderr] == []
+
+
+@pytest.mark.parametrize("to", ["2>/dev/full", "2>&-"])
+def test_what_functions_print_may_be_lost(shell, online, to):
+    online.write("printing.py", PRINTING)
+    online.write("b.yaml", CALLS)
+    done = shell(f"poeflow run b.yaml --allow-tools --output json {to}")
+    assert (done.returncode, json.loads(done.stdout)["b"]) == (0, "another")

@@ -1,7 +1,7 @@
 """Tools: Python functions of the project that a model may call, only if the user allows it.
 
 Whatever a tool raises is sent to the model as an error, `sys.exit` too: it ends neither the run nor
-the process. A function's prints go to stdout, among poeflow's results: it should write to stderr.
+the process. What it prints goes to stderr on the command line.
 """
 
 import asyncio
