@@ -6,6 +6,7 @@ import msgspec
 
 from poeflow.answers.media_links import edited_media
 from poeflow.digest import short_hash, short_hashes
+from poeflow.project.output_files import OutputFiles
 from poeflow.records import Measure, key_of, step_of, wholes_of
 from poeflow.store.lock.entries import LockEntry
 from poeflow.store.lock.rows import BothRows, LockRows, More, PackedRows
@@ -273,6 +274,24 @@ class LockUpdate:
             orphans=short_hashes({**self.orphans, **self._replaceable}),
         )
 
+    def lock_as_written(self, inputs: str, files: OutputFiles) -> Lock:
+        """Return the lock after a run that wrote nothing: each entry is of the files on disk.
+
+        Where they are not those of a new entry, the last one says that they are poeflow's own. An
+        instance without a last entry has none, unless its file is missing.
+        """
+        lock = self.lock_so_far(inputs)
+        own = dict(lock.instances.items())
+        for name, entry in tuple(own.items()):
+            old = self.entry(name)
+            if not entry.outputs or entry == old or _is_written(entry, old, files):
+                continue
+            if old is not None:
+                own[name] = old
+            elif any(files.look(path) != "missing" for path in entry.outputs):
+                del own[name]
+        return msgspec.structs.replace(lock, instances=PackedRows(own))
+
     def is_unchanged(self, lock: Lock) -> bool:
         """Return whether a lock says just what that of the last run does."""
         if len(self._sides) != 1:
@@ -304,6 +323,13 @@ def _own_files(entry: LockEntry | More) -> dict[str, str]:
         if entry.accepted.written is not None:
             outputs[entry.accepted.path] = entry.accepted.written
     return outputs
+
+
+def _is_written(entry: LockEntry, old: LockEntry | None, files: OutputFiles) -> bool:
+    """Whether the files of an entry are on disk, or have the hashes that the old one has."""
+    known = set() if old is None else {*old.outputs.items(), *_own_files(old).items()}
+    new = (one for one in entry.outputs.items() if one not in known)
+    return all(files.look(path, digest) == "same" for path, digest in new)
 
 
 def _first_of(sides: Sequence[LockRows]) -> LockRows:

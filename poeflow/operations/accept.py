@@ -93,7 +93,7 @@ async def accept(
         else:
             rest = sorted(orphans - accepting.refused.keys() - set(accepting.taken))
             lock_update.forget_orphans({*rest, *accepting.taken})
-        lock.write(lock_update.lock_so_far(inputs_hash(plan)))
+        lock.write(lock_update.lock_as_written(inputs_hash(plan), files))
     return Taken(paths=(*accepting.taken, *rest), refused=accepting.refused)
 
 

@@ -86,8 +86,9 @@ async def fill_lock(found: Checkup, options: RunOptions) -> Filled:
         before = {name: lock_update.entry(name) for name in lock_update.names}
         quiet = quiet_options(found.project, options)
         looked = await survey_plan(plan, planner, found.project, quiet, lock_update)
-        new = _without_gone(lock_update, lock_update.lock_so_far(inputs_hash(plan)), looked)
         tree = OutputFiles(workspace.output_tree(), {}, lambda _path: frozenset())
+        new = lock_update.lock_as_written(inputs_hash(plan), tree)
+        new = _without_gone(lock_update, new, looked)
         new = _with_made(_with_files(new, known.sides, tree), known.earlier, looked, tree)
         filled = [name for name, entry in new.instances.items() if before.get(name) != entry]
         if new.instances or known.sides or known.fault:
