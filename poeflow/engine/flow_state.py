@@ -9,8 +9,8 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.asker import ToBeAsked
-from poeflow.engine.freshness import Freshness, own_items
-from poeflow.engine.lock_entries import LockProof, carried_digest
+from poeflow.engine.freshness import Freshness
+from poeflow.engine.lock_entries import LockProof, carried_digest, own_items
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
@@ -55,7 +55,6 @@ class FlowState:
         self._is_left_out = is_left_out
         context = run_state.context
         self.schemas = AnswerSchemas(plan.texts.reader, plan.file)
-        self.stored = StoredResults(plan, context, self.schemas)
         self.freshness = Freshness(
             plan,
             context,
@@ -66,6 +65,7 @@ class FlowState:
             schemas=self.schemas,
             accepting=run_state.accepting,
         )
+        self.stored = StoredResults(plan, context, self.schemas, self.freshness)
         self.statuses = Statuses(
             plan,
             self.freshness,
@@ -226,18 +226,22 @@ class FlowState:
             statuses=statuses,
         )
 
-    def side_proof(
-        self, instance: StepInstance, upstream: InstanceOutcome | None
-    ) -> LockProof | None:
-        """Return the proof of an instance by the files of one side of a merge, else None.
+    async def moved(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, proof: LockProof | None
+    ) -> InstanceOutcome | None:
+        """Return the outcome of an instance whose text goes to another path now, and put it there.
 
-        Also None if its answer is stored, and makes these files.
+        None if more has changed. Raises `StepError`.
         """
-        if instance.settings is None or self.stored.is_always_asked(instance):
+        self.stored.note_moved(instance)
+        proof = proof or self.stored.moved_proof(instance, upstream)
+        if proof is None or proof.moved_from is None or instance.save is None:
             return None
-        found = self.freshness.side_proof(instance, upstream)
-        is_stored = found and self.stored.answer(instance.step, instance.key, found.entry)
-        return None if is_stored else found
+        name, saver = self.name(instance.id), self.run_state.saver
+        saver.claim(name, instance.save)
+        entry = self.freshness.with_current_recipe(instance, upstream, proof.entry)
+        entry = await saver.taken_over(name, entry, proof.moved_from, instance.save)
+        return self.current(instance, proof if self._is_survey else LockProof(entry))
 
     def skipped(self, instance: StepInstance, entry: LockEntry | None) -> InstanceOutcome:
         """Return the outcome of an instance that is skipped by its own `if`."""
@@ -426,24 +430,13 @@ class FlowState:
             own = msgspec.structs.replace(one, carried=carried) if builds_on else one
             proof = self.freshness.current_proof(own, upstream) if one.is_ready else None
             proof = proof or self.freshness.accepted_proof(own, upstream)
+            proof = proof or self.stored.moved_proof(own, upstream)
             if proof is None:
                 return None
             if builds_on and proof.entry.status == "ok":
                 carried = carried_digest(self.plan.flow, step, proof.entry)
             proofs.append(proof)
         return StepUnderWay(step, instances, {}, proofs) if instances else None
-
-    async def before(self, step: StepUnderWay, index: int) -> int | None:
-        """Wait for the instance from which the one at `index` takes what is carried.
-
-        Return where it is: the last before it that has a result, or that blocks it; None for the
-        first.
-        """
-        for at in range(index - 1, -1, -1) if step.step in self.folds else ():
-            outcome = await step.outcome(at)
-            if outcome.blocks or outcome.status == "ok":
-                return at
-        return None
 
     def carrying(self, previous: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
         """Return an instance of a step of `folds` with the hash of what it takes from `previous`.

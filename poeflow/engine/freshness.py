@@ -6,26 +6,25 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.answers.schemas import Schema
 from poeflow.digest import Json, encode_json, sha256_of_json
 from poeflow.engine import lock_entries
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
-from poeflow.engine.lock_entries import LockProof
+from poeflow.engine.lock_entries import Accepting, LockProof
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import BEYOND_JUDGING, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
-from poeflow.flowfile.model import Output, Step
+from poeflow.flowfile.model import Step
 from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan, prepare
 from poeflow.project.output_files import EDITED, EditedError, Look
+from poeflow.project.output_paths import older_paths
 from poeflow.store.lock.entries import PART, LockEntry
 from poeflow.templates.reader import Reads
-from poeflow.templates.values import RESULT_ITEM_NAMES
 
 _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
 """In the outputs of a used flow: they show more than the results of its steps."""
@@ -36,22 +35,6 @@ class HashedOutcome(Protocol):
 
     def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
         """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
-
-
-class Accepting(Protocol):
-    """Accepts edited files as the texts of their steps."""
-
-    def entry(
-        self,
-        output: Output,
-        schema: Schema | None,
-        instance: StepInstance,
-        old: LockEntry | None,
-        recipe: Recipe,
-        *,
-        is_judged: bool,
-    ) -> LockEntry | None:
-        """Return the new entry of an instance, None if its files stay as the lock has them."""
 
 
 class Freshness:
@@ -238,6 +221,34 @@ class Freshness:
             return None
         edited = {path: look for path, look in self.looks(entry).items() if look in EDITED}
         return LockProof(entry, edited=edited, stale=self.reasons(instance, upstream))
+
+    def moved_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return the proof of an instance whose text is only to be at another path now.
+
+        It is there by the lock's hash, or still at the old path.
+        """
+        name = self._name(instance.id)
+        recipe = self.recipe(instance, upstream)
+        if recipe is None or self._context.selection.refreshes(name):
+            return None
+        for entry in self._lock_update.candidates(name):
+            then, now = lock_entries.moved_text(entry, instance), instance.save
+            misfits = lock_entries.misfits(self._plan, self._context, instance, entry)
+            if then is None or now is None or len(misfits) > 1:
+                continue
+            written = str(self._steps[instance.step].output.save)
+            paths = older_paths(written, self._plan.file.path, now=now, then=then)
+            before = self._recipes.saving_to(instance.step, recipe, paths)
+            if any(self._entry_if_same(instance, upstream, entry, one) for one in before):
+                whole = self.with_current_recipe(instance, upstream, entry)
+                for path, found in ((now, lock_entries.with_path(whole, then, now)), (then, entry)):
+                    looks = self.looks(found)
+                    if path in looks and set(looks.values()) == {"same"}:
+                        stale = self.reasons(instance, upstream)
+                        return LockProof(found, stale=stale, moved_from=path)
+        return None
 
     def answered_proof(
         self,
@@ -447,7 +458,7 @@ class Freshness:
         before = whole if old is None else whole.as_in(old.parts)
         if old is not None and before.hash == old.recipe and old.is_of(result.fingerprint or ""):
             whole = before
-        item = own_items(instance) if instance.step in self.late_items else None
+        item = lock_entries.own_items(instance) if instance.step in self.late_items else None
         entry = lock_entries.entry_of(result, whole, is_tracked=is_tracked, old=old, item=item)
         if not self._context.simulated:
             return entry
@@ -487,8 +498,3 @@ def _is_called(step: Step) -> bool:
     """Whether a step runs a command, or functions judge its text, or models one it renders."""
     is_judged = step.kind == "render" and bool(judges_of(step))
     return step.kind == "command" or is_judged or any(one.call for one in step.expect)
-
-
-def own_items(instance: StepInstance) -> dict[str, Json]:
-    """Return the item of an instance, or its combination, by name."""
-    return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}

@@ -51,11 +51,13 @@ class InstanceRunner:
             upstream = await flow.upstream(instance, index)
             before = ended = None
             if step.step in flow.folds:
-                before = await flow.before(step, index)
+                before = await step.before(index)
                 instance = flow.carrying(self.outcome(step, before), instance)
                 ended = flow.ended_by(step, before, instance, upstream)
             proof = step.proofs[index] if step.proofs else None
             ended = ended or self.without_running(instance, upstream, proof)
+            if ended is None and instance.save is not None:
+                ended = await flow.moved(instance, upstream, proof)
             outcome = ended or await self._attempt(step, instance, upstream, before=before)
         except StoppedError as stop:
             outcome = flow.held_back(instance, stop.message)
@@ -72,7 +74,7 @@ class InstanceRunner:
             return self._flow.needing(instance, upstream)
         if self._flow.stored.is_always_asked(instance):
             return None
-        if proof is not None:
+        if proof is not None and proof.moved_from is None:
             return self._flow.current(instance, proof)
         if self._flow.stored.is_proof_enough(instance, upstream):
             proof = self._flow.freshness.current_proof(instance, upstream)
@@ -154,7 +156,7 @@ class InstanceRunner:
                 break
             if not may_ask and outcome.name in self._loaded:
                 return Unknown(f"unknown until {outcome.name} has run")
-            before = await self._flow.before(step, before)
+            before = await step.before(before)
         previous: InstanceOutcome | None = None
         for one in reversed(chain):
             loaded: InstanceOutcome | Unknown = one
@@ -237,7 +239,7 @@ class InstanceRunner:
         proof = self._flow.freshness.text_proof(ready.instance, ready.upstream)
         if proof is None and ready.is_known:
             proof = await self._proof_of_edited(ready)
-        return proof or self._flow.side_proof(ready.instance, ready.upstream)
+        return proof or self._flow.stored.side_proof(ready.instance, ready.upstream)
 
     async def _proof_of_edited(self, ready: Ready) -> LockProof | None:
         """Return the proof of an instance whose text is an accepted file.
@@ -492,9 +494,7 @@ class InstanceRunner:
         values = flow.values(needs)
         for index, one in enumerate(flow.known_instances(step, source, values)):
             if flow.name(one.id) == outcome.name:
-                upstream, own = None, flow.under_way[step]
-                if source is not None:
-                    upstream = await flow.under_way[source].outcome(index)
-                before = await flow.before(own, index)
+                upstream, own = await flow.upstream(one, index), flow.under_way[step]
+                before = await own.before(index) if step in flow.folds else None
                 return await self._ready(own, one, values, upstream, before=before, may_ask=may_ask)
         raise StepError(f"{outcome.name} is not there any more")

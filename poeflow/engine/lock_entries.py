@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from poeflow.answers.media_links import edited_media, is_media_name
+from poeflow.answers.schemas import Schema
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import (
     Json,
@@ -22,7 +23,7 @@ from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import StepResult
 from poeflow.flowfile.loops import carry_of, continues_itself
-from poeflow.flowfile.model import Flow
+from poeflow.flowfile.model import Flow, Output
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
@@ -31,6 +32,7 @@ from poeflow.project.output_files import EDITED, Look
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
+from poeflow.templates.values import RESULT_ITEM_NAMES
 
 _EXTRAS: Final = ("reasoning", "usage")
 _NOT_RESULT: Final = frozenset(
@@ -47,7 +49,8 @@ class LockProof(msgspec.Struct, frozen=True):
     `edited` are its files that are not poeflow's own, with their states; `conflicts` those with
     conflict marks of which one side is that of the entry. `stale` are the changes of a request that
     is not sent, because an accepted file replaces its answer. `turns` are the proofs for all in
-    later turns of a flow that it repeats, by name.
+    later turns of a flow that it repeats, by name. `moved_from` is the path of its text if its step
+    saves to another one than the lock has.
     """
 
     entry: LockEntry
@@ -55,6 +58,23 @@ class LockProof(msgspec.Struct, frozen=True):
     conflicts: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     turns: Mapping[str, "LockProof"] = {}
+    moved_from: str | None = None
+
+
+class Accepting(Protocol):
+    """Accepts edited files as the texts of their steps."""
+
+    def entry(
+        self,
+        output: Output,
+        schema: Schema | None,
+        instance: StepInstance,
+        old: LockEntry | None,
+        recipe: Recipe,
+        *,
+        is_judged: bool,
+    ) -> LockEntry | None:
+        """Return the new entry of an instance, None if its files stay as the lock has them."""
 
 
 def entry_of(
@@ -268,6 +288,25 @@ def misfits(
     variables = changed_variables(context, env or (), entry)
     changed = tuple(f"env {name} changed" for name in variables)
     return (*changed, *(f"it writes {path[2:]} now" for path in moved))
+
+
+def moved_text(entry: LockEntry, instance: StepInstance) -> str | None:
+    """Return the path of an entry's own text if its step saves that to another one now."""
+    if instance.save is None or instance.save in entry.outputs or entry.accepted is not None:
+        return None
+    texts = [path for path in entry.outputs if not is_media_name(path)]
+    return texts[0] if len(texts) == 1 else None
+
+
+def with_path(entry: LockEntry, then: str, now: str) -> LockEntry:
+    """Return an entry whose file at `then` is at `now`."""
+    outputs = {now if path == then else path: one for path, one in entry.outputs.items()}
+    return msgspec.structs.replace(entry, outputs=outputs)
+
+
+def own_items(instance: StepInstance) -> dict[str, Json]:
+    """Return the item of an instance, or its combination, by name."""
+    return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}
 
 
 def _is_open(plan: Plan, instance: StepInstance) -> bool:

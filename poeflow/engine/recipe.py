@@ -245,6 +245,13 @@ class Recipes:
         """Return the current hashes of files and patterns, by their parts."""
         return {name: self._read(name) for name in names}
 
+    def saving_to(self, step: str, recipe: Recipe, paths: Iterable[str]) -> Iterator[Recipe]:
+        """Yield a recipe as it would be if its step saved to each of these paths, as written."""
+        output = self._written(("steps", step, "output"))
+        if isinstance(output, dict):
+            for one in paths:
+                yield recipe.joined({"output": sha256_of_json({**output, "save": one})})
+
     def expected(self, step: str) -> str:
         """Return what a step expects, as the flow file has it."""
         return encode_json(self._written(("steps", step, "expect"))).decode()

@@ -13,7 +13,7 @@ from poeflow.engine.asking.context import RunContext, exit_code_of
 from poeflow.engine.asking.tools import Toolboxes
 from poeflow.engine.flow_run import FlowOutputs, FlowRun
 from poeflow.engine.flow_state import FlowState
-from poeflow.engine.freshness import Accepting
+from poeflow.engine.lock_entries import Accepting
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
 from poeflow.engine.results import InstanceOutcome, Outcome

@@ -20,8 +20,7 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.asking.request_data import DrawnFiles
 from poeflow.engine.asking.tools import Toolboxes
-from poeflow.engine.freshness import Accepting
-from poeflow.engine.lock_entries import served_otherwise
+from poeflow.engine.lock_entries import Accepting, served_otherwise
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import EventEmitter, event_of, record_of
 from poeflow.engine.results import (

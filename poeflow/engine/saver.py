@@ -15,7 +15,7 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.media.download import Internet, download, wanted
 from poeflow.digest import sha256_of, sha256_of_text, short_hash
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.lock_entries import LockProof
+from poeflow.engine.lock_entries import LockProof, with_path
 from poeflow.engine.results import StepResult
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
@@ -152,6 +152,23 @@ class Saver:
             await self._write(instance, target, side.data, text_digest(side.data))
             message = f"{target[2:]} had conflict marks; {side.owner} side is taken: it is current"
             self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
+
+    async def taken_over(
+        self, instance: str, entry: LockEntry, source: str, target: str
+    ) -> LockEntry:
+        """Return an entry whose text is copied from its file at `source` to `target`.
+
+        Raises `StepError` if the file there is not poeflow's own, `FileProblem` or `DiskError`.
+        """
+        if source == target:
+            return entry
+        data = await asyncio.to_thread(self._context.files.read, source)
+        self._context.refuse_keys(data, f"what would be saved to {target[2:]}")
+        await self._write(instance, target, data, text_digest(data))
+        if self._context.asks:
+            message = f"nothing else of it changed: {target[2:]} has the text of {source[2:]}"
+            self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
+        return with_path(entry, source, target)
 
     async def _merged_text(self, instance: str, edit: "EditedFile", answer: bytes) -> str:
         """Write and return the merge of an edited file and an answer."""

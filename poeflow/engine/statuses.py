@@ -119,6 +119,8 @@ class Statuses:
             found = _status(name, state, (_ASKED_ALWAYS,), kinds=kinds, answered_by=by)
             return msgspec.structs.replace(found, most_calls=None) if is_read else found
         reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in proof.edited.items())
+        if proof.moved_from is not None:
+            return _status(name, "stale", proof.stale)
         if proof.stale:
             return _status(name, "stale", (*proof.stale, *reasons, "kept: edited by hand"))
         return _status(name, "edited", reasons)

@@ -70,6 +70,18 @@ class StepUnderWay:
             self._awaited[index] = asyncio.get_running_loop().create_future()
         return await asyncio.shield(self._awaited[index])
 
+    async def before(self, index: int) -> int | None:
+        """Wait for the instance from which the one at `index` takes what is carried.
+
+        Return where it is: the last before it that has a result, or that blocks it; None for the
+        first.
+        """
+        for at in range(index - 1, -1, -1):
+            outcome = await self.outcome(at)
+            if outcome.blocks or outcome.status == "ok":
+                return at
+        return None
+
 
 class StepOutcome:
     """How a step ended: all its instances, in order, and the value of `steps.ID` in templates.

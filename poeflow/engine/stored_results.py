@@ -13,7 +13,8 @@ from poeflow.digest import Json, hash_prefix, short_hash, short_hash_of_text
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.asker import is_accepted
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.lock_entries import LockProof, agrees_beside_text
+from poeflow.engine.freshness import Freshness
+from poeflow.engine.lock_entries import LockProof, agrees_beside_text, moved_text
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
@@ -28,7 +29,9 @@ from poeflow.store.lock.entries import Accepted, LockEntry
 class StoredResults:
     """Finds the results of one flow's instances by their lock entries."""
 
-    def __init__(self, plan: Plan, context: RunContext, schemas: AnswerSchemas) -> None:
+    def __init__(
+        self, plan: Plan, context: RunContext, schemas: AnswerSchemas, freshness: Freshness
+    ) -> None:
         self._flow = plan.flow
         specs = plan.steps.items()
         self._complete = frozenset(step for step in plan.steps if _is_complete(plan, step))
@@ -38,6 +41,7 @@ class StoredResults:
         self._judged = plan.checked.judged
         self._context = context
         self._schemas = schemas
+        self._freshness = freshness
 
     def loaded(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
         """Return an absent instance with its result if it is stored, else None.
@@ -120,6 +124,43 @@ class StoredResults:
         """Whether this run asks an instance again that the lock proves."""
         settings = instance.settings
         return settings is not None and self._context.asks_again(settings)
+
+    def side_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return the proof of an instance by the files of one side of a merge, else None.
+
+        Also None if its answer is stored, and makes these files.
+        """
+        if instance.settings is None or self.is_always_asked(instance):
+            return None
+        found = self._freshness.side_proof(instance, upstream)
+        is_stored = found and self.answer(instance.step, instance.key, found.entry)
+        return None if is_stored else found
+
+    def moved_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return the proof of an instance whose text only goes to another path now, else None.
+
+        Its stored answer is used rather than a file, and a trial moves nothing.
+        """
+        is_trial = self._context.trial_tree is not None
+        if self._flow.steps[instance.step].kind != "model" or is_trial:
+            return None
+        if not instance.is_ready or instance.skip or self.is_always_asked(instance):
+            return None
+        proof = self._freshness.moved_proof(instance, upstream)
+        if proof is None or self.answer(instance.step, instance.key, proof.entry) is not None:
+            return None
+        return proof
+
+    def note_moved(self, instance: StepInstance) -> None:
+        """Note that an instance's own text is poeflow's if a user moved it to its new path."""
+        entry = self._freshness.entry(instance)
+        then = None if entry is None else moved_text(entry, instance)
+        if entry is not None and then is not None and instance.save is not None:
+            self._context.files.note_moved(instance.save, entry.outputs[then])
 
     def may_use(self, instance: StepInstance) -> bool:
         """Whether an instance is complete with a stored answer that the lock proves.

@@ -236,7 +236,7 @@ class AcceptedFiles:
         recipe: Recipe,
     ) -> LockEntry | None:
         """Return an entry whose text is that of the file at `path`."""
-        look = self._files.look(path, old.outputs.get(path, "") if old is not None else "")
+        look = self._files.look(path, _own_hash(old, path))
         is_stale = old is not None and old.accepted is not None and old.recipe != recipe.hash
         if look == "marked":
             self.refused[path] = "it has conflict marks; resolve them first"
@@ -302,6 +302,14 @@ def _judged_otherwise(entry: LockEntry) -> LockEntry:
 def _read_again(output: Output, text: str, schema: Schema | None) -> tuple[str, ...]:
     """Return why a file's text does not fit a step's `output`."""
     return read(of_file(output), text, schema).faults
+
+
+def _own_hash(entry: LockEntry | None, path: str) -> str:
+    """Return the hash of an instance's text as poeflow wrote it, there or at its earlier path."""
+    if entry is None:
+        return ""
+    moved = _texts(entry) if path not in entry.outputs and entry.accepted is None else []
+    return entry.outputs[moved[0]] if len(moved) == 1 else entry.outputs.get(path, "")
 
 
 def _texts(entry: LockEntry) -> list[str]:

@@ -9,8 +9,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.engine.asking.tools import refused_toolboxes
-from poeflow.engine.freshness import Accepting
-from poeflow.engine.lock_entries import other_names
+from poeflow.engine.lock_entries import Accepting, other_names
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
 from poeflow.engine.run import survey

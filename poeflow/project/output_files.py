@@ -79,6 +79,7 @@ class OutputFiles:
         self._written = written
         self._elsewhere = elsewhere
         self._keep = keep
+        self._moved: dict[str, frozenset[str]] = {}
 
     def look(self, target: str, digest: str = "") -> Look:
         """Return the state of the file at `target`, compared with the hash `digest`."""
@@ -93,7 +94,7 @@ class OutputFiles:
         if digest in found:
             return "same"
         own = self._own(target)
-        if own & found:
+        if (own | self._moved.get(target, frozenset())) & found:
             return "old"
         if has_marks(data):
             return "conflict" if self._own_sides(target, data) else "marked"
@@ -119,6 +120,10 @@ class OutputFiles:
     def _own(self, target: str) -> frozenset[str]:
         """Return the hashes of all that poeflow wrote to a path, by lock and ledger."""
         return self._locked.get(target, frozenset()) | self._written(target)
+
+    def note_moved(self, target: str, digest: str) -> None:
+        """Note that a file at `target` is poeflow's own if it has this hash: a user moved it."""
+        self._moved[target] = self._moved.get(target, frozenset()) | {digest}
 
     def orphans(self, files: Mapping[str, str], *, made: Collection[str] = ()) -> dict[str, str]:
         """Return those of `files`, with their hashes, that are as the lock has them.

@@ -2,15 +2,20 @@
 
 import functools
 import os
+import posixpath
 import re
 import stat
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.project import FileProblem
 from poeflow.redact import visible
+
+_PLACES: Final = lazy_pattern(r"(?s)\{.*\}")
+"""The places of a template, with what is between them."""
 
 
 def check_output_path(canonical: str) -> None:
@@ -22,6 +27,36 @@ def check_output_path(canonical: str) -> None:
         fault, hint = _fault_of(part)
         if fault:
             raise FileProblem(f"{canonical}: {fault}", hint=hint)
+
+
+def older_paths(written: str, flow: str, *, now: str, then: str) -> Iterator[str]:
+    """Yield how a flow may have written a path that was `then`: as it is `written` now for `now`.
+
+    What a template has before its first place and after its last one may have been another. All is
+    written as before if the flow and its files are only in another folder.
+    """
+    places, folder = _PLACES.search(written), posixpath.dirname(flow)
+    if then != now and then.endswith(f"/{posixpath.relpath(now, folder)}"):
+        yield written
+    for old in _as_written(then, folder):
+        if places is None:
+            yield old
+            continue
+        head, tail = written[: places.start()], written[places.end() :]
+        for new in _as_written(now, folder):
+            filled = new[len(head) : len(new) - len(tail)]
+            if not filled or new != f"{head}{filled}{tail}":
+                continue
+            parts = old.split(filled)
+            for count in range(1, len(parts)):
+                before, after = filled.join(parts[:count]), filled.join(parts[count:])
+                yield f"{before}{places[0]}{after}"
+
+
+def _as_written(path: str, folder: str) -> tuple[str, ...]:
+    """Return how a flow in a folder may name a project path."""
+    own = posixpath.relpath(path, folder)
+    return own, f"./{own}", path
 
 
 @functools.lru_cache(maxsize=256)

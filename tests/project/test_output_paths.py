@@ -2,7 +2,7 @@
 
 import pytest
 
-from poeflow.project.output_paths import PROTECTED, check_output_path, why_protected
+from poeflow.project.output_paths import PROTECTED, check_output_path, older_paths, why_protected
 from poeflow.project.project import FileProblem
 
 
@@ -126,3 +126,28 @@ def test_empty():
 def test_a_name_is_measured_as_it_is_on_disk():
     check_output_path(f"//{'é' * 127}a")
     assert problem_of(f"//{'é' * 128}").startswith(f'//{"é" * 128}: "é')
+
+
+@pytest.mark.parametrize(
+    ("written", "now", "then", "found"),
+    [
+        ("o/b.md", "//f/o/b.md", "//f/o/a.md", "o/a.md"),
+        ("o/b.md", "//f/o/b.md", "//x.md", "../x.md"),
+        ("//b.md", "//b.md", "//f/a.md", "./a.md"),
+        ("new/{{ key }}.txt", "//f/new/o.txt", "//f/o/o.md", "o/{{ key }}.md"),
+        ("//{{ key }}.md", "//x.md", "//f/x/x.md", "x/{{ key }}.md"),
+        (
+            "{{ a }}-{% if b %}c{% endif %}",
+            "//f/1-c",
+            "//f/o/1-c",
+            "o/{{ a }}-{% if b %}c{% endif %}",
+        ),
+    ],
+)
+def test_an_older_path_may_have_been_written_so(written, now, then, found):
+    assert found in set(older_paths(written, "//f/a.yaml", now=now, then=then))
+
+
+def test_nothing_is_said_of_a_path_that_a_template_cannot_have_given():
+    assert not list(older_paths("o/{{ key }}.md", "//a.yaml", now="//o/b.md", then="//o/c.md"))
+    assert not list(older_paths("o/{{ key }}.md", "//a.yaml", now="//p/b.md", then="//o/b.md"))
