@@ -106,6 +106,11 @@ def is_ruled(expectation: Expectation) -> bool:
     return EXPECTATIONS[kind_of(expectation)].finding is not None
 
 
+def is_of_text(expectation: Expectation) -> bool:
+    """Return whether the text of an answer alone decides: no model or function, price or time."""
+    return is_ruled(expectation) and kind_of(expectation) not in ("max_cost", "max_seconds")
+
+
 def kind_of(expectation: Expectation) -> str:
     """Return the key of the one check an expectation holds."""
     for kind in EXPECTATIONS:

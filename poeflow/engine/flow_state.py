@@ -10,7 +10,7 @@ from poeflow.digest import Json
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.freshness import Freshness
-from poeflow.engine.lock_entries import LockProof, carried_digest, own_items
+from poeflow.engine.lock_entries import LockProof, carried_digest
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
@@ -22,6 +22,7 @@ from poeflow.flowfile.loops import is_fan_out, is_fold
 from poeflow.planning.edges import last_steps, needed_steps, steps_of_outputs
 from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
+from poeflow.planning.preparation import own_items
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads

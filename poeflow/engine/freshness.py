@@ -21,6 +21,7 @@ from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan, prepare
+from poeflow.planning.preparation import own_items
 from poeflow.project.output_files import EDITED, EditedError, Look
 from poeflow.project.output_paths import older_paths
 from poeflow.store.lock.entries import PART, LockEntry
@@ -458,7 +459,7 @@ class Freshness:
         before = whole if old is None else whole.as_in(old.parts)
         if old is not None and before.hash == old.recipe and old.is_of(result.fingerprint or ""):
             whole = before
-        item = lock_entries.own_items(instance) if instance.step in self.late_items else None
+        item = own_items(instance) if instance.step in self.late_items else None
         entry = lock_entries.entry_of(result, whole, is_tracked=is_tracked, old=old, item=item)
         if not self._context.simulated:
             return entry

@@ -439,7 +439,7 @@ class InstanceRunner:
 
         None if it is not stored. Raises `StepError`.
         """
-        stored = self._flow.stored.loaded(step, outcome)
+        stored = self._flow.stored.loaded(step, outcome, is_read=may_ask)
         if stored is None or stored.result is None or not self._flow.stored.is_judged(step):
             return stored
         found = self._absent.get(outcome.name)

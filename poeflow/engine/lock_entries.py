@@ -1,7 +1,8 @@
 """Results of instances as entries of the lock, made of hashes, and what an entry proves."""
 
 import functools
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -32,7 +33,6 @@ from poeflow.project.output_files import EDITED, Look
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
-from poeflow.templates.values import RESULT_ITEM_NAMES
 
 _EXTRAS: Final = ("reasoning", "usage")
 _NOT_RESULT: Final = frozenset(
@@ -40,6 +40,8 @@ _NOT_RESULT: Final = frozenset(
 )
 _WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
 """In an expression over a result: what has a hash of its own, or all of the result."""
+_FEW: Final = 4
+"""Of so many media all orders are tried."""
 _OWN_ADDRESS: Final = "the provider's own address"
 
 
@@ -230,6 +232,30 @@ def agrees_beside_text(entry: LockEntry, result: StepResult) -> bool:
     return result.answered_by in (None, entry.answered_by)
 
 
+def whole_result(entry: LockEntry, result: StepResult) -> StepResult | None:
+    """Return a result with the media and the model of an entry, if the entry proves it whole.
+
+    What has no hash of its own, as how much was used, is not proven.
+    """
+    for media, model in itertools.product(_orders_of_media(entry), _names_of_model(entry)):
+        whole = msgspec.structs.replace(result, media=media, model=model)
+        if entry.result == _whole_hash(whole.values()):
+            return whole
+    return None
+
+
+def _orders_of_media(entry: LockEntry) -> Iterator[tuple[str, ...]]:
+    """Yield the media of an entry in each order, if they are few: the lock has them by name."""
+    media = tuple(filter(is_media_name, entry.outputs))
+    return itertools.permutations(media) if len(media) <= _FEW else iter((media,))
+
+
+def _names_of_model(entry: LockEntry) -> Iterable[str | None]:
+    """Return the names by which a model may have answered."""
+    known = (entry.served, entry.answered_by or "", entry.model)
+    return (*dict.fromkeys(name for one in known for name in (one, one.lower()) if one), None)
+
+
 def _whole_hash(values: dict[str, Json]) -> str:
     """Return the hash of what templates see of a result, but for what counts by itself."""
     seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
@@ -302,11 +328,6 @@ def with_path(entry: LockEntry, then: str, now: str) -> LockEntry:
     """Return an entry whose file at `then` is at `now`."""
     outputs = {now if path == then else path: one for path, one in entry.outputs.items()}
     return msgspec.structs.replace(entry, outputs=outputs)
-
-
-def own_items(instance: StepInstance) -> dict[str, Json]:
-    """Return the item of an instance, or its combination, by name."""
-    return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}
 
 
 def _is_open(plan: Plan, instance: StepInstance) -> bool:

@@ -1,11 +1,11 @@
 """Results of the last run, loaded from an output file or the cache."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from poeflow.answers.expect import is_ruled, kind_of
+from poeflow.answers.expect import is_of_text
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.parse import Reading, of_file, read, read_or_default
 from poeflow.client.answers import Completion, Usage
@@ -14,16 +14,22 @@ from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.asker import is_accepted
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.freshness import Freshness
-from poeflow.engine.lock_entries import LockProof, agrees_beside_text, moved_text
+from poeflow.engine.lock_entries import LockProof, agrees_beside_text, moved_text, whole_result
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
-from poeflow.flowfile.model import Expectation, Step
+from poeflow.flowfile.model import Step
 from poeflow.flowfile.step_settings import samples_of
+from poeflow.planning.edges import ReadAttributes
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EditedError, file_bytes, text_digest
-from poeflow.store.lock.entries import Accepted, LockEntry
+from poeflow.store.lock.entries import LockEntry
+
+_IN_TEXT: Final = frozenset({"text", "status", "key", "all"})
+"""What a result has of which only the text is known."""
+_IN_NO_FILE: Final = frozenset({"usage", "reasoning", "used_default"})
+"""What counts in no hash of its own, and is in no file."""
 
 
 class StoredResults:
@@ -42,22 +48,27 @@ class StoredResults:
         self._context = context
         self._schemas = schemas
         self._freshness = freshness
+        self._reads = ReadAttributes(plan.checked)
 
-    def loaded(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome | None:
+    def loaded(
+        self, step: str, outcome: InstanceOutcome, *, is_read: bool = False
+    ) -> InstanceOutcome | None:
         """Return an absent instance with its result if it is stored, else None.
 
-        An answer whose verdicts are read is judged again, without a call.
+        An answer whose verdicts are read is judged again, without a call. If it `is_read` by
+        others, and they read the paths of its media alone, these are enough.
         """
         entry = outcome.entry
         if entry is None or (self.is_judged(step) and entry.accepted is None):
             return None
         found = self.result(step, outcome.key, entry)
+        found = found or (self._media_alone(step, outcome.key, entry) if is_read else None)
         return None if found is None else msgspec.structs.replace(outcome, result=found)
 
     def result(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
         """Return the result of an instance, None if it is not stored completely."""
         if entry.accepted is not None and entry.text is not None:
-            return self._accepted(step, key, entry, entry.accepted, entry.text)
+            return self._accepted(step, key, entry)
         if entry.text is None or step in self._continued:
             return None
         return self._in_file(step, key, entry, entry.text) or self._in_cache(
@@ -77,14 +88,15 @@ class StoredResults:
         if len(requests) > 1:
             self._context.answers.read_ahead(requests)
 
-    def _accepted(
-        self, step: str, key: str | None, entry: LockEntry, accepted: Accepted, text: str
-    ) -> StepResult | None:
+    def _accepted(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
         """Return a result whose text is an accepted file, read as an answer.
 
         The rest of the answer comes from the cache, if it is stored there.
         """
-        found = self._context.files.text(accepted.path, text)
+        accepted = entry.accepted
+        if accepted is None or entry.text is None:
+            return None
+        found = self._context.files.text(accepted.path, entry.text)
         if found is None:
             return None
         output = of_file(self._flow.steps[step].output)
@@ -92,8 +104,9 @@ class StoredResults:
         if reading.faults:
             return None
         answer = self._in_cache(step, key, entry, accepted.text or "")
+        alone = StepResult(text="", source="cached", fingerprint=_request_of(entry))
         return msgspec.structs.replace(
-            answer or StepResult(text="", source="cached", fingerprint=_request_of(entry)),
+            answer or msgspec.structs.replace(alone, media=self._one_medium(step, entry)),
             text=reading.text,
             data=reading.data,
             value=reading.value,
@@ -208,7 +221,7 @@ class StoredResults:
         if not spec.expect:
             return Reading(text="")
         is_final = not spec.output.repair and not spec.output.has_default
-        if not is_final or not all(map(_is_of_text, spec.expect)):
+        if not is_final or not all(map(is_of_text, spec.expect)):
             return None
         for path in entry.outputs:
             text = self._context.files.text(path, entry.text or "")
@@ -220,24 +233,52 @@ class StoredResults:
     def _in_file(
         self, step: str, key: str | None, entry: LockEntry, text: str
     ) -> StepResult | None:
-        """Return a result with only its text: no file has the rest of an answer, or all samples."""
+        """Return a result from its files, None if they have less of it than others read.
+
+        No file has all samples, nor how much was used. The rest is there if it has the lock's hash.
+        """
+        if self.has_samples(step) or not self._reads.of(step).isdisjoint(_IN_NO_FILE):
+            return None
+        texts = (self._context.files.text(path, text) for path in entry.outputs)
+        found = next((one for one in texts if one is not None), None)
+        if found is None:
+            return None
         output = self._flow.steps[step].output
-        if self.has_samples(step):
+        alone = StepResult(
+            text=found,
+            source="cached",
+            key=key,
+            fingerprint=_request_of(entry),
+            answered_by=entry.answered_by,
+            files=entry.outputs,
+        )
+        reading = read(of_file(output), found, self._schemas.compiled(step))
+        if not reading.faults:
+            alone = msgspec.structs.replace(alone, data=reading.data, value=reading.value)
+            whole = whole_result(entry, alone)
+            if whole is not None:
+                return whole
+        is_plain = output.format in (None, "text") and not output.schema and not output.one_of
+        return alone if is_plain and self._reads.of(step) <= _IN_TEXT else None
+
+    def _media_alone(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
+        """Return a result with nothing but its one media file, if others read no more than that."""
+        media = self._one_medium(step, entry)
+        is_alone = step not in self._continued and not self.has_samples(step)
+        if not media or not is_alone or not self._reads.is_media_alone(step):
             return None
-        if output.format not in (None, "text") or output.schema or output.one_of:
+        if self._context.files.look(media[0], entry.outputs[media[0]]) != "same":
             return None
-        for path in entry.outputs:
-            found = self._context.files.text(path, text)
-            if found is not None:
-                return StepResult(
-                    text=found,
-                    source="cached",
-                    key=key,
-                    fingerprint=_request_of(entry),
-                    answered_by=entry.answered_by,
-                    files=entry.outputs,
-                )
-        return None
+        alone = StepResult(text="", source="cached", key=key, media=media, files=entry.outputs)
+        return msgspec.structs.replace(alone, fingerprint=_request_of(entry))
+
+    def _one_medium(self, step: str, entry: LockEntry) -> tuple[str, ...]:
+        """Return an entry's one media file; none of several.
+
+        The lock does not have their order, nor which turn drew one.
+        """
+        media = tuple(filter(is_media_name, entry.outputs))
+        return media if len(media) == 1 and self._flow.steps[step].repeat is None else ()
 
     def _in_cache(
         self, step: str, key: str | None, entry: LockEntry, text: str
@@ -340,11 +381,6 @@ def _is_complete(plan: Plan, step: str) -> bool:
     spec = plan.steps[step]
     is_judged = (bool(spec.expect) and spec.repeat is None) or step in plan.checked.judged
     return spec.kind == "model" and not is_judged and spec.output.media is None
-
-
-def _is_of_text(expectation: Expectation) -> bool:
-    """Whether the text of an answer alone decides: no model, no function, no price or time."""
-    return is_ruled(expectation) and kind_of(expectation) not in ("max_cost", "max_seconds")
 
 
 def _request_of(entry: LockEntry) -> str | None:

@@ -39,6 +39,12 @@ _SHOWN: Final = 8
 _STEP: Final = lazy_pattern(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
 """A step in an output, for more than its status: the lock has the status."""
 _ANY_STEP: Final = lazy_pattern(r"\bsteps\b(?:\W+(\w+))?")
+_OWN_RESULTS: Final = frozenset({"previous", "carry"})
+"""Names by which a step reads results of its own."""
+_ATTRIBUTE: Final = lazy_pattern(
+    r"\b(?:data|value|media|model|tool_calls|usage|reasoning|used_default)\b"
+)
+"""What results have besides their text."""
 
 
 _FILTERS: Final[frozenset[KeyPath]] = frozenset({("for_each", "where"), ("for_each", "group_by")})
@@ -337,3 +343,51 @@ def steps_of_outputs(checked: Checked) -> frozenset[str]:
         return frozenset()
     mentioned, named = steps_mentioned(checked, outputs), steps_named(checked, outputs)
     return frozenset(named if len(mentioned) < len(checked.order) else mentioned)
+
+
+class ReadAttributes:
+    """What the texts of a flow read of the results of its steps."""
+
+    def __init__(self, checked: Checked) -> None:
+        self._checked = checked
+        self._document = checked.file.document
+        self._found: dict[str, frozenset[str]] = {}
+
+    def of(self, step: str) -> frozenset[str]:
+        """Return the attributes of a step's results that are read.
+
+        Of a text that reads a whole result, all attributes that it names may be among them; so they
+        are of the flow's outputs.
+        """
+        if step not in self._found:
+            readers = self._readers(step)
+            found = {one for _, named in readers for one in named}
+            found |= {word for path, _ in readers if path for word in self._words(path)}
+            self._found[step] = frozenset(found)
+        return self._found[step]
+
+    def is_media_alone(self, step: str) -> bool:
+        """Whether all that is read of a step's results are the paths of its media."""
+        named = [one for path, one in self._readers(step) if not path]
+        is_whole = len(named) < len(self._readers(step))
+        return bool(named) and not is_whole and frozenset().union(*named) <= {"media", "status"}
+
+    def _readers(self, step: str) -> list[tuple[KeyPath, frozenset[str]]]:
+        """Return the attributes that each reader names, with its place if it reads all."""
+        found: list[tuple[KeyPath, frozenset[str]]] = []
+        for reader, uses in self._checked.uses.items():
+            named = {attribute for name, attribute in uses.steps if name == step}
+            is_fed = self._checked.chains.get(reader) == step and "source" in uses.names
+            is_own = reader == step and not uses.names.isdisjoint(_OWN_RESULTS)
+            is_whole = is_fed or is_own or not named.isdisjoint({None, "all"})
+            if named or is_whole:
+                place: KeyPath = ("steps", reader) if is_whole else ()
+                found.append((place, frozenset(one for one in named if one is not None)))
+        if step in steps_of_outputs(self._checked):
+            found.append((("outputs",), frozenset()))
+        return found
+
+    def _words(self, path: KeyPath) -> Iterator[str]:
+        node = self._document.node(path)
+        text = encode_json(None if node is None else node.data).decode()
+        return (match[0] for match in _ATTRIBUTE.finditer(text))

@@ -31,6 +31,7 @@ from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
+from poeflow.templates.values import RESULT_ITEM_NAMES
 
 
 class Preparer:
@@ -227,3 +228,8 @@ class Preparer:
 def _output(step: str, key: str) -> KeyPath:
     """Return the place of a key in a step's `output`."""
     return ("steps", step, "output", key)
+
+
+def own_items(instance: StepInstance) -> dict[str, Json]:
+    """Return the item of an instance, or its combination, by name."""
+    return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}

@@ -4,6 +4,15 @@ import dataclasses
 import json
 import subprocess
 
+SCRIPT = """\
+simulator: 1
+rules:
+  - {match: {text: facts}, answer: {template: '{"n": {{ nth }}}'}}
+  - {match: {text: word}, answer: {text: b}}
+  - {match: {model: GPT-5.2}, answer: {template: "[{{ nth }}] {{ prompt }}"}}
+"""
+"""A model that answers otherwise each time."""
+
 
 class Origin:
     """The repository at a desk, whose flow has run. `clone` makes the desk of a fresh clone."""
@@ -42,12 +51,15 @@ class Clone:
     def __init__(self, desk, origin):
         self.desk = desk
         self._origin = origin
-        self._before = len(origin.simulator.requests)
+        self._before = self._sent()
 
     @property
     def asked(self):
-        """How many requests were sent since it was made."""
-        return len(self._origin.simulator.requests) - self._before
+        """How many models were asked since it was made."""
+        return self._sent() - self._before
+
+    def _sent(self):
+        return sum(one.json is not None for one in self._origin.simulator.requests)
 
     def __call__(self, *words):
         """Return the exit code and the words of a command for the flow, with all it says."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from poeflow.simulator.server import Simulator
+from tests.cli.clones import SCRIPT, Origin
 
 KEY = "canary-key-0123456789"
 
@@ -68,3 +69,13 @@ def online(desk, simulator):
     """The desk, with a key and a base URL that leads to the simulator."""
     desk.environ |= {"POE_API_KEY": KEY, "POE_BASE_URL": simulator.base_url}
     return desk
+
+
+@pytest.fixture
+def origin(desk, tmp_path_factory):
+    """Make a repository whose flow was run with a model that answers otherwise each time."""
+    script = desk.write("home/answers.yaml", SCRIPT)
+    with Simulator(script=script) as running:
+        desk.environ |= {"POE_API_KEY": KEY, "POE_BASE_URL": running.base_url}
+        folder = tmp_path_factory.mktemp("clones")
+        yield lambda flow: Origin(desk, running, folder, flow)

@@ -2,30 +2,12 @@
 
 import pytest
 
-from poeflow.simulator.server import Simulator
-from tests.cli.clones import Origin
-
-SCRIPT = """\
-simulator: 1
-rules:
-  - {match: {model: GPT-5.2}, answer: {template: "[{{ nth }}] {{ prompt }}"}}
-"""
 PAGE = """\
 poeflow: 1
 steps:
   a: {model: GPT-5.2, prompt: A, output: {save: o/a.md}}
   page: {render: "<{{ steps.a.text }}>", output: {save: o/page.md}}
 """
-
-
-@pytest.fixture
-def origin(desk, tmp_path_factory):
-    """Make a repository whose flow was run with a model that answers otherwise each time."""
-    script = desk.write("home/answers.yaml", SCRIPT)
-    with Simulator(script=script) as simulator:
-        desk.environ |= {"POE_API_KEY": "any-key-at-all-123", "POE_BASE_URL": simulator.base_url}
-        folder = tmp_path_factory.mktemp("clones")
-        yield lambda flow: Origin(desk, simulator, folder, flow)
 
 
 def test_a_file_that_others_read_is_still_poeflows_when_one_was_accepted(origin):
