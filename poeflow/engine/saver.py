@@ -163,6 +163,9 @@ class Saver:
         if source == target:
             return entry
         data = await asyncio.to_thread(self._context.files.read, source)
+        if short_hash(text_digest(data)) != entry.outputs[source]:
+            message = f"{source[2:]} was written anew before its text went to {target[2:]}"
+            raise StepError(message, hint="run it again")
         self._context.refuse_keys(data, f"what would be saved to {target[2:]}")
         await self._write(instance, target, data, text_digest(data))
         if self._context.asks:

@@ -192,3 +192,17 @@ def test_a_rendered_file_that_was_moved_is_replaced(origin):
     clone.git("mv", "o/page.md", "o/leaf.md")
     assert clone("run")[0] == 0
     assert (clone.text("o/leaf.md"), clone.asked) == (">[1] A>\n", 0)
+
+
+def test_two_texts_that_change_places_are_never_taken_for_each_other(origin):
+    clone = origin(TWO).clone()
+    clone.edit("a.yaml", "o/a.md", "o/x.md")
+    clone.edit("a.yaml", "o/t.md", "o/a.md")
+    clone.edit("a.yaml", "o/x.md", "o/t.md")
+    clone("run")  # what one of them had is gone now, and perhaps noticed late
+    assert clone("run")[0] == 0
+    assert clone("run", "--locked")[0] == 0
+    said = clone.text("o/t.md").strip()
+    assert said.endswith("A")
+    assert clone.text("o/a.md").strip().endswith(f"T {said}")
+    assert clone.asked <= 2
