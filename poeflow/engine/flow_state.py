@@ -66,7 +66,13 @@ class FlowState:
             schemas=self.schemas,
             accepting=run_state.accepting,
         )
-        self.stored = StoredResults(plan, context, self.schemas, self.freshness)
+        self.stored = StoredResults(
+            plan,
+            context,
+            self.schemas,
+            self.freshness,
+            same_request=run_state.lock_update.entries_of_request,
+        )
         self.statuses = Statuses(
             plan,
             self.freshness,

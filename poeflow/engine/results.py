@@ -10,8 +10,9 @@ from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.asker import NotHere, ToBeAsked, UnusableAnswerError
-from poeflow.engine.asking.request import AskPolicy
+from poeflow.engine.asking.request import AskPolicy, OlderAnswer
 from poeflow.engine.asking.spending import Spent
+from poeflow.engine.asking.turns import Turns
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Purpose, Source, Verdict
 from poeflow.flowfile.model import Expectation, StepKind
@@ -65,6 +66,40 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     expected: Sequence[Expectation] = ()
     unread: str = ""
     answer: str | None = None
+
+    @classmethod
+    def of_turns(
+        cls, turns: Turns, *, expected: Sequence[Expectation], is_continued: bool
+    ) -> "StepResult":
+        """Return the result of an instance that took turns.
+
+        `expected` is what its verdicts are about, if anything reads them; the conversation is part
+        of the result if it `is_continued`.
+        """
+        first, dialogue = turns.first.first, turns.last
+        completion, reading = dialogue.last.completion, dialogue.reading
+        message, usage = completion.message, completion.usage
+        return cls(
+            text=reading.text,
+            source=dialogue.last.source,
+            data=reading.data,
+            value=reading.value,
+            media=turns.media,
+            files=turns.files,
+            reasoning=message.reasoning or reading.reasoning,
+            tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
+            usage=None if usage is None else usage.counted(),
+            model=completion.model,
+            response_id=completion.id,
+            verdicts=dialogue.verdicts,
+            expected=expected,
+            fingerprint=first.fingerprint,
+            request=first.request,
+            answered_by=dialogue.first.answered_by,
+            unread="; ".join(dialogue.unread),
+            answer=completion.text if dialogue.unread else None,
+            conversation=dialogue.messages if is_continued else (),
+        )
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -263,8 +298,9 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     of the lock about its answer. If `ask` is never, it writes nothing, either. `target` is the
     project path for its text; if the answer is merged into edits of that file, `base` is its text
     before them. If it `is_proven`, the lock proves the answers, stored here or not. If it
-    `is_doubted`, no stored answer is used; if it `is_stored`, the lock proves the stored output of
-    its command, which is not run. `reads` collects what its templates read.
+    `is_doubted`, no stored answer is used but an `older` one that the lock proves; if it
+    `is_stored`, the lock proves the stored output of its command, which is not run. `reads`
+    collects what its templates read.
     """
 
     instance: StepInstance
@@ -280,6 +316,7 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     base: bytes | None = None
     is_proven: bool = False
     is_doubted: bool = False
+    older: OlderAnswer | None = None
     is_stored: bool = False
     reads: Reads = msgspec.field(default_factory=Reads)
 
@@ -306,7 +343,8 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
             answered=self.locked.request if self.locked is not None and is_held_back else None,
             target=self.target if self.base is None else None,
             is_proven=self.is_proven,
-            is_doubted=self.is_doubted,
+            is_doubted=self.is_doubted and self.older is None,
+            older=self.older,
         )
 
 

@@ -313,7 +313,7 @@ class StepRunner:
             if not turns.taken and not work.is_doubted:
                 emitter.started(request.chat.model)
                 if self._is_altered(work, request):
-                    work = self._without_stored_answers(work)
+                    work = self._without_stored_answer(work, request)
                     continue
             rules = self._rules(turn, turns, request)
             dialogue = await converse(asker, request, rules, others=self._fallback_requests(turn))
@@ -321,7 +321,7 @@ class StepRunner:
                 return dialogue
             is_over = turns.add(dialogue)
             if is_over and not work.is_doubted and self._is_doubtful(work, turns):
-                work = self._without_stored_answers(work)
+                work = self._without_stored_answer(work, request)
                 turns, is_over = self._turns(work), False
             if not is_over and not await self._fetch_drawn(work, turns):
                 return Unknown("a file it drew is not here")
@@ -368,11 +368,21 @@ class StepRunner:
             may_send=work.ask != "never",
         )
 
-    def _without_stored_answers(self, work: StepInput) -> StepInput:
-        """Return the input for running an instance without stored answers."""
+    def _without_stored_answer(self, work: StepInput, request: ModelRequest) -> StepInput:
+        """Return an instance's input with the answer that the lock has, else without stored ones.
+
+        The turns of a repeated step are asked again: the lock has only its last answer.
+        """
+        work = msgspec.structs.replace(work, is_doubted=True)
+        is_repeated, schema = self._steps[work.step].repeat, self._schemas.compiled(work.step)
+        found = () if is_repeated else self._run_state.asker.older_answers(request)
+        for older, stored in found:
+            turns = self._turns(work)
+            if turns.ended_with(stored, schema) and not self._is_doubtful(work, turns):
+                return msgspec.structs.replace(work, older=older)
         warning = "its stored answer is not the one the lock has; it is not used"
         self._run_state.emitter(work.name).warned((warning,))
-        return msgspec.structs.replace(work, is_doubted=True)
+        return work
 
     def _turns(self, work: StepInput) -> Turns:
         return Turns(self._plan, work.step, work.values, reads=work.reads)
@@ -466,30 +476,8 @@ class StepRunner:
         return await self._run_state.saver.media(work.name, folder, answer, drawn=drawn)
 
     def _result(self, step: str, turns: Turns) -> StepResult:
-        first, dialogue = turns.first.first, turns.last
-        completion, reading = dialogue.last.completion, dialogue.reading
-        message, usage = completion.message, completion.usage
-        return StepResult(
-            text=reading.text,
-            source=dialogue.last.source,
-            data=reading.data,
-            value=reading.value,
-            media=turns.media,
-            files=turns.files,
-            reasoning=message.reasoning or reading.reasoning,
-            tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
-            usage=None if usage is None else usage.counted(),
-            model=completion.model,
-            response_id=completion.id,
-            verdicts=dialogue.verdicts,
-            expected=self._read_expectations.get(step, ()),
-            fingerprint=first.fingerprint,
-            request=first.request,
-            answered_by=dialogue.first.answered_by,
-            unread="; ".join(dialogue.unread),
-            answer=completion.text if dialogue.unread else None,
-            conversation=dialogue.messages if step in self._continued else (),
-        )
+        expected = self._read_expectations.get(step, ())
+        return StepResult.of_turns(turns, expected=expected, is_continued=step in self._continued)
 
 
 def _for_next_turn(work: StepInput, turns: Turns) -> StepInput:

@@ -1,6 +1,6 @@
 """Results of the last run, loaded from an output file or the cache."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -9,12 +9,17 @@ from poeflow.answers.expect import is_of_text
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.parse import Reading, of_file, read, read_or_default
 from poeflow.client.answers import Completion, Usage
-from poeflow.digest import Json, hash_prefix, short_hash, short_hash_of_text
+from poeflow.digest import Json, hash_prefix, short_hash
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.asker import is_accepted
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.freshness import Freshness
-from poeflow.engine.lock_entries import LockProof, agrees_beside_text, moved_text, whole_result
+from poeflow.engine.lock_entries import (
+    LockProof,
+    agrees,
+    moved_text,
+    whole_result,
+)
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
@@ -24,6 +29,7 @@ from poeflow.planning.edges import ReadAttributes
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EditedError, file_bytes, text_digest
+from poeflow.store.answer_lines import CacheEntry
 from poeflow.store.lock.entries import LockEntry
 
 _IN_TEXT: Final = frozenset({"text", "status", "key", "all"})
@@ -33,10 +39,19 @@ _IN_NO_FILE: Final = frozenset({"usage", "reasoning", "used_default"})
 
 
 class StoredResults:
-    """Finds the results of one flow's instances by their lock entries."""
+    """Finds the results of one flow's instances by their lock entries.
+
+    `same_request` returns the entries of all instances whose first request has a fingerprint.
+    """
 
     def __init__(
-        self, plan: Plan, context: RunContext, schemas: AnswerSchemas, freshness: Freshness
+        self,
+        plan: Plan,
+        context: RunContext,
+        schemas: AnswerSchemas,
+        freshness: Freshness,
+        *,
+        same_request: Callable[[str], Iterable[LockEntry]],
     ) -> None:
         self._flow = plan.flow
         specs = plan.steps.items()
@@ -49,6 +64,7 @@ class StoredResults:
         self._schemas = schemas
         self._freshness = freshness
         self._reads = ReadAttributes(plan.checked)
+        self._same_request = same_request
 
     def loaded(
         self, step: str, outcome: InstanceOutcome, *, is_read: bool = False
@@ -71,15 +87,13 @@ class StoredResults:
             return self._accepted(step, key, entry)
         if entry.text is None or step in self._continued:
             return None
-        return self._in_file(step, key, entry, entry.text) or self._in_cache(
-            step, key, entry, entry.text
-        )
+        return self._in_file(step, key, entry, entry.text) or self._in_cache(step, key, entry)
 
     def answer(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
         """Return the result from an instance's stored answer, None if that has changed."""
         if entry.text is None or entry.accepted is not None or step in self._continued:
             return None
-        return self._in_cache(step, key, entry, entry.text)
+        return self._in_cache(step, key, entry)
 
     def read_ahead(self, step: str, entries: Iterable[LockEntry | None]) -> None:
         """Read the answers of instances of a step together: `answer` takes them."""
@@ -103,7 +117,7 @@ class StoredResults:
         reading = read(output, found, self._schemas.compiled(step))
         if reading.faults:
             return None
-        answer = self._in_cache(step, key, entry, accepted.text or "")
+        answer = self._in_cache(step, key, entry)
         alone = StepResult(text="", source="cached", fingerprint=_request_of(entry))
         return msgspec.structs.replace(
             answer or msgspec.structs.replace(alone, media=self._one_medium(step, entry)),
@@ -198,7 +212,7 @@ class StoredResults:
         if proof.edited.get(accepted.path) == "marked":
             raise EditedError(accepted.path, "marked")
         step, key, entry = instance.step, instance.key, proof.entry
-        answer = self._in_cache(step, key, entry, accepted.text or "")
+        answer = self._in_cache(step, key, entry)
         if answer is not None:
             return file_bytes(answer.text)
         for data in self._context.git.versions(accepted.path[2:]):
@@ -280,17 +294,35 @@ class StoredResults:
         media = tuple(filter(is_media_name, entry.outputs))
         return media if len(media) == 1 and self._flow.steps[step].repeat is None else ()
 
-    def _in_cache(
-        self, step: str, key: str | None, entry: LockEntry, text: str
-    ) -> StepResult | None:
-        """Return a result from its stored answer, read by the step's current format."""
-        spec = self._flow.steps[step]
-        if entry.request is None or step in self._sampled:
+    def _in_cache(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
+        """Return a result from its stored answer, read by the step's current format.
+
+        If that is another than the lock has for this request, the history may have the one.
+        """
+        text = entry.text if entry.accepted is None else entry.accepted.text
+        if entry.request is None or text is None or step in self._sampled:
             return None
         found = self._context.answers.locked(entry.request)
         if found is None:
             return None
         request, stored = found
+        result = self._read(step, key, entry, request, stored)
+        if result is not None and agrees(entry, result):
+            return result
+        is_locked = result is not None and any(
+            agrees(one, result) for one in self._same_request(request)
+        )
+        if is_locked or self._flow.steps[step].kind != "model":
+            return None
+        older = self._context.answers.older(request)
+        made = (self._read(step, key, entry, request, one) for one in older)
+        return next((one for one in made if one is not None and agrees(entry, one)), None)
+
+    def _read(
+        self, step: str, key: str | None, entry: LockEntry, request: str, stored: CacheEntry
+    ) -> StepResult | None:
+        """Return the result of an answer to a request, None if its step does not accept it."""
+        spec = self._flow.steps[step]
         parts, output = _parts_of_answer(stored.answer, spec), spec.output
         if parts is None:
             return None
@@ -298,10 +330,9 @@ class StoredResults:
             output = msgspec.structs.replace(output, reasoning="keep")
         schema = self._schemas.compiled(step)
         reading, unread = read_or_default(output, parts.text, schema)
-        found_text = short_hash_of_text(reading.text)
-        if reading.faults or found_text != text:
+        if reading.faults:
             return None
-        result = StepResult(
+        return StepResult(
             text=reading.text,
             source="cached",
             key=key,
@@ -320,7 +351,6 @@ class StoredResults:
             unread="; ".join(unread),
             answer=parts.text if unread else None,
         )
-        return result if agrees_beside_text(entry, result) else None
 
 
 class AnswerParts(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Final
 from poeflow.digest import PREFIX, Json, decode_json, hash_beginning, sha256_of
 from poeflow.errors import DiskError
 from poeflow.project.project import atomic_write
+from poeflow.store import history_rows
 from poeflow.store.answer_lines import FINGERPRINT, CacheEntry, EndLine, OldAnswers, pointed_hash
 from poeflow.store.contents import (
     Pruning,
@@ -29,7 +30,6 @@ from poeflow.store.contents import (
 from poeflow.store.database import Database
 from poeflow.store.database_file import DamagedStoreError, RowReader, writing
 from poeflow.store.folders import disk_errors, make_private, state_file
-from poeflow.store.history_rows import belonging
 from poeflow.store.lockfile import requests_in
 from poeflow.store.writer import StoreWriter, Write
 
@@ -77,6 +77,9 @@ _READ_AHEAD: Final = _ENTRY.replace("SELECT ", "SELECT fingerprint, ", 1).replac
 )
 """Reads answers to requests that began no conversation; large ones are read one by one."""
 _ANY: Final = "SELECT 1 FROM answers WHERE simulated = ? LIMIT 1"
+_MOST_OLDER: Final = 1000
+_OLDER_ENTRY: Final = """SELECT answer.body, answer.hash, request.body FROM contents AS answer
+    LEFT JOIN contents AS request ON request.id = ?3 WHERE answer.id = ?2"""
 _END: Final = "SELECT last FROM ends WHERE simulated = ? AND first = ?"
 
 
@@ -199,6 +202,26 @@ class Cache:
             entry = self.end(first) or self.entry(first)
         return None if entry is None else (first, entry)
 
+    def older(self, fingerprint: str) -> Iterator[CacheEntry]:
+        """Yield the answers that runs got to a request, by the history, the newest first.
+
+        Those at the end of the conversations that it began are among them, and so may be the answer
+        that is stored now. Raises as `get`.
+        """
+        seen = set[object]()
+        rows = (
+            self._rows(history_rows.OLDER, fingerprint, most=_MOST_OLDER) if self._is_used else []
+        )
+        for answer, request, instance, asked in rows:
+            of = None if answer in seen else history_rows.older_answer(instance, asked)
+            if of is None:
+                continue
+            seen.add(answer)
+            for row in self._rows(_OLDER_ENTRY, answer, request, most=1):
+                entry = _sound_entry(of[0], (*row, of[1]))
+                if entry is not None:
+                    yield entry
+
     def put(
         self,
         fingerprint: str,
@@ -302,7 +325,7 @@ class Cache:
         rows = self._rows(sql, *values, most=1)
         return rows[0] if rows else None
 
-    def _rows(self, sql: str, *values: bytes, most: int) -> list[tuple[object, ...]]:
+    def _rows(self, sql: str, *values: object, most: int) -> list[tuple[object, ...]]:
         """Return rows of the store, none if it is damaged, with a message."""
         try:
             return self._reader.rows(sql, (self._simulated, *values), most=most)
@@ -434,7 +457,7 @@ def prune_cache(
     try:
         with writing(path, warn) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            belongs = None if named is None else belonging(connection, named)
+            belongs = None if named is None else history_rows.belonging(connection, named)
             count, size, doomed = prune_answers(connection, wanted, belongs, aged)
     except (sqlite3.Error, OSError) as error:
         raise DiskError(f"no answer was dropped: {error}") from None

@@ -51,6 +51,15 @@ REQUESTS: Final = """SELECT requests.id, requests.record, request.body, requests
     completion.body FROM requests JOIN contents AS request ON request.id = requests.request
     LEFT JOIN contents AS completion ON completion.id = requests.completion"""
 """Selects the columns `request_row` reads."""
+OLDER: Final = """SELECT requests.completion, requests.request, instances.record, requests.record
+    FROM instances JOIN runs ON runs.id = instances.run AND runs.simulated = ?1
+    JOIN requests ON requests.run = instances.run AND requests.instance = instances.name
+    WHERE fingerprint = ?2 AND result IS NOT NULL AND completion IS NOT NULL
+    UNION ALL SELECT quoted.answer, instances.request, instances.record, NULL
+    FROM instances JOIN runs ON runs.id = instances.run AND runs.simulated = ?1
+    JOIN quoted ON quoted.instance = instances.id WHERE fingerprint = ?2 AND result IS NOT NULL
+    ORDER BY 1 DESC"""
+"""Selects the answers of instances by their first request, the newest first, for `older_answer`."""
 LENGTHS: Final = """SELECT instance, record, ending FROM requests
     WHERE ending IS NOT NULL AND run IN (SELECT id FROM runs
         WHERE flow = :flow AND simulated = :simulated
@@ -268,6 +277,11 @@ class _Purpose(msgspec.Struct):
     purpose: str = "answer"
 
 
+class _Asked(_Purpose):
+    fingerprint: str | None = None
+    answered_by: str | None = None
+
+
 class _Tokens(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -280,6 +294,24 @@ def lengths_of(record: str, ending: str) -> tuple[int | None, int | None] | None
     tokens = _decoded(ending, _Tokens)
     found = (tokens.prompt_tokens, tokens.completion_tokens)
     return None if found == (None, None) else found
+
+
+def older_answer(instance: object, request: object) -> tuple[str, str | None] | None:
+    """Return the request of an older answer, and the fallback model that gave it, if any.
+
+    `instance` and `request` are records; without the latter the answer is that to the first
+    request. None if they are damaged, or a judge answered.
+    """
+    try:
+        made = _decoded(instance, _Asked)
+        asked = made if request is None else _decoded(request, _Asked)
+    except _UNREADABLE:
+        return None
+    if asked.purpose == "judge" or made.fingerprint is None:
+        return None
+    if asked.purpose == "fallback":  # it is asked by a request of its own, and answers the first
+        return made.fingerprint, made.answered_by
+    return asked.fingerprint or made.fingerprint, made.answered_by
 
 
 def cost_since(path: Path, begin: float) -> tuple[Decimal, int]:

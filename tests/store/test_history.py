@@ -362,3 +362,38 @@ async def test_costs_are_those_of_answers_since_a_time_whatever_became_of_their_
     assert cost_since(path, 1200.0) == (Decimal("1.25"), 2), "a run goes on after midnight"
     assert cost_since(path, 1601.0) == (Decimal("0.25"), 1), "a killed one has spent, too"
     assert cost_since(path, 3000.0) == (Decimal(0), 0)
+
+
+def said(text: str) -> dict:
+    return {"choices": [{"message": {"content": text}}]}
+
+
+async def test_older_answers_to_a_request_are_read_from_the_runs_that_got_them(tmp_path):
+    """The newest first: none of a judge, of another request, or of another kind of run."""
+    first, spare, repair, judge, other = (letter * 64 for letter in "abcde")
+    asked = {
+        "one": [("draft", first, "answer"), ("draft", judge, "judge")],
+        "no": [("draft", first, "answer")],
+        "two": [("draft", spare, "fallback"), ("draft", repair, "repair"), ("b", other, "answer")],
+    }
+    with History(tmp_path / ".poeflow" / "history.db", warn=pytest.fail) as history:
+        for run, requests in asked.items():
+            recorder = history.begin(run_record(simulated=run == "no"))
+            for name, fingerprint, purpose in requests:
+                sent = msgspec.structs.replace(request(name, fingerprint), purpose=purpose)
+                number = await recorder.requested(sent)
+                recorder.answered(number, AnswerRecord(ended=1.0, answer=said(f"{run} {purpose}")))
+            made = {"fingerprint": first, "answered_by": "B" if run == "two" else None}
+            recorder.instance(msgspec.structs.replace(DRAFT, **made))
+            recorder.ended(END)
+    with contextlib.closing(StoreWriter(tmp_path / ".poeflow" / "history.db")) as writer:
+        cache = Cache(tmp_path / ".poeflow" / "cache", writer, on_corrupt=pytest.fail)
+        found = [
+            (one.fingerprint, one.answer, one.answered_by, one.request)
+            for one in cache.older(first)
+        ]
+    assert found == [
+        (repair, said("two repair"), "B", BODY),
+        (first, said("two fallback"), "B", BODY),
+        (first, said("one answer"), None, BODY),
+    ]

@@ -1,7 +1,7 @@
 """One request, answered: from the store, else by the model, else by a fallback model."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import chain
 from types import TracebackType
@@ -15,7 +15,7 @@ from poeflow.client.failures import wants_other_model
 from poeflow.client.finish_reasons import doubt_in, plain_name
 from poeflow.digest import Json, short_hash
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.asking.request import ModelRequest, Requests
+from poeflow.engine.asking.request import ModelRequest, OlderAnswer, Requests
 from poeflow.engine.asking.sender import SECONDS, FreshAnswer, Pause, Sender
 from poeflow.events import FellBack, Source
 from poeflow.flowfile.model import Output
@@ -183,7 +183,7 @@ class Asker:
 
     def without_asking(self, request: ModelRequest) -> Answer | NotHere | ToBeAsked | None:
         """Return a stored answer, or why there is none; None if the request is to be sent now."""
-        stored = self._accepted(request, self._context.answers.entry)
+        stored = self._accepted(request, self._entry)
         if stored is not None:
             return stored
         policy = request.policy
@@ -217,18 +217,32 @@ class Asker:
 
         With it, no tools or repairs are needed.
         """
-        return self._accepted(request, self._context.answers.end)
+        return self._accepted(request, self._end)
 
     def last_stored(self, request: ModelRequest) -> Answer | None:
         """Return the end of the conversation that a request began, else the answer to itself."""
-        return self.stored_end(request) or self._accepted(request, self._context.answers.entry)
+        return self.stored_end(request) or self._accepted(request, self._entry)
+
+    def older_answers(self, request: ModelRequest) -> Iterator[tuple[OlderAnswer, Answer]]:
+        """Yield the answers that earlier runs got to a request, the newest first.
+
+        They are the ends of conversations, as `stored_end`. None if this run has asked it again.
+        """
+        if bytes.fromhex(request.fingerprint) in self._replaced:
+            return
+        for entry in self._context.answers.older(request.fingerprint):
+            older = OlderAnswer(first=request.fingerprint, entry=entry)
+            policy = msgspec.structs.replace(request.policy, older=older)
+            answer = self._accepted(msgspec.structs.replace(request, policy=policy), self._end)
+            if answer is not None:
+                yield older, answer
 
     def last_request(self, request: ModelRequest) -> ModelRequest | None:
         """Return the last request of the conversation that a request began, with all messages.
 
         None if its answer is not stored, or is that of another conversation.
         """
-        entry = self._context.answers.end(request.fingerprint)
+        entry = self._end(request)
         return None if entry is None else self.requests.last(request, entry)
 
     async def store_end(self, first: Answer, last: Answer) -> None:
@@ -254,14 +268,28 @@ class Asker:
         """Whether a provider supports `response_format`."""
         return self._context.providers[provider].takes_schemas
 
+    def _entry(self, request: ModelRequest) -> CacheEntry | None:
+        """Return the stored answer to a request, or the older one that the lock proves."""
+        older, fingerprint = request.policy.older, request.fingerprint
+        if older is not None and older.first == older.entry.fingerprint == fingerprint:
+            return older.entry
+        return self._context.answers.entry(fingerprint)
+
+    def _end(self, request: ModelRequest) -> CacheEntry | None:
+        """Return the same for the last answer of the conversation that a request began."""
+        older = request.policy.older
+        if older is not None and older.first == request.fingerprint:
+            return older.entry
+        return self._context.answers.end(request.fingerprint)
+
     def _accepted(
-        self, request: ModelRequest, stored: Callable[[str], CacheEntry | None]
+        self, request: ModelRequest, stored: Callable[[ModelRequest], CacheEntry | None]
     ) -> Answer | None:
         """Return a stored answer that is complete, or flagged in a way the step accepts."""
         fingerprint, is_asked = request.fingerprint, not request.settings.cache
         if self._replaces(request):
             is_asked |= bytes.fromhex(fingerprint) not in self._replaced
-        entry = None if is_asked else stored(fingerprint)
+        entry = None if is_asked else stored(request)
         if entry is None or not _may_take(request, entry.answered_by):
             return None
         completion = Completion(entry.answer)

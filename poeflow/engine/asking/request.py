@@ -18,13 +18,21 @@ VERSION: Final = 1
 _NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
 
 
+class OlderAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of an earlier run, at the end of a conversation that the request `first` began."""
+
+    first: str
+    entry: CacheEntry
+
+
 class AskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a request without a stored answer may be sent.
 
     `answered` is the fingerprint of a request that the lock proves answered: it is not sent again.
     If it `is_proven`, the lock proves it by other means, and it is not sent, either.
     `target` is the file for its answer: nothing is sent if that file was edited.
-    `is_doubted` is whether the lock has another answer than the stored one, which is not used then.
+    `is_doubted` is whether the lock has another answer than the stored one, which is not used then;
+    `older` is the answer that the lock has, if the history has it, too.
     """
 
     may_send: bool = True
@@ -32,6 +40,7 @@ class AskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     is_proven: bool = False
     target: str | None = None
     is_doubted: bool = False
+    older: OlderAnswer | None = None
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
