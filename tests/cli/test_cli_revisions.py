@@ -144,6 +144,98 @@ def test_an_answer_asked_for_again_is_a_cause_of_its_own(repository):
     assert repository.causes("--since", "HEAD") == {"each": (["answer answer"], [])}
 
 
+def test_an_edit_that_was_accepted_is_no_answer(repository):
+    repository.desk.write("out/x.md", "by hand\n")
+    assert repository.desk.run("accept", "notes.yaml").returncode == 0
+    (flow,) = repository.compared("--since", "HEAD")["flows"]
+    (step,) = flow["steps"]
+    assert [(one["kind"], one["name"]) for one in step["causes"]] == [("edit", "edit")]
+    assert (step["instances"]["changed"], flow["spent"]) == (1, None)
+    shown = repository.desk.run("diff", "--since", "HEAD").stdout
+    assert "  each: 1 changed\n    edited by hand and accepted\n  out/x.md: changed" in shown
+    comment = repository.desk.run("diff", "--since", "HEAD", "--output", "markdown").stdout
+    assert "1 changed; <code>edited by hand and accepted</code>" in comment
+    assert "again" not in comment
+    assert "request" not in comment
+
+
+def test_an_edit_is_told_from_answers_beside_it(repository):
+    """Of the instances of a loop one was edited, and one has another answer."""
+    repository.desk.write("out/x.md", "by hand\n")
+    assert repository.desk.run("accept", "notes.yaml").returncode == 0
+    path = repository.desk.folder / "notes.lock.json"
+    lock = json.loads(path.read_text())
+    rows = lock["steps"]["each"]["instances"].items()
+    row = next(one for name, one in rows if name and "accepted" not in one)
+    words = row["hashes"].split(" ")
+    row["hashes"] = " ".join([*words[:2], "A" * 22, *words[3:]])
+    path.write_text(json.dumps(lock))
+    assert repository.causes("--since", "HEAD") == {"each": (["answer answer", "edit edit"], [])}
+    (flow,) = repository.compared("--since", "HEAD")["flows"]
+    assert flow["spent"]["requests"] == 1
+    repository.commit(runs=False)
+    assert repository.desk.run("accept", "--drop", "notes.yaml").returncode == 0
+    assert repository.desk.run("run", "notes.yaml").returncode == 0
+    (step,) = repository.compared("--since", "HEAD")["flows"][0]["steps"]
+    assert ("edit", "dropped") in [(one["kind"], one["name"]) for one in step["causes"]]
+
+
+@pytest.mark.parametrize("named", [(), ("notes.yaml",), ("other/renamed.yaml",), ("other",)])
+def test_a_flow_that_was_renamed_is_compared_with_itself(repository, named):
+    for folder in ("parts", "log.md"):
+        repository.edit("notes.yaml", folder, f"//{folder}")
+    repository.edit("notes.yaml", "save: out/notes.md", 'save: "//out/notes.md"')
+    repository.edit("notes.yaml", '"out/{{', '"//out/{{')
+    repository.commit()
+    (repository.desk.folder / "other").mkdir()
+    repository.git("mv", "notes.yaml", "other/renamed.yaml")
+    repository.git("mv", "notes.lock.json", "other/renamed.lock.json")
+    repository.commit(runs=False)
+    (flow,) = repository.compared("HEAD~1..HEAD", *named)["flows"]
+    assert (flow["path"], flow["old_path"], flow["fate"]) == (
+        *("other/renamed.yaml", "notes.yaml"),
+        "renamed",
+    )
+    assert (flow["steps"], flow["outputs"], flow["spent"], flow["to_spend"]) == ([], [], None, None)
+    shown = repository.desk.run("diff", "HEAD~1..HEAD", *named).stdout
+    assert shown == "notes.yaml -> other/renamed.yaml: renamed\n"
+    comment = repository.desk.run("diff", "HEAD~1..HEAD", "--output", "markdown").stdout
+    assert (
+        "<code>notes&#46;yaml</code> -&#62; <code>other&#47;renamed&#46;yaml</code>\n\nrenamed\n"
+        in comment
+    )
+
+
+def test_a_flow_that_was_renamed_and_changed_is_known_by_its_lock(repository):
+    repository.git("mv", "notes.yaml", "renamed.yaml")
+    repository.git("mv", "notes.lock.json", "renamed.lock.json")
+    repository.edit("renamed.yaml", "Summarize it", "Sum it up")
+    repository.commit(runs=False)
+    (flow,) = repository.compared("HEAD~1..HEAD")["flows"]
+    assert (flow["old_path"], flow["fate"]) == ("notes.yaml", "renamed")
+    assert repository.causes("HEAD~1..HEAD")["summary"] == (["prompt prompt"], [])
+
+
+def test_a_copy_of_a_flow_is_a_new_one(repository):
+    repository.desk.write("copy.yaml", FLOW)
+    repository.edit("notes.yaml", "Summarize it", "Sum it up")
+    flows = repository.compared("--since", "HEAD")["flows"]
+    assert [(one["path"], one["fate"], one["old_path"]) for one in flows] == [
+        ("copy.yaml", "added", None),
+        ("notes.yaml", "changed", None),
+    ]
+
+
+def test_a_flow_without_a_lock_that_was_renamed_is_known_by_its_text(repository):
+    repository.git("rm", "-q", "--cached", "notes.lock.json")
+    (repository.desk.folder / "notes.lock.json").unlink()
+    repository.commit(runs=False)
+    repository.git("mv", "notes.yaml", "renamed.yaml")
+    repository.commit(runs=False)
+    (flow,) = repository.compared("HEAD~1..HEAD")["flows"]
+    assert (flow["old_path"], flow["fate"]) == ("notes.yaml", "renamed")
+
+
 def test_a_flow_that_is_gone_and_one_that_cannot_be_read(repository):
     repository.git("mv", "notes.yaml", "renamed.yaml")
     repository.edit("renamed.yaml", "steps.summary.text", "steps.sumary.text")

@@ -7,6 +7,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -15,11 +16,13 @@ from poeflow.flowfile.project_settings import settings_files
 from poeflow.operations.budgets import prices_of
 from poeflow.operations.locks import lock_path
 from poeflow.operations.revisions.compare_flow import compared_flow
-from poeflow.operations.revisions.made_results import written_files
+from poeflow.operations.revisions.made_results import MAX_OUTPUT, written_files
 from poeflow.operations.revisions.sides import (
     FlowSide,
     Side,
     UnreadableFlow,
+    content_at,
+    read_lock,
     side_of,
 )
 from poeflow.operations.run_options import RunOptions
@@ -28,6 +31,8 @@ from poeflow.store.git import Git
 from poeflow.store.revisions.comparisons import ComparedRevision, Comparison, FlowComparison
 from poeflow.store.revisions.revision_names import Span, repository_of, span_of, span_since
 from poeflow.store.revisions.trees import changed_between, changed_since, files_of, write_files
+
+_FLOWS: Final = (".yaml", ".yml")
 
 
 class Sides(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,12 +107,14 @@ def _compared(
     found: list[FlowComparison] = []
     settings = {*settings_files(sides.old), *settings_files(sides.new)}
     is_shared_touched = not settings.isdisjoint(sides.changed)
-    for path in sorted(paths):
+    renamed = dict(_renamed(sides))
+    now = {before: after for after, before in renamed.items()}
+    for path in sorted({now.get(path, path) for path in paths}):
         new = sides.side(sides.new, path, options)
         is_touched = is_shared_touched or _is_touched(new, sides.changed)
         if not (is_touched or _may_read_more(new)):
             continue  # what it read before can differ only if one of these files does
-        old = sides.side(sides.old, path, options)
+        old = sides.side(sides.old, renamed.get(path, path), options)
         if is_touched or _is_touched(old, sides.changed):
             one = compared_flow(old, new, options, prices)
             found += [one] if one is not None else []
@@ -118,6 +125,40 @@ def _compared(
         new=ComparedRevision(name=new_name, commit=new_commit),
         flows=tuple(found),
     )
+
+
+def _renamed(sides: Sides) -> Iterator[tuple[str, str]]:
+    """Yield the new and the old path of each flow that has another path now.
+
+    Its lock is that of a flow that is gone, or its file, word for word.
+    """
+    gone, come = (
+        [path for path in sorted(sides.changed) if path.endswith(_FLOWS) and _is_only(path, *pair)]
+        for pair in ((sides.old, sides.new), (sides.new, sides.old))
+    )
+    for find in (_made_at, _written_at):
+        before = {data: path for path in reversed(gone) if (data := find(sides.old, path))}
+        for path in tuple(come):
+            data = find(sides.new, path)
+            if data is not None and data in before:
+                old = before.pop(data)
+                come.remove(path)
+                gone.remove(old)
+                yield path, old
+
+
+def _is_only(path: str, here: Project, there: Project) -> bool:
+    return here.has(path) and not there.has(path)
+
+
+def _made_at(project: Project, path: str) -> bytes | None:
+    """Return the lock of a flow as it is written, None if no instance is in it."""
+    lock = read_lock(project, path)
+    return content_at(project, lock_path(path), limit=MAX_OUTPUT) if lock and lock.rows else None
+
+
+def _written_at(project: Project, path: str) -> bytes | None:
+    return content_at(project, path, limit=MAX_OUTPUT)
 
 
 def _is_touched(side: Side, changed: frozenset[str]) -> bool:

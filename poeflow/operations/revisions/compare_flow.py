@@ -79,6 +79,7 @@ def compared_flow(
     return FlowComparison(
         path=side.path[2:] if side is not None else "",
         fate=fate,
+        old_path=old.path[2:] if fate == "renamed" and old is not None else None,
         steps=steps,
         outputs=outputs,
         instances=msgspec.structs.replace(whole, pending=pending),
@@ -146,7 +147,9 @@ def _unreadable(old: Side, new: Side) -> FlowComparison:
 def _fate(old: Side, new: Side, *, is_broken: bool) -> FlowFate:
     if old is None or new is None:
         return "added" if old is None else "removed"
-    return "broken" if is_broken else "changed"
+    if is_broken:
+        return "broken"
+    return "changed" if old.path == new.path else "renamed"
 
 
 def _steps(
@@ -170,7 +173,7 @@ def _steps(
         fate: Fate = (
             "added" if step not in before else "removed" if step not in after else "changed"
         )
-        own = moved.counts.get(step, InstanceCounts())
+        own, edits = moved.counts.get(step, InstanceCounts()), moved.edits.get(step, ())
         answered = moved.answered.get(step, ())
         causes = tuple(causes_between(old, new, step)) if fate == "changed" else ()
         needs = checked.edges.get(step, ()) if checked is not None else ()
@@ -182,14 +185,14 @@ def _steps(
             is_same = own.is_empty and not is_more
             if is_same and not answered:
                 continue
-            if not follows and not own.is_empty:
+            if not follows and not own.is_empty and (step in moved.renewed or not edits):
                 causes = (Cause(kind="answer", name="answer"),)
         different |= set() if is_same else {step}
         whole = msgspec.structs.replace(own, pending=pending.get(step, 0))
         yield StepComparison(
             id=step,
             fate=fate,
-            causes=causes,
+            causes=(*causes, *edits),
             follows=follows,
             instances=whole,
             answered=answered,

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from poeflow.answers.media_links import edited_media
 from poeflow.costs import Prices, cost_of
 from poeflow.digest import Json
 from poeflow.engine.lock_entries import AnswerNames, other_names
@@ -17,9 +18,10 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.records import outer_step
-from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.store.revisions.comparisons import (
     AnswerComparison,
+    Cause,
     InstanceCounts,
     OutputComparison,
     Spending,
@@ -33,11 +35,15 @@ MAX_OUTPUT: Final = 64 * 1024 * 1024
 class MovedInstances(msgspec.Struct, frozen=True):
     """How the instances of each step, and the answers of a flow, differ by the locks.
 
-    `answered` says of each step which other names answered than were asked, or than before.
+    `entries` are those with another answer, or a new one, and `renewed` the steps with another.
+    `edits` says of each step what became of edits that a person had accepted, `answered` which
+    other names answered than were asked, or than before.
     """
 
     counts: Mapping[str, InstanceCounts]
     entries: tuple[LockEntry, ...]
+    renewed: frozenset[str]
+    edits: Mapping[str, tuple[Cause, ...]]
     answered: Mapping[str, tuple[AnswerComparison, ...]]
 
 
@@ -47,6 +53,7 @@ def moved_instances(old: FlowSide | None, new: FlowSide | None) -> MovedInstance
         before, after = {}, {}  # nothing is known of what one of them made
     counts: defaultdict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     entries: list[LockEntry] = []
+    renewed, edits = set[str](), defaultdict[str, set[str]](set)
     answered: defaultdict[str, Counter[AnswerNames]] = defaultdict(Counter)
     for name, entry in after.items():
         earlier = before.get(name)
@@ -55,13 +62,20 @@ def moved_instances(old: FlowSide | None, new: FlowSide | None) -> MovedInstance
             answered[outer_step(name)][names] += 1
         if earlier is not None and _made(earlier) == _made(entry):
             continue
-        counts[outer_step(name)]["added" if earlier is None else "changed"] += 1
-        entries.append(entry)
+        step, edit = outer_step(name), _edit(earlier, entry)
+        counts[step]["added" if earlier is None else "changed"] += 1
+        edits[step].update(edit)
+        if earlier is None or _answer(earlier) != _answer(entry):
+            entries.append(entry)
+        if earlier is not None and not (edit and _answer(earlier) == _answer(entry)):
+            renewed.add(step)
     for name in before.keys() - after.keys():
         counts[outer_step(name)]["removed"] += 1
     return MovedInstances(
         {step: InstanceCounts(**own) for step, own in counts.items()},
         tuple(entries),
+        frozenset(renewed),
+        {step: tuple(map(_cause, sorted(names))) for step, names in edits.items()},
         {step: tuple(_answered(own)) for step, own in answered.items()},
     )
 
@@ -80,6 +94,32 @@ def _entries(side: FlowSide | None) -> Mapping[str, LockEntry]:
 def _made(entry: LockEntry) -> tuple[object, ...]:
     """Return what an instance made, without what it was made of."""
     return entry.status, entry.result, entry.text, entry.outputs
+
+
+def _answer(entry: LockEntry) -> tuple[object, ...]:
+    """Return what an instance was answered: an edit that was accepted is no answer."""
+    made: LockEntry | Accepted = entry if entry.accepted is None else entry.accepted
+    return entry.status, entry.request, made.text, made.result
+
+
+def _edit(earlier: LockEntry | None, entry: LockEntry) -> tuple[str, ...]:
+    """Return the name of what became of an edit that a person had accepted, if anything did."""
+    before, after = _edited(earlier), _edited(entry)
+    if before == after:
+        return ()
+    return ("edit",) if after else ("dropped",)
+
+
+def _cause(edit: str) -> Cause:
+    return Cause(kind="edit", name=edit)
+
+
+def _edited(entry: LockEntry | None) -> tuple[object, ...]:
+    """Return the texts and media of an instance that a person edited and had accepted."""
+    if entry is None:
+        return ()
+    media = tuple(one for found in edited_media(entry.outputs) for one in sorted(found.items()))
+    return (entry.text, *media) if entry.accepted is not None else media
 
 
 def written_files(side: FlowSide | None) -> Mapping[str, tuple[str, str]]:

@@ -94,7 +94,8 @@ def _cut_words(flows: int, texts: int, span: str) -> Iterator[str]:
 
 
 def _section(flow: FlowComparison, found: Comparison) -> _Section:
-    lines = [f"\n#### {_code(flow.path)}\n\n{escaped(flow_words(flow))}\n"]
+    came = f"{_code(flow.old_path)} {escaped('->')} " if flow.old_path is not None else ""
+    lines = [f"\n#### {came}{_code(flow.path)}\n\n{escaped(flow_words(flow))}\n"]
     for revision, problem in problems_of(flow, found):
         lines.append(f"- {UNICODE.failed} in {_code(revision)}: {_code(problem)}")
     lines += _listed([f"**{_code(step.id)}**: {_step(step)}" for step in flow.steps], "steps")

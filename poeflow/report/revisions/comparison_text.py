@@ -21,6 +21,10 @@ _NARROWEST: Final = 20
 _MOST_NAMES: Final = 3
 """How many pairs of names that answered are shown of a step."""
 _NESTED: Final = "      "
+_EDITS: Final = {
+    "edit": "edited by hand and accepted",
+    "dropped": "an edit by hand is not accepted any more",
+}
 NO_TEXT: Final = "no text, or too long to compare"
 
 
@@ -36,7 +40,8 @@ def comparison_lines(found: Comparison, **looks: Unpack[Looks]) -> Iterator[Line
     """Yield the lines of a comparison, texts word by word."""
     marks = looks["marks"]
     for flow in found.flows:
-        yield ((marks.shown(flow.path), "bold"), (f": {flow_words(flow)}", ""))
+        came = f"{marks.shown(flow.old_path)} -> " if flow.old_path is not None else ""
+        yield ((f"{came}{marks.shown(flow.path)}", "bold"), (f": {flow_words(flow)}", ""))
         for revision, problem in problems_of(flow, found):
             yield ((f"  in {marks.shown(revision)}: {marks.shown(problem)}", "red"),)
         for step in flow.steps:
@@ -132,6 +137,8 @@ def cause_words(cause: Cause) -> str:
     """Return a cause in words: its kind, name and place, and short values."""
     if cause.kind == "answer":
         return "answered again: the request is the same"
+    if cause.kind == "edit":
+        return _EDITS.get(cause.name, _EDITS["edit"])
     is_named = cause.name != cause.kind
     name = f"{cause.kind} {cause.name}" if is_named else cause.kind
     place = f" ({cause.place})" if cause.place else ""
@@ -149,7 +156,7 @@ def is_short(cause: Cause) -> bool:
     """Return whether both values of a cause fit into one line."""
     values = [text for text in (cause.old, cause.new) if text is not None]
     is_prose = cause.kind in ("prompt", "file")
-    return cause.kind == "answer" or (
+    return cause.kind in ("answer", "edit") or (
         bool(values)
         and not is_prose
         and all(len(text) <= SHORT and "\n" not in text for text in values)

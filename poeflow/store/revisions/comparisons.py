@@ -9,10 +9,10 @@ from typing import Literal
 import msgspec
 
 CauseKind = Literal[
-    "prompt", "model", "parameter", "input", "file", "expectation", "setting", "answer"
+    "prompt", "model", "parameter", "input", "file", "expectation", "setting", "answer", "edit"
 ]
 Fate = Literal["changed", "added", "removed"]
-FlowFate = Literal["changed", "added", "removed", "broken"]
+FlowFate = Literal["changed", "added", "removed", "renamed", "broken"]
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,9 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
     `name` is the key, the parameter, the input or the file. `place` is its file and line in the
     newer revision, in the older one if it was removed. `old` and `new` are its texts, null if
-    there is none or if it is no text. The kind `answer` is another answer to the same request.
+    there is none or if it is no text. The kind `answer` is another answer to the same request, the
+    kind `edit` a file that a person edited and had accepted in place of an answer; by the name
+    `dropped` one that is not accepted any more.
     """
 
     kind: CauseKind
@@ -113,13 +115,15 @@ class FlowComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     `problem` says why it cannot be used as it is in the newer revision, `old_problem` in the older
     one; empty if it can. The fate is `broken` if both revisions have it and only one of them can be
-    used, or none can be read. `spent` is what the changed and new answers cost, as far as the store
-    on this machine has them, `to_spend` an estimate of what a run of the newer revision would send;
-    null if nothing is known.
+    used, or none can be read; it is `renamed` if its file or its lock is the same as that of
+    `old_path`, which the newer revision does not have. `spent` is what the changed and new answers
+    cost, as far as the store on this machine has them, `to_spend` an estimate of what a run of the
+    newer revision would send; null if nothing is known.
     """
 
     path: str
     fate: FlowFate
+    old_path: str | None = None
     steps: tuple[StepComparison, ...] = ()
     outputs: tuple[OutputComparison, ...] = ()
     instances: InstanceCounts = InstanceCounts()
