@@ -172,6 +172,15 @@ class LockUpdate:
                 found |= _own_files(entry)
         return {path: digest for path, digest in found.items() if path not in made}
 
+    def left_by_gone(self, files: Mapping[str, str]) -> list[str]:
+        """Return those of `files`, by path, whose instance of the last run makes no file now."""
+        found = set[str]()
+        for name in self._old if files else ():
+            new = self._new.find(name)
+            if new is None or not new.outputs:
+                found |= self._old[name].outputs.keys() & files.keys()
+        return sorted(found)
+
     def files_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the files that poeflow wrote for these instances, and earlier orphans."""
         found = dict(self.orphans)

@@ -18,7 +18,7 @@ from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
 from poeflow.engine.results import InstanceOutcome, Outcome
 from poeflow.engine.run_state import FailurePolicy, RunState
-from poeflow.engine.statuses import UNMADE, orphan_statuses
+from poeflow.engine.statuses import gone_statuses, unmade_words
 from poeflow.errors import PoeflowError, UsageError, first_error, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned, ignore
 from poeflow.flowfile.loops import is_fan_out
@@ -26,8 +26,6 @@ from poeflow.planning.plan import Plan, Planner
 from poeflow.planning.selection import check_glob
 from poeflow.records import InstanceStatus, key_of, outer_step, wholes_of
 
-GONE: Final = "it is not in the flow any more"
-"""Why the entry of an instance is stale that no step has now."""
 ASK_AGAIN: Final = "nothing is paid for to print them; --refresh asks again"
 SHOWN: Final = 3
 LARGE: Final = 100
@@ -228,11 +226,14 @@ def _warn(run_state: RunState, message: str) -> None:
 def _clear_up(run_state: RunState) -> None:
     """Report the files that no step writes now, or remove them if the user asked for that.
 
-    Those that stay are stored in the lock, with those of steps that failed. Raises `DiskError`.
+    Those that stay are stored in the lock, with those of steps that failed; what a person edited
+    is not poeflow's any more. Raises `DiskError`.
     """
     context, lock_update, made = run_state.context, run_state.lock_update, run_state.saver.targets
     no_longer_written = lock_update.no_longer_written
     orphans = context.files.orphans(no_longer_written, made=made)
+    for path in lock_update.left_by_gone(context.files.leftovers(no_longer_written, made=made)):
+        _warn(run_state, unmade_words(path, is_edited=True))
     if context.prunes:
         edited = lock_update.edited_media(orphans)
         for path in sorted(orphans.keys() - edited.keys()):
@@ -240,7 +241,7 @@ def _clear_up(run_state: RunState) -> None:
             _warn(run_state, f"{path[2:]} was removed, as no step writes it any more")
         orphans = edited
     for path in sorted(orphans.keys() - lock_update.orphans.keys()):
-        _warn(run_state, f"{path[2:]}: {UNMADE}")
+        _warn(run_state, unmade_words(path, is_edited=False))
     unwritten = {path: one for path, one in no_longer_written.items() if path in made}
     replaceable = lock_update.still_to_replace.items()
     waiting = {path: one for path, one in replaceable if context.files.look(path, one) == "same"}
@@ -330,10 +331,12 @@ async def survey(
     except ExceptionGroup as group:
         raise first_error(group) from None
     gone = [] if run_state.selection.is_sample else _gone(run_state)
-    orphans = context.files.orphans(lock_update.files_of(gone), made=plan.targets())
+    files, targets = lock_update.files_of(gone), plan.targets()
+    orphans = context.files.orphans(files, made=targets)
+    left = context.files.leftovers(files, made=targets)
+    entries = {name: lock_update.entry(name) if left else None for name in gone}
     position = {step: index for index, step in enumerate(plan.steps)}
     return (
         *sorted(run_state.statuses.values(), key=lambda one: position[outer_step(one.id)]),
-        *(InstanceStatus(id=name, state="stale", reasons=(GONE,)) for name in gone),
-        *orphan_statuses(orphans),
+        *gone_statuses(entries, orphans, left),
     )

@@ -1,7 +1,7 @@
 """Statuses of instances in a survey that sends nothing, and the requests that they would send."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,10 +22,13 @@ from poeflow.project.output_files import EditedError, Look
 from poeflow.records import Calls, InstanceState, InstanceStatus
 from poeflow.store.lock.entries import LockEntry
 
-UNMADE: Final = (
+GONE: Final = "it is not in the flow any more"
+"""Why the entry of an instance is stale that no step has now."""
+_UNMADE: Final = (
     "no step writes it any more; `poeflow run --prune-outputs` removes it, "
     "`poeflow accept` keeps it"
 )
+_LEFT: Final = "no step writes it any more; it was edited by hand, so it stays, and is yours"
 _NOT_LOCKED: Final = "the lock does not have it"
 _NEW: Final = (_NOT_LOCKED,)
 _ASKED_ALWAYS: Final = "a run asks for it again: it has cache: false"
@@ -244,10 +247,24 @@ def _is_as_in(entry: LockEntry, other: LockEntry) -> bool:
     )
 
 
-def orphan_statuses(orphans: Iterable[str]) -> Iterator[InstanceStatus]:
-    """Yield the statuses of files that no step writes now."""
+def gone_statuses(
+    gone: Mapping[str, LockEntry | None], orphans: Iterable[str], left: Collection[str]
+) -> Iterator[InstanceStatus]:
+    """Yield the statuses of entries that no instance has now, then of files that no step writes.
+
+    The files `left` were edited: those are told with their entries.
+    """
+    for name, entry in gone.items():
+        files = sorted(entry.outputs.keys() & left) if entry is not None else ()
+        reasons = (GONE, *(unmade_words(path, is_edited=True) for path in files))
+        yield InstanceStatus(id=name, state="stale", reasons=reasons)
     for path in orphans:
-        yield InstanceStatus(id=path[2:], state="orphaned", reasons=(UNMADE,))
+        yield InstanceStatus(id=path[2:], state="orphaned", reasons=(_UNMADE,))
+
+
+def unmade_words(path: str, *, is_edited: bool) -> str:
+    """Return a sentence about a file that no step writes now."""
+    return f"{path[2:]}: {_LEFT if is_edited else _UNMADE}"
 
 
 def _status(

@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.digest import short_hash
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.run import GONE
+from poeflow.engine.statuses import GONE
 from poeflow.errors import UsageError
 from poeflow.operations.check import Checkup, checked_again
 from poeflow.operations.locks import git_of, inputs_hash, known_locks, lock_of
@@ -132,7 +132,7 @@ def _with_made(
 
     They are stale by them, and their files are poeflow's own.
     """
-    found = tuple(one for one in looked if one.state != "orphaned" and one.reasons != (GONE,))
+    found = tuple(one for one in looked if one.state != "orphaned" and GONE not in one.reasons)
     known = {one.id for one in found}
     waiting = {one.id for one in found if one.state == "unknown"}
     own = dict(lock.instances.items())
@@ -149,7 +149,7 @@ def _with_made(
 def _without_gone(lock_update: LockUpdate, lock: Lock, looked: Iterable[InstanceStatus]) -> Lock:
     """Return a lock without instances that the flow does not have; their files become orphans."""
     found = tuple(looked)
-    gone = {one.id for one in found if one.reasons == (GONE,)}
+    gone = {one.id for one in found if GONE in one.reasons}
     orphaned = {f"//{one.id}" for one in found if one.state == "orphaned"}
     files = lock_update.files_of(gone)
     own = {name: entry for name, entry in lock.instances.items() if name not in gone}

@@ -128,14 +128,29 @@ class OutputFiles:
     def orphans(self, files: Mapping[str, str], *, made: Collection[str] = ()) -> dict[str, str]:
         """Return those of `files`, with their hashes, that are as the lock has them.
 
-        An edited file belongs to the user, one in `made` to a step that writes it, and one that
+        An edited file is one of `leftovers`, one in `made` to a step that writes it, and one that
         another lock names, or that another run wrote anew, to that flow. Paths that poeflow may not
         write to are ignored: the lock file may be hostile.
         """
+        return self._unmade(files, made, self._is_as_locked)
+
+    def leftovers(self, files: Mapping[str, str], *, made: Collection[str] = ()) -> dict[str, str]:
+        """Return those of `files` that a person edited, where `orphans` has those as they were.
+
+        They belong to the user: nothing removes them.
+        """
+        return self._unmade(files, made, lambda path, digest: self.look(path, digest) in EDITED)
+
+    def _unmade(
+        self,
+        files: Mapping[str, str],
+        made: Collection[str],
+        is_meant: Callable[[str, str], bool],
+    ) -> dict[str, str]:
         found = {
             path: digest
             for path, digest in sorted(files.items())
-            if path not in made and may_write(path) and self._is_as_locked(path, digest)
+            if path not in made and may_write(path) and is_meant(path, digest)
         }
         others = self._elsewhere(found) if found else ()
         return {path: digest for path, digest in found.items() if path not in others}

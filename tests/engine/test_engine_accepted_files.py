@@ -73,12 +73,15 @@ def test_in_a_clone_it_stays_though_no_ledger_knows_it(accepted):
 def test_a_step_that_comes_back_does_not_replace_it(accepted, without, prunes):
     assert all(state != "orphaned" for state, _ in accepted.states(without).values())
     assert accepted.run(without, prune_outputs=prunes).exit_code == 0
-    assert (text(accepted), warnings(accepted)) == (MINE, [])
+    assert (text(accepted), warnings(accepted)) == (MINE, [LEFT])
+    assert accepted.run(without, prune_outputs=prunes).exit_code == 0
+    assert (text(accepted), warnings(accepted), accepted.locked()) == (MINE, [], [])
     outcome = accepted.run(FLOW)
     assert str(outcome.failures["write"]) == EDITED + KEEP
     assert text(accepted) == MINE
 
 
+LEFT = "out/text.md: no step writes it any more; it was edited by hand, so it stays, and is yours"
 ROWS = """\
 poeflow: 1
 steps:
@@ -187,6 +190,7 @@ def test_a_new_path_gets_the_accepted_text_without_a_request(accepted, with_stat
     outcome = accepted.run(MOVED)
     assert (outcome.exit_code, warnings(accepted)[0]) == (0, COPIED)
     assert (text(accepted), brief(accepted)) == (MINE, MINE)
+    assert LEFT not in warnings(accepted), "its step has a copy of it"
     assert (accepted.locked(), len(accepted.prompts())) == ([], asked)
     assert accepted.run(MOVED, prune_outputs=True).exit_code == 0
     assert (text(accepted), brief(accepted)) == (MINE, MINE)

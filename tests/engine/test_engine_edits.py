@@ -423,7 +423,8 @@ def test_pruning_removes_what_is_poeflows_own_and_keeps_what_was_edited(bench):
     bench.run(ROWS)
     bench.write("out/z.md", MINE)
     bench.run(FEWER, prune_outputs=True)
-    assert warnings(bench) == ["out/y.md was removed, as no step writes it any more"]
+    left = "out/z.md: no step writes it any more; it was edited by hand, so it stays, and is yours"
+    assert warnings(bench) == [left, "out/y.md was removed, as no step writes it any more"]
     assert sorted(path.name for path in (bench.folder / "out").iterdir()) == ["x.md", "z.md"]
     assert bench.locked() == []
 

@@ -1,5 +1,7 @@
 """Output files that no step writes any more: what `--prune-outputs` removes, and what it keeps."""
 
+import pytest
+
 from poeflow.events import Warned
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
@@ -87,6 +89,37 @@ def test_a_file_that_was_accepted_belongs_to_its_author_when_its_step_is_gone(be
     bench.run(other, prune_outputs=True)
     assert (bench.folder / "out/a.txt").read_text() == "my own words\n"
     assert bench.locked() == []
+
+
+ROWS = (
+    HEAD
+    + """\
+  a: {for_each: [x, y, z], prompt: "say {{ item }}", output: {save: "out/{{ item }}.md"}}
+"""
+)
+FEWER = ROWS.replace("x, y, z", "x")
+LEFT = "out/y.md: no step writes it any more; it was edited by hand, so it stays, and is yours"
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_the_edited_file_of_a_row_that_is_gone_is_told(bench, git, is_accepted):
+    """Before the run its entry says so, and the run itself, once; then it is the user's."""
+    bench.run(ROWS)
+    bench.write("out/y.md", "my own words\n")
+    if is_accepted:
+        bench.accept(ROWS)
+    git("add", "-A")
+    git("commit", "-qm", "all rows")
+    gone = "it is not in the flow any more"
+    states = bench.states(FEWER)
+    assert states["a[y]"] == ("stale", (gone, LEFT))
+    assert (states["a[z]"], states["out/z.md"][0]) == (("stale", (gone,)), "orphaned")
+    assert f"a[y]: stale: {gone}; {LEFT}" in bench.locked()
+    assert bench.run(FEWER, prune_outputs=True).exit_code == 0
+    assert warnings(bench) == [LEFT, "out/z.md was removed, as no step writes it any more"]
+    assert (bench.folder / "out/y.md").read_text() == "my own words\n"
+    assert bench.locked() == []
+    assert bench.states(ROWS)["a[y]"][0] == "edited"
 
 
 CHAINED = (
