@@ -290,7 +290,7 @@ class FlowRun:
             reads=read_parts(work.reads),
             verdicts=turns.verdicts,
         )
-        refuse_failing([result], kind="flow")
+        refuse_failing(result, kind="flow")
         return result
 
     async def _turn(self, work: StepInput, turns: FlowTurns) -> "FlowOutputs | NoResult":

@@ -15,8 +15,8 @@ from poeflow.engine.asking.spending import Spent
 from poeflow.engine.asking.turns import Turns
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Purpose, Source, Verdict
-from poeflow.flowfile.model import Expectation, StepKind
-from poeflow.flowfile.step_settings import Settings
+from poeflow.flowfile.model import Expectation, Step, StepKind
+from poeflow.flowfile.step_settings import Settings, samples_of, saves_samples
 from poeflow.planning.instances import StepInstance
 from poeflow.project.output_files import MOVE, EditedError
 from poeflow.records import InstanceStatus
@@ -205,27 +205,31 @@ _HINTS: Final[Mapping[StepKind, str]] = {
 }
 
 
-def is_failing(result: StepResult) -> bool:
-    """Whether an answer fails an expectation of its step."""
-    return any(verdict.is_failure for verdict in result.verdicts)
+def _has_passed(result: StepResult) -> bool:
+    """Whether one of several samples passes: no default stands in for an answer that is read."""
+    return not result.unread and not any(verdict.is_failure for verdict in result.verdicts)
 
 
-def refuse_failing(
-    results: Sequence[StepResult], *, wanted: float = 1.0, kind: StepKind = "model"
-) -> None:
-    """Raise `UnexpectedError`, with the first failed answer, if too many answers fail.
+def refuse_failing(result: StepResult, *, kind: StepKind) -> None:
+    """Raise `UnexpectedError` if an answer to a step of that `kind` fails."""
+    failures = [verdict.message for verdict in result.verdicts if verdict.is_failure]
+    if failures:
+        raise UnexpectedError("; ".join(failures), hint=_HINTS[kind], result=result)
 
-    `wanted` is the share of the answers that must pass, `kind` that of their step.
+
+def _refuse_samples(results: Sequence[StepResult], *, wanted: float) -> None:
+    """Raise `UnexpectedError`, with the first that did not, if too few samples passed.
+
+    `wanted` is the share that must.
     """
-    failing = [result for result in results if is_failing(result)]
-    if not failing:
+    missed = [one for one in results if not _has_passed(one)]
+    passed = len(results) - len(missed)
+    if passed >= wanted * len(results):
         return
-    failures = [verdict.message for verdict in failing[0].verdicts if verdict.is_failure]
-    message = "; ".join(failures)
-    if len(results) > 1:
-        passed = len(results) - len(failing)
-        message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {failures[0]}"
-    raise UnexpectedError(message, hint=_HINTS[kind], result=failing[0])
+    failures = (verdict.message for verdict in missed[0].verdicts if verdict.is_failure)
+    why = next(failures, f"{missed[0].unread}; output.default stands in its place")
+    message = f"{passed} of {len(results)} samples passed, {wanted:.0%} must: {why}"
+    raise UnexpectedError(message, hint=_HINTS["model"], result=missed[0])
 
 
 def has_unusable_answer(error: PoeflowError) -> bool:
@@ -253,14 +257,16 @@ NoResult = NotHere | ToBeAsked | Unknown
 
 
 def best_of(
-    samples: Sequence["StepResult | NoResult | BaseException"], *, wanted: float, are_saved: bool
+    samples: Sequence["StepResult | NoResult | BaseException"], step: Step
 ) -> StepResult | NoResult:
-    """Return the first of all samples that passes, with the others, or why one has no result.
+    """Return the first of all samples of a step that passes, with the others, or why it has none.
 
-    Raises the first error of one, or `UnexpectedError` if less than the share `wanted` passes. If
-    they `are_saved`, each has a file of its own, which cannot be accepted.
+    A default in place of an answer does not pass if the step expects anything, and else is only
+    taken if it stands in for all. Raises the first error of one, or `UnexpectedError` if too few
+    pass. A sample with a file of its own cannot be accepted.
     """
     results: list[StepResult] = []
+    are_saved = saves_samples(step)
     without: list[NoResult] = []
     for one in samples:
         if isinstance(one, EditedError) and are_saved:
@@ -278,10 +284,9 @@ def best_of(
         judged = sum(one.is_to_judge for one in asked)
         first = next((one for one in asked if not one.is_to_judge), asked[0])
         return msgspec.structs.replace(first, stored=len(results), judged=judged)
-    passed = [result for result in results if not is_failing(result)]
-    if len(passed) < wanted * len(results):
-        refuse_failing(results, wanted=wanted)
-    best = (passed or results)[0]
+    if step.expect:
+        _refuse_samples(results, wanted=samples_of(step).pass_rate)
+    best = next(filter(_has_passed, results), results[0])
     source: Source = "asked" if any(one.source == "asked" for one in results) else best.source
     return msgspec.structs.replace(best, source=source, samples=tuple(results))
 

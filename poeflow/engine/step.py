@@ -101,7 +101,7 @@ class StepRunner:
                     else:
                         result = await self._ask(work)
                     if isinstance(result, StepResult) and result.verdicts:
-                        refuse_failing([result], kind=kind)
+                        refuse_failing(result, kind=kind)
             return await self._save(work, result) if isinstance(result, StepResult) else result
 
     def to_be_asked(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
@@ -253,7 +253,7 @@ class StepRunner:
             verdicts=verdicts,
             reads=read_parts(work.reads),
         )
-        refuse_failing([result], kind=spec.kind)
+        refuse_failing(result, kind=spec.kind)
         return result
 
     def _expectations(self, work: StepInput) -> Expectations:
@@ -267,10 +267,9 @@ class StepRunner:
     async def _ask_samples(self, work: StepInput) -> StepResult | NoResult:
         """Ask for all samples of the step; enough of them must pass its expectations."""
         spec = self._steps[work.step]
-        samples = samples_of(spec)
-        inputs = [self._sample_input(work, number) for number in range(samples.count)]
+        inputs = [self._sample_input(work, number) for number in range(samples_of(spec).count)]
         found = await asyncio.gather(*map(self._ask_sample, inputs), return_exceptions=True)
-        result = best_of(found, wanted=samples.pass_rate, are_saved=saves_samples(spec))
+        result = best_of(found, spec)
         if not isinstance(result, StepResult):
             return result
         files = dict(result.files)

@@ -360,7 +360,10 @@ class Matrix(_Shape, frozen=True):
 
 
 class Samples(_Shape, frozen=True):
-    """Request `count` answers; at least the share `pass_rate` of them must pass `expect`."""
+    """Request `count` answers; at least the share `pass_rate` of them must pass `expect`.
+
+    One in whose place the default of `output` stands has not passed.
+    """
 
     count: Annotated[int, Meta(ge=1, le=1000)]
     pass_rate: Annotated[float, Meta(ge=0, le=1)] = 1.0

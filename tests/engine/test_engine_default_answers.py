@@ -122,3 +122,41 @@ def test_an_answer_that_equals_the_default_before_it_is_another_result(bench, sc
     scripted("- {answer: {text: question}}")
     told = {"table": "key,value\nr1,question\nr2,question", "left": ""}
     assert bench.run(SORT, refresh=True).outputs == told
+
+
+VOTE = (
+    HEAD
+    + """\
+  vote:
+    prompt: "vote {{ sample }}"
+    samples: {count: 5, pass_rate: 0.6}
+    output: {one_of: [pos, neg, unsure], default: unsure}
+    expect: [{equals: pos}]
+  told: {render: "{{ steps.vote.value }} {{ steps.vote.passed | tojson }}"}
+"""
+)
+
+
+def test_a_default_is_no_sample_that_passes(bench, scripted):
+    scripted(
+        '- {match: {regex: "vote [1234]"}, answer: {text: hard to say}}\n- {answer: {text: pos}}'
+    )
+    outcome = bench.run(VOTE)
+    told = str(outcome.failures["vote"])
+    assert told.startswith("1 of 5 samples passed, 60% must: ")
+    assert "; output.default stands in its place; " in told
+    assert (outcome.outputs, bench.run(VOTE).exit_code, len(bench.prompts())) == ({}, 1, 5)
+
+
+def test_a_sample_that_passes_goes_before_a_default(bench, scripted):
+    scripted("- {match: {text: vote 1}, answer: {text: hard to say}}\n- {answer: {text: pos}}")
+    assert bench.run(VOTE).outputs == {"told": "pos true"}
+    assert (bench.locked(), len(bench.prompts())) == ([], 5)
+
+
+def test_a_default_is_taken_of_samples_only_if_it_stands_in_for_all(bench, scripted):
+    text = VOTE.replace("    expect: [{equals: pos}]\n", "").replace(".passed", ".used_default")
+    scripted("- {match: {text: vote 5}, answer: {text: neg}}\n- {answer: {text: hard to say}}")
+    assert bench.run(text).outputs == {"told": "neg false"}
+    scripted("- {answer: {text: hard to say}}")
+    assert bench.run(text, refresh=True).outputs == {"told": "unsure true"}
