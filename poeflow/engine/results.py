@@ -224,7 +224,7 @@ def _refuse_samples(results: Sequence[StepResult], *, wanted: float) -> None:
     """
     missed = [one for one in results if not _has_passed(one)]
     passed = len(results) - len(missed)
-    if passed >= wanted * len(results):
+    if passed / len(results) >= wanted:
         return
     failures = (verdict.message for verdict in missed[0].verdicts if verdict.is_failure)
     why = next(failures, f"{missed[0].unread}; output.default stands in its place")

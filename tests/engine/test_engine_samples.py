@@ -84,6 +84,13 @@ def test_a_missing_file_is_written_again_and_an_edited_one_is_kept(sampling):
     assert len(sampling.prompts()) == 6
 
 
+def test_a_share_is_compared_as_it_is_written(bench, scripted):
+    scripted("- {match: {regex: 'say [1-7]$'}, answer: {text: good}}\n- {answer: {text: bad}}\n")
+    asking = 'say: {prompt: "say {{ sample }}", samples: {count: 50, pass_rate: 0.14}'
+    flow = SAYING.partition("  say:")[0] + f"  {asking}, expect: [{{equals: good}}]}}\n"
+    assert bench.run(flow).exit_code == 0, "7 of 50, but 0.14 * 50 is more than 7"
+
+
 @pytest.mark.parametrize("named", [(), ("out/cat-3.txt",)])
 def test_an_edited_sample_cannot_be_accepted_and_no_other_answer_replaces_it(sampling, named):
     sampling.run(FLOW)
