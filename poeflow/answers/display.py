@@ -1,10 +1,11 @@
-"""Values of an answer in messages: on one line, cut, without invisible characters."""
+"""Values of an answer in messages, on one line, cut, without invisible characters; and hints."""
 
 import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from poeflow.digest import Json
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import visible
 
 MAX_SHOWN: Final = 80
@@ -40,6 +41,24 @@ def why_untrue(sides: Mapping[str, Json]) -> str:
     """Return why an expression is not true: what the `sides` of its comparison are."""
     said = [f"{one_line(side)} is {shown(value)}" for side, value in sides.items()]
     return f"that {' and '.join(said) or 'it is not so'}"
+
+
+_EXPRESSIONS: Final[Mapping[str, str]] = {
+    "contains": "VALUE in output.text",
+    "not_contains": "VALUE not in output.text",
+    "starts_with": "output.text.startswith(VALUE)",
+    "ends_with": "output.text.endswith(VALUE)",
+    "matches": "output.text | regex_find(VALUE)",
+}
+_VALUE: Final = lazy_pattern(r"\{\{-?\s*([\w.]+)\s*-?\}\}")
+
+
+def if_empty(key: str, written: str) -> str:
+    """Return what to do about an expectation whose text, as `written`, renders to nothing."""
+    alone = _VALUE.fullmatch(written.strip())
+    value = "item.wanted" if alone is None else alone[1]
+    expression = f"{_EXPRESSIONS[key].replace('VALUE', value)} if {value} else true"
+    return f'give it a text; where nothing is expected, write that: "{expression}"'
 
 
 def cut(text: str, limit: int) -> str:

@@ -301,15 +301,27 @@ def _similar(wanted: Json) -> Similar:
         found = msgspec.convert(wanted, str | Similar)
     except msgspec.ValidationError as error:
         raise StepError(f"expect: similar_to: {error}", hint="check its template") from None
-    return Similar(text=found) if isinstance(found, str) else found
+    similar = Similar(text=found) if isinstance(found, str) else found
+    if not similar.text.strip():
+        raise StepError("expect: similar_to has no text", hint="check its template")
+    return similar
 
 
 def _similar_faults(wanted: str | Similar, _inspection: Inspection) -> tuple[Fault, ...]:
     text = wanted if isinstance(wanted, str) else wanted.text
-    if len(text) <= MAX_COMPARED:
-        return ()
     path = () if isinstance(wanted, str) else ("text",)
-    return ((path, f"only {MAX_COMPARED:,} characters can be compared"),)
+    if len(text) > MAX_COMPARED:
+        return ((path, f"only {MAX_COMPARED:,} characters can be compared"),)
+    return tuple((path, fault) for _, fault in _blank_faults(text, _inspection))
+
+
+def _blank_faults(wanted: str, _inspection: Inspection) -> tuple[Fault, ...]:
+    """Refuse a blank text where the space around an answer does not count: all would meet it."""
+    return (
+        ()
+        if wanted.strip()
+        else (((), "the text is blank, and space there is not compared; write what it must be"),)
+    )
 
 
 _MAX_EXPRESSION: Final = 200
@@ -393,7 +405,7 @@ def _beginning(reading: Reading) -> str:
 
 EXPECTATIONS: Final[Mapping[str, ExpectationKind]] = {
     "contains": ExpectationKind(
-        about="A text that the answer must contain; a template.",
+        about="A text that the answer must contain; a template, which must not render to nothing.",
         example="poeflow",
         finding=_contains,
     ),
@@ -411,9 +423,17 @@ EXPECTATIONS: Final[Mapping[str, ExpectationKind]] = {
         about="Texts that must all be there.", example=["Berlin", "Paris"], finding=_contains_all
     ),
     "starts_with": ExpectationKind(
-        about="How the text must begin.", example="Dear", finding=_starts_with
+        about="How the text must begin; a template.",
+        example="Dear",
+        finding=_starts_with,
+        faults=_blank_faults,
     ),
-    "ends_with": ExpectationKind(about="How the text must end.", example="?", finding=_ends_with),
+    "ends_with": ExpectationKind(
+        about="How the text must end; a template.",
+        example="?",
+        finding=_ends_with,
+        faults=_blank_faults,
+    ),
     "equals": ExpectationKind(
         about="The value that the answer must equal: its text, `.data` or `.value`.",
         example="yes",

@@ -321,6 +321,18 @@ class Texts:
         text, origin = self._text(site)
         return render_value(self._environment, text, origin, values)
 
+    def text(self, path: KeyPath, written: str, values: Values, *, hint: str) -> str:
+        """Render a text in which a template must not leave a blank one: `hint` says what to do.
+
+        Any text contains nothing: a hole in a table would be met by all. Raises `StepError`.
+        """
+        key = str(path[-1])
+        text = as_text(self.value(path, written, values), key)
+        if text.strip() or text == written:
+            return text
+        place = self._file.document.place(path)
+        raise TemplateError(place, f"{key} renders to nothing", hint=hint)
+
     def count(self, path: KeyPath, written: str | int | None, values: Values) -> int | None:
         """Return a number as written, or the one that its template gives. Raises `TemplateError`.
 

@@ -456,3 +456,54 @@ def test_an_accepted_text_that_only_a_judge_could_judge_has_passed(bench, script
     bench.write("out.md", "mine\n")
     bench.accept(flow)
     assert bench.run(flow).outputs["told"] == "1.0 true 0"
+
+
+HOLES = """
+poeflow: 1
+steps:
+  say:
+    for_each: {file: rows.csv, key: item.id}
+    model: GPT-5.2
+    prompt: "on {{ item.id }}"
+    expect: [%s]
+  told: {render: "{{ steps.say.all | map(attribute='passed') | list | tojson }}"}
+"""
+ROWS_WITH_HOLES = 'id,wanted\na,answer\nb,\nc," "\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "instead"),
+    [
+        ("contains", "item.wanted in output.text"),
+        ("not_contains", "item.wanted not in output.text"),
+        ("starts_with", "output.text.startswith(item.wanted)"),
+        ("ends_with", "output.text.endswith(item.wanted)"),
+        ("matches", "output.text | regex_find(item.wanted)"),
+    ],
+)
+def test_a_hole_in_a_table_is_met_by_no_answer(bench, scripted, kind, instead):
+    scripted("- {answer: {text: answer}}")
+    bench.write("rows.csv", ROWS_WITH_HOLES)
+    expected = f'{kind}: "{{{{ item.wanted }}}}"'
+    failures = bench.run(HOLES % f"{{{expected}, level: score}}", keep_going=True).failures
+    then = f"{instead} if item.wanted else true"
+    assert {name: str(error) for name, error in failures.items()} == dict.fromkeys(
+        ("say[b]", "say[c]"),
+        f"a.yaml:8:{17 + len(kind)}: {kind} renders to nothing; give it a text; where nothing is"
+        f' expected, write that: "{then}"',
+    )
+    bench.write("rows.csv", ROWS_WITH_HOLES.replace('" "', ""))
+    told = "[false, true, true]" if kind == "not_contains" else "[true, true, true]"
+    outcome = bench.run(HOLES % f'{{that: "{then}", level: score}}')
+    assert (outcome.outputs, len(bench.prompts())) == ({"told": told}, 3)
+
+
+def test_a_text_with_nothing_to_resemble_is_no_expectation(bench, scripted):
+    scripted("- {answer: {text: answer}}")
+    bench.write("rows.csv", ROWS_WITH_HOLES)
+    failures = bench.run(HOLES % '{similar_to: "{{ item.wanted }}"}', keep_going=True).failures
+    told = "expect: similar_to has no text; check its template"
+    assert {name: str(error) for name, error in failures.items()} == {
+        "say[b]": told,
+        "say[c]": told,
+    }

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from poeflow.answers.display import why_untrue
+from poeflow.answers.display import if_empty, why_untrue
 from poeflow.answers.expect import is_ruled, kind_of, templates_in, verdict
 from poeflow.answers.parse import Reading, default_reading, read
 from poeflow.answers.prompts import correction
@@ -34,7 +34,6 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.plan import Plan
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
-from poeflow.templates.sites import as_text
 
 _OF_ANSWERS: Final = frozenset({"max_cost", "max_seconds"})
 """Kinds of expectations that judge how an answer was given, and not its text."""
@@ -131,8 +130,9 @@ class Expectations:
                     case "truth":
                         holds = self._truth((*path, key), values)
                     case "text":
-                        value = self._texts.value((*path, key), written, values)
-                        rendered[key] = as_text(value, key)
+                        hint = if_empty(key, str(written))
+                        text = self._texts.text((*path, key), str(written), values, hint=hint)
+                        rendered[key] = text
                     case "value":
                         rendered[key] = self._texts.value((*path, key), written, values)
             yield msgspec.structs.replace(expectation, **rendered), holds
