@@ -214,7 +214,8 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     `outputs` are the flow's results by name. `asked` counts the instances that received answers
     in this run, failed ones included. `requests` counts all sends, `tokens` are those reported,
     `unknown` counts sends that may have been billed; `cost_usd` is an estimate from the
-    catalogue's prices, None if one is unknown or the run is simulated. Of the `instances` of this
+    catalogue's prices, None if one is unknown or the run is simulated. Beside the `failed` ones
+    `tolerated` have failed with `continue_on_error`. Of the `instances` of this
     run `done` are complete, and another run does not request them again unless it `is_refresh`; if
     it `has_more`, those of some loop are not known. Of the failed ones `unusable` have an answer
     that the same run takes again, and fails with. Of the skipped ones `held_back` need nothing that
@@ -240,6 +241,7 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     is_refresh: bool = False
     has_more: bool = False
     held_back: int = 0
+    tolerated: int = 0
 
 
 Event: TypeAlias = (

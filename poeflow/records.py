@@ -49,7 +49,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     `asked` counts instances that received an answer, failed ones included. `requests` counts
     sends, `tokens` are those reported, `unknown` counts sends that may have been billed;
-    `cost_usd` is an estimate, None if a price is unknown. Of the `instances` of the run `done` are
+    `cost_usd` is an estimate, None if a price is unknown. Beside the `failed` ones `tolerated` have
+    failed with `continue_on_error`. Of the `instances` of the run `done` are
     complete, and `unusable` failed with an answer that the same run takes again; if it `has_more`,
     those of some loop are not known. Of the skipped ones `held_back` need nothing that failed.
     """
@@ -68,6 +69,20 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     unusable: int = 0
     has_more: bool = False
     held_back: int = 0
+    tolerated: int = 0
+
+    @property
+    def endings(self) -> dict[str, int]:
+        """How many instances ended in each way, by the words for it; none are left out."""
+        ways = {
+            "asked": self.asked,
+            "cached": self.cached,
+            "rendered": self.rendered,
+            "failed": self.failed,
+            "failed and passed over": self.tolerated,
+            "skipped": self.skipped,
+        }
+        return {way: count for way, count in ways.items() if count}
 
 
 class RunEnd(Counts, frozen=True, kw_only=True):
@@ -127,7 +142,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     are measured from the run's start. `source` is the source of the result, also of a failed
     instance with an answer; `model` is the name by which the server said that it answered,
     `response_id` the name of that answer, `answered_by` a fallback model; tokens are those of all
-    its requests in this run, or of its cached answer. `reason` says why it failed or was skipped.
+    its requests in this run, or of its cached answer. `reason` says why it failed or was skipped;
+    if it `is_tolerated`, its step has `continue_on_error`.
     `request` is its first request, or its command, None for a render step. `files` are the written
     files, by project path with their hashes; `verdicts` the results of its expectations. `unread`
     is why its `answer` could not be read, if `text` is the default that stands in its place.
@@ -139,6 +155,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     source: Source | None = None
     reason: str = ""
+    is_tolerated: bool = False
     error_class: str | None = None
     began: float = 0.0
     seconds: float = 0.0
@@ -242,7 +259,8 @@ def run_counts(instances: Iterable[InstanceRecord], requests: Iterable[RequestRo
         asked=sources["asked"],
         cached=sum(one.source == "cached" and one.status == "ok" for one in ended),
         rendered=sources["rendered"],
-        failed=sum(one.status == "failed" for one in ended),
+        failed=sum(one.status == "failed" and not one.is_tolerated for one in ended),
+        tolerated=sum(one.is_tolerated for one in ended),
         skipped=sum(one.status == "skipped" for one in ended),
         requests=sum(one.sends for one in answers) + unknown,
         tokens=sum(tokens),

@@ -72,7 +72,9 @@ def record_of(
         case "skipped" | "blocked":
             return msgspec.structs.replace(record, reason=outcome.reason)
         case "failed" | "tolerated":
-            return _record_of_failure(record, outcome.error, used, seconds=seconds)
+            failure = _record_of_failure(record, outcome.error, used, seconds=seconds)
+            is_tolerated = outcome.ending == "tolerated"
+            return msgspec.structs.replace(failure, is_tolerated=is_tolerated)
         case "pending" | "left out":
             return None
 

@@ -167,6 +167,7 @@ def _report_end(
             cached=run_state.count("cached"),
             rendered=run_state.count("rendered"),
             failed=len(run_state.failures),
+            tolerated=run_state.passed_over,
             skipped=len(run_state.skipped),
             seconds=run_state.elapsed(),
             simulated=run_state.context.simulated,

@@ -269,6 +269,11 @@ class RunState:
         return self.count("asked") + self._answered_in_vain
 
     @property
+    def passed_over(self) -> int:
+        """How many failures stopped nothing; a used flow reports its own."""
+        return sum(not isinstance(error, UsedFlowError) for error in self.tolerated.values())
+
+    @property
     def held_back(self) -> int:
         """How many instances did not run that would have, had the run kept going.
 

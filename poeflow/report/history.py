@@ -48,7 +48,7 @@ def run_table(rows: Sequence[RunRow], *, running: int | None = None) -> Iterator
     yield ((head, "dim"),)
     for result, line in zip(results, lines, strict=True):
         before, _, after = line.partition(f"  {result}")
-        yield ((f"{before}  ", ""), (result, _STYLES.get(result, "red")), (after, ""))
+        yield ((f"{before}  ", ""), (result, _style_of(result)), (after, ""))
 
 
 def run_lines(
@@ -180,7 +180,7 @@ def headed(row: RunRow, *, is_running: bool) -> Iterator[Line]:
     """Yield the facts of a run: flow, time, commit, inputs, usage."""
     record, result = row.record, result_of(row, is_running=is_running)
     name = visible(f"run {row.id}: {_flow_of(row)} ")
-    yield ((name, "bold"), (result, _STYLES.get(result, "red")))
+    yield ((name, "bold"), (result, _style_of(result)))
     commit = f", commit {_commit(row)}" if record.commit else ""
     yield ((f"{when(record.started)}{commit}, poeflow {visible(record.version)}", "dim"),)
     if row.end is None and not is_running:
@@ -249,8 +249,15 @@ def answer_text(row: RequestRow) -> str:
 
 
 def result_of(row: RunRow, *, is_running: bool) -> str:
-    """Return how a run ended, or that it is running."""
-    return "running" if row.end is None and is_running else row.result
+    """Return how a run ended, or that it is running, and how many failures it passed over."""
+    result = "running" if row.end is None and is_running else row.result
+    passed_over = row.counts.tolerated
+    return f"{result}, {passed_over:,} passed over" if passed_over else result
+
+
+def _style_of(result: str) -> str:
+    word, _, passed_over = result.partition(", ")
+    return "yellow" if passed_over and word == "ok" else _STYLES.get(word, "red")
 
 
 def reported_tokens(one: InstanceRecord) -> str:
@@ -312,20 +319,13 @@ def _instance(one: InstanceRecord) -> tuple[str, ...]:
 
 def _work(one: InstanceRecord) -> Work:
     if one.status != "ok":
-        return one.status
+        return "tolerated" if one.is_tolerated else one.status
     return "done" if one.source is not None else "current"
 
 
 def _spent(row: RunRow, *, is_running: bool) -> str:
     found = row.counts
-    counts = {
-        "asked": found.asked,
-        "cached": found.cached,
-        "rendered": found.rendered,
-        "failed": found.failed,
-        "skipped": found.skipped,
-    }
-    parts = [f"{count:,} {word}" for word, count in counts.items() if count]
+    parts = [f"{count:,} {word}" for word, count in found.endings.items()]
     parts += [f"{found.requests:,} request{'' if found.requests == 1 else 's'}"]
     parts += [f"{found.tokens:,} tokens"]
     parts += [] if row.end is None else [f"took {spoken(row.end.seconds)}"]

@@ -117,6 +117,22 @@ def test_one_instance_is_all_there_is_to_know(past):
     assert shown["requests"][0]["record"]["request"]["body"]["messages"][-1]["content"] == "say x"
 
 
+def test_a_failure_that_is_passed_over_is_counted(online):
+    online.write(
+        "a.yaml",
+        "poeflow: 1\nsteps:\n"
+        "  a: {model: GPT-5.2, prompt: hi, continue_on_error: true, expect: [{equals: never}]}\n"
+        '  b: {render: "a {{ steps.a.status }}"}\n',
+    )
+    done = online.run("run", "a.yaml")
+    counted = "1 asked, 1 rendered, 1 failed and passed over"
+    assert (done.returncode, done.stderr.splitlines()[-1].startswith(f"{counted} in ")) == (0, True)
+    listed = online.run("history").stdout.splitlines()[1].split()
+    assert listed[4:8] == ["ok,", "1", "passed", "over"]
+    head, _, spent, *_ = online.run("show", "last").stdout.splitlines()
+    assert (head, spent.startswith(counted)) == ("run 1: a.yaml ok, 1 passed over", True)
+
+
 def test_a_default_is_told_from_the_answer_that_cannot_be_read(desk):
     rules = desk.write("rules.yaml", "simulator: 1\nrules: [{answer: {text: feature request}}]\n")
     output = "{one_of: [bug, question], default: question}"

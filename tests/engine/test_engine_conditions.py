@@ -119,6 +119,8 @@ steps:
     assert list(outcome.tolerated) == ["draft"]
     assert not outcome.failures
     assert [e.is_tolerated for e in bench.events if isinstance(e, StepFailed)] == [True]
+    end = bench.events[-1]
+    assert (end.failed, end.tolerated, end.rendered, end.instances) == (0, 1, 1, 2)
 
 
 def test_other_items_go_on_where_a_failure_is_tolerated(bench, scripted):

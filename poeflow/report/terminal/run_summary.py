@@ -10,8 +10,7 @@ from poeflow.records import Counts, going_on, not_come_to
 
 def final_lines(event: RunFinished) -> tuple[str, ...]:
     """Return the summary of a run, and lines on how to continue if it did not finish."""
-    fields = msgspec.structs.asdict(event)
-    counts = Counts(**{name: fields[name] for name in Counts.__struct_fields__})
+    counts = _counts(event)
     advice = going_on(
         counts,
         exit_code=event.exit_code,
@@ -23,14 +22,7 @@ def final_lines(event: RunFinished) -> tuple[str, ...]:
 
 def summary(event: RunFinished) -> str:
     """Say what a whole run did: `3 asked, 1 cached in 4.2 s`."""
-    counts = {
-        "asked": event.asked,
-        "cached": event.cached,
-        "rendered": event.rendered,
-        "failed": event.failed,
-        "skipped": event.skipped,
-    }
-    done = [f"{count:,} {word}" for word, count in counts.items() if count]
+    done = [f"{count:,} {word}" for word, count in _counts(event).endings.items()]
     spent = [
         f"{event.requests:,} request{'' if event.requests == 1 else 's'}" if event.requests else "",
         f"{event.tokens:,} tokens" if event.tokens else "",
@@ -42,6 +34,11 @@ def summary(event: RunFinished) -> str:
         text = ", ".join(filter(None, (*done, *spent)))
         return f"interrupted after {took}: {text or 'nothing was asked'}"
     return ", ".join((f"{', '.join(done) or 'nothing to do'} in {took}", *filter(None, spent)))
+
+
+def _counts(event: RunFinished) -> Counts:
+    fields = msgspec.structs.asdict(event)
+    return Counts(**{name: fields[name] for name in Counts.__struct_fields__})
 
 
 def unknown_outcome(count: int) -> str:
